@@ -1,0 +1,63 @@
+"""The configuration as frozen types: what the user may set, its defaults and its bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where sessions go."""
+
+    url: str = ""
+    """Empty: the built-in archive, an endpoint of our own on loopback with its data beside the spool."""
+    token_file: str = ""
+    """A file of mode 0600 that holds the token; SESSIOND_TOKEN and systemd credentials come before it."""
+    allow_insecure_http: bool = False
+    """Plain http to another host than loopback sends the token and all transcripts readable; off unless asked."""
+    timeout: Positive = 30.0
+    """Seconds that one request may take in all."""
+    ca_file: str = ""
+    """A PEM bundle to trust instead of the system's."""
+
+
+class Outbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may wait on disk."""
+
+    max_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 512 << 20
+    """Transcript bytes (compressed) that wait for the endpoint; past that, transcripts wait in their own files."""
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json", "journal"] = "auto"
+
+
+class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tool."""
+
+    enabled: bool = True
+    roots: list[str] = []
+    """Further directories to look into, beside the tool's own; they are laid out like the tool's own."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that the user may set."""
+
+    state_dir: str = ""
+    """Where the spool lies; empty: the platform's place for state."""
+    machine_id: str = ""
+    """Empty: the hostname at the first start, kept from then on."""
+    idle_after: Positive = 1800.0
+    """Seconds without a change after which a session counts as ended."""
+    rescan: Positive = 60.0
+    """Seconds between two looks at every root; longer where a look is expensive."""
+    endpoint: Endpoint = Endpoint()
+    outbox: Outbox = Outbox()
+    log: Log = Log()
+    sources: dict[str, SourceSettings] = {}

@@ -1,0 +1,193 @@
+"""What a source is: where a tool's sessions lie, and what its records say.
+
+A source knows one tool's format and nothing else: it opens no file, keeps no state and sends nothing.
+The engine (ingest.py) finds the files below its roots, reads what was added, and asks it three things:
+where are the roots, what is this path, what does this record say.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from sessiond.session import Entry
+
+Memory = dict[str, Any]
+"""What a source keeps between two records of a stream; small, and made of JSON types only."""
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """The directories of a user on a machine, as far as roots depend on them."""
+
+    home: str
+    environ: Mapping[str, str]
+    platform: str = sys.platform
+
+    @property
+    def config(self) -> str:
+        """Where applications keep their data: ~/.config on Linux, ~/Library/Application Support on macOS."""
+        if self.platform == "darwin":
+            return f"{self.home}/Library/Application Support"
+        if self.platform == "win32":
+            return self.environ.get("APPDATA") or f"{self.home}/AppData/Roaming"
+        return self.environ.get("XDG_CONFIG_HOME") or f"{self.home}/.config"
+
+    @property
+    def share(self) -> str:
+        """Where tools that follow XDG keep their data; the same on macOS for those that do not ask the system."""
+        return self.environ.get("XDG_DATA_HOME") or f"{self.home}/.local/share"
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str]) -> Places:
+        """Describe this process's user."""
+        return cls(home=environ.get("HOME") or str(Path.home()), environ=environ)
+
+
+class Kind(StrEnum):
+    """How a unit keeps its records."""
+
+    LINES = "lines"
+    """JSON lines: the stream is the file's bytes, up to the last newline."""
+    DOCUMENT = "document"
+    """One file that is rewritten as a whole: the stream is its projection, a record a line."""
+    FOLDER = "folder"
+    """A directory of small files, each written once or rewritten: projected like a document."""
+    DATABASE = "database"
+    """An SQLite file with many sessions: each session's rows are projected."""
+
+
+class Watch(StrEnum):
+    """How closely a root is watched."""
+
+    TREE = "tree"
+    """The directory and all below it."""
+    FLAT = "flat"
+    """The directory alone."""
+    SCAN = "scan"
+    """Not watched: the rescan finds what changes (stores with thousands of directories)."""
+
+
+class Root(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory that a source watches; it need not exist."""
+
+    path: str
+    watch: Watch = Watch.TREE
+    depth: int = 8
+    """How many levels of directories below it are looked into."""
+    skip: frozenset[str] = frozenset()
+    """Names of directories that hold no sessions; a scan does not go into them."""
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a path below a root is: a thing that is read as one, and what its path says about the session.
+
+    `native_id` is None where only the content says it: then the first entry that has one decides (lines),
+    or each projected record set names its own (document, folder, database).
+    """
+
+    kind: Kind = Kind.LINES
+    path: str = ""
+    """Relative to the root; "" means the path itself. Names the database for its -wal, the directory for its files."""
+    native_id: str | None = None
+    stream: str = "main"
+    thread: bool = True
+    """Whether the stream is (part of) the main thread, whose messages count."""
+    parent: str | None = None
+    packed: bool = False
+    """Whether the file is a zstd frame around the lines."""
+
+
+class Portrait(msgspec.Struct, frozen=True, kw_only=True):
+    """One session's stream out of a document, folder or database, projected to records.
+
+    Records are JSON texts without newlines, in an order that only ever grows at its end as long as the tool
+    does not rewrite the past: what changed is then sent, not the whole.
+    """
+
+    native_id: str
+    records: Iterable[bytes]
+    stream: str = "main"
+    thread: bool = True
+    parent: str | None = None
+
+
+class Rows(Protocol):
+    """A database of a tool, opened read-only (reader.Database)."""
+
+    def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+        """Run one SELECT."""
+        ...
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Tell whether the table exists and has these columns: layouts differ between versions."""
+        ...
+
+
+class Source(Protocol):
+    """A tool's formats. Modules of this package hold the sources; SOURCES finds them."""
+
+    tool: ClassVar[str]
+    """The tool's name in records: "claude-code"."""
+    local_ids: ClassVar[bool]
+    """Whether native ids are unique on one machine only (formats.md 1.1)."""
+
+    def roots(self, places: Places) -> Iterable[Root]:
+        """Name the directories where sessions lie, the tool's own environment overrides included."""
+        ...
+
+    def unit(self, relative: str) -> Unit | None:
+        """Tell what a path below a root is; None for what is no session's."""
+        ...
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Tell what one record says.
+
+        Raises: msgspec.DecodeError (or ValueError) for a damaged record; it is carried and counted.
+        """
+        ...
+
+    def live(self, places: Places) -> Iterable[str]:
+        """Name the native ids of sessions whose process is known to run; they have not ended however idle."""
+        ...
+
+
+class BaseSource:
+    """What most sources share: random ids and no word about running processes."""
+
+    local_ids: ClassVar[bool] = False
+
+    def live(self, places: Places) -> Iterable[str]:
+        """Know of no running session."""
+        return ()
+
+
+class DocumentSource(Source, Protocol):
+    """A source with units of kind DOCUMENT or FOLDER."""
+
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+        """Split a document into its sessions and records.
+
+        `files` maps relative names to content: one item for a document, all read files for a folder.
+        Raises: ValueError (msgspec.DecodeError is one) for a document met in the middle of a rewrite.
+        """
+        ...
+
+
+class DatabaseSource(Source, Protocol):
+    """A source with units of kind DATABASE."""
+
+    def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
+        """List (native id, watermark) of each session, cheaply: by index, without its rows.
+
+        The watermark changes whenever a row of the session is added, changed or deleted.
+        """
+        ...
+
+    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+        """Project one session's rows, selected columns only: these files hold tokens beside chats."""
+        ...
