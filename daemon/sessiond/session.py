@@ -50,9 +50,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one record says. Everything is optional; an entry without anything is a record of no interest.
 
     `role` marks a message that counts (formats.md 1.4): a prompt by a human or a message by the model in
-    the main thread. `key` is the producer's id of that message, the same wherever a copy of it stands;
-    without one, each such record counts as a message of its own. `rewind` takes back the message with that
-    key and all after it (all of them where the key is unknown). `ended` is a true end marker of the tool;
+    the main thread; a `model` without it is one that was chosen and has not said anything yet. `key` is the
+    producer's id of that message, the same wherever a copy of it stands; without one, each such record counts as
+    a message of its own. `rewind` takes back the message with that key and all after it (all of them where
+    the key is unknown). `ended` is a true end marker of the tool;
     any later entry without one reopens the session. `unknown` names a record type that the source
     does not know; `copied` marks a record that a fork or a resume copied from another session.
     """
@@ -182,12 +183,11 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 known = set(self.messages)
             if entry.role is not None:
                 self._message(entry, entry.role, known)
+            elif entry.model and entry.model not in self.models:
+                self.models.append(entry.model)
 
     def _message(self, entry: Entry, role: Role, known: set[int]) -> None:
-        if entry.key is None:
-            key = _hash(role, f"#{len(self.messages)}")
-        else:
-            key = _hash(role, entry.key)
+        key = _hash(role, f"#{len(self.messages)}" if entry.key is None else entry.key)
         model = -1
         if role is Role.ASSISTANT:
             if self.opening is None:

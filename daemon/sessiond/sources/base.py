@@ -7,15 +7,20 @@ where are the roots, what is this path, what does this record say.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
 from sessiond.session import Entry
+
+T = TypeVar("T")
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 Memory = dict[str, Any]
 """What a source keeps between two records of a stream; small, and made of JSON types only."""
@@ -126,6 +131,30 @@ class Rows(Protocol):
     def has(self, table: str, *columns: str) -> bool:
         """Tell whether the table exists and has these columns: layouts differ between versions."""
         ...
+
+
+def parse(decoder: msgspec.json.Decoder[T], record: bytes) -> T:
+    """Decode a record; one damaged field that nobody asked for does not cost the record.
+
+    JavaScript cuts strings in the middle of an emoji and writes the half as a lone surrogate, which is
+    valid JSON and which msgspec refuses even in a field it skips; it is read as U+FFFD. JSON nested deeper than
+    the interpreter's stack is damaged like any other.
+    Raises: msgspec.DecodeError or another ValueError.
+    """
+    try:
+        return decoder.decode(record)
+    except msgspec.ValidationError:
+        raise
+    except RecursionError as error:
+        raise msgspec.DecodeError("JSON is nested too deep") from error
+    except ValueError:
+        repaired = SURROGATE.sub(rb"\\ufffd", record)
+        if repaired == record:
+            raise
+        try:
+            return decoder.decode(repaired)
+        except RecursionError as error:
+            raise msgspec.DecodeError("JSON is nested too deep") from error
 
 
 class Source(Protocol):

@@ -1,0 +1,130 @@
+"""The smallest engine that can fold a tree of samples: roots, units, decode, fold, summarize.
+
+The one seam is `capture`: what runs here with a dictionary in memory, the daemon does with its spool.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+
+import msgspec
+
+from sessiond.session import Fold, Rules, Session, session_id, summarize
+from sessiond.sources import find_sources
+from sessiond.sources.base import DocumentSource, Kind, Places, Source, Unit
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+NOW_MS = 1_800_000_000_000
+RULES = Rules(machine_id="lab", now_ms=NOW_MS, idle_after_ms=1_800_000)
+
+Found = tuple[Session, list[str], str | None]
+"""A session, the names of its streams, its parent's native id."""
+
+
+class Stream(msgspec.Struct):
+    """One stream of a session, as far as it is folded."""
+
+    native_id: str
+    name: str
+    thread: bool
+    fold: Fold
+    path: str = ""
+
+
+def places(tree: str) -> Places:
+    """Stand in for a home directory on Linux."""
+    return Places(home=tree, environ={}, platform="linux")
+
+
+def files(source: Source, tree: str) -> Iterator[tuple[str, Unit]]:
+    """Walk the source's roots in a tree; packed files yield to plain ones of the same name."""
+    for root in source.roots(places(tree)):
+        for folder, _, names in sorted(os.walk(root.path)):
+            for name in sorted(names):
+                path = os.path.join(folder, name)
+                unit = source.unit(os.path.relpath(path, root.path))
+                if unit is not None:
+                    yield path, unit
+
+
+def fold_lines(source: Source, fold: Fold, content: bytes) -> tuple[str | None, bytes]:
+    """Fold whole lines in; return the native id that they name, and the rest of the content."""
+    lines = content.split(b"\n")
+    named = None
+    for line in lines[:-1]:
+        try:
+            entry = source.decode(line, fold.memory)
+        except ValueError:
+            fold.damaged += 1
+            continue
+        fold.add([entry], NOW_MS)
+        named = named or (entry.native_id if entry else None)
+    return named, lines[-1]
+
+
+def read(source: Source, path: str, unit: Unit) -> list[Stream]:
+    """Read one unit as a whole."""
+    with open(path, "rb") as file:
+        content = zstd.decompress(file.read()) if unit.packed else file.read()
+    if unit.kind is Kind.LINES:
+        fold = Fold()
+        named, _ = fold_lines(source, fold, content)
+        return [Stream(unit.native_id or named or "", unit.stream, unit.thread, fold, path)]
+    streams = []
+    document: DocumentSource = source  # type: ignore[assignment]
+    for portrait in document.project({os.path.basename(path): content}, unit):
+        fold = Fold()
+        fold_lines(source, fold, b"".join(record + b"\n" for record in portrait.records))
+        streams.append(Stream(portrait.native_id, portrait.stream, portrait.thread, fold, path))
+    return streams
+
+
+def sessions(tool: str, streams: list[Stream]) -> dict[uuid.UUID, Found]:
+    """Make the records out of all streams of a tool."""
+    by_id: dict[str, list[Stream]] = {}
+    for stream in streams:
+        by_id.setdefault(stream.native_id, []).append(stream)
+    main = {native: [s.fold for s in group if s.thread] for native, group in by_id.items()}
+    found: dict[uuid.UUID, Found] = {}
+    for native, group in by_id.items():
+        parent = next((fold.parent for fold in main[native] if fold.parent and fold.parent != native), None)
+        elders = [fold.messages for other in elders_of(native, parent, main) for fold in main[other]]
+        others = [s.fold for s in group if not s.thread]
+        identity = session_id(tool, native)
+        session = summarize(identity, tool, main[native], others, rules=RULES, source_path=None, elders=elders)
+        if session is not None:
+            found[identity] = (session, sorted({s.name for s in group}), parent)
+    return found
+
+
+def elders_of(native: str, parent: str | None, main: dict[str, list[Fold]]) -> list[str]:
+    """Name the sessions whose history this one may have copied: its parent, and older ones with the same opening."""
+    openings = {fold.opening for fold in main[native] if fold.opening is not None}
+    return [
+        other
+        for other, folds in main.items()
+        if other == parent
+        or (any(fold.opening in openings for fold in folds) and age(other, folds) < age(native, main[native]))
+    ]
+
+
+def age(native: str, folds: list[Fold]) -> tuple[int, bool, str]:
+    """Order sessions that share an opening: the one that began first is the original, then the one not copied."""
+    started = min((fold.started_ms for fold in folds if fold.started_ms is not None), default=1 << 62)
+    return started, any(fold.copied for fold in folds), native
+
+
+def capture(tree: str) -> dict[uuid.UUID, Found]:
+    """Fold every session of every tool in a tree."""
+    found: dict[uuid.UUID, Found] = {}
+    for source in find_sources():
+        streams = [stream for path, unit in files(source, tree) for stream in read(source, path, unit)]
+        found.update(sessions(source.tool, streams))
+    return found
