@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -14,8 +14,22 @@ SERVICE = "sessiond"
 """What `GET /v1` calls itself; anything else at that address is not an endpoint."""
 BATCH_HEADER = "Sessiond-Batch"
 """Request header of a push, a random id; the answer repeats it in `batch`. A captive portal does not."""
+DEVICE_HEADER = "Sessiond-Device"
+"""Optional request header of a push: the device id, so that appends too are refused under another's machine id."""
+GENERATION_HEADER = "Sessiond-Generation"
+"""Answer header of a stream's bytes: the generation that they are of."""
 MAX_NAME = 200
 """Characters of a machine id and of a stream name."""
+MAX_RECORD = 1 << 20
+"""Bytes of a `session` line."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""Bytes, revisions, milliseconds: what a signed 64-bit integer holds."""
+Ordinal = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""The number of a generation."""
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""A SHA-256 in lower-case hex."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,20 +57,20 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 class StreamLength(msgspec.Struct, frozen=True, kw_only=True):
     """How long a stream is at the source: what the endpoint has when all is pushed."""
 
-    name: str
-    generation: int
-    length: int
+    name: Name
+    generation: Ordinal
+    length: Count
 
 
 class PushSession(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="session"):
     """Upsert a record: a higher revision wins, an equal one is a duplicate, a lower one is answered `stale`."""
 
     record: Session
-    revision: int
+    revision: Count
     device_id: UUID
     parent: UUID | None = None
     title: str | None = None
-    gone_at: int | None = None
+    gone_at: Count | None = None
     """Unix milliseconds when the tool's file was first seen missing."""
     streams: list[StreamLength] = []
 
@@ -64,14 +78,14 @@ class PushSession(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
 class PushAppend(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="append"):
     """Append bytes to a stream if it is exactly `offset` long (compare and set)."""
 
-    machine_id: str
+    machine_id: Name
     session: UUID
-    stream: str
-    generation: int
-    offset: int
-    length: int
+    stream: Name
+    generation: Ordinal
+    offset: Count
+    length: Count
     """Bytes of the decoded data."""
-    sha256: str
+    sha256: Digest
     """Of the decoded data, in hex."""
     data: str
     encoding: Literal["text", "zstd"] = "text"
@@ -84,12 +98,12 @@ class PushGeneration(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", 
     Generation 0 needs no start: an append at offset 0 makes it. `previous` may be None with `keep` 0.
     """
 
-    machine_id: str
+    machine_id: Name
     session: UUID
-    stream: str
-    generation: int
-    previous: int | None
-    keep: int
+    stream: Name
+    generation: Ordinal
+    previous: Ordinal | None
+    keep: Count
 
 
 Push = PushSession | PushAppend | PushGeneration
@@ -141,13 +155,13 @@ class StreamKey(msgspec.Struct, frozen=True, kw_only=True):
     """A stream's name at the endpoint."""
 
     session: UUID
-    stream: str
+    stream: Name
 
 
 class OffsetsQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """Body of `POST /v1/offsets`."""
 
-    machine_id: str
+    machine_id: Name
     streams: list[StreamKey]
 
 
@@ -165,3 +179,75 @@ class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `POST /v1/offsets`, in the order of the question."""
 
     streams: list[Held]
+
+
+class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as the endpoint holds it: the last record that was pushed and what lies beside it."""
+
+    record: Session
+    revision: int
+    device_id: UUID
+    parent: UUID | None
+    title: str | None
+    gone_at: int | None
+    streams: list[StreamLength]
+    """How long the streams were at the source when this revision was made."""
+    held: list[StreamLength]
+    """How much of them is here: the current generation of each stream and its length."""
+
+
+class SessionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /v1/sessions`, newest start first; `next` goes on from here, None at the end."""
+
+    sessions: list[StoredSession]
+    next: str | None
+
+
+class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /v1/changes`: every session changed after `since`, once, oldest change first.
+
+    `next` is the `since` of the next request, also when nothing changed; `more` says that it won't be empty.
+    """
+
+    sessions: list[StoredSession]
+    next: str
+    more: bool
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """One life of a stream: its first `keep` bytes are those of `previous`."""
+
+    generation: int
+    previous: int | None
+    keep: int
+    length: int
+
+
+class StoredStream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream as the endpoint holds it; the last of `generations` is the current one."""
+
+    name: str
+    generations: list[Generation]
+
+
+class StreamsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /v1/sessions/{machine_id}/{id}/streams`, by name."""
+
+    streams: list[StoredStream]
+
+
+class HttpProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request as a whole was not answered (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """What `sessiond serve --announce` writes as one JSON line once it takes requests."""
+
+    url: str
+    endpoint_id: UUID
+    pid: int

@@ -1,0 +1,274 @@
+"""The application: what each address of protocol v1 does (docs/protocol.md).
+
+The loop only moves bytes. Everything that touches the store runs in a thread: pushes a few at a time, since
+they take turns to write anyway and each may hold its decoded body; reads beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from sessiond import __version__
+from sessiond.endpoint.server import body, problems, ranges, records, streams, tokens
+from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.push import Pushing
+from sessiond.endpoint.server.query import Query, checked, device, identity
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.wire import (
+    BATCH_HEADER,
+    GENERATION_HEADER,
+    PROTOCOL,
+    SERVICE,
+    About,
+    Held,
+    Limits,
+    OffsetsAnswer,
+    OffsetsQuestion,
+    PushAnswer,
+)
+
+LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+JSON = frozenset({"application/json"})
+PUSHES_AT_ONCE = 4
+PUSHES_WAITING = 64
+READS_AT_ONCE = 16
+STEP = 4 << 20
+"""Bytes of a stream that are read from the store at once."""
+FEATURES = ("offsets", "changes", "sessions", "streams", "ranges", "generations")
+
+Answer = TypeVar("Answer")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Endpoint:
+    """The requests of protocol v1 over one store.
+
+    `secrets` are tokens that are accepted beside those in the store.
+    """
+
+    def __init__(self, store: Store, *, secrets: tuple[str, ...] = (), limits: Limits | None = None) -> None:
+        self.store = store
+        self.limits = limits or Limits()
+        self._secrets = tuple(tokens.hashed(secret) for secret in secrets)
+        self._pushes = anyio.CapacityLimiter(PUSHES_AT_ONCE)
+        self._reads = anyio.CapacityLimiter(READS_AT_ONCE)
+        self._pushing = 0
+
+    def routes(self) -> list[Route]:
+        """List every address."""
+        one = "/v1/sessions/{machine_id:machine}/{id:uuid}"
+        return [
+            Route("/v1", self._open(self.about), methods=["GET"]),
+            Route("/v1/push", self._guarded(self.push), methods=["POST"]),
+            Route("/v1/offsets", self._guarded(self.offsets), methods=["POST"]),
+            Route("/v1/changes", self._guarded(self.changes), methods=["GET"]),
+            Route("/v1/sessions", self._guarded(self.sessions), methods=["GET"]),
+            Route(f"{one}/streams", self._guarded(self.streams), methods=["GET"]),
+            Route(f"{one}/streams/{{name:path}}", self._guarded(self.stream), methods=["GET"]),
+            Route(one, self._guarded(self.session), methods=["GET"]),
+        ]
+
+    async def about(self, request: Request) -> Response:
+        """Say what this endpoint is and takes."""
+        return _json(
+            About(
+                service=SERVICE,
+                protocol=PROTOCOL,
+                endpoint_id=self.store.endpoint_id,
+                version=__version__,
+                limits=self.limits,
+                encodings=list(body.ENCODINGS),
+                features=list(FEATURES),
+            )
+        )
+
+    async def push(self, request: Request) -> Response:
+        """Store the lines of a push and answer each."""
+        batch = request.headers.get(BATCH_HEADER, "")
+        if len(batch) > 200:
+            raise Refusal(400, "invalid", f"{BATCH_HEADER} is longer than 200 characters")
+        pusher = device(request)
+        encoding = body.check_kind(request, LINES)
+        if self._pushing >= PUSHES_WAITING:
+            raise Refusal(503, "busy", "too many pushes at once", headers=problems.SOON)
+        self._pushing += 1
+        try:
+            sent = await body.read(request, self.limits.body)
+            apply = partial(self._apply, sent, encoding, batch, pusher)
+            return _json(await anyio.to_thread.run_sync(apply, limiter=self._pushes))
+        finally:
+            self._pushing -= 1
+
+    def _apply(self, sent: bytes, encoding: str, batch: str, pusher: UUID | None) -> PushAnswer:
+        decoded = body.decode(sent, encoding, self.limits.decoded)
+        if decoded.count(b"\n") > self.limits.items:
+            raise Refusal(413, "too-large", f"a push may have {self.limits.items} lines")
+        lines = decoded.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        if len(lines) > self.limits.items:
+            raise Refusal(413, "too-large", f"a push may have {self.limits.items} lines")
+        return PushAnswer(batch=batch, results=Pushing(self.store, self.limits, pusher).run(lines))
+
+    async def offsets(self, request: Request) -> Response:
+        """Tell where streams stand."""
+        encoding = body.check_kind(request, JSON)
+        sent = await body.read(request, self.limits.body)
+        return _json(await self._read(partial(self._offsets, sent, encoding)))
+
+    def _offsets(self, sent: bytes, encoding: str) -> OffsetsAnswer:
+        try:
+            question = msgspec.json.decode(body.decode(sent, encoding, self.limits.decoded), type=OffsetsQuestion)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise Refusal(400, "invalid", f"the question is not valid: {error}") from error
+        if len(question.streams) > self.limits.items:
+            raise Refusal(413, "too-large", f"a question may name {self.limits.items} streams")
+        answers = []
+        with self.store.read() as db:
+            for key in question.streams:
+                stream = streams.find(db, question.machine_id, str(key.session), key.stream)
+                life = None if stream is None else streams.life(db, stream)
+                answers.append(
+                    Held(
+                        session=key.session,
+                        stream=key.stream,
+                        generation=None if life is None else life.generation,
+                        length=0 if life is None else life.length,
+                        sha256=None
+                        if life is None or stream is None
+                        else streams.digest(db, self.store.digests, stream, life),
+                    )
+                )
+        return OffsetsAnswer(streams=answers)
+
+    async def changes(self, request: Request) -> Response:
+        """List what changed since a place in the sequence of changes."""
+        query = Query(request, {"since", "limit"})
+        since, limit = query.text("since"), query.limit()
+        ask = partial(records.changes, endpoint=self.store.endpoint_id, since=since, limit=limit)
+        try:
+            return _json(await self._read_db(ask))
+        except records.UnknownPlace as error:
+            raise Refusal(410, "unknown-place", f"since: {error}; start again without it") from error
+
+    async def sessions(self, request: Request) -> Response:
+        """List sessions."""
+        query = Query(request, {"tool", "machine_id", "since", "text", "after", "limit"})
+        wanted = records.Filter(
+            tool=query.text("tool"),
+            machine_id=query.text("machine_id"),
+            since=query.moment("since"),
+            text=query.text("text"),
+        )
+        after, limit = query.text("after"), query.limit()
+        try:
+            return _json(await self._read_db(lambda db: records.listed(db, wanted, after, limit)))
+        except records.UnknownPlace as error:
+            raise Refusal(400, "invalid", f"after: {error}") from error
+
+    async def session(self, request: Request) -> Response:
+        """Show one session."""
+        machine, session = identity(request)
+        found = await self._read_db(lambda db: records.one(db, machine, session))
+        if found is None:
+            raise Refusal(404, "not-found", f"no session {session} of machine {machine}")
+        return _json(found)
+
+    async def streams(self, request: Request) -> Response:
+        """List the streams of a session."""
+        machine, session = identity(request)
+        held = await self._read_db(lambda db: records.held(db, machine, session))
+        if not held.streams and not await self._read_db(lambda db: records.revision(db, machine, session) is not None):
+            raise Refusal(404, "not-found", f"no session {session} of machine {machine}")
+        return _json(held)
+
+    async def stream(self, request: Request) -> Response:
+        """Send the bytes of a stream, or a range of them."""
+        machine, session = identity(request)
+        name = checked(request.path_params["name"], "the name of the stream")
+        generation = Query(request, {"generation"}).number("generation", most=2**31 - 1)
+        stream, life = await self._read_db(lambda db: _find(db, machine, session, name, generation))
+        if stream is None or life is None:
+            what = f"stream {name}" if generation is None else f"generation {generation} of stream {name}"
+            raise Refusal(404, "not-found", f"no {what} of session {session} of machine {machine}")
+        etag = f'"{self.store.endpoint_id.hex[:8]}-{stream}-{life.generation}-{life.length}"'
+        headers = {"Accept-Ranges": "bytes", "ETag": etag, GENERATION_HEADER: str(life.generation)}
+        span = None if request.headers.get("if-range", etag) != etag else request.headers.get("range")
+        start, end, partly = ranges.read(span, life.length, headers)
+        headers["Content-Length"] = str(end - start)
+        if partly:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{life.length}"
+        return StreamingResponse(
+            self._bytes(stream, life.generation, start, start if request.method == "HEAD" else end),
+            status_code=206 if partly else 200,
+            headers=headers,
+            media_type="application/x-ndjson",
+        )
+
+    async def _bytes(self, stream: int, generation: int, start: int, end: int) -> AsyncIterator[bytes]:
+        # No transaction spans the answer: what is held of a generation never changes.
+        for at in range(start, end, STEP):
+            stop = min(at + STEP, end)
+            yield await self._read_db(partial(streams.read, stream=stream, generation=generation, start=at, end=stop))
+
+    async def _read(self, question: Callable[[], Answer]) -> Answer:
+        return await anyio.to_thread.run_sync(question, limiter=self._reads)
+
+    async def _read_db(self, question: Callable[..., Answer]) -> Answer:
+        def ask() -> Answer:
+            with self.store.read() as db:
+                return question(db)
+
+        return await self._read(ask)
+
+    def _guarded(self, handler: Handler) -> Handler:
+        async def guarded(request: Request) -> Response:
+            scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+            known = scheme.lower() == "bearer" and await self._read_db(
+                lambda db: tokens.accepts(db, secret.strip(), self._secrets)
+            )
+            if not known:
+                said = "the token is not accepted" if secret else "a bearer token is needed"
+                raise Refusal(401, "unauthorized", said, headers={"WWW-Authenticate": 'Bearer realm="sessiond"'})
+            return await handler(request)
+
+        return guarded
+
+    def _open(self, handler: Handler) -> Handler:
+        """Answer without a token, but refuse a wrong one: a client can check its token with `GET /v1`."""
+        guarded = self._guarded(handler)
+
+        async def open_to_all(request: Request) -> Response:
+            return await (guarded if "authorization" in request.headers else handler)(request)
+
+        return open_to_all
+
+
+def build(store: Store, *, secrets: tuple[str, ...] = (), limits: Limits | None = None) -> Starlette:
+    """Make the ASGI application over a store."""
+    return Starlette(
+        routes=Endpoint(store, secrets=secrets, limits=limits).routes(),
+        exception_handlers=problems.HANDLERS,
+    )
+
+
+def _json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def _find(
+    db: Any, machine: str, session: str, name: str, generation: int | None
+) -> tuple[int | None, streams.Life | None]:
+    stream = streams.find(db, machine, session, name)
+    return stream, None if stream is None else streams.life(db, stream, generation)

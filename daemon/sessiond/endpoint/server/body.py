@@ -1,0 +1,104 @@
+"""Request bodies: read up to a cap, decoded up to a cap, and never a byte over it in memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import anyio
+from starlette.requests import Request
+
+from sessiond import zstd
+from sessiond.endpoint.server.problems import Refusal
+
+ENCODINGS = ("zstd", "gzip", "identity")
+SECONDS = 120
+"""For a whole body: who is slower holds memory for nothing."""
+MAX_MEMBERS = 256
+"""Of a gzip body; each empty one costs a sender 20 bytes and us a decoder."""
+
+
+def check_kind(request: Request, kinds: frozenset[str]) -> str:
+    """Tell the content encoding of a body of one of these media types.
+
+    Raises:
+        Refusal: 415, for another media type or encoding.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind and kind not in kinds:
+        raise Refusal(415, "unsupported-media-type", f"the body is {kind}, not {' or '.join(sorted(kinds))}")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
+    if encoding not in ENCODINGS:
+        raise Refusal(
+            415,
+            "unsupported-encoding",
+            f"the body is encoded as {encoding[:40]}, not {', '.join(ENCODINGS)}",
+            headers={"Accept-Encoding": ", ".join(ENCODINGS)},
+        )
+    return encoding
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """Read the body as it was sent.
+
+    Raises:
+        Refusal: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long.
+    """
+    too_large = Refusal(413, "too-large", f"a body may have {limit} bytes as sent")
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+        raise too_large
+    body = bytearray()
+    try:
+        with anyio.fail_after(SECONDS):
+            async for part in request.stream():
+                if len(body) + len(part) > limit:
+                    raise too_large
+                body += part
+    except TimeoutError as error:
+        raise Refusal(408, "too-slow", f"the body did not arrive within {SECONDS} seconds") from error
+    return bytes(body)
+
+
+def decode(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo the content encoding.
+
+    Raises:
+        Refusal: 413 as soon as more than `limit` bytes come out, 400 for what is not so encoded.
+    """
+    too_large = Refusal(413, "too-large", f"a body may have {limit} bytes when decoded")
+    if encoding == "identity" or not body:
+        if len(body) > limit:
+            raise too_large
+        return body
+    try:
+        parts = zstd.decompress_stream((body,), limit) if encoding == "zstd" else _gunzip(body)
+        decoded = bytearray()
+        for part in parts:
+            decoded += part
+            if len(decoded) > limit:
+                raise too_large
+    except zstd.Oversized as error:
+        raise too_large from error
+    except (zstd.Undecodable, zlib.error) as error:
+        raise Refusal(400, "malformed", f"the body is not {encoding}: {error}") from error
+    return bytes(decoded)
+
+
+def _gunzip(body: bytes) -> Iterator[bytes]:
+    members = 1
+    member = zlib.decompressobj(31)
+    for start in range(0, len(body), zstd.SLICE):
+        rest = body[start : start + zstd.SLICE]
+        while rest:
+            if member.eof:
+                member, members = zlib.decompressobj(31), members + 1
+                if members > MAX_MEMBERS:
+                    raise Refusal(400, "malformed", f"more than {MAX_MEMBERS} gzip members in a row")
+            yield member.decompress(rest, zstd.SLICE)
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+    while not member.eof:
+        part = member.decompress(member.unconsumed_tail, zstd.SLICE)
+        if not part:
+            raise Refusal(400, "malformed", "the gzip data ends in the middle of a member")
+        yield part

@@ -1,0 +1,72 @@
+"""Problems of a request as a whole (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sessiond.endpoint.server.store import StoreBusy
+from sessiond.endpoint.wire import HttpProblem
+from sessiond.errors import SessiondError, StateError, StateFull
+
+CONTENT_TYPE = "application/problem+json"
+SOON = {"Retry-After": "1"}
+LATER = {"Retry-After": "60"}
+
+
+class Refusal(SessiondError):
+    """A request is answered with an HTTP error; `kind` names it for programs, the message says it to people."""
+
+    def __init__(self, status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.kind, self.headers = status, kind, headers
+
+    def response(self) -> Response:
+        """Make the answer."""
+        problem = HttpProblem(
+            type=self.kind, title=HTTPStatus(self.status).phrase, status=self.status, detail=self.message
+        )
+        return Response(
+            msgspec.json.encode(problem), status_code=self.status, headers=self.headers, media_type=CONTENT_TYPE
+        )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return error.response()
+
+
+async def _full(request: Request, error: Exception) -> Response:
+    return Refusal(507, "full", str(error), headers=LATER).response()
+
+
+async def _busy(request: Request, error: Exception) -> Response:
+    return Refusal(503, "busy", str(error), headers=SOON).response()
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return Refusal(500, "failed", "the endpoint failed; its log says why").response()
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "invalid")
+    return Refusal(
+        error.status_code, kind, f"{request.method} {request.url.path}: {error.detail}", headers=error.headers
+    ).response()
+
+
+HANDLERS = {
+    Refusal: _refused,
+    StateFull: _full,
+    StoreBusy: _busy,
+    StateError: _failed,
+    HTTPException: _http,
+    500: _failed,
+}
+"""What the application answers to each exception."""

@@ -1,0 +1,33 @@
+"""Range requests (RFC 9110, section 14)."""
+
+from __future__ import annotations
+
+import re
+
+from sessiond.endpoint.server.problems import Refusal
+
+
+def read(header: str | None, length: int, headers: dict[str, str]) -> tuple[int, int, bool]:
+    """Read a Range: start, end, and whether it is one. Several ranges, and what isn't one, get the whole.
+
+    Raises:
+        Refusal: 416 with `headers`, for a range that lies behind the end.
+    """
+    match = re.fullmatch(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", header or "")
+    if match is None or not (match[1] or match[2]):
+        return 0, length, False
+    if match[1]:
+        start = int(match[1])
+        end = min(int(match[2]) + 1, length) if match[2] else length
+        if match[2] and int(match[2]) < start:
+            return 0, length, False
+    else:
+        start, end = max(length - int(match[2]), 0), length
+    if start >= end:
+        raise Refusal(
+            416,
+            "no-such-range",
+            f"the stream has {length} bytes",
+            headers=headers | {"Content-Range": f"bytes */{length}"},
+        )
+    return start, end, True

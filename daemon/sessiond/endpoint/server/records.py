@@ -1,0 +1,220 @@
+"""Session records in the store: upsert, one, list, and what changed since."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from sessiond.endpoint.server import streams
+from sessiond.endpoint.wire import (
+    ChangesAnswer,
+    PushSession,
+    SessionsAnswer,
+    StoredSession,
+    StoredStream,
+    StreamLength,
+    StreamsAnswer,
+)
+from sessiond.errors import SessiondError
+from sessiond.session import Session
+
+Place = TypeVar("Place", bound=msgspec.Struct)
+
+
+class UnknownPlace(SessiondError):
+    """A `since` or `after` that this endpoint did not give out."""
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sessions to list; what is None does not matter. `since`: still ongoing or ended at that time or later."""
+
+    tool: str | None = None
+    machine_id: str | None = None
+    since: datetime | None = None
+    text: str | None = None
+    """Part of the working directory, whatever its case."""
+
+
+class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    record: Session
+    device_id: UUID
+    parent: UUID | None
+    title: str | None
+    gone_at: int | None
+    streams: list[StreamLength]
+
+
+_read_envelope = msgspec.json.Decoder(_Envelope)
+
+
+class _AfterSession(msgspec.Struct, frozen=True, array_like=True):
+    started_ms: int
+    machine: str
+    session: str
+
+
+class _AfterChange(msgspec.Struct, frozen=True, array_like=True):
+    endpoint: UUID
+    change: int
+
+
+def revision(db: sqlite3.Connection, machine: str, session: str) -> int | None:
+    """Tell which revision of a record is stored; None: none."""
+    row = db.execute("SELECT revision FROM sessions WHERE machine = ? AND session = ?", (machine, session)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def put(db: sqlite3.Connection, machine: str, item: PushSession) -> None:
+    """Store a record in place of an older revision."""
+    record = item.record
+    envelope = _Envelope(
+        record=record,
+        device_id=item.device_id,
+        parent=item.parent,
+        title=item.title,
+        gone_at=item.gone_at,
+        streams=item.streams,
+    )
+    db.execute(
+        "INSERT INTO sessions (machine, session, revision, tool, directory, started_ms, ended_ms, envelope)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET revision = excluded.revision, tool = excluded.tool,"
+        " directory = excluded.directory, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,"
+        " envelope = excluded.envelope",
+        (
+            machine,
+            str(record.id),
+            item.revision,
+            record.tool,
+            record.working_directory,
+            _ms(record.started_at),
+            None if record.ended_at is None else _ms(record.ended_at),
+            msgspec.json.encode(envelope),
+        ),
+    )
+
+
+def touch(db: sqlite3.Connection, changed: Iterable[tuple[str, str]]) -> None:
+    """Put sessions at the end of what /v1/changes tells, each at a place of its own."""
+    (change,) = db.execute("SELECT value FROM facts WHERE name = 'change'").fetchone()
+    for machine, session in changed:
+        change += 1
+        db.execute("UPDATE sessions SET change = ? WHERE machine = ? AND session = ?", (change, machine, session))
+    db.execute("UPDATE facts SET value = ? WHERE name = 'change'", (change,))
+
+
+def one(db: sqlite3.Connection, machine: str, session: str) -> StoredSession | None:
+    """Look up a session; None without a record, even if streams of it are held."""
+    row = db.execute(
+        "SELECT machine, session, revision, envelope FROM sessions WHERE machine = ? AND session = ?",
+        (machine, session),
+    ).fetchone()
+    return None if row is None else _stored(db, *row)
+
+
+def listed(db: sqlite3.Connection, wanted: Filter, after: str | None, limit: int) -> SessionsAnswer:
+    """List sessions, the newest start first.
+
+    Raises:
+        UnknownPlace: `after` is none of ours.
+    """
+    where: list[str] = ["1"]
+    values: list[str | int] = []
+    if wanted.tool is not None:
+        where.append("tool = ?")
+        values.append(wanted.tool)
+    if wanted.machine_id is not None:
+        where.append("machine = ?")
+        values.append(wanted.machine_id)
+    if wanted.since is not None:
+        where.append("(ended_ms IS NULL OR ended_ms >= ?)")
+        values.append(_ms(wanted.since))
+    if wanted.text is not None:
+        where.append("instr(lower(directory), lower(?)) > 0")
+        values.append(wanted.text)
+    if after is not None:
+        place = _unseal(after, _AfterSession)
+        where.append("(started_ms, machine, session) < (?, ?, ?)")
+        values += [place.started_ms, place.machine, place.session]
+    # Only fixed text is joined; every value is a parameter.
+    rows = db.execute(
+        f"SELECT machine, session, revision, envelope, started_ms FROM sessions WHERE {' AND '.join(where)}"  # noqa: S608
+        " ORDER BY started_ms DESC, machine DESC, session DESC LIMIT ?",
+        (*values, limit + 1),
+    ).fetchall()
+    follow = None
+    if len(rows) > limit:
+        machine, session, _, _, started = rows[limit - 1]
+        follow = _seal(_AfterSession(started, machine, session))
+    return SessionsAnswer(sessions=[_stored(db, *row[:4]) for row in rows[:limit]], next=follow)
+
+
+def changes(db: sqlite3.Connection, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
+    """List the sessions that changed after `since`, each once, in the order of their last change.
+
+    Raises:
+        UnknownPlace: `since` is from another endpoint, or from a later life of this one (a backup was restored).
+    """
+    (latest,) = db.execute("SELECT value FROM facts WHERE name = 'change'").fetchone()
+    place = _AfterChange(endpoint, 0) if since is None else _unseal(since, _AfterChange)
+    if place.endpoint != endpoint or not 0 <= place.change <= latest:
+        raise UnknownPlace("this endpoint did not give out that place", hint="start again without it")
+    rows = db.execute(
+        "SELECT machine, session, revision, envelope, change FROM sessions WHERE change > ? ORDER BY change LIMIT ?",
+        (place.change, limit + 1),
+    ).fetchall()
+    more = len(rows) > limit
+    seen = rows[limit - 1][4] if more else latest
+    return ChangesAnswer(
+        sessions=[_stored(db, *row[:4]) for row in rows[:limit]], next=_seal(_AfterChange(endpoint, seen)), more=more
+    )
+
+
+def held(db: sqlite3.Connection, machine: str, session: str) -> StreamsAnswer:
+    """List the streams of a session with all their generations."""
+    return StreamsAnswer(
+        streams=[
+            StoredStream(name=name, generations=[each.public() for each in streams.lives(db, stream)])
+            for stream, name in streams.names(db, machine, session)
+        ]
+    )
+
+
+def _stored(db: sqlite3.Connection, machine: str, session: str, number: int, envelope: bytes) -> StoredSession:
+    beside = _read_envelope.decode(envelope)
+    rows = db.execute(
+        "SELECT name, max(generation), generations.length FROM streams JOIN generations USING (stream)"
+        " WHERE machine = ? AND session = ? GROUP BY stream ORDER BY name",
+        (machine, session),
+    )
+    return StoredSession(
+        record=beside.record,
+        revision=number,
+        device_id=beside.device_id,
+        parent=beside.parent,
+        title=beside.title,
+        gone_at=beside.gone_at,
+        streams=beside.streams,
+        held=[StreamLength(name=name, generation=generation, length=length) for name, generation, length in rows],
+    )
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _seal(place: msgspec.Struct) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+
+
+def _unseal(sealed: str, kind: type[Place]) -> Place:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4)), type=kind)
+    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+        raise UnknownPlace("this endpoint did not give out that place", hint="start again without it") from error

@@ -1,0 +1,213 @@
+"""Run the endpoint: in a thread beside a daemon or a test, or as the process of `sessiond serve`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import uvicorn
+
+from sessiond.endpoint.server import tokens
+from sessiond.endpoint.server.app import build
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.wire import Announcement, Limits
+from sessiond.errors import ConfigError, StateError
+
+GRACE = 5
+"""Seconds that requests have to end in when the endpoint is told to."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to serve; see `sessiond serve --help`."""
+
+    directory: str
+    host: str = "127.0.0.1"
+    port: int = 8377
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    announce: str | None = None
+    """A file to make, a descriptor's number, or `-` for stdout."""
+    token_file: str | None = None
+    until_eof: bool = False
+    quota: int | None = None
+
+
+class Running(msgspec.Struct, frozen=True):
+    """An endpoint that takes requests."""
+
+    url: str
+    token: str
+    store: Store
+
+
+@contextmanager
+def running(
+    data_dir: str, token: str | None = None, port: int = 0, *, limits: Limits | None = None, quota: int | None = None
+) -> Iterator[Running]:
+    """Serve on 127.0.0.1 in a thread until the context ends.
+
+    `token` is accepted beside those in the store; None makes one. Port 0 takes a free one.
+
+    Raises:
+        StateError: the store or the port can't be used.
+    """
+    token = token or tokens.make()
+    store = Store(str(data_dir), quota=quota)
+    with _listening("127.0.0.1", port) as listener:
+        url = _url("http", listener)
+        server = _server(store, token, limits)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="endpoint", daemon=True)
+        thread.start()
+        try:
+            # The socket listens already: a request that comes before the loop runs waits, it is not refused.
+            yield Running(url, token, store)
+        finally:
+            server.should_exit = True
+            thread.join()
+            store.close()
+
+
+def serve(options: Options, *, listening: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, or, with `until_eof`, until stdin ends: then our parent has gone.
+
+    `listening` is called with the URL once requests are taken.
+
+    Raises:
+        StateError: the store or the address can't be used.
+        ConfigError: the TLS files can't.
+    """
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise ConfigError("--tls-cert and --tls-key go together", hint="give both, or none")
+    for path in (options.tls_cert, options.tls_key):
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigError("cannot read the file", file=path, hint="check --tls-cert and --tls-key")
+    token = token_from(options.token_file) if options.token_file else None
+    store = Store(options.directory, quota=options.quota)
+    try:
+        with _listening(options.host, options.port) as listener:
+            scheme = "https" if options.tls_cert else "http"
+            url = _url(scheme, listener)
+            server = _server(store, token, None, options)
+            if options.until_eof:
+                threading.Thread(target=_end_at_eof, args=(server,), name="parent", daemon=True).start()
+            if options.announce:
+                announce(options.announce, Announcement(url=url, endpoint_id=store.endpoint_id, pid=os.getpid()))
+            if listening is not None:
+                listening(url)
+            server.run(sockets=[listener])
+    finally:
+        store.close()
+
+
+def token_from(path: str) -> str:
+    """Read the token in a file; a file that isn't there is made, with a new token, for its owner only.
+
+    Raises:
+        ConfigError: the file can't be read or made, or is empty.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"cannot make it: {error.strerror}", file=path, hint="check --token-file") from error
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(tokens.make() + "\n")
+    try:
+        with open(path) as file:
+            token = file.read(1024).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read it: {error}", file=path, hint="check --token-file") from error
+    if len(token) < 16:
+        raise ConfigError("no token of 16 characters or more in it", file=path, hint="remove it: a new one is made")
+    return token
+
+
+def announce(to: str, announcement: Announcement) -> None:
+    """Tell where we listen: one JSON line, to a file that is there only when it is whole, or to a descriptor.
+
+    Raises:
+        StateError: it can't be written.
+    """
+    line = msgspec.json.encode(announcement) + b"\n"
+    try:
+        if to == "-" or to.isdigit():
+            descriptor = 1 if to == "-" else int(to)
+            os.write(descriptor, line)
+            if descriptor > 2:
+                os.close(descriptor)  # so that a parent that reads to the end sees it
+            return
+        part = f"{to}.{secrets.token_hex(4)}"
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(line)
+        os.replace(part, to)
+    except OSError as error:
+        raise StateError(f"cannot announce to {to}: {error.strerror}", hint="check --announce") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _server(store: Store, token: str | None, limits: Limits | None, options: Options | None = None) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            build(store, secrets=(token,) if token else (), limits=limits),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE,
+            ssl_certfile=options.tls_cert if options else None,
+            ssl_keyfile=options.tls_key if options else None,
+        )
+    )
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, _, _, address = found
+        # The protocol by name: asyncio turns Nagle's algorithm off (40 ms an answer) only where it sees it.
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+    except (OSError, OverflowError) as error:
+        raise StateError(f"cannot listen on {host}:{port}: {error}", hint="choose another --host or --port") from error
+    with listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(512)
+        except OSError as error:
+            hint = "choose another --host or --port"
+            raise StateError(f"cannot listen on {host}:{port}: {error.strerror}", hint=hint) from error
+        yield listener
+
+
+def _url(scheme: str, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _end_at_eof(server: uvicorn.Server) -> None:
+    # The parent holds the other end and writes nothing: however it dies, the system closes it.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    server.should_exit = True

@@ -1,0 +1,86 @@
+"""Zstandard with a ceiling: the one place that knows where the module lives and how much may come out.
+
+A few bytes can decode to gigabytes, so nothing here decodes without a limit, and the limit holds *while*
+decoding: what is over it is never in memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+
+from sessiond.errors import SessiondError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd as _zstd
+else:
+    from backports import zstd as _zstd
+
+LEVEL = 3
+WINDOW_LOG = 23
+"""Largest window of a frame, 8 MiB: what RFC 9659 allows on the web. A decoder reserves the window it is told."""
+MAX_FRAMES = 256
+"""Frames in a row; each empty one costs a sender 9 bytes and a reader a new decoder."""
+SLICE = 64 << 10
+
+
+class Undecodable(SessiondError):
+    """The bytes are not Zstandard, are cut short, or ask for a window that is too large."""
+
+
+class Oversized(Undecodable):
+    """More would come out than the limit allows."""
+
+
+def compress(data: bytes, level: int = LEVEL) -> bytes:
+    """Compress to one frame that carries its decoded size."""
+    return bytes(_zstd.compress(data, level))
+
+
+def decompress(data: bytes, limit: int) -> bytes:
+    """Decode one or more frames of at most `limit` bytes in all.
+
+    Raises:
+        Oversized: more than `limit` bytes would come out.
+        Undecodable: the data is no complete Zstandard frame.
+    """
+    return b"".join(decompress_stream((data,), limit))
+
+
+def decompress_stream(parts: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Decode frames that arrive in parts, at most 64 KiB at a time and at most `limit` bytes in all.
+
+    Raises:
+        Oversized: more than `limit` bytes would come out.
+        Undecodable: the parts together are not complete Zstandard frames.
+    """
+    decoder, frames, total = _decoder(), 1, 0
+    for slice_ in _slices(parts):
+        rest = slice_
+        while rest or not (decoder.eof or decoder.needs_input):
+            if decoder.eof:
+                decoder, frames = _decoder(), frames + 1
+                if frames > MAX_FRAMES:
+                    raise Undecodable(f"more than {MAX_FRAMES} Zstandard frames in a row")
+            try:
+                piece = decoder.decompress(rest, max_length=min(SLICE, limit - total + 1))
+            except _zstd.ZstdError as error:
+                raise Undecodable(f"not Zstandard data that can be decoded: {error}") from error
+            rest = decoder.unused_data if decoder.eof else b""
+            total += len(piece)
+            if total > limit:
+                raise Oversized(f"more than {limit} bytes would come out")
+            if piece:
+                yield piece
+    if not decoder.eof:
+        raise Undecodable("the Zstandard data ends in the middle of a frame")
+
+
+def _slices(parts: Iterable[bytes]) -> Iterator[bytes]:
+    for part in parts:
+        for start in range(0, len(part), SLICE):
+            yield part[start : start + SLICE]
+
+
+def _decoder() -> _zstd.ZstdDecompressor:
+    return _zstd.ZstdDecompressor(options={_zstd.DecompressionParameter.window_log_max: WINDOW_LOG})

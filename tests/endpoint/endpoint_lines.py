@@ -1,0 +1,101 @@
+"""Lines of a push as a client writes them, and the few requests that the tests repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from typing import Any
+
+import httpx
+
+SESSION = "0198c0de-0000-7000-8000-000000000001"
+DEVICE = "11111111-1111-4111-8111-111111111111"
+OTHER_DEVICE = "22222222-2222-4222-8222-222222222222"
+
+Line = dict[str, Any]
+
+
+def record(revision: int = 1, *, device: str = DEVICE, **fields: Any) -> Line:
+    """A `session` line; further fields are those of the record."""
+    return {
+        "op": "session",
+        "revision": revision,
+        "device_id": device,
+        "record": {
+            "id": SESSION,
+            "tool": "codex",
+            "tool_version": "0.58.0",
+            "started_at": "2026-11-01T10:00:00Z",
+            "ended_at": None,
+            "model": "gpt-5",
+            "working_directory": "/home/ada/engine",
+            "git_branch": "main",
+            "source_path": None,
+            "message_count": 2,
+            "machine_id": "ada",
+        }
+        | fields,
+    }
+
+
+def append(offset: int, appended: bytes, *, generation: int = 0, **fields: Any) -> Line:
+    """An `append` line to the stream `main`."""
+    return {
+        "op": "append",
+        "machine_id": "ada",
+        "session": SESSION,
+        "stream": "main",
+        "generation": generation,
+        "offset": offset,
+        "length": len(appended),
+        "sha256": hashlib.sha256(appended).hexdigest(),
+        "data": appended.decode(),
+    } | fields
+
+
+def generation(number: int, previous: int | None, keep: int, **fields: Any) -> Line:
+    """A `generation` line of the stream `main`."""
+    return {
+        "op": "generation",
+        "machine_id": "ada",
+        "session": SESSION,
+        "stream": "main",
+        "generation": number,
+        "previous": previous,
+        "keep": keep,
+    } | fields
+
+
+class Pusher(httpx.Client):
+    """A client with a token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        super().__init__(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+
+    def lines(self, *lines: Line | bytes, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
+        """Push lines, and return the result of each."""
+        body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+        batch = uuid.uuid4().hex
+        answer = self.post(
+            "/v1/push",
+            content=body,
+            headers={"Content-Type": "application/x-ndjson", "Sessiond-Batch": batch} | (headers or {}),
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "application/json"
+        said = answer.json()
+        assert said["batch"] == batch
+        assert len(said["results"]) == len(lines)
+        return list(said["results"])
+
+    def said(self, *lines: Line | bytes, headers: dict[str, str] | None = None) -> list[str]:
+        """Push lines, and return what became of each: stored, duplicate, or the type of the problem."""
+        results = self.lines(*lines, headers=headers)
+        return [each["problem"]["type"] if each["status"] == "problem" else each["status"] for each in results]
+
+    def bytes_of(self, stream: str = "main", **query: int) -> bytes:
+        """Read a stream of the session."""
+        answer = self.get(f"/v1/sessions/ada/{SESSION}/streams/{stream}", params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.content

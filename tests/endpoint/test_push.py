@@ -1,0 +1,204 @@
+"""What becomes of the lines of a push."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+import threading
+from pathlib import Path
+
+import pytest
+from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, generation, record
+
+from sessiond import zstd
+from sessiond.endpoint.server import Running, machines, running
+from sessiond.endpoint.wire import Limits
+from sessiond.errors import NotFound
+
+
+def test_lines_are_answered_in_order_and_a_bad_one_harms_no_other(pusher: Pusher) -> None:
+    """Each line has its own answer; a bad one names itself and what is wrong with it."""
+    results = pusher.lines(record(), b"{", append(0, b"one\n"), {"op": "append", "stream": "main"}, append(4, b"two\n"))
+    assert [each["status"] for each in results] == ["stored", "problem", "stored", "problem", "stored"]
+    assert results[1]["problem"]["type"] == results[3]["problem"]["type"] == "invalid"
+    assert "line 2" in results[1]["problem"]["detail"]
+    assert "line 4 (append stream main)" in results[3]["problem"]["detail"]
+    assert "machine_id" in results[3]["problem"]["detail"]
+    assert pusher.bytes_of() == b"one\ntwo\n"
+
+
+def test_a_push_sent_again_is_all_duplicates(pusher: Pusher) -> None:
+    """An answer that was lost costs a second push, never a second copy."""
+    lines = [record(), append(0, b"one\n"), generation(1, 0, 2), append(2, b"ce\n", generation=1), append(4, b"two\n")]
+    assert pusher.said(*lines) == ["stored"] * 5
+    assert pusher.said(*lines) == ["duplicate"] * 5
+    assert pusher.bytes_of(generation=1) == b"once\n"
+    assert pusher.bytes_of(generation=0) == b"one\ntwo\n"
+
+
+def test_an_empty_push_has_no_results(pusher: Pusher) -> None:
+    """No line, no result."""
+    assert pusher.post("/v1/push", headers={"Sessiond-Batch": "b"}).json() == {"batch": "b", "results": []}
+
+
+def test_a_higher_revision_wins_and_a_lower_one_learns_which(pusher: Pusher) -> None:
+    """Late deliveries never undo newer ones."""
+    assert pusher.said(record(5, message_count=5)) == ["stored"]
+    assert pusher.said(record(5, message_count=6)) == ["duplicate"]
+    (late,) = pusher.lines(record(4, message_count=4))
+    assert (late["problem"]["type"], late["problem"]["revision"]) == ("stale", 5)
+    assert pusher.said(record(7, message_count=7)) == ["stored"]
+    stored = pusher.get(f"/v1/sessions/ada/{SESSION}").json()
+    assert (stored["revision"], stored["record"]["message_count"]) == (7, 7)
+
+
+def test_an_append_at_another_offset_learns_where_the_stream_stands(pusher: Pusher) -> None:
+    """The answer has generation, offset and digest: the client rewinds or skips without another call."""
+    held = b"0123456789"
+    for at in (3, 5):  # the first one when nothing is held at all
+        (answer,) = pusher.lines(append(at, b"x"))
+        assert (answer["problem"]["type"], answer["problem"]["offset"]) == ("offset-mismatch", 0)
+        assert answer["problem"]["sha256"] == hashlib.sha256(b"").hexdigest()
+    pusher.said(append(0, held))
+    for wrong in (append(11, b"x"), append(2, b"x"), append(8, b"89a"), append(0, b"0123456789a")):
+        (answer,) = pusher.lines(wrong)
+        problem = answer["problem"]
+        assert (problem["type"], problem["generation"], problem["offset"]) == ("offset-mismatch", 0, 10)
+        assert problem["sha256"] == hashlib.sha256(held).hexdigest()
+    assert pusher.said(append(3, b"345"), append(8, b"89")) == ["duplicate"] * 2
+    assert pusher.bytes_of() == held
+
+
+def test_data_that_is_not_what_it_says_is_refused(pusher: Pusher) -> None:
+    """Length and digest are checked before a byte is stored."""
+    good = append(0, b"good\n")
+    frame = base64.b64encode(zstd.compress(b"good\n")).decode()
+    bad = [
+        good | {"length": 4},
+        good | {"sha256": "0" * 64},
+        good | {"sha256": good["sha256"].upper()},
+        good | {"encoding": "zstd"},
+        good | {"encoding": "zstd", "data": frame[:-4]},
+        good | {"encoding": "zstd", "data": base64.b64encode(b"nothing").decode()},
+        good | {"encoding": "zstd", "data": frame, "length": 4},
+        good | {"encoding": "gzip"},
+        good | {"offset": -1},
+        good | {"generation": 2**40},
+        append(0, b""),
+    ]
+    assert pusher.said(*bad) == ["invalid"] * len(bad)
+    assert pusher.said(good | {"encoding": "zstd", "data": frame}) == ["stored"]
+    assert pusher.said(good) == ["duplicate"]
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_bytes_that_are_no_text_come_back_as_they_were(pusher: Pusher, size: int) -> None:
+    """A zstd segment carries any bytes."""
+    raw = random.Random(1).randbytes(size)
+    line = append(0, b"") | {
+        "length": size,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "encoding": "zstd",
+        "data": base64.b64encode(zstd.compress(raw)).decode(),
+    }
+    assert pusher.said(line) == ["stored"]
+    assert pusher.bytes_of() == raw
+
+
+def test_a_small_segment_that_decodes_to_much_is_refused(pusher: Pusher) -> None:
+    """A bomb inside a line costs no more than the length that the line admits to."""
+    bomb = base64.b64encode(zstd.compress(bytes(64 << 20))).decode()
+    line = append(0, b"x") | {"encoding": "zstd", "data": bomb}
+    assert pusher.said(line, line | {"length": 5 << 20}) == ["invalid", "too-large"]
+
+
+@pytest.mark.parametrize("name", ["", "/a", "a//b", "a/../b", "..", "a/.", "a\nb", "a\x7f", "x" * 201])
+def test_names_that_cannot_stand_in_an_address_are_refused(pusher: Pusher, name: str) -> None:
+    """No name climbs, hides or breaks a line."""
+    lines = [append(0, b"x", stream=name), append(0, b"x", machine_id=name), generation(1, None, 0, stream=name)]
+    lines += [record(machine_id=name), record() | {"streams": [{"name": name, "generation": 0, "length": 1}]}]
+    assert pusher.said(*lines) == ["invalid"] * 5
+
+
+def test_records_that_no_consumer_could_read_are_refused(pusher: Pusher) -> None:
+    """What is stored can be deserialized strictly."""
+    bad = [
+        record(machine_id=None),
+        record(tool=""),
+        record(message_count=2**31),
+        record(message_count=-1),
+        record(started_at="2026-11-01T10:00:00"),
+        record(id="main"),
+        record(-1),
+        record(2**63),
+    ]
+    assert pusher.said(*bad) == ["invalid"] * len(bad)
+    assert pusher.said(record() | {"title": "x" * (1 << 20)}) == ["too-large"]
+
+
+def test_a_machine_id_belongs_to_the_device_that_brought_it(endpoint: Running, pusher: Pusher) -> None:
+    """Two machines of one hostname never merge silently; the problem says what to do, and adopting does it."""
+    assert pusher.said(record(1)) == ["stored"]
+    (taken,) = pusher.lines(record(2, device=OTHER_DEVICE))
+    assert taken["problem"]["type"] == "machine-taken"
+    assert "machine_id" in taken["problem"]["detail"]
+    assert "sessiond serve adopt ada" in taken["problem"]["detail"]
+    assert pusher.said(append(0, b"x"), headers={"Sessiond-Device": OTHER_DEVICE}) == ["machine-taken"]
+    assert pusher.said(append(0, b"x"), headers={"Sessiond-Device": DEVICE}) == ["stored"]
+
+    machines.adopt(endpoint.store, "ada")
+    assert pusher.said(record(3)) == ["stored"], "the old device goes on until the new one comes"
+    assert pusher.said(record(4, device=OTHER_DEVICE)) == ["stored"]
+    assert pusher.said(record(5)) == ["machine-taken"]
+    with pytest.raises(NotFound):
+        machines.adopt(endpoint.store, "grace")
+
+
+def test_a_full_quota_is_a_problem_of_the_segment_only(tmp_path: Path) -> None:
+    """Records go on where transcripts have no room; other clients are not turned away."""
+    raw = random.Random(2).randbytes(400_000).hex().encode()
+    with running(str(tmp_path), quota=700_000) as it, Pusher(it.url, it.token) as pusher:
+        half = len(raw) // 2
+        assert pusher.said(append(0, raw[:half])) == ["stored"]
+        assert pusher.said(append(half, raw[half:]), append(0, raw, stream="b")) == ["stored", "quota"]
+        assert pusher.said(append(0, raw, stream="b"), record()) == ["quota", "stored"]
+
+
+def test_two_clients_on_one_stream_make_one_sequence(endpoint: Running) -> None:
+    """Compare and set: whatever the interleaving, every acknowledged byte is there once, and nothing else."""
+    stored: list[list[bytes]] = [[], []]
+
+    def push(who: int) -> None:
+        with Pusher(endpoint.url, endpoint.token) as pusher:
+            offset = 0
+            while len(stored[who]) < 25:
+                mine = f"{who}:{len(stored[who])}\n".encode()
+                (result,) = pusher.lines(append(offset, mine))
+                if result["status"] == "stored":
+                    stored[who].append(mine)
+                    offset += len(mine)
+                else:
+                    offset = result["problem"]["offset"]
+
+    threads = [threading.Thread(target=push, args=(who,)) for who in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Pusher(endpoint.url, endpoint.token) as pusher:
+        lines = pusher.bytes_of().splitlines(keepends=True)
+    assert sorted(lines) == sorted(stored[0] + stored[1])
+    assert [line for line in lines if line.startswith(b"0")] == stored[0]
+
+
+def test_limits_can_be_made_smaller(tmp_path: Path) -> None:
+    """What `GET /v1` says is what holds."""
+    limits = Limits(body=2000, decoded=3000, items=3, segment=10)
+    with running(str(tmp_path), limits=limits) as it, Pusher(it.url, it.token) as pusher:
+        assert pusher.get("/v1").json()["limits"] == {"body": 2000, "decoded": 3000, "items": 3, "segment": 10}
+        assert pusher.said(append(0, b"x" * 10), append(10, b"x" * 11)) == ["stored", "too-large"]
+        line = b"{}\n"
+        assert pusher.post("/v1/push", content=line * 3).status_code == 200
+        assert pusher.post("/v1/push", content=line * 4).status_code == 413
+        assert pusher.post("/v1/push", content=line[:-1] + b"\n{}" * 3).status_code == 413
