@@ -6,7 +6,26 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+TEN_YEARS = 315_360_000
+
+Seconds = Annotated[
+    float,
+    msgspec.Meta(
+        gt=0,
+        le=TEN_YEARS,
+        description='seconds above 0, or text like "90s", "30m", "1h30m", "2d"',
+        extra={"unit": "seconds"},
+    ),
+]
+FilePath = Annotated[
+    str, msgspec.Meta(description='a path as text that begins with "/" or "~/"', extra={"unit": "path"})
+]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="text of at most 200 characters on one line"
+    ),
+]
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -14,20 +33,28 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     url: str = ""
     """Empty: the built-in archive, an endpoint of our own on loopback with its data beside the spool."""
-    token_file: str = ""
+    token_file: FilePath = ""
     """A file of mode 0600 that holds the token; SESSIOND_TOKEN and systemd credentials come before it."""
     allow_insecure_http: bool = False
     """Plain http to another host than loopback sends the token and all transcripts readable; off unless asked."""
-    timeout: Positive = 30.0
+    timeout: Seconds = 30.0
     """Seconds that one request may take in all."""
-    ca_file: str = ""
+    ca_file: FilePath = ""
     """A PEM bundle to trust instead of the system's."""
 
 
 class Outbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may wait on disk."""
 
-    max_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 512 << 20
+    max_bytes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1 << 20,
+            le=1 << 50,
+            description='bytes, 1 MiB at the least, or text like "512 MiB" or "2 GB"',
+            extra={"unit": "bytes"},
+        ),
+    ] = 512 << 20
     """Transcript bytes (compressed) that wait for the endpoint; past that, transcripts wait in their own files."""
 
 
@@ -36,28 +63,31 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json", "journal"] = "auto"
+    file: bool = True
+    """Keep a rotated file of JSON lines in the state directory, five of 5 MB, where no journal keeps them."""
 
 
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One tool."""
 
     enabled: bool = True
-    roots: list[str] = []
+    roots: list[FilePath] = []
     """Further directories to look into, beside the tool's own; they are laid out like the tool's own."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that the user may set."""
+    """Everything that the user may set. Paths are absolute, durations are seconds, sizes are bytes."""
 
-    state_dir: str = ""
+    state_dir: FilePath = ""
     """Where the spool lies; empty: the platform's place for state."""
-    machine_id: str = ""
+    machine_id: Name = ""
     """Empty: the hostname at the first start, kept from then on."""
-    idle_after: Positive = 1800.0
+    idle_after: Seconds = 1800.0
     """Seconds without a change after which a session counts as ended."""
-    rescan: Positive = 60.0
+    rescan: Seconds = 60.0
     """Seconds between two looks at every root; longer where a look is expensive."""
     endpoint: Endpoint = Endpoint()
     outbox: Outbox = Outbox()
     log: Log = Log()
     sources: dict[str, SourceSettings] = {}
+    """By the tool's name: "claude-code"."""

@@ -1,0 +1,121 @@
+"""Check and show the configuration: what is set, where each value comes from, which files are read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+import msgspec
+
+from sessiond.cli.output import WIDTH, escape, print_json, settings, warn
+from sessiond.config import Loaded, config_file, load, read_token, state_dir, token_origin
+from sessiond.errors import ConfigError
+
+DEFAULT = "default"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `check`, `show` and `path`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, line in (
+        ("check", "read everything and say what is wrong, exit code 78"),
+        ("show", "print every value and where it comes from; never the token"),
+        ("path", "print which file is the user's"),
+    ):
+        action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
+        action.add_argument("--json", action="store_true", help="print JSON")
+        action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen action."""
+    if args.action == "check":
+        return _check(args)
+    if args.action == "show":
+        return _show(args)
+    return _path(args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    try:
+        loaded = load(args.config, args.environ, tools=_tools())
+        token = read_token(loaded.config, args.environ)
+    except ConfigError as error:
+        if not args.json:
+            raise
+        place = {"file": error.file, "line": error.line, "key": error.key}
+        print_json({"ok": False, "error": {"message": error.message, "hint": error.hint, **place}})
+        return error.exit_code
+    if args.json:
+        answer = {"ok": True, "files": loaded.files, "warnings": loaded.warnings, "token": token is not None}
+        print_json(answer)
+        return 0
+    for warning in loaded.warnings:
+        warn(warning)
+    for file in loaded.files:
+        print(f"fine: {escape(file)}")
+    if not loaded.files:
+        print("fine: no config file, all is default")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    import tomli_w
+
+    loaded = settings(args)
+    values = _values(loaded)
+    origin = token_origin(loaded.config, args.environ)
+    if args.json:
+        keys = {
+            ".".join(path): {"value": value, "from": loaded.origins.get(_dotted(path), DEFAULT)}
+            for path, value in values
+        }
+        print_json({"files": loaded.files, "keys": keys, "token_from": origin})
+        return 0
+    table: tuple[str, ...] = ()
+    for path, value in values:
+        if path[:-1] != table:
+            table = path[:-1]
+            print(f"\n[{_dotted(table)}]")
+        line = tomli_w.dumps({path[-1]: value}).rstrip("\n")
+        comment = f"# {escape(loaded.origins.get(_dotted(path), DEFAULT))}"
+        beside = f"{line:<40} {comment}"
+        print(beside if "\n" not in line and len(beside) <= WIDTH else f"{comment}\n{line}")
+    print(f"\n# The token comes from {escape(origin)}" if origin else "\n# There is no token")
+    return 0
+
+
+def _path(args: argparse.Namespace) -> int:
+    file = os.path.abspath(args.config or args.environ.get("SESSIOND_CONFIG") or config_file())
+    if args.json:
+        parts = os.path.join(os.path.dirname(file), "config.d")
+        print_json({"file": file, "exists": os.path.exists(file), "directory": parts})
+    else:
+        print(escape(file))
+    return 0
+
+
+def _tools() -> list[str]:
+    from sessiond.sources import find_sources
+
+    return [source.tool for source in find_sources()]
+
+
+def _values(loaded: Loaded) -> list[tuple[tuple[str, ...], Any]]:
+    """List each key and value, the keys of a table together and those of the top first, as TOML wants them."""
+    tables: dict[str, Any] = msgspec.to_builtins(loaded.config)
+    tables["state_dir"] = state_dir(loaded.config)
+    found: list[tuple[tuple[str, ...], Any]] = []
+    pending: list[tuple[tuple[str, ...], dict[str, Any]]] = [((), tables)]
+    while pending:
+        path, table = pending.pop(0)
+        found += [((*path, name), value) for name, value in table.items() if not isinstance(value, dict)]
+        pending += [((*path, name), value) for name, value in table.items() if isinstance(value, dict)]
+    return found
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    from sessiond.config.check import dotted
+
+    return dotted(path)

@@ -1,0 +1,114 @@
+"""What commands print: tables of 80 columns, sizes, ages, names from outside made harmless."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import IO, Any
+
+import msgspec
+
+from sessiond.config import Loaded, load
+
+WIDTH = 80
+
+
+def settings(args: argparse.Namespace, *, tools: Collection[str] | None = None) -> Loaded:
+    """Read the config for a command and say on stderr what is odd about it.
+
+    Raises: ConfigError, which the command line prints.
+    """
+    loaded = load(args.config, args.environ, tools=tools)
+    for warning in loaded.warnings:
+        warn(warning)
+    return loaded
+
+
+def warn(text: str) -> None:
+    """Say on stderr what is odd and yet no error."""
+    print(f"sessiond: warning: {escape(text)}", file=sys.stderr)
+
+
+def print_json(answer: Any) -> None:
+    """Print an answer for programs: one line of JSON."""
+    print(msgspec.json.encode(answer).decode())
+
+
+def escape(text: str) -> str:
+    """Make text from outside harmless on a terminal: control characters and undecodable bytes become escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def colored(stream: IO[str], environ: Mapping[str, str]) -> bool:
+    """Tell whether colours are wanted: on a terminal that has them, unless NO_COLOR is set."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def columns(stream: IO[str]) -> int:
+    """Tell how wide lines may be: as the terminal, else 80 columns."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns if stream.isatty() else WIDTH
+
+
+def size(count: float) -> str:
+    """Write bytes in at most seven characters, in powers of 1000: "999 B", "1.2 MB", "537 MB"."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        count /= 1000
+        if count < 9.95:
+            return f"{count:.1f} {unit}"
+        if count < 999.5 or unit == "PB":
+            break
+    return f"{count:.0f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in its largest unit: "0 s", "59 s", "12 min", "3 h", "9 d"."""
+    whole = max(0, int(seconds))
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if whole >= length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"
+
+
+def age(seconds: float | None) -> str:
+    """Write how long ago something was: "just now", "12 min ago"; a time in the future is now, None is never."""
+    if seconds is None:
+        return "never"
+    return "just now" if seconds < 1 else f"{duration(seconds)} ago"
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexible: int = -1, width: int = WIDTH) -> str:
+    """Lay out rows, the first one the header, in columns that fit `width`.
+
+    The columns in `right` are aligned to the right. What does not fit is cut out of the middle of the
+    `flexible` column, since both ends of a path tell more than its middle.
+    """
+    if not rows:
+        return ""
+    cells = [[escape(cell) for cell in row] for row in rows]
+    count = len(cells[0])
+    flexible %= count
+    widths = [max(len(row[index]) for row in cells) for index in range(count)]
+    spare = width - sum(widths) - 2 * (count - 1)
+    widths[flexible] = max(8, widths[flexible] + min(0, spare))
+    lines = []
+    for row in cells:
+        parts = []
+        for index, cell in enumerate(row):
+            fitting = shorten(cell, widths[index])
+            parts.append(fitting.rjust(widths[index]) if index in right else fitting.ljust(widths[index]))
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut the middle out of text that is wider than `width` characters."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return text[: width - 1 - tail] + "…" + text[len(text) - tail :]

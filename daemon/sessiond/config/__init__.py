@@ -1,0 +1,22 @@
+"""The configuration: its types, and how it is read."""
+
+from __future__ import annotations
+
+from sessiond.config.load import Loaded, config_file, load, state_dir
+from sessiond.config.model import Config, Endpoint, Log, Outbox, SourceSettings
+from sessiond.config.token import Token, read_token, token_origin
+
+__all__ = [
+    "Config",
+    "Endpoint",
+    "Loaded",
+    "Log",
+    "Outbox",
+    "SourceSettings",
+    "Token",
+    "config_file",
+    "load",
+    "read_token",
+    "state_dir",
+    "token_origin",
+]

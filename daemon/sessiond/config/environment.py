@@ -1,0 +1,89 @@
+"""Settings out of the environment: `SESSIOND_ENDPOINT__URL` is `url` in `[endpoint]`."""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sessiond.config.check import Kind, Place, keys, leaf, members
+from sessiond.config.model import Config
+
+PREFIX = "SESSIOND_"
+SPECIAL = frozenset({"SESSIOND_TOKEN", "SESSIOND_CONFIG"})
+"""Variables that are no settings: the token itself, and which file to read."""
+
+_YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"0", "false", "no", "off"})
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting that the environment makes."""
+
+    variable: str
+    path: tuple[str, ...]
+    value: Any
+
+
+def overrides(environ: Mapping[str, str], home: str) -> tuple[list[Override], list[str]]:
+    """Read every `SESSIOND_*` variable; return the settings, and a warning for each that is none.
+
+    Text is read by the type of its setting: yes and no, units, lists as JSON or separated like PATH.
+
+    Raises: ConfigError for a value that its setting does not take.
+    """
+    made: list[Override] = []
+    warnings: list[str] = []
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable in SPECIAL:
+            continue
+        path, kind = _setting(variable)
+        if kind is None:
+            import difflib
+
+            near = difflib.get_close_matches(variable.removeprefix(PREFIX), _names(), n=1)
+            meant = f': did you mean "{PREFIX}{near[0]}"?' if near else ""
+            warnings.append(f"{variable} is not a setting{meant}")
+            continue
+        place = Place(variable=variable, home=home)
+        value = leaf(_read(environ[variable], kind), kind, place, path)
+        made.append(Override(variable=variable, path=path, value=value))
+    return made, warnings
+
+
+def _setting(variable: str) -> tuple[tuple[str, ...], Kind | None]:
+    path: tuple[str, ...] = ()
+    kind: Kind = Config
+    for part in variable.removeprefix(PREFIX).lower().split("__"):
+        inside = members(kind)
+        if "*" in inside and part:
+            path, kind = (*path, part.replace("_", "-")), inside["*"]  # names of tools are written with dashes
+        elif part in inside:
+            path, kind = (*path, part), inside[part]
+        else:
+            return (), None
+    return (path, None) if members(kind) else (path, kind)
+
+
+def _names() -> list[str]:
+    special = [variable.removeprefix(PREFIX) for variable in SPECIAL]
+    return special + ["__".join(path).upper() for path, _ in keys() if "*" not in path]
+
+
+def _read(text: str, kind: Kind) -> Any:
+    """Turn text into the kind of value that TOML would give; what does not fit stays text and is refused as such."""
+    base = typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
+    if base is bool:
+        word = text.strip().lower()
+        return True if word in _YES else False if word in _NO else text
+    if base is str or typing.get_origin(base) is typing.Literal:
+        return text
+    if typing.get_origin(base) is list and not text.lstrip().startswith("["):
+        return [part for part in text.split(os.pathsep) if part]
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text

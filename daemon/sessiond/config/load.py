@@ -1,0 +1,162 @@
+"""The config out of its files and the environment, with errors that name file, key and line."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from sessiond.config.check import Place, checked, did_you_mean, dotted
+from sessiond.config.environment import overrides
+from sessiond.config.model import Config
+from sessiond.errors import ConfigError
+
+MAX_FILE = 1 << 20
+"""Bytes of a config file; what is larger was named by mistake."""
+
+_AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A config and how it came about."""
+
+    config: Config
+    files: tuple[str, ...] = ()
+    """The files that were read, in the order in which later ones win."""
+    warnings: tuple[str, ...] = ()
+    """What is odd and yet no error, one sentence each."""
+    origins: dict[str, str] = {}
+    """For each key that is set (`endpoint.url`) where: `FILE:LINE` or the variable. The others have their default."""
+
+
+def config_file() -> str:
+    """Name the platform's place for the user's config: `~/.config/sessiond/config.toml`; it need not exist."""
+    import platformdirs
+
+    return os.path.join(platformdirs.user_config_dir("sessiond", appauthor=False), "config.toml")
+
+
+def state_dir(config: Config) -> str:
+    """Name the directory of the spool: the configured one, or the platform's (`~/.local/state/sessiond`)."""
+    if config.state_dir:
+        return config.state_dir
+    import platformdirs
+
+    return platformdirs.user_state_dir("sessiond", appauthor=False)
+
+
+def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str] | None = None) -> Loaded:
+    """Read the config: the user's file, `config.d/*.toml` beside it, and `SESSIOND_*`; later ones win.
+
+    `file` is what `--config` names; without it SESSIOND_CONFIG, then the platform's place, which may be
+    empty: then all is default. With `tools`, a name below `[sources]` has to be one of them.
+
+    Raises: ConfigError for what can't be read, is no TOML, unknown, of a wrong type or out of bounds.
+    """
+    home = environ.get("HOME") or os.path.expanduser("~")
+    named = file or environ.get("SESSIOND_CONFIG")
+    user_file = os.path.abspath(named or config_file())
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    places: dict[str, Place] = {}
+    files: list[str] = []
+    warnings: list[str] = []
+    for path in (user_file, *sorted(glob.glob(f"{glob.escape(os.path.dirname(user_file))}/config.d/*.toml"))):
+        if path == user_file and not named and not os.path.lexists(path):
+            continue
+        table, place = _read(path, home)
+        files.append(path)
+        warnings += _exposed(path)
+        for key, value in _leaves(checked(table, place)):
+            _set(merged, key, value)
+            line = next((place.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in place.lines), None)
+            origins[dotted(key)] = f"{path}:{line}"
+            places[dotted(key)] = place
+    made, unknown = overrides(environ, home)
+    for override in made:
+        _set(merged, override.path, override.value)
+        origins[dotted(override.path)] = override.variable
+        places[dotted(override.path)] = Place(variable=override.variable, home=home)
+    config = msgspec.convert(merged, Config)
+    _check_whole(config, places, tools)
+    return Loaded(config=config, files=tuple(files), warnings=(*warnings, *unknown), origins=origins)
+
+
+def _read(path: str, home: str) -> tuple[dict[str, Any], Place]:
+    import tomllib
+
+    from sessiond.config.lines import key_lines
+
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise ConfigError(f"can't be read: {reason}", file=path, hint="see `sessiond config path`") from error
+    if len(content) > MAX_FILE:
+        raise ConfigError("is too large for a config file", file=path)
+    try:
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
+        return tomllib.loads(text), Place(file=path, lines=key_lines(text), home=home)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError("is not UTF-8 text", file=path, line=line) from error
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        found = _AT_LINE.search(message)
+        line = int(found[1]) if found else text.count("\n") + 1
+        what = message[: found.start()] if found else message.removesuffix(" (at end of document)")
+        where = f" at column {found[2]}" if found else " at the end of the file"
+        raise ConfigError(
+            f"not valid TOML: {what[:1].lower()}{what[1:]}{where}",
+            file=path,
+            line=line,
+            hint='text stands in quotes (url = "https://..."), tables in brackets ([endpoint])',
+        ) from error
+
+
+def _exposed(path: str) -> list[str]:
+    if os.stat(path).st_mode & 0o002:
+        return [f"{path} can be changed by every user of this machine: chmod o-w {path}"]
+    return []
+
+
+def _leaves(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+    for name, value in table.items():
+        here = (*path, name)
+        found += _leaves(value, here) if isinstance(value, dict) else [(here, value)]
+    return found
+
+
+def _set(table: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for name in path[:-1]:
+        table = table.setdefault(name, {})
+    table[path[-1]] = value
+
+
+def _check_whole(config: Config, places: Mapping[str, Place], tools: Collection[str] | None) -> None:
+    """Check what no single key can tell, and blame the key that the user can change."""
+    try:
+        if config.endpoint.url:
+            from sessiond.config.url import check_url
+
+            check_url(config.endpoint.url, allow_insecure_http=config.endpoint.allow_insecure_http)
+    except ConfigError as error:
+        raise places["endpoint.url"].error(error.message, ("endpoint", "url"), hint=error.hint) from error
+    state = os.path.realpath(state_dir(config)) if config.sources else ""
+    for tool, settings in config.sources.items():
+        path = ("sources", tool)
+        place = places.get(dotted((*path, "roots"))) or places.get(dotted((*path, "enabled"))) or Place()
+        if tools is not None and tool not in tools:
+            raise place.error("unknown tool", path, hint=did_you_mean(tool, tools) or "see `sessiond sources`")
+        for index, root in enumerate(settings.roots):
+            real = os.path.realpath(root)
+            # A root that holds the spool would make each capture cause the next one, for ever.
+            if not root or os.path.commonpath((real, state)) in (real, state):
+                message = f'"{root}" and the state directory {state} lie in one another'
+                raise place.error(message, (*path, "roots", index), hint="name the directory of the tool alone")

@@ -1,0 +1,41 @@
+"""Sizes and durations as people write them: "512 MB", "1h30m"."""
+
+from __future__ import annotations
+
+import re
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_BYTES = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _BYTES[f"{_letter}b"] = 1000**_power
+    _BYTES[f"{_letter}ib"] = 1024**_power
+    _BYTES[f"{_letter}i"] = _BYTES[_letter] = 1024**_power
+
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhdw])\s*)+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)")
+
+
+def parse_duration(text: str) -> float:
+    """Read "90s", "30m", "1h30m", "1.5 h", "2d" or a plain number as seconds.
+
+    Raises: ValueError for what is none of these.
+    """
+    plain = text.strip().lower()
+    if _NUMBER.fullmatch(plain):
+        return float(plain)
+    if not _DURATION.fullmatch(plain):
+        raise ValueError("not a duration")
+    return sum(float(count) * _SECONDS[unit] for count, unit in _PART.findall(plain))
+
+
+def parse_size(text: str) -> int:
+    """Read "512 MB" (powers of 1000), "512 MiB" or "512M" (powers of 1024) or a plain number as bytes.
+
+    Raises: ValueError for what is none of these.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None or match[2] not in _BYTES:
+        raise ValueError("not a size")
+    return round(float(match[1]) * _BYTES[match[2]]) if "." in match[1] else int(match[1]) * _BYTES[match[2]]
