@@ -9,6 +9,7 @@
     ├── AlreadyRunning         75  another daemon holds the lock
     ├── NotRunning              3  the command needs a daemon
     ├── NotFound                1  no such session, item, tool
+    ├── WatchLost               1  a thread that watches died
     ├── ReadError               1  a tool's file can't be read now
     │   ├── Unsafe                 a link, a device, somebody else's file: never read
     │   └── Torn                   met in the middle of a rewrite: come back
@@ -90,6 +91,10 @@ class NotRunning(SessiondError):
 
 class NotFound(SessiondError):
     """No session, outbox item or tool goes by that name."""
+
+
+class WatchLost(SessiondError):
+    """A thread that watches for changes died; a new process watches again and looks at everything first."""
 
 
 class ReadError(SessiondError):

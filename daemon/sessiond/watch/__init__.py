@@ -1,0 +1,22 @@
+"""Which paths changed: watchdog's events, settled into a set of dirty paths, and the rescan behind them.
+
+Rule 11: events are hints, the rescan is the guarantee. A path in a batch says "look here", never what
+happened; whatever events missed, the next look at the root finds.
+
+    watcher = Watcher([WatchedRoot(owner="codex", root=root), ...], rescan=config.rescan)
+    watcher.start()
+    while running:
+        batch = watcher.wait()
+        for watched in batch.rescan:
+            for path, stat in watcher.scan(watched): ...    # compare with the checkpoints
+        for path in batch.paths: ...                        # read what was added
+    watcher.close()                                         # or from another thread: wait() returns at once
+"""
+
+from __future__ import annotations
+
+from sessiond.watch.roots import Batch, How, State, WatchedRoot, Why
+from sessiond.watch.scan import Found, scan
+from sessiond.watch.watcher import Watcher
+
+__all__ = ["Batch", "Found", "How", "State", "WatchedRoot", "Watcher", "Why", "scan"]

@@ -1,0 +1,143 @@
+"""watchdog, kept at arm's length: its threads, its warnings, its log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterable
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+from sessiond.watch.plan import Breadth, Spot
+
+_NAMES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent]
+"""What a step wants to know. Nobody's writes into the home directory wake us."""
+_CHANGES: list[type[FileSystemEvent]] = [*_NAMES, FileModifiedEvent, FileDeletedEvent, DirDeletedEvent]
+"""Rule 11: only changes. Unfiltered, each of our own reads comes back as two events."""
+
+
+class _Listener(FileSystemEventHandler):
+    """Pass every event on, without watchdog's dispatch by name."""
+
+    def __init__(self, note: Callable[[FileSystemEvent], None]) -> None:
+        self._note = note
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        """Note an event; runs in the observer's thread."""
+        self._note(event)
+
+
+class _Log(logging.Handler):
+    """Hear in watchdog's log that events were lost: 7.1 tells it nowhere else."""
+
+    def __init__(self, lost: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._lost = lost
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; runs in a thread of watchdog."""
+        message = record.getMessage()
+        if "overflow" in message or "rebuild" in message:
+            self._lost()
+
+
+class Observation:
+    """One inotify instance (or the platform's like) and the spots it watches.
+
+    `note` gets every event and `lost` is called when events were dropped, both in threads of watchdog.
+    All else is for one thread at a time.
+    """
+
+    def __init__(self, note: Callable[[FileSystemEvent], None], lost: Callable[[], None]) -> None:
+        self._listener = _Listener(note)
+        self._log = _Log(lost)
+        self._observer: BaseObserver | None = None
+        self._watches: dict[Spot, ObservedWatch] = {}
+
+    def watch(self, spots: Iterable[Spot]) -> tuple[frozenset[Spot], dict[Spot, OSError]]:
+        """Watch these spots and no others: (newly watched, refused).
+
+        Registering below a tree fails silently at the limit of watches: compare with `kernel.watched_inodes()`.
+        """
+        wanted = set(spots)
+        try:
+            observer = self._observer or self._open()
+        except OSError as error:
+            return frozenset(), dict.fromkeys(wanted, error)
+        running = {emitter.watch for emitter in observer.emitters if emitter.is_alive()}
+        for spot, watch in list(self._watches.items()):
+            # The emitter of a deleted directory has ended by itself.
+            if spot not in wanted or watch not in running:
+                observer.unschedule(self._watches.pop(spot))
+        fresh: set[Spot] = set()
+        refused: dict[Spot, OSError] = {}
+        for spot in wanted.difference(self._watches):
+            try:
+                self._watches[spot] = observer.schedule(
+                    self._listener,
+                    spot.path,
+                    recursive=spot.breadth is Breadth.TREE,
+                    event_filter=_NAMES if spot.breadth is Breadth.STEP else _CHANGES,
+                )
+                fresh.add(spot)
+            except OSError as error:
+                refused[spot] = error
+        return frozenset(fresh), refused
+
+    def forget(self, spot: Spot) -> None:
+        """Stop watching a spot, so that the next `watch()` registers it anew."""
+        if self._observer is not None and spot in self._watches:
+            self._observer.unschedule(self._watches.pop(spot))
+
+    def dead(self) -> str | None:
+        """Name the thread that died, if one did: without it, watching is silently deaf."""
+        observer = self._observer
+        if observer is None:
+            return None
+        # The reader of the inotify instance has no public name.
+        reader: threading.Thread | None = getattr(observer, "_inotify_fd", None)
+        if reader is not None and not reader.is_alive():
+            return "inotify reader"
+        if not observer.is_alive():
+            return "event dispatcher"
+        for emitter in observer.emitters:
+            if not emitter.is_alive() and emitter.should_keep_running():
+                return f"emitter of {emitter.watch.path}"
+        return None
+
+    def close(self) -> None:
+        """End all threads."""
+        observer, self._observer = self._observer, None
+        self._watches.clear()
+        if observer is not None:
+            observer.stop()
+            observer.join()
+        logging.getLogger("watchdog").removeHandler(self._log)
+
+    def _open(self) -> BaseObserver:
+        # One warning for each directory of `mkdir -p a/b/c`, each as long as the table of all watches; once
+        # stderr is a full pipe, the observer blocks in it.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
+        observer = Observer()
+        log = logging.getLogger("watchdog")
+        log.propagate = False
+        log.setLevel(logging.WARNING)
+        if self._log not in log.handlers:
+            log.addHandler(logging.NullHandler())  # stays after close(): no handler at all means stderr
+            log.addHandler(self._log)
+        observer.start()
+        self._observer = observer
+        return observer

@@ -1,0 +1,63 @@
+"""One look at a root: every regular file below it, by scandir."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from sessiond.sources.base import Root, Watch
+
+Found: TypeAlias = tuple[str, os.stat_result]
+"""A regular file: its path below `Root.path` (surrogateescape), and its lstat."""
+
+
+class Census:
+    """What a look went into, beside the files it found."""
+
+    __slots__ = ("directories", "unreadable")
+
+    def __init__(self) -> None:
+        self.directories: dict[int, str] = {}
+        """Inode and path of each directory that was read."""
+        self.unreadable: list[str] = []
+        """Directories that could not be read; each look tries again."""
+
+
+def scan(root: Root, below: str = "", census: Census | None = None) -> Iterator[Found]:
+    """Yield the regular files of a root, or of the directory `below` (relative to it).
+
+    Links are not followed, except one that is the root itself. What vanishes meanwhile is left out, and a
+    directory that can't be read is noted in the census: neither stops the others. A missing root has no files.
+    """
+    census = Census() if census is None else census
+    deepest = 0 if root.watch is Watch.FLAT else root.depth
+    start = f"{root.path.rstrip('/')}/{below}" if below else root.path
+    pending = [(start, below.count("/") + 1 if below else 0)]
+    skip = root.skip
+    while pending:
+        directory, level = pending.pop()
+        if level > deepest:
+            continue
+        try:
+            inode = os.stat(directory).st_ino
+            entries = os.scandir(directory)
+            census.directories[inode] = directory
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            census.unreadable.append(directory)
+            continue
+        with entries:
+            try:
+                for entry in entries:
+                    if entry.is_file(follow_symlinks=False):
+                        try:
+                            yield entry.path, entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue
+                    elif entry.is_dir(follow_symlinks=False) and entry.name not in skip:
+                        pending.append((entry.path, level + 1))
+            except OSError:
+                # A network filesystem may fail in the middle of a listing; the next look tries again.
+                census.unreadable.append(directory)
