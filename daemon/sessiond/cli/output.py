@@ -11,6 +11,22 @@ from typing import IO, Any
 import msgspec
 
 from sessiond.config import Loaded, load
+from sessiond.logs.text import escape
+
+__all__ = [
+    "WIDTH",
+    "age",
+    "colored",
+    "columns",
+    "duration",
+    "escape",
+    "print_json",
+    "settings",
+    "shorten",
+    "size",
+    "table",
+    "warn",
+]
 
 WIDTH = 80
 
@@ -34,13 +50,6 @@ def warn(text: str) -> None:
 def print_json(answer: Any) -> None:
     """Print an answer for programs: one line of JSON."""
     print(msgspec.json.encode(answer).decode())
-
-
-def escape(text: str) -> str:
-    """Make text from outside harmless on a terminal: control characters and undecodable bytes become escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def colored(stream: IO[str], environ: Mapping[str, str]) -> bool:

@@ -1,0 +1,273 @@
+"""The log: what is said, where it goes, and what never gets into it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond import logs
+from sessiond.logs import log, sinks
+
+
+@pytest.fixture(autouse=True)
+def quiet_afterwards() -> Iterator[None]:
+    """Give the process's log back as it was."""
+    with logs.recorded():
+        yield
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, sinks._Libraries)]
+    log._secrets.clear()
+    if log._sinks:
+        log._sinks.close()
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_json_line_with_a_utc_time() -> None:
+    stream = io.StringIO()
+    logs.configure(stream=stream, environ={})
+    log.info("upload.acked", sessions=3, bytes=1200, seconds=0.25)
+    (line,) = lines(stream)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(line.pop("timestamp")))
+    assert line == {"level": "info", "event": "upload.acked", "sessions": 3, "bytes": 1200, "seconds": 0.25}
+
+
+def test_nothing_below_a_warning_is_said_before_it_is_configured() -> None:
+    code = (
+        "import sys; from sessiond.logs import log; log.info('daemon.started', version='1');"
+        "print('structlog' in sys.modules); log.warning('spool.filled', free=0)"
+    )
+    env = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert json.loads(done.stderr)["event"] == "spool.filled"
+
+
+def test_the_level_changes_while_it_runs() -> None:
+    stream = io.StringIO()
+    logs.configure(level="warning", stream=stream, environ={})
+    log.info("upload.resumed")
+    logs.set_level("debug")
+    log.debug("ingest.captured", bytes=1)
+    logs.set_level("error")
+    log.warning("upload.paused")
+    assert [line["event"] for line in lines(stream)] == ["ingest.captured"]
+
+
+def test_an_unlisted_key_never_reaches_the_log() -> None:
+    """A key that nobody thought about may hold content."""
+    stream = io.StringIO()
+    logs.configure(stream=stream, environ={})
+    log.info("upload.acked", sessions=1, body="what the user said")
+    log.info("upload.invented", text="what the user said")
+    assert [sorted(line) for line in lines(stream)] == [
+        ["event", "level", "sessions", "timestamp"],
+        ["event", "level", "timestamp"],
+    ]
+
+
+def test_an_unlisted_event_or_key_fails_a_test_that_records() -> None:
+    with logs.recorded() as records:
+        log.info("upload.acked", sessions=1)
+        with pytest.raises(LookupError, match=r"upload\.acked \['body'\]"):
+            log.info("upload.acked", body="x")
+        with pytest.raises(LookupError, match=r"upload\.invented"):
+            log.info("upload.invented")
+    assert [(record["event"], record["sessions"]) for record in records] == [("upload.acked", 1)]
+
+
+def test_a_secret_is_masked_wherever_it_stands() -> None:
+    """S3: in an error's text, in a list, across the place where long text is cut."""
+    stream = io.StringIO()
+    logs.configure(stream=stream, environ={})
+    logs.hide("SENTINEL")
+    log.warning("upload.failed", reason=f"{'x' * 996}SENTINEL", endpoint=OSError("bad header: Bearer SENTINEL"))
+    log.warning("daemon.started", tools=["a", "SENTINEL"])
+    assert "SENT" not in stream.getvalue()
+    assert lines(stream)[0]["endpoint"] == "bad header: Bearer ***"
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_file_name_can_not_forge_a_line_or_draw_on_the_terminal(format: logs.Format) -> None:
+    """S10."""
+    stream = io.StringIO()
+    logs.configure(format=format, stream=stream, environ={})
+    log.warning("ingest.skipped", path="/a\n2026 error daemon.crashed\x1b[2J\udcff\N{RIGHT-TO-LEFT OVERRIDE}")
+    text = stream.getvalue()
+    assert text.count("\n") == 1
+    assert text.rstrip("\n").isprintable()
+
+
+def test_a_failure_that_repeats_is_said_once_and_then_once_a_minute() -> None:
+    """X6. Numbers may differ; another cause is another failure; what went well is always said."""
+    stream, clock = io.StringIO(), Clock()
+    logs.configure(stream=stream, environ={}, clock=clock)
+    for second in range(0, 150, 10):
+        clock.now = second
+        log.warning("upload.failed", reason="connection refused", retry_in=second)
+        log.info("upload.acked", sessions=1)
+    log.warning("upload.failed", reason="timed out")
+    failed = [line for line in lines(stream) if line["event"] == "upload.failed"]
+    assert [(line["reason"], line.get("retry_in"), line.get("repeated")) for line in failed] == [
+        ("connection refused", 0, None),
+        ("connection refused", 60, 5),
+        ("connection refused", 120, 5),
+        ("timed out", None, None),
+    ]
+    assert stream.getvalue().count("upload.acked") == 15
+
+
+def test_a_storm_of_different_failures_is_bounded_too() -> None:
+    """X6: ten thousand unreadable files are one fault, not ten thousand lines."""
+    stream, clock = io.StringIO(), Clock()
+    logs.configure(stream=stream, environ={}, clock=clock)
+    for number in range(10_000):
+        log.warning("ingest.skipped", path=f"/x/{number}", reason="permission denied")
+    assert len(lines(stream)) == 20
+    log.warning("upload.failed", reason="another event is not drowned")
+    assert len(lines(stream)) == 21
+    clock.now = 61
+    log.warning("ingest.skipped", path="/x/0", reason="permission denied")
+    assert lines(stream)[-1]["repeated"] == 9980
+
+
+def test_a_terminal_gets_lines_for_people_in_colour_unless_told_not_to() -> None:
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8") as stream:
+        for environ in ({"TERM": "xterm"}, {"NO_COLOR": "1"}):
+            logs.configure(stream=stream, environ=environ)
+            log.warning("upload.paused", reason="the token is refused")
+            text = os.read(ours, 4096).decode()
+            assert ("\x1b[33m" in text) is ("NO_COLOR" not in environ)
+            plain = re.sub(r"\x1b\[\d+m", "", text)
+            assert re.fullmatch(
+                r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ warning upload\.paused reason="the token is refused"\r\n', plain
+            )
+    os.close(ours)
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, socket.socket]]:
+    """Listen where the journal would."""
+    monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind("journal")
+        listener.settimeout(5)
+        yield "journal", listener
+
+
+def test_the_journal_gets_fields_when_it_reads_our_stderr(journal: tuple[str, socket.socket], tmp_path: Path) -> None:
+    path, listener = journal
+    with open(tmp_path / "stderr", "w") as stream:
+        status = os.fstat(stream.fileno())
+        environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        logs.configure(stream=stream, environ=environ, journal=path, file=str(tmp_path / "log" / "file"))
+        log.warning("ingest.skipped", tool="codex", path="/a b\nMESSAGE=forged", reason="a link")
+    fields = dict(line.split("=", 1) for line in listener.recv(65536).decode().splitlines())
+    assert fields == {
+        "MESSAGE": r'ingest.skipped tool=codex path="/a b\nMESSAGE=forged" reason="a link"',
+        "PRIORITY": "4",
+        "SYSLOG_IDENTIFIER": "sessiond",
+        "SESSIOND_TOOL": "codex",
+        "SESSIOND_PATH": r"/a b\nMESSAGE=forged",
+        "SESSIOND_REASON": "a link",
+    }
+    assert (tmp_path / "stderr").read_text() == ""
+    assert not (tmp_path / "log").exists()
+
+
+def test_an_inherited_journal_variable_does_not_take_a_redirected_stderr(
+    journal: tuple[str, socket.socket], tmp_path: Path
+) -> None:
+    with open(tmp_path / "stderr", "w") as stream:
+        assert logs.choose(stream, {"JOURNAL_STREAM": "1:1"}, journal[0]) == "json"
+
+
+def test_a_journal_that_went_away_costs_lines_and_no_more(journal: tuple[str, socket.socket]) -> None:
+    """L5."""
+    path, listener = journal
+    logs.configure(format="journal", stream=io.StringIO(), environ={}, journal=path)
+    listener.close()
+    log.info("upload.resumed")
+    os.unlink(path)
+    log.info("upload.resumed")
+
+
+def test_without_a_journal_its_format_is_json() -> None:
+    stream = io.StringIO()
+    logs.configure(format="journal", stream=stream, environ={}, journal="/nowhere/socket")
+    log.info("upload.resumed")
+    assert lines(stream)[0]["event"] == "upload.resumed"
+
+
+def test_a_stderr_that_is_closed_or_full_costs_lines_and_no_more() -> None:
+    """L5."""
+    read, write = os.pipe()
+    os.close(read)
+    with io.StringIO() as closed:
+        logs.configure(format="json", stream=closed, environ={})
+    log.info("upload.resumed")
+    broken = os.fdopen(os.dup(write), "w", buffering=1)
+    logs.configure(format="json", stream=broken, environ={})
+    log.info("upload.resumed")
+    os.close(write)
+    with pytest.raises(BrokenPipeError):
+        broken.close()
+
+
+def test_the_file_is_private_and_rotated(tmp_path: Path) -> None:
+    file = tmp_path / "log" / "sessiond.jsonl"
+    kept = sinks.RotatedFile(str(file), size=2000, count=3)
+    for number in range(200):
+        kept.write({"timestamp": "t", "level": "info", "event": "upload.acked", "sessions": number})
+    names = sorted(os.listdir(file.parent))
+    assert names == ["sessiond.jsonl", "sessiond.jsonl.1", "sessiond.jsonl.2"]
+    assert all((file.parent / name).stat().st_size <= 2000 for name in names)
+    assert {(file.parent / name).stat().st_mode & 0o777 for name in names} == {0o600}
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert json.loads(file.read_text().splitlines()[-1])["sessions"] == 199
+    kept._file.close()
+
+
+def test_a_file_that_can_not_be_written_costs_lines_and_no_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    sinks.RotatedFile(str(tmp_path / "taken" / "log")).write({"timestamp": "", "level": "info", "event": "x"})
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    sinks.RotatedFile(str(tmp_path / "link")).write({"timestamp": "", "level": "info", "event": "x"})
+    assert not (tmp_path / "elsewhere").exists()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_warnings_of_libraries_become_events() -> None:
+    stream = io.StringIO()
+    logs.configure(stream=stream, environ={})
+    logs.configure(stream=stream, environ={})
+    logging.getLogger("watchdog").warning("queue is %s\nmore", "full")
+    logging.getLogger("watchdog").info("started")
+    (line,) = lines(stream)
+    assert (line["event"], line["library"], line["reason"]) == ("library.warned", "watchdog", "queue is full")
