@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watch_lab import SOON, Child, Lab, flat, tree
 
 from sessiond.sources.base import Watch
 from sessiond.watch import WatchedRoot, scan
+from watch_lab import SOON, Child, Lab, flat, tree
 
 Start = Callable[..., Lab]
 

@@ -103,7 +103,7 @@ def parse_time(value: str | float | None) -> int | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         milliseconds = int(moment.timestamp() * 1000)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+    elif isinstance(value, int | float) and not isinstance(value, bool):
         if not 0 < value < 1e20:
             return None
         milliseconds = int(value * 1000) if value < 1e11 else int(value)

@@ -1,0 +1,212 @@
+"""The client side of the wire. Three outcomes: acked, come back later, never (errors.py names them).
+
+Rule 12: the endpoint is not trusted with our life. No redirects, one deadline for a whole request, answers
+read raw and capped, JSON and the echoed batch id required, nothing obeyed but result, offset and retry-after.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from sessiond import __version__, zstd
+from sessiond.endpoint import wire
+from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
+
+ANSWER_CAP = 4 << 20
+"""Bytes of an answer that are read; ours are far smaller, and a gzip bomb of 0.3 MB cost a client 629 MB."""
+MAX_RETRY_AFTER = 3600.0
+_JSON = msgspec.json.Encoder()
+T = TypeVar("T")
+
+
+class Client:
+    """One connection to one endpoint. Not thread-safe: it belongs to the upload thread."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        *,
+        timeout: float = 30.0,
+        ca_file: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Prepare a client; nothing is sent yet. `timeout` in seconds bounds each request as a whole."""
+        self.url = url.rstrip("/")
+        self._timeout = timeout
+        headers = {
+            "User-Agent": f"sessiond/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        verify: ssl.SSLContext | bool = True
+        if self.url.startswith("https:"):
+            verify = ssl.create_default_context(cafile=ca_file or None)
+        self._http = httpx.Client(
+            headers=headers,
+            verify=verify,
+            follow_redirects=False,
+            http2=False,
+            timeout=httpx.Timeout(min(timeout, 10.0), connect=min(timeout, 5.0)),
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=60.0),
+            transport=transport,
+        )
+
+    def about(self) -> wire.About:
+        """Ask who answers there. Raises: EndpointError."""
+        about = self._request("GET", "/v1", wire.About)
+        if about.service != wire.SERVICE or about.protocol != wire.PROTOCOL:
+            raise WrongEndpoint(
+                f"{self.url} speaks {about.service} protocol {about.protocol}, not {wire.SERVICE} {wire.PROTOCOL}",
+                hint="upgrade whichever of the two is older",
+            )
+        return about
+
+    def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.Held]:
+        """Ask where streams stand. Raises: EndpointError."""
+        question = wire.OffsetsQuestion(machine_id=machine_id, streams=list(streams))
+        answer = self._request("POST", "/v1/offsets", wire.OffsetsAnswer, _JSON.encode(question))
+        named = [wire.StreamKey(session=held.session, stream=held.stream) for held in answer.streams]
+        if named != question.streams:
+            raise WrongEndpoint(f"{self.url} answered for other streams than it was asked for")
+        return answer.streams
+
+    def push(self, items: Sequence[wire.Push]) -> list[wire.Result]:
+        """Push items; the results are in their order. Raises: EndpointError."""
+        batch = str(uuid.uuid4())
+        body = zstd.compress(_JSON.encode_lines(items), 3)
+        headers = {
+            "Content-Type": "application/x-ndjson",
+            "Content-Encoding": "zstd",
+            wire.BATCH_HEADER: batch,
+        }
+        answer = self._request("POST", "/v1/push", wire.PushAnswer, body, headers)
+        if answer.batch != batch or len(answer.results) != len(items):
+            raise WrongEndpoint(f"{self.url} answered, but not to what was pushed")
+        return answer.results
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> T:
+        deadline = time.monotonic() + self._timeout
+        sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
+        if body is not None:
+            sent["Content-Length"] = str(len(body))
+        try:
+            with self._http.stream(
+                method,
+                self.url + path,
+                content=None if body is None else _parts(body, deadline),
+                headers=sent,
+            ) as response:
+                content = _read(response, deadline)
+        except httpx.TransportError as error:
+            raise self._translate(error) from error
+        self._raise_for_status(response, content)
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise WrongEndpoint(
+                f"{self.url} answered with {kind or 'no content type'} instead of JSON",
+                hint="is the address right, and no login page of a network in between?",
+            )
+        try:
+            return msgspec.json.decode(content, type=answer)
+        except msgspec.MsgspecError as error:
+            raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {error}") from error
+
+    def _translate(self, error: httpx.TransportError) -> EndpointError:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return WrongEndpoint(
+                    f"the certificate of {self.url} is not trusted: {cause.verify_message}",
+                    hint="set endpoint.ca_file where a company's own authority signs it",
+                )
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(error, httpx.TimeoutException):
+            return Unreachable(f"{self.url} did not answer in time")
+        return Unreachable(f"{self.url} can't be reached: {str(error) or type(error).__name__}")
+
+    def _raise_for_status(self, response: httpx.Response, content: bytes) -> None:
+        status = response.status_code
+        if status == 200:
+            return
+        said = _problem(content)
+        text = f"{self.url} answered {status}" + (f": {said}" if said else "")
+        if status in (401, 403):
+            raise Refused(text, hint="check the token: SESSIOND_TOKEN or endpoint.token_file")
+        if status == 413:
+            raise TooLarge(text)
+        if status in (400, 415, 422):
+            raise Rejected(text)
+        if status in (408, 425, 429) or status >= 500:
+            raise Unreachable(text, retry_after=_retry_after(response.headers.get("retry-after")))
+        if 300 <= status < 400:
+            host = httpx.URL(response.headers.get("location", "")).host
+            raise WrongEndpoint(f"{text} (a redirect to {host or 'nowhere'}, not followed)", hint="set endpoint.url")
+        raise WrongEndpoint(text, hint="check endpoint.url")
+
+
+def _parts(body: bytes, deadline: float) -> Iterator[bytes]:
+    for start in range(0, len(body), 64 << 10):
+        if time.monotonic() > deadline:
+            raise httpx.WriteTimeout("the deadline passed while sending")
+        yield body[start : start + (64 << 10)]
+
+
+def _read(response: httpx.Response, deadline: float) -> bytes:
+    content = bytearray()
+    for part in response.iter_raw():
+        content += part
+        if len(content) > ANSWER_CAP:
+            raise WrongEndpoint(f"the answer is longer than {ANSWER_CAP} bytes")
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("the deadline passed while the answer came in")
+    return bytes(content)
+
+
+class _Said(msgspec.Struct):
+    title: str = ""
+    detail: str | None = None
+
+
+def _problem(content: bytes) -> str:
+    try:
+        said = msgspec.json.decode(content, type=_Said)
+    except msgspec.MsgspecError:
+        return ""
+    text = said.detail or said.title
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Read seconds or a date; None for anything else, the past included. Capped at an hour."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

@@ -1,0 +1,87 @@
+"""From a stream's content to its session's new record: what lines and projections have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+
+from sessiond.errors import Torn
+from sessiond.ingest.capture import Capture, Step
+from sessiond.ingest.content import Content
+from sessiond.ingest.record import refresh
+from sessiond.ingest.setting import Outcome, Setting, Visit
+from sessiond.ingest.sync import reconcile
+from sessiond.session import session_id
+from sessiond.sources.base import Source
+from sessiond.spool.rows import StreamState
+
+
+def advance(
+    visit: Visit,
+    stream: StreamState,
+    content: Content,
+    *,
+    grew: bool,
+    save: Callable[[bool], None],
+    parent: str | None = None,
+) -> Outcome:
+    """Capture what the content adds to its stream, or the new generation that a rewrite begins.
+
+    `grew`: it is known that what was captured stands. `save(whole)` moves the checkpoint, inside the
+    transactions. `parent` is the parent's native id where only the path says it.
+
+    Raises: Torn where the content may be half a rewrite.
+    """
+    setting, source = visit.setting, visit.place.source
+    now_ms, damaged = setting.now_ms(), stream.fold.damaged
+    capture = Capture(setting.spool, source, stream, setting.redact, setting.digest, setting.budget)
+    if stream.held is not None:
+        reconcile(setting.spool, stream, content, stream.held, setting.redact, now_ms)
+        capture.touched = True
+    if stream.folded and not grew:
+        kept = content.standing(setting.spool.catalog.extents(stream.id))
+        if kept < stream.folded:
+            if content.size == 0 or 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < setting.settle_ms:
+                # Rule 8: half a rewrite is normal. An emptied file changes nothing until it has content again.
+                raise Torn("the file lost bytes a moment ago")
+            capture.rewrite(content, kept, now_ms)
+    stream.rank = max(stream.rank, visit.now.st_mtime_ns // 1_000_000)
+    read, final = 0, Step()
+    for step in chain(capture.fill_gap(content), capture.advance(content, now_ms)):
+        read += step.read
+        if step.last:
+            final = step
+            break
+        with setting.spool.transaction():
+            capture.store(step, now_ms)
+            save(False)
+    if stream.fold.parent is None and parent:
+        stream.fold.parent = parent
+    with setting.spool.transaction():
+        capture.store(final, now_ms)
+        save(True)
+        touched = setting.spool.catalog.set_gone(stream.session, None) or capture.touched
+        changed = touched and refresh_session(setting, stream.session, source, touched=touched)
+    return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0))
+
+
+def refresh_session(setting: Setting, number: int, source: Source, *, touched: bool) -> bool:
+    """Store a session's record anew; runs inside a transaction. Tells whether it changed."""
+    state = setting.spool.catalog.session_by_row(number)
+    return refresh(
+        setting.spool,
+        number,
+        rules=setting.rules(),
+        scope=setting.scope(source),
+        live=(state.tool, state.native_id) in setting.live,
+        touched=touched,
+    )
+
+
+def add_stream(setting: Setting, source: Source, native_id: str, name: str, *, thread: bool) -> StreamState:
+    """Find or make a stream. One that is made while its endpoint is known needs no question where it stands."""
+    catalog, bound = setting.spool.catalog, setting.spool.meta("endpoint") is not None
+    with setting.spool.transaction():
+        identity = session_id(source.tool, native_id, setting.scope(source))
+        number = catalog.add_session(identity, source.tool, native_id)
+        return catalog.add_stream(number, name, thread=thread, known=bound)

@@ -1,0 +1,84 @@
+"""What waits to be read: transcripts for which the outbox had no room, and what the endpoint has lost."""
+
+from __future__ import annotations
+
+import os
+
+from sessiond.errors import ReadError
+from sessiond.ingest import Outcome, Setting, ingest, locate
+from sessiond.ingest.capture import Capture
+from sessiond.ingest.content import Lines
+from sessiond.ingest.sync import reconcile
+from sessiond.sources.base import Source
+from sessiond.spool.rows import FileState, StreamState
+
+
+def catch_up(setting: Setting, limit: int) -> int:
+    """Read on in up to `limit` streams that wait, the newest first; tells the bytes that were read."""
+    read = 0
+    with setting.spool.reading():
+        waiting = setting.spool.catalog.behind(limit)
+    for number in waiting:
+        outcome = _catch_up_one(setting, number)
+        read += outcome.read
+    return read
+
+
+def _catch_up_one(setting: Setting, number: int) -> Outcome:
+    with setting.spool.reading():
+        stream = setting.spool.catalog.stream(number)
+        files = setting.spool.catalog.files(number)
+    for file in files:
+        path, _, native_id = file.path.partition("::")
+        if file.gone_ms is None and os.path.lexists(path):
+            for place in locate(setting.places, path):
+                if place.source.tool == file.tool:
+                    return ingest(setting, place, only=[native_id] if native_id else [path])
+    for file in files:
+        if file.pin is not None:
+            return _from_pin(setting, stream, file)
+    _give_up(setting, stream)
+    return Outcome()
+
+
+def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome:
+    """Read the file that its tool has deleted, through the link that we kept (rule 5)."""
+    assert file.pin is not None
+    path = setting.pins.path(file.pin)
+    source = next((source for source, _ in setting.places if source.tool == file.tool), None)
+    if source is None:
+        return Outcome()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        _give_up(setting, stream)
+        return Outcome()
+    try:
+        return _read_pin(setting, stream, file, source, Lines(descriptor, setting.digest))
+    except ReadError as error:
+        return Outcome(trouble=str(error))
+    finally:
+        os.close(descriptor)
+
+
+def _read_pin(setting: Setting, stream: StreamState, file: FileState, source: Source, content: Lines) -> Outcome:
+    now_ms, read = setting.now_ms(), 0
+    if stream.held is not None:
+        reconcile(setting.spool, stream, content, stream.held, setting.redact, now_ms)
+    capture = Capture(setting.spool, source, stream, setting.redact, setting.digest, setting.budget)
+    for steps in (capture.fill_gap(content), capture.advance(content, now_ms)):
+        for step in steps:
+            read += step.read
+            with setting.spool.transaction():
+                capture.store(step, now_ms)
+    if stream.queued == stream.folded and stream.gap is None:
+        with setting.spool.transaction():
+            pin = setting.pins.settle(file.path, stream.id, needed=False, old=file.pin)
+            setting.spool.catalog.save_pin(file.path, pin)
+    return Outcome(read=read)
+
+
+def _give_up(setting: Setting, stream: StreamState) -> None:
+    """Note what is lost: neither the tool nor a pin has it any more. status shows it; it is never silent."""
+    with setting.spool.transaction():
+        setting.spool.catalog.set_lost(stream.id)

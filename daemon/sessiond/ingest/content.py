@@ -1,0 +1,138 @@
+"""A stream's bytes as they stand at the source now, whatever keeps them: JSON lines or a projection."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from sessiond import zstd
+from sessiond.errors import Torn
+from sessiond.reader import (
+    CHUNK,
+    Checkpoint,
+    Chunk,
+    Digest,
+    Extent,
+    common_prefix,
+    pread,
+    probe,
+    read_lines,
+    standing_prefix,
+)
+
+LARGEST = 1 << 40
+"""Bytes that a packed file may unpack to; they go to the disk, not into memory."""
+
+
+class Content(Protocol):
+    """The bytes of one stream."""
+
+    size: int
+    """Bytes there are; of lines, the last ones may be a record that is still being written."""
+
+    def chunks(self, offset: int) -> Iterator[Chunk]:
+        """Read from an offset on, at which an extent ended."""
+        ...
+
+    def standing(self, extents: Sequence[Extent]) -> int:
+        """Count the bytes at the head that are still those that were captured."""
+        ...
+
+    def slice(self, extent: Extent) -> bytes | None:
+        """Read what was captured as an extent again; None where other bytes stand there now."""
+        ...
+
+
+class Lines:
+    """A file of JSON lines: the stream is the file."""
+
+    def __init__(self, descriptor: int, digest: Digest, size: int | None = None) -> None:
+        self._descriptor = descriptor
+        self._digest = digest
+        self.size = os.fstat(descriptor).st_size if size is None else size
+
+    def chunks(self, offset: int) -> Iterator[Chunk]:
+        """Read whole records."""
+        return read_lines(self._descriptor, offset, self.size)
+
+    def standing(self, extents: Sequence[Extent]) -> int:
+        """Read all that was captured again and compare."""
+        return standing_prefix(self._descriptor, self.size, extents, self._digest)
+
+    def slice(self, extent: Extent) -> bytes | None:
+        """Read an extent again."""
+        if extent.end > self.size:
+            return None
+        data = pread(self._descriptor, extent.length, extent.start)
+        return data if self._digest(data) == extent.digest else None
+
+    def grew(self, checkpoint: Checkpoint) -> bool:
+        """Tell from a few kilobytes whether the file is what it was, with more at its end.
+
+        One that changed without growing was edited in place: only reading it all tells what.
+        """
+        if self.size < checkpoint.offset or (self.size == checkpoint.size and checkpoint.size >= 0):
+            return False
+        return probe(self._descriptor, checkpoint.offset, self._digest) == checkpoint.probe
+
+    def ctime_ns(self) -> int:
+        """Tell the file's ctime now: our own hard link to it moves it."""
+        return os.fstat(self._descriptor).st_ctime_ns
+
+    def probe(self, offset: int) -> bytes:
+        """Hash what tells the file from another up to an offset."""
+        return probe(self._descriptor, offset, self._digest)
+
+
+class Records:
+    """A projection: the stream is its records, a line each."""
+
+    def __init__(self, records: Iterable[bytes], digest: Digest) -> None:
+        self._records = [record + b"\n" for record in records]
+        self._digest = digest
+        self.size = sum(map(len, self._records))
+
+    def chunks(self, offset: int) -> Iterator[Chunk]:
+        """Go through the records, one each."""
+        position = 0
+        for record in self._records:
+            if position >= offset:
+                pieces = range(0, len(record), CHUNK) if len(record) > 4 * CHUNK else range(1)
+                if len(pieces) == 1:
+                    yield Chunk(offset=position, data=record)
+                else:
+                    for start in pieces:
+                        last = start == pieces[-1]
+                        yield Chunk(offset=position + start, data=record[start : start + CHUNK], piece=True, last=last)
+            position += len(record)
+
+    def standing(self, extents: Sequence[Extent]) -> int:
+        """Compare digests, record by record."""
+        count = common_prefix(extents, [self._digest(chunk.data) for chunk in self.chunks(0)])
+        return extents[count - 1].end if count else 0
+
+    def slice(self, extent: Extent) -> bytes | None:
+        """Find the record of an extent."""
+        for chunk in self.chunks(0):
+            if chunk.offset == extent.start:
+                return chunk.data if self._digest(chunk.data) == extent.digest else None
+        return None
+
+
+def unpack(descriptor: int, directory: str) -> int:
+    """Unpack a zstd file of a tool's into an unnamed file of ours (it may be gigabytes); return its descriptor.
+
+    Raises: Torn where the frame is not whole yet.
+    """
+    with tempfile.TemporaryFile(dir=directory) as plain:
+        source = os.fdopen(os.dup(descriptor), "rb")
+        with source:
+            try:
+                for block in zstd.decompress_stream(iter(lambda: source.read(CHUNK), b""), LARGEST):
+                    plain.write(block)
+            except zstd.Undecodable as error:
+                raise Torn(f"the file can't be unpacked: {error}") from error
+        plain.flush()
+        return os.dup(plain.fileno())

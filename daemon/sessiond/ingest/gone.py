@@ -1,0 +1,63 @@
+"""Files that vanish and come back, sessions that fall idle, files that can't be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from sessiond.errors import ReadError
+from sessiond.ingest.advance import refresh_session
+from sessiond.ingest.setting import Outcome, Place, Setting
+from sessiond.sources.base import Source
+from sessiond.spool.rows import FileState
+
+
+def note_gone(setting: Setting, known: FileState | None) -> Outcome:
+    """Note that a file is not there any more. Rule 4: nothing is deleted for that."""
+    catalog = setting.spool.catalog
+    if known is None or known.gone_ms is not None:
+        return Outcome()
+    now_ms = setting.now_ms()
+    with setting.spool.transaction():
+        catalog.save_file(replace(known, gone_ms=now_ms, trouble=None))
+        if known.stream is None:
+            return Outcome()
+        session = catalog.stream(known.stream).session
+        left = [file for stream in catalog.streams(session) for file in catalog.files(stream.id)]
+        gone = all(file.gone_ms is not None for file in left) and catalog.set_gone(session, now_ms)
+        if gone:
+            catalog.raise_revision(session, 0, now_ms)
+        return Outcome(changed=gone)
+
+
+def note_back(setting: Setting, known: FileState) -> None:
+    """Note that a file which was gone is there again, as it was."""
+    catalog = setting.spool.catalog
+    with setting.spool.transaction():
+        catalog.save_file(replace(known, gone_ms=None))
+        if known.stream is not None:
+            session = catalog.stream(known.stream).session
+            if catalog.set_gone(session, None):
+                catalog.raise_revision(session, 0, setting.now_ms())
+
+
+def note_trouble(setting: Setting, place: Place, known: FileState | None, error: ReadError) -> Outcome:
+    """Remember why a file can't be read, for status; the next change or rescan tries again."""
+    trouble = str(error)
+    if known is None or known.trouble != trouble:
+        base = known or FileState(path=place.path, tool=place.source.tool)
+        with setting.spool.transaction():
+            setting.spool.catalog.save_file(replace(base, trouble=trouble))
+    return Outcome(trouble=trouble)
+
+
+def sweep_idle(setting: Setting, sources: Mapping[str, Source]) -> int:
+    """End the sessions that were idle for long enough and whose process is not known to run; tells how many."""
+    now_ms, ended = setting.now_ms(), 0
+    for number in setting.spool.catalog.idle(now_ms - setting.idle_after_ms):
+        source = sources.get(setting.spool.catalog.session_by_row(number).tool)
+        if source is not None:
+            with setting.spool.transaction():
+                ended += refresh_session(setting, number, source, touched=False)
+    return ended

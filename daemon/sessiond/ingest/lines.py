@@ -1,0 +1,118 @@
+"""A file of JSON lines, which its tool appends to, or moves, copies, packs and rewrites."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+
+from sessiond.ingest.advance import add_stream, advance
+from sessiond.ingest.capture import DAMAGED
+from sessiond.ingest.content import Lines, unpack
+from sessiond.ingest.gone import note_back
+from sessiond.ingest.setting import Outcome, Place, Setting, Visit
+from sessiond.reader import Checkpoint, open_regular
+from sessiond.sources.base import Memory
+from sessiond.spool.rows import FileState, StreamState
+
+
+def ingest_lines(setting: Setting, place: Place, known: FileState | None) -> Outcome:
+    """Bring the stream of a file up to what stands in it."""
+    descriptor = open_regular(place.root, place.below)
+    try:
+        visit = Visit(setting=setting, place=place, known=known, now=os.fstat(descriptor))
+        stream = None if known is None or known.stream is None else setting.spool.catalog.stream(known.stream)
+        if visit.unchanged and (stream is None or stream.caught_up):
+            if known is not None and known.gone_ms is not None:
+                note_back(setting, known)
+            return Outcome()
+        if visit.now.st_size == 0 and stream is None:
+            return Outcome()  # a tool makes its file before its first record (rule 8)
+        if place.unit.packed:
+            if os.path.exists(place.path.removesuffix(".zst")):
+                return Outcome()  # the plain file wins: it is the one that the tool appends to
+            packed, descriptor = descriptor, unpack(descriptor, setting.pins.directory)
+            os.close(packed)
+        return _bring_up(visit, stream, Lines(descriptor, setting.digest))
+    finally:
+        os.close(descriptor)
+
+
+def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outcome:
+    setting, place = visit.setting, visit.place
+    checkpoint = None if visit.known is None else visit.known.checkpoint
+    if stream is None:
+        native_id = place.unit.native_id or _native_id(place, content)
+        if native_id is None:
+            return _note_no_session(visit)
+        thread = place.unit.thread
+        stream = add_stream(setting, place.source, native_id, place.unit.stream, thread=thread)
+        other = _other_file(setting, stream, place.path)
+        checkpoint = None if other is None else other.checkpoint
+        if other is not None and os.path.exists(other.path) and not _continues(content, stream, other):
+            # Two live files of one stream. One that only repeats it adds nothing; else both are kept.
+            if content.standing(setting.spool.catalog.extents(stream.id)) == content.size:
+                return _note_no_session(visit)
+            apart = blake2b(os.fsencode(place.path), digest_size=4).hexdigest()
+            stream = add_stream(setting, place.source, native_id, f"{place.unit.stream}@{apart}", thread=thread)
+            checkpoint = None
+    grew = checkpoint is not None and checkpoint.offset == stream.folded and content.grew(checkpoint)
+    return advance(
+        visit,
+        stream,
+        content,
+        grew=grew,
+        save=lambda whole: _save(visit, stream, content, whole=whole),
+        parent=place.unit.parent,
+    )
+
+
+def _save(visit: Visit, stream: StreamState, content: Lines, *, whole: bool) -> None:
+    """Move the checkpoint. Until all was read it never looks unchanged, so that a restart reads on."""
+    old = visit.known.pin if visit.known else None
+    needed = stream.queued < stream.folded
+    pin = visit.setting.pins.settle(visit.place.path, stream.id, needed=needed, old=old)
+    checkpoint = visit.checkpoint(
+        stream.folded,
+        content.probe(stream.folded),
+        size=visit.now.st_size if whole else -1,
+        ctime_ns=visit.now.st_ctime_ns if pin == old else content.ctime_ns(),
+    )
+    visit.save(stream.id, checkpoint, pin)
+
+
+def _native_id(place: Place, content: Lines) -> str | None:
+    memory: Memory = {}
+    for chunk in content.chunks(0):
+        if chunk.piece:
+            return None
+        for line in chunk.data.split(b"\n"):
+            try:
+                entry = place.source.decode(line, memory) if line else None
+            except DAMAGED:
+                continue
+            if entry is not None and entry.native_id:
+                return entry.native_id
+    return None
+
+
+def _other_file(setting: Setting, stream: StreamState, but: str) -> FileState | None:
+    """Find the other file that the stream was read from: the live one, else the one that went last."""
+    files = [file for file in setting.spool.catalog.files(stream.id) if file.path != but and file.checkpoint]
+    return max(files, key=lambda file: (file.gone_ms is None, file.gone_ms or 0), default=None)
+
+
+def _continues(content: Lines, stream: StreamState, other: FileState) -> bool:
+    """Tell whether a second file of a stream has all that was captured, and may have more."""
+    checkpoint: Checkpoint | None = other.checkpoint
+    return (
+        checkpoint is not None
+        and checkpoint.offset == stream.folded <= content.size
+        and content.probe(stream.folded) == checkpoint.probe
+    )
+
+
+def _note_no_session(visit: Visit) -> Outcome:
+    """Remember a file that (so far) names no session, or only repeats one: it is read again when it changes."""
+    with visit.setting.spool.transaction():
+        visit.save(None, visit.checkpoint())
+    return Outcome()

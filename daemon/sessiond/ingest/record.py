@@ -1,0 +1,117 @@
+"""A session's record out of the folds of its streams, and of the sessions whose history it copied."""
+
+from __future__ import annotations
+
+import uuid
+
+from sessiond.session import Fold, Rules, session_id, summarize
+from sessiond.spool import Spool
+from sessiond.spool.rows import FileState, SessionState, StreamState
+
+
+def refresh(spool: Spool, number: int, *, rules: Rules, scope: str, live: bool, touched: bool) -> bool:
+    """Store the record of a session anew if it changed; runs inside a transaction. Tells whether it did.
+
+    `touched`: its streams changed, which is worth a new revision even if the record is the same.
+    A session that turns out to be an elder or a copy of others refreshes those too.
+    """
+    family = _family(spool, number)
+    changed = _refresh_one(spool, number, family, rules=rules, scope=scope, live=live, touched=touched)
+    if changed:
+        for other in family:
+            if other.record is not None and other.id != number:
+                ongoing = other.record.ended_at is None
+                relatives = _family(spool, other.id)
+                _refresh_one(spool, other.id, relatives, rules=rules, scope=scope, live=ongoing, touched=False)
+    return changed
+
+
+def _refresh_one(
+    spool: Spool,
+    number: int,
+    family: list[SessionState],
+    *,
+    rules: Rules,
+    scope: str,
+    live: bool,
+    touched: bool,
+) -> bool:
+    state = spool.catalog.session_by_row(number)
+    streams = spool.catalog.streams(number)
+    threads = [stream.fold for stream in streams if stream.thread]
+    others = [stream.fold for stream in streams if not stream.thread and stream.fold.last_ms is not None]
+    parent = _parent(state, threads, scope)
+    mine = _age(state, threads)
+    elders = []
+    for relative in family:
+        folds = [stream.fold for stream in spool.catalog.streams(relative.id) if stream.thread]
+        if relative.uuid == parent or (relative.parent != state.uuid and _age(relative, folds) < mine):
+            elders.append([key for fold in folds for key in fold.messages])
+            if parent is None and relative.id != number:
+                parent = relative.uuid
+    record = summarize(
+        state.uuid,
+        state.tool,
+        threads,
+        others,
+        rules=rules,
+        source_path=_source_path(spool, streams),
+        live=live,
+        elders=elders,
+    )
+    if record is None:
+        return False
+    return spool.catalog.put_record(
+        number,
+        record,
+        parent=parent,
+        title=next((fold.title for fold in reversed(threads) if fold.title), None),
+        opening=next((_signed(fold.opening) for fold in threads if fold.opening is not None), None),
+        active_ms=max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None),
+        now_ms=rules.now_ms,
+        touched=touched,
+    )
+
+
+def _family(spool: Spool, number: int) -> list[SessionState]:
+    """Find the sessions that share history with this one: same first answer, named parent, named children."""
+    folds = [stream.fold for stream in spool.catalog.streams(number) if stream.thread]
+    state = spool.catalog.session_by_row(number)
+    found = {relative.id: relative for relative in spool.catalog.children(state.uuid)}
+    for fold in folds:
+        if fold.opening is not None:
+            found |= {relative.id: relative for relative in spool.catalog.kin(_signed(fold.opening), number)}
+    if state.parent is not None:
+        elder = spool.catalog.session(state.parent)
+        if elder is not None:
+            found[elder.id] = elder
+    return list(found.values())
+
+
+def _parent(state: SessionState, threads: list[Fold], scope: str) -> uuid.UUID | None:
+    named = next((fold.parent for fold in threads if fold.parent), None)
+    if named is not None:
+        return session_id(state.tool, named, scope)
+    return state.parent
+
+
+def _age(state: SessionState, threads: list[Fold]) -> tuple[int, bool, str]:
+    """Order relatives: the original is the one that began first, and of those the one that was not copied."""
+    started = min((fold.started_ms for fold in threads if fold.started_ms is not None), default=1 << 62)
+    return started, any(fold.copied for fold in threads), str(state.uuid)
+
+
+def _source_path(spool: Spool, streams: list[StreamState]) -> str | None:
+    """Name the file of the main thread: the one that is there, else the last that was."""
+    files: list[FileState] = []
+    for stream in streams:
+        if stream.thread:
+            files += spool.catalog.files(stream.id)
+    files.sort(key=lambda file: (file.gone_ms is None, file.gone_ms or 0, file.path))
+    return files[-1].path if files else None
+
+
+def _signed(key: int | None) -> int:
+    """SQLite's integers are signed."""
+    assert key is not None
+    return key - (1 << 64) if key >= 1 << 63 else key

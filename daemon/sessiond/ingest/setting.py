@@ -1,0 +1,118 @@
+"""What ingest works with, where a path lies, and what comes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from sessiond.ingest.capture import Redact
+from sessiond.ingest.pins import Pins
+from sessiond.reader import Checkpoint, Digest
+from sessiond.session import Rules
+from sessiond.sources.base import Root, Source, Unit
+from sessiond.spool import Spool
+from sessiond.spool.rows import FileState
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a path lies: below which root of which source, and what the source makes of it."""
+
+    source: Source
+    root: str
+    relative: str
+    unit: Unit
+
+    @property
+    def below(self) -> str:
+        """What is read, below the root: the unit's own path, which may be the database of a changed -wal."""
+        return self.unit.path or self.relative
+
+    @property
+    def path(self) -> str:
+        """The same as a whole path."""
+        return os.path.join(self.root, self.below)
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a path. `retry`: it was met in a rewrite, come back soon; `trouble`: why it can't be read."""
+
+    read: int = 0
+    changed: bool = False
+    retry: bool = False
+    trouble: str | None = None
+    damaged: int = 0
+
+
+class Setting(msgspec.Struct, kw_only=True):
+    """What ingest works with."""
+
+    spool: Spool
+    places: Sequence[tuple[Source, Root]]
+    machine_id: str
+    redact: Redact
+    digest: Digest
+    pins: Pins
+    budget: int
+    idle_after_ms: int
+    now_ms: Callable[[], int]
+    live: frozenset[tuple[str, str]] = frozenset()
+    """(tool, native id) of sessions whose process runs."""
+    settle_ms: int = 1000
+    """A file that lost bytes is left alone until it was quiet for so long: it may be half a rewrite."""
+
+    def rules(self) -> Rules:
+        """What a record needs beside its folds."""
+        return Rules(machine_id=self.machine_id, now_ms=self.now_ms(), idle_after_ms=self.idle_after_ms)
+
+    def scope(self, source: Source) -> str:
+        """The scope of the tool's native ids."""
+        return self.machine_id if source.local_ids else ""
+
+
+class Visit(msgspec.Struct, kw_only=True):
+    """One look at a place: what was known of it before, and how it looks now."""
+
+    setting: Setting
+    place: Place
+    known: FileState | None
+    now: os.stat_result
+
+    @property
+    def unchanged(self) -> bool:
+        """Tell, without reading, that nothing happened."""
+        known = self.known
+        return known is not None and known.checkpoint is not None and known.checkpoint.unchanged(self.now)
+
+    def checkpoint(self, offset: int = 0, probe: bytes = b"", **changes: int) -> Checkpoint:
+        """Make the checkpoint of what was read; `changes` replace parts of it."""
+        made = Checkpoint(
+            dev=self.now.st_dev,
+            ino=self.now.st_ino,
+            size=self.now.st_size,
+            mtime_ns=self.now.st_mtime_ns,
+            ctime_ns=self.now.st_ctime_ns,
+            offset=offset,
+            probe=probe,
+        )
+        return msgspec.structs.replace(made, **changes) if changes else made
+
+    def save(self, stream: int | None, checkpoint: Checkpoint, pin: str | None = None) -> None:
+        """Move the checkpoint; runs inside the transaction that stores what was read (rule 1)."""
+        self.setting.spool.catalog.save_file(
+            FileState(path=self.place.path, tool=self.place.source.tool, stream=stream, checkpoint=checkpoint, pin=pin)
+        )
+
+
+def locate(places: Iterable[tuple[Source, Root]], path: str) -> list[Place]:
+    """Find whose path it is. Several sources may share a root; most paths are nobody's session."""
+    found = []
+    for source, root in places:
+        prefix = root.path.rstrip("/") + "/"
+        if path.startswith(prefix):
+            relative = path[len(prefix) :]
+            unit = source.unit(relative)
+            if unit is not None:
+                found.append(Place(source=source, root=root.path, relative=relative, unit=unit))
+    return found

@@ -1,0 +1,274 @@
+"""What was added to a tool's file since it was last read, and whether what was read still stands.
+
+Nothing here writes to, locks or follows a link to anything of a tool's.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import xxhash
+
+from sessiond.errors import ReadError, Torn, Unsafe
+
+PROBE = 4096
+"""Bytes at the head and before the offset that are hashed to tell whether a grown file is the same file."""
+CHUNK = 1 << 20
+"""Bytes that are read at once; also the largest piece of a record that travels alone."""
+MAX_RECORD = 64 << 20
+"""A longer record is carried in pieces and not decoded; memory stays flat."""
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a file was read, and what it looked like then. Times in ns; `probe` see `probe()`."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    offset: int
+    probe: bytes
+
+    def unchanged(self, now: os.stat_result) -> bool:
+        """Tell, without reading, that nothing happened. ctime shows an edit whose author restored the mtime."""
+        return self.same_file(now) and self.size == now.st_size and self._times() == (now.st_mtime_ns, now.st_ctime_ns)
+
+    def same_file(self, now: os.stat_result) -> bool:
+        """Tell whether it is the same inode."""
+        return (self.dev, self.ino) == (now.st_dev, now.st_ino)
+
+    def _times(self) -> tuple[int, int]:
+        return self.mtime_ns, self.ctime_ns
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of bytes of a stream: whole records, or a piece of a record longer than MAX_RECORD."""
+
+    offset: int
+    data: bytes
+    piece: bool = False
+    last: bool = True
+    """False for all pieces of a long record but its last; they are stored together or not at all."""
+
+    @property
+    def end(self) -> int:
+        """The offset after the chunk."""
+        return self.offset + len(self.data)
+
+
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of bytes that was captured: where, how long, and its seeded digest (raw bytes, before redaction)."""
+
+    start: int
+    length: int
+    digest: bytes
+
+    @property
+    def end(self) -> int:
+        """The offset after the extent."""
+        return self.start + self.length
+
+
+class Digest:
+    """A hash of 16 bytes, seeded per installation: it finds changes (10 GB/s), it proves nothing to strangers."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __call__(self, *parts: bytes) -> bytes:
+        """Hash the parts as one run of bytes."""
+        if len(parts) == 1:
+            return xxhash.xxh3_128_digest(parts[0], seed=self._seed)
+        running = xxhash.xxh3_128(seed=self._seed)
+        for part in parts:
+            running.update(part)
+        return running.digest()
+
+
+def open_regular(root: str, relative: str) -> int:
+    """Open a file below a root for reading, and only if it is a regular file of the user's.
+
+    Rule 7: no component below the root may be a link, for a project may plant one to a secret; nor a
+    FIFO (it would block), a device or a file of somebody else's (a hard link to it).
+
+    Raises: Unsafe, or ReadError where it can't be opened (FileNotFoundError passes through).
+    """
+    *parents, name = relative.split("/")
+    directory = None
+    try:
+        for step in (root, *parents):
+            flags = _OPEN | os.O_DIRECTORY
+            if directory is None:
+                flags &= ~os.O_NOFOLLOW  # the root itself may be a link: the user's own choice
+            deeper = os.open(step, flags, dir_fd=directory)
+            if directory is not None:
+                os.close(directory)
+            directory = deeper
+        descriptor = os.open(name, _OPEN, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        link = error.errno in (40, 62, 20)  # ELOOP (Linux, macOS), ENOTDIR: O_NOFOLLOW met a link
+        kind = Unsafe if link else ReadError
+        raise kind(f"not read: {error.strerror}") from error
+    finally:
+        if directory is not None:
+            os.close(directory)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid not in (os.geteuid(), os.getuid()):
+        os.close(descriptor)
+        raise Unsafe("not read: not a regular file of this user")
+    return descriptor
+
+
+def pread(descriptor: int, length: int, offset: int) -> bytes:
+    """Read exactly `length` bytes, however short the single reads are.
+
+    Raises: Torn where the file ends before (it was cut meanwhile), ReadError where it can't be read.
+    """
+    try:
+        data = os.pread(descriptor, length, offset)
+        if len(data) == length:
+            return data
+        whole = bytearray(data)
+        while data and len(whole) < length:
+            data = os.pread(descriptor, length - len(whole), offset + len(whole))
+            whole += data
+    except OSError as error:
+        raise ReadError(f"not read: {error.strerror}") from error
+    if len(whole) < length:
+        raise Torn("the file was cut while it was read")
+    return bytes(whole)
+
+
+def probe(descriptor: int, offset: int, digest: Digest) -> bytes:
+    """Hash the first and the last bytes before the offset: equal ones mean that it is the file as it was."""
+    if offset <= 2 * PROBE:
+        return digest(pread(descriptor, offset, 0))
+    return digest(pread(descriptor, PROBE, 0), pread(descriptor, PROBE, offset - PROBE))
+
+
+def read_lines(descriptor: int, offset: int, size: int) -> Iterator[Chunk]:
+    """Read whole records from the offset on, up to the last newline before `size`.
+
+    What stands behind the last newline is a record being written: it is left for later (rule 8).
+    """
+    while offset < size:
+        data = pread(descriptor, min(CHUNK, size - offset), offset)
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield Chunk(offset=offset, data=data if cut == len(data) else data[:cut])
+            offset += cut
+            continue
+        end = _find_newline(descriptor, offset + len(data), size)
+        if end is None:
+            return
+        if end - offset <= MAX_RECORD:
+            yield Chunk(offset=offset, data=pread(descriptor, end - offset, offset))
+            offset = end
+            continue
+        while offset < end:
+            data = pread(descriptor, min(CHUNK, end - offset), offset)
+            yield Chunk(offset=offset, data=data, piece=True, last=offset + len(data) == end)
+            offset += len(data)
+
+
+def _find_newline(descriptor: int, offset: int, size: int) -> int | None:
+    """Find the offset after the next newline, without keeping what lies before it."""
+    while offset < size:
+        data = pread(descriptor, min(CHUNK, size - offset), offset)
+        found = data.find(b"\n")
+        if found >= 0:
+            return offset + found + 1
+        offset += len(data)
+    return None
+
+
+def standing_prefix(descriptor: int, size: int, extents: Iterable[Extent], digest: Digest) -> int:
+    """Count the bytes at the head of the file that are still those captured in the extents."""
+    kept = 0
+    for extent in extents:
+        if extent.end > size or digest(pread(descriptor, extent.length, extent.start)) != extent.digest:
+            break
+        kept = extent.end
+    return kept
+
+
+def common_prefix(extents: Sequence[Extent], digests: Sequence[bytes]) -> int:
+    """Count the records at the head of a projection that are those captured before."""
+    count = 0
+    for extent, found in zip(extents, digests, strict=False):
+        if extent.digest != found:
+            break
+        count += 1
+    return count
+
+
+def read_document(descriptor: int) -> bytes:
+    """Read a file as a whole, as one state of it.
+
+    Raises: Torn where it changed while it was read or is empty: both are a rewrite under way (rule 8).
+    """
+    before = os.fstat(descriptor)
+    data = pread(descriptor, before.st_size, 0)
+    after = os.fstat(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or not data.strip():
+        raise Torn("the file is being rewritten")
+    return data
+
+
+class Database:
+    """An SQLite file of a tool's, opened read-only for one short look.
+
+    Rule 6: never written, never locked for longer than a SELECT, never `immutable` on a live store (it
+    would miss the -wal). Where the directory is not writable and no -shm exists, a closed store is read
+    as immutable: nobody writes it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        quoted = "file:" + "".join(
+            c if c.isalnum() or c in "/-_.~" else "".join(f"%{byte:02X}" for byte in os.fsencode(c)) for c in self._path
+        )
+        modes = ["?mode=ro"]
+        if not os.access(os.path.dirname(self._path), os.W_OK) and not os.path.exists(f"{self._path}-wal"):
+            modes = ["?mode=ro&immutable=1"]
+        connection = sqlite3.connect(quoted + modes[0], uri=True, isolation_level=None, timeout=1.0)
+        connection.execute("PRAGMA query_only = 1")
+        return connection
+
+    def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+        """Run one SELECT. Raises: Torn where the database is busy, ReadError where SQLite can't read it."""
+        try:
+            yield from self._connection.execute(sql, parameters)
+        except sqlite3.OperationalError as error:
+            raise Torn(f"the database can't be read now: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise ReadError(f"the database can't be read: {error}") from error
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Tell whether the table exists and has these columns."""
+        known = {row[1] for row in self.rows(f'PRAGMA table_info("{table}")')}
+        return bool(known) and known.issuperset(columns)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+def open_database(path: str) -> Database:
+    """Open a tool's database. Raises: ReadError where it is none."""
+    try:
+        return Database(path)
+    except sqlite3.Error as error:
+        raise ReadError(f"the database can't be opened: {error}") from error

@@ -1,0 +1,169 @@
+"""The spool: the one SQLite file with all of the daemon's state. All of its SQL is in this package.
+
+`Spool` opens it and runs transactions; `Spool.catalog` holds what was captured (sessions, streams, files,
+checkpoints), `Spool.outbox` what the endpoint has not acknowledged. WAL with FULL sync: a power cut
+takes nothing back that was committed (NORMAL lost up to 120 commits in a simulation).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
+from sessiond.spool.catalog import Catalog
+from sessiond.spool.outbox import Outbox
+from sessiond.spool.schema import MIGRATIONS, VERSION
+
+NAME = "spool.db"
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class Spool:
+    """The open spool of one daemon (or of one command that only reads)."""
+
+    def __init__(self, directory: str, *, readonly: bool = False) -> None:
+        """Open the spool in the state directory, making or migrating it unless `readonly`.
+
+        Raises: SpoolTooNew, SpoolDamaged (see `set_aside`), StateFull, StateError.
+        """
+        self.path = os.path.join(directory, NAME)
+        self._lock = threading.RLock()
+        self._depth = 0
+        with translated():
+            if readonly:
+                quoted = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+                self.connection = sqlite3.connect(f"{quoted}?mode=ro", uri=True, isolation_level=None, timeout=0.2)
+                self._check_version()
+            else:
+                self.connection = self._open()
+        self.catalog = Catalog(self.connection)
+        self.outbox = Outbox(self.connection)
+
+    def _open(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # SQLite would make it 0644
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self.connection = connection
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
+        connection.execute("PRAGMA journal_mode = WAL")
+        for pragma in ("synchronous = FULL", "fullfsync = 1", "journal_size_limit = 16777216", "cache_size = -4096"):
+            connection.execute(f"PRAGMA {pragma}")
+        version = self._check_version()
+        while version < VERSION:
+            # One transaction a step: a kill between the two leaves the old version, whole.
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {MIGRATIONS[version]}; PRAGMA user_version = {version + 1}; COMMIT;"
+            )
+            version += 1
+        return connection
+
+    def _check_version(self) -> int:
+        version = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > VERSION:
+            raise SpoolTooNew(
+                f"the spool {self.path} is of version {version}; this sessiond knows up to {VERSION}",
+                hint="upgrade sessiond again, or set state_dir to another directory",
+            )
+        return version
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit all that is written inside together, or nothing of it. Nested ones join the outer one.
+
+        Raises: StateFull, SpoolDamaged, StateError.
+        """
+        with self._lock, translated():
+            if self._depth:
+                yield
+                return
+            self.connection.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                # SQLite rolls back by itself on a full disk: then there is nothing left to roll back.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                self.outbox.forget_count()
+                raise
+            finally:
+                self._depth -= 1
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep other threads out of the connection during some SELECTs."""
+        with self._lock, translated():
+            yield
+
+    def meta(self, key: str) -> str | None:
+        """Read a value that stands for the whole spool."""
+        with self.reading():
+            row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None or row[0] is None else str(row[0])
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        """Write such a value; None removes it."""
+        with self.transaction():
+            if value is None:
+                self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+            else:
+                self.connection.execute(
+                    "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
+                )
+
+    def shrink(self) -> None:
+        """Give free pages back to the disk once they are many; a backlog that was pushed leaves them behind."""
+        with self.reading():
+            free = int(self.connection.execute("PRAGMA freelist_count").fetchone()[0])
+            if free > 8192:  # 32 MiB
+                self.connection.execute("PRAGMA incremental_vacuum(4096)").fetchall()
+
+    def close(self) -> None:
+        """Close the file; all that was committed is on disk already."""
+        with self._lock:
+            self.connection.close()
+
+
+def check(directory: str) -> None:
+    """Let SQLite look for damage, which it otherwise meets only where it reads. Raises: SpoolDamaged."""
+    path = os.path.join(directory, NAME)
+    if not os.path.exists(path):
+        return
+    with translated():
+        connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        try:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        finally:
+            connection.close()
+    if found != "ok":
+        raise SpoolDamaged(f"the spool {path} is damaged: {found}")
+
+
+def set_aside(directory: str) -> str:
+    """Move a damaged spool out of the way and return its new path; a new one is then built from the sources."""
+    path = os.path.join(directory, NAME)
+    aside = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+    for suffix in ("", "-wal", "-shm"):
+        if os.path.exists(path + suffix):
+            os.replace(path + suffix, aside + suffix)
+    return aside
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLite's errors into ours: the one border between the two."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _DAMAGED:
+            raise SpoolDamaged(f"the spool is damaged: {error}") from error
+        if code in _FULL:
+            raise StateFull(f"the spool can't be written: {error}", hint="make room on the disk") from error
+        raise StateError(f"the spool can't be used: {error}") from error

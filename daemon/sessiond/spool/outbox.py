@@ -1,0 +1,273 @@
+"""What the endpoint has not acknowledged yet: session revisions and segments."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+from uuid import UUID
+
+from sessiond.errors import NotFound
+from sessiond.spool.catalog import session_state
+from sessiond.spool.rows import Segment, SessionState, Waiting
+
+_SEGMENT = (
+    "segment.id, session.uuid, segment.stream, stream.name, segment.generation, offset, length, data, previous,"
+    " keep, segment.parked"
+)
+_JOINED = "FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = stream.session"
+_DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
+
+
+class Outbox:
+    """The items to be pushed. Writing methods run inside `Spool.transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Count the bytes (compressed) of all segments, parked ones included: the outbox's budget is in them."""
+        if self._size is None:
+            self._size = int(self._db.execute("SELECT coalesce(sum(size), 0) FROM segment").fetchone()[0])
+        return self._size
+
+    def forget_count(self) -> None:
+        """Count the bytes anew: a transaction was taken back."""
+        self._size = None
+
+    # From the capture
+
+    def add(self, stream: int, generation: int, offset: int, length: int, data: bytes, now_ms: int) -> None:
+        """Queue a segment: `length` bytes at `offset`, as the zstd frame `data`."""
+        added = self._db.execute(
+            "INSERT INTO segment (stream, generation, offset, length, data, size, queued_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (stream, generation, offset, length, data, len(data), now_ms),
+        )
+        if added.rowcount:
+            self._count(stream, 1, len(data))
+
+    def add_generation(self, stream: int, generation: int, previous: int | None, keep: int, now_ms: int) -> None:
+        """Queue the start of a generation, which shares `keep` bytes with the previous one."""
+        added = self._db.execute(
+            "INSERT INTO segment (stream, generation, offset, length, previous, keep, queued_ms)"
+            " VALUES (?, ?, ?, 0, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (stream, generation, keep, previous, keep, now_ms),
+        )
+        if added.rowcount:
+            self._count(stream, 1, 0)
+
+    def _count(self, stream: int, segments: int, size: int) -> None:
+        self._db.execute("UPDATE stream SET waiting = waiting + ? WHERE id = ?", (segments, stream))
+        if self._size is not None:
+            self._size += size
+
+    # To the endpoint
+
+    def sessions(self, limit: int) -> list[SessionState]:
+        """Take the sessions whose newest revision is not acknowledged, newest activity first."""
+        rows = self._db.execute(
+            "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
+            f" parked FROM session WHERE {_DUE} ORDER BY active_ms DESC LIMIT ?",
+            (limit,),
+        )
+        return [session_state(row) for row in rows]
+
+    def unknown_streams(self, limit: int) -> list[tuple[int, UUID, str]]:
+        """Take streams whose place at this endpoint is not known: (stream, session, name), newest first."""
+        rows = self._db.execute(
+            "SELECT stream.id, uuid, name FROM stream JOIN session ON session.id = stream.session"
+            " WHERE NOT known AND held IS NULL ORDER BY rank DESC LIMIT ?",
+            (limit,),
+        )
+        return [(row[0], UUID(row[1]), row[2]) for row in rows]
+
+    def segments(self, items: int, size: int) -> list[Segment]:
+        """Take segments of at most `size` bytes: the newest streams first, each stream's in its own order.
+
+        A stream stops at a parked segment's generation: what stands behind a gap can't be appended.
+        """
+        taken: list[Segment] = []
+        streams = self._db.execute(
+            "SELECT id FROM stream WHERE waiting > 0 AND held IS NULL AND known ORDER BY rank DESC LIMIT ?",
+            (items,),
+        ).fetchall()
+        total = 0
+        for (stream,) in streams:
+            rows = self._db.execute(
+                f"SELECT {_SEGMENT}, size {_JOINED} WHERE segment.stream = ?"
+                " AND segment.generation NOT IN (SELECT generation FROM segment WHERE stream = ? AND parked NOT NULL)"
+                # Behind a gap nothing can be appended; what fills it goes first.
+                " AND (gap_from IS NULL OR segment.generation < stream.generation OR offset < gap_from)"
+                " ORDER BY segment.generation, offset, length LIMIT ?",
+                (stream, stream, items - len(taken)),
+            )
+            for row in rows:
+                total += row[11]
+                if taken and total > size:
+                    return taken
+                taken.append(_segment(row))
+            if len(taken) >= items:
+                break
+        return taken
+
+    def acknowledge_session(self, number: int, revision: int) -> None:
+        """Rule 2: note that the endpoint has this revision; a newer one stays due."""
+        self._db.execute("UPDATE session SET pushed = max(pushed, ?) WHERE id = ?", (revision, number))
+
+    def acknowledge_segment(self, segment: Segment) -> None:
+        """Rule 2: let go of exactly this segment."""
+        self._db.execute(
+            "UPDATE stream SET acked = max(acked, ?) WHERE id = ? AND generation = ?",
+            (segment.offset + segment.length, segment.stream_id, segment.generation),
+        )
+        self._delete("id = ?", segment.id)
+
+    def _delete(self, condition: str, *parameters: object) -> int:
+        rows = self._db.execute(
+            f"DELETE FROM segment WHERE {condition} RETURNING stream, size, parked IS NULL", parameters
+        ).fetchall()
+        for stream, size, unparked in rows:
+            self._count(stream, -unparked, -size)
+        return len(rows)
+
+    # When the two sides differ
+
+    def first_offset(self, stream: int, generation: int) -> int | None:
+        """Say where the queued bytes of a generation begin."""
+        row = self._db.execute(
+            "SELECT min(offset) FROM segment WHERE stream = ? AND generation = ? AND length > 0", (stream, generation)
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def drop_until(self, stream: int, generation: int, offset: int) -> None:
+        """Let go of segments that end before an offset up to which the endpoint was found to have the same bytes."""
+        self._delete("stream = ? AND generation = ? AND offset + length <= ?", stream, generation, offset)
+
+    def drop_before(self, stream: int, generation: int) -> None:
+        """Let go of older generations: the endpoint was found to have a later one with the same bytes."""
+        self._delete("stream = ? AND generation < ?", stream, generation)
+
+    def straddling(self, stream: int, generation: int, offset: int) -> int | None:
+        """Say where the segment ends that begins before and ends after an offset, if there is one."""
+        row = self._db.execute(
+            "SELECT offset + length FROM segment WHERE stream = ? AND generation = ? AND offset < ?"
+            " AND offset + length > ?",
+            (stream, generation, offset, offset),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def generations(self, stream: int) -> set[int]:
+        """List the generations whose start is queued."""
+        rows = self._db.execute("SELECT generation FROM segment WHERE stream = ? AND length = 0", (stream,))
+        return {row[0] for row in rows}
+
+    def drop_stream(self, stream: int) -> None:
+        """Let go of all that is queued of a stream: it is read and queued again in a new generation."""
+        self._delete("stream = ?", stream)
+
+    def renumber(self, stream: int, generation: int, by: int) -> None:
+        """Raise the numbers of a stream's queued generations, since the endpoint has used lower ones already."""
+        rows = self._db.execute(
+            "SELECT id, generation, previous FROM segment WHERE stream = ? AND generation >= ?"
+            " ORDER BY generation DESC",
+            (stream, generation),
+        ).fetchall()
+        for number, old, previous in rows:
+            self._db.execute(
+                "UPDATE segment SET generation = ?, previous = ? WHERE id = ?",
+                (old + by, None if previous is None else previous + by, number),
+            )
+
+    # Parked items
+
+    def park_session(self, number: int, revision: int, reason: str) -> None:
+        """Set a revision aside that the endpoint will never take; the next revision is tried again."""
+        self._db.execute("UPDATE session SET parked = ? WHERE id = ? AND revision = ?", (reason, number, revision))
+
+    def park_segment(self, segment: Segment, reason: str) -> None:
+        """Set a segment aside that the endpoint will never take; its generation's later ones wait behind it."""
+        parked = self._db.execute("UPDATE segment SET parked = ? WHERE id = ? AND parked IS NULL", (reason, segment.id))
+        if parked.rowcount:
+            self._count(segment.stream_id, -1, 0)
+
+    def parked(self) -> tuple[list[SessionState], list[Segment]]:
+        """List what is parked."""
+        sessions = self._db.execute(
+            "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
+            " parked FROM session WHERE parked IS NOT NULL ORDER BY active_ms DESC"
+        )
+        segments = self._db.execute(f"SELECT {_SEGMENT} {_JOINED} WHERE segment.parked IS NOT NULL ORDER BY segment.id")
+        return [session_state(row) for row in sessions], [_segment(row) for row in segments]
+
+    def retry(self, identity: UUID | None = None) -> int:
+        """Take parked items (of one session, or all) back into the queue; tells how many."""
+        only = " AND uuid = ?" if identity else ""
+        values = (str(identity),) if identity else ()
+        count = self._db.execute(f"UPDATE session SET parked = NULL WHERE parked IS NOT NULL{only}", values).rowcount
+        rows = self._db.execute(
+            f"SELECT segment.id, segment.stream {_JOINED} WHERE segment.parked IS NOT NULL{only}", values
+        ).fetchall()
+        for number, stream in rows:
+            self._db.execute("UPDATE segment SET parked = NULL WHERE id = ?", (number,))
+            self._count(stream, 1, 0)
+        return count + len(rows)
+
+    def drop(self, identity: UUID) -> int:
+        """Throw the parked items of a session away, on the user's word; tells how many.
+
+        Bytes behind a dropped segment could not be appended: they go with it. They stay in the tool's file.
+        """
+        row = self._db.execute("SELECT id, revision FROM session WHERE uuid = ?", (str(identity),)).fetchone()
+        if row is None:
+            raise NotFound(f"no session {identity}", hint="`sessiond queue` lists what is parked")
+        count = self._db.execute(
+            "UPDATE session SET parked = NULL, pushed = revision WHERE id = ? AND parked IS NOT NULL", (row[0],)
+        ).rowcount
+        for stream, generation in self._db.execute(
+            "SELECT DISTINCT segment.stream, segment.generation FROM segment JOIN stream ON stream.id = segment.stream"
+            " WHERE stream.session = ? AND segment.parked IS NOT NULL",
+            (row[0],),
+        ).fetchall():
+            count += self._delete("stream = ? AND generation = ?", stream, generation)
+        return count
+
+    def waiting(self) -> Waiting:
+        """Count what is waiting, for status."""
+        sessions = self._db.execute(f"SELECT count(*) FROM session WHERE {_DUE}").fetchone()[0]
+        segments, size, oldest = self._db.execute(
+            "SELECT count(*), coalesce(sum(size), 0), min(queued_ms) FROM segment WHERE parked IS NULL"
+        ).fetchone()
+        parked = self._db.execute(
+            "SELECT (SELECT count(*) FROM segment WHERE parked IS NOT NULL)"
+            " + (SELECT count(*) FROM session WHERE parked IS NOT NULL)"
+        ).fetchone()[0]
+        behind, behind_bytes = self._db.execute(
+            "SELECT count(*), coalesce(sum(folded - queued), 0) FROM stream WHERE queued < folded"
+        ).fetchone()
+        return Waiting(
+            sessions=sessions,
+            segments=segments,
+            bytes=size,
+            oldest_ms=oldest,
+            parked=parked,
+            behind=behind,
+            behind_bytes=behind_bytes,
+        )
+
+
+def _segment(row: tuple[Any, ...]) -> Segment:
+    return Segment(
+        id=row[0],
+        session=UUID(row[1]),
+        stream_id=row[2],
+        stream=row[3],
+        generation=row[4],
+        offset=row[5],
+        length=row[6],
+        data=row[7],
+        previous=row[8],
+        keep=row[9],
+        parked=row[10],
+    )

@@ -1,0 +1,93 @@
+"""What goes into the spool and comes out of it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from sessiond.endpoint.wire import Held
+from sessiond.reader import Checkpoint
+from sessiond.session import Fold, Session
+
+
+class StreamState(msgspec.Struct, kw_only=True):
+    """A stream with its fold: the working copy of whoever captures it, written back in one transaction."""
+
+    id: int
+    session: int
+    name: str
+    thread: bool
+    generation: int = 0
+    folded: int = 0
+    queued: int = 0
+    acked: int = 0
+    known: bool = True
+    gap: tuple[int, int] | None = None
+    held: Held | None = None
+    rank: int = 0
+    fold: Fold = msgspec.field(default_factory=Fold)
+
+    @property
+    def caught_up(self) -> bool:
+        """Tell whether nothing of it waits to be read again."""
+        return self.queued == self.folded and self.gap is None and self.held is None
+
+
+class FileState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a path: its stream and checkpoint, or why there is none."""
+
+    path: str
+    tool: str
+    stream: int | None = None
+    checkpoint: Checkpoint | None = None
+    pin: str | None = None
+    gone_ms: int | None = None
+    trouble: str | None = None
+
+
+class SessionState(msgspec.Struct, frozen=True, kw_only=True):
+    """A session with its record and what goes beside it (the envelope)."""
+
+    id: int
+    uuid: UUID
+    tool: str
+    native_id: str
+    record: Session | None
+    parent: UUID | None
+    title: str | None
+    active_ms: int
+    ongoing: bool
+    gone_ms: int | None
+    revision: int
+    pushed: int
+    parked: str | None
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of the outbox: a run of a stream's bytes as a zstd frame, or the start of a generation."""
+
+    id: int
+    session: UUID
+    stream_id: int
+    stream: str
+    generation: int
+    offset: int
+    length: int
+    data: bytes | None
+    previous: int | None
+    keep: int | None
+    parked: str | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What the outbox holds: sessions and segments to be pushed, their bytes, the oldest, the parked."""
+
+    sessions: int
+    segments: int
+    bytes: int
+    oldest_ms: int | None
+    parked: int
+    behind: int
+    """Streams whose transcript still waits in its own file."""
+    behind_bytes: int

@@ -1,0 +1,93 @@
+"""The layout of the spool, as migrations: version n of the file has had the first n of them applied."""
+
+from __future__ import annotations
+
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+    CREATE TABLE session (
+        id INTEGER PRIMARY KEY,
+        uuid TEXT NOT NULL UNIQUE,
+        tool TEXT NOT NULL,
+        native_id TEXT NOT NULL,
+        record BLOB,                          -- JSON; NULL until its content makes it a session
+        parent TEXT,                          -- UUID
+        title TEXT,
+        opening INTEGER,                      -- see Fold.opening; finds copies of a session
+        active_ms INTEGER NOT NULL DEFAULT 0, -- last activity in the content
+        ongoing INTEGER NOT NULL DEFAULT 0,
+        gone_ms INTEGER,                      -- when its last file was first seen missing
+        revision INTEGER NOT NULL DEFAULT 0,
+        pushed INTEGER NOT NULL DEFAULT 0,    -- the revision that the endpoint acknowledged
+        parked TEXT                           -- why the endpoint will never take this revision
+    );
+    CREATE INDEX session_due ON session (active_ms DESC) WHERE revision > pushed AND parked IS NULL;
+    CREATE INDEX session_ongoing ON session (active_ms) WHERE ongoing;
+    CREATE INDEX session_opening ON session (opening) WHERE opening IS NOT NULL;
+
+    CREATE TABLE stream (
+        id INTEGER PRIMARY KEY,
+        session INTEGER NOT NULL REFERENCES session,
+        name TEXT NOT NULL,
+        thread INTEGER NOT NULL,
+        generation INTEGER NOT NULL DEFAULT 0,
+        folded INTEGER NOT NULL DEFAULT 0,    -- bytes that the record knows of
+        queued INTEGER NOT NULL DEFAULT 0,    -- bytes whose transcript has entered the outbox
+        acked INTEGER NOT NULL DEFAULT 0,     -- bytes of this generation that the endpoint acknowledged
+        known INTEGER NOT NULL DEFAULT 1,     -- 0: ask the endpoint where it stands before pushing
+        gap_from INTEGER, gap_to INTEGER,     -- acknowledged once and lost by the endpoint: to be read again
+        held BLOB,                            -- what the endpoint says it holds, to be reconciled by a read
+        rank INTEGER NOT NULL DEFAULT 0,      -- newest first
+        lost INTEGER NOT NULL DEFAULT 0,      -- bytes that neither the source nor the endpoint has any more
+        waiting INTEGER NOT NULL DEFAULT 0,   -- segments in the outbox that are not parked
+        fold BLOB NOT NULL,
+        UNIQUE (session, name)
+    );
+    CREATE INDEX stream_waiting ON stream (rank DESC) WHERE waiting > 0 AND held IS NULL;
+    CREATE INDEX stream_behind ON stream (rank DESC) WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL;
+
+    CREATE TABLE file (
+        path BLOB PRIMARY KEY,
+        tool TEXT NOT NULL,
+        stream INTEGER REFERENCES stream,
+        checkpoint BLOB,
+        pin TEXT,                             -- name of its hard link in the state directory
+        gone_ms INTEGER,
+        trouble TEXT                          -- why it could not be read, shown by status
+    ) WITHOUT ROWID;
+    CREATE INDEX file_stream ON file (stream);
+
+    CREATE TABLE mark (                       -- how far a session in a database was read: its watermark
+        path BLOB NOT NULL,
+        native_id TEXT NOT NULL,
+        mark TEXT NOT NULL,
+        PRIMARY KEY (path, native_id)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE extent (
+        stream INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        length INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        PRIMARY KEY (stream, start)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE segment (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        stream INTEGER NOT NULL REFERENCES stream,
+        generation INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        length INTEGER NOT NULL,              -- of the bytes; 0 for the start of a generation
+        data BLOB,                            -- a zstd frame; NULL for the start of a generation
+        size INTEGER NOT NULL DEFAULT 0,      -- of the frame
+        previous INTEGER, keep INTEGER,       -- start of a generation: see wire.PushGeneration
+        queued_ms INTEGER NOT NULL,
+        parked TEXT
+    );
+    CREATE UNIQUE INDEX segment_order ON segment (stream, generation, offset, length);
+    CREATE INDEX segment_count ON segment (parked, size, queued_ms);
+    CREATE INDEX segment_parked ON segment (id) WHERE parked IS NOT NULL;
+    """,
+)
+VERSION = len(MIGRATIONS)

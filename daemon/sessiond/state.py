@@ -1,0 +1,123 @@
+"""The state directory: who we are, and that we are the only one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+import tomllib
+import uuid
+
+import msgspec
+import tomli_w
+
+from sessiond.errors import AlreadyRunning, ConfigError, StateError
+
+DEVICE = "device.toml"
+LOCK = "lock"
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """This installation. It outlives the spool, and hostnames, which change on laptops."""
+
+    device_id: uuid.UUID
+    machine_id: str
+    """The hostname at the first start."""
+    seed: int
+    """Of the digests in the spool (reader.Digest)."""
+
+
+def prepare(directory: str) -> None:
+    """Make the state directory, readable by its user alone. Raises: StateError."""
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        found = os.stat(directory)
+    except OSError as error:
+        raise StateError(f"the state directory {directory} can't be made: {error.strerror}") from error
+    if found.st_uid != os.geteuid():
+        raise StateError(
+            f"the state directory {directory} belongs to another user", hint="set state_dir to one of your own"
+        )
+    if found.st_mode & 0o077:
+        os.chmod(directory, 0o700)
+
+
+def device(directory: str) -> Device:
+    """Read who this installation is, or decide it: the hostname of the first start stays the machine id.
+
+    Raises: ConfigError where the file was changed by hand into something else.
+    """
+    path = os.path.join(directory, DEVICE)
+    try:
+        with open(path, "rb") as file:
+            return msgspec.convert(tomllib.load(file), Device)
+    except FileNotFoundError:
+        pass
+    except (tomllib.TOMLDecodeError, msgspec.MsgspecError) as error:
+        raise ConfigError(str(error), file=path, hint="restore the file, or remove it to be a new device") from error
+    made = Device(device_id=uuid.uuid4(), machine_id=hostname(), seed=int.from_bytes(os.urandom(7)))
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(b"# Made by sessiond. Without it this installation is a new device to its endpoint.\n")
+        tomli_w.dump(msgspec.to_builtins(made), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return made
+
+
+def hostname() -> str:
+    """Name this machine as its user knows it: without the domain that a network adds."""
+    return socket.gethostname().partition(".")[0] or "localhost"
+
+
+class Lock:
+    """The lock of a state directory: one daemon at a time. It dies with its process, however that ends."""
+
+    def __init__(self, directory: str) -> None:
+        """Take the lock. Raises: AlreadyRunning."""
+        self._path = os.path.join(directory, LOCK)
+        self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            _take(self._descriptor)
+        except BlockingIOError as error:
+            other = os.pread(self._descriptor, 64, 0).decode(errors="replace").split()
+            os.close(self._descriptor)
+            raise AlreadyRunning(
+                f"another sessiond (pid {other[0] if other else 'unknown'}) uses {directory}",
+                hint="`sessiond status` shows it",
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        os.close(self._descriptor)
+
+
+def _take(descriptor: int) -> None:
+    for attempt in range(5):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt == 4:
+                raise
+            time.sleep(0.02)  # a `status` may be looking at it just now
+    return None
+
+
+def running_pid(directory: str) -> int | None:
+    """Tell which daemon holds the lock; None if none does. It is asked for, not believed: pids are reused."""
+    try:
+        descriptor = os.open(os.path.join(directory, LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 64, 0).decode(errors="replace").split()
+        return int(text[0]) if text and text[0].isdigit() else 0
+    finally:
+        os.close(descriptor)
+    return None

@@ -1,0 +1,263 @@
+"""Upload: one batch, from the outbox to its acknowledgement."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import msgspec
+import tenacity
+
+from sessiond import zstd
+from sessiond.endpoint import wire
+from sessiond.endpoint.client import Client
+from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
+from sessiond.reader import CHUNK
+from sessiond.spool import Spool
+from sessiond.spool.rows import Segment, SessionState
+
+ITEMS = 200
+BYTES = 1 << 20
+"""A batch: so many items, so many (compressed) bytes. One of 1 MiB takes a 1 Mbit/s line ten seconds."""
+TEXT = 32 << 10
+"""A segment up to this size travels as text, so that the body is compressed as one; a larger one as its frame."""
+TRIES = 3
+"""Within one push; longer waits are in the spool, so that a restart keeps them."""
+CAP = 300.0
+"""Seconds that the longest wait between two pushes takes, unless the endpoint asks for more."""
+QUESTION = 500
+"""Streams that one question about offsets names."""
+
+Item = SessionState | Segment
+
+
+class Setting(msgspec.Struct, kw_only=True):
+    """What upload works with."""
+
+    spool: Spool
+    client: Client
+    machine_id: str
+    device_id: UUID
+    now_ms: Callable[[], int]
+    sleep: Callable[[float], None]
+    """Waits between two tries; ends early when the daemon stops."""
+
+
+class Pushed(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a batch. `more`: the outbox holds more that could go now."""
+
+    sessions: int = 0
+    segments: int = 0
+    bytes: int = 0
+    parked: int = 0
+    asked: int = 0
+    healed: int = 0
+    """Streams that differ from what the endpoint holds; the next read of their files heals them."""
+    more: bool = False
+
+
+def bind(setting: Setting) -> wire.About:
+    """Find out which endpoint answers; another one than before starts over with it. Raises: EndpointError."""
+    about = setting.client.about()
+    identity = str(about.endpoint_id)
+    if setting.spool.meta("endpoint") != identity:
+        with setting.spool.transaction():
+            setting.spool.catalog.forget_endpoint()
+            setting.spool.set_meta("endpoint", identity)
+    return about
+
+
+def upload(setting: Setting) -> Pushed:
+    """Push one batch: the newest records and, in each stream's order, the newest streams' segments.
+
+    Raises: EndpointError when the endpoint took nothing; then everything stays in the outbox.
+    """
+    asked = _ask(setting)
+    with setting.spool.reading():
+        sessions: list[Item] = list(setting.spool.outbox.sessions(ITEMS // 2))
+        items = sessions + list(setting.spool.outbox.segments(ITEMS - len(sessions), BYTES))
+    if not items:
+        return Pushed(asked=asked, more=asked > 0)
+    pushed = _push(setting, items)
+    return msgspec.structs.replace(pushed, asked=asked, more=True)
+
+
+def _ask(setting: Setting) -> int:
+    """Ask where streams stand of which the spool does not know it: a new endpoint, or a new spool."""
+    with setting.spool.reading():
+        unknown = setting.spool.outbox.unknown_streams(QUESTION)
+    if not unknown:
+        return 0
+    keys = [wire.StreamKey(session=session, stream=name) for _, session, name in unknown]
+    answers = setting.client.offsets(setting.machine_id, keys)
+    with setting.spool.transaction():
+        for (number, _, _), held in zip(unknown, answers, strict=True):
+            setting.spool.catalog.set_held(number, held)
+    return len(unknown)
+
+
+def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
+    """Push items, halving what the endpoint refuses as a whole until the one that it refuses is alone.
+
+    An item is poison only if another one succeeded meanwhile; otherwise it is the endpoint (rule 12).
+    """
+    stack, total = [list(items)], Pushed()
+    refused: list[tuple[Item, EndpointError]] = []
+    while stack:
+        part = stack.pop()
+        try:
+            results = _try(setting, [_wire(setting, item) for item in part])
+        except (TooLarge, Rejected) as error:
+            if len(part) > 1:
+                half = len(part) // 2
+                stack += [part[half:], part[:half]]
+            else:
+                refused.append((part[0], error))
+            continue
+        total = _add(total, _settle(setting, part, results))
+    if refused and not total.sessions + total.segments:
+        raise refused[0][1]
+    with setting.spool.transaction():
+        for item, reason in refused:
+            _park(setting, item, reason.message)
+    return _add(total, Pushed(parked=len(refused)))
+
+
+def _try(setting: Setting, pushes: Sequence[wire.Push]) -> list[wire.Result]:
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, Unreachable) and error.retry_after is None),
+        stop=tenacity.stop_after_attempt(TRIES),
+        wait=tenacity.wait_random_exponential(multiplier=0.3, max=3.0),
+        sleep=setting.sleep,
+        reraise=True,
+    )
+    return retrying(setting.client.push, pushes)
+
+
+def _wire(setting: Setting, item: Item) -> wire.Push:
+    if isinstance(item, SessionState):
+        assert item.record is not None
+        streams = setting.spool.catalog.streams(item.id)
+        return wire.PushSession(
+            record=item.record,
+            revision=item.revision,
+            device_id=setting.device_id,
+            parent=item.parent,
+            title=item.title,
+            gone_at=item.gone_ms,
+            streams=[
+                wire.StreamLength(name=stream.name, generation=stream.generation, length=stream.folded)
+                for stream in streams
+            ],
+        )
+    if item.data is None:
+        assert item.keep is not None
+        return wire.PushGeneration(
+            machine_id=setting.machine_id,
+            session=item.session,
+            stream=item.stream,
+            generation=item.generation,
+            previous=item.previous,
+            keep=item.keep,
+        )
+    return _append(setting, item, item.data)
+
+
+def _append(setting: Setting, item: Segment, frame: bytes) -> wire.PushAppend:
+    data = zstd.decompress(frame, 2 * CHUNK)
+    text: str | None = None
+    if len(data) <= TEXT:
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = None
+    return wire.PushAppend(
+        machine_id=setting.machine_id,
+        session=item.session,
+        stream=item.stream,
+        generation=item.generation,
+        offset=item.offset,
+        length=item.length,
+        sha256=hashlib.sha256(data).hexdigest(),
+        data=base64.b64encode(frame).decode() if text is None else text,
+        encoding="zstd" if text is None else "text",
+    )
+
+
+def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Result]) -> Pushed:
+    """Rule 2: take out of the outbox what was acknowledged, and nothing else; in one transaction."""
+    sessions = segments = size = parked = healed = 0
+    with setting.spool.transaction():
+        broken: set[int] = set()
+        for item, result in zip(items, results, strict=True):
+            if result.problem is not None:
+                outcome = _solve(setting, item, result.problem, broken)
+                parked += outcome == "parked"
+                healed += outcome == "healed"
+            elif isinstance(item, SessionState):
+                setting.spool.outbox.acknowledge_session(item.id, item.revision)
+                sessions += 1
+            else:
+                setting.spool.outbox.acknowledge_segment(item)
+                segments += 1
+                size += item.length
+    return Pushed(sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed)
+
+
+def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]) -> str:
+    spool = setting.spool
+    if isinstance(item, SessionState):
+        if problem.type == "stale":
+            spool.catalog.raise_revision(item.id, problem.revision or item.revision, setting.now_ms())
+            return "healed"
+        _park(setting, item, problem.detail or problem.title)
+        return "parked"
+    if item.stream_id in broken:
+        return "waits"  # behind another item of its stream that is being healed
+    if problem.type in ("offset-mismatch", "no-generation"):
+        broken.add(item.stream_id)
+        spool.catalog.set_held(
+            item.stream_id,
+            wire.Held(
+                session=item.session,
+                stream=item.stream,
+                generation=problem.generation,
+                length=problem.offset or 0,
+                sha256=problem.sha256,
+            ),
+        )
+        return "healed"
+    _park(setting, item, problem.detail or problem.title)
+    broken.add(item.stream_id)
+    return "parked"
+
+
+def _park(setting: Setting, item: Item, reason: str) -> None:
+    if isinstance(item, SessionState):
+        setting.spool.outbox.park_session(item.id, item.revision, reason)
+    else:
+        setting.spool.outbox.park_segment(item, reason)
+
+
+def _add(one: Pushed, other: Pushed) -> Pushed:
+    return Pushed(
+        sessions=one.sessions + other.sessions,
+        segments=one.segments + other.segments,
+        bytes=one.bytes + other.bytes,
+        parked=one.parked + other.parked,
+        healed=one.healed + other.healed,
+    )
+
+
+def next_wait(error: EndpointError, failures: int) -> float:
+    """Choose the seconds until the next push after the n-th failure in a row: full jitter, never given up.
+
+    Full jitter spreads a thousand clients evenly when their endpoint comes back. What the endpoint asks
+    for (Retry-After) is the least, with up to a tenth on top.
+    """
+    wait = random.uniform(0, min(CAP, 2.0 ** min(failures, 12)))  # noqa: S311 - jitter, not a secret
+    asked = error.retry_after if isinstance(error, Unreachable) else None
+    return wait if asked is None else max(wait, asked * random.uniform(1.0, 1.1))  # noqa: S311

@@ -1,0 +1,212 @@
+"""A pretend household for tests: a home with tools, a daemon's rooms without threads, an endpoint that can fail.
+
+Time is a number that the test moves; the endpoint is real, in this process, behind a transport that tests
+can make fail in the ways networks and servers do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+
+from sessiond import state
+from sessiond.endpoint.client import Client
+from sessiond.endpoint.server import Running, running
+from sessiond.errors import EndpointError
+from sessiond.ingest import Outcome, Place, ingest, locate
+from sessiond.ingest import Setting as IngestSetting
+from sessiond.ingest.backlog import catch_up
+from sessiond.ingest.pins import Pins
+from sessiond.reader import Digest
+from sessiond.sources import find_sources
+from sessiond.sources.base import Places
+from sessiond.spool import Spool
+from sessiond.upload import Pushed, bind, upload
+from sessiond.upload import Setting as UploadSetting
+
+TOKEN = "test-token-of-the-household"
+NOW_MS = 1_790_000_000_000
+
+
+class Fates(httpx.BaseTransport):
+    """A transport in front of the real one; `fate` is called with each request and may answer or fail instead."""
+
+    def __init__(self) -> None:
+        self.real = httpx.HTTPTransport()
+        self.fate: Callable[[httpx.Request, Callable[[], httpx.Response]], httpx.Response] | None = None
+        self.requests: list[tuple[str, int]] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        body = request.read()
+        self.requests.append((request.url.path, len(body)))
+        fresh = httpx.Request(request.method, request.url, headers=request.headers, content=body)
+        if self.fate is None:
+            return self.real.handle_request(fresh)
+        return self.fate(request, lambda: self.real.handle_request(fresh))
+
+    def close(self) -> None:
+        self.real.close()
+
+
+class Household:
+    """A home, a state directory, and what the daemon does in them, step by step."""
+
+    def __init__(self, base: str, endpoint: Running, *, budget: int = 512 << 20) -> None:
+        self.home = os.path.join(base, "home")
+        self.state = os.path.join(base, "state")
+        self.endpoint = endpoint
+        self.now_ms = NOW_MS
+        self.budget = budget
+        os.makedirs(self.home, exist_ok=True)
+        state.prepare(self.state)
+        self.transport = Fates()
+        self.redact: Callable[[bytes], bytes] = lambda data: data
+        self.open()
+
+    def open(self) -> None:
+        """Start the daemon's rooms, as after a restart."""
+        device = state.device(self.state)
+        self.spool = Spool(self.state)
+        places = Places(home=self.home, environ={}, platform="linux")
+        self.ingesting = IngestSetting(
+            spool=self.spool,
+            places=[(source, root) for source in find_sources() for root in source.roots(places)],
+            machine_id="testbox",
+            redact=lambda data: self.redact(data),  # noqa: PLW0108 - tests change it
+            digest=Digest(device.seed),
+            pins=Pins(os.path.join(self.state, "pins")),
+            budget=self.budget,
+            idle_after_ms=1_800_000,
+            now_ms=lambda: self.now_ms,
+            settle_ms=0,
+        )
+        self.client = Client(self.endpoint.url, self.endpoint.token, transport=self.transport)
+        self.uploading = UploadSetting(
+            spool=self.spool,
+            client=self.client,
+            machine_id="testbox",
+            device_id=device.device_id,
+            now_ms=lambda: self.now_ms,
+            sleep=lambda _: None,
+        )
+
+    def close(self) -> None:
+        """Stop, cleanly or (it makes no difference to what is on the disk) not."""
+        self.spool.close()
+
+    def write(self, relative: str, *lines: dict | bytes | str, mode: str = "ab") -> str:
+        """Append lines to a tool's file (or replace it: mode "wb"); return its path."""
+        path = os.path.join(self.home, relative)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, mode) as file:
+            for line in lines:
+                file.write(line if isinstance(line, bytes) else encode(line))
+        return path
+
+    def ingest(self, path: str) -> list[Outcome]:
+        """Take in what a path has."""
+        return [ingest(self.ingesting, place) for place in self.places(path)]
+
+    def places(self, path: str) -> list[Place]:
+        return locate(self.ingesting.places, path)
+
+    def scan(self) -> None:
+        """Take in all there is, and what is gone."""
+        seen = set()
+        for folder, _, names in os.walk(self.home):
+            for name in names:
+                path = os.path.join(folder, name)
+                for place in self.places(path):
+                    seen.add(place.path)
+                    ingest(self.ingesting, place)
+        for file in list(self.spool.catalog.known_files()):
+            if file.path not in seen:
+                self.ingest(file.path)
+        catch_up(self.ingesting, limit=1000)
+
+    def push(self) -> Pushed:
+        """Push one batch."""
+        self.now_ms += 1000
+        bind(self.uploading)
+        return upload(self.uploading)
+
+    def settle(self, rounds: int = 20) -> None:
+        """Take in and push until nothing is left to do."""
+        for _ in range(rounds):
+            self.scan()
+            with suppress(EndpointError):
+                while self.push().more:
+                    pass
+            waiting = self.spool.outbox.waiting()
+            if not (waiting.sessions or waiting.segments or self.spool.catalog.behind(1)):
+                return
+        raise AssertionError(f"not settled: {self.spool.outbox.waiting()}")
+
+    # What the endpoint has
+
+    def get(self, path: str, **params: object) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.endpoint.token}"}
+        return httpx.get(f"{self.endpoint.url}{path}", headers=headers, params=params)
+
+    def held_sessions(self) -> dict[str, dict]:
+        """Map session ids to what the endpoint says of them."""
+        return {item["record"]["id"]: item for item in self.get("/v1/sessions", limit=500).json()["sessions"]}
+
+    def held(self, session: str, stream: str = "main", generation: int | None = None) -> bytes:
+        """The bytes of a stream at the endpoint."""
+        params = {} if generation is None else {"generation": generation}
+        answer = self.get(f"/v1/sessions/testbox/{session}/streams/{stream}", **params)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+
+@contextmanager
+def household(base: object, **options: int) -> Iterator[Household]:
+    """A household with an endpoint of its own, gone with the test."""
+    with running(os.path.join(str(base), "endpoint"), token=TOKEN) as endpoint:
+        house = Household(str(base), endpoint, **options)
+        try:
+            yield house
+        finally:
+            house.client.close()
+            house.close()
+
+
+def encode(line: dict | str) -> bytes:
+    return (line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)).encode() + b"\n"
+
+
+def claude(session: str, number: int, *, role: str = "user", text: str = "hello", **more: object) -> dict:
+    """A line as Claude Code 2.1 writes it."""
+    message: dict = {"role": role, "content": text}
+    if role == "assistant":
+        message = {
+            "id": f"msg_{session[:8]}_{number}",
+            "type": "message",
+            "role": "assistant",
+            "model": "claude-opus-4-5-20251101",
+            "content": [{"type": "text", "text": text}],
+        }
+    return {
+        "parentUuid": None,
+        "isSidechain": False,
+        "userType": "external",
+        "cwd": "/home/dev/project",
+        "sessionId": session,
+        "version": "2.1.330",
+        "gitBranch": "main",
+        "type": role,
+        "message": message,
+        "uuid": str(uuid.uuid5(uuid.UUID(session), str(number))),
+        "timestamp": f"2026-09-01T10:{number // 60 % 60:02d}:{number % 60:02d}.000Z",
+        **more,
+    }
+
+
+SESSION = "5f1d7c1e-0000-4000-8000-000000000001"
+CLAUDE = f".claude/projects/-home-dev-project/{SESSION}.jsonl"

@@ -1,0 +1,177 @@
+"""From a byte that a tool writes to the endpoint's acknowledgement, without threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from household import CLAUDE, SESSION, Household, claude, encode, household
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def test_a_session_arrives_with_its_record_and_its_bytes(house: Household) -> None:
+    """The endpoint has the record of design.md section 3 and the transcript byte for byte."""
+    path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    house.settle()
+    held = house.held_sessions()[SESSION]
+    assert held["record"] == {
+        "id": SESSION,
+        "tool": "claude-code",
+        "tool_version": "2.1.330",
+        "started_at": "2026-09-01T10:00:01Z",
+        "ended_at": "2026-09-01T10:00:02Z",
+        "model": "claude-opus-4-5-20251101",
+        "working_directory": "/home/dev/project",
+        "git_branch": "main",
+        "source_path": path,
+        "message_count": 2,
+        "machine_id": "testbox",
+    }
+    assert house.held(SESSION) == Path(path).read_bytes()
+
+
+def test_an_append_sends_what_was_added(house: Household) -> None:
+    """One request, and in it the new line, not the file."""
+    house.write(CLAUDE, *(claude(SESSION, n, text="x" * 5000) for n in range(50)))
+    house.settle()
+    house.transport.requests.clear()
+    path = house.write(CLAUDE, claude(SESSION, 51, role="assistant"))
+    house.ingest(path)
+    house.push()
+    pushes = [size for where, size in house.transport.requests if where == "/v1/push"]
+    assert len(pushes) == 1
+    assert pushes[0] < 1200
+    assert house.held(SESSION) == Path(path).read_bytes()
+
+
+def test_half_a_line_waits_for_its_other_half(house: Household) -> None:
+    """What stands behind the last newline is not sent before it is whole."""
+    whole = encode(claude(SESSION, 1))
+    house.write(CLAUDE, encode(claude(SESSION, 0)), whole[:100])
+    house.settle()
+    assert house.held(SESSION) == encode(claude(SESSION, 0))
+    path = house.write(CLAUDE, whole[100:])
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 2
+
+
+def test_a_rewrite_begins_a_generation_and_keeps_the_old_one(house: Household) -> None:
+    """Truncated and rewritten: the new content is there, and the old one stays readable."""
+    house.write(CLAUDE, *(claude(SESSION, n) for n in range(3)))
+    house.settle()
+    old = house.held(SESSION)
+    path = house.write(CLAUDE, *(claude(SESSION, n, text="anew") for n in range(2)), mode="wb")
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.held(SESSION, generation=0) == old
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 2
+
+
+def test_a_dropped_last_line_is_a_generation_without_new_bytes(house: Household) -> None:
+    """Claude Code truncates in place to drop a line: the kept bytes are not sent again."""
+    path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(2)))
+    house.scan()
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.settle()
+    size = len(encode(claude(SESSION, 2)))
+    os.truncate(path, os.path.getsize(path) - size)
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.held(SESSION, generation=0) == Path(path).read_bytes() + encode(claude(SESSION, 2))
+
+
+def test_an_edit_in_place_of_the_same_size_is_seen(house: Household) -> None:
+    """Size and even mtime may be the same; ctime is not."""
+    path = house.write(CLAUDE, claude(SESSION, 1, text="before"))
+    before = os.stat(path)
+    house.settle()
+    with open(path, "r+b") as file:
+        content = file.read().replace(b"before", b"aftera")
+        file.seek(0)
+        file.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    house.settle()
+    assert house.held(SESSION) == content
+
+
+def test_a_deleted_file_deletes_nothing(house: Household) -> None:
+    """Rule 4: it is noted as gone at the source, and stays at the endpoint."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    content = Path(path).read_bytes()
+    os.unlink(path)
+    house.settle()
+    assert house.held(SESSION) == content
+    assert house.held_sessions()[SESSION]["gone_at"] is not None
+
+
+def test_a_moved_file_goes_on_where_it_was(house: Household) -> None:
+    """A project directory was renamed: nothing is sent again."""
+    path = house.write(CLAUDE, *(claude(SESSION, n, text="y" * 3000) for n in range(20)))
+    house.settle()
+    house.transport.requests.clear()
+    moved = os.path.join(house.home, ".claude/projects/-home-dev-renamed", os.path.basename(path))
+    os.makedirs(os.path.dirname(moved))
+    os.rename(path, moved)
+    house.write(os.path.relpath(moved, house.home), claude(SESSION, 21))
+    house.settle()
+    assert house.held(SESSION) == Path(moved).read_bytes()
+    held = house.held_sessions()[SESSION]
+    assert held["record"]["source_path"] == moved
+    assert held["gone_at"] is None
+    assert sum(size for where, size in house.transport.requests if where == "/v1/push") < 3000
+
+
+def test_a_restart_reads_nothing_that_did_not_change(house: Household) -> None:
+    """All is known from stat alone."""
+    path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(5)))
+    house.settle()
+    house.close()
+    house.open()
+    os.chmod(path, 0)  # reading it would now fail (or, for root, be seen below)
+    os.chmod(path, 0o600)
+    assert all(not outcome.changed for outcome in house.ingest(path))
+
+
+def test_a_lost_spool_is_rebuilt_without_sending_again(house: Household) -> None:
+    """Both sides find the same point: the endpoint has the bytes, so only the records go."""
+    path = house.write(CLAUDE, *(claude(SESSION, n, text="z" * 5000) for n in range(50)))
+    house.settle()
+    house.close()
+    for name in os.listdir(house.state):
+        if name.startswith("spool.db"):
+            os.unlink(os.path.join(house.state, name))
+    house.open()
+    house.transport.requests.clear()
+    house.write(CLAUDE, claude(SESSION, 51))
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert sum(size for where, size in house.transport.requests if where == "/v1/push") < 6000
+    assert [s["generation"] for s in house.held_sessions()[SESSION]["streams"]] == [0]
+
+
+def test_records_outrun_transcripts(tmp_path: Path) -> None:
+    """Rule 5: with a full outbox the record is whole, and the transcript is read when there is room."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = house.write(CLAUDE, *(claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)))
+        house.scan()
+        record = house.spool.catalog.session(__import__("uuid").UUID(SESSION))
+        assert record is not None
+        assert record.record is not None
+        assert record.record.message_count == 400
+        waiting = house.spool.outbox.waiting()
+        assert waiting.behind == 1
+        content = Path(path).read_bytes()
+        os.unlink(path)  # the tool cleans up; our pin has it
+        house.settle(200)
+        assert house.held(SESSION) == content
+        assert os.listdir(house.ingesting.pins.directory) == []
