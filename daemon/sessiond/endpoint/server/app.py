@@ -112,13 +112,7 @@ class Endpoint:
 
     def _apply(self, sent: bytes, encoding: str, batch: str, pusher: UUID | None) -> PushAnswer:
         decoded = body.decode(sent, encoding, self.limits.decoded)
-        if decoded.count(b"\n") > self.limits.items:
-            raise Refusal(413, "too-large", f"a push may have {self.limits.items} lines")
-        lines = decoded.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        if len(lines) > self.limits.items:
-            raise Refusal(413, "too-large", f"a push may have {self.limits.items} lines")
+        lines = body.lines(decoded, self.limits.items)
         return PushAnswer(batch=batch, results=Pushing(self.store, self.limits, pusher).run(lines))
 
     async def offsets(self, request: Request) -> Response:
@@ -129,7 +123,8 @@ class Endpoint:
 
     def _offsets(self, sent: bytes, encoding: str) -> OffsetsAnswer:
         try:
-            question = msgspec.json.decode(body.decode(sent, encoding, self.limits.decoded), type=OffsetsQuestion)
+            plain = b"".join(body.decode(sent, encoding, self.limits.decoded))
+            question = msgspec.json.decode(plain, type=OffsetsQuestion)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refusal(400, "invalid", f"the question is not valid: {error}") from error
         if len(question.streams) > self.limits.items:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import anyio
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from sessiond.endpoint.server.problems import Refusal
 ENCODINGS = ("zstd", "gzip", "identity")
 SECONDS = 120
 """For a whole body: who is slower holds memory for nothing."""
+NO_LIMIT = 1 << 62  # of its own: the caller counts
 MAX_MEMBERS = 256
 """Of a gzip body; each empty one costs a sender 20 bytes and us a decoder."""
 
@@ -44,45 +45,75 @@ async def read(request: Request, limit: int) -> bytes:
     Raises:
         Refusal: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long.
     """
-    too_large = Refusal(413, "too-large", f"a body may have {limit} bytes as sent")
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
-        raise too_large
+        raise _too_large(f"a body may have {limit} bytes as sent")
     body = bytearray()
     try:
         with anyio.fail_after(SECONDS):
             async for part in request.stream():
                 if len(body) + len(part) > limit:
-                    raise too_large
+                    raise _too_large(f"a body may have {limit} bytes as sent")
                 body += part
     except TimeoutError as error:
         raise Refusal(408, "too-slow", f"the body did not arrive within {SECONDS} seconds") from error
     return bytes(body)
 
 
-def decode(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undo the content encoding.
+def decode(body: bytes, encoding: str, limit: int) -> Iterator[bytes]:
+    """Undo the content encoding, part by part.
 
     Raises:
         Refusal: 413 as soon as more than `limit` bytes come out, 400 for what is not so encoded.
     """
-    too_large = Refusal(413, "too-large", f"a body may have {limit} bytes when decoded")
-    if encoding == "identity" or not body:
-        if len(body) > limit:
-            raise too_large
-        return body
+    if not body:
+        return
+    total = 0
+    parts = {"zstd": _unzstd, "gzip": _gunzip}.get(encoding, _plain)(body)
     try:
-        parts = zstd.decompress_stream((body,), limit) if encoding == "zstd" else _gunzip(body)
-        decoded = bytearray()
         for part in parts:
-            decoded += part
-            if len(decoded) > limit:
-                raise too_large
-    except zstd.Oversized as error:
-        raise too_large from error
+            total += len(part)
+            if total > limit:
+                raise _too_large(f"a body may have {limit} bytes when decoded")
+            yield part
     except (zstd.Undecodable, zlib.error) as error:
         raise Refusal(400, "malformed", f"the body is not {encoding}: {error}") from error
-    return bytes(decoded)
+
+
+def lines(parts: Iterable[bytes], most: int) -> list[bytes]:
+    """Split into lines; a line break at the very end begins no further one.
+
+    Raises:
+        Refusal: 413 as soon as there are more than `most`.
+    """
+    found: list[bytes] = []
+    begun: list[bytes] = []
+    for part in parts:
+        head, *others = part.split(b"\n")
+        begun.append(head)
+        for each in others:
+            found.append(b"".join(begun))
+            begun = [each]
+        if len(found) > most:
+            break
+    last = b"".join(begun)
+    if last:
+        found.append(last)
+    if len(found) > most:
+        raise _too_large(f"a push may have {most} lines")
+    return found
+
+
+def _too_large(detail: str) -> Refusal:
+    return Refusal(413, "too-large", detail)
+
+
+def _plain(body: bytes) -> Iterator[bytes]:
+    yield body
+
+
+def _unzstd(body: bytes) -> Iterator[bytes]:
+    return zstd.decompress_stream((body,), NO_LIMIT)
 
 
 def _gunzip(body: bytes) -> Iterator[bytes]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 import msgspec
 import uvicorn
@@ -95,6 +96,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
             scheme = "https" if options.tls_cert else "http"
             url = _url(scheme, listener)
             server = _server(store, token, None, options)
+            _end_at_signals(server)
             if options.until_eof:
                 threading.Thread(target=_end_at_eof, args=(server,), name="parent", daemon=True).start()
             if options.announce:
@@ -206,8 +208,19 @@ def _url(scheme: str, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
+def _end_at_signals(server: uvicorn.Server) -> None:
+    # uvicorn ends well at these signals and then raises them once more, for whoever handled them before: that
+    # is us, so the process ends with 0 and a closed store. Until uvicorn runs, they end it too.
+    def end(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, end)
+
+
 def _end_at_eof(server: uvicorn.Server) -> None:
     # The parent holds the other end and writes nothing: however it dies, the system closes it.
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+    with suppress(OSError):  # no stdin at all: nobody holds it
+        while os.read(0, 4096):
+            pass
     server.should_exit = True

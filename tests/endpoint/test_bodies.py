@@ -1,0 +1,144 @@
+"""Bodies of requests: encodings, caps, bombs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+
+import pytest
+from endpoint_lines import Pusher, append, record
+
+from sessiond import zstd
+from sessiond.endpoint.server.body import decode
+from sessiond.endpoint.server.problems import Refusal
+
+if sys.version_info >= (3, 14):
+    from compression import zstd as raw_zstd
+else:
+    from backports import zstd as raw_zstd
+
+MIB = 1 << 20
+BOMB = 192 * MIB
+
+
+def gzip_bomb() -> bytes:
+    """Zeros, BOMB of them."""
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join([packer.compress(bytes(MIB)) for _ in range(BOMB // MIB)]) + packer.flush()
+
+
+def zstd_bomb() -> bytes:
+    """The same, as Zstandard."""
+    packer = raw_zstd.ZstdCompressor()
+    return b"".join([packer.compress(bytes(MIB)) for _ in range(BOMB // MIB)]) + packer.flush()
+
+
+def zstd_members() -> bytes:
+    """Many frames of little each."""
+    return zstd.compress(bytes(MIB)) * (BOMB // MIB)
+
+
+@pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity", "GZIP", ""])
+def test_each_encoding_that_is_announced_is_understood(pusher: Pusher, encoding: str) -> None:
+    """A client takes whichever it likes."""
+    pack = {"zstd": zstd.compress, "gzip": gzip.compress}.get(encoding.lower(), bytes)
+    body = b"\n".join(json.dumps(line).encode() for line in (record(), append(0, b"x\n"))) + b"\n"
+    answer = pusher.post("/v1/push", content=pack(body), headers={"Content-Encoding": encoding})
+    assert [each["status"] for each in answer.json()["results"]] == ["stored", "stored"]
+
+
+def test_frames_and_members_in_a_row_are_one_body(pusher: Pusher) -> None:
+    """A client may compress as it goes."""
+    parts = [json.dumps(append(0, b"x\n", stream=name)).encode() + b"\n" for name in "abc"]
+    for encoding, pack in (("zstd", zstd.compress), ("gzip", gzip.compress)):
+        body = b"".join(pack(part) for part in parts)
+        answer = pusher.post("/v1/push", content=body, headers={"Content-Encoding": encoding})
+        assert len(answer.json()["results"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bomb"),
+    [("gzip", gzip_bomb), ("zstd", zstd_bomb), ("zstd", zstd_members)],
+    ids=["gzip", "zstd", "members"],
+)
+def test_a_bomb_is_refused_while_it_unpacks(encoding: str, bomb: object) -> None:
+    """What is over the limit never comes into memory."""
+    assert callable(bomb)
+    body = bomb()
+    tracemalloc.start()
+    with pytest.raises(Refusal) as refused:
+        list(decode(body, encoding, 2 * MIB))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused.value.status == 413
+    assert peak < 8 * MIB
+
+
+def test_bodies_over_the_cap_are_refused_before_they_are_read(pusher: Pusher) -> None:
+    """Declared or not, compressed or not; and the endpoint goes on."""
+
+    def undeclared() -> Iterator[bytes]:
+        for _ in range(9):
+            yield bytes(MIB)
+
+    for body in (bytes(8 * MIB + 1), undeclared()):
+        answer = pusher.post("/v1/push", content=body)
+        assert (answer.status_code, answer.json()["type"]) == (413, "too-large")
+        assert answer.headers["content-type"] == "application/problem+json"
+    answer = pusher.post("/v1/push", content=zstd_bomb(), headers={"Content-Encoding": "zstd"})
+    assert answer.status_code == 413
+    assert pusher.said(append(0, b"x")) == ["stored"]
+
+
+def test_a_body_that_is_not_what_its_encoding_says_is_refused_whole(pusher: Pusher) -> None:
+    """Nothing of a torn push is stored: the client sends it again."""
+    body = b"\n".join(json.dumps(append(n, b"x")).encode() for n in range(200))
+    wide = raw_zstd.ZstdCompressor(options={raw_zstd.CompressionParameter.window_log: 27})
+    for encoding, sent in [
+        ("zstd", zstd.compress(body)[:-3]),
+        ("gzip", gzip.compress(body)[:-9]),
+        ("gzip", gzip.compress(body) + b"tail"),
+        ("zstd", zstd.compress(body) + b"tail"),
+        ("zstd", body),
+        ("gzip", body),
+        ("zstd", wide.compress(body) + wide.flush()),
+        ("zstd", zstd.compress(b"") * 300),
+        ("gzip", gzip.compress(b"") * 300),
+    ]:
+        answer = pusher.post("/v1/push", content=sent, headers={"Content-Encoding": encoding})
+        assert (answer.status_code, answer.json()["type"]) == (400, "malformed")
+    assert pusher.get("/v1/changes").json()["sessions"] == []
+    assert pusher.said(append(0, b"x")) == ["stored"]
+
+
+def test_other_encodings_and_kinds_are_refused_with_what_is_taken(pusher: Pusher) -> None:
+    """415 says what would have been understood."""
+    answer = pusher.post("/v1/push", content=b"", headers={"Content-Encoding": "br"})
+    assert answer.status_code == 415
+    assert answer.headers["accept-encoding"] == "zstd, gzip, identity"
+    answer = pusher.post("/v1/push", content=b"<html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    assert answer.status_code == 415
+    assert "application/x-ndjson" in answer.json()["detail"]
+    assert pusher.post("/v1/offsets", content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
+
+
+def test_headers_of_a_push_are_checked(pusher: Pusher) -> None:
+    """An id that can't be repeated, and a device that is none."""
+    assert pusher.post("/v1/push", headers={"Sessiond-Batch": "x" * 201}).status_code == 400
+    assert pusher.post("/v1/push", headers={"Sessiond-Device": "laptop"}).status_code == 400
+
+
+def test_zstd_decodes_in_parts_of_any_size() -> None:
+    """A stream that arrives byte by byte is the same stream."""
+    plain = bytes(range(256)) * 1000
+    packed = zstd.compress(plain) + zstd.compress(b"tail")
+    whole = b"".join(zstd.decompress_stream((packed[at : at + 1] for at in range(len(packed))), len(plain) + 4))
+    assert whole == plain + b"tail"
+    with pytest.raises(zstd.Oversized):
+        zstd.decompress(packed, len(plain) + 3)
+    with pytest.raises(zstd.Undecodable):
+        zstd.decompress(b"", 10)

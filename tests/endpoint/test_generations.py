@@ -1,0 +1,139 @@
+"""Generations and the bytes that they share."""
+
+from __future__ import annotations
+
+import hashlib
+from tempfile import TemporaryDirectory
+
+import msgspec
+from endpoint_lines import SESSION, Pusher, append, generation
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessiond.endpoint.server import Running, streams
+from sessiond.endpoint.server.push import Pushing
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.wire import Limits
+
+
+def test_a_new_generation_keeps_the_start_of_its_previous_one(pusher: Pusher) -> None:
+    """A rewrite costs what changed, and what was there before stays readable."""
+    pusher.said(append(0, b"one\ntwo\nthree\n"))
+    assert pusher.said(generation(1, 0, 8), append(8, b"3\n", generation=1)) == ["stored", "stored"]
+    assert pusher.bytes_of() == b"one\ntwo\n3\n"
+    assert pusher.bytes_of(generation=0) == b"one\ntwo\nthree\n"
+    (held,) = pusher.get(f"/v1/sessions/ada/{SESSION}/streams").json()["streams"]
+    assert held["generations"] == [
+        {"generation": 0, "previous": None, "keep": 0, "length": 14},
+        {"generation": 1, "previous": 0, "keep": 8, "length": 10},
+    ]
+
+
+def test_an_older_generation_still_takes_its_own_appends(pusher: Pusher) -> None:
+    """Segments that waited in the outbox are not lost because a rewrite overtook them."""
+    pusher.said(append(0, b"one\n"), generation(1, 0, 2))
+    assert pusher.said(append(4, b"two\n")) == ["stored"]
+    assert pusher.bytes_of(generation=0) == b"one\ntwo\n"
+    assert pusher.bytes_of(generation=1) == b"on"
+
+
+def test_a_generation_that_is_not_known_is_answered_with_the_current_one(pusher: Pusher) -> None:
+    """After a restored backup the client learns where to begin again."""
+    (nothing,) = pusher.lines(append(0, b"x", generation=2))
+    assert (nothing["problem"]["type"], nothing["problem"]["generation"]) == ("no-generation", 0)
+    pusher.said(append(0, b"one\n"))
+    for line in (append(4, b"x", generation=2), generation(3, 2, 1)):
+        (unknown,) = pusher.lines(line)
+        assert unknown["problem"]["type"] == "no-generation"
+        assert (unknown["problem"]["generation"], unknown["problem"]["offset"]) == (0, 4)
+        assert unknown["problem"]["sha256"] == hashlib.sha256(b"one\n").hexdigest()
+
+
+def test_a_generation_that_cannot_be_is_refused(pusher: Pusher) -> None:
+    """It shares what is held, of an older one, once."""
+    pusher.said(append(0, b"one\n"), generation(2, 0, 3))
+    assert pusher.said(
+        generation(0, None, 0),
+        generation(3, None, 1),
+        generation(3, 3, 1),
+        generation(3, 2, 4),
+        generation(2, 0, 2),
+        generation(1, 0, 1),
+    ) == ["invalid", "invalid", "invalid", "offset-mismatch", "offset-mismatch", "offset-mismatch"]
+    assert pusher.said(generation(2, 0, 3), generation(3, 2, 3)) == ["duplicate", "stored"]
+
+
+def test_a_stream_may_begin_with_any_generation_that_keeps_nothing(pusher: Pusher) -> None:
+    """A new endpoint gets the present generation; the older ones need not exist here."""
+    assert pusher.said(generation(7, 6, 0), append(0, b"new\n", generation=7)) == ["stored", "stored"]
+    assert pusher.bytes_of() == b"new\n"
+    assert pusher.said(append(0, b"old\n")) == ["stored"]
+    assert pusher.bytes_of() == b"new\n"
+    assert pusher.bytes_of(generation=0) == b"old\n"
+
+
+def test_sharing_copies_nothing(endpoint: Running, pusher: Pusher) -> None:
+    """A hundred generations of a document cost their tails."""
+    big = b"".join(hashlib.sha256(str(n).encode()).hexdigest().encode() for n in range(16_000))
+    pusher.said(append(0, big))
+    keep = len(big)
+    for number in range(1, 101):
+        pusher.said(generation(number, number - 1, keep), append(keep, b"tail of one line\n", generation=number))
+        keep += 10
+    assert len(pusher.bytes_of()) == len(big) + 99 * 10 + 17
+    with endpoint.store.read() as db:
+        stored = db.execute("SELECT sum(length(frame)), count(*) FROM chunks").fetchone()
+    assert stored[0] < len(big)
+    assert stored[1] == 101
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(0, 5), st.sampled_from([1, 7, 3_000, 70_000])),
+        st.tuples(st.just("rewrite"), st.integers(0, 5), st.floats(0, 1)),
+        st.tuples(st.just("forget"), st.just(0), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS, cuts=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=4))
+def test_every_generation_reads_as_it_was_written(
+    steps: list[tuple[str, int, float]], cuts: list[tuple[float, float]]
+) -> None:
+    """Whatever shares whatever with whatever: bytes, ranges and digests are those of a plain copy."""
+    held: dict[int, bytes] = {}
+    with TemporaryDirectory() as directory:
+        store = Store(directory)
+        for count, (what, pick, size) in enumerate(steps):
+            known = sorted(held)
+            which = known[pick % len(known)] if known else 0
+            if what == "append":
+                added = (f"{count}." * int(size)).encode()[: int(size)]
+                before = held.get(which, b"")
+                line = append(len(before), added, generation=which)
+                held[which] = before + added
+            elif what == "rewrite" and known:
+                keep = int(size * len(held[which]))
+                line = generation(known[-1] + 1, which, keep)
+                held[known[-1] + 1] = held[which][:keep]
+            else:
+                store.digests.clear()
+                continue
+            for said in ("stored", "duplicate"):
+                (result,) = Pushing(store, Limits()).run([msgspec.json.encode(line)])
+                assert result.status == said
+        with store.read() as db:
+            stream = streams.find(db, "ada", SESSION, "main")
+            lives = [] if stream is None else streams.lives(db, stream)
+            assert [each.generation for each in lives] == sorted(held)
+            for life in lives:
+                assert stream is not None
+                plain = held[life.generation]
+                assert streams.read(db, stream, life.generation, 0, life.length) == plain
+                assert streams.digest(db, store.digests, stream, life) == hashlib.sha256(plain).hexdigest()
+                for one, other in cuts:
+                    start, end = sorted((int(one * len(plain)), int(other * len(plain))))
+                    assert streams.read(db, stream, life.generation, start, end) == plain[start:end]
+        store.close()

@@ -1,0 +1,244 @@
+"""`sessiond serve` as a real process: how it starts, how it ends, what it survives."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from endpoint_lines import Pusher, append, record
+
+from sessiond import zstd
+from sessiond.endpoint.server.store import Store
+
+COMMAND = (
+    "import argparse, sys\n"
+    "from sessiond.cli import serve\n"
+    "from sessiond.errors import SessiondError\n"
+    "parser = argparse.ArgumentParser()\n"
+    "serve.add_arguments(parser)\n"
+    "try:\n"
+    "    sys.exit(serve.run(parser.parse_args()))\n"
+    "except SessiondError as error:\n"
+    "    print(error, file=sys.stderr)\n"
+    "    sys.exit(error.exit_code)\n"
+)
+ENVIRONMENT = os.environ | {"PYTHONPATH": "daemon"}
+
+
+def serve(*arguments: str, **how: Any) -> subprocess.Popen[bytes]:
+    """Start `sessiond serve` with these arguments."""
+    return subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], env=ENVIRONMENT, **how)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `sessiond serve` to its end."""
+    line = [sys.executable, "-c", COMMAND, *arguments]
+    return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=20, check=False)
+
+
+@contextlib.contextmanager
+def serving(directory: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
+    """Serve over a pipe as a daemon does; yields the process, its URL and the token."""
+    token_file = directory / "token"
+    options = ["--data", str(directory), "--port", "0", "--announce", "-", "--token-file", str(token_file)]
+    process = serve(*options, "--until-eof", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        url = json.loads(process.stdout.readline())["url"]
+        yield process, url, token_file.read_text().strip()
+    finally:
+        process.stdin.close()
+        process.wait(20)
+        process.stdout.close()
+
+
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
+    """However the parent ends, its end of the pipe closes, and so do we: with 0 and a closed store."""
+    with serving(tmp_path) as (process, url, token), Pusher(url, token) as pusher:
+        assert pusher.said(append(0, b"x")) == ["stored"]
+    assert process.returncode == 0
+    assert not (tmp_path / "endpoint.db-wal").exists()
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
+    """The service manager sees 0."""
+    with serving(tmp_path) as (process, url, _):
+        assert httpx.get(f"{url}/v1").status_code == 200
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    assert not (tmp_path / "endpoint.db-wal").exists()
+
+
+def test_it_announces_to_a_file_or_a_descriptor(tmp_path: Path) -> None:
+    """A parent learns the port without parsing what is meant for people; the file is there only when whole."""
+    reading, writing = os.pipe()
+    data = ["--data", str(tmp_path), "--port", "0", "--until-eof", "--token-file", str(tmp_path / "token")]
+    for to in (str(writing), str(tmp_path / "where")):
+        process = serve(*data, "--announce", to, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[writing])
+        if to.isdigit():
+            os.close(writing)
+            with os.fdopen(reading) as file:
+                said = json.loads(file.read())
+        else:
+            while not (tmp_path / "where").exists():
+                assert process.poll() is None
+            said = json.loads((tmp_path / "where").read_text())
+        assert said["pid"] == process.pid
+        assert httpx.get(f"{said['url']}/v1").json()["endpoint_id"] == said["endpoint_id"]
+        _, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (0, b"")
+        writing = 0
+
+
+def test_tokens_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
+    """The secret is on stdout, once, and nothing else is."""
+    data = ("--data", str(tmp_path))
+    made = command("token", "add", "laptop", *data)
+    assert made.returncode == 0
+    assert made.stdout.startswith("sd_")
+    assert made.stdout.count("\n") == 1
+    assert command("token", "add", "laptop", *data).returncode == 1
+    assert command(*data, "token", "list").stdout.endswith("  laptop\n")
+    assert json.loads(command("token", "list", "--json", *data).stdout)[0]["name"] == "laptop"
+    assert command("token", "revoke", "laptop", *data).returncode == 0
+    assert command("token", "list", *data).stdout == ""
+    assert command("adopt", "ada", *data).returncode == 1
+    assert command("token").returncode == 2
+
+
+def test_it_says_what_is_dangerous_or_missing(tmp_path: Path) -> None:
+    """Off loopback without TLS, and without a token that would be accepted."""
+    data = ["--data", str(tmp_path), "--port", "0", "--until-eof"]
+    process = serve(*data, "--host", "0.0.0.0", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, errors = process.communicate(timeout=20)
+    assert b"warning: 0.0.0.0 without TLS" in errors
+    assert b"sessiond serve token add NAME" in errors
+    assert command(*data, "--tls-cert", "nowhere.pem").returncode == 78
+    with serving(tmp_path) as (_, url, _):
+        taken = command("--data", str(tmp_path), "--port", url.rsplit(":", 1)[1])
+        assert taken.returncode == 1
+        assert "cannot listen on" in taken.stderr
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_it_serves_https(tmp_path: Path) -> None:
+    """With a certificate, the address is https."""
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, *subject]
+    subprocess.run(make, check=True, capture_output=True)
+    with serving(tmp_path, "--tls-cert", cert, "--tls-key", key) as (_, url, _):
+        assert url.startswith("https://127.0.0.1:")
+        with httpx.Client(verify=_trusting(cert)) as client:
+            assert client.get(f"{url}/v1").status_code == 200
+
+
+def _trusting(cert: str) -> Any:
+    import ssl
+
+    return ssl.create_default_context(cafile=cert)
+
+
+def test_kill_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """SIGKILL in the middle of pushes: every acknowledged byte and revision is there, and nothing half."""
+    acknowledged: dict[str, list[bytes]] = {name: [] for name in "abc"}
+    revisions = dict.fromkeys("abc", 0)
+    started = threading.Barrier(4)
+
+    def push(url: str, token: str, name: str) -> None:
+        offset = sum(map(len, acknowledged[name]))
+        with Pusher(url, token) as pusher, contextlib.suppress(httpx.HTTPError):
+            for count in range(100_000):
+                if count == 3:
+                    started.wait()
+                mine = f"{name}{count}:{'x' * (count * 37 % 900)}\n".encode()
+                record_id = f"00000000-0000-4000-8000-00000000000{name}"
+                results = pusher.lines(
+                    append(offset, mine, stream=name), record(revisions[name] + 1, id=record_id, message_count=count)
+                )
+                assert [each["status"] for each in results] == ["stored", "stored"]
+                acknowledged[name].append(mine)
+                revisions[name] += 1
+                offset += len(mine)
+
+    with serving(tmp_path) as (process, url, token):
+        threads = [threading.Thread(target=push, args=(url, token, name)) for name in acknowledged]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        process.kill()
+        for thread in threads:
+            thread.join()
+    with serving(tmp_path) as (_, url, token), Pusher(url, token) as pusher:
+        for name, parts in acknowledged.items():
+            assert len(parts) >= 3
+            held = pusher.bytes_of(name)
+            assert held.startswith(b"".join(parts))
+            # The push whose answer was lost is there as a whole or not at all; sent again, it changes nothing.
+            rest = held[len(b"".join(parts)) :]
+            assert rest == b"" or rest.count(b"\n") == 1
+            shown = pusher.get(f"/v1/sessions/ada/00000000-0000-4000-8000-00000000000{name}").json()
+            assert shown["revision"] == revisions[name] + bool(rest)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak of memory from /proc")
+def test_memory_stays_flat_under_bombs(tmp_path: Path) -> None:
+    """A few kilobytes that decode to a gigabyte cost the process no more than the limit."""
+    frame = zstd.compress(bytes(16 << 20))
+    with serving(tmp_path) as (process, url, token), Pusher(url, token) as pusher:
+        assert pusher.said(append(0, b"x")) == ["stored"]
+        before = _peak(process.pid)
+        for _ in range(3):
+            answer = pusher.post("/v1/push", content=frame * 64, headers={"Content-Encoding": "zstd"})
+            assert answer.status_code == 413
+        assert _peak(process.pid) - before < 64 << 20
+
+
+def _peak(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) << 10
+
+
+def test_a_full_disk_turns_a_push_away_whole(tmp_path: Path) -> None:
+    """507 with Retry-After: nothing of the push is stored, and when there is room again all of it is."""
+    from sessiond.endpoint.server import running
+
+    text = os.urandom(150_000).hex().encode()
+    lines = [append(0, b"first\n"), append(6, text)]
+    with running(str(tmp_path)) as it, Pusher(it.url, it.token) as pusher:
+        with it.store.write() as db:
+            pages = db.execute("PRAGMA page_count").fetchone()[0]
+        with it.store.write() as db:
+            db.execute(f"PRAGMA max_page_count = {pages + 20}")
+        body = "\n".join(map(json.dumps, lines))
+        answer = pusher.post("/v1/push", content=body)
+        assert (answer.status_code, answer.json()["type"]) == (507, "full")
+        assert int(answer.headers["retry-after"]) > 0
+        assert pusher.said(append(6, text)) == ["offset-mismatch"]
+        with it.store.write() as db:
+            db.execute("PRAGMA max_page_count = 4294967294")
+        assert pusher.said(*lines) == ["stored", "stored"]
+
+
+def test_the_same_store_is_the_same_endpoint(tmp_path: Path) -> None:
+    """The id is made once; a client notices when it talks to another store."""
+    first, second = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    again = Store(str(tmp_path / "a"))
+    assert first.endpoint_id == again.endpoint_id != second.endpoint_id
+    for store in (first, second, again):
+        store.close()
