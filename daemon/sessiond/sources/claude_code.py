@@ -163,7 +163,13 @@ class ClaudeCode(BaseSource):
         elif isinstance(line.attachment, _Part) and line.attachment.type == "queued_command":
             # Typed while a tool ran. Without a uuid (formats.md 2.1) its time names it: copies of 2.1 keep that, too.
             role, key = Role.USER if _prompt(line.attachment.prompt) else None, key or f"queued {line.timestamp}"
-        parent, copied = self._origin(line, memory)
+        parent, copied, title = None, False, None
+        if line.session_id != memory.get("session") or line.forked_from or line.request_session_id or line.session_kind:
+            parent, copied = self._origin(line, memory)
+        if line.uuid:
+            memory["leaf"] = line.uuid
+        elif line.custom_title or line.ai_title or line.summary:
+            title = self._title(line, memory)
         return Entry(
             time_ms=parse_time(line.timestamp),
             role=role,
@@ -172,7 +178,7 @@ class ClaudeCode(BaseSource):
             version=line.version,
             cwd=line.cwd,
             branch=line.git_branch,
-            title=self._title(line, memory),
+            title=title,
             parent=parent,
             native_id=line.session_id,
             copied=copied,
@@ -195,13 +201,12 @@ class ClaudeCode(BaseSource):
 
     def _title(self, line: _Line, memory: Memory) -> str | None:
         """Tell the title. The user's own wins; a `summary` counts behind its leaf, elsewhere it is another file's."""
-        leaf, memory["leaf"] = memory.get("leaf"), line.uuid or memory.get("leaf")
         if line.custom_title:
             memory["named"] = True
             return line.custom_title
         if memory.get("named"):
             return None
-        return line.ai_title or (line.summary if line.leaf_uuid and line.leaf_uuid == leaf else None)
+        return line.ai_title or (line.summary if line.leaf_uuid == memory.get("leaf", "") else None)
 
     def live(self, places: Places) -> Iterable[str]:
         """Name the sessions in `sessions/<pid>.json` whose process runs; a killed one leaves it (field-notes A.8)."""

@@ -17,16 +17,15 @@ FILE = re.compile(
     r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(jsonl|jsonl\.zst|json)",
     re.ASCII,
 )
-OUTER = (
+LINES = (
     "session_meta response_item event_msg turn_context compacted world_state token_usage_record"
     " inter_agent_communication_metadata inter_agent_communication"
 )
-ENVELOPES = frozenset(OUTER.split())
 ITEMS = (
     "message reasoning function_call function_call_output custom_tool_call custom_tool_call_output local_shell_call"
     " local_shell_call_output web_search_call image_generation_call ghost_snapshot compaction other"
 )
-BARE = frozenset(ITEMS.split())
+KNOWN, BARE_KNOWN = frozenset(LINES.split()), frozenset(ITEMS.split())
 # Codex's own words in the user's name (formats.md 2.2 message_count, field-notes A.3 response_item/message).
 INJECTED = re.compile(
     rb'"(?:\s|\\[nrt])*(?:"$|# AGENTS\.md instructions for |<(?:environment_context|user_instructions|turn_aborted'
@@ -77,11 +76,13 @@ class _Body(msgspec.Struct, gc=False):
     parent_thread_id: str | None = None
     history_base: msgspec.Raw = NONE
     source: msgspec.Raw = NONE
-
-
-class _Line(_Body, gc=False):
-    payload: _Body | None = None
     record_type: str | None = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    timestamp: str | None = None
+    type: str = ""
+    payload: _Body | None = None
 
 
 class _Document(msgspec.Struct):
@@ -90,6 +91,7 @@ class _Document(msgspec.Struct):
 
 
 LINE = msgspec.json.Decoder(_Line)
+BARE = msgspec.json.Decoder(_Body)
 PARTS = msgspec.json.Decoder(list[_Part])
 DOCUMENT = msgspec.json.Decoder(_Document)
 
@@ -136,8 +138,9 @@ class Codex(BaseSource):
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Tell what a line says. Messages stand in two families, of which one counts (see `_message`)."""
         line = parse(LINE, record)
-        kind, body, time_ms = line.type or "", line.payload or line, parse_time(line.timestamp)
-        if kind == "session_meta" or (not kind and line.id and not line.record_type):
+        kind, time_ms = line.type, parse_time(line.timestamp)
+        body = line.payload or parse(BARE, record)
+        if kind == "session_meta" or (not kind and body.id and not body.record_type):
             return self._opened(body, time_ms, memory)
         if body.turn_id and body.turn_id != memory.get("turn"):
             memory.update(turn=body.turn_id, said={})
@@ -146,19 +149,22 @@ class Codex(BaseSource):
             return Entry(time_ms=time_ms, model=body.model, cwd=body.cwd)
         if kind == "event_msg":
             if body.type == "item_completed" and body.item and body.item.type in SAYS:
-                return self._message(
-                    SAYS[body.item.type], _text(body.item.content), time_ms, memory, body.item.id or ""
-                )
+                text = _text(body.item.content)
+                return self._message("item", SAYS[body.item.type], text, memory, time_ms=time_ms)
             if body.type in ("user_message", "agent_message"):
-                return self._message(SAYS[body.type], bytes(body.message), time_ms, memory, "")
+                return self._message("told", SAYS[body.type], bytes(body.message), memory, time_ms=time_ms)
             memory["cut"] = memory.get("cut") or body.type == "turn_aborted"
         elif body.type == "message" and body.role in SAYS:
-            return self._message(SAYS[body.role], _text(body.content), time_ms, memory, None)
-        known = kind in (ENVELOPES if line.payload else BARE) or line.record_type
+            text = _text(body.content)
+            return self._message("sent", SAYS[body.role], text, memory, time_ms=time_ms, api_id=body.id or "")
+        known = kind in KNOWN or (not line.payload and (kind in BARE_KNOWN or body.record_type))
         return Entry(time_ms=time_ms, unknown=None if known else kind or "?")
 
     def _opened(self, meta: _Body, time_ms: int | None, memory: Memory) -> Entry:
         """Read a session_meta: the first is the file's own, a later one was copied with its parent's history."""
+        # Copies and their original name messages alike: after the thread that the history began in.
+        pointer = meta.history_base is not NONE
+        memory["origin"] = (None if pointer else meta.forked_from_id) or meta.id
         if memory.setdefault("id", meta.id) != meta.id:
             return Entry(time_ms=time_ms, copied=True)
         spawner = PARENT.search(bytes(meta.source))
@@ -170,37 +176,42 @@ class Codex(BaseSource):
             branch=meta.git.branch if meta.git else None,
             parent=parent if parent != meta.id else None,
             # 0.169 points into the parent's file instead (history_base); older ones copy it, re-stamped.
-            copied=bool(meta.forked_from_id) and meta.history_base is NONE,
+            copied=bool(meta.forked_from_id) and not pointer,
         )
 
-    def _message(self, role: Role, text: bytes, time_ms: int | None, memory: Memory, event_id: str | None) -> Entry:
+    def _message(
+        self, family: str, role: Role, text: bytes, memory: Memory, *, time_ms: int | None, api_id: str = ""
+    ) -> Entry:
         """Count a message once, though most rollouts tell it twice (field-notes A.3 Count).
 
-        Events (`event_id` is not None) are what was said; response items are what the model was sent, and count
-        only where no event came yet: 0.20 writes no events at all. The first event takes back the items since the
-        last prompt, which it repeats, and from then on items are silent.
+        Of the families, "told" (legacy events) and "item" (paginated ones) are what was said; "sent" is what went to
+        the model, and counts only as long as no other came: 0.20 has nothing else. The first other one takes back what
+        was sent since the last prompt, which it repeats, and from then on "sent" is silent.
         """
-        cwd = None
-        if role is Role.USER and INJECTED.match(text[:128]) and (event_id is None or text != b'""'):
+        if role is Role.USER and INJECTED.match(text[:128]) and (family == "sent" or text != b'""'):
             memory["cut"] = memory.get("cut") or text.startswith(b'"<turn_aborted')
             inside = CWD.search(text)
-            cwd = msgspec.json.decode(b'"' + inside[1] + b'"', type=str) if inside else None
-            return Entry(time_ms=time_ms, cwd=cwd)
-        if (text in (b"", b'""') and role is Role.ASSISTANT) or (event_id is None and memory.get("events")):
+            return Entry(time_ms=time_ms, cwd=msgspec.json.decode(b'"' + inside[1] + b'"') if inside else None)
+        if (text in (b"", b'""') and role is Role.ASSISTANT) or (family == "sent" and memory.get("heard")):
             return Entry(time_ms=time_ms)
-        said, rewind = memory.setdefault("said", {}), None
-        mark = role[0] + blake2b(text, digest_size=8).hexdigest()
-        if event_id is not None and not memory.get("events"):
+        mark, rewind = role[0] + blake2b(text, digest_size=8).hexdigest(), None
+        if family != "sent" and not memory.get("heard"):
             rewind, *marks = memory.pop("pending", [None])
-            memory.update(events=True, said={key: n - marks.count(key) for key, n in said.items()})
-            said = memory["said"]
-        # No id survives in every version: the text, and how many times it was said in the turn, name a message
-        # in all copies of it, and keep two prompts "continue" apart.
-        said[mark] = said.get(mark, 0) + 1
-        key = event_id or f"{memory.get('turn', '')}.{mark}.{said[mark]}"
-        if event_id is None:
-            key = self._repeated(mark, key, memory) if role is Role.USER else key
-            memory["pending"] = [key, mark] if role is Role.USER else [*memory.get("pending", [key]), mark]
+            past = {mark: n - marks.count(mark) for mark, n in memory.get("said", {}).items()}
+            memory.update(heard=True, said={f + mark[4:]: n for mark, n in past.items() for f in ("told", "item")})
+        # No id is in all versions, and ids such as `item-1` of migrated files are not unique: so a message is named by
+        # its origin, turn and text, and by how many times that was said, which keeps two prompts "continue" apart.
+        said = memory.setdefault("said", {})
+        count = said[family + mark] = said.get(family + mark, 0) + 1
+        key = f"{memory.get('origin')}.{memory.get('turn')}.{mark}.{count}"
+        if family == "sent":
+            if role is Role.USER:
+                key = self._repeated(mark, key, memory)
+                memory["pending"] = [key, "sent" + mark]
+            else:
+                # The API's id tells that the files of the TypeScript CLI, one a save, begin with the same history.
+                key = api_id if api_id.startswith("msg_") else key
+                memory["pending"] = [*memory.get("pending", [key]), "sent" + mark]
         model = memory.get("model") if role is Role.ASSISTANT else None
         return Entry(time_ms=time_ms, role=role, key=key, model=model, rewind=rewind)
 
