@@ -24,8 +24,17 @@ else:
 NOW_MS = 1_800_000_000_000
 RULES = Rules(machine_id="lab", now_ms=NOW_MS, idle_after_ms=1_800_000)
 
-Found = tuple[Session, list[str], str | None]
-"""A session, the names of its streams, its parent's native id."""
+
+class Found(msgspec.Struct):
+    """A session, and what goes beside its record."""
+
+    session: Session
+    streams: list[str]
+    parent: str | None
+    title: str | None
+    unknown: list[str]
+    """Record types that the source does not know."""
+    damaged: int
 
 
 class Stream(msgspec.Struct):
@@ -44,7 +53,7 @@ def places(tree: str) -> Places:
 
 
 def files(source: Source, tree: str) -> Iterator[tuple[str, Unit]]:
-    """Walk the source's roots in a tree; packed files yield to plain ones of the same name."""
+    """Walk the source's roots in a tree."""
     for root in source.roots(places(tree)):
         for folder, _, names in sorted(os.walk(root.path)):
             for name in sorted(names):
@@ -69,10 +78,15 @@ def fold_lines(source: Source, fold: Fold, content: bytes) -> tuple[str | None, 
     return named, lines[-1]
 
 
+def unpacked(path: str, unit: Unit) -> bytes:
+    """Read a unit's file."""
+    with open(path, "rb") as file:
+        return zstd.decompress(file.read()) if unit.packed else file.read()
+
+
 def read(source: Source, path: str, unit: Unit) -> list[Stream]:
     """Read one unit as a whole."""
-    with open(path, "rb") as file:
-        content = zstd.decompress(file.read()) if unit.packed else file.read()
+    content = unpacked(path, unit)
     if unit.kind is Kind.LINES:
         fold = Fold()
         named, _ = fold_lines(source, fold, content)
@@ -100,7 +114,14 @@ def sessions(tool: str, streams: list[Stream]) -> dict[uuid.UUID, Found]:
         identity = session_id(tool, native)
         session = summarize(identity, tool, main[native], others, rules=RULES, source_path=None, elders=elders)
         if session is not None:
-            found[identity] = (session, sorted({s.name for s in group}), parent)
+            found[identity] = Found(
+                session=session,
+                streams=sorted({s.name for s in group}),
+                parent=parent,
+                title=next((fold.title for fold in reversed(main[native]) if fold.title), None),
+                unknown=sorted({name for s in group for name in s.fold.unknown}),
+                damaged=sum(s.fold.damaged for s in group),
+            )
     return found
 
 

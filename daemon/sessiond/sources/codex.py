@@ -195,6 +195,8 @@ class Codex(BaseSource):
         if (text in (b"", b'""') and role is Role.ASSISTANT) or (family == "sent" and memory.get("heard")):
             return Entry(time_ms=time_ms)
         mark, rewind = role[0] + blake2b(text, digest_size=8).hexdigest(), None
+        if family == "sent" and role is Role.USER and self._repeated(mark, memory):
+            return Entry(time_ms=time_ms)
         if family != "sent" and not memory.get("heard"):
             rewind, *marks = memory.pop("pending", [None])
             past = {mark: n - marks.count(mark) for mark, n in memory.get("said", {}).items()}
@@ -206,7 +208,6 @@ class Codex(BaseSource):
         key = f"{memory.get('origin')}.{memory.get('turn')}.{mark}.{count}"
         if family == "sent":
             if role is Role.USER:
-                key = self._repeated(mark, key, memory)
                 memory["pending"] = [key, "sent" + mark]
             else:
                 # The API's id tells that the files of the TypeScript CLI, one a save, begin with the same history.
@@ -215,14 +216,16 @@ class Codex(BaseSource):
         model = memory.get("model") if role is Role.ASSISTANT else None
         return Entry(time_ms=time_ms, role=role, key=key, model=model, rewind=rewind)
 
-    def _repeated(self, mark: str, key: str, memory: Memory) -> str:
-        """Find the first prompt again when a continued task sends it once more after an abort (formats.md 2.2)."""
-        first = memory.setdefault("first", [mark, key])
-        if first[0] == mark and memory.get("cut"):
-            return str(first[1])
-        if first[1] != key:
-            memory["first"] = ["", ""]
-        return key
+    def _repeated(self, mark: str, memory: Memory) -> bool:
+        """Tell whether a continued task sends the first prompt once more after an abort (formats.md 2.2)."""
+        first = memory.get("first")
+        if first is None:
+            memory.update(first=mark, cut=False)
+        elif first == mark and memory["cut"]:
+            return True
+        else:
+            memory["first"] = ""  # after another prompt, the same words are a new one
+        return False
 
 
 SOURCES = (Codex(),)

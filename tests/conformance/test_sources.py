@@ -1,0 +1,200 @@
+"""Every source keeps the same promises on every sample of its tool.
+
+A sample is a home directory with the sessions of one version and one story, and `expected.json`: what its sessions
+are. The samples are written by hand in the shape that the tools were seen to write (field-notes A.2, A.3).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import engine
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessiond.session import Entry, Fold
+from sessiond.sources import find_sources
+from sessiond.sources.base import Kind, Places, Source, Unit
+
+SAMPLES = Path(__file__).parent / "samples"
+NAMES = sorted(str(path.parent.relative_to(SAMPLES)) for path in SAMPLES.glob("*/*/expected.json"))
+BY_TOOL = {source.tool: source for source in find_sources()}
+
+sample = pytest.mark.parametrize("name", NAMES)
+each_source = pytest.mark.parametrize("source", BY_TOOL.values(), ids=BY_TOOL)
+
+
+def golden(found: engine.Found) -> dict[str, Any]:
+    """Show a session as expected.json does: without the machine and its paths."""
+    record = msgspec.to_builtins(found.session)
+    del record["machine_id"], record["source_path"]
+    for key in ("started_at", "ended_at"):
+        moment = getattr(found.session, key)
+        record[key] = moment and moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return record | {
+        "parent": found.parent,
+        "streams": found.streams,
+        "title": found.title,
+        "unknown": found.unknown,
+    }
+
+
+def contents(name: str) -> Iterator[tuple[Source, Unit, bytes]]:
+    """List the units of a sample with their unpacked content."""
+    source = BY_TOOL[name.split("/")[0]]
+    for path, unit in engine.files(source, str(SAMPLES / name)):
+        yield source, unit, engine.unpacked(path, unit)
+
+
+def lines(name: str) -> Iterator[tuple[Source, bytes]]:
+    """List every record of a sample."""
+    for source, unit, content in contents(name):
+        if unit.kind is Kind.LINES:
+            for line in content.split(b"\n")[:-1]:
+                yield source, line
+
+
+def folded(source: Source, content: bytes, chunk: int | None = None) -> Fold:
+    """Fold content that arrives in chunks, with a restart of the daemon after each that ended a line."""
+    fold, rest = Fold(), b""
+    for start in range(0, len(content), chunk or len(content) or 1):
+        rest += content[start : start + (chunk or len(content))]
+        if b"\n" in rest:
+            _, rest = engine.fold_lines(source, fold, rest)
+            fold = msgspec.msgpack.decode(msgspec.msgpack.encode(fold), type=Fold)
+    return fold
+
+
+@sample
+def test_a_sample_folds_to_its_sessions(name: str) -> None:
+    """Record, parent, title, streams and drift are as the sample says, and nothing in it counts as damaged."""
+    found = engine.capture(str(SAMPLES / name))
+    expected = json.loads((SAMPLES / name / "expected.json").read_bytes())
+    assert [golden(found[identity]) for identity in sorted(found)] == expected
+    assert not any(item.damaged for item in found.values())
+
+
+@sample
+@pytest.mark.parametrize("chunk", [1, 7, 500])
+def test_a_stream_that_grows_folds_to_the_same(name: str, chunk: int) -> None:
+    """Byte by byte, with a restart behind every line: the fold is the one of the whole."""
+    for source, unit, content in contents(name):
+        if unit.kind is Kind.LINES:
+            assert folded(source, content, chunk) == folded(source, content)
+
+
+@sample
+def test_a_half_document_is_refused(name: str) -> None:
+    """A document met in the middle of a write raises ValueError; it gives no shorter session."""
+    for source, unit, content in contents(name):
+        if unit.kind is Kind.DOCUMENT:
+            for end in range(len(content) - 1):
+                with pytest.raises(ValueError):
+                    list(source.project({"document": content[:end]}, unit))  # type: ignore[attr-defined]
+
+
+@sample
+def test_a_record_says_the_same_twice(name: str) -> None:
+    """Decoding depends on the record and the memory alone, and the memory is made of JSON types."""
+    for source, line in lines(name):
+        first: dict[str, Any] = {}
+        second: dict[str, Any] = {}
+        assert source.decode(line, first) == source.decode(line, second)
+        assert first == second == msgspec.msgpack.decode(msgspec.msgpack.encode(first))
+
+
+def injuries(line: bytes) -> Iterator[bytes]:
+    """Damage a record in ways that disks, crashes and foreign tools do."""
+    middle = len(line) // 2
+    yield from (line[:end] for end in range(0, len(line), max(1, len(line) // 16)))
+    for position in range(0, len(line), max(1, len(line) // 64)):
+        for bit in (0x01, 0x20, 0x80):
+            yield line[:position] + bytes([line[position] ^ bit]) + line[position + 1 :]
+    for foreign in (b"\0", b"\0" * 4096, b"\xff\xfe", b"\xc3", "\u2028\u0085".encode(), b"\\ud83d", b"\\", b'"', b"\r"):
+        yield line[:middle] + foreign + line[middle:]
+    for value in (b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b"9" * 5_000, b"-1e999", b"null", b"[]", b'"x"'):
+        for key in (b"message", b"payload", b"attachment", b"timestamp", b"unheard_of", b"git", b"content", b"uuid"):
+            yield line.removesuffix(b"}") + b',"' + key + b'":' + value + b"}"
+    yield b"[" * 100_000 + b"]" * 100_000
+    yield from (b"", b"null", b"[]", b"{}", b"1", b'"x"', b"\xef\xbb\xbf" + line, line + line)
+
+
+@sample
+def test_damage_raises_nothing_else(name: str) -> None:
+    """Whatever stands on a line, decode returns or raises ValueError (msgspec.DecodeError is one)."""
+    for source, line in list(lines(name))[:12]:
+        for injured in injuries(line):
+            try:
+                entry = source.decode(injured, {})
+            except ValueError:
+                continue
+            assert entry is None or isinstance(entry, Entry)
+
+
+@sample
+def test_a_damaged_line_harms_no_other(name: str) -> None:
+    """Records that cannot be read are counted; all others say what they said without them."""
+    broken = [b'{"type":', b"\0\0\0", b"[" * 100_000, b'{"type":"user","message":{"content":"\xff', b"\xff"]
+    for source, unit, content in contents(name):
+        if unit.kind is not Kind.LINES:
+            continue
+        good = content.split(b"\n")[:-1]
+        worse = b"".join(line + b"\n" + broken[i % len(broken)] + b"\n" for i, line in enumerate(good))
+        fold = folded(source, worse)
+        assert fold.damaged == len(good)
+        fold.damaged = 0
+        assert fold == folded(source, content)
+
+
+@sample
+def test_a_half_emoji_does_not_cost_its_message(name: str) -> None:
+    """A lone surrogate, which JavaScript writes and strict parsers refuse, is read around."""
+    for source, line in lines(name):
+        cut = line.removesuffix(b"}") + b',"preview":"cut \\ud83d","pair":"\\ud83d\\ude00"}'
+        assert source.decode(cut, {}) == source.decode(line, {})
+
+
+NASTY = st.text(st.characters(codec=None) | st.sampled_from("/.\n\0\ud800-"), max_size=60)
+UUIDS = st.uuids().map(str)
+LIKELY = st.builds(
+    "{}{}{}{}{}".format,
+    st.sampled_from(["", "-home-ada/", "2026/04/01/", "a/.claude/projects/-b/", "../", "/", "x\n/"]),
+    st.sampled_from(["", "rollout-2026-04-01T12-00-00-", "rollout-2026-04-01-", "agent-", ".rollout-"]),
+    UUIDS,
+    st.sampled_from(["", "/subagents/agent-ab", "/subagents/workflows/wf_1/agent-ab", "/tool-results/x"]),
+    st.sampled_from(["", ".jsonl", ".jsonl.zst", ".json", ".jsonl\n", ".jsonl.tmp", ".JSONL"]),
+)
+
+
+@each_source
+@settings(max_examples=300, deadline=None)
+@given(path=NASTY | LIKELY)
+def test_unit_is_total(source: Source, path: str) -> None:
+    """Any path gets an answer, and names in it are fit to be sent: no control characters, no lone surrogates."""
+    unit = source.unit(path)
+    if unit is not None:
+        for word in filter(None, (unit.native_id, unit.stream, unit.parent)):
+            assert word.isprintable()
+            word.encode()
+
+
+@each_source
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_roots_are_absolute_and_once(source: Source, platform: str) -> None:
+    """A root is named once, below the home or where the environment says, and need not exist."""
+    paths = [root.path for root in source.roots(Places(home="/nowhere", environ={}, platform=platform))]
+    assert paths
+    assert len(paths) == len(set(paths))
+    assert all(os.path.isabs(path) for path in paths)
+
+
+@each_source
+def test_nobody_lives_in_an_empty_home(source: Source, tmp_path: Path) -> None:
+    """Without the tool's files there is no live session, and no error."""
+    assert list(source.live(Places(home=str(tmp_path), environ={}, platform="linux"))) == []
