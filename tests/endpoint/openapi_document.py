@@ -1,0 +1,244 @@
+"""docs/openapi.json: the addresses are written here, the schemas come from the code.
+
+`python tests/endpoint/openapi_document.py` (with daemon/ on the path) writes the file anew; a test compares it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sessiond.endpoint import wire
+
+Json = dict[str, Any]
+PLACE = Path(__file__).parents[2] / "docs" / "openapi.json"
+ANSWERS = [
+    wire.About,
+    wire.PushSession,
+    wire.PushAppend,
+    wire.PushGeneration,
+    wire.PushAnswer,
+    wire.OffsetsQuestion,
+    wire.OffsetsAnswer,
+    wire.SessionsAnswer,
+    wire.ChangesAnswer,
+    wire.StoredSession,
+    wire.StreamsAnswer,
+    wire.HttpProblem,
+]
+WHOLE: Json = {"type": "integer", "minimum": 0}
+REASONS = {
+    "400": "Something in the request is not valid",
+    "401": "No token, or one that is not accepted",
+    "404": "There is no such session, stream or generation",
+    "408": "The body did not arrive in time",
+    "410": "This endpoint did not give out that `since`: begin again without it",
+    "413": "The request as a whole is over a limit",
+    "415": "Another media type or content encoding is needed",
+    "416": "The range lies behind the end of the stream",
+    "500": "The endpoint failed",
+    "503": "The endpoint is busy; come back after Retry-After",
+    "507": "The endpoint's disk is full; come back after Retry-After",
+}
+
+
+def ref(name: str) -> Json:
+    """Point to a schema."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def parameter(name: str, place: str, schema: Json, description: str) -> Json:
+    """Describe a parameter; those in the path are required."""
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+
+
+def header(description: str, schema: Json | None = None) -> Json:
+    """Describe a header of an answer."""
+    return {"description": description, "schema": schema or {"type": "string"}}
+
+
+def problems(*codes: str) -> Json:
+    """Describe the errors of an address."""
+    described: Json = {}
+    for code in ("401", *codes, "500", "503"):
+        described[code] = {
+            "description": REASONS[code],
+            "content": {"application/problem+json": {"schema": ref("HttpProblem")}},
+        }
+        if code in {"503", "507"}:
+            described[code]["headers"] = {"Retry-After": header("Seconds", WHOLE)}
+    return dict(sorted(described.items()))
+
+
+def operation(name: str, summary: str, answer: str, *codes: str, **more: Any) -> Json:
+    """Describe a request that is answered with JSON."""
+    good = {"description": "The answer", "content": {"application/json": {"schema": ref(answer)}}}
+    return {"operationId": name, "summary": summary, **more, "responses": {"200": good} | problems(*codes)}
+
+
+NAME: Json = {"type": "string", "minLength": 1, "maxLength": wire.MAX_NAME}
+SESSION = [
+    parameter("machine_id", "path", NAME, "The machine id of the record, percent-encoded"),
+    parameter("id", "path", {"type": "string", "format": "uuid"}, "The id of the record"),
+]
+LIMIT = parameter(
+    "limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "At most so many"
+)
+ENCODING = parameter(
+    "Content-Encoding", "header", {"enum": ["zstd", "gzip", "identity"], "default": "identity"}, "Of the body"
+)
+RANGE = parameter("Range", "header", {"type": "string"}, "One range of bytes; several get the whole")
+
+
+def stream() -> Json:
+    """Describe the request for the bytes of a stream."""
+    lines = {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}}
+    headers = {
+        "ETag": header("Of this state of the stream, for If-Range"),
+        "Accept-Ranges": header("`bytes`"),
+        wire.GENERATION_HEADER: header("The generation that the bytes are of", WHOLE),
+    }
+    ranged = headers | {"Content-Range": header("Which bytes of how many")}
+    described = problems("400", "404", "416")
+    described["416"]["headers"] = ranged
+    return {
+        "operationId": "stream",
+        "summary": "The bytes of a stream",
+        "parameters": [
+            *SESSION,
+            parameter("name", "path", NAME, "The stream's name, percent-encoded; a `/` in it may stay"),
+            parameter("generation", "query", {**WHOLE, "maximum": 2**31 - 1}, "Default: the current one"),
+            RANGE,
+            parameter("If-Range", "header", {"type": "string"}, "Send the whole unless the ETag is still this"),
+        ],
+        "responses": {
+            "200": {"description": "All of it", "headers": headers, "content": lines},
+            "206": {"description": "The range", "headers": ranged, "content": lines},
+        }
+        | described,
+    }
+
+
+def push() -> Json:
+    """Describe a push."""
+    return operation(
+        "push",
+        "Store session records and transcript bytes",
+        "PushAnswer",
+        "400",
+        "408",
+        "413",
+        "415",
+        "507",
+        parameters=[
+            parameter(wire.BATCH_HEADER, "header", {"type": "string", "maxLength": 200}, "Repeated in the answer"),
+            parameter(wire.DEVICE_HEADER, "header", {"type": "string", "format": "uuid"}, "The device that pushes"),
+            ENCODING,
+        ],
+        requestBody={
+            "required": True,
+            "description": "One Push as JSON a line; the answer has one result for each, in order",
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}, "x-line-schema": ref("Push")}},
+        },
+    )
+
+
+def paths() -> Json:
+    """Describe every address."""
+    one = "/v1/sessions/{machine_id}/{id}"
+    about = operation("about", "What this endpoint is", "About", security=[{}, {"token": []}])
+    text = {"type": "string"}
+    filters = [
+        parameter("tool", "query", text, "Only of this tool"),
+        parameter("machine_id", "query", text, "Only of this machine"),
+        parameter("since", "query", {"type": "string", "format": "date-time"}, "Only ongoing, or ended then or later"),
+        parameter("text", "query", text, "Only with this in the working directory, whatever its case"),
+        parameter("after", "query", text, "`next` of the page before"),
+    ]
+    question = {"required": True, "content": {"application/json": {"schema": ref("OffsetsQuestion")}}}
+    since = parameter("since", "query", text, "`next` of the answer before; without it, from the beginning")
+    offsets = operation(
+        "offsets",
+        "Where streams stand",
+        "OffsetsAnswer",
+        "400",
+        "408",
+        "413",
+        "415",
+        parameters=[ENCODING],
+        requestBody=question,
+    )
+    return {
+        "/v1": {"get": about},
+        "/v1/push": {"post": push()},
+        "/v1/offsets": {"post": offsets},
+        "/v1/changes": {
+            "get": operation("changes", "What changed", "ChangesAnswer", "400", "410", parameters=[since, LIMIT])
+        },
+        "/v1/sessions": {
+            "get": operation("sessions", "List sessions", "SessionsAnswer", "400", parameters=[*filters, LIMIT])
+        },
+        one: {"get": operation("session", "One session", "StoredSession", "400", "404", parameters=SESSION)},
+        f"{one}/streams": {
+            "get": operation("streams", "The streams of a session", "StreamsAnswer", "400", "404", parameters=SESSION)
+        },
+        f"{one}/streams/{{name}}": {"get": stream()},
+    }
+
+
+def schemas() -> Json:
+    """Take the schemas of every struct on the wire out of the code."""
+    _, made = msgspec.json.schema_components(ANSWERS, ref_template="#/components/schemas/{name}")
+    for name in ("started_at", "ended_at"):
+        described = made["Session"]["properties"][name]
+        for each in described.get("anyOf", [described]):
+            if each["type"] == "string":
+                each["format"] = "date-time"
+    made["Session"]["properties"]["message_count"] |= {"minimum": 0, "maximum": 2**31 - 1}
+    made["Problem"]["properties"]["type"]["enum"] = list(wire.PROBLEMS)
+    made["Push"] = {
+        "description": "A line of a push.",
+        "oneOf": [ref("PushSession"), ref("PushAppend"), ref("PushGeneration")],
+        "discriminator": {
+            "propertyName": "op",
+            "mapping": {
+                each.__struct_config__.tag: f"#/components/schemas/{each.__name__}"
+                for each in (wire.PushSession, wire.PushAppend, wire.PushGeneration)
+            },
+        },
+    }
+    for each in made.values():
+        each["description"] = " ".join(each.get("description", "").split())
+    return made
+
+
+def document() -> Json:
+    """Make the whole document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "sessiond sync protocol",
+            "version": str(wire.PROTOCOL),
+            "description": "How machines push sessions of AI coding tools to an endpoint, and find them again; in words"
+            " in protocol.md.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "paths": paths(),
+        "components": {"schemas": schemas(), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def text() -> str:
+    """Write it as it stands in the file."""
+    return json.dumps(document(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    PLACE.write_text(text())
+    print(f"wrote {PLACE}", file=sys.stderr)
