@@ -105,8 +105,10 @@ def _answer(content: msgspec.Raw) -> bool:
 
 def _runs(pid: int, start: str | None) -> bool:
     """Tell whether it is still that process: `procStart` is field 22 of Linux's /proc/<pid>/stat."""
+    if pid < 1:
+        return False  # kill would ask for whole groups
     try:
-        os.kill(max(pid, 1), 0)
+        os.kill(pid, 0)
     except (OSError, OverflowError):
         return False
     try:

@@ -136,7 +136,7 @@ class Codex(BaseSource):
             yield Portrait(native_id=unit.native_id or "", records=[bytes(record) for record in records])
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
-        """Tell what a line says. Messages stand in two families, of which one counts (see `_message`)."""
+        """Tell what a line says; the first session_meta is the file's own, and messages count once (see `_message`)."""
         line = parse(LINE, record)
         kind, time_ms = line.type, parse_time(line.timestamp)
         body = line.payload or parse(BARE, record)
@@ -154,7 +154,7 @@ class Codex(BaseSource):
             if body.type in ("user_message", "agent_message"):
                 return self._message("told", SAYS[body.type], bytes(body.message), memory, time_ms=time_ms)
             memory["cut"] = memory.get("cut") or body.type == "turn_aborted"
-        elif body.type == "message" and body.role in SAYS:
+        elif body.type == "message" and body.role in SAYS and not memory.get("heard"):
             text = _text(body.content)
             return self._message("sent", SAYS[body.role], text, memory, time_ms=time_ms, api_id=body.id or "")
         known = kind in KNOWN or (not line.payload and (kind in BARE_KNOWN or body.record_type))
@@ -192,7 +192,7 @@ class Codex(BaseSource):
             memory["cut"] = memory.get("cut") or text.startswith(b'"<turn_aborted')
             inside = CWD.search(text)
             return Entry(time_ms=time_ms, cwd=msgspec.json.decode(b'"' + inside[1] + b'"') if inside else None)
-        if (text in (b"", b'""') and role is Role.ASSISTANT) or (family == "sent" and memory.get("heard")):
+        if role is Role.ASSISTANT and text in (b"", b'""'):
             return Entry(time_ms=time_ms)
         mark, rewind = role[0] + blake2b(text, digest_size=8).hexdigest(), None
         if family == "sent" and role is Role.USER and self._repeated(mark, memory):
