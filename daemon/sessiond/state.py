@@ -16,6 +16,7 @@ from sessiond.errors import AlreadyRunning, ConfigError, StateError
 
 DEVICE = "device.toml"
 LOCK = "lock"
+LOCK_SIZE = 1024
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +59,7 @@ def device(directory: str) -> Device:
         raise ConfigError(str(error), file=path, hint="restore the file, or remove it to be a new device") from error
     made = Device(device_id=uuid.uuid4(), machine_id=hostname(), seed=int.from_bytes(os.urandom(7)))
     temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(b"# Made by sessiond. Without it this installation is a new device to its endpoint.\n")
         tomli_w.dump(msgspec.to_builtins(made), file)
         file.flush()
@@ -72,28 +73,54 @@ def hostname() -> str:
     return socket.gethostname().partition(".")[0] or "localhost"
 
 
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds the lock, as it says itself."""
+
+    pid: int = 0
+    since_ms: int = 0
+    service: str | None = None
+    """`systemd` or `launchd` where one of them started it."""
+    stopped: str | None = None
+    """Why it can't capture now (a full disk: then this file is the only one that can still be written)."""
+
+
 class Lock:
     """The lock of a state directory: one daemon at a time. It dies with its process, however that ends."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, service: str | None = None) -> None:
         """Take the lock. Raises: AlreadyRunning."""
-        self._path = os.path.join(directory, LOCK)
-        self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(os.path.join(directory, LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             _take(self._descriptor)
         except BlockingIOError as error:
-            other = os.pread(self._descriptor, 64, 0).decode(errors="replace").split()
+            other = _holder(self._descriptor)
             os.close(self._descriptor)
             raise AlreadyRunning(
-                f"another sessiond (pid {other[0] if other else 'unknown'}) uses {directory}",
-                hint="`sessiond status` shows it",
+                f"another sessiond (pid {other.pid or 'unknown'}) uses {directory}", hint="`sessiond status` shows it"
             ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._holder = Holder(pid=os.getpid(), since_ms=time.time_ns() // 1_000_000, service=service)
+        self._write()
+
+    def note(self, *, stopped: str | None) -> None:
+        """Say why nothing can be captured, or that it can again."""
+        if stopped != self._holder.stopped:
+            self._holder = msgspec.structs.replace(self._holder, stopped=stopped)
+            self._write()
+
+    def _write(self) -> None:
+        # Padded, so that the file has its block before the disk is full.
+        os.pwrite(self._descriptor, msgspec.json.encode(self._holder).ljust(LOCK_SIZE), 0)
 
     def release(self) -> None:
         """Let go of the lock."""
         os.close(self._descriptor)
+
+
+def _holder(descriptor: int) -> Holder:
+    try:
+        return msgspec.json.decode(os.pread(descriptor, LOCK_SIZE, 0), type=Holder)
+    except msgspec.MsgspecError:
+        return Holder()  # it has the lock and has not yet written who it is
 
 
 def _take(descriptor: int) -> None:
@@ -107,8 +134,8 @@ def _take(descriptor: int) -> None:
     return None
 
 
-def running_pid(directory: str) -> int | None:
-    """Tell which daemon holds the lock; None if none does. It is asked for, not believed: pids are reused."""
+def running(directory: str) -> Holder | None:
+    """Tell which daemon holds the lock; None if none does. The lock is asked, the pid alone is not believed."""
     try:
         descriptor = os.open(os.path.join(directory, LOCK), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -116,8 +143,7 @@ def running_pid(directory: str) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.pread(descriptor, 64, 0).decode(errors="replace").split()
-        return int(text[0]) if text and text[0].isdigit() else 0
+        return _holder(descriptor)
     finally:
         os.close(descriptor)
     return None

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 GROUPS: dict[str, dict[str, str]] = {
+    "Keep sessions": {
+        "run": "run the daemon in the foreground",
+        "serve": "run a sync endpoint of your own",
+    },
     "Set up": {
         "config": "check and show the configuration",
     },

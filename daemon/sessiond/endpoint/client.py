@@ -95,6 +95,10 @@ class Client:
             raise WrongEndpoint(f"{self.url} answered, but not to what was pushed")
         return answer.results
 
+    def limit(self, timeout: float) -> None:
+        """Let each later request take so many seconds at the most: the daemon is about to end."""
+        self._timeout = min(self._timeout, timeout)
+
     def close(self) -> None:
         """Close the connection."""
         self._http.close()

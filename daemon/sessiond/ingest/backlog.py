@@ -13,15 +13,13 @@ from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
 
 
-def catch_up(setting: Setting, limit: int) -> int:
-    """Read on in up to `limit` streams that wait, the newest first; tells the bytes that were read."""
-    read = 0
+def catch_up(setting: Setting, limit: int) -> bool:
+    """Read on in up to `limit` streams that wait, the newest first; tells whether that got anywhere."""
     with setting.spool.reading():
         waiting = setting.spool.catalog.behind(limit)
-    for number in waiting:
-        outcome = _catch_up_one(setting, number)
-        read += outcome.read
-    return read
+    read = sum(_catch_up_one(setting, number).read for number in waiting)
+    with setting.spool.reading():
+        return read > 0 or setting.spool.catalog.behind(limit) != waiting
 
 
 def _catch_up_one(setting: Setting, number: int) -> Outcome:

@@ -43,6 +43,10 @@ class Catalog:
         """Get the session of a stream."""
         return session_state(self._db.execute(f"SELECT {_SESSION} FROM session WHERE id = ?", (number,)).fetchone())
 
+    def count(self) -> int:
+        """Count the sessions that have a record."""
+        return int(self._db.execute("SELECT count(*) FROM session WHERE record IS NOT NULL").fetchone()[0])
+
     def sessions(self) -> Iterator[SessionState]:
         """List all sessions that have a record, newest activity first."""
         for row in self._db.execute(f"SELECT {_SESSION} FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC"):

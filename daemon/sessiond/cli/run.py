@@ -1,0 +1,41 @@
+"""`sessiond run`: the daemon, in the foreground; a service manager keeps it in the background."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+HELP = "run the daemon in the foreground"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.description = (
+        "Watch the tools' sessions and push them to the endpoint until a signal ends it (Ctrl+C). Without"
+        " endpoint.url in the configuration, an archive on this machine is the endpoint."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until a signal. Raises: SessiondError."""
+    from sessiond import daemon, logs
+    from sessiond.cli.output import settings
+    from sessiond.config import state_dir
+    from sessiond.sources import find_sources
+
+    loaded = settings(args, tools=[source.tool for source in find_sources()])
+    config = loaded.config
+    directory = state_dir(config)
+    log_file = os.path.join(directory, "log", "sessiond.log") if config.log.file else None
+    if log_file:
+        os.makedirs(os.path.dirname(log_file), mode=0o700, exist_ok=True)
+    logs.configure(level=config.log.level, format=config.log.format, file=log_file, environ=args.environ)
+
+    def ready(url: str) -> None:
+        if sys.stderr.isatty():
+            where = "the archive on this machine" if not config.endpoint.url else url
+            print(f"sessiond runs and pushes to {where}; `sessiond status` shows how it goes.", file=sys.stderr)
+            print("Ctrl+C ends it. What was captured by then is kept.", file=sys.stderr)
+
+    return daemon.run(loaded, args.environ, args.config, ready=ready)

@@ -1,0 +1,72 @@
+"""The built-in archive: where no endpoint is configured, an endpoint of our own as a child on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import IO
+
+import msgspec
+
+from sessiond.config import Token
+from sessiond.endpoint.wire import Announcement
+from sessiond.errors import StateError
+from sessiond.logs import log
+
+DIRECTORY = "archive"
+GRACE = 5.0
+
+
+class Archive:
+    """The child process and how to reach it. Its stdin is a pipe from us: it ends however we end."""
+
+    def __init__(self, state_directory: str, died: Callable[[], None]) -> None:
+        """Start it and wait until it listens. Raises: StateError."""
+        directory = os.path.join(state_directory, DIRECTORY)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        token_file = os.path.join(directory, "token")
+        command = [sys.executable, "-P", "-m", "sessiond", "serve", "--data", directory, "--port", "0"]
+        command += ["--token-file", token_file, "--announce", "-", "--until-eof"]
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl+C in a terminal is ours to pass on, once the last push is done
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        try:
+            announced = msgspec.json.decode(line, type=Announcement)
+        except msgspec.MsgspecError as error:
+            self.stop()
+            raise StateError(
+                "the built-in archive did not start", hint=f"run `sessiond serve --data {directory}` to see why"
+            ) from error
+        self.url = announced.url
+        with open(token_file) as file:
+            self.token = Token(file.read().strip())
+        self._stopping = False
+        log.info("endpoint.started", url=self.url, pid=announced.pid)
+        threading.Thread(target=self._watch, args=(self._process.stdout, died), name="archive", daemon=True).start()
+
+    def _watch(self, output: IO[bytes], died: Callable[[], None]) -> None:
+        while output.read(4096):
+            pass
+        code = self._process.wait()
+        if not self._stopping:
+            log.error("endpoint.stopped", pid=self._process.pid, reason=f"it ended with {code}")
+            died()
+
+    def stop(self) -> None:
+        """End it: it finishes what it has and closes its store."""
+        self._stopping = True
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

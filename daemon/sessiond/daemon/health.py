@@ -1,0 +1,63 @@
+"""What only a running daemon knows, kept in the spool for `status`, which reads no memory of other processes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sessiond.spool import Spool
+
+CAPTURE = "health.capture"
+ENDPOINT = "health.endpoint"
+
+
+class RootHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How a root is watched."""
+
+    tool: str
+    path: str
+    how: str
+    detail: str = ""
+    hint: str = ""
+    directories: int = 0
+
+
+class CaptureHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How far capturing is. `discovered` counts session files per tool; None before the first look is over."""
+
+    discovered: dict[str, int] | None = None
+    backlog: int = 0
+    """Files that were found and not yet read."""
+    roots: list[RootHealth] = []
+
+
+class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How the endpoint is."""
+
+    url: str = ""
+    last_ack_ms: int | None = None
+    latency_ms: int | None = None
+    failing_since_ms: int | None = None
+    failures: int = 0
+    kind: str | None = None
+    """`unreachable`, `refused` (the token), `wrong` (not our protocol)."""
+    reason: str | None = None
+    hint: str | None = None
+    next_attempt_ms: int | None = None
+
+
+def read_capture(spool: Spool) -> CaptureHealth:
+    """Read the health of capturing as the last daemon left it."""
+    text = spool.meta(CAPTURE)
+    return CaptureHealth() if text is None else msgspec.json.decode(text, type=CaptureHealth)
+
+
+def read_endpoint(spool: Spool) -> EndpointHealth:
+    """Read the health of the endpoint as the last daemon left it."""
+    text = spool.meta(ENDPOINT)
+    return EndpointHealth() if text is None else msgspec.json.decode(text, type=EndpointHealth)
+
+
+def write(spool: Spool, health: CaptureHealth | EndpointHealth) -> None:
+    """Keep a health."""
+    key = CAPTURE if isinstance(health, CaptureHealth) else ENDPOINT
+    spool.set_meta(key, msgspec.json.encode(health).decode())

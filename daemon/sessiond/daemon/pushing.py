@@ -1,0 +1,195 @@
+"""Pushing: the one thread that brings the outbox to the endpoint, and waits when that can't be."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from sessiond.config import Token
+from sessiond.daemon import health
+from sessiond.daemon.rooms import Rooms, now_ms
+from sessiond.endpoint.client import Client
+from sessiond.errors import EndpointError, Refused, StateFull, Unreachable
+from sessiond.logs import log
+from sessiond.upload import Pushed, Setting, bind, next_wait, upload
+
+PAUSE = 900.0
+"""Seconds until a paused endpoint (token refused, wrong address) is tried again although nothing changed."""
+IMPATIENT = 5.0
+"""Seconds between two tries while what was reached differs from what is expected (healing)."""
+LAST = 5.0
+"""Seconds that the last push before the end may take."""
+
+
+class Pushing:
+    """The loop that pushes. A failure is kept in the spool with the time of the next try: a restart keeps it."""
+
+    def __init__(self, rooms: Rooms, url: str, token: Token | None, room: Callable[[], None]) -> None:
+        """`room` is called when the outbox has room again, or a stream has to be read again."""
+        self._rooms = rooms
+        self._room = room
+        self._client = Client(
+            url,
+            token.reveal() if token else None,
+            timeout=rooms.config.endpoint.timeout,
+            ca_file=rooms.config.endpoint.ca_file or None,
+        )
+        self._wake = threading.Condition()
+        self._woken = True
+        self._stopping = False
+        self._bound = False
+        self._setting = Setting(
+            spool=rooms.spool,
+            client=self._client,
+            machine_id=rooms.machine_id,
+            device_id=rooms.device.device_id,
+            now_ms=now_ms,
+            sleep=self._sleep,
+        )
+        old = health.read_endpoint(rooms.spool)
+        self._health = old if old.url == url else health.EndpointHealth(url=url)
+        self._healing = 0
+        self.beats = 0
+        """Grows with each turn of the loop."""
+
+    def run(self) -> None:
+        """Push until `stop()`."""
+        while not self._stopping:
+            self.beats += 1
+            wait = self._wait_ms()
+            if wait <= 0 and self.push_all():
+                continue
+            with self._wake:
+                if not self._woken and not self._stopping:
+                    self._wake.wait(None if wait <= 0 else wait / 1000)
+                self._woken = False
+
+    def _wait_ms(self) -> int:
+        due = self._health.next_attempt_ms
+        if due is None:
+            return 0
+        # A clock that was set back must not make the wait longer than it was meant to be.
+        return min(due - now_ms(), int(PAUSE * 1000) * 4)
+
+    def captured(self) -> None:
+        """Push what was captured; any thread may call it."""
+        with self._wake:
+            self._woken = True
+            self._wake.notify()
+
+    def try_now(self) -> None:
+        """Try at once, whatever the next attempt was: the network or the configuration changed."""
+        self._health = replace(self._health, next_attempt_ms=None)
+        self.captured()
+
+    def stop(self) -> None:
+        """End the loop after what is under way; any thread may call it."""
+        self._stopping = True
+        self.captured()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def last_push(self) -> None:
+        """Push once more before the end, if the endpoint is well; the rest stays in the outbox."""
+        if self._health.next_attempt_ms is None:
+            until = time.monotonic() + LAST
+            self._client.limit(LAST)
+            while time.monotonic() < until and self._push().more:
+                pass
+
+    def push_all(self) -> bool:
+        """Push until the outbox is empty; False where the endpoint took nothing or nothing was to be done."""
+        pushed = self._push()
+        return pushed.more and self._health.next_attempt_ms is None
+
+    def _push(self) -> Pushed:
+        began = time.monotonic()
+        try:
+            if not self._bound:
+                bind(self._setting)
+                self._bound = True
+            pushed = upload(self._setting)
+        except EndpointError as error:
+            self._failed(error)
+            return Pushed()
+        except StateFull as error:
+            self._failed(Unreachable(str(error), hint=error.hint))
+            return Pushed()
+        self._succeeded(pushed, time.monotonic() - began)
+        return pushed
+
+    def _succeeded(self, pushed: Pushed, seconds: float) -> None:
+        done = pushed.sessions + pushed.segments
+        if pushed.healed:
+            log.info("upload.healed", streams=pushed.healed)
+        if pushed.healed or pushed.asked:
+            self._room()
+        # An endpoint that only ever contradicts itself must not keep us busy.
+        self._healing = self._healing + 1 if pushed.healed and not done else 0
+        if self._healing > 2:
+            self._health = replace(self._health, next_attempt_ms=now_ms() + int(IMPATIENT * 1000 * self._healing))
+        if not done:
+            if self._health.failures and pushed == Pushed():
+                return  # nothing to push: that says nothing about the endpoint
+        else:
+            log.info(
+                "upload.acked",
+                sessions=pushed.sessions,
+                segments=pushed.segments,
+                bytes=pushed.bytes,
+                seconds=round(seconds, 3),
+            )
+            self._rooms.spool.shrink()
+            self._room()
+        if pushed.parked:
+            log.warning("upload.parked", reason=f"{pushed.parked} items, see `sessiond queue`")
+        if self._health.failures:
+            since = (now_ms() - (self._health.failing_since_ms or now_ms())) / 1000
+            log.info("upload.resumed", endpoint=self._health.url, seconds=round(since, 1))
+        if done or self._health.failures:
+            self._health = health.EndpointHealth(
+                url=self._health.url,
+                last_ack_ms=now_ms() if done else self._health.last_ack_ms,
+                latency_ms=int(seconds * 1000),
+                next_attempt_ms=self._health.next_attempt_ms if self._healing > 2 else None,
+            )
+            self._keep()
+
+    def _failed(self, error: EndpointError) -> None:
+        failures = self._health.failures + 1
+        transient = isinstance(error, Unreachable)
+        wait = next_wait(error, failures) if transient else PAUSE
+        self._health = health.EndpointHealth(
+            url=self._health.url,
+            last_ack_ms=self._health.last_ack_ms,
+            latency_ms=self._health.latency_ms,
+            failing_since_ms=self._health.failing_since_ms or now_ms(),
+            failures=failures,
+            kind="unreachable" if transient else "refused" if isinstance(error, Refused) else "wrong",
+            reason=str(error),
+            hint=error.hint,
+            next_attempt_ms=now_ms() + int(wait * 1000),
+        )
+        self._bound = False
+        if transient:
+            log.warning("upload.failed", endpoint=self._health.url, reason=str(error), retry_in=round(wait, 1))
+        else:
+            log.error("upload.paused", endpoint=self._health.url, reason=str(error), hint=error.hint)
+        self._keep()
+
+    def _keep(self) -> None:
+        try:
+            health.write(self._rooms.spool, self._health)
+        except StateFull as error:
+            log.error("spool.filled", reason=str(error))  # it is known here; status learns it from the lock
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        with self._wake:
+            while not self._stopping and (left := until - time.monotonic()) > 0:
+                self._wake.wait(left)

@@ -1,0 +1,117 @@
+"""The rooms of a daemon, opened for one configuration: what `run` works in for long and `sync` once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from sessiond import spool as spool_room
+from sessiond import state
+from sessiond.config import Config, state_dir
+from sessiond.errors import SpoolDamaged
+from sessiond.ingest import Setting
+from sessiond.ingest.pins import Pins
+from sessiond.logs import log
+from sessiond.reader import Digest
+from sessiond.sources import find_sources
+from sessiond.sources.base import Places, Root, Source
+from sessiond.spool import Spool
+from sessiond.watch import WatchedRoot
+
+CLEAN = "clean"
+"""Meta key: the daemon that used the spool last closed it, so that nothing needs to be checked."""
+REBUILT = "rebuilt"
+"""Meta key: when this spool was begun because the one before was damaged, in unix ms."""
+
+
+class Rooms(msgspec.Struct, kw_only=True):
+    """What is open."""
+
+    config: Config
+    directory: str
+    device: state.Device
+    machine_id: str
+    spool: Spool
+    places: list[tuple[Source, Root]]
+    ingest: Setting
+
+    @property
+    def watched(self) -> list[WatchedRoot]:
+        """The roots, as the watcher takes them."""
+        return [WatchedRoot(root=root, owner=source.tool) for source, root in self.places]
+
+    def close(self) -> None:
+        """Close the spool, marked as closed in order."""
+        self.spool.set_meta(CLEAN, "1")
+        self.spool.close()
+
+
+def now_ms() -> int:
+    """Tell the time of the wall clock in unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def open_rooms(config: Config, environ: Mapping[str, str]) -> Rooms:
+    """Open the spool (a damaged one is set aside and begun anew) and find the roots. The lock is held already.
+
+    Raises: StateError (SpoolTooNew among them), ConfigError.
+    """
+    directory = state_dir(config)
+    device = state.device(directory)
+    machine_id = config.machine_id or device.machine_id
+    spool = _open_spool(directory)
+    places = find_places(config, environ)
+    setting = Setting(
+        spool=spool,
+        places=places,
+        machine_id=machine_id,
+        redact=bytes,
+        digest=Digest(device.seed),
+        pins=Pins(os.path.join(directory, "pins")),
+        budget=config.outbox.max_bytes,
+        idle_after_ms=int(config.idle_after * 1000),
+        now_ms=now_ms,
+    )
+    return Rooms(
+        config=config,
+        directory=directory,
+        device=device,
+        machine_id=machine_id,
+        spool=spool,
+        places=places,
+        ingest=setting,
+    )
+
+
+def find_places(config: Config, environ: Mapping[str, str]) -> list[tuple[Source, Root]]:
+    """List the roots of every enabled source, the configured ones included."""
+    here = Places.here(environ)
+    places: list[tuple[Source, Root]] = []
+    for source in find_sources():
+        settings = config.sources.get(source.tool)
+        if settings is not None and not settings.enabled:
+            continue
+        places += [(source, root) for root in source.roots(here)]
+        if settings is not None:
+            places += [(source, Root(path=path)) for path in settings.roots]
+    unique = {(source.tool, root.path): (source, root) for source, root in places}
+    return list(unique.values())
+
+
+def _open_spool(directory: str) -> Spool:
+    rebuilt = None
+    try:
+        spool = Spool(directory)
+        if spool.meta(CLEAN) is None and spool.catalog.count():
+            spool_room.check(directory)  # it was not closed in order: damage would else show up somewhere, some time
+    except SpoolDamaged as error:
+        rebuilt = spool_room.set_aside(directory)
+        log.error("spool.rebuilt", path=rebuilt, reason=str(error))
+        spool = Spool(directory)
+    if rebuilt is not None:
+        spool.set_meta(REBUILT, str(now_ms()))
+    spool.set_meta(CLEAN, None)
+    return spool
