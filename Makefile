@@ -1,0 +1,44 @@
+# Everything happens in a private environment, .venv; nothing is installed outside of this directory.
+
+VENV ?= .venv
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+BIN = $(VENV)/bin
+
+.PHONY: help run test check clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##\(.*\)/make \1:\2/p' Makefile
+
+run: $(VENV)/.installed  ## install into .venv and run the daemon here; stop it with Ctrl-C
+	$(BIN)/sessiond run
+
+test: $(VENV)/.installed-dev  ## run the tests (PYTEST_ARGS="..." adds arguments)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-dev  ## check style, types, layers and documents
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/docs
+
+clean:  ## remove the environment and what the tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "sessiond needs Python 3.11 or newer; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	# Groups of dependencies came with pip 25.1.
+	$(PIP) install --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --group dev
+	touch $@
