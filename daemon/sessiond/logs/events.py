@@ -38,6 +38,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "upload.healed": "streams",
         "endpoint.started": "url pid",
         "endpoint.stopped": "pid reason",
+        "endpoint.failed": "reason",
         "library.warned": "library reason",
     }.items()
 }

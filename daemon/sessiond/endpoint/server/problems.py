@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -14,8 +13,7 @@ from starlette.responses import Response
 from sessiond.endpoint.server.store import StoreBusy
 from sessiond.endpoint.wire import HttpProblem
 from sessiond.errors import SessiondError, StateError, StateFull
-
-log = logging.getLogger("sessiond.endpoint")
+from sessiond.logs import log
 
 CONTENT_TYPE = "application/problem+json"
 SOON = {"Retry-After": "1"}
@@ -53,7 +51,7 @@ async def _busy(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    log.error("endpoint.failed: %s", error)
+    log.error("endpoint.failed", reason=str(error))
     return Refusal(500, "failed", "the endpoint failed; its log says why").response()
 
 
