@@ -109,7 +109,8 @@ def sessions(tool: str, streams: list[Stream]) -> dict[uuid.UUID, Found]:
     found: dict[uuid.UUID, Found] = {}
     for native, group in by_id.items():
         parent = next((fold.parent for fold in main[native] if fold.parent and fold.parent != native), None)
-        elders = [fold.messages for other in elders_of(native, parent, main) for fold in main[other]]
+        older = elders_of(native, parent, main)
+        elders = [fold.messages for other in older for fold in main[other]]
         others = [s.fold for s in group if not s.thread]
         identity = session_id(tool, native)
         session = summarize(identity, tool, main[native], others, rules=RULES, source_path=None, elders=elders)
@@ -117,7 +118,7 @@ def sessions(tool: str, streams: list[Stream]) -> dict[uuid.UUID, Found]:
             found[identity] = Found(
                 session=session,
                 streams=sorted({s.name for s in group}),
-                parent=parent,
+                parent=parent or min(older, key=lambda other: age(other, main[other]), default=None),
                 title=next((fold.title for fold in reversed(main[native]) if fold.title), None),
                 unknown=sorted({name for s in group for name in s.fold.unknown}),
                 damaged=sum(s.fold.damaged for s in group),
