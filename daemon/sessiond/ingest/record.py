@@ -40,15 +40,17 @@ def _refresh_one(
     streams = spool.catalog.streams(number)
     threads = [stream.fold for stream in streams if stream.thread]
     others = [stream.fold for stream in streams if not stream.thread and stream.fold.last_ms is not None]
-    parent = _parent(state, threads, scope)
+    named = _named_parent(state, threads, scope)
     mine = _age(state, threads)
-    elders = []
+    elders, ages = [], []
     for relative in family:
         folds = [stream.fold for stream in spool.catalog.streams(relative.id) if stream.thread]
-        if relative.uuid == parent or (relative.parent != state.uuid and _age(relative, folds) < mine):
+        age = _age(relative, folds)
+        if relative.uuid == named or (relative.parent != state.uuid and age < mine):
             elders.append([key for fold in folds for key in fold.messages])
-            if parent is None and relative.id != number:
-                parent = relative.uuid
+            ages.append((age, relative.uuid))
+    # Without a named parent it is the oldest, whichever of them was met first.
+    parent = named or (min(ages)[1] if ages else state.parent)
     record = summarize(
         state.uuid,
         state.tool,
@@ -88,11 +90,10 @@ def _family(spool: Spool, number: int) -> list[SessionState]:
     return list(found.values())
 
 
-def _parent(state: SessionState, threads: list[Fold], scope: str) -> uuid.UUID | None:
+def _named_parent(state: SessionState, threads: list[Fold], scope: str) -> uuid.UUID | None:
     named = next((fold.parent for fold in threads if fold.parent), None)
-    if named is not None:
-        return session_id(state.tool, named, scope)
-    return state.parent
+    parent = None if named is None else session_id(state.tool, named, scope)
+    return parent if parent != state.uuid else None
 
 
 def _age(state: SessionState, threads: list[Fold]) -> tuple[int, bool, str]:
