@@ -56,7 +56,6 @@ class _Line(msgspec.Struct, gc=False, rename="camel"):
     is_meta: bool | None = None
     is_compact_summary: bool | None = None
     is_api_error_message: bool | None = None
-    tool_use_result: msgspec.Raw = NONE
     prompt_source: str | None = None
     session_kind: str | None = None
     request_session_id: str | None = None
@@ -86,9 +85,11 @@ def _typed(text: msgspec.Raw) -> bool:
 
 
 def _prompt(content: msgspec.Raw) -> bool:
-    head = bytes(memoryview(content)[:1])
-    if head != b"[":
-        return head == b'"' and _typed(content)
+    head = bytes(memoryview(content)[:22])
+    if not head.startswith(b"["):
+        return head.startswith(b'"') and _typed(content)
+    if head.startswith((b'[{"tool_use_id":', b'[{"type":"tool_result"')):
+        return False  # most of a transcript's bytes; not parsed twice
     blocks = BLOCKS.decode(content)
     if any(block.type == "tool_result" for block in blocks):
         return False
@@ -160,8 +161,7 @@ class ClaudeCode(BaseSource):
                 role, key, model = Role.ASSISTANT, message.id or key, message.model
         elif kind == "user" and isinstance(message, _Part):
             silent = line.is_meta or line.is_compact_summary or line.prompt_source == "system"
-            if not silent and line.tool_use_result is NONE and _prompt(message.content):
-                role = Role.USER
+            role = None if silent or not _prompt(message.content) else Role.USER
         elif isinstance(line.attachment, _Part) and line.attachment.type == "queued_command":
             # Typed while a tool ran. Without a uuid (formats.md 2.1) its time names it: copies of 2.1 keep that, too.
             role, key = Role.USER if _prompt(line.attachment.prompt) else None, key or f"queued {line.timestamp}"
