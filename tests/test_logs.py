@@ -239,12 +239,12 @@ def test_a_stderr_that_is_closed_or_full_costs_lines_and_no_more() -> None:
 
 
 def test_the_file_is_private_and_rotated(tmp_path: Path) -> None:
-    file = tmp_path / "log" / "sessiond.jsonl"
+    file = tmp_path / "log" / "sessiond.log"
     kept = sinks.RotatedFile(str(file), size=2000, count=3)
     for number in range(200):
         kept.write({"timestamp": "t", "level": "info", "event": "upload.acked", "sessions": number})
     names = sorted(os.listdir(file.parent))
-    assert names == ["sessiond.jsonl", "sessiond.jsonl.1", "sessiond.jsonl.2"]
+    assert names == ["sessiond.log", "sessiond.log.1", "sessiond.log.2"]
     assert all((file.parent / name).stat().st_size <= 2000 for name in names)
     assert {(file.parent / name).stat().st_mode & 0o777 for name in names} == {0o600}
     assert file.parent.stat().st_mode & 0o777 == 0o700
@@ -267,7 +267,7 @@ def test_warnings_of_libraries_become_events() -> None:
     stream = io.StringIO()
     logs.configure(stream=stream, environ={})
     logs.configure(stream=stream, environ={})
-    logging.getLogger("watchdog").warning("queue is %s\nmore", "full")
-    logging.getLogger("watchdog").info("started")
+    logging.getLogger("httpx").warning("queue is %s\nmore", "full")
+    logging.getLogger("httpx").info("started")
     (line,) = lines(stream)
-    assert (line["event"], line["library"], line["reason"]) == ("library.warned", "watchdog", "queue is full")
+    assert (line["event"], line["library"], line["reason"]) == ("library.warned", "httpx", "queue is full")

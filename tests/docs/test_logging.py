@@ -52,6 +52,14 @@ def test_every_call_logs_a_listed_event_with_listed_keys_at_its_documented_level
     assert found
 
 
+def test_nothing_is_listed_that_is_never_logged() -> None:
+    logged: dict[str, set[str]] = {}
+    for _, call in calls():
+        assert isinstance(call.args[0], ast.Constant)
+        logged.setdefault(call.args[0].value, set()).update(keyword.arg or "" for keyword in call.keywords)
+    assert logged == EVENTS
+
+
 def test_names_say_what_happened_and_no_key_is_taken() -> None:
     for event, keys in EVENTS.items():
         assert re.fullmatch(r"[a-z_]+\.[a-z_]+(ed|t|nd|k)", event), f"{event} is not in the past tense"
