@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import sys
 import tracemalloc
 import zlib
@@ -13,6 +14,7 @@ import pytest
 from endpoint_lines import Pusher, append, record
 
 from sessiond import zstd
+from sessiond.endpoint.server import Running
 from sessiond.endpoint.server.body import decode
 from sessiond.endpoint.server.problems import Refusal
 
@@ -142,3 +144,38 @@ def test_zstd_decodes_in_parts_of_any_size() -> None:
         zstd.decompress(packed, len(plain) + 3)
     with pytest.raises(zstd.Undecodable):
         zstd.decompress(b"", 10)
+
+
+def begin_push(endpoint: Running, *, declared: int, sent: bytes) -> socket.socket:
+    """Send the head of a push and a part of its body, and leave it there."""
+    host, port = endpoint.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    head = f"POST /v1/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {endpoint.token}\r\n"
+    connection.sendall(head.encode() + f"Content-Length: {declared}\r\n\r\n".encode() + sent)
+    return connection
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(
+    endpoint: Running, pusher: Pusher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half a push is no push, and no fault of the endpoint either."""
+    line = json.dumps(append(0, b"half\n")).encode() + b"\n"
+    for _ in range(3):
+        begin_push(endpoint, declared=2 * len(line), sent=line).close()
+    assert pusher.said(append(0, b"whole\n")) == ["stored"]
+    assert pusher.bytes_of() == b"whole\n"
+    assert caplog.records == []
+
+
+def test_too_many_pushes_at_once_are_told_to_come_back(endpoint: Running, pusher: Pusher) -> None:
+    """Memory is bounded by turning clients away, with a time to come back; readers are not affected."""
+    waiting = [begin_push(endpoint, declared=10, sent=b"{") for _ in range(64)]
+    while (answer := pusher.post("/v1/push")).status_code == 200:
+        pass  # they are let in one by one
+    assert (answer.status_code, answer.json()["type"], answer.headers["retry-after"]) == (503, "busy", "1")
+    assert pusher.get("/v1/sessions").status_code == 200
+    for connection in waiting:
+        connection.close()
+    while pusher.post("/v1/push").status_code == 503:
+        pass
+    assert pusher.said(append(0, b"x")) == ["stored"]

@@ -202,3 +202,10 @@ def test_limits_can_be_made_smaller(tmp_path: Path) -> None:
         assert pusher.post("/v1/push", content=line * 3).status_code == 200
         assert pusher.post("/v1/push", content=line * 4).status_code == 413
         assert pusher.post("/v1/push", content=line[:-1] + b"\n{}" * 3).status_code == 413
+
+
+def test_names_are_counted_in_characters(pusher: Pusher) -> None:
+    """A name in any script may be as long as one in English, and is found again under its own name."""
+    name = "агент/" + "ж" * 194
+    assert pusher.said(append(0, b"x", stream=name), append(0, b"x", stream=name + "ж")) == ["stored", "invalid"]
+    assert pusher.bytes_of(name) == b"x"

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from endpoint_lines import Pusher, append, record
 
 from sessiond import zstd
 from sessiond.endpoint.server.store import Store
+from sessiond.errors import StateError
 
 COMMAND = (
     "import argparse, sys\n"
@@ -242,3 +244,18 @@ def test_the_same_store_is_the_same_endpoint(tmp_path: Path) -> None:
     assert first.endpoint_id == again.endpoint_id != second.endpoint_id
     for store in (first, second, again):
         store.close()
+
+
+def test_a_store_that_cannot_be_used_is_left_alone(tmp_path: Path) -> None:
+    """A newer one, a damaged one, one in a place that can't be: an error with a hint, and not a byte changed."""
+    Store(str(tmp_path / "newer")).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "newer" / "endpoint.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "endpoint.db").write_bytes(b"not a database at all" * 1000)
+    (tmp_path / "file").write_text("")
+    for name in ("newer", "damaged", "file"):
+        with pytest.raises(StateError) as failed:
+            Store(str(tmp_path / name))
+        assert failed.value.hint
+    assert (tmp_path / "damaged" / "endpoint.db").read_bytes().startswith(b"not a database")

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 import anyio
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from sessiond import zstd
 from sessiond.endpoint.server.problems import Refusal
@@ -43,7 +43,7 @@ async def read(request: Request, limit: int) -> bytes:
     """Read the body as it was sent.
 
     Raises:
-        Refusal: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long.
+        Refusal: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long, 400 if it ends early.
     """
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
@@ -55,6 +55,9 @@ async def read(request: Request, limit: int) -> bytes:
                 if len(body) + len(part) > limit:
                     raise _too_large(f"a body may have {limit} bytes as sent")
                 body += part
+    except ClientDisconnect as error:
+        # Nobody reads this; but it is no fault of ours, and must not be logged as one.
+        raise Refusal(400, "malformed", "the body ended early") from error
     except TimeoutError as error:
         raise Refusal(408, "too-slow", f"the body did not arrive within {SECONDS} seconds") from error
     return bytes(body)

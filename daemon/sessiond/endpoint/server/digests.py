@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 CAPACITY = 2048
 STEP = 4 << 20
+FOLLOWED = 64 << 10
 EMPTY = hashlib.sha256().hexdigest()
 
 Read = Callable[[int, int], bytes]
@@ -26,13 +27,21 @@ class Digests:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[int, int], tuple[int, hashlib._Hash]] = OrderedDict()
 
-    def extend(self, stream: int, generation: int, offset: int, appended: bytes) -> str | None:
-        """Follow an append at `offset`; the digest of all bytes up to its end, or None where it isn't known."""
+    def extend(self, stream: int, generation: int, offset: int, appended: bytes, own: hashlib._Hash) -> str | None:
+        """Follow an append at `offset`; the digest of all bytes up to its end, or None where it isn't known.
+
+        `own` is the hash of the appended bytes alone, which is that of the stream where they begin it. Long
+        segments are not followed further: hashing them twice would be half of the cost of a push, and
+        the digest is asked for only after a client lost its spool.
+        """
         with self._lock:
-            length, running = self._known.get((stream, generation), (0, hashlib.sha256()))
-            if length != offset:
+            length, running = self._known.get((stream, generation), (0, None))
+            if offset == 0:
+                running = own.copy()
+            elif length != offset or running is None or len(appended) > FOLLOWED:
                 return None
-            running.update(appended)
+            else:
+                running.update(appended)
             self._keep(stream, generation, offset + len(appended), running)
             return running.hexdigest()
 

@@ -166,7 +166,7 @@ class Pushing:
         return STORED
 
     def _append(self, db: sqlite3.Connection, item: PushAppend) -> Result:
-        appended, frame = self._bytes(item)
+        appended, own, frame = self._bytes(item)
         stream = streams.find(db, item.machine_id, str(item.session), item.stream)
         to = None if stream is None else streams.life(db, stream, item.generation)
         if stream is None or to is None:
@@ -187,10 +187,10 @@ class Pushing:
             streams.begin(db, stream, 0, None, 0)
             to = streams.life(db, stream, 0)
             assert to is not None
-        streams.append(db, self.store.digests, stream, to, appended=appended, frame=frame)
+        streams.append(db, self.store.digests, stream, to, appended=appended, own=own, frame=frame)
         return STORED
 
-    def _bytes(self, item: PushAppend) -> tuple[bytes, bytes | None]:
+    def _bytes(self, item: PushAppend) -> tuple[bytes, hashlib._Hash, bytes | None]:
         if item.length == 0:
             raise Bad("invalid", "an append without bytes")
         if item.length > self.limits.segment:
@@ -206,9 +206,10 @@ class Pushing:
             appended = item.data.encode()
         if len(appended) != item.length:
             raise Bad("invalid", f"length is {item.length}, the data has {len(appended)} bytes")
-        if hashlib.sha256(appended).hexdigest() != item.sha256:
+        own = hashlib.sha256(appended)
+        if own.hexdigest() != item.sha256:
             raise Bad("invalid", "sha256 is not that of the data")
-        return appended, frame
+        return appended, own, frame
 
     def _generation(self, db: sqlite3.Connection, item: PushGeneration) -> Result:
         if item.generation == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import secrets
@@ -70,7 +71,7 @@ def running(
             # The socket listens already: a request that comes before the loop runs waits, it is not refused.
             yield Running(url, token, store)
         finally:
-            server.should_exit = True
+            server.end()
             thread.join()
             store.close()
 
@@ -164,8 +165,33 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _server(store: Store, token: str | None, limits: Limits | None, options: Options | None = None) -> uvicorn.Server:
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """uvicorn without its clock: it looks ten times a second whether to end, on a laptop that is to sleep."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if not self.should_exit:
+            await self._told.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.end()
+
+    def end(self) -> None:
+        """End; from any thread, or from inside a signal handler."""
+        self.should_exit = True  # first: main_loop looks at it after it has shown its loop
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: it has ended
+                self._loop.call_soon_threadsafe(self._told.set)
+
+
+def _server(store: Store, token: str | None, limits: Limits | None, options: Options | None = None) -> _Server:
+    return _Server(
         uvicorn.Config(
             build(store, secrets=(token,) if token else (), limits=limits),
             http="h11",
@@ -175,6 +201,7 @@ def _server(store: Store, token: str | None, limits: Limits | None, options: Opt
             log_config=None,
             access_log=False,
             server_header=False,
+            date_header=False,  # it would need the clock
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE,
             ssl_certfile=options.tls_cert if options else None,
@@ -208,19 +235,19 @@ def _url(scheme: str, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _end_at_signals(server: uvicorn.Server) -> None:
+def _end_at_signals(server: _Server) -> None:
     # uvicorn ends well at these signals and then raises them once more, for whoever handled them before: that
     # is us, so the process ends with 0 and a closed store. Until uvicorn runs, they end it too.
     def end(number: int, frame: FrameType | None) -> None:
-        server.should_exit = True
+        server.end()
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, end)
 
 
-def _end_at_eof(server: uvicorn.Server) -> None:
+def _end_at_eof(server: _Server) -> None:
     # The parent holds the other end and writes nothing: however it dies, the system closes it.
     with suppress(OSError):  # no stdin at all: nobody holds it
         while os.read(0, 4096):
             pass
-    server.should_exit = True
+    server.end()

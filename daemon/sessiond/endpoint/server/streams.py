@@ -7,6 +7,7 @@ does not become a table of single lines.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 
@@ -102,9 +103,16 @@ def begin(db: sqlite3.Connection, stream: int, generation: int, previous: int | 
 
 
 def append(
-    db: sqlite3.Connection, digests: Digests, stream: int, to: Life, *, appended: bytes, frame: bytes | None
+    db: sqlite3.Connection,
+    digests: Digests,
+    stream: int,
+    to: Life,
+    *,
+    appended: bytes,
+    own: hashlib._Hash,
+    frame: bytes | None,
 ) -> None:
-    """Add bytes at the end of a generation; `frame` is the sender's own compression of them, if any."""
+    """Add bytes at the end of a generation; `own` is their hash, `frame` the sender's compression of them, if any."""
     last = db.execute(
         "SELECT chunk, start, length, frame FROM chunks WHERE stream = ? AND generation = ?"
         " ORDER BY start DESC LIMIT 1",
@@ -126,7 +134,7 @@ def append(
         "UPDATE generations SET length = ?, sha256 = ? WHERE stream = ? AND generation = ?",
         (
             to.length + len(appended),
-            digests.extend(stream, to.generation, to.length, appended),
+            digests.extend(stream, to.generation, to.length, appended, own),
             stream,
             to.generation,
         ),
