@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from sessiond.errors import WatchLost
 from sessiond.sources.base import Watch
-from sessiond.watch import WatchedRoot, scan
+from sessiond.watch import WatchedRoot, Watcher, Why, scan
+from sessiond.watch.rounds import Rounds
 from watch_lab import SOON, Child, Lab, flat, tree
 
 Start = Callable[..., Lab]
@@ -389,3 +392,179 @@ def test_a_stop_asks_for_a_look(root: Path) -> None:
     child.run.send_signal(signal.SIGCONT)
     assert child.hear()["why"] == ["wake"]
     assert child.end() == ""
+
+
+def test_a_poke_and_a_close_end_the_wait(root: Path, start: Start) -> None:
+    """Shutdown and new work come from other threads; after close every wait is empty at once."""
+    lab = start(tree(root))
+    lab.forget()
+    for call in (lab.watcher.poke, lab.watcher.close):
+        other = threading.Timer(0.05, call)
+        other.start()
+        batch = lab.watcher.wait(SOON)
+        other.join()
+        assert not batch.paths
+        assert not batch.rescan
+    (root / "s").touch()
+    assert not lab.watcher.wait(SOON).paths
+    lab.watcher.close()
+
+
+def test_a_close_leaves_no_thread_and_no_descriptor(root: Path) -> None:
+    """A watcher can be started and ended as often as one likes."""
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        Lab(tree(root), tree(root / "none")).watcher.close()
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_no_roots_are_fine() -> None:
+    """Without a tool there is nothing to watch and nothing to do."""
+    watcher = Watcher([])
+    watcher.start()
+    assert not watcher.wait(0.05).rescan
+    assert watcher.states() == ()
+    watcher.close()
+
+
+def test_a_file_where_a_root_should_be_is_missing(root: Path, start: Start) -> None:
+    """A root is a directory; until it is one, it is awaited."""
+    (root / "tool").touch()
+    lab = start(tree(root / "tool"), tree(root / "tool" / "sessions"))
+    assert lab.how() == ["missing", "missing"]
+    assert not lab.paths
+    (root / "tool").unlink()
+    (root / "tool" / "sessions").mkdir(parents=True)
+    lab.until(lambda: lab.how() == ["watched", "watched"])
+
+
+class Poisonous(frozenset[str]):
+    """A set that raises when it is asked."""
+
+    def isdisjoint(self, other: object) -> bool:
+        """Raise."""
+        raise ZeroDivisionError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_thread_is_noticed(root: Path, start: Start) -> None:
+    """An exception in the observer ends the wait, and not silently all watching."""
+    (root / "sub").mkdir()
+    lab = start(tree(root, skip=Poisonous({"x"})), rescan=0.5)
+    (root / "sub" / "s").touch()
+    with pytest.raises(WatchLost, match="event dispatcher"):
+        lab.until(lambda: False)
+
+
+def starve(limit: str, value: int) -> list[str]:
+    """Make a command run with a lower inotify limit."""
+    script = f'echo {value} > /proc/sys/user/max_inotify_{limit} && exec "$@"'
+    prefix = ["unshare", "-Ur", "sh", "-c", script, "sh"]
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("user namespaces are not available here")
+    return prefix
+
+
+def feed(child: Child, limit: str) -> None:
+    """Raise the limit of a starved child."""
+    script = f"echo 1000 > /proc/sys/user/max_inotify_{limit}"
+    subprocess.run(["nsenter", f"--target={child.run.pid}", "--user", "sh", "-c", script], check=True)
+
+
+def test_too_few_watches_mean_polling_until_there_are_more(root: Path) -> None:
+    """watchdog says nothing of directories that it could not watch; the state does, and what to do."""
+    files = [root / f"d{number}" / "s" for number in range(20)]
+    for file in files:
+        file.parent.mkdir()
+    child = Child([root], prefix=starve("watches", 5), poll=0.2, settle=0.05, rescan=1.0)
+    state, hint = child.ask()["states"][0]
+    assert state == "polled: 16 of 21 directories have no watch, user.max_inotify_watches is 5, all in use"
+    assert hint == "sudo sysctl user.max_inotify_watches=524288"
+    for file in files:
+        file.touch()
+    seen: set[str] = set()
+    while not {str(file) for file in files} <= seen:
+        answer = child.ask()
+        seen |= {*answer["paths"], *answer["seen"]}
+    feed(child, "watches")
+    while child.ask()["states"] != [["watched", ""]]:
+        pass
+    while child.ask(0.3)["why"]:
+        pass
+    for file in files:
+        file.write_text("1")
+    assert child.ask()["paths"] == sorted(str(file) for file in files)
+    assert child.end() == ""
+
+
+def test_no_inotify_instance_means_polling_until_there_is_one(root: Path) -> None:
+    """A desktop that has used them all up: sessiond starts nevertheless."""
+    child = Child([root, root / "none"], prefix=starve("instances", 0), poll=0.2, settle=0.05, rescan=1.0)
+    states = child.ask()["states"]
+    detail, hint = "user.max_inotify_instances is 0, all in use", "sudo sysctl user.max_inotify_instances=1024"
+    assert states == [[f"polled: {detail}", hint], [f"missing: {detail}", hint]]
+    (root / "s").touch()
+    while str(root / "s") not in child.ask()["seen"]:
+        pass
+    feed(child, "instances")
+    while child.ask()["states"][0] != ["watched", ""]:
+        pass
+    assert child.end() == ""
+
+
+def test_an_unreadable_directory_is_named_and_tried_again(root: Path) -> None:
+    """Others go on; once it can be read, it is looked into and watched."""
+    closed, file = root / "closed", root / "closed" / "s"
+    closed.mkdir()
+    file.touch()
+    (root / "s").touch()
+    closed.chmod(0)
+    root_user = os.geteuid() == 0
+    prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if root_user else []
+    try:
+        child = Child([root, closed], prefix=prefix, rescan=0.5, settle=0.05)
+        answer = child.ask()
+        assert answer["seen"] == [str(root / "s")]
+        assert answer["states"] == [["watched", ""], ["unreadable: no permission", f"chmod u+rx {closed}"]]
+        assert answer["unreadable"] == [[str(closed)], [str(closed)]]
+    finally:
+        closed.chmod(0o700)
+    while child.ask()["states"] != [["watched", ""], ["watched", ""]]:
+        pass
+    file.write_text("1")
+    while str(file) not in child.ask()["paths"]:
+        pass
+    assert child.end() == ""
+
+
+def test_a_network_filesystem_is_polled(root: Path, tmp_path: Path, start: Start) -> None:
+    """What another machine writes makes no event here; the state says so."""
+    table = tmp_path / "mountinfo"
+    point = str(root).replace("r", "\\162", 1)
+    table.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        f"2 1 0:50 / {point} rw,relatime shared:1 - nfs4 server:/home rw\n"
+        f"3 2 0:51 / {root}/local rw - tmpfs tmpfs rw\n"
+    )
+    (root / "local").mkdir()
+    roots = tree(root), tree(root / "local"), tree(root / "none"), tree(tmp_path)
+    lab = start(*roots, mounts=str(table), poll=0.3)
+    assert lab.how() == ["polled", "watched", "missing", "watched"]
+    assert "nfs4" in lab.states()[0].detail
+    assert "nfs4" in lab.states()[2].detail
+    (root / "s").touch()
+    lab.until(lambda: "poll" in lab.whys)
+    lab.sees(root / "s")
+
+
+def test_a_full_look_is_rare_where_it_is_dear() -> None:
+    """Idle costs less than 0.05 % of a core, whatever a look takes, and a quarter of an hour is the longest pause."""
+    root = tree("/nowhere")
+    rounds = Rounds([root], rescan=60.0, poll=5.0)
+    for cost, pause, poll in ((0.001, 60.0, 5.0), (0.1, 200.0, 20.0), (100.0, 900.0, 900.0)):
+        rounds.ask(Why.START)
+        assert rounds.take() == {root: Why.START}
+        rounds.looked(root, cost)
+        now = time.monotonic()
+        assert rounds.next([]) == pytest.approx(now + pause, abs=1)
+        assert rounds.next([root]) == pytest.approx(now + poll, abs=1)

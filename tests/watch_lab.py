@@ -128,8 +128,7 @@ def serve() -> None:
             "seen": sorted(seen),
             "why": sorted(batch.why),
             "states": [[str(state), state.hint] for state in watcher.states()],
-            "cpu": time.process_time(),
-            "pid": os.getpid(),
+            "unreadable": [state.unreadable for state in watcher.states()],
         }
         print(json.dumps(answer), flush=True)
     watcher.close()

@@ -32,32 +32,35 @@ def scan(root: Root, below: str = "", census: Census | None = None) -> Iterator[
     """
     census = Census() if census is None else census
     deepest = 0 if root.watch is Watch.FLAT else root.depth
-    start = f"{root.path.rstrip('/')}/{below}" if below else root.path
-    pending = [(start, below.count("/") + 1 if below else 0)]
     skip = root.skip
+    start = f"{root.path.rstrip('/')}/{below}" if below else root.path
+    try:
+        pending = [(start, os.stat(start).st_ino, below.count("/") + 1 if below else 0)]
+    except OSError:
+        return
     while pending:
-        directory, level = pending.pop()
+        directory, inode, level = pending.pop()
         if level > deepest:
             continue
         try:
-            inode = os.stat(directory).st_ino
             entries = os.scandir(directory)
-            census.directories[inode] = directory
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
             census.unreadable.append(directory)
             continue
+        census.directories[inode] = directory
         with entries:
             try:
                 for entry in entries:
                     if entry.is_file(follow_symlinks=False):
                         try:
-                            yield entry.path, entry.stat(follow_symlinks=False)
+                            stat = entry.stat(follow_symlinks=False)
                         except FileNotFoundError:
                             continue
+                        yield entry.path, stat
                     elif entry.is_dir(follow_symlinks=False) and entry.name not in skip:
-                        pending.append((entry.path, level + 1))
+                        pending.append((entry.path, entry.inode(), level + 1))
             except OSError:
                 # A network filesystem may fail in the middle of a listing; the next look tries again.
                 census.unreadable.append(directory)

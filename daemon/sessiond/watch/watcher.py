@@ -20,7 +20,6 @@ from sessiond.watch.rounds import Rounds
 from sessiond.watch.scan import Census, Found, scan
 
 _MOST = 50_000
-_RETRY = 60.0
 _SLEPT = 1.0
 _SHOWN = 5
 
@@ -47,13 +46,14 @@ class Watcher:
         mounts: str = kernel.MOUNTS,
     ) -> None:
         self._roots = tuple(dict.fromkeys(roots))
-        self._most, self._mounts = most, mounts
+        self._most, self._mounts, self._retry = most, mounts, rescan
         self._dirty = Dirty(settle, patience, most)
         self._rounds = Rounds(self._roots, rescan, poll)
         self._observation = Observation(self._dirty.note, self._dirty.lose)
         self._arming = threading.Lock()
         self._covers: dict[WatchedRoot, Spot] = {}
         self._states: dict[WatchedRoot, State] = {}
+        self._covered: dict[WatchedRoot, int] = {}
         self._retried: dict[Spot, float] = {}
         self._asleep = kernel.asleep()
 
@@ -125,6 +125,7 @@ class Watcher:
             self._rounds.ask(Why.WAKE)
         if changes.lost:
             self._rounds.ask(Why.OVERFLOW)
+            self._covered.clear()  # watchdog has registered everything anew, as far as it got
         self._rounds.tick(self._polled())
         # With a look at everything, links are resolved again and refused watches tried again.
         if changes.replan or self._rounds.complete:
@@ -189,20 +190,45 @@ class Watcher:
             unreadable=tuple(census.unreadable[:_SHOWN]),
         )
         spot = self._covers.get(watched)
-        if spot is not None and spot.breadth is Breadth.TREE and state.how in (How.WATCHED, How.POLLED):
-            deaf = _unwatched(spot, census)
-            if deaf and time.monotonic() >= self._retried.get(spot, -math.inf) + _RETRY:
-                # Perhaps there is room again, or a directory was unreadable when it appeared.
-                self._retried[spot] = time.monotonic()
-                self._renew(spot)
-                deaf = _unwatched(spot, census)
-            if deaf:
-                detail, hint = kernel.watch_limit()
-                detail = f"{deaf} of {state.directories} directories have no watch, {detail}"
-                state = replace(state, how=How.POLLED, detail=detail, hint=hint)
-            elif state.how is How.POLLED:
-                state = replace(state, how=How.WATCHED, detail="", hint="")
+        present = state.how in (How.WATCHED, How.POLLED)
+        if present and spot is not None and spot.breadth is Breadth.TREE and self._observation.holds(spot):
+            state = self._judge_tree(spot, census, state)
         self._states = {**self._states, watched: state}
+
+    def _judge_tree(self, spot: Spot, census: Census, state: State) -> State:
+        """Compare the directories of a look with those that the kernel watches."""
+        directories = hash(frozenset(census.directories))
+        if state.how is How.WATCHED and self._covered.get(state.watched) == directories:
+            return state  # asking costs half a look, and the same directories have the same watches
+        deaf = self._unwatched(spot, census)
+        if deaf and time.monotonic() >= self._retried.get(spot, -math.inf) + self._retry:
+            # Perhaps there is room again, or a directory was unreadable when it appeared.
+            self._retried[spot] = time.monotonic()
+            self._renew(spot)
+            deaf = self._unwatched(spot, census)
+        if deaf:
+            self._covered.pop(state.watched, None)
+            detail, hint = kernel.watch_limit()
+            detail = f"{deaf} of {state.directories} directories have no watch, {detail}"
+            return replace(state, how=How.POLLED, detail=detail, hint=hint)
+        self._covered[state.watched] = directories
+        return replace(state, how=How.WATCHED, detail="", hint="")
+
+    def _unwatched(self, spot: Spot, census: Census) -> int:
+        """Count the directories of a look that have no watch."""
+        if not self._observation.holds(spot):
+            return len(census.directories)
+        inodes = kernel.watched_inodes()
+        if inodes is None or spot.inode not in inodes:
+            return 0  # the kernel names them otherwise than stat does (some overlays); the rescan is there
+        deaf = 0
+        for inode in census.directories.keys() - inodes:
+            try:
+                # Asked again: it may be gone, and a mount point has another inode in its parent's listing.
+                deaf += os.stat(census.directories[inode]).st_ino not in inodes
+            except OSError:
+                continue
+        return deaf
 
     def _renew(self, spot: Spot) -> None:
         """Register a tree again, which watchdog does silently as far as it gets."""
@@ -211,11 +237,3 @@ class Watcher:
                 self._observation.forget(spot)
                 self._observation.watch(set(self._covers.values()))
         self._rounds.ask(Why.FOUND, [watched for watched, cover in self._covers.items() if cover == spot])
-
-
-def _unwatched(spot: Spot, census: Census) -> int:
-    """Count the directories of a look that have no watch."""
-    inodes = kernel.watched_inodes()
-    if inodes is None or spot.inode not in inodes:
-        return 0  # the kernel names them otherwise than stat does (some overlays); the rescan is there
-    return sum(os.path.isdir(census.directories[inode]) for inode in census.directories.keys() - inodes)
