@@ -115,6 +115,12 @@ class Child:
         assert self.run.returncode == 0, errors.decode()
         return errors.decode()
 
+    def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self.run.returncode is None:
+            self.run.kill()
+            self.run.communicate()
+
 
 def serve() -> None:
     """Be the child."""
