@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--announce", metavar="TO", help="write where we listen as JSON to a file, a descriptor or -")
     parser.add_argument("--until-eof", action="store_true", help="end when stdin does (for a parent process)")
 
-    commands = parser.add_subparsers(dest="serve_command", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="serve_command", metavar="[COMMAND]")
     token = commands.add_parser("token", help="add, list and revoke tokens")
     actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
     add = actions.add_parser("add", help="make a token and print it, this once")
