@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import platformdirs
 import pytest
 import tomli_w
 from hypothesis import given
@@ -52,6 +53,21 @@ def test_the_places_are_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config_file() == "/somewhere/config/sessiond/config.toml"
     assert state_dir(Config()) == "/somewhere/state/sessiond"
     assert state_dir(Config(state_dir="/srv/x")) == "/srv/x"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere platformdirs is asked")
+@pytest.mark.parametrize("base", ["", "/xdg"])
+def test_the_places_are_those_of_platformdirs(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", base)
+    monkeypatch.setenv("XDG_STATE_HOME", base)
+    assert config_file() == os.path.join(platformdirs.user_config_dir("sessiond"), "config.toml")
+    assert state_dir(Config()) == platformdirs.user_state_dir("sessiond")
+
+
+def test_a_directory_of_parts_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.d").write_text("")
+    with pytest.raises(ConfigError, match=r"config\.d: can't be read: not a directory"):
+        load(write(tmp_path, ""), {})
 
 
 def test_a_named_file_has_to_exist(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import IO, Any
@@ -59,7 +58,11 @@ def colored(stream: IO[str], environ: Mapping[str, str]) -> bool:
 
 def columns(stream: IO[str]) -> int:
     """Tell how wide lines may be: as the terminal, else 80 columns."""
-    return shutil.get_terminal_size((WIDTH, 24)).columns if stream.isatty() else WIDTH
+    if not stream.isatty():
+        return WIDTH
+    import shutil
+
+    return shutil.get_terminal_size((WIDTH, 24)).columns
 
 
 def size(count: float) -> str:

@@ -6,14 +6,16 @@ import math
 import os
 import typing
 from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from sessiond.config.lines import Path
 from sessiond.config.model import Config
 from sessiond.config.units import parse_duration, parse_size
 from sessiond.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sessiond.config.lines import Path
 
 Kind = Any
 """A type as msgspec takes it: a class, or a form of `typing` with its bounds."""

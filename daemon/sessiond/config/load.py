@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -35,18 +35,12 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 def config_file() -> str:
     """Name the platform's place for the user's config: `~/.config/sessiond/config.toml`; it need not exist."""
-    import platformdirs
-
-    return os.path.join(platformdirs.user_config_dir("sessiond", appauthor=False), "config.toml")
+    return os.path.join(_place("XDG_CONFIG_HOME", "~/.config"), "config.toml")
 
 
 def state_dir(config: Config) -> str:
     """Name the directory of the spool: the configured one, or the platform's (`~/.local/state/sessiond`)."""
-    if config.state_dir:
-        return config.state_dir
-    import platformdirs
-
-    return platformdirs.user_state_dir("sessiond", appauthor=False)
+    return config.state_dir or _place("XDG_STATE_HOME", "~/.local/state")
 
 
 def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str] | None = None) -> Loaded:
@@ -65,7 +59,7 @@ def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str]
     places: dict[str, Place] = {}
     files: list[str] = []
     warnings: list[str] = []
-    for path in (user_file, *sorted(glob.glob(f"{glob.escape(os.path.dirname(user_file))}/config.d/*.toml"))):
+    for path in (user_file, *_parts(user_file)):
         if path == user_file and not named and not os.path.lexists(path):
             continue
         table, place = _read(path, home)
@@ -84,6 +78,29 @@ def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str]
     config = msgspec.convert(merged, Config)
     _check_whole(config, places, tools)
     return Loaded(config=config, files=tuple(files), warnings=(*warnings, *unknown), origins=origins)
+
+
+def _place(variable: str, default: str) -> str:
+    if sys.platform == "linux":
+        # What platformdirs says too, but its import takes a seventh of the 100 ms that `status` has.
+        base = os.environ.get(variable, "")
+        return os.path.join(base if os.path.isabs(base) else os.path.expanduser(default), "sessiond")
+    import platformdirs
+
+    if variable == "XDG_STATE_HOME":
+        return platformdirs.user_state_dir("sessiond", appauthor=False)
+    return platformdirs.user_config_dir("sessiond", appauthor=False)
+
+
+def _parts(user_file: str) -> list[str]:
+    directory = os.path.join(os.path.dirname(user_file), "config.d")
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"can't be read: {(error.strerror or '').lower()}", file=directory) from error
+    return [os.path.join(directory, name) for name in names if name.endswith(".toml") and not name.startswith(".")]
 
 
 def _read(path: str, home: str) -> tuple[dict[str, Any], Place]:
