@@ -108,8 +108,10 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
     refused: list[tuple[Item, EndpointError]] = []
     while stack:
         part = stack.pop()
+        with setting.spool.reading():
+            pushes = [_wire(setting, item) for item in part]
         try:
-            results = _try(setting, [_wire(setting, item) for item in part])
+            results = _try(setting, pushes)
         except (TooLarge, Rejected) as error:
             if len(part) > 1:
                 half = len(part) // 2
@@ -140,7 +142,6 @@ def _try(setting: Setting, pushes: Sequence[wire.Push]) -> list[wire.Result]:
 def _wire(setting: Setting, item: Item) -> wire.Push:
     if isinstance(item, SessionState):
         assert item.record is not None
-        streams = setting.spool.catalog.streams(item.id)
         return wire.PushSession(
             record=item.record,
             revision=item.revision,
@@ -148,10 +149,7 @@ def _wire(setting: Setting, item: Item) -> wire.Push:
             parent=item.parent,
             title=item.title,
             gone_at=item.gone_ms,
-            streams=[
-                wire.StreamLength(name=stream.name, generation=stream.generation, length=stream.folded)
-                for stream in streams
-            ],
+            streams=setting.spool.catalog.lengths(item.id),
         )
     if item.data is None:
         assert item.keep is not None
@@ -189,14 +187,16 @@ def _append(setting: Setting, item: Segment, frame: bytes) -> wire.PushAppend:
 
 def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Result]) -> Pushed:
     """Rule 2: take out of the outbox what was acknowledged, and nothing else; in one transaction."""
-    sessions = segments = size = parked = healed = 0
+    sessions = segments = size = parked = healed = full = 0
     with setting.spool.transaction():
         broken: set[int] = set()
         for item, result in zip(items, results, strict=True):
+            healed += _catch_up(setting, item, result.ahead)
             if result.problem is not None:
                 outcome = _solve(setting, item, result.problem, broken)
                 parked += outcome == "parked"
                 healed += outcome == "healed"
+                full += outcome == "full"
             elif isinstance(item, SessionState):
                 setting.spool.outbox.acknowledge_session(item.id, item.revision)
                 sessions += 1
@@ -204,7 +204,21 @@ def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Resu
                 setting.spool.outbox.acknowledge_segment(item)
                 segments += 1
                 size += item.length
+    if full and not segments:
+        raise Unreachable("the endpoint has no room for more transcripts", hint="raise its quota (serve --max-bytes)")
     return Pushed(sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed)
+
+
+def _catch_up(setting: Setting, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
+    """Ask about streams of which the endpoint has more than we know of: our state is from a backup."""
+    found = 0
+    session = item.uuid if isinstance(item, SessionState) else item.session
+    for theirs in ahead:
+        stream = setting.spool.catalog.find_stream(session, theirs.name)
+        if stream and (theirs.generation, theirs.length) > (stream.generation, stream.folded):
+            setting.spool.catalog.set_unknown(stream.id)
+            found += 1
+    return found
 
 
 def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]) -> str:
@@ -217,6 +231,9 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
         return "parked"
     if item.stream_id in broken:
         return "waits"  # behind another item of its stream that is being healed
+    if problem.type == "quota":
+        broken.add(item.stream_id)
+        return "full"
     if problem.type in ("offset-mismatch", "no-generation"):
         broken.add(item.stream_id)
         spool.catalog.set_held(

@@ -142,6 +142,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     status: Literal["stored", "duplicate", "problem"]
     problem: Problem | None = None
+    ahead: list[StreamLength] = []
+    """Streams of the line's session of which the endpoint has a later generation, or more bytes, than the line says:
+    the client's state is older than the endpoint's (a restored backup), and it should ask for the offsets."""
 
 
 class PushAnswer(msgspec.Struct, frozen=True, kw_only=True):

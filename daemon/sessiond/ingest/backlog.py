@@ -8,7 +8,7 @@ from sessiond.errors import ReadError
 from sessiond.ingest import Outcome, Setting, ingest, locate
 from sessiond.ingest.capture import Capture
 from sessiond.ingest.content import Lines
-from sessiond.ingest.sync import reconcile
+from sessiond.ingest.sync import reconcile, reconcile_without_source
 from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
 
@@ -78,5 +78,8 @@ def _read_pin(setting: Setting, stream: StreamState, file: FileState, source: So
 
 def _give_up(setting: Setting, stream: StreamState) -> None:
     """Note what is lost: neither the tool nor a pin has it any more. status shows it; it is never silent."""
+    if stream.held is not None:
+        return reconcile_without_source(setting.spool, stream, stream.held, setting.now_ms())
     with setting.spool.transaction():
         setting.spool.catalog.set_lost(stream.id)
+    return None

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from sessiond import zstd
 from sessiond.endpoint.wire import Held
 from sessiond.ingest.capture import Redact
 from sessiond.ingest.content import Content
+from sessiond.reader import CHUNK
 from sessiond.spool import Spool
 from sessiond.spool.rows import StreamState
 
@@ -26,7 +28,12 @@ def reconcile(spool: Spool, stream: StreamState, content: Content, held: Held, r
             _rewind(spool, stream, held.length, first)
         elif theirs is None and stream.generation == 0:
             _rewind(spool, stream, 0, first)
-        elif theirs is not None and theirs >= stream.generation and _same(spool, stream, content, held, redact):
+        elif (
+            theirs is not None
+            and theirs >= stream.generation
+            and spool.outbox.generations(stream.id) <= {stream.generation}
+            and _same(spool, stream, content, held, redact)
+        ):
             _adopt(spool, stream, theirs, held.length)
         elif theirs is not None and theirs < stream.generation and _chained(spool, stream, theirs):
             pass  # the starts of the generations between are queued: the push brings them
@@ -62,30 +69,77 @@ def _same(spool: Spool, stream: StreamState, content: Content, held: Held, redac
 
 def _adopt(spool: Spool, stream: StreamState, generation: int, length: int) -> None:
     """The endpoint has our bytes up to `length`, under a number that this spool may have forgotten."""
-    spool.outbox.renumber(stream.id, stream.generation, generation - stream.generation)
-    spool.outbox.drop_before(stream.id, generation)
+    spool.outbox.renumber(stream.id, stream.generation, generation)
+    spool.outbox.drop_start(stream.id, generation)
     spool.outbox.drop_until(stream.id, generation, length)
     stream.generation = generation
     stream.queued = max(stream.queued, length)
-    spool.catalog.set_acked(stream.id, length)
-    # A segment that begins before and ends after `length` is cut anew, from the file.
+    # A segment that begins before and ends after `length` is cut anew, from the file; and what was acknowledged
+    # as another generation's is this one's too.
     straddling = spool.outbox.straddling(stream.id, generation, length)
     if straddling is not None:
         spool.outbox.drop_until(stream.id, generation, straddling)
-        stream.gap = (length, straddling)
-        spool.catalog.set_gap(stream.id, *stream.gap)
+    first = spool.outbox.first_offset(stream.id, generation)
+    stream.gap = None
+    _rewind(spool, stream, length, stream.queued if first is None else first)
 
 
 def _chained(spool: Spool, stream: StreamState, theirs: int) -> bool:
     """Tell whether the outbox leads from their generation to ours without a hole."""
-    queued = spool.outbox.generations(stream.id)
+    queued = spool.outbox.starts(stream.id)
     return all(number in queued for number in range(theirs + 1, stream.generation + 1))
 
 
 def _start_over(spool: Spool, stream: StreamState, generation: int, now_ms: int) -> None:
-    """Begin a generation that shares nothing: all of the file is read and queued again."""
-    spool.outbox.drop_stream(stream.id)
+    """Begin a generation that shares nothing: all of the file is read and queued again.
+
+    What is queued of earlier generations stands in no file any more: it goes before, as far as we have it.
+    """
+    spool.outbox.drop_generation(stream.id, stream.generation)
+    generation = _salvage(spool, stream, generation, now_ms)
     stream.generation, stream.queued, stream.gap = generation, 0, None
     spool.catalog.restart(stream.id, acked=0)
     if generation:
         spool.outbox.add_generation(stream.id, generation, None, 0, now_ms)
+
+
+def reconcile_without_source(spool: Spool, stream: StreamState, held: Held, now_ms: int) -> None:
+    """Push what only the outbox has, since the tool's file is gone and the endpoint differs.
+
+    The bytes before it are nowhere any more; a record of the same length says so, and they count as lost.
+    """
+    with spool.transaction():
+        theirs = -1 if held.generation is None else held.generation
+        first = spool.outbox.first_offset(stream.id, stream.generation)
+        spool.catalog.set_lost(stream.id)
+        if first is not None and theirs == stream.generation and held.length <= first:
+            _fill(spool, stream.id, theirs, held.length, first, now_ms)
+            spool.catalog.add_lost(stream.id, first - held.length)
+            return
+        stream.generation = _salvage(spool, stream, max(theirs, stream.generation) + 1, now_ms) - 1
+        spool.catalog.set_generation(stream.id, stream.generation)
+
+
+def _salvage(spool: Spool, stream: StreamState, number: int, now_ms: int) -> int:
+    """Give queued generations whose past the endpoint lacks numbers from `number` on; return the next free one."""
+    for generation in sorted(spool.outbox.generations(stream.id)):
+        spool.outbox.drop_start(stream.id, generation)
+        first = spool.outbox.first_offset(stream.id, generation)
+        if first is None:
+            continue
+        spool.outbox.renumber(stream.id, generation, number)
+        spool.outbox.add_generation(stream.id, number, None, 0, now_ms)
+        _fill(spool, stream.id, number, 0, first, now_ms)
+        spool.catalog.add_lost(stream.id, first)
+        number += 1
+    return number
+
+
+def _fill(spool: Spool, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
+    """Queue a record in place of lost bytes: as long as they were, so that what follows keeps its offset."""
+    while start < end:
+        length = min(end - start, CHUNK)
+        text = b'{"type":"sessiond","lost_bytes":%d}' % length
+        record = (text if len(text) < length else b"").ljust(length - 1) + b"\n"
+        spool.outbox.add(stream, generation, start, length, zstd.compress(record, 1), now_ms)
+        start += length

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.endpoint.wire import Held
+from sessiond.endpoint.wire import Held, StreamLength
 from sessiond.reader import Checkpoint, Extent
 from sessiond.session import Fold, Session
 from sessiond.spool.rows import FileState, SessionState, StreamState
@@ -147,6 +147,13 @@ class Catalog:
         rows = self._db.execute(f"SELECT {_STREAM} FROM stream WHERE session = ? ORDER BY id", (session,))
         return [stream_state(row) for row in rows]
 
+    def lengths(self, session: int) -> list[StreamLength]:
+        """Say how long the streams of a session are at the source."""
+        rows = self._db.execute(
+            "SELECT name, generation, folded FROM stream WHERE session = ? AND folded ORDER BY id", (session,)
+        )
+        return [StreamLength(name=row[0], generation=row[1], length=row[2]) for row in rows]
+
     def save_stream(self, stream: StreamState) -> None:
         """Write what capturing changes; `acked`, `known`, `gap` and `held` are the upload's, see `heal`."""
         self._db.execute(
@@ -165,6 +172,10 @@ class Catalog:
         self._db.execute(
             "UPDATE stream SET held = ?, known = 1 WHERE id = ?", (None if held is None else _pack(held), stream)
         )
+
+    def set_unknown(self, stream: int) -> None:
+        """Ask the endpoint where it stands in a stream before anything more of it is pushed."""
+        self._db.execute("UPDATE stream SET known = 0 WHERE id = ?", (stream,))
 
     def set_acked(self, stream: int, acked: int) -> None:
         """Note how much of the current generation the endpoint was found to have."""
@@ -189,6 +200,14 @@ class Catalog:
             " gap_from = NULL, gap_to = NULL, held = NULL WHERE id = ?",
             (stream,),
         )
+
+    def add_lost(self, stream: int, count: int) -> None:
+        """Note that so many bytes of a stream are nowhere any more."""
+        self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (count, stream))
+
+    def set_generation(self, stream: int, generation: int) -> None:
+        """Note the number of the current generation."""
+        self._db.execute("UPDATE stream SET generation = ? WHERE id = ?", (generation, stream))
 
     def lost_bytes(self) -> int:
         """Count the bytes that were seen and are nowhere any more."""

@@ -145,9 +145,13 @@ class Outbox:
         """Let go of segments that end before an offset up to which the endpoint was found to have the same bytes."""
         self._delete("stream = ? AND generation = ? AND offset + length <= ?", stream, generation, offset)
 
-    def drop_before(self, stream: int, generation: int) -> None:
-        """Let go of older generations: the endpoint was found to have a later one with the same bytes."""
-        self._delete("stream = ? AND generation < ?", stream, generation)
+    def drop_start(self, stream: int, generation: int) -> None:
+        """Let go of the start of a generation."""
+        self._delete("stream = ? AND generation = ? AND length = 0", stream, generation)
+
+    def drop_generation(self, stream: int, generation: int) -> None:
+        """Let go of what is queued of a generation: it is read and queued again in a new one."""
+        self._delete("stream = ? AND generation = ?", stream, generation)
 
     def straddling(self, stream: int, generation: int, offset: int) -> int | None:
         """Say where the segment ends that begins before and ends after an offset, if there is one."""
@@ -158,27 +162,19 @@ class Outbox:
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def generations(self, stream: int) -> set[int]:
+    def starts(self, stream: int) -> set[int]:
         """List the generations whose start is queued."""
         rows = self._db.execute("SELECT generation FROM segment WHERE stream = ? AND length = 0", (stream,))
         return {row[0] for row in rows}
 
-    def drop_stream(self, stream: int) -> None:
-        """Let go of all that is queued of a stream: it is read and queued again in a new generation."""
-        self._delete("stream = ?", stream)
+    def generations(self, stream: int) -> set[int]:
+        """List the generations of which anything is queued."""
+        rows = self._db.execute("SELECT DISTINCT generation FROM segment WHERE stream = ?", (stream,))
+        return {row[0] for row in rows}
 
-    def renumber(self, stream: int, generation: int, by: int) -> None:
-        """Raise the numbers of a stream's queued generations, since the endpoint has used lower ones already."""
-        rows = self._db.execute(
-            "SELECT id, generation, previous FROM segment WHERE stream = ? AND generation >= ?"
-            " ORDER BY generation DESC",
-            (stream, generation),
-        ).fetchall()
-        for number, old, previous in rows:
-            self._db.execute(
-                "UPDATE segment SET generation = ?, previous = ? WHERE id = ?",
-                (old + by, None if previous is None else previous + by, number),
-            )
+    def renumber(self, stream: int, old: int, new: int) -> None:
+        """Give what is queued of a generation another number, since the endpoint has used its own already."""
+        self._db.execute("UPDATE segment SET generation = ? WHERE stream = ? AND generation = ?", (new, stream, old))
 
     # Parked items
 

@@ -10,6 +10,8 @@ import base64
 import binascii
 import hashlib
 import sqlite3
+import sys
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -138,7 +140,10 @@ class Pushing:
         result = self._append(db, item) if isinstance(item, PushAppend) else self._generation(db, item)
         if result is STORED:
             self._changed[item.machine_id, str(item.session)] = None
-        return result
+        if result.problem is not None:
+            return result
+        # An append tells how long its stream is only up to itself: of its own generation, more is no news.
+        return _told(result, db, item.machine_id, str(item.session), [(item.stream, item.generation, sys.maxsize)])
 
     def _session(self, db: sqlite3.Connection, item: PushSession) -> Result:
         record = item.record
@@ -163,7 +168,8 @@ class Pushing:
             return problem("stale", f"session {record.id}: revision {item.revision} is not above", revision=stored)
         records.put(db, machine, item)
         self._changed[machine, str(record.id)] = None
-        return STORED
+        said = [(stream.name, stream.generation, stream.length) for stream in item.streams]
+        return _told(STORED, db, machine, str(record.id), said)
 
     def _append(self, db: sqlite3.Connection, item: PushAppend) -> Result:
         appended, own, frame = self._bytes(item)
@@ -254,6 +260,13 @@ class Pushing:
             offset=current.length,
             sha256=streams.digest(db, self.store.digests, stream, current),
         )
+
+
+def _told(
+    result: Result, db: sqlite3.Connection, machine: str, session: str, said: Sequence[tuple[str, int, int]]
+) -> Result:
+    ahead = streams.ahead(db, machine, session, said)
+    return msgspec.structs.replace(result, ahead=ahead) if ahead else result
 
 
 def _taken(machine: str) -> Result:

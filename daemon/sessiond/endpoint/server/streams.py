@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from sessiond import zstd
 from sessiond.endpoint.server.digests import Digests
-from sessiond.endpoint.wire import Generation
+from sessiond.endpoint.wire import Generation, StreamLength
 
 CHUNK = 64 << 10
 MAX_CHUNK = 64 << 20
@@ -73,6 +73,19 @@ def life(db: sqlite3.Connection, stream: int, generation: int | None = None) -> 
     else:
         row = db.execute(f"{_LIFE} AND generation = ?", (stream, generation)).fetchone()
     return None if row is None else Life(*row)
+
+
+def ahead(
+    db: sqlite3.Connection, machine: str, session: str, said: Iterable[tuple[str, int, int]]
+) -> list[StreamLength]:
+    """Name the streams of which more is held than (name, generation, length) of a client say."""
+    found = []
+    for name, generation, length in said:
+        stream = find(db, machine, session, name)
+        current = None if stream is None else life(db, stream)
+        if current is not None and (current.generation, current.length) > (generation, length):
+            found.append(StreamLength(name=name, generation=current.generation, length=current.length))
+    return found
 
 
 def lives(db: sqlite3.Connection, stream: int) -> list[Life]:
