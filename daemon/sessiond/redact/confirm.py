@@ -1,0 +1,182 @@
+"""From hits to secrets: the rule itself, applied where its trigger was met.
+
+What is found depends on the record around a place and on nothing else: not on what else was hit,
+nor on how the records were grouped, nor on which scanner met the trigger. Therefore a rule is tried at each
+place where it may begin, instead of going on behind the last match.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from sessiond.redact.cover import fit
+from sessiond.redact.rules import Rule
+from sessiond.redact.text import REACH, blank
+
+LOOK_BEHIND = 16 + REACH
+"""Bytes before a match that may decide on it: its look-behinds and what they are blanked from."""
+KEYWORD_REACH = 256
+"""How far before a match one of its rule's keywords may be."""
+LONGEST_WRAPPED = 32_768
+_JOIN = 4096  # windows closer than this are blanked as one
+_SPACE = re.compile(rb"\s+")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]*")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+
+class Hit(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A trigger was met: the rule's match begins at `low` or after it, at `high` or before."""
+
+    low: int
+    high: int
+
+
+class Span(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A secret: where, the place of its rule in the order of precedence, and what makes it itself."""
+
+    start: int
+    end: int
+    rank: int
+    identity: bytes
+
+
+Judge = Callable[[bytes, bytes], bool]
+"""Says of a secret, raw and reduced, whether it stays: it is covered already, or the user allows it."""
+
+
+def entropy(value: bytes) -> float:
+    """Measure the Shannon entropy of a value in bits a character."""
+    total = len(value)
+    return -sum(n / total * math.log2(n / total) for n in (value.count(byte) for byte in set(value))) if total else 0.0
+
+
+def identify(value: bytes) -> bytes:
+    """Reduce a blanked value to what is the same however deep it was escaped."""
+    return _SPACE.sub(b"", value)
+
+
+def confirm(data: bytes, rank: int, rule: Rule, hits: Iterable[Hit], allowed: Judge, path: str) -> Iterator[Span]:
+    """Yield the secrets of one rule among its hits."""
+    if rule.path is not None and path and not rule.path.search(path):
+        return
+    for low, high, begin, end in _windows(data, hits, rule.shape.reach):
+        margin = KEYWORD_REACH if rule.keywords else 0
+        left = max(begin, low - LOOK_BEHIND - margin)
+        text = blank(data[left : min(end, high + rule.shape.reach)])
+        position = low - left
+        while (found := rule.regex.search(text, position)) is not None and found.start() <= high - left:
+            position = found.start() + 1
+            # The same place must give the same answer in a wider window, so the rule looks just so far.
+            match = rule.regex.match(text, found.start(), found.start() + rule.shape.reach)
+            if match is not None:
+                span = _judge(data, left, text, match, rule, rank, allowed, path)
+                if span is not None:
+                    yield span
+
+
+def _windows(data: bytes, hits: Iterable[Hit], reach: int) -> Iterator[tuple[int, int, int, int]]:
+    """Join the hits that lie close together, and keep each window within its record.
+
+    A record begins at the start of a line with "{": what a JSON line holds is never read together with
+    the next, while the lines of plain text (a key file) are.
+    """
+    joined: list[tuple[int, int]] = []
+    for hit in sorted(hits):
+        if joined and hit.low <= joined[-1][1] + _JOIN:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], hit.high))
+        else:
+            joined.append((hit.low, hit.high))
+    for first, last in joined:
+        low = first
+        while low <= last:
+            begin = data.rfind(b"\n{", max(0, low - LOOK_BEHIND - KEYWORD_REACH - 1), low + 1) + 1
+            end = data.find(b"\n{", low, min(len(data), last + reach + 2))
+            end = len(data) if end < 0 else end + 1
+            yield low, min(last, end - 1), begin, end
+            low = end
+
+
+def _judge(
+    data: bytes,
+    left: int,
+    text: bytes,
+    match: re.Match[bytes],
+    rule: Rule,
+    rank: int,
+    allowed: Judge,
+    path: str,
+) -> Span | None:
+    group = rule.group or next((n for n in range(1, rule.regex.groups + 1) if match[n]), 0)
+    value = match[group]
+    if not value:
+        return None
+    start, end = fit(data, left + match.start(group), left + match.end(group))
+    if end <= start:
+        return None
+    identity = identify(value)
+    if rule.entropy and entropy(identity) < rule.entropy:
+        return None
+    if rule.keywords:
+        around = text[max(0, match.start() - KEYWORD_REACH) : match.end()].lower()
+        if not any(word in around for word in rule.keywords):
+            return None
+    for exemption in rule.exemptions:
+        line = _line(text, match) if exemption.target == "line" else b""
+        if exemption.applies(value, match[0], line, path):
+            return None
+    if allowed(data[start:end], identity):
+        return None
+    return Span(start, end, rank, identity)
+
+
+def _line(text: bytes, match: re.Match[bytes]) -> bytes:
+    end = text.find(b"\n", match.end())
+    return text[text.rfind(b"\n", 0, match.start()) + 1 : end if end >= 0 else len(text)]
+
+
+class Fragment(msgspec.Struct, frozen=True, gc=False):
+    """A part of the base64 form of a prefix that is the same whatever stands around it; `skip` characters into a group of four."""
+
+    text: bytes
+    skip: int
+
+
+def fragments(prefixes: Iterable[str]) -> tuple[Fragment, ...]:
+    """Make the three forms that each prefix has in base64, one for each place in a group of three bytes."""
+    made: dict[bytes, Fragment] = {}
+    for prefix in prefixes:
+        raw = prefix.encode()
+        for shift, skip in ((0, 0), (1, 2), (2, 3)):
+            whole = (shift + len(raw)) * 8 // 6
+            text = base64.b64encode(b"\0" * shift + raw + b"\0\0")[skip:whole]
+            made.setdefault(text, Fragment(text, skip))
+    return tuple(made.values())
+
+
+def unwrap(data: bytes, start: int, skip: int) -> tuple[int, bytes]:
+    """Decode the base64 around a fragment that starts at `start`; with it goes where the decoded part begins."""
+    begin = start - skip
+    # A little of what stands before it tells a name from a value ("password=" in front).
+    for _ in range(16):
+        if begin < 4 or _BASE64.fullmatch(data[begin - 4 : begin]) is None:
+            break
+        begin -= 4
+    run = _BASE64.match(data, max(begin, 0), max(begin, 0) + LONGEST_WRAPPED)
+    if begin < 0 or run is None:
+        return start, b""
+    text = run[0].translate(_STANDARD)
+    if len(text) % 4 == 1:
+        text = text[:-1]
+    return begin, base64.b64decode(text + b"=" * (-len(text) % 4))
+
+
+def rewrap(begin: int, span: Span, data: bytes) -> Span:
+    """Place a secret that was found in decoded base64: the groups of four characters that hold it."""
+    start, end = begin + span.start // 3 * 4, begin + -(-span.end // 3) * 4
+    run = _BASE64.match(data, start, end)
+    return Span(start, run.end() if run is not None else start, span.rank, span.identity)

@@ -1,0 +1,102 @@
+"""How a secret is covered: same length, valid JSON stays valid JSON, and what is covered stays as it is.
+
+Kept inside a secret are escapes, quotes and control characters, so that a key over many lines stays over as
+many lines. A masked value is `*` all through; a hashed one is `*` and then hex of a keyed hash, so that
+whoever holds the key can see where the same secret turns up again, and nobody else can guess at it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
+
+_KEPT = re.compile(rb"\\+(?:u[0-9a-fA-F]{4}|[\"'/bfnrtu])?|[\"\x00-\x1f\x7f]+")
+_COVERED = re.compile(rb"\*+")
+_HASHED = re.compile(rb"\*[0-9a-f]*")
+_CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_HEX4 = re.compile(rb"[0-9a-fA-F]{0,4}")
+# What stands between the strings of a JSON text. Nothing in it may become a star.
+_STRUCTURE = re.compile(rb"(?:[\s,:{}\[\]]|-?\d[\d.eE+-]*|true|false|null)+")
+_BEFORE_NUMBER = frozenset(b" \t\r\n:,[{.-+eE0123456789")
+_AFTER_NUMBER = frozenset(b" \t\r\n,]}:.-+eE0123456789")
+
+
+def fit(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """Move the ends of a secret so that they cut neither an escape nor a character of UTF-8."""
+    cut = _CUT_ESCAPE.search(data[max(0, start - 6) : start])
+    if cut is not None:
+        if len(cut[0]) > 1:
+            start += len(_HEX4.match(data[start : start + 6 - len(cut[0])])[0])  # type: ignore[index]  # it may be empty
+        elif data[start : start + 1] == b"u":
+            start += 1 + len(_HEX4.match(data[start + 1 : start + 5])[0])  # type: ignore[index]  # it may be empty
+        elif data[start : start + 1] in b'bfnrt/"':
+            start += 1
+    for _ in range(3):
+        if start < end and data[start] & 0xC0 == 0x80:
+            start += 1
+        if end < len(data) and end > start and data[end] & 0xC0 == 0x80:
+            end += 1
+    return start, max(start, end)
+
+
+def covered(secret: bytes, hashed: bool) -> bool:
+    """Say whether this is what `cover()` makes of a secret: stars, or (where it is asked for) a hash."""
+    if not secret.startswith((b"*", b"\\")):
+        return False
+    bare = _KEPT.sub(b"", secret)
+    return _COVERED.fullmatch(bare) is not None or (hashed and _HASHED.fullmatch(bare) is not None)
+
+
+def cover(data: bytes, start: int, end: int, key: bytes | None, identity: bytes) -> bytes:
+    """Make what stands in the place of `data[start:end]`; with a key a keyed hash of `identity`, else stars."""
+    secret = data[start:end]
+    ink = _ink(key, identity)
+    out: list[bytes] = []
+    position = 0
+    for part in secret.split(b'"'):
+        stop = position + len(part)
+        if position:
+            out.append(b'"')
+        before = data[start + position - 1] if start + position else 0x20
+        after = data[start + stop] if start + stop < len(data) else 0x20
+        if _STRUCTURE.fullmatch(part) and _bare(before, after, position > 0, stop < len(secret)):
+            out.append(re.sub(rb"\d", b"1", part))
+        else:
+            out.append(_paint(part, ink))
+        position = stop + 1
+    return b"".join(out)
+
+
+def _bare(before: int, after: int, inner_left: bool, inner_right: bool) -> bool:
+    return (inner_left or before in _BEFORE_NUMBER) and (inner_right or after in _AFTER_NUMBER)
+
+
+def _paint(part: bytes, ink: Iterator[int] | None) -> bytes:
+    out: list[bytes] = []
+    position = 0
+    for kept in _KEPT.finditer(part):
+        out += (_drops(kept.start() - position, ink), kept[0])
+        position = kept.end()
+    out.append(_drops(len(part) - position, ink))
+    return b"".join(out)
+
+
+def _drops(count: int, ink: Iterator[int] | None) -> bytes:
+    return b"*" * count if ink is None else bytes(next(ink) for _ in range(count))
+
+
+def _ink(key: bytes | None, identity: bytes) -> Iterator[int] | None:
+    if key is None:
+        return None
+    return _digits(key, identity)
+
+
+def _digits(key: bytes, identity: bytes) -> Iterator[int]:
+    yield 0x2A
+    counter = 0
+    while True:
+        # A long secret goes on with the next block; blake2b takes at most 64 bytes of key.
+        block = blake2b(identity, digest_size=32, key=key[:64], salt=counter.to_bytes(8, "big"))
+        yield from block.hexdigest().encode()
+        counter += 1

@@ -1,0 +1,220 @@
+"""Rules: what a secret looks like, in the fields of gitleaks' configuration.
+
+Ours are in rules.toml beside this file; a user's are read from any gitleaks TOML. An expression is
+applied to text whose escapes are blanked (text.py), so it is written for plain text.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from sessiond.errors import ConfigError
+from sessiond.redact.shape import Shape, derive
+
+
+class Allow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is no secret although a rule matches: an allow-list as gitleaks writes it."""
+
+    description: str = ""
+    condition: Literal["OR", "AND", "or", "and", "||", "&&"] = "OR"
+    regex_target: Literal["", "secret", "match", "line"] = ""
+    regexes: list[str] = []
+    stopwords: list[str] = msgspec.field(default_factory=list, name="stopwords")
+    paths: list[str] = []
+    commits: list[str] = []
+    target_rules: list[str] = []
+
+
+class Wrapped(msgspec.Struct, frozen=True, kw_only=True):
+    """Beginnings of secrets that are looked for in base64 too."""
+
+    prefixes: list[str] = []
+
+
+class RawRule(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule as it is written in TOML. `match` and `miss` are our examples of what it finds and what it leaves."""
+
+    id: str
+    description: str = ""
+    regex: str = ""
+    entropy: float = 0.0
+    keywords: list[str] = []
+    secret_group: int = msgspec.field(default=0, name="secretGroup")
+    path: str = ""
+    tags: list[str] = []
+    allowlist: Allow | None = None
+    allowlists: list[Allow] = []
+    match: list[str] = []
+    miss: list[str] = []
+
+
+class RuleFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of rules."""
+
+    title: str = ""
+    rules: list[RawRule] = []
+    allowlist: Allow | None = None
+    allowlists: list[Allow] = []
+    wrapped: Wrapped = Wrapped()
+
+
+class Exemption(msgspec.Struct, frozen=True):
+    """An allow-list, compiled."""
+
+    regexes: tuple[re.Pattern[bytes], ...]
+    stopwords: tuple[bytes, ...]
+    paths: tuple[re.Pattern[str], ...]
+    target: str
+    every: bool
+    rules: frozenset[str]
+
+    def applies(self, secret: bytes, match: bytes, line: bytes, path: str) -> bool:
+        """Say whether a match is no secret."""
+        text = match if self.target == "match" else line if self.target == "line" else secret
+        lowered = secret.lower()
+        answers = []
+        if self.regexes:
+            answers.append(any(regex.search(text) for regex in self.regexes))
+        if self.stopwords:
+            answers.append(any(word in lowered for word in self.stopwords))
+        if self.paths:
+            answers.append(bool(path) and any(regex.search(path) for regex in self.paths))
+        return bool(answers) and (all(answers) if self.every else any(answers))
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule, ready to be used."""
+
+    id: str
+    description: str
+    regex: re.Pattern[bytes]
+    shape: Shape
+    entropy: float
+    keywords: tuple[bytes, ...]
+    group: int
+    path: re.Pattern[str] | None
+    exemptions: tuple[Exemption, ...]
+    source: tuple[str, ...]
+    """Everything that decides what is found, as it was written."""
+    match: tuple[str, ...] = ()
+    miss: tuple[str, ...] = ()
+
+
+class RuleSet(msgspec.Struct, frozen=True):
+    """Rules in the order of their precedence, and the beginnings that are looked for in base64."""
+
+    rules: tuple[Rule, ...]
+    wrapped: tuple[str, ...]
+
+
+def load_rules(text: str | None = None, *, file: str | None = None) -> RuleSet:
+    """Read rules from TOML; ours without an argument.
+
+    Raises: ConfigError that names the file and the rule.
+    """
+    if text is None:
+        text = resources.files("sessiond.redact").joinpath("rules.toml").read_text("utf-8")
+    try:
+        parsed = msgspec.convert(tomllib.loads(text), RuleFile)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(str(error), file=file, hint="the fields are those of gitleaks' configuration") from error
+    general = tuple(_exemption(allow, file) for allow in _allows(parsed.allowlist, parsed.allowlists))
+    # A rule with a path and no expression is about files that we don't read.
+    rules = tuple(_rule(raw, general, file) for raw in parsed.rules if raw.regex)
+    return RuleSet(rules, tuple(parsed.wrapped.prefixes))
+
+
+def _allows(one: Allow | None, many: Iterable[Allow]) -> list[Allow]:
+    return [*([one] if one else []), *many]
+
+
+def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rule:
+    pattern = from_go(raw.regex).encode()
+    try:
+        regex = re.compile(pattern)
+        shape = derive(pattern)
+        path = re.compile(from_go(raw.path)) if raw.path else None
+    except (re.error, ValueError, RecursionError, OverflowError) as error:
+        raise ConfigError(str(error), file=file, key=f"rules.{raw.id}.regex", hint="see docs/redaction.md") from error
+    if raw.secret_group > regex.groups:
+        raise ConfigError("there is no such group", file=file, key=f"rules.{raw.id}.secretGroup")
+    own = tuple(_exemption(allow, file) for allow in _allows(raw.allowlist, raw.allowlists))
+    shared = tuple(one for one in general if not one.rules or raw.id in one.rules)
+    return Rule(
+        id=raw.id,
+        description=raw.description,
+        regex=regex,
+        shape=shape,
+        entropy=raw.entropy,
+        keywords=tuple(word.lower().encode() for word in raw.keywords),
+        group=raw.secret_group,
+        path=path,
+        exemptions=own + shared,
+        source=_source(raw, own + shared),
+        match=tuple(raw.match),
+        miss=tuple(raw.miss),
+    )
+
+
+def _source(raw: RawRule, exemptions: tuple[Exemption, ...]) -> tuple[str, ...]:
+    allowed = [
+        repr((e.target, e.every, e.stopwords, *(r.pattern for r in e.regexes), *(p.pattern for p in e.paths)))
+        for e in exemptions
+    ]
+    return (raw.id, raw.regex, raw.path, repr((raw.entropy, raw.keywords, raw.secret_group)), *allowed)
+
+
+def _exemption(allow: Allow, file: str | None) -> Exemption:
+    try:
+        return Exemption(
+            regexes=tuple(re.compile(from_go(regex).encode()) for regex in allow.regexes),
+            stopwords=tuple(word.lower().encode() for word in allow.stopwords),
+            paths=tuple(re.compile(from_go(path)) for path in allow.paths),
+            target=allow.regex_target,
+            every=allow.condition.upper() in ("AND", "&&"),
+            rules=frozenset(allow.target_rules),
+        )
+    except re.error as error:
+        raise ConfigError(str(error), file=file, key="allowlist") from error
+
+
+_POSIX = {
+    "[:alnum:]": "0-9A-Za-z", "[:alpha:]": "A-Za-z", "[:digit:]": "0-9", "[:lower:]": "a-z", "[:upper:]": "A-Z",
+    "[:space:]": r"\s", "[:word:]": r"\w", "[:xdigit:]": "0-9A-Fa-f", "[:punct:]": r"!-/:-@\[-`{-~",
+}  # fmt: skip
+_TOKEN = re.compile(r"\\.|\[\^?\]?|\]|\(\?[a-z]+\)|\(\?P?<[A-Za-z_]\w*>|\(|\)|\[:[a-z]+:\]|.", re.DOTALL)
+
+
+def from_go(regex: str) -> str:
+    r"""Rewrite an expression in Go's syntax in Python's: POSIX classes, `\z`, and flags that begin in the middle."""
+    for name, members in _POSIX.items():
+        regex = regex.replace(name, members)
+    out: list[str] = []
+    opened = [0]  # for each open group, how many flag groups of ours end with it
+    in_class = False
+    for token in _TOKEN.findall(regex):
+        if in_class:
+            in_class = token != "]"
+            out.append(token)
+        elif token == r"\z":
+            out.append(r"\Z")
+        elif token.startswith("[") and not token.startswith("[:"):
+            in_class = True
+            out.append(token)
+        elif token.startswith("(?") and token.endswith(")"):
+            out.append(f"(?{token[2:-1]}:")
+            opened[-1] += 1
+        elif token.startswith("("):
+            opened.append(0)
+            out.append(token.replace("(?<", "(?P<"))
+        elif token == ")" and len(opened) > 1:
+            out.append(")" * (opened.pop() + 1))
+        else:
+            out.append(token)
+    return "".join(out) + ")" * opened[0]

@@ -1,0 +1,176 @@
+"""Where triggers are met in raw bytes: by hyperscan, or by `re` where it has no wheel.
+
+Both answer alike: for each expression a list of hits. What differs is the speed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import tempfile
+import threading
+from collections.abc import Sequence
+from hashlib import blake2b
+from types import ModuleType
+from typing import Any, Protocol
+
+import msgspec
+
+from sessiond.redact.confirm import Hit
+
+
+class Trigger(msgspec.Struct, frozen=True, gc=False):
+    """What to look for: an expression without assertions, how wide its match is, and a word of it in lower case."""
+
+    expression: str
+    low: int
+    high: int
+    words: tuple[bytes, ...] = ()
+
+
+class Scanner(Protocol):
+    """Finds triggers."""
+
+    name: str
+
+    def scan(self, data: bytes) -> dict[int, list[Hit]]:
+        """Return the hits by the index of their trigger."""
+        ...
+
+
+def make_scanner(triggers: Sequence[Trigger], cache_dir: str | None = None, engine: str | None = None) -> Scanner:
+    """Make the fastest scanner that there is; `engine` asks for "hyperscan" or "re"."""
+    if not triggers or engine == "re":
+        return PlainScanner(triggers)
+    try:
+        import hyperscan
+    except ImportError:
+        if engine is not None:
+            raise
+        return PlainScanner(triggers)
+    return FastScanner(hyperscan, triggers, cache_dir)
+
+
+class PlainScanner:
+    """Looks for each trigger with `re`: some hundred times slower, and the same hits."""
+
+    name = "re"
+
+    def __init__(self, triggers: Sequence[Trigger]) -> None:
+        self._triggers = [(re.compile(trigger.expression.encode(), re.DOTALL), trigger.words) for trigger in triggers]
+
+    def scan(self, data: bytes) -> dict[int, list[Hit]]:
+        """Return the hits by the index of their trigger; here a hit is the very place."""
+        found: dict[int, list[Hit]] = {}
+        lowered = data.lower()
+        for index, (regex, words) in enumerate(self._triggers):
+            if words and not any(word in lowered for word in words):
+                continue
+            hits = []
+            position = 0
+            while (match := regex.search(data, position)) is not None:
+                position = match.start() + 1
+                hits.append(Hit(match.start(), match.start()))
+            if hits:
+                found[index] = hits
+        return found
+
+
+class FastScanner:
+    """Looks for all triggers at once with hyperscan, over the raw bytes and without their starts.
+
+    A start of match (HS_FLAG_SOM_LEFTMOST) is not asked for: hyperscan refuses to compile elastic expressions
+    with it. The width of the trigger bounds where its match began.
+    """
+
+    name = "hyperscan"
+
+    def __init__(self, hyperscan: ModuleType, triggers: Sequence[Trigger], cache_dir: str | None) -> None:
+        self._hyperscan: Any = hyperscan
+        self._widths = [(trigger.low, trigger.high) for trigger in triggers]
+        self._database = self._load(triggers, cache_dir)
+        self._local = threading.local()
+
+    def scan(self, data: bytes) -> dict[int, list[Hit]]:
+        """Return the hits by the index of their trigger."""
+        scratch = getattr(self._local, "scratch", None)
+        if scratch is None:
+            # One for each thread: two scans in the same one are an error.
+            scratch = self._local.scratch = self._hyperscan.Scratch(self._database)
+        ends: list[tuple[int, int]] = []
+        self._database.scan(data, match_event_handler=_note, context=ends, scratch=scratch)
+        found: dict[int, list[Hit]] = {}
+        for index, end in ends:
+            low, high = self._widths[index]
+            found.setdefault(index, []).append(Hit(max(0, end - high), end - low))
+        return found
+
+    def _load(self, triggers: Sequence[Trigger], cache_dir: str | None) -> Any:
+        expressions = [trigger.expression.encode() for trigger in triggers]
+        if cache_dir is None:
+            return self._compile(expressions)
+        digest = blake2b("\0".join([self._hyperscan.__version__, _cpu(), *map(repr, triggers)]).encode())
+        path = os.path.join(cache_dir, f"rules-{digest.hexdigest()[:32]}.hsdb")
+        cached = _read(path)
+        if cached is not None:
+            try:
+                return self._hyperscan.loadb(cached, self._hyperscan.HS_MODE_BLOCK)
+            except self._hyperscan.HyperscanError:
+                pass  # torn, or made by a library that reads its own version otherwise: compile anew
+        database = self._compile(expressions)
+        _write(path, self._hyperscan.dumpb(database))
+        return database
+
+    def _compile(self, expressions: list[bytes]) -> Any:
+        database = self._hyperscan.Database(mode=self._hyperscan.HS_MODE_BLOCK)
+        flags = self._hyperscan.HS_FLAG_DOTALL
+        database.compile(expressions=expressions, ids=list(range(len(expressions))), flags=flags)
+        return database
+
+
+def _note(index: int, _start: int, end: int, _flags: int, ends: list[tuple[int, int]]) -> None:
+    ends.append((index, end))
+
+
+def _cpu() -> str:
+    """Name what a compiled database depends on beside the library: the instructions that it may use."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        flags = ""
+    return f"{platform.machine()} {platform.processor()} {flags}"
+
+
+def _read(path: str) -> bytes | None:
+    """Read a cached database; None unless it is ours alone and whole.
+
+    Hyperscan trusts what it loads, so a file that others could have written is not loaded, and a digest in
+    front tells a torn one.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.getuid() or status.st_mode & 0o022:
+            return None
+        content = file.read()
+    return content[32:] if blake2b(content[32:], digest_size=32).digest() == content[:32] else None
+
+
+def _write(path: str, database: bytes) -> None:
+    """Cache a database; where that fails it is compiled again at the next start, which costs a second."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".rules-")
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(blake2b(database, digest_size=32).digest() + database)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+    except OSError:
+        return

@@ -1,0 +1,84 @@
+"""Escapes blanked in place, so that a rule written for plain text finds what lies in JSON.
+
+A transcript is JSON, and what a tool printed is often JSON within it: `"` arrives as `\\"` or `\\\\\\"`,
+a newline as a backslash and an `n` that sticks to the next word. `blank()` makes plain text of it without
+moving a byte; `widen()` says which raw bytes a blanked one may come from, so that a trigger over
+raw bytes can be derived from a rule over blanked ones.
+"""
+
+from __future__ import annotations
+
+import re
+
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+_KEEP = {0x22, 0x27, 0x26, 0x3C, 0x3E, 0x3D}  # " ' & < > =: what HTML-safe JSON encoders write as \u00XX
+_UNICODE = re.compile(rb"\\u00([0-9a-fA-F]{2})")
+_LONE = re.compile(rb"\\(?!u[0-9a-fA-F]{4})")
+_PERCENT = re.compile(rb"%(?:3[ADad]|2[0267]|0[ADad])")
+
+_ESCAPES = (
+    (b'\\"', b' "'),
+    (b"\\'", b" '"),
+    (b"\\n", b" \n"),
+    (b"\\r", b" \r"),
+    (b"\\t", b" \t"),
+    # The slashes of a URL stay together: "https:\/\/" is how PHP writes them.
+    (b"\\\\\\/", b"////"),
+    (b"\\\\/", b"///"),
+    (b"\\/", b"//"),
+)
+
+SOURCES: dict[int, frozenset[int]] = {
+    0x20: _HEX | frozenset(b"\\u%"),
+    0x0A: frozenset(b"n%"),
+    0x0D: frozenset(b"r%"),
+    0x09: frozenset(b"t"),
+    0x22: frozenset(b"0%"),
+    0x27: frozenset(b"0%"),
+    0x26: frozenset(b"0%"),
+    0x3C: frozenset(b"0"),
+    0x3E: frozenset(b"0"),
+    0x3D: frozenset(b"0%"),
+    0x3A: frozenset(b"%"),
+    0x2F: frozenset(b"\\"),
+}
+"""For a byte of blanked text, the raw bytes that it may come from beside itself."""
+
+REACH = 8
+"""How many bytes before a byte decide what it is blanked to."""
+
+
+def blank(raw: bytes) -> bytes:
+    """Replace JSON and URL escapes by what they stand for, padded with spaces to the same length.
+
+    What a byte becomes depends on the few bytes around it only, so a window of the text can be blanked alone.
+    """
+    if b"%" in raw:
+        raw = _PERCENT.sub(_unescape_percent, raw)
+    if b"\\" not in raw:
+        return raw
+    if b"\\u" in raw:
+        raw = _UNICODE.sub(_unescape_unicode, raw)
+    for escape, plain in _ESCAPES:
+        raw = raw.replace(escape, plain)
+    if b"\\u" in raw:
+        return _LONE.sub(b" ", raw)  # \u00e9 is a letter of a password and no place to end it
+    return raw.replace(b"\\", b" ")
+
+
+def widen(plain: set[int]) -> set[int]:
+    """Add to a set of blanked bytes all raw ones that may become one of them."""
+    return plain.union(*(SOURCES[byte] for byte in plain & SOURCES.keys()))
+
+
+def _unescape_unicode(match: re.Match[bytes]) -> bytes:
+    # The character takes the place of the first 0 and not that of the last digit: a trigger in which "=" may
+    # be a "d" is met in every other line of English.
+    code = int(match[1], 16)
+    if code in _KEEP:
+        return b"  %c   " % code
+    return b"      " if code < 0x20 else match[0]
+
+
+def _unescape_percent(match: re.Match[bytes]) -> bytes:
+    return b"%c  " % int(match[0][1:], 16)
