@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -23,17 +23,10 @@ LOOK_BEHIND = 16 + REACH
 KEYWORD_REACH = 256
 """How far before a match one of its rule's keywords may be."""
 LONGEST_WRAPPED = 32_768
-_JOIN = 4096  # windows closer than this are blanked as one
+_AHEAD = 1 << 18  # what is blanked beyond a place, for the next one
 _SPACE = re.compile(rb"\s+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]*")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
-
-
-class Hit(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A trigger was met: the rule's match begins at `low` or after it, at `high` or before."""
-
-    low: int
-    high: int
 
 
 class Span(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -60,45 +53,48 @@ def identify(value: bytes) -> bytes:
     return _SPACE.sub(b"", value)
 
 
-def confirm(data: bytes, rank: int, rule: Rule, hits: Iterable[Hit], allowed: Judge, path: str) -> Iterator[Span]:
-    """Yield the secrets of one rule among its hits."""
+def confirm(data: bytes, rank: int, rule: Rule, hits: Sequence[tuple[int, int]], allowed: Judge, path: str) -> Iterator[Span]:
+    """Yield the secrets of one rule among its hits: ranges of places where it may begin, in order and apart."""
     if rule.path is not None and path and not rule.path.search(path):
         return
-    for low, high, begin, end in _windows(data, hits, rule.shape.reach):
-        margin = KEYWORD_REACH if rule.keywords else 0
-        left = max(begin, low - LOOK_BEHIND - margin)
-        text = blank(data[left : min(end, high + rule.shape.reach)])
-        position = low - left
-        while (found := rule.regex.search(text, position)) is not None and found.start() <= high - left:
-            position = found.start() + 1
-            # The same place must give the same answer in a wider window, so the rule looks just so far.
-            match = rule.regex.match(text, found.start(), found.start() + rule.shape.reach)
-            if match is not None:
-                span = _judge(data, left, text, match, rule, rank, allowed, path)
-                if span is not None:
-                    yield span
+    reach = rule.shape.reach
+    margin = LOOK_BEHIND + (KEYWORD_REACH if rule.keywords else 0)
+    begin = end = left = right = ahead = 0
+    text = b""
+    for position in _places(data, rule, hits):
+        if position >= end:
+            begin = data.rfind(b"\n{", 0, position + 1) + 1
+            end = data.find(b"\n{", position) + 1 or len(data)
+            right = 0
+        stop = min(end, position + reach)
+        if stop > right:
+            # One window serves many places where they lie dense, and is no longer than needed where they don't.
+            ahead = min(2 * ahead + 256, _AHEAD) if position < right else 0
+            left = max(begin, position - margin)
+            right = min(end, stop + ahead)
+            text = blank(data[left : right + REACH])
+        match = rule.regex.match(text, position - left, stop - left)
+        if match is not None:
+            span = _judge(data, left, text, match, rule, rank, allowed, path)
+            if span is not None:
+                yield span
 
 
-def _windows(data: bytes, hits: Iterable[Hit], reach: int) -> Iterator[tuple[int, int, int, int]]:
-    """Join the hits that lie close together, and keep each window within its record.
-
-    A record begins at the start of a line with "{": what a JSON line holds is never read together with
-    the next, while the lines of plain text (a key file) are.
-    """
-    joined: list[tuple[int, int]] = []
-    for hit in sorted(hits):
-        if joined and hit.low <= joined[-1][1] + _JOIN:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], hit.high))
-        else:
-            joined.append((hit.low, hit.high))
-    for first, last in joined:
-        low = first
-        while low <= last:
-            begin = data.rfind(b"\n{", max(0, low - LOOK_BEHIND - KEYWORD_REACH - 1), low + 1) + 1
-            end = data.find(b"\n{", low, min(len(data), last + reach + 2))
-            end = len(data) if end < 0 else end + 1
-            yield low, min(last, end - 1), begin, end
-            low = end
+def _places(data: bytes, rule: Rule, hits: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """Yield where the rule may match: where its trigger does, among the places that a hit allows."""
+    last = -1
+    for low, high in hits:
+        if low == high:
+            yield low
+            continue
+        position = max(low, last + 1)
+        while (met := rule.trigger.search(data, position, high + rule.shape.high)) is not None:
+            last = met.start()
+            if last > high:
+                break
+            yield last
+            position = last + 1
+        last = max(last, high) if met is None else high
 
 
 def _judge(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 from sessiond.errors import ConfigError
-from sessiond.redact.confirm import KEYWORD_REACH, Hit, Span, confirm, fragments, identify, rewrap, unwrap
+from sessiond.redact.confirm import KEYWORD_REACH, Span, confirm, fragments, identify, rewrap, unwrap
 from sessiond.redact.cover import cover, covered, fit
 from sessiond.redact.known import known_triggers
 from sessiond.redact.policy import Finding, Masked, Policy
@@ -124,19 +124,19 @@ class Redactor:
         """Find the secrets whose trigger lies in `part`, which is `data` from `offset` on."""
         spans: list[Span] = []
         for index, hits in self._scanner.scan(part).items():
-            places = [Hit(hit.low + offset, hit.high + offset) for hit in hits] if offset else hits
+            places = [(low + offset, high + offset) for low, high in hits] if offset else hits
             if index < len(self._rules):
                 spans += confirm(data, index, self._rules[index], places, self._allows, path)
             elif depth == 0:
                 skip = self._fragments[index - len(self._rules)].skip
-                for hit in places:
-                    begin, decoded = unwrap(data, hit.high, skip)
+                for place, _ in places:
+                    begin, decoded = unwrap(data, place, skip)
                     found = self._find(decoded, decoded, 0, path, depth=1)
                     spans += (rewrap(begin, span, data) for span in found)
         if self._known is not None and depth == 0:
             for index, hits in self._known.scan(part).items():
-                for hit in hits:
-                    start, end = fit(data, hit.high + offset, hit.high + offset + self._widths[index])
+                for place, _ in hits:
+                    start, end = fit(data, place + offset, place + offset + self._widths[index])
                     spans.append(Span(start, end, -1, self._owners[index]))
         return spans
 

@@ -95,6 +95,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     regex: re.Pattern[bytes]
     shape: Shape
+    trigger: re.Pattern[bytes]
     entropy: float
     keywords: tuple[bytes, ...]
     group: int
@@ -151,6 +152,7 @@ def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rul
         description=raw.description,
         regex=regex,
         shape=shape,
+        trigger=re.compile(shape.trigger.encode(), re.DOTALL),
         entropy=raw.entropy,
         keywords=tuple(word.lower().encode() for word in raw.keywords),
         group=raw.secret_group,

@@ -10,6 +10,7 @@ import platform
 import re
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from hashlib import blake2b
 from types import ModuleType
@@ -17,7 +18,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sessiond.redact.confirm import Hit
+
+Hits = dict[int, list[tuple[int, int]]]
+"""By the index of a trigger, where its match may begin: ranges with both ends, in order and apart."""
 
 
 class Trigger(msgspec.Struct, frozen=True, gc=False):
@@ -34,7 +37,7 @@ class Scanner(Protocol):
 
     name: str
 
-    def scan(self, data: bytes) -> dict[int, list[Hit]]:
+    def scan(self, data: bytes) -> Hits:
         """Return the hits by the index of their trigger."""
         ...
 
@@ -60,9 +63,9 @@ class PlainScanner:
     def __init__(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = [(re.compile(trigger.expression.encode(), re.DOTALL), trigger.words) for trigger in triggers]
 
-    def scan(self, data: bytes) -> dict[int, list[Hit]]:
+    def scan(self, data: bytes) -> Hits:
         """Return the hits by the index of their trigger; here a hit is the very place."""
-        found: dict[int, list[Hit]] = {}
+        found: Hits = {}
         lowered = data.lower()
         for index, (regex, words) in enumerate(self._triggers):
             if words and not any(word in lowered for word in words):
@@ -71,7 +74,7 @@ class PlainScanner:
             position = 0
             while (match := regex.search(data, position)) is not None:
                 position = match.start() + 1
-                hits.append(Hit(match.start(), match.start()))
+                hits.append((match.start(), match.start()))
             if hits:
                 found[index] = hits
         return found
@@ -92,19 +95,15 @@ class FastScanner:
         self._database = self._load(triggers, cache_dir)
         self._local = threading.local()
 
-    def scan(self, data: bytes) -> dict[int, list[Hit]]:
+    def scan(self, data: bytes) -> Hits:
         """Return the hits by the index of their trigger."""
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
             # One for each thread: two scans in the same one are an error.
             scratch = self._local.scratch = self._hyperscan.Scratch(self._database)
-        ends: list[tuple[int, int]] = []
+        ends: defaultdict[int, list[int]] = defaultdict(list)
         self._database.scan(data, match_event_handler=_note, context=ends, scratch=scratch)
-        found: dict[int, list[Hit]] = {}
-        for index, end in ends:
-            low, high = self._widths[index]
-            found.setdefault(index, []).append(Hit(max(0, end - high), end - low))
-        return found
+        return {index: _ranges(where, *self._widths[index]) for index, where in ends.items()}
 
     def _load(self, triggers: Sequence[Trigger], cache_dir: str | None) -> Any:
         expressions = [trigger.expression.encode() for trigger in triggers]
@@ -129,8 +128,24 @@ class FastScanner:
         return database
 
 
-def _note(index: int, _start: int, end: int, _flags: int, ends: list[tuple[int, int]]) -> None:
-    ends.append((index, end))
+def _note(index: int, _start: int, end: int, _flags: int, ends: defaultdict[int, list[int]]) -> None:
+    ends[index].append(end)
+
+
+def _ranges(ends: list[int], low: int, high: int) -> list[tuple[int, int]]:
+    """Turn the ends of matches into ranges of their starts; those that touch become one."""
+    if low == high:
+        return [(end - low, end - low) for end in sorted(set(ends))]
+    ends.sort()
+    ranges: list[tuple[int, int]] = []
+    first, last = max(0, ends[0] - high), ends[0] - low
+    for end in ends:
+        if end - high > last + 1:
+            ranges.append((first, last))
+            first = end - high
+        last = end - low
+    ranges.append((first, last))
+    return ranges
 
 
 def _cpu() -> str:

@@ -1,0 +1,27 @@
+"""One redactor of each kind for the whole run: compiling the rules takes a second."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessiond.redact import Policy, Redactor
+
+KEY = b"k" * 32
+
+
+@pytest.fixture(scope="session")
+def stars() -> Redactor:
+    """The ordinary one."""
+    return Redactor(Policy(mode="mask"))
+
+
+@pytest.fixture(scope="session")
+def plain() -> Redactor:
+    """The one for machines without hyperscan."""
+    return Redactor(Policy(mode="mask"), engine="re")
+
+
+@pytest.fixture(scope="session")
+def hashes() -> Redactor:
+    """The one that leaves a keyed hash."""
+    return Redactor(Policy(mode="hash", key=KEY))

@@ -1,0 +1,106 @@
+"""Every rule finds its examples, at any depth of JSON, and leaves its counter-examples alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sessiond.errors import ConfigError
+from sessiond.redact import Policy, Redactor, Rule, load_rules
+from sessiond.redact.examples import expand
+from sessiond.redact.rules import from_go
+
+RULES = load_rules().rules
+SEEDS = range(5)
+
+
+def nested(text: str, depth: int) -> bytes:
+    """Put text into JSON, and that into JSON."""
+    for _ in range(depth):
+        text = json.dumps({"type": "tool_result", "content": text})
+    return text.encode()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_each_rule_finds_its_examples(rule: Rule, depth: int, stars: Redactor, plain: Redactor) -> None:
+    """A secret is found in plain text and under one and two levels of escapes, by both scanners alike."""
+    for template in rule.match:
+        for seed in SEEDS:
+            data = nested(f"see here\n{expand(template, seed)}\nand there", depth)
+            masked = stars.mask(data)
+            assert rule.id in {finding.rule for finding in masked.findings}, data
+            assert masked == plain.mask(data)
+            assert len(masked.data) == len(data)
+            assert stars.mask(masked.data).data is masked.data
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_each_rule_leaves_its_counter_examples(rule: Rule, stars: Redactor) -> None:
+    """What only resembles a secret is not this rule's finding."""
+    for template in rule.miss:
+        for depth in (0, 1, 2):
+            data = nested(f"see here\n{expand(template, 1)}\nand there", depth)
+            assert rule.id not in {finding.rule for finding in stars.mask(data).findings}, data
+
+
+def test_rules_are_complete() -> None:
+    """Each rule says what it is, has examples of both kinds, and an id of its own."""
+    assert len({rule.id for rule in RULES}) == len(RULES) >= 100
+    for rule in RULES:
+        assert rule.description and rule.match and rule.miss, rule.id
+
+
+def test_rules_of_gitleaks_can_be_added() -> None:
+    """A rule in gitleaks' fields and Go's syntax is found in JSON; its allow-list and keywords hold."""
+    extra = load_rules(
+        r"""
+        title = "mine"
+        [allowlist]
+        description = "shared"
+        regexes = ['''^acme_test''']
+        stopwords = ["sample"]
+        [[rules]]
+        id = "acme"
+        description = "ACME token"
+        regex = '''(?i)\bacme[\w.-]{0,20}(?:[ \t\w.-]{0,20})[\s'"]{0,3}(?:=|:)[\x60'"\s=]{0,5}(acme_[[:alnum:]]{20})(?:[\x60'"\s;]|\\[nr]|$)'''
+        secretGroup = 1
+        entropy = 2.5
+        keywords = ["acme"]
+        """
+    )
+    redactor = Redactor(Policy(extra=(extra,)))
+    token = expand("acme_<a20>", 7)
+    text = json.dumps({"content": f'say\nacme_key = "{token}"\n'}).encode()
+    masked = redactor.mask(text)
+    assert [finding.rule for finding in masked.findings] == ["acme"]
+    assert token.encode() not in masked.data
+    other = json.dumps({"content": 'acme_key = "acme_sample7890123456xyz"'}).encode()
+    assert redactor.mask(other).data is other
+    assert redactor.version != Redactor(Policy()).version
+
+
+def test_an_expression_that_can_not_be_used_is_named() -> None:
+    """The error names the rule, so that the user finds it among two hundred."""
+    for regex in ("(unclosed", "x*", r"(a)\\1{2}(?P<n>b)(?P=n)?"):
+        with pytest.raises(ConfigError, match="rules.bad.regex"):
+            load_rules(f"[[rules]]\nid = 'bad'\nregex = '''{regex}'''", file="mine.toml")
+    with pytest.raises(ConfigError):
+        load_rules("[[rules]]\nid = 1")
+
+
+def test_flags_in_the_middle_hold_to_the_end_of_their_group() -> None:
+    """Go allows them there; Python does not."""
+    assert from_go(r"a(?i)b|c\z") == r"a(?i:b|c\Z)"
+    assert from_go(r"(x(?i)y)z[(?i)]") == "(x(?i:y))z[(?i)]"
+    assert from_go(r"[[:alnum:]]\(") == r"[0-9A-Za-z]\("
+
+
+def test_a_rule_with_a_path_holds_for_that_path_only() -> None:
+    """`path` limits a rule to files; without a known path the rule holds."""
+    extra = load_rules("[[rules]]\nid = 'p'\nregex = '''zz[0-9]{9}'''\npath = '''\\.env$'''")
+    redactor = Redactor(Policy(extra=(extra,)))
+    assert redactor.mask(b"zz123456789", path="/a/.env").findings
+    assert not redactor.mask(b"zz123456789", path="/a/b.txt").findings
+    assert redactor.mask(b"zz123456789").findings
