@@ -4,7 +4,7 @@
     PYTHONPATH=daemon python bench/redact.py [CORPUS] [--engine re]
 
 The planted corpus is made of the rules' own templates, with other values each time, in JSON strings of one
-and two levels, among noise. CORPUS is a directory of transcripts (bench/corpus.py); without it the speed is taken from the
+and two levels, among noise. CORPUS is a directory of transcripts ; without it the speed is taken from the
 planted noise. Speeds are CPU time; the load of the machine stands beside them.
 """
 
@@ -23,7 +23,28 @@ from collections.abc import Iterator
 from sessiond.redact import Policy, Redactor, load_rules
 from sessiond.redact.examples import expand
 
-WORDS = "the daemon reads a session from disk, token usage was fine; password reset flow -> key: value secret of pass".split()
+WORDS = [
+    "the",
+    "daemon",
+    "reads",
+    "a",
+    "session",
+    "from",
+    "disk,",
+    "token",
+    "usage",
+    "was",
+    "fine;",
+    "password",
+    "reset",
+    "flow",
+    "->",
+    "key:",
+    "value",
+    "secret",
+    "of",
+    "pass",
+]
 
 
 def planted(copies: int, seed: int) -> Iterator[tuple[str, str, bytes, bytes]]:
@@ -101,7 +122,9 @@ def adversarial() -> Iterator[tuple[str, bytes]]:
         return json.dumps({"type": "user", "content": text}).encode() + b"\n"
 
     misses = [m for rule in load_rules().rules for m in rule.miss]
-    lines = [line(expand(chance.choice(misses), n) + " " + " ".join(chance.choices(WORDS, k=20))) for n in range(30_000)]
+    lines = [
+        line(expand(chance.choice(misses), n) + " " + " ".join(chance.choices(WORDS, k=20))) for n in range(30_000)
+    ]
     yield "30,000 near-misses, all rules", b"".join(lines)
     yield "30,000 near-misses: short ghp_", b"".join(line(expand("ghp_<A35> and so on", n)) for n in range(30_000))
     yield "30,000 near-misses: password=", line("password=${X} token: string " * 30_000)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from sessiond.errors import ConfigError
 from sessiond.redact import KNOWN, OVERLAP, Policy, Redactor, digest, load_rules
 from sessiond.redact.examples import expand
-from sessiond.redact.shape import derive
 from sessiond.redact.text import blank
 
 KEY = b"k" * 32
@@ -24,14 +23,20 @@ LAX = settings(deadline=None, max_examples=150, suppress_health_check=[HealthChe
 secrets = st.builds(expand, st.sampled_from(TEMPLATES), st.integers(0, 10**6))
 noise = st.one_of(
     st.text(max_size=12),
-    st.sampled_from(["\n", '"', "\\", "'", " ", "=", ": ", "*", "password", "token=", "\\n", "\x1b[1m", "é", "https://", "{"]),
+    st.sampled_from(
+        ["\n", '"', "\\", "'", " ", "=", ": ", "*", "password", "token=", "\\n", "\x1b[1m", "é", "https://", "{"]
+    ),
 )
 texts = st.lists(st.one_of(noise, secrets), max_size=8).map("".join)
 values = st.recursive(
     st.one_of(texts, st.integers(), st.floats(allow_nan=False), st.booleans(), st.none()),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
-        st.dictionaries(st.one_of(st.sampled_from(["password", "token", "content", "DB_PASSWORD"]), st.text(max_size=4)), inner, max_size=3),
+        st.dictionaries(
+            st.one_of(st.sampled_from(["password", "token", "content", "DB_PASSWORD"]), st.text(max_size=4)),
+            inner,
+            max_size=3,
+        ),
         inner.map(json.dumps),
     ),
     max_leaves=6,
@@ -114,7 +119,9 @@ def test_how_records_are_grouped_does_not_matter(lines: list[object], stars: Red
     assert stars.mask(b"".join(data)).data == b"".join(stars.mask(line).data for line in data)
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(chance=st.randoms(use_true_random=False), found=st.lists(secrets, min_size=30, max_size=60))
 def test_cut_anywhere_is_whole(chance: object, found: list[str], stars: Redactor) -> None:
     """One long record in pieces gives the same bytes and the same findings as in one."""

@@ -84,7 +84,7 @@ def test_rules_of_gitleaks_can_be_added() -> None:
 def test_an_expression_that_can_not_be_used_is_named() -> None:
     """The error names the rule, so that the user finds it among two hundred."""
     for regex in ("(unclosed", "x*", r"(a)\\1{2}(?P<n>b)(?P=n)?"):
-        with pytest.raises(ConfigError, match="rules.bad.regex"):
+        with pytest.raises(ConfigError, match=r"rules\.bad\.regex"):
             load_rules(f"[[rules]]\nid = 'bad'\nregex = '''{regex}'''", file="mine.toml")
     with pytest.raises(ConfigError):
         load_rules("[[rules]]\nid = 1")

@@ -53,9 +53,20 @@ def identify(value: bytes) -> bytes:
     return _SPACE.sub(b"", value)
 
 
-def confirm(data: bytes, rank: int, rule: Rule, hits: Sequence[tuple[int, int]], allowed: Judge, path: str) -> Iterator[Span]:
+class Case(msgspec.Struct, frozen=True, gc=False):
+    """What a rule is tried on: the bytes, where they come from, its place in the order, and who allows what."""
+
+    data: bytes
+    path: str
+    rule: Rule
+    rank: int
+    allowed: Judge
+
+
+def confirm(case: Case, hits: Sequence[tuple[int, int]]) -> Iterator[Span]:
     """Yield the secrets of one rule among its hits: ranges of places where it may begin, in order and apart."""
-    if rule.path is not None and path and not rule.path.search(path):
+    data, rule = case.data, case.rule
+    if rule.path is not None and case.path and not rule.path.search(case.path):
         return
     reach = rule.shape.reach
     margin = LOOK_BEHIND + (KEYWORD_REACH if rule.keywords else 0)
@@ -75,59 +86,45 @@ def confirm(data: bytes, rank: int, rule: Rule, hits: Sequence[tuple[int, int]],
             text = blank(data[left : right + REACH])
         match = rule.regex.match(text, position - left, stop - left)
         if match is not None:
-            span = _judge(data, left, text, match, rule, rank, allowed, path)
+            span = _judge(case, left, text, match)
             if span is not None:
                 yield span
 
 
 def _places(data: bytes, rule: Rule, hits: Sequence[tuple[int, int]]) -> Iterator[int]:
     """Yield where the rule may match: where its trigger does, among the places that a hit allows."""
-    last = -1
+    match = rule.trigger.match
     for low, high in hits:
         if low == high:
             yield low
             continue
-        position = max(low, last + 1)
-        while (met := rule.trigger.search(data, position, high + rule.shape.high)) is not None:
-            last = met.start()
-            if last > high:
-                break
-            yield last
-            position = last + 1
-        last = max(last, high) if met is None else high
+        for first in rule.first.finditer(data, low, high + 1):
+            if match(data, first.start()):
+                yield first.start()
 
 
-def _judge(
-    data: bytes,
-    left: int,
-    text: bytes,
-    match: re.Match[bytes],
-    rule: Rule,
-    rank: int,
-    allowed: Judge,
-    path: str,
-) -> Span | None:
+def _judge(case: Case, left: int, text: bytes, match: re.Match[bytes]) -> Span | None:
+    rule = case.rule
     group = rule.group or next((n for n in range(1, rule.regex.groups + 1) if match[n]), 0)
-    value = match[group]
-    if not value:
+    start, end = fit(case.data, left + match.start(group), left + match.end(group))
+    identity = identify(match[group] or b"")
+    if end <= start or not identity or (rule.entropy and entropy(identity) < rule.entropy):
         return None
-    start, end = fit(data, left + match.start(group), left + match.end(group))
-    if end <= start:
+    if case.allowed(case.data[start:end], identity) or _exempt(case, text, match, match[group]):
         return None
-    identity = identify(value)
-    if rule.entropy and entropy(identity) < rule.entropy:
-        return None
+    return Span(start, end, case.rank, identity)
+
+
+def _exempt(case: Case, text: bytes, match: re.Match[bytes], value: bytes) -> bool:
+    rule = case.rule
     if rule.keywords:
         around = text[max(0, match.start() - KEYWORD_REACH) : match.end()].lower()
         if not any(word in around for word in rule.keywords):
-            return None
-    for exemption in rule.exemptions:
-        line = _line(text, match) if exemption.target == "line" else b""
-        if exemption.applies(value, match[0], line, path):
-            return None
-    if allowed(data[start:end], identity):
-        return None
-    return Span(start, end, rank, identity)
+            return True
+    return any(
+        exemption.applies(value, match[0], _line(text, match) if exemption.target == "line" else b"", case.path)
+        for exemption in rule.exemptions
+    )
 
 
 def _line(text: bytes, match: re.Match[bytes]) -> bytes:
@@ -136,7 +133,10 @@ def _line(text: bytes, match: re.Match[bytes]) -> bytes:
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False):
-    """A part of the base64 form of a prefix that is the same whatever stands around it; `skip` characters into a group of four."""
+    """A part of the base64 form of a prefix that is the same whatever stands around it.
+
+    It begins `skip` characters into a group of four.
+    """
 
     text: bytes
     skip: int

@@ -41,5 +41,3 @@ def known_triggers(secrets: Iterable[bytes]) -> tuple[list[Trigger], list[bytes]
             triggers.append(Trigger(expression, len(form), len(form)))
             owners.append(secret.strip())
     return triggers, owners
-
-

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 from sessiond.errors import ConfigError
-from sessiond.redact.confirm import KEYWORD_REACH, Span, confirm, fragments, identify, rewrap, unwrap
+from sessiond.redact.confirm import KEYWORD_REACH, Case, Span, confirm, fragments, identify, rewrap, unwrap
 from sessiond.redact.cover import cover, covered, fit
 from sessiond.redact.known import known_triggers
 from sessiond.redact.policy import Finding, Masked, Policy
@@ -126,7 +126,7 @@ class Redactor:
         for index, hits in self._scanner.scan(part).items():
             places = [(low + offset, high + offset) for low, high in hits] if offset else hits
             if index < len(self._rules):
-                spans += confirm(data, index, self._rules[index], places, self._allows, path)
+                spans += confirm(Case(data, path, self._rules[index], index, self._allows), places)
             elif depth == 0:
                 skip = self._fragments[index - len(self._rules)].skip
                 for place, _ in places:

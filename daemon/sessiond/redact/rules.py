@@ -96,6 +96,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     regex: re.Pattern[bytes]
     shape: Shape
     trigger: re.Pattern[bytes]
+    first: re.Pattern[bytes]
     entropy: float
     keywords: tuple[bytes, ...]
     group: int
@@ -153,6 +154,7 @@ def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rul
         regex=regex,
         shape=shape,
         trigger=re.compile(shape.trigger.encode(), re.DOTALL),
+        first=re.compile(shape.first.encode()),
         entropy=raw.entropy,
         keywords=tuple(word.lower().encode() for word in raw.keywords),
         group=raw.secret_group,
@@ -190,7 +192,7 @@ _POSIX = {
     "[:alnum:]": "0-9A-Za-z", "[:alpha:]": "A-Za-z", "[:digit:]": "0-9", "[:lower:]": "a-z", "[:upper:]": "A-Z",
     "[:space:]": r"\s", "[:word:]": r"\w", "[:xdigit:]": "0-9A-Fa-f", "[:punct:]": r"!-/:-@\[-`{-~",
 }  # fmt: skip
-_TOKEN = re.compile(r"\\.|\[\^?\]?|\]|\(\?[a-z]+\)|\(\?P?<[A-Za-z_]\w*>|\(|\)|\[:[a-z]+:\]|.", re.DOTALL)
+_PIECE = re.compile(r"\\.|\[\^?\]?|\]|\(\?[a-z]+\)|\(\?P?<[A-Za-z_]\w*>|\(|\)|\[:[a-z]+:\]|.", re.DOTALL)
 
 
 def from_go(regex: str) -> str:
@@ -200,23 +202,23 @@ def from_go(regex: str) -> str:
     out: list[str] = []
     opened = [0]  # for each open group, how many flag groups of ours end with it
     in_class = False
-    for token in _TOKEN.findall(regex):
+    for piece in _PIECE.findall(regex):
         if in_class:
-            in_class = token != "]"
-            out.append(token)
-        elif token == r"\z":
+            in_class = piece != "]"
+            out.append(piece)
+        elif piece == r"\z":
             out.append(r"\Z")
-        elif token.startswith("[") and not token.startswith("[:"):
+        elif piece.startswith("[") and not piece.startswith("[:"):
             in_class = True
-            out.append(token)
-        elif token.startswith("(?") and token.endswith(")"):
-            out.append(f"(?{token[2:-1]}:")
+            out.append(piece)
+        elif piece.startswith("(?") and piece.endswith(")"):
+            out.append(f"(?{piece[2:-1]}:")
             opened[-1] += 1
-        elif token.startswith("("):
+        elif piece.startswith("("):
             opened.append(0)
-            out.append(token.replace("(?<", "(?P<"))
-        elif token == ")" and len(opened) > 1:
+            out.append(piece.replace("(?<", "(?P<"))
+        elif piece == ")" and len(opened) > 1:
             out.append(")" * (opened.pop() + 1))
         else:
-            out.append(token)
+            out.append(piece)
     return "".join(out) + ")" * opened[0]

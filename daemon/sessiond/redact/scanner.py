@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-
 Hits = dict[int, list[tuple[int, int]]]
 """By the index of a trigger, where its match may begin: ranges with both ends, in order and apart."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import msgspec
@@ -30,11 +30,15 @@ OPEN_REACH = 4096
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """The trigger of a rule, with the least and greatest width of what it matches; `reach` is the rule's own."""
+    """The trigger of a rule: what it matches, its least and greatest width, and what it may begin with.
+
+    `reach` is how far the rule itself may look.
+    """
 
     trigger: str
     low: int
     high: int
+    first: str
     reach: int
 
 
@@ -42,6 +46,7 @@ class _Part(msgspec.Struct, frozen=True):
     text: str
     low: int
     high: int
+    first: frozenset[int] = frozenset()
     stop: bool = False
 
 
@@ -59,7 +64,7 @@ def derive(pattern: bytes) -> Shape:
     part = _sequence(list(tree), int(tree.state.flags), tail=True)
     if part.low == 0:
         raise ValueError("it can match without a single character of its own")
-    return Shape(part.text, part.low, part.high, OPEN_REACH if reach > LONGEST_MATCH else reach + 2)
+    return Shape(part.text, part.low, part.high, _class(part.first), OPEN_REACH if reach > LONGEST_MATCH else reach + 2)
 
 
 def _sequence(nodes: Sequence[Any], flags: int, *, tail: bool) -> _Part:
@@ -76,27 +81,34 @@ def _sequence(nodes: Sequence[Any], flags: int, *, tail: bool) -> _Part:
                 parts[-1] = last
                 break
             parts.pop()
-    return _Part("".join(p.text for p in parts), sum(p.low for p in parts), sum(p.high for p in parts), stop)
+    first: frozenset[int] = frozenset()
+    for part in parts:
+        first |= part.first
+        if part.low:
+            break
+    return _Part("".join(p.text for p in parts), sum(p.low for p in parts), sum(p.high for p in parts), first, stop)
 
 
 def _node(node: Any, flags: int, *, tail: bool) -> _Part:
     kind, value = str(node[0]), node[1]
     if kind in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
-        return _Part(_class(widen(_bytes(kind, value, flags))), 1, 1)
+        members = widen(_bytes(kind, value, flags))
+        return _Part(_class(members), 1, 1, frozenset(members))
     if kind in ("AT", "ASSERT", "ASSERT_NOT"):
         return _EMPTY
     if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
         return _repeat(int(value[0]), int(value[1]), value[2], flags, tail=tail)
     if kind == "SUBPATTERN":
         inner = _sequence(list(value[3]), (flags | value[1]) & ~value[2], tail=tail)
-        return _Part(f"(?:{inner.text})" if inner.text else "", inner.low, inner.high, inner.stop)
+        return _Part(f"(?:{inner.text})" if inner.text else "", inner.low, inner.high, inner.first, inner.stop)
     if kind == "ATOMIC_GROUP":
         return _sequence(list(value), flags, tail=tail)
     if kind == "BRANCH":
         arms = [_sequence(list(arm), flags, tail=tail) for arm in value[1]]
         text = "|".join(arm.text for arm in arms)
         low, high = min(arm.low for arm in arms), max(arm.high for arm in arms)
-        return _Part(f"(?:{text})", low, high, any(arm.stop for arm in arms))
+        first = frozenset().union(*(arm.first for arm in arms))
+        return _Part(f"(?:{text})", low, high, first, any(arm.stop for arm in arms))
     raise ValueError(f"{kind.lower().replace('_', ' ')} is not supported")
 
 
@@ -111,7 +123,7 @@ def _repeat(least: int, most: int, body: Any, flags: int, *, tail: bool) -> _Par
         return _Part("", 0, 0, stop=elastic)
     count = "" if least == most == 1 else f"{{{least}}}" if least == most else f"{{{least},{most}}}"
     body_text = inner.text if inner.high == 1 and inner.text.startswith("[") else f"(?:{inner.text})"
-    return _Part(f"{body_text}{count}", inner.low * least, inner.high * most, stop=elastic)
+    return _Part(f"{body_text}{count}", inner.low * least, inner.high * most, inner.first, elastic)
 
 
 def _bytes(kind: str, value: Any, flags: int) -> set[int]:
@@ -148,7 +160,7 @@ _CATEGORIES = {
 }
 
 
-def _class(members: set[int]) -> str:
+def _class(members: Set[int]) -> str:
     """Write a set of bytes so that `re` and hyperscan read it alike."""
     ranges: list[list[int]] = []
     for byte in sorted(members):
