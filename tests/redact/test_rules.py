@@ -64,7 +64,7 @@ def test_rules_of_gitleaks_can_be_added() -> None:
         [[rules]]
         id = "acme"
         description = "ACME token"
-        regex = '''(?i)\bacme[\w.-]{0,20}[\s'"]{0,3}(?:=|:)[\x60'"\s=]{0,5}(acme_[[:alnum:]]{20})(?:[\x60'"\s;]|\\[nr]|$)'''
+        regex = '''(?i)\bacme[\w.-]{0,9}[\s'"]{0,3}[=:][\x60'"\s=]{0,5}(acme_[[:alnum:]]{20})(?:[\x60'"\s]|\\[nr]|$)'''
         secretGroup = 1
         entropy = 2.5
         keywords = ["acme"]

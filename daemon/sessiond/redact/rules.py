@@ -143,7 +143,12 @@ def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rul
         shape = derive(pattern)
         path = re.compile(from_go(raw.path)) if raw.path else None
     except (re.error, ValueError, RecursionError, OverflowError) as error:
-        raise ConfigError(str(error), file=file, key=f"rules.{raw.id}.regex", hint="see docs/redaction.md") from error
+        raise ConfigError(
+            str(error),
+            file=file,
+            key=f"rules.{raw.id}.regex",
+            hint="it has to match a character at least, without back-references",
+        ) from error
     if raw.secret_group > regex.groups:
         raise ConfigError("there is no such group", file=file, key=f"rules.{raw.id}.secretGroup")
     own = tuple(_exemption(allow, file) for allow in _allows(raw.allowlist, raw.allowlists))
