@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import time
-import tomllib
 import uuid
 
 import msgspec
-import tomli_w
 
 from sessiond.errors import AlreadyRunning, ConfigError, StateError
 
@@ -49,6 +46,8 @@ def device(directory: str) -> Device:
 
     Raises: ConfigError where the file was changed by hand into something else.
     """
+    import tomllib  # late, here and below: `status` decides nothing and reads this module
+
     path = os.path.join(directory, DEVICE)
     try:
         with open(path, "rb") as file:
@@ -57,6 +56,8 @@ def device(directory: str) -> Device:
         pass
     except (tomllib.TOMLDecodeError, msgspec.MsgspecError) as error:
         raise ConfigError(str(error), file=path, hint="restore the file, or remove it to be a new device") from error
+    import tomli_w
+
     made = Device(device_id=uuid.uuid4(), machine_id=hostname(), seed=int.from_bytes(os.urandom(7)))
     temporary = f"{path}.{os.getpid()}"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
@@ -70,6 +71,8 @@ def device(directory: str) -> Device:
 
 def hostname() -> str:
     """Name this machine as its user knows it: without the domain that a network adds."""
+    import socket
+
     return socket.gethostname().partition(".")[0] or "localhost"
 
 

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 GROUPS: dict[str, dict[str, str]] = {
     "Keep sessions": {
         "run": "run the daemon in the foreground",
+        "sync": "capture all and push all, once",
         "serve": "run a sync endpoint of your own",
+    },
+    "Look": {
+        "status": "show how it goes, what is wrong and what to do",
     },
     "Set up": {
         "config": "check and show the configuration",
@@ -93,11 +97,14 @@ def _dispatch(argv: list[str], environ: Mapping[str, str]) -> int:
         return USAGE
 
     import argparse
+    import gc
     import importlib
 
+    gc.disable()  # an import makes many objects and no garbage: the collector takes a fifth of the time of `status`
     command = importlib.import_module(f"{__name__}.{request.command.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"sessiond {request.command}",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=_width()),
         description=(command.__doc__ or "").partition("\n")[0],
         allow_abbrev=False,  # an abbreviation in a script would break with the next option
     )
@@ -105,6 +112,8 @@ def _dispatch(argv: list[str], environ: Mapping[str, str]) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(request.rest)
     args.environ = environ
+    gc.enable()
+    gc.freeze()
     code: int = command.run(args)
     return code
 
@@ -155,6 +164,14 @@ def overview() -> str:
         "  -h, --help     print this, or a command's help: sessiond COMMAND --help",
     ]
     return "\n".join(lines)
+
+
+def _width() -> int:
+    """Tell how wide help may be; argparse alone imports shutil for that with every option that it is given."""
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns) - 2
+    except (OSError, ValueError):
+        return 78
 
 
 def _known(word: str) -> str:

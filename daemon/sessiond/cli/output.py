@@ -17,6 +17,7 @@ __all__ = [
     "age",
     "colored",
     "columns",
+    "count",
     "duration",
     "escape",
     "print_json",
@@ -92,6 +93,11 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return "never"
     return "just now" if seconds < 1 else f"{duration(seconds)} ago"
+
+
+def count(number: int, noun: str) -> str:
+    """Write how many there are of something: "1 file", "2 files"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexible: int = -1, width: int = WIDTH) -> str:

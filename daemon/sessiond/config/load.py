@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Mapping
+from stat import S_ISREG
 from typing import Any
 
 import msgspec
@@ -137,7 +138,8 @@ def _read(path: str, home: str) -> tuple[dict[str, Any], Place]:
 
 
 def _exposed(path: str) -> list[str]:
-    if os.stat(path).st_mode & 0o002:
+    mode = os.stat(path).st_mode
+    if mode & 0o002 and S_ISREG(mode):
         return [f"{path} can be changed by every user of this machine: chmod o-w {path}"]
     return []
 

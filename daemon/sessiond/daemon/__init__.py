@@ -27,6 +27,7 @@ from sessiond.errors import ConfigError, SessiondError
 from sessiond.logs import hide, log
 from sessiond.sources import find_sources
 from sessiond.sources.base import Places, Root, Watch
+from sessiond.spool import health
 from sessiond.watch import WatchedRoot, Watcher
 
 CONFIG = "config"
@@ -62,10 +63,10 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
     directory = state_dir(loaded.config)
     state.prepare(directory)
     _no_core()
-    lock = state.Lock(directory, service(environ))
     messages: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
     notify = Notify(environ)
-    _handle_signals(messages)
+    _handle_signals(messages)  # before the lock: whoever holds that may be sent SIGUSR1 by `sync`
+    lock = state.Lock(directory, service(environ))
     try:
         while True:
             life = Life(loaded, environ, file, lock, messages, notify)
@@ -173,6 +174,7 @@ class Life:
             if message is Message.RETRY:
                 self._pushing.try_now()
                 self._capturing.more_room()
+                self._capturing.look_now()
             elif message is not Message.RELOAD or self._reload():
                 return message
 
@@ -193,9 +195,9 @@ class Life:
                 reason=str(error),
                 hint=error.hint,
             )
-            self._rooms.spool.set_meta("health.config", str(error))
+            self._rooms.spool.set_meta(health.CONFIG, str(error))
             return False
-        self._rooms.spool.set_meta("health.config", None)
+        self._rooms.spool.set_meta(health.CONFIG, None)
         self.reloaded = fresh
         log.info("config.reloaded", files=len(fresh.files))
         return True

@@ -53,8 +53,9 @@ class Archive:
         threading.Thread(target=self._watch, args=(self._process.stdout, died), name="archive", daemon=True).start()
 
     def _watch(self, output: IO[bytes], died: Callable[[], None]) -> None:
-        while output.read(4096):
-            pass
+        with output:
+            while output.read(4096):
+                pass
         code = self._process.wait()
         if not self._stopping:
             log.error("endpoint.stopped", pid=self._process.pid, reason=f"it ended with {code}")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
-from sessiond.daemon import health
+from sessiond.daemon.reporting import note_roots, root_health
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.errors import StateFull
 from sessiond.ingest import Outcome, Place, ingest, locate, sweep_idle
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import log
 from sessiond.sources.base import Places
+from sessiond.spool import health
 from sessiond.state import Lock
-from sessiond.watch import Batch, State, WatchedRoot, Watcher
+from sessiond.watch import Batch, WatchedRoot, Watcher
 
 SLICE_BYTES = 8 << 20
 SLICE_SECONDS = 0.25
@@ -56,14 +58,18 @@ class Capturing:
         self._troubled: set[str] = set()
         self._unread: dict[WatchedRoot, frozenset[str]] = {}
         self._discovered: dict[str, int] | None = None
-        self._health = health.CaptureHealth()
+        self._health = health.CaptureHealth(pid=os.getpid(), machine_id=rooms.machine_id)
         self._stopping = False
         self._behind = True
+        self._asked = False
+        self._looked_ms: int | None = None
         self.beats = 0
         """Grows with each turn of the loop: a daemon that hangs is told from one that has nothing to do."""
 
     def run(self) -> None:
         """Capture until `stop()`; what came in by then is committed."""
+        with suppress(StateFull):  # the loop meets it again, and says it
+            health.write(self._rooms.spool, self._health)
         while not self._stopping:
             self.beats += 1
             batch = self._watcher.wait(self._timeout())
@@ -93,11 +99,21 @@ class Capturing:
         self._behind = True
         self._watcher.poke()
 
-    def capture_all(self) -> None:
-        """Look at every root once and read all that is new, for `sync`."""
+    def look_now(self) -> None:
+        """Look at every root soon, and then say in the health that it was done; any thread may call it."""
+        self._asked = True
+        self._watcher.poke()
+
+    def capture_all(self, left: Callable[[int], None]) -> int:
+        """Look at every root once and read all that is new, for `sync`; `left` is told how many files are to be read.
+
+        Returns how many files were met in a rewrite and are to be looked at again.
+        """
         self._take(Batch(rescan=tuple(self._rooms.watched)))
         while self._backlog or self._live:
+            left(len(self._backlog) + len(self._live))
             self._work()
+        return len(self._torn)
 
     def _timeout(self) -> float | None:
         if self._live or self._backlog or self._behind:
@@ -123,7 +139,11 @@ class Capturing:
         for path, (_, due) in list(self._torn.items()):
             if due <= now:
                 self._live[path] = None
-        if batch.rescan:
+        if self._asked:
+            self._asked = False
+            self._looked_ms = now_ms()
+            self._look(self._rooms.watched)
+        elif batch.rescan:
             self._look(batch.rescan)
 
     def _forget_below(self, directory: str) -> None:
@@ -255,36 +275,18 @@ class Capturing:
 
     def _report(self) -> None:
         made = health.CaptureHealth(
+            pid=os.getpid(),
+            machine_id=self._rooms.machine_id,
+            looked_ms=self._looked_ms,
+            torn=len(self._torn),
             discovered=self._discovered,
             backlog=len(self._backlog),
-            roots=[_root(state) for state in self._watcher.states() if state.watched.owner in self._sources],
+            roots=[root_health(state) for state in self._watcher.states() if state.watched.owner in self._sources],
         )
         if made != self._health:
             health.write(self._rooms.spool, made)
-            self._note_roots(made)
+            note_roots(self._health, made)
             self._health = made
-
-    def _note_roots(self, made: health.CaptureHealth) -> None:
-        before = {(root.tool, root.path): root for root in self._health.roots}
-        for root in made.roots:
-            old = before.get((root.tool, root.path))
-            if root.how == "polled" and (old is None or old.how != root.how):
-                log.warning("watch.limited", root=root.path, reason=root.detail, hint=root.hint)
-            elif root.how == "watched" and old is not None and old.how == "missing":
-                log.info("watch.found", tool=root.tool, root=root.path)
-            elif root.how == "missing" and old is not None and old.how != "missing":
-                log.info("watch.lost", tool=root.tool, root=root.path)
-
-
-def _root(state: State) -> health.RootHealth:
-    return health.RootHealth(
-        tool=state.watched.owner,
-        path=state.watched.root.path,
-        how=str(state.how),
-        detail=state.detail,
-        hint=state.hint,
-        directories=state.directories,
-    )
 
 
 def _free(directory: str) -> int:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from sessiond.config import Token
-from sessiond.daemon import health
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.endpoint.client import Client
 from sessiond.errors import EndpointError, Refused, StateFull, Unreachable
 from sessiond.logs import log
+from sessiond.spool import health
 from sessiond.upload import Pushed, Setting, bind, next_wait, upload
 
 PAUSE = 900.0
@@ -50,13 +50,17 @@ class Pushing:
             sleep=self._sleep,
         )
         old = health.read_endpoint(rooms.spool)
-        self._health = old if old.url == url else health.EndpointHealth(url=url)
+        archive = not rooms.config.endpoint.url
+        last_ack_ms = old.last_ack_ms if archive and old.archive else None
+        fresh = health.EndpointHealth(url=url, archive=archive, last_ack_ms=last_ack_ms)
+        self._health = old if old.url == url else fresh
         self._healing = 0
         self.beats = 0
         """Grows with each turn of the loop."""
 
     def run(self) -> None:
         """Push until `stop()`."""
+        self._keep()  # where it goes is to be seen before anything was pushed
         while not self._stopping:
             self.beats += 1
             wait = self._wait_ms()
@@ -133,10 +137,7 @@ class Pushing:
         self._healing = self._healing + 1 if pushed.healed and not done else 0
         if self._healing > 2:
             self._health = replace(self._health, next_attempt_ms=now_ms() + int(IMPATIENT * 1000 * self._healing))
-        if not done:
-            if self._health.failures and pushed == Pushed():
-                return  # nothing to push: that says nothing about the endpoint
-        else:
+        if done:
             log.info(
                 "upload.acked",
                 sessions=pushed.sessions,
@@ -154,6 +155,7 @@ class Pushing:
         if done or self._health.failures:
             self._health = health.EndpointHealth(
                 url=self._health.url,
+                archive=self._health.archive,
                 last_ack_ms=now_ms() if done else self._health.last_ack_ms,
                 latency_ms=int(seconds * 1000),
                 next_attempt_ms=self._health.next_attempt_ms if self._healing > 2 else None,
@@ -166,6 +168,7 @@ class Pushing:
         wait = next_wait(error, failures) if transient else PAUSE
         self._health = health.EndpointHealth(
             url=self._health.url,
+            archive=self._health.archive,
             last_ack_ms=self._health.last_ack_ms,
             latency_ms=self._health.latency_ms,
             failing_since_ms=self._health.failing_since_ms or now_ms(),

@@ -16,15 +16,11 @@ from sessiond.ingest import Setting
 from sessiond.ingest.pins import Pins
 from sessiond.logs import log
 from sessiond.reader import Digest
-from sessiond.sources import find_sources
-from sessiond.sources.base import Places, Root, Source
+from sessiond.sources import find_places
+from sessiond.sources.base import Root, Source
 from sessiond.spool import Spool
+from sessiond.spool.health import CLEAN, REBUILT
 from sessiond.watch import WatchedRoot
-
-CLEAN = "clean"
-"""Meta key: the daemon that used the spool last closed it, so that nothing needs to be checked."""
-REBUILT = "rebuilt"
-"""Meta key: when this spool was begun because the one before was damaged, in unix ms."""
 
 
 class Rooms(msgspec.Struct, kw_only=True):
@@ -84,21 +80,6 @@ def open_rooms(config: Config, environ: Mapping[str, str]) -> Rooms:
         places=places,
         ingest=setting,
     )
-
-
-def find_places(config: Config, environ: Mapping[str, str]) -> list[tuple[Source, Root]]:
-    """List the roots of every enabled source, the configured ones included."""
-    here = Places.here(environ)
-    places: list[tuple[Source, Root]] = []
-    for source in find_sources():
-        settings = config.sources.get(source.tool)
-        if settings is not None and not settings.enabled:
-            continue
-        places += [(source, root) for root in source.roots(here)]
-        if settings is not None:
-            places += [(source, Root(path=path)) for path in settings.roots]
-    unique = {(source.tool, root.path): (source, root) for source, root in places}
-    return list(unique.values())
 
 
 def _open_spool(directory: str) -> Spool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 
-from sessiond.sources.base import Source
+from sessiond.config import Config
+from sessiond.sources.base import Places, Root, Source
 
 
 @cache
@@ -17,3 +19,18 @@ def find_sources() -> tuple[Source, ...]:
         if module.name != "base":
             found += importlib.import_module(f"{__name__}.{module.name}").SOURCES
     return tuple(sorted(found, key=lambda source: source.tool))
+
+
+def find_places(config: Config, environ: Mapping[str, str]) -> list[tuple[Source, Root]]:
+    """List the roots of every enabled source, the configured ones included."""
+    here = Places.here(environ)
+    places: list[tuple[Source, Root]] = []
+    for source in find_sources():
+        settings = config.sources.get(source.tool)
+        if settings is not None and not settings.enabled:
+            continue
+        places += [(source, root) for root in source.roots(here)]
+        if settings is not None:
+            places += [(source, Root(path=path)) for path in settings.roots]
+    unique = {(source.tool, root.path): (source, root) for source, root in places}
+    return list(unique.values())

@@ -1,8 +1,8 @@
 """The spool: the one SQLite file with all of the daemon's state. All of its SQL is in this package.
 
 `Spool` opens it and runs transactions; `Spool.catalog` holds what was captured (sessions, streams, files,
-checkpoints), `Spool.outbox` what the endpoint has not acknowledged. WAL with FULL sync: a power cut
-takes nothing back that was committed (NORMAL lost up to 120 commits in a simulation).
+checkpoints), `Spool.outbox` what the endpoint has not acknowledged; `Spool.overview` counts both. WAL with
+FULL sync: a power cut takes nothing back that was committed (NORMAL lost up to 120 commits in a simulation).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
 from sessiond.spool.catalog import Catalog
 from sessiond.spool.outbox import Outbox
+from sessiond.spool.overview import Overview
 from sessiond.spool.schema import MIGRATIONS, VERSION
 
 NAME = "spool.db"
@@ -27,9 +28,10 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 class Spool:
     """The open spool of one daemon (or of one command that only reads)."""
 
-    def __init__(self, directory: str, *, readonly: bool = False) -> None:
+    def __init__(self, directory: str, *, readonly: bool = False, patience: float = 5.0) -> None:
         """Open the spool in the state directory, making or migrating it unless `readonly`.
 
+        `patience`: seconds to wait for another process that writes.
         Raises: SpoolTooNew, SpoolDamaged (see `set_aside`), StateFull, StateError.
         """
         self.path = os.path.join(directory, NAME)
@@ -38,16 +40,17 @@ class Spool:
         with translated():
             if readonly:
                 quoted = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-                self.connection = sqlite3.connect(f"{quoted}?mode=ro", uri=True, isolation_level=None, timeout=0.2)
+                self.connection = sqlite3.connect(f"{quoted}?mode=ro", uri=True, isolation_level=None, timeout=patience)
                 self._check_version()
             else:
-                self.connection = self._open()
+                self.connection = self._open(patience)
         self.catalog = Catalog(self.connection)
         self.outbox = Outbox(self.connection)
+        self.overview = Overview(self.connection)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, patience: float) -> sqlite3.Connection:
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # SQLite would make it 0644
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
         self.connection = connection
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
         connection.execute("PRAGMA journal_mode = WAL")
@@ -100,6 +103,16 @@ class Spool:
         """Keep other threads out of the connection during some SELECTs."""
         with self._lock, translated():
             yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all SELECTs inside see one moment, whatever a daemon commits meanwhile."""
+        with self._lock, translated():
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.connection.execute("ROLLBACK")
 
     def meta(self, key: str) -> str | None:
         """Read a value that stands for the whole spool."""

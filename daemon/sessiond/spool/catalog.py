@@ -157,8 +157,18 @@ class Catalog:
     def save_stream(self, stream: StreamState) -> None:
         """Write what capturing changes; `acked`, `known`, `gap` and `held` are the upload's, see `heal`."""
         self._db.execute(
-            "UPDATE stream SET generation = ?, folded = ?, queued = ?, rank = max(rank, ?), fold = ? WHERE id = ?",
-            (stream.generation, stream.folded, stream.queued, stream.rank, _pack(stream.fold), stream.id),
+            "UPDATE stream SET generation = ?, folded = ?, queued = ?, rank = max(rank, ?), damaged = ?, unknown = ?,"
+            " fold = ? WHERE id = ?",
+            (
+                stream.generation,
+                stream.folded,
+                stream.queued,
+                stream.rank,
+                stream.fold.damaged,
+                _to_json(sorted(stream.fold.unknown)).decode() if stream.fold.unknown else None,
+                _pack(stream.fold),
+                stream.id,
+            ),
         )
 
     def restart(self, stream: int, acked: int) -> None:
@@ -211,7 +221,7 @@ class Catalog:
 
     def lost_bytes(self) -> int:
         """Count the bytes that were seen and are nowhere any more."""
-        return int(self._db.execute("SELECT coalesce(sum(lost), 0) FROM stream").fetchone()[0])
+        return int(self._db.execute("SELECT coalesce(sum(lost), 0) FROM stream WHERE lost > 0").fetchone()[0])
 
     def behind(self, limit: int) -> list[int]:
         """Find streams of which transcript is still to be read: the outbox was full, or the endpoint lost it."""

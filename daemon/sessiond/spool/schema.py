@@ -24,6 +24,7 @@ MIGRATIONS = (
     );
     CREATE INDEX session_due ON session (active_ms DESC) WHERE revision > pushed AND parked IS NULL;
     CREATE INDEX session_ongoing ON session (active_ms) WHERE ongoing;
+    CREATE INDEX session_tool ON session (tool, active_ms, ongoing) WHERE record IS NOT NULL;
     CREATE INDEX session_opening ON session (opening) WHERE opening IS NOT NULL;
 
     CREATE TABLE stream (
@@ -41,11 +42,16 @@ MIGRATIONS = (
         rank INTEGER NOT NULL DEFAULT 0,      -- newest first
         lost INTEGER NOT NULL DEFAULT 0,      -- bytes that neither the source nor the endpoint has any more
         waiting INTEGER NOT NULL DEFAULT 0,   -- segments in the outbox that are not parked
+        damaged INTEGER NOT NULL DEFAULT 0,   -- the fold's, where status counts them
+        unknown TEXT,                         -- the fold's unknown record types, a JSON list; NULL: none
         fold BLOB NOT NULL,
         UNIQUE (session, name)
     );
     CREATE INDEX stream_waiting ON stream (rank DESC) WHERE waiting > 0 AND held IS NULL;
     CREATE INDEX stream_behind ON stream (rank DESC) WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL;
+
+    CREATE INDEX stream_lost ON stream (lost) WHERE lost > 0;
+    CREATE INDEX stream_odd ON stream (session, damaged, unknown) WHERE damaged > 0 OR unknown IS NOT NULL;
 
     CREATE TABLE file (
         path BLOB PRIMARY KEY,
@@ -57,6 +63,7 @@ MIGRATIONS = (
         trouble TEXT                          -- why it could not be read, shown by status
     ) WITHOUT ROWID;
     CREATE INDEX file_stream ON file (stream);
+    CREATE INDEX file_trouble ON file (tool) WHERE trouble IS NOT NULL;
 
     CREATE TABLE mark (                       -- how far a session in a database was read: its watermark
         path BLOB NOT NULL,

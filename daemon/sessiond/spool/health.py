@@ -8,6 +8,12 @@ from sessiond.spool import Spool
 
 CAPTURE = "health.capture"
 ENDPOINT = "health.endpoint"
+CONFIG = "health.config"
+"""Meta key: why an edit of the configuration was refused."""
+CLEAN = "clean"
+"""Meta key: the daemon that used the spool last closed it, so that nothing needs to be checked."""
+REBUILT = "rebuilt"
+"""Meta key: when this spool was begun because the one before was damaged, in unix ms."""
 
 
 class RootHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +30,16 @@ class RootHealth(msgspec.Struct, frozen=True, kw_only=True):
 class CaptureHealth(msgspec.Struct, frozen=True, kw_only=True):
     """How far capturing is. `discovered` counts session files per tool; None before the first look is over."""
 
+    pid: int = 0
+    """Of the daemon that tells it: what another one told before says nothing about this one."""
+    machine_id: str = ""
     discovered: dict[str, int] | None = None
+    looked_ms: int | None = None
+    """When the last look at everything began that somebody asked for (SIGUSR1)."""
     backlog: int = 0
     """Files that were found and not yet read."""
+    torn: int = 0
+    """Files that were met in a rewrite and are looked at again."""
     roots: list[RootHealth] = []
 
 
@@ -34,6 +47,8 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     """How the endpoint is."""
 
     url: str = ""
+    archive: bool = False
+    """Whether it is the built-in archive, whose address is another one at each start."""
     last_ack_ms: int | None = None
     latency_ms: int | None = None
     failing_since_ms: int | None = None

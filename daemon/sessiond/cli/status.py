@@ -1,0 +1,179 @@
+"""Show on one screen what is watched, captured and acknowledged, what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Iterator
+
+from sessiond.cli.output import age, colored, columns, count, duration, escape, print_json, shorten, size, table
+from sessiond.spool.health import RootHealth
+from sessiond.status import Advice, Running, Status, ToolStatus, read_status
+
+NOT_RUNNING = 3
+DEGRADED = 4
+LABEL = 14
+SHOWN = 3
+"""Lines of advice on the screen; `--json` has all."""
+LINES = 2
+"""Lines that one piece of advice may take."""
+BEST_FIRST = ("watched", "polled", "scan only", "not watched", "unreadable", "missing")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.description = (
+        "Show how the daemon, the sessions and the endpoint are, whether or not the daemon runs. Exit code 0: healthy,"
+        " 3: not running, 4: degraded."
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON (docs/operations.md)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the status; the exit code says whether it is healthy."""
+    status = read_status(args.config, args.environ)
+    if args.json:
+        print_json(status)
+    else:
+        width, home = columns(sys.stdout), args.environ.get("HOME", "")
+        print(screen(status, width=width, home=home, color=colored(sys.stdout, args.environ)))
+    if status.daemon.state is not Running.RUNNING:
+        return NOT_RUNNING
+    return 0 if status.healthy else DEGRADED
+
+
+def screen(status: Status, *, width: int = 80, home: str = "", color: bool = False) -> str:
+    """Draw the status. Colour only repeats what the words say."""
+    lines = []
+    for label, text in _facts(status, home):
+        painted = _paint(label.ljust(LABEL), "1") if color else label.ljust(LABEL)
+        fitting = shorten(escape(text), width - LABEL)
+        if color and label == "sessiond":
+            fitting = _paint(fitting, "32" if status.healthy else "31" if _stopped(status) else "33")
+        lines.append((painted + fitting).rstrip())
+    if status.tools:
+        lines += ["", _tools(status, width, home)]
+    advice = list(_advice(status.advice, width, color))
+    return "\n".join([*lines, "", *advice] if advice else lines)
+
+
+def _facts(status: Status, home: str) -> Iterator[tuple[str, str]]:
+    yield "sessiond", _daemon(status)
+    yield "endpoint", _endpoint(status)
+    yield "found", _found(status)
+    totals, waiting = status.totals, status.outbox
+    if totals is None or waiting is None:
+        yield "captured", "unknown: the spool " + ("is missing" if status.spool.reason is None else "can't be read")
+    else:
+        yield "captured", f"{count(totals.captured, 'session')}, {totals.ongoing} ongoing"
+        yield "acknowledged", f"{totals.acknowledged} of them"
+        if waiting.sessions or waiting.segments or waiting.parked:
+            oldest = "" if totals.oldest_ms is None else f", oldest {_ago(status, totals.oldest_ms)}"
+            parked = f"; {waiting.parked} parked" if waiting.parked else ""
+            segments = f"{count(waiting.segments, 'segment')} ({size(waiting.bytes)})"
+            yield "waiting", f"{count(waiting.sessions, 'record')}, {segments}{oldest}{parked}"
+        if waiting.behind:
+            bare = f", {totals.unprotected} without protection" if totals.unprotected else ""
+            yield "", f"{count(waiting.behind, 'transcript')} ({size(waiting.behind_bytes)}) in the tools' files{bare}"
+    yield "disk", f"{size(status.disk_bytes)} in {_short(status.state_dir, home)}"
+
+
+def _daemon(status: Status) -> str:
+    daemon = status.daemon
+    if daemon.state is not Running.RUNNING:
+        return {Running.STOPPED: "not running", Running.DIED: "not running: it died"}.get(daemon.state, "never started")
+    since = "" if daemon.since_ms is None else f" for {duration((status.now_ms - daemon.since_ms) / 1000)}"
+    by = f", by {daemon.service}" if daemon.service else ""
+    name = f", as {status.machine_id}" if status.machine_id else ""
+    state = "running" if status.healthy else "running, degraded"
+    return f"{state}{since} (pid {daemon.pid or 'unknown'}{by}{name})"
+
+
+def _endpoint(status: Status) -> str:
+    endpoint = status.endpoint
+    where = "archive on this machine" if endpoint.archive else endpoint.url
+    if endpoint.failing_since_ms is not None:
+        words = {"refused": "refuses the token", "wrong": "is no endpoint of ours"}
+        failing = words.get(endpoint.kind or "", "fails")
+        due = endpoint.next_attempt_ms
+        left = 0.0 if due is None else (due - status.now_ms) / 1000
+        again = f", next try in {duration(left)}" if left > 0 and status.daemon.state is Running.RUNNING else ""
+        since = duration((status.now_ms - endpoint.failing_since_ms) / 1000)
+        return f"{where}: {failing} since {since}{again}"
+    if endpoint.last_ack_ms is None:
+        return f"{where}: nothing acknowledged yet"
+    took = "" if endpoint.latency_ms is None else f", took {endpoint.latency_ms} ms"
+    return f"{where}: last ack {_ago(status, endpoint.last_ack_ms)}{took}"
+
+
+def _found(status: Status) -> str:
+    found = status.discovered
+    if found.files is None or found.unread is None:
+        return "not known yet: the first look is under way" if found.current else "not known: nobody has looked yet"
+    files = count(found.files, "file")
+    if not found.current:
+        return f"{files} when it ran last; what came since is not known"
+    return f"{files}, {found.unread} not read yet" if found.unread else f"{files}, all read"
+
+
+def _tools(status: Status, width: int, home: str) -> str:
+    rows: list[list[str]] = [["tool", "sessions", "ongoing", "idle", "skipped", "watch", "directory"]]
+    for tool in status.tools:
+        seen = tool.count
+        root = _best(tool)
+        more = "" if root is None or len(tool.roots) < 2 else f" +{len(tool.roots) - 1}"
+        rows.append(
+            [
+                seen.tool,
+                str(seen.sessions),
+                str(seen.ongoing),
+                "-" if seen.active_ms is None else duration((status.now_ms - seen.active_ms) / 1000),
+                str(seen.damaged + seen.troubled),
+                "-" if root is None else root.how,
+                "-" if root is None else _short(root.path, home) + more,
+            ]
+        )
+    return table(rows, right={1, 2, 3, 4}, width=width)
+
+
+def _best(tool: ToolStatus) -> RootHealth | None:
+    def rank(root: RootHealth) -> int:
+        return BEST_FIRST.index(root.how) if root.how in BEST_FIRST else len(BEST_FIRST)
+
+    return min(tool.roots, key=rank, default=None)
+
+
+def _advice(advice: list[Advice], width: int, color: bool) -> Iterator[str]:
+    for each in advice[:SHOWN]:
+        mark, paint = ("!", "31") if each.degraded else ("-", "2")
+        first = _paint(mark, paint) if color else mark
+        for number, line in enumerate(_wrapped(each.what, width - 2)):
+            yield f"{' ' if number else first} {line}"
+        for line in _wrapped(each.do or "", width - 4):
+            yield f"    {line}"
+    if len(advice) > SHOWN:
+        yield f"  and {len(advice) - SHOWN} more: sessiond status --json"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = textwrap.wrap(escape(text), width, break_on_hyphens=False)
+    return lines if len(lines) <= LINES else [*lines[: LINES - 1], shorten(" ".join(lines[LINES - 1 :]), width)]
+
+
+def _stopped(status: Status) -> bool:
+    return status.daemon.state is not Running.RUNNING
+
+
+def _ago(status: Status, at_ms: int) -> str:
+    return age((status.now_ms - at_ms) / 1000)
+
+
+def _short(path: str, home: str) -> str:
+    within = bool(home) and (path + os.sep).startswith(home.rstrip(os.sep) + os.sep)
+    return "~" + path[len(home.rstrip(os.sep)) :] if within else path
+
+
+def _paint(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"

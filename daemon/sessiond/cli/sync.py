@@ -1,0 +1,164 @@
+"""`sessiond sync`: capture all and push all, once; exit 0 when the outbox is empty."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sessiond.errors import AlreadyRunning, EndpointError, Refused, SessiondError, StateError
+
+if TYPE_CHECKING:
+    from sessiond.config import Loaded
+    from sessiond.daemon.once import Balance
+    from sessiond.spool import Spool
+
+POLL = 0.1
+"""Seconds between two looks at what a running daemon has done."""
+DEGRADED = 4
+
+
+class Incomplete(SessiondError):
+    """The endpoint took what it could, and something is left: parked, unreadable, or out of time."""
+
+    exit_code = DEGRADED
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.description = (
+        "Look at every tool's sessions, capture what is new and push it to the endpoint. Where the daemon runs, it"
+        " does the work and this waits for it."
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="TIME", help='wait so long for a running daemon ("90s", "5m"; no limit)'
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sync; 0 when the endpoint has everything. Raises: SessiondError."""
+    from sessiond.cli.output import settings
+    from sessiond.daemon.once import sync_once
+    from sessiond.sources import find_sources
+
+    loaded = settings(args, tools=[source.tool for source in find_sources()])
+    progress = Progress()
+    until = None if args.timeout is None else time.monotonic() + args.timeout
+    try:
+        while True:
+            try:
+                balance = sync_once(loaded, args.environ, progress)
+                break
+            except AlreadyRunning:
+                waited = _wait(loaded, progress, until)
+                if waited is not None:
+                    balance = waited
+                    break  # else the other one ended: now it is our turn
+    finally:
+        progress("")
+    return _judge(balance)
+
+
+def _wait(loaded: Loaded, progress: Callable[[str], None], until: float | None) -> Balance | None:
+    """Let the running daemon do it; None if it ended. Raises: Incomplete."""
+    from sessiond import state
+    from sessiond.config import state_dir
+    from sessiond.spool import Spool
+
+    directory = state_dir(loaded.config)
+    holder = state.running(directory)
+    try:
+        if holder is None or not holder.pid:
+            raise ProcessLookupError  # it ends or begins just now
+        spool = Spool(directory, readonly=True)
+        try:
+            return _watch(spool, directory, holder.pid, progress, until)
+        finally:
+            spool.close()
+    except (ProcessLookupError, StateError):
+        time.sleep(POLL)
+        return None
+
+
+def _watch(
+    spool: Spool, directory: str, pid: int, progress: Callable[[str], None], until: float | None
+) -> Balance | None:
+    """Ask the daemon to look at everything and to push, and wait until it has or can't."""
+    from sessiond import state
+    from sessiond.daemon.once import LOOK_AGAIN, LOOKS, balance
+    from sessiond.spool.health import read_capture, read_endpoint
+
+    before = read_endpoint(spool)
+    asked_ms = time.time_ns() // 1_000_000
+    os.kill(pid, signal.SIGUSR1)
+    while state.running(directory) is not None:
+        capture = read_capture(spool)
+        now = balance(spool, capture.torn)
+        looked = capture.pid == pid and (capture.looked_ms or 0) >= asked_ms and not capture.backlog
+        failed = now.endpoint.failing_since_ms is not None and now.endpoint != before  # since it was asked to
+        given_up = now.only_unread and time.time_ns() // 1_000_000 - asked_ms > LOOKS * LOOK_AGAIN * 1000
+        if failed or (looked and (now.empty or given_up)):
+            return now
+        if until is not None and time.monotonic() > until:
+            raise Incomplete("not everything is pushed yet", hint="`sessiond status` shows how it goes")
+        progress(_words(now, capture.backlog + capture.torn))
+        time.sleep(POLL)
+    return None
+
+
+def _judge(balance: Balance) -> int:
+    """Say what came of it. Raises: EndpointError, Incomplete."""
+    from sessiond.cli.output import count
+
+    endpoint, waiting = balance.endpoint, balance.waiting
+    if endpoint.failing_since_ms is not None:
+        kind = Refused if endpoint.kind == "refused" else EndpointError
+        raise kind(endpoint.reason or "the endpoint takes nothing", hint=endpoint.hint)
+    if waiting.parked:
+        hint = "`sessiond queue` says why"
+        raise Incomplete(f"{count(waiting.parked, 'item')} parked: the endpoint will not take them", hint=hint)
+    troubled = sum(tool.troubled for tool in balance.tools)
+    if troubled:
+        named = "; ".join(f"{trouble.path}: {trouble.reason}" for trouble in balance.troubles)
+        raise Incomplete(f"{count(troubled, 'file')} can't be read: {named}", hint="`sessiond sources` lists them")
+    if not balance.empty:
+        raise Incomplete(f"not all could be captured and pushed: {_words(balance, balance.unread)}")
+    print(f"{count(balance.totals.captured, 'session')}, all acknowledged")
+    return 0
+
+
+def _words(balance: Balance, unread: int) -> str:
+    from sessiond.cli.output import count
+
+    waiting = balance.waiting
+    left = f"{count(waiting.sessions, 'record')} and {count(waiting.segments, 'segment')} to push"
+    return f"{count(unread, 'file')} to read, {left}"
+
+
+class Progress:
+    """One line on a terminal's stderr that is written over; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+        self._due = 0.0
+
+    def __call__(self, text: str) -> None:
+        """Show the text; "" wipes the line."""
+        if not sys.stderr.isatty() or text == self._shown or (text and time.monotonic() < self._due):
+            return
+        sys.stderr.write("\r" + text[:78].ljust(len(self._shown)) + ("" if text else "\r"))
+        sys.stderr.flush()
+        self._shown, self._due = text[:78], time.monotonic() + 0.1
+
+
+def _seconds(text: str) -> float:
+    from sessiond.config.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{text!a} is not a time such as "90s" or "5m"') from error

@@ -1,0 +1,128 @@
+"""Once: capture all there is and push it, in this process, for `sync` where no daemon runs."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+import msgspec
+
+from sessiond import state
+from sessiond.config import Loaded, Token, read_token, state_dir
+from sessiond.daemon.archive import Archive
+from sessiond.daemon.capturing import Capturing
+from sessiond.daemon.pushing import Pushing
+from sessiond.daemon.rooms import Rooms, open_rooms
+from sessiond.ingest.backlog import catch_up
+from sessiond.logs import hide
+from sessiond.sources.base import Places
+from sessiond.spool import Spool
+from sessiond.spool.health import EndpointHealth, read_endpoint
+from sessiond.spool.overview import ToolCount, Totals, Trouble
+from sessiond.spool.rows import Waiting
+from sessiond.watch import Watcher
+
+LOOKS = 8
+LOOK_AGAIN = 0.5
+"""How often, and after how many seconds, files that are met in a rewrite are looked at again."""
+ROUNDS = 1000
+"""Of pushing and reading on: an endpoint that contradicts itself must not keep us busy for ever."""
+SHOWN = 3
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """How far everything is: what `sync` ends with."""
+
+    totals: Totals
+    waiting: Waiting
+    endpoint: EndpointHealth
+    tools: list[ToolCount]
+    troubles: list[Trouble]
+    unread: int
+    """Files that were found and not read to their end, since they were being rewritten."""
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether the endpoint has all that it will take."""
+        return not self.unread and self.only_unread
+
+    @property
+    def only_unread(self) -> bool:
+        """Tell whether nothing waits beside files that are being rewritten."""
+        return not (self.waiting.sessions or self.waiting.segments or self.waiting.behind)
+
+
+def sync_once(loaded: Loaded, environ: Mapping[str, str], progress: Callable[[str], None]) -> Balance:
+    """Capture all and push all, holding the lock. `progress` is told in words how far it is.
+
+    Raises: AlreadyRunning, StateError, ConfigError.
+    """
+    # Another `sync` may take us for a daemon and send us SIGUSR1, which would end us.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    directory = state_dir(loaded.config)
+    state.prepare(directory)
+    with ExitStack() as closing:
+        lock = state.Lock(directory)
+        closing.callback(lock.release)
+        rooms = open_rooms(loaded.config, environ)
+        closing.callback(rooms.close)
+        token: Token | None
+        if loaded.config.endpoint.url:
+            url, token = loaded.config.endpoint.url, read_token(loaded.config, environ)
+        else:
+            archive = Archive(directory, lambda: None)
+            closing.callback(archive.stop)
+            url, token = archive.url, archive.token
+        if token is not None:
+            hide(token.reveal())
+        watcher = Watcher(rooms.watched)
+        closing.callback(watcher.close)
+        pushing = Pushing(rooms, url, token, lambda: None)
+        closing.callback(pushing.close)
+        capturing = Capturing(
+            rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=Places.here(environ)
+        )
+        watcher.start()
+        unread = _capture(capturing, progress)
+        _push(rooms, pushing, progress)
+        return balance(rooms.spool, unread)
+
+
+def balance(spool: Spool, unread: int) -> Balance:
+    """Say how far everything is. `unread`: files that were met in a rewrite, which the spool does not know."""
+    with spool.snapshot():
+        return Balance(
+            totals=spool.overview.totals(),
+            waiting=spool.outbox.waiting(),
+            endpoint=read_endpoint(spool),
+            tools=spool.overview.tools(),
+            troubles=spool.overview.troubles(SHOWN),
+            unread=unread,
+        )
+
+
+def _capture(capturing: Capturing, progress: Callable[[str], None]) -> int:
+    progress("looking for sessions")
+    torn = 0
+    for attempt in range(LOOKS):
+        if attempt:
+            time.sleep(LOOK_AGAIN)
+        torn = capturing.capture_all(lambda left: progress(f"reading: {left} files left"))
+        if not torn:
+            break
+    return torn
+
+
+def _push(rooms: Rooms, pushing: Pushing, progress: Callable[[str], None]) -> None:
+    """Push until nothing is left or the endpoint takes nothing; read on in what waited for room meanwhile."""
+    pushing.try_now()
+    for _ in range(ROUNDS):
+        with rooms.spool.reading():
+            waiting = rooms.spool.outbox.waiting()
+        progress(f"pushing: {waiting.sessions} sessions, {waiting.segments} segments left")
+        if pushing.push_all():
+            continue
+        if read_endpoint(rooms.spool).next_attempt_ms is not None or not catch_up(rooms.ingest, limit=16):
+            return

@@ -1,0 +1,32 @@
+"""How roots are watched, for the health that status reads and for the log."""
+
+from __future__ import annotations
+
+from sessiond.logs import log
+from sessiond.spool.health import CaptureHealth, RootHealth
+from sessiond.watch import State
+
+
+def root_health(state: State) -> RootHealth:
+    """Take over the state of a root for status."""
+    return RootHealth(
+        tool=state.watched.owner,
+        path=state.watched.root.path,
+        how=str(state.how),
+        detail=state.detail,
+        hint=state.hint,
+        directories=state.directories,
+    )
+
+
+def note_roots(old_health: CaptureHealth, made: CaptureHealth) -> None:
+    """Log what changed in how roots are watched."""
+    before = {(root.tool, root.path): root for root in old_health.roots}
+    for root in made.roots:
+        old = before.get((root.tool, root.path))
+        if root.how == "polled" and (old is None or old.how != root.how):
+            log.warning("watch.limited", root=root.path, reason=root.detail, hint=root.hint)
+        elif root.how == "watched" and old is not None and old.how == "missing":
+            log.info("watch.found", tool=root.tool, root=root.path)
+        elif root.how == "missing" and old is not None and old.how != "missing":
+            log.info("watch.lost", tool=root.tool, root=root.path)

@@ -1,0 +1,119 @@
+"""The spool in numbers, for `status` and `sources`: every query goes by an index, so that it is cheap at any size."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+_DUE = "revision > pushed AND parked IS NULL AND record IS NOT NULL"
+_UNSENT = (
+    f"SELECT id FROM session WHERE {_DUE}"
+    " UNION SELECT id FROM session WHERE parked IS NOT NULL"
+    " UNION SELECT session FROM stream WHERE waiting > 0 AND held IS NULL"
+    " UNION SELECT session FROM stream WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
+    " UNION SELECT session FROM segment JOIN stream ON stream.id = segment.stream WHERE segment.parked IS NOT NULL"
+)
+_types = msgspec.json.Decoder(list[str]).decode
+
+
+class ToolCount(msgspec.Struct, frozen=True, kw_only=True):
+    """What the spool has of one tool."""
+
+    tool: str
+    sessions: int = 0
+    ongoing: int = 0
+    active_ms: int | None = None
+    """When its newest session was active last."""
+    damaged: int = 0
+    """Records that could not be decoded; they are carried all the same."""
+    troubled: int = 0
+    """Files that can't be read."""
+    unknown: list[str] = []
+    """Record types that its source does not know."""
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the sessions of all tools are."""
+
+    captured: int
+    """Sessions that have a record."""
+    ongoing: int
+    acknowledged: int
+    """Of the captured ones those of which the endpoint has the newest record and all of the transcript."""
+    oldest_ms: int | None
+    """When the oldest of what is not acknowledged was captured."""
+    unprotected: int
+    """Streams whose transcript waits in the tool's file without a pin: a clean-up could take it."""
+    lost: int
+    """Bytes of transcript that were seen and are nowhere any more."""
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that can't be read, and why."""
+
+    tool: str
+    path: str
+    reason: str
+
+
+class Overview:
+    """Counts what is captured and what is acknowledged. It only reads."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def totals(self) -> Totals:
+        """Count over all tools."""
+        captured, ongoing = self._db.execute(
+            "SELECT count(*), coalesce(sum(ongoing), 0) FROM session WHERE record IS NOT NULL"
+        ).fetchone()
+        unsent = self._one(f"SELECT count(*) FROM session WHERE record IS NOT NULL AND id IN ({_UNSENT})")
+        return Totals(
+            captured=captured,
+            ongoing=ongoing,
+            acknowledged=captured - unsent,
+            # A revision is the time at which its record changed (design.md section 3).
+            oldest_ms=self._db.execute(
+                "SELECT min(at) FROM (SELECT min(queued_ms) AS at FROM segment WHERE parked IS NULL"
+                f" UNION ALL SELECT min(revision) FROM session WHERE {_DUE})"
+            ).fetchone()[0],
+            unprotected=self._one(
+                "SELECT count(*) FROM stream WHERE queued < folded AND NOT EXISTS"
+                " (SELECT 1 FROM file WHERE file.stream = stream.id AND pin IS NOT NULL)"
+            ),
+            lost=self._one("SELECT coalesce(sum(lost), 0) FROM stream WHERE lost > 0"),
+        )
+
+    def _one(self, query: str) -> int:
+        return int(self._db.execute(query).fetchone()[0])
+
+    def tools(self) -> list[ToolCount]:
+        """Count for each tool of which anything was seen, by its name."""
+        counts: dict[str, ToolCount] = {}
+        for tool, sessions, ongoing, active_ms in self._db.execute(
+            "SELECT tool, count(*), sum(ongoing), max(active_ms) FROM session WHERE record IS NOT NULL GROUP BY tool"
+        ):
+            counts[tool] = ToolCount(tool=tool, sessions=sessions, ongoing=ongoing, active_ms=active_ms)
+        for tool, troubled in self._db.execute(
+            "SELECT tool, count(*) FROM file WHERE trouble IS NOT NULL AND gone_ms IS NULL GROUP BY tool"
+        ):
+            counts[tool] = msgspec.structs.replace(counts.get(tool, ToolCount(tool=tool)), troubled=troubled)
+        for tool, unknown, damaged in self._db.execute(
+            "SELECT tool, unknown, sum(damaged) FROM stream JOIN session ON session.id = stream.session"
+            " WHERE damaged > 0 OR unknown IS NOT NULL GROUP BY tool, unknown"
+        ):
+            known = counts.get(tool, ToolCount(tool=tool))
+            types = set(known.unknown) | set(_types(unknown) if unknown else ())
+            counts[tool] = msgspec.structs.replace(known, damaged=known.damaged + damaged, unknown=sorted(types))
+        return [counts[tool] for tool in sorted(counts)]
+
+    def troubles(self, limit: int) -> list[Trouble]:
+        """List files that can't be read."""
+        rows = self._db.execute(
+            "SELECT tool, path, trouble FROM file WHERE trouble IS NOT NULL AND gone_ms IS NULL LIMIT ?", (limit,)
+        )
+        return [
+            Trouble(tool=tool, path=path.decode("utf-8", "surrogateescape"), reason=trouble)
+            for tool, path, trouble in rows
+        ]

@@ -1,0 +1,136 @@
+"""What is wrong and what to do about it, the gravest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sessiond.status.model import Advice, Running, Shape, Status
+
+RECENT_MS = 7 * 86_400_000
+"""For so long a spool that was built anew is worth a line."""
+
+
+def advise(status: Status) -> list[Advice]:
+    """List what is wrong: first what stops sessiond or degrades it, then what is worth knowing."""
+    found = [*_config(status), *_spool(status), *_daemon(status), *_endpoint(status), *_sessions(status)]
+    found += [*_roots(status), *_formats(status)]
+    return sorted(found, key=lambda each: not each.degraded)
+
+
+def _config(status: Status) -> Iterator[Advice]:
+    config, running = status.config, status.daemon.state is Running.RUNNING
+    if config.error is not None:
+        kept = "; the daemon goes on with the last good one" if running else ""
+        yield Advice(what=f"the configuration can't be used: {config.error}{kept}", do=config.hint)
+    elif config.refused is not None:
+        yield Advice(
+            what=f"the daemon refused an edit of its configuration: {config.refused}",
+            do="it goes on with the last good one and takes over the next edit by itself",
+        )
+
+
+def _spool(status: Status) -> Iterator[Advice]:
+    running = status.daemon.state is Running.RUNNING
+    match status.spool.state:
+        case Shape.DAMAGED:
+            yield Advice(
+                what=status.spool.reason or "the spool is damaged",
+                do=f"{'restart' if running else 'start'} sessiond: it sets the spool aside and builds a new one"
+                " from the tools' files and what the endpoint holds",
+            )
+        case Shape.TOO_NEW | Shape.UNREADABLE:
+            do = status.spool.hint or f"look at {status.state_dir}; `sessiond status` again in a moment"
+            yield Advice(what=status.spool.reason or "the spool can't be read", do=do)
+        case Shape.MISSING if running:
+            yield Advice(what="the spool is gone while the daemon runs", do="restart sessiond: it builds a new one")
+    rebuilt = status.spool.rebuilt_ms
+    if rebuilt is not None and status.now_ms - rebuilt < RECENT_MS:
+        yield Advice(
+            what="the spool was damaged and has been built anew",
+            do=f"nothing to do; the old one lies in {status.state_dir} (spool.db.damaged-...)",
+            degraded=False,
+        )
+
+
+def _daemon(status: Status) -> Iterator[Advice]:
+    if status.daemon.stopped is not None:
+        yield Advice(
+            what=f"nothing is captured: {status.daemon.stopped}",
+            do="make room on the disk; sessiond goes on by itself within ten seconds",
+        )
+    match status.daemon.state:
+        case Running.NEVER:
+            yield Advice(what="sessiond has never run here", do="start it: sessiond run")
+        case Running.STOPPED:
+            yield Advice(
+                what="sessiond does not run: what the tools write now is not captured", do="start it: sessiond run"
+            )
+        case Running.DIED:
+            yield Advice(
+                what="sessiond ended without closing its spool (killed, crashed or a power cut)",
+                do="start it again: sessiond run; nothing that was captured is lost",
+            )
+
+
+def _endpoint(status: Status) -> Iterator[Advice]:
+    endpoint = status.endpoint
+    if endpoint.failing_since_ms is None:
+        return
+    reason = endpoint.reason or "the endpoint does not take what is pushed"
+    if endpoint.kind == "refused":
+        yield Advice(what=reason, do=endpoint.hint or "check the token: SESSIOND_TOKEN or endpoint.token_file")
+    else:
+        yield Advice(what=reason, do=endpoint.hint or "it is tried again by itself; `sessiond sync` tries now")
+
+
+def _sessions(status: Status) -> Iterator[Advice]:
+    if status.outbox is not None and status.outbox.parked:
+        yield Advice(
+            what=f"{_count(status.outbox.parked, 'item')} parked: the endpoint will not take them as they are",
+            do="`sessiond queue` says why; `sessiond queue retry` tries again",
+        )
+    troubled = sum(tool.count.troubled for tool in status.tools)
+    if troubled:
+        first = f": {status.troubles[0].path}: {status.troubles[0].reason}" if status.troubles else ""
+        yield Advice(what=f"{_count(troubled, 'file')} can't be read{first}", do="`sessiond sources` lists them")
+    totals = status.totals
+    if totals is not None and totals.lost:
+        yield Advice(
+            what=f"{totals.lost} bytes of transcript are lost: their file vanished before there was room to read it",
+            do="raise outbox.max_bytes if the endpoint is often away for long",
+            degraded=False,
+        )
+    if totals is not None and totals.unprotected:
+        yield Advice(
+            what=f"{_count(totals.unprotected, 'transcript')} not yet read from the tool's own file, which can't be"
+            " linked to: a clean-up by the tool would take it",
+            do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
+            degraded=False,
+        )
+
+
+def _roots(status: Status) -> Iterator[Advice]:
+    if status.daemon.state is not Running.RUNNING:
+        return
+    for root in (root for tool in status.tools for root in tool.roots):
+        if root.how == "unreadable":
+            yield Advice(what=f"{root.path} can't be read: {root.detail}", do=root.hint or None)
+        elif root.how == "polled":
+            yield Advice(what=f"{root.path} is polled: {root.detail}", do=root.hint or None, degraded=False)
+
+
+def _formats(status: Status) -> Iterator[Advice]:
+    for tool in status.tools:
+        unknown = tool.count.unknown
+        if unknown:
+            some = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+            yield Advice(
+                what=f"{tool.count.tool}: {_count(len(unknown), 'unknown record type')} ({some}),"
+                " messages may be undercounted",
+                do="upgrade sessiond; the transcripts themselves are whole",
+                degraded=False,
+            )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

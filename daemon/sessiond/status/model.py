@@ -1,0 +1,110 @@
+"""What `sessiond status` tells, as types; `--json` prints them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from sessiond.spool.health import EndpointHealth, RootHealth
+from sessiond.spool.overview import ToolCount, Totals, Trouble
+from sessiond.spool.rows import Waiting
+
+
+class Running(StrEnum):
+    """How the daemon is."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    DIED = "died"
+    """It ended without closing the spool: a kill, a crash, a power cut. Nothing that was captured is lost."""
+    NEVER = "never started"
+
+
+class Shape(StrEnum):
+    """How the spool is."""
+
+    FINE = "fine"
+    MISSING = "missing"
+    DAMAGED = "damaged"
+    TOO_NEW = "too new"
+    UNREADABLE = "unreadable"
+    """Locked, without permission, or of another kind of trouble; `reason` has the words."""
+
+
+class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The process, as the lock of the state directory tells."""
+
+    state: Running
+    pid: int | None = None
+    since_ms: int | None = None
+    service: str | None = None
+    stopped: str | None = None
+    """Why it can't capture now: a full disk."""
+
+
+class ConfigStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Which files make the configuration; `error`: why it can't be used, `refused`: why the daemon kept its old one."""
+
+    files: tuple[str, ...] = ()
+    error: str | None = None
+    hint: str | None = None
+    refused: str | None = None
+
+
+class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The spool as a file. `rebuilt_ms`: when it was begun anew because the one before was damaged."""
+
+    state: Shape
+    reason: str | None = None
+    hint: str | None = None
+    rebuilt_ms: int | None = None
+
+
+class Discovery(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies in the tools' directories. None and not `current`: nobody has looked since the daemon started."""
+
+    files: int | None = None
+    unread: int | None = None
+    """Of the files those that were found and are not yet read."""
+    current: bool = False
+    """Whether a running daemon tells it; else it is what the last one left."""
+
+
+class ToolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One tool: what is captured of it and how its directories are watched."""
+
+    count: ToolCount
+    files: int | None
+    roots: list[RootHealth]
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong, and what to do about it. Without `degraded` it is worth knowing and breaks no promise."""
+
+    what: str
+    do: str | None = None
+    degraded: bool = True
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `sessiond status` shows. Members are added; what is here keeps its meaning within a version."""
+
+    version: int = 1
+    now_ms: int
+    healthy: bool
+    daemon: DaemonStatus
+    machine_id: str | None
+    state_dir: str
+    disk_bytes: int
+    """What the state directory takes on the disk, the built-in archive included."""
+    config: ConfigStatus
+    spool: SpoolStatus
+    discovered: Discovery
+    totals: Totals | None
+    outbox: Waiting | None
+    endpoint: EndpointHealth
+    tools: list[ToolStatus]
+    troubles: list[Trouble]
+    """A few of the files that can't be read."""
+    advice: list[Advice]
