@@ -1,0 +1,80 @@
+"""The files that a service manager reads, held against what that manager accepts."""
+
+from __future__ import annotations
+
+import plistlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "systemd" / "sessiond.service"
+PLIST = ROOT / "launchd" / "io.sessiond.plist"
+
+KEY_TYPES: dict[str, type] = {
+    "Label": str,
+    "Program": str,
+    "ProgramArguments": list,
+    "EnvironmentVariables": dict,
+    "RunAtLoad": bool,
+    "KeepAlive": dict,
+    "ThrottleInterval": int,
+    "ExitTimeOut": int,
+    "ProcessType": str,
+    "Nice": int,
+    "LowPriorityIO": bool,
+    "LowPriorityBackgroundIO": bool,
+    "Umask": int,
+    "SoftResourceLimits": dict,
+    "HardResourceLimits": dict,
+    "StandardOutPath": str,
+    "StandardErrorPath": str,
+}
+"""The keys of launchd.plist(5) that we use or may use, and their types; launchd ignores a wrong one in silence."""
+
+analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
+
+
+def test_the_plist_has_known_keys_of_their_types() -> None:
+    job = plistlib.loads(PLIST.read_bytes())
+    for key, value in job.items():
+        assert type(value) is KEY_TYPES[key], key
+    assert job["Label"] == PLIST.stem
+    assert job["ProgramArguments"][1:] == ["run"]
+    assert all(type(word) is str for word in job["ProgramArguments"])
+    assert job["KeepAlive"] == {"SuccessfulExit": False}
+    assert job["ProcessType"] in {"Background", "Standard", "Adaptive", "Interactive"}
+    assert job["Umask"] == 0o077
+    assert set(job["SoftResourceLimits"]) <= {"NumberOfFiles", "Core"}
+    assert all(type(limit) is int for limit in job["SoftResourceLimits"].values())
+
+
+def test_the_unit_is_one_that_the_daemon_understands() -> None:
+    """It speaks sd_notify, ends with 78 for a config that needs its user, and takes SIGHUP as reload."""
+    lines = UNIT.read_text(encoding="utf-8").splitlines()
+    for line in (
+        "Type=notify",
+        "NotifyAccess=main",
+        "Restart=on-failure",
+        "RestartPreventExitStatus=75 78",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "UMask=0077",
+        "WantedBy=default.target",
+    ):
+        assert line in lines
+    assert sum(line.startswith("ExecStart=") for line in lines) == 1
+
+
+@analyze
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    program = tmp_path / "sessiond"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text(encoding="utf-8").replace("%h/.local/bin/sessiond", str(program)), encoding="utf-8")
+    command = ["systemd-analyze", "verify", "--user", "--man=no", "--recursive-errors=no", str(unit)]
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
