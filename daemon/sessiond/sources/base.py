@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -155,6 +155,40 @@ def parse(decoder: msgspec.json.Decoder[T], record: bytes) -> T:
             return decoder.decode(repaired)
         except RecursionError as error:
             raise msgspec.DecodeError("JSON is nested too deep") from error
+
+
+class _Block(msgspec.Struct, gc=False):
+    """A block of a message's content, in the way that the APIs of models write it."""
+
+    type: str = "text"
+    text: msgspec.Raw = msgspec.Raw(b"")
+
+
+BLOCKS = msgspec.json.Decoder(list[_Block | str])
+BLANK = re.compile(rb'"(?:\s|\\[nrt])*"|null|\[\s*\]|')
+
+
+def speaks(content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.Pattern[bytes] | None = None) -> bool:
+    """Tell whether a message's content has something that counts: a string, or a list of typed blocks (formats.md 1.4).
+
+    Blocks of a `silent` type (tool results, thinking) do not count, nor does text that is blank or whose JSON
+    source `injected` matches: what the tool says in the user's name.
+    Raises: msgspec.DecodeError for content that is neither.
+    """
+
+    def counts(text: bytes) -> bool:
+        return not BLANK.fullmatch(text[:64]) and not (injected and injected.match(text[:256]))
+
+    source = bytes(content)
+    if not source.startswith(b"["):
+        return counts(source)
+    for block in BLOCKS.decode(source):
+        if isinstance(block, str):
+            if counts(msgspec.json.encode(block)):
+                return True
+        elif block.type not in silent and (block.type != "text" or counts(bytes(block.text))):
+            return True
+    return False
 
 
 class Source(Protocol):
