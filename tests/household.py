@@ -85,7 +85,9 @@ class Household:
             now_ms=lambda: self.now_ms,
             settle_ms=0,
         )
-        self.client = Client(self.endpoint.url, self.endpoint.token, transport=self.transport)
+        self.client = Client(
+            self.endpoint.url, self.endpoint.token, device_id=device.device_id, transport=self.transport
+        )
         self.uploading = UploadSetting(
             spool=self.spool,
             client=self.client,

@@ -89,6 +89,19 @@ def test_a_dropped_last_line_is_a_generation_without_new_bytes(house: Household)
     assert house.held(SESSION, generation=0) == Path(path).read_bytes() + encode(claude(SESSION, 2))
 
 
+def test_a_rewrite_counts_what_it_kept(house: Household) -> None:
+    """The kept lines are folded anew with the new ones: the record is that of the whole file."""
+    house.write(CLAUDE, *(claude(SESSION, n) for n in range(3)))
+    house.scan()
+    path = house.write(CLAUDE, claude(SESSION, 3), claude(SESSION, 4))
+    house.settle()
+    lines = Path(path).read_bytes().splitlines(keepends=True)
+    Path(path).write_bytes(b"".join(lines[:4]) + encode(claude(SESSION, 9, text="another")))
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 5
+
+
 def test_an_edit_in_place_of_the_same_size_is_seen(house: Household) -> None:
     """Size and even mtime may be the same; ctime is not."""
     path = house.write(CLAUDE, claude(SESSION, 1, text="before"))
@@ -157,6 +170,28 @@ def test_a_lost_spool_is_rebuilt_without_sending_again(house: Household) -> None
     assert house.held(SESSION) == Path(path).read_bytes()
     assert sum(size for where, size in house.transport.requests if where == "/v1/push") < 6000
     assert [s["generation"] for s in house.held_sessions()[SESSION]["streams"]] == [0]
+
+
+def test_a_restored_endpoint_gets_back_what_it_lost(tmp_path: Path) -> None:
+    """It acknowledged more than it has now; the daemon finds out at the next contact and sends it again."""
+    with household(tmp_path) as house:
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.settle()
+        store = tmp_path / "endpoint"
+        house.endpoint.store.close()
+        kept = {path: path.read_bytes() for path in store.iterdir() if path.is_file()}
+        path = house.write(CLAUDE, claude(SESSION, 2))
+    with household(tmp_path) as house:
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+    for file in store.iterdir():
+        file.unlink()
+    for file, content in kept.items():
+        file.write_bytes(content)
+    with household(tmp_path) as house:
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+        assert house.held_sessions()[SESSION]["record"]["message_count"] == 2
 
 
 def test_records_outrun_transcripts(tmp_path: Path) -> None:

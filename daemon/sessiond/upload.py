@@ -28,6 +28,10 @@ TRIES = 3
 """Within one push; longer waits are in the spool, so that a restart keeps them."""
 CAP = 300.0
 """Seconds that the longest wait between two pushes takes, unless the endpoint asks for more."""
+BATCH = "batch"
+"""Meta key: the name of the last acknowledged batch."""
+LOST_ANSWERS = 256
+"""Batches in a row whose answer may be lost before both sides look at everything again."""
 QUESTION = 500
 """Streams that one question about offsets names."""
 
@@ -44,6 +48,8 @@ class Setting(msgspec.Struct, kw_only=True):
     now_ms: Callable[[], int]
     sleep: Callable[[float], None]
     """Waits between two tries; ends early when the daemon stops."""
+    attempts: int = 0
+    """Batches since the last acknowledged one."""
 
 
 class Pushed(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,15 +65,29 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     more: bool = False
 
 
-def bind(setting: Setting) -> wire.About:
-    """Find out which endpoint answers; another one than before starts over with it. Raises: EndpointError."""
+def bind(setting: Setting) -> bool:
+    """Find out which endpoint answers, and whether both remember the same last push; tells whether they do.
+
+    With another endpoint, or where one of the two was restored from a backup, every record is pushed again and
+    every stream's offset is asked for. Raises: EndpointError.
+    """
     about = setting.client.about()
-    identity = str(about.endpoint_id)
-    if setting.spool.meta("endpoint") != identity:
+    identity, last = str(about.endpoint_id), setting.spool.meta(BATCH)
+    # A push whose answer was lost is one of the next names; any of them may have been stored.
+    expected = {last, *(_batch(last, attempt) for attempt in range(LOST_ANSWERS))}
+    same = setting.spool.meta("endpoint") == identity and about.last_batch in expected
+    if not same:
         with setting.spool.transaction():
             setting.spool.catalog.forget_endpoint()
             setting.spool.set_meta("endpoint", identity)
-    return about
+            setting.spool.set_meta(BATCH, about.last_batch)
+        setting.attempts = 0
+    return same
+
+
+def _batch(last: str | None, attempt: int) -> str:
+    """Name a batch after the last acknowledged one: each side can tell whether the other went on from there."""
+    return hashlib.blake2b(f"{last or ''}/{attempt}".encode(), digest_size=16).hexdigest()
 
 
 def upload(setting: Setting) -> Pushed:
@@ -110,8 +130,10 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
         part = stack.pop()
         with setting.spool.reading():
             pushes = [_wire(setting, item) for item in part]
+            batch = _batch(setting.spool.meta(BATCH), setting.attempts)
+        setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
         try:
-            results = _try(setting, pushes)
+            results = _try(setting, pushes, batch)
         except (TooLarge, Rejected) as error:
             if len(part) > 1:
                 half = len(part) // 2
@@ -119,7 +141,7 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
             else:
                 refused.append((part[0], error))
             continue
-        total = _add(total, _settle(setting, part, results))
+        total = _add(total, _settle(setting, part, results, batch))
     if refused and not total.sessions + total.segments:
         raise refused[0][1]
     with setting.spool.transaction():
@@ -128,7 +150,7 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
     return _add(total, Pushed(parked=len(refused)))
 
 
-def _try(setting: Setting, pushes: Sequence[wire.Push]) -> list[wire.Result]:
+def _try(setting: Setting, pushes: Sequence[wire.Push], batch: str) -> list[wire.Result]:
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, Unreachable) and error.retry_after is None),
         stop=tenacity.stop_after_attempt(TRIES),
@@ -136,7 +158,7 @@ def _try(setting: Setting, pushes: Sequence[wire.Push]) -> list[wire.Result]:
         sleep=setting.sleep,
         reraise=True,
     )
-    return retrying(setting.client.push, pushes)
+    return retrying(setting.client.push, pushes, batch)
 
 
 def _wire(setting: Setting, item: Item) -> wire.Push:
@@ -185,10 +207,11 @@ def _append(setting: Setting, item: Segment, frame: bytes) -> wire.PushAppend:
     )
 
 
-def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Result]) -> Pushed:
+def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Result], batch: str) -> Pushed:
     """Rule 2: take out of the outbox what was acknowledged, and nothing else; in one transaction."""
     sessions = segments = size = parked = healed = full = 0
     with setting.spool.transaction():
+        setting.spool.set_meta(BATCH, batch)
         broken: set[int] = set()
         for item, result in zip(items, results, strict=True):
             healed += _catch_up(setting, item, result.ahead)
@@ -204,6 +227,7 @@ def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Resu
                 setting.spool.outbox.acknowledge_segment(item)
                 segments += 1
                 size += item.length
+    setting.attempts = 0
     if full and not segments:
         raise Unreachable("the endpoint has no room for more transcripts", hint="raise its quota (serve --max-bytes)")
     return Pushed(sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed)

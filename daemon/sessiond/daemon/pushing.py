@@ -34,6 +34,7 @@ class Pushing:
         self._client = Client(
             url,
             token.reveal() if token else None,
+            device_id=rooms.device.device_id,
             timeout=rooms.config.endpoint.timeout,
             ca_file=rooms.config.endpoint.ca_file or None,
         )

@@ -35,6 +35,7 @@ class Client:
         url: str,
         token: str | None,
         *,
+        device_id: uuid.UUID,
         timeout: float = 30.0,
         ca_file: str | None = None,
         transport: httpx.BaseTransport | None = None,
@@ -46,6 +47,7 @@ class Client:
             "User-Agent": f"sessiond/{__version__}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
+            wire.DEVICE_HEADER: str(device_id),
         }
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -81,9 +83,8 @@ class Client:
             raise WrongEndpoint(f"{self.url} answered for other streams than it was asked for")
         return answer.streams
 
-    def push(self, items: Sequence[wire.Push]) -> list[wire.Result]:
-        """Push items; the results are in their order. Raises: EndpointError."""
-        batch = str(uuid.uuid4())
+    def push(self, items: Sequence[wire.Push], batch: str) -> list[wire.Result]:
+        """Push items as a batch of that name; the results are in their order. Raises: EndpointError."""
         body = zstd.compress(_JSON.encode_lines(items), 3)
         headers = {
             "Content-Type": "application/x-ndjson",

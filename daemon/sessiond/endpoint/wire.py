@@ -52,6 +52,9 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     encodings: list[str]
     features: list[str] = []
+    last_batch: str | None = None
+    """The last push that was stored of the device which asks (DEVICE_HEADER). Another one than the device remembers
+    means that one of the two was restored from a backup: it asks for the offsets of all its streams."""
 
 
 class StreamLength(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,8 +41,9 @@ def advance(
     if stream.folded and not grew:
         kept = content.standing(setting.spool.catalog.extents(stream.id))
         if kept < stream.folded:
-            if content.size == 0 or 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < setting.settle_ms:
-                # Rule 8: half a rewrite is normal. An emptied file changes nothing until it has content again.
+            torn = kept == 0 and next(iter(content.chunks(0)), None) is None
+            if torn or 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < setting.settle_ms:
+                # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
                 raise Torn("the file lost bytes a moment ago")
             capture.rewrite(content, kept, now_ms)
     stream.rank = max(stream.rank, visit.now.st_mtime_ns // 1_000_000)

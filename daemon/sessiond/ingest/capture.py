@@ -76,9 +76,7 @@ class Capture:
         """
         stream = self.stream
         fold = Fold()
-        for chunk in content.chunks(0):
-            if chunk.end > keep:
-                break
+        for chunk in content.chunks(0, keep):
             if not chunk.piece:
                 decode(self._source, chunk.data, fold, now_ms)
         # What of the kept bytes the endpoint has not been promised is queued again, as this generation's.

@@ -32,8 +32,8 @@ class Content(Protocol):
     size: int
     """Bytes there are; of lines, the last ones may be a record that is still being written."""
 
-    def chunks(self, offset: int) -> Iterator[Chunk]:
-        """Read from an offset on, at which an extent ended."""
+    def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
+        """Read from an offset on, at which an extent ended, to the end or to another such offset."""
         ...
 
     def standing(self, extents: Sequence[Extent]) -> int:
@@ -53,9 +53,9 @@ class Lines:
         self._digest = digest
         self.size = os.fstat(descriptor).st_size if size is None else size
 
-    def chunks(self, offset: int) -> Iterator[Chunk]:
+    def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
         """Read whole records."""
-        return read_lines(self._descriptor, offset, self.size)
+        return read_lines(self._descriptor, offset, self.size if end is None else end)
 
     def standing(self, extents: Sequence[Extent]) -> int:
         """Read all that was captured again and compare."""
@@ -94,10 +94,12 @@ class Records:
         self._digest = digest
         self.size = sum(map(len, self._records))
 
-    def chunks(self, offset: int) -> Iterator[Chunk]:
+    def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
         """Go through the records, one each."""
         position = 0
         for record in self._records:
+            if end is not None and position >= end:
+                return
             if position >= offset:
                 pieces = range(0, len(record), CHUNK) if len(record) > 4 * CHUNK else range(1)
                 if len(pieces) == 1:

@@ -35,7 +35,7 @@ def reconcile(spool: Spool, stream: StreamState, content: Content, held: Held, r
             and _same(spool, stream, content, held, redact)
         ):
             _adopt(spool, stream, theirs, held.length)
-        elif theirs is not None and theirs < stream.generation and _chained(spool, stream, theirs):
+        elif (theirs is None or theirs < stream.generation) and _chained(spool, stream, theirs):
             pass  # the starts of the generations between are queued: the push brings them
         else:
             _start_over(spool, stream, max(stream.generation, -1 if theirs is None else theirs) + 1, now_ms)
@@ -84,8 +84,12 @@ def _adopt(spool: Spool, stream: StreamState, generation: int, length: int) -> N
     _rewind(spool, stream, length, stream.queued if first is None else first)
 
 
-def _chained(spool: Spool, stream: StreamState, theirs: int) -> bool:
+def _chained(spool: Spool, stream: StreamState, theirs: int | None) -> bool:
     """Tell whether the outbox leads from their generation to ours without a hole."""
+    if theirs is None:
+        theirs = 0
+        if spool.outbox.first_offset(stream.id, 0) != 0:
+            return False
     queued = spool.outbox.starts(stream.id)
     return all(number in queued for number in range(theirs + 1, stream.generation + 1))
 

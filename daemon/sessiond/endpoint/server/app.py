@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from sessiond import __version__
-from sessiond.endpoint.server import body, problems, ranges, records, streams, tokens
+from sessiond.endpoint.server import body, machines, problems, ranges, records, streams, tokens
 from sessiond.endpoint.server.problems import Refusal
 from sessiond.endpoint.server.push import Pushing
 from sessiond.endpoint.server.query import Query, checked, device, identity
@@ -80,7 +80,9 @@ class Endpoint:
         ]
 
     async def about(self, request: Request) -> Response:
-        """Say what this endpoint is and takes."""
+        """Say what this endpoint is and takes, and to a device what its last push was."""
+        asker = device(request)
+        last = None if asker is None else await self._read(partial(self._last_batch, asker))
         return _json(
             About(
                 service=SERVICE,
@@ -90,8 +92,13 @@ class Endpoint:
                 limits=self.limits,
                 encodings=list(body.ENCODINGS),
                 features=list(FEATURES),
+                last_batch=last,
             )
         )
+
+    def _last_batch(self, asker: UUID) -> str | None:
+        with self.store.read() as db:
+            return machines.last_batch(db, str(asker))
 
     async def push(self, request: Request) -> Response:
         """Store the lines of a push and answer each."""
@@ -113,7 +120,7 @@ class Endpoint:
     def _apply(self, sent: bytes, encoding: str, batch: str, pusher: UUID | None) -> PushAnswer:
         decoded = body.decode(sent, encoding, self.limits.decoded)
         lines = body.lines(decoded, self.limits.items)
-        return PushAnswer(batch=batch, results=Pushing(self.store, self.limits, pusher).run(lines))
+        return PushAnswer(batch=batch, results=Pushing(self.store, self.limits, pusher, batch).run(lines))
 
     async def offsets(self, request: Request) -> Response:
         """Tell where streams stand."""

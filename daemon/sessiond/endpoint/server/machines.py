@@ -36,6 +36,17 @@ def claim(db: sqlite3.Connection, machine: str, device: str) -> bool:
     return False
 
 
+def note_batch(db: sqlite3.Connection, device: str, batch: str) -> None:
+    """Remember the last push of a device."""
+    db.execute("INSERT INTO devices VALUES (?, ?) ON CONFLICT DO UPDATE SET batch = excluded.batch", (device, batch))
+
+
+def last_batch(db: sqlite3.Connection, device: str) -> str | None:
+    """Name the last push of a device that was stored."""
+    row = db.execute("SELECT batch FROM devices WHERE device = ?", (device,)).fetchone()
+    return None if row is None else str(row[0])
+
+
 def adopt(store: Store, machine: str) -> Machine:
     """Let the next other device that pushes under this machine id take it over.
 

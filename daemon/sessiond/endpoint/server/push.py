@@ -84,10 +84,11 @@ def check_name(name: str, what: str) -> str:
 class Pushing:
     """One push on its way into the store."""
 
-    def __init__(self, store: Store, limits: Limits, device: UUID | None = None) -> None:
+    def __init__(self, store: Store, limits: Limits, device: UUID | None = None, batch: str = "") -> None:
         self.store = store
         self.limits = limits
         self.device = device
+        self.batch = batch
         self._changed: dict[tuple[str, str], None] = {}
 
     def run(self, lines: list[bytes]) -> list[Result]:
@@ -100,6 +101,8 @@ class Pushing:
             results = [self._line(db, number, line) for number, line in enumerate(lines, 1)]
             if self._changed:
                 records.touch(db, self._changed)
+            if self.device is not None and self.batch:
+                machines.note_batch(db, str(self.device), self.batch)
         return results
 
     def _line(self, db: sqlite3.Connection, number: int, line: bytes) -> Result:

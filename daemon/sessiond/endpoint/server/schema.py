@@ -29,6 +29,12 @@ CREATE TABLE machines (
     open INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
+-- The last push of each device: a device that remembers another one, or the endpoint, was restored from a backup.
+CREATE TABLE devices (
+    device TEXT PRIMARY KEY,
+    batch TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- `change` orders /v1/changes; it grows with every revision and with every byte of a stream.
 CREATE TABLE sessions (
     machine TEXT NOT NULL,

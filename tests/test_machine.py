@@ -1,0 +1,416 @@
+"""The promises, against a model: a tool that does anything to its file, a daemon that dies anywhere, an
+endpoint that fails, forgets and lies. After things settle the endpoint holds what was written, generation by
+generation, nothing twice, and each record equals a fold from scratch."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+
+import httpx
+import msgspec
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from household import NOW_MS, TOKEN, Household, claude, encode
+from sessiond.endpoint.server import running
+from sessiond.errors import EndpointError
+from sessiond.ingest.capture import decode
+from sessiond.session import Fold
+from sessiond.sources.claude_code import ClaudeCode
+
+SESSIONS = [f"5f1d7c1e-0000-4000-8000-00000000000{n}" for n in range(2)]
+FOLDERS = ["-home-dev-project", "-home-dev-elsewhere"]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Machine(RuleBasedStateMachine):
+    """One home, one daemon, one endpoint, two sessions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = tempfile.mkdtemp(prefix="sessiond-machine-")
+        self.context = running(os.path.join(self.base, "endpoint"), token=TOKEN)
+        self.endpoint = self.context.__enter__()
+        self.house = Household(self.base, self.endpoint)
+        self.house.redact = self._redact
+        self.numbers = itertools.count()
+        self.folder = dict.fromkeys(SESSIONS, FOLDERS[0])
+        self.seen: dict[str, list[bytes]] = {session: [] for session in SESSIONS}
+        self.forgetful = False
+        self.countdown: int | None = None
+
+    # The tool
+
+    def path(self, session: str) -> str:
+        return os.path.join(self.house.home, ".claude/projects", self.folder[session], f"{session}.jsonl")
+
+    def content(self, session: str) -> bytes:
+        try:
+            with open(self.path(session), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def lines(self, session: str, count: int) -> bytes:
+        made = b""
+        for number in itertools.islice(self.numbers, count):
+            role = "assistant" if number % 2 else "user"
+            made += encode(claude(session, number, role=role, text=f"said {number} " + "é" * (number % 50)))
+        return made
+
+    def put(self, session: str, content: bytes, mode: str = "wb") -> None:
+        os.makedirs(os.path.dirname(self.path(session)), exist_ok=True)
+        with open(self.path(session), mode) as file:
+            file.write(content)
+
+    @rule(session=st.sampled_from(SESSIONS), count=st.integers(1, 5))
+    def append(self, session: str, count: int) -> None:
+        self.put(session, self.lines(session, count), "ab")
+
+    @rule(session=st.sampled_from(SESSIONS), cut=st.floats(0.05, 0.95), between=st.booleans())
+    def append_in_halves(self, session: str, cut: float, between: bool) -> None:
+        line = self.lines(session, 1)
+        at = max(1, int(len(line) * cut))
+        self.put(session, line[:at], "ab")
+        if between:
+            self.ingest(session)
+        self.put(session, line[at:], "ab")
+
+    @rule(session=st.sampled_from(SESSIONS), how=st.sampled_from(["same", "longer", "other"]))
+    def replace_by_rename(self, session: str, how: str) -> None:
+        old = self.content(session)
+        new = old if how == "same" else old + self.lines(session, 2) if how == "longer" else self.lines(session, 3)
+        if not new:
+            return
+        os.makedirs(os.path.dirname(self.path(session)), exist_ok=True)
+        with open(self.path(session) + ".tmp", "wb") as file:
+            file.write(new)
+        os.replace(self.path(session) + ".tmp", self.path(session))
+
+    @rule(session=st.sampled_from(SESSIONS), keep=st.integers(0, 3), more=st.integers(1, 6))
+    def rewrite_in_place(self, session: str, keep: int, more: int) -> None:
+        head = b"".join(self.content(session).splitlines(keepends=True)[:keep])
+        self.put(session, head + self.lines(session, more))
+
+    @rule(session=st.sampled_from(SESSIONS), data=st.data())
+    def edit_in_place(self, session: str, data: st.DataObject) -> None:
+        """Same size, other bytes, somewhere in the middle; sometimes the mtime is restored."""
+        content = self.content(session)
+        at = content.find(b"said ")
+        if at < 0:
+            return
+        before = os.stat(self.path(session))
+        with open(self.path(session), "r+b") as file:
+            file.seek(at)
+            file.write(data.draw(st.sampled_from([b"SAID", b"saId"])))
+        if data.draw(st.booleans()):
+            os.utime(self.path(session), ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    @rule(session=st.sampled_from(SESSIONS), keep=st.floats(0, 1))
+    def truncate(self, session: str, keep: float) -> None:
+        content = self.content(session)
+        if content:
+            os.truncate(self.path(session), int(len(content) * keep))
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def delete(self, session: str) -> None:
+        if os.path.exists(self.path(session)):
+            os.unlink(self.path(session))
+
+    @rule(session=st.sampled_from(SESSIONS), more=st.booleans())
+    def move(self, session: str, more: bool) -> None:
+        """To another project's directory, as when a project is renamed."""
+        content, old = self.content(session), self.path(session)
+        self.folder[session] = FOLDERS[1 - FOLDERS.index(self.folder[session])]
+        if content:
+            os.makedirs(os.path.dirname(self.path(session)), exist_ok=True)
+            os.rename(old, self.path(session))
+            if more:
+                self.append(session, 1)
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def reuse_inode(self, session: str) -> None:
+        """Deleted and made anew at once: the filesystem often gives the same inode."""
+        if self.content(session):
+            os.unlink(self.path(session))
+            self.put(session, self.lines(session, 4))
+
+    # The daemon
+
+    def note_seen(self, session: str) -> None:
+        content = self.content(session)
+        self.seen[session].append(content[: content.rfind(b"\n") + 1])
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def ingest(self, session: str) -> None:
+        """An event came. (Where no rule does this after a change, the event was lost.)"""
+        before = self.content(session)
+        self.house.ingest(self.path(session))
+        if before:
+            self.note_seen(session)
+
+    @rule()
+    def rescan(self) -> None:
+        self.house.scan()
+        for session in SESSIONS:
+            if self.content(session):
+                self.note_seen(session)
+
+    @rule(steps=st.integers(0, 12), session=st.sampled_from(SESSIONS), pushing=st.booleans())
+    def kill(self, steps: int, session: str, pushing: bool) -> None:
+        """Die in the middle of a look or a push, before some commit."""
+        self.countdown = steps
+        self.house.ingesting.now_ms = self.house.uploading.now_ms = self._now
+        try:
+            if pushing:
+                self.house.push()
+            else:
+                self.house.ingest(self.path(session))
+        except (Killed, EndpointError):
+            pass
+        self.countdown = None
+        self.restart()
+
+    def _now(self) -> int:
+        self._tick()
+        return self.house.now_ms
+
+    def _redact(self, data: bytes) -> bytes:
+        self._tick()
+        return data
+
+    def _tick(self) -> None:
+        if self.countdown is not None:
+            self.countdown -= 1
+            if self.countdown < 0:
+                raise Killed
+
+    @rule()
+    def restart(self) -> None:
+        self.house.close()
+        self.house.open()
+
+    @rule()
+    def wipe_spool(self) -> None:
+        """The spool is lost; what was only in it is gone, all else is found again."""
+        self.house.close()
+        for name in os.listdir(self.house.state):
+            if name.startswith("spool.db"):
+                os.unlink(os.path.join(self.house.state, name))
+        self.house.open()
+        self.forgetful = True
+
+    @rule()
+    def keep_spool_copy(self) -> None:
+        self._copy(self.house.state, "old-state")
+
+    @precondition(lambda self: os.path.exists(os.path.join(self.base, "old-state")))
+    @rule()
+    def restore_old_spool(self) -> None:
+        """A backup of the machine was restored: our state is older than the endpoint's."""
+        self.house.close()
+        shutil.rmtree(self.house.state)
+        shutil.copytree(os.path.join(self.base, "old-state"), self.house.state)
+        self.house.open()
+        self.forgetful = True
+
+    def _copy(self, directory: str, name: str) -> None:
+        self.house.close()
+        shutil.rmtree(os.path.join(self.base, name), ignore_errors=True)
+        shutil.copytree(directory, os.path.join(self.base, name))
+        self.house.open()
+
+    # The endpoint
+
+    @rule(fate=st.sampled_from(["acked", "ack lost", "down", "429", "401", "html", "rejected", "lies"]))
+    def push(self, fate: str) -> None:
+        self.house.transport.fate = None if fate == "acked" else FATES[fate]
+        try:
+            self.house.push()
+        except EndpointError:
+            pass
+        finally:
+            self.house.transport.fate = None
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def append_during_a_push(self, session: str) -> None:
+        def fate(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+            self.append(session, 1)
+            self.house.ingest(self.path(session))
+            return send()
+
+        self.house.transport.fate = fate
+        try:
+            self.house.push()
+        except EndpointError:
+            pass
+        finally:
+            self.house.transport.fate = None
+
+    @rule()
+    def keep_endpoint_copy(self) -> None:
+        self._restart_endpoint(lambda data: shutil.copytree(data, os.path.join(self.base, "old-endpoint")))
+
+    @precondition(lambda self: os.path.exists(os.path.join(self.base, "old-endpoint")))
+    @rule()
+    def restore_old_endpoint(self) -> None:
+        """The endpoint was restored from an older copy: it has lost what it acknowledged since."""
+
+        def restore(data: str) -> None:
+            shutil.rmtree(data)
+            shutil.copytree(os.path.join(self.base, "old-endpoint"), data)
+
+        self._restart_endpoint(restore)
+        self.forgetful = True
+
+    def _restart_endpoint(self, between: Callable[[str], object]) -> None:
+        self.house.client.close()
+        self.context.__exit__(None, None, None)
+        data = os.path.join(self.base, "endpoint")
+        shutil.rmtree(os.path.join(self.base, "old-endpoint")) if between.__name__ == "<lambda>" and os.path.exists(
+            os.path.join(self.base, "old-endpoint")
+        ) else None
+        between(data)
+        self.context = running(data, token=TOKEN)
+        self.endpoint = self.house.endpoint = self.context.__enter__()
+        self.restart()
+
+    # The promise
+
+    @invariant()
+    def nothing_is_half_done(self) -> None:
+        """Between any two steps the spool is consistent: a checkpoint never runs ahead of what is stored."""
+        catalog = self.house.spool.catalog
+        for session in SESSIONS:
+            state = catalog.session(uuid.UUID(session))
+            for stream in catalog.streams(state.id) if state else []:
+                extents = catalog.extents(stream.id)
+                position = 0
+                for extent in extents:
+                    assert extent.start == position
+                    position = extent.end
+                assert position == stream.folded
+                assert stream.queued <= stream.folded
+
+    @rule()
+    def settle(self) -> None:
+        """All is well for a while."""
+        self.house.settle()
+        held = self.house.held_sessions()
+        for session in SESSIONS:
+            content = self.content(session)
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole:
+                assert self.house.held(session) == whole
+                self.check_record(session, whole, held[session]["record"])
+            if not self.forgetful and session in held:
+                (main,) = self.house.get(f"/v1/sessions/testbox/{session}/streams").json()["streams"]
+                numbers = [generation["generation"] for generation in main["generations"]]
+                kept = [self.house.held(session, generation=number) for number in numbers]
+                for seen in self.seen[session]:
+                    assert any(generation.startswith(seen) for generation in kept), "a generation was lost"
+
+    def check_record(self, session: str, whole: bytes, record: dict) -> None:
+        fold = Fold()
+        decode(ClaudeCode(), whole, fold, NOW_MS)
+        if fold.started_ms is None:
+            return  # nothing in it makes it a session any more: the last record that was one stays
+        assert record["message_count"] == len(fold.messages)
+        assert record["model"] == (fold.models[0] if fold.models else None)
+        assert (
+            msgspec.convert(record["started_at"], __import__("datetime").datetime).timestamp() * 1000 == fold.started_ms
+        )
+
+    def teardown(self) -> None:
+        try:
+            self.settle()
+        finally:
+            self.house.client.close()
+            self.house.close()
+            self.context.__exit__(None, None, None)
+            shutil.rmtree(self.base)
+
+
+def _ack_lost(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    send().read()
+    raise httpx.ReadError("the connection was cut")
+
+
+def _down(request: httpx.Request, _: Callable[[], httpx.Response]) -> httpx.Response:
+    raise httpx.ConnectError("refused", request=request)
+
+
+def _status(status: int, text: str = "{}", kind: str = "application/problem+json") -> Callable[..., httpx.Response]:
+    def fate(_: httpx.Request, __: Callable[[], httpx.Response]) -> httpx.Response:
+        return httpx.Response(status, headers={"content-type": kind}, stream=httpx.ByteStream(text.encode()))
+
+    return fate
+
+
+def _rejected(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    """400 for any push of more than one item: it has to be halved."""
+    if request.url.path == "/v1/push":
+        from sessiond import zstd
+
+        if zstd.decompress(request.content, 1 << 26).count(b"\n") > 1:
+            return _status(400)(request, send)
+    return send()
+
+
+def _lies(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    """The endpoint takes nothing, and says of every append that it stands somewhere else."""
+    if request.url.path != "/v1/push":
+        return send()
+    from sessiond import zstd
+
+    lines = zstd.decompress(request.content, 1 << 26).splitlines()
+    results = []
+    for line in lines:
+        if b'"op":"append"' in line:
+            offset = msgspec.json.decode(line)["offset"]
+            problem = {
+                "type": "offset-mismatch",
+                "title": "no",
+                "generation": 0,
+                "offset": offset + 7,
+                "sha256": "0" * 64,
+            }
+            results.append({"status": "problem", "problem": problem})
+        else:
+            results.append({"status": "problem", "problem": {"type": "stale", "title": "no", "revision": 5}})
+    body = msgspec.json.encode({"batch": request.headers["sessiond-batch"], "results": results})
+    return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+
+FATES: dict[str, Callable[..., httpx.Response]] = {
+    "ack lost": _ack_lost,
+    "down": _down,
+    "429": _status(429),
+    "401": _status(401),
+    "html": _status(200, "<html>", "text/html"),
+    "rejected": _rejected,
+    "lies": _lies,
+}
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(
+    max_examples=int(os.environ.get("SESSIOND_MACHINE_EXAMPLES", "10")),
+    stateful_step_count=30,
+    deadline=None,
+    phases=[
+        Phase.explicit,
+        Phase.reuse,
+        Phase.generate,
+        *([Phase.shrink] if os.environ.get("SESSIOND_SHRINK") else []),
+    ],
+    suppress_health_check=list(HealthCheck),
+)
