@@ -27,6 +27,13 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Look": {
         "status": "show how it goes, what is wrong and what to do",
+        "ls": "list the captured sessions",
+        "show": "show one session and what was said in it",
+        "sources": "show the tools that are read and where",
+        "queue": "show what waits and what is parked; retry or drop it",
+    },
+    "Try": {
+        "demo": "watch a pretend session travel, with nothing installed",
     },
     "Set up": {
         "config": "check and show the configuration",

@@ -172,6 +172,8 @@ class Life:
                 self._pushing.captured()
                 continue
             if message is Message.RETRY:
+                with self._rooms.spool.reading():
+                    self._rooms.spool.outbox.forget_count()  # `queue drop` may have made room in it
                 self._pushing.try_now()
                 self._capturing.more_room()
                 self._capturing.look_now()

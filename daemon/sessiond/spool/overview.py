@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from uuid import UUID
 
 import msgspec
 
-_DUE = "revision > pushed AND parked IS NULL AND record IS NOT NULL"
+_DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 _UNSENT = (
     f"SELECT id FROM session WHERE {_DUE}"
     " UNION SELECT id FROM session WHERE parked IS NOT NULL"
@@ -55,6 +56,20 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     tool: str
     path: str
     reason: str
+
+
+class Queued(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a session is not acknowledged and not parked."""
+
+    session: UUID
+    tool: str
+    title: str | None
+    record: bool
+    """Whether its newest record waits."""
+    segments: int
+    bytes: int
+    """Compressed, as they wait."""
+    oldest_ms: int | None
 
 
 class Overview:
@@ -107,6 +122,36 @@ class Overview:
             types = set(known.unknown) | set(_types(unknown) if unknown else ())
             counts[tool] = msgspec.structs.replace(known, damaged=known.damaged + damaged, unknown=sorted(types))
         return [counts[tool] for tool in sorted(counts)]
+
+    def ids(self, head: str) -> list[UUID]:
+        """List the sessions with a record whose id begins so."""
+        rows = self._db.execute(
+            "SELECT uuid FROM session WHERE record IS NOT NULL AND uuid >= ? AND uuid < ?", (head, head + "\U0010ffff")
+        )
+        return [UUID(row[0]) for row in rows]
+
+    def queue(self) -> list[Queued]:
+        """List the sessions of which something waits to be pushed, newest activity first."""
+        rows = self._db.execute(
+            f"SELECT uuid, tool, title, {_DUE}, count(segment.id), coalesce(sum(segment.size), 0),"
+            " min(segment.queued_ms), revision FROM session"
+            " LEFT JOIN stream ON stream.session = session.id AND stream.waiting > 0"
+            " LEFT JOIN segment ON segment.stream = stream.id AND segment.parked IS NULL"
+            f" WHERE session.id IN ({_UNSENT}) GROUP BY session.id ORDER BY active_ms DESC"
+        )
+        return [
+            Queued(
+                session=UUID(row[0]),
+                tool=row[1],
+                title=row[2],
+                record=bool(row[3]),
+                segments=row[4],
+                bytes=row[5],
+                oldest_ms=row[6] if row[6] is not None else row[7] if row[3] else None,
+            )
+            for row in rows
+            if row[3] or row[4]
+        ]
 
     def troubles(self, limit: int) -> list[Trouble]:
         """List files that can't be read."""

@@ -1,0 +1,171 @@
+"""Watch a pretend session travel from a tool's file to an endpoint and back; nothing is left behind."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sessiond.cli.output import count, size
+from sessiond.errors import SessiondError
+
+if TYPE_CHECKING:
+    from sessiond.daemon.rooms import Rooms
+    from sessiond.endpoint.server import Running
+
+PATIENCE = 20.0
+"""Seconds until a step that does not happen is a failure."""
+TURN = 0.005
+PROMPT = "Why does the tide come twice a day?"
+ANSWER = "The moon pulls the near ocean more than the Earth, and the Earth more than the far ocean."
+THANKS = "So there are two bulges. Thanks!"
+
+
+class Stuck(SessiondError):
+    """A step of the demo did not happen."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.description = (
+        "Write a pretend Claude Code session into a temporary home, let the daemon's own parts capture it and push"
+        " it to a temporary endpoint, and read it back. Needs no AI tool and no network; leaves nothing behind."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo. Raises: Stuck, StateError."""
+    from sessiond.endpoint.reading import ReadingClient
+    from sessiond.endpoint.server import running
+
+    began = time.monotonic()
+    with ExitStack() as closing:
+        base = closing.enter_context(tempfile.TemporaryDirectory(prefix="sessiond-demo-"))
+        endpoint = closing.enter_context(running(os.path.join(base, "endpoint")))
+        _say(began, f"an endpoint listens at {endpoint.url}")
+        rooms, look = closing.enter_context(_daemon(base, endpoint))
+        _say(began, "the daemon watches a home where no tool has run yet")
+        identity = uuid.uuid4()
+        path = os.path.join(base, "home", ".claude", "projects", "-tide", f"{identity}.jsonl")
+        os.makedirs(os.path.dirname(path))
+        _append(path, identity, ("user", PROMPT), ("assistant", ANSWER))
+        _say(began, f"Claude Code (pretended) wrote a prompt and an answer, {size(os.path.getsize(path))}")
+        _await(lambda: _messages(rooms, identity) == 2, look, "captured")
+        _say(began, "captured: the record says 2 messages, the transcript is in the outbox")
+        _await(lambda: _acknowledged(rooms, os.path.getsize(path)), look, "acknowledged")
+        _say(began, "acknowledged: the endpoint has it, the outbox is empty")
+        appended = time.monotonic()
+        _append(path, identity, ("user", THANKS))
+        _await(lambda: _acknowledged(rooms, os.path.getsize(path)), look, "acknowledged")
+        _say(began, f"one more line: at the endpoint {time.monotonic() - appended:.2f} s after it was written")
+        client = ReadingClient(endpoint.url, endpoint.token)
+        closing.callback(client.close)
+        held = b"".join(client.stream(rooms.machine_id, identity, "main"))
+        with open(path, "rb") as file:
+            if held != file.read():
+                raise Stuck("what the endpoint holds is not what was written", hint="please report it")
+        records = count(held.count(b"\n"), "record")
+        _say(began, f"read back: {records}, {size(len(held))}, byte for byte what was written")
+    _say(began, "everything of the demo is removed; for your own sessions: sessiond run")
+    return 0
+
+
+@contextmanager
+def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Rooms, Callable[[], None]]]:
+    """Run the daemon's threads in a home of their own; yield its rooms and a look whether the threads live."""
+    from sessiond import state
+    from sessiond.config import Config, Endpoint, Token
+    from sessiond.daemon.capturing import Capturing
+    from sessiond.daemon.pushing import Pushing
+    from sessiond.daemon.rooms import open_rooms
+    from sessiond.sources.base import Places
+    from sessiond.watch import Watcher
+
+    environ = {"HOME": os.path.join(base, "home")}
+    os.makedirs(environ["HOME"])
+    directory = os.path.join(base, "state")
+    state.prepare(directory)
+    config = Config(state_dir=directory, machine_id="demo", endpoint=Endpoint(url=endpoint.url))
+    lock = state.Lock(directory)
+    rooms = open_rooms(config, environ)
+    watcher = Watcher(rooms.watched)
+    pushing = Pushing(rooms, endpoint.url, Token(endpoint.token), lambda: capturing.more_room())  # noqa: PLW0108
+    capturing = Capturing(
+        rooms, watcher, lock, captured=pushing.captured, aside=lambda _: False, places=Places.here(environ)
+    )
+    watcher.start()
+    threads = [threading.Thread(target=work.run, daemon=True) for work in (capturing, pushing)]
+
+    def look() -> None:
+        if not all(thread.is_alive() for thread in threads):
+            raise Stuck("a part of the daemon ended", hint="please report it")
+
+    for thread in threads:
+        thread.start()
+    try:
+        yield rooms, look
+    finally:
+        capturing.stop()
+        threads[0].join()
+        pushing.stop()
+        threads[1].join()
+        watcher.close()
+        pushing.close()
+        rooms.close()
+        lock.release()
+
+
+def _append(path: str, identity: uuid.UUID, *messages: tuple[str, str]) -> None:
+    with open(path, "a") as file:
+        for role, text in messages:
+            file.write(json.dumps(_line(identity, role, text)) + "\n")
+
+
+def _line(identity: uuid.UUID, role: str, text: str) -> dict[str, object]:
+    message: dict[str, object] = {"role": role, "content": text}
+    if role == "assistant":
+        message |= {"id": "msg_demo", "model": "a-model", "content": [{"type": "text", "text": text}]}
+    return {
+        "type": role,
+        "sessionId": str(identity),
+        "uuid": str(uuid.uuid4()),
+        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "cwd": "/home/demo/tide",
+        "version": "2.1.0",
+        "message": message,
+    }
+
+
+def _messages(rooms: Rooms, identity: uuid.UUID) -> int:
+    with rooms.spool.reading():
+        session = rooms.spool.catalog.session(identity)
+    return 0 if session is None or session.record is None else session.record.message_count
+
+
+def _acknowledged(rooms: Rooms, length: int) -> bool:
+    with rooms.spool.reading():
+        totals, waiting = rooms.spool.overview.totals(), rooms.spool.outbox.waiting()
+        streams = rooms.spool.catalog.streams(1)
+    empty = not (waiting.sessions or waiting.segments)
+    return empty and totals.acknowledged == 1 and sum(stream.acked for stream in streams) == length
+
+
+def _await(done: Callable[[], bool], look: Callable[[], None], step: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while not done():
+        look()
+        if time.monotonic() > until:
+            raise Stuck(f"after {PATIENCE:.0f} s the session is not {step}", hint="please report it")
+        time.sleep(TURN)
+
+
+def _say(began: float, text: str) -> None:
+    print(f"{time.monotonic() - began:5.2f} s  {text}", flush=True)

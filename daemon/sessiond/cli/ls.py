@@ -1,0 +1,114 @@
+"""List the captured sessions, the newest activity first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from sessiond.cli.output import WIDTH, columns, duration, print_json, shorten, table
+from sessiond.cli.reading import opened, short_ids
+from sessiond.spool import Spool
+from sessiond.spool.rows import SessionState
+
+HEADER = ["id", "active", "tool", "msgs", "model", "directory", "title"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.add_argument("--tool", help="only of this tool: claude-code, codex, ...")
+    parser.add_argument(
+        "--since", type=_moment, metavar="TIME", help='active since then: "2d", "12h", 2026-11-22, 2026-11-22T13:00Z'
+    )
+    parser.add_argument("--ongoing", action="store_true", help="only those that have not ended")
+    parser.add_argument("--limit", type=_limit, metavar="N", help="so many at the most")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each, the Session record")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List sessions; none is an empty list, not an error."""
+    with opened(args) as (spool, _), spool.snapshot():
+        chosen = list(_chosen(spool, args))
+        if args.json:
+            for session in chosen:
+                print_json(session.record)
+            return 0
+        if not chosen:
+            print("no such session", file=sys.stderr)
+            return 0
+        short = short_ids(spool)
+    now_ms = time.time_ns() // 1_000_000
+    print(listing(chosen, short, now_ms=now_ms, width=columns(sys.stdout), home=args.environ.get("HOME", "")))
+    return 0
+
+
+def listing(
+    sessions: list[SessionState], short: dict[str, str], *, now_ms: int, width: int = WIDTH, home: str = ""
+) -> str:
+    """Lay the sessions out as a table; the wider it may be, the more of model and directory it shows."""
+    titled = any(session.title for session in sessions)
+    spare = max(0, width - WIDTH) if titled else width
+    rows = [HEADER if titled else HEADER[:-1]]
+    for session in sessions:
+        record = session.record
+        assert record is not None
+        active = "ongoing" if session.ongoing else duration((now_ms - session.active_ms) / 1000)
+        directory = record.working_directory
+        if home and (directory + "/").startswith(home + "/"):
+            directory = "~" + directory[len(home) :]
+        cells = [
+            short[str(session.uuid)],
+            active,
+            record.tool,
+            str(record.message_count),
+            shorten(_undated(record.model or "-"), 15 + spare // 4),
+            _tail(directory, 12 + spare // 3),
+        ]
+        rows.append([*cells, session.title or ""] if titled else cells)
+    return table(rows, right={1, 3}, width=width)
+
+
+def _chosen(spool: Spool, args: argparse.Namespace) -> Iterator[SessionState]:
+    left = args.limit
+    for session in spool.catalog.sessions():
+        if left == 0 or (args.since is not None and session.active_ms < args.since):
+            return
+        if (args.tool and session.tool != args.tool) or (args.ongoing and not session.ongoing):
+            continue
+        yield session
+        left = None if left is None else left - 1
+
+
+def _undated(model: str) -> str:
+    """Leave out the date of a release: it is the longest part of a model's name and tells the least."""
+    name, _, date = model.rpartition("-")
+    return name if name and len(date) == 8 and date.isdigit() else model
+
+
+def _tail(directory: str, width: int) -> str:
+    """Show a directory, of one that is too long the last part."""
+    if len(directory) <= width:
+        return directory or "-"
+    return shorten("…/" + directory.rstrip("/").rpartition("/")[2], width)
+
+
+def _moment(text: str) -> int:
+    """Read an age or a time as unix milliseconds; a time without a zone is this machine's."""
+    from sessiond.config.units import parse_duration
+
+    try:
+        return time.time_ns() // 1_000_000 - int(parse_duration(text) * 1000)
+    except ValueError:
+        pass
+    try:
+        return int(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f'{text!a} is neither an age such as "2d" nor a date') from error
+
+
+def _limit(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!a} is not a number above 0")

@@ -1,0 +1,165 @@
+"""Show one session: its record, its streams, and what was said in it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from sessiond.cli.output import colored, escape, print_json, size
+from sessiond.cli.reading import find_session, opened
+from sessiond.errors import NotFound
+from sessiond.session import Session
+from sessiond.spool import Spool
+from sessiond.spool.rows import SessionState, StreamState
+
+LABEL = 11
+MAIN = "main"
+
+
+class StreamView(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream and how far it is: bytes captured, queued for the endpoint, acknowledged by it."""
+
+    name: str
+    generation: int
+    captured: int
+    queued: int
+    acknowledged: int
+    files: list[str]
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A session: the record, what goes beside it, and its streams."""
+
+    record: Session
+    title: str | None
+    parent: UUID | None
+    revision: int
+    pushed: int
+    """The newest revision that the endpoint has acknowledged; 0 for none."""
+    parked: str | None
+    gone_ms: int | None
+    """When the last of its files was seen missing."""
+    streams: list[StreamView]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.add_argument("id", metavar="ID", help="the session's id, or a head of it that no other one has")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--json", action="store_true", help="print record and streams as JSON, without the transcript")
+    kind.add_argument(
+        "--raw",
+        nargs="?",
+        const=MAIN,
+        metavar="STREAM",
+        help="write the bytes of a stream (main) as the tool wrote them; they may hold secrets",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show a session. Raises: NotFound, EndpointError, StateError."""
+    from sessiond.cli.streams import lines, pieces
+
+    with opened(args) as (spool, config):
+        session = find_session(spool, args.id)
+        streams = spool.catalog.streams(session.id)
+        if args.raw is not None:
+            stream = next((stream for stream in streams if stream.name == args.raw), None)
+            if stream is None:
+                known = ", ".join(escape(stream.name) for stream in streams)
+                raise NotFound(f"no stream {args.raw!a}", hint=f"it has {known}")
+            for piece in pieces(spool, config, args.environ, session, stream):
+                sys.stdout.buffer.write(piece)
+            return 0
+        view = _view(spool, session, streams)
+        if args.json:
+            print_json(view)
+            return 0
+        from sessiond.cli.transcript import render
+
+        color = colored(sys.stdout, args.environ)
+        print("\n".join(facts(view)))
+        for stream in streams:
+            if len(streams) > 1:
+                print(f"\n--- {escape(stream.name)} ---")
+            for line in render(lines(pieces(spool, config, args.environ, session, stream)), color=color):
+                print(line)
+    return 0
+
+
+def facts(view: SessionView) -> Iterator[str]:
+    """Write the record and what goes beside it, a fact a line."""
+    record = view.record
+    model = f", {record.model}" if record.model else ""
+    ended = "ongoing" if record.ended_at is None else f"ended {_moment(record.ended_at)}"
+    branch = f" ({record.git_branch})" if record.git_branch else ""
+    shown = [
+        ("session", str(record.id)),
+        ("title", view.title),
+        ("tool", f"{record.tool} {record.tool_version or ''}".rstrip() + model),
+        ("started", f"{_moment(record.started_at)}, {ended}"),
+        ("directory", f"{record.working_directory}{branch}" if record.working_directory else None),
+        ("messages", str(record.message_count)),
+        ("machine", record.machine_id),
+        ("parent", None if view.parent is None else str(view.parent)),
+        ("file", _file(view)),
+        ("endpoint", _pushed(view)),
+    ]
+    for label, text in shown:
+        if text:
+            yield f"{label:<{LABEL}}{escape(text)}"
+    for stream in view.streams:
+        generation = f", generation {stream.generation}" if stream.generation else ""
+        done = f"{size(stream.captured)} captured, {size(stream.acknowledged)} acknowledged"
+        yield f"{'stream':<{LABEL}}{escape(stream.name)}: {done}{generation}"
+
+
+def _view(spool: Spool, session: SessionState, streams: list[StreamState]) -> SessionView:
+    assert session.record is not None
+    return SessionView(
+        record=session.record,
+        title=session.title,
+        parent=session.parent,
+        revision=session.revision,
+        pushed=session.pushed,
+        parked=session.parked,
+        gone_ms=session.gone_ms,
+        streams=[
+            StreamView(
+                name=stream.name,
+                generation=stream.generation,
+                captured=stream.folded,
+                queued=stream.queued,
+                acknowledged=stream.acked,
+                files=[file.path for file in spool.catalog.files(stream.id) if file.gone_ms is None],
+            )
+            for stream in streams
+        ],
+    )
+
+
+def _file(view: SessionView) -> str | None:
+    if view.gone_ms is None:
+        return view.record.source_path
+    return f"{view.record.source_path or 'its file'} (gone since {_moment(_utc(view.gone_ms))})"
+
+
+def _pushed(view: SessionView) -> str:
+    if view.parked is not None:
+        return f"will not take the record: {view.parked}"
+    if view.pushed >= view.revision:
+        return "has the newest record"
+    return "has an older record" if view.pushed else "has no record yet"
+
+
+def _utc(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

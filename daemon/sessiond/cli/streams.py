@@ -1,0 +1,144 @@
+"""The bytes of a stream, from the tool's own file where that is there, else from the endpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import IO, cast
+
+from sessiond.config import Config, read_token, state_dir
+from sessiond.endpoint.reading import ReadingClient
+from sessiond.errors import EndpointError, NotFound, ReadError
+from sessiond.ingest import Place, locate
+from sessiond.ingest.content import unpack
+from sessiond.reader import open_database, open_regular, read_document
+from sessiond.sources import find_places
+from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
+from sessiond.spool import Spool
+from sessiond.spool.health import read_endpoint
+from sessiond.spool.rows import FileState, SessionState, StreamState
+from sessiond.state import running
+
+PIECE = 1 << 20
+DAMAGED = (ValueError, RecursionError)
+
+
+def pieces(
+    spool: Spool, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
+) -> Iterator[bytes]:
+    """Yield the bytes of a stream up to what was captured of it.
+
+    Raises: EndpointError, NotFound where neither the tool nor the endpoint has it.
+    """
+    for file in spool.catalog.files(stream.id):
+        try:
+            found = _from_tool(file, config, environ, session, stream)
+        except (ReadError, FileNotFoundError, *DAMAGED):
+            continue
+        if found is not None:
+            yield from found
+            return
+    yield from _from_endpoint(spool, config, environ, session, stream)
+
+
+def lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut bytes into records."""
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def _from_tool(
+    file: FileState, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
+) -> Iterator[bytes] | None:
+    path = file.path.partition("::")[0]
+    for place in locate(find_places(config, environ), path):
+        if place.source.tool != session.tool:
+            continue
+        if place.unit.kind is Kind.LINES:
+            descriptor = open_regular(place.root, place.below)
+            if place.unit.packed:
+                packed, descriptor = descriptor, unpack(descriptor, state_dir(config))
+                os.close(packed)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+            return _read(os.fdopen(descriptor, "rb"), stream.folded)
+        for portrait in _portraits(place, session.native_id):
+            if (portrait.native_id, portrait.stream) == (session.native_id, stream.name):
+                return (record + b"\n" for record in portrait.records)
+    return None
+
+
+def _read(file: IO[bytes], length: int) -> Iterator[bytes]:
+    with file:
+        while length > 0 and (data := file.read(min(PIECE, length))):
+            length -= len(data)
+            yield data
+
+
+def _portraits(place: Place, native_id: str) -> list[Portrait]:
+    if place.unit.kind is Kind.DATABASE:
+        database = open_database(place.path)
+        try:
+            found = cast(DatabaseSource, place.source).portraits(database, native_id)
+            return [_kept(portrait) for portrait in found]
+        finally:
+            database.close()
+    if place.unit.kind is Kind.FOLDER:
+        return []  # many small files that change one by one: what the endpoint holds is one state of them
+    descriptor = open_regular(place.root, place.below)
+    try:
+        content = read_document(descriptor)
+    finally:
+        os.close(descriptor)
+    return [
+        _kept(portrait) for portrait in cast(DocumentSource, place.source).project({place.below: content}, place.unit)
+    ]
+
+
+def _kept(portrait: Portrait) -> Portrait:
+    """Read the records while the file is open."""
+    return Portrait(native_id=portrait.native_id, records=list(portrait.records), stream=portrait.stream)
+
+
+def _from_endpoint(
+    spool: Spool, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
+) -> Iterator[bytes]:
+    if not stream.acked:
+        raise NotFound(
+            f"stream {stream.name} is neither in the tool's file any more nor at the endpoint",
+            hint="`sessiond status` says whether something waits",
+        )
+    record = session.record
+    assert record is not None
+    with _client(spool, config, environ) as client:
+        yield from client.stream(record.machine_id or "", session.uuid, stream.name)
+
+
+@contextmanager
+def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterator[ReadingClient]:
+    """Open a client for the endpoint that the daemon pushes to; an archive whose daemon does not run is served here."""
+    with ExitStack() as closing:
+        url, token = config.endpoint.url, None
+        if url:
+            read = read_token(config, environ)
+            token = None if read is None else read.reveal()
+        else:
+            directory = os.path.join(state_dir(config), "archive")
+            if running(state_dir(config)) is not None:
+                url = read_endpoint(spool).url
+                with open(os.path.join(directory, "token")) as file:
+                    token = file.read().strip()
+            elif os.path.isdir(directory):
+                from sessiond.endpoint.server import running as serving
+
+                served = closing.enter_context(serving(directory))
+                url, token = served.url, served.token
+            else:
+                raise EndpointError("there is no archive on this machine yet", hint="start it: sessiond run")
+        client = ReadingClient(url, token, timeout=config.endpoint.timeout, ca_file=config.endpoint.ca_file or None)
+        closing.callback(client.close)
+        yield client

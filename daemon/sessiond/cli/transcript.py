@@ -1,0 +1,164 @@
+"""A transcript as people read it: who said what, tool calls in a line, whatever the tool's format.
+
+Records of unknown shape are named in a line, runs of them in one: nothing is shown as if it were not there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from sessiond.cli.output import count, escape
+from sessiond.session import parse_time
+
+LARGEST = 4 << 20
+"""Bytes of a record that is decoded; of a larger one only its size is said."""
+SHORT = 200
+"""Characters of a tool's input or output that are shown."""
+FIRST = 3
+"""Lines of what the tool adds for the model: its instructions, the state of the project."""
+TEXTS = {"text", "input_text", "output_text", "summary_text", "Text"}
+THOUGHTS = {"thinking": "thinking", "reasoning": "text"}
+CALLS = {"function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_use", "server_tool_use"}
+NAMED = ("name", "type")
+
+
+class Said(msgspec.Struct, frozen=True):
+    """One thing in a record: a text of somebody's, or a line about a tool."""
+
+    who: str
+    text: str
+    at_ms: int | None = None
+    line: bool = False
+    """One line, abbreviated: a tool call, its result, a thought."""
+
+
+def render(records: Iterable[bytes], *, color: bool = False) -> Iterator[str]:
+    """Turn records into lines of text without control characters."""
+    speaker: str | None = None
+    passed: Counter[str] = Counter()
+    for record in records:
+        if not record.strip():
+            continue
+        said = tell(record)
+        if isinstance(said, str):
+            passed[said] += 1
+            continue
+        if passed:
+            yield from _passed(passed)
+            speaker = None
+        for each in said:
+            if each.who != speaker:
+                yield ""
+                yield _heading(each, color)
+                speaker = each.who
+            for line in _lines(each):
+                yield f"  {escape(line)}".rstrip()
+    if passed:
+        yield from _passed(passed)
+
+
+def tell(record: bytes) -> list[Said] | str:
+    """Tell what a record says; a name for one that has nothing to read, or whose shape is not known."""
+    if len(record) > LARGEST:
+        return f"{len(record)} bytes"
+    try:
+        line = msgspec.json.decode(record)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return "damaged"
+    if not isinstance(line, dict):
+        return type(line).__name__
+    at_ms = parse_time(line.get("timestamp")) if isinstance(line.get("timestamp"), str | int | float) else None
+    for inner in (line.get("message"), line.get("payload"), line):
+        if isinstance(inner, dict):
+            said = _said(inner, at_ms, _text(line.get("type")))
+            if said:
+                return said
+    payload = line.get("payload")
+    below = _text(payload.get("type")) if isinstance(payload, dict) else ""
+    name = " ".join(part for part in (_text(line.get("type")), below) if part)
+    return name or _short(line)
+
+
+def _said(item: dict[str, Any], at_ms: int | None, kind: str) -> list[Said]:
+    own = _text(item.get("type"))
+    if own in CALLS:
+        return [_call(item, at_ms)]
+    if own.endswith("_output"):
+        return [Said("tool", f"= {_short(item.get('output'))}", at_ms, line=True)]
+    if own in THOUGHTS and not item.get("role"):
+        blocks = item.get("summary") or item.get("content")
+        text = "\n".join(said.text for said in _blocks(blocks, "", at_ms))
+        return [Said("assistant", f"(thinks) {_short(text)}", at_ms, line=True)] if text else []
+    who = _text(item.get("role")) or (kind if kind in ("user", "assistant", "system") else "")
+    content = item.get("content")
+    return list(_blocks(content, who, at_ms)) if who and isinstance(content, str | list) else []
+
+
+def _blocks(content: Any, who: str, at_ms: int | None) -> Iterator[Said]:
+    for block in [content] if isinstance(content, str | dict) else content if isinstance(content, list) else []:
+        if isinstance(block, str):
+            yield Said(who, block, at_ms)
+            continue
+        if not isinstance(block, dict):
+            continue
+        kind = _text(block.get("type"))
+        if kind in TEXTS:
+            yield Said(who, _text(block.get("text")), at_ms)
+        elif kind in CALLS:
+            yield _call(block, at_ms)
+        elif kind == "tool_result":
+            yield Said("tool", f"= {_short(block.get('content'))}", at_ms, line=True)
+        elif kind in THOUGHTS:
+            thought = _text(block.get(THOUGHTS[kind]))
+            if thought:
+                yield Said(who, f"(thinks) {_short(thought)}", at_ms, line=True)
+        else:
+            yield Said(who, f"[{kind or 'something'}]", at_ms, line=True)
+
+
+def _call(item: dict[str, Any], at_ms: int | None) -> Said:
+    name = next((_text(item.get(key)) for key in NAMED if item.get(key)), "tool")
+    given = next((item[key] for key in ("input", "arguments", "action") if item.get(key)), "")
+    return Said("assistant", f"> {name} {_short(given)}".rstrip(), at_ms, line=True)
+
+
+def _short(value: Any) -> str:
+    """Write any value in one line of at most SHORT characters."""
+    if isinstance(value, list):
+        texts = [_text(block.get("text")) for block in value if isinstance(block, dict) and "text" in block]
+        value = "\n".join(texts) if texts else value
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = " ".join(text[: 4 * SHORT].split())
+    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _lines(said: Said) -> list[str]:
+    """Cut text into lines; of what the tool says for itself (not the human, not the model) only the first few."""
+    whole = said.text.expandtabs(4).splitlines() or [""]
+    own = said.who not in ("user", "assistant", "tool") or said.text.lstrip().startswith("<")
+    if not own or len(whole) <= FIRST + 1:
+        return whole
+    return [*whole[:FIRST], f"... {count(len(whole) - FIRST, 'more line')}"]
+
+
+def _heading(said: Said, color: bool) -> str:
+    at = "" if said.at_ms is None else f"  {datetime.fromtimestamp(said.at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    text = f"{escape(said.who)}{at}"
+    return f"\x1b[1m{text}\x1b[0m" if color else text
+
+
+def _passed(passed: Counter[str]) -> Iterator[str]:
+    names = ", ".join(name if number == 1 else f"{name} x{number}" for name, number in passed.items())
+    text = names if len(names) <= SHORT else names[: SHORT - 1] + "…"
+    yield ""
+    yield f"({count(passed.total(), 'other record')}: {escape(text)})"
+    passed.clear()

@@ -1,0 +1,25 @@
+"""`sessiond demo`: the whole way of a session, for real, and nothing left of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sessiond.cli import main
+
+
+def test_it_shows_each_step_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert main(["demo"], {"HOME": str(tmp_path / "home")}) == 0
+    captured = capsys.readouterr()
+    steps = [re.sub(r"[\d.]+", "0", line[9:]).split()[0] for line in captured.out.splitlines()]
+    wanted = ["an", "the", "Claude", "captured:", "acknowledged:", "one", "read", "everything"]
+    assert steps == wanted
+    assert "byte for byte what was written" in captured.out
+    assert captured.err == ""
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,320 @@
+"""`sessiond ls`, `show`, `sources` and `queue`: what is captured, what waits, what is parked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from household import CLAUDE, SESSION, TOKEN, Household, claude, household
+from sessiond import state
+from sessiond.cli import ls, main
+from sessiond.cli.transcript import render
+from sessiond.session import Session
+
+OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
+FIELDS = set(Session.__struct_fields__)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def run(house: Household, *arguments: str) -> int:
+    environ = {
+        "HOME": house.home,
+        "SESSIOND_STATE_DIR": house.state,
+        "SESSIOND_CONFIG": os.devnull,
+        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_TOKEN": TOKEN,
+    }
+    return main(arguments, environ)
+
+
+def two(house: Household) -> None:
+    """Two sessions, the second one the newer, with a title."""
+    house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    title = {"type": "custom-title", "customTitle": "Tides", "sessionId": OTHER}
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 30), title)
+    house.settle()
+
+
+def park(house: Household, reason: str = "the item is larger than the limits allow") -> None:
+    """Let the endpoint have refused the bytes of a session for good."""
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    segments = house.spool.outbox.segments(9, 1 << 20)
+    with house.spool.transaction():
+        house.spool.outbox.park_segment(segments[0], reason)
+
+
+# --- ls ---
+
+
+def test_ls_shows_the_newest_first(house: Household) -> None:
+    two(house)
+    sessions = list(house.spool.catalog.sessions())
+    short = {SESSION: SESSION[:8], OTHER: OTHER[:8]}
+    assert ls.listing(sessions, short, now_ms=house.now_ms) == (
+        "id        active  tool         msgs  model            directory  title\n"
+        "5f1d7c1e    20 d  claude-code     1  -                …/project  Tides\n"
+        "5f1d7c1e    20 d  claude-code     2  claude-opus-4-5  …/project"
+    )
+
+
+def test_ls_gives_enough_of_an_id_to_show_it(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "ls") == 0
+    shown = capsys.readouterr().out.splitlines()[1].split()[0]
+    assert run(house, "show", shown, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["record"]["id"] == OTHER
+
+
+def test_ls_json_is_a_session_record_a_line(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "ls", "--json") == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["id"] for record in records] == [OTHER, SESSION]
+    assert all(set(record) == FIELDS for record in records)
+    assert len(FIELDS) == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--tool", "claude-code"], 2),
+        (["--tool", "codex"], 0),
+        (["--ongoing"], 0),
+        (["--limit", "1"], 1),
+        (["--since", "2026-09-01T10:00:20Z"], 1),
+        (["--since", "2020-01-01"], 2),
+        (["--since", "1m"], 0),
+    ],
+)
+def test_ls_filters(arguments: list[str], found: int, house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "ls", "--json", *arguments) == 0
+    assert len(capsys.readouterr().out.splitlines()) == found
+
+
+@pytest.mark.parametrize("wrong", [["--since", "soon"], ["--limit", "0"]])
+def test_ls_refuses_what_is_no_filter(wrong: list[str], house: Household) -> None:
+    assert run(house, "ls", *wrong) == 2
+
+
+def test_without_a_spool_they_say_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["ls"], ["show", "x"], ["queue"]):
+        assert main(command, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "none")}) == 1
+        assert capsys.readouterr().err == "sessiond: nothing has been captured yet\n  start it: sessiond run\n"
+
+
+# --- show ---
+
+
+def test_show_is_the_record_the_streams_and_what_was_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "show", SESSION) == 0
+    assert capsys.readouterr().out == (
+        f"session    {SESSION}\n"
+        "tool       claude-code 2.1.330, claude-opus-4-5-20251101\n"
+        "started    2026-09-01 10:00:01 UTC, ended 2026-09-01 10:00:02 UTC\n"
+        "directory  /home/dev/project (main)\n"
+        "messages   2\n"
+        "machine    testbox\n"
+        f"file       {house.home}/{CLAUDE}\n"
+        "endpoint   has the newest record\n"
+        "stream     main: 808 B captured, 808 B acknowledged\n"
+        "\n"
+        "user  2026-09-01 10:00:01\n"
+        "  hello\n"
+        "\n"
+        "assistant  2026-09-01 10:00:02\n"
+        "  hello\n"
+    )
+
+
+def test_show_raw_is_the_stream_byte_for_byte(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    two(house)
+    content = (Path(house.home) / CLAUDE).read_bytes()
+    assert run(house, "show", SESSION, "--raw") == 0
+    assert capfdbinary.readouterr().out == content
+
+
+def test_show_fetches_from_the_endpoint_what_the_tool_deleted(
+    house: Household, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The tool's clean-up is what all this is for."""
+    two(house)
+    content = (Path(house.home) / CLAUDE).read_bytes()
+    os.unlink(os.path.join(house.home, CLAUDE))
+    house.settle()
+    assert run(house, "show", SESSION, "--raw", "main") == 0
+    assert capfdbinary.readouterr().out == content
+    assert run(house, "show", SESSION) == 0
+    assert b"(gone since" in capfdbinary.readouterr().out
+
+
+def test_a_long_stream_is_fetched_in_pieces(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    house.write(CLAUDE, *(claude(SESSION, n, text="x" * 600_000) for n in range(8)))
+    house.settle()
+    content = (Path(house.home) / CLAUDE).read_bytes()
+    os.unlink(os.path.join(house.home, CLAUDE))
+    assert run(house, "show", SESSION, "--raw") == 0
+    assert capfdbinary.readouterr().out == content
+
+
+def test_show_says_which_id_or_stream_is_wrong(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "show", "5f1d") == 1
+    assert "several sessions begin with '5f1d'" in capsys.readouterr().err
+    assert run(house, "show", "ff%_") == 1
+    assert "no session 'ff%_'" in capsys.readouterr().err
+    assert run(house, "show", SESSION, "--raw", "agent") == 1
+    assert "no stream 'agent'\n  it has main" in capsys.readouterr().err
+
+
+def test_a_stream_that_is_nowhere_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    os.unlink(os.path.join(house.home, CLAUDE))
+    assert run(house, "show", SESSION, "--raw") == 1
+    assert "neither in the tool's file any more nor at the endpoint" in capsys.readouterr().err
+
+
+def test_a_transcript_can_not_draw_on_the_terminal() -> None:
+    line = {"type": "user", "message": {"role": "u\x1b[1m", "content": "a\x1b[2J\u202e\rb"}}
+    assert "\x1b" not in "".join(render([json.dumps(line).encode()]))
+    assert "\x1b" not in "".join(render([b'{"type":"\\u001b[2J"}', b"\x1b"]))
+
+
+def test_a_transcript_is_read_whatever_its_format() -> None:
+    """Claude Code's blocks, Codex's payloads, bare messages; what is unknown is named, not hidden."""
+    records = [
+        {"type": "assistant", "message": {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "hm"},
+            {"type": "text", "text": "I look"},
+            {"type": "tool_use", "name": "Bash", "input": {"command": "ls"}},
+        ]}},
+        {"type": "user", "message": {"role": "user", "content": [{"type": "tool_result", "content": "a\nb"}]}},
+        {"type": "response_item", "payload": {"type": "message", "role": "user", "content": [
+            {"type": "input_text", "text": "and now?"}, {"type": "input_image"}]}},
+        {"type": "response_item", "payload": {"type": "function_call", "name": "shell", "arguments": "{}"}},
+        {"type": "response_item", "payload": {"type": "function_call_output", "output": "x" * 500}},
+        {"role": "assistant", "content": "bare"},
+        {"type": "event_msg", "payload": {"type": "token_count"}},
+        {"type": "event_msg", "payload": {"type": "token_count"}},
+        [1],
+    ]  # fmt: skip
+    lines = list(render([*(json.dumps(record).encode() for record in records), b"{broken"]))
+    assert [line if len(line) < 60 else line[:20] + line[-1] for line in lines if line] == [
+        "assistant",
+        "  (thinks) hm",
+        "  I look",
+        '  > Bash {"command":"ls"}',
+        "tool",
+        "  = a b",
+        "user",
+        "  and now?",
+        "  [input_image]",
+        "assistant",
+        "  > shell {}",
+        "tool",
+        "  = xxxxxxxxxxxxxxxx…",
+        "assistant",
+        "  bare",
+        "(4 other records: event_msg token_count x2, list, damaged)",
+    ]
+
+
+# --- sources ---
+
+
+def test_sources_says_what_was_not_understood(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, claude(SESSION, 1), "{broken", {**claude(SESSION, 2), "type": "hologram"})
+    house.settle()
+    assert run(house, "sources") == 0
+    text = capsys.readouterr().out
+    assert "claude-code  1 session, 0 ongoing, last active" in text
+    assert "  ! 1 unknown record type: hologram\n    messages may be undercounted" in text
+    assert "  ! 1 damaged record: kept in the transcript" in text
+    assert "codex        not found on this machine\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert run(house, "sources", "--json") == 0
+    listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
+    assert listed["claude-code"]["count"]["unknown"] == ["hologram"]
+    assert (listed["claude-code"]["seen"], listed["codex"]["seen"]) == (True, False)
+
+
+def test_sources_names_files_that_can_not_be_read(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    link = os.path.join(house.home, CLAUDE)
+    os.makedirs(os.path.dirname(link))
+    os.symlink(house.write("elsewhere.jsonl", claude(SESSION, 1)), link)
+    house.ingest(link)
+    assert run(house, "sources", "--json") == 0
+    (source,) = [each for each in json.loads(capsys.readouterr().out) if each["troubles"]]
+    assert source["troubles"][0]["path"] == link
+
+
+def test_an_invalid_config_is_78(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[sources.cluade-code]\nenabled = false\n")
+    assert main(["sources", "--config", str(file)], {"HOME": str(tmp_path)}) == 78
+
+
+# --- queue ---
+
+
+def test_queue_shows_what_waits(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    assert run(house, "queue", "--json") == 0
+    (waiting,) = json.loads(capsys.readouterr().out)["waiting"]
+    assert (waiting["session"], waiting["record"], waiting["segments"]) == (SESSION, True, 1)
+    assert run(house, "queue") == 0
+    assert capsys.readouterr().out.startswith("waiting   tool         record  segments")
+    house.settle()
+    assert run(house, "queue") == 0
+    assert capsys.readouterr().out == "nothing waits\n"
+
+
+def test_queue_shows_why_an_item_is_parked(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    park(house)
+    assert run(house, "queue") == 0
+    text = capsys.readouterr().out
+    assert "5f1d7c1e  claude-code  main at 0  the item is larger than the limits allow\n" in text
+    assert "try again: sessiond queue retry [ID]" in text
+
+
+def test_queue_retry_takes_back_and_tells_the_daemon(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    park(house)
+    told: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: told.append(number))
+    lock = state.Lock(house.state)
+    try:
+        assert run(house, "queue", "retry", SESSION[:20]) == 0
+    finally:
+        lock.release()
+        signal.signal(signal.SIGUSR1, before)
+    assert capsys.readouterr().out == "1 item taken back into the queue, pushed now\n"
+    assert told == [signal.SIGUSR1]
+    house.settle()
+    assert house.held(SESSION) == (Path(house.home) / CLAUDE).read_bytes()
+    assert run(house, "queue", "retry") == 1
+
+
+def test_queue_drop_wants_a_yes(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody there to ask: nothing is dropped."""
+    park(house)
+    assert run(house, "queue", "drop", SESSION) == 2
+    assert house.spool.outbox.waiting().parked == 1
+    assert run(house, "queue", "drop", SESSION, "--yes") == 0
+    assert capsys.readouterr().out == "1 item dropped; the tool's own file keeps what it has\n"
+    assert house.spool.outbox.waiting().parked == 0
+    assert run(house, "queue", "drop", SESSION, "--yes") == 1
