@@ -8,6 +8,7 @@
     │   └── StateFull           1  no room to write (disk, quota)
     ├── AlreadyRunning         75  another daemon holds the lock
     ├── NotRunning              3  the command needs a daemon
+    ├── ServiceError            1  the service manager does not do what was asked
     ├── NotFound                1  no such session, item, tool
     ├── WatchLost               1  a thread that watches died
     ├── ReadError               1  a tool's file can't be read now
@@ -87,6 +88,10 @@ class NotRunning(SessiondError):
     """The command needs a running daemon."""
 
     exit_code = 3
+
+
+class ServiceError(SessiondError):
+    """The service manager (systemd, launchd) is not there, or does not do what was asked."""
 
 
 class NotFound(SessiondError):

@@ -36,7 +36,15 @@ GROUPS: dict[str, dict[str, str]] = {
         "demo": "watch a pretend session travel, with nothing installed",
     },
     "Set up": {
+        "install": "install it as a service of yours and start it",
+        "uninstall": "take the service away; what was captured stays",
         "config": "check and show the configuration",
+    },
+    "Run the service": {
+        "start": "start the service",
+        "stop": "stop the daemon after a last push",
+        "restart": "stop the service and start it anew",
+        "reload": "read the configuration again",
     },
 }
 COMMANDS = {name: line for group in GROUPS.values() for name, line in group.items()}

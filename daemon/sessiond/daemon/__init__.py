@@ -34,6 +34,8 @@ CONFIG = "config"
 """Owner of the watched directories that hold the configuration and the token."""
 ENDING = 8.0
 """Seconds that the threads have to end in; then the process goes without them, which costs a repeated push."""
+PATIENCE = 120.0
+"""Seconds in which a thread has to turn once, or it hangs."""
 CRASHED = 70
 
 
@@ -72,6 +74,8 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
             life = Life(loaded, environ, file, lock, messages, notify)
             ready(life.url)
             ended = life.live()
+            if ended is Message.STOP:
+                notify(STOPPING="1")  # not for a life that another one follows: systemd would take us for gone
             life.end()
             if isinstance(ended, BaseException):
                 raise Crash(f"a bug: {type(ended).__name__}: {ended}", hint="please report it") from ended
@@ -98,6 +102,7 @@ class Life:
         self._loaded, self._environ, self._file = loaded, environ, file
         self._messages, self._notify = messages, notify
         self._began = time.monotonic()
+        self._beats: dict[Capturing | Pushing, tuple[int, float]] = {}
         self.reloaded: Loaded | None = None
         config = loaded.config
         self._rooms: Rooms = open_rooms(config, environ)
@@ -158,18 +163,11 @@ class Life:
 
     def live(self) -> Message | BaseException:
         """Wait for what ends this life."""
-        beats = (-1, -1)
         while True:
             try:
                 message = self._messages.get(timeout=self._notify.watchdog)
             except queue.Empty:
-                # A sign of life only if both threads turned since the last one: a hung disk is no life.
-                now = (self._capturing.beats, self._pushing.beats)
-                if all(new != old for new, old in zip(now, beats, strict=True)):
-                    self._notify(WATCHDOG="1")
-                beats = now
-                self._watcher.poke()
-                self._pushing.captured()
+                self._show_life()
                 continue
             if message is Message.RETRY:
                 with self._rooms.spool.reading():
@@ -179,6 +177,19 @@ class Life:
                 self._capturing.look_now()
             elif message is not Message.RELOAD or self._reload():
                 return message
+
+    def _show_life(self) -> None:
+        """Tell the service manager that we live, if both threads turned lately: a hung disk is no life."""
+        now = time.monotonic()
+        for work in (self._capturing, self._pushing):
+            if self._beats.get(work, (-1, 0.0))[0] != work.beats:
+                self._beats[work] = (work.beats, now)
+        # A push that fails takes several requests of a full time-out each, and that is no reason to die.
+        patience = max(PATIENCE, 6 * self._loaded.config.endpoint.timeout)
+        if all(now - turned < patience for _, turned in self._beats.values()):
+            self._notify(WATCHDOG="1")
+        self._watcher.poke()
+        self._pushing.captured()
 
     def _reload(self) -> bool:
         """Read the configuration again; an invalid one changes nothing and is said."""
@@ -206,7 +217,6 @@ class Life:
 
     def end(self) -> None:
         """End in the data's order: watch no more, commit what came in, push once, leave the rest in the outbox."""
-        self._notify(STOPPING="1")
         self._capturing.stop()
         self._join(self._threads[0])
         self._watcher.close()

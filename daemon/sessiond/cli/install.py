@@ -1,0 +1,83 @@
+"""Install sessiond as a service of yours, enable it and start it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from sessiond.cli.output import escape, settings, warn
+from sessiond.errors import AlreadyRunning, ServiceError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.description = (
+        "Write the unit (systemd) or the agent (launchd) for this executable, enable it and start it. Call it again"
+        " after a move or an upgrade: it writes what changed and starts the service anew. State and configuration"
+        " stay as they are."
+    )
+    linger = parser.add_mutually_exclusive_group()
+    linger.add_argument("--linger", action="store_true", default=None, help="keep it running when you log out")
+    linger.add_argument("--no-linger", dest="linger", action="store_false", help="let it end when you log out")
+    parser.add_argument("--print", action="store_true", dest="only_print", help="print the unit and change nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Install and start it. Raises: SessiondError; the service manager is asked before anything is written."""
+    from sessiond import service
+    from sessiond.config import read_token, state_dir
+    from sessiond.sources import find_sources
+
+    loaded = settings(args, tools=[source.tool for source in find_sources()])
+    directory = state_dir(loaded.config)
+    manager = service.find(args.environ)
+    plan = service.make_plan(args.environ, directory, args.config or args.environ.get("SESSIOND_CONFIG"))
+    if args.only_print:
+        print(manager.render(plan), end="")
+        return 0
+    manager.check()
+    for name in plan.left_out:
+        warn(f"{name} may hold a secret and is not written into the service")
+    if loaded.config.endpoint.url:
+        # The service has no SESSIOND_TOKEN: its token has to come from the file.
+        read_token(loaded.config, {key: value for key, value in args.environ.items() if key != "SESSIOND_TOKEN"})
+    _alone(directory, manager.pid())
+    for step in manager.install(plan):
+        print(escape(step))
+    _offer_linger(manager, args.linger)
+    print("`sessiond status` shows how it goes, `sessiond uninstall` takes it away again.", file=sys.stderr)
+    return 0
+
+
+def _alone(directory: str, ours: int | None) -> None:
+    """Refuse while a daemon runs that the service manager did not start: the two would fight over the lock."""
+    from sessiond import state
+
+    holder = state.running(directory)
+    if holder is not None and holder.pid != ours:
+        raise AlreadyRunning(
+            f"a sessiond that is no service (pid {holder.pid or 'unknown'}) uses {directory}",
+            hint=f"end it first (Ctrl+C, or `kill {holder.pid}`); nothing was changed",
+        )
+
+
+def _offer_linger(manager: object, wanted: bool | None) -> None:
+    from sessiond.service import Systemd
+
+    if not isinstance(manager, Systemd) or wanted is False or manager.lingers() is not False:
+        return
+    if wanted is None and sys.stdin.isatty() and sys.stderr.isatty():
+        print("Keep it running when you log out, and start it at boot? [Y/n] ", end="", file=sys.stderr, flush=True)
+        wanted = sys.stdin.readline().strip().lower() in ("", "y", "yes")
+        if not wanted:
+            return
+    if not wanted:
+        print("It ends when you log out; `sessiond install --linger` keeps it running.", file=sys.stderr)
+        return
+    try:
+        manager.linger()
+    except ServiceError as error:
+        warn(f"{error.message}; {error.hint}".replace("USER", os.environ.get("USER", "USER")))
+    else:
+        print("enabled lingering: it runs when you are logged out too")

@@ -1,0 +1,118 @@
+"""launchd, the service manager of macOS: the agent's plist, and how it is started."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sessiond.errors import ServiceError
+from sessiond.service.call import Call
+from sessiond.service.plan import Plan, packaged, write
+
+LABEL = "io.sessiond"
+UNLOADING = 10.0
+"""Seconds that launchd may take to forget an agent: `bootout` returns before it has."""
+
+
+class Launchd:
+    """The launchd of whoever calls, in the domain of their login."""
+
+    name = "launchd"
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._home = environ.get("HOME") or os.path.expanduser("~")
+        self._call = Call(environ)
+        self._domain = f"gui/{os.getuid()}"
+
+    @property
+    def file(self) -> str:
+        """Name the agent's file."""
+        return os.path.join(self._home, "Library", "LaunchAgents", f"{LABEL}.plist")
+
+    def installed(self) -> bool:
+        """Tell whether the agent's file is there."""
+        return os.path.exists(self.file)
+
+    def check(self) -> None:
+        """Make sure that launchd answers for this login; nothing was written by then. Raises: ServiceError."""
+        if self._call("launchctl", "print", self._domain, patience=20).returncode:
+            # Over ssh, without anybody logged in at the screen, there is only this one.
+            self._domain = f"user/{os.getuid()}"
+            if self._call("launchctl", "print", self._domain, patience=20).returncode:
+                raise ServiceError("launchd does not answer", hint="call it as yourself, without sudo")
+
+    def render(self, plan: Plan) -> str:
+        """Put this program into the packaged agent."""
+        job: dict[str, Any] = plistlib.loads(packaged(f"{LABEL}.plist").encode())
+        job["ProgramArguments"] = list(plan.command)
+        logs = os.path.join(self._home, "Library", "Logs", "sessiond.log")
+        job["StandardErrorPath"] = logs
+        if plan.environment:
+            job["EnvironmentVariables"] = plan.environment
+        return plistlib.dumps(job, sort_keys=False).decode()
+
+    def install(self, plan: Plan) -> Iterator[str]:
+        """Write the agent's file and start it; yield what was done, one line each. Raises: ServiceError."""
+        yield f"{'wrote' if write(self.file, self.render(plan)) else 'kept'} {self.file}"
+        self.restart()
+        yield "enabled it: it starts with your login"
+        yield "started it"
+
+    def uninstall(self) -> Iterator[str]:
+        """Stop it and remove what `install` wrote; yield what was done."""
+        if self._loaded():
+            self.stop()
+            yield "stopped it"
+        if os.path.exists(self.file):
+            os.unlink(self.file)
+            yield f"removed {self.file}"
+
+    def start(self) -> None:
+        """Load it, which starts it. Raises: ServiceError."""
+        if not self._loaded():
+            self._call.done("launchctl", "enable", f"{self._domain}/{LABEL}")
+            self._call.done("launchctl", "bootstrap", self._domain, self.file)
+        self._call.done("launchctl", "kickstart", f"{self._domain}/{LABEL}")
+
+    def stop(self) -> None:
+        """Unload it until the next login or start. Raises: ServiceError."""
+        if self._loaded():
+            self._call("launchctl", "bootout", f"{self._domain}/{LABEL}")
+            until = time.monotonic() + UNLOADING
+            while self._loaded():
+                if time.monotonic() > until:
+                    raise ServiceError("launchd does not unload the agent", hint="try again in a minute")
+                time.sleep(0.2)
+
+    def restart(self) -> None:
+        """Unload it and load it anew, so that a changed file counts. Raises: ServiceError."""
+        self.stop()
+        self.start()
+
+    def pid(self) -> int | None:
+        """Name the main process; None while it does not run."""
+        found = re.search(r"(?m)^\s*pid = (\d+)$", self._call("launchctl", "print", f"{self._domain}/{LABEL}").stdout)
+        return int(found[1]) if found else None
+
+    def drift(self, plan: Plan) -> str | None:
+        """Say how the installed agent differs from what would be installed now; None where it does not."""
+        try:
+            with open(self.file, encoding="utf-8") as file:
+                text = file.read()
+        except OSError:
+            return None
+        return None if text == self.render(plan) else f"{self.file} differs from what this version installs"
+
+    def lingers(self) -> bool | None:
+        """Tell nothing: an agent ends with the login, and there is no choice."""
+        return None
+
+    def linger(self) -> None:
+        """Do nothing, as `lingers` tells."""
+
+    def _loaded(self) -> bool:
+        return self._call("launchctl", "print", f"{self._domain}/{LABEL}", patience=20).returncode == 0
