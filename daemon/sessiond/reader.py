@@ -211,12 +211,15 @@ def common_prefix(extents: Sequence[Extent], digests: Sequence[bytes]) -> int:
     return count
 
 
-def read_document(descriptor: int) -> bytes:
+def read_document(descriptor: int, largest: int | None = None) -> bytes:
     """Read a file as a whole, as one state of it.
 
-    Raises: Torn where it changed while it was read or is empty: both are a rewrite under way (rule 8).
+    Raises: Torn where it changed while it was read or is empty: both are a rewrite under way (rule 8);
+        ReadError where it has more than `largest` bytes.
     """
     before = os.fstat(descriptor)
+    if largest is not None and before.st_size > largest:
+        raise ReadError("not read: too large")
     data = pread(descriptor, before.st_size, 0)
     after = os.fstat(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or not data.strip():

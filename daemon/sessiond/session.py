@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -55,7 +56,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     a message of its own. `rewind` takes back the message with that key and all after it (all of them where
     the key is unknown). `ended` is a true end marker of the tool;
     any later entry without one reopens the session. `unknown` names a record type that the source
-    does not know; `copied` marks a record that a fork or a resume copied from another session.
+    does not know; `copied` marks a record that a fork or a resume copied from another session. `more` is what
+    else the record says, in order: one that replaces the history takes all back and says each message anew.
     """
 
     time_ms: int | None = None
@@ -72,6 +74,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended: bool = False
     copied: bool = False
     unknown: str | None = None
+    more: tuple[Entry, ...] = ()
 
 
 def session_id(tool: str, native_id: str, scope: str = "") -> uuid.UUID:
@@ -148,8 +151,13 @@ class Fold(msgspec.Struct, omit_defaults=True):
     memory: dict[str, Any] = {}
     """What the source needs to remember from one record to the next."""
 
-    def add(self, entries: Iterable[Entry | None], now_ms: int) -> None:
-        """Fold entries in, in the order of their records. `now_ms` bounds what is believed to be a time."""
+    def add(
+        self, entries: Iterable[Entry | None], now_ms: int, spoke: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """Fold entries in, in the order of their records. `now_ms` bounds what is believed to be a time.
+
+        `spoke` says which model spoke messages that were taken back: said anew, they often lack it.
+        """
         latest = now_ms + DAY_MS
         known = set(self.messages)
         for entry in entries:
@@ -178,17 +186,22 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 self.copied = True
             if entry.unknown:
                 self.unknown[entry.unknown] = self.unknown.get(entry.unknown, 0) + 1
+            before = spoke
             if entry.rewind is not None:
+                before = dict(zip(self.messages, self.spoken, strict=True))
                 self._rewind(entry.rewind)
                 known = set(self.messages)
             if entry.role is not None:
-                self._message(entry, entry.role, known)
+                self._message(entry, entry.role, known, before)
             elif entry.model and entry.model not in self.models:
                 self.models.append(entry.model)
+            if entry.more:
+                self.add(entry.more, now_ms, before)
+                known = set(self.messages)
 
-    def _message(self, entry: Entry, role: Role, known: set[int]) -> None:
+    def _message(self, entry: Entry, role: Role, known: set[int], spoke: Mapping[int, int]) -> None:
         key = _hash(role, f"#{len(self.messages)}" if entry.key is None else entry.key)
-        model = -1
+        model = spoke.get(key, -1)
         if role is Role.ASSISTANT:
             if self.opening is None:
                 self.opening = key

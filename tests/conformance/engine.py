@@ -52,15 +52,15 @@ def places(tree: str) -> Places:
     return Places(home=tree, environ={}, platform="linux")
 
 
-def files(source: Source, tree: str) -> Iterator[tuple[str, Unit]]:
-    """Walk the source's roots in a tree."""
+def files(source: Source, tree: str) -> Iterator[tuple[str, Unit, str]]:
+    """Walk the source's roots in a tree: (path, unit, root)."""
     for root in source.roots(places(tree)):
         for folder, _, names in sorted(os.walk(root.path)):
             for name in sorted(names):
                 path = os.path.join(folder, name)
                 unit = source.unit(os.path.relpath(path, root.path))
                 if unit is not None:
-                    yield path, unit
+                    yield path, unit, root.path
 
 
 def fold_lines(source: Source, fold: Fold, content: bytes) -> tuple[str | None, bytes]:
@@ -84,17 +84,29 @@ def unpacked(path: str, unit: Unit) -> bytes:
         return zstd.decompress(file.read()) if unit.packed else file.read()
 
 
-def read(source: Source, path: str, unit: Unit) -> list[Stream]:
+def begun(source: Source, unit: Unit, root: str) -> Fold:
+    """Begin a fold with what stands beside the unit."""
+    fold, beside = Fold(), {}
+    for name in unit.beside:
+        if os.path.isfile(os.path.join(root, name)):
+            with open(os.path.join(root, name), "rb") as file:
+                beside[name] = file.read()
+    if beside:
+        fold.add([source.context(beside, unit)], NOW_MS)
+    return fold
+
+
+def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
     """Read one unit as a whole."""
     content = unpacked(path, unit)
     if unit.kind is Kind.LINES:
-        fold = Fold()
+        fold = begun(source, unit, root)
         named, _ = fold_lines(source, fold, content)
         return [Stream(unit.native_id or named or "", unit.stream, unit.thread, fold, path)]
     streams = []
     document: DocumentSource = source  # type: ignore[assignment]
     for portrait in document.project({os.path.basename(path): content}, unit):
-        fold = Fold()
+        fold = begun(source, unit, root)
         fold_lines(source, fold, b"".join(record + b"\n" for record in portrait.records))
         streams.append(Stream(portrait.native_id, portrait.stream, portrait.thread, fold, path))
     return streams
@@ -147,6 +159,6 @@ def capture(tree: str) -> dict[uuid.UUID, Found]:
     """Fold every session of every tool in a tree."""
     found: dict[uuid.UUID, Found] = {}
     for source in find_sources():
-        streams = [stream for path, unit in files(source, tree) for stream in read(source, path, unit)]
+        streams = [stream for where in files(source, tree) for stream in read(source, *where)]
         found.update(sessions(source.tool, streams))
     return found

@@ -48,7 +48,7 @@ def golden(found: engine.Found) -> dict[str, Any]:
 def contents(name: str) -> Iterator[tuple[Source, Unit, bytes]]:
     """List the units of a sample with their unpacked content."""
     source = BY_TOOL[name.split("/")[0]]
-    for path, unit in engine.files(source, str(SAMPLES / name)):
+    for path, unit, _ in engine.files(source, str(SAMPLES / name)):
         yield source, unit, engine.unpacked(path, unit)
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain
 
-from sessiond.errors import Torn
-from sessiond.ingest.capture import Capture, Step
+from sessiond.errors import ReadError, Torn
+from sessiond.ingest.capture import DAMAGED, Capture, Step
 from sessiond.ingest.content import Content
 from sessiond.ingest.record import refresh
-from sessiond.ingest.setting import Outcome, Setting, Visit
+from sessiond.ingest.setting import Outcome, Place, Setting, Visit
 from sessiond.ingest.sync import reconcile
+from sessiond.reader import open_regular, read_document
 from sessiond.session import session_id
 from sessiond.sources.base import Source
 from sessiond.spool.rows import StreamState
+
+LARGEST_BESIDE = 1 << 20
+"""Bytes of a file beside a unit; a larger one is not what its source takes it for."""
 
 
 def advance(
@@ -32,7 +38,7 @@ def advance(
 
     Raises: Torn where the content may be half a rewrite.
     """
-    setting, source = visit.setting, visit.place.source
+    setting, place, source = visit.setting, visit.place, visit.place.source
     now_ms, damaged = setting.now_ms(), stream.fold.damaged
     capture = Capture(setting.spool, source, stream, setting.redact, setting.digest, setting.budget)
     if stream.held is not None:
@@ -46,6 +52,8 @@ def advance(
                 # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
                 raise Torn("the file lost bytes a moment ago")
             capture.rewrite(content, kept, now_ms)
+    if place.unit.beside and stream.fold.cwd is None:
+        capture.touched |= _add_context(place, stream, now_ms)
     stream.rank = max(stream.rank, visit.now.st_mtime_ns // 1_000_000)
     read, final = 0, Step()
     for step in chain(capture.fill_gap(content), capture.advance(content, now_ms)):
@@ -64,6 +72,23 @@ def advance(
         touched = setting.spool.catalog.set_gone(stream.session, None) or capture.touched
         changed = touched and refresh_session(setting, stream.session, source, touched=touched)
     return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0))
+
+
+def _add_context(place: Place, stream: StreamState, now_ms: int) -> bool:
+    """Fold in what stands beside a unit. What is not there or not whole yet is looked for at its next change."""
+    beside = {}
+    for name in place.unit.beside:
+        with suppress(FileNotFoundError, ReadError, Torn):
+            descriptor = open_regular(place.root, name)
+            try:
+                beside[name] = read_document(descriptor, LARGEST_BESIDE)
+            finally:
+                os.close(descriptor)
+    with suppress(*DAMAGED):
+        entry = place.source.context(beside, place.unit) if beside else None
+        stream.fold.add([entry], now_ms)
+        return entry is not None
+    return False
 
 
 def refresh_session(setting: Setting, number: int, source: Source, *, touched: bool) -> bool:

@@ -105,6 +105,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     packed: bool = False
     """Whether the file is a zstd frame around the lines."""
+    beside: tuple[str, ...] = ()
+    """Small files that say what the unit does not (its working directory), relative to the root; see `context`."""
 
 
 class Portrait(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +216,14 @@ class Source(Protocol):
         """
         ...
 
+    def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
+        """Tell what the files beside a unit say of it; asked as long as its working directory is not known.
+
+        `beside` has those of `unit.beside` that are there. It is no part of the transcript.
+        Raises: ValueError for one met in the middle of a rewrite.
+        """
+        ...
+
     def live(self, places: Places) -> Iterable[str]:
         """Name the native ids of sessions whose process is known to run; they have not ended however idle."""
         ...
@@ -223,6 +233,10 @@ class BaseSource:
     """What most sources share: random ids and no word about running processes."""
 
     local_ids: ClassVar[bool] = False
+
+    def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
+        """Know of nothing beside a unit."""
+        return None
 
     def live(self, places: Places) -> Iterable[str]:
         """Know of no running session."""

@@ -1,0 +1,19 @@
+"""The fold from entries to a session, where no source's samples show it."""
+
+from __future__ import annotations
+
+from sessiond.session import Entry, Fold, Role
+
+NOW_MS = 1_790_000_000_000
+
+
+def test_a_record_that_says_the_history_anew_replaces_it() -> None:
+    """What it leaves out is taken back; a message that it repeats keeps the model that it no longer names."""
+    fold = Fold()
+    said = [Entry(role=Role.USER, key="1"), Entry(role=Role.ASSISTANT, key="2", model="pro")]
+    fold.add([*said, Entry(role=Role.USER, key="3")], NOW_MS)
+    anew = (Entry(role=Role.USER, key="1"), Entry(role=Role.ASSISTANT, key="2"), Entry(role=Role.USER, key="4"))
+    fold.add([Entry(rewind="", more=anew), Entry(role=Role.USER, key="4")], NOW_MS)
+    other = Fold()
+    other.add([*said, Entry(role=Role.USER, key="4")], NOW_MS)
+    assert (fold.messages, fold.spoken, fold.models) == (other.messages, other.spoken, other.models)
