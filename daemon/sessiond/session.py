@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import blake2b
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -141,6 +140,8 @@ class Fold(msgspec.Struct, omit_defaults=True):
     spoken: list[int] = []
     """For each message the index of its model in `models`; -1 for a prompt or an unknown model."""
     models: list[str] = []
+    taken: dict[int, int] = {}
+    """The same for messages that were taken back: a history that is said anew often leaves its models out."""
     opening: int | None = None
     """Key of the first assistant message: copies of a session share it even where prompts get new ids."""
     unknown: dict[str, int] = {}
@@ -151,13 +152,8 @@ class Fold(msgspec.Struct, omit_defaults=True):
     memory: dict[str, Any] = {}
     """What the source needs to remember from one record to the next."""
 
-    def add(
-        self, entries: Iterable[Entry | None], now_ms: int, spoke: Mapping[int, int] = MappingProxyType({})
-    ) -> None:
-        """Fold entries in, in the order of their records. `now_ms` bounds what is believed to be a time.
-
-        `spoke` says which model spoke messages that were taken back: said anew, they often lack it.
-        """
+    def add(self, entries: Iterable[Entry | None], now_ms: int) -> None:
+        """Fold entries in, in the order of their records. `now_ms` bounds what is believed to be a time."""
         latest = now_ms + DAY_MS
         known = set(self.messages)
         for entry in entries:
@@ -186,22 +182,20 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 self.copied = True
             if entry.unknown:
                 self.unknown[entry.unknown] = self.unknown.get(entry.unknown, 0) + 1
-            before = spoke
             if entry.rewind is not None:
-                before = dict(zip(self.messages, self.spoken, strict=True))
                 self._rewind(entry.rewind)
                 known = set(self.messages)
             if entry.role is not None:
-                self._message(entry, entry.role, known, before)
+                self._message(entry, entry.role, known)
             elif entry.model and entry.model not in self.models:
                 self.models.append(entry.model)
             if entry.more:
-                self.add(entry.more, now_ms, before)
+                self.add(entry.more, now_ms)
                 known = set(self.messages)
 
-    def _message(self, entry: Entry, role: Role, known: set[int], spoke: Mapping[int, int]) -> None:
+    def _message(self, entry: Entry, role: Role, known: set[int]) -> None:
         key = _hash(role, f"#{len(self.messages)}" if entry.key is None else entry.key)
-        model = spoke.get(key, -1)
+        model = self.taken.pop(key, -1) if self.taken else -1
         if role is Role.ASSISTANT:
             if self.opening is None:
                 self.opening = key
@@ -222,6 +216,8 @@ class Fold(msgspec.Struct, omit_defaults=True):
             if key in wanted:
                 kept = index
                 break
+        back = zip(self.messages[kept:], self.spoken[kept:], strict=True)
+        self.taken.update((key, model) for key, model in back if model >= 0)
         del self.messages[kept:], self.spoken[kept:]
 
 

@@ -85,8 +85,8 @@ def unpacked(path: str, unit: Unit) -> bytes:
 
 
 def begun(source: Source, unit: Unit, root: str) -> Fold:
-    """Begin a fold with what stands beside the unit."""
-    fold, beside = Fold(), {}
+    """Begin a fold with what the unit's path says, and what stands beside it."""
+    fold, beside = Fold(parent=unit.parent), {}
     for name in unit.beside:
         if os.path.isfile(os.path.join(root, name)):
             with open(os.path.join(root, name), "rb") as file:
@@ -107,6 +107,7 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
     document: DocumentSource = source  # type: ignore[assignment]
     for portrait in document.project({os.path.basename(path): content}, unit):
         fold = begun(source, unit, root)
+        fold.parent = fold.parent or portrait.parent
         fold_lines(source, fold, b"".join(record + b"\n" for record in portrait.records))
         streams.append(Stream(portrait.native_id, portrait.stream, portrait.thread, fold, path))
     return streams
