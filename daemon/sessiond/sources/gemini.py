@@ -14,7 +14,10 @@ from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Ro
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 FILE = re.compile(rf"([^/]+)/chats/(?:(session-[\w-]+)\.(jsonl|json)|({UUID})/([\w-]+)\.jsonl)", re.ASCII)
 # chatRecordingTypes.ts (formats.md 2.7 Storage); "" is the header.
-KNOWN = frozenset(["", "user", "gemini", "info", "error", "warning"])
+KNOWN = frozenset(["", "user", "gemini", "qwen", "info", "error", "warning"])
+QWEN_FILE = re.compile(rf"[^/]+/(?:chats/(?:archive/)?({UUID})|subagents/({UUID})/(agent-[\w.-]+))\.jsonl", re.ASCII)
+QWEN_KNOWN = frozenset(["user", "assistant", "tool_result", "system"])
+ANSWERS = ("gemini", "qwen")
 # What is said in the user's name, or to the CLI and not to the model (formats.md 2.7 message_count).
 INJECTED = ("/", "?", "<session_context>", "<hook_context>")
 # Of an old document, what stays; `lastUpdated` repeats the last message's time and would be news at each change.
@@ -53,6 +56,37 @@ class _Line(_Message, rename={"session_id": "sessionId", "start_time": "startTim
     to: str | None = None
 
 
+class _Content(msgspec.Struct, gc=False):
+    parts: list[_Part] = []
+
+
+class _Payload(msgspec.Struct, gc=False, rename="camel"):
+    custom_title: str | None = None
+    parent_session_id: str | None = None
+    session_id: str | None = None
+
+
+class _Record(msgspec.Struct, gc=False, rename="camel"):
+    """A record of Qwen Code's own format."""
+
+    uuid: str | None = None
+    parent_uuid: str | None = None
+    session_id: str | None = None
+    timestamp: str | None = None
+    type: str = "?"
+    subtype: str | None = None
+    provenance: str | None = None
+    cwd: str | None = None
+    version: str | None = None
+    git_branch: str | None = None
+    model: str | None = None
+    message: _Content | None = None
+    system_payload: _Payload | None = None
+    forked_from: _Payload | None = None
+    is_sidechain: bool | None = None
+
+
+QWEN_LINE = msgspec.json.Decoder(_Record)
 LINE = msgspec.json.Decoder(_Line)
 CONTENT = msgspec.json.Decoder(str | _Part | list[str | _Part] | None)
 DOCUMENT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -80,13 +114,13 @@ def _entry(message: _Message) -> Entry:
     role = None
     if message.type == "user" and _prompt(message.content):
         role = Role.USER
-    elif message.type == "gemini" and (message.tool_calls or _parts(message.content)):
+    elif message.type in ANSWERS and (message.tool_calls or _parts(message.content)):
         role = Role.ASSISTANT
     return Entry(
         time_ms=parse_time(message.timestamp),
         role=role,
         key=message.id,
-        model=message.model if message.type == "gemini" else None,
+        model=message.model if message.type in ANSWERS else None,
         unknown=None if message.type in KNOWN else message.type,
     )
 
@@ -158,4 +192,64 @@ class GeminiCli(BaseSource):
         return _entry(line) if line.type else Entry(unknown="?")
 
 
-SOURCES = (GeminiCli(),)
+class QwenCode(GeminiCli):
+    """Chats of Qwen Code: its own records, and Gemini's where they were written before it went its way."""
+
+    tool: ClassVar[str] = "qwen-code"
+
+    def roots(self, places: Places) -> Iterable[Root]:
+        """Name `projects` and the older `tmp` of ~/.qwen, of QWEN_HOME in its place, and of QWEN_RUNTIME_DIR."""
+        given = (places.environ.get(name, "").rstrip("/") for name in ("QWEN_RUNTIME_DIR", "QWEN_HOME"))
+        for base in dict.fromkeys(filter(None, [*given, f"{places.home}/.qwen"])):
+            for folder, depth in (("projects", 3), ("tmp", 2)):
+                yield Root(path=f"{base}/{folder}", depth=depth, skip=frozenset(["memory"]))
+
+    def unit(self, relative: str) -> Unit | None:
+        """Tell chats, archived ones (`chats/archive/`) and subagents' transcripts (field-notes A.5 Where)."""
+        found = QWEN_FILE.fullmatch(relative)
+        if not found:
+            return super().unit(relative)
+        main, parent, agent = found.groups()
+        return Unit(native_id=main) if main else Unit(native_id=parent, stream=agent, thread=False)
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Tell what a record says. A fork copies records with their uuids and times (field-notes A.5 Fork)."""
+        line = parse(QWEN_LINE, record)
+        if not line.uuid:
+            return super().decode(record, memory)
+        role, said, payload = None, line.message.parts if line.message else [], line.system_payload
+        if line.is_sidechain:
+            pass
+        elif line.type == "user" and (line.provenance or line.subtype or "real_user") == "real_user":
+            role = Role.USER  # others are notifications and goals; what is typed in the middle of a turn is real
+            memory.setdefault("turns", []).append([line.parent_uuid or "", line.uuid])
+        elif line.type == "assistant" and any(not part.thought for part in said):
+            role = Role.ASSISTANT
+        return Entry(
+            time_ms=parse_time(line.timestamp),
+            role=role,
+            key=line.uuid,
+            model=line.model if line.type == "assistant" else None,
+            version=line.version,
+            cwd=line.cwd,
+            branch=line.git_branch,
+            title=payload.custom_title if payload else None,
+            parent=(line.forked_from.session_id if line.forked_from else None)
+            or (payload.parent_session_id if payload and line.subtype == "parent_session" else None),
+            native_id=line.session_id,
+            rewind=self._rewound(line.parent_uuid or "", memory) if line.subtype == "rewind" else None,
+            copied=line.forked_from is not None,
+            unknown=None if line.type in QWEN_KNOWN else line.type,
+        )
+
+    def _rewound(self, parent: str, memory: Memory) -> str | None:
+        """Name the prompt that a rewind goes back behind: its record hangs where that prompt hung (the bundle)."""
+        turns = memory.get("turns", [])
+        for index, (hung, prompt) in enumerate(turns):
+            if hung == parent:
+                memory["turns"] = turns[:index]
+                return str(prompt)
+        return None
+
+
+SOURCES = (GeminiCli(), QwenCode())
