@@ -18,7 +18,7 @@ from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
 from sessiond.spool import Spool
 from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import FileState, SessionState, StreamState
-from sessiond.state import running
+from sessiond.state import device, running
 
 PIECE = 1 << 20
 DAMAGED = (ValueError, RecursionError)
@@ -139,6 +139,13 @@ def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterato
                 url, token = served.url, served.token
             else:
                 raise EndpointError("there is no archive on this machine yet", hint="start it: sessiond run")
-        client = ReadingClient(url, token, timeout=config.endpoint.timeout, ca_file=config.endpoint.ca_file or None)
+        endpoint = config.endpoint
+        client = ReadingClient(
+            url,
+            token,
+            device_id=device(state_dir(config)).device_id,
+            timeout=endpoint.timeout,
+            ca_file=endpoint.ca_file or None,
+        )
         closing.callback(client.close)
         yield client
