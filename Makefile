@@ -6,7 +6,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 BIN = $(VENV)/bin
 
-.PHONY: help run test check clean
+.PHONY: help run test check lab clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -24,6 +24,9 @@ check: $(VENV)/.installed-dev  ## check style, types, layers and documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/docs
+
+lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watches (installs them; minutes)
+	$(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
 
 clean:  ## remove the environment and what the tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
