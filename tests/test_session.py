@@ -18,3 +18,12 @@ def test_a_record_that_says_the_history_anew_replaces_it() -> None:
     other = Fold()
     other.add([*said, Entry(role=Role.USER, key="4")], NOW_MS)
     assert (fold.messages, fold.spoken, fold.models) == (other.messages, other.spoken, other.models)
+
+
+def test_a_first_answer_without_an_id_is_no_evidence_of_a_copy() -> None:
+    """Sessions of a tool that names no message all have a first answer; they are not one another's forks."""
+    fold = Fold()
+    fold.add([Entry(role=Role.USER), Entry(role=Role.ASSISTANT)], NOW_MS)
+    assert (len(fold.messages), fold.opening) == (2, None)
+    fold.add([Entry(role=Role.ASSISTANT, key="a")], NOW_MS)
+    assert fold.opening == fold.messages[-1]

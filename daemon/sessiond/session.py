@@ -197,8 +197,8 @@ class Fold(msgspec.Struct, omit_defaults=True):
         key = _hash(role, f"#{len(self.messages)}" if entry.key is None else entry.key)
         model = self.taken.pop(key, -1) if self.taken else -1
         if role is Role.ASSISTANT:
-            if self.opening is None:
-                self.opening = key
+            if self.opening is None and entry.key is not None:
+                self.opening = key  # a place in the order is no evidence of a copy: all sessions have a first answer
             if entry.model:
                 if entry.model not in self.models:
                     self.models.append(entry.model)

@@ -22,7 +22,7 @@ else:
     from backports import zstd
 
 NOW_MS = 1_800_000_000_000
-RULES = Rules(machine_id="lab", now_ms=NOW_MS, idle_after_ms=1_800_000)
+RULES = Rules(machine_id="testbox", now_ms=NOW_MS, idle_after_ms=1_800_000)
 
 
 class Found(msgspec.Struct):
@@ -113,8 +113,9 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
     return streams
 
 
-def sessions(tool: str, streams: list[Stream]) -> dict[uuid.UUID, Found]:
+def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
     """Make the records out of all streams of a tool."""
+    tool, scope = source.tool, RULES.machine_id if source.local_ids else ""
     by_id: dict[str, list[Stream]] = {}
     for stream in streams:
         by_id.setdefault(stream.native_id, []).append(stream)
@@ -125,7 +126,7 @@ def sessions(tool: str, streams: list[Stream]) -> dict[uuid.UUID, Found]:
         older = elders_of(native, parent, main)
         elders = [fold.messages for other in older for fold in main[other]]
         others = [s.fold for s in group if not s.thread]
-        identity = session_id(tool, native)
+        identity = session_id(tool, native, scope)
         session = summarize(identity, tool, main[native], others, rules=RULES, source_path=None, elders=elders)
         if session is not None:
             found[identity] = Found(
@@ -161,5 +162,5 @@ def capture(tree: str) -> dict[uuid.UUID, Found]:
     found: dict[uuid.UUID, Found] = {}
     for source in find_sources():
         streams = [stream for where in files(source, tree) for stream in read(source, *where)]
-        found.update(sessions(source.tool, streams))
+        found.update(sessions(source, streams))
     return found
