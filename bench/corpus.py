@@ -46,7 +46,7 @@ WORDS = (
     " refactor please could you check why the daemon does not see the file after it was moved and then the watcher"
     " lost events because of overflow select insert update where index vacuum checkpoint fsync durable backoff naïve"
     ' café ☕ 日本語 → ✓ "quoted" <tag> &amp; {"k": 1} [1,2,3] $HOME/path/to/file.py:42 \\d+\\.log 0x7fff %s'
-).split(" ")
+)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -69,9 +69,9 @@ class Text:
     """A pool of plausible text, already escaped as the inside of a JSON string; runs of its lines are bodies."""
 
     def __init__(self, rnd: random.Random) -> None:
-        self._starts, parts, length = [0], [], 0
+        words, self._starts, parts, length = WORDS.split(" "), [0], [], 0
         while length < POOL:
-            line = " " * rnd.choice((0, 0, 4, 8)) + " ".join(rnd.choices(WORDS, k=rnd.randint(3, 14)))
+            line = " " * rnd.choice((0, 0, 4, 8)) + " ".join(rnd.choices(words, k=rnd.randint(3, 14)))
             if rnd.random() < 0.3:
                 line += f" {rnd.getrandbits(64):x}"
             parts.append(escape(line + "\n"))
