@@ -94,7 +94,8 @@ class Capture:
     def advance(self, content: Content, now_ms: int) -> Iterator[Step]:
         """Read what was added, step by step. The caller stores each step before it asks for the next."""
         stream = self.stream
-        yield from self._refill(content, stream.queued, stream.folded)
+        if stream.queued < stream.folded:
+            yield from self._refill(content, stream.queued, stream.folded)
         step = Step()
         for chunk in content.chunks(stream.folded):
             if chunk.piece:

@@ -15,20 +15,23 @@ def refresh(spool: Spool, number: int, *, rules: Rules, scope: str, live: bool, 
     `touched`: its streams changed, which is worth a new revision even if the record is the same.
     A session that turns out to be an elder or a copy of others refreshes those too.
     """
-    family = _family(spool, number)
-    changed = _refresh_one(spool, number, family, rules=rules, scope=scope, live=live, touched=touched)
+    state, streams = spool.catalog.session_by_row(number), spool.catalog.streams(number)
+    family = _family(spool, state, streams)
+    changed = _refresh_one(spool, state, streams, family, rules=rules, scope=scope, live=live, touched=touched)
     if changed:
         for other in family:
             if other.record is not None and other.id != number:
                 ongoing = other.record.ended_at is None
-                relatives = _family(spool, other.id)
-                _refresh_one(spool, other.id, relatives, rules=rules, scope=scope, live=ongoing, touched=False)
+                theirs = spool.catalog.streams(other.id)
+                relatives = _family(spool, other, theirs)
+                _refresh_one(spool, other, theirs, relatives, rules=rules, scope=scope, live=ongoing, touched=False)
     return changed
 
 
 def _refresh_one(
     spool: Spool,
-    number: int,
+    state: SessionState,
+    streams: list[StreamState],
     family: list[SessionState],
     *,
     rules: Rules,
@@ -36,8 +39,6 @@ def _refresh_one(
     live: bool,
     touched: bool,
 ) -> bool:
-    state = spool.catalog.session_by_row(number)
-    streams = spool.catalog.streams(number)
     threads = [stream.fold for stream in streams if stream.thread]
     others = [stream.fold for stream in streams if not stream.thread and stream.fold.last_ms is not None]
     named = _named_parent(state, threads, scope)
@@ -64,7 +65,7 @@ def _refresh_one(
     if record is None:
         return False
     return spool.catalog.put_record(
-        number,
+        state,
         record,
         parent=parent,
         title=next((fold.title for fold in reversed(threads) if fold.title), None),
@@ -75,14 +76,13 @@ def _refresh_one(
     )
 
 
-def _family(spool: Spool, number: int) -> list[SessionState]:
+def _family(spool: Spool, state: SessionState, streams: list[StreamState]) -> list[SessionState]:
     """Find the sessions that share history with this one: same first answer, named parent, named children."""
-    folds = [stream.fold for stream in spool.catalog.streams(number) if stream.thread]
-    state = spool.catalog.session_by_row(number)
+    folds = [stream.fold for stream in streams if stream.thread]
     found = {relative.id: relative for relative in spool.catalog.children(state.uuid)}
     for fold in folds:
         if fold.opening is not None:
-            found |= {relative.id: relative for relative in spool.catalog.kin(_signed(fold.opening), number)}
+            found |= {relative.id: relative for relative in spool.catalog.kin(_signed(fold.opening), state.id)}
     if state.parent is not None:
         elder = spool.catalog.session(state.parent)
         if elder is not None:

@@ -54,15 +54,17 @@ class Catalog:
 
     def add_session(self, identity: UUID, tool: str, native_id: str) -> int:
         """Find or make the row of a session, still without a record."""
-        self._db.execute(
+        made = self._db.execute(
             "INSERT INTO session (uuid, tool, native_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             (str(identity), tool, native_id),
         )
+        if made.rowcount and made.lastrowid is not None:
+            return made.lastrowid
         return int(self._db.execute("SELECT id FROM session WHERE uuid = ?", (str(identity),)).fetchone()[0])
 
     def put_record(
         self,
-        number: int,
+        old: SessionState,
         record: Session,
         *,
         parent: UUID | None,
@@ -77,15 +79,22 @@ class Catalog:
         A revision grows even after a lost spool, for it is never below the clock (design.md 3). A new
         revision is worth another try at the endpoint, so it is no longer parked.
         """
-        packed = _to_json(record)
-        old = self._db.execute("SELECT record, parent, title, revision FROM session WHERE id = ?", (number,)).fetchone()
-        named = None if parent is None else str(parent)
-        if not touched and old[:3] == (packed, named, title):
+        if not touched and (old.record, old.parent, old.title) == (record, parent, title):
             return False
+        named = None if parent is None else str(parent)
         self._db.execute(
             "UPDATE session SET record = ?, parent = ?, title = ?, opening = ?, active_ms = ?, ongoing = ?,"
             " revision = ?, parked = NULL WHERE id = ?",
-            (packed, named, title, opening, active_ms, record.ended_at is None, max(old[3] + 1, now_ms), number),
+            (
+                _to_json(record),
+                named,
+                title,
+                opening,
+                active_ms,
+                record.ended_at is None,
+                max(old.revision + 1, now_ms),
+                old.id,
+            ),
         )
         return True
 

@@ -25,6 +25,7 @@ MIGRATIONS = (
     CREATE INDEX session_due ON session (active_ms DESC) WHERE revision > pushed AND parked IS NULL;
     CREATE INDEX session_ongoing ON session (active_ms) WHERE ongoing;
     CREATE INDEX session_tool ON session (tool, active_ms, ongoing) WHERE record IS NOT NULL;
+    CREATE INDEX session_parent ON session (parent) WHERE parent IS NOT NULL;
     CREATE INDEX session_opening ON session (opening) WHERE opening IS NOT NULL;
 
     CREATE TABLE stream (
