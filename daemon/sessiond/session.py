@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
+import xxhash
 
 NAMESPACE = uuid.UUID("5f1d7c1e-8a57-5c0e-9d52-6f0d3d0b6a11")
 """Of every id that sessiond derives (UUIDv5). It never changes: a new one would make each session a new one."""
@@ -57,9 +57,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     any later entry without one reopens the session. `unknown` names a record type that the source
     does not know; `copied` marks a record that a fork or a resume copied from another session. `more` is what
     else the record says, in order: one that replaces the history takes all back and says each message anew.
+    does not know; `copied` marks a record that a fork or a resume copied from another session.
+    `time` is the time as the tool wrote it (see `parse_time`), in place of `time_ms`: most records are neither the
+    first nor the last, and their text is then never parsed.
     """
 
     time_ms: int | None = None
+    time: str | None = None
     role: Role | None = None
     key: str | None = None
     model: str | None = None
@@ -116,8 +120,18 @@ def parse_time(value: str | float | None) -> int | None:
     return milliseconds if milliseconds >= EARLIEST_MS else None
 
 
+_PREFIXES = {role: f"{role.value}\0" for role in Role}
+
+
 def _hash(role: Role, key: str) -> int:
-    return int.from_bytes(blake2b(f"{role.value}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    return xxhash.xxh3_64_intdigest((_PREFIXES[role] + key).encode("utf-8", "surrogatepass"))
+
+
+def _sorts(times: Sequence[str]) -> bool:
+    """Tell whether they are all of the shape `2026-04-01T12:00:00.000Z`, which sorts as text does."""
+    joined, count = "".join(times), len(times)
+    marks = ((4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"), (19, "."), (23, "Z"))
+    return len(joined) == 24 * count and all(joined[place::24] == mark * count for place, mark in marks)
 
 
 class Fold(msgspec.Struct, omit_defaults=True):
@@ -156,15 +170,14 @@ class Fold(msgspec.Struct, omit_defaults=True):
         """Fold entries in, in the order of their records. `now_ms` bounds what is believed to be a time."""
         latest = now_ms + DAY_MS
         known = set(self.messages)
+        times: list[str] = []
         for entry in entries:
             if entry is None:
                 continue
-            time_ms = entry.time_ms
-            if time_ms is not None and EARLIEST_MS <= time_ms <= latest:
-                if self.started_ms is None or time_ms < self.started_ms:
-                    self.started_ms = time_ms
-                if self.last_ms is None or time_ms > self.last_ms:
-                    self.last_ms = time_ms
+            if entry.time is not None:
+                times.append(entry.time)
+                self.ended = entry.ended
+            elif self._spans(entry.time_ms, latest):
                 self.ended = entry.ended
             elif entry.ended:
                 self.ended = True
@@ -192,6 +205,28 @@ class Fold(msgspec.Struct, omit_defaults=True):
             if entry.more:
                 self.add(entry.more, now_ms)
                 known = set(self.messages)
+        self._spans_all(times, latest)
+
+    def _spans(self, time_ms: int | None, latest: int) -> bool:
+        """Take in a time, unless it is none or can't be one."""
+        if time_ms is None or not EARLIEST_MS <= time_ms <= latest:
+            return False
+        if self.started_ms is None or time_ms < self.started_ms:
+            self.started_ms = time_ms
+        if self.last_ms is None or time_ms > self.last_ms:
+            self.last_ms = time_ms
+        return True
+
+    def _spans_all(self, times: Sequence[str], latest: int) -> None:
+        """Take in times of which only the first and the last count: parsing them all costs more than all else here."""
+        if not times:
+            return
+        if _sorts(times):
+            ends = [self._spans(parse_time(time), latest) for time in (min(times), max(times))]
+            if all(ends):
+                return
+        for time in times:
+            self._spans(parse_time(time), latest)
 
     def _message(self, entry: Entry, role: Role, known: set[int]) -> None:
         key = _hash(role, f"#{len(self.messages)}" if entry.key is None else entry.key)

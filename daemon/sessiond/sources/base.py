@@ -135,7 +135,7 @@ class Rows(Protocol):
         ...
 
 
-def parse(decoder: msgspec.json.Decoder[T], record: bytes) -> T:
+def parse(decoder: msgspec.json.Decoder[T], record: bytes | memoryview) -> T:
     """Decode a record; one damaged field that nobody asked for does not cost the record.
 
     JavaScript cuts strings in the middle of an emoji and writes the half as a lone surrogate, which is
@@ -150,7 +150,7 @@ def parse(decoder: msgspec.json.Decoder[T], record: bytes) -> T:
     except RecursionError as error:
         raise msgspec.DecodeError("JSON is nested too deep") from error
     except ValueError:
-        repaired = SURROGATE.sub(rb"\\ufffd", record)
+        repaired = SURROGATE.sub(rb"\\ufffd", bytes(record))
         if repaired == record:
             raise
         try:
@@ -200,6 +200,8 @@ class Source(Protocol):
     """The tool's name in records: "claude-code"."""
     local_ids: ClassVar[bool]
     """Whether native ids are unique on one machine only (formats.md 1.1)."""
+    views: ClassVar[bool]
+    """Whether `decode` takes a memoryview of a line too, which saves copying each."""
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the directories where sessions lie, the tool's own environment overrides included."""
@@ -233,6 +235,7 @@ class BaseSource:
     """What most sources share: random ids and no word about running processes."""
 
     local_ids: ClassVar[bool] = False
+    views: ClassVar[bool] = False
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Know of nothing beside a unit."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -123,6 +123,7 @@ class ClaudeCode(BaseSource):
     """Transcripts of Claude Code, in a terminal, an editor or the desktop application."""
 
     tool: ClassVar[str] = "claude-code"
+    views: ClassVar[bool] = True
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `projects` in the home, in ~/.config (older versions), where CLAUDE_CONFIG_DIR says, and of Cowork."""
@@ -150,7 +151,7 @@ class ClaudeCode(BaseSource):
             return Unit(native_id=main)
         return Unit(native_id=parent, stream=agent or flat, thread=False)
 
-    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+    def decode(self, record: bytes | memoryview, memory: Memory) -> Entry | None:
         """Tell what a line says. Its key is `message.id` or a prompt's `uuid`: copies keep them (field-notes A.1.8)."""
         line = parse(LINE, record)
         kind, message, role, key, model = line.type, line.message, None, line.uuid, None
@@ -173,7 +174,7 @@ class ClaudeCode(BaseSource):
         elif line.custom_title or line.ai_title or line.summary:
             title = self._title(line, memory)
         return Entry(
-            time_ms=parse_time(line.timestamp),
+            time=line.timestamp,
             role=role,
             key=key,
             model=model,

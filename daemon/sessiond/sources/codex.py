@@ -108,6 +108,7 @@ class Codex(BaseSource):
     """Rollouts of Codex, whoever originated them (no allow-list: formats.md 2.2 Traps)."""
 
     tool: ClassVar[str] = "codex"
+    views: ClassVar[bool] = True
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `sessions` and `archived_sessions` of CODEX_HOME, and of ~/.codex as well: what is there stays there."""
@@ -135,30 +136,30 @@ class Codex(BaseSource):
             records = (msgspec.json.format(raw, indent=-1) for raw in (document.session, *document.items))
             yield Portrait(native_id=unit.native_id or "", records=[bytes(record) for record in records])
 
-    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+    def decode(self, record: bytes | memoryview, memory: Memory) -> Entry | None:
         """Tell what a line says; the first session_meta is the file's own, and messages count once (see `_message`)."""
         line = parse(LINE, record)
-        kind, time_ms = line.type, parse_time(line.timestamp)
+        kind, time = line.type, line.timestamp
         body = line.payload or parse(BARE, record)
         if kind == "session_meta" or (not kind and body.id and not body.record_type):
-            return self._opened(body, time_ms, memory)
+            return self._opened(body, parse_time(time), memory)
         if body.turn_id and body.turn_id != memory.get("turn"):
             memory.update(turn=body.turn_id, said={})
         if kind == "turn_context":
             memory["model"] = body.model or memory.get("model")
-            return Entry(time_ms=time_ms, model=body.model, cwd=body.cwd)
+            return Entry(time=time, model=body.model, cwd=body.cwd)
         if kind == "event_msg":
             if body.type == "item_completed" and body.item and body.item.type in SAYS:
                 text = _text(body.item.content)
-                return self._message("item", SAYS[body.item.type], text, memory, time_ms=time_ms)
+                return self._message("item", SAYS[body.item.type], text, memory, time=time)
             if body.type in ("user_message", "agent_message"):
-                return self._message("told", SAYS[body.type], bytes(body.message), memory, time_ms=time_ms)
+                return self._message("told", SAYS[body.type], bytes(body.message), memory, time=time)
             memory["cut"] = memory.get("cut") or body.type == "turn_aborted"
         elif body.type == "message" and body.role in SAYS and not memory.get("heard"):
             text = _text(body.content)
-            return self._message("sent", SAYS[body.role], text, memory, time_ms=time_ms, api_id=body.id or "")
+            return self._message("sent", SAYS[body.role], text, memory, time=time, api_id=body.id or "")
         known = kind in KNOWN or (not line.payload and (kind in BARE_KNOWN or body.record_type))
-        return Entry(time_ms=time_ms, unknown=None if known else kind or "?")
+        return Entry(time=time, unknown=None if known else kind or "?")
 
     def _opened(self, meta: _Body, time_ms: int | None, memory: Memory) -> Entry:
         """Read a session_meta: the first is the file's own, a later one was copied with its parent's history."""
@@ -180,7 +181,7 @@ class Codex(BaseSource):
         )
 
     def _message(
-        self, family: str, role: Role, text: bytes, memory: Memory, *, time_ms: int | None, api_id: str = ""
+        self, family: str, role: Role, text: bytes, memory: Memory, *, time: str | None, api_id: str = ""
     ) -> Entry:
         """Count a message once, though most rollouts tell it twice (field-notes A.3 Count).
 
@@ -191,12 +192,12 @@ class Codex(BaseSource):
         if role is Role.USER and INJECTED.match(text[:128]) and (family == "sent" or text != b'""'):
             memory["cut"] = memory.get("cut") or text.startswith(b'"<turn_aborted')
             inside = CWD.search(text)
-            return Entry(time_ms=time_ms, cwd=msgspec.json.decode(b'"' + inside[1] + b'"') if inside else None)
+            return Entry(time=time, cwd=msgspec.json.decode(b'"' + inside[1] + b'"') if inside else None)
         if role is Role.ASSISTANT and text in (b"", b'""'):
-            return Entry(time_ms=time_ms)
+            return Entry(time=time)
         mark, rewind = role[0] + blake2b(text, digest_size=8).hexdigest(), None
         if family == "sent" and role is Role.USER and self._repeated(mark, memory):
-            return Entry(time_ms=time_ms)
+            return Entry(time=time)
         if family != "sent" and not memory.get("heard"):
             rewind, *marks = memory.pop("pending", [None])
             past = {mark: n - marks.count(mark) for mark, n in memory.get("said", {}).items()}
@@ -214,7 +215,7 @@ class Codex(BaseSource):
                 key = api_id if api_id.startswith("msg_") else key
                 memory["pending"] = [*memory.get("pending", [key]), "sent" + mark]
         model = memory.get("model") if role is Role.ASSISTANT else None
-        return Entry(time_ms=time_ms, role=role, key=key, model=model, rewind=rewind)
+        return Entry(time=time, role=role, key=key, model=model, rewind=rewind)
 
     def _repeated(self, mark: str, memory: Memory) -> bool:
         """Tell whether a continued task sends the first prompt once more after an abort (formats.md 2.2)."""
