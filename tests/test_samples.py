@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from household import Household, household
+from sample_tree import NAMES, SAMPLES, WRITTEN_NS, build, expected, open_store, statements
 from sessiond.spool.rows import SessionState
-
-SAMPLES = Path(__file__).parent / "conformance" / "samples"
-NAMES = sorted(str(path.parent.relative_to(SAMPLES)) for path in SAMPLES.glob("*/*/expected.json"))
 
 
 def golden(house: Household, state: SessionState) -> dict[str, Any]:
@@ -37,15 +34,87 @@ def golden(house: Household, state: SessionState) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+def records(house: Household) -> list[dict[str, Any]]:
+    """Show all sessions of the spool as expected.json does."""
+    found = [golden(house, state) for state in house.spool.catalog.sessions() if state.record is not None]
+    return sorted(found, key=lambda item: item["id"])
+
+
+def wanted(name: str) -> list[dict[str, Any]]:
+    """What the spool is to have of a sample."""
+    return [{key: value for key, value in item.items() if key != "unknown"} for item in expected(name)]
+
+
+def looks(directory: str) -> dict[str, tuple[int, int, int, str]]:
+    """What a tree holds and when it was changed; the -shm aside, which SQLite maps to read."""
+    found = {}
+    for path in sorted(Path(directory).rglob("*")):
+        if not path.name.endswith("-shm"):
+            stat = path.lstat()
+            digest = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+            found[str(path)] = (stat.st_ino, stat.st_mode, stat.st_mtime_ns if digest else 0, digest)
+    return found
+
+
+sample = pytest.mark.parametrize("name", NAMES)
+
+
+@sample
 def test_the_daemon_reads_a_sample_as_the_suite_does(name: str, tmp_path: Path) -> None:
-    """Through spool, checkpoints and families of sessions, the records are the same."""
-    expected = json.loads((SAMPLES / name / "expected.json").read_bytes())
+    """Through spool, checkpoints and families of sessions, the records are the same; and no file is changed by it."""
     with household(tmp_path) as house:
-        shutil.copytree(SAMPLES / name, house.home, dirs_exist_ok=True)
-        os.unlink(os.path.join(house.home, "expected.json"))
+        build(name, house.home)
+        before = looks(house.home)
         house.scan()
-        found = [golden(house, state) for state in house.spool.catalog.sessions() if state.record is not None]
-        for item in expected:
-            del item["unknown"]
-        assert sorted(found, key=lambda item: item["id"]) == expected
+        assert records(house) == wanted(name)
+        house.scan()
+        assert records(house) == wanted(name)
+        assert looks(house.home) == before
+
+
+WITH_STORES = [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))]
+
+
+@pytest.mark.parametrize("name", WITH_STORES)
+def test_a_store_grows_commit_by_commit(name: str, tmp_path: Path) -> None:
+    """Read after each commit of a tool that stays open, its database ends as the one that is read at once."""
+    with household(tmp_path) as house:
+        house.now_ms -= 1
+        build(name, house.home)
+        for script in sorted((SAMPLES / name).rglob("*.sql")):
+            store = os.path.join(house.home, script.relative_to(SAMPLES / name).with_suffix(""))
+            os.unlink(store)
+            database = open_store(store)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA wal_autocheckpoint = 0")
+            for statement in statements(script.read_text(encoding="utf-8")):
+                database.execute(statement)
+                assert not [outcome.trouble for outcome in house.ingest(store) if outcome.trouble]
+            database.close()
+        house.scan()
+        assert records(house) == wanted(name)
+
+
+REWRITTEN = [name for name in NAMES if len(list((SAMPLES / name).rglob("*.json"))) > 1]
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+@pytest.mark.parametrize("manner", ["truncate", "ftruncate", "rename"])
+def test_a_rewrite_leaves_no_trace(name: str, manner: str, tmp_path: Path) -> None:
+    """Whatever way a tool rewrites its documents in, and whatever half of one is met, the record is the same."""
+    with household(tmp_path) as house:
+        build(name, house.home)
+        house.scan()
+        for path in sorted(Path(house.home).rglob("*.json")):
+            content = path.read_bytes()
+            target = path.with_suffix(".tmp") if manner == "rename" else path
+            with target.open("r+b" if manner == "ftruncate" else "wb") as file:
+                for part in (content[: len(content) // 2], content[len(content) // 2 :]):
+                    house.scan()
+                    file.write(part)
+                    file.flush()
+                file.truncate()
+            os.rename(target, path)
+            os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
+        house.scan()
+        assert records(house) == wanted(name)

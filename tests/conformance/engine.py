@@ -9,12 +9,14 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
-from sessiond.session import Fold, Rules, Session, session_id, summarize
+from sessiond.reader import open_database
+from sessiond.session import Entry, Fold, Rules, Session, session_id, summarize
 from sessiond.sources import find_sources
-from sessiond.sources.base import DocumentSource, Kind, Places, Source, Unit
+from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Places, Portrait, Source, Unit
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -53,13 +55,18 @@ def places(tree: str) -> Places:
 
 
 def files(source: Source, tree: str) -> Iterator[tuple[str, Unit, str]]:
-    """Walk the source's roots in a tree: (path, unit, root)."""
+    """Walk the source's roots in a tree: (path, unit, root), each unit once."""
+    seen: set[str] = set()
     for root in source.roots(places(tree)):
         for folder, _, names in sorted(os.walk(root.path)):
             for name in sorted(names):
                 path = os.path.join(folder, name)
                 unit = source.unit(os.path.relpath(path, root.path))
+                if unit is not None and unit.path and os.path.join(root.path, unit.path) != path:
+                    path = os.path.join(root.path, unit.path)
+                    unit = None if path in seen else source.unit(unit.path)
                 if unit is not None:
+                    seen.add(path)
                     yield path, unit, root.path
 
 
@@ -98,19 +105,44 @@ def begun(source: Source, unit: Unit, root: str) -> Fold:
 
 def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
     """Read one unit as a whole."""
-    content = unpacked(path, unit)
     if unit.kind is Kind.LINES:
         fold = begun(source, unit, root)
-        named, _ = fold_lines(source, fold, content)
-        return [Stream(unit.native_id or named or "", unit.stream, unit.thread, fold, path)]
+        named, _ = fold_lines(source, fold, unpacked(path, unit))
+        return [Stream(unit.native_id or named or "", unit.stream, unit.thread, timed(fold, path, unit), path)]
     streams = []
-    document: DocumentSource = source  # type: ignore[assignment]
-    for portrait in document.project({os.path.basename(path): content}, unit):
+    for portrait in portraits(source, path, unit, root):
         fold = begun(source, unit, root)
         fold.parent = fold.parent or portrait.parent
-        fold_lines(source, fold, b"".join(record + b"\n" for record in portrait.records))
-        streams.append(Stream(portrait.native_id, portrait.stream, portrait.thread, fold, path))
+        records = [record + b"\n" for record in portrait.records]
+        assert not any(b"\n" in record[:-1] for record in records)
+        fold_lines(source, fold, b"".join(records))
+        if records:
+            streams.append(Stream(portrait.native_id, portrait.stream, portrait.thread, timed(fold, path, unit), path))
     return streams
+
+
+def portraits(source: Source, path: str, unit: Unit, root: str) -> Iterator[Portrait]:
+    """Project a document, a folder or a database."""
+    if unit.kind is Kind.DATABASE:
+        database = open_database(path)
+        stored: DatabaseSource = source  # type: ignore[assignment]
+        for native_id, _ in list(stored.sessions(database)):
+            yield from stored.portraits(database, native_id)
+        database.close()
+        return
+    names = [os.path.relpath(path, root)]
+    if unit.kind is Kind.FOLDER:
+        names = [str(found.relative_to(path)) for found in sorted(Path(path).rglob("*")) if found.is_file()]
+    content = {name: (Path(path) / name if unit.kind is Kind.FOLDER else Path(path)).read_bytes() for name in names}
+    document: DocumentSource = source  # type: ignore[assignment]
+    yield from document.project(content, unit)
+
+
+def timed(fold: Fold, path: str, unit: Unit) -> Fold:
+    """Let the file stand in for the times of its records."""
+    if unit.timeless:
+        fold.add([Entry(time_ms=os.stat(path).st_mtime_ns // 1_000_000)], NOW_MS)
+    return fold
 
 
 def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
@@ -127,12 +159,13 @@ def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
         elders = [fold.messages for other in older for fold in main[other]]
         others = [s.fold for s in group if not s.thread]
         identity = session_id(tool, native, scope)
+        parent = parent or min(older, key=lambda other: age(other, main[other]), default=None)
         session = summarize(identity, tool, main[native], others, rules=RULES, source_path=None, elders=elders)
         if session is not None:
             found[identity] = Found(
                 session=session,
                 streams=sorted({s.name for s in group}),
-                parent=parent or min(older, key=lambda other: age(other, main[other]), default=None),
+                parent=parent and str(session_id(tool, parent, scope)),
                 title=next((fold.title for fold in reversed(main[native]) if fold.title), None),
                 unknown=sorted({name for s in group for name in s.fold.unknown}),
                 damaged=sum(s.fold.damaged for s in group),

@@ -14,7 +14,7 @@ from sessiond.ingest.record import refresh
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit
 from sessiond.ingest.sync import reconcile
 from sessiond.reader import open_regular, read_document
-from sessiond.session import session_id
+from sessiond.session import Entry, session_id
 from sessiond.sources.base import Source
 from sessiond.spool.rows import StreamState
 
@@ -30,11 +30,13 @@ def advance(
     grew: bool,
     save: Callable[[bool], None],
     parent: str | None = None,
+    whole: bool = False,
 ) -> Outcome:
     """Capture what the content adds to its stream, or the new generation that a rewrite begins.
 
-    `grew`: it is known that what was captured stands. `save(whole)` moves the checkpoint, inside the
-    transactions. `parent` is the parent's native id where only the path says it.
+    `grew`: it is known that what was captured stands. `save(done)` moves the checkpoint, inside the
+    transactions. `parent` is the parent's native id where only the path says it. `whole`: the content is known
+    to be one state as the tool meant it, such as a transaction's, however short it is.
 
     Raises: Torn where the content may be half a rewrite.
     """
@@ -48,10 +50,14 @@ def advance(
         kept = content.standing(setting.spool.catalog.extents(stream.id))
         if kept < stream.folded:
             torn = kept == 0 and next(iter(content.chunks(0)), None) is None
-            if torn or 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < setting.settle_ms:
+            fresh = 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < setting.settle_ms
+            if torn or (fresh and not whole):
                 # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
                 raise Torn("the file lost bytes a moment ago")
+            started_ms = stream.fold.started_ms
             capture.rewrite(content, kept, now_ms)
+            if place.unit.timeless:
+                stream.fold.started_ms = started_ms
     if place.unit.beside and stream.fold.cwd is None:
         capture.touched |= _add_context(place, stream, now_ms)
     stream.rank = max(stream.rank, visit.now.st_mtime_ns // 1_000_000)
@@ -64,6 +70,8 @@ def advance(
         with setting.spool.transaction():
             capture.store(step, now_ms)
             save(False)
+    if place.unit.timeless and capture.touched:
+        stream.fold.add([Entry(time_ms=moment) for moment in _times(visit.now)], now_ms)
     if stream.fold.parent is None and parent:
         stream.fold.parent = parent
     with setting.spool.transaction():
@@ -72,6 +80,12 @@ def advance(
         touched = setting.spool.catalog.set_gone(stream.session, None) or capture.touched
         changed = touched and refresh_session(setting, stream.session, source, touched=touched)
     return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0))
+
+
+def _times(found: os.stat_result) -> tuple[int, int]:
+    """Tell when a file was made, where the system knows it, and when it was written last."""
+    written = found.st_mtime_ns // 1_000_000
+    return min(int(getattr(found, "st_birthtime", written / 1000) * 1000), written), written
 
 
 def _add_context(place: Place, stream: StreamState, now_ms: int) -> bool:

@@ -8,6 +8,7 @@ from sessiond.errors import ReadError
 from sessiond.ingest import Outcome, Setting, ingest, locate
 from sessiond.ingest.capture import Capture
 from sessiond.ingest.content import Lines
+from sessiond.ingest.setting import outer_path
 from sessiond.ingest.sync import reconcile, reconcile_without_source
 from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
@@ -27,11 +28,12 @@ def _catch_up_one(setting: Setting, number: int) -> Outcome:
         stream = setting.spool.catalog.stream(number)
         files = setting.spool.catalog.files(number)
     for file in files:
-        path, _, native_id = file.path.partition("::")
+        path, native_id = outer_path(file.path)
         if file.gone_ms is None and os.path.lexists(path):
             for place in locate(setting.places, path):
                 if place.source.tool == file.tool:
                     return ingest(setting, place, only=[native_id] if native_id else [path])
+            return Outcome()  # its source is switched off: it waits where it is
     for file in files:
         if file.pin is not None:
             return _from_pin(setting, stream, file)

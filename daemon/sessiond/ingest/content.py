@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from sessiond import zstd
 from sessiond.errors import Torn
 from sessiond.reader import (
     CHUNK,
+    MAX_RECORD,
     Checkpoint,
     Chunk,
     Digest,
@@ -91,24 +94,23 @@ class Records:
 
     def __init__(self, records: Iterable[bytes], digest: Digest) -> None:
         self._records = [record + b"\n" for record in records]
+        self._starts = [0, *accumulate(map(len, self._records))]
         self._digest = digest
-        self.size = sum(map(len, self._records))
+        self.size = self._starts[-1]
 
     def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
-        """Go through the records, one each."""
-        position = 0
-        for record in self._records:
+        """Go through the records, one each; one that is larger than MAX_RECORD in pieces, as it is of lines."""
+        first = bisect_left(self._starts, offset)
+        for position, record in zip(self._starts[first:], self._records[first:], strict=False):
             if end is not None and position >= end:
                 return
-            if position >= offset:
-                pieces = range(0, len(record), CHUNK) if len(record) > 4 * CHUNK else range(1)
-                if len(pieces) == 1:
-                    yield Chunk(offset=position, data=record)
-                else:
-                    for start in pieces:
-                        last = start == pieces[-1]
-                        yield Chunk(offset=position + start, data=record[start : start + CHUNK], piece=True, last=last)
-            position += len(record)
+            pieces = range(0, len(record), CHUNK) if len(record) > MAX_RECORD else range(1)
+            if len(pieces) == 1:
+                yield Chunk(offset=position, data=record)
+            else:
+                for start in pieces:
+                    last = start == pieces[-1]
+                    yield Chunk(offset=position + start, data=record[start : start + CHUNK], piece=True, last=last)
 
     def standing(self, extents: Sequence[Extent]) -> int:
         """Compare digests, record by record."""
@@ -116,11 +118,13 @@ class Records:
         return extents[count - 1].end if count else 0
 
     def slice(self, extent: Extent) -> bytes | None:
-        """Find the record of an extent."""
-        for chunk in self.chunks(0):
-            if chunk.offset == extent.start:
-                return chunk.data if self._digest(chunk.data) == extent.digest else None
-        return None
+        """Find the record of an extent, or the piece of one."""
+        index = bisect_right(self._starts, extent.start) - 1
+        if index >= len(self._records):
+            return None
+        start = extent.start - self._starts[index]
+        data = self._records[index][start : start + extent.length]
+        return data if self._digest(data) == extent.digest else None
 
 
 def unpack(descriptor: int, directory: str) -> int:

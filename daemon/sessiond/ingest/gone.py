@@ -14,32 +14,41 @@ from sessiond.spool.rows import FileState
 
 
 def note_gone(setting: Setting, known: FileState | None) -> Outcome:
-    """Note that a file is not there any more. Rule 4: nothing is deleted for that."""
-    catalog = setting.spool.catalog
+    """Note that a file is not there any more, and with it the sessions inside. Rule 4: nothing is deleted for that."""
     if known is None or known.gone_ms is not None:
         return Outcome()
-    now_ms = setting.now_ms()
+    now_ms, changed = setting.now_ms(), False
     with setting.spool.transaction():
-        catalog.save_file(replace(known, gone_ms=now_ms, trouble=None))
-        if known.stream is None:
-            return Outcome()
-        session = catalog.stream(known.stream).session
-        left = [file for stream in catalog.streams(session) for file in catalog.files(stream.id)]
-        gone = all(file.gone_ms is not None for file in left) and catalog.set_gone(session, now_ms)
-        if gone:
-            catalog.raise_revision(session, 0, now_ms)
-        return Outcome(changed=gone)
+        for file in (known, *setting.spool.catalog.inside(known.path)):
+            if file.gone_ms is None:
+                changed |= _note_one_gone(setting, file, now_ms)
+    return Outcome(changed=changed)
+
+
+def _note_one_gone(setting: Setting, file: FileState, now_ms: int) -> bool:
+    catalog = setting.spool.catalog
+    catalog.save_file(replace(file, gone_ms=now_ms, trouble=None))
+    if file.stream is None:
+        return False
+    session = catalog.stream(file.stream).session
+    left = [file for stream in catalog.streams(session) for file in catalog.files(stream.id)]
+    gone = all(file.gone_ms is not None for file in left) and catalog.set_gone(session, now_ms)
+    if gone:
+        catalog.raise_revision(session, 0, now_ms)
+    return gone
 
 
 def note_back(setting: Setting, known: FileState) -> None:
-    """Note that a file which was gone is there again, as it was."""
+    """Note that a file which was gone is there again, and with it the sessions that went with it."""
     catalog = setting.spool.catalog
     with setting.spool.transaction():
-        catalog.save_file(replace(known, gone_ms=None))
-        if known.stream is not None:
-            session = catalog.stream(known.stream).session
-            if catalog.set_gone(session, None):
-                catalog.raise_revision(session, 0, setting.now_ms())
+        for file in (known, *catalog.inside(known.path)):
+            if file.gone_ms == known.gone_ms:
+                catalog.save_file(replace(file, gone_ms=None))
+                if file.stream is not None:
+                    session = catalog.stream(file.stream).session
+                    if catalog.set_gone(session, None):
+                        catalog.raise_revision(session, 0, setting.now_ms())
 
 
 def note_trouble(setting: Setting, place: Place, known: FileState | None, error: ReadError) -> Outcome:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
 from stat import S_ISREG
 from typing import cast
 
@@ -12,13 +13,15 @@ from sessiond.ingest.advance import add_stream, advance
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import Records
 from sessiond.ingest.gone import note_back, note_gone
-from sessiond.ingest.setting import Outcome, Place, Setting, Visit
-from sessiond.reader import open_database, open_regular, read_document
+from sessiond.ingest.setting import Outcome, Place, Setting, Visit, inner_path
+from sessiond.reader import Database, open_database, open_regular, read_document
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
-from sessiond.spool.rows import FileState
+from sessiond.spool.rows import FileState, StreamState
 
 FOLDER_DEPTH = 3
 """Levels of directories that a folder unit may have."""
+STALE_MS = 60_000
+"""A file that was not written for so long is not half a rewrite: what can't be parsed in it is damaged."""
 
 
 def ingest_projected(
@@ -38,12 +41,13 @@ def ingest_projected(
             visit = Visit(setting=setting, place=place, known=known, now=now)
             if _settled(visit, only):
                 return Outcome()
-            return _ingest_document(visit, {name: _read(place, name) for name in files})
+            return _ingest_document(visit, {name: data for name in files if (data := _read(visit, name))})
         case _:
             descriptor = open_regular(place.root, place.below)
             try:
                 visit = Visit(setting=setting, place=place, known=known, now=os.fstat(descriptor))
-                if _settled(visit, only):
+                # An emptied file is the first half of a rewrite; its other half is a change of its own (rule 8).
+                if visit.now.st_size == 0 or _settled(visit, only):
                     return Outcome()
                 return _ingest_document(visit, {place.below: read_document(descriptor)})
             finally:
@@ -51,113 +55,45 @@ def ingest_projected(
 
 
 def _settled(visit: Visit, only: Collection[str] | None) -> bool:
-    if not visit.unchanged or only:
-        return False
     if visit.known is not None and visit.known.gone_ms is not None:
         note_back(visit.setting, visit.known)
-    return True
+    return visit.unchanged and not only
+
+
+def _stale(visit: Visit) -> bool:
+    return visit.setting.now_ms() - visit.now.st_mtime_ns // 1_000_000 > STALE_MS
+
+
+# Documents and folders
 
 
 def _ingest_document(visit: Visit, files: Mapping[str, bytes]) -> Outcome:
-    place, source = visit.place, cast(DocumentSource, visit.place.source)
+    setting, place, source = visit.setting, visit.place, cast(DocumentSource, visit.place.source)
     try:
         portraits = list(source.project(files, place.unit))
         # Records are made here, so that a half-written document is found out before anything is stored.
-        contents = [Records(portrait.records, visit.setting.digest) for portrait in portraits]
+        contents = [Records(portrait.records, setting.digest) for portrait in portraits]
     except DAMAGED as error:
-        raise Torn(f"it can't be parsed: {error}") from error
+        raise (ReadError if _stale(visit) else Torn)(f"it can't be parsed: {error}") from error
     container = len({portrait.native_id for portrait in portraits}) > 1
-    outcome, first = Outcome(), None
+    outcome, main, paths = Outcome(), None, set[str]()
     for portrait, content in zip(portraits, contents, strict=True):
-        path = f"{place.path}::{portrait.native_id}" if container else None
-        outcome, stream = _capture(visit, portrait, content, outcome, path)
-        first = first or stream
-    with visit.setting.spool.transaction():
-        visit.save(None if container else first, visit.checkpoint())
-    return outcome
-
-
-def _capture(
-    visit: Visit, portrait: Portrait, content: Records, so_far: Outcome, path: str | None
-) -> tuple[Outcome, int]:
-    """Capture one stream of a container. A session in a container has a path of its own (`file::native id`)."""
-    setting, source = visit.setting, visit.place.source
-    stream = add_stream(setting, source, portrait.native_id, portrait.stream, thread=portrait.thread)
-
-    def save(whole: bool) -> None:
-        file = FileState(path=path or visit.place.path, tool=source.tool, stream=stream.id)
-        if path is None and visit.known is not None:
-            return
-        setting.spool.catalog.save_file(file)
-
-    if content.size == 0 and stream.folded:
-        return so_far, stream.id  # never reported as emptied: the next look has its records again
-    outcome = advance(visit, stream, content, grew=False, save=save, parent=portrait.parent)
-    return (
-        Outcome(
-            read=so_far.read + outcome.read,
-            changed=so_far.changed or outcome.changed,
-            damaged=so_far.damaged + outcome.damaged,
-        ),
-        stream.id,
-    )
-
-
-def _ingest_database(setting: Setting, place: Place, known: FileState | None, only: Collection[str] | None) -> Outcome:
-    os.close(open_regular(place.root, place.below))
-    visit = Visit(setting=setting, place=place, known=known, now=_database_stat(place.path))
-    if _settled(visit, only):
-        return Outcome()
-    source = cast(DatabaseSource, place.source)
-    database = open_database(place.path)
-    try:
-        marks = setting.spool.catalog.marks(place.path)
-        outcome, listed = Outcome(), set[str]()
-        for native_id, mark in list(source.sessions(database)):
-            listed.add(native_id)
-            if marks.get(native_id) == mark and not (only and native_id in only):
-                continue
-            for portrait in source.portraits(database, native_id):
-                content = Records(portrait.records, setting.digest)
-                path = f"{place.path}::{native_id}"
-                outcome, _ = _capture(visit, portrait, content, outcome, path)
-            with setting.spool.transaction():
-                setting.spool.catalog.set_mark(place.path, native_id, mark)
-    except DAMAGED as error:
-        raise ReadError(f"it can't be read: {error}") from error
-    finally:
-        database.close()
-    for native_id in marks.keys() - listed:
-        note_gone(setting, setting.spool.catalog.file(f"{place.path}::{native_id}"))
+        path = inner_path(place.path, portrait.native_id if container else "", portrait.stream)
+        paths.add(path)
+        # Its parser vouches for a document that did not shrink.
+        outcome, stream = _capture(visit, portrait, content, outcome, path, shrinks=False)
+        main = stream if path == place.path else main
     with setting.spool.transaction():
-        visit.save(None, visit.checkpoint())
+        visit.save(main, visit.checkpoint())
+    for file in setting.spool.catalog.inside(place.path):
+        if file.path not in paths:
+            note_gone(setting, file)
     return outcome
-
-
-def _database_stat(path: str) -> os.stat_result:
-    """Look at a database and its -wal as one: a change shows in either (rule 6). The -shm says nothing."""
-    found = os.stat(path, follow_symlinks=False)
-    try:
-        wal = os.stat(f"{path}-wal", follow_symlinks=False)
-    except FileNotFoundError:
-        return found
-    return _merged(found, [found, wal])
-
-
-def _merged(base: os.stat_result, parts: Iterable[os.stat_result]) -> os.stat_result:
-    """Make one stat of several: sizes summed, newest times."""
-    size, mtime, ctime = 0, 0, 0
-    for part in parts:
-        size, mtime, ctime = size + part.st_size, max(mtime, part.st_mtime_ns), max(ctime, part.st_ctime_ns)
-    values = list(base[:10])
-    values[6] = size
-    times = {"st_mtime_ns": mtime, "st_ctime_ns": ctime, "st_atime_ns": 0}
-    return os.stat_result(values, times)
 
 
 def _list_folder(place: Place) -> tuple[list[str], os.stat_result]:
     names: list[str] = []
-    stats: list[os.stat_result] = []
+    stats = [os.stat(place.path)]
 
     def walk(directory: str, below: str, depth: int) -> None:
         with os.scandir(directory) as entries:
@@ -172,12 +108,147 @@ def _list_folder(place: Place) -> tuple[list[str], os.stat_result]:
                         stats.append(found)
 
     walk(place.path, "", FOLDER_DEPTH)
-    return sorted(names), _merged(os.stat(place.path), stats)
+    return sorted(names), _merged(stats)
 
 
-def _read(place: Place, name: str) -> bytes:
-    descriptor = open_regular(place.root, f"{place.below}/{name}")
+def _read(visit: Visit, name: str) -> bytes:
     try:
+        descriptor = open_regular(visit.place.root, f"{visit.place.below}/{name}")
+    except FileNotFoundError as error:
+        raise Torn("a file of the folder went away meanwhile") from error
+    try:
+        if os.fstat(descriptor).st_size == 0 and _stale(visit):
+            return b""
         return read_document(descriptor)
     finally:
         os.close(descriptor)
+
+
+# Databases
+
+
+def _ingest_database(setting: Setting, place: Place, known: FileState | None, only: Collection[str] | None) -> Outcome:
+    os.close(open_regular(place.root, place.below))
+    visit = Visit(setting=setting, place=place, known=known, now=_database_stat(place.path))
+    if _settled(visit, only):
+        return Outcome()
+    marks, source = setting.spool.catalog.marks(place.path), cast(DatabaseSource, place.source)
+    outcome, trouble, listed = Outcome(), None, set[str]()
+    database = open_database(place.path, marks)
+    try:
+        for native_id, mark in list(source.sessions(database)):
+            listed.add(native_id)
+            if marks.get(native_id) == mark and not (only and native_id in only):
+                continue
+            try:
+                outcome = _capture_session(visit, database, native_id, outcome)
+            except DAMAGED as error:
+                # Rule 9. Without a watermark it is tried again when the database changes.
+                trouble = f"session {native_id} can't be read: {error}"
+                continue
+            with setting.spool.transaction():
+                setting.spool.catalog.set_mark(place.path, native_id, mark)
+    except DAMAGED as error:
+        raise ReadError(f"it can't be read: {error}") from error
+    finally:
+        database.close()
+    for native_id in marks.keys() - listed:
+        path = inner_path(place.path, native_id)
+        for file in (setting.spool.catalog.file(path), *setting.spool.catalog.inside(path)):
+            note_gone(setting, file)
+        with setting.spool.transaction():
+            setting.spool.catalog.drop_mark(place.path, native_id)
+    with setting.spool.transaction():
+        visit.save(None, visit.checkpoint(), trouble=trouble)
+    return Outcome(read=outcome.read, changed=outcome.changed, damaged=outcome.damaged, trouble=trouble)
+
+
+def _capture_session(visit: Visit, database: Database, native_id: str, outcome: Outcome) -> Outcome:
+    for portrait in cast(DatabaseSource, visit.place.source).portraits(database, native_id):
+        path = inner_path(visit.place.path, native_id, portrait.stream)
+        content = Records(portrait.records, visit.setting.digest)
+        outcome, _ = _capture(visit, portrait, content, outcome, path, shrinks=True)
+    return outcome
+
+
+def _database_stat(path: str) -> os.stat_result:
+    """Look at a database and its -wal as one: a change shows in either (rule 6). The -shm says nothing.
+
+    Nor does the ctime of the -wal: SQLite moves it when root opens one to read (it sets its owner anew).
+    """
+    found = os.stat(path, follow_symlinks=False)
+    try:
+        wal = os.stat(f"{path}-wal", follow_symlinks=False)
+    except FileNotFoundError:
+        return found
+    newest = max(found.st_mtime_ns, wal.st_mtime_ns)
+    return _changed(found, size=found.st_size + wal.st_size, mtime_ns=newest, ctime_ns=found.st_ctime_ns)
+
+
+def _merged(parts: Sequence[os.stat_result]) -> os.stat_result:
+    """Make one stat of several, the first's otherwise: sizes summed, newest times."""
+    return _changed(
+        parts[0],
+        size=sum(part.st_size for part in parts),
+        mtime_ns=max(part.st_mtime_ns for part in parts),
+        ctime_ns=max(part.st_ctime_ns for part in parts),
+    )
+
+
+def _changed(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) -> os.stat_result:
+    values = [*found[:6], size, *found[7:10]]
+    return os.stat_result(values, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns, "st_atime_ns": 0})
+
+
+# One stream
+
+
+def _capture(
+    visit: Visit, portrait: Portrait, content: Records, so_far: Outcome, path: str, *, shrinks: bool
+) -> tuple[Outcome, int | None]:
+    """Capture one stream, under a path of its own (see `inner_path`).
+
+    `shrinks`: fewer records are what the tool has now, not half of what it is writing.
+    """
+    setting, source, known = visit.setting, visit.place.source, visit.known
+    if content.size == 0:
+        return so_far, None  # never reported as emptied, and none that is not there yet
+    stream = _find_stream(visit, portrait, content, path)
+    if stream is None:
+        return so_far, None
+
+    def save(_: bool) -> None:
+        # The file's checkpoint moves when all its streams are stored; until then it stays as it was.
+        checkpoint = known.checkpoint if known is not None and path == visit.place.path else None
+        setting.spool.catalog.save_file(FileState(path=path, tool=source.tool, stream=stream.id, checkpoint=checkpoint))
+
+    whole = shrinks or content.size >= stream.folded
+    outcome = advance(visit, stream, content, grew=False, save=save, parent=portrait.parent, whole=whole)
+    return (
+        Outcome(
+            read=so_far.read + outcome.read,
+            changed=so_far.changed or outcome.changed,
+            damaged=so_far.damaged + outcome.damaged,
+        ),
+        stream.id,
+    )
+
+
+def _find_stream(visit: Visit, portrait: Portrait, content: Records, path: str) -> StreamState | None:
+    """Find the stream of a portrait; None where another file that is there has all of it.
+
+    A migration, a copy to another workspace or a database beside old files give one session several places. One
+    that only repeats what another says adds nothing, one that goes on from there goes on; else both are kept.
+    """
+    setting, source, name = visit.setting, visit.place.source, portrait.stream
+    stream = add_stream(setting, source, portrait.native_id, name, thread=portrait.thread)
+    others = [file for file in setting.spool.catalog.files(stream.id) if file.path != path and file.gone_ms is None]
+    if not any(os.path.exists(file.path.partition("::")[0]) for file in others):
+        return stream
+    standing = content.standing(setting.spool.catalog.extents(stream.id))
+    if standing == stream.folded:
+        return stream
+    if standing == content.size:
+        return None
+    apart = blake2b(os.fsencode(path), digest_size=4).hexdigest()
+    return add_stream(setting, source, portrait.native_id, f"{name}@{apart}", thread=portrait.thread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from sessiond.ingest.setting import inner_path, outer_path
 from sessiond.session import Fold, Rules, session_id, summarize
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState, SessionState, StreamState
@@ -109,7 +110,10 @@ def _source_path(spool: Spool, streams: list[StreamState]) -> str | None:
         if stream.thread:
             files += spool.catalog.files(stream.id)
     files.sort(key=lambda file: (file.gone_ms is None, file.gone_ms or 0, file.path))
-    return files[-1].path if files else None
+    if not files:
+        return None
+    path, native_id = outer_path(files[-1].path)
+    return inner_path(path, native_id)
 
 
 def _signed(key: int | None) -> int:

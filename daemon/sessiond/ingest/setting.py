@@ -98,11 +98,34 @@ class Visit(msgspec.Struct, kw_only=True):
         )
         return msgspec.structs.replace(made, **changes) if changes else made
 
-    def save(self, stream: int | None, checkpoint: Checkpoint, pin: str | None = None) -> None:
+    def save(
+        self, stream: int | None, checkpoint: Checkpoint | None, pin: str | None = None, trouble: str | None = None
+    ) -> None:
         """Move the checkpoint; runs inside the transaction that stores what was read (rule 1)."""
         self.setting.spool.catalog.save_file(
-            FileState(path=self.place.path, tool=self.place.source.tool, stream=stream, checkpoint=checkpoint, pin=pin)
+            FileState(
+                path=self.place.path,
+                tool=self.place.source.tool,
+                stream=stream,
+                checkpoint=checkpoint,
+                pin=pin,
+                trouble=trouble,
+            )
         )
+
+
+def inner_path(path: str, native_id: str, stream: str = "main") -> str:
+    """Name what a container holds: `<file>::<native id>` a session, with `::<stream>` what is not its main stream.
+
+    The native id is empty where the file has one session only.
+    """
+    return f"{path}::{native_id}::{'' if stream == 'main' else stream}".rstrip(":")
+
+
+def outer_path(path: str) -> tuple[str, str]:
+    """Split what `inner_path` made into the file and the native id."""
+    file, native_id, *_ = f"{path}::".split("::")
+    return file, native_id
 
 
 def locate(places: Iterable[tuple[Source, Root]], path: str) -> list[Place]:

@@ -97,7 +97,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind = Kind.LINES
     path: str = ""
-    """Relative to the root; "" means the path itself. Names the database for its -wal, the directory for its files."""
+    """Relative to the root; "" means the path itself. Names the database for its -wal, the directory for its files;
+    `unit()` of that path gives the same unit."""
     native_id: str | None = None
     stream: str = "main"
     thread: bool = True
@@ -105,6 +106,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     packed: bool = False
     """Whether the file is a zstd frame around the lines."""
+    timeless: bool = False
+    """Whether the records carry no times, so that the file's own stand in for them."""
     beside: tuple[str, ...] = ()
     """Small files that say what the unit does not (its working directory), relative to the root; see `context`."""
 
@@ -125,6 +128,11 @@ class Portrait(msgspec.Struct, frozen=True, kw_only=True):
 
 class Rows(Protocol):
     """A database of a tool, opened read-only (reader.Database)."""
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """What was listed at the last look: native id and watermark of each session; empty at the first."""
+        ...
 
     def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         """Run one SELECT."""
@@ -264,7 +272,8 @@ class DatabaseSource(Source, Protocol):
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List (native id, watermark) of each session, cheaply: by index, without its rows.
 
-        The watermark changes whenever a row of the session is added, changed or deleted.
+        The watermark changes whenever a row of the session is added, changed or deleted. Where telling that would
+        cost a look at every row, `database.marks` allows to look at what is new only, and to list the rest as it was.
         """
         ...
 

@@ -308,6 +308,19 @@ class Catalog:
         """Note a watermark."""
         self._db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (os.fsencode(path), native_id, mark))
 
+    def drop_mark(self, path: str, native_id: str) -> None:
+        """Forget a watermark: the session is not listed any more, and is read again when it comes back."""
+        self._db.execute("DELETE FROM mark WHERE path = ? AND native_id = ?", (os.fsencode(path), native_id))
+
+    def inside(self, path: str) -> list[FileState]:
+        """List what is known of the sessions in a container."""
+        start, end = os.fsencode(f"{path}::"), os.fsencode(f"{path}:;")
+        rows = self._db.execute(
+            "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file WHERE path > ? AND path < ?",
+            (start, end),
+        )
+        return [file_state(row) for row in rows]
+
     def save_pin(self, path: str, pin: str | None) -> None:
         """Note the pin of a file, or that it has none any more."""
         self._db.execute("UPDATE file SET pin = ? WHERE path = ?", (pin, os.fsencode(path)))
