@@ -126,7 +126,7 @@ def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock
         "\n"
         "tool         sessions  ongoing  idle  skipped  watch    directory\n"
         "claude-code         1        0  20 d        0  watched  ~/.claude/projects\n"
-        "codex               0        0     -        0  missing  ~/.codex/sessions"
+        "1 more tool is known and not found here: sessiond sources"
     )
 
 
@@ -382,4 +382,5 @@ def test_json_is_versioned_and_is_the_whole_status(house: Household, capsys: pyt
     assert answer["version"] == 1
     assert answer["daemon"]["state"] == "stopped" or answer["daemon"]["state"] == "died"
     assert answer["totals"]["captured"] == answer["totals"]["acknowledged"] == 1
-    assert answer["tools"][0]["count"]["tool"] == "claude-code"
+    (seen,) = [tool["count"]["tool"] for tool in answer["tools"] if tool["count"]["sessions"]]
+    assert seen == "claude-code"

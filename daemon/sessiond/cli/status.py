@@ -119,8 +119,15 @@ def _found(status: Status) -> str:
 
 
 def _tools(status: Status, width: int, home: str) -> str:
+    here = [tool for tool in status.tools if _is_here(tool)]
+    here.sort(key=lambda tool: (-(tool.count.active_ms or 0), tool.count.tool))
+    absent = len(status.tools) - len(here)
+    known = "tool is" if absent == 1 else "tools are"
+    others = f"{absent} more {known} known and not found here: sessiond sources" if absent else ""
+    if not here:
+        return others
     rows: list[list[str]] = [["tool", "sessions", "ongoing", "idle", "skipped", "watch", "directory"]]
-    for tool in status.tools:
+    for tool in here:
         seen = tool.count
         root = _best(tool)
         more = "" if root is None or len(tool.roots) < 2 else f" +{len(tool.roots) - 1}"
@@ -135,7 +142,13 @@ def _tools(status: Status, width: int, home: str) -> str:
                 "-" if root is None else _short(root.path, home) + more,
             ]
         )
-    return table(rows, right={1, 2, 3, 4}, width=width)
+    drawn = table(rows, right={1, 2, 3, 4}, width=width)
+    return f"{drawn}\n{others}" if others else drawn
+
+
+def _is_here(tool: ToolStatus) -> bool:
+    """Tell whether there is anything to say of a tool: sessions, or a directory that is there."""
+    return tool.count.sessions > 0 or any(root.how not in ("missing", "not watched") for root in tool.roots)
 
 
 def _best(tool: ToolStatus) -> RootHealth | None:
