@@ -37,6 +37,8 @@ ENDING = 8.0
 PATIENCE = 120.0
 """Seconds in which a thread has to turn once, or it hangs."""
 CRASHED = 70
+SAME_WISH = 0.3
+"""Seconds within which a second signal is the first one again: timeout(1) signals a process and then its group."""
 
 
 class Message(StrEnum):
@@ -259,13 +261,13 @@ class ConfigFiles:
 
 
 def _handle_signals(messages: queue.SimpleQueue[Message | BaseException]) -> None:
-    stopping = False
+    asked: float | None = None
 
     def stop(number: int, _: FrameType | None) -> None:
-        nonlocal stopping
-        if stopping:
+        nonlocal asked
+        if asked is not None and time.monotonic() - asked > SAME_WISH:
             os._exit(128 + number)  # asked twice: at once; what is in the outbox stays there
-        stopping = True
+        asked = asked or time.monotonic()
         messages.put(Message.STOP)  # SimpleQueue.put is safe here; Event.set could deadlock
 
     for number in (signal.SIGTERM, signal.SIGINT):
