@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 HELP = "run the daemon in the foreground"
@@ -19,22 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until a signal. Raises: SessiondError."""
-    from sessiond import daemon, logs
-    from sessiond.cli.output import settings
-    from sessiond.config import state_dir
+    from sessiond import daemon
+    from sessiond.config import load
     from sessiond.sources import find_sources
 
-    loaded = settings(args, tools=[source.tool for source in find_sources()])
-    config = loaded.config
-    directory = state_dir(config)
-    log_file = os.path.join(directory, "log", "sessiond.log") if config.log.file else None
-    if log_file:
-        os.makedirs(os.path.dirname(log_file), mode=0o700, exist_ok=True)
-    logs.configure(level=config.log.level, format=config.log.format, file=log_file, environ=args.environ)
+    loaded = load(args.config, args.environ, tools=[source.tool for source in find_sources()])
 
     def ready(url: str) -> None:
         if sys.stderr.isatty():
-            where = "the archive on this machine" if not config.endpoint.url else url
+            where = "the archive on this machine" if not loaded.config.endpoint.url else url
             print(f"sessiond runs and pushes to {where}; `sessiond status` shows how it goes.", file=sys.stderr)
             print("Ctrl+C ends it. What was captured by then is kept.", file=sys.stderr)
 

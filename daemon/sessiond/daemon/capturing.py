@@ -144,7 +144,12 @@ class Capturing:
             self._looked_ms = now_ms()
             self._look(self._rooms.watched)
         elif batch.rescan:
-            self._look(batch.rescan)
+            ours = [root for root in batch.rescan if root.owner in self._sources]
+            for root in batch.rescan:
+                if root.owner not in self._sources:
+                    self._aside(root.root.path)
+            if ours:
+                self._look(ours)
 
     def _forget_below(self, directory: str) -> None:
         """The name of a directory that is gone stands for all that was known below it."""

@@ -56,6 +56,7 @@ class Pushing:
         fresh = health.EndpointHealth(url=url, archive=archive, last_ack_ms=last_ack_ms)
         self._health = old if old.url == url else fresh
         self._healing = 0
+        self._held = False
         self.beats = 0
         """Grows with each turn of the loop."""
 
@@ -64,7 +65,7 @@ class Pushing:
         self._keep()  # where it goes is to be seen before anything was pushed
         while not self._stopping:
             self.beats += 1
-            wait = self._wait_ms()
+            wait = int(PAUSE * 1000) if self._held else self._wait_ms()
             if wait <= 0 and self.push_all():
                 continue
             with self._wake:
@@ -90,6 +91,12 @@ class Pushing:
         self._health = replace(self._health, next_attempt_ms=None)
         self.captured()
 
+    def hold(self, held: bool) -> None:
+        """Push nothing while `held`, since the user has paused it; any thread may call it."""
+        if held != self._held:
+            self._held = held
+            self.captured()
+
     def stop(self) -> None:
         """End the loop after what is under way; any thread may call it."""
         self._stopping = True
@@ -101,7 +108,7 @@ class Pushing:
 
     def last_push(self) -> None:
         """Push once more before the end, if the endpoint is well; the rest stays in the outbox."""
-        if self._health.next_attempt_ms is None:
+        if self._health.next_attempt_ms is None and not self._held:
             until = time.monotonic() + LAST
             self._client.limit(LAST)
             while time.monotonic() < until and self._push().more:

@@ -10,7 +10,8 @@ EVENTS: dict[str, frozenset[str]] = {
     for event, keys in {
         "daemon.started": "version pid machine state_dir endpoint tools",
         "daemon.stopped": "seconds",
-        "config.reloaded": "files",
+        "config.reloaded": "files anew",
+        "config.doubted": "reason",
         "config.refused": "file line key reason hint",
         "watch.found": "tool root",
         "watch.lost": "tool root",

@@ -1,0 +1,123 @@
+"""Edits of the configuration and the token: which files they are, and when an edit is finished."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+from sessiond.config import Loaded, config_file
+from sessiond.sources.base import Root, Watch
+from sessiond.watch import WatchedRoot
+
+CONFIG = "config"
+"""Owner of the watched directories that hold the configuration and the token."""
+QUIET = 0.2
+"""Seconds without a change after which an edit counts as finished."""
+EMPTY_QUIET = 3.0
+"""Seconds after which a file that was emptied, or is gone, is said to be; it is never taken over by itself."""
+
+Stamp = tuple[int, int, int]
+
+
+class Edits:
+    """The files whose edit is taken over at once. Only main uses it, but `has`, which any thread may call."""
+
+    def __init__(
+        self, loaded: Loaded, environ: Mapping[str, str], file: str | None, before: Edits | None = None
+    ) -> None:
+        """`before` knows how the files were when `loaded` was read from them; an edit since then is still to come."""
+        self._main = os.path.abspath(file or environ.get("SESSIOND_CONFIG") or config_file())
+        self._files = {self._main, *loaded.files}
+        if loaded.config.endpoint.token_file:
+            self._files.add(loaded.config.endpoint.token_file)
+        self._folder = os.path.join(os.path.dirname(self._main), "config.d")
+        # A link into a directory of dotfiles: the change happens there.
+        self._real = {os.path.realpath(path) for path in self._files}
+        self._directories = {self._folder, *(os.path.dirname(path) for path in self._files | self._real)}
+        self._full = {path for path in self._files if _size(path)}
+        self._seen = self._pending = self._stamps_since(before)
+        self._first: float | None = None
+        self._last = 0.0
+
+    def has(self, path: str) -> bool:
+        """Tell whether a change of this path may be an edit; a directory stands for all that is in it."""
+        inside = os.path.dirname(path) == self._folder and path.endswith(".toml")
+        return path in self._files or path in self._real or inside or path in self._directories
+
+    def roots(self) -> list[WatchedRoot]:
+        """Name the directories to watch."""
+        return [
+            WatchedRoot(root=Root(path=directory, watch=Watch.FLAT, depth=0), owner=CONFIG)
+            for directory in sorted(self._directories)
+        ]
+
+    def noticed(self) -> None:
+        """Take note that something has happened to one of the files."""
+        stamps = self._stamps()
+        if self._first is None and stamps != self._seen:
+            self._first = self._last = time.monotonic()
+            self._pending = stamps
+
+    def due(self) -> float | None:
+        """Tell in how many seconds to ask `finished`; None while nothing is being edited."""
+        return None if self._first is None else max(0.0, self._last + QUIET - time.monotonic())
+
+    def finished(self) -> bool:
+        """Tell whether an edit is over, so that it can be read: its files are quiet, and none was emptied just now.
+
+        An editor truncates a file and then writes it: what is read in between is another configuration.
+        """
+        if self._first is None:
+            return False
+        now, stamps = time.monotonic(), self._stamps()
+        if stamps != self._pending:
+            self._pending, self._last = stamps, now
+            return False
+        if now < self._last + QUIET:
+            return False
+        if self.emptied() and now < self._first + EMPTY_QUIET:
+            self._last = now
+            return False
+        self._first = None
+        self._seen = stamps
+        return True
+
+    def emptied(self) -> str | None:
+        """Name the file that has lost all it held, or is gone; parts in config.d may go."""
+        for path in sorted(self._full):
+            if not _size(path) and (os.path.dirname(path) != self._folder or os.path.exists(path)):
+                return path
+        return None
+
+    def _stamps_since(self, before: Edits | None) -> dict[str, Stamp]:
+        stamps = self._stamps()
+        if before is None:
+            return stamps
+        # A file that was not known before is taken as it is: it was read only now.
+        known = before._files | before._seen.keys()
+        return {path: stamp for path, stamp in stamps.items() if path not in known} | {
+            path: stamp for path, stamp in before._seen.items() if path in self._files or path in stamps
+        }
+
+    def _stamps(self) -> dict[str, Stamp]:
+        try:
+            parts = [os.path.join(self._folder, name) for name in os.listdir(self._folder) if name.endswith(".toml")]
+        except OSError:
+            parts = []
+        return {path: stamp for path in (*self._files, *parts) if (stamp := _stamp(path))}
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_ctime_ns  # chmod counts: a token file may become readable
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

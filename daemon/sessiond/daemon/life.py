@@ -1,0 +1,251 @@
+"""One life of the daemon: from one configuration to the next."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import StrEnum
+
+from msgspec.structs import replace
+
+from sessiond import __version__, logs, pause, state
+from sessiond.daemon.archive import Archive
+from sessiond.daemon.capturing import Capturing
+from sessiond.daemon.edits import Edits
+from sessiond.daemon.notify import Notify
+from sessiond.daemon.orders import Orders, doubt, open_log, read_again
+from sessiond.daemon.pushing import Pushing
+from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
+from sessiond.errors import ConfigError, StateFull
+from sessiond.logs import hide, log
+from sessiond.sources.base import Places
+from sessiond.spool import health
+from sessiond.watch import Watcher
+
+ENDING = 8.0
+"""Seconds that the threads have to end in; then the process goes without them, which costs a repeated push."""
+PATIENCE = 120.0
+"""Seconds in which a thread has to turn once, or it hangs."""
+NAP = 60.0
+"""Seconds between two looks at the clock while something is paused: it may be set, or the machine sleep."""
+
+
+class Message(StrEnum):
+    """What main may be told."""
+
+    STOP = "stop"
+    RELOAD = "reload"
+    """Asked for by SIGHUP."""
+    EDITED = "edited"
+    """Something has happened to a file of the configuration."""
+    RETRY = "retry"
+    DIED = "died"
+
+
+class Life:
+    """The daemon between two configurations."""
+
+    def __init__(
+        self,
+        orders: Orders,
+        environ: Mapping[str, str],
+        file: str | None,
+        lock: state.Lock,
+        messages: queue.SimpleQueue[Message | BaseException],
+        notify: Notify,
+        *,
+        before: Edits | None = None,
+    ) -> None:
+        """Open the rooms and start the threads. `before` is of the life before. Raises: StateError, ConfigError."""
+        self.orders, self._environ, self._file = orders, environ, file
+        self._messages, self._notify = messages, notify
+        self._began = time.monotonic()
+        self._beats: dict[Capturing | Pushing, tuple[int, float]] = {}
+        self._next_beat = self._began
+        config = orders.config
+        self._rooms: Rooms = open_rooms(config, environ)
+        self._archive: Archive | None = None
+        self.url, token = config.endpoint.url, orders.token
+        if not self.url:
+            self._archive = Archive(self._rooms.directory, lambda: messages.put(Message.DIED))
+            self.url, token = self._archive.url, self._archive.token
+        if token is not None:
+            hide(token.reveal())
+        self.edits = Edits(orders.loaded, environ, file, before)
+        self._watcher = Watcher([*self._rooms.watched, *self.edits.roots()], rescan=config.rescan)
+        self._pushing = Pushing(
+            self._rooms,
+            self.url,
+            token,
+            lambda: self._capturing.more_room(),  # noqa: PLW0108 - each of the two knows the other
+        )
+        self._capturing = Capturing(
+            self._rooms,
+            self._watcher,
+            lock,
+            captured=self._pushing.captured,
+            aside=self._aside,
+            places=Places.here(environ),
+        )
+        self._pushing.hold(orders.paused.pushing is not None)
+        if before:
+            self._pushing.try_now()  # what failed with the old configuration may be well with this one
+        self._note_refusal(None)
+        self._watcher.start()
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work.run,), name=name, daemon=True)
+            for name, work in (("capture", self._capturing), ("push", self._pushing))
+        ]
+        for thread in self._threads:
+            thread.start()
+        if not before:
+            log.info(
+                "daemon.started",
+                version=__version__,
+                pid=os.getpid(),
+                machine=self._rooms.machine_id,
+                state_dir=self._rooms.directory,
+                endpoint=self.url,
+                tools=len({source.tool for source, _ in self._rooms.places}),
+            )
+            doubt(orders.loaded)
+        notify(READY="1", STATUS=f"pushing to {self.url}")
+
+    def _aside(self, path: str) -> bool:
+        mine = self.edits.has(path)
+        if mine:
+            self._messages.put(Message.EDITED)
+        return mine
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the one guard: main ends the process with it
+            self._messages.put(error)
+
+    def live(self) -> Message | BaseException:
+        """Wait for what ends this life; the orders of the next one are in `orders` then."""
+        while True:
+            try:
+                message = self._messages.get(timeout=self._timeout())
+            except queue.Empty:
+                message = Message.EDITED  # nothing is said that the clock does not say
+            if self._notify.watchdog is not None and time.monotonic() >= self._next_beat:
+                self._next_beat = time.monotonic() + self._notify.watchdog
+                self._show_life()
+            if message is Message.RETRY:
+                with self._rooms.spool.reading():
+                    self._rooms.spool.outbox.forget_count()  # `queue drop` may have made room in it
+                self._pushing.try_now()
+                self._capturing.more_room()
+                self._capturing.look_now()
+            elif message is Message.EDITED:
+                self.edits.noticed()
+                if self.edits.finished() and self._take_over(asked=False):
+                    return message
+                if self._pause_ends() and self._repause():
+                    return message
+            elif message is not Message.RELOAD or self._take_over(asked=True):
+                return message
+
+    def _timeout(self) -> float | None:
+        """Tell how long nothing is due: no edit to look at, no sign of life, no end of a pause."""
+        now = time.monotonic()
+        dues = [] if self._notify.watchdog is None else [max(0.0, self._next_beat - now)]
+        if (due := self.edits.due()) is not None:
+            dues.append(due)
+        if (end := self.orders.paused.next_end_ms()) is not None:
+            dues.append(min(max(0.0, (end - now_ms()) / 1000), NAP))
+        return min(dues) if dues else None
+
+    def _pause_ends(self) -> bool:
+        end = self.orders.paused.next_end_ms()
+        return end is not None and end <= now_ms()
+
+    def _repause(self) -> bool:
+        """Take over what is paused now; True where a new life is needed: a source came or went."""
+        before = self.orders
+        self.orders = replace(before, paused=pause.read(self._rooms.directory, now_ms()))
+        self._pushing.hold(self.orders.paused.pushing is not None)
+        return before.need_restart(self.orders)
+
+    def _show_life(self) -> None:
+        """Tell the service manager that we live, if both threads turned lately: a hung disk is no life."""
+        now = time.monotonic()
+        for work in (self._capturing, self._pushing):
+            if self._beats.get(work, (-1, 0.0))[0] != work.beats:
+                self._beats[work] = (work.beats, now)
+        # A push that fails takes several requests of a full time-out each, and that is no reason to die.
+        patience = max(PATIENCE, 6 * self.orders.config.endpoint.timeout)
+        if all(now - turned < patience for _, turned in self._beats.values()):
+            self._notify(WATCHDOG="1")
+        self._watcher.poke()
+        self._pushing.captured()
+
+    def _take_over(self, *, asked: bool) -> bool:
+        """Read the orders again; what is wrong changes nothing and is said. True where a new life is needed."""
+        try:
+            if not asked and (path := self.edits.emptied()):
+                hint = "the last good configuration stays; `sessiond reload` if it is meant to be empty"
+                raise ConfigError("has lost all that it held", file=path, hint=hint)
+            fresh = read_again(self._file, self._environ, self._rooms.directory)
+        except ConfigError as error:
+            log.error(
+                "config.refused",
+                file=error.file,
+                line=error.line,
+                key=error.key,
+                reason=str(error),
+                hint=error.hint,
+            )
+            self._note_refusal(str(error))
+            return self._repause()
+        before, self.orders = self.orders, fresh
+        self._note_refusal(None)
+        anew = before.need_restart(fresh)
+        if asked or fresh != before:
+            doubt(fresh.loaded)
+            log.info("config.reloaded", files=len(fresh.loaded.files), anew=anew)
+        if fresh.config.log != before.config.log:
+            _change_log(before, fresh, self._environ)
+        if not anew:
+            self.edits = Edits(fresh.loaded, self._environ, self._file, self.edits)
+            self._pushing.hold(fresh.paused.pushing is not None)
+        return anew
+
+    def _note_refusal(self, reason: str | None) -> None:
+        # On a full disk `status` does not learn it; the log has it.
+        with suppress(StateFull):
+            self._rooms.spool.set_meta(health.CONFIG, reason)
+
+    def end(self, *, last: bool) -> None:
+        """End in the data's order: watch no more, commit what came in, push once, leave the rest in the outbox."""
+        self._capturing.stop()
+        self._join(self._threads[0])
+        self._watcher.close()
+        self._pushing.stop()
+        self._join(self._threads[1])
+        if all(not thread.is_alive() for thread in self._threads):
+            self._pushing.last_push()
+            self._pushing.close()
+        if self._archive is not None:
+            self._archive.stop()
+        if last:
+            log.info("daemon.stopped", seconds=round(time.monotonic() - self._began))
+        if all(not thread.is_alive() for thread in self._threads):
+            self._rooms.close()
+
+    def _join(self, thread: threading.Thread) -> None:
+        thread.join(ENDING / 2)
+
+
+def _change_log(before: Orders, fresh: Orders, environ: Mapping[str, str]) -> None:
+    old, new = before.config.log, fresh.config.log
+    if (old.format, old.file) == (new.format, new.file):
+        logs.set_level(new.level)
+    else:
+        open_log(fresh.config, environ)

@@ -1,0 +1,71 @@
+"""Orders: what the user wants of the daemon now. The configuration, the token, and what is paused."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from sessiond import logs, pause
+from sessiond.config import Config, Loaded, SourceSettings, Token, load, read_token, state_dir
+from sessiond.errors import ConfigError
+from sessiond.logs import log
+from sessiond.pause import Paused
+from sessiond.sources import find_sources
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds between two edits."""
+
+    loaded: Loaded
+    token: Token | None
+    """Of the configured endpoint; the built-in archive has its own."""
+    paused: Paused
+
+    @property
+    def config(self) -> Config:
+        """The configuration without the sources that are paused."""
+        config = self.loaded.config
+        if not self.paused.sources:
+            return config
+        off = {
+            tool: msgspec.structs.replace(config.sources.get(tool, SourceSettings()), enabled=False)
+            for tool in self.paused.sources
+        }
+        return msgspec.structs.replace(config, sources={**config.sources, **off})
+
+    def need_restart(self, fresh: Orders) -> bool:
+        """Tell whether the threads have to start anew for other orders; what is logged, and how, never needs it."""
+        same = msgspec.structs.replace(fresh.config, log=self.config.log)
+        return same != self.config or fresh.token != self.token
+
+
+def give(loaded: Loaded, environ: Mapping[str, str]) -> Orders:
+    """Complete a configuration to orders. Raises: ConfigError for a token that can't be read."""
+    token = read_token(loaded.config, environ) if loaded.config.endpoint.url else None
+    paused = pause.read(state_dir(loaded.config), time.time_ns() // 1_000_000)
+    return Orders(loaded=loaded, token=token, paused=paused)
+
+
+def read_again(file: str | None, environ: Mapping[str, str], directory: str) -> Orders:
+    """Read all of it anew for a daemon that runs with its state in `directory`. Raises: ConfigError."""
+    loaded = load(file, environ, tools=[source.tool for source in find_sources()])
+    if state_dir(loaded.config) != directory:
+        raise ConfigError("can't change while the daemon runs", key="state_dir", hint="restart sessiond")
+    return give(loaded, environ)
+
+
+def open_log(config: Config, environ: Mapping[str, str]) -> None:
+    """Send events where the configuration says."""
+    file = os.path.join(state_dir(config), "log", "sessiond.log") if config.log.file else None
+    if file:
+        os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
+    logs.configure(level=config.log.level, format=config.log.format, file=file, environ=environ)
+
+
+def doubt(loaded: Loaded) -> None:
+    """Log what is odd about a configuration and yet no error."""
+    for warning in loaded.warnings:
+        log.warning("config.doubted", reason=warning)

@@ -1,0 +1,52 @@
+"""What the user has paused: kept in the state directory, so that a restart keeps it."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+FILE = "paused.json"
+ALL = ""
+"""The name under which pushing as a whole is paused; the other names are tools."""
+FOR_GOOD = 0
+"""Instead of a time: until `sessiond resume`."""
+
+
+class Paused(msgspec.Struct, frozen=True, kw_only=True):
+    """What is paused until when, in unix milliseconds; `sources` by the tool's name."""
+
+    pushing: int | None = None
+    sources: dict[str, int] = {}
+
+    def next_end_ms(self) -> int | None:
+        """Tell when the first of them ends by itself; None where none does."""
+        ends = [end for end in (self.pushing, *self.sources.values()) if end]
+        return min(ends) if ends else None
+
+
+def read(directory: str, now_ms: int) -> Paused:
+    """Read what is paused now; what has ended, or can't be read, is not."""
+    try:
+        with open(os.path.join(directory, FILE), "rb") as file:
+            kept = msgspec.json.decode(file.read(), type=dict[str, int])
+    except (OSError, msgspec.MsgspecError):
+        return Paused()  # a power cut may leave anything there; to push what should wait is the lesser harm
+    now = {name: end for name, end in kept.items() if end == FOR_GOOD or end > now_ms}
+    return Paused(pushing=now.pop(ALL, None), sources=now)
+
+
+def write(directory: str, paused: Paused) -> None:
+    """Keep what is paused. Raises: OSError."""
+    path = os.path.join(directory, FILE)
+    everything = {**({} if paused.pushing is None else {ALL: paused.pushing}), **paused.sources}
+    if not everything:
+        if os.path.exists(path):
+            os.unlink(path)
+        return
+    temporary = f"{path}.{os.getpid()}"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(everything))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

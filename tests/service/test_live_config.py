@@ -1,0 +1,210 @@
+"""Edits of the configuration while a real daemon runs: taken over within a second, or refused in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from private_manager import until
+
+from household import CLAUDE, SESSION, claude, encode
+from sessiond import pause
+from sessiond.endpoint.server import Running, running
+from sessiond.spool import Spool, health
+
+TOKEN, OTHER_TOKEN = "token-of-the-first", "token-of-the-other"
+
+
+class Daemon:
+    """A daemon as a process, its config, and what it logs."""
+
+    def __init__(self, base: Path, config: str) -> None:
+        self.home, self.state, self.config = base / "home", base / "state", base / "conf" / "config.toml"
+        self.home.mkdir()
+        self.config.parent.mkdir()
+        self.config.write_text(config)
+        environ = {
+            "HOME": str(self.home),
+            "PATH": os.defpath,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "SESSIOND_STATE_DIR": str(self.state),
+        }
+        self._log = open(base / "log", "w+b")  # noqa: SIM115 - as long as the daemon
+        command = [sys.executable, "-m", "sessiond", "run", "--config", str(self.config)]
+        self.process = subprocess.Popen(command, env=environ, stderr=self._log)
+        until(lambda: self.events("daemon.started") or self.process.poll() is not None)
+        assert self.process.poll() is None
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        self._log.seek(0)
+        lines = [json.loads(line) for line in self._log.read().split(b"\n")[:-1] if line.startswith(b"{")]
+        return [line for line in lines if line["event"] == name]
+
+    def write(self, *numbers: int) -> bytes:
+        """Let the tool append lines; return all that the file holds."""
+        path = self.home / CLAUDE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(b"".join(encode(claude(SESSION, number)) for number in numbers))
+        return path.read_bytes()
+
+    def refusal(self) -> str | None:
+        spool = Spool(str(self.state))
+        try:
+            return spool.meta(health.CONFIG)
+        finally:
+            spool.close()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(30) == 0
+        self._log.close()
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[Running]:
+    with running(str(tmp_path / "endpoint"), token=TOKEN) as made:
+        yield made
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Running]:
+    with running(str(tmp_path / "other"), token=OTHER_TOKEN) as made:
+        yield made
+
+
+def settings(endpoint: Running, tmp_path: Path, more: str = "") -> str:
+    token = tmp_path / "token"
+    token.touch(0o600)
+    token.write_text(endpoint.token)
+    return f'machine_id = "box"\n{more}[endpoint]\nurl = "{endpoint.url}"\ntoken_file = "{token}"\n'
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, endpoint: Running) -> Iterator[Daemon]:
+    made = Daemon(tmp_path, settings(endpoint, tmp_path))
+    yield made
+    made.stop()
+
+
+def held(endpoint: Running) -> bytes:
+    headers = {"Authorization": f"Bearer {endpoint.token}"}
+    answer = httpx.get(f"{endpoint.url}/v1/sessions/box/{SESSION}/streams/main", headers=headers)
+    return answer.content if answer.status_code == 200 else b""
+
+
+def test_another_endpoint_is_taken_over_within_a_second_and_gets_all(
+    daemon: Daemon, endpoint: Running, other: Running, tmp_path: Path
+) -> None:
+    written = daemon.write(*range(20))
+    until(lambda: held(endpoint) == written)
+    (tmp_path / "token2").touch(0o600)
+    (tmp_path / "token2").write_text(OTHER_TOKEN)
+    text = f'machine_id = "box"\n[endpoint]\nurl = "{other.url}"\ntoken_file = "{tmp_path}/token2"\n'
+    began = time.monotonic()
+    daemon.config.write_text(text)
+    until(lambda: daemon.events("config.reloaded"))
+    assert time.monotonic() - began < 5  # said to be a second; a loaded machine may take longer
+    written = daemon.write(*range(20, 25))
+    until(lambda: held(other) == written)
+    assert len(daemon.events("daemon.started")) == 1
+    assert not daemon.events("config.refused")
+
+
+def test_a_file_that_is_being_written_switches_nothing(daemon: Daemon, endpoint: Running) -> None:
+    """An editor truncates and writes: the empty file in between would mean the built-in archive."""
+    text = daemon.config.read_text()
+    with open(daemon.config, "w") as file:
+        file.flush()
+        time.sleep(1.5)  # the daemon's quiet time goes by; there is no event to wait for
+        file.write("# begun anew\n" + text)
+    until(lambda: daemon.events("config.reloaded"))
+    assert [event["anew"] for event in daemon.events("config.reloaded")] == [False]
+    assert not daemon.events("endpoint.started")
+    assert not daemon.events("config.refused")
+    os.rename(daemon.config, f"{daemon.config}~")
+    until(lambda: daemon.events("config.refused"))
+    assert "has lost all that it held" in (daemon.refusal() or "")
+    daemon.config.write_text(text)
+    until(lambda: daemon.refusal() is None)
+    written = daemon.write(1)
+    until(lambda: held(endpoint) == written)
+    assert not daemon.events("endpoint.started")
+
+
+def test_an_invalid_edit_keeps_the_last_good_one_and_says_where(daemon: Daemon, endpoint: Running) -> None:
+    """L4, C2: file, line and key are in the log and in status."""
+    good = daemon.config.read_text()
+    daemon.config.write_text(good.replace("machine_id", "machin_id"))
+    until(lambda: daemon.events("config.refused"))
+    event = daemon.events("config.refused")[0]
+    assert (event["file"], event["line"], event["key"]) == (str(daemon.config), 1, "machin_id")
+    assert event["hint"] == 'did you mean "machine_id"?'
+    assert f"{daemon.config}:1: machin_id" in (daemon.refusal() or "")
+    written = daemon.write(1)
+    until(lambda: held(endpoint) == written)
+    daemon.config.write_text(good)
+    until(lambda: daemon.refusal() is None)
+
+
+def test_nothing_starts_anew_for_a_level_or_a_comment(daemon: Daemon, endpoint: Running) -> None:
+    daemon.config.write_text("# a comment\n" + daemon.config.read_text())
+    until(lambda: len(daemon.events("config.reloaded")) == 1)
+    assert not daemon.events("ingest.captured")
+    daemon.config.write_text(daemon.config.read_text() + '[log]\nlevel = "debug"\n')
+    until(lambda: len(daemon.events("config.reloaded")) == 2)
+    assert [event["anew"] for event in daemon.events("config.reloaded")] == [False, False]
+    daemon.write(1)
+    until(lambda: daemon.events("ingest.captured"))
+
+
+def test_a_new_token_ends_the_pause_of_a_refused_upload(tmp_path: Path, endpoint: Running) -> None:
+    """Only the token's file changes; without it the next try would be a quarter of an hour away."""
+    config = settings(endpoint, tmp_path)
+    (tmp_path / "token").write_text("a-wrong-token")
+    daemon = Daemon(tmp_path, config)
+    written = daemon.write(1)
+    until(lambda: daemon.events("upload.paused"))
+    (tmp_path / "token").write_text(TOKEN)
+    until(lambda: held(endpoint) == written)
+    assert daemon.events("upload.resumed")
+    daemon.stop()
+
+
+def test_a_source_that_is_switched_on_is_read_from_its_beginning(tmp_path: Path, endpoint: Running) -> None:
+    config = settings(endpoint, tmp_path)
+    daemon = Daemon(tmp_path, config + "[sources.claude-code]\nenabled = false\n")
+    written = daemon.write(*range(10))
+    parts = daemon.config.parent / "config.d"
+    parts.mkdir()
+    (parts / "50-set.toml").write_text("[sources.claude-code]\nenabled = true\n")
+    until(lambda: held(endpoint) == written)
+    assert [event["anew"] for event in daemon.events("config.reloaded")] == [True]
+    daemon.stop()
+
+
+def test_what_is_odd_about_an_edit_is_logged(daemon: Daemon) -> None:
+    daemon.config.write_text(daemon.config.read_text() + "\n")
+    daemon.config.chmod(0o666)
+    until(lambda: daemon.events("config.doubted"))
+    assert "can be changed by every user" in daemon.events("config.doubted")[0]["reason"]
+
+
+def test_a_pause_ends_by_itself_and_nothing_is_pushed_before(daemon: Daemon, endpoint: Running) -> None:
+    daemon.write(1)
+    until(lambda: held(endpoint))
+    end = time.time_ns() // 1_000_000 + 3000
+    pause.write(str(daemon.state), pause.Paused(pushing=end))
+    daemon.process.send_signal(1)
+    until(lambda: daemon.events("config.reloaded"))
+    written = daemon.write(2, 3)
+    until(lambda: held(endpoint) == written)
+    assert time.time_ns() // 1_000_000 >= end
