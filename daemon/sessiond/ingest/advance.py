@@ -60,6 +60,8 @@ def advance(
                 stream.fold.started_ms = started_ms
     if place.unit.beside and stream.fold.cwd is None:
         capture.touched |= _add_context(place, stream, now_ms)
+    if place.cwd and stream.fold.cwd is None:
+        stream.fold.cwd = place.cwd
     stream.rank = max(stream.rank, visit.now.st_mtime_ns // 1_000_000)
     read, final = 0, Step()
     for step in chain(capture.fill_gap(content), capture.advance(content, now_ms)):

@@ -23,6 +23,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     relative: str
     unit: Unit
+    cwd: str = ""
 
     @property
     def below(self) -> str:
@@ -137,5 +138,5 @@ def locate(places: Iterable[tuple[Source, Root]], path: str) -> list[Place]:
             relative = path[len(prefix) :]
             unit = source.unit(relative)
             if unit is not None:
-                found.append(Place(source=source, root=root.path, relative=relative, unit=unit))
+                found.append(Place(source=source, root=root.path, relative=relative, unit=unit, cwd=root.cwd))
     return found

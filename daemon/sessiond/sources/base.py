@@ -86,6 +86,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     """How many levels of directories below it are looked into."""
     skip: frozenset[str] = frozenset()
     """Names of directories that hold no sessions; a scan does not go into them."""
+    cwd: str = ""
+    """The working directory of all sessions below it, where the tool keeps them in the project and does not say it."""
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
