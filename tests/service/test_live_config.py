@@ -65,7 +65,9 @@ class Daemon:
 
     def stop(self) -> None:
         self.process.terminate()
-        assert self.process.wait(30) == 0
+        code = self.process.wait(30)
+        self._log.seek(0)
+        assert code == 0, self._log.read().decode()
         self._log.close()
 
 

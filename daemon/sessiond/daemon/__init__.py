@@ -10,6 +10,7 @@ import os
 import queue
 import resource
 import signal
+import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 
