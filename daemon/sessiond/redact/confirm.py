@@ -24,6 +24,8 @@ KEYWORD_REACH = 256
 """How far before a match one of its rule's keywords may be."""
 LONGEST_WRAPPED = 32_768
 _AHEAD = 1 << 18  # what is blanked beyond a place, for the next one
+_FEW, _MANY = 64, 1024  # places of one rule before and between which it is decided whether to remember them
+_LONGEST_KEY = 2048
 _SPACE = re.compile(rb"\s+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]*")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -72,35 +74,86 @@ def confirm(case: Case, hits: Sequence[tuple[int, int]]) -> Iterator[Span]:
     margin = LOOK_BEHIND + (KEYWORD_REACH if rule.keywords else 0)
     begin = end = left = right = ahead = 0
     text = b""
+    memory = _Memory(rule)
     for position in _places(data, rule, hits):
         if position >= end:
             begin = data.rfind(b"\n{", 0, position + 1) + 1
             end = data.find(b"\n{", position) + 1 or len(data)
             right = 0
-        stop = min(end, position + reach)
+        low, stop = position - margin, position + reach
+        low = max(low, begin)
+        stop = min(stop, end)
+        place = memory.key(data, low, position, stop)
+        if place is not None:
+            known = memory.verdicts.get(place)
+            if known is not None:
+                yield from (Span(s.start + position, s.end + position, s.rank, s.identity) for s in known)
+                continue
         if stop > right:
             # One window serves many places where they lie dense, and is no longer than needed where they don't.
             ahead = min(2 * ahead + 256, _AHEAD) if position < right else 0
-            left = max(begin, position - margin)
+            left = low
             right = min(end, stop + ahead)
             text = blank(data[left : right + REACH])
         match = rule.regex.match(text, position - left, stop - left)
-        if match is not None:
-            span = _judge(case, left, text, match)
-            if span is not None:
-                yield span
+        span = None if match is None else _judge(case, left, text, match)
+        if place is not None:
+            memory.verdicts[place] = (
+                () if span is None else (Span(span.start - position, span.end - position, span.rank, span.identity),)
+            )
+        if span is not None:
+            yield span
+
+
+class _Memory:
+    """What became of the places of one rule, by all the bytes that decide on it: log files repeat themselves.
+
+    It begins where places are many and ends where none is met twice.
+    """
+
+    __slots__ = ("_able", "_asked", "verdicts")
+
+    def __init__(self, rule: Rule) -> None:
+        # A line may be longer than what is compared.
+        self._able = not any(exemption.target == "line" for exemption in rule.exemptions)
+        self._asked = 0
+        self.verdicts: dict[tuple[int, bytes], tuple[Span, ...]] = {}
+
+    def key(self, data: bytes, low: int, position: int, stop: int) -> tuple[int, bytes] | None:
+        """Name a place by what decides on it; None where remembering it would not pay."""
+        self._asked += 1
+        if not self._able or self._asked < _FEW or stop - low > _LONGEST_KEY:
+            return None
+        if len(self.verdicts) > _MANY:
+            self._able = len(self.verdicts) * 2 < self._asked - _FEW
+            self.verdicts.clear()
+            self._asked = _FEW
+        return position - low, data[low : stop + REACH]
 
 
 def _places(data: bytes, rule: Rule, hits: Sequence[tuple[int, int]]) -> Iterator[int]:
     """Yield where the rule may match: where its trigger does, among the places that a hit allows."""
-    match = rule.trigger.match
+    match, width = rule.trigger.match, rule.shape.high
+    known: dict[bytes, list[int]] = {}
+    asked = 0
     for low, high in hits:
         if low == high:
             yield low
             continue
-        for first in rule.first.finditer(data, low, high + 1):
-            if match(data, first.start()):
-                yield first.start()
+        asked += 1
+        # A trigger looks at the bytes of its match and no others.
+        key = data[low : high + width] if asked > _FEW and high - low < _LONGEST_KEY else b""
+        places = known.get(key) if key else None
+        if places is None:
+            places = [
+                first.start() - low for first in rule.first.finditer(data, low, high + 1) if match(data, first.start())
+            ]
+            if key:
+                if len(known) > _MANY:
+                    known.clear()
+                known[key] = places
+        for place in places:
+            yield low + place
 
 
 def _judge(case: Case, left: int, text: bytes, match: re.Match[bytes]) -> Span | None:
