@@ -22,6 +22,8 @@ from sessiond.ingest import Outcome, Place, ingest, locate
 from sessiond.ingest import Setting as IngestSetting
 from sessiond.ingest.backlog import catch_up
 from sessiond.ingest.pins import Pins
+from sessiond.ingest.renewal import renew
+from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Digest
 from sessiond.sources import find_sources
 from sessiond.sources.base import Places
@@ -65,7 +67,9 @@ class Household:
         os.makedirs(self.home, exist_ok=True)
         state.prepare(self.state)
         self.transport = Fates()
-        self.redact: Callable[[bytes], bytes] = lambda data: data
+        self.masking = Masking()
+        self.exclusion = Exclusion()
+        self.records_only: frozenset[str] = frozenset()
         self.open()
 
     def open(self) -> None:
@@ -77,14 +81,17 @@ class Household:
             spool=self.spool,
             places=[(source, root) for source in find_sources() for root in source.roots(places)],
             machine_id="testbox",
-            redact=lambda data: self.redact(data),  # noqa: PLW0108 - tests change it
             digest=Digest(device.seed),
             pins=Pins(os.path.join(self.state, "pins")),
             budget=self.budget,
             idle_after_ms=1_800_000,
             now_ms=lambda: self.now_ms,
             settle_ms=0,
+            masking=self.masking,
+            exclusion=self.exclusion,
+            records_only=self.records_only,
         )
+        renew(self.ingesting)
         self.client = Client(
             self.endpoint.url, self.endpoint.token, device_id=device.device_id, transport=self.transport
         )

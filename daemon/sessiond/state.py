@@ -24,6 +24,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """The hostname at the first start."""
     seed: int
     """Of the digests in the spool (reader.Digest)."""
+    key: str = ""
+    """Of keyed hashes (redact = "hash", hash_paths), in hex. It is in no spool and leaves this machine never."""
+
+    def __repr__(self) -> str:
+        return f"Device(device_id={self.device_id}, machine_id={self.machine_id!r})"
 
 
 def prepare(directory: str) -> None:
@@ -51,14 +56,17 @@ def device(directory: str) -> Device:
     path = os.path.join(directory, DEVICE)
     try:
         with open(path, "rb") as file:
-            return msgspec.convert(tomllib.load(file), Device)
+            _refuse_loose(path, os.fstat(file.fileno()))
+            found = msgspec.convert(tomllib.load(file), Device)
     except FileNotFoundError:
-        pass
+        found = Device(device_id=uuid.uuid4(), machine_id=hostname(), seed=int.from_bytes(os.urandom(7)))
     except (tomllib.TOMLDecodeError, msgspec.MsgspecError) as error:
         raise ConfigError(str(error), file=path, hint="restore the file, or remove it to be a new device") from error
-    import tomli_w
+    if found.key:
+        return found
+    import tomli_w  # late: `status` reads this module and writes nothing
 
-    made = Device(device_id=uuid.uuid4(), machine_id=hostname(), seed=int.from_bytes(os.urandom(7)))
+    made = msgspec.structs.replace(found, key=os.urandom(32).hex())
     temporary = f"{path}.{os.getpid()}"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(b"# Made by sessiond. Without it this installation is a new device to its endpoint.\n")
@@ -67,6 +75,13 @@ def device(directory: str) -> Device:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     return made
+
+
+def _refuse_loose(path: str, found: os.stat_result) -> None:
+    """Refuse a file of keys that others may read, as ssh does: who has read it once keeps it."""
+    if found.st_mode & 0o077:
+        mode = f"{found.st_mode & 0o777:04o}"
+        raise ConfigError(f"other users may read or change it (mode {mode})", file=path, hint=f"run: chmod 600 {path}")
 
 
 def hostname() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sessiond.config.load import Loaded, config_file, load, state_dir
-from sessiond.config.model import Config, Endpoint, Log, Outbox, SourceSettings
+from sessiond.config.model import Config, Endpoint, Log, Outbox, Redaction, SourceSettings
 from sessiond.config.token import Token, read_token, token_origin
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Loaded",
     "Log",
     "Outbox",
+    "Redaction",
     "SourceSettings",
     "Token",
     "config_file",

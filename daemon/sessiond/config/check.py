@@ -115,7 +115,7 @@ def leaf(value: Any, kind: Kind, place: Place, path: Path) -> Any:
         return msgspec.convert(plain, kind, strict=True)
     except ValueError as error:  # msgspec.ValidationError is one
         # The text of a path is not repeated: people put the token itself where its file is asked for.
-        found = "other text" if unit == "path" and isinstance(value, str) else describe(value)
+        found = "other text" if unit in ("path", "secret") and isinstance(value, str) else describe(value)
         hint = None
         if _form(kind) is Literal and isinstance(value, str):
             hint = did_you_mean(value.lower(), typing.get_args(kind))

@@ -20,6 +20,23 @@ Seconds = Annotated[
 FilePath = Annotated[
     str, msgspec.Meta(description='a path as text that begins with "/" or "~/"', extra={"unit": "path"})
 ]
+Glob = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$", description='a glob like "~/work/*" or the name of a directory'
+    ),
+]
+SecretsFrom = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(?:env:[^\x00-\x1f=]+|(?:~?/)[^\x00-\x1f]+)$",
+        description='a path that begins with "/" or "~/", or "env:" and a glob of names: "env:*_TOKEN"',
+        extra={"unit": "secret"},
+    ),
+]
+ValueHash = Annotated[
+    str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$", description="32 hex digits, as `sessiond redact scan` prints them")
+]
 Name = Annotated[
     str,
     msgspec.Meta(
@@ -67,10 +84,27 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Keep a rotated file of JSON lines in the state directory, five of 5 MB, where no journal keeps them."""
 
 
+class Redaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is a secret, and what only looks like one."""
+
+    rules: list[FilePath] = []
+    """Files of further rules, in the TOML fields of gitleaks; a rule replaces ours of the same id."""
+    secrets_from: list[SecretsFrom] = []
+    """Where values stand that are secret wherever they appear; they are held in memory only."""
+    allow_rules: list[Name] = []
+    """Ids of rules that are not applied."""
+    allow_hashes: list[ValueHash] = []
+    """Hashes of values that are no secrets, as `sessiond redact scan` prints them."""
+    allow_paths: list[Glob] = []
+    """Globs of transcripts in which nothing is masked."""
+
+
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One tool."""
 
     enabled: bool = True
+    transcripts: bool = True
+    """False: only the records of its sessions are kept and pushed."""
     roots: list[FilePath] = []
     """Further directories to look into, beside the tool's own; they are laid out like the tool's own."""
 
@@ -86,7 +120,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds without a change after which a session counts as ended."""
     rescan: Seconds = 60.0
     """Seconds between two looks at every root; longer where a look is expensive."""
+    redact: Literal["mask", "hash", "off"] = "mask"
+    """How secrets are covered before anything is stored: by stars, by a keyed hash, or not at all."""
+    exclude: list[Glob] = []
+    """Globs of working directories whose sessions are none of sessiond's business."""
+    transcripts: bool = True
+    """False: only the records of sessions are kept and pushed, of no tool the transcript."""
+    hash_paths: bool = False
+    """Put keyed hashes in the place of the paths in records."""
     endpoint: Endpoint = Endpoint()
+    redaction: Redaction = Redaction()
     outbox: Outbox = Outbox()
     log: Log = Log()
     sources: dict[str, SourceSettings] = {}

@@ -10,11 +10,13 @@ import msgspec
 
 from sessiond import spool as spool_room
 from sessiond import state
-from sessiond.config import Config, state_dir
+from sessiond.config import Config, read_token, state_dir
 from sessiond.errors import SpoolDamaged
 from sessiond.ingest import Setting
 from sessiond.ingest.pins import Pins
-from sessiond.logs import log
+from sessiond.ingest.renewal import renew
+from sessiond.logs import hide, log
+from sessiond.privacy import Exclusion, Masking, Terms, read_terms
 from sessiond.reader import Digest
 from sessiond.sources import find_places
 from sessiond.sources.base import Root, Source
@@ -58,19 +60,25 @@ def open_rooms(config: Config, environ: Mapping[str, str]) -> Rooms:
     directory = state_dir(config)
     device = state.device(directory)
     machine_id = config.machine_id or device.machine_id
+    terms = terms_of(config, environ, device)
     spool = _open_spool(directory)
     places = find_places(config, environ)
     setting = Setting(
         spool=spool,
         places=places,
         machine_id=machine_id,
-        redact=bytes,
         digest=Digest(device.seed),
         pins=Pins(os.path.join(directory, "pins")),
         budget=config.outbox.max_bytes,
         idle_after_ms=int(config.idle_after * 1000),
         now_ms=now_ms,
+        masking=Masking(terms, os.path.join(directory, "rules")),
+        exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
+        records_only=frozenset(source.tool for source, _ in places if not _keeps_transcripts(config, source.tool)),
     )
+    changed = renew(setting)
+    if changed:
+        log.info("ingest.renewed", segments=changed)
     return Rooms(
         config=config,
         directory=directory,
@@ -80,6 +88,24 @@ def open_rooms(config: Config, environ: Mapping[str, str]) -> Rooms:
         places=places,
         ingest=setting,
     )
+
+
+def terms_of(config: Config, environ: Mapping[str, str], device: state.Device) -> Terms:
+    """Read what is to be masked. What the user names as secret, and our own token, is masked in the log too.
+
+    Raises: ConfigError.
+    """
+    token = read_token(config, environ) if config.endpoint.url else None
+    own = () if token is None else (token.reveal().encode(),)
+    terms = read_terms(config, environ, bytes.fromhex(device.key), own)
+    for secret in terms.policy.secrets:
+        hide(os.fsdecode(secret))
+    return terms
+
+
+def _keeps_transcripts(config: Config, tool: str) -> bool:
+    settings = config.sources.get(tool)
+    return config.transcripts and (settings is None or settings.transcripts)
 
 
 def _open_spool(directory: str) -> Spool:

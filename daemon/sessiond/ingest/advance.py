@@ -42,9 +42,9 @@ def advance(
     """
     setting, place, source = visit.setting, visit.place, visit.place.source
     now_ms, damaged = setting.now_ms(), stream.fold.damaged
-    capture = Capture(setting.spool, source, stream, setting.redact, setting.digest, setting.budget)
-    if stream.held is not None:
-        reconcile(setting.spool, stream, content, stream.held, setting.redact, now_ms)
+    capture = Capture(setting.spool, source, stream, setting.masking, setting.digest, setting.budget, visit.place.path)
+    if stream.held is not None and stream.skipped is None:
+        reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, visit.place.path)
         capture.touched = True
     if stream.folded and not grew:
         kept = content.standing(setting.spool.catalog.extents(stream.id))
@@ -59,7 +59,9 @@ def advance(
             if place.unit.timeless:
                 stream.fold.started_ms = started_ms
     if place.unit.beside and stream.fold.cwd is None:
-        capture.touched |= _add_context(place, stream, now_ms)
+        entry = read_context(place)
+        stream.fold.add([entry], now_ms)
+        capture.touched |= entry is not None
     if place.cwd and stream.fold.cwd is None:
         stream.fold.cwd = place.cwd
     stream.rank = max(stream.rank, visit.now.st_mtime_ns // 1_000_000)
@@ -90,8 +92,8 @@ def _times(found: os.stat_result) -> tuple[int, int]:
     return min(int(getattr(found, "st_birthtime", written / 1000) * 1000), written), written
 
 
-def _add_context(place: Place, stream: StreamState, now_ms: int) -> bool:
-    """Fold in what stands beside a unit. What is not there or not whole yet is looked for at its next change."""
+def read_context(place: Place) -> Entry | None:
+    """Read what stands beside a unit. What is not there or not whole yet is looked for at its next change."""
     beside = {}
     for name in place.unit.beside:
         with suppress(FileNotFoundError, ReadError, Torn):
@@ -101,10 +103,8 @@ def _add_context(place: Place, stream: StreamState, now_ms: int) -> bool:
             finally:
                 os.close(descriptor)
     with suppress(*DAMAGED):
-        entry = place.source.context(beside, place.unit) if beside else None
-        stream.fold.add([entry], now_ms)
-        return entry is not None
-    return False
+        return place.source.context(beside, place.unit) if beside else None
+    return None
 
 
 def refresh_session(setting: Setting, number: int, source: Source, *, touched: bool) -> bool:
@@ -114,6 +114,7 @@ def refresh_session(setting: Setting, number: int, source: Source, *, touched: b
         setting.spool,
         number,
         rules=setting.rules(),
+        masking=setting.masking,
         scope=setting.scope(source),
         live=(state.tool, state.native_id) in setting.live,
         touched=touched,
@@ -126,4 +127,7 @@ def add_stream(setting: Setting, source: Source, native_id: str, name: str, *, t
     with setting.spool.transaction():
         identity = session_id(source.tool, native_id, setting.scope(source))
         number = catalog.add_session(identity, source.tool, native_id)
-        return catalog.add_stream(number, name, thread=thread, known=bound)
+        stream = catalog.add_stream(number, name, thread=thread, known=bound)
+    if stream.skipped is None and source.tool in setting.records_only:
+        stream.skipped = stream.queued
+    return stream

@@ -64,8 +64,8 @@ def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome
 def _read_pin(setting: Setting, stream: StreamState, file: FileState, source: Source, content: Lines) -> Outcome:
     now_ms, read = setting.now_ms(), 0
     if stream.held is not None:
-        reconcile(setting.spool, stream, content, stream.held, setting.redact, now_ms)
-    capture = Capture(setting.spool, source, stream, setting.redact, setting.digest, setting.budget)
+        reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, file.path)
+    capture = Capture(setting.spool, source, stream, setting.masking, setting.digest, setting.budget, file.path)
     for steps in (capture.fill_gap(content), capture.advance(content, now_ms)):
         for step in steps:
             read += step.read

@@ -5,14 +5,17 @@ A step is what fits into memory and into one transaction. Steps of a stream are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from typing import cast
 
 import msgspec
 
 from sessiond import zstd
 from sessiond.ingest.content import Content
+from sessiond.privacy import Masking
 from sessiond.reader import CHUNK, Digest, Extent
+from sessiond.redact.policy import Masked
 from sessiond.session import Entry, Fold
 from sessiond.sources.base import Source
 from sessiond.spool import Spool
@@ -21,13 +24,14 @@ from sessiond.spool.rows import StreamState
 STEP = 4 << 20
 """Bytes that are read between two commits."""
 
+OVERLAP = 1 << 16
+"""Bytes of a long record that are looked at again before what is queued of it; no secret is longer."""
+
 LEVEL = 1
 """Of zstd: 360 MB/s, where level 3 does 233 for a seventh less."""
 
 DAMAGED = (msgspec.MsgspecError, ValueError, RecursionError)
 """What a source raises for a damaged record."""
-
-Redact = Callable[[bytes], bytes]
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +55,8 @@ class Step(msgspec.Struct, kw_only=True):
     read: int = 0
     last: bool = False
     """Nothing follows: it is stored together with the session's new record."""
+    redactions: Counter[str] = msgspec.field(default_factory=Counter)
+    """Secrets that were masked, by their rule."""
     gap_filled: tuple[int, int] | None = None
     """(end of the gap, how far it is filled)."""
 
@@ -59,12 +65,21 @@ class Capture:
     """Brings one stream from where the spool has it to where the source has it."""
 
     def __init__(
-        self, spool: Spool, source: Source, stream: StreamState, redact: Redact, digest: Digest, budget: int
+        self,
+        spool: Spool,
+        source: Source,
+        stream: StreamState,
+        masking: Masking,
+        digest: Digest,
+        budget: int,
+        path: str = "",
     ) -> None:
+        """`path` is the file that is read, for rules about paths."""
         self.stream = stream
         self._spool = spool
         self._source = source
-        self._redact = redact
+        self._masking = masking
+        self._path = path
         self._digest = digest
         self._budget = budget
         self.touched = False
@@ -81,10 +96,13 @@ class Capture:
             if not chunk.piece:
                 decode(self._source, chunk.data, fold, now_ms)
         # What of the kept bytes the endpoint has not been promised is queued again, as this generation's.
-        shared = min(keep, stream.queued, stream.gap[0] if stream.gap else keep)
+        kept = stream.queued if stream.skipped is None else stream.skipped
+        shared = min(keep, kept, stream.gap[0] if stream.gap else keep)
         previous = stream.generation
         stream.fold, stream.folded, stream.queued, stream.gap = fold, keep, shared, None
         stream.generation += 1
+        if stream.skipped is not None:
+            stream.skipped, stream.queued = shared, keep
         with self._spool.transaction():
             self._spool.catalog.cut_extents(stream.id, keep)
             self._spool.outbox.add_generation(stream.id, stream.generation, previous, shared, now_ms)
@@ -95,19 +113,24 @@ class Capture:
     def advance(self, content: Content, now_ms: int) -> Iterator[Step]:
         """Read what was added, step by step. The caller stores each step before it asks for the next."""
         stream = self.stream
-        if stream.queued < stream.folded:
-            yield from self._refill(content, stream.queued, stream.folded)
-        step = Step()
+        yield from self._refill(content, stream.queued, stream.folded)
+        step, run = Step(), self._masking.run(self._path)
+        fed: int | None = stream.queued
         for chunk in content.chunks(stream.folded):
             if chunk.piece:
                 stream.fold.oversized += chunk.last
             else:
                 decode(self._source, chunk.data, stream.fold, now_ms)
             step.extents.append(Extent(start=chunk.offset, length=len(chunk.data), digest=self._digest(chunk.data)))
-            # Rule 5: records outrun transcripts. Past the budget only the record goes on.
-            if stream.queued == chunk.offset and self._has_room(step):
-                self._queue(step, chunk.offset, self._redact(chunk.data))
+            if stream.skipped is not None:
                 stream.queued = chunk.end
+            # Rule 5: records outrun transcripts. Past the budget only the record goes on.
+            elif fed == chunk.offset and self._has_room(step):
+                for offset, masked in run.feed(chunk.offset, chunk.data):
+                    stream.queued = self._queue_masked(step, offset, masked)
+                fed = chunk.end
+            else:
+                fed = None
             stream.folded = chunk.end
             step.read += len(chunk.data)
             if step.read >= STEP and chunk.last:
@@ -123,26 +146,43 @@ class Capture:
             yield from self._refill(content, start, end, gap=True)
 
     def _refill(self, content: Content, start: int, end: int, *, gap: bool = False) -> Iterator[Step]:
-        step = Step()
-        for extent in self._spool.catalog.extents(self.stream.id, start):
+        """Queue what was captured before and is not queued, the same bytes as they would have been then."""
+        if start >= end:
+            return
+        step, position = Step(), start
+        # In the middle of a long record a secret may have begun before: what is read before it is not queued.
+        run = self._masking.run(self._path)
+        for extent in self._spool.catalog.extents(self.stream.id, max(0, start - OVERLAP)):
             # A gap is begun even without room: what fills the outbox may be waiting behind it.
-            if extent.start >= end or not (self._has_room(step) or (gap and not step.read)):
+            if position >= end or not (self._has_room(step) or (gap and position == start)):
                 break
             data = content.slice(extent)
             if data is None:
                 break  # rewritten meanwhile: the next look at the file finds it out
-            cut, over = max(start - extent.start, 0), max(extent.end - end, 0)
-            self._queue(step, extent.start + cut, self._redact(data)[cut : extent.length - over])
+            if extent.end <= start and data.endswith(b"\n"):
+                continue
+            for offset, masked in run.feed(extent.start, data):
+                if offset + len(masked.data) > position and position < end:
+                    position = self._queue_masked(step, offset, masked, position, end)
             step.read += len(data)
             if gap:
-                step.gap_filled = (end, extent.end)
+                step.redactions.clear()  # they were counted when these bytes were queued first
+                step.gap_filled = (end, position)
             else:
-                self.stream.queued = extent.end
+                self.stream.queued = position
             if step.read >= STEP:
                 yield self._finished(step)
                 step = Step()
-        if step.read:
+        if position > start and step.read:
             yield self._finished(step)
+
+    def _queue_masked(self, step: Step, offset: int, masked: Masked, start: int = 0, end: int = 1 << 62) -> int:
+        """Queue masked bytes, as far as they lie between two offsets; return where they end."""
+        low, high = max(offset, start), min(offset + len(masked.data), end)
+        whole = low == offset and high == offset + len(masked.data)
+        self._queue(step, low, masked.data if whole else masked.data[low - offset : high - offset])
+        step.redactions.update(finding.rule for finding in masked.findings)
+        return high
 
     def _has_room(self, step: Step) -> bool:
         packed = sum(len(segment.data) for segment in step.segments)
@@ -181,6 +221,8 @@ class Capture:
         catalog.put_extents(self.stream.id, step.extents)
         for segment in step.segments:
             outbox.add(self.stream.id, segment.generation, segment.offset, segment.length, segment.data, now_ms)
+        catalog.add_redactions(step.redactions)
+        self._masking.fold(self.stream.fold)
         catalog.save_stream(self.stream)
         if step.gap_filled is not None:
             catalog.fill_gap(self.stream.id, *step.gap_filled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from hashlib import blake2b
 
+from sessiond.ingest.admission import Admission, admit, leave, turn_away
 from sessiond.ingest.advance import add_stream, advance
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import Lines, unpack
@@ -44,6 +45,9 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
         native_id = place.unit.native_id or _native_id(place, content)
         if native_id is None:
             return _note_no_session(visit)
+        verdict = admit(visit, native_id, content)
+        if verdict is not Admission.YES:
+            return turn_away(verdict)
         thread = place.unit.thread
         stream = add_stream(setting, place.source, native_id, place.unit.stream, thread=thread)
         other = _other_file(setting, stream, place.path)
@@ -55,6 +59,8 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
             apart = blake2b(os.fsencode(place.path), digest_size=4).hexdigest()
             stream = add_stream(setting, place.source, native_id, f"{place.unit.stream}@{apart}", thread=thread)
             checkpoint = None
+    elif leave(visit, stream, content):
+        return turn_away(Admission.EXCLUDED)
     grew = checkpoint is not None and checkpoint.offset == stream.folded and content.grew(checkpoint)
     return advance(
         visit,

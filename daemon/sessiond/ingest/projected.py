@@ -8,13 +8,17 @@ from hashlib import blake2b
 from stat import S_ISREG
 from typing import cast
 
+from msgspec.structs import replace
+
 from sessiond.errors import ReadError, Torn
+from sessiond.ingest.admission import Admission, admit, leave
 from sessiond.ingest.advance import add_stream, advance
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import Records
 from sessiond.ingest.gone import note_back, note_gone
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit, inner_path
 from sessiond.reader import Database, open_database, open_regular, read_document
+from sessiond.session import session_id
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
 from sessiond.spool.rows import FileState, StreamState
 
@@ -76,13 +80,20 @@ def _ingest_document(visit: Visit, files: Mapping[str, bytes]) -> Outcome:
     except DAMAGED as error:
         raise (ReadError if _stale(visit) else Torn)(f"it can't be parsed: {error}") from error
     container = len({portrait.native_id for portrait in portraits}) > 1
-    outcome, main, paths = Outcome(), None, set[str]()
+    outcome, main, paths, excluded = Outcome(), None, set[str](), False
     for portrait, content in zip(portraits, contents, strict=True):
         path = inner_path(place.path, portrait.native_id if container else "", portrait.stream)
         paths.add(path)
+        verdict = _admit(visit, portrait, content)
+        outcome = replace(outcome, retry=outcome.retry or verdict is Admission.LATER)
+        excluded |= verdict is not Admission.YES
+        if verdict is not Admission.YES:
+            continue
         # Its parser vouches for a document that did not shrink.
         outcome, stream = _capture(visit, portrait, content, outcome, path, shrinks=False)
         main = stream if path == place.path else main
+    if outcome.retry or (excluded and not container):
+        return outcome  # not even its path is kept
     with setting.spool.transaction():
         visit.save(main, visit.checkpoint())
     for file in setting.spool.catalog.inside(place.path):
@@ -141,11 +152,13 @@ def _ingest_database(setting: Setting, place: Place, known: FileState | None, on
             if marks.get(native_id) == mark and not (only and native_id in only):
                 continue
             try:
-                outcome = _capture_session(visit, database, native_id, outcome)
+                taken, outcome = _capture_session(visit, database, native_id, outcome)
             except DAMAGED as error:
                 # Rule 9. Without a watermark it is tried again when the database changes.
                 trouble = f"session {native_id} can't be read: {error}"
                 continue
+            if not taken:
+                continue  # without a watermark it is looked at again with the next change
             with setting.spool.transaction():
                 setting.spool.catalog.set_mark(place.path, native_id, mark)
     except DAMAGED as error:
@@ -163,12 +176,16 @@ def _ingest_database(setting: Setting, place: Place, known: FileState | None, on
     return Outcome(read=outcome.read, changed=outcome.changed, damaged=outcome.damaged, trouble=trouble)
 
 
-def _capture_session(visit: Visit, database: Database, native_id: str, outcome: Outcome) -> Outcome:
+def _capture_session(visit: Visit, database: Database, native_id: str, outcome: Outcome) -> tuple[bool, Outcome]:
+    taken = True
     for portrait in cast(DatabaseSource, visit.place.source).portraits(database, native_id):
         path = inner_path(visit.place.path, native_id, portrait.stream)
         content = Records(portrait.records, visit.setting.digest)
-        outcome, _ = _capture(visit, portrait, content, outcome, path, shrinks=True)
-    return outcome
+        if _admit(visit, portrait, content) is Admission.YES:
+            outcome, _ = _capture(visit, portrait, content, outcome, path, shrinks=True)
+        else:
+            taken = False
+    return taken, outcome
 
 
 def _database_stat(path: str) -> os.stat_result:
@@ -201,6 +218,16 @@ def _changed(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) 
 
 
 # One stream
+
+
+def _admit(visit: Visit, portrait: Portrait, content: Records) -> Admission:
+    """Decide on a stream before anything of it is stored."""
+    if content.size == 0:
+        return Admission.YES
+    verdict = admit(visit, portrait.native_id, content)
+    identity = session_id(visit.place.source.tool, portrait.native_id, visit.setting.scope(visit.place.source))
+    stream = visit.setting.spool.catalog.find_stream(identity, portrait.stream)
+    return Admission.EXCLUDED if stream is not None and leave(visit, stream, content) else verdict
 
 
 def _capture(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 
 from sessiond.ingest.setting import inner_path, outer_path
+from sessiond.privacy import Masking
 from sessiond.session import Fold, Rules, session_id, summarize
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState, SessionState, StreamState
 
 
-def refresh(spool: Spool, number: int, *, rules: Rules, scope: str, live: bool, touched: bool) -> bool:
+def refresh(
+    spool: Spool, number: int, *, rules: Rules, masking: Masking, scope: str, live: bool, touched: bool
+) -> bool:
     """Store the record of a session anew if it changed; runs inside a transaction. Tells whether it did.
 
     `touched`: its streams changed, which is worth a new revision even if the record is the same.
@@ -18,14 +21,26 @@ def refresh(spool: Spool, number: int, *, rules: Rules, scope: str, live: bool, 
     """
     state, streams = spool.catalog.session_by_row(number), spool.catalog.streams(number)
     family = _family(spool, state, streams)
-    changed = _refresh_one(spool, state, streams, family, rules=rules, scope=scope, live=live, touched=touched)
+    changed = _refresh_one(
+        spool, state, streams, family, rules=rules, masking=masking, scope=scope, live=live, touched=touched
+    )
     if changed:
         for other in family:
             if other.record is not None and other.id != number:
                 ongoing = other.record.ended_at is None
                 theirs = spool.catalog.streams(other.id)
                 relatives = _family(spool, other, theirs)
-                _refresh_one(spool, other, theirs, relatives, rules=rules, scope=scope, live=ongoing, touched=False)
+                _refresh_one(
+                    spool,
+                    other,
+                    theirs,
+                    relatives,
+                    rules=rules,
+                    masking=masking,
+                    scope=scope,
+                    live=ongoing,
+                    touched=False,
+                )
     return changed
 
 
@@ -36,6 +51,7 @@ def _refresh_one(
     family: list[SessionState],
     *,
     rules: Rules,
+    masking: Masking,
     scope: str,
     live: bool,
     touched: bool,
@@ -67,9 +83,9 @@ def _refresh_one(
         return False
     return spool.catalog.put_record(
         state,
-        record,
+        masking.record(record),
         parent=parent,
-        title=next((fold.title for fold in reversed(threads) if fold.title), None),
+        title=masking.text(next((fold.title for fold in reversed(threads) if fold.title), None)),
         opening=next((_signed(fold.opening) for fold in threads if fold.opening is not None), None),
         active_ms=max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None),
         now_ms=rules.now_ms,

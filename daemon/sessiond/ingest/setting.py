@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from sessiond.ingest.capture import Redact
 from sessiond.ingest.pins import Pins
+from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Checkpoint, Digest
 from sessiond.session import Rules
 from sessiond.sources.base import Root, Source, Unit
@@ -52,12 +52,15 @@ class Setting(msgspec.Struct, kw_only=True):
     spool: Spool
     places: Sequence[tuple[Source, Root]]
     machine_id: str
-    redact: Redact
     digest: Digest
     pins: Pins
     budget: int
     idle_after_ms: int
     now_ms: Callable[[], int]
+    masking: Masking = msgspec.field(default_factory=Masking)
+    exclusion: Exclusion = msgspec.field(default_factory=Exclusion)
+    records_only: frozenset[str] = frozenset()
+    """Tools of which no transcript is kept."""
     live: frozenset[tuple[str, str]] = frozenset()
     """(tool, native id) of sessions whose process runs."""
     settle_ms: int = 1000

@@ -10,14 +10,16 @@ from hashlib import sha256
 
 from sessiond import zstd
 from sessiond.endpoint.wire import Held
-from sessiond.ingest.capture import Redact
 from sessiond.ingest.content import Content
+from sessiond.privacy import Masking
 from sessiond.reader import CHUNK
 from sessiond.spool import Spool
 from sessiond.spool.rows import StreamState
 
 
-def reconcile(spool: Spool, stream: StreamState, content: Content, held: Held, redact: Redact, now_ms: int) -> None:
+def reconcile(
+    spool: Spool, stream: StreamState, content: Content, held: Held, masking: Masking, now_ms: int, path: str = ""
+) -> None:
     """Make the outbox continue what the endpoint holds. Changes `stream` and the spool, in one transaction."""
     with spool.transaction():
         spool.catalog.set_held(stream.id, None)
@@ -32,7 +34,7 @@ def reconcile(spool: Spool, stream: StreamState, content: Content, held: Held, r
             theirs is not None
             and theirs >= stream.generation
             and spool.outbox.generations(stream.id) <= {stream.generation}
-            and _same(spool, stream, content, held, redact)
+            and _same(spool, stream, content, held, masking, path)
         ):
             _adopt(spool, stream, theirs, held.length)
         elif (theirs is None or theirs < stream.generation) and _chained(spool, stream, theirs):
@@ -51,19 +53,20 @@ def _rewind(spool: Spool, stream: StreamState, offset: int, first: int) -> None:
         spool.catalog.set_gap(stream.id, offset, first)
 
 
-def _same(spool: Spool, stream: StreamState, content: Content, held: Held, redact: Redact) -> bool:
+def _same(spool: Spool, stream: StreamState, content: Content, held: Held, masking: Masking, path: str) -> bool:
     """Compare what the endpoint holds with our own first bytes, as we would send them."""
     if held.length > stream.folded:
         return False
-    running, position = sha256(), 0
+    running, position, run = sha256(), 0, masking.run(path)
     for extent in spool.catalog.extents(stream.id):
         if position >= held.length:
             break
         data = content.slice(extent)
         if data is None:
             return False
-        running.update(redact(data)[: held.length - position])
-        position = extent.end
+        for _, masked in run.feed(extent.start, data):
+            running.update(masked.data[: held.length - position] if position < held.length else b"")
+            position += len(masked.data)
     return position >= held.length and running.hexdigest() == held.sha256
 
 

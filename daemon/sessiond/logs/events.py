@@ -20,6 +20,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "ingest.captured": "tool bytes",
         "ingest.skipped": "tool path reason",
         "ingest.damaged": "tool path records",
+        "ingest.renewed": "segments",
         "spool.rebuilt": "path reason",
         "spool.filled": "reason free",
         "upload.acked": "sessions segments bytes seconds",

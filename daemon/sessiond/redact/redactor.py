@@ -90,28 +90,18 @@ class Redactor:
         What comes out is the same as of `mask()` over the whole, in pieces of other lengths. At most the
         longest piece and `OVERLAP` bytes twice are held.
         """
-        before = held = b""
-        done = 0
+        long = self.pieces(path)
         for piece in pieces:
-            held += piece
-            if len(held) <= OVERLAP * 2:
-                continue
-            masked = self.mask(before + held, path)
-            cut = self._cut(masked, len(before), len(held))
-            yield _slice(masked, len(before), len(before) + cut, done)
-            done += cut
-            before, held = (before + held)[max(0, len(before) + cut - OVERLAP) : len(before) + cut], held[cut:]
-        if held:
-            yield _slice(self.mask(before + held, path), len(before), len(before) + len(held), done)
+            masked = long.add(piece)
+            if masked.data:
+                yield masked
+        masked = long.end()
+        if masked.data:
+            yield masked
 
-    @staticmethod
-    def _cut(masked: Masked, skipped: int, length: int) -> int:
-        """Choose how much may go: all but the overlap, and never a part of a secret."""
-        cut = skipped + length - OVERLAP
-        for finding in masked.findings:
-            if finding.start < cut < finding.start + finding.length:
-                cut = finding.start
-        return max(0, cut - skipped)
+    def pieces(self, path: str = "") -> Pieces:
+        """Begin a long run of bytes that comes in pieces; see `mask_pieces`."""
+        return Pieces(self, path)
 
     def _triggers(self) -> list[Trigger]:
         triggers = [Trigger(r.shape.trigger, r.shape.low, r.shape.high, r.keywords) for r in self._rules]
@@ -181,6 +171,48 @@ class Redactor:
         for secret in sorted(policy.secrets):
             state.update(blake2b(secret, key=self._policy.key[:64]).digest())
         return state.hexdigest()
+
+
+class Pieces:
+    """One long run of bytes, masked as it comes."""
+
+    def __init__(self, redactor: Redactor, path: str) -> None:
+        self._redactor = redactor
+        self._path = path
+        self._before = self._held = b""
+        self._done = 0
+
+    def add(self, piece: bytes) -> Masked:
+        """Take the next piece, and give what nothing that follows can change; it may be empty."""
+        self._held += piece
+        if len(self._held) <= OVERLAP * 2:
+            return Masked(b"")
+        masked = self._redactor.mask(self._before + self._held, self._path)
+        skipped = len(self._before)
+        cut = _choose_cut(masked, skipped, len(self._held))
+        given = _slice(masked, skipped, skipped + cut, self._done)
+        self._done += cut
+        whole = self._before + self._held
+        self._before, self._held = whole[max(0, skipped + cut - OVERLAP) : skipped + cut], self._held[cut:]
+        return given
+
+    def end(self) -> Masked:
+        """Give the rest."""
+        masked = self._redactor.mask(self._before + self._held, self._path)
+        skipped = len(self._before)
+        given = _slice(masked, skipped, skipped + len(self._held), self._done)
+        self._done += len(self._held)
+        self._before = self._held = b""
+        return given
+
+
+def _choose_cut(masked: Masked, skipped: int, length: int) -> int:
+    """Choose how much may go: all but the overlap, and never a part of a secret."""
+    cut = skipped + length - OVERLAP
+    for finding in masked.findings:
+        if finding.start < cut < finding.start + finding.length:
+            cut = finding.start
+    return max(0, cut - skipped)
 
 
 def _merge(sets: list[RuleSet], dropped: frozenset[str]) -> tuple[Rule, ...]:

@@ -99,6 +99,17 @@ class Spool:
                 self._depth -= 1
 
     @contextmanager
+    def erasing(self) -> Iterator[None]:
+        """Overwrite what is deleted inside, on the disk too; otherwise SQLite leaves it in the free pages."""
+        with self._lock, translated():
+            self.connection.execute("PRAGMA secure_delete = ON").fetchall()
+            try:
+                with self.transaction():
+                    yield
+            finally:
+                self.connection.execute("PRAGMA secure_delete = OFF").fetchall()
+
+    @contextmanager
     def reading(self) -> Iterator[None]:
         """Keep other threads out of the connection during some SELECTs."""
         with self._lock, translated():

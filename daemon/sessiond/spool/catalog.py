@@ -13,6 +13,7 @@ import msgspec
 from sessiond.endpoint.wire import Held, StreamLength
 from sessiond.reader import Checkpoint, Extent
 from sessiond.session import Fold, Session
+from sessiond.spool.private import Private
 from sessiond.spool.rows import FileState, SessionState, StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -22,11 +23,13 @@ _unpack_held = msgspec.msgpack.Decoder(Held).decode
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder(Session).decode
 
-_STREAM = "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, fold"
+_STREAM = (
+    "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold"
+)
 _SESSION = "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked"
 
 
-class Catalog:
+class Catalog(Private):
     """Sessions, streams, files and extents. Writing methods run inside `Spool.transaction`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -157,9 +160,10 @@ class Catalog:
         return [stream_state(row) for row in rows]
 
     def lengths(self, session: int) -> list[StreamLength]:
-        """Say how long the streams of a session are at the source."""
+        """Say how long the streams of a session are at the source, those whose transcript is kept."""
         rows = self._db.execute(
-            "SELECT name, generation, folded FROM stream WHERE session = ? AND folded ORDER BY id", (session,)
+            "SELECT name, generation, folded FROM stream WHERE session = ? AND folded AND skipped IS NULL ORDER BY id",
+            (session,),
         )
         return [StreamLength(name=row[0], generation=row[1], length=row[2]) for row in rows]
 
@@ -167,7 +171,7 @@ class Catalog:
         """Write what capturing changes; `acked`, `known`, `gap` and `held` are the upload's, see `heal`."""
         self._db.execute(
             "UPDATE stream SET generation = ?, folded = ?, queued = ?, rank = max(rank, ?), damaged = ?, unknown = ?,"
-            " fold = ? WHERE id = ?",
+            " skipped = ?, fold = ? WHERE id = ?",
             (
                 stream.generation,
                 stream.folded,
@@ -175,6 +179,7 @@ class Catalog:
                 stream.rank,
                 stream.fold.damaged,
                 _to_json(sorted(stream.fold.unknown)).decode() if stream.fold.unknown else None,
+                stream.skipped,
                 _pack(stream.fold),
                 stream.id,
             ),
@@ -369,7 +374,8 @@ def stream_state(row: tuple[Any, ...]) -> StreamState:
         gap=None if row[9] is None else (row[9], row[10]),
         held=None if row[11] is None else _unpack_held(row[11]),
         rank=row[12],
-        fold=_unpack_fold(row[13]),
+        skipped=row[13],
+        fold=_unpack_fold(row[14]),
     )
 
 

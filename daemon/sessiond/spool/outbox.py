@@ -78,7 +78,7 @@ class Outbox:
         """Take streams whose place at this endpoint is not known: (stream, session, name), newest first."""
         rows = self._db.execute(
             "SELECT stream.id, uuid, name FROM stream JOIN session ON session.id = stream.session"
-            " WHERE NOT known AND held IS NULL ORDER BY rank DESC LIMIT ?",
+            " WHERE NOT known AND held IS NULL AND skipped IS NULL ORDER BY rank DESC LIMIT ?",
             (limit,),
         )
         return [(row[0], UUID(row[1]), row[2]) for row in rows]

@@ -26,6 +26,8 @@ class StreamState(msgspec.Struct, kw_only=True):
     gap: tuple[int, int] | None = None
     held: Held | None = None
     rank: int = 0
+    skipped: int | None = None
+    """Where its transcript stopped being kept: from there on only the record is (transcripts = false)."""
     fold: Fold = msgspec.field(default_factory=Fold)
 
     @property
@@ -78,6 +80,16 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     previous: int | None
     keep: int | None
     parked: str | None = None
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a queued run of a stream's bytes lies, without the bytes."""
+
+    id: int
+    stream: int
+    generation: int
+    offset: int
+    length: int
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

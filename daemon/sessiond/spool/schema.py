@@ -43,12 +43,14 @@ MIGRATIONS = (
         rank INTEGER NOT NULL DEFAULT 0,      -- newest first
         lost INTEGER NOT NULL DEFAULT 0,      -- bytes that neither the source nor the endpoint has any more
         waiting INTEGER NOT NULL DEFAULT 0,   -- segments in the outbox that are not parked
+        skipped INTEGER,                      -- where its transcript stopped being kept (transcripts = false)
         damaged INTEGER NOT NULL DEFAULT 0,   -- the fold's, where status counts them
         unknown TEXT,                         -- the fold's unknown record types, a JSON list; NULL: none
         fold BLOB NOT NULL,
         UNIQUE (session, name)
     );
     CREATE INDEX stream_waiting ON stream (rank DESC) WHERE waiting > 0 AND held IS NULL;
+    CREATE INDEX stream_skipped ON stream (id) WHERE skipped IS NOT NULL;
     CREATE INDEX stream_behind ON stream (rank DESC) WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL;
 
     CREATE INDEX stream_lost ON stream (lost) WHERE lost > 0;
@@ -79,6 +81,11 @@ MIGRATIONS = (
         length INTEGER NOT NULL,
         digest BLOB NOT NULL,
         PRIMARY KEY (stream, start)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE redaction (                  -- secrets that were masked, by their rule; never a value
+        rule TEXT PRIMARY KEY,
+        count INTEGER NOT NULL
     ) WITHOUT ROWID;
 
     CREATE TABLE segment (

@@ -1,0 +1,60 @@
+"""Which projects are excluded: by globs of the configuration, or by a file in the project itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from hashlib import blake2b
+from stat import S_ISREG
+
+IGNORE = ".sessiondignore"
+"""A file of this name excludes its directory and all below it; what stands in it does not matter."""
+
+
+class Exclusion:
+    """Says whether a working directory is excluded."""
+
+    def __init__(self, globs: Sequence[str] = (), home: str = "/") -> None:
+        """Take the globs of the configuration. `~/` is the home directory; a name without a slash fits any directory
+        of that name; what a glob excludes, it excludes with all below."""
+        self._paths: list[str] = []
+        self._names: list[str] = []
+        for glob in globs:
+            plain = glob.rstrip("/")
+            while plain.endswith("/**"):
+                plain = plain[:-3]
+            if plain == "~" or plain.startswith("~/"):
+                plain = home + plain[1:]
+            (self._paths if "/" in plain or not plain else self._names).append(plain)
+        self.version = blake2b("\0".join(sorted(globs)).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        """Changes with the globs."""
+
+    def excludes(self, directory: str | None) -> bool:
+        """Tell whether a working directory is excluded. One that is not known is not."""
+        if not directory:
+            return False
+        return any(self._fits(above) or _ignores(above) for above in _upwards(directory))
+
+    def _fits(self, directory: str) -> bool:
+        name = os.path.basename(directory)
+        return any(fnmatchcase(directory, glob) for glob in self._paths) or any(
+            fnmatchcase(name, glob) for glob in self._names
+        )
+
+
+def _upwards(directory: str) -> Iterator[str]:
+    # Tools on Windows and in containers name directories that are not ours: they fit globs and hold no file.
+    directory = directory.replace("\\", "/").rstrip("/")
+    while directory:
+        yield directory
+        directory = directory.rpartition("/")[0]
+
+
+def _ignores(directory: str) -> bool:
+    """Look for the file. It has to be the user's own (or root's): in /tmp anybody may make one."""
+    try:
+        found = os.lstat(f"{directory}/{IGNORE}")
+    except (OSError, ValueError):  # ValueError: a NUL, which a damaged record may hold
+        return False
+    return S_ISREG(found.st_mode) and found.st_uid in (os.geteuid(), 0)

@@ -1,0 +1,123 @@
+"""What the spool keeps for privacy's sake: counts of what was masked, and the ways out for what is not to be kept."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+
+import msgspec
+
+from sessiond.spool.rows import Frame
+
+
+class _Directory(msgspec.Struct):
+    """The one member of a fold that says where a session works; the rest is not decoded."""
+
+    cwd: str | None = None
+
+
+_directory = msgspec.msgpack.Decoder(_Directory).decode
+
+
+class Private:
+    """The part of the catalog that is about privacy. Writing methods run inside `Spool.transaction`."""
+
+    _db: sqlite3.Connection
+
+    def redactions(self) -> dict[str, int]:
+        """Count the secrets that were masked, by their rule, the most frequent first."""
+        return dict(self._db.execute("SELECT rule, count FROM redaction ORDER BY count DESC, rule").fetchall())
+
+    def add_redactions(self, counts: Mapping[str, int]) -> None:
+        """Count secrets that were masked."""
+        self._db.executemany(
+            "INSERT INTO redaction VALUES (?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            list(counts.items()),
+        )
+
+    # Transcripts that are not kept
+
+    def skip_transcripts(self, tools: Collection[str]) -> None:
+        """Keep no transcript of these tools from now on: what is queued of them is let go, to be read again later."""
+        for tool in tools:
+            rows = self._db.execute(
+                "SELECT stream.id, min(queued, coalesce(gap_from, queued), coalesce((SELECT min(offset) FROM segment"
+                " WHERE segment.stream = stream.id AND segment.generation = stream.generation AND length > 0), queued))"
+                " FROM stream JOIN session ON session.id = stream.session WHERE tool = ? AND skipped IS NULL",
+                (tool,),
+            ).fetchall()
+            for stream, begin in rows:
+                self._db.execute("DELETE FROM segment WHERE stream = ?", (stream,))
+                self._db.execute(
+                    "UPDATE stream SET skipped = ?, queued = folded, waiting = 0, gap_from = NULL, gap_to = NULL,"
+                    " held = NULL WHERE id = ?",
+                    (begin, stream),
+                )
+
+    def keep_transcripts(self, but: Collection[str]) -> None:
+        """Keep transcripts again, of all tools but some: what was skipped is read as far as it is still there."""
+        marks = ", ".join("?" * len(but))
+        self._db.execute(
+            "UPDATE stream SET queued = min(queued, skipped), skipped = NULL, known = 0 WHERE skipped IS NOT NULL"
+            f" AND session IN (SELECT id FROM session WHERE tool NOT IN ({marks}))",
+            tuple(but),
+        )
+
+    # Sessions that are excluded
+
+    def directories(self) -> dict[str, set[int]]:
+        """Map working directories to the sessions in them."""
+        found: dict[str, set[int]] = {}
+        for session, fold in self._db.execute("SELECT session, fold FROM stream"):
+            directory = _directory(fold).cwd
+            if directory:
+                found.setdefault(directory, set()).add(session)
+        return found
+
+    def forget_session(self, session: int) -> list[str]:
+        """Let go of all there is of a session, its files and what is queued; return the names of its pins."""
+        mine = "(SELECT id FROM stream WHERE session = ?)"
+        pins = self._db.execute(f"SELECT pin FROM file WHERE stream IN {mine} AND pin IS NOT NULL", (session,))
+        names = [row[0] for row in pins.fetchall()]
+        paths = self._db.execute(f"SELECT path FROM file WHERE stream IN {mine}", (session,)).fetchall()
+        for (path,) in paths:
+            container, _, inner = path.partition(b"::")
+            native_id = inner.partition(b"::")[0]
+            if native_id:
+                self._db.execute(
+                    "DELETE FROM mark WHERE path = ? AND native_id = ?", (container, os.fsdecode(native_id))
+                )
+        for table in ("segment", "extent", "file"):
+            self._db.execute(f"DELETE FROM {table} WHERE stream IN {mine}", (session,))
+        self._db.execute("DELETE FROM stream WHERE session = ?", (session,))
+        self._db.execute("DELETE FROM session WHERE id = ?", (session,))
+        return names
+
+    def look_again(self) -> None:
+        """Read the files of which nothing is kept once more: what excluded their sessions may be gone."""
+        self._db.execute("UPDATE file SET checkpoint = NULL WHERE stream IS NULL")
+
+    # A change of rules
+
+    def frames(self) -> Iterator[Frame]:
+        """List what is queued of transcripts, each generation in its order; the frames themselves are not loaded."""
+        rows = self._db.execute(
+            "SELECT id, stream, generation, offset, length FROM segment WHERE length > 0"
+            " ORDER BY stream, generation, offset"
+        ).fetchall()
+        for row in rows:
+            yield Frame(id=row[0], stream=row[1], generation=row[2], offset=row[3], length=row[4])
+
+    def load_frame(self, number: int) -> bytes | None:
+        """Load a queued frame; None if it was acknowledged meanwhile."""
+        row = self._db.execute("SELECT data FROM segment WHERE id = ?", (number,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def replace_frame(self, number: int, data: bytes) -> None:
+        """Put a frame with the same bytes, masked anew, in the place of a queued one."""
+        self._db.execute("UPDATE segment SET data = ?, size = ? WHERE id = ?", (data, len(data), number))
+
+    def replace_record(self, session: int, record: bytes, title: str | None) -> None:
+        """Put a record, masked anew, in the place of one that is not pushed yet."""
+        self._db.execute("UPDATE session SET record = ?, title = ? WHERE id = ?", (record, title, session))
