@@ -179,7 +179,7 @@ def _ingest_database(setting: Setting, place: Place, known: FileState | None, on
 def _capture_session(visit: Visit, database: Database, native_id: str, outcome: Outcome) -> tuple[bool, Outcome]:
     taken = True
     for portrait in cast(DatabaseSource, visit.place.source).portraits(database, native_id):
-        path = inner_path(visit.place.path, native_id, portrait.stream)
+        path = inner_path(visit.place.path, portrait.native_id, portrait.stream)
         content = Records(portrait.records, visit.setting.digest)
         if _admit(visit, portrait, content) is Admission.YES:
             outcome, _ = _capture(visit, portrait, content, outcome, path, shrinks=True)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -201,6 +202,34 @@ def speaks(content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.P
         elif block.type not in silent and (block.type != "text" or counts(bytes(block.text))):
             return True
     return False
+
+
+class _Workspace(msgspec.Struct):
+    folder: str | None = None
+
+
+WORKSPACE = msgspec.json.Decoder(_Workspace)
+
+
+def folder_of(workspace: bytes) -> str | None:
+    """Read the folder out of a `workspace.json` of VS Code and its relatives: a URI, percent-encoded (formats.md 2.5).
+
+    None for a workspace of several folders. Raises: msgspec.DecodeError.
+    """
+    uri = parse(WORKSPACE, workspace).folder
+    return (unquote(urlsplit(uri).path) or None) if uri else None
+
+
+EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf", "Windsurf - Next", "Positron", "Kiro")
+SERVERS = (".vscode-server", ".vscode-server-insiders", ".cursor-server", ".windsurf-server", ".kiro-server")
+
+
+def user_data(places: Places) -> Iterator[str]:
+    """Name the `User` directories of VS Code and its relatives, and of their servers (formats.md 2, 2.5)."""
+    for editor in EDITORS:
+        yield f"{places.config}/{editor}/User"
+    for server in SERVERS:
+        yield f"{places.home}/{server}/data/User"
 
 
 class Source(Protocol):

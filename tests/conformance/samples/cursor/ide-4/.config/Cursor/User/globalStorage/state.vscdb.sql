@@ -1,0 +1,15 @@
+CREATE TABLE ItemTable (key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB);
+CREATE TABLE cursorDiskKV (key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB);
+CREATE TABLE composerHeaders (composerId TEXT PRIMARY KEY, workspaceId TEXT, value TEXT);
+INSERT INTO cursorDiskKV VALUES ('bubbleId:00000b01-0000-4000-8000-000000000b01:30', '{"_v":3,"bubbleId":"30","type":1,"text":"Dye the wool","createdAt":"2026-05-28T20:30:00.000Z"}');
+INSERT INTO cursorDiskKV VALUES ('bubbleId:00000b01-0000-4000-8000-000000000b01:31', '{"_v":3,"bubbleId":"31","type":2,"text":"Dy","createdAt":"2026-05-28T20:31:00.000Z","modelInfo":{"modelName":"gpt-5.2"}}');
+INSERT INTO cursorDiskKV VALUES ('composerData:00000b01-0000-4000-8000-000000000b01', '{"_v":17,"composerId":"00000b01-0000-4000-8000-000000000b01","name":"Dye","createdAt":1780000000000,"lastUpdatedAt":1780000000001,"fullConversationHeadersOnly":[{"bubbleId":"30","type":1}],"text":"half typed"}');
+INSERT INTO cursorDiskKV VALUES ('bubbleId:00000b01-0000-4000-8000-000000000b01:31', '{"_v":3,"bubbleId":"31","type":2,"text":"Dyed indigo.","createdAt":"2026-05-28T20:31:00.000Z","modelInfo":{"modelName":"gpt-5.2"}}');
+INSERT INTO cursorDiskKV VALUES ('bubbleId:00000b01-0000-4000-8000-000000000b01:32', '{"_v":3,"bubbleId":"32","type":1,"text":"And the linen?","createdAt":"2026-05-28T20:32:00.000Z"}');
+INSERT INTO cursorDiskKV VALUES ('bubbleId:00000b01-0000-4000-8000-000000000b01:33', '{"_v":3,"bubbleId":"33","type":2,"text":"","createdAt":"2026-05-28T20:33:00.000Z","thinking":{"text":"linen"}}');
+INSERT INTO cursorDiskKV VALUES ('bubbleId:00000b01-0000-4000-8000-000000000b01:34', '{"_v":3,"bubbleId":"34","type":2,"text":"Undyed.","createdAt":"2026-05-28T20:34:00.000Z","modelInfo":{"modelName":"default"}}');
+INSERT INTO cursorDiskKV VALUES ('composerData:00000b01-0000-4000-8000-000000000b01', '{"_v":17,"composerId":"00000b01-0000-4000-8000-000000000b01","name":"Dye","createdAt":1780000000000,"lastUpdatedAt":1780000000002,"contextUsagePercent":4.5,"fullConversationHeadersOnly":[{"bubbleId":"30","type":1},{"bubbleId":"31","type":1},{"bubbleId":"32","type":1}],"text":""}');
+INSERT INTO composerHeaders VALUES ('00000b01-0000-4000-8000-000000000b01', 'w', '{"composerId":"00000b01-0000-4000-8000-000000000b01","workspaceIdentifier":{"id":"w","uri":{"fsPath":"/home/ada/dye"}}}');
+INSERT INTO cursorDiskKV VALUES ('composerData:00000b09-0000-4000-8000-000000000b09', '{"composerId":"00000b09-0000-4000-8000-000000000b09","createdAt":1780000000000,"fullConversationHeadersOnly":[],"isDraft":true}');
+INSERT INTO cursorDiskKV VALUES ('composerData:00000b08-0000-4000-8000-000000000b08', NULL);
+INSERT INTO ItemTable VALUES ('cursorAuth/accessToken', 'FAKE-SECRET-must-never-leave');
