@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 
 import msgspec
 
@@ -50,3 +51,12 @@ def write(directory: str, paused: Paused) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def until(end_ms: int) -> str:
+    """Say in words when a pause ends: the hour, and the day where it is another one."""
+    if end_ms == FOR_GOOD:
+        return "until `sessiond resume`"
+    end = datetime.fromtimestamp(end_ms / 1000).astimezone()
+    today = end.date() == datetime.now(end.tzinfo).date()
+    return f"until {end:%H:%M}" if today else f"until {end:%Y-%m-%d %H:%M}"

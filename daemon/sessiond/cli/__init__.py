@@ -38,13 +38,16 @@ GROUPS: dict[str, dict[str, str]] = {
     "Set up": {
         "install": "install it as a service of yours and start it",
         "uninstall": "take the service away; what was captured stays",
-        "config": "check and show the configuration",
+        "config": "check, show and change the configuration",
     },
     "Run the service": {
         "start": "start the service",
         "stop": "stop the daemon after a last push",
         "restart": "stop the service and start it anew",
         "reload": "read the configuration again",
+        "logs": "show what it logged",
+        "pause": "push nothing, or do not read one tool, for a while",
+        "resume": "end a pause",
     },
 }
 COMMANDS = {name: line for group in GROUPS.values() for name, line in group.items()}

@@ -1,4 +1,4 @@
-"""Check and show the configuration: what is set, where each value comes from, which files are read."""
+"""Check, show and change the configuration: what is set, where each value comes from, which files are read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from sessiond.cli import editing
 from sessiond.cli.output import WIDTH, escape, print_json, settings, warn
 from sessiond.config import Loaded, config_file, load, read_token, state_dir, token_origin
 from sessiond.errors import ConfigError
@@ -16,7 +17,7 @@ DEFAULT = "default"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `check`, `show` and `path`."""
+    """Add the actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, line in (
         ("check", "read everything and say what is wrong, exit code 78"),
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
         action.add_argument("--json", action="store_true", help="print JSON")
         action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    editing.add_actions(actions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,12 +36,14 @@ def run(args: argparse.Namespace) -> int:
         return _check(args)
     if args.action == "show":
         return _show(args)
-    return _path(args)
+    if args.action == "path":
+        return _path(args)
+    return editing.run(args, user_file(args), known_tools())
 
 
 def _check(args: argparse.Namespace) -> int:
     try:
-        loaded = load(args.config, args.environ, tools=_tools())
+        loaded = load(args.config, args.environ, tools=known_tools())
         token = read_token(loaded.config, args.environ)
     except ConfigError as error:
         if not args.json:
@@ -87,7 +91,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _path(args: argparse.Namespace) -> int:
-    file = os.path.abspath(args.config or args.environ.get("SESSIOND_CONFIG") or config_file())
+    file = user_file(args)
     if args.json:
         parts = os.path.join(os.path.dirname(file), "config.d")
         print_json({"file": file, "exists": os.path.exists(file), "directory": parts})
@@ -96,7 +100,13 @@ def _path(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tools() -> list[str]:
+def user_file(args: argparse.Namespace) -> str:
+    """Name the user's file, whether it exists or not."""
+    return os.path.abspath(args.config or args.environ.get("SESSIOND_CONFIG") or config_file())
+
+
+def known_tools() -> list[str]:
+    """List the tools that a configuration may name."""
     from sessiond.sources import find_sources
 
     return [source.tool for source in find_sources()]

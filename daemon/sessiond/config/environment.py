@@ -49,7 +49,7 @@ def overrides(environ: Mapping[str, str], home: str) -> tuple[list[Override], li
             warnings.append(f"{variable} is not a setting{meant}")
             continue
         place = Place(variable=variable, home=home)
-        value = leaf(_read(environ[variable], kind), kind, place, path)
+        value = leaf(read_text(environ[variable], kind), kind, place, path)
         made.append(Override(variable=variable, path=path, value=value))
     return made, warnings
 
@@ -73,7 +73,7 @@ def _names() -> list[str]:
     return special + ["__".join(path).upper() for path, _ in keys() if "*" not in path]
 
 
-def _read(text: str, kind: Kind) -> Any:
+def read_text(text: str, kind: Kind) -> Any:
     """Turn text into the kind of value that TOML would give; what does not fit stays text and is refused as such."""
     base = typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
     if base is bool:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sessiond import state
+from sessiond import pause, state
 from sessiond.config import Config, config_file, load, state_dir
 from sessiond.errors import ConfigError, SpoolDamaged, SpoolTooNew, StateError
 from sessiond.spool import NAME, Spool
@@ -93,6 +93,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         tools=_tools(held, config, environ),
         troubles=held.troubles,
         advice=[],
+        paused=pause.read(directory, now_ms),
     )
     advice = advise(made)
     running = made.daemon.state is Running.RUNNING

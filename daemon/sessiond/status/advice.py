@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sessiond.pause import until
 from sessiond.status.model import Advice, Running, Shape, Status
 
 RECENT_MS = 7 * 86_400_000
@@ -12,7 +13,14 @@ RECENT_MS = 7 * 86_400_000
 
 def advise(status: Status) -> list[Advice]:
     """List what is wrong: first what stops sessiond or degrades it, then what is worth knowing."""
-    found = [*_config(status), *_spool(status), *_daemon(status), *_endpoint(status), *_sessions(status)]
+    found = [
+        *_config(status),
+        *_spool(status),
+        *_daemon(status),
+        *_paused(status),
+        *_endpoint(status),
+        *_sessions(status),
+    ]
     found += [*_roots(status), *_formats(status)]
     return sorted(found, key=lambda each: not each.degraded)
 
@@ -70,6 +78,16 @@ def _daemon(status: Status) -> Iterator[Advice]:
                 what="sessiond ended without closing its spool (killed, crashed or a power cut)",
                 do="start it again: sessiond run; nothing that was captured is lost",
             )
+
+
+def _paused(status: Status) -> Iterator[Advice]:
+    paused = status.paused
+    if paused.pushing is not None:
+        what = f"pushing is paused {until(paused.pushing)}"
+        yield Advice(what=what, do="`sessiond resume` ends it; capturing goes on", degraded=False)
+    for tool, end in sorted(paused.sources.items()):
+        do = f"`sessiond resume --source {tool}` ends it"
+        yield Advice(what=f"{tool} is paused {until(end)}: its sessions are not read", do=do, degraded=False)
 
 
 def _endpoint(status: Status) -> Iterator[Advice]:

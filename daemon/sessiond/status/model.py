@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from sessiond.pause import Paused
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.overview import ToolCount, Totals, Trouble
 from sessiond.spool.rows import Waiting
@@ -108,3 +109,5 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     troubles: list[Trouble]
     """A few of the files that can't be read."""
     advice: list[Advice]
+    paused: Paused = Paused()
+    """What the user has paused."""

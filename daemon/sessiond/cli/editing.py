@@ -1,0 +1,120 @@
+"""The actions of `sessiond config` that write: `init`, `edit`, `set`, `unset`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection
+from typing import Any
+
+from sessiond.cli.output import escape
+from sessiond.errors import ConfigError, SessiondError
+
+
+def add_actions(actions: Any) -> None:
+    """Add the actions to the parser's subcommands."""
+    lines = {
+        "init": "write a configuration with every key explained; never over one that is there",
+        "edit": "open the user's file in $VISUAL or $EDITOR and save it once it is without error",
+        "set": "set a key in config.d/50-set.toml, which comes after the user's file",
+        "unset": "take a key out of config.d/50-set.toml",
+    }
+    made = {}
+    for name, line in lines.items():
+        action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
+        action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        made[name] = action
+    for name in ("set", "unset"):
+        made[name].add_argument("key", metavar="KEY", help="as in `sessiond config show`: endpoint.url")
+    made["set"].add_argument("value", metavar="VALUE", help="text, yes or no, a number, 512MiB, 30m, a list as JSON")
+
+
+def run(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
+    """Run the chosen action. Raises: ConfigError, SessiondError."""
+    if args.action == "init":
+        write_example(file)
+        print(f"wrote {escape(file)}")
+        return 0
+    if args.action == "edit":
+        return _edit(args, file, tools)
+    from sessiond.config.write import set_key
+
+    text = args.value if args.action == "set" else None
+    changed, value = set_key(file, args.key, text, args.environ, tools)
+    said = f"{args.key} is no longer set there" if text is None else f"{args.key} = {_toml(value)}"
+    print(f"{escape(said)} in {escape(changed)}")
+    variable = "SESSIOND_" + args.key.upper().replace(".", "__").replace("-", "_")
+    if variable in args.environ:
+        print(f"sessiond: warning: {variable} is set here and wins", file=sys.stderr)
+    return 0
+
+
+def write_example(file: str, **endpoint: str) -> None:
+    """Write the commented example as the user's file, with keys of `[endpoint]` set.
+
+    Raises: SessiondError where a file is there already.
+    """
+    from sessiond.config.write import replace_file
+    from sessiond.service.plan import packaged
+
+    text = packaged("config.example.toml")
+    for key, value in endpoint.items():
+        line = f'#{key} = ""\n'
+        assert line in text, f"the example has no {key}"
+        text = text.replace(line, f"{key} = {_toml(value)}\n")
+    if os.path.lexists(file):
+        raise SessiondError(f"{file} is there already", hint="`sessiond config edit` changes it")
+    replace_file(file, text)
+
+
+def _edit(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
+    from sessiond.config.write import check_text, replace_file
+    from sessiond.service.plan import packaged
+
+    editor = args.environ.get("VISUAL") or args.environ.get("EDITOR") or "vi"
+    before = _read(file) if os.path.exists(file) else packaged("config.example.toml")
+    with tempfile.TemporaryDirectory(prefix="sessiond-") as folder:
+        draft = os.path.join(folder, "config.toml")
+        with open(draft, "w", encoding="utf-8") as stream:
+            stream.write(before)
+        while True:
+            ended = subprocess.run([*shlex.split(editor), draft], check=False)  # noqa: S603 - the user's own editor
+            if ended.returncode:
+                raise SessiondError(f"{editor} ended with {ended.returncode}", hint="nothing was changed")
+            text = _read(draft)
+            if text == before:
+                print("nothing was changed")
+                return 0
+            try:
+                check_text(file, text, args.environ, tools)
+            except ConfigError as error:
+                if not _again(error):
+                    raise
+            else:
+                replace_file(file, text)
+                print(f"saved {escape(file)}")
+                return 0
+
+
+def _again(error: ConfigError) -> bool:
+    """Ask whether to go on with an edit that can't be saved; without a terminal nobody can answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{error}\n  {error.hint or ''}".rstrip(), file=sys.stderr)
+    print("Edit it again? [Y/n] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+        return stream.read()
+
+
+def _toml(value: object) -> str:
+    import tomli_w
+
+    return tomli_w.dumps({"_": value}).removeprefix("_ = ").strip()

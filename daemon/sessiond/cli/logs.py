@@ -1,0 +1,172 @@
+"""Show what the daemon logged: out of the journal under systemd, out of its rotated file elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any
+
+import msgspec
+
+from sessiond.cli.output import colored, escape, settings
+from sessiond.config import state_dir
+from sessiond.errors import NotFound, SessiondError
+
+Event = dict[str, Any]
+
+LEVELS = ("debug", "info", "warning", "error")
+SHOWN = 200
+"""Events that are shown where neither a time nor --follow limits them."""
+LOOK = 0.3
+"""Seconds between two looks at the file while following it."""
+_PRIORITIES = {"3": "error", "4": "warning", "6": "info", "7": "debug"}
+_COLORS = {"debug": "2", "warning": "33", "error": "31"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.description = f"Show the last {SHOWN} events, or those since a time. docs/logging.md explains each one."
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is logged from now on")
+    parser.add_argument("--level", choices=LEVELS, default="debug", help="leave out what is less than this")
+    parser.add_argument("--source", metavar="TOOL", help="events about this tool alone")
+    parser.add_argument("--since", metavar="TIME", type=_since, help='"2h" ago, "1d", or 2026-09-01T10:00')
+    parser.add_argument("--json", action="store_true", help="print the events as JSON lines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print them, the oldest first. Raises: NotFound where nothing was logged."""
+    directory = state_dir(settings(args).config)
+    events: Iterator[Event] = (event for event in _events(args, directory) if _wanted(event, args))
+    if not args.follow and args.since is None:
+        events = iter(list(events)[-SHOWN:])
+    color = colored(sys.stdout, args.environ)
+    for event in events:
+        print(msgspec.json.encode(event).decode() if args.json else line(event, color=color), flush=args.follow)
+    return 0
+
+
+def line(event: Event, *, color: bool = False) -> str:
+    """Write an event for people: the local time, how bad, what, and its keys."""
+    from sessiond.logs.sinks import message
+
+    when = datetime.fromisoformat(event["timestamp"]).astimezone()
+    level = f"{event['level']:<7}"
+    if color and event["level"] in _COLORS:
+        level = f"\x1b[{_COLORS[event['level']]}m{level}\x1b[0m"
+    return f"{when:%Y-%m-%d %H:%M:%S} {level} {escape(message(event))}"
+
+
+def _wanted(event: Event, args: argparse.Namespace) -> bool:
+    if LEVELS.index(event["level"]) < LEVELS.index(args.level):
+        return False
+    if args.source is not None and event.get("tool") != args.source:
+        return False
+    return args.since is None or datetime.fromisoformat(event["timestamp"]) >= args.since
+
+
+def _events(args: argparse.Namespace, directory: str) -> Iterator[Event]:
+    from sessiond import state
+
+    file = os.path.join(directory, "log", "sessiond.log")
+    holder = state.running(directory) if os.path.isdir(directory) else None
+    if (holder is not None and holder.service == "systemd") or not os.path.exists(file):
+        return _journal(args, file)
+    return _file(file, follow=args.follow)
+
+
+def _file(path: str, *, follow: bool) -> Iterator[Event]:
+    """Read the rotated files, the oldest first, and then what is added; a file that was renamed is read to its end."""
+    for number in range(9, 0, -1):
+        if os.path.exists(f"{path}.{number}"):
+            with open(f"{path}.{number}", "rb") as old:
+                yield from _whole(old, b"")[0]
+    while True:
+        with open(path, "rb") as stream:
+            events, rest = _whole(stream, b"")
+            yield from events
+            while follow and not _replaced(stream, path):
+                events, rest = _whole(stream, rest)
+                yield from events
+                if not events:
+                    time.sleep(LOOK)
+            yield from _whole(stream, rest)[0]
+        if not follow:
+            return
+
+
+def _whole(stream: IO[bytes], rest: bytes) -> tuple[list[Event], bytes]:
+    *lines, rest = (rest + stream.read()).split(b"\n")
+    return [event for text in lines if (event := _decoded(text)) is not None], rest
+
+
+def _decoded(text: bytes) -> Event | None:
+    try:
+        event = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return None  # a line that a full disk cut
+    return event if {"timestamp", "level", "event"} <= event.keys() and event["level"] in LEVELS else None
+
+
+def _replaced(stream: IO[bytes], path: str) -> bool:
+    try:
+        return os.stat(path).st_ino != os.fstat(stream.fileno()).st_ino
+    except OSError:
+        return False  # between two renames
+
+
+def _journal(args: argparse.Namespace, file: str) -> Iterator[Event]:
+    words = ["journalctl", "--user", "--identifier=sessiond", "--output=json", "--quiet", "--no-pager"]
+    if args.since is not None:
+        words.append(f"--since=@{args.since.timestamp():.0f}")
+    elif not args.follow:
+        words.append("--lines=5000")
+    if args.follow:
+        words.append("--follow")
+    try:
+        reader = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
+    except FileNotFoundError as error:
+        raise NotFound(f"nothing was logged: there is no {file}", hint="`sessiond run` logs to the terminal") from error
+    assert reader.stdout is not None
+    assert reader.stderr is not None
+    try:
+        for text in reader.stdout:
+            event = _from_journal(msgspec.json.decode(text, type=dict[str, Any]))
+            if event is not None:
+                yield event
+        if reader.wait():
+            reason = reader.stderr.read().decode(errors="replace").strip().partition("\n")[0]
+            raise SessiondError(f"the journal can't be read: {reason}", hint="is there a journal for users here?")
+    finally:
+        reader.kill()
+        reader.wait()
+        reader.stdout.close()
+        reader.stderr.close()
+
+
+def _from_journal(entry: Event) -> Event | None:
+    """Give an entry of the journal the shape that the file has; None for what is no event of ours."""
+    name, _, _ = str(entry.get("MESSAGE", "")).partition(" ")
+    fields = {key[9:].lower(): value for key, value in entry.items() if key.startswith("SESSIOND_")}
+    level = _PRIORITIES.get(str(entry.get("PRIORITY")))
+    if level is None or "." not in name or "__REALTIME_TIMESTAMP" not in entry:
+        return None
+    at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
+    return {"timestamp": at.isoformat().replace("+00:00", "Z"), "level": level, "event": name, **fields}
+
+
+def _since(text: str) -> datetime:
+    from sessiond.config.units import parse_duration
+
+    try:
+        return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{text} is no time; write "2h", "1d" or 2026-09-01T10:00') from error

@@ -1,0 +1,132 @@
+"""Writing configuration: files of our own in config.d/, and the user's file only where the user asked for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import tomli_w
+
+from sessiond.config.check import Kind, Place, checked, did_you_mean, dotted, keys, leaf, members
+from sessiond.config.environment import read_text
+from sessiond.config.load import load
+from sessiond.config.model import Config
+from sessiond.errors import ConfigError
+
+OURS = "50-set.toml"
+"""The file in config.d/ that holds what `sessiond config set` was told."""
+_KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def set_key(
+    user_file: str, key: str, text: str | None, environ: Mapping[str, str], tools: Collection[str]
+) -> tuple[str, Any]:
+    """Set a key in our own file beside the user's, or remove it there (None); return the file and the value.
+
+    The whole configuration is read with it first, so that nothing is written that would be refused.
+
+    Raises: ConfigError.
+    """
+    path, kind = _find(key)
+    file = os.path.join(os.path.dirname(user_file), "config.d", OURS)
+    try:
+        with open(file, "rb") as stream:
+            table = tomllib.load(stream)
+    except FileNotFoundError:
+        table = {}
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}", file=file, hint="correct it, or remove it") from error
+    value = None
+    if text is not None:
+        home = environ.get("HOME") or os.path.expanduser("~")
+        value = leaf(read_text(text, kind), kind, Place(home=home), path)
+    _put(table, path, value)
+    content = "# Written by `sessiond config set`; it comes after config.toml.\n" + tomli_w.dumps(table)
+    checked(table, Place(file=file))
+    _try(user_file, {file: content}, environ, tools)
+    replace_file(file, content)
+    return file, value
+
+
+def check_text(user_file: str, text: str, environ: Mapping[str, str], tools: Collection[str]) -> None:
+    """Read the configuration as it would be with another text in the user's file. Raises: ConfigError."""
+    _try(user_file, {user_file: text}, environ, tools)
+
+
+def replace_file(path: str, text: str) -> None:
+    """Write a file whole or not at all, keeping its mode and the link that leads to it. Raises: OSError."""
+    real = os.path.realpath(path)
+    os.makedirs(os.path.dirname(real), mode=0o700, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(real)}.", dir=os.path.dirname(real))
+    try:
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if os.path.exists(real):
+            shutil.copymode(real, temporary)
+        os.replace(temporary, real)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _find(key: str) -> tuple[tuple[str, ...], Kind]:
+    path = tuple(key.split(".")) if _KEY.fullmatch(key) else ()
+    kind: Kind = Config
+    for part in path:
+        inside = members(kind)
+        kind = inside.get("*", inside.get(part))
+        if kind is None:
+            break
+    if not path or kind is None or members(kind):
+        names = [dotted(known).replace('"*"', "TOOL") for known, _ in keys()]
+        raise ConfigError("no such key", key=key, hint=did_you_mean(key, names) or "known: " + ", ".join(names))
+    return path, kind
+
+
+def _put(table: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    if len(path) > 1:
+        inner = table.setdefault(path[0], {})
+        _put(inner, path[1:], value)
+        if not inner:
+            del table[path[0]]
+    elif value is None:
+        table.pop(path[0], None)
+    else:
+        table[path[0]] = value
+
+
+def _try(user_file: str, changed: Mapping[str, str], environ: Mapping[str, str], tools: Collection[str]) -> None:
+    """Load a copy of all files with the changed ones in it; errors name the real ones."""
+    folder = os.path.join(os.path.dirname(user_file), "config.d")
+    with tempfile.TemporaryDirectory(prefix="sessiond-") as copy:
+        main = os.path.join(copy, os.path.basename(user_file))
+        parts = os.path.join(copy, "config.d")
+        os.mkdir(parts)
+        real = {main: user_file}
+        if os.path.exists(user_file):
+            shutil.copy(user_file, main)
+        elif user_file not in changed:
+            open(main, "w").close()
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if name.endswith(".toml") and not name.startswith("."):
+                shutil.copy(os.path.join(folder, name), os.path.join(parts, name))
+                real[os.path.join(parts, name)] = os.path.join(folder, name)
+        for path, text in changed.items():
+            target = main if path == user_file else os.path.join(parts, os.path.basename(path))
+            real[target] = path
+            with open(target, "w", encoding="utf-8") as stream:
+                stream.write(text)
+        try:
+            load(main, environ, tools=tools)
+        except ConfigError as error:
+            place = ":".join(str(part) for part in (error.file, error.line) if part is not None)
+            bare = error.message.removeprefix(f"{place}: ").removeprefix(f"{error.key}: ")
+            file = real.get(error.file or "", error.file)
+            raise ConfigError(bare, file=file, key=error.key, line=error.line, hint=error.hint) from error
