@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "demo": "watch a pretend session travel, with nothing installed",
     },
     "Set up": {
+        "init": "choose the endpoint, write a configuration, install the service",
         "install": "install it as a service of yours and start it",
         "uninstall": "take the service away; what was captured stays",
         "config": "check, show and change the configuration",

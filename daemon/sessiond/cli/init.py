@@ -1,0 +1,184 @@
+"""Set sessiond up: show what is there, choose where it goes, write a configuration, install the service."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sessiond.cli.output import columns, escape, size, table
+from sessiond.errors import ConfigError, EndpointError, SessiondError
+
+if TYPE_CHECKING:
+    from sessiond.cli.survey import Found
+    from sessiond.config import Config, Loaded
+
+TRIES = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command to argparse."""
+    parser.description = (
+        "Show which tools have sessions here and what their own clean-up will delete, choose the endpoint (or the"
+        " archive on this machine) and test it, write a commented configuration, and install the service. A"
+        " configuration that is there is kept."
+    )
+    parser.add_argument("--endpoint", metavar="URL", help='the endpoint; "" for the archive on this machine')
+    parser.add_argument("--token-file", metavar="FILE", help="a file of mode 0600 with the endpoint's token")
+    parser.add_argument("--yes", action="store_true", help="ask nothing and take what is proposed")
+    parser.add_argument("--no-service", action="store_true", help="do not install the service")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Go through the steps. Raises: SessiondError; an endpoint that fails its test is not written anywhere."""
+    from sessiond.cli.config import known_tools, user_file
+    from sessiond.config import load
+
+    file = user_file(args)
+    there = os.path.exists(file)
+    environ = {key: value for key, value in args.environ.items() if key != "SESSIOND_CONFIG"}
+    before = load(file if there else None, environ, tools=known_tools())
+    _show(before.config, args)
+    if there:
+        if args.endpoint is not None or args.token_file is not None:
+            hint = "`sessiond config set endpoint.url URL` changes it"
+            raise SessiondError(f"{file} is there already and is kept", hint=hint)
+        print(f"{escape(file)} is there already and is kept")
+        _test(before, environ)
+    else:
+        _choose(args, file, before, environ)
+    return _service(args, file)
+
+
+def _show(config: Config, args: argparse.Namespace) -> None:
+    from sessiond.cli.survey import survey
+
+    now_ms = time.time_ns() // 1_000_000
+    found = survey(config, args.environ, now_ms)
+    if not found:
+        print("no tool has sessions here yet; what they write from now on is captured")
+        return
+    rows = [("tool", "sessions", "size", "oldest", "its own clean-up")]
+    rows += [(each.tool, str(each.sessions), size(each.bytes), _day(each.oldest_ms), _fate(each)) for each in found]
+    print(table(rows, right={1, 2}, width=columns(sys.stdout)))
+    print()
+
+
+def _fate(found: Found) -> str:
+    if found.days is None:
+        return "none that is known"
+    soon = f", {found.due} within a week" if found.due else ""
+    return f"after {found.days} days{soon}"
+
+
+def _choose(args: argparse.Namespace, file: str, before: Loaded, environ: dict[str, str]) -> None:
+    """Ask for the endpoint until one answers, and write it down."""
+    from sessiond.cli.editing import write_example
+
+    for attempt in range(TRIES):
+        url = args.endpoint
+        if url is None:
+            url = _ask(args, "Endpoint (empty: an archive on this machine)", before.config.endpoint.url)
+        token_file = args.token_file or before.config.endpoint.token_file
+        made = False
+        if url and not token_file and _asks(args) and not environ.get("SESSIOND_TOKEN"):
+            token_file = _new_token_file(file)
+            made = bool(token_file)
+        chosen = {"url": url} if url else {}
+        if token_file:
+            chosen["token_file"] = os.path.abspath(os.path.expanduser(token_file))
+        try:
+            _test(_with(before, chosen, environ), environ)
+        except (EndpointError, ConfigError) as error:
+            if made:
+                os.unlink(token_file)
+            if args.endpoint is not None or not _asks(args) or attempt == TRIES - 1:
+                raise
+            print(f"{error}\n  {error.hint or ''}".rstrip(), file=sys.stderr)
+            continue
+        write_example(file, **chosen)
+        print(f"wrote {escape(file)}")
+        return
+
+
+def _with(before: Loaded, chosen: dict[str, str], environ: dict[str, str]) -> Loaded:
+    """Check what was chosen as the configuration would be checked. Raises: ConfigError."""
+    import msgspec
+
+    from sessiond.config.url import check_url
+
+    check_url(chosen.get("url", ""), allow_insecure_http=before.config.endpoint.allow_insecure_http)
+    endpoint = msgspec.structs.replace(before.config.endpoint, **{"url": "", "token_file": "", **chosen})
+    return msgspec.structs.replace(before, config=msgspec.structs.replace(before.config, endpoint=endpoint))
+
+
+def _test(loaded: Loaded, environ: dict[str, str]) -> None:
+    """Ask the endpoint who it is, with the token. Raises: EndpointError, ConfigError."""
+    from sessiond.config import read_token
+    from sessiond.endpoint.client import Client
+
+    endpoint = loaded.config.endpoint
+    if not endpoint.url:
+        print("sessions go to an archive on this machine")
+        return
+    token = read_token(loaded.config, environ)
+    reveal = token.reveal() if token else None
+    client = Client(
+        endpoint.url, reveal, device_id=uuid.uuid4(), timeout=endpoint.timeout, ca_file=endpoint.ca_file or None
+    )
+    try:
+        about = client.about()
+    finally:
+        client.close()
+    print(f"{escape(endpoint.url)} answers (version {escape(about.version)}) and takes the token")
+
+
+def _new_token_file(file: str) -> str:
+    """Ask for a token and keep it beside the configuration, readable by its user alone; "" without one."""
+    import getpass
+
+    token = getpass.getpass("Token (not shown; empty: none): ", stream=sys.stderr).strip()
+    if not token:
+        return ""
+    path = os.path.join(os.path.dirname(file), "token")
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise SessiondError(f"{path} is there already", hint=f"name it: --token-file {path}") from error
+    with open(descriptor, "w") as stream:
+        stream.write(token + "\n")
+    return path
+
+
+def _service(args: argparse.Namespace, file: str) -> int:
+    if args.no_service or not (args.yes or _asks(args)):
+        print("`sessiond run` starts it in this terminal, `sessiond install` as a service.", file=sys.stderr)
+        return 0
+    if _ask(args, "Install it as a service of yours and start it? [Y/n]", "y").lower() not in ("y", "yes"):
+        return 0
+    from sessiond.cli import install
+
+    named = file if args.config or args.environ.get("SESSIOND_CONFIG") else None
+    again = argparse.Namespace(config=named, environ=args.environ, linger=None, only_print=False)
+    return install.run(again)
+
+
+def _asks(args: argparse.Namespace) -> bool:
+    return not args.yes and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(args: argparse.Namespace, question: str, default: str) -> str:
+    if not _asks(args):
+        return default
+    shown = f" [{default}]" if default and "[" not in question else ""
+    print(f"{question}{shown}: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() or default
+
+
+def _day(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d")
