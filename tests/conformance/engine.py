@@ -135,6 +135,13 @@ def portraits(source: Source, path: str, unit: Unit, root: str) -> Iterator[Port
         names = [str(found.relative_to(path)) for found in sorted(Path(path).rglob("*")) if found.is_file()]
     content = {name: (Path(path) / name if unit.kind is Kind.FOLDER else Path(path)).read_bytes() for name in names}
     document: DocumentSource = source  # type: ignore[assignment]
+    while folders := [Path(root, name) for name in document.further(content, unit)]:
+        before = len(content)
+        content |= {
+            str(f.relative_to(root)): f.read_bytes() for d in folders if d.is_dir() for f in sorted(d.iterdir())
+        }
+        if len(content) == before:
+            break
     yield from document.project(content, unit)
 
 

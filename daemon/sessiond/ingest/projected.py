@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
-from stat import S_ISREG
 from typing import cast
 
 from msgspec.structs import replace
@@ -15,17 +14,13 @@ from sessiond.ingest.admission import Admission, admit, leave
 from sessiond.ingest.advance import add_stream, advance
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import Records
+from sessiond.ingest.files import database_stat, list_folder, read_file, stale, with_further
 from sessiond.ingest.gone import note_back, note_gone
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit, inner_path
 from sessiond.reader import Database, open_database, open_regular, read_document
 from sessiond.session import session_id
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
 from sessiond.spool.rows import FileState, StreamState
-
-FOLDER_DEPTH = 3
-"""Levels of directories that a folder unit may have."""
-STALE_MS = 60_000
-"""A file that was not written for so long is not half a rewrite: what can't be parsed in it is damaged."""
 
 
 def ingest_projected(
@@ -41,11 +36,11 @@ def ingest_projected(
         case Kind.DATABASE:
             return _ingest_database(setting, place, known, only)
         case Kind.FOLDER:
-            files, now = _list_folder(place)
+            files, now = list_folder(place)
             visit = Visit(setting=setting, place=place, known=known, now=now)
             if _settled(visit, only):
                 return Outcome()
-            return _ingest_document(visit, {name: data for name in files if (data := _read(visit, name))})
+            return _ingest_document(visit, {name: data for name in files if (data := read_file(visit, name))})
         case _:
             descriptor = open_regular(place.root, place.below)
             try:
@@ -64,21 +59,17 @@ def _settled(visit: Visit, only: Collection[str] | None) -> bool:
     return visit.unchanged and not only
 
 
-def _stale(visit: Visit) -> bool:
-    return visit.setting.now_ms() - visit.now.st_mtime_ns // 1_000_000 > STALE_MS
-
-
 # Documents and folders
 
 
 def _ingest_document(visit: Visit, files: Mapping[str, bytes]) -> Outcome:
     setting, place, source = visit.setting, visit.place, cast(DocumentSource, visit.place.source)
     try:
-        portraits = list(source.project(files, place.unit))
+        portraits = list(source.project(with_further(visit, source, files), place.unit))
         # Records are made here, so that a half-written document is found out before anything is stored.
         contents = [Records(portrait.records, setting.digest) for portrait in portraits]
     except DAMAGED as error:
-        raise (ReadError if _stale(visit) else Torn)(f"it can't be parsed: {error}") from error
+        raise (ReadError if stale(visit) else Torn)(f"it can't be parsed: {error}") from error
     container = len({portrait.native_id for portrait in portraits}) > 1
     outcome, main, paths, excluded = Outcome(), None, set[str](), False
     for portrait, content in zip(portraits, contents, strict=True):
@@ -102,45 +93,12 @@ def _ingest_document(visit: Visit, files: Mapping[str, bytes]) -> Outcome:
     return outcome
 
 
-def _list_folder(place: Place) -> tuple[list[str], os.stat_result]:
-    names: list[str] = []
-    stats = [os.stat(place.path)]
-
-    def walk(directory: str, below: str, depth: int) -> None:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                name = below + entry.name
-                if entry.is_dir(follow_symlinks=False) and depth:
-                    walk(entry.path, f"{name}/", depth - 1)
-                elif entry.is_file(follow_symlinks=False):
-                    found = entry.stat(follow_symlinks=False)
-                    if S_ISREG(found.st_mode):
-                        names.append(name)
-                        stats.append(found)
-
-    walk(place.path, "", FOLDER_DEPTH)
-    return sorted(names), _merged(stats)
-
-
-def _read(visit: Visit, name: str) -> bytes:
-    try:
-        descriptor = open_regular(visit.place.root, f"{visit.place.below}/{name}")
-    except FileNotFoundError as error:
-        raise Torn("a file of the folder went away meanwhile") from error
-    try:
-        if os.fstat(descriptor).st_size == 0 and _stale(visit):
-            return b""
-        return read_document(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # Databases
 
 
 def _ingest_database(setting: Setting, place: Place, known: FileState | None, only: Collection[str] | None) -> Outcome:
     os.close(open_regular(place.root, place.below))
-    visit = Visit(setting=setting, place=place, known=known, now=_database_stat(place.path))
+    visit = Visit(setting=setting, place=place, known=known, now=database_stat(place.path))
     if _settled(visit, only):
         return Outcome()
     marks, source = setting.spool.catalog.marks(place.path), cast(DatabaseSource, place.source)
@@ -186,35 +144,6 @@ def _capture_session(visit: Visit, database: Database, native_id: str, outcome: 
         else:
             taken = False
     return taken, outcome
-
-
-def _database_stat(path: str) -> os.stat_result:
-    """Look at a database and its -wal as one: a change shows in either (rule 6). The -shm says nothing.
-
-    Nor does the ctime of the -wal: SQLite moves it when root opens one to read (it sets its owner anew).
-    """
-    found = os.stat(path, follow_symlinks=False)
-    try:
-        wal = os.stat(f"{path}-wal", follow_symlinks=False)
-    except FileNotFoundError:
-        return found
-    newest = max(found.st_mtime_ns, wal.st_mtime_ns)
-    return _changed(found, size=found.st_size + wal.st_size, mtime_ns=newest, ctime_ns=found.st_ctime_ns)
-
-
-def _merged(parts: Sequence[os.stat_result]) -> os.stat_result:
-    """Make one stat of several, the first's otherwise: sizes summed, newest times."""
-    return _changed(
-        parts[0],
-        size=sum(part.st_size for part in parts),
-        mtime_ns=max(part.st_mtime_ns for part in parts),
-        ctime_ns=max(part.st_ctime_ns for part in parts),
-    )
-
-
-def _changed(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) -> os.stat_result:
-    values = [*found[:6], size, *found[7:10]]
-    return os.stat_result(values, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns, "st_atime_ns": 0})
 
 
 # One stream

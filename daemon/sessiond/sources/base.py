@@ -284,6 +284,10 @@ class BaseSource:
         """Know of no running session."""
         return ()
 
+    def further(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
+        """Know of no directories beside a document."""
+        return ()
+
 
 class DocumentSource(Source, Protocol):
     """A source with units of kind DOCUMENT or FOLDER."""
@@ -293,6 +297,13 @@ class DocumentSource(Source, Protocol):
 
         `files` maps relative names to content: one item for a document, all read files for a folder.
         Raises: ValueError (msgspec.DecodeError is one) for a document met in the middle of a rewrite.
+        """
+        ...
+
+    def further(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
+        """Name directories, relative to the root, whose files belong to it as well: a session spread over a tree.
+
+        Asked again with what was read, until it names nothing new. The unit itself tells when there is something new.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -13,6 +13,11 @@ from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, parse
 
 STORE = re.compile(r"([\w.-]+\.db)(?:-wal)?", re.ASCII)
+# Before 1.2 `storage/session/<project>/<id>.json`; before that `project/<directory>/storage/session/info/<id>.json`.
+SESSION_FILE = re.compile(r"(session/)[\w-]+/(ses_\w+)\.json|([^/]+/storage/session/)info/(ses_\w+)\.json", re.ASCII)
+MESSAGE_FILE = re.compile(r"(?:.*/)?message/ses_\w+/(msg_\w+)\.json", re.ASCII)
+PART_FILE = re.compile(r"(?:.*/)?part/(?:ses_\w+/)?(msg_\w+)/\w+\.json", re.ASCII)
+ELSEWHERE = frozenset(["message", "part", "session_diff", "session_share", "todo", "permission", "snapshot"])
 # What a session is from its start on; `revert` hides messages, so it is known before them.
 HEAD = ("id", "slug", "version", "projectID", "directory", "parentID", "revert")
 PARTS = "text reasoning file tool step-start step-finish snapshot patch agent retry compaction subtask"
@@ -74,6 +79,16 @@ class _Record(_Part, gc=False):
 
 
 RECORD = msgspec.json.Decoder(_Record)
+DOCUMENT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+TIME = msgspec.json.Decoder(_Time)
+
+
+def _compact(content: bytes) -> bytes:
+    """Put a document on a line. A damaged one is carried as it is: it must not stop its session (rule 9)."""
+    try:
+        return bytes(msgspec.json.format(content, indent=-1))
+    except ValueError:
+        return content.replace(b"\n", b" ")
 
 
 def _line(data: str, **first: str | None) -> bytes:
@@ -96,11 +111,45 @@ class OpenCode(BaseSource):
         given = os.path.dirname(places.environ.get(self.variable, ""))
         for path in dict.fromkeys(filter(os.path.isabs, [given, base])):
             yield Root(path=path, watch=Watch.FLAT)
+        # What no version writes to any more has a directory for each message: no watches are spent on it.
+        yield Root(path=f"{base}/storage", watch=Watch.SCAN, depth=2, skip=ELSEWHERE)
+        yield Root(path=f"{base}/project", watch=Watch.SCAN, depth=4, skip=ELSEWHERE)
 
     def unit(self, relative: str) -> Unit | None:
-        """Tell a database, whatever its release channel is called."""
-        found = STORE.fullmatch(relative)
-        return Unit(kind=Kind.DATABASE, path=found[1]) if found else None
+        """Tell a database, whatever its release channel is called, and the file of a session from before.
+
+        Both may have the same session, for the import left the files (formats.md 1.2): they are two streams of it.
+        """
+        if found := STORE.fullmatch(relative):
+            return Unit(kind=Kind.DATABASE, path=found[1])
+        if found := SESSION_FILE.fullmatch(relative):
+            return Unit(kind=Kind.DOCUMENT, native_id=found[2] or found[4], stream="json")
+        return None
+
+    def further(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
+        """Name the directories of a session's messages and, once these are read, of their parts."""
+        for name in files:
+            if found := SESSION_FILE.fullmatch(name):
+                yield f"{found[3] or ''}message/{unit.native_id}"
+            elif found := MESSAGE_FILE.fullmatch(name):
+                base, _, _ = name.rpartition("message/")
+                yield f"{base}part/{unit.native_id}/{found[1]}" if base else f"part/{found[1]}"
+
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+        """Lay a session's files out as its rows are: what it is, its messages with their parts, its title."""
+        info = parse(DOCUMENT, next(iter(files.values())))
+        parts: dict[str, list[bytes]] = {}
+        for name in sorted(files):
+            if found := PART_FILE.fullmatch(name):
+                parts.setdefault(found[1], []).append(_compact(files[name]))
+        head: dict[str, Any] = {name: info[name] for name in HEAD if name in info}
+        head["time"] = {"created": TIME.decode(info["time"]).created} if "time" in info else {}
+        records = [_compact(msgspec.json.encode(head))]
+        for name in sorted(files):
+            if found := MESSAGE_FILE.fullmatch(name):
+                records += [_compact(files[name]), *parts.get(found[1], [])]
+        tail = msgspec.json.encode({name: info[name] for name in ("id", "title") if name in info})
+        yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=[*records, _compact(tail)])
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions by indexes alone where there are events; versions without them are asked for times."""

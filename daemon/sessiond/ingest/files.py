@@ -1,0 +1,122 @@
+"""The files that are read as one: a folder's, those that a document names, a database and its -wal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from stat import S_ISREG
+
+import msgspec
+
+from sessiond.errors import Torn
+from sessiond.ingest.capture import DAMAGED
+from sessiond.ingest.setting import Place, Visit
+from sessiond.reader import open_regular, pread, read_document
+from sessiond.sources.base import DocumentSource
+
+FOLDER_DEPTH = 3
+"""Levels of directories that a folder unit may have."""
+STALE_MS = 60_000
+"""A file that was not written for so long is not half a rewrite: what can't be parsed in it is damaged."""
+
+
+def stale(visit: Visit) -> bool:
+    """Tell whether the unit is no rewrite under way: it was not written for a while."""
+    return visit.setting.now_ms() - visit.now.st_mtime_ns // 1_000_000 > STALE_MS
+
+
+def with_further(visit: Visit, source: DocumentSource, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Add the files of the directories that the source finds named in those that were read."""
+    place, found, looked = visit.place, dict(files), set[str]()
+    while fresh := [name for name in source.further(found, place.unit) if name not in looked]:
+        looked.update(fresh)
+        for directory in fresh:
+            try:
+                names = sorted(os.listdir(os.path.join(place.root, directory)))
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # not made yet, or gone with its session
+            found |= {f"{directory}/{name}": _read_whole(visit, f"{directory}/{name}") for name in names}
+    return found
+
+
+def _read_whole(visit: Visit, name: str) -> bytes:
+    """Read one of many files of JSON. One that was damaged long ago must not stop its session (rule 9)."""
+    try:
+        descriptor = open_regular(visit.place.root, name)
+    except FileNotFoundError as error:
+        raise Torn("a file of the session went away meanwhile") from error
+    try:
+        now = os.fstat(descriptor)
+        content = pread(descriptor, now.st_size, 0)
+    finally:
+        os.close(descriptor)
+    try:
+        msgspec.json.decode(content, type=msgspec.Raw)
+    except DAMAGED as error:
+        if visit.setting.now_ms() - now.st_mtime_ns // 1_000_000 <= STALE_MS:
+            raise Torn("a file of the session is being rewritten") from error
+    return content
+
+
+def list_folder(place: Place) -> tuple[list[str], os.stat_result]:
+    """List the files of a folder, and look at them as one."""
+    names: list[str] = []
+    stats = [os.stat(place.path)]
+
+    def walk(directory: str, below: str, depth: int) -> None:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name = below + entry.name
+                if entry.is_dir(follow_symlinks=False) and depth:
+                    walk(entry.path, f"{name}/", depth - 1)
+                elif entry.is_file(follow_symlinks=False):
+                    found = entry.stat(follow_symlinks=False)
+                    if S_ISREG(found.st_mode):
+                        names.append(name)
+                        stats.append(found)
+
+    walk(place.path, "", FOLDER_DEPTH)
+    return sorted(names), _merged(stats)
+
+
+def read_file(visit: Visit, name: str) -> bytes:
+    """Read a file of a folder; nothing of one that was left empty. Raises: Torn for one in a rewrite."""
+    try:
+        descriptor = open_regular(visit.place.root, f"{visit.place.below}/{name}")
+    except FileNotFoundError as error:
+        raise Torn("a file of the folder went away meanwhile") from error
+    try:
+        if os.fstat(descriptor).st_size == 0 and stale(visit):
+            return b""
+        return read_document(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def database_stat(path: str) -> os.stat_result:
+    """Look at a database and its -wal as one: a change shows in either (rule 6). The -shm says nothing.
+
+    Nor does the ctime of the -wal: SQLite moves it when root opens one to read (it sets its owner anew).
+    """
+    found = os.stat(path, follow_symlinks=False)
+    try:
+        wal = os.stat(f"{path}-wal", follow_symlinks=False)
+    except FileNotFoundError:
+        return found
+    newest = max(found.st_mtime_ns, wal.st_mtime_ns)
+    return _changed(found, size=found.st_size + wal.st_size, mtime_ns=newest, ctime_ns=found.st_ctime_ns)
+
+
+def _merged(parts: Sequence[os.stat_result]) -> os.stat_result:
+    """Make one stat of several, the first's otherwise: sizes summed, newest times."""
+    return _changed(
+        parts[0],
+        size=sum(part.st_size for part in parts),
+        mtime_ns=max(part.st_mtime_ns for part in parts),
+        ctime_ns=max(part.st_ctime_ns for part in parts),
+    )
+
+
+def _changed(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) -> os.stat_result:
+    values = [*found[:6], size, *found[7:10]]
+    return os.stat_result(values, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns, "st_atime_ns": 0})
