@@ -18,8 +18,12 @@ from sessiond.upload import Pushed, Setting, bind, next_wait, upload
 
 PAUSE = 900.0
 """Seconds until a paused endpoint (token refused, wrong address) is tried again although nothing changed."""
+BIND_AGAIN = 3600.0
+"""Seconds after which a push asks again who answers: an endpoint that was restored from a backup meanwhile."""
 IMPATIENT = 5.0
 """Seconds between two tries while what was reached differs from what is expected (healing)."""
+LONGEST = 3_960_000
+"""Milliseconds that a wait may have: the longest Retry-After that is obeyed, with its jitter."""
 LAST = 5.0
 """Seconds that the last push before the end may take."""
 
@@ -42,6 +46,7 @@ class Pushing:
         self._woken = True
         self._stopping = False
         self._bound = False
+        self._bound_at = 0.0
         self._setting = Setting(
             spool=rooms.spool,
             client=self._client,
@@ -55,6 +60,8 @@ class Pushing:
         last_ack_ms = old.last_ack_ms if archive and old.archive else None
         fresh = health.EndpointHealth(url=url, archive=archive, last_ack_ms=last_ack_ms)
         self._health = old if old.url == url else fresh
+        self._noted, self._until = 0, 0
+        """The next attempt as it was noted, and when that is by the monotonic clock."""
         self._healing = 0
         self._held = False
         self.beats = 0
@@ -77,8 +84,12 @@ class Pushing:
         due = self._health.next_attempt_ms
         if due is None:
             return 0
-        # A clock that was set back must not make the wait longer than it was meant to be.
-        return min(due - now_ms(), int(PAUSE * 1000) * 4)
+        # By the wall clock it is due after a sleep of the machine too; by the other one, which nobody sets, after a
+        # wall clock was set back by years.
+        left, now = due - now_ms(), int(time.monotonic() * 1000)
+        if self._noted != due:
+            self._noted, self._until = due, now + min(left, LONGEST)
+        return min(left, self._until - now)
 
     def captured(self) -> None:
         """Push what was captured; any thread may call it."""
@@ -122,9 +133,9 @@ class Pushing:
     def _push(self) -> Pushed:
         began = time.monotonic()
         try:
-            if not self._bound:
+            if not self._bound or time.monotonic() - self._bound_at > BIND_AGAIN:
                 bind(self._setting)
-                self._bound = True
+                self._bound, self._bound_at = True, time.monotonic()
             pushed = upload(self._setting)
         except EndpointError as error:
             self._failed(error)
@@ -141,8 +152,9 @@ class Pushing:
             log.info("upload.healed", streams=pushed.healed)
         if pushed.healed or pushed.asked:
             self._room()
-        # An endpoint that only ever contradicts itself must not keep us busy.
-        self._healing = self._healing + 1 if pushed.healed and not done else 0
+        # An endpoint that only ever contradicts itself must not keep us busy. That it stores the new revisions and
+        # the starts of generations which healing makes is no progress.
+        self._healing = self._healing + 1 if pushed.healed and not pushed.bytes else 0
         if self._healing > 2:
             self._health = replace(self._health, next_attempt_ms=now_ms() + int(IMPATIENT * 1000 * self._healing))
         if done:

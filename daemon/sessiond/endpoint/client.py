@@ -94,6 +94,8 @@ class Client:
         answer = self._request("POST", "/v1/push", wire.PushAnswer, body, headers)
         if answer.batch != batch or len(answer.results) != len(items):
             raise WrongEndpoint(f"{self.url} answered, but not to what was pushed")
+        if any((result.status == "problem") != (result.problem is not None) for result in answer.results):
+            raise WrongEndpoint(f"{self.url} answered with a problem that it does not name")
         return answer.results
 
     def limit(self, timeout: float) -> None:
@@ -126,6 +128,8 @@ class Client:
                 content = _read(response, deadline)
         except httpx.TransportError as error:
             raise self._translate(error) from error
+        finally:
+            self._http.cookies.clear()
         self._raise_for_status(response, content)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -166,7 +170,7 @@ class Client:
         if status in (408, 425, 429) or status >= 500:
             raise Unreachable(text, retry_after=_retry_after(response.headers.get("retry-after")))
         if 300 <= status < 400:
-            host = httpx.URL(response.headers.get("location", "")).host
+            host = _host(response.headers.get("location", ""))
             raise WrongEndpoint(f"{text} (a redirect to {host or 'nowhere'}, not followed)", hint="set endpoint.url")
         raise WrongEndpoint(text, hint="check endpoint.url")
 
@@ -194,6 +198,13 @@ class _Said(msgspec.Struct):
     detail: str | None = None
 
 
+def _host(location: str) -> str:
+    try:
+        return httpx.URL(location).host
+    except httpx.InvalidURL:
+        return ""
+
+
 def _problem(content: bytes) -> str:
     try:
         said = msgspec.json.decode(content, type=_Said)
@@ -212,6 +223,6 @@ def _retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

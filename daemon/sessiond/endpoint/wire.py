@@ -27,6 +27,10 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """Bytes, revisions, milliseconds: what a signed 64-bit integer holds."""
 Ordinal = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 """The number of a generation."""
+Told = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+"""The same in an answer: of a stranger's number no more is believed than can be counted on from."""
+ToldOrdinal = Annotated[int, msgspec.Meta(ge=0, le=2**30)]
+"""The number of a generation in an answer, bounded for the same reason."""
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex."""
@@ -122,10 +126,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     type: str
     title: str
     detail: str | None = None
-    generation: int | None = None
-    offset: int | None = None
+    generation: ToldOrdinal | None = None
+    offset: Told | None = None
     sha256: str | None = None
-    revision: int | None = None
+    revision: Told | None = None
     """For `stale`: the revision that is stored."""
 
 
@@ -176,8 +180,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     session: UUID
     stream: str
-    generation: int | None
-    length: int
+    generation: ToldOrdinal | None
+    length: Told
     sha256: str | None
 
 

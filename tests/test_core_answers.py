@@ -1,0 +1,213 @@
+"""What an endpoint may answer, by mistake or by malice: nothing is lost by it, and no thread ends by it (rule 12)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import msgspec
+import pytest
+
+from household import CLAUDE, SESSION, Household, claude, household
+from sessiond import zstd
+from sessiond.config import Config
+from sessiond.daemon import pushing
+from sessiond.daemon.pushing import Pushing
+from sessiond.daemon.rooms import open_rooms
+from sessiond.endpoint.client import _retry_after
+from sessiond.endpoint.wire import Result
+from sessiond.errors import EndpointError, Unreachable, WrongEndpoint
+from sessiond.spool import health
+from sessiond.upload import Pushed, _settle
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        made.write(CLAUDE, claude(SESSION, 1))
+        made.settle()
+        made.write(CLAUDE, claude(SESSION, 2))
+        made.scan()
+        yield made
+
+
+def answering(result: dict) -> Callable[..., httpx.Response]:
+    """Answer each line of a push so."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path != "/v1/push":
+            return send()
+        lines = zstd.decompress(request.content, 1 << 26).splitlines()
+        body = msgspec.json.encode({"batch": request.headers["sessiond-batch"], "results": [result] * len(lines)})
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    return fate
+
+
+def problem(kind: str, **known: object) -> dict:
+    return {"status": "problem", "problem": {"type": kind, "title": "no", **known}}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"status": "problem"},
+        {"status": "stored", "problem": {"type": "invalid", "title": "no"}},
+        problem("stale", revision=2**63 - 1),
+        problem("stale", revision=-1),
+        problem("offset-mismatch", generation=2**31 - 1, offset=0),
+        problem("offset-mismatch", generation=-1, offset=0),
+        problem("offset-mismatch", generation=0, offset=2**64),
+        problem("offset-mismatch", generation=0, offset=-5),
+    ],
+)
+def test_an_answer_that_makes_no_sense_moves_nothing(house: Household, result: dict) -> None:
+    """It is an endpoint's failure, after which all is still there to be pushed."""
+    house.transport.fate = answering(result)
+    with pytest.raises(WrongEndpoint):
+        house.push()
+    house.transport.fate = None
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+
+
+def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house: Household) -> None:
+    """A lie is overtaken once the endpoint tells the truth."""
+    session = house.spool.catalog.session(UUID(SESSION))
+    assert session is not None
+    _settle(house.uploading, [session], [msgspec.convert(problem("stale", revision=2**62), Result)], "batch")
+    segments = house.spool.outbox.segments(1, 1)
+    told = problem("offset-mismatch", generation=2**30, offset=2**62, sha256="0" * 64)
+    _settle(house.uploading, segments, [msgspec.convert(told, Result)], "batch")
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+
+
+def test_held_of_nonsense_is_refused(house: Household) -> None:
+    """The answer about offsets is bounded like that to a push."""
+    with house.spool.transaction():
+        house.spool.catalog.set_unknown(1)
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path != "/v1/offsets":
+            return send()
+        held = {"session": SESSION, "stream": "main", "generation": 2**70, "length": 2**70, "sha256": None}
+        body = msgspec.json.encode({"streams": [{**held, "generation": 3}]}).replace(b":3,", b":%d," % 2**70)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    house.transport.fate = fate
+    with pytest.raises(WrongEndpoint):
+        house.push()
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://x:y/", "\x00"])
+def test_a_redirect_to_no_address_is_still_a_redirect(house: Household, location: str) -> None:
+    """Whatever stands in Location, the push fails in a way that is expected."""
+    house.transport.fate = lambda *_: httpx.Response(302, headers={"location": location}, stream=httpx.ByteStream(b""))
+    with pytest.raises(EndpointError):
+        house.push()
+
+
+def test_a_cookie_is_not_kept(house: Household) -> None:
+    """Nothing is obeyed but result, offset and retry-after."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        assert "cookie" not in request.headers
+        answer = send()
+        answer.headers["set-cookie"] = "a=b; Path=/"
+        return answer
+
+    house.transport.fate = fate
+    house.push()
+    house.push()
+
+
+def test_a_date_beyond_all_calendars_is_no_time_to_wait() -> None:
+    """Retry-After is text of a stranger's."""
+    assert _retry_after("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None
+
+
+class Wall:
+    """A wall clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.ms = time.time_ns() // 1_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    made = Wall()
+    monkeypatch.setattr(pushing, "now_ms", made)
+    return made
+
+
+@pytest.fixture
+def push(tmp_path: Path, wall: Wall) -> Iterator[Pushing]:
+    config = msgspec.convert(
+        {"state_dir": str(tmp_path / "state"), "endpoint": {"url": "http://127.0.0.1:9"}}, type=Config
+    )
+    (tmp_path / "state").mkdir(mode=0o700)
+    rooms = open_rooms(config, {"HOME": str(tmp_path)})
+    made = Pushing(rooms, "http://127.0.0.1:9", None, lambda: None)
+    yield made
+    made.close()
+    rooms.close()
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(push: Pushing, wall: Wall) -> None:
+    """The next attempt was noted under a clock years ahead: it is made as soon as was meant, not in years."""
+    wall.ms += 10 * 365 * 86_400_000
+    push._failed(Unreachable("down", retry_after=60.0))
+    assert 55_000 < push._wait_ms() <= 66_000
+    wall.ms -= 10 * 365 * 86_400_000
+    began = time.monotonic()
+    later = pushing.time
+    try:
+
+        class Later:
+            monotonic = staticmethod(lambda: began + 70)
+
+        pushing.time = Later  # type: ignore[attr-defined]
+        assert push._wait_ms() <= 0
+    finally:
+        pushing.time = later  # type: ignore[attr-defined]
+
+
+def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(push: Pushing, wall: Wall) -> None:
+    """What another daemon noted is believed for an hour at most."""
+    wall.ms += 10 * 365 * 86_400_000
+    push._failed(Unreachable("down", retry_after=60.0))
+    wall.ms -= 10 * 365 * 86_400_000
+    again = Pushing(push._rooms, push._health.url, None, lambda: None)
+    first = again._wait_ms()
+    assert first <= pushing.LONGEST
+    time.sleep(0.05)
+    assert again._wait_ms() < first
+    again.close()
+
+
+def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(push: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was lost of streams that do not change any more shows in `GET /v1` alone: it is asked for now and then."""
+    asked: list[object] = []
+    monkeypatch.setattr(pushing, "bind", asked.append)
+    monkeypatch.setattr(pushing, "upload", lambda _: Pushed())
+    push._push()
+    push._push()
+    assert len(asked) == 1
+    monkeypatch.setattr(pushing, "BIND_AGAIN", 0.0)
+    push._push()
+    assert len(asked) == 2
+
+
+def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(push: Pushing) -> None:
+    """Each healing makes a new revision, which is stored: that is no progress."""
+    for _ in range(6):
+        push._succeeded(Pushed(sessions=1, segments=1, healed=1, more=True), 0.01)
+    assert push._wait_ms() > 1000
+    assert health.read_endpoint(push._rooms.spool).next_attempt_ms is not None
