@@ -224,4 +224,31 @@ class ClaudeCode(BaseSource):
                     yield owner.session_id
 
 
-SOURCES = (ClaudeCode(),)
+class OpenClaude(ClaudeCode):
+    """Transcripts of OpenClaude, in Claude Code's format and layout (formats.md 3)."""
+
+    tool: ClassVar[str] = "openclaude"
+
+    def roots(self, places: Places) -> Iterable[Root]:
+        """Name `projects` of ~/.openclaude, and of OPENCLAUDE_CONFIG_DIR."""
+        given = places.environ.get("OPENCLAUDE_CONFIG_DIR", "").rstrip("/")
+        for base in dict.fromkeys(filter(None, [given, f"{places.home}/.openclaude"])):
+            yield Root(path=f"{base}/projects")
+
+
+class IFlow(ClaudeCode):
+    """Transcripts of iFlow, which writes Claude Code's lines with Gemini's tool results in them (formats.md 3)."""
+
+    tool: ClassVar[str] = "iflow"
+
+    def roots(self, places: Places) -> Iterable[Root]:
+        """Name `projects` of ~/.iflow; no override is known."""
+        yield Root(path=f"{places.home}/.iflow/projects", depth=1)
+
+    def unit(self, relative: str) -> Unit | None:
+        """Tell transcripts, whose names are their ids: a prefix and a UUID."""
+        found = re.fullmatch(rf"[^/]+/session-({UUID})\.jsonl", relative, re.ASCII)
+        return Unit(native_id=found[1]) if found else None
+
+
+SOURCES = (ClaudeCode(), OpenClaude(), IFlow())

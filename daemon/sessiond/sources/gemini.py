@@ -223,7 +223,7 @@ class QwenCode(GeminiCli):
         elif line.type == "user" and (line.provenance or line.subtype or "real_user") == "real_user":
             role = Role.USER  # others are notifications and goals; what is typed in the middle of a turn is real
             memory.setdefault("turns", []).append([line.parent_uuid or "", line.uuid])
-        elif line.type == "assistant" and any(not part.thought for part in said):
+        elif line.type == "assistant" and any(part.text and not part.thought for part in said):
             role = Role.ASSISTANT
         return Entry(
             time_ms=parse_time(line.timestamp),
