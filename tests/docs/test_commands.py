@@ -131,6 +131,7 @@ def _example() -> Status:
             ToolStatus(count=claude, files=165, roots=roots("claude-code", ".claude/projects", "a", "b")),
             ToolStatus(count=codex, files=48, roots=roots("codex", ".codex/sessions", ".codex/archived_sessions")),
         ],
+        redactions={},
         troubles=[],
         advice=[],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -45,6 +46,7 @@ def _check(args: argparse.Namespace) -> int:
     try:
         loaded = load(args.config, args.environ, tools=known_tools())
         token = read_token(loaded.config, args.environ)
+        _check_terms(loaded, args.environ)
     except ConfigError as error:
         if not args.json:
             raise
@@ -62,6 +64,13 @@ def _check(args: argparse.Namespace) -> int:
     if not loaded.files:
         print("fine: no config file, all is default")
     return 0
+
+
+def _check_terms(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    """Read the user's rules and secrets too. Raises: ConfigError."""
+    from sessiond.privacy import read_terms
+
+    read_terms(loaded.config, environ, b"\0" * 32).check()
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ from sessiond.status import Advice, Running, Status, ToolStatus, read_status
 NOT_RUNNING = 3
 DEGRADED = 4
 LABEL = 14
+RULES = 3
+"""Of the rules that found secrets, how many are named."""
 SHOWN = 3
 """Lines of advice on the screen; `--json` has all."""
 LINES = 2
@@ -77,7 +79,15 @@ def _facts(status: Status, home: str) -> Iterator[tuple[str, str]]:
         if waiting.behind:
             bare = f", {totals.unprotected} without protection" if totals.unprotected else ""
             yield "", f"{count(waiting.behind, 'transcript')} ({size(waiting.behind_bytes)}) in the tools' files{bare}"
+    if status.redactions:
+        most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
+        yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
     yield "disk", f"{size(status.disk_bytes)} in {_short(status.state_dir, home)}"
+
+
+def _more_rules(status: Status) -> str:
+    """Say that there are more rules than fit."""
+    return ", ..." if len(status.redactions) > RULES else ""
 
 
 def _daemon(status: Status) -> str:

@@ -6,10 +6,12 @@ A crash in any thread ends the process; the service manager starts it again, and
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from types import FrameType
@@ -24,6 +26,8 @@ from sessiond.errors import SessiondError
 CRASHED = 70
 SAME_WISH = 0.3
 """Seconds within which a second signal is the first one again: timeout(1) signals a process and then its group."""
+
+PR_SET_DUMPABLE = 4
 
 
 class Crash(SessiondError):
@@ -87,3 +91,7 @@ def _handle_signals(messages: queue.SimpleQueue[Message | BaseException]) -> Non
 def _no_core() -> None:
     """Never leave a core dump: our memory has the token and other people's secrets in it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if sys.platform == "linux":
+        # A limit does not hold for a core_pattern that pipes into a program; this does, and it keeps other
+        # programs of the user from reading our memory and environment.
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

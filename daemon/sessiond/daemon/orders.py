@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sessiond import logs, pause
+from sessiond import logs, pause, state
 from sessiond.config import Config, Loaded, SourceSettings, Token, load, read_token, state_dir
+from sessiond.daemon.rooms import terms_of
 from sessiond.errors import ConfigError
 from sessiond.logs import log
 from sessiond.pause import Paused
@@ -23,6 +24,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     token: Token | None
     """Of the configured endpoint; the built-in archive has its own."""
     paused: Paused
+    terms: str
+    """The version of what is masked: files of rules and secrets may change where the configuration does not."""
 
     @property
     def config(self) -> Config:
@@ -39,14 +42,18 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     def need_restart(self, fresh: Orders) -> bool:
         """Tell whether the threads have to start anew for other orders; what is logged, and how, never needs it."""
         same = msgspec.structs.replace(fresh.config, log=self.config.log)
-        return same != self.config or fresh.token != self.token
+        return same != self.config or (fresh.token, fresh.terms) != (self.token, self.terms)
 
 
 def give(loaded: Loaded, environ: Mapping[str, str]) -> Orders:
-    """Complete a configuration to orders. Raises: ConfigError for a token that can't be read."""
+    """Complete a configuration to orders. The lock is held already.
+
+    Raises: ConfigError for a token that can't be read, and for rules that can't be used.
+    """
+    terms = terms_of(loaded.config, environ, state.device(state_dir(loaded.config)))
     token = read_token(loaded.config, environ) if loaded.config.endpoint.url else None
     paused = pause.read(state_dir(loaded.config), time.time_ns() // 1_000_000)
-    return Orders(loaded=loaded, token=token, paused=paused)
+    return Orders(loaded=loaded, token=token, paused=paused, terms=terms.version)
 
 
 def read_again(file: str | None, environ: Mapping[str, str], directory: str) -> Orders:

@@ -98,6 +98,8 @@ def terms_of(config: Config, environ: Mapping[str, str], device: state.Device) -
     token = read_token(config, environ) if config.endpoint.url else None
     own = () if token is None else (token.reveal().encode(),)
     terms = read_terms(config, environ, bytes.fromhex(device.key), own)
+    if terms.rules:
+        terms.complete()  # the capture thread would meet an error in them when it is too late to say so
     for secret in terms.policy.secrets:
         hide(os.fsdecode(secret))
     return terms

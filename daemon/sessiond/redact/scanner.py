@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
+import sys
 import tempfile
 import threading
 from collections import defaultdict
@@ -20,6 +22,10 @@ import msgspec
 
 Hits = dict[int, list[tuple[int, int]]]
 """By the index of a trigger, where its match may begin: ranges with both ends, in order and apart."""
+
+
+BUILDING = 60.0
+"""Seconds that a child may take to compile; it takes one."""
 
 
 class Trigger(msgspec.Struct, frozen=True, gc=False):
@@ -111,24 +117,46 @@ class FastScanner:
     def _load(self, triggers: Sequence[Trigger], cache_dir: str | None) -> Any:
         expressions = [trigger.expression.encode() for trigger in triggers]
         if cache_dir is None:
-            return self._compile(expressions)
+            return compile_expressions(self._hyperscan, expressions)
         digest = blake2b("\0".join([self._hyperscan.__version__, _cpu(), *map(repr, triggers)]).encode())
         path = os.path.join(cache_dir, f"rules-{digest.hexdigest()[:32]}.hsdb")
-        cached = _read(path)
-        if cached is not None:
-            try:
-                return self._hyperscan.loadb(cached, self._hyperscan.HS_MODE_BLOCK)
-            except self._hyperscan.HyperscanError:
-                pass  # torn, or made by a library that reads its own version otherwise: compile anew
-        database = self._compile(expressions)
-        _write(path, self._hyperscan.dumpb(database))
-        return database
+        cached = self._cached(path)
+        if cached is None:
+            _build(path, expressions)
+            cached = self._cached(path)
+        if cached is None:
+            cached = compile_expressions(self._hyperscan, expressions)
+            store(path, self._hyperscan.dumpb(cached))
+        return cached
 
-    def _compile(self, expressions: list[bytes]) -> Any:
-        database = self._hyperscan.Database(mode=self._hyperscan.HS_MODE_BLOCK)
-        flags = self._hyperscan.HS_FLAG_DOTALL
-        database.compile(expressions=expressions, ids=list(range(len(expressions))), flags=flags)
-        return database
+    def _cached(self, path: str) -> Any:
+        content = _read(path)
+        if content is None:
+            return None
+        try:
+            return self._hyperscan.loadb(content, self._hyperscan.HS_MODE_BLOCK)
+        except self._hyperscan.HyperscanError:
+            return None  # made by a library that reads its own version otherwise: compile anew
+
+
+def compile_expressions(hyperscan: Any, expressions: list[bytes]) -> Any:
+    """Compile expressions into one database."""
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(expressions=expressions, ids=list(range(len(expressions))), flags=hyperscan.HS_FLAG_DOTALL)
+    return database
+
+
+def _build(path: str, expressions: list[bytes]) -> None:
+    """Compile in a child (build.py); where that can't be, the caller does it here."""
+    if not sys.executable:
+        return
+    command = [sys.executable, "-P", "-m", "sessiond.redact.build", path]
+    try:
+        subprocess.run(  # noqa: S603 - our own program
+            command, input=msgspec.msgpack.encode(expressions), capture_output=True, timeout=BUILDING, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return
 
 
 def _note(index: int, _start: int, end: int, _flags: int, ends: defaultdict[int, list[int]]) -> None:
@@ -179,7 +207,7 @@ def _read(path: str) -> bytes | None:
     return content[32:] if blake2b(content[32:], digest_size=32).digest() == content[:32] else None
 
 
-def _write(path: str, database: bytes) -> None:
+def store(path: str, database: bytes) -> None:
     """Cache a database; where that fails it is compiled again at the next start, which costs a second."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)

@@ -64,6 +64,7 @@ class _Held(msgspec.Struct, kw_only=True):
     outbox: Waiting | None = None
     counts: list[ToolCount] = []
     troubles: list[Trouble] = []
+    redactions: dict[str, int] = {}
 
 
 def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | None = None) -> Status:
@@ -91,6 +92,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         outbox=held.outbox,
         endpoint=_endpoint(config, holder, held.endpoint),
         tools=_tools(held, config, environ),
+        redactions=held.redactions,
         troubles=held.troubles,
         advice=[],
         paused=pause.read(directory, now_ms),
@@ -174,6 +176,7 @@ def _fill(held: _Held, spool: Spool) -> None:
         held.totals = spool.overview.totals()
         held.outbox = spool.outbox.waiting()
         held.counts = spool.overview.tools()
+        held.redactions = spool.catalog.redactions()
         if any(count.troubled for count in held.counts):
             held.troubles = spool.overview.troubles(TROUBLES)
 

@@ -106,6 +106,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     outbox: Waiting | None
     endpoint: EndpointHealth
     tools: list[ToolStatus]
+    redactions: dict[str, int]
+    """Secrets that were masked, by their rule."""
     troubles: list[Trouble]
     """A few of the files that can't be read."""
     advice: list[Advice]

@@ -1,0 +1,59 @@
+"""A survey: where secrets stand in a file, without reading them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import msgspec
+
+from sessiond.redact import Masked, Redactor, digest
+from sessiond.redact.text import blank
+
+BLOCK = 1 << 20
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a secret stands, by which rule it is one, and how to allow it."""
+
+    file: str
+    line: int
+    rule: str
+    length: int
+    hash: str
+    """For `redaction.allow_hashes`. Whoever has it can try values on it, so it is not printed unasked."""
+
+
+def survey(redactor: Redactor, path: str) -> Iterator[Seen]:
+    """List the secrets in a file, in any form that transcripts come in. Raises: OSError."""
+    with open(path, "rb") as file:
+        line = 1
+        for data in _runs(file):
+            yield from look(data, redactor.mask(data, path), path, line)
+            line += data.count(b"\n")
+
+
+def look(data: bytes, masked: Masked, file: str, line: int) -> list[Seen]:
+    """Say where findings stand, in bytes that begin at a line."""
+    found: list[Seen] = []
+    counted = 0
+    for finding in masked.findings:
+        line += data.count(b"\n", counted, finding.start)
+        counted = finding.start
+        secret = data[finding.start : finding.start + finding.length]
+        name = digest(blank(secret))
+        found.append(Seen(file=file, line=line, rule=finding.rule, length=finding.length, hash=name))
+    return found
+
+
+def _runs(file: BinaryIO) -> Iterator[bytes]:
+    """Read runs of whole lines; a long line is one run, for a secret in it is to be found as a whole."""
+    held = bytearray()
+    while block := file.read(BLOCK):
+        cut = block.rfind(b"\n") + 1
+        held += block[:cut] if cut else block
+        if cut:
+            yield bytes(held)
+            held = bytearray(block[cut:])
+    if held:
+        yield bytes(held)
