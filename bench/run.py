@@ -1,0 +1,108 @@
+"""Print what sessiond costs, beside the least that it could and beside its rivals, on the same bytes in the same run.
+
+    make bench          all rows: 1 GB, 10,000 sessions, files of 2 GB (an hour with the rivals)
+    make bench-quick    the same rows on 200 sessions, in about two minutes
+
+Figures are CPU seconds where that is possible: wall seconds depend on who else uses the machine, so each figure
+has the load average beside it. `--document FILE` writes the table into a document, between its two marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import sys
+
+import corpus
+import measure
+import rows
+from rows import Figure, Plan
+
+MARKS = ("<!-- table -->", "<!-- end of table -->")
+
+
+def main() -> None:
+    """Measure the rows that were asked for and print them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="200 sessions and short waits")
+    parser.add_argument("--dir", default=default_directory(), help="where corpora, states and rivals are kept")
+    parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(rows.ROWS)}")
+    parser.add_argument("--no-rivals", action="store_true", help="measure sessiond alone")
+    parser.add_argument("--document", metavar="FILE", help="write the table into this document, too")
+    options = parser.parse_args()
+    plan = Plan(
+        directory=options.dir,
+        quick=options.quick,
+        rivals=not options.no_rivals,
+        corpus=corpus.ensure(options.dir, "small" if options.quick else "medium"),
+        large=corpus.ensure(options.dir, "small" if options.quick else "large"),
+    )
+    kept = os.path.join(options.dir, "quick.json" if options.quick else "full.json")
+    figures: list[Figure] = []
+    for name in options.only.split(",") if options.only else rows.ROWS:
+        print(f"-- {name}", file=sys.stderr, flush=True)
+        for figure in rows.ROWS[name](plan):
+            print(figure.line(), flush=True)
+            figures.append(figure)
+    figures = merge(kept, figures)
+    if options.document:
+        write(options.document, options.quick, figures)
+
+
+def default_directory() -> str:
+    """Say where generated things are kept: never in the repository."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(cache, "sessiond-bench")
+
+
+def merge(kept: str, figures: list[Figure]) -> list[Figure]:
+    """Keep the figures; rows that were not measured now stay as they were."""
+    old: list[Figure] = []
+    if os.path.exists(kept):
+        with open(kept) as file:
+            old = [Figure(**one) for one in json.load(file)]
+    fresh = {figure.row for figure in figures}
+    order = list(rows.ROWS)
+    every = [figure for figure in old if figure.row not in fresh] + figures
+    every.sort(key=lambda figure: order.index(figure.row))
+    with open(kept, "w") as file:
+        json.dump([vars(figure) for figure in every], file, indent=1)
+    return every
+
+
+def machine() -> str:
+    """Describe the machine in a line."""
+    model = "an unknown processor"
+    with open("/proc/cpuinfo") as file:
+        found = re.search(r"model name\s*:\s*(.+)", file.read())
+    if found:
+        model = re.sub(r"\((?:R|TM)\)", "", found[1]).strip()
+    python = platform.python_version()
+    return f"{os.cpu_count()} cores of {model}, Linux {platform.release().split('-')[0]}, Python {python}"
+
+
+def write(path: str, quick: bool, figures: list[Figure]) -> None:
+    """Replace the table of a document."""
+    lines = [
+        MARKS[0],
+        f"`make bench{'-quick' if quick else ''}` on {machine()}:",
+        "",
+        "| row | who | figure | value | budget | load |",
+        "|---|---|---|--:|---|--:|",
+        *(figure.table_row() for figure in figures),
+        MARKS[1],
+    ]
+    with open(path) as file:
+        text = file.read()
+    before, _, rest = text.partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    with open(path, "w") as file:
+        file.write(before + "\n".join(lines) + after)
+    print(f"wrote {path}, at a load of {measure.load():.1f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
