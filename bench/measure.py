@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 TICKS = os.sysconf("SC_CLK_TCK")
 REQUEST = re.compile(rb"(?:GET|POST) (/\S*) HTTP/1\.1\r\n")
 
+TOO_MANY = b"HTTP/1.1 429 Slow\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
 
 def load() -> float:
     """Tell the load average of the last minute."""
@@ -245,6 +247,6 @@ class Proxy:
                 if self.mode == "refuse":
                     return
                 if self.mode == "429" and found:
-                    client.sendall(b"HTTP/1.1 429 Slow\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    client.sendall(TOO_MANY)
                     return
                 server.sendall(data)

@@ -1,4 +1,4 @@
-"""Two other programs that capture sessions, started over a copy of the same home (`make bench-rivals` installs them)."""
+"""Two other programs that capture sessions, over a copy of the same home (`make bench-rivals` installs them)."""
 
 from __future__ import annotations
 
