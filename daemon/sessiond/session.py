@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -127,6 +128,27 @@ def _hash(role: Role, key: str) -> int:
     return xxhash.xxh3_64_intdigest((_PREFIXES[role] + key).encode("utf-8", "surrogatepass"))
 
 
+class _Known:
+    """Which keys a fold has: a set once it is asked often, since making one of a long session costs milliseconds."""
+
+    __slots__ = ("_asked", "_keys", "_set")
+
+    def __init__(self, keys: Sequence[int]) -> None:
+        self._keys, self._asked, self._set = keys, 0, set[int]()
+
+    def __contains__(self, key: int) -> bool:
+        if self._asked < 4:
+            self._asked += 1
+            return key in self._keys
+        if self._asked == 4:
+            self._asked, self._set = 5, set(self._keys)
+        return key in self._set
+
+    def add(self, key: int) -> None:
+        """Add a key that was appended to the list, too."""
+        self._set.add(key)
+
+
 def _sorts(times: Sequence[str]) -> bool:
     """Tell whether they are all of the shape `2026-04-01T12:00:00.000Z`, which sorts as text does."""
     joined, count = "".join(times), len(times)
@@ -169,7 +191,7 @@ class Fold(msgspec.Struct, omit_defaults=True):
     def add(self, entries: Iterable[Entry | None], now_ms: int) -> None:
         """Fold entries in, in the order of their records. `now_ms` bounds what is believed to be a time."""
         latest = now_ms + DAY_MS
-        known = set(self.messages)
+        known = _Known(self.messages)
         times: list[str] = []
         for entry in entries:
             if entry is None:
@@ -197,14 +219,14 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 self.unknown[entry.unknown] = self.unknown.get(entry.unknown, 0) + 1
             if entry.rewind is not None:
                 self._rewind(entry.rewind)
-                known = set(self.messages)
+                known = _Known(self.messages)
             if entry.role is not None:
                 self._message(entry, entry.role, known)
             elif entry.model and entry.model not in self.models:
                 self.models.append(entry.model)
             if entry.more:
                 self.add(entry.more, now_ms)
-                known = set(self.messages)
+                known = _Known(self.messages)
         self._spans_all(times, latest)
 
     def _spans(self, time_ms: int | None, latest: int) -> bool:
@@ -228,7 +250,7 @@ class Fold(msgspec.Struct, omit_defaults=True):
         for time in times:
             self._spans(parse_time(time), latest)
 
-    def _message(self, entry: Entry, role: Role, known: set[int]) -> None:
+    def _message(self, entry: Entry, role: Role, known: _Known) -> None:
         key = _hash(role, f"#{len(self.messages)}" if entry.key is None else entry.key)
         model = self.taken.pop(key, -1) if self.taken else -1
         if role is Role.ASSISTANT:
@@ -298,7 +320,8 @@ def summarize(
     if started is None:
         return None
     last = max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None)
-    order = list(dict.fromkeys(key for fold in threads for key in fold.messages))
+    # The keys of one fold are distinct already, and with tens of thousands of them that is worth knowing.
+    order = threads[0].messages if len(threads) == 1 else list(dict.fromkeys(chain(*(f.messages for f in threads))))
     copied = max((replayed(order, elder) for elder in elders), default=0)
     ended = not live and (any(fold.ended for fold in threads) or rules.now_ms - last >= rules.idle_after_ms)
     return Session(
@@ -317,6 +340,14 @@ def summarize(
 
 
 def _primary_model(threads: Sequence[Fold]) -> str | None:
+    if len(threads) == 1:
+        spoken_by = threads[0].spoken
+        counts = {index: spoken_by.count(index) for index in range(len(threads[0].models))}
+        most = max(counts.values(), default=0)
+        if most:
+            # Of several, the one that spoke first, as below.
+            return threads[0].models[min((i for i in counts if counts[i] == most), key=spoken_by.index)]
+        return _first(threads[0].models)
     spoken = {
         key: fold.models[model]
         for fold in threads

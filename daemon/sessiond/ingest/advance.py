@@ -82,7 +82,8 @@ def advance(
         capture.store(final, now_ms)
         save(True)
         touched = setting.spool.catalog.set_gone(stream.session, None) or capture.touched
-        changed = touched and refresh_session(setting, stream.session, source, touched=touched)
+        changed = touched and refresh_session(setting, stream.session, source, touched=touched, mine=stream)
+        setting.spool.catalog.keep(stream)
     return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0))
 
 
@@ -107,7 +108,9 @@ def read_context(place: Place) -> Entry | None:
     return None
 
 
-def refresh_session(setting: Setting, number: int, source: Source, *, touched: bool) -> bool:
+def refresh_session(
+    setting: Setting, number: int, source: Source, *, touched: bool, mine: StreamState | None = None
+) -> bool:
     """Store a session's record anew; runs inside a transaction. Tells whether it changed."""
     state = setting.spool.catalog.session_by_row(number)
     return refresh(
@@ -118,6 +121,7 @@ def refresh_session(setting: Setting, number: int, source: Source, *, touched: b
         scope=setting.scope(source),
         live=(state.tool, state.native_id) in setting.live,
         touched=touched,
+        mine=mine,
     )
 
 

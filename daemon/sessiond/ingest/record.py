@@ -12,14 +12,23 @@ from sessiond.spool.rows import FileState, SessionState, StreamState
 
 
 def refresh(
-    spool: Spool, number: int, *, rules: Rules, masking: Masking, scope: str, live: bool, touched: bool
+    spool: Spool,
+    number: int,
+    *,
+    rules: Rules,
+    masking: Masking,
+    scope: str,
+    live: bool,
+    touched: bool,
+    mine: StreamState | None = None,
 ) -> bool:
     """Store the record of a session anew if it changed; runs inside a transaction. Tells whether it did.
 
-    `touched`: its streams changed, which is worth a new revision even if the record is the same.
+    `mine` is a stream of it that is at hand, as stored. `touched`: its streams changed, which is worth a new
+    revision even if the record is the same.
     A session that turns out to be an elder or a copy of others refreshes those too.
     """
-    state, streams = spool.catalog.session_by_row(number), spool.catalog.streams(number)
+    state, streams = spool.catalog.session_by_row(number), spool.catalog.streams(number, mine)
     family = _family(spool, state, streams)
     changed = _refresh_one(
         spool, state, streams, family, rules=rules, masking=masking, scope=scope, live=live, touched=touched

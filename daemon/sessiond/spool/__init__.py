@@ -94,6 +94,7 @@ class Spool:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 self.outbox.forget_count()
+                self.catalog.forget_folds()
                 raise
             finally:
                 self._depth -= 1

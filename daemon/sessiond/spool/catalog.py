@@ -26,6 +26,8 @@ _from_json = msgspec.json.Decoder(Session).decode
 _STREAM = (
     "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold"
 )
+_KEPT = 4
+"""Streams whose fold stays in memory: as many as a person's tools write at once."""
 _SESSION = "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked"
 
 
@@ -34,6 +36,7 @@ class Catalog(Private):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self._kept: dict[int, StreamState] = {}
 
     # Sessions
 
@@ -133,7 +136,27 @@ class Catalog(Private):
 
     def stream(self, number: int) -> StreamState:
         """Get a working copy of a stream."""
-        return stream_state(self._db.execute(f"SELECT {_STREAM} FROM stream WHERE id = ?", (number,)).fetchone())
+        kept = self._kept.pop(number, None)
+        at = (-1, -1) if kept is None else (kept.generation, kept.folded)
+        row = self._db.execute(
+            f"SELECT {_STREAM.removesuffix(', fold')}, iif((generation, folded) = (?, ?), NULL, fold)"
+            " FROM stream WHERE id = ?",
+            (*at, number),
+        ).fetchone()
+        return stream_state(row, None if kept is None else kept.fold)
+
+    def keep(self, stream: StreamState) -> None:
+        """Keep the fold of a stream that was saved, for its next line: that of a long session is half a megabyte.
+
+        Whoever asks for the stream next has it for himself, so that what he does not save is not kept either.
+        """
+        self._kept[stream.id] = stream
+        if len(self._kept) > _KEPT:
+            del self._kept[next(iter(self._kept))]
+
+    def forget_folds(self) -> None:
+        """Read folds anew: a transaction was taken back."""
+        self._kept.clear()
 
     def add_stream(self, session: int, name: str, *, thread: bool, known: bool) -> StreamState:
         """Find or make a stream of a session."""
@@ -154,10 +177,13 @@ class Catalog(Private):
         ).fetchone()
         return None if row is None else stream_state(row)
 
-    def streams(self, session: int) -> list[StreamState]:
-        """List the streams of a session, the oldest first."""
-        rows = self._db.execute(f"SELECT {_STREAM} FROM stream WHERE session = ? ORDER BY id", (session,))
-        return [stream_state(row) for row in rows]
+    def streams(self, session: int, mine: StreamState | None = None) -> list[StreamState]:
+        """List the streams of a session, the oldest first; `mine` is one that is at hand and not read again."""
+        rows = self._db.execute(
+            f"SELECT {_STREAM} FROM stream WHERE session = ? AND id != ?", (session, -1 if mine is None else mine.id)
+        )
+        found = [stream_state(row) for row in rows]
+        return sorted(found if mine is None else [*found, mine], key=lambda stream: stream.id)
 
     def lengths(self, session: int) -> list[StreamLength]:
         """Say how long the streams of a session are at the source, those whose transcript is kept."""
@@ -359,8 +385,8 @@ def session_state(row: tuple[Any, ...]) -> SessionState:
     )
 
 
-def stream_state(row: tuple[Any, ...]) -> StreamState:
-    """Make a StreamState of the columns in `_STREAM`."""
+def stream_state(row: tuple[Any, ...], fold: Fold | None = None) -> StreamState:
+    """Make a StreamState of the columns in `_STREAM`; `fold` stands for one that is NULL there."""
     return StreamState(
         id=row[0],
         session=row[1],
@@ -375,7 +401,7 @@ def stream_state(row: tuple[Any, ...]) -> StreamState:
         held=None if row[11] is None else _unpack_held(row[11]),
         rank=row[12],
         skipped=row[13],
-        fold=_unpack_fold(row[14]),
+        fold=fold if fold is not None and row[14] is None else _unpack_fold(row[14]),
     )
 
 
