@@ -22,10 +22,10 @@ from sessiond.session import Entry, Fold
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Places, Source, Unit
 
-BY_TOOL = {source.tool: source for source in find_sources()}
+SOURCES = find_sources()
 
 sample = pytest.mark.parametrize("name", NAMES)
-each_source = pytest.mark.parametrize("source", BY_TOOL.values(), ids=BY_TOOL)
+each_source = pytest.mark.parametrize("source", SOURCES, ids=[type(source).__name__ for source in SOURCES])
 
 
 def golden(found: engine.Found) -> dict[str, Any]:
@@ -43,10 +43,17 @@ def golden(found: engine.Found) -> dict[str, Any]:
     }
 
 
+def units(name: str) -> Iterator[tuple[Source, str, Unit, str]]:
+    """List the units of a sample: (source, path, unit, root). A tool may have two sources, for its old and its new."""
+    for source in SOURCES:
+        if source.tool == name.split("/")[0]:
+            for path, unit, root in engine.files(source, built(name)):
+                yield source, path, unit, root
+
+
 def contents(name: str) -> Iterator[tuple[Source, Unit, bytes]]:
     """List the units of a sample with their unpacked content."""
-    source = BY_TOOL[name.split("/")[0]]
-    for path, unit, root in engine.files(source, built(name)):
+    for source, path, unit, root in units(name):
         if unit.kind in (Kind.LINES, Kind.DOCUMENT):
             yield source, unit, engine.unpacked(path, unit)
         else:
@@ -56,8 +63,7 @@ def contents(name: str) -> Iterator[tuple[Source, Unit, bytes]]:
 
 def lines(name: str) -> Iterator[tuple[Source, bytes]]:
     """List every record of a sample."""
-    source = BY_TOOL[name.split("/")[0]]
-    for path, unit, root in engine.files(source, built(name)):
+    for source, path, unit, root in units(name):
         if unit.kind is Kind.LINES:
             yield from ((source, line) for line in engine.unpacked(path, unit).split(b"\n")[:-1])
         else:

@@ -32,5 +32,5 @@ def find_places(config: Config, environ: Mapping[str, str]) -> list[tuple[Source
         places += [(source, root) for root in source.roots(here)]
         if settings is not None:
             places += [(source, Root(path=path)) for path in settings.roots]
-    unique = {(source.tool, root.path): (source, root) for source, root in places}
+    unique = {(source, root.path): (source, root) for source, root in places}
     return list(unique.values())

@@ -1,4 +1,4 @@
-"""Cline, and Roo Code, which was forked from it: formats.md 2.9 and 2.10, field-notes B.2 "Cline CLI 3.0.65".
+"""Cline, and what was forked from it: formats.md 2.9 to 2.11, field-notes B.2 "Cline CLI 3.0.65".
 
 The extensions keep a directory of JSON documents per task. Cline's CLI (and its extension, by and by) keeps
 sessions of a manifest and a document of messages instead.
@@ -221,6 +221,17 @@ class RooCode(Tasks):
         yield tasks(f"{places.home}/.vscode-mock/global-storage/tasks")
 
 
+class KiloTasks(Tasks):
+    """Tasks of Kilo Code before 7, in Roo Code's shape (formats.md 2.11); its sessions since are OpenCode's."""
+
+    tool: ClassVar[str] = "kilo-code"
+    extension: ClassVar[str] = "kilocode.kilo-code"
+
+    def _note(self, said: _Record) -> Entry:
+        """Leave out the parent: ids of tasks are this machine's and those of sessions are not, under one tool."""
+        return msgspec.structs.replace(super()._note(said), parent=None)
+
+
 def tasks(path: str) -> Root:
     """Make the root for a directory of tasks."""
     return Root(path=path, watch=Watch.SCAN, depth=1, skip=frozenset(["checkpoints"]))
@@ -266,4 +277,4 @@ def _prompt(content: msgspec.Raw) -> bool:
     return bool(texts) and not INJECTED.match(texts[0][:256]) and speaks(content, silent=SILENT, injected=INJECTED)
 
 
-SOURCES = (Cline(), RooCode())
+SOURCES = (Cline(), RooCode(), KiloTasks())
