@@ -1,0 +1,116 @@
+"""What is Gemini CLI's and Qwen Code's alone: where they lie, what their paths mean, what is taken back."""
+
+from __future__ import annotations
+
+import json
+
+import engine
+import pytest
+
+from sessiond.session import Fold
+from sessiond.sources.base import Kind, Places, Unit
+from sessiond.sources.gemini import GeminiCli, QwenCode
+
+GEMINI, QWEN = GeminiCli(), QwenCode()
+ID, OTHER = "00000301-0000-4000-8000-000000000301", "00000302-0000-4000-8000-000000000302"
+BESIDE = ("p/.project_root",)
+
+
+def roots(source: GeminiCli, **environ: str) -> list[str]:
+    """Name the roots of a home."""
+    return [root.path for root in source.roots(Places(home="/home/ada", environ=environ, platform="linux"))]
+
+
+def test_an_override_comes_first_and_the_home_stays() -> None:
+    """GEMINI_CLI_HOME is a home, QWEN_HOME a ~/.qwen; what was written before they were set is still there."""
+    assert roots(GEMINI) == ["/home/ada/.gemini/tmp"]
+    assert roots(GEMINI, GEMINI_CLI_HOME="/g/") == ["/g/.gemini/tmp", "/home/ada/.gemini/tmp"]
+    assert roots(QWEN) == ["/home/ada/.qwen/projects", "/home/ada/.qwen/tmp"]
+    assert roots(QWEN, QWEN_HOME="/q", QWEN_RUNTIME_DIR="/r")[:4] == ["/r/projects", "/r/tmp", "/q/projects", "/q/tmp"]
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        (
+            "p/chats/session-2026-04-01T10-00-00000301.jsonl",
+            Unit(stream="session-2026-04-01T10-00-00000301", beside=BESIDE),
+        ),
+        (
+            "p/chats/session-2026-04-01T10-00-00000301.json",
+            Unit(kind=Kind.DOCUMENT, stream="session-2026-04-01T10-00-00000301.json", beside=BESIDE),
+        ),
+        (f"p/chats/{ID}/{OTHER}.jsonl", Unit(native_id=OTHER, parent=ID, beside=BESIDE)),
+        (f"p/chats/{ID}/worker-1.jsonl", Unit(native_id=f"{ID}/worker-1", parent=ID, beside=BESIDE)),
+        ("p/logs/session-2026-04-01T10-00-00000301.jsonl", None),
+        ("p/chats/session-2026-04-01T10-00-00000301.jsonl.unreadable-1775037600000", None),
+        ("p/chats/session-2026-04-01T10-00-00000301.jsonl.tmp-12", None),
+        ("p/checkpoint-mytag.json", None),
+        ("p/logs.json", None),
+        (f"p/{ID}/tool-outputs/session-1.jsonl", None),
+    ],
+)
+def test_a_path_says_which_chat_it_is(path: str, unit: Unit | None) -> None:
+    """Chats by their names, subagents by their parent's directory; logs with a chat's name are none."""
+    assert GEMINI.unit(path) == unit
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        (f"-p/chats/{ID}.jsonl", Unit(native_id=ID)),
+        (f"-p/chats/archive/{ID}.jsonl", Unit(native_id=ID)),
+        (f"-p/subagents/{ID}/agent-fix-call_1.jsonl", Unit(native_id=ID, stream="agent-fix-call_1", thread=False)),
+        (f"-p/subagents/{ID}/agent-fix-call_1.meta.json", None),
+        (f"-p/chats/{ID}.runtime.json", None),
+        ("-p/extract-cursor.json", None),
+    ],
+)
+def test_a_path_says_which_qwen_chat_it_is(path: str, unit: Unit | None) -> None:
+    """An archived chat is the same session; a subagent's transcript is a stream of its parent."""
+    assert QWEN.unit(path) == unit
+
+
+def fold(*operations: dict[str, object]) -> Fold:
+    """Fold operations behind a header."""
+    made = Fold()
+    head = {"sessionId": ID, "startTime": "2026-04-01T10:00:00.000Z", "kind": "main"}
+    engine.fold_lines(GEMINI, made, "".join(f"{json.dumps(line)}\n" for line in (head, *operations)).encode())
+    assert not made.damaged
+    return made
+
+
+def said(identity: str, kind: str, content: object, **more: object) -> dict[str, object]:
+    """Make a message."""
+    return {"id": identity, "timestamp": "2026-04-01T10:00:01.000Z", "type": kind, "content": content, **more}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "/stats",
+        "?",
+        "  <session_context>\nThis is the Gemini CLI.",
+        [{"text": "<hook_context>x"}],
+        [{"functionResponse": {"id": "1"}}],
+        [],
+        "",
+    ],
+)
+def test_what_no_human_said_is_no_prompt(content: object) -> None:
+    """Commands, injected context and tool results stand in the user's name (formats.md 2.7 message_count)."""
+    assert fold(said("1", "user", content)).messages == []
+
+
+@pytest.mark.parametrize("content", ["weave", ["weave"], [{"text": "weave"}], {"text": "weave"}, [{"inlineData": {}}]])
+def test_a_prompt_has_many_shapes(content: object) -> None:
+    """A string, a part, or a list of both; a picture alone is one, too."""
+    assert len(fold(said("1", "user", content)).messages) == 1
+
+
+def test_a_resume_in_steps_keeps_the_models() -> None:
+    """0.61 first sets the context alone, then all messages, without their models (field-notes A.4)."""
+    talk = [said("1", "user", "weave"), said("2", "gemini", "Woven.", model="pro")]
+    bare = [said("1", "user", [{"text": "weave"}]), said("2", "gemini", [{"text": "Woven."}])]
+    made = fold(*talk, {"$set": {"messages": [said("0", "user", "<session_context>")]}}, {"$set": {"messages": bare}})
+    assert (len(made.messages), made.spoken, made.models) == (2, [-1, 0], ["pro"])
