@@ -1,0 +1,25 @@
+"""Databases that hold more than chats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from household import household
+from sample_tree import build
+
+TOKEN = b"FAKE-SECRET-must-never-leave"
+
+
+@pytest.mark.parametrize("name", ["amazon-q/1", "kiro/cli-v2", "warp/2026"])
+def test_what_is_no_chat_never_reaches_the_spool(name: str, tmp_path: Path) -> None:
+    """Tokens and the terminal's history lie in other tables of the same database."""
+    with household(tmp_path) as house:
+        build(name, house.home)
+        assert any(TOKEN in path.read_bytes() for path in Path(house.home).rglob("*.sqlite*"))
+        house.settle()
+        assert house.held_sessions()
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and "home" not in path.relative_to(tmp_path).parts:
+            assert TOKEN not in path.read_bytes()
