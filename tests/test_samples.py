@@ -89,6 +89,8 @@ def test_a_store_grows_commit_by_commit(name: str, tmp_path: Path) -> None:
             database.execute("PRAGMA wal_autocheckpoint = 0")
             for statement in statements(script.read_text(encoding="utf-8")):
                 database.execute(statement)
+                for path in (store, f"{store}-wal"):
+                    os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
                 assert not [outcome.trouble for outcome in house.ingest(store) if outcome.trouble and not outcome.retry]
             database.close()
             os.utime(store, ns=(WRITTEN_NS, WRITTEN_NS))
