@@ -19,6 +19,7 @@ from household import CLAUDE, SESSION, claude, encode
 from sessiond import pause
 from sessiond.endpoint.server import Running, running
 from sessiond.spool import Spool, health
+from test_databases import MAIN, make_crush
 
 TOKEN, OTHER_TOKEN = "token-of-the-first", "token-of-the-other"
 
@@ -210,3 +211,23 @@ def test_a_pause_ends_by_itself_and_nothing_is_pushed_before(daemon: Daemon, end
     written = daemon.write(2, 3)
     until(lambda: held(endpoint) == written)
     assert time.time_ns() // 1_000_000 >= end
+
+
+def test_a_project_that_crush_learns_of_is_watched_at_once(endpoint: Running, tmp_path: Path) -> None:
+    """Its list of projects names roots that were not there at the start; the list itself is enough to find them."""
+    daemon = Daemon(tmp_path, settings(endpoint, tmp_path))
+    try:
+        project = daemon.home / "loom"
+        make_crush(project)
+        listed = daemon.home / ".local" / "share" / "crush" / "projects.json"
+        listed.parent.mkdir(parents=True)
+        listed.write_text(json.dumps({"projects": [{"path": str(project), "data_dir": ".crush"}]}))
+
+        def arrived() -> bool:
+            headers = {"Authorization": f"Bearer {endpoint.token}"}
+            answer = httpx.get(f"{endpoint.url}/v1/sessions", headers=headers, params={"limit": 50}).json()
+            return MAIN in [item["record"]["id"] for item in answer["sessions"]]
+
+        until(arrived)
+    finally:
+        daemon.stop()

@@ -145,9 +145,9 @@ class Capturing:
             self._look(self._rooms.watched)
         elif batch.rescan:
             ours = [root for root in batch.rescan if root.owner in self._sources]
-            for root in batch.rescan:
-                if root.owner not in self._sources:
-                    self._aside(root.root.path)
+            others = {root.root.path for root in batch.rescan if root.owner not in self._sources}
+            for path in others | self._rooms.registries:
+                self._aside(path)
             if ours:
                 self._look(ours)
 

@@ -22,6 +22,7 @@ from sessiond.daemon.pushing import Pushing
 from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
 from sessiond.errors import ConfigError, StateFull
 from sessiond.logs import hide, log
+from sessiond.sources import find_places
 from sessiond.sources.base import Places
 from sessiond.spool import health
 from sessiond.watch import Watcher
@@ -42,6 +43,8 @@ class Message(StrEnum):
     """Asked for by SIGHUP."""
     EDITED = "edited"
     """Something has happened to a file of the configuration."""
+    MOVED = "moved"
+    """A tool's list of further roots has changed."""
     RETRY = "retry"
     DIED = "died"
 
@@ -119,6 +122,8 @@ class Life:
         mine = self.edits.has(path)
         if mine:
             self._messages.put(Message.EDITED)
+        elif path in self._rooms.registries:
+            self._messages.put(Message.MOVED)
         return mine
 
     def _guard(self, work: Callable[[], None]) -> None:
@@ -148,6 +153,9 @@ class Life:
                 if self.edits.finished() and self._take_over(asked=False):
                     return message
                 if self._pause_ends() and self._repause():
+                    return message
+            elif message is Message.MOVED:
+                if find_places(self.orders.config, self._environ) != self._rooms.places:
                     return message
             elif message is not Message.RELOAD or self._take_over(asked=True):
                 return message

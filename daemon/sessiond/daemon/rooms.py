@@ -41,6 +41,11 @@ class Rooms(msgspec.Struct, kw_only=True):
         """The roots, as the watcher takes them."""
         return [WatchedRoot(root=root, owner=source.tool) for source, root in self.places]
 
+    @property
+    def registries(self) -> set[str]:
+        """Name the tools' files that list further roots."""
+        return {f"{root.path}/{root.registry}" for _, root in self.places if root.registry}
+
     def close(self) -> None:
         """Close the spool, marked as closed in order."""
         self.spool.set_meta(CLEAN, "1")

@@ -89,6 +89,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     """Names of directories that hold no sessions; a scan does not go into them."""
     cwd: str = ""
     """The working directory of all sessions below it, where the tool keeps them in the project and does not say it."""
+    registry: str = ""
+    """The name of a file in it that lists further roots: when it changes, the source is asked for its roots anew."""
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, parse
 
 STORE = re.compile(r"(crush\.db)(?:-wal)?", re.ASCII)
+REGISTRY = "projects.json"
 LARGEST = 1 << 20
 """Bytes of the list of projects."""
 # Times are seconds, whatever the schema says: in sessions of the last day the text's length tells two updates of one
@@ -80,13 +81,13 @@ class Crush(BaseSource):
     tool: ClassVar[str] = "crush"
 
     def roots(self, places: Places) -> Iterable[Root]:
-        """Name the data directories of the registered projects; the directory of the registry stands for none yet."""
+        """Name the directory of the registry, and the data directories of the projects in it."""
         base = places.environ.get("CRUSH_GLOBAL_DATA", "").rstrip("/") or f"{places.share}/crush"
         if places.platform == "win32" and "LOCALAPPDATA" in places.environ:
             base = f"{places.environ['LOCALAPPDATA']}/crush"
-        yield Root(path=base, watch=Watch.FLAT)
+        yield Root(path=base, watch=Watch.FLAT, registry=REGISTRY)
         known = {base}
-        for project in _projects(f"{base}/projects.json"):
+        for project in _projects(f"{base}/{REGISTRY}"):
             path = os.path.normpath(os.path.join(project.path, project.data_dir))
             if os.path.isabs(path) and path not in known:
                 known.add(path)
