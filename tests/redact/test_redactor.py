@@ -310,3 +310,25 @@ def test_hostile_input_is_harmless(name: str, stars: Redactor) -> None:
     """It is taken, keeps its length and, having no secret, its bytes."""
     data = ADVERSARIES[name]
     assert stars.mask(data).data is data
+
+
+def test_rules_are_compiled_in_a_child(tmp_path: object) -> None:
+    """The child leaves a database that the parent loads; without one (no interpreter to start) it does it itself."""
+    from sessiond.redact import scanner
+
+    directory = f"{tmp_path}/cache"
+    os.makedirs(directory)
+    scanner._build(f"{directory}/x.hsdb", [b"abc[0-9]{3}"])
+    assert scanner._read(f"{directory}/x.hsdb")
+    scanner._build("/proc/nowhere/x.hsdb", [b"abc"])
+    secret = expand("ghp_<A36>", 1).encode()
+    assert Redactor(Policy(), cache_dir="/proc/nowhere").mask(secret).findings
+
+
+def test_places_that_repeat_are_judged_alike(stars: Redactor) -> None:
+    """What is remembered of a place gives what a new look would: with other neighbours, depths and values."""
+    lines = []
+    for number in range(3000):
+        value = expand("<A24>", 1 if number % 7 else number)
+        lines.append(record({"a": f'api_key = "{value}"' if number % 3 else 'api_key = "your-api-key-here"'}, True))
+    assert stars.mask(b"".join(lines)).data == b"".join(stars.mask(line).data for line in lines)

@@ -6,16 +6,18 @@ The rules take ten megabytes and a fifth of a second, which a daemon that has no
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sessiond.privacy.terms import Terms
-from sessiond.redact.policy import Finding, Masked
-from sessiond.redact.redactor import Pieces, Redactor
+from sessiond.redact.policy import Masked
 from sessiond.session import Fold, Session
+
+if TYPE_CHECKING:
+    from sessiond.redact.redactor import Pieces, Redactor
 
 _HASHED = "hashed:"
 _REMEMBERED = 1000
@@ -87,6 +89,8 @@ class Masking:
         if self._terms.policy.mode == "off":
             return None
         if self._redactor is None:
+            from sessiond.redact.redactor import Redactor
+
             with self._lock:
                 if self._redactor is None:
                     self._redactor = Redactor(self._terms.complete(), cache_dir=self._cache_dir)
@@ -124,11 +128,6 @@ class Run:
                 self._begin += len(masked.data)
         if ends:
             self._pieces = None
-
-
-def count(findings: tuple[Finding, ...], start: int, end: int) -> Counter[str]:
-    """Count findings by their rule, those that begin between two offsets of the masked bytes."""
-    return Counter(finding.rule for finding in findings if start <= finding.start < end)
 
 
 def _escaped(text: str) -> bool:

@@ -9,9 +9,13 @@ whatever could make it find something else.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from sessiond.redact.policy import Finding, Masked, Mode, Policy
-from sessiond.redact.redactor import KNOWN, OVERLAP, Redactor, digest
-from sessiond.redact.rules import Rule, RuleSet, load_rules
+
+if TYPE_CHECKING:
+    from sessiond.redact.redactor import KNOWN, OVERLAP, Redactor, digest
+    from sessiond.redact.rules import Rule, RuleSet, load_rules
 
 __all__ = [
     "KNOWN",
@@ -26,3 +30,17 @@ __all__ = [
     "digest",
     "load_rules",
 ]
+
+_LATE = {
+    **dict.fromkeys(("KNOWN", "OVERLAP", "Redactor", "digest"), "sessiond.redact.redactor"),
+    **dict.fromkeys(("Rule", "RuleSet", "load_rules"), "sessiond.redact.rules"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the engine when it is asked for: a daemon that has nothing to read saves its memory."""
+    if name not in _LATE:
+        raise AttributeError(name)
+    import importlib
+
+    return getattr(importlib.import_module(_LATE[name]), name)

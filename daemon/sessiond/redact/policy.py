@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from sessiond.redact.rules import RuleSet
+if TYPE_CHECKING:
+    from sessiond.redact.rules import RuleSet
 
 Mode = Literal["mask", "hash", "off"]
 

@@ -49,7 +49,10 @@ class Spool:
         self.overview = Overview(self.connection)
 
     def _open(self, patience: float) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # SQLite would make it 0644
+        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)  # SQLite would make it 0644
+        if os.fstat(descriptor).st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)  # restored from a backup, say; its directory let nobody in meanwhile
+        os.close(descriptor)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
         self.connection = connection
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
