@@ -97,7 +97,7 @@ def test_every_exit_code_is_documented() -> None:
 
 def test_every_tool_that_is_promised_is_read() -> None:
     (named,) = re.findall(r"reads these tools, [^:]*: ([^.]+)\.", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert set(named.split(", ")) <= {source.tool for source in find_sources()}
+    assert set(re.split(r",\s+", named)) <= {source.tool for source in find_sources()}
 
 
 def test_the_picture_of_status_is_what_it_prints() -> None:
