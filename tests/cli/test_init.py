@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sessiond.cli import main
-from sessiond.cli.survey import DAY_MS, claude_days, gemini_days, survey
 from sessiond.config import Config, load
+from sessiond.doctor.survey import DAY_MS, claude_days, gemini_days, survey
 from sessiond.endpoint.server import Running, running
 
 SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"

@@ -48,6 +48,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "restart": "stop the service and start it anew",
         "reload": "read the configuration again",
         "logs": "show what it logged",
+        "doctor": "look for what could go wrong, and say how to mend it",
         "pause": "push nothing, or do not read one tool, for a while",
         "resume": "end a pause",
     },

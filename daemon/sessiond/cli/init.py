@@ -14,8 +14,8 @@ from sessiond.cli.output import columns, escape, size, table
 from sessiond.errors import ConfigError, EndpointError, SessiondError
 
 if TYPE_CHECKING:
-    from sessiond.cli.survey import Found
     from sessiond.config import Config, Loaded
+    from sessiond.doctor.survey import Found
 
 TRIES = 5
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(config: Config, args: argparse.Namespace) -> None:
-    from sessiond.cli.survey import survey
+    from sessiond.doctor.survey import survey
 
     now_ms = time.time_ns() // 1_000_000
     found = survey(config, args.environ, now_ms)

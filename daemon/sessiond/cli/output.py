@@ -26,6 +26,7 @@ __all__ = [
     "size",
     "table",
     "warn",
+    "wrapped",
 ]
 
 WIDTH = 80
@@ -122,6 +123,13 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexibl
             parts.append(fitting.rjust(widths[index]) if index in right else fitting.ljust(widths[index]))
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Break text into lines of at most `width` characters, at spaces where there are any."""
+    import textwrap
+
+    return textwrap.wrap(text, max(20, width), break_on_hyphens=False) or [""]
 
 
 def shorten(text: str, width: int) -> str:

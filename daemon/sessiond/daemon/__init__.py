@@ -19,6 +19,7 @@ from types import FrameType
 from sessiond import state
 from sessiond.config import Loaded, state_dir
 from sessiond.daemon.life import Life, Message
+from sessiond.daemon.network import Network
 from sessiond.daemon.notify import Notify, service
 from sessiond.daemon.orders import give, open_log
 from sessiond.errors import SessiondError
@@ -53,6 +54,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
     _handle_signals(messages)  # before the lock: whoever holds that may be sent SIGUSR1 by `sync`
     lock = state.Lock(directory, service(environ))
     orders, edits = give(loaded, environ), None
+    network = Network(lambda: messages.put(Message.NETWORK))
     try:
         while True:
             life = Life(orders, environ, file, lock, messages, notify, before=edits)
@@ -69,6 +71,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
                 return 0
             orders, edits = life.orders, life.edits
     finally:
+        network.close()
         lock.release()
 
 

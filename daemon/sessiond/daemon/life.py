@@ -46,6 +46,8 @@ class Message(StrEnum):
     MOVED = "moved"
     """A tool's list of further roots has changed."""
     RETRY = "retry"
+    NETWORK = "network"
+    """A link or an address has come."""
     DIED = "died"
 
 
@@ -148,6 +150,8 @@ class Life:
                 self._pushing.try_now()
                 self._capturing.more_room()
                 self._capturing.look_now()
+            elif message is Message.NETWORK:
+                self._pushing.network_changed()
             elif message is Message.EDITED:
                 self.edits.noticed()
                 if self.edits.finished() and self._take_over(asked=False):

@@ -102,6 +102,11 @@ class Pushing:
         self._health = replace(self._health, next_attempt_ms=None)
         self.captured()
 
+    def network_changed(self) -> None:
+        """Try at once if it was for want of a way that the last try failed; any thread may call it."""
+        if self._health.kind == "unreachable":
+            self.try_now()
+
     def hold(self, held: bool) -> None:
         """Push nothing while `held`, since the user has paused it; any thread may call it."""
         if held != self._held:

@@ -43,6 +43,8 @@ class Client:
         """Prepare a client; nothing is sent yet. `timeout` in seconds bounds each request as a whole."""
         self.url = url.rstrip("/")
         self._timeout = timeout
+        self.server_time: float | None = None
+        """What the last answer gave as its time, in unix seconds; for `doctor`, nothing else trusts it."""
         headers = {
             "User-Agent": f"sessiond/{__version__}",
             "Accept": "application/json",
@@ -130,6 +132,7 @@ class Client:
             raise self._translate(error) from error
         finally:
             self._http.cookies.clear()
+        self.server_time = _date(response.headers.get("date"))
         self._raise_for_status(response, content)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -212,6 +215,13 @@ def _problem(content: bytes) -> str:
         return ""
     text = said.detail or said.title
     return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+def _date(value: str | None) -> float | None:
+    try:
+        return None if value is None else parsedate_to_datetime(value).timestamp()
+    except ValueError:
+        return None
 
 
 def _retry_after(value: str | None) -> float | None:

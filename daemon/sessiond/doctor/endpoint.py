@@ -1,0 +1,102 @@
+"""The way to the endpoint: name, proxy, certificate, token, protocol, clock."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+import uuid
+from collections.abc import Generator, Iterator
+from urllib.parse import urlsplit
+
+from sessiond.config import Token, read_token
+from sessiond.config.url import is_loopback
+from sessiond.doctor.finding import Finding, Grade, Patient
+from sessiond.endpoint.client import Client
+from sessiond.errors import ConfigError, EndpointError, Refused
+
+SKEW = 120.0
+"""Seconds that the clocks may differ. Nothing depends on it but certificates and the order in which people read."""
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+
+
+def endpoint_checks(patient: Patient) -> Iterator[Finding]:
+    """Go the way that a push goes, step by step, and say at which one it ends."""
+    endpoint = patient.loaded.config.endpoint
+    if not endpoint.url:
+        what = "none is configured: sessions go to an archive on this machine"
+        yield Finding(check="endpoint", grade=Grade.FINE, what=what)
+        return
+    parts = urlsplit(endpoint.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    proxied = yield from _proxy(patient, host)
+    if not proxied:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            fix = "check the network, and the name in endpoint.url"
+            yield Finding(check="name", grade=Grade.WRONG, what=f"{host} is not found: {error.strerror}", fix=fix)
+            return
+        yield Finding(check="name", grade=Grade.FINE, what=f"{host} is {found[0][4][0]}")
+    if endpoint.ca_file:
+        try:
+            ssl.create_default_context(cafile=endpoint.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            fix = "name a file of certificates in PEM, or remove endpoint.ca_file"
+            what = f"{endpoint.ca_file} can't be used: {error.strerror or error}"
+            yield Finding(check="certificate", grade=Grade.WRONG, what=what, fix=fix)
+            return
+    try:
+        token = read_token(patient.loaded.config, patient.environ)
+    except ConfigError as error:
+        what = f"it was not asked, for want of a token: {error}"
+        yield Finding(check="endpoint", grade=Grade.WRONG, what=what, fix=error.hint)
+        return
+    yield from _ask(patient, token)
+
+
+def _proxy(patient: Patient, host: str) -> Generator[Finding, None, bool]:
+    """Yield a finding and return whether a proxy is used; its address may hold a password."""
+    name = next((name for name in PROXIES if patient.environ.get(name)), None)
+    if name is None or is_loopback(host):
+        return False
+    address = urlsplit(patient.environ[name])
+    what = f"requests go through {address.hostname}:{address.port} ({name})"
+    yield Finding(check="proxy", grade=Grade.NOTE, what=what, fix=f"NO_PROXY={host} goes past it")
+    return True
+
+
+def _ask(patient: Patient, token: Token | None) -> Iterator[Finding]:
+    endpoint = patient.loaded.config.endpoint
+    client = Client(
+        endpoint.url,
+        token.reveal() if token else None,
+        device_id=uuid.uuid4(),
+        timeout=endpoint.timeout,
+        ca_file=endpoint.ca_file or None,
+    )
+    began = time.monotonic()
+    try:
+        about = client.about()
+    except Refused as error:
+        fix = error.hint or "put a token that it accepts into endpoint.token_file"
+        yield Finding(check="token", grade=Grade.WRONG, what=str(error), fix=fix)
+        return
+    except EndpointError as error:
+        store = patient.environ.get("SSL_CERT_FILE")
+        fix = error.hint or (f"certificates come from {store}" if store else "is it up, and is endpoint.url right?")
+        yield Finding(check="endpoint", grade=Grade.WRONG, what=str(error), fix=fix)
+        return
+    finally:
+        client.close()
+    milliseconds = (time.monotonic() - began) * 1000
+    what = f"{endpoint.url} answers in {milliseconds:.0f} ms, version {about.version}, and takes the token"
+    yield Finding(check="endpoint", grade=Grade.FINE, what=what)
+    if client.server_time is not None:
+        skew = time.time() - client.server_time
+        if abs(skew) > SKEW:
+            what = f"this clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the endpoint's"
+            fix = "let the system set it: timedatectl set-ntp true"
+            yield Finding(check="clock", grade=Grade.WRONG, what=what, fix=fix)
+        else:
+            yield Finding(check="clock", grade=Grade.FINE, what=f"{abs(skew):.0f} s off the endpoint's")

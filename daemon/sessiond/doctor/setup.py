@@ -1,0 +1,105 @@
+"""The installation itself: permissions, the spool, the service, other installations."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+
+from sessiond import service, spool
+from sessiond.doctor.finding import Finding, Grade, Patient
+from sessiond.errors import ServiceError, SpoolDamaged, StateError
+
+
+def setup_checks(patient: Patient) -> Iterator[Finding]:
+    """Look at what sessiond itself has put, or been given, on this machine."""
+    yield from _config(patient)
+    yield from _private(patient)
+    yield from _spool(patient)
+    yield from _service(patient)
+    yield from _installations(patient)
+
+
+def _config(patient: Patient) -> Iterator[Finding]:
+    for warning in patient.loaded.warnings:
+        yield Finding(check="config", grade=Grade.NOTE, what=warning)
+    if not patient.loaded.warnings:
+        files = ", ".join(patient.loaded.files) or "no file, all is default"
+        yield Finding(check="config", grade=Grade.FINE, what=files)
+
+
+def _private(patient: Patient) -> Iterator[Finding]:
+    """What holds transcripts or the token is its user's alone."""
+    named = [("state", patient.directory, 0o700), ("token", patient.loaded.config.endpoint.token_file, 0o600)]
+    for check, path, mode in named:
+        if not path or not os.path.exists(path):
+            continue
+        found = os.stat(path)
+        if found.st_uid != os.geteuid():
+            fix = "use one of your own"
+            yield Finding(check=check, grade=Grade.WRONG, what=f"{path} belongs to another user", fix=fix)
+        elif stat.S_IMODE(found.st_mode) & ~mode:
+            yield Finding(
+                check=check,
+                grade=Grade.WRONG,
+                what=f"other users may read {path} (mode {stat.S_IMODE(found.st_mode):04o})",
+                fix=f"chmod {mode:o} {path}",
+                repair="chmod",
+                path=path,
+                mode=mode,
+            )
+        else:
+            yield Finding(check=check, grade=Grade.FINE, what=f"{path} is yours alone")
+
+
+def _spool(patient: Patient) -> Iterator[Finding]:
+    path = os.path.join(patient.directory, spool.NAME)
+    if not os.path.exists(path):
+        yield Finding(check="spool", grade=Grade.NOTE, what="nothing was captured yet", fix="sessiond run")
+        return
+    try:
+        spool.check(patient.directory)
+    except SpoolDamaged as error:
+        fix = "restart sessiond: it sets the spool aside and builds it anew from the tools' files and the endpoint"
+        yield Finding(check="spool", grade=Grade.WRONG, what=str(error), fix=fix)
+    except StateError as error:
+        yield Finding(check="spool", grade=Grade.WRONG, what=str(error), fix=error.hint)
+    else:
+        yield Finding(check="spool", grade=Grade.FINE, what=f"{path} is whole")
+
+
+def _service(patient: Patient) -> Iterator[Finding]:
+    try:
+        manager = service.find(patient.environ)
+        if not manager.installed():
+            what = f"not installed with {manager.name}: it runs only while a terminal does"
+            yield Finding(check="service", grade=Grade.NOTE, what=what, fix="sessiond install")
+            return
+        drift = manager.drift(service.make_plan(patient.environ, patient.directory, patient.named))
+        if drift is not None:
+            fix = "sessiond install, which writes it anew and restarts the service"
+            yield Finding(check="service", grade=Grade.NOTE, what=drift, fix=fix, repair="install")
+        manager.check()
+        pid = manager.pid()
+        if pid is None:
+            yield Finding(check="service", grade=Grade.WRONG, what="installed, and not running", fix="sessiond start")
+        elif drift is None:
+            yield Finding(check="service", grade=Grade.FINE, what=f"runs under {manager.name} (pid {pid})")
+        if manager.lingers() is False:
+            fix = "loginctl enable-linger"
+            yield Finding(check="service", grade=Grade.NOTE, what="it ends when you log out", fix=fix)
+    except ServiceError as error:
+        yield Finding(check="service", grade=Grade.NOTE, what=str(error), fix=error.hint)
+
+
+def _installations(patient: Patient) -> Iterator[Finding]:
+    found: dict[str, str] = {}
+    for folder in patient.environ.get("PATH", "").split(os.pathsep):
+        path = shutil.which("sessiond", path=folder) if folder else None
+        if path is not None:
+            found.setdefault(os.path.realpath(path), path)
+    if len(found) > 1:
+        what = f"{len(found)} installations in PATH: {', '.join(found.values())}"
+        fix = "remove all but one; a newer one changes the spool so that an older one refuses it"
+        yield Finding(check="installation", grade=Grade.NOTE, what=what, fix=fix)

@@ -1,0 +1,125 @@
+"""What doctor finds, and that each finding says what mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessiond.cli import main
+from sessiond.endpoint.server import Running, running
+
+TOKEN = "token-of-a-test"
+Finding = dict[str, Any]
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[Running]:
+    with running(str(tmp_path / "endpoint"), token=TOKEN) as made:
+        yield made
+
+
+class Home:
+    """A home with a configuration, and doctor in it."""
+
+    def __init__(self, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.base, self._capsys = base, capsys
+        self.config = base / "config.toml"
+        self.state = base / "state"
+        self.token = base / "token"
+        self.token.write_text(TOKEN)
+        self.token.chmod(0o600)
+        self.environ = {"HOME": str(base), "SESSIOND_CONFIG": str(self.config), "PATH": ""}
+
+    def configure(self, url: str, more: str = "") -> None:
+        lines = f'state_dir = "{self.state}"\n[endpoint]\nurl = "{url}"\ntoken_file = "{self.token}"\n{more}'
+        self.config.write_text(lines)
+
+    def doctor(self, *words: str) -> tuple[int, dict[str, Finding]]:
+        """Return the exit code and the worst finding of each check."""
+        code = main(["doctor", "--json", *words], self.environ)
+        answer = json.loads(self._capsys.readouterr().out)
+        rank = ("fine", "note", "wrong").index
+        return code, {each["check"]: each for each in sorted(answer["findings"], key=lambda each: rank(each["grade"]))}
+
+
+@pytest.fixture
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
+    return Home(tmp_path, capsys)
+
+
+def test_a_healthy_installation_has_nothing_wrong(home: Home, endpoint: Running) -> None:
+    home.configure(endpoint.url)
+    code, found = home.doctor()
+    assert code == 0, found
+    assert {check for check, each in found.items() if each["grade"] == "fine"} >= {"endpoint", "name", "disk"}
+    assert found["spool"]["what"] == "nothing was captured yet"
+
+
+def test_permissions_are_found_and_mended(home: Home, endpoint: Running) -> None:
+    home.configure(endpoint.url)
+    home.state.mkdir()
+    home.state.chmod(0o755)
+    home.token.chmod(0o644)
+    code, found = home.doctor()
+    assert code == 4
+    assert found["token"]["fix"] == f"chmod 600 {home.token}"
+    assert found["state"]["fix"] == f"chmod 700 {home.state}"
+    code, _ = home.doctor("--fix")
+    assert (home.token.stat().st_mode & 0o777, home.state.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert code == 0
+
+
+def test_a_damaged_spool_is_found(home: Home, endpoint: Running) -> None:
+    home.configure(endpoint.url)
+    home.state.mkdir(mode=0o700)
+    (home.state / "spool.db").write_bytes(b"SQLite format 3\0" + os.urandom(8000))
+    code, found = home.doctor()
+    assert (code, found["spool"]["grade"]) == (4, "wrong")
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "says"),
+    [
+        ({"token": "a-wrong-one"}, "token", "the endpoint refuses"),
+        ({"url": "http://127.0.0.1:1"}, "endpoint", "can't be reached"),
+        ({"url": "https://nowhere.invalid"}, "name", "nowhere.invalid is not found"),
+        ({"more": 'ca_file = "/dev/null"\n'}, "certificate", "/dev/null can't be used"),
+    ],
+)
+def test_the_step_on_the_way_to_the_endpoint_is_named(
+    home: Home, endpoint: Running, change: dict[str, str], check: str, says: str
+) -> None:
+    home.configure(change.get("url", endpoint.url), change.get("more", ""))
+    if "token" in change:
+        home.token.write_text(change["token"])
+    code, found = home.doctor()
+    assert (code, found[check]["grade"]) == (4, "wrong"), found
+    assert says in found[check]["what"] or check == "token"
+    assert found[check]["fix"]
+
+
+def test_what_claude_code_will_delete_is_told(home: Home, endpoint: Running) -> None:
+    home.configure(endpoint.url)
+    folder = home.base / ".claude/projects/-x"
+    folder.mkdir(parents=True)
+    (folder / "00000111-0000-4000-8000-000000000111.jsonl").write_text("{}\n")
+    _, found = home.doctor()
+    assert found["clean-up"]["what"].startswith("claude-code deletes sessions after 30 days")
+    assert "cleanupPeriodDays" in found["clean-up"]["fix"]
+
+
+def test_it_fits_80_columns_and_never_shows_a_proxys_password(
+    home: Home, endpoint: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.configure("https://nowhere.invalid")
+    home.environ["HTTPS_PROXY"] = "http://ada:SENTINEL@127.0.0.1:1"
+    assert main(["doctor"], home.environ) == 4
+    out = capsys.readouterr().out
+    assert "requests go through 127.0.0.1:1 (HTTPS_PROXY)" in out.replace("\n       ", " ")
+    assert "SENTINEL" not in out
+    assert max(len(line) for line in out.splitlines() if "/" not in line) <= 80
