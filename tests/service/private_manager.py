@@ -110,7 +110,7 @@ def manager(base: Path, path: Sequence[str] = ()) -> Iterator[Manager]:
             stream.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for another process to have done something."""
     end = time.monotonic() + seconds
     while not condition():

@@ -127,7 +127,7 @@ def test_a_file_that_is_being_written_switches_nothing(daemon: Daemon, endpoint:
     text = daemon.config.read_text()
     with open(daemon.config, "w") as file:
         file.flush()
-        time.sleep(1.5)  # the daemon's quiet time goes by; there is no event to wait for
+        time.sleep(0.8)  # the daemon's quiet time goes by; there is no event to wait for
         file.write("# begun anew\n" + text)
     until(lambda: daemon.events("config.reloaded"))
     assert [event["anew"] for event in daemon.events("config.reloaded")] == [False]
