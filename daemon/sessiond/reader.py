@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -193,23 +193,17 @@ def _find_newline(descriptor: int, offset: int, size: int) -> int | None:
 
 
 def standing_prefix(descriptor: int, size: int, extents: Iterable[Extent], digest: Digest) -> int:
-    """Count the bytes at the head of the file that are still those captured in the extents."""
+    """Count the bytes at the head of the file that are still those captured in the extents, up to a record's end."""
     kept = 0
     for extent in extents:
-        if extent.end > size or digest(pread(descriptor, extent.length, extent.start)) != extent.digest:
+        if extent.end > size:
             break
-        kept = extent.end
+        data = pread(descriptor, extent.length, extent.start)
+        if digest(data) != extent.digest:
+            break
+        if data.endswith(b"\n"):  # not between two pieces of a long record
+            kept = extent.end
     return kept
-
-
-def common_prefix(extents: Sequence[Extent], digests: Sequence[bytes]) -> int:
-    """Count the records at the head of a projection that are those captured before."""
-    count = 0
-    for extent, found in zip(extents, digests, strict=False):
-        if extent.digest != found:
-            break
-        count += 1
-    return count
 
 
 def read_document(descriptor: int, largest: int | None = None) -> bytes:

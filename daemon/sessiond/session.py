@@ -22,6 +22,11 @@ NAMESPACE = uuid.UUID("5f1d7c1e-8a57-5c0e-9d52-6f0d3d0b6a11")
 EARLIEST_MS = 1_577_836_800_000  # 2020-01-01: no tool that we read is older; an earlier time is a wrong unit
 DAY_MS = 86_400_000
 INT32_MAX = 2**31 - 1
+LONGEST_PATH = 4096
+LONGEST_NAME = 500
+"""Characters of a working directory and of any other name: a record of megabytes is no record to an endpoint."""
+MOST_NAMES = 100
+"""Models and unknown record types that a fold tells apart."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,26 +209,28 @@ class Fold(msgspec.Struct, omit_defaults=True):
             elif entry.ended:
                 self.ended = True
             if entry.version:
-                self.version = entry.version
+                self.version = entry.version[:LONGEST_NAME]
             if self.cwd is None and entry.cwd:
-                self.cwd = entry.cwd
+                self.cwd = entry.cwd[:LONGEST_PATH]
             if self.branch is None and entry.branch:
-                self.branch = entry.branch
+                self.branch = entry.branch[:LONGEST_NAME]
             if entry.title:
-                self.title = entry.title
+                self.title = entry.title[:LONGEST_NAME]
             if self.parent is None and entry.parent:
                 self.parent = entry.parent
             if entry.copied:
                 self.copied = True
             if entry.unknown:
-                self.unknown[entry.unknown] = self.unknown.get(entry.unknown, 0) + 1
+                name = entry.unknown[:LONGEST_NAME]
+                if name in self.unknown or len(self.unknown) < MOST_NAMES:
+                    self.unknown[name] = self.unknown.get(name, 0) + 1
             if entry.rewind is not None:
                 self._rewind(entry.rewind)
                 known = _Known(self.messages)
             if entry.role is not None:
                 self._message(entry, entry.role, known)
-            elif entry.model and entry.model not in self.models:
-                self.models.append(entry.model)
+            elif entry.model:
+                self._model(entry.model)
             if entry.more:
                 self.add(entry.more, now_ms)
                 known = _Known(self.messages)
@@ -257,14 +264,21 @@ class Fold(msgspec.Struct, omit_defaults=True):
             if self.opening is None and entry.key is not None:
                 self.opening = key  # a place in the order is no evidence of a copy: all sessions have a first answer
             if entry.model:
-                if entry.model not in self.models:
-                    self.models.append(entry.model)
-                model = self.models.index(entry.model)
+                model = self._model(entry.model)
         if key in known:
             return
         known.add(key)
         self.messages.append(key)
         self.spoken.append(model)
+
+    def _model(self, name: str) -> int:
+        """Find a model's index, or give it one; -1 for one too many."""
+        name = name[:LONGEST_NAME]
+        if name not in self.models:
+            if len(self.models) >= MOST_NAMES:
+                return -1
+            self.models.append(name)
+        return self.models.index(name)
 
     def _rewind(self, to: str) -> None:
         kept = 0

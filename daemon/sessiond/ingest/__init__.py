@@ -33,3 +33,5 @@ def ingest(setting: Setting, place: Place, only: Collection[str] | None = None) 
         return Outcome(retry=True, trouble=str(error))
     except ReadError as error:
         return note_trouble(setting, place, known, error)
+    except OSError as error:
+        return note_trouble(setting, place, known, ReadError(f"not read: {error.strerror}"))

@@ -11,7 +11,7 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest.capture import DAMAGED, Capture, Step
 from sessiond.ingest.content import Content
 from sessiond.ingest.record import refresh
-from sessiond.ingest.setting import Outcome, Place, Setting, Visit
+from sessiond.ingest.setting import Outcome, Place, Setting, Visit, stream_name
 from sessiond.ingest.sync import reconcile
 from sessiond.reader import open_regular, read_document
 from sessiond.session import Entry, session_id
@@ -42,7 +42,11 @@ def advance(
     """
     setting, place, source = visit.setting, visit.place, visit.place.source
     now_ms, damaged = setting.now_ms(), stream.fold.damaged
-    capture = Capture(setting.spool, source, stream, setting.masking, setting.digest, setting.budget, visit.place.path)
+    # Times up to here are believed; on a machine that has lost its clock the file's own is the better one.
+    latest_ms = max(now_ms, visit.now.st_mtime_ns // 1_000_000)
+    capture = Capture(
+        setting.spool, source, stream, setting.masking, setting.digest, setting.budget, place.path, latest_ms
+    )
     if stream.held is not None and stream.skipped is None:
         reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, visit.place.path)
         capture.touched = True
@@ -60,13 +64,13 @@ def advance(
                 stream.fold.started_ms = started_ms
     if place.unit.beside and stream.fold.cwd is None:
         entry = read_context(place)
-        stream.fold.add([entry], now_ms)
+        stream.fold.add([entry], latest_ms)
         capture.touched |= entry is not None
     if place.cwd and stream.fold.cwd is None:
         stream.fold.cwd = place.cwd
     stream.rank = max(stream.rank, visit.now.st_mtime_ns // 1_000_000)
     read, final = 0, Step()
-    for step in chain(capture.fill_gap(content), capture.advance(content, now_ms)):
+    for step in chain(capture.fill_gap(content), capture.advance(content)):
         read += step.read
         if step.last:
             final = step
@@ -75,14 +79,15 @@ def advance(
             capture.store(step, now_ms)
             save(False)
     if place.unit.timeless and capture.touched:
-        stream.fold.add([Entry(time_ms=moment) for moment in _times(visit.now)], now_ms)
+        stream.fold.add([Entry(time_ms=moment) for moment in _times(visit.now)], latest_ms)
     if stream.fold.parent is None and parent:
         stream.fold.parent = parent
     with setting.spool.transaction():
         capture.store(final, now_ms)
         save(True)
         touched = setting.spool.catalog.set_gone(stream.session, None) or capture.touched
-        changed = touched and refresh_session(setting, stream.session, source, touched=touched, mine=stream)
+        # Also where nothing was read: a look before this one may have ended between its last two commits.
+        changed = refresh_session(setting, stream.session, source, touched=touched, mine=stream)
         setting.spool.catalog.keep(stream)
     return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0))
 
@@ -127,6 +132,7 @@ def refresh_session(
 
 def add_stream(setting: Setting, source: Source, native_id: str, name: str, *, thread: bool) -> StreamState:
     """Find or make a stream. One that is made while its endpoint is known needs no question where it stands."""
+    name = stream_name(name)
     catalog, bound = setting.spool.catalog, setting.spool.meta("endpoint") is not None
     with setting.spool.transaction():
         identity = session_id(source.tool, native_id, setting.scope(source))

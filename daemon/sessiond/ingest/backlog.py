@@ -8,6 +8,7 @@ from sessiond.errors import ReadError
 from sessiond.ingest import Outcome, Setting, ingest, locate
 from sessiond.ingest.capture import Capture
 from sessiond.ingest.content import Lines
+from sessiond.ingest.gone import release_pins
 from sessiond.ingest.setting import outer_path
 from sessiond.ingest.sync import reconcile, reconcile_without_source
 from sessiond.sources.base import Source
@@ -65,16 +66,15 @@ def _read_pin(setting: Setting, stream: StreamState, file: FileState, source: So
     now_ms, read = setting.now_ms(), 0
     if stream.held is not None:
         reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, file.path)
-    capture = Capture(setting.spool, source, stream, setting.masking, setting.digest, setting.budget, file.path)
-    for steps in (capture.fill_gap(content), capture.advance(content, now_ms)):
+    capture = Capture(setting.spool, source, stream, setting.masking, setting.digest, setting.budget, file.path, now_ms)
+    for steps in (capture.fill_gap(content), capture.advance(content)):
         for step in steps:
             read += step.read
             with setting.spool.transaction():
                 capture.store(step, now_ms)
     if stream.queued == stream.folded and stream.gap is None:
         with setting.spool.transaction():
-            pin = setting.pins.settle(file.path, stream.id, needed=False, old=file.pin)
-            setting.spool.catalog.save_pin(file.path, pin)
+            release_pins(setting, stream.id)
     return Outcome(read=read)
 
 

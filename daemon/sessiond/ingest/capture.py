@@ -72,14 +72,16 @@ class Capture:
         masking: Masking,
         digest: Digest,
         budget: int,
-        path: str = "",
+        path: str,
+        latest_ms: int,
     ) -> None:
-        """`path` is the file that is read, for rules about paths."""
+        """`path` is the file that is read, for rules about paths; times after `latest_ms` are not believed."""
         self.stream = stream
         self._spool = spool
         self._source = source
         self._masking = masking
         self._path = path
+        self._latest_ms = latest_ms
         self._digest = digest
         self._budget = budget
         self.touched = False
@@ -94,10 +96,11 @@ class Capture:
         fold = Fold()
         for chunk in content.chunks(0, keep):
             if not chunk.piece:
-                decode(self._source, chunk.data, fold, now_ms)
+                decode(self._source, chunk.data, fold, self._latest_ms)
         # What of the kept bytes the endpoint has not been promised is queued again, as this generation's.
         kept = stream.queued if stream.skipped is None else stream.skipped
         shared = min(keep, kept, stream.gap[0] if stream.gap else keep)
+        lost = stream.folded - max(keep, stream.queued)
         previous = stream.generation
         stream.fold, stream.folded, stream.queued, stream.gap = fold, keep, shared, None
         stream.generation += 1
@@ -107,10 +110,12 @@ class Capture:
             self._spool.catalog.cut_extents(stream.id, keep)
             self._spool.outbox.add_generation(stream.id, stream.generation, previous, shared, now_ms)
             self._spool.catalog.restart(stream.id, acked=shared)
+            if lost > 0:  # it waited for room in the file, and stands there no more
+                self._spool.catalog.add_lost(stream.id, lost)
             self._spool.catalog.save_stream(stream)
         self.touched = True
 
-    def advance(self, content: Content, now_ms: int) -> Iterator[Step]:
+    def advance(self, content: Content) -> Iterator[Step]:
         """Read what was added, step by step. The caller stores each step before it asks for the next."""
         stream = self.stream
         yield from self._refill(content, stream.queued, stream.folded)
@@ -120,7 +125,7 @@ class Capture:
             if chunk.piece:
                 stream.fold.oversized += chunk.last
             else:
-                decode(self._source, chunk.data, stream.fold, now_ms)
+                decode(self._source, chunk.data, stream.fold, self._latest_ms)
             step.extents.append(Extent(start=chunk.offset, length=len(chunk.data), digest=self._digest(chunk.data)))
             if stream.skipped is not None:
                 stream.queued = chunk.end

@@ -18,7 +18,6 @@ from sessiond.reader import (
     Chunk,
     Digest,
     Extent,
-    common_prefix,
     pread,
     probe,
     read_lines,
@@ -114,8 +113,13 @@ class Records:
 
     def standing(self, extents: Sequence[Extent]) -> int:
         """Compare digests, record by record."""
-        count = common_prefix(extents, [self._digest(chunk.data) for chunk in self.chunks(0)])
-        return extents[count - 1].end if count else 0
+        kept = 0
+        for extent, chunk in zip(extents, self.chunks(0), strict=False):
+            if self._digest(chunk.data) != extent.digest:
+                break
+            if chunk.last:  # not between two pieces of a long record
+                kept = extent.end
+        return kept
 
     def slice(self, extent: Extent) -> bytes | None:
         """Find the record of an extent, or the piece of one."""

@@ -51,6 +51,14 @@ def note_back(setting: Setting, known: FileState) -> None:
                         catalog.raise_revision(session, 0, setting.now_ms())
 
 
+def release_pins(setting: Setting, stream: int) -> None:
+    """Let go of all files of a stream that were kept for it: it is caught up."""
+    for file in setting.spool.catalog.files(stream):
+        if file.pin is not None:
+            setting.pins.settle(file.path, stream, needed=False, old=file.pin)
+            setting.spool.catalog.save_pin(file.path, None)
+
+
 def note_trouble(setting: Setting, place: Place, known: FileState | None, error: ReadError) -> Outcome:
     """Remember why a file can't be read, for status; the next change or rescan tries again."""
     trouble = str(error)

@@ -9,7 +9,7 @@ from sessiond.ingest.admission import Admission, admit, leave, turn_away
 from sessiond.ingest.advance import add_stream, advance
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import Lines, unpack
-from sessiond.ingest.gone import note_back
+from sessiond.ingest.gone import note_back, release_pins
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit
 from sessiond.reader import Checkpoint, open_regular
 from sessiond.sources.base import Memory
@@ -77,11 +77,13 @@ def _save(visit: Visit, stream: StreamState, content: Lines, *, whole: bool) -> 
     old = visit.known.pin if visit.known else None
     needed = stream.queued < stream.folded
     pin = visit.setting.pins.settle(visit.place.path, stream.id, needed=needed, old=old)
+    if not needed:
+        release_pins(visit.setting, stream.id)
     checkpoint = visit.checkpoint(
         stream.folded,
         content.probe(stream.folded),
         size=visit.now.st_size if whole else -1,
-        ctime_ns=visit.now.st_ctime_ns if pin == old else content.ctime_ns(),
+        ctime_ns=content.ctime_ns() if needed or old else visit.now.st_ctime_ns,  # our link moves it
     )
     visit.save(stream.id, checkpoint, pin)
 

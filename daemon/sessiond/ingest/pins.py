@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from hashlib import blake2b
 
 
 class Pins:
@@ -19,21 +20,25 @@ class Pins:
         None although it is needed means that the file is unprotected: another filesystem, or a system
         that allows no such link.
         """
-        if needed == (old is not None):
-            return old
-        if old is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self.directory, old))
+        if not needed:
+            if old is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path(old))
             return None
-        name = f"{stream}-{os.path.basename(path)[-80:]}"
-        target = os.path.join(self.directory, name)
+        name = f"{stream}-{blake2b(os.fsencode(path), digest_size=8).hexdigest()}"
         try:
-            os.link(path, target, follow_symlinks=False)
-        except FileExistsError:
-            os.unlink(target)
-            os.link(path, target, follow_symlinks=False)
+            if old is not None and os.path.samestat(os.lstat(path), os.lstat(self.path(old))):
+                return old
+        except FileNotFoundError:
+            pass
+        fresh = self.path(f"{name}.new")
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
+            os.link(path, fresh, follow_symlinks=False)
+            os.replace(fresh, self.path(name))  # a tool that saves by renaming has put another file there
         except OSError:
-            return None
+            return old
         return name
 
     def path(self, name: str) -> str:

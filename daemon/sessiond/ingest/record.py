@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from sessiond.ingest.setting import inner_path, outer_path
+from sessiond.ingest.setting import as_text, inner_path, outer_path
 from sessiond.privacy import Masking
 from sessiond.session import Fold, Rules, session_id, summarize
 from sessiond.spool import Spool
@@ -138,7 +138,7 @@ def _source_path(spool: Spool, streams: list[StreamState]) -> str | None:
     if not files:
         return None
     path, native_id = outer_path(files[-1].path)
-    return inner_path(path, native_id)
+    return as_text(inner_path(path, native_id))
 
 
 def _signed(key: int | None) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -118,6 +120,34 @@ class Visit(msgspec.Struct, kw_only=True):
         )
 
 
+_STRANGE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^$|(?:^|/)\.{0,2}(?:/|$)")
+_ROOM = 180
+"""Characters of a stream's name: a mark behind it must fit too (wire.MAX_NAME)."""
+
+
+def as_text(name: str) -> str:
+    """Spell a name that may have bytes which are no UTF-8 as text; any other one stays as it is."""
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
+
+
+def stream_name(name: str) -> str:
+    """Name a stream so that the endpoint takes it: of an odd or long name its plain part and a digest."""
+    if len(name) <= _ROOM and not _STRANGE.search(name):
+        return name
+    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100] + "~" + digest
+
+
+def _tame(unit: Unit) -> Unit:
+    """Spell what a unit takes from a file's name as text that can be stored and sent."""
+    native_id = None if unit.native_id is None else as_text(unit.native_id)
+    parent = None if unit.parent is None else as_text(unit.parent)
+    names = native_id, parent, stream_name(unit.stream)
+    if names == (unit.native_id, unit.parent, unit.stream):
+        return unit
+    return msgspec.structs.replace(unit, native_id=names[0], parent=names[1], stream=names[2])
+
+
 def inner_path(path: str, native_id: str, stream: str = "main") -> str:
     """Name what a container holds: `<file>::<native id>` a session, with `::<stream>` what is not its main stream.
 
@@ -128,6 +158,8 @@ def inner_path(path: str, native_id: str, stream: str = "main") -> str:
 
 def outer_path(path: str) -> tuple[str, str]:
     """Split what `inner_path` made into the file and the native id."""
+    if os.path.lexists(path):
+        return path, ""  # the sign may stand in a name of the tool's
     file, native_id, *_ = f"{path}::".split("::")
     return file, native_id
 
@@ -141,5 +173,5 @@ def locate(places: Iterable[tuple[Source, Root]], path: str) -> list[Place]:
             relative = path[len(prefix) :]
             unit = source.unit(relative)
             if unit is not None:
-                found.append(Place(source=source, root=root.path, relative=relative, unit=unit, cwd=root.cwd))
+                found.append(Place(source=source, root=root.path, relative=relative, unit=_tame(unit), cwd=root.cwd))
     return found

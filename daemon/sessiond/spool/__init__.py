@@ -22,6 +22,9 @@ from sessiond.spool.schema import MIGRATIONS, VERSION
 
 NAME = "spool.db"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_OUTER = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+_NESTED = ("SAVEPOINT inner", "RELEASE inner", ("ROLLBACK TO inner", "RELEASE inner"))
+"""How a transaction begins, is committed and taken back; the innermost savepoint of a name is the one that is meant."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -79,23 +82,25 @@ class Spool:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all that is written inside together, or nothing of it. Nested ones join the outer one.
+        """Commit all that is written inside together, or nothing of it.
+
+        A nested one is committed with the outer one, and taken back alone where it fails: what one file had begun
+        to store is not kept because another file's commit follows.
 
         Raises: StateFull, SpoolDamaged, StateError.
         """
         with self._lock, translated():
-            if self._depth:
-                yield
-                return
-            self.connection.execute("BEGIN IMMEDIATE")
+            begin, commit, back = _NESTED if self._depth else _OUTER
+            self.connection.execute(begin)
             self._depth += 1
             try:
                 yield
-                self.connection.execute("COMMIT")
+                self.connection.execute(commit)
             except BaseException:
                 # SQLite rolls back by itself on a full disk: then there is nothing left to roll back.
                 if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
+                    for statement in back:
+                        self.connection.execute(statement)
                 self.outbox.forget_count()
                 self.catalog.forget_folds()
                 raise
