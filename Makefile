@@ -5,12 +5,13 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 BIN = $(VENV)/bin
+RIVALS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessiond-bench/rivals
 
-.PHONY: help run test check lab clean
+.PHONY: help run test check lab bench bench-quick bench-rivals soak clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*##\(.*\)/make \1:\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1:\2/p' Makefile
 
 run: $(VENV)/.installed  ## install into .venv and run the daemon here; stop it with Ctrl-C
 	$(BIN)/sessiond run
@@ -27,6 +28,20 @@ check: $(VENV)/.installed-dev  ## check style, types, layers and documents
 
 lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watches (installs them; minutes)
 	$(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed  ## measure what it costs, beside the floor and installed rivals (an hour; BENCH_ARGS="...")
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+bench-quick: $(VENV)/.installed  ## the same rows on 200 sessions, in two minutes
+	$(BIN)/python bench/run.py --quick $(BENCH_ARGS)
+
+bench-rivals: $(VENV)/.created  ## install the rivals, each on its own, into the cache of the bench
+	for name in agentsview sessionfs; do \
+		$(BIN)/python -m venv "$(RIVALS)/$$name" && \
+		"$(RIVALS)/$$name/bin/python" -m pip --quiet --disable-pip-version-check install $$name || exit 1; done
+
+soak: $(VENV)/.installed  ## ten minutes of load with faults; what was written must be what arrives
+	$(BIN)/python bench/soak.py $(SOAK_ARGS)
 
 clean:  ## remove the environment and what the tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

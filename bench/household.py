@@ -67,12 +67,11 @@ class Daemon:
 
     name = "sessiond"
 
-    def __init__(self, home: str, state: str, url: str, **more: object) -> None:
+    def __init__(self, home: str, state: str, url: str, redact: str = "mask") -> None:
         self.home, self.state = home, state
         os.makedirs(state, mode=0o700, exist_ok=True)
         self.config = os.path.join(state, "bench.toml")
-        lines = [f"state_dir = {json.dumps(state)}", 'machine_id = "bench"']
-        lines += [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+        lines = [f"state_dir = {json.dumps(state)}", 'machine_id = "bench"', f'redact = "{redact}"']
         lines += ["[endpoint]", f"url = {json.dumps(url)}", "[outbox]", f"max_bytes = {8 << 30}"]
         with open(self.config, "w") as file:
             file.write("\n".join(lines) + "\n")

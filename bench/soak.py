@@ -1,0 +1,263 @@
+"""Load with faults for ten minutes, and then: is what the tools wrote what the endpoint holds?
+
+Sessions are appended to, in halves too, replaced, rewritten and deleted, while the endpoint refuses, cuts, asks for
+patience and is restarted, and the daemon is killed. Everything is on loopback, in one directory, and bounded. At the
+end each file's SHA-256 is compared with what the endpoint gives back; what the daemon held on the way (memory, open
+files, threads, spool, log) must not have grown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import statistics
+import sys
+import time
+import urllib.request
+
+import corpus
+import measure
+from household import TOKEN, Daemon, Endpoint, clear
+from run import default_directory
+
+MOST_SESSIONS = 60
+MOST_BYTES = 200 << 20
+"""Past either, nothing new is begun: only what is there is changed."""
+GROWTH = 12 << 20
+"""Bytes of memory that the last third of the time may have above the first."""
+SETTLED = 240.0
+
+
+class Session:
+    """A session of Claude Code, as its tool writes it."""
+
+    def __init__(self, home: str, rnd: random.Random, text: corpus.Text) -> None:
+        self.writer = corpus.Claude(rnd, text, "/home/ada/work/project-00", corpus.NOW)
+        self.path = os.path.join(home, corpus.claude_path(self.writer.session, self.writer.cwd))
+        self.content = b""
+        self.alive = True
+        self.half = b""
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+
+    def more(self) -> bytes:
+        """Write a turn."""
+        lines = self.writer.prompt() + self.writer.tool(self.writer.rnd.randint(30, 30_000)) + self.writer.answer()
+        return "".join(line + "\n" for line in lines).encode()
+
+    def append(self, data: bytes) -> None:
+        """Add to the file, as its tool does."""
+        with open(self.path, "ab") as file:
+            file.write(data)
+        self.content += data
+
+    def replace(self, content: bytes) -> None:
+        """Put another file in its place."""
+        with open(self.path + ".new", "wb") as file:
+            file.write(content)
+        os.replace(self.path + ".new", self.path)
+        self.content, self.half = content, b""
+
+    def rewrite(self, content: bytes) -> None:
+        """Write over it in place."""
+        with open(self.path, "r+b") as file:
+            file.write(content)
+            file.truncate()
+        self.content, self.half = content, b""
+
+
+class Soak:
+    """The household, what was done to it, and what was seen of it."""
+
+    def __init__(self, directory: str, seed: int) -> None:
+        self.rnd = random.Random(seed)
+        self.text = corpus.Text(self.rnd)
+        self.home = os.path.join(directory, "home")
+        os.makedirs(self.home)
+        self.endpoint = Endpoint(os.path.join(directory, "endpoint"))
+        self.proxy = measure.Proxy(self.endpoint.port)
+        # A masked secret would differ from its source, as it should.
+        self.daemon = Daemon(self.home, os.path.join(directory, "state"), self.proxy.url, redact="off")
+        self.daemon.start()
+        self.sessions: list[Session] = []
+        self.done: dict[str, int] = {}
+        self.samples: list[dict[str, int]] = []
+        self.started = time.monotonic()
+        self.fault_ends = self.next_fault = 0.0
+
+    def note(self, what: str) -> None:
+        """Count what was done."""
+        self.done[what] = self.done.get(what, 0) + 1
+
+    def write(self) -> None:
+        """Do one thing that a tool does."""
+        alive = [session for session in self.sessions if session.alive]
+        size = sum(len(session.content) for session in self.sessions)
+        roomy = len(self.sessions) < MOST_SESSIONS and size < MOST_BYTES
+        if not alive or (roomy and self.rnd.random() < 0.05):
+            alive.append(Session(self.home, self.rnd, self.text))
+            self.sessions.append(alive[-1])
+            self.note("begun")
+        session = self.rnd.choice(alive)
+        chance = self.rnd.random()
+        if session.half:
+            session.append(session.half)
+            session.half = b""
+        elif chance < 0.70:
+            if size < MOST_BYTES:
+                session.append(session.more())
+                self.note("appended")
+        elif chance < 0.88:
+            data = session.more()
+            cut = self.rnd.randrange(1, len(data))
+            session.append(data[:cut])
+            session.half = data[cut:]
+            self.note("torn")
+        elif chance < 0.94:
+            lines = session.content.splitlines(keepends=True)
+            session.replace(b"".join(lines[: self.rnd.randint(1, max(1, len(lines)))]) + session.more())
+            self.note("replaced")
+        elif chance < 0.97 and session.content:
+            session.rewrite(session.more() * self.rnd.randint(1, 3))
+            self.note("rewritten")
+        elif self._captured(session):
+            os.unlink(session.path)
+            session.alive = False
+            self.note("deleted")
+
+    def _captured(self, session: Session) -> bool:
+        """Tell whether the daemon has all of it: what is deleted before that is nobody's."""
+        found = self.daemon.ask(
+            "SELECT folded, queued FROM stream JOIN session ON session.id = stream.session"
+            f" WHERE uuid = '{session.writer.session}'"
+        )
+        return bool(found) and found[0] == found[1] == len(session.content) and session.content.endswith(b"\n")
+
+    def fault(self) -> None:
+        """Begin or end a fault, when it is time to."""
+        now = time.monotonic()
+        if self.fault_ends and now > self.fault_ends:
+            self.proxy.mode, self.fault_ends = "pass", 0.0
+        if now < self.next_fault:
+            return
+        self.next_fault = now + self.rnd.uniform(3, 12)
+        kind = self.rnd.choice(("429", "cut", "refuse", "endpoint killed", "endpoint stopped", "daemon killed"))
+        self.note(kind)
+        if kind.startswith("endpoint"):
+            self.endpoint.stop(kill=kind.endswith("killed"))
+            self.endpoint.start()
+        elif kind == "daemon killed":
+            self.daemon.stop(kill=True)
+            self.daemon.start()
+        else:
+            self.proxy.mode, self.fault_ends = kind, now + self.rnd.uniform(0.5, 4)
+
+    def sample(self) -> None:
+        """Note what the daemon holds."""
+        pid = self.daemon.pid
+        try:
+            held = {
+                "memory": measure.resident(pid, alone=True),
+                "descriptors": measure.descriptors(pid),
+                "threads": measure.threads(pid),
+            }
+        except OSError:
+            return
+        for name, path in (("spool", "spool.db"), ("log", "log/sessiond.log")):
+            whole = os.path.join(self.daemon.state, path)
+            held[name] = os.path.getsize(whole) if os.path.exists(whole) else 0
+        self.samples.append(held)
+
+    def run(self, seconds: float) -> None:
+        """Write, break and look until the time is over."""
+        next_look = 0.0
+        while (now := time.monotonic() - self.started) < seconds:
+            self.write()
+            self.fault()
+            if now >= next_look:
+                self.sample()
+                next_look = now + 2
+            if self.daemon.process.poll() is not None:
+                raise SystemExit(f"the daemon ended with {self.daemon.process.returncode}")
+            time.sleep(self.rnd.uniform(0.02, 0.3))
+
+    def settle(self) -> float:
+        """Let everything be well, end what was torn, and wait until the endpoint has all."""
+        self.proxy.mode = "pass"
+        for session in self.sessions:
+            if session.alive and session.half:
+                session.append(session.half)
+                session.half = b""
+        began = time.monotonic()
+        time.sleep(3)
+        measure.wait(lambda: not self.differing() and self.daemon.pushed(), SETTLED, 2.0)
+        return time.monotonic() - began
+
+    def differing(self) -> list[str]:
+        """Compare every file with what the endpoint holds."""
+        found = []
+        for session in self.sessions:
+            url = f"http://127.0.0.1:{self.endpoint.port}/v1/sessions/bench/{session.writer.session}/streams/main"
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    held = hashlib.sha256(answer.read()).hexdigest()
+            except OSError as error:
+                held = str(error)
+            if held != hashlib.sha256(session.content).hexdigest():
+                found.append(f"{session.writer.session}: {len(session.content)} bytes, alive: {session.alive}, {held}")
+        return found
+
+    def complaints(self) -> list[str]:
+        """Say what grew."""
+        third = max(1, len(self.samples) // 3)
+        first, last = self.samples[:third], self.samples[-third:]
+        said = []
+        for what, most in (("memory", GROWTH), ("descriptors", 8), ("threads", 2)):
+            grown = statistics.median(one[what] for one in last) - statistics.median(one[what] for one in first)
+            if grown > most:
+                said.append(f"{what} grew by {grown:,.0f}")
+        hours = (time.monotonic() - self.started) / 3600
+        if self.samples[-1]["log"] / hours > 20 << 20:
+            said.append(f"the log grows by {self.samples[-1]['log'] / hours / 1e6:.0f} MB an hour")
+        return said
+
+    def close(self) -> None:
+        """End all that was started."""
+        self.daemon.stop()
+        self.proxy.close()
+        self.endpoint.stop()
+
+
+def main() -> int:
+    """Soak, and say what came of it; 0 if nothing was lost and nothing grew."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--dir", default=os.path.join(default_directory(), "soak"))
+    options = parser.parse_args()
+    soak = Soak(clear(options.dir), options.seed)
+    try:
+        soak.run(options.seconds)
+        try:
+            took = soak.settle()
+        except TimeoutError:
+            print("\n".join(["not the same at the end:", *soak.differing()]))
+            return 1
+        said = soak.complaints()
+    finally:
+        soak.close()
+    ends = {what: [one[what] for one in soak.samples] for what in soak.samples[0]}
+    print(f"{options.seconds:.0f} s, seed {options.seed}, load {measure.load():.1f}: {json.dumps(soak.done)}")
+    print(f"{len(soak.sessions)} sessions are the same at both ends, {took:.0f} s after the last fault")
+    for what, seen in ends.items():
+        print(f"{what:<12} first {seen[0]:>12,}  median {statistics.median(seen):>14,.0f}  most {max(seen):>12,}")
+    for complaint in said:
+        print(f"NOT FLAT: {complaint}")
+    return 1 if said else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
