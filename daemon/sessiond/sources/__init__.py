@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
+import msgspec
+
 from sessiond.config import Config
 from sessiond.sources.base import Places, Root, Source
+
+
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool that is recognised by a directory, and why its sessions can't be read."""
+
+    tool: str
+    reason: str
+    path: str
+    """Begins with ~ (the home) or {config} (see Places.config)."""
+
+    def find(self, places: Places) -> str | None:
+        """Tell where the tool keeps its sessions; None where it is not installed."""
+        path = self.path.replace("{config}", places.config)
+        path = places.home + path[1:] if path.startswith("~") else path
+        return path if os.path.exists(path) else None
+
+
+ENCRYPTED = "its chats are encrypted"
+UNDESCRIBED = "the layout of its chats is not described well enough to read it faithfully"
+UNREADABLE = (
+    Unreadable(tool="windsurf", reason=ENCRYPTED, path="~/.codeium/windsurf/cascade"),
+    Unreadable(tool="antigravity (1.0.9 and before)", reason=ENCRYPTED, path="~/.gemini/antigravity/conversations"),
+    Unreadable(tool="trae", reason=ENCRYPTED, path="{config}/Trae/User/globalStorage"),
+    Unreadable(tool="chatgpt-desktop", reason=ENCRYPTED, path="~/Library/Application Support/com.openai.chat"),
+    Unreadable(tool="kiro (editor)", reason=UNDESCRIBED, path="{config}/Kiro/User/globalStorage/kiro.kiroagent"),
+    Unreadable(tool="kiro (files)", reason=UNDESCRIBED, path="~/.kiro/sessions"),
+    Unreadable(tool="junie", reason=UNDESCRIBED, path="~/.junie/sessions"),
+    Unreadable(tool="jetbrains-ai", reason=UNDESCRIBED, path="{config}/JetBrains"),
+    Unreadable(tool="copilot-jetbrains", reason=UNDESCRIBED, path="~/.copilot/jb"),
+    Unreadable(tool="devin-cli", reason=UNDESCRIBED, path="~/.local/share/devin/cli"),
+)
+"""Tools that `sessiond sources` and docs/sources.md name with a reason (formats.md 2.12, 2.18, 2.19, 2.25, 3)."""
 
 
 @cache
@@ -16,7 +51,7 @@ def find_sources() -> tuple[Source, ...]:
     """Find every source, ordered by the tool's name."""
     found: list[Source] = []
     for module in pkgutil.iter_modules(__path__):
-        if module.name != "base":
+        if module.name not in ("base", "editors"):
             found += importlib.import_module(f"{__name__}.{module.name}").SOURCES
     return tuple(sorted(found, key=lambda source: source.tool))
 

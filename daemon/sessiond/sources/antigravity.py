@@ -33,6 +33,10 @@ class Antigravity(BaseSource):
     """Transcripts of steps (agy 1.0.10 and later). They say neither directory nor version."""
 
     tool: ClassVar[str] = "antigravity"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no folder, branch or version is in a transcript",
+        "conversations of 1.0.9 and before are encrypted",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the brains of the command line and of the editor."""

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -206,34 +205,6 @@ def speaks(content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.P
     return False
 
 
-class _Workspace(msgspec.Struct):
-    folder: str | None = None
-
-
-WORKSPACE = msgspec.json.Decoder(_Workspace)
-
-
-def folder_of(workspace: bytes) -> str | None:
-    """Read the folder out of a `workspace.json` of VS Code and its relatives: a URI, percent-encoded (formats.md 2.5).
-
-    None for a workspace of several folders. Raises: msgspec.DecodeError.
-    """
-    uri = parse(WORKSPACE, workspace).folder
-    return (unquote(urlsplit(uri).path) or None) if uri else None
-
-
-EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf", "Windsurf - Next", "Positron", "Kiro")
-SERVERS = (".vscode-server", ".vscode-server-insiders", ".cursor-server", ".windsurf-server", ".kiro-server")
-
-
-def user_data(places: Places) -> Iterator[str]:
-    """Name the `User` directories of VS Code and its relatives, and of their servers (formats.md 2, 2.5)."""
-    for editor in EDITORS:
-        yield f"{places.config}/{editor}/User"
-    for server in SERVERS:
-        yield f"{places.home}/{server}/data/User"
-
-
 class Source(Protocol):
     """A tool's formats. Modules of this package hold the sources; SOURCES finds them."""
 
@@ -243,6 +214,8 @@ class Source(Protocol):
     """Whether native ids are unique on one machine only (formats.md 1.1)."""
     views: ClassVar[bool]
     """Whether `decode` takes a memoryview of a line too, which saves copying each."""
+    gaps: ClassVar[tuple[str, ...]]
+    """What of the tool is known not to be read, for docs/sources.md."""
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the directories where sessions lie, the tool's own environment overrides included."""
@@ -277,6 +250,7 @@ class BaseSource:
 
     local_ids: ClassVar[bool] = False
     views: ClassVar[bool] = False
+    gaps: ClassVar[tuple[str, ...]] = ()
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Know of nothing beside a unit."""

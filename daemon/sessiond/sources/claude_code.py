@@ -123,6 +123,7 @@ class ClaudeCode(BaseSource):
     """Transcripts of Claude Code, in a terminal, an editor or the desktop application."""
 
     tool: ClassVar[str] = "claude-code"
+    gaps: ClassVar[tuple[str, ...]] = ("side calls for titles and web searches are in no transcript",)
     views: ClassVar[bool] = True
 
     def roots(self, places: Places) -> Iterable[Root]:

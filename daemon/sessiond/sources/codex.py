@@ -108,6 +108,9 @@ class Codex(BaseSource):
     """Rollouts of Codex, whoever originated them (no allow-list: formats.md 2.2 Traps)."""
 
     tool: ClassVar[str] = "codex"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "a fork of 0.169 has its own records only: it points into the file of its parent",
+    )
     views: ClassVar[bool] = True
 
     def roots(self, places: Places) -> Iterable[Root]:

@@ -38,6 +38,10 @@ class CopilotChat(BaseSource):
     """Chats of the editor: a document, or since 2026 the log of what changed in it; both give the same records."""
 
     tool: ClassVar[str] = "copilot-chat"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch are stored",
+        "chats of before chatSessions/, in the editor's database",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the chats of workspaces, of which there may be thousands, and those of windows without a folder."""

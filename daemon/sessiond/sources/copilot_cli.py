@@ -60,6 +60,7 @@ class CopilotCli(BaseSource):
     """Events of the command line; its JetBrains sessions and the derived `session-store.db` are not read."""
 
     tool: ClassVar[str] = "copilot-cli"
+    gaps: ClassVar[tuple[str, ...]] = ("sessions of the JetBrains plug-in (~/.copilot/jb)",)
 
     def _homes(self, places: Places) -> Iterable[str]:
         given = places.environ.get("COPILOT_HOME", "").rstrip("/")

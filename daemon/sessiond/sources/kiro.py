@@ -21,6 +21,7 @@ class AmazonQ(BaseSource):
     """Conversations of the command line, one for each directory: the next one there overwrites it."""
 
     tool: ClassVar[str] = "amazon-q"
+    gaps: ClassVar[tuple[str, ...]] = ("what compaction took away before it was seen",)
     folder: ClassVar[str] = "amazon-q"
     local_ids: ClassVar[bool] = True  # of one without an id of its own the directory is the name
 
@@ -97,6 +98,9 @@ class Kiro(AmazonQ):
     """Conversations of Kiro's command line, as far as they are in its database."""
 
     tool: ClassVar[str] = "kiro"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "the editor's chats and the command line's files in ~/.kiro: their layout is not described well enough",
+    )
     folder: ClassVar[str] = "kiro-cli"
 
 

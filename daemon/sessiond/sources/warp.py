@@ -33,6 +33,10 @@ class Warp(BaseSource):
     """Questions to the agent. Its answers are only on the server, or in a form that nobody has described."""
 
     tool: ClassVar[str] = "warp"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "the text of answers is on the server or in an undescribed form",
+        "the git branch is not stored",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name where each channel keeps its state (formats.md 2.23 Directory)."""

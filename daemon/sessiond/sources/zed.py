@@ -24,6 +24,11 @@ class Zed(BaseSource):
     """Threads of Zed's agent. Those of external agents are in the agents' own stores (formats.md 1.2)."""
 
     tool: ClassVar[str] = "zed"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "messages have no times",
+        "external agents' threads: they are in the agents' own stores",
+        "text threads and the store of early 2025",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the threads' directory; a Flatpak has its own (formats.md 2.15 Directory)."""

@@ -12,9 +12,10 @@ from hashlib import blake2b
 from typing import Any, ClassVar
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, folder_of, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, parse
 from sessiond.sources.cursor import stores
 from sessiond.sources.cursor.stores import OBJECT, encode, inner
+from sessiond.sources.editors import folder_of
 
 ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 STORE = re.compile(rf"((?:([^/]+)/)?state\.vscdb|[0-9a-f]+/({ID})/store\.db)(?:-wal)?", re.ASCII)
@@ -30,6 +31,11 @@ class Cursor(BaseSource):
     """Composers and chats of the editor, chats and transcripts of the command line."""
 
     tool: ClassVar[str] = "cursor"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch are stored",
+        "the folder of a chat of the command line is kept as a hash only",
+        "a transcript has no times: those of its file stand in",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the global and the workspaces' storage, and the command line's chats and projects.

@@ -1,0 +1,91 @@
+"""docs/sources.md: what the code and the samples say of every tool.
+
+`python tests/docs/sources_document.py` (with daemon/ and tests/ on the path) writes the file anew; a test compares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sample_tree import NAMES, built, expected
+from sessiond.sources import UNREADABLE, find_sources
+from sessiond.sources.base import Places, Source
+
+PLACE = Path(__file__).parents[2] / "docs" / "sources.md"
+FIELDS = ("tool_version", "model", "working_directory", "git_branch", "parent", "title")
+HEAD = """# The tools that sessiond reads
+
+This page is made from the sources and from the samples that they are tested with: `tests/docs/sources_document.py`
+writes it anew. *Tested* names the samples (`tests/conformance/samples`), after the version or the layout that they
+have the shape of. *Stores* are JSON lines, a document that is rewritten, a folder of files, or a database. *Fills*
+names what the tool stores of the fields that not every tool has.
+
+| tool | tested | stores | fills | not read |
+|---|---|---|---|---|
+"""
+UNREAD = """
+## Recognised, but not read
+
+| tool | where | why |
+|---|---|---|
+"""
+ROOTS = """
+## Where they lie
+
+Directories are named as on Linux, and those that lie elsewhere on macOS after them. A tool's own environment
+variables move them.
+
+"""
+
+
+def roots(source: Source, platform: str) -> dict[str, None]:
+    """Name the directories of a source."""
+    places = Places(home="~", environ={}, platform=platform)
+    return dict.fromkeys(root.path for root in source.roots(places))
+
+
+def stores(source: Source) -> set[str]:
+    """Name how the tool keeps what the samples have of it."""
+    found = set()
+    for name in NAMES:
+        if name.startswith(f"{source.tool}/"):
+            for root in source.roots(Places(home=built(name), environ={}, platform="linux")):
+                for path in Path(root.path).rglob("*"):
+                    unit = source.unit(str(path.relative_to(root.path))) if path.is_file() else None
+                    found |= {str(unit.kind)} if unit else set()
+    return found
+
+
+def rows() -> Iterator[str]:
+    """Make a row for each tool."""
+    by_tool: dict[str, list[Source]] = {}
+    for source in find_sources():
+        by_tool.setdefault(source.tool, []).append(source)
+    for tool, sources in by_tool.items():
+        names = [name for name in NAMES if name.startswith(f"{tool}/")]
+        sessions = [session for name in names for session in expected(name)]
+        fills = ", ".join(field for field in FIELDS if any(session[field] for session in sessions))
+        gaps = "; ".join(gap for source in sources for gap in source.gaps)
+        kinds = ", ".join(sorted(set().union(*map(stores, sources))))
+        tested = ", ".join(name.split("/")[1] for name in names)
+        yield f"| {tool} | {tested} | {kinds} | {fills} | {gaps} |\n"
+
+
+def places() -> Iterator[str]:
+    """List the directories of each tool."""
+    for source in find_sources():
+        yield f"- {source.tool}\n"
+        linux, mac = roots(source, "linux"), roots(source, "darwin")
+        for path in [*linux, *(f"{path} (macOS)" for path in mac if path not in linux)]:
+            yield f"  - {path}\n"
+
+
+def document() -> str:
+    """Make the page."""
+    unread = "".join(f"| {it.tool} | {it.path.replace('{config}', '~/.config')} | {it.reason} |\n" for it in UNREADABLE)
+    return HEAD + "".join(rows()) + UNREAD + unread + ROOTS + "".join(places())
+
+
+if __name__ == "__main__":
+    PLACE.write_text(document(), encoding="utf-8")
