@@ -18,10 +18,9 @@ from sessiond.sources.base import (
     Root,
     Unit,
     Watch,
-    folder_of,
     parse,
-    user_data,
 )
+from sessiond.sources.editors import folder_of, user_data
 
 ID = r"([0-9A-Za-z][\w.-]{7,80})"
 CHAT = re.compile(rf"(?:([^/\n]+)/chatSessions/)?{ID}\.jsonl?", re.ASCII)
