@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 HELP = "run the daemon in the foreground"
@@ -22,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from sessiond.config import load
     from sessiond.sources import find_sources
 
+    _open_standard_streams()
     loaded = load(args.config, args.environ, tools=[source.tool for source in find_sources()])
 
     def ready(url: str) -> None:
@@ -31,3 +33,17 @@ def run(args: argparse.Namespace) -> int:
             print("Ctrl+C ends it. What was captured by then is kept.", file=sys.stderr)
 
     return daemon.run(loaded, args.environ, args.config, ready=ready)
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where whoever started us closed a standard stream.
+
+    Else the spool would get the number of stderr, and what a library has to say there would end up in it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for the life of the process
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - for the life of the process

@@ -22,7 +22,7 @@ from sessiond.daemon.life import Life, Message
 from sessiond.daemon.network import Network
 from sessiond.daemon.notify import Notify, service
 from sessiond.daemon.orders import give, open_log
-from sessiond.errors import SessiondError
+from sessiond.errors import SessiondError, SpoolDamaged
 
 CRASHED = 70
 SAME_WISH = 0.3
@@ -43,7 +43,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
     An edit of the configuration is taken over in this process; an invalid one is refused and the last
     good one stays.
 
-    Raises: AlreadyRunning, StateError, ConfigError at the start; Crash.
+    Raises: AlreadyRunning, StateError, ConfigError at the start; SpoolDamaged for the second time; Crash.
     """
     directory = state_dir(loaded.config)
     state.prepare(directory)
@@ -55,21 +55,28 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
     lock = state.Lock(directory, service(environ))
     orders, edits = give(loaded, environ), None
     network = Network(lambda: messages.put(Message.NETWORK))
+    damaged: SpoolDamaged | None = None
     try:
         while True:
-            life = Life(orders, environ, file, lock, messages, notify, before=edits)
+            life = Life(orders, environ, file, lock, messages, notify, before=edits, damaged=damaged)
             if edits is None:
                 ready(life.url)
             ended = life.live()
-            last = ended is Message.STOP or isinstance(ended, BaseException)
+            again = isinstance(ended, SpoolDamaged) and damaged is None
+            last = ended is Message.STOP or (isinstance(ended, BaseException) and not again)
             if last:
                 notify(STOPPING="1")  # not for a life that another one follows: systemd would take us for gone
-            life.end(last=last)
+            life.end(last=last, whole=not isinstance(ended, BaseException))
+            if isinstance(ended, SpoolDamaged) and again:
+                damaged = ended  # once: a disk that goes on breaking is for whoever reads the message
+                continue
+            if isinstance(ended, SessiondError):
+                raise ended
             if isinstance(ended, BaseException):
                 raise Crash(f"a bug: {type(ended).__name__}: {ended}", hint="please report it") from ended
             if last:
                 return 0
-            orders, edits = life.orders, life.edits
+            orders, edits, damaged = life.orders, life.edits, None
     finally:
         network.close()
         lock.release()

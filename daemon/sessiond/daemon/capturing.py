@@ -79,7 +79,8 @@ class Capturing:
                 self._lock.note(stopped=None)
             except StateFull as error:
                 self._wait_for_room(error)
-        self._drain(self._live)
+        with suppress(StateFull):  # what finds no room stays in the tools' files
+            self._drain(self._live)
 
     def _wait_for_room(self, error: StateFull) -> None:
         """A full disk: what is to be read stays in the tools' files, and in the queue here, until it fits."""
@@ -87,7 +88,8 @@ class Capturing:
         self._lock.note(stopped=str(error))
         until = time.monotonic() + FULL_WAIT
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            self._take(self._watcher.wait(left))
+            with suppress(StateFull):  # a look that can't tell of itself has noted what is to be read
+                self._take(self._watcher.wait(left))
 
     def stop(self) -> None:
         """End the loop soon; any thread may call it."""
@@ -266,6 +268,8 @@ class Capturing:
             self._torn[path] = (tries + 1, time.monotonic() + TORN_WAITS[min(tries, len(TORN_WAITS) - 1)])
         else:
             self._torn.pop(path, None)
+        if outcome.trouble is not None:
+            self._settled.pop(path, None)  # the next look tries again, though nothing of it changed
         if outcome.trouble is None:
             self._troubled.discard(path)
         elif path not in self._troubled and (not outcome.retry or self._torn[path][0] > len(TORN_WAITS)):

@@ -20,11 +20,11 @@ from sessiond.daemon.notify import Notify
 from sessiond.daemon.orders import Orders, doubt, open_log, read_again
 from sessiond.daemon.pushing import Pushing
 from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
-from sessiond.errors import ConfigError, StateFull
+from sessiond.errors import ConfigError, SpoolDamaged, StateFull
 from sessiond.logs import hide, log
 from sessiond.sources import find_places
 from sessiond.sources.base import Places
-from sessiond.spool import health
+from sessiond.spool import health, translated
 from sessiond.watch import Watcher
 
 ENDING = 8.0
@@ -64,15 +64,19 @@ class Life:
         notify: Notify,
         *,
         before: Edits | None = None,
+        damaged: SpoolDamaged | None = None,
     ) -> None:
-        """Open the rooms and start the threads. `before` is of the life before. Raises: StateError, ConfigError."""
+        """Open the rooms and start the threads. `before` and `damaged` are of the life before.
+
+        Raises: StateError, ConfigError.
+        """
         self.orders, self._environ, self._file = orders, environ, file
         self._messages, self._notify = messages, notify
         self._began = time.monotonic()
         self._beats: dict[Capturing | Pushing, tuple[int, float]] = {}
         self._next_beat = self._began
         config = orders.config
-        self._rooms: Rooms = open_rooms(config, environ)
+        self._rooms: Rooms = open_rooms(config, environ, damaged)
         self._archive: Archive | None = None
         self.url, token = config.endpoint.url, orders.token
         if not self.url:
@@ -130,7 +134,8 @@ class Life:
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:
-            work()
+            with translated():
+                work()
         except Exception as error:  # noqa: BLE001 - the one guard: main ends the process with it
             self._messages.put(error)
 
@@ -234,22 +239,26 @@ class Life:
         with suppress(StateFull):
             self._rooms.spool.set_meta(health.CONFIG, reason)
 
-    def end(self, *, last: bool) -> None:
-        """End in the data's order: watch no more, commit what came in, push once, leave the rest in the outbox."""
+    def end(self, *, last: bool, whole: bool) -> None:
+        """End in the data's order: watch no more, commit what came in, push once, leave the rest in the outbox.
+
+        `whole` is false after an error: then nothing more is tried, and the next start checks the spool.
+        """
         self._capturing.stop()
         self._join(self._threads[0])
         self._watcher.close()
         self._pushing.stop()
         self._join(self._threads[1])
         if all(not thread.is_alive() for thread in self._threads):
-            self._pushing.last_push()
+            if whole:
+                self._pushing.last_push()
             self._pushing.close()
         if self._archive is not None:
             self._archive.stop()
         if last:
             log.info("daemon.stopped", seconds=round(time.monotonic() - self._began))
         if all(not thread.is_alive() for thread in self._threads):
-            self._rooms.close()
+            self._rooms.close(clean=whole)
 
     def _join(self, thread: threading.Thread) -> None:
         thread.join(ENDING / 2)

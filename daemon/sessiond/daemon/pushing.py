@@ -142,6 +142,7 @@ class Pushing:
                 bind(self._setting)
                 self._bound, self._bound_at = True, time.monotonic()
             pushed = upload(self._setting)
+            self._rooms.spool.shrink()
         except EndpointError as error:
             self._failed(error)
             return Pushed()
@@ -170,7 +171,6 @@ class Pushing:
                 bytes=pushed.bytes,
                 seconds=round(seconds, 3),
             )
-            self._rooms.spool.shrink()
             self._room()
         if pushed.parked:
             log.warning("upload.parked", reason=f"{pushed.parked} items, see `sessiond queue`")

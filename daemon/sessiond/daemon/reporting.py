@@ -11,7 +11,7 @@ def root_health(state: State) -> RootHealth:
     """Take over the state of a root for status."""
     return RootHealth(
         tool=state.watched.owner,
-        path=state.watched.root.path,
+        path=state.watched.root.path.encode("utf-8", "backslashreplace").decode(),  # it goes into JSON
         how=str(state.how),
         detail=state.detail,
         hint=state.hint,

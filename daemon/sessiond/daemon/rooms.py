@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
 from sessiond import spool as spool_room
 from sessiond import state
 from sessiond.config import Config, read_token, state_dir
-from sessiond.errors import SpoolDamaged
+from sessiond.errors import SpoolDamaged, StateError
 from sessiond.ingest import Setting
 from sessiond.ingest.pins import Pins
 from sessiond.ingest.renewal import renew
@@ -46,10 +47,14 @@ class Rooms(msgspec.Struct, kw_only=True):
         """Name the tools' files that list further roots."""
         return {f"{root.path}/{root.registry}" for _, root in self.places if root.registry}
 
-    def close(self) -> None:
-        """Close the spool, marked as closed in order."""
-        self.spool.set_meta(CLEAN, "1")
-        self.spool.close()
+    def close(self, *, clean: bool = True) -> None:
+        """Close the spool; `clean` marks it as closed in order, so that the next start need not check it."""
+        try:
+            if clean:
+                with suppress(StateError):  # a full disk: then it is checked
+                    self.spool.set_meta(CLEAN, "1")
+        finally:
+            self.spool.close()
 
 
 def now_ms() -> int:
@@ -57,8 +62,10 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def open_rooms(config: Config, environ: Mapping[str, str]) -> Rooms:
+def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged | None = None) -> Rooms:
     """Open the spool (a damaged one is set aside and begun anew) and find the roots. The lock is held already.
+
+    `damaged` is the damage that was met while it was in use: a check need not find it.
 
     Raises: StateError (SpoolTooNew among them), ConfigError.
     """
@@ -66,7 +73,7 @@ def open_rooms(config: Config, environ: Mapping[str, str]) -> Rooms:
     device = state.device(directory)
     machine_id = config.machine_id or device.machine_id
     terms = terms_of(config, environ, device)
-    spool = _open_spool(directory)
+    spool = _open_spool(directory, damaged)
     places = find_places(config, environ)
     setting = Setting(
         spool=spool,
@@ -115,11 +122,15 @@ def _keeps_transcripts(config: Config, tool: str) -> bool:
     return config.transcripts and (settings is None or settings.transcripts)
 
 
-def _open_spool(directory: str) -> Spool:
+def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
     rebuilt = None
     try:
+        if damaged is not None:
+            raise damaged
         spool = Spool(directory)
-        if spool.meta(CLEAN) is None and spool.catalog.count():
+        with spool.reading():
+            known = spool.catalog.count()
+        if spool.meta(CLEAN) is None and known:
             spool_room.check(directory)  # it was not closed in order: damage would else show up somewhere, some time
     except SpoolDamaged as error:
         rebuilt = spool_room.set_aside(directory)

@@ -6,12 +6,15 @@ read raw and capped, JSON and the echoed batch id required, nothing obeyed but r
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -23,6 +26,8 @@ from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreacha
 ANSWER_CAP = 4 << 20
 """Bytes of an answer that are read; ours are far smaller, and a gzip bomb of 0.3 MB cost a client 629 MB."""
 MAX_RETRY_AFTER = 3600.0
+UNREADABLE = (msgspec.MsgspecError, RecursionError)
+"""What decoding an answer raises: JSON may be nested deeper than any stack."""
 _JSON = msgspec.json.Encoder()
 T = TypeVar("T")
 
@@ -45,6 +50,8 @@ class Client:
         self._timeout = timeout
         self.server_time: float | None = None
         """What the last answer gave as its time, in unix seconds; for `doctor`, nothing else trusts it."""
+        self._token = token
+        self._line = _Line()
         headers = {
             "User-Agent": f"sessiond/{__version__}",
             "Accept": "application/json",
@@ -117,6 +124,10 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> T:
         deadline = time.monotonic() + self._timeout
+        # A time-out of httpx is for each read: headers that drip in would keep us for ever.
+        alarm = threading.Timer(self._timeout, self._line.cut)
+        alarm.daemon = True
+        alarm.start()
         sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
         if body is not None:
             sent["Content-Length"] = str(len(body))
@@ -126,12 +137,16 @@ class Client:
                 self.url + path,
                 content=None if body is None else _parts(body, deadline),
                 headers=sent,
+                extensions={"trace": self._line.note},
             ) as response:
                 content = _read(response, deadline)
         except httpx.TransportError as error:
+            if time.monotonic() >= deadline:
+                raise Unreachable(f"{self.url} did not answer in time") from error
             raise self._translate(error) from error
         finally:
             self._http.cookies.clear()
+            alarm.cancel()
         self.server_time = _date(response.headers.get("date"))
         self._raise_for_status(response, content)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -142,7 +157,7 @@ class Client:
             )
         try:
             return msgspec.json.decode(content, type=answer)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {error}") from error
 
     def _translate(self, error: httpx.TransportError) -> EndpointError:
@@ -163,6 +178,8 @@ class Client:
         if status == 200:
             return
         said = _problem(content)
+        if self._token:
+            said = said.replace(self._token, "***")  # what is said is kept, logged and shown
         text = f"{self.url} answered {status}" + (f": {said}" if said else "")
         if status in (401, 403):
             raise Refused(text, hint="check the token: SESSIOND_TOKEN or endpoint.token_file")
@@ -176,6 +193,25 @@ class Client:
             host = _host(response.headers.get("location", ""))
             raise WrongEndpoint(f"{text} (a redirect to {host or 'nowhere'}, not followed)", hint="set endpoint.url")
         raise WrongEndpoint(text, hint="check endpoint.url")
+
+
+class _Line:
+    """The connection under a request, so that another thread can cut it."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+
+    def note(self, event: str, seen: Mapping[str, Any]) -> None:
+        """Hear from httpcore that a connection was made."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._socket = seen["return_value"].get_extra_info("socket")
+
+    def cut(self) -> None:
+        """End the connection; whoever reads from it gets an error."""
+        if self._socket is not None:
+            with suppress(OSError):
+                # Not SSLSocket's own, which would change what the reading thread uses.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 def _parts(body: bytes, deadline: float) -> Iterator[bytes]:
@@ -211,7 +247,7 @@ def _host(location: str) -> str:
 def _problem(content: bytes) -> str:
     try:
         said = msgspec.json.decode(content, type=_Said)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return ""
     text = said.detail or said.title
     return "".join(c if c.isprintable() else "?" for c in text[:200])

@@ -58,11 +58,12 @@ class Spool:
         os.close(descriptor)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
         self.connection = connection
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
+        version = self._check_version()  # before anything is written: a newer spool stays as it is
+        if version == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
         connection.execute("PRAGMA journal_mode = WAL")
         for pragma in ("synchronous = FULL", "fullfsync = 1", "journal_size_limit = 16777216", "cache_size = -4096"):
             connection.execute(f"PRAGMA {pragma}")
-        version = self._check_version()
         while version < VERSION:
             # One transaction a step: a kill between the two leaves the old version, whole.
             connection.executescript(

@@ -59,7 +59,7 @@ def watched_inodes() -> frozenset[int] | None:
                     found.update(int(inode, 16) for inode in _INODE.findall(lines.read()))
             except OSError:
                 continue  # closed meanwhile by its owner, like the descriptor of this very listing
-    except FileNotFoundError:
+    except OSError:  # no /proc, or no descriptor left to look into it
         return None
     return frozenset(found) or None
 

@@ -1,0 +1,113 @@
+"""A spool that was damaged, or written by a newer sessiond."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+
+import pytest
+from process_lab import World
+
+
+def flip(content: bytearray) -> None:
+    """Change a byte in every page behind the first."""
+    chance = random.Random(1)
+    for page in range(4096, len(content), 4096):
+        content[page + chance.randrange(200)] ^= 0xFF
+
+
+def zero(content: bytearray) -> None:
+    """Lose some pages."""
+    for page in range(4096, len(content), 3 * 4096):
+        content[page : page + 4096] = bytes(4096)
+
+
+def truncate(content: bytearray) -> None:
+    """Lose the second half."""
+    del content[len(content) // 2 // 4096 * 4096 + 100 :]
+
+
+def scribble(content: bytearray) -> None:
+    """Have it be no database at all."""
+    content[:100] = b"x" * 100
+
+
+def empty(content: bytearray) -> None:
+    """Lose it all."""
+    content.clear()
+
+
+@pytest.mark.parametrize("damage", [flip, zero, truncate, scribble, empty], ids=lambda damage: damage.__name__)
+def test_a_damaged_spool_is_set_aside_and_made_anew(world: World, damage: object) -> None:
+    """One clear message; nothing is lost, and nothing is sent twice."""
+    for number in range(5):
+        world.write(number, *range(20), size=200)
+    daemon = world.start()
+    world.arrives()
+    daemon.kill()
+    daemon.wait()
+    path = os.path.join(world.state, "spool.db")
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with open(path, "rb") as file:
+        content = bytearray(file.read())
+    damage(content)  # type: ignore[operator]
+    with open(path, "wb") as file:
+        file.write(content)
+    before = world.endpoint_bytes()
+    world.write(1, 20, 21)
+    daemon = world.start()
+    world.arrives()
+    world.judge()
+    world.check_spool()
+    assert world.endpoint_bytes() - before < 10_000  # the new lines, not the old ones again
+    if damage is not empty:  # that one is a new spool
+        said = world.events("spool.rebuilt")
+        assert len(said) == 1
+        assert os.path.exists(said[0]["path"])
+    assert "Traceback" not in world.said()
+    assert daemon.poll() is None
+
+
+def test_damage_that_shows_only_in_use_is_made_good_too(world: World) -> None:
+    """Closed in order, so no check at the start: the daemon meets it, says so once, and goes on with a new spool."""
+    for number in range(5):
+        world.write(number, *range(20), size=200)
+    daemon = world.start()
+    world.arrives()
+    assert world.stop(daemon) == 0
+    path = os.path.join(world.state, "spool.db")
+    connection = sqlite3.connect(path)
+    root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'file'").fetchone()[0]
+    connection.close()
+    with open(path, "r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    daemon = world.start()
+    world.write(1, 20)
+    world.arrives()
+    world.judge()
+    assert daemon.poll() is None
+    assert len(world.events("spool.rebuilt")) == 1
+
+
+def test_a_newer_spool_is_refused_and_left_alone(world: World) -> None:
+    """An older program must not lose what a newer one keeps: exit code 78, and what to do."""
+    world.write(1, 1)
+    daemon = world.start()
+    world.arrives()
+    assert world.stop(daemon) == 0
+    path = os.path.join(world.state, "spool.db")
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()  # the last one: what it wrote is in the file now
+    with open(path, "rb") as file:
+        before = file.read()
+    daemon = world.start(wait=False)
+    assert daemon.wait(10) == 78
+    assert "upgrade sessiond" in world.said()
+    with open(path, "rb") as file:
+        assert file.read() == before
+    assert not [name for name in os.listdir(world.state) if "damaged" in name]

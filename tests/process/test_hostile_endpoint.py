@@ -1,0 +1,270 @@
+"""An endpoint that fails, lies or wants to harm: capturing goes on, nothing is lost, and it heals by itself."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from process_lab import TOKEN, Proxy, Request, World, session, until
+
+from sessiond import zstd
+
+Fate = Callable[[Request], None]
+
+
+def drip_headers(request: Request) -> None:
+    """A header that never ends, a byte now and then: each read succeeds."""
+    request.close_connection = True
+    with suppress(OSError):
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while not request.server.over.wait(0.1):
+            request.wfile.write(b"x")
+
+
+def drip_body(request: Request) -> None:
+    """The right answer, so slowly that it never comes to its end."""
+    request.close_connection = True
+    with suppress(OSError):
+        request.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n")
+        while not request.server.over.wait(0.1):
+            request.wfile.write(b" ")
+
+
+def endless_headers(request: Request) -> None:
+    """As many headers as anybody takes."""
+    request.close_connection = True
+    with suppress(OSError):
+        request.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for number in range(100_000):
+            request.wfile.write(b"X-%d: x\r\n" % number)
+
+
+def continues(request: Request) -> None:
+    """100 Continue, for ever."""
+    request.close_connection = True
+    with suppress(OSError):
+        while not request.server.over.wait(0.05):
+            request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def cut(request: Request) -> None:
+    """The work is done, and the answer ends in its middle."""
+    _, _, body = request.forward()
+    request.close_connection = True
+    with suppress(OSError):
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        request.wfile.write(head.encode() + body[: len(body) // 2])
+    request.cut()
+
+
+def portal(request: Request) -> None:
+    """A login page of a network, as 200."""
+    request.answer(200, "text/html", b"<html>Welcome to the hotel</html>")
+
+
+def json_portal(request: Request) -> None:
+    """JSON of somebody else."""
+    request.answer(200, "application/json", b'{"status":"ok"}')
+
+
+def bomb(request: Request) -> None:
+    """Half a gigabyte in half a megabyte."""
+    request.answer(200, body=gzip.compress(b" " * (512 << 20), 1), content_encoding="gzip")
+
+
+def huge(request: Request) -> None:
+    """A body that never ends, as fast as it goes."""
+    request.close_connection = True
+    with suppress(OSError):
+        request.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+        while not request.server.over.is_set():
+            request.wfile.write(b" " * 65536)
+
+
+def deep(request: Request) -> None:
+    """JSON deeper than any stack."""
+    request.answer(200, body=b'{"x":' + b"[" * 200_000)
+
+
+def deep_problem(request: Request) -> None:
+    """The same as an error."""
+    request.answer(500, body=b'{"x":' + b"[" * 200_000)
+
+
+def garbage(request: Request) -> None:
+    """No HTTP at all."""
+    request.close_connection = True
+    request.wfile.write(b"\x00\xff\x16\x03SSH-2.0\r\n\r\n" * 10)
+
+
+def bad_redirect(request: Request) -> None:
+    """A redirect to what is no address."""
+    request.answer(302, Location="http://[::1:99999\\x")
+
+
+def bad_dates(request: Request) -> None:
+    """When to come back: never said so that it could be read."""
+    count = len(request.server.seen)
+    values = ("nan", "-5", "Sun, 99 Foo 99999 25:61:61", "Mon, 01 Jan 0001 00:00:00 GMT", "1e999", "soon", "")
+    request.answer(503, Retry_After=values[count % len(values)])
+
+
+def lies(request: Request) -> None:
+    """It says of each thing that it was stored, and stores nothing; the batch is not the one that was sent."""
+    if request.path == "/v1/push":
+        request.answer(200, body=b'{"batch":"x","results":[{"status":"stored"}]}')
+    else:
+        request.forward_on()
+
+
+FATES = [drip_headers, drip_body, endless_headers, continues, cut, portal, json_portal, bomb, huge, deep]
+FATES += [deep_problem, garbage, bad_redirect, bad_dates, lies]
+
+
+@pytest.mark.parametrize("fate", FATES, ids=lambda fate: fate.__name__)
+def test_a_bad_answer_ends_in_time_and_costs_nothing(world: World, fate: Fate) -> None:
+    """Whatever comes back: a failure is noted within the time-out, memory stays flat, and all arrives afterwards."""
+    world.configure(timeout='"1s"')
+    daemon = world.start()
+    world.write(1, 1, 2)
+    world.arrives()
+    world.proxy.fate = fate
+    world.write(1, 3)
+    world.write(2, 1)
+    until(lambda: world.health().failures, "a failure", 12)
+    world.write(3, 1)
+    until(lambda: world.captured(3), "capturing goes on", 5)
+    assert daemon.poll() is None, world.said()
+    assert world.memory(daemon.pid) < 120 << 20
+    world.proxy.fate = None
+    daemon.send_signal(10)  # SIGUSR1: try now
+    world.arrives()
+    world.judge()
+    assert "Traceback" not in world.said()
+
+
+def test_a_hanging_endpoint_does_not_hold_up_capturing(world: World) -> None:
+    """It accepts, and says nothing: the request is given up, and retried with growing waits."""
+    world.configure(timeout='"1s"')
+    world.proxy.fate = Request.hang
+    world.write(1, 1)
+    world.start()
+    until(lambda: world.health().failures, "a failure")
+    assert "in time" in (world.health().reason or "")
+    assert world.health().kind == "unreachable"
+    world.proxy.fate = None
+    world.arrives()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_the_token_stays_here(world: World, status: int) -> None:
+    """It is named with its host; the other host hears nothing of us."""
+    other = Proxy(world.proxy.port)
+    try:
+        world.proxy.fate = lambda request: request.answer(status, Location=f"{other.url}/v1")
+        world.write(1, 1)
+        world.start()
+        until(lambda: world.health().kind == "wrong", "the word")
+        assert "redirect to 127.0.0.1" in (world.health().reason or "")
+        assert other.seen == []
+    finally:
+        other.end()
+
+
+def test_a_refused_token_pauses_until_it_changes(world: World) -> None:
+    """401: capturing goes on, nothing is dropped, few requests; a new token in the file is taken up at once."""
+    world.configure(token="wrong-token-of-the-user")
+    world.write(1, 1, 2)
+    daemon = world.start()
+    until(lambda: world.health().kind == "refused", "the word")
+    world.write(2, 1)
+    until(lambda: world.captured(2), "capturing goes on")
+    asked = len(world.proxy.seen)
+    time.sleep(1)
+    assert len(world.proxy.seen) <= asked + 1
+    world.write_token(TOKEN)
+    world.arrives(seconds=10)
+    world.judge()
+    assert daemon.poll() is None
+
+
+def test_one_item_that_is_refused_is_parked_alone(world: World) -> None:
+    """400 for any push with a certain record in it: it is found by halving, and the others flow."""
+    poison = session(3)
+
+    def fate(request: Request) -> None:
+        text = zstd.decompress(request.body, 1 << 26) if request.path == "/v1/push" else b""
+        if poison.encode() in text:
+            request.answer(400, "application/problem+json", b'{"title":"no such record, please"}')
+        else:
+            request.forward_on()
+
+    world.proxy.fate = fate
+    for number in range(8):
+        world.write(number, 1, 2)
+    world.start()
+    world.arrives(0, 1, 2, 4, 5, 6, 7)
+    until(lambda: world.waiting() == 0, "an empty outbox")
+    with world.spool() as spool:
+        sessions, segments = spool.outbox.parked()
+    assert [str(item.uuid) for item in sessions] == [str(item.session) for item in segments] == [poison]
+    assert world.held(poison) is None
+
+
+def test_too_large_a_push_is_halved(world: World) -> None:
+    """413 for more than a little: smaller ones pass, and nothing is parked."""
+
+    def fate(request: Request) -> None:
+        if request.path == "/v1/push" and len(request.body) > 1500:
+            request.answer(413, "application/problem+json", b'{"title":"too large"}')
+        else:
+            request.forward_on()
+
+    world.proxy.fate = fate
+    for number in range(30):
+        world.write(number, 1, 2)
+    world.start()
+    world.arrives()
+    world.judge()
+    with world.spool() as spool:
+        assert spool.outbox.waiting().parked == 0
+
+
+def test_an_outage_for_days_is_few_requests_and_loses_nothing(world: World) -> None:
+    """503 with Retry-After: it waits for so long, over a restart too; then all arrives."""
+    world.proxy.fate = lambda request: request.answer(503, Retry_After="2000")
+    world.write(1, 1, 2)
+    daemon = world.start()
+    due = until(lambda: world.health().next_attempt_ms, "a wait")
+    assert due > time.time_ns() // 1_000_000 + 1_900_000
+    asked = len(world.proxy.seen)
+    for line in range(3, 20):
+        world.write(1, line)
+    until(lambda: world.captured(1), "capturing goes on")
+    assert world.stop(daemon) == 0
+    world.start()
+    until(lambda: world.captured(1), "the look at the start")
+    time.sleep(0.5)
+    assert len(world.proxy.seen) == asked
+    assert world.health().next_attempt_ms == due
+    world.proxy.fate = None
+    os.kill(world.pid(), 10)  # SIGUSR1
+    world.arrives()
+    world.judge()
+
+
+def test_an_endpoint_that_is_not_there_is_waited_for(world: World) -> None:
+    """Connection refused: captured, kept, and pushed when somebody listens."""
+    url, port = world.proxy.url, world.proxy.server_port
+    world.proxy.end()
+    world.write(1, 1)
+    world.start()
+    until(lambda: world.health().failures, "a failure")
+    assert url in (world.health().reason or "")
+    world.proxy = Proxy(world.proxy.port, listen=port)
+    world.arrives()
+    world.judge()

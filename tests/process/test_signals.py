@@ -1,0 +1,174 @@
+"""How a real daemon begins and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from process_lab import Request, World, session, until
+
+from sessiond.daemon import SAME_WISH
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_an_idle_daemon_ends_within_two_seconds(world: World, number: signal.Signals) -> None:
+    """It ends with 0, and what it pushed is whole."""
+    world.write(1, 1, 2, 3)
+    daemon = world.start()
+    world.arrives()
+    began = time.monotonic()
+    assert world.stop(daemon, number) == 0
+    assert time.monotonic() - began < 2
+    assert "daemon.stopped" in world.said()
+    world.judge()
+    world.check_spool()
+
+
+def test_a_push_in_flight_does_not_hold_the_end(world: World) -> None:
+    """The endpoint took the request and hangs: within ten seconds the daemon is gone, and the outbox is kept."""
+    world.proxy.fate = lambda request: request.hang() if request.path == "/v1/push" else request.forward_on()
+    world.write(1, 1, 2, 3)
+    daemon = world.start()
+    until(world.proxy.pushes, "a push")
+    began = time.monotonic()
+    assert world.stop(daemon) == 0
+    assert time.monotonic() - began < 10
+    assert world.waiting()
+    world.proxy.fate = None
+    world.start()
+    world.arrives()
+    world.judge()
+
+
+def test_a_second_signal_ends_it_at_once(world: World) -> None:
+    """Who asks twice does not want to wait; the exit code names the signal."""
+    world.proxy.fate = lambda request: request.hang() if request.path == "/v1/push" else request.forward_on()
+    world.write(1, 1, 2, 3)
+    daemon = world.start()
+    until(world.proxy.pushes, "a push")
+    daemon.send_signal(signal.SIGTERM)
+    time.sleep(SAME_WISH + 0.2)
+    assert daemon.poll() is None
+    began = time.monotonic()
+    assert world.stop(daemon) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 1
+    world.check_spool()
+
+
+def test_what_comes_in_while_it_ends_is_captured_at_the_next_start(world: World) -> None:
+    """Some ends in a row under a tool that writes; nothing is lost and nothing comes twice."""
+    for number in range(4):
+        world.write(1, *range(number * 10, number * 10 + 10))
+        daemon = world.start()
+        world.write(2, *range(number * 10, number * 10 + 10))
+        time.sleep(0.05 * number)  # at another moment of its work each time
+        assert world.stop(daemon) == 0
+        world.write(1, number + 1000)
+        world.check_spool()
+    world.start()
+    world.arrives()
+    world.judge()
+
+
+def test_a_second_daemon_says_who_runs(world: World) -> None:
+    """Exit code 75 and the pid of the first; which is not disturbed."""
+    first = world.start()
+    second = world.start(wait=False)
+    assert second.wait(10) == 75
+    assert f"pid {first.pid}" in world.said()
+    world.write(1, 1)
+    world.arrives()
+    assert first.poll() is None
+
+
+def test_the_lock_dies_with_its_process(world: World) -> None:
+    """After SIGKILL the next one starts at once."""
+    first = world.start()
+    first.kill()
+    first.wait()
+    world.start()
+    world.write(1, 1)
+    world.arrives()
+
+
+def test_a_configuration_that_can_not_be_read_ends_with_78(world: World) -> None:
+    """Before anything is touched, with the line."""
+    with open(world.config, "a") as file:
+        file.write("tiemout = 3\n")
+    daemon = world.start(wait=False)
+    assert daemon.wait(10) == 78
+    assert "tiemout" in world.said()
+    assert "Traceback" not in world.said()
+    assert not os.path.exists(os.path.join(world.state, "spool.db"))
+
+
+def test_an_edit_of_the_configuration_is_in_force_at_once(world: World) -> None:
+    """Valid: taken over in the same process. Invalid: refused, and the last good one stays."""
+    daemon = world.start()
+    with open(world.config, "a") as file:
+        file.write("tiemout = 3\n")
+    until(lambda: world.events("config.refused"), "config.refused")
+    world.write(1, 1)
+    world.arrives()
+    world.configure(timeout='"7s"')
+    until(lambda: world.events("config.reloaded"), "config.reloaded")
+    world.write(1, 2)
+    world.arrives()
+    assert daemon.poll() is None
+    world.judge()
+
+
+def test_a_closed_stderr_costs_lines_and_no_more(world: World) -> None:
+    """Whoever reads the log went away; the daemon stays."""
+    daemon = world.start(["sh", "-c", 'exec "$@" 2>&- >&-', "sh"], wait=False)
+    world.write(1, 1)
+    world.arrives()
+    assert daemon.poll() is None
+    assert world.stop(daemon) == 0
+
+
+def test_the_built_in_archive_starts_and_ends_with_it(world: World) -> None:
+    """Without an endpoint in the configuration: one of its own, gone with its parent even by SIGKILL."""
+    world.configure(url='""')
+    world.write(1, 1, 2)
+    daemon = world.start()
+    archive = until(lambda: world.events("endpoint.started"), "endpoint.started")[0]
+    until(lambda: "upload.acked" in world.said() and not world.waiting(), "the push")
+    daemon.kill()
+    daemon.wait()
+    until(lambda: not os.path.exists(f"/proc/{archive['pid']}"), "the archive's end")
+    daemon = world.start()
+    archive = until(lambda: world.events("endpoint.started"), "endpoint.started")[0]
+    world.write(1, 3)
+    until(lambda: "upload.acked" in world.said() and not world.waiting(), "the push")
+    assert world.stop(daemon) == 0
+    assert not os.path.exists(f"/proc/{archive['pid']}")
+
+
+def test_a_dead_archive_is_started_again(world: World) -> None:
+    """The daemon goes on with a new one; nothing is lost."""
+    world.configure(url='""')
+    world.start()
+    archive = until(lambda: world.events("endpoint.started"), "endpoint.started")[0]
+    os.kill(archive["pid"], signal.SIGKILL)
+    until(lambda: len(world.events("endpoint.started")) == 2, "another archive")
+    world.write(1, 1)
+    until(lambda: "upload.acked" in world.said() and not world.waiting(), "the push")
+
+
+def test_retry_now_is_a_signal(world: World) -> None:
+    """SIGUSR1 pushes at once, whatever the wait was."""
+
+    def later(request: Request) -> None:
+        request.answer(503, Retry_After="3000")
+
+    world.proxy.fate = later
+    world.write(1, 1)
+    daemon = world.start()
+    until(lambda: (world.health().next_attempt_ms or 0) > time.time_ns() // 1_000_000 + 2_000_000, "a long wait")
+    world.proxy.fate = None
+    daemon.send_signal(signal.SIGUSR1)
+    world.arrives(seconds=5)
+    assert set(world.records()) == {session(1)}
