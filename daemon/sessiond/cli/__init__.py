@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "install": "install it as a service of yours and start it",
         "uninstall": "take the service away; what was captured stays",
         "config": "check, show and change the configuration",
+        "completions": "print completions for bash, zsh or fish",
         "redact": "show what is masked, and try it",
     },
     "Run the service": {
