@@ -271,3 +271,13 @@ def test_warnings_of_libraries_become_events() -> None:
     logging.getLogger("httpx").info("started")
     (line,) = lines(stream)
     assert (line["event"], line["library"], line["reason"]) == ("library.warned", "httpx", "queue is full")
+
+
+def test_under_launchd_only_the_rotated_file_grows(tmp_path: Path) -> None:
+    """launchd appends stderr to a file for ever."""
+    stream = io.StringIO()
+    file = tmp_path / "log" / "sessiond.log"
+    logs.configure(file=str(file), stream=stream, environ={"XPC_SERVICE_NAME": "io.sessiond"}, journal="/nowhere")
+    log.info("daemon.stopped", seconds=1)
+    assert stream.getvalue() == ""
+    assert "daemon.stopped" in file.read_text()

@@ -99,8 +99,11 @@ def configure(
     if chosen == "journal" and os.path.exists(journal):
         used.append(sinks.Journal(journal))
     else:
+        # launchd keeps what goes to stderr in a file that nobody rotates: only what no log could take goes there.
+        kept = file is not None and environ.get("XPC_SERVICE_NAME", "").startswith("io.sessiond")
         colors = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-        used.append(sinks.Console(stream, colors=colors) if chosen == "console" else sinks.JsonLines(stream))
+        if not kept or stream.isatty():
+            used.append(sinks.Console(stream, colors=colors) if chosen == "console" else sinks.JsonLines(stream))
         if file is not None:
             used.append(sinks.RotatedFile(file))
     before, log._sinks = log._sinks, sinks.Sinks(used)

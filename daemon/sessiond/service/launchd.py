@@ -33,6 +33,11 @@ class Launchd:
         """Name the agent's file."""
         return os.path.join(self._home, "Library", "LaunchAgents", f"{LABEL}.plist")
 
+    @property
+    def _errors(self) -> str:
+        """Name the file of what comes before the log is open, or ends it: an error in the configuration."""
+        return os.path.join(self._home, "Library", "Logs", "sessiond.log")
+
     def installed(self) -> bool:
         """Tell whether the agent's file is there."""
         return os.path.exists(self.file)
@@ -49,8 +54,7 @@ class Launchd:
         """Put this program into the packaged agent."""
         job: dict[str, Any] = plistlib.loads(packaged(f"{LABEL}.plist").encode())
         job["ProgramArguments"] = list(plan.command)
-        logs = os.path.join(self._home, "Library", "Logs", "sessiond.log")
-        job["StandardErrorPath"] = logs
+        job["StandardErrorPath"] = self._errors
         if plan.environment:
             job["EnvironmentVariables"] = plan.environment
         return plistlib.dumps(job, sort_keys=False).decode()
@@ -67,9 +71,10 @@ class Launchd:
         if self._loaded():
             self.stop()
             yield "stopped it"
-        if os.path.exists(self.file):
-            os.unlink(self.file)
-            yield f"removed {self.file}"
+        for path in (self.file, self._errors):
+            if os.path.exists(path):
+                os.unlink(path)
+                yield f"removed {path}"
 
     def start(self) -> None:
         """Load it, which starts it. Raises: ServiceError."""
