@@ -199,6 +199,8 @@ class Soak:
         """Compare every file with what the endpoint holds."""
         found = []
         for session in self.sessions:
+            if not session.content:
+                continue  # begun, and nothing said: that is no session yet
             url = f"http://127.0.0.1:{self.endpoint.port}/v1/sessions/bench/{session.writer.session}/streams/main"
             request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
             try:

@@ -53,11 +53,23 @@ class Lines:
     def __init__(self, descriptor: int, digest: Digest, size: int | None = None) -> None:
         self._descriptor = descriptor
         self._digest = digest
+        self._head: Chunk | None = None
         self.size = os.fstat(descriptor).st_size if size is None else size
 
     def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
-        """Read whole records."""
-        return read_lines(self._descriptor, offset, self.size if end is None else end)
+        """Read whole records. Where a look ended with its first chunk, the next look begins with the same one."""
+        size = self.size if end is None else end
+        head = self._head
+        if head is not None and head.offset == offset and head.end <= size:
+            yield head
+            offset = head.end
+        self._head = None
+        for chunk in read_lines(self._descriptor, offset, size):
+            # Whose session it is and where it works is asked before it is read: of most files that is all there is.
+            self._head = chunk if head is None and len(chunk.data) <= CHUNK and not chunk.piece else None
+            head = head or chunk
+            yield chunk
+            self._head = None
 
     def standing(self, extents: Sequence[Extent]) -> int:
         """Read all that was captured again and compare."""
