@@ -25,7 +25,7 @@ def golden(house: Household, state: SessionState) -> dict[str, Any]:
         "started_at": record.started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "ended_at": record.ended_at and record.ended_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "model": record.model,
-        "working_directory": record.working_directory,
+        "working_directory": record.working_directory.replace(house.home, "~"),
         "git_branch": record.git_branch,
         "message_count": record.message_count,
         "parent": state.parent and str(state.parent),
@@ -121,3 +121,20 @@ def test_a_rewrite_leaves_no_trace(name: str, manner: str, tmp_path: Path) -> No
             os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
         house.scan()
         assert records(house) == wanted(name)
+
+
+PLANTED = b"PLANTED-TOKEN"
+KEEPING = [name for name in NAMES if any(PLANTED in p.read_bytes() for p in (SAMPLES / name).rglob("*") if p.is_file())]
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_what_a_tool_keeps_beside_its_chats_stays_there(name: str, tmp_path: Path) -> None:
+    """Keys in a configuration, a state or a settings file are in no record and in no transcript, redacted or not."""
+    with household(tmp_path) as house:
+        build(name, house.home)
+        house.settle()
+        told = house.get("/v1/sessions", limit=500).content
+        for state in house.spool.catalog.sessions():
+            told += b"".join(house.held(str(state.uuid), s.name) for s in house.spool.catalog.streams(state.id))
+        assert house.held_sessions()
+        assert PLANTED not in told

@@ -101,8 +101,10 @@ def session_id(tool: str, native_id: str, scope: str = "") -> uuid.UUID:
     return uuid.uuid5(NAMESPACE, f"{tool}\0{scope}\0{native_id}")
 
 
-def parse_time(value: str | float | None) -> int | None:
+def parse_time(value: str | float | None, *, local: bool = False) -> int | None:
     """Read a time as unix milliseconds: ISO 8601 text (UTC unless it says), or a number of s, ms, us or ns.
+
+    `local`: text without a zone is of this machine's.
 
     None for what is not a time, and for one before 2020: a tool that writes seconds where it says
     milliseconds would otherwise start its sessions in 1970.
@@ -113,7 +115,7 @@ def parse_time(value: str | float | None) -> int | None:
         except ValueError:
             return None
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
+            moment = moment.astimezone() if local else moment.replace(tzinfo=UTC)
         milliseconds = int(moment.timestamp() * 1000)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if not 0 < value < 1e20:

@@ -108,7 +108,7 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
     if unit.kind is Kind.LINES:
         fold = begun(source, unit, root)
         named, _ = fold_lines(source, fold, unpacked(path, unit))
-        return [Stream(unit.native_id or named or "", unit.stream, unit.thread, timed(fold, path, unit), path)]
+        return [Stream(unit.native_id or named or "", unit.stream, unit.thread, timed(fold, path, unit.timeless), path)]
     streams = []
     for portrait in portraits(source, path, unit, root):
         fold = begun(source, unit, root)
@@ -116,8 +116,11 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
         records = [record + b"\n" for record in portrait.records]
         assert not any(b"\n" in record[:-1] for record in records)
         fold_lines(source, fold, b"".join(records))
+        timeless = unit.timeless or portrait.timeless
         if records:
-            streams.append(Stream(portrait.native_id, portrait.stream, portrait.thread, timed(fold, path, unit), path))
+            streams.append(
+                Stream(portrait.native_id, portrait.stream, portrait.thread, timed(fold, path, timeless), path)
+            )
     return streams
 
 
@@ -145,9 +148,9 @@ def portraits(source: Source, path: str, unit: Unit, root: str) -> Iterator[Port
     yield from document.project(content, unit)
 
 
-def timed(fold: Fold, path: str, unit: Unit) -> Fold:
+def timed(fold: Fold, path: str, timeless: bool) -> Fold:
     """Let the file stand in for the times of its records."""
-    if unit.timeless:
+    if timeless:
         fold.add([Entry(time_ms=os.stat(path).st_mtime_ns // 1_000_000)], NOW_MS)
     return fold
 
@@ -201,6 +204,14 @@ def capture(tree: str) -> dict[uuid.UUID, Found]:
     """Fold every session of every tool in a tree."""
     found: dict[uuid.UUID, Found] = {}
     for source in find_sources():
-        streams = [stream for where in files(source, tree) for stream in read(source, *where)]
+        cwds = {root.path: root.cwd or None for root in source.roots(places(tree))}
+        streams = []
+        for path, unit, root in files(source, tree):
+            for stream in read(source, path, unit, root):
+                stream.fold.cwd = stream.fold.cwd or cwds[root]
+                streams.append(stream)
         found.update(sessions(source, streams))
+    for item in found.values():
+        directory = item.session.working_directory.replace(tree, "~")
+        item.session = msgspec.structs.replace(item.session, working_directory=directory)
     return found

@@ -169,6 +169,8 @@ def test_a_damaged_line_harms_no_other(name: str) -> None:
 def test_a_half_emoji_does_not_cost_its_message(name: str) -> None:
     """A lone surrogate, which JavaScript writes and strict parsers refuse, is read around."""
     for source, line in lines(name):
+        if not line.endswith(b"}"):
+            continue
         cut = line.removesuffix(b"}") + b',"preview":"cut \\ud83d","pair":"\\ud83d\\ude00"}'
         assert source.decode(cut, {}) == source.decode(line, {})
 

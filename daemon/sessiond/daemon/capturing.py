@@ -76,6 +76,8 @@ class Capturing:
             try:
                 self._take(batch)
                 self._work()
+                if batch.rescan:
+                    self._rooms.learn(self._watcher)
                 self._lock.note(stopped=None)
             except StateFull as error:
                 self._wait_for_room(error)
@@ -107,14 +109,14 @@ class Capturing:
         self._watcher.poke()
 
     def capture_all(self, left: Callable[[int], None]) -> int:
-        """Look at every root once and read all that is new, for `sync`; `left` is told how many files are to be read.
-
-        Returns how many files were met in a rewrite and are to be looked at again.
-        """
-        self._take(Batch(rescan=tuple(self._rooms.watched)))
-        while self._backlog or self._live:
-            left(len(self._backlog) + len(self._live))
-            self._work()
+        """Look at every root and read all that is new, for `sync`; tell how many files were met in a rewrite."""
+        roots = self._rooms.watched
+        while roots:
+            self._take(Batch(rescan=tuple(roots)))
+            while self._backlog or self._live:
+                left(len(self._backlog) + len(self._live))
+                self._work()
+            roots = self._rooms.learn(self._watcher)
         return len(self._torn)
 
     def _timeout(self) -> float | None:
@@ -162,26 +164,25 @@ class Capturing:
 
     def _look(self, roots: Iterable[WatchedRoot]) -> None:
         """Rule 11: the rescan is the guarantee. Compare every file's stat with what it was when it was read."""
-        began, seen, changed = time.monotonic(), set[str](), []
+        began, seen, changed, newest = time.monotonic(), set[str](), [], dict[str, int]()
         first = self._discovered is None
         if first:
             self._discovered = {}
             self._recall()
-        looked = tuple(root.root.path.rstrip("/") + "/" for root in roots)
         for root in roots:
             for path, found in self._watcher.scan(root):
                 seen.add(path)
                 stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 if self._settled.get(path) != stamp:
                     changed.append((found.st_mtime_ns, path, stamp))
-        gone = [path for path in self._settled if path not in seen and path.startswith(looked)]
+        gone = [path for path in self._settled if path not in seen and any(root.root.covers(path) for root in roots)]
         for path in gone:
             del self._settled[path]
             self._live[path] = None
         for mtime_ns, path, stamp in sorted(changed):
             self._settled[path] = stamp
-            if self._places(path):
-                self._backlog.append((mtime_ns, path))
+            newest |= {place.path: mtime_ns for place in self._places(path)}  # a folder's thousand files are one
+        self._backlog += [(mtime_ns, path) for path, mtime_ns in newest.items()]
         self._backlog.sort()
         if first or changed or gone:
             self._count()

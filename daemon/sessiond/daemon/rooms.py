@@ -19,11 +19,11 @@ from sessiond.ingest.renewal import renew
 from sessiond.logs import hide, log
 from sessiond.privacy import Exclusion, Masking, Terms, read_terms
 from sessiond.reader import Digest
-from sessiond.sources import find_places
+from sessiond.sources import find_in_projects, find_places
 from sessiond.sources.base import Root, Source
 from sessiond.spool import Spool
 from sessiond.spool.health import CLEAN, REBUILT
-from sessiond.watch import WatchedRoot
+from sessiond.watch import WatchedRoot, Watcher
 
 
 class Rooms(msgspec.Struct, kw_only=True):
@@ -36,6 +36,10 @@ class Rooms(msgspec.Struct, kw_only=True):
     spool: Spool
     places: list[tuple[Source, Root]]
     ingest: Setting
+    environ: Mapping[str, str]
+    directories: list[str] = []
+    """The working directories that sessions name, as of `counted` sessions."""
+    counted: int = 0
 
     @property
     def watched(self) -> list[WatchedRoot]:
@@ -46,6 +50,20 @@ class Rooms(msgspec.Struct, kw_only=True):
     def registries(self) -> set[str]:
         """Name the tools' files that list further roots."""
         return {f"{root.path}/{root.registry}" for _, root in self.places if root.registry}
+
+    def learn(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
+        """Add the roots in projects that other tools' sessions led to, and tell which are new (formats.md 1.9)."""
+        with self.spool.reading():
+            if self.counted != (count := self.spool.catalog.count()):
+                self.counted, self.directories = count, self.spool.catalog.working_directories()
+        known = {(source.tool, root.path) for source, root in self.places}
+        found = find_in_projects(self.config, self.environ, self.directories)
+        new = [(source, root) for source, root in found if (source.tool, root.path) not in known]
+        self.places += new
+        watched = [WatchedRoot(root=root, owner=source.tool) for source, root in new]
+        if watched and watcher is not None:
+            watcher.add(watched)
+        return watched
 
     def close(self, *, clean: bool = True) -> None:
         """Close the spool; `clean` marks it as closed in order, so that the next start need not check it."""
@@ -91,7 +109,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
     changed = renew(setting)
     if changed:
         log.info("ingest.renewed", segments=changed)
-    return Rooms(
+    rooms = Rooms(
         config=config,
         directory=directory,
         device=device,
@@ -99,7 +117,10 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         spool=spool,
         places=places,
         ingest=setting,
+        environ=environ,
     )
+    rooms.learn()
+    return rooms
 
 
 def terms_of(config: Config, environ: Mapping[str, str], device: state.Device) -> Terms:

@@ -108,10 +108,13 @@ def database_stat(path: str) -> os.stat_result:
 
 
 def _merged(parts: Sequence[os.stat_result]) -> os.stat_result:
-    """Make one stat of several, the first's otherwise: sizes summed, newest times."""
+    """Make one stat of several, the first's otherwise: sizes summed, newest times.
+
+    Each part counts, an empty one too: within a tick of the clock nothing else tells that it came.
+    """
     return _changed(
         parts[0],
-        size=sum(part.st_size for part in parts),
+        size=sum(part.st_size + 1 for part in parts),
         mtime_ns=max(part.st_mtime_ns for part in parts),
         ctime_ns=max(part.st_ctime_ns for part in parts),
     )

@@ -168,10 +168,13 @@ def _capture(
     """
     setting, source, known = visit.setting, visit.place.source, visit.known
     if content.size == 0:
-        return so_far, None  # never reported as emptied, and none that is not there yet
+        # Never reported as emptied, and none that is not there yet.
+        return so_far, known.stream if known is not None and path == visit.place.path else None
     stream = _find_stream(visit, portrait, content, path)
     if stream is None:
         return so_far, None
+    if path != visit.place.path and _stands(setting, stream, content, path):
+        return so_far, stream.id
 
     def save(_: bool) -> None:
         # The file's checkpoint moves when all its streams are stored; until then it stays as it was.
@@ -179,7 +182,9 @@ def _capture(
         setting.spool.catalog.save_file(FileState(path=path, tool=source.tool, stream=stream.id, checkpoint=checkpoint))
 
     whole = shrinks or content.size >= stream.folded
-    outcome = advance(visit, stream, content, grew=False, save=save, parent=portrait.parent, whole=whole)
+    outcome = advance(
+        visit, stream, content, grew=False, save=save, parent=portrait.parent, whole=whole, timeless=portrait.timeless
+    )
     return (
         Outcome(
             read=so_far.read + outcome.read,
@@ -187,6 +192,16 @@ def _capture(
             damaged=so_far.damaged + outcome.damaged,
         ),
         stream.id,
+    )
+
+
+def _stands(setting: Setting, stream: StreamState, content: Records, path: str) -> bool:
+    """Tell whether nothing is to be done for a stream: of a container's hundreds, mostly one has changed."""
+    file = setting.spool.catalog.file(path)
+    return (
+        (file is not None and file.stream == stream.id and file.gone_ms is None)
+        and (stream.caught_up and content.size == stream.folded)
+        and content.standing(setting.spool.catalog.extents(stream.id)) == content.size
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import msgspec
 
 from sessiond.config import Config
-from sessiond.sources.base import Places, Root, Source
+from sessiond.sources.base import Places, Root, Source, Watch
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,3 +69,32 @@ def find_places(config: Config, environ: Mapping[str, str]) -> list[tuple[Source
             places += [(source, Root(path=path)) for path in settings.roots]
     unique = {(source, root.path): (source, root) for source, root in places}
     return list(unique.values())
+
+
+GUARDED = ("Documents", "Desktop", "Downloads", "Library")
+"""Directories of a home on macOS where even a look makes the system ask its user (formats.md 1.9)."""
+
+
+def find_in_projects(
+    config: Config, environ: Mapping[str, str], directories: Iterable[str]
+) -> list[tuple[Source, Root]]:
+    """List the roots of sources that keep sessions in projects: where their landmark stands.
+
+    `directories` are working directories of sessions; a project may begin above. The home is never searched.
+    """
+    here, found = Places.here(environ), dict[str, None]()
+    for directory in directories:
+        path = directory.rstrip("/")
+        while path.startswith(here.home.rstrip("/") + "/") and path not in found:
+            if here.platform != "darwin" or path[len(here.home) :].split("/")[1] not in GUARDED:
+                found[path] = None
+            path = os.path.dirname(path)
+        if os.path.isabs(path) and path != here.home:
+            found[path] = None
+    return [
+        (source, Root(path=path, watch=Watch.FLAT, depth=0, cwd=path))
+        for source in find_sources()
+        if source.landmark and ((settings := config.sources.get(source.tool)) is None or settings.enabled)
+        for path in found
+        if os.path.lexists(os.path.join(path, source.landmark))
+    ]

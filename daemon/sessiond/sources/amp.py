@@ -108,7 +108,9 @@ class Amp(BaseSource):
         for content in files.values():
             document, native_id = parse(DOCUMENT, content), unit.native_id or ""
             if not document.messages:
-                return
+                yield Portrait(native_id=native_id, records=())
+                yield Portrait(native_id=native_id, stream="thread", records=())
+                continue
             records = [bytes(msgspec.json.format(raw, indent=-1)) for raw in document.messages]
             yield Portrait(native_id=native_id, records=records)
             initial = (document.env.initial if document.env else None) or _Initial()

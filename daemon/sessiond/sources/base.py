@@ -91,6 +91,12 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     registry: str = ""
     """The name of a file in it that lists further roots: when it changes, the source is asked for its roots anew."""
 
+    def covers(self, path: str) -> bool:
+        """Tell whether a look at the root sees a path, as far as the depth goes."""
+        prefix = self.path.rstrip("/") + "/"
+        depth = 0 if self.watch is Watch.FLAT else self.depth
+        return path.startswith(prefix) and path.count("/", len(prefix)) <= depth
+
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """What a path below a root is: a thing that is read as one, and what its path says about the session.
@@ -128,6 +134,8 @@ class Portrait(msgspec.Struct, frozen=True, kw_only=True):
     stream: str = "main"
     thread: bool = True
     parent: str | None = None
+    timeless: bool = False
+    """Whether its last record was written when the file was, for want of a time of its own."""
 
 
 class Rows(Protocol):
@@ -212,6 +220,8 @@ class Source(Protocol):
     """The tool's name in records: "claude-code"."""
     local_ids: ClassVar[bool]
     """Whether native ids are unique on one machine only (formats.md 1.1)."""
+    landmark: ClassVar[str | None]
+    """A file in a project's directory that makes it a root. Projects are known from the sessions of other tools."""
     views: ClassVar[bool]
     """Whether `decode` takes a memoryview of a line too, which saves copying each."""
     gaps: ClassVar[tuple[str, ...]]
@@ -249,6 +259,7 @@ class BaseSource:
     """What most sources share: random ids and no word about running processes."""
 
     local_ids: ClassVar[bool] = False
+    landmark: ClassVar[str | None] = None
     views: ClassVar[bool] = False
     gaps: ClassVar[tuple[str, ...]] = ()
 

@@ -80,7 +80,7 @@ class Continue(BaseSource):
         found = FILE.fullmatch(relative)
         if not found:
             return None
-        return Unit(kind=Kind.DOCUMENT, native_id=found[1], beside=("sessions.json",))
+        return Unit(kind=Kind.DOCUMENT, native_id=found[1], timeless=True, beside=("sessions.json",))
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Tell when a session began; the index does not follow it later (field-notes B.2)."""

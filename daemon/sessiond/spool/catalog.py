@@ -53,6 +53,13 @@ class Catalog(Private):
         """Count the sessions that have a record."""
         return int(self._db.execute("SELECT count(*) FROM session WHERE record IS NOT NULL").fetchone()[0])
 
+    def working_directories(self) -> list[str]:
+        """List the working directories of all sessions."""
+        found = self._db.execute(
+            "SELECT DISTINCT json_extract(CAST(record AS TEXT), '$.working_directory') FROM session"
+        )
+        return [row[0] for row in found if row[0]]
+
     def sessions(self) -> Iterator[SessionState]:
         """List all sessions that have a record, newest activity first."""
         for row in self._db.execute(f"SELECT {_SESSION} FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC"):

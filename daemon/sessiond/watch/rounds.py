@@ -31,6 +31,10 @@ class Rounds:
         """Whether every root is due."""
         return len(self._due) == len(self._roots)
 
+    def add(self, roots: Sequence[WatchedRoot]) -> None:
+        """Look at more roots from now on."""
+        self._roots = (*self._roots, *roots)
+
     def ask(self, why: Why, roots: Iterable[WatchedRoot] | None = None) -> None:
         """Have these roots looked at now, by default all; the first reason stands."""
         for watched in self._roots if roots is None else roots:

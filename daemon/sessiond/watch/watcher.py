@@ -27,7 +27,7 @@ _SHOWN = 5
 class Watcher:
     """Watches roots from `start()` to `close()`.
 
-    `start()`, `wait()` and `scan()` belong to one thread; `poke()`, `states()` and `close()` to any.
+    `start()`, `wait()`, `scan()` and `add()` belong to one thread; `poke()`, `states()` and `close()` to any.
     In seconds: `rescan` between two looks at every root, `poll` between two at a root without events,
     `settle` without a change before changes are handed over, `patience` that they are held back at most.
     `most` paths are named in a batch, past that everything is looked at. `mounts` is the table of mounted
@@ -93,6 +93,14 @@ class Watcher:
         yield from scan(watched.root, census=census)
         self._judge(watched, census)
         self._rounds.looked(watched, time.thread_time() - began)
+
+    def add(self, roots: Sequence[WatchedRoot]) -> None:
+        """Watch more roots from now on; the next `wait()` asks for a look at them."""
+        new = tuple(watched for watched in dict.fromkeys(roots) if watched not in self._roots)
+        self._roots += new
+        self._rounds.add(new)
+        self._arm()
+        self._rounds.ask(Why.FOUND, new)
 
     def states(self) -> tuple[State, ...]:
         """Say of each root how it is watched, in the order given."""

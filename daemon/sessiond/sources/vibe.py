@@ -1,0 +1,230 @@
+"""Mistral Vibe: formats.md 2.27, field-notes B.2 "Mistral Vibe". It has had three stores.
+
+1.x kept a document a session, 2.x a directory with JSON lines and a description, and since 2.26 ("unified") a directory
+with generations of content-addressed chunks and a journal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar
+
+import msgspec
+
+from sessiond.session import Entry, Role, parse_time
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, parse, speaks
+
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+NAME = r"[\w-]+_\d{8}_\d{6}_[0-9a-f]{8}"
+UNIFIED = re.compile(rf"(unified/({UUID}))(?:/.*)?", re.ASCII | re.DOTALL)
+LINES = re.compile(rf"({NAME})(?:/.*)?", re.ASCII | re.DOTALL)
+DOCUMENT = re.compile(rf"{NAME}\.json", re.ASCII)
+AGENT = re.compile(r"agents/([\w-]+)/messages\.jsonl", re.ASCII)
+ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT}
+KNOWN = frozenset(["message", "effect", "meta"])  # seen in 3.0.2
+NONE = msgspec.Raw(b"")
+
+
+class _Environment(msgspec.Struct):
+    working_directory: str | None = None
+
+
+class _Config(msgspec.Struct):
+    active_model: str | None = None
+    model_name: str | None = None
+
+
+class _Meta(msgspec.Struct):
+    """meta.json: beside this, user name, system prompt and the whole configuration (formats.md 1.8)."""
+
+    session_id: str
+    parent_session_id: str | None = None
+    start_time: str | None = None
+    end_time: str | None = None
+    git_branch: str | None = None
+    environment: _Environment | None = None
+    config: _Config | None = None
+    agent_config: _Config | None = None
+    title: str | None = None
+
+
+class _Document(msgspec.Struct):
+    metadata: _Meta
+    messages: list[msgspec.Raw]
+
+
+class _Current(msgspec.Struct):
+    generation: str
+
+
+class _Chunks(msgspec.Struct):
+    chunks: list[str] = []
+
+
+class _Segment(msgspec.Struct):
+    path: str = ""
+
+
+class _Manifest(msgspec.Struct):
+    projection_state: _Chunks
+    recovery_journal_segment: _Segment | None = None
+
+
+class _Change(msgspec.Struct):
+    op: str = ""
+    id: str | None = None
+    entry: msgspec.Raw = NONE
+
+
+class _Changes(msgspec.Struct):
+    delta: list[_Change] = []
+
+
+class _Step(msgspec.Struct):
+    type: str = ""
+    payload: msgspec.Raw = NONE
+
+
+class _Record(msgspec.Struct, gc=False):
+    """A message of either kind, or what `project` says of the session."""
+
+    type: str = "message"
+    id: str | None = None
+    message_id: str | None = None
+    role: str | None = None
+    content: msgspec.Raw = NONE
+    tool_calls: list[msgspec.Raw] | None = None
+    injected: bool | None = None
+    created: float | None = msgspec.field(name="createdAt", default=None)
+    time: str | None = None
+    cwd: str | None = None
+    branch: str | None = None
+    model: str | None = None
+    parent: str | None = None
+    title: str | None = None
+
+
+META, WHOLE = msgspec.json.Decoder(_Meta), msgspec.json.Decoder(_Document)
+RECORD = msgspec.json.Decoder(_Record)
+CURRENT, MANIFEST = msgspec.json.Decoder(_Current), msgspec.json.Decoder(_Manifest)
+STEP, CHANGES = msgspec.json.Decoder(_Step), msgspec.json.Decoder(_Changes)
+LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Vibe(BaseSource):
+    """Sessions of Mistral Vibe, whose ids have the shape of UUIDs."""
+
+    tool: ClassVar[str] = "mistral-vibe"
+
+    def roots(self, places: Places) -> Iterable[Root]:
+        """Name logs/session of ~/.vibe and of VIBE_HOME."""
+        given = places.environ.get("VIBE_HOME", "").rstrip("/")
+        for home in dict.fromkeys(filter(None, [given, f"{places.home}/.vibe"])):
+            yield Root(path=f"{home}/logs/session", depth=5, skip=frozenset(["plugins", "active"]))
+
+    def unit(self, relative: str) -> Unit | None:
+        """Tell the directories of sessions, and the documents of 1.x."""
+        if found := UNIFIED.fullmatch(relative):
+            return Unit(kind=Kind.FOLDER, path=found[1], native_id=found[2])
+        if DOCUMENT.fullmatch(relative):
+            return Unit(kind=Kind.DOCUMENT)
+        found = LINES.fullmatch(relative)
+        return Unit(kind=Kind.FOLDER, path=found[1]) if found else None
+
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+        """Lay out the messages; the description, which is written at each save, is a stream of its own.
+
+        Raises: ValueError for a directory without a description, or whose generation is not all there.
+        """
+        if unit.kind is Kind.DOCUMENT:
+            for content in files.values():
+                document = parse(WHOLE, content)
+                yield Portrait(native_id=document.metadata.session_id, records=map(_line, document.messages))
+                yield _described(document.metadata)
+            return
+        if "meta.json" not in files:
+            raise ValueError("the session has no description yet")
+        meta = parse(META, files["meta.json"])
+        if "CURRENT" in files:
+            yield Portrait(native_id=meta.session_id, records=map(_line, _entries(files).values()))
+        else:
+            yield Portrait(native_id=meta.session_id, records=_lines(files.get("messages.jsonl", b"")))
+        for name in sorted(files):
+            if found := AGENT.fullmatch(name):
+                yield Portrait(native_id=meta.session_id, stream=found[1], thread=False, records=_lines(files[name]))
+        yield _described(meta)
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Tell what a message says. In 2.x it has no time: the description has the first and the last."""
+        said = parse(RECORD, record)
+        role = None if said.injected or said.type != "message" else ROLES.get(said.role or "")
+        if role and not said.tool_calls and not speaks(said.content, silent=("thinking", "reasoning")):
+            role = None
+        return Entry(
+            time_ms=parse_time(said.time or said.created),
+            role=role,
+            key=said.message_id or said.id,
+            model=said.model,
+            cwd=said.cwd,
+            # "HEAD" where none is checked out (formats.md 2.27).
+            branch=None if said.branch == "HEAD" else said.branch,
+            parent=said.parent,
+            title=said.title if said.type == "meta" else None,
+            unknown=None if said.type in KNOWN else said.type,
+        )
+
+
+def _described(meta: _Meta) -> Portrait:
+    config = meta.config or meta.agent_config or _Config()
+    described = {
+        "cwd": meta.environment.working_directory if meta.environment else None,
+        "branch": meta.git_branch,
+        "model": config.model_name or config.active_model,
+        "parent": meta.parent_session_id,
+        "title": meta.title,
+    }
+    times = [time for time in (meta.start_time, meta.end_time) if time]
+    records = [{"type": "meta", "time": time, **described} for time in times[:1]]
+    records += [{"type": "meta", "time": time} for time in times[1:]]
+    return Portrait(native_id=meta.session_id, stream="meta", records=map(msgspec.json.encode, records))
+
+
+def _line(raw: msgspec.Raw) -> bytes:
+    return bytes(msgspec.json.format(bytes(raw), indent=-1))
+
+
+def _lines(content: bytes) -> list[bytes]:
+    return [line for line in content.split(b"\n")[:-1] if line]
+
+
+def _entries(files: Mapping[str, bytes]) -> dict[str, msgspec.Raw]:
+    """Read the history that the current generation has, and what the journal added and replaced since then.
+
+    The chunks of `projection_state` have times, those of the checkpoint have not (field-notes B.2).
+    """
+    generation = parse(CURRENT, files["CURRENT"]).generation
+    name = f"generations/{generation}/manifest.json"
+    if name not in files:
+        raise ValueError("the generation is not there yet")
+    manifest, entries = parse(MANIFEST, files[name]), dict[str, msgspec.Raw]()
+    for chunk in manifest.projection_state.chunks:
+        if f"chunks/{chunk}.json" not in files:
+            raise ValueError("a chunk of the generation is not there yet")
+        for raw in parse(LIST, files[f"chunks/{chunk}.json"]):
+            entries[parse(RECORD, bytes(raw)).id or str(len(entries))] = raw
+    journal = manifest.recovery_journal_segment.path if manifest.recovery_journal_segment else ""
+    for change in _changes(_lines(files.get(journal, b""))):
+        if bytes(change.entry):
+            entries[parse(RECORD, bytes(change.entry)).id or change.id or str(len(entries))] = change.entry
+    return entries
+
+
+def _changes(journal: Iterable[bytes]) -> Iterator[_Change]:
+    for line in journal:
+        step = parse(STEP, line)
+        if step.type == "projection_delta":
+            yield from CHANGES.decode(step.payload).delta
+
+
+SOURCES = (Vibe(),)

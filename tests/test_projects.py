@@ -1,0 +1,64 @@
+"""Tools that keep their sessions in the projects: their roots are learned from the sessions of other tools."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from household import CLAUDE, SESSION, claude, encode
+from sessiond import state
+from sessiond.config import Config
+from sessiond.daemon.rooms import open_rooms
+from sessiond.ingest import ingest, locate
+from sessiond.sources import find_in_projects
+from sessiond.sources.base import Watch
+from sessiond.watch import Watcher
+
+HISTORY = ".aider.chat.history.md"
+MARKDOWN = "\n# aider chat started at 2026-09-01 10:00:00\n\n> Aider v0.86.2  \n\n#### hello  \n\nHello.\n\n"
+
+
+def write(path: Path, content: str | bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def test_a_project_that_another_tool_names_becomes_a_root(tmp_path: Path) -> None:
+    """The directory that is named and those above it count, as far as the home and with the landmark only."""
+    project = tmp_path / "home" / "loom"
+    write(project / HISTORY, MARKDOWN)
+    write(tmp_path / "home" / HISTORY, MARKDOWN)
+    write(tmp_path / HISTORY, MARKDOWN)
+    environ = {"HOME": str(tmp_path / "home")}
+    named = [str(project / "src" / "deep"), str(tmp_path / "home" / "elsewhere"), "relative", ""]
+    found = [(source.tool, root.path, root.watch) for source, root in find_in_projects(Config(), environ, named)]
+    assert found == [("aider", str(project), Watch.FLAT)]
+
+
+def test_a_daemon_learns_of_a_project_while_it_runs(tmp_path: Path) -> None:
+    """A session of another tool names a directory: what lies there is read and watched from then on."""
+    home = tmp_path / "home"
+    environ = {"HOME": str(home)}
+    state.prepare(str(tmp_path / "state"))
+    history = write(home / "loom" / HISTORY, MARKDOWN)
+    transcript = write(home / CLAUDE, encode(claude(SESSION, 1, cwd=str(home / "loom"))))
+    rooms = open_rooms(Config(state_dir=str(tmp_path / "state")), environ)
+    watcher = Watcher(rooms.watched)
+    watcher.start()
+    try:
+        watcher.wait(1)
+        assert not locate(rooms.places, history)
+        for place in locate(rooms.places, transcript):
+            ingest(rooms.ingest, place)
+        assert [root.root.path for root in rooms.learn(watcher)] == [str(home / "loom")]
+        assert rooms.learn(watcher) == []
+        assert os.path.dirname(history) in [root.root.path for root in watcher.wait(5).rescan]
+        for place in locate(rooms.places, history):
+            ingest(rooms.ingest, place)
+        records = {found.tool: found.record for found in rooms.spool.catalog.sessions() if found.record}
+        assert records["aider"].working_directory == str(home / "loom")
+        assert records["aider"].message_count == 2
+    finally:
+        watcher.close()
+        rooms.close()
