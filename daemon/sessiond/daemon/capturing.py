@@ -61,6 +61,8 @@ class Capturing:
         self._health = health.CaptureHealth(pid=os.getpid(), machine_id=rooms.machine_id)
         self._stopping = False
         self._behind = True
+        self._stuck: set[int] = set()
+        """Streams that wait and that the last tries to read on got nowhere with; a look at everything forgets them."""
         self._asked = False
         self._looked_ms: int | None = None
         self.beats = 0
@@ -165,6 +167,9 @@ class Capturing:
     def _look(self, roots: Iterable[WatchedRoot]) -> None:
         """Rule 11: the rescan is the guarantee. Compare every file's stat with what it was when it was read."""
         began, seen, changed, newest = time.monotonic(), set[str](), [], dict[str, int]()
+        if self._stuck:
+            self._stuck.clear()
+            self._behind = True
         first = self._discovered is None
         if first:
             self._discovered = {}
@@ -222,7 +227,7 @@ class Capturing:
         if self._backlog:
             self._drain_backlog()
         elif self._behind:
-            self._behind = catch_up(self._rooms.ingest, limit=16)
+            self._behind = catch_up(self._rooms.ingest, limit=16, stuck=self._stuck)
             if self._behind:
                 self._captured()
         if self._rooms.spool.catalog.next_idle_ms() is not None and sweep_idle(self._rooms.ingest, self._sources):

@@ -118,11 +118,12 @@ def _capture(capturing: Capturing, progress: Callable[[str], None]) -> int:
 def _push(rooms: Rooms, pushing: Pushing, progress: Callable[[str], None]) -> None:
     """Push until nothing is left or the endpoint takes nothing; read on in what waited for room meanwhile."""
     pushing.try_now()
+    stuck: set[int] = set()
     for _ in range(ROUNDS):
         with rooms.spool.reading():
             waiting = rooms.spool.outbox.waiting()
         progress(f"pushing: {waiting.sessions} sessions, {waiting.segments} segments left")
         if pushing.push_all():
             continue
-        if read_endpoint(rooms.spool).next_attempt_ms is not None or not catch_up(rooms.ingest, limit=16):
+        if read_endpoint(rooms.spool).next_attempt_ms is not None or not catch_up(rooms.ingest, limit=16, stuck=stuck):
             return

@@ -15,13 +15,27 @@ from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
 
 
-def catch_up(setting: Setting, limit: int) -> bool:
-    """Read on in up to `limit` streams that wait, the newest first; tells whether that got anywhere."""
+def catch_up(setting: Setting, limit: int, stuck: set[int] | None = None) -> bool:
+    """Read on in up to `limit` streams that wait; tells whether it is worth to go on with that now.
+
+    `stuck` gathers the streams that got nowhere though there was room: they are passed over for as long as the
+    caller remembers them, so that they do not keep the others waiting.
+    """
+    passed, catalog, outbox = set[int]() if stuck is None else stuck, setting.spool.catalog, setting.spool.outbox
     with setting.spool.reading():
-        waiting = setting.spool.catalog.behind(limit)
-    read = sum(_catch_up_one(setting, number).read for number in waiting)
-    with setting.spool.reading():
-        return read > 0 or setting.spool.catalog.behind(limit) != waiting
+        waiting = [number for number in catalog.behind(limit + len(passed)) if number not in passed][:limit]
+    worth = False
+    for number in waiting:
+        with setting.spool.reading():
+            before, urgent = catalog.progress(number)
+        _catch_up_one(setting, number)
+        with setting.spool.reading():
+            if catalog.progress(number)[0] != before:
+                worth = True
+            elif urgent or outbox.size < setting.budget:
+                worth |= stuck is not None
+                passed.add(number)
+    return worth
 
 
 def _catch_up_one(setting: Setting, number: int) -> Outcome:

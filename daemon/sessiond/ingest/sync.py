@@ -37,7 +37,7 @@ def reconcile(
             and _same(spool, stream, content, held, masking, path)
         ):
             _adopt(spool, stream, theirs, held.length)
-        elif (theirs is None or theirs < stream.generation) and _chained(spool, stream, theirs):
+        elif (theirs is None or theirs < stream.generation) and _chained(spool, stream, held):
             pass  # the starts of the generations between are queued: the push brings them
         else:
             _start_over(spool, stream, max(stream.generation, -1 if theirs is None else theirs) + 1, now_ms)
@@ -87,14 +87,17 @@ def _adopt(spool: Spool, stream: StreamState, generation: int, length: int) -> N
     _rewind(spool, stream, length, stream.queued if first is None else first)
 
 
-def _chained(spool: Spool, stream: StreamState, theirs: int | None) -> bool:
-    """Tell whether the outbox leads from their generation to ours without a hole."""
-    if theirs is None:
-        theirs = 0
-        if spool.outbox.first_offset(stream.id, 0) != 0:
+def _chained(spool: Spool, stream: StreamState, held: Held) -> bool:
+    """Tell whether the outbox leads from what they hold to our generation without a hole."""
+    generation, end = (0, 0) if held.generation is None else (held.generation, held.length)
+    if held.generation is None and spool.outbox.first_offset(stream.id, 0) != 0:
+        return False
+    for number, offset, length in spool.outbox.runs(stream.id):
+        begins = number == generation + 1 and length == 0 and offset <= end
+        if not begins and (number, offset) != (generation, end):
             return False
-    queued = spool.outbox.starts(stream.id)
-    return all(number in queued for number in range(theirs + 1, stream.generation + 1))
+        generation, end = number, offset + length
+    return generation == stream.generation
 
 
 def _start_over(spool: Spool, stream: StreamState, generation: int, now_ms: int) -> None:

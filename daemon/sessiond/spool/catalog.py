@@ -271,13 +271,25 @@ class Catalog(Private):
         return int(self._db.execute("SELECT coalesce(sum(lost), 0) FROM stream WHERE lost > 0").fetchone()[0])
 
     def behind(self, limit: int) -> list[int]:
-        """Find streams of which transcript is still to be read: the outbox was full, or the endpoint lost it."""
+        """Find streams of which transcript is still to be read: the endpoint lost it, or the outbox was full.
+
+        The former go first: what fills the outbox may be waiting behind them.
+        """
         rows = self._db.execute(
             "SELECT id FROM stream WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
-            " ORDER BY rank DESC LIMIT ?",
+            " ORDER BY held IS NULL AND gap_from IS NULL, rank DESC LIMIT ?",
             (limit,),
         )
         return [row[0] for row in rows]
+
+    def progress(self, stream: int) -> tuple[int, bool]:
+        """Say how much of a stream is queued or known to be lost, and whether what is missing there holds others up."""
+        row = self._db.execute(
+            "SELECT queued - coalesce(gap_to - gap_from, 0) - (held IS NOT NULL),"
+            " held IS NOT NULL OR gap_from IS NOT NULL FROM stream WHERE id = ?",
+            (stream,),
+        ).fetchone()
+        return (0, False) if row is None else (row[0], bool(row[1]))
 
     def forget_endpoint(self) -> None:
         """Start over with another endpoint: ask it where each stream stands, and push every record again."""
@@ -289,8 +301,9 @@ class Catalog(Private):
     def extents(self, stream: int, start: int = 0) -> list[Extent]:
         """List what was captured of a stream from an offset on: the extents that end behind it."""
         rows = self._db.execute(
-            "SELECT start, length, digest FROM extent WHERE stream = ? AND start + length > ? ORDER BY start",
-            (stream, start),
+            "SELECT start, length, digest FROM extent WHERE stream = ? AND start + length > ? AND start >="
+            " coalesce((SELECT max(start) FROM extent WHERE stream = ? AND start <= ?), 0) ORDER BY start",
+            (stream, start, stream, start),
         )
         return [Extent(start=row[0], length=row[1], digest=row[2]) for row in rows]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,12 @@ _SEGMENT = (
     " keep, segment.parked"
 )
 _JOINED = "FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = stream.session"
+# A generation stops at a parked segment, and behind a gap nothing can be appended: what fills it goes first.
+_SENDABLE = (
+    "segment.generation NOT IN (SELECT generation FROM segment AS parked"
+    " WHERE parked.stream = segment.stream AND parked.parked IS NOT NULL)"
+    " AND (gap_from IS NULL OR segment.generation < stream.generation OR offset < gap_from)"
+)
 _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 
 
@@ -90,18 +97,17 @@ class Outbox:
         """
         taken: list[Segment] = []
         streams = self._db.execute(
-            "SELECT id FROM stream WHERE waiting > 0 AND held IS NULL AND known ORDER BY rank DESC LIMIT ?",
+            "SELECT id FROM stream WHERE waiting > 0 AND held IS NULL AND known AND EXISTS"
+            f" (SELECT 1 FROM segment WHERE segment.stream = stream.id AND {_SENDABLE}) ORDER BY rank DESC LIMIT ?",
             (items,),
         ).fetchall()
         total = 0
         for (stream,) in streams:
             rows = self._db.execute(
                 f"SELECT {_SEGMENT}, size {_JOINED} WHERE segment.stream = ?"
-                " AND segment.generation NOT IN (SELECT generation FROM segment WHERE stream = ? AND parked NOT NULL)"
-                # Behind a gap nothing can be appended; what fills it goes first.
-                " AND (gap_from IS NULL OR segment.generation < stream.generation OR offset < gap_from)"
+                f" AND {_SENDABLE}"
                 " ORDER BY segment.generation, offset, length LIMIT ?",
-                (stream, stream, items - len(taken)),
+                (stream, items - len(taken)),
             )
             for row in rows:
                 total += row[11]
@@ -162,10 +168,12 @@ class Outbox:
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def starts(self, stream: int) -> set[int]:
-        """List the generations whose start is queued."""
-        rows = self._db.execute("SELECT generation FROM segment WHERE stream = ? AND length = 0", (stream,))
-        return {row[0] for row in rows}
+    def runs(self, stream: int) -> Iterator[tuple[int, int, int]]:
+        """List what is queued of a stream in its order: generation, offset and length, 0 for a generation's start."""
+        yield from self._db.execute(
+            "SELECT generation, offset, length FROM segment WHERE stream = ? ORDER BY generation, offset, length",
+            (stream,),
+        ).fetchall()
 
     def generations(self, stream: int) -> set[int]:
         """List the generations of which anything is queued."""

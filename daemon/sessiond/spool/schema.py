@@ -50,6 +50,7 @@ MIGRATIONS = (
         UNIQUE (session, name)
     );
     CREATE INDEX stream_waiting ON stream (rank DESC) WHERE waiting > 0 AND held IS NULL;
+    CREATE INDEX stream_unknown ON stream (rank DESC) WHERE NOT known AND held IS NULL;
     CREATE INDEX stream_skipped ON stream (id) WHERE skipped IS NOT NULL;
     CREATE INDEX stream_behind ON stream (rank DESC) WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL;
 
@@ -103,6 +104,7 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX segment_order ON segment (stream, generation, offset, length);
     CREATE INDEX segment_count ON segment (parked, size, queued_ms);
     CREATE INDEX segment_parked ON segment (id) WHERE parked IS NOT NULL;
+    CREATE INDEX segment_blocked ON segment (stream, generation, parked) WHERE parked IS NOT NULL;
     """,
 )
 VERSION = len(MIGRATIONS)

@@ -1,0 +1,168 @@
+"""What stands in the outbox goes out: nothing that is stuck keeps the rest back, and two differing sides converge."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
+from sessiond.ingest.backlog import catch_up
+from sessiond.spool import Spool
+from sessiond.upload import ITEMS
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def restored(base: Path, before: Callable[[Household], None], after: Callable[[Household], None]) -> bytes:
+    """Restore the endpoint as it was after `before`, when `after` has happened; return what it has in the end."""
+    data, copy = base / "endpoint", base / "copy"
+    with household(base) as house:
+        before(house)
+    shutil.copytree(data, copy)
+    with household(base) as house:
+        after(house)
+    shutil.rmtree(data)
+    shutil.copytree(copy, data)
+    with household(base) as house:
+        house.settle()
+        return house.held(SESSION)
+
+
+def test_an_endpoint_that_lost_a_part_of_a_rewritten_stream_converges(tmp_path: Path) -> None:
+    """It has less of an old generation than the outbox goes on from: the bytes between are in no file any more."""
+
+    def before(house: Household) -> None:
+        house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
+        house.settle()
+
+    def after(house: Household) -> None:
+        house.write(CLAUDE, claude(SESSION, 3))
+        house.scan()
+        house.write(CLAUDE, claude(SESSION, 4))
+        house.settle()
+        house.write(CLAUDE, claude(SESSION, 5))
+        house.scan()
+        head = encode(claude(SESSION, 1)) + encode(claude(SESSION, 2)) + encode(claude(SESSION, 3))
+        house.write(CLAUDE, head, claude(SESSION, 6, text="anew"), mode="wb")
+        house.scan()
+
+    held = restored(tmp_path, before, after)
+    assert held == (tmp_path / "home" / CLAUDE).read_bytes()
+
+
+def test_streams_that_are_stuck_leave_room_for_others(house: Household) -> None:
+    """A batch of the newest streams, all of which wait behind a parked item: older ones are pushed all the same."""
+    catalog, outbox = house.spool.catalog, house.spool.outbox
+    with house.spool.transaction():
+        for number in range(ITEMS + 2):
+            session = catalog.add_session(uuid.UUID(int=number + 1), "claude-code", str(number))
+            stream = catalog.add_stream(session, "main", thread=True, known=True)
+            stream.rank = 1000 - number
+            catalog.save_stream(stream)
+            for offset in (0, 10):
+                outbox.add(stream.id, 0, offset, 10, b"x", NOW_MS)
+        house.spool.connection.execute(
+            "UPDATE segment SET parked = 'no' WHERE offset = 0 AND stream <= ?", (ITEMS + 1,)
+        )
+        house.spool.connection.execute("UPDATE stream SET waiting = 1 WHERE id <= ?", (ITEMS + 1,))
+    assert [segment.stream_id for segment in outbox.segments(ITEMS, 1 << 20)] == [ITEMS + 2] * 2
+
+
+def test_a_stream_that_is_to_be_reconciled_comes_before_those_that_wait_for_room(tmp_path: Path) -> None:
+    """A full outbox of a stream that must be read first, behind more newer ones than are read at once."""
+    with household(tmp_path, budget=1) as house:
+        path = house.write(CLAUDE, claude(SESSION, 1))
+        os.utime(path, (NOW_MS / 1000, NOW_MS / 1000))
+        house.ingesting.budget = 1 << 20
+        house.scan()
+        house.ingesting.budget = 1
+        for number in range(3):
+            session = f"6f1d7c1e-0000-4000-8000-{number:012d}"
+            newer = house.write(f".claude/projects/-x/{session}.jsonl", claude(session, 1))
+            os.utime(newer, (NOW_MS / 1000 + 1000, NOW_MS / 1000 + 1000))
+            house.ingest(newer)
+        assert house.spool.catalog.behind(9) == [2, 3, 4]
+        house.push()
+        assert house.spool.catalog.stream(1).held is not None
+        stuck: set[int] = set()
+        while catch_up(house.ingesting, limit=2, stuck=stuck):
+            pass
+        assert house.spool.catalog.stream(1).held is None
+        assert os.path.exists(path)
+
+
+def test_streams_that_get_nowhere_do_not_keep_others_waiting(tmp_path: Path) -> None:
+    """The file of a newer one can't be read; an older one is read on all the same."""
+    with household(tmp_path, budget=1) as house:
+        for number in range(3):
+            session = f"6f1d7c1e-0000-4000-8000-{number:012d}"
+            path = house.write(f".claude/projects/-x/{session}.jsonl", claude(session, 1))
+            os.utime(path, (NOW_MS / 1000 + number, NOW_MS / 1000 + number))
+            house.ingest(path)
+            if number:
+                os.rename(path, f"{path}.away")
+                os.symlink(f"{path}.away", path)
+        house.ingesting.budget = 1 << 20
+        stuck: set[int] = set()
+        while catch_up(house.ingesting, limit=1, stuck=stuck):
+            pass
+        assert house.spool.catalog.stream(1).caught_up
+        assert stuck == {2, 3}
+
+
+def test_a_waiting_thread_gets_its_turn(tmp_path: Path) -> None:
+    """Capturing works through a backlog in one transaction after the other; pushing must get between them."""
+    spool = Spool(str(tmp_path))
+    ends, turns = time.monotonic() + 1.0, [0, 0]
+
+    def capture() -> None:
+        while time.monotonic() < ends:
+            with spool.transaction():
+                until = time.monotonic() + 0.05
+                while time.monotonic() < until:
+                    pass
+            turns[0] += 1
+
+    thread = threading.Thread(target=capture)
+    thread.start()
+    while time.monotonic() < ends:
+        with spool.reading(), spool.reading():
+            turns[1] += 1
+    thread.join()
+    spool.close()
+    assert turns[1] >= turns[0] - 2
+
+
+def test_the_queries_of_every_push_and_append_go_by_an_index(house: Household) -> None:
+    """None of them may grow with the number of streams, or with what was captured of one."""
+    said: list[str] = []
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.spool.connection.set_trace_callback(said.append)
+    house.ingest(os.path.join(house.home, CLAUDE))
+    house.push()
+    house.spool.connection.set_trace_callback(None)
+    for sql in said:
+        if sql.startswith("SELECT") and "meta" not in sql:
+            for row in house.spool.connection.execute(f"EXPLAIN QUERY PLAN {sql}"):
+                assert not (row[3].startswith("SCAN") and "INDEX" not in row[3]), (sql, row[3])
+
+
+def test_the_parked_are_found_without_reading_what_is_queued(house: Household) -> None:
+    """A row's `parked` stands behind its megabyte of data."""
+    plans = house.spool.connection.execute(
+        "EXPLAIN QUERY PLAN SELECT generation FROM segment WHERE stream = 1 AND parked IS NOT NULL"
+    ).fetchall()
+    assert "COVERING INDEX" in plans[0][3]
