@@ -1,0 +1,115 @@
+"""The part of the catalog that is about files: how far which was read, and what was captured of them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from sessiond.reader import Checkpoint, Extent
+from sessiond.spool.rows import FileState
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_checkpoint = msgspec.msgpack.Decoder(Checkpoint).decode
+
+
+class Files:
+    """Files, watermarks, pins and extents. Writing methods run inside `Spool.transaction`."""
+
+    _db: sqlite3.Connection
+
+    # Files
+
+    def file(self, path: str) -> FileState | None:
+        """Find what is known of a path."""
+        row = self._db.execute(
+            "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file WHERE path = ?",
+            (os.fsencode(path),),
+        ).fetchone()
+        return None if row is None else file_state(row)
+
+    def files(self, stream: int) -> list[FileState]:
+        """List the paths where a stream lies or lay."""
+        rows = self._db.execute(
+            "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file WHERE stream = ?", (stream,)
+        )
+        return [file_state(row) for row in rows]
+
+    def known_files(self) -> Iterator[FileState]:
+        """List all paths that were seen and not yet found missing."""
+        for row in self._db.execute(
+            "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file"
+            " WHERE gone_ms IS NULL AND (checkpoint IS NOT NULL OR trouble IS NOT NULL)"
+        ):
+            yield file_state(row)
+
+    def save_file(self, file: FileState) -> None:
+        """Write what is known of a path."""
+        checkpoint = None if file.checkpoint is None else _pack(file.checkpoint)
+        self._db.execute(
+            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (os.fsencode(file.path), file.tool, file.stream, checkpoint, file.pin, file.gone_ms, file.trouble),
+        )
+
+    def marks(self, path: str) -> dict[str, str]:
+        """Map the native ids of the sessions in a database to the watermarks up to which they were read."""
+        return dict(self._db.execute("SELECT native_id, mark FROM mark WHERE path = ?", (os.fsencode(path),)))
+
+    def set_mark(self, path: str, native_id: str, mark: str) -> None:
+        """Note a watermark."""
+        self._db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (os.fsencode(path), native_id, mark))
+
+    def drop_mark(self, path: str, native_id: str) -> None:
+        """Forget a watermark: the session is not listed any more, and is read again when it comes back."""
+        self._db.execute("DELETE FROM mark WHERE path = ? AND native_id = ?", (os.fsencode(path), native_id))
+
+    def inside(self, path: str) -> list[FileState]:
+        """List what is known of the sessions in a container."""
+        start, end = os.fsencode(f"{path}::"), os.fsencode(f"{path}:;")
+        rows = self._db.execute(
+            "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file WHERE path > ? AND path < ?",
+            (start, end),
+        )
+        return [file_state(row) for row in rows]
+
+    def save_pin(self, path: str, pin: str | None) -> None:
+        """Note the pin of a file, or that it has none any more."""
+        self._db.execute("UPDATE file SET pin = ? WHERE path = ?", (pin, os.fsencode(path)))
+
+    # Extents
+
+    def extents(self, stream: int, start: int = 0) -> list[Extent]:
+        """List what was captured of a stream from an offset on: the extents that end behind it."""
+        rows = self._db.execute(
+            "SELECT start, length, digest FROM extent WHERE stream = ? AND start + length > ? AND start >="
+            " coalesce((SELECT max(start) FROM extent WHERE stream = ? AND start <= ?), 0) ORDER BY start",
+            (stream, start, stream, start),
+        )
+        return [Extent(start=row[0], length=row[1], digest=row[2]) for row in rows]
+
+    def put_extents(self, stream: int, extents: Iterable[Extent]) -> None:
+        """Note what was captured."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO extent VALUES (?, ?, ?, ?)",
+            [(stream, extent.start, extent.length, extent.digest) for extent in extents],
+        )
+
+    def cut_extents(self, stream: int, keep: int) -> None:
+        """Forget what was captured behind an offset: the tool rewrote it."""
+        self._db.execute("DELETE FROM extent WHERE stream = ? AND start >= ?", (stream, keep))
+
+
+def file_state(row: tuple[Any, ...]) -> FileState:
+    """Make a FileState of a row of `file`."""
+    return FileState(
+        path=os.fsdecode(row[0]),
+        tool=row[1],
+        stream=row[2],
+        checkpoint=None if row[3] is None else _unpack_checkpoint(row[3]),
+        pin=row[4],
+        gone_ms=row[5],
+        trouble=row[6],
+    )

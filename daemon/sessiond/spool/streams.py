@@ -1,0 +1,201 @@
+"""The part of the catalog that is about streams: how far each is read, queued and acknowledged."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from sessiond.endpoint.wire import Held, StreamLength
+from sessiond.session import Fold
+from sessiond.spool.rows import StreamState
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_fold = msgspec.msgpack.Decoder(Fold).decode
+_unpack_held = msgspec.msgpack.Decoder(Held).decode
+_to_json = msgspec.json.Encoder().encode
+
+_STREAM = (
+    "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold"
+)
+_KEPT = 4
+"""Streams whose fold stays in memory: as many as a person's tools write at once."""
+
+
+class Streams:
+    """Streams and their folds. Writing methods run inside `Spool.transaction`."""
+
+    _db: sqlite3.Connection
+    _kept: dict[int, StreamState]
+
+    def stream(self, number: int) -> StreamState:
+        """Get a working copy of a stream."""
+        kept = self._kept.pop(number, None)
+        at = (-1, -1) if kept is None else (kept.generation, kept.folded)
+        row = self._db.execute(
+            f"SELECT {_STREAM.removesuffix(', fold')}, iif((generation, folded) = (?, ?), NULL, fold)"
+            " FROM stream WHERE id = ?",
+            (*at, number),
+        ).fetchone()
+        return stream_state(row, None if kept is None else kept.fold)
+
+    def keep(self, stream: StreamState) -> None:
+        """Keep the fold of a stream that was saved, for its next line: that of a long session is half a megabyte.
+
+        Whoever asks for the stream next has it for himself, so that what he does not save is not kept either.
+        """
+        self._kept[stream.id] = stream
+        if len(self._kept) > _KEPT:
+            del self._kept[next(iter(self._kept))]
+
+    def forget_folds(self) -> None:
+        """Read folds anew: a transaction was taken back."""
+        self._kept.clear()
+
+    def add_stream(self, session: int, name: str, *, thread: bool, known: bool) -> StreamState:
+        """Find or make a stream of a session."""
+        self._db.execute(
+            "INSERT INTO stream (session, name, thread, known, fold) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (session, name, thread, known, _pack(Fold())),
+        )
+        row = self._db.execute(
+            f"SELECT {_STREAM} FROM stream WHERE session = ? AND name = ?", (session, name)
+        ).fetchone()
+        return stream_state(row)
+
+    def find_stream(self, identity: UUID, name: str) -> StreamState | None:
+        """Find a stream by its session and name."""
+        row = self._db.execute(
+            f"SELECT {_STREAM} FROM stream WHERE name = ? AND session = (SELECT id FROM session WHERE uuid = ?)",
+            (name, str(identity)),
+        ).fetchone()
+        return None if row is None else stream_state(row)
+
+    def streams(self, session: int, mine: StreamState | None = None) -> list[StreamState]:
+        """List the streams of a session, the oldest first; `mine` is one that is at hand and not read again."""
+        rows = self._db.execute(
+            f"SELECT {_STREAM} FROM stream WHERE session = ? AND id != ?", (session, -1 if mine is None else mine.id)
+        )
+        found = [stream_state(row) for row in rows]
+        return sorted(found if mine is None else [*found, mine], key=lambda stream: stream.id)
+
+    def lengths(self, session: int) -> list[StreamLength]:
+        """Say how long the streams of a session are at the source, those whose transcript is kept."""
+        rows = self._db.execute(
+            "SELECT name, generation, folded FROM stream WHERE session = ? AND folded AND skipped IS NULL ORDER BY id",
+            (session,),
+        )
+        return [StreamLength(name=row[0], generation=row[1], length=row[2]) for row in rows]
+
+    def save_stream(self, stream: StreamState) -> None:
+        """Write what capturing changes; `acked`, `known`, `gap` and `held` are the upload's, see `heal`."""
+        self._db.execute(
+            "UPDATE stream SET generation = ?, folded = ?, queued = ?, rank = max(rank, ?), damaged = ?, unknown = ?,"
+            " skipped = ?, fold = ? WHERE id = ?",
+            (
+                stream.generation,
+                stream.folded,
+                stream.queued,
+                stream.rank,
+                stream.fold.damaged,
+                _to_json(sorted(stream.fold.unknown)).decode() if stream.fold.unknown else None,
+                stream.skipped,
+                _pack(stream.fold),
+                stream.id,
+            ),
+        )
+
+    def restart(self, stream: int, acked: int) -> None:
+        """Begin a new generation, of which the endpoint will have the first bytes."""
+        self._db.execute(
+            "UPDATE stream SET acked = min(acked, ?), gap_from = NULL, gap_to = NULL WHERE id = ?", (acked, stream)
+        )
+
+    def set_held(self, stream: int, held: Held | None) -> None:
+        """Note what the endpoint says it holds of a stream: the next read reconciles it. None: it is reconciled."""
+        self._db.execute(
+            "UPDATE stream SET held = ?, known = 1 WHERE id = ?", (None if held is None else _pack(held), stream)
+        )
+
+    def set_unknown(self, stream: int) -> None:
+        """Ask the endpoint where it stands in a stream before anything more of it is pushed."""
+        self._db.execute("UPDATE stream SET known = 0 WHERE id = ?", (stream,))
+
+    def set_acked(self, stream: int, acked: int) -> None:
+        """Note how much of the current generation the endpoint was found to have."""
+        self._db.execute("UPDATE stream SET acked = ? WHERE id = ?", (acked, stream))
+
+    def set_gap(self, stream: int, start: int, end: int) -> None:
+        """Note that bytes which the endpoint has acknowledged are to be read again: it has lost them."""
+        self._db.execute("UPDATE stream SET gap_from = ?, gap_to = ? WHERE id = ?", (start, end, stream))
+
+    def fill_gap(self, stream: int, end: int, filled: int) -> None:
+        """Note how far the gap that ends there is filled."""
+        self._db.execute(
+            "UPDATE stream SET gap_from = iif(? < gap_to, ?, NULL), gap_to = iif(? < gap_to, gap_to, NULL)"
+            " WHERE id = ? AND gap_to = ?",
+            (filled, filled, filled, stream, end),
+        )
+
+    def set_lost(self, stream: int) -> None:
+        """Note that what waits to be read of a stream is nowhere any more."""
+        self._db.execute(
+            "UPDATE stream SET lost = lost + folded - queued + coalesce(gap_to - gap_from, 0), queued = folded,"
+            " gap_from = NULL, gap_to = NULL, held = NULL WHERE id = ?",
+            (stream,),
+        )
+
+    def add_lost(self, stream: int, count: int) -> None:
+        """Note that so many bytes of a stream are nowhere any more."""
+        self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (count, stream))
+
+    def set_generation(self, stream: int, generation: int) -> None:
+        """Note the number of the current generation."""
+        self._db.execute("UPDATE stream SET generation = ? WHERE id = ?", (generation, stream))
+
+    def lost_bytes(self) -> int:
+        """Count the bytes that were seen and are nowhere any more."""
+        return int(self._db.execute("SELECT coalesce(sum(lost), 0) FROM stream WHERE lost > 0").fetchone()[0])
+
+    def behind(self, limit: int) -> list[int]:
+        """Find streams of which transcript is still to be read: the endpoint lost it, or the outbox was full.
+
+        The former go first: what fills the outbox may be waiting behind them.
+        """
+        rows = self._db.execute(
+            "SELECT id FROM stream WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
+            " ORDER BY held IS NULL AND gap_from IS NULL, rank DESC LIMIT ?",
+            (limit,),
+        )
+        return [row[0] for row in rows]
+
+    def progress(self, stream: int) -> tuple[int, bool]:
+        """Say how much of a stream is queued or known to be lost, and whether what is missing there holds others up."""
+        row = self._db.execute(
+            "SELECT queued - coalesce(gap_to - gap_from, 0) - (held IS NOT NULL),"
+            " held IS NOT NULL OR gap_from IS NOT NULL FROM stream WHERE id = ?",
+            (stream,),
+        ).fetchone()
+        return (0, False) if row is None else (row[0], bool(row[1]))
+
+
+def stream_state(row: tuple[Any, ...], fold: Fold | None = None) -> StreamState:
+    """Make a StreamState of the columns in `_STREAM`; `fold` stands for one that is NULL there."""
+    return StreamState(
+        id=row[0],
+        session=row[1],
+        name=row[2],
+        thread=bool(row[3]),
+        generation=row[4],
+        folded=row[5],
+        queued=row[6],
+        acked=row[7],
+        known=bool(row[8]),
+        gap=None if row[9] is None else (row[9], row[10]),
+        held=None if row[11] is None else _unpack_held(row[11]),
+        rank=row[12],
+        skipped=row[13],
+        fold=fold if fold is not None and row[14] is None else _unpack_fold(row[14]),
+    )
