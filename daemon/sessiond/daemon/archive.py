@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import IO
 
@@ -18,6 +19,8 @@ from sessiond.logs import log
 
 DIRECTORY = "archive"
 GRACE = 5.0
+RESPAWN = 10.0
+"""Seconds between two starts: one that dies at once must not keep us busy."""
 
 
 class Archive:
@@ -25,6 +28,8 @@ class Archive:
 
     def __init__(self, state_directory: str, died: Callable[[], None]) -> None:
         """Start it and wait until it listens. Raises: StateError."""
+        self._stopping = threading.Event()
+        self._began = time.monotonic()
         directory = os.path.join(state_directory, DIRECTORY)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         token_file = os.path.join(directory, "token")
@@ -48,7 +53,6 @@ class Archive:
         self.url = announced.url
         with open(token_file) as file:
             self.token = Token(file.read().strip())
-        self._stopping = False
         log.info("endpoint.started", url=self.url, pid=announced.pid)
         threading.Thread(target=self._watch, args=(self._process.stdout, died), name="archive", daemon=True).start()
 
@@ -57,13 +61,14 @@ class Archive:
             while output.read(4096):
                 pass
         code = self._process.wait()
-        if not self._stopping:
+        if not self._stopping.is_set():
             log.error("endpoint.stopped", pid=self._process.pid, reason=f"it ended with {code}")
-            died()
+            if not self._stopping.wait(max(0.0, self._began + RESPAWN - time.monotonic())):
+                died()
 
     def stop(self) -> None:
         """End it: it finishes what it has and closes its store."""
-        self._stopping = True
+        self._stopping.set()
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

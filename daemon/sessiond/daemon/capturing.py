@@ -137,9 +137,9 @@ class Capturing:
         for path in batch.paths:
             if self._aside(path):
                 continue
-            self._settled.pop(path, None)
+            was_file = self._settled.pop(path, None) is not None
             self._live[path] = None
-            if not os.path.lexists(path):
+            if not was_file and not os.path.lexists(path):
                 self._forget_below(path)
         now = time.monotonic()
         for path, (_, due) in list(self._torn.items()):

@@ -1,0 +1,65 @@
+"""What the daemon's parts do when what they stand on gives way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sessiond import state
+from sessiond.config import Config
+from sessiond.daemon import archive as archive_room
+from sessiond.daemon.archive import Archive
+from sessiond.daemon.capturing import Capturing
+from sessiond.daemon.rooms import Rooms, open_rooms
+from sessiond.sources.base import Places
+from sessiond.watch import Batch, Watcher
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Iterator[Rooms]:
+    (tmp_path / "state").mkdir(mode=0o700)
+    endpoint = {"url": "http://127.0.0.1:9"}
+    config = msgspec.convert({"state_dir": str(tmp_path / "state"), "endpoint": endpoint}, type=Config)
+    made = open_rooms(config, {"HOME": str(tmp_path)})
+    yield made
+    made.close()
+
+
+def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its store is damaged, say: between two starts there is time."""
+    monkeypatch.setattr(archive_room, "RESPAWN", 3.0)
+    died: list[float] = []
+    began = time.monotonic()
+    archive = Archive(str(tmp_path), lambda: died.append(time.monotonic()))
+    os.kill(archive._process.pid, signal.SIGKILL)
+    while not died and time.monotonic() < began + 20:
+        time.sleep(0.05)
+    archive.stop()
+    assert died[0] - began >= 3.0
+
+
+def test_files_that_go_cost_no_search_through_all_others(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean-up deletes thousands at once; only a directory's name stands for what was below it."""
+    watcher = Watcher([])
+    lock = state.Lock(rooms.directory)
+    capturing = Capturing(
+        rooms,
+        watcher,
+        lock,
+        captured=lambda: None,
+        aside=lambda _: False,
+        places=Places(home="/nowhere", environ={}),
+    )
+    searched: list[str] = []
+    monkeypatch.setattr(capturing, "_forget_below", searched.append)
+    capturing._settled = {"/nowhere/a/1": (1, 1, 1, 1), "/nowhere/b/1": (2, 1, 1, 1)}
+    capturing._take(Batch(paths=frozenset({"/nowhere/a/1", "/nowhere/b"})))
+    assert searched == ["/nowhere/b"]
+    watcher.close()
+    lock.release()
