@@ -35,14 +35,18 @@ class Aider(BaseSource):
     """Chat histories: one Markdown file a project, appended to, with a header at every start of Aider."""
 
     tool: ClassVar[str] = "aider"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no branch is kept, and no time but the start of a session",
+        "a history file of another name is not found; one in a project is, once another tool has worked there",
+    )
     local_ids: ClassVar[bool] = True
     landmark: ClassVar[str | None] = HISTORY
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the home and where AIDER_CHAT_HISTORY_FILE says; the projects are learned, by the landmark."""
         given = os.path.dirname(places.environ.get("AIDER_CHAT_HISTORY_FILE", ""))
-        for path in dict.fromkeys([given, places.home]):
-            if os.path.isabs(path):
+        for path in dict.fromkeys([given if os.path.isabs(given) else "", places.home]):
+            if path:
                 yield Root(path=path, watch=Watch.SCAN, depth=0, cwd=path)
 
     def unit(self, relative: str) -> Unit | None:

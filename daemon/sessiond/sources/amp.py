@@ -92,6 +92,7 @@ class Amp(BaseSource):
     """Threads of Amp. The server has them; what lies here is old, or a stub (formats.md 2.16 Traps)."""
 
     tool: ClassVar[str] = "amp"
+    gaps: ClassVar[tuple[str, ...]] = ("since spring 2026 the server alone has the threads",)
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the threads in the user's data directory."""

@@ -185,6 +185,11 @@ class Cline(Tasks):
     """Tasks of Cline's extension, and sessions of its CLI."""
 
     tool: ClassVar[str] = "cline"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "a task that the CLI took over from the extension is seen twice",
+        "a prompt that was killed in its first turn is the title, but no message yet",
+        "taskHistory.json is not read: the folder of a task comes from its first message",
+    )
     extension: ClassVar[str] = "saoudrizwan.claude-dev"
 
     def roots(self, places: Places) -> Iterable[Root]:
@@ -213,6 +218,10 @@ class RooCode(Tasks):
     """Tasks of Roo Code (it ended in May 2026)."""
 
     tool: ClassVar[str] = "roo-code"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version, branch or (mostly) model is kept",
+        "a customStoragePath must be named in the configuration",
+    )
     extension: ClassVar[str] = "rooveterinaryinc.roo-cline"
 
     def roots(self, places: Places) -> Iterable[Root]:

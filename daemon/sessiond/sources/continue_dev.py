@@ -68,6 +68,10 @@ class Continue(BaseSource):
     """Sessions of Continue: whole JSON documents, whose items have neither ids nor times."""
 
     tool: ClassVar[str] = "continue"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version, branch or times are kept: the index and the file's time stand in",
+        "a fork counts the messages that it copied: nothing tells one",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name ~/.continue/sessions, and where CONTINUE_GLOBAL_DIR says."""

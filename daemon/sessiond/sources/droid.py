@@ -50,6 +50,11 @@ class Droid(BaseSource):
     """Sessions of Droid. The first line is rewritten in place when the title comes (field-notes B.1.1)."""
 
     tool: ClassVar[str] = "droid"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch is kept",
+        "a model of one's own is known by its label",
+        "stream logs of `droid exec` below ~/.factory/projects are not read",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name ~/.factory/sessions; FACTORY_HOME_OVERRIDE stands for the home (read in 0.215.0's binary)."""

@@ -95,6 +95,11 @@ class Kimi(BaseSource):
     """
 
     tool: ClassVar[str] = "kimi"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "Kimi CLI keeps no model, version or branch",
+        "sessions from before wire logs (context.jsonl alone, or a flat file) are not read",
+        "a fork counts the messages that it copied: nothing tells one",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the sessions of both programs, where KIMI_SHARE_DIR and KIMI_CODE_HOME say too, and of the desktop."""

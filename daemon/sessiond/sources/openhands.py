@@ -79,6 +79,10 @@ class OpenHands(BaseSource):
     """Conversations of OpenHands: a directory with a file for each event, left to the rescan."""
 
     tool: ClassVar[str] = "openhands"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version is kept, and a branch before 1.0 only",
+        "messages of actions are not counted",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the conversations of ~/.openhands and of where its variables say, and the sessions of V0."""

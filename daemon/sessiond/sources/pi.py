@@ -51,6 +51,11 @@ class Pi(BaseSource):
     """Session files of Pi: a tree of entries whose last one is the leaf of the path that counts."""
 
     tool: ClassVar[str] = "pi"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch is kept",
+        "a branch that is taken up again after another one was begun is not counted",
+        "oh-my-pi and Prime Agent, its kin, are not read",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the sessions of ~/.pi/agent, and of where PI_CODING_AGENT_DIR or _SESSION_DIR say."""

@@ -116,6 +116,10 @@ class Vibe(BaseSource):
     """Sessions of Mistral Vibe, whose ids have the shape of UUIDs."""
 
     tool: ClassVar[str] = "mistral-vibe"
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version is kept; a branch since 3.0 neither",
+        "a session that another major version took over may be seen twice",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name logs/session of ~/.vibe and of VIBE_HOME."""
