@@ -7,7 +7,7 @@ PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 BIN = $(VENV)/bin
 RIVALS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessiond-bench/rivals
 
-.PHONY: help run test check lab bench bench-quick bench-rivals soak clean
+.PHONY: help run test check lab bench bench-quick bench-rivals soak mutants clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -42,6 +42,9 @@ bench-rivals: $(VENV)/.created  ## install the rivals, each on its own, into the
 
 soak: $(VENV)/.installed  ## ten minutes of load with faults; what was written must be what arrives
 	$(BIN)/python bench/soak.py $(SOAK_ARGS)
+
+mutants: $(VENV)/.installed-dev  ## break the code on purpose: the tests have to notice each time
+	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 clean:  ## remove the environment and what the tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -210,3 +211,50 @@ def test_records_outrun_transcripts(tmp_path: Path) -> None:
         house.settle(200)
         assert house.held(SESSION) == content
         assert os.listdir(house.ingesting.pins.directory) == []
+
+
+def test_an_edit_in_the_middle_of_a_long_file_is_seen(house: Household) -> None:
+    """Far from its head and its tail, and the size stays."""
+    path = house.write(CLAUDE, *(claude(SESSION, n, text=f"{n} said " + "x" * 3000) for n in range(20)))
+    house.settle()
+    with open(path, "r+b") as file:
+        content = file.read().replace(b"10 said", b"10 SAID")
+        file.seek(0)
+        file.write(content)
+    house.settle()
+    assert house.held(SESSION) == content
+
+
+def test_what_an_old_generation_has_counts_for_that_alone(house: Household) -> None:
+    """A rewrite came before the push: what is acknowledged of the longer old one says nothing of the new one."""
+    house.write(CLAUDE, *(claude(SESSION, n) for n in range(10)))
+    house.scan()
+    path = house.write(CLAUDE, *(claude(SESSION, n, text="anew") for n in range(2)), mode="wb")
+    house.settle()
+    stream = house.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
+    assert stream is not None
+    assert stream.generation == 1
+    assert stream.acked == stream.folded == os.path.getsize(path)
+
+
+def test_another_file_with_the_same_times_is_another_file(house: Household) -> None:
+    """Two directories change places; size and all times of the files in them are the same, the inode is not."""
+    for attempt in range(300):
+        session = str(uuid.UUID(int=uuid.UUID(SESSION).int + attempt + 1))
+        one, other = (
+            house.write(f".claude/{place}/{attempt}/{session}.jsonl", claude(session, 1, text=text))
+            for place, text in (("projects", "here"), ("elsewhere", "else"))
+        )
+        moment = os.stat(one).st_mtime_ns
+        for path in (one, other):
+            os.utime(path, ns=(moment, moment))
+        if os.stat(one).st_ctime_ns == os.stat(other).st_ctime_ns:
+            break
+    else:
+        pytest.skip("the clock of this filesystem never stands still")
+    house.ingest(one)
+    folders = [os.path.dirname(path) for path in (one, other)]
+    os.rename(folders[0], os.path.join(house.home, "before"))
+    os.rename(folders[1], folders[0])
+    house.settle()
+    assert house.held(session) == Path(one).read_bytes()

@@ -420,9 +420,10 @@ def strace(*words: str) -> list[str]:
     return prefix
 
 
-def namespaced(script: str, *, mounts: bool = False) -> list[str]:
+def namespaced(script: str, *, mounts: bool = False, hostname: bool = False) -> list[str]:
     """Make a command run in namespaces of its own, after a script that prepares them."""
-    prefix = ["unshare", "-Urm" if mounts else "-Ur", "sh", "-c", f'{script} && exec "$@"', "sh"]
+    options = "-Ur" + "m" * mounts + "u" * hostname
+    prefix = ["unshare", options, "sh", "-c", f'{script} && exec "$@"', "sh"]
     if (
         shutil.which("unshare") is None
         or subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+from pathlib import Path
 
 import pytest
-from process_lab import World
+from process_lab import World, namespaced, until
 
 
 def flip(content: bytearray) -> None:
@@ -111,3 +112,17 @@ def test_a_newer_spool_is_refused_and_left_alone(world: World) -> None:
     with open(path, "rb") as file:
         assert file.read() == before
     assert not [name for name in os.listdir(world.state) if "damaged" in name]
+
+
+def test_the_machine_keeps_its_name(world: World) -> None:
+    """A laptop's hostname changes with the network: the id is that of the first start, and nothing is sent again."""
+    script = "hostname first"
+    lines = Path(world.config).read_text().splitlines(keepends=True)
+    Path(world.config).write_text("".join(line for line in lines if not line.startswith("machine_id")))
+    world.write(1, 1)
+    for name in ("first", "second"):
+        daemon = world.start(namespaced(script.replace("first", name), hostname=True))
+        until(lambda: not world.waiting() and world.events("upload.acked"), "the push")
+        assert world.stop(daemon) == 0
+        world.write(1, 2)
+    assert {item["record"]["machine_id"] for item in world.records().values()} == {"first"}

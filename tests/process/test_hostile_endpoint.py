@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from signal import SIGUSR1
 
 import pytest
 from process_lab import TOKEN, Proxy, Request, World, session, until
@@ -121,30 +122,64 @@ def lies(request: Request) -> None:
         request.forward_on()
 
 
-FATES = [drip_headers, drip_body, endless_headers, continues, cut, portal, json_portal, bomb, huge, deep]
-FATES += [deep_problem, garbage, bad_redirect, bad_dates, lies]
+def missing(request: Request) -> None:
+    """No such place."""
+    request.answer(404, "application/problem+json", b'{"title":"no such place"}')
 
 
-@pytest.mark.parametrize("fate", FATES, ids=lambda fate: fate.__name__)
-def test_a_bad_answer_ends_in_time_and_costs_nothing(world: World, fate: Fate) -> None:
-    """Whatever comes back: a failure is noted within the time-out, memory stays flat, and all arrives afterwards."""
-    world.configure(timeout='"1s"')
+def other_protocol(request: Request) -> None:
+    """An endpoint of another time."""
+    status, kind, body = request.forward()
+    request.answer(status, kind, body.replace(b'"protocol":1', b'"protocol":9'))
+
+
+QUICK = [endless_headers, cut, portal, json_portal, bomb, huge, deep, deep_problem, garbage, bad_redirect, lies]
+QUICK += [bad_dates, missing]
+SLOW = [drip_headers, drip_body, continues]
+
+
+def endure(world: World, fates: list[Fate]) -> None:
+    """Meet each fate: a failure is noted, capturing goes on, memory stays flat; without it all arrives."""
     daemon = world.start()
-    world.write(1, 1, 2)
-    world.arrives()
-    world.proxy.fate = fate
-    world.write(1, 3)
-    world.write(2, 1)
-    until(lambda: world.health().failures, "a failure", 12)
-    world.write(3, 1)
-    until(lambda: world.captured(3), "capturing goes on", 5)
-    assert daemon.poll() is None, world.said()
-    assert world.memory(daemon.pid) < 120 << 20
-    world.proxy.fate = None
-    daemon.send_signal(10)  # SIGUSR1: try now
+    for line, fate in enumerate(fates):
+        world.write(1, line)
+        world.arrives(1)
+        until(lambda: not world.health().failures, "health")
+        world.proxy.fate = fate
+        world.write(2, line)
+        until(lambda: world.health().failures, f"a failure by {fate.__name__}", 12)
+        world.write(3, line)
+        until(lambda: world.captured(3), f"capturing with {fate.__name__}", 5)
+        assert daemon.poll() is None, f"{fate.__name__}: {world.said()}"
+        world.proxy.fate = None
+        daemon.send_signal(SIGUSR1)
     world.arrives()
     world.judge()
+    assert world.memory(daemon.pid) < 150 << 20
     assert "Traceback" not in world.said()
+
+
+def test_a_bad_answer_costs_nothing(world: World) -> None:
+    """Whatever comes back at once: bombs, login pages, garbage, lies, nesting, half an answer."""
+    endure(world, QUICK)
+
+
+def test_an_answer_that_drips_ends_in_time(world: World) -> None:
+    """Each read succeeds, and the request as a whole has its deadline nevertheless."""
+    world.configure(timeout='"500ms"')
+    endure(world, SLOW)
+
+
+def test_another_protocol_is_named(world: World) -> None:
+    """It pauses and says what to do."""
+    world.proxy.fate = other_protocol
+    world.write(1, 1)
+    world.start()
+    until(lambda: world.health().kind == "wrong", "the word")
+    assert "protocol 9" in (world.health().reason or "")
+    world.proxy.fate = None
+    os.kill(world.pid(), SIGUSR1)
+    world.arrives()
 
 
 def test_a_hanging_endpoint_does_not_hold_up_capturing(world: World) -> None:
@@ -252,7 +287,7 @@ def test_an_outage_for_days_is_few_requests_and_loses_nothing(world: World) -> N
     assert len(world.proxy.seen) == asked
     assert world.health().next_attempt_ms == due
     world.proxy.fate = None
-    os.kill(world.pid(), 10)  # SIGUSR1
+    os.kill(world.pid(), SIGUSR1)
     world.arrives()
     world.judge()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -172,3 +173,9 @@ def test_retry_now_is_a_signal(world: World) -> None:
     daemon.send_signal(signal.SIGUSR1)
     world.arrives(seconds=5)
     assert set(world.records()) == {session(1)}
+
+
+def test_no_core_is_left_behind(world: World) -> None:
+    """Memory holds the token and what people said: the limit of core dumps is 0."""
+    daemon = world.start()
+    assert resource.prlimit(daemon.pid, resource.RLIMIT_CORE)[0] == 0

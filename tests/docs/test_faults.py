@@ -1,0 +1,48 @@
+"""docs/faults.md has every fault once, and names tests that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COUNTS = {"W": 20, "R": 22, "P": 9, "Q": 15, "N": 25, "E": 8, "L": 16, "X": 7, "C": 8, "S": 15}
+WHY = ("Not tested: ", "Does not apply: ")
+
+
+def rows() -> list[list[str]]:
+    """Read the rows: id, fault, what sessiond does, what shows it."""
+    lines = (ROOT / "docs/faults.md").read_text(encoding="utf-8").splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\| [A-Z]\d+ \|", line)
+    ]
+
+
+def exists(test: str) -> bool:
+    """Tell whether a test is there: a function, or a name that the module binds."""
+    file, _, name = test.partition("::")
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return name in functions | bound
+
+
+def test_every_fault_has_exactly_one_row() -> None:
+    wanted = [f"{letter}{number}" for letter, count in COUNTS.items() for number in range(1, count + 1)]
+    assert [row[0] for row in rows()] == wanted
+
+
+def test_every_row_names_a_test_that_exists_or_says_why_none_does() -> None:
+    for row in rows():
+        assert len(row) == 4, row
+        name, fault, does, shown = row
+        tests = re.findall(r"`(tests/[^`]+::\w+)`", shown)
+        assert fault, name
+        if shown.startswith(WHY):
+            assert not does, f"{name}: what is not shown is not claimed"
+        else:
+            assert does, name
+            assert tests, f"{name}: no test and no reason"
+        for test in tests:
+            assert exists(test), f"{name}: there is no {test}"

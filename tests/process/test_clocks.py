@@ -1,0 +1,44 @@
+"""Wrong clocks, jumps of clocks, and time that passed asleep."""
+
+from __future__ import annotations
+
+import glob
+
+import pytest
+from process_lab import Request, World, until
+
+
+@pytest.mark.parametrize("shift", ["-3d", "+3650d", "-20000d"], ids=["days back", "years on", "no clock"])
+def test_a_wrong_clock_costs_nothing(world: World, shift: str) -> None:
+    """Captured and pushed under a wrong clock, then under the right one, then under the wrong one again."""
+    libraries = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+    if not libraries:
+        pytest.skip("libfaketime is not installed")
+    fake = {"LD_PRELOAD": libraries[0], "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    for line, environ in enumerate((fake, {}, fake)):
+        world.write(1, line * 10, line * 10 + 1)
+        daemon = world.start(**environ)
+        world.arrives(1)
+        world.write(2, line * 10)
+        world.arrives(1, 2)
+        until(world.records_match, "the records")
+        assert world.stop(daemon) == 0
+    world.judge()
+
+
+def test_a_connection_that_went_away_asleep_is_made_anew(world: World) -> None:
+    """The endpoint closes what is idle without a word: the next push goes over a new connection, at once."""
+
+    def leave(request: Request) -> None:
+        request.forward_on()
+        request.close_connection = True
+
+    world.proxy.fate = leave
+    world.start()
+    for line in range(5):
+        world.write(1, line)
+        world.arrives(1)
+    until(world.records_match, "the record")
+    assert world.health().failures == 0
+    assert not world.events("upload.failed")
+    world.judge()
