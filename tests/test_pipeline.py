@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from household import CLAUDE, SESSION, Household, claude, encode, household
+from household import CLAUDE, SESSION, TOKEN, Household, claude, encode, household
+from sessiond.endpoint.server import running
 
 
 @pytest.fixture
@@ -258,3 +259,15 @@ def test_another_file_with_the_same_times_is_another_file(house: Household) -> N
     os.rename(folders[1], folders[0])
     house.settle()
     assert house.held(session) == Path(one).read_bytes()
+
+
+def test_another_endpoint_gets_all_of_it_a_budget_at_a_time(tmp_path: Path) -> None:
+    """What was acknowledged once is read again, over many looks where the outbox has little room."""
+    with household(tmp_path, budget=1 << 16) as house, running(str(tmp_path / "other"), token=TOKEN) as other:
+        path = house.write(CLAUDE, *(claude(SESSION, n, text=os.urandom(20_000).hex()) for n in range(12)))
+        house.settle()
+        house.close()
+        house.endpoint = other
+        house.open()
+        house.settle(rounds=60)
+        assert house.held(SESSION) == Path(path).read_bytes()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CORE = (["tests/test_pipeline.py", "tests/test_core_files.py", "tests/test_core_answers.py"], ["tests/test_machine.py"])
 SOURCES = (["tests/conformance/test_sources.py"],)
 HOSTILE = "tests/process/test_hostile_endpoint.py"
-PATIENCE = 600
+PATIENCE = 300
 """Seconds that one run of a suite may take: a mutant that goes round for ever is caught too."""
 
 
