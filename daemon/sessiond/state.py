@@ -165,3 +165,9 @@ def running(directory: str) -> Holder | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def free_bytes(directory: str) -> int:
+    """Tell how much room there is for the user's files on the disk of a directory."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize

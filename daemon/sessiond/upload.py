@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import random
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -26,8 +25,6 @@ TEXT = 32 << 10
 """A segment up to this size travels as text, so that the body is compressed as one; a larger one as its frame."""
 TRIES = 3
 """Within one push; longer waits are in the spool, so that a restart keeps them."""
-CAP = 300.0
-"""Seconds that the longest wait between two pushes takes, unless the endpoint asks for more."""
 BATCH = "batch"
 """Meta key: the name of the last acknowledged batch."""
 LOST_ANSWERS = 256
@@ -291,14 +288,3 @@ def _add(one: Pushed, other: Pushed) -> Pushed:
         parked=one.parked + other.parked,
         healed=one.healed + other.healed,
     )
-
-
-def next_wait(error: EndpointError, failures: int) -> float:
-    """Choose the seconds until the next push after the n-th failure in a row: full jitter, never given up.
-
-    Full jitter spreads a thousand clients evenly when their endpoint comes back. What the endpoint asks
-    for (Retry-After) is the least, with up to a tenth on top.
-    """
-    wait = random.uniform(0, min(CAP, 2.0 ** min(failures, 12)))  # noqa: S311 - jitter, not a secret
-    asked = error.retry_after if isinstance(error, Unreachable) else None
-    return wait if asked is None else max(wait, asked * random.uniform(1.0, 1.1))  # noqa: S311

@@ -15,15 +15,12 @@ from sessiond.ingest.backlog import catch_up
 from sessiond.logs import log
 from sessiond.sources.base import Places
 from sessiond.spool import health
-from sessiond.state import Lock
+from sessiond.state import Lock, free_bytes
 from sessiond.watch import Batch, WatchedRoot, Watcher
 
-SLICE_BYTES = 8 << 20
-SLICE_SECONDS = 0.25
-"""One commit holds what is read until either is reached: an fsync for many small files, and live changes wait
-no longer than this behind the backlog."""
-FULL_WAIT = 10.0
-"""Seconds between two tries to write to a full disk."""
+SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25
+"""One commit holds what is read until either is reached; live changes wait no longer behind the backlog."""
+FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
 TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 """Seconds until a file that was met in a rewrite is looked at again."""
 
@@ -88,7 +85,7 @@ class Capturing:
 
     def _wait_for_room(self, error: StateFull) -> None:
         """A full disk: what is to be read stays in the tools' files, and in the queue here, until it fits."""
-        log.error("spool.filled", reason=str(error), free=_free(self._rooms.directory))
+        log.error("spool.filled", reason=str(error), free=free_bytes(self._rooms.directory))
         self._lock.note(stopped=str(error))
         until = time.monotonic() + FULL_WAIT
         while not self._stopping and (left := until - time.monotonic()) > 0:
@@ -302,8 +299,3 @@ class Capturing:
             health.write(self._rooms.spool, made)
             note_roots(self._health, made)
             self._health = made
-
-
-def _free(directory: str) -> int:
-    found = os.statvfs(directory)
-    return found.f_bavail * found.f_frsize

@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from sessiond.config import Token
 from sessiond.daemon.rooms import Rooms, now_ms
+from sessiond.endpoint.backoff import next_wait
 from sessiond.endpoint.client import Client
 from sessiond.errors import EndpointError, Refused, StateFull, Unreachable
 from sessiond.logs import log
 from sessiond.spool import health
-from sessiond.upload import Pushed, Setting, bind, next_wait, upload
+from sessiond.upload import Pushed, Setting, bind, upload
 
 PAUSE = 900.0
 """Seconds until a paused endpoint (token refused, wrong address) is tried again although nothing changed."""

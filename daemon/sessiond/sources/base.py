@@ -8,15 +8,14 @@ where are the roots, what is this path, what does this record say.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
 from sessiond.session import Entry
+from sessiond.sources.places import Places as Places  # noqa: PLC0414 - what a source needs stands in one place
 
 T = TypeVar("T")
 
@@ -24,33 +23,6 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 Memory = dict[str, Any]
 """What a source keeps between two records of a stream; small, and made of JSON types only."""
-
-
-class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """The directories of a user on a machine, as far as roots depend on them."""
-
-    home: str
-    environ: Mapping[str, str]
-    platform: str = sys.platform
-
-    @property
-    def config(self) -> str:
-        """Where applications keep their data: ~/.config on Linux, ~/Library/Application Support on macOS."""
-        if self.platform == "darwin":
-            return f"{self.home}/Library/Application Support"
-        if self.platform == "win32":
-            return self.environ.get("APPDATA") or f"{self.home}/AppData/Roaming"
-        return self.environ.get("XDG_CONFIG_HOME") or f"{self.home}/.config"
-
-    @property
-    def share(self) -> str:
-        """Where tools that follow XDG keep their data; the same on macOS for those that do not ask the system."""
-        return self.environ.get("XDG_DATA_HOME") or f"{self.home}/.local/share"
-
-    @classmethod
-    def here(cls, environ: Mapping[str, str]) -> Places:
-        """Describe this process's user."""
-        return cls(home=environ.get("HOME") or str(Path.home()), environ=environ)
 
 
 class Kind(StrEnum):

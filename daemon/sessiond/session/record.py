@@ -1,0 +1,125 @@
+"""The record of a session, its id, and how the folds of its streams make it."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+
+import msgspec
+
+from sessiond.session.fold import Fold, replayed
+
+NAMESPACE = uuid.UUID("5f1d7c1e-8a57-5c0e-9d52-6f0d3d0b6a11")
+"""Of every id that sessiond derives (UUIDv5). It never changes: a new one would make each session a new one."""
+INT32_MAX = 2**31 - 1
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of one human-AI collaboration, exactly as its consumers deserialize it."""
+
+    id: uuid.UUID
+    tool: str
+    tool_version: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    model: str | None
+    working_directory: str
+    git_branch: str | None
+    source_path: str | None
+    message_count: int
+    machine_id: str | None
+
+
+def session_id(tool: str, native_id: str, scope: str = "") -> uuid.UUID:
+    """Name a session: the tool's own UUID where it has one, else a UUIDv5 that is the same for ever.
+
+    `scope` is the machine id for native ids that are unique on one machine only (formats.md 1.1), else "".
+    A prefix such as `T-` or `ses_` is not part of a UUID; version bits are not looked at.
+    """
+    bare = native_id.rsplit("_", 1)[-1].removeprefix("T-")
+    if len(bare) == 36:
+        try:
+            return uuid.UUID(bare)
+        except ValueError:
+            pass
+    return uuid.uuid5(NAMESPACE, f"{tool}\0{scope}\0{native_id}")
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a record needs beside its folds: where and when it is made."""
+
+    machine_id: str
+    now_ms: int
+    idle_after_ms: int
+
+
+def summarize(
+    identity: uuid.UUID,
+    tool: str,
+    threads: Sequence[Fold],
+    others: Sequence[Fold],
+    *,
+    rules: Rules,
+    source_path: str | None,
+    live: bool = False,
+    elders: Sequence[Sequence[int]] = (),
+) -> Session | None:
+    """Make the record of a session out of its folds; None while nothing in them makes it one.
+
+    `threads` are the folds of the main thread (several where the tool spreads it over files), whose
+    messages count once each; `others` (subagents) add to its time only. `elders` are the message
+    keys of sessions whose history it may have copied.
+    """
+    started = min((fold.started_ms for fold in threads if fold.started_ms is not None), default=None)
+    if started is None:
+        return None
+    last = max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None)
+    # The keys of one fold are distinct already, and with tens of thousands of them that is worth knowing.
+    order = threads[0].messages if len(threads) == 1 else list(dict.fromkeys(chain(*(f.messages for f in threads))))
+    copied = max((replayed(order, elder) for elder in elders), default=0)
+    ended = not live and (any(fold.ended for fold in threads) or rules.now_ms - last >= rules.idle_after_ms)
+    return Session(
+        id=identity,
+        tool=tool,
+        tool_version=_first(reversed([fold.version for fold in threads])),
+        started_at=_moment(started),
+        ended_at=_moment(last) if ended else None,
+        model=_primary_model(threads),
+        working_directory=_first(fold.cwd for fold in threads) or "",
+        git_branch=_first(fold.branch for fold in threads),
+        source_path=source_path,
+        message_count=min(len(order) - copied, INT32_MAX),
+        machine_id=rules.machine_id,
+    )
+
+
+def _primary_model(threads: Sequence[Fold]) -> str | None:
+    if len(threads) == 1:
+        spoken_by = threads[0].spoken
+        counts = {index: spoken_by.count(index) for index in range(len(threads[0].models))}
+        most = max(counts.values(), default=0)
+        if most:
+            # Of several, the one that spoke first, as below.
+            return threads[0].models[min((i for i in counts if counts[i] == most), key=spoken_by.index)]
+        return _first(threads[0].models)
+    spoken = {
+        key: fold.models[model]
+        for fold in threads
+        for key, model in zip(fold.messages, fold.spoken, strict=True)
+        if model >= 0
+    }
+    common = Counter(spoken.values()).most_common(1)
+    if common:
+        return common[0][0]
+    return _first(model for fold in threads for model in fold.models)
+
+
+def _first(values: Iterable[str | None]) -> str | None:
+    return next((value for value in values if value), None)
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
