@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
@@ -20,6 +21,7 @@ from sessiond.spool import NAME, health, set_aside
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
 from sessiond.status import Running, Shape, Status, read_status
+from sessiond.status.advice import advise
 
 Look = Callable[..., Status]
 MINUTE = 60_000
@@ -384,3 +386,13 @@ def test_json_is_versioned_and_is_the_whole_status(house: Household, capsys: pyt
     assert answer["totals"]["captured"] == answer["totals"]["acknowledged"] == 1
     (seen,) = [tool["count"]["tool"] for tool in answer["tools"] if tool["count"]["sessions"]]
     assert seen == "claude-code"
+
+
+def test_a_slow_scanner_is_said_and_degrades_nothing(house: Household) -> None:
+    """Without hyperscan the same secrets are found, slower: worth a line, not an alarm."""
+    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
+    status = read_status(None, env)
+    slow = advise(msgspec.structs.replace(status, scanner="re"))
+    (said,) = [each for each in slow if "hyperscan" in each.what]
+    assert not said.degraded
+    assert [each for each in advise(status) if "hyperscan" in each.what] == []

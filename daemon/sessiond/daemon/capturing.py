@@ -23,7 +23,6 @@ SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25
 FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
 TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 """Seconds until a file that was met in a rewrite is looked at again."""
-
 Stamp = tuple[int, int, int, int]
 
 

@@ -21,8 +21,17 @@ def advise(status: Status) -> list[Advice]:
         *_endpoint(status),
         *_sessions(status),
     ]
-    found += [*_roots(status), *_formats(status)]
+    found += [*_roots(status), *_formats(status), *_scanner(status)]
     return sorted(found, key=lambda each: not each.degraded)
+
+
+def _scanner(status: Status) -> Iterator[Advice]:
+    if status.scanner == "re":
+        yield Advice(
+            what="secrets are looked for without hyperscan, some hundred times slower",
+            do="install the package hyperscan beside sessiond, where there is one for this machine",
+            degraded=False,
+        )
 
 
 def _config(status: Status) -> Iterator[Advice]:

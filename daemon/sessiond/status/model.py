@@ -108,6 +108,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     tools: list[ToolStatus]
     redactions: dict[str, int]
     """Secrets that were masked, by their rule."""
+    scanner: str = "hyperscan"
+    """What looks for them: `hyperscan`; `re` where that is not installed, slower by far; `off`."""
     troubles: list[Trouble]
     """A few of the files that can't be read."""
     advice: list[Advice]
