@@ -61,7 +61,8 @@ def _roots(patient: Patient) -> Iterator[Finding]:
         what = f"on a network filesystem, which tells no changes, so looked at now and then: {', '.join(remote)}"
         yield Finding(check="roots", grade=Grade.NOTE, what=what)
     elif not census.unreadable:
-        what = f"{len(census.directories)} directories to watch"
+        number = len(census.directories)
+        what = f"{number} {'directory' if number == 1 else 'directories'} to watch"
         yield Finding(check="roots", grade=Grade.FINE, what=what)
     if sys.platform == "linux":
         yield from _inotify(len(census.directories))
