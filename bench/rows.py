@@ -33,8 +33,13 @@ class Plan:
     large: str
 
     def room(self, name: str) -> str:
-        """Make an empty directory for a row."""
-        return clear(os.path.join(self.directory, "rooms", name))
+        """Make an empty directory for a row; another run has its own."""
+        return clear(os.path.join(self.rooms, name))
+
+    @property
+    def rooms(self) -> str:
+        """Where the rows of this run keep their states."""
+        return os.path.join(self.directory, f"rooms-{os.getpid()}")
 
     def others(self) -> list[type[rivals.Rival]]:
         """List the rivals that are installed."""

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 
 import corpus
@@ -42,12 +43,15 @@ def main() -> None:
     )
     kept = os.path.join(options.dir, "quick.json" if options.quick else "full.json")
     figures: list[Figure] = []
-    for name in options.only.split(",") if options.only else rows.ROWS:
-        print(f"-- {name}", file=sys.stderr, flush=True)
-        for figure in rows.ROWS[name](plan):
-            print(figure.line(), flush=True)
-            figures.append(figure)
-    figures = merge(kept, figures)
+    try:
+        for name in options.only.split(",") if options.only else rows.ROWS:
+            print(f"-- {name}", file=sys.stderr, flush=True)
+            for figure in rows.ROWS[name](plan):
+                print(figure.line(), flush=True)
+                figures.append(figure)
+    finally:
+        shutil.rmtree(plan.rooms, ignore_errors=True)
+        figures = merge(kept, figures)
     if options.document:
         write(options.document, options.quick, figures)
 
@@ -59,14 +63,14 @@ def default_directory() -> str:
 
 
 def merge(kept: str, figures: list[Figure]) -> list[Figure]:
-    """Keep the figures; rows that were not measured now stay as they were."""
+    """Keep the figures; what was not measured now stays as it was."""
     old: list[Figure] = []
     if os.path.exists(kept):
         with open(kept) as file:
             old = [Figure(**one) for one in json.load(file)]
-    fresh = {figure.row for figure in figures}
+    fresh = {(figure.row, figure.who) for figure in figures}
     order = list(rows.ROWS)
-    every = [figure for figure in old if figure.row not in fresh] + figures
+    every = [figure for figure in old if (figure.row, figure.who) not in fresh] + figures
     every.sort(key=lambda figure: order.index(figure.row))
     with open(kept, "w") as file:
         json.dump([vars(figure) for figure in every], file, indent=1)
