@@ -70,7 +70,7 @@ class Daemon:
     def __init__(self, home: str, state: str, url: str, redact: str = "mask") -> None:
         self.home, self.state = home, state
         os.makedirs(state, mode=0o700, exist_ok=True)
-        self.config = os.path.join(state, "bench.toml")
+        self.config = f"{state}.toml"
         lines = [f"state_dir = {json.dumps(state)}", 'machine_id = "bench"', f'redact = "{redact}"']
         lines += ["[endpoint]", f"url = {json.dumps(url)}", "[outbox]", f"max_bytes = {8 << 30}"]
         with open(self.config, "w") as file:

@@ -134,7 +134,9 @@ class Capturing:
             if self._aside(path):
                 continue
             was_file = self._settled.pop(path, None) is not None
-            self._live[path] = None
+            # What is nobody's session wakes nobody: it may be our own spool, where the configuration lies beside it.
+            if self._places(path):
+                self._live[path] = None
             if not was_file and not os.path.lexists(path):
                 self._forget_below(path)
         now = time.monotonic()

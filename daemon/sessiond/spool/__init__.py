@@ -156,7 +156,8 @@ class Spool:
         with self.reading():
             free = int(self.connection.execute("PRAGMA freelist_count").fetchone()[0])
             if free > 8192:  # 32 MiB
-                self.connection.execute("PRAGMA incremental_vacuum(4096)").fetchall()
+                # execute() takes one step of a statement without columns, and each step gives one page back.
+                self.connection.executescript("PRAGMA incremental_vacuum(4096);")
 
     def close(self) -> None:
         """Close the file; all that was committed is on disk already."""
