@@ -18,11 +18,9 @@ from sessiond.spool import health
 from sessiond.state import Lock, free_bytes
 from sessiond.watch import Batch, WatchedRoot, Watcher
 
-SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25
-"""One commit holds what is read until either is reached; live changes wait no longer behind the backlog."""
+SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25  # what one commit holds; live changes wait no longer for the backlog
 FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
-TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-"""Seconds until a file that was met in a rewrite is looked at again."""
+TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds until a file met in a rewrite is looked at again
 Stamp = tuple[int, int, int, int]
 
 
