@@ -184,7 +184,7 @@ def test_another_protocol_is_named(world: World) -> None:
 
 def test_a_hanging_endpoint_does_not_hold_up_capturing(world: World) -> None:
     """It accepts, and says nothing: the request is given up, and retried with growing waits."""
-    world.configure(timeout='"1s"')
+    world.configure(timeout='"3s"')  # a well endpoint on a busy machine answers within it
     world.proxy.fate = Request.hang
     world.write(1, 1)
     world.start()
@@ -192,7 +192,7 @@ def test_a_hanging_endpoint_does_not_hold_up_capturing(world: World) -> None:
     assert "in time" in (world.health().reason or "")
     assert world.health().kind == "unreachable"
     world.proxy.fate = None
-    world.arrives(seconds=120)  # a busy machine fails a second time, and waits longer
+    world.arrives()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
