@@ -151,10 +151,10 @@ class Household:
             with suppress(EndpointError):
                 while self.push().more:
                     pass
-            waiting = self.spool.outbox.waiting()
+            waiting = self.spool.overview.waiting()
             if not (waiting.sessions or waiting.segments or self.spool.catalog.behind(1)):
                 return
-        raise AssertionError(f"not settled: {self.spool.outbox.waiting()}")
+        raise AssertionError(f"not settled: {self.spool.overview.waiting()}")
 
     # What the endpoint has
 

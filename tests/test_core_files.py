@@ -56,7 +56,7 @@ def test_a_stream_is_named_so_that_the_endpoint_takes_it(house: Household) -> No
     name = f"agent-{'x' * 210}"
     path = house.write(f".claude/projects/-home-dev-project/{SESSION}/subagents/{name}.jsonl", claude(SESSION, 2))
     house.settle()
-    assert house.spool.outbox.waiting().parked == 0
+    assert house.spool.overview.waiting().parked == 0
     names = [stream["name"] for stream in house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]]
     other = next(name for name in names if name != "main")
     assert house.held(SESSION, other) == Path(path).read_bytes()
@@ -69,7 +69,7 @@ def test_what_a_record_says_is_bounded(house: Household) -> None:
     line["message"]["model"] = huge
     house.write(CLAUDE, line, {"type": "custom-title", "customTitle": huge, "sessionId": SESSION})
     house.settle()
-    assert house.spool.outbox.waiting().parked == 0
+    assert house.spool.overview.waiting().parked == 0
     assert len(str(house.held_sessions()[SESSION]["record"])) < 20_000
 
 
@@ -115,7 +115,7 @@ def test_a_file_that_fails_late_leaves_nothing_half_stored(house: Household, mon
         (outcome,) = house.ingest(path)
         assert outcome.retry
     assert house.spool.meta("other") == "stays"
-    assert house.spool.outbox.waiting().segments == 0
+    assert house.spool.overview.waiting().segments == 0
     assert house.spool.catalog.extents(1) == []
     assert house.spool.outbox.size == 0
     monkeypatch.setattr(content_room.Lines, "probe", real)

@@ -15,8 +15,7 @@ from sessiond.cli import COMMANDS, main, read
 from sessiond.cli.status import screen
 from sessiond.sources import find_sources
 from sessiond.spool.health import EndpointHealth, RootHealth
-from sessiond.spool.overview import ToolCount, Totals
-from sessiond.spool.rows import Waiting
+from sessiond.spool.overview import ToolCount, Totals, Waiting
 from sessiond.status import (
     ConfigStatus,
     DaemonStatus,

@@ -380,7 +380,7 @@ class World:
     def waiting(self) -> int:
         """Count what waits in the outbox."""
         with self.spool() as spool:
-            waiting = spool.outbox.waiting()
+            waiting = spool.overview.waiting()
         return waiting.sessions + waiting.segments
 
     def health(self) -> health.EndpointHealth:

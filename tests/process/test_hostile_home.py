@@ -199,7 +199,7 @@ def test_a_hundred_thousand_files_are_found_and_kept_in_little_memory(world: Wor
 
     def captured() -> bool:
         with world.spool() as spool:
-            return spool.outbox.waiting().segments == 100_000
+            return spool.overview.waiting().segments == 100_000
 
     until(captured, "all of them", 280)
     assert world.memory(daemon.pid) < 200 << 20

@@ -5,10 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import textwrap
 from collections.abc import Iterator
 
-from sessiond.cli.output import age, colored, columns, count, duration, escape, print_json, shorten, size, table
+from sessiond.cli.output import (
+    age,
+    colored,
+    columns,
+    count,
+    duration,
+    escape,
+    print_json,
+    shorten,
+    size,
+    table,
+    wrapped,
+)
 from sessiond.spool.health import RootHealth
 from sessiond.status import Advice, Running, Status, ToolStatus, read_status
 
@@ -67,7 +78,7 @@ def _facts(status: Status, home: str) -> Iterator[tuple[str, str]]:
     yield "found", _found(status)
     totals, waiting = status.totals, status.outbox
     if totals is None or waiting is None:
-        yield "captured", "unknown: the spool " + ("is missing" if status.spool.reason is None else "can't be read")
+        yield "captured", _unknown(status)
     else:
         yield "captured", f"{count(totals.captured, 'session')}, {totals.ongoing} ongoing"
         yield "acknowledged", f"{totals.acknowledged} of them"
@@ -83,6 +94,13 @@ def _facts(status: Status, home: str) -> Iterator[tuple[str, str]]:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
     yield "disk", f"{size(status.disk_bytes)} in {_short(status.state_dir, home)}"
+
+
+def _unknown(status: Status) -> str:
+    """Say why it is not known how much is captured."""
+    if status.daemon.state is Running.NEVER:
+        return "nothing yet"
+    return "unknown: the spool " + ("is missing" if status.spool.reason is None else "can't be read")
 
 
 def _more_rules(status: Status) -> str:
@@ -181,7 +199,7 @@ def _advice(advice: list[Advice], width: int, color: bool) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    lines = textwrap.wrap(escape(text), width, break_on_hyphens=False)
+    lines = wrapped(escape(text), width) if text else []
     return lines if len(lines) <= LINES else [*lines[: LINES - 1], shorten(" ".join(lines[LINES - 1 :]), width)]
 
 

@@ -11,10 +11,11 @@ for _power, _letter in enumerate("kmgt", start=1):
     _BYTES[f"{_letter}ib"] = 1024**_power
     _BYTES[f"{_letter}i"] = _BYTES[_letter] = 1024**_power
 
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhdw])\s*)+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)")
+# Compiled when the first is met: `sessiond status` has 100 ms, and most configurations have none of them.
+_DURATION = r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhdw])\s*)+"
+_PART = r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])"
+_NUMBER = r"\d+(?:\.\d+)?"
+_SIZE = r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)"
 
 
 def parse_duration(text: str) -> float:
@@ -23,11 +24,11 @@ def parse_duration(text: str) -> float:
     Raises: ValueError for what is none of these.
     """
     plain = text.strip().lower()
-    if _NUMBER.fullmatch(plain):
+    if re.fullmatch(_NUMBER, plain):
         return float(plain)
-    if not _DURATION.fullmatch(plain):
+    if not re.fullmatch(_DURATION, plain):
         raise ValueError("not a duration")
-    return sum(float(count) * _SECONDS[unit] for count, unit in _PART.findall(plain))
+    return sum(float(count) * _SECONDS[unit] for count, unit in re.findall(_PART, plain))
 
 
 def parse_size(text: str) -> int:
@@ -35,7 +36,7 @@ def parse_size(text: str) -> int:
 
     Raises: ValueError for what is none of these.
     """
-    match = _SIZE.fullmatch(text.strip().lower())
+    match = re.fullmatch(_SIZE, text.strip().lower())
     if match is None or match[2] not in _BYTES:
         raise ValueError("not a size")
     return round(float(match[1]) * _BYTES[match[2]]) if "." in match[1] else int(match[1]) * _BYTES[match[2]]

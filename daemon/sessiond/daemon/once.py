@@ -20,8 +20,7 @@ from sessiond.logs import hide
 from sessiond.sources.base import Places
 from sessiond.spool import Spool
 from sessiond.spool.health import EndpointHealth, read_endpoint
-from sessiond.spool.overview import ToolCount, Totals, Trouble
-from sessiond.spool.rows import Waiting
+from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
 from sessiond.watch import Watcher
 
 LOOKS = 8
@@ -95,7 +94,7 @@ def balance(spool: Spool, unread: int) -> Balance:
     with spool.snapshot():
         return Balance(
             totals=spool.overview.totals(),
-            waiting=spool.outbox.waiting(),
+            waiting=spool.overview.waiting(),
             endpoint=read_endpoint(spool),
             tools=spool.overview.tools(),
             troubles=spool.overview.troubles(SHOWN),
@@ -121,7 +120,7 @@ def _push(rooms: Rooms, pushing: Pushing, progress: Callable[[str], None]) -> No
     stuck: set[int] = set()
     for _ in range(ROUNDS):
         with rooms.spool.reading():
-            waiting = rooms.spool.outbox.waiting()
+            waiting = rooms.spool.overview.waiting()
         progress(f"pushing: {waiting.sessions} sessions, {waiting.segments} segments left")
         if pushing.push_all():
             continue

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -33,4 +33,4 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def here(cls, environ: Mapping[str, str]) -> Places:
         """Describe this process's user."""
-        return cls(home=environ.get("HOME") or str(Path.home()), environ=environ)
+        return cls(home=environ.get("HOME") or os.path.expanduser("~"), environ=environ)

@@ -13,12 +13,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
-from sessiond.spool.catalog import Catalog
-from sessiond.spool.outbox import Outbox
 from sessiond.spool.overview import Overview
 from sessiond.spool.schema import MIGRATIONS, VERSION
+
+if TYPE_CHECKING:
+    from sessiond.spool.catalog import Catalog
+    from sessiond.spool.outbox import Outbox
 
 NAME = "spool.db"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -47,9 +51,23 @@ class Spool:
                 self._check_version()
             else:
                 self.connection = self._open(patience)
-        self.catalog = Catalog(self.connection)
-        self.outbox = Outbox(self.connection)
         self.overview = Overview(self.connection)
+        if not readonly:
+            _ = self.catalog, self.outbox  # threads share these: they are here before there is a second thread
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """What was captured. Whoever only counts (`status`) does not import it."""
+        from sessiond.spool.catalog import Catalog
+
+        return Catalog(self.connection)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What the endpoint has not acknowledged."""
+        from sessiond.spool.outbox import Outbox
+
+        return Outbox(self.connection)
 
     def _open(self, patience: float) -> sqlite3.Connection:
         descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)  # SQLite would make it 0644

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sessiond.errors import NotFound
 from sessiond.spool.catalog import session_state
-from sessiond.spool.rows import Segment, SessionState, Waiting
+from sessiond.spool.rows import Segment, SessionState
 
 _SEGMENT = (
     "segment.id, session.uuid, segment.stream, stream.name, segment.generation, offset, length, data, previous,"
@@ -236,29 +236,6 @@ class Outbox:
         ).fetchall():
             count += self._delete("stream = ? AND generation = ?", stream, generation)
         return count
-
-    def waiting(self) -> Waiting:
-        """Count what is waiting, for status."""
-        sessions = self._db.execute(f"SELECT count(*) FROM session WHERE {_DUE}").fetchone()[0]
-        segments, size, oldest = self._db.execute(
-            "SELECT count(*), coalesce(sum(size), 0), min(queued_ms) FROM segment WHERE parked IS NULL"
-        ).fetchone()
-        parked = self._db.execute(
-            "SELECT (SELECT count(*) FROM segment WHERE parked IS NOT NULL)"
-            " + (SELECT count(*) FROM session WHERE parked IS NOT NULL)"
-        ).fetchone()[0]
-        behind, behind_bytes = self._db.execute(
-            "SELECT count(*), coalesce(sum(folded - queued), 0) FROM stream WHERE queued < folded"
-        ).fetchone()
-        return Waiting(
-            sessions=sessions,
-            segments=segments,
-            bytes=size,
-            oldest_ms=oldest,
-            parked=parked,
-            behind=behind,
-            behind_bytes=behind_bytes,
-        )
 
 
 def _segment(row: tuple[Any, ...]) -> Segment:

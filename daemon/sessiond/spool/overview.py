@@ -58,6 +58,19 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What the outbox holds: sessions and segments to be pushed, their bytes, the oldest, the parked."""
+
+    sessions: int
+    segments: int
+    bytes: int
+    oldest_ms: int | None
+    parked: int
+    behind: int
+    """Streams whose transcript still waits in its own file."""
+    behind_bytes: int
+
+
 class Queued(msgspec.Struct, frozen=True, kw_only=True):
     """What of a session is not acknowledged and not parked."""
 
@@ -122,6 +135,33 @@ class Overview:
             types = set(known.unknown) | set(_types(unknown) if unknown else ())
             counts[tool] = msgspec.structs.replace(known, damaged=known.damaged + damaged, unknown=sorted(types))
         return [counts[tool] for tool in sorted(counts)]
+
+    def waiting(self) -> Waiting:
+        """Count what is waiting, for status."""
+        sessions = self._db.execute(f"SELECT count(*) FROM session WHERE {_DUE}").fetchone()[0]
+        segments, size, oldest = self._db.execute(
+            "SELECT count(*), coalesce(sum(size), 0), min(queued_ms) FROM segment WHERE parked IS NULL"
+        ).fetchone()
+        parked = self._db.execute(
+            "SELECT (SELECT count(*) FROM segment WHERE parked IS NOT NULL)"
+            " + (SELECT count(*) FROM session WHERE parked IS NOT NULL)"
+        ).fetchone()[0]
+        behind, behind_bytes = self._db.execute(
+            "SELECT count(*), coalesce(sum(folded - queued), 0) FROM stream WHERE queued < folded"
+        ).fetchone()
+        return Waiting(
+            sessions=sessions,
+            segments=segments,
+            bytes=size,
+            oldest_ms=oldest,
+            parked=parked,
+            behind=behind,
+            behind_bytes=behind_bytes,
+        )
+
+    def redactions(self) -> dict[str, int]:
+        """Count the secrets that were masked, by their rule, the most frequent first."""
+        return dict(self._db.execute("SELECT rule, count FROM redaction ORDER BY count DESC, rule").fetchall())
 
     def ids(self, head: str) -> list[UUID]:
         """List the sessions with a record whose id begins so."""

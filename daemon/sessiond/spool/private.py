@@ -25,10 +25,6 @@ class Private:
 
     _db: sqlite3.Connection
 
-    def redactions(self) -> dict[str, int]:
-        """Count the secrets that were masked, by their rule, the most frequent first."""
-        return dict(self._db.execute("SELECT rule, count FROM redaction ORDER BY count DESC, rule").fetchall())
-
     def add_redactions(self, counts: Mapping[str, int]) -> None:
         """Count secrets that were masked."""
         self._db.executemany(

@@ -90,16 +90,3 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     offset: int
     length: int
-
-
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """What the outbox holds: sessions and segments to be pushed, their bytes, the oldest, the parked."""
-
-    sessions: int
-    segments: int
-    bytes: int
-    oldest_ms: int | None
-    parked: int
-    behind: int
-    """Streams whose transcript still waits in its own file."""
-    behind_bytes: int

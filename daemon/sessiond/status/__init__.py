@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 
 import msgspec
 
@@ -19,9 +19,8 @@ from sessiond.config import Config, config_file, load, state_dir
 from sessiond.errors import ConfigError, SpoolDamaged, SpoolTooNew, StateError
 from sessiond.spool import NAME, Spool
 from sessiond.spool import health as health_room
-from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
-from sessiond.spool.overview import ToolCount, Totals, Trouble
-from sessiond.spool.rows import Waiting
+from sessiond.spool.health import CaptureHealth, EndpointHealth
+from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
 from sessiond.status.advice import advise
 from sessiond.status.model import (
     Advice,
@@ -92,7 +91,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         totals=held.totals,
         outbox=held.outbox,
         endpoint=_endpoint(config, holder, held.endpoint),
-        tools=_tools(held, config, environ),
+        tools=_tools(held),
         redactions=held.redactions,
         scanner=_scanner(config),
         troubles=held.troubles,
@@ -109,7 +108,7 @@ def _scanner(config: Config) -> str:
     """Tell what looks for secrets, without loading it: that would take a tenth of a second."""
     if config.redact == "off":
         return "off"
-    return "re" if find_spec("hyperscan") is None else "hyperscan"
+    return "re" if PathFinder.find_spec("hyperscan") is None else "hyperscan"
 
 
 def _config(file: str | None, environ: Mapping[str, str]) -> tuple[Config, ConfigStatus]:
@@ -183,9 +182,9 @@ def _fill(held: _Held, spool: Spool) -> None:
         held.capture = health_room.read_capture(spool)
         held.endpoint = health_room.read_endpoint(spool)
         held.totals = spool.overview.totals()
-        held.outbox = spool.outbox.waiting()
+        held.outbox = spool.overview.waiting()
         held.counts = spool.overview.tools()
-        held.redactions = spool.catalog.redactions()
+        held.redactions = spool.overview.redactions()
         if any(count.troubled for count in held.counts):
             held.troubles = spool.overview.troubles(TROUBLES)
 
@@ -223,8 +222,9 @@ def _endpoint(config: Config, holder: state.Holder | None, known: EndpointHealth
     return EndpointHealth(url=config.endpoint.url, archive=not config.endpoint.url)
 
 
-def _tools(held: _Held, config: Config, environ: Mapping[str, str]) -> list[ToolStatus]:
-    roots = held.capture.roots or _unwatched(config, environ)
+def _tools(held: _Held) -> list[ToolStatus]:
+    """List what is captured and what a daemon watched; before the first one nobody has looked for tools."""
+    roots = held.capture.roots
     counts = {count.tool: count for count in held.counts}
     files = held.capture.discovered
     tools = sorted({root.tool for root in roots} | counts.keys())
@@ -235,16 +235,6 @@ def _tools(held: _Held, config: Config, environ: Mapping[str, str]) -> list[Tool
             roots=[root for root in roots if root.tool == tool],
         )
         for tool in tools
-    ]
-
-
-def _unwatched(config: Config, environ: Mapping[str, str]) -> list[RootHealth]:
-    """List what a daemon would watch; none has said yet what it does watch."""
-    from sessiond.sources import find_places
-
-    return [
-        RootHealth(tool=source.tool, path=root.path, how="not watched" if os.path.isdir(root.path) else "missing")
-        for source, root in find_places(config, environ)
     ]
 
 

@@ -77,15 +77,18 @@ def _daemon(status: Status) -> Iterator[Advice]:
         )
     match status.daemon.state:
         case Running.NEVER:
-            yield Advice(what="sessiond has never run here", do="start it: sessiond run")
+            yield Advice(
+                what="sessiond has never run here", do="set it up: sessiond init; or just start it: sessiond run"
+            )
         case Running.STOPPED:
             yield Advice(
-                what="sessiond does not run: what the tools write now is not captured", do="start it: sessiond run"
+                what="sessiond does not run: what the tools write now is not captured",
+                do="start it: sessiond start (the service), or sessiond run",
             )
         case Running.DIED:
             yield Advice(
                 what="sessiond ended without closing its spool (killed, crashed or a power cut)",
-                do="start it again: sessiond run; nothing that was captured is lost",
+                do="start it again: sessiond start (the service), or sessiond run; nothing that was captured is lost",
             )
 
 

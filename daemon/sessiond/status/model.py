@@ -8,8 +8,7 @@ import msgspec
 
 from sessiond.pause import Paused
 from sessiond.spool.health import EndpointHealth, RootHealth
-from sessiond.spool.overview import ToolCount, Totals, Trouble
-from sessiond.spool.rows import Waiting
+from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
 
 
 class Running(StrEnum):
