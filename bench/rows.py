@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import corpus
 import measure
 import rivals
-from household import ROOT, Daemon, Endpoint, clear, environment
+from household import ROOT, TOKEN, Daemon, Endpoint, clear, environment
 
 MB = 1 << 20
 NOWHERE = "http://127.0.0.1:9"
@@ -245,6 +245,18 @@ def line(plan: Plan) -> Iterator[Figure]:
     """Append one line, and wait for the endpoint's acknowledgement."""
     yield from _lines(plan, "a new session", 0)
     yield from _lines(plan, "a session of 190 MB", (20 if plan.quick else 190) * 1_000_000)
+    yield _line_floor(plan)
+
+
+def _line_floor(plan: Plan) -> Figure:
+    """Do what no daemon can do without: one request by httpx and two commits, as often as lines came."""
+    room, count = plan.room("floor"), 10 if plan.quick else 30
+    endpoint = Endpoint(os.path.join(room, "endpoint"))
+    command = [sys.executable, os.path.join(ROOT, "bench", "line_floor.py"), str(count)]
+    command += [f"http://127.0.0.1:{endpoint.port}/v1", os.path.join(room, "spool.db")]
+    least = subprocess.run(command, env=environment(room, SESSIOND_TOKEN=TOKEN), stdout=subprocess.PIPE, check=True)
+    endpoint.stop()
+    return figure("line", "floor", "CPU of a request and two commits", f"{1000 * float(least.stdout):.1f} ms")
 
 
 def _lines(plan: Plan, label: str, size: int) -> Iterator[Figure]:

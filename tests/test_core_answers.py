@@ -208,6 +208,6 @@ def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(push: Pushing, m
 def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(push: Pushing) -> None:
     """Each healing makes a new revision, which is stored: that is no progress."""
     for _ in range(6):
-        push._succeeded(Pushed(sessions=1, segments=1, healed=1, more=True), 0.01)
+        push._succeeded(Pushed(sessions=1, segments=1, healed=1, more=True), push._health)
     assert push._wait_ms() > 1000
     assert health.read_endpoint(push._rooms.spool).next_attempt_ms is not None

@@ -14,7 +14,7 @@ import pytest
 
 from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
 from sessiond.ingest.backlog import catch_up
-from sessiond.spool import Spool
+from sessiond.spool import Spool, health
 from sessiond.upload import ITEMS
 
 
@@ -158,6 +158,39 @@ def test_the_queries_of_every_push_and_append_go_by_an_index(house: Household) -
         if sql.startswith("SELECT") and "meta" not in sql:
             for row in house.spool.connection.execute(f"EXPLAIN QUERY PLAN {sql}"):
                 assert not (row[3].startswith("SCAN") and "INDEX" not in row[3]), (sql, row[3])
+
+
+def test_a_push_says_whether_there_is_more(house: Household) -> None:
+    """A second look at an outbox that the first push has emptied costs as much as a push."""
+    house.write(CLAUDE, claude(SESSION, 0))
+    house.settle()
+    for number in range(1, 4):
+        house.write(CLAUDE, claude(SESSION, number))
+        house.ingest(os.path.join(house.home, CLAUDE))
+    pushed = house.push()
+    assert (pushed.sessions, pushed.segments, pushed.more) == (1, 3, False)
+    house.write(CLAUDE, claude(SESSION, 4))
+    house.ingest(os.path.join(house.home, CLAUDE))
+    for number in range(ITEMS):
+        house.write(f".claude/projects/-p/{uuid.UUID(int=number)}.jsonl", claude(str(uuid.UUID(int=number)), 1))
+    house.scan()
+    assert house.push().more
+
+
+def test_an_acknowledgement_costs_one_commit(house: Household) -> None:
+    """How the endpoint is goes into the transaction of what it took."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    house.push()
+    house.uploading.settled = lambda _: health.write(house.spool, health.EndpointHealth(last_ack_ms=7))
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.scan()
+    said: list[str] = []
+    house.spool.connection.set_trace_callback(said.append)
+    house.push()
+    house.spool.connection.set_trace_callback(None)
+    assert said.count("COMMIT") == 1
+    assert health.read_endpoint(house.spool).last_ack_ms == 7
 
 
 def test_the_parked_are_found_without_reading_what_is_queued(house: Household) -> None:

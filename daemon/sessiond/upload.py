@@ -35,20 +35,6 @@ QUESTION = 500
 Item = SessionState | Segment
 
 
-class Setting(msgspec.Struct, kw_only=True):
-    """What upload works with."""
-
-    spool: Spool
-    client: Client
-    machine_id: str
-    device_id: UUID
-    now_ms: Callable[[], int]
-    sleep: Callable[[float], None]
-    """Waits between two tries; ends early when the daemon stops."""
-    attempts: int = 0
-    """Batches since the last acknowledged one."""
-
-
 class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a batch. `more`: the outbox holds more that could go now."""
 
@@ -60,6 +46,22 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     healed: int = 0
     """Streams that differ from what the endpoint holds; the next read of their files heals them."""
     more: bool = False
+
+
+class Setting(msgspec.Struct, kw_only=True):
+    """What upload works with."""
+
+    spool: Spool
+    client: Client
+    machine_id: str
+    device_id: UUID
+    now_ms: Callable[[], int]
+    sleep: Callable[[float], None]
+    """Waits between two tries; ends early when the daemon stops."""
+    settled: Callable[[Pushed], None] = lambda _: None
+    """Called inside the transaction that takes a batch out of the outbox, with what came of it."""
+    attempts: int = 0
+    """Batches since the last acknowledged one."""
 
 
 def bind(setting: Setting) -> bool:
@@ -98,8 +100,7 @@ def upload(setting: Setting) -> Pushed:
         items = sessions + list(setting.spool.outbox.segments(ITEMS - len(sessions), BYTES))
     if not items:
         return Pushed(asked=asked, more=asked > 0)
-    pushed = _push(setting, items)
-    return msgspec.structs.replace(pushed, asked=asked, more=True)
+    return msgspec.structs.replace(_push(setting, items), asked=asked)
 
 
 def _ask(setting: Setting) -> int:
@@ -141,10 +142,11 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
         total = _add(total, _settle(setting, part, results, batch))
     if refused and not total.sessions + total.segments:
         raise refused[0][1]
-    with setting.spool.transaction():
-        for item, reason in refused:
-            _park(setting, item, reason.message)
-    return _add(total, Pushed(parked=len(refused)))
+    if refused:
+        with setting.spool.transaction():
+            for item, reason in refused:
+                _park(setting, item, reason.message)
+    return _add(total, Pushed(parked=len(refused), more=total.more))
 
 
 def _try(setting: Setting, pushes: Sequence[wire.Push], batch: str) -> list[wire.Result]:
@@ -224,10 +226,13 @@ def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Resu
                 setting.spool.outbox.acknowledge_segment(item)
                 segments += 1
                 size += item.length
+        more = bool(healed or full) or setting.spool.outbox.has_due()
+        pushed = Pushed(sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed, more=more)
+        setting.settled(pushed)
     setting.attempts = 0
     if full and not segments:
         raise Unreachable("the endpoint has no room for more transcripts", hint="raise its quota (serve --max-bytes)")
-    return Pushed(sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed)
+    return pushed
 
 
 def _catch_up(setting: Setting, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
@@ -287,4 +292,5 @@ def _add(one: Pushed, other: Pushed) -> Pushed:
         bytes=one.bytes + other.bytes,
         parked=one.parked + other.parked,
         healed=one.healed + other.healed,
+        more=other.more,
     )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from sessiond.daemon.reporting import note_roots, root_health
+from sessiond.daemon.reporting import RootHealths, note_roots
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.errors import StateFull
 from sessiond.ingest import Outcome, Place, ingest, locate, sweep_idle
@@ -50,8 +50,8 @@ class Capturing:
         self._settled: dict[str, Stamp] = {}
         self._torn: dict[str, tuple[int, float]] = {}
         self._troubled: set[str] = set()
-        self._unread: dict[WatchedRoot, frozenset[str]] = {}
         self._discovered: dict[str, int] | None = None
+        self._root_healths = RootHealths(self._sources)
         self._health = health.CaptureHealth(pid=os.getpid(), machine_id=rooms.machine_id)
         self._stopping = False
         self._behind = True
@@ -292,7 +292,7 @@ class Capturing:
             torn=len(self._torn),
             discovered=self._discovered,
             backlog=len(self._backlog),
-            roots=[root_health(state) for state in self._watcher.states() if state.watched.owner in self._sources],
+            roots=self._root_healths.of(self._watcher.states()),
         )
         if made != self._health:
             health.write(self._rooms.spool, made)

@@ -55,12 +55,16 @@ class Pushing:
             device_id=rooms.device.device_id,
             now_ms=now_ms,
             sleep=self._sleep,
+            settled=self._settled,
         )
         old = health.read_endpoint(rooms.spool)
         archive = not rooms.config.endpoint.url
         last_ack_ms = old.last_ack_ms if archive and old.archive else None
         fresh = health.EndpointHealth(url=url, archive=archive, last_ack_ms=last_ack_ms)
         self._health = old if old.url == url else fresh
+        self._began = 0.0
+        self._wanted = False
+        """Whether a stream waits for room in the outbox, or for another read of its file."""
         self._noted, self._until = 0, 0
         """The next attempt as it was noted, and when that is by the monotonic clock."""
         self._healing = 0
@@ -137,9 +141,9 @@ class Pushing:
         return pushed.more and self._health.next_attempt_ms is None
 
     def _push(self) -> Pushed:
-        began = time.monotonic()
+        self._began, before = time.monotonic(), self._health
         try:
-            if not self._bound or time.monotonic() - self._bound_at > BIND_AGAIN:
+            if not self._bound or self._began - self._bound_at > BIND_AGAIN:
                 bind(self._setting)
                 self._bound, self._bound_at = True, time.monotonic()
             pushed = upload(self._setting)
@@ -150,42 +154,51 @@ class Pushing:
         except StateFull as error:
             self._failed(Unreachable(str(error), hint=error.hint))
             return Pushed()
-        self._succeeded(pushed, time.monotonic() - began)
+        self._succeeded(pushed, before)
         return pushed
 
-    def _succeeded(self, pushed: Pushed, seconds: float) -> None:
+    def _settled(self, pushed: Pushed) -> None:
+        """Keep how the endpoint is in the transaction of what it acknowledged: one of its own costs as much again."""
+        self._wanted = self._rooms.spool.catalog.has_behind()
+        if pushed.sessions + pushed.segments:
+            self._health = self._well(now_ms())
+            health.write(self._rooms.spool, self._health)
+
+    def _well(self, last_ack_ms: int | None) -> health.EndpointHealth:
+        return health.EndpointHealth(
+            url=self._health.url,
+            archive=self._health.archive,
+            last_ack_ms=last_ack_ms,
+            latency_ms=int((time.monotonic() - self._began) * 1000),
+        )
+
+    def _succeeded(self, pushed: Pushed, before: health.EndpointHealth) -> None:
         done = pushed.sessions + pushed.segments
         if pushed.healed:
             log.info("upload.healed", streams=pushed.healed)
-        if pushed.healed or pushed.asked:
+        if pushed.healed or pushed.asked or (done and self._wanted):
             self._room()
-        # An endpoint that only ever contradicts itself must not keep us busy. That it stores the new revisions and
-        # the starts of generations which healing makes is no progress.
-        self._healing = self._healing + 1 if pushed.healed and not pushed.bytes else 0
-        if self._healing > 2:
-            self._health = replace(self._health, next_attempt_ms=now_ms() + int(IMPATIENT * 1000 * self._healing))
         if done:
             log.info(
                 "upload.acked",
                 sessions=pushed.sessions,
                 segments=pushed.segments,
                 bytes=pushed.bytes,
-                seconds=round(seconds, 3),
+                seconds=round(time.monotonic() - self._began, 3),
             )
-            self._room()
         if pushed.parked:
             log.warning("upload.parked", reason=f"{pushed.parked} items, see `sessiond queue`")
-        if self._health.failures:
-            since = (now_ms() - (self._health.failing_since_ms or now_ms())) / 1000
-            log.info("upload.resumed", endpoint=self._health.url, seconds=round(since, 1))
-        if done or self._health.failures:
-            self._health = health.EndpointHealth(
-                url=self._health.url,
-                archive=self._health.archive,
-                last_ack_ms=now_ms() if done else self._health.last_ack_ms,
-                latency_ms=int(seconds * 1000),
-                next_attempt_ms=self._health.next_attempt_ms if self._healing > 2 else None,
-            )
+        if before.failures:
+            since = (now_ms() - (before.failing_since_ms or now_ms())) / 1000
+            log.info("upload.resumed", endpoint=before.url, seconds=round(since, 1))
+            if not done:
+                self._health = self._well(before.last_ack_ms)
+                self._keep()
+        # An endpoint that only ever contradicts itself must not keep us busy. That it stores the new revisions and
+        # the starts of generations which healing makes is no progress.
+        self._healing = self._healing + 1 if pushed.healed and not pushed.bytes else 0
+        if self._healing > 2:
+            self._health = replace(self._health, next_attempt_ms=now_ms() + int(IMPATIENT * 1000 * self._healing))
             self._keep()
 
     def _failed(self, error: EndpointError) -> None:

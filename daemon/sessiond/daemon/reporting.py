@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from sessiond.logs import log
 from sessiond.spool.health import CaptureHealth, RootHealth
 from sessiond.watch import State
 
 
-def root_health(state: State) -> RootHealth:
-    """Take over the state of a root for status."""
+class RootHealths:
+    """The states of some tools' roots as status shows them: made anew only when they changed."""
+
+    def __init__(self, tools: Container[str]) -> None:
+        self._tools = tools
+        self._states: tuple[State, ...] = ()
+        self._made: list[RootHealth] = []
+
+    def of(self, states: tuple[State, ...]) -> list[RootHealth]:
+        """Take over states; the watcher hands the same tuple over for as long as they are the same."""
+        if states is not self._states:
+            self._states = states
+            self._made = [_root_health(state) for state in states if state.watched.owner in self._tools]
+        return self._made
+
+
+def _root_health(state: State) -> RootHealth:
     return RootHealth(
         tool=state.watched.owner,
         path=state.watched.root.path.encode("utf-8", "backslashreplace").decode(),  # it goes into JSON

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import msgspec
 
 from sessiond import __version__, zstd
 from sessiond.endpoint import wire
+from sessiond.endpoint.alarm import Alarm
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 
 ANSWER_CAP = 4 << 20
@@ -52,6 +52,7 @@ class Client:
         """What the last answer gave as its time, in unix seconds; for `doctor`, nothing else trusts it."""
         self._token = token
         self._line = _Line()
+        self._alarm = Alarm(self._line.cut)
         headers = {
             "User-Agent": f"sessiond/{__version__}",
             "Accept": "application/json",
@@ -113,6 +114,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
+        self._alarm.close()
         self._http.close()
 
     def _request(
@@ -125,9 +127,7 @@ class Client:
     ) -> T:
         deadline = time.monotonic() + self._timeout
         # A time-out of httpx is for each read: headers that drip in would keep us for ever.
-        alarm = threading.Timer(self._timeout, self._line.cut)
-        alarm.daemon = True
-        alarm.start()
+        self._alarm.arm(deadline)
         sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
         if body is not None:
             sent["Content-Length"] = str(len(body))
@@ -146,7 +146,7 @@ class Client:
             raise self._translate(error) from error
         finally:
             self._http.cookies.clear()
-            alarm.cancel()
+            self._alarm.disarm()
         self.server_time = _date(response.headers.get("date"))
         self._raise_for_status(response, content)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

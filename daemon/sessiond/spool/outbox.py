@@ -22,6 +22,11 @@ _SENDABLE = (
     " WHERE parked.stream = segment.stream AND parked.parked IS NOT NULL)"
     " AND (gap_from IS NULL OR segment.generation < stream.generation OR offset < gap_from)"
 )
+_WAITS = (
+    "waiting > 0 AND held IS NULL AND known AND EXISTS"
+    f" (SELECT 1 FROM segment WHERE segment.stream = stream.id AND {_SENDABLE})"
+)
+_UNKNOWN = "NOT known AND held IS NULL AND skipped IS NULL"
 _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 
 
@@ -85,7 +90,7 @@ class Outbox:
         """Take streams whose place at this endpoint is not known: (stream, session, name), newest first."""
         rows = self._db.execute(
             "SELECT stream.id, uuid, name FROM stream JOIN session ON session.id = stream.session"
-            " WHERE NOT known AND held IS NULL AND skipped IS NULL ORDER BY rank DESC LIMIT ?",
+            f" WHERE {_UNKNOWN} ORDER BY rank DESC LIMIT ?",
             (limit,),
         )
         return [(row[0], UUID(row[1]), row[2]) for row in rows]
@@ -97,8 +102,7 @@ class Outbox:
         """
         taken: list[Segment] = []
         streams = self._db.execute(
-            "SELECT id FROM stream WHERE waiting > 0 AND held IS NULL AND known AND EXISTS"
-            f" (SELECT 1 FROM segment WHERE segment.stream = stream.id AND {_SENDABLE}) ORDER BY rank DESC LIMIT ?",
+            f"SELECT id FROM stream WHERE {_WAITS} ORDER BY rank DESC LIMIT ?",
             (items,),
         ).fetchall()
         total = 0
@@ -117,6 +121,14 @@ class Outbox:
             if len(taken) >= items:
                 break
         return taken
+
+    def has_due(self) -> bool:
+        """Tell whether there is anything to push or to ask the endpoint now."""
+        found = self._db.execute(
+            f"SELECT 1 FROM session WHERE {_DUE} UNION ALL SELECT 1 FROM stream WHERE {_WAITS}"
+            f" UNION ALL SELECT 1 FROM stream WHERE {_UNKNOWN} LIMIT 1"
+        )
+        return found.fetchone() is not None
 
     def acknowledge_session(self, number: int, revision: int) -> None:
         """Rule 2: note that the endpoint has this revision; a newer one stays due."""

@@ -20,6 +20,7 @@ _to_json = msgspec.json.Encoder().encode
 _STREAM = (
     "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold"
 )
+_BEHIND = "queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
 _KEPT = 4
 """Streams whose fold stays in memory: as many as a person's tools write at once."""
 
@@ -165,11 +166,14 @@ class Streams:
         The former go first: what fills the outbox may be waiting behind them.
         """
         rows = self._db.execute(
-            "SELECT id FROM stream WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
-            " ORDER BY held IS NULL AND gap_from IS NULL, rank DESC LIMIT ?",
+            f"SELECT id FROM stream WHERE {_BEHIND} ORDER BY held IS NULL AND gap_from IS NULL, rank DESC LIMIT ?",
             (limit,),
         )
         return [row[0] for row in rows]
+
+    def has_behind(self) -> bool:
+        """Tell whether there is such a stream."""
+        return self._db.execute(f"SELECT 1 FROM stream WHERE {_BEHIND} LIMIT 1").fetchone() is not None
 
     def progress(self, stream: int) -> tuple[int, bool]:
         """Say how much of a stream is queued or known to be lost, and whether what is missing there holds others up."""

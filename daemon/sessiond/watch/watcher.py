@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from sessiond.errors import WatchLost
@@ -22,6 +23,14 @@ from sessiond.watch.scan import Census, Found, scan
 _MOST = 50_000
 _SLEPT = 1.0
 _SHOWN = 5
+
+
+class _Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from the states of all roots, which are replaced as a whole."""
+
+    states: dict[WatchedRoot, State]
+    listed: tuple[State, ...] = ()
+    polled: list[WatchedRoot] = []
 
 
 class Watcher:
@@ -53,6 +62,7 @@ class Watcher:
         self._arming = threading.Lock()
         self._covers: dict[WatchedRoot, Spot] = {}
         self._states: dict[WatchedRoot, State] = {}
+        self._summary = _Summary(states=self._states)
         self._covered: dict[WatchedRoot, int] = {}
         self._retried: dict[Spot, float] = {}
         self._asleep = kernel.asleep()
@@ -72,7 +82,7 @@ class Watcher:
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            changes = self._dirty.take(min(deadline, self._rounds.next(self._polled())))
+            changes = self._dirty.take(min(deadline, self._rounds.next(self._summed().polled)))
             if self._dirty.closed:
                 return Batch()
             self._check_threads()
@@ -104,8 +114,7 @@ class Watcher:
 
     def states(self) -> tuple[State, ...]:
         """Say of each root how it is watched, in the order given."""
-        states = self._states
-        return tuple(states[watched] for watched in self._roots if watched in states)
+        return self._summed().listed
 
     def poke(self) -> None:
         """Let `wait()` return at once; not for signal handlers, since it takes a lock."""
@@ -117,8 +126,16 @@ class Watcher:
         with self._arming:
             self._observation.close()
 
-    def _polled(self) -> list[WatchedRoot]:
-        return [watched for watched, state in self._states.items() if state.how is How.POLLED]
+    def _summed(self) -> _Summary:
+        """Sum up the states, once for each change of them: it is asked for with every change of a file."""
+        if self._summary.states is not self._states:
+            states = self._states
+            self._summary = _Summary(
+                states=states,
+                listed=tuple(states[watched] for watched in self._roots if watched in states),
+                polled=[watched for watched, state in states.items() if state.how is How.POLLED],
+            )
+        return self._summary
 
     def _check_threads(self) -> None:
         with self._arming:
@@ -134,7 +151,7 @@ class Watcher:
         if changes.lost:
             self._rounds.ask(Why.OVERFLOW)
             self._covered.clear()  # watchdog has registered everything anew, as far as it got
-        self._rounds.tick(self._polled())
+        self._rounds.tick(self._summed().polled)
         # With a look at everything, links are resolved again and refused watches tried again.
         if changes.replan or self._rounds.complete:
             self._arm()

@@ -1,0 +1,57 @@
+"""An alarm that another thread gives when something takes too long."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+
+class Alarm:
+    """Calls `ring` once if it is not disarmed in time.
+
+    One thread serves all of its times: a `threading.Timer` for each request costs as much as the request's bytes.
+    It is woken by a first time only, and looks by itself whether a later one has come in the place of that.
+    """
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._changed = threading.Condition()
+        self._at = self._asleep_until = math.inf
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def arm(self, at: float) -> None:
+        """Ring at this monotonic time."""
+        with self._changed:
+            self._at = at
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="alarm", daemon=True)
+                self._thread.start()
+            elif at < self._asleep_until:
+                self._changed.notify()
+
+    def disarm(self) -> None:
+        """Do not ring."""
+        with self._changed:
+            self._at = math.inf
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                left = self._at - time.monotonic()
+                if left <= 0:
+                    self._at = math.inf
+                    self._ring()
+                    continue
+                self._asleep_until = self._at
+                self._changed.wait(None if left == math.inf else left)
