@@ -72,6 +72,19 @@ def test_the_daemon_reads_a_sample_as_the_suite_does(name: str, tmp_path: Path) 
         assert looks(house.home) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "ending"), [("droid/0.215-fork", ".jsonl"), ("copilot-cli/1.0-resume", "/events.jsonl")]
+)
+def test_the_source_path_is_the_transcripts(name: str, ending: str, tmp_path: Path) -> None:
+    """And not that of the settings or the index that the tool keeps beside it."""
+    with household(tmp_path) as house:
+        build(name, house.home)
+        house.settle()
+        paths = [item["record"]["source_path"] or "" for item in house.held_sessions().values()]
+        assert paths
+        assert [path for path in paths if not path.endswith(ending)] == []
+
+
 WITH_STORES = [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))]
 
 

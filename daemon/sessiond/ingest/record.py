@@ -10,6 +10,8 @@ from sessiond.session import Fold, Rules, session_id, summarize
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState, SessionState, StreamState
 
+MAIN = "main"  # what sources call the transcript, wherever it is one stream (sources/base.py Unit)
+
 
 def refresh(
     spool: Spool,
@@ -129,15 +131,18 @@ def _age(state: SessionState, threads: list[Fold]) -> tuple[int, bool, str]:
 
 
 def _source_path(spool: Spool, streams: list[StreamState]) -> str | None:
-    """Name the file of the main thread: the one that is there, else the last that was."""
-    files: list[FileState] = []
+    """Name the file of the main thread: the one that is there, else the last that was.
+
+    Settings and indexes that a tool keeps beside a transcript are threads too; they are named for want of one.
+    """
+    files: list[tuple[bool, FileState]] = []
     for stream in streams:
         if stream.thread:
-            files += spool.catalog.files(stream.id)
-    files.sort(key=lambda file: (file.gone_ms is None, file.gone_ms or 0, file.path))
+            files += ((stream.name == MAIN, file) for file in spool.catalog.files(stream.id))
     if not files:
         return None
-    path, native_id = outer_path(files[-1].path)
+    _, named = max(files, key=lambda it: (it[0], it[1].gone_ms is None, it[1].gone_ms or 0, it[1].path))
+    path, native_id = outer_path(named.path)
     return as_text(inner_path(path, native_id))
 
 
