@@ -244,12 +244,24 @@ def test_sources_says_what_was_not_understood(house: Household, capsys: pytest.C
     assert "claude-code  1 session, 0 ongoing, last active" in text
     assert "  ! 1 unknown record type: hologram\n    messages may be undercounted" in text
     assert "  ! 1 damaged record: kept in the transcript" in text
-    assert "codex        not found on this machine\n" in text
+    assert "Known and not found here: aider, " in text
     assert max(map(len, text.splitlines())) <= 80
     assert run(house, "sources", "--json") == 0
     listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
     assert listed["claude-code"]["count"]["unknown"] == ["hologram"]
     assert (listed["claude-code"]["seen"], listed["codex"]["seen"]) == (True, False)
+
+
+def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Aider's root is the home, which is no sign of Aider."""
+    (tmp_path / ".codex/sessions").mkdir(parents=True)
+    assert main(["sources", "--json"], {"HOME": str(tmp_path)}) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["tool"] for each in listed if each["seen"]] == ["codex"]
+    assert main(["sources"], {"HOME": str(tmp_path)}) == 0
+    assert capsys.readouterr().out.startswith("codex        0 sessions, 0 ongoing\n  not watched ~/.codex/sessions\n")
+    assert main(["sources", "--all"], {"HOME": str(tmp_path)}) == 0
+    assert "zed          not found on this machine\n  missing    ~/" in capsys.readouterr().out
 
 
 def test_sources_names_files_that_can_not_be_read(house: Household, capsys: pytest.CaptureFixture[str]) -> None:

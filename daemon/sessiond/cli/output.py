@@ -19,6 +19,7 @@ __all__ = [
     "columns",
     "count",
     "duration",
+    "encoded",
     "escape",
     "print_json",
     "settings",
@@ -50,7 +51,12 @@ def warn(text: str) -> None:
 
 def print_json(answer: Any) -> None:
     """Print an answer for programs: one line of JSON."""
-    print(msgspec.json.encode(answer).decode())
+    print(encoded(answer))
+
+
+def encoded(answer: Any) -> str:
+    """Write an answer for programs as one line of JSON."""
+    return msgspec.json.encode(answer).decode()
 
 
 def colored(stream: IO[str], environ: Mapping[str, str]) -> bool:

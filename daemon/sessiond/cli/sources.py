@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Mapping
 
 import msgspec
 
-from sessiond.cli.output import age, columns, count, escape, print_json, shorten
-from sessiond.config import load
-from sessiond.sources import find_sources
+from sessiond.cli.output import age, columns, count, escape, print_json, shorten, wrapped
+from sessiond.config import Config, load
+from sessiond.sources import find_places, find_sources
 from sessiond.spool import Spool
 from sessiond.spool.health import RootHealth
 from sessiond.spool.overview import ToolCount, Trouble
-from sessiond.status import Shape, Status, read_status
+from sessiond.status import Shape, Status, ToolStatus, read_status
 
 TROUBLES = 20
 LABEL = 12
@@ -33,6 +35,9 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command to argparse."""
+    parser.add_argument(
+        "--all", action="store_true", dest="every", help="name the places of tools that are not here too"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -41,23 +46,43 @@ def run(args: argparse.Namespace) -> int:
     tools = [source.tool for source in find_sources()]
     config = load(args.config, args.environ, tools=tools).config
     status = read_status(args.config, args.environ)
+    if not any(tool.roots for tool in status.tools):
+        status = _looked(status, config, args.environ)
     disabled = {tool for tool, settings in config.sources.items() if not settings.enabled}
-    listed = listed_sources(status, tools, disabled, _troubles(status))
+    home = args.environ.get("HOME", "")
+    listed = listed_sources(status, tools, disabled, _troubles(status), home)
     if args.json:
         print_json(listed)
     else:
-        print(screen(listed, now_ms=status.now_ms, width=columns(sys.stdout), home=args.environ.get("HOME", "")))
+        print(screen(listed, now_ms=status.now_ms, width=columns(sys.stdout), home=home, every=args.every))
     return 0
 
 
-def listed_sources(status: Status, tools: list[str], disabled: set[str], troubles: list[Trouble]) -> list[SourceStatus]:
+def _looked(status: Status, config: Config, environ: Mapping[str, str]) -> Status:
+    """Say what a daemon would watch, where none has said yet what it does watch."""
+    counts, roots = {tool.count.tool: tool for tool in status.tools}, dict[str, list[RootHealth]]()
+    for source, root in find_places(config, environ):
+        how = "not watched" if os.path.isdir(root.path) else "missing"
+        roots.setdefault(source.tool, []).append(RootHealth(tool=source.tool, path=root.path, how=how))
+    tools = [
+        msgspec.structs.replace(
+            counts.get(tool, ToolStatus(count=ToolCount(tool=tool), files=None, roots=[])), roots=found
+        )
+        for tool, found in roots.items()
+    ]
+    return msgspec.structs.replace(status, tools=tools)
+
+
+def listed_sources(
+    status: Status, tools: list[str], disabled: set[str], troubles: list[Trouble], home: str
+) -> list[SourceStatus]:
     """Bring together what status knows of each tool and of those that it does not show."""
     known = {tool.count.tool: tool for tool in status.tools}
     listed = []
     for tool in sorted({*tools, *known}):
         shown = known.get(tool)
         roots = [] if shown is None else shown.roots
-        seen = any(root.how != "missing" for root in roots) or (shown is not None and shown.count.sessions > 0)
+        seen = shown is not None and shown.is_here(home)
         listed.append(
             SourceStatus(
                 tool=tool,
@@ -72,12 +97,17 @@ def listed_sources(status: Status, tools: list[str], disabled: set[str], trouble
     return listed
 
 
-def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: str = "") -> str:
-    """Lay the sources out, a paragraph each."""
+def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: str = "", every: bool = False) -> str:
+    """Lay the sources out, a paragraph each; those that are not here share one, unless `every` one is wanted."""
     paragraphs = []
+    absent = [] if every else [source.tool for source in listed if source.enabled and not source.seen]
     for source in listed:
+        if source.tool in absent:
+            continue
         lines = [f"{source.tool:<{LABEL}} {_summary(source, now_ms)}"]
-        lines += [f"  {root.how:<{LABEL - 2}} {_place(root, home)}" for root in source.roots]
+        there = [root for root in source.roots if root.how != "missing"]
+        roots = source.roots if every or not there else there
+        lines += [f"  {root.how:<{LABEL - 2}} {_place(root, home)}" for root in roots]
         unknown = source.count.unknown
         if unknown:
             lines.append(f"  ! {count(len(unknown), 'unknown record type')}: {', '.join(unknown)}")
@@ -87,6 +117,9 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
         for trouble in source.troubles:
             lines.append(f"  ! {trouble.path}: {trouble.reason}")
         paragraphs.append("\n".join(shorten(escape(line), width) for line in lines))
+    if absent:
+        known = wrapped(f"Known and not found here: {', '.join(absent)}.", width)
+        paragraphs.append("\n".join(["", *known]) + "\n`sessiond sources --all` names the places where they would be.")
     return "\n".join(paragraphs)
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 from sessiond.cli.output import (
     age,
@@ -13,6 +14,7 @@ from sessiond.cli.output import (
     columns,
     count,
     duration,
+    encoded,
     escape,
     print_json,
     shorten,
@@ -32,6 +34,10 @@ SHOWN = 3
 """Lines of advice on the screen; `--json` has all."""
 LINES = 2
 """Lines that one piece of advice may take."""
+LOOK = 1.0
+"""Seconds between two glances at what is shown with `--watch`."""
+ANEW = 10.0
+"""Seconds after which it is read again without a reason: a part in config.d, the disk."""
 BEST_FIRST = ("watched", "polled", "scan only", "not watched", "unreadable", "missing")
 
 
@@ -42,19 +48,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " 3: not running, 4: degraded."
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON (docs/operations.md)")
+    parser.add_argument(
+        "-w",
+        "--watch",
+        action="store_true",
+        help="go on showing it until Ctrl+C; off a terminal, and with --json, once for each change",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; the exit code says whether it is healthy."""
+    """Print the status; the exit code says whether it is healthy. With `--watch` it is 0: it was asked to end."""
+    if args.watch:
+        return _watch(args)
     status = read_status(args.config, args.environ)
     if args.json:
         print_json(status)
     else:
-        width, home = columns(sys.stdout), args.environ.get("HOME", "")
-        print(screen(status, width=width, home=home, color=colored(sys.stdout, args.environ)))
+        print(_drawn(status, args))
     if status.daemon.state is not Running.RUNNING:
         return NOT_RUNNING
     return 0 if status.healthy else DEGRADED
+
+
+def _drawn(status: Status, args: argparse.Namespace) -> str:
+    width, home = columns(sys.stdout), args.environ.get("HOME", "")
+    return screen(status, width=width, home=home, color=colored(sys.stdout, args.environ))
+
+
+def _watch(args: argparse.Namespace) -> int:
+    """Show it again and again. A glance a second tells whether to read it anew; else only the ages have grown."""
+    import time
+
+    from msgspec.structs import replace
+
+    from sessiond.cli.display import Display, in_place
+    from sessiond.status.glance import glance
+
+    drawing = in_place(sys.stdout) and not args.json
+    display, shown = Display(sys.stdout, in_place=drawing), None
+    status = read_status(args.config, args.environ)
+    with suppress(KeyboardInterrupt), display.open():
+        while True:
+            # Before it is read: what is written meanwhile is seen the next time.
+            seen, read = glance(status.state_dir, status.config.files), time.monotonic()
+            status = read_status(args.config, args.environ)
+            if not drawing and (facts := replace(status, now_ms=0, disk_bytes=0)) != shown:
+                shown = facts
+                display.show(encoded(status) if args.json else f"{_drawn(status, args)}\n")
+            while time.monotonic() < read + ANEW:
+                if drawing:
+                    status = replace(status, now_ms=time.time_ns() // 1_000_000)
+                    display.show(_drawn(status, args))
+                time.sleep(LOOK)
+                if glance(status.state_dir, status.config.files) != seen:
+                    break
+    return 0
 
 
 def screen(status: Status, *, width: int = 80, home: str = "", color: bool = False) -> str:
@@ -147,7 +195,7 @@ def _found(status: Status) -> str:
 
 
 def _tools(status: Status, width: int, home: str) -> str:
-    here = [tool for tool in status.tools if _is_here(tool)]
+    here = [tool for tool in status.tools if tool.is_here(home)]
     here.sort(key=lambda tool: (-(tool.count.active_ms or 0), tool.count.tool))
     absent = len(status.tools) - len(here)
     known = "tool is" if absent == 1 else "tools are"
@@ -172,11 +220,6 @@ def _tools(status: Status, width: int, home: str) -> str:
         )
     drawn = table(rows, right={1, 2, 3, 4}, width=width)
     return f"{drawn}\n{others}" if others else drawn
-
-
-def _is_here(tool: ToolStatus) -> bool:
-    """Tell whether there is anything to say of a tool: sessions, or a directory that is there."""
-    return tool.count.sessions > 0 or any(root.how not in ("missing", "not watched") for root in tool.roots)
 
 
 def _best(tool: ToolStatus) -> RootHealth | None:

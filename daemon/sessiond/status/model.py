@@ -78,6 +78,11 @@ class ToolStatus(msgspec.Struct, frozen=True, kw_only=True):
     files: int | None
     roots: list[RootHealth]
 
+    def is_here(self, home: str) -> bool:
+        """Tell whether there is anything of it: sessions, files, or a directory of its own, which the home is not."""
+        own = any(root.how != "missing" and root.path != home for root in self.roots)
+        return own or self.count.sessions > 0 or bool(self.files)
+
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong, and what to do about it. Without `degraded` it is worth knowing and breaks no promise."""

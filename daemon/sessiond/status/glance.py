@@ -1,0 +1,34 @@
+"""A glance: whether anything may differ from the status that was read last, at the cost of a few stats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from sessiond import pause, state
+from sessiond.spool import NAME
+
+Glance = tuple[object, ...]
+
+FILES = (NAME, f"{NAME}-wal", state.LOCK, pause.FILE)
+
+
+def glance(directory: str, config_files: Iterable[str]) -> Glance:
+    """Look at the state in `directory` from outside; equal ones mean that nothing was written in between.
+
+    The daemon's lock is asked, since a daemon that is killed writes nothing.
+    """
+    try:
+        holder = state.running(directory)
+    except OSError as error:
+        return (error.errno,)
+    paths = (*(os.path.join(directory, name) for name in FILES), *config_files)
+    return (holder, *map(_stamp, paths))
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
