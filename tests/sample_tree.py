@@ -1,4 +1,7 @@
-"""Samples as the tools leave them: a home directory, its databases made from `<name>.sql` beside where they stand."""
+"""Samples as the tools leave them: a home directory, its databases made from `<name>.sql` beside where they stand.
+
+`{home}` in a JSON file stands for that directory: some tools keep a list of whole paths.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,10 @@ def build(name: str, target: str | Path) -> str:
         database.executescript(path.read_text(encoding="utf-8"))
         database.close()
         path.unlink()
+    for path in Path(target).rglob("*.json"):
+        content = path.read_bytes()
+        if b"{home}" in content:
+            path.write_bytes(content.replace(b"{home}", os.fsencode(target)))
     for path in Path(target).rglob("*"):
         os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
     return str(target)

@@ -15,7 +15,7 @@ from sessiond import zstd
 from sessiond.reader import open_database
 from sessiond.sources.base import Places
 from sessiond.sources.crush import Crush
-from sessiond.sources.opencode import MARK, OpenCode
+from sessiond.sources.opencode import OpenCode
 
 STORES = {
     "opencode/1.18-database": ".local/share/opencode/opencode.db",
@@ -23,6 +23,7 @@ STORES = {
     "kilo-code/7.7-database": ".local/share/kilo/kilo.db",
     "goose/schema-15": ".local/share/goose/sessions/sessions.db",
     "goose/1.10-imported": ".local/share/goose/sessions/sessions.db",
+    "crush/0.90": "work/loom/.crush/crush.db",
 }
 TOKEN = b"planted-token-that-is-nobodys"
 
@@ -50,7 +51,7 @@ def test_a_token_beside_the_sessions_never_reaches_the_spool(name: str, tmp_path
         assert not any(TOKEN in data for data in found)
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", [name for name in STORES if not name.startswith("crush")])
 def test_a_deletion_and_an_edit_in_place_are_seen(name: str, tmp_path: Path) -> None:
     """Neither moves the count of sessions; each is one new generation of one session."""
     goose = name.startswith("goose")
@@ -80,96 +81,138 @@ def test_a_deletion_and_an_edit_in_place_are_seen(name: str, tmp_path: Path) -> 
         assert seen or goose
 
 
-def test_opencode_is_listed_by_indexes_alone(tmp_path: Path) -> None:
-    """No row of a message or a part is looked at to find out which session changed: there are half a million."""
+class Asking:
+    """A database that notes what it is asked."""
+
+    def __init__(self, path: str, marks: dict[str, str], *, thorough: bool = False) -> None:
+        self.database = open_database(path, marks, thorough=thorough)
+        self.marks, self.thorough, self.has = marks, thorough, self.database.has
+        self.asked: list[str] = []
+
+    def rows(self, sql: str, *parameters: object) -> Iterator[tuple[object, ...]]:
+        self.asked.append(sql)
+        return self.database.rows(sql, *parameters)
+
+    def plan(self, sql: str, *parameters: object) -> list[str]:
+        return [row[3] for row in self.database.rows(f"EXPLAIN QUERY PLAN {sql}", *parameters)]
+
+
+def test_opencode_is_listed_without_a_look_at_its_rows(tmp_path: Path) -> None:
+    """Which session changed is told by the events: no row of a message or a part is looked at, nor their indexes.
+
+    Of the one that changed rows are counted by an index. There are half a million of them.
+    """
     path = os.path.join(build("opencode/1.18-database", tmp_path), STORES["opencode/1.18-database"])
-    database = open_database(path, {})
-    asked: list[str] = []
-
-    class Asking:
-        marks = database.marks
-        has = database.has
-
-        def rows(self, sql: str, *parameters: object) -> Iterator[tuple[object, ...]]:
-            asked.append(sql)
-            return database.rows(sql, *parameters)
-
-    assert len(list(OpenCode().sessions(Asking()))) == 4
-    (sql,) = asked
-    assert "event_sequence" in sql and sql.startswith(MARK[:20])
-    plan = [row[3] for row in database.rows(f"EXPLAIN QUERY PLAN {sql}")]
-    database.close()
-    for table in ("message", "part"):
-        assert any(step.startswith(f"SEARCH {table} USING COVERING INDEX") for step in plan), plan
+    first = Asking(path, {}, thorough=True)
+    marks = dict(OpenCode().sessions(first))
+    assert len(marks) == 4
+    tool = open_store(path)
+    tool.execute("UPDATE event_sequence SET seq = seq + 1 WHERE aggregate_id = ?", (min(marks),))
+    tool.close()
+    second = Asking(path, marks)
+    found = dict(OpenCode().sessions(second))
+    assert {name for name in marks if found[name] != marks[name]} == {min(marks)}
+    heads, rest = second.asked
+    plan = second.plan(heads)
+    assert [step for step in plan if step.startswith("SCAN")] == ["SCAN session"], plan
     assert any(step.startswith("SEARCH event_sequence USING INDEX") for step in plan), plan
-    assert [step for step in plan if step.startswith("SCAN")] == ["SCAN session"]
+    assert {"message", "part"}.isdisjoint(word for step in plan for word in step.split())
+    for table in ("message", "part"):
+        steps = second.plan(rest, min(marks))
+        assert any(step.startswith(f"SEARCH {table} USING COVERING INDEX") for step in steps), steps
+    first.database.close()
+    second.database.close()
 
 
-CRUSH = """
-CREATE TABLE sessions (id TEXT PRIMARY KEY, parent_session_id TEXT, title TEXT NOT NULL, message_count INTEGER NOT NULL
-    DEFAULT 0, cost REAL NOT NULL DEFAULT 0.0, updated_at INTEGER NOT NULL, created_at INTEGER NOT NULL, todos TEXT);
-CREATE TABLE messages (id TEXT PRIMARY KEY, session_id TEXT NOT NULL, role TEXT NOT NULL, parts TEXT NOT NULL
-    DEFAULT '[]', model TEXT, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, finished_at INTEGER,
-    provider TEXT, is_summary_message INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX idx_messages_session_id ON messages (session_id);
-"""
-MAIN, CHILD = "c0ffee00-0000-4000-8000-000000000001", "c0ffee00-0000-4000-8000-000000000002$$call_1"
+OLD = {
+    "opencode/1.2-database": (
+        "session",
+        "time_updated",
+        "time_updated + 172800000",
+        "UPDATE part SET data = replace(data, 'look', 'see'), time_updated = time_updated + 1",
+    ),
+    "goose/schema-15": (
+        "sessions",
+        "updated_at",
+        "datetime(updated_at, '+2 days')",
+        """UPDATE messages SET metadata_json = '{"userVisible":false,"agentVisible":true,"a":1}'""",
+    ),
+    "crush/0.90": (
+        "sessions",
+        "updated_at",
+        "updated_at + 172800",
+        "UPDATE messages SET parts = replace(parts, 'Done.', 'Done!!')",
+    ),
+}
+"""Of each tool: its table and column of times, a time two days later, and an edit of rows that leaves it as it is."""
 
 
-def text(words: str) -> dict[str, object]:
-    """Make a text part as Crush writes it."""
-    return {"type": "text", "data": {"text": words}}
+@pytest.mark.parametrize("name", OLD)
+def test_an_edit_that_moves_no_watermark_is_found_within_a_day(name: str, tmp_path: Path) -> None:
+    """Rows of sessions that were quiet for long are not looked at with each change, but once a day all are."""
+    path = os.path.join(build(name, tmp_path / "home"), STORES[name])
+    table, column, later, edit = OLD[name]
+    with household(tmp_path) as house:
+        tool = open_store(path)
+        tool.execute(f"CREATE TEMP TABLE newer AS SELECT * FROM {table} LIMIT 1")
+        tool.execute(f"UPDATE newer SET id = 'zzz', {column} = {later}")
+        tool.execute(f"INSERT INTO {table} SELECT * FROM newer")
+        house.scan()
+        before = read_of(house)
+        tool.execute(edit)
+        tool.close()
+        house.scan()
+        assert read_of(house) == before
+        house.now_ms += 86_400_000
+        os.utime(path, ns=(1, 1))
+        house.scan()
+        assert read_of(house) != before
 
 
-CALL = {"type": "tool_call", "data": {"id": "call_1", "name": "bash", "input": "{}", "type": "", "finished": True}}
-TALK = [
-    ("m1", MAIN, "user", [text("Add a test")], None, 0, None, 0),
-    ("m2", MAIN, "assistant", [text("Calling."), CALL], "model-1", 0, 5, 0),
-    ("m3", MAIN, "tool", [{"type": "tool_result", "data": {"tool_call_id": "call_1"}}], None, 6, None, 0),
-    ("m4", MAIN, "assistant", [text("Done.")], "model-1", 7, 8, 0),
-    ("m5", MAIN, "assistant", [text("All of it in short.")], "model-2", 9, 9, 1),
-    ("m6", MAIN, "user", [text("killed before the answer")], None, 60, None, 0),
-    ("k1", CHILD, "user", [text("Subtask")], None, 10, None, 0),
-    ("k2", CHILD, "assistant", [text("Sub done")], "model-2", 12, 13, 0),
-]
+def read_of(house: Household) -> list[tuple[int, int, int]]:
+    """Tell of each stream how far it was read, and how often it was rewritten."""
+    states = house.spool.catalog.sessions()
+    return sorted((s.id, s.generation, s.folded) for state in states for s in house.spool.catalog.streams(state.id))
 
 
-def make_crush(project: Path) -> str:
-    """Make the store of a project, in the manner of Crush's migrations (field-notes B.2)."""
-    (project / ".crush").mkdir(parents=True)
-    path = str(project / ".crush" / "crush.db")
-    database, start = open_store(path), 1_775_037_600
-    database.execute("PRAGMA journal_mode = WAL")
-    database.executescript(CRUSH)
-    for identity, parent, title in ((MAIN, None, "Add a test"), (CHILD, MAIN, "Agent"), (f"title-{MAIN}", MAIN, "")):
-        row = (identity, parent, title, start + 60, start)
-        database.execute(
-            "INSERT INTO sessions (id, parent_session_id, title, updated_at, created_at) VALUES (?, ?, ?, ?, ?)", row
-        )
-    for identity, session, role, parts, model, at, finished, summary in TALK:
-        done = None if finished is None else start + finished
-        row = (identity, session, role, json.dumps(parts), model, start + at, start + at, done, "stub", summary)
-        database.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    database.close()
-    return path
+def test_a_new_title_is_no_rewrite(tmp_path: Path) -> None:
+    """The title is what the tool says of a session as a whole: it goes beside the records, and none is sent anew."""
+    with household(tmp_path) as house:
+        path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
+        house.scan()
+        before = read_of(house)
+        tool = open_store(path)
+        tool.execute("UPDATE session SET title = 'Weave it anew', time_updated = time_updated + 1")
+        tool.close()
+        house.scan()
+        assert read_of(house) == before
+        assert {state.title for state in house.spool.catalog.sessions()} == {"Weave it anew"}
 
 
-def test_crush_is_found_through_its_list_of_projects(tmp_path: Path) -> None:
-    """The list leads to each project's store, and says the working directory that the store does not."""
-    project = tmp_path / "home" / "loom with a space"
-    path = make_crush(project)
-    listed = tmp_path / "home" / ".local" / "share" / "crush" / "projects.json"
-    listed.parent.mkdir(parents=True)
-    listed.write_text(json.dumps({"projects": [{"path": str(project), "data_dir": ".crush"}]}))
+def test_what_is_appended_is_all_that_is_read_anew(tmp_path: Path) -> None:
+    """A message more is an append to its stream: no new generation, and no other record is folded again."""
+    with household(tmp_path) as house:
+        path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
+        house.scan()
+        before = {row[0]: row[1:] for row in read_of(house)}
+        tool = open_store(path)
+        (session,) = tool.execute("SELECT min(id) FROM session").fetchone()
+        at = 1_775_099_999_000
+        data = json.dumps({"role": "user", "time": {"created": at}})
+        tool.execute("INSERT INTO message VALUES ('msg_zzz', ?, ?, ?, ?)", (session, at, at, data))
+        tool.execute("UPDATE event_sequence SET seq = seq + 1 WHERE aggregate_id = ?", (session,))
+        tool.close()
+        house.scan()
+        after = {row[0]: row[1:] for row in read_of(house)}
+        ((generation, length), (then, more)) = next((before[n], after[n]) for n in before if before[n] != after[n])
+        assert (then, more > length) == (generation, True)
+
+
+def test_a_second_update_within_a_second_is_seen(tmp_path: Path) -> None:
+    """Crush's times are seconds; the length of a text tells two updates of one second apart."""
+    path = os.path.join(build("crush/0.90", tmp_path / "home"), STORES["crush/0.90"])
     with household(tmp_path) as house:
         house.scan()
-        main, child = sorted(house.spool.catalog.sessions(), key=lambda state: state.native_id)
-        assert main.record is not None and child.record is not None
-        assert (str(main.record.id), main.record.message_count, main.record.model) == (MAIN, 4, "model-1")
-        assert main.record.working_directory == str(project)
-        assert main.record.started_at.isoformat() == "2026-04-01T10:00:00+00:00"
-        assert main.title == "Add a test"
-        assert (child.parent, child.record.message_count) == (main.uuid, 2)
         tool = open_store(path)
         tool.execute("UPDATE messages SET parts = replace(parts, 'Done.', 'Done!!') WHERE id = 'm4'")
         tool.close()

@@ -62,8 +62,8 @@ sample = pytest.mark.parametrize("name", NAMES)
 @sample
 def test_the_daemon_reads_a_sample_as_the_suite_does(name: str, tmp_path: Path) -> None:
     """Through spool, checkpoints and families of sessions, the records are the same; and no file is changed by it."""
+    build(name, tmp_path / "home")
     with household(tmp_path) as house:
-        build(name, house.home)
         before = looks(house.home)
         house.scan()
         assert records(house) == wanted(name)
@@ -91,9 +91,9 @@ WITH_STORES = [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))]
 @pytest.mark.parametrize("name", WITH_STORES)
 def test_a_store_grows_commit_by_commit(name: str, tmp_path: Path) -> None:
     """Read after each commit of a tool that stays open, its database ends as the one that is read at once."""
+    build(name, tmp_path / "home")
     with household(tmp_path) as house:
         house.now_ms -= 1
-        build(name, house.home)
         for script in sorted((SAMPLES / name).rglob("*.sql")):
             store = os.path.join(house.home, script.relative_to(SAMPLES / name).with_suffix(""))
             os.unlink(store)
@@ -118,8 +118,8 @@ REWRITTEN = [name for name in NAMES if len(list((SAMPLES / name).rglob("*.json")
 @pytest.mark.parametrize("manner", ["truncate", "ftruncate", "rename"])
 def test_a_rewrite_leaves_no_trace(name: str, manner: str, tmp_path: Path) -> None:
     """Whatever way a tool rewrites its documents in, and whatever half of one is met, the record is the same."""
+    build(name, tmp_path / "home")
     with household(tmp_path) as house:
-        build(name, house.home)
         house.scan()
         for path in sorted(Path(house.home).rglob("*.json")):
             content = path.read_bytes()
@@ -143,8 +143,8 @@ KEEPING = [name for name in NAMES if any(PLANTED in p.read_bytes() for p in (SAM
 @pytest.mark.parametrize("name", KEEPING)
 def test_what_a_tool_keeps_beside_its_chats_stays_there(name: str, tmp_path: Path) -> None:
     """Keys in a configuration, a state or a settings file are in no record and in no transcript, redacted or not."""
+    build(name, tmp_path / "home")
     with household(tmp_path) as house:
-        build(name, house.home)
         house.settle()
         told = house.get("/v1/sessions", limit=500).content
         for state in house.spool.catalog.sessions():

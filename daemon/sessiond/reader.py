@@ -230,9 +230,11 @@ class Database:
     a store is read as immutable, and if a writer comes meanwhile, what was read counts for nothing.
     """
 
-    def __init__(self, path: str, marks: Mapping[str, str]) -> None:
+    def __init__(self, path: str, marks: Mapping[str, str], *, thorough: bool) -> None:
         self.marks = marks
         """What was listed at the last look: native id and watermark of each session."""
+        self.thorough = thorough
+        """Whether every row may be looked at, however long that takes."""
         self._path = path
         self._closed = self._look() if self._is_closed() else None
         self._connection = self._open()
@@ -279,9 +281,9 @@ class Database:
         self._connection.close()
 
 
-def open_database(path: str, marks: Mapping[str, str] = MappingProxyType({})) -> Database:
+def open_database(path: str, marks: Mapping[str, str] = MappingProxyType({}), *, thorough: bool = True) -> Database:
     """Open a tool's database. Raises: ReadError where it is none."""
     try:
-        return Database(path, marks)
+        return Database(path, marks, thorough=thorough)
     except (sqlite3.Error, PermissionError) as error:
         raise ReadError(f"the database can't be opened: {error}") from error

@@ -116,6 +116,8 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
         records = [record + b"\n" for record in portrait.records]
         assert not any(b"\n" in record[:-1] for record in records)
         fold_lines(source, fold, b"".join(records))
+        if portrait.told is not None:
+            fold.tell(portrait.told, NOW_MS)
         timeless = unit.timeless or portrait.timeless
         if records:
             streams.append(

@@ -32,12 +32,14 @@ def advance(
     parent: str | None = None,
     whole: bool = False,
     timeless: bool = False,
+    told: Entry | None = None,
 ) -> Outcome:
     """Capture what the content adds to its stream, or the new generation that a rewrite begins.
 
     `grew`: it is known that what was captured stands. `save(done)` moves the checkpoint, inside the
     transactions. `parent` is the parent's native id where only the path says it. `whole`: the content is known
-    to be one state as the tool meant it, such as a transaction's, however short it is. `timeless`: see Portrait.
+    to be one state as the tool meant it, such as a transaction's, however short it is.
+    `timeless` and `told`: see Portrait.
 
     Raises: Torn where the content may be half a rewrite.
     """
@@ -83,6 +85,8 @@ def advance(
         stream.fold.add([Entry(time_ms=moment) for moment in _times(visit.now)], latest_ms)
     elif timeless and capture.touched:
         stream.fold.add([Entry(time_ms=_times(visit.now)[1])], latest_ms)
+    if told is not None:
+        stream.fold.tell(told, latest_ms)
     if stream.fold.parent is None and parent:
         stream.fold.parent = parent
     with setting.spool.transaction():

@@ -18,9 +18,14 @@ from sessiond.ingest.files import database_stat, list_folder, read_file, stale, 
 from sessiond.ingest.gone import note_back, note_gone
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit, inner_path
 from sessiond.reader import Database, open_database, open_regular, read_document
-from sessiond.session import session_id
+from sessiond.session import Entry, session_id
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
 from sessiond.spool.rows import FileState, StreamState
+
+SURVEY_MS = 86_400_000
+"""Between two looks at every row of a database: what moves no watermark is found then."""
+SURVEYED = ""
+"""The name among the watermarks under which the last such look is noted."""
 
 
 def ingest_projected(
@@ -102,8 +107,9 @@ def _ingest_database(setting: Setting, place: Place, known: FileState | None, on
     if _settled(visit, only):
         return Outcome()
     marks, source = setting.spool.catalog.marks(place.path), cast(DatabaseSource, place.source)
-    outcome, trouble, listed = Outcome(), None, set[str]()
-    database = open_database(place.path, marks)
+    outcome, trouble, listed = Outcome(), None, {SURVEYED}
+    thorough = setting.now_ms() - int(marks.pop(SURVEYED, 0)) >= SURVEY_MS
+    database = open_database(place.path, marks, thorough=thorough)
     try:
         for native_id, mark in list(source.sessions(database)):
             listed.add(native_id)
@@ -131,6 +137,8 @@ def _ingest_database(setting: Setting, place: Place, known: FileState | None, on
             setting.spool.catalog.drop_mark(place.path, native_id)
     with setting.spool.transaction():
         visit.save(None, visit.checkpoint(), trouble=trouble)
+        if thorough:
+            setting.spool.catalog.set_mark(place.path, SURVEYED, str(setting.now_ms()))
     return Outcome(read=outcome.read, changed=outcome.changed, damaged=outcome.damaged, trouble=trouble)
 
 
@@ -173,7 +181,7 @@ def _capture(
     stream = _find_stream(visit, portrait, content, path)
     if stream is None:
         return so_far, None
-    if path != visit.place.path and _stands(setting, stream, content, path):
+    if path != visit.place.path and _stands(setting, stream, content, path, portrait.told):
         return so_far, stream.id
 
     def save(_: bool) -> None:
@@ -183,7 +191,15 @@ def _capture(
 
     whole = shrinks or content.size >= stream.folded
     outcome = advance(
-        visit, stream, content, grew=False, save=save, parent=portrait.parent, whole=whole, timeless=portrait.timeless
+        visit,
+        stream,
+        content,
+        grew=False,
+        save=save,
+        parent=portrait.parent,
+        whole=whole,
+        timeless=portrait.timeless,
+        told=portrait.told,
     )
     return (
         Outcome(
@@ -195,11 +211,12 @@ def _capture(
     )
 
 
-def _stands(setting: Setting, stream: StreamState, content: Records, path: str) -> bool:
+def _stands(setting: Setting, stream: StreamState, content: Records, path: str, told: Entry | None) -> bool:
     """Tell whether nothing is to be done for a stream: of a container's hundreds, mostly one has changed."""
     file = setting.spool.catalog.file(path)
     return (
-        (file is not None and file.stream == stream.id and file.gone_ms is None)
+        told is None
+        and (file is not None and file.stream == stream.id and file.gone_ms is None)
         and (stream.caught_up and content.size == stream.folded)
         and content.standing(setting.spool.catalog.extents(stream.id)) == content.size
     )

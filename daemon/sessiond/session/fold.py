@@ -127,6 +127,12 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 known = _Known(self.messages)
         self._spans_all(times, latest)
 
+    def tell(self, told: Entry, now_ms: int) -> None:
+        """Take in what the tool says of the session as a whole by now; a model that has not spoken gives way to it."""
+        if told.model and max(self.spoken, default=-1) < 0:
+            self.models = []
+        self.add([told], now_ms)
+
     def _spans(self, time_ms: int | None, latest: int) -> bool:
         """Take in a time, unless it is none or can't be one."""
         if time_ms is None or not EARLIEST_MS <= time_ms <= latest:

@@ -108,6 +108,9 @@ class Portrait(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     timeless: bool = False
     """Whether its last record was written when the file was, for want of a time of its own."""
+    told: Entry | None = None
+    """What the tool says of the session as a whole and changes at any time (its title, its model): beside the records,
+    so that a change of it is no rewrite of them."""
 
 
 class Rows(Protocol):
@@ -118,6 +121,11 @@ class Rows(Protocol):
         """What was listed at the last look: native id and watermark of each session; empty at the first."""
         ...
 
+    @property
+    def thorough(self) -> bool:
+        """Whether every row may be looked at, however long that takes: at the first look, then once a day."""
+        ...
+
     def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         """Run one SELECT."""
         ...
@@ -125,6 +133,21 @@ class Rows(Protocol):
     def has(self, table: str, *columns: str) -> bool:
         """Tell whether the table exists and has these columns: layouts differ between versions."""
         ...
+
+
+def listed(database: Rows, heads: str, rest: str) -> Iterator[tuple[str, str]]:
+    """List sessions with watermarks of two parts: one that is cheap to ask for all, one that costs their rows.
+
+    `heads` is a SELECT of each session's native id, the cheap part, and whether its rows may change without moving
+    that; `rest` is a SELECT of the other part of one native id. It is asked where the cheap one moved.
+    """
+    for native_id, head, restless in list(database.rows(heads)):
+        past = database.marks.get(native_id, "")
+        if not (restless or database.thorough) and past.startswith(f"{head} | "):
+            yield native_id, past
+            continue
+        for (found,) in database.rows(rest, native_id):
+            yield native_id, f"{head} | {found}"
 
 
 def parse(decoder: msgspec.json.Decoder[T], record: bytes | memoryview) -> T:
@@ -274,7 +297,8 @@ class DatabaseSource(Source, Protocol):
         """List (native id, watermark) of each session, cheaply: by index, without its rows.
 
         The watermark changes whenever a row of the session is added, changed or deleted. Where telling that would
-        cost a look at every row, `database.marks` allows to look at what is new only, and to list the rest as it was.
+        cost a look at every row (or at every row's index), `listed` looks at what is new only, and lists the rest as
+        it was; what that misses is found once a day.
         """
         ...
 

@@ -10,19 +10,20 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, listed, parse
 
 STORE = re.compile(r"(crush\.db)(?:-wal)?", re.ASCII)
 REGISTRY = "projects.json"
 LARGEST = 1 << 20
 """Bytes of the list of projects."""
 # Times are seconds, whatever the schema says: in sessions of the last day the text's length tells two updates of one
-# second apart; older ones are listed by the index. `title-<parent>` is the naming of a session, not one.
-MARK = """
-    SELECT id, printf('%s %s %s', updated_at, (SELECT count(*) FROM messages WHERE session_id = sessions.id),
-        CASE WHEN updated_at > (SELECT max(updated_at) FROM sessions) - 86400 THEN
-        (SELECT sum(length(parts)) || ' ' || max(updated_at) FROM messages WHERE session_id = sessions.id) END)
+# second apart; older ones are looked at once a day. `title-<parent>` is the naming of a session, not one.
+HEADS = """
+    SELECT id, updated_at, updated_at > (SELECT max(updated_at) FROM sessions) - 86400
     FROM sessions WHERE id NOT LIKE 'title-%'
+"""
+REST = """
+    SELECT printf('%s %s %s', count(*), sum(length(parts)), max(updated_at)) FROM messages WHERE session_id = ?
 """
 SESSION = "SELECT id, parent_session_id, created_at, title FROM sessions WHERE id = ?"
 MESSAGES = """
@@ -49,7 +50,6 @@ class _Line(msgspec.Struct, gc=False):
     finished_at: int | None = None
     is_summary_message: int | None = None
     parts: list[_Part] = []
-    title: str | None = None
     parent_session_id: str | None = None
 
 
@@ -101,7 +101,7 @@ class Crush(BaseSource):
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions, agents' own ones included."""
         if database.has("sessions", "parent_session_id") and database.has("messages", "is_summary_message"):
-            yield from database.rows(MARK)
+            yield from listed(database, HEADS, REST)
 
     def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
         """Project a session's row and messages; what it read and wrote (`files`) is no part of the talk."""
@@ -110,15 +110,15 @@ class Crush(BaseSource):
             yield Portrait(
                 native_id=native_id,
                 parent=parent,
-                records=self._records(database, native_id, msgspec.json.encode(head), title),
+                records=self._records(database, native_id, msgspec.json.encode(head)),
+                told=Entry(title=title),
             )
 
-    def _records(self, database: Rows, session: str, head: bytes, title: str) -> Iterator[bytes]:
+    def _records(self, database: Rows, session: str, head: bytes) -> Iterator[bytes]:
         yield head
         for *values, parts in database.rows(MESSAGES, session):
             record = msgspec.json.encode(dict(zip(COLUMNS, values, strict=True)))
             yield record[:-1] + f',"parts":{parts}}}'.encode("utf-8", "replace").replace(b"\n", b" ")
-        yield msgspec.json.encode({"id": session, "title": title})
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Tell what a row says: a prompt or an answer has a text part and is no summary (formats.md 2.22)."""
@@ -132,7 +132,6 @@ class Crush(BaseSource):
             role=Role(line.role) if says and line.role else None,
             key=line.id,
             model=line.model if line.role == "assistant" else None,
-            title=line.title,
             parent=line.parent_session_id,
             unknown=None if known else line.role,
             more=(finished,) if line.finished_at else (),

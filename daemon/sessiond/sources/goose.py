@@ -10,17 +10,17 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, listed, parse
 
 FILE = re.compile(r"(sessions\.db)(?:-wal)?|([\w-]+)\.jsonl", re.ASCII)
-# Row ids only ever grow: a compaction replaces all rows, a deletion changes the count. What changes in a row (whether
-# a message is shown) is looked at in sessions of the last day only: the others need no look at their rows.
-MARK = """
-    SELECT id, printf('%s %s %s %s %s', updated_at, {title}, {used},
-        (SELECT count(*) || ' ' || coalesce(max(id), 0) FROM messages WHERE session_id = sessions.id),
-        CASE WHEN updated_at > (SELECT datetime(max(updated_at), '-1 day') FROM sessions)
-        THEN (SELECT sum(length({shown})) FROM messages WHERE session_id = sessions.id) END) FROM sessions
+# Row ids only ever grow: a compaction replaces all rows. What is deleted, or changes in a row (whether a message is
+# shown), is looked at in sessions of the last day; of the others once a day.
+HEADS = """
+    SELECT id, printf('%s %s %s %s', updated_at, {title}, {used},
+        (SELECT max(id) FROM messages WHERE session_id = sessions.id)),
+        updated_at > (SELECT datetime(max(updated_at), '-1 day') FROM sessions) FROM sessions
 """
+REST = "SELECT count(*) || ' ' || coalesce(sum(length({shown})), '') FROM messages WHERE session_id = ?"
 ROW = "SELECT working_dir, created_at, {title}, {kind}, {parent}, {model} FROM sessions WHERE id = ?"
 MESSAGES = """
     SELECT {id}, role, created_timestamp, content_json, {shown} FROM messages WHERE session_id = ?
@@ -102,7 +102,8 @@ class Goose(BaseSource):
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions by the index of their messages."""
         if database.has("sessions", "updated_at", "description") and database.has("messages"):
-            yield from database.rows(MARK.format(**_columns(database)))
+            columns = _columns(database)
+            yield from listed(database, HEADS.format(**columns), REST.format(**columns))
 
     def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
         """Project a session's row and messages into the lines that it had before 1.10."""
@@ -112,11 +113,11 @@ class Goose(BaseSource):
             for (used,) in database.rows(USAGE, native_id) if database.has("usage_ledger", "model") else ():
                 model = used
             head = {"working_dir": folder, "created_at": created, "session_type": kind, "parent_session_id": parent}
-            tail = msgspec.json.encode({"description": title, "model": model})
-            records = self._records(database, MESSAGES.format(**columns), native_id, msgspec.json.encode(head), tail)
-            yield Portrait(native_id=native_id, parent=parent, records=records)
+            records = self._records(database, MESSAGES.format(**columns), native_id, msgspec.json.encode(head))
+            told = Entry(title=title, model=model)
+            yield Portrait(native_id=native_id, parent=parent, records=records, told=told)
 
-    def _records(self, database: Rows, query: str, session: str, head: bytes, tail: bytes) -> Iterator[bytes]:
+    def _records(self, database: Rows, query: str, session: str, head: bytes) -> Iterator[bytes]:
         yield head
         for identity, role, created, content, metadata in database.rows(query, session):
             record = msgspec.json.encode({"id": identity, "role": role, "created": created})
@@ -124,7 +125,6 @@ class Goose(BaseSource):
                 if text:
                     record = record[:-1] + f',"{name}":{text}}}'.encode("utf-8", "replace").replace(b"\n", b" ")
             yield record
-        yield tail
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Tell what a line says. Row ids change at a compaction: a message is known by its second and its text."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, listed, parse
 
 STORE = re.compile(r"([\w.-]+\.db)(?:-wal)?", re.ASCII)
 # Before 1.2 `storage/session/<project>/<id>.json`; before that `project/<directory>/storage/session/info/<id>.json`.
@@ -26,16 +26,19 @@ KNOWN = frozenset([*PARTS.split(), *MESSAGES.split()])
 UNNAMED = ("New session - ", "Child session - ")
 # A row's columns, and nothing of the tables beside them: account, credential and session_share hold tokens.
 SESSION = "SELECT id, slug, version, project_id, directory, parent_id, revert, title, time_created FROM session"
-MARK = """
-    SELECT id, printf('%s %s %s %s %s', time_updated,
-        (SELECT count(*) FROM message WHERE session_id = session.id),
-        (SELECT count(*) FROM part WHERE session_id = session.id), {}) FROM session
+COUNTS = """
+    (SELECT count(*) FROM message WHERE session_id = ?1) || ' ' || (SELECT count(*) FROM part WHERE session_id = ?1)
 """
-# Each change of a session, its messages and parts is an event with the next number.
-BY_EVENTS = "(SELECT seq FROM event_sequence WHERE aggregate_id = session.id)"
-BY_TIMES = """
-    (SELECT max(time_updated) FROM message WHERE session_id = session.id),
-    (SELECT max(time_updated) FROM part WHERE session_id = session.id)
+# Each change of a session, its messages and parts, a deletion too, is an event with the next number.
+BY_EVENTS = """
+    SELECT session.id, time_updated || ' ' || seq, seq IS NULL
+    FROM session LEFT JOIN event_sequence ON aggregate_id = session.id
+"""
+# Before there were events, only a prompt moved the time of its session; what came of it wrote rows for hours.
+BY_TIMES = "SELECT id, time_updated, time_updated > (SELECT max(time_updated) FROM session) - 86400000 FROM session"
+TIMES = """
+    coalesce((SELECT max(time_updated) FROM message WHERE session_id = ?1), '')
+    || ' ' || coalesce((SELECT max(time_updated) FROM part WHERE session_id = ?1), '')
 """
 NEXT = "SELECT id, type, data FROM session_message WHERE session_id = ? ORDER BY seq"
 NONE = msgspec.Raw(b"")
@@ -74,12 +77,12 @@ class _Record(_Part, gc=False):
     directory: str | None = None
     parent_id: str | None = msgspec.field(default=None, name="parentID")
     version: str | None = None
-    title: str | None = None
     revert: _Ref | None = None
 
 
 RECORD = msgspec.json.Decoder(_Record)
 DOCUMENT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+TITLE = msgspec.json.Decoder(str | None)
 TIME = msgspec.json.Decoder(_Time)
 
 
@@ -89,6 +92,10 @@ def _compact(content: bytes) -> bytes:
         return bytes(msgspec.json.format(content, indent=-1))
     except ValueError:
         return content.replace(b"\n", b" ")
+
+
+def _titled(title: str | None) -> Entry:
+    return Entry(title=None if (title or "").startswith(UNNAMED) else title)
 
 
 def _line(data: str, **first: str | None) -> bytes:
@@ -148,14 +155,15 @@ class OpenCode(BaseSource):
         for name in sorted(files):
             if found := MESSAGE_FILE.fullmatch(name):
                 records += [_compact(files[name]), *parts.get(found[1], [])]
-        tail = msgspec.json.encode({name: info[name] for name in ("id", "title") if name in info})
-        yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=[*records, _compact(tail)])
+        told = _titled(TITLE.decode(info["title"]) if "title" in info else None)
+        yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=records, told=told)
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
-        """List sessions by indexes alone where there are events; versions without them are asked for times."""
+        """List sessions by their events; versions without them are asked for the times of rows."""
         if database.has("session", "time_updated") and database.has("message") and database.has("part"):
-            how = BY_EVENTS if database.has("event_sequence") else BY_TIMES
-            yield from database.rows(MARK.format(how))
+            events = database.has("event_sequence")
+            rest = f"SELECT {COUNTS}" if events else f"SELECT {COUNTS} || ' ' || {TIMES}"
+            yield from listed(database, BY_EVENTS if events else BY_TIMES, rest)
 
     def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
         """Project a session's row, messages and parts, and the messages of the newer event model."""
@@ -164,10 +172,10 @@ class OpenCode(BaseSource):
             info = {name: value for name, value in zip(HEAD, columns, strict=True) if value is not None}
             if "revert" in info:
                 info["revert"] = msgspec.Raw(info["revert"].encode())
-            records = self._records(database, native_id, {**info, "time": {"created": created}}, title)
-            yield Portrait(native_id=native_id, parent=info.get("parentID"), records=records)
+            records = self._records(database, native_id, {**info, "time": {"created": created}})
+            yield Portrait(native_id=native_id, parent=info.get("parentID"), records=records, told=_titled(title))
 
-    def _records(self, database: Rows, session: str, info: dict[str, Any], title: str) -> Iterator[bytes]:
+    def _records(self, database: Rows, session: str, info: dict[str, Any]) -> Iterator[bytes]:
         yield msgspec.json.encode(info)
         told = set()
         messages = "SELECT id, data FROM message WHERE session_id = ? ORDER BY time_created, id"
@@ -180,7 +188,6 @@ class OpenCode(BaseSource):
             for message, kind, data in database.rows(NEXT, session):
                 if message not in told:  # read both and union by id (formats.md 2.8 Storage)
                     yield _line(data, id=message, sessionID=session, type=kind)
-        yield msgspec.json.encode({"id": session, "title": title})
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Tell what a row says. A message counts with its first text, which stands in a part after it."""
@@ -204,8 +211,7 @@ class OpenCode(BaseSource):
             )
         if line.revert and line.revert.message_id:
             memory["hidden"] = [line.revert.message_id, line.revert.part_id or ""]
-        title = None if (line.title or "").startswith(UNNAMED) else line.title
-        return Entry(time_ms=created, version=line.version, cwd=line.directory, parent=line.parent_id, title=title)
+        return Entry(time_ms=created, version=line.version, cwd=line.directory, parent=line.parent_id)
 
     def _part(self, part: _Record, memory: Memory) -> Entry:
         pending = memory.get("message")

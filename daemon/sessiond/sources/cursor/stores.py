@@ -14,7 +14,8 @@ from sessiond.sources.base import Portrait, Rows, parse
 
 CHAT, HEADS = "workbench.panel.aichat.view.aichat.chatdata", "composer.composerData"
 RECENT = 8
-"""Sessions whose rows are measured at each look, in case that a row was changed without being written anew."""
+"""Sessions whose rows are measured at each look, in case that a row was changed without being written anew; all the
+others are once a day."""
 
 
 class _Composer(msgspec.Struct, rename="camel"):
@@ -59,7 +60,7 @@ def composers(database: Rows) -> Iterator[tuple[str, str]]:
     A row that is written again gets a new rowid, the largest (`UNIQUE ON CONFLICT REPLACE`); so of millions of
     bubbles only the new ones are read.
     """
-    past = {name: mark for name, mark in database.marks.items() if mark.startswith("row ")}
+    past = {name: mark for name, mark in database.marks.items() if mark.startswith("row ") and not database.thorough}
     since = max((int(mark.split()[1]) for mark in past.values()), default=0)
     ((newest,),) = database.rows("SELECT max(rowid) FROM cursorDiskKV")
     if (newest or 0) < since:
