@@ -1,6 +1,6 @@
 """Print what sessiond costs, beside the least that it could and beside its rivals, on the same bytes in the same run.
 
-    make bench          all rows: 1 GB, 10,000 sessions, files of 2 GB (an hour with the rivals)
+    make bench          all rows: 1 GB, 10,000 sessions, files of 2 GB, a database of 5 GB (an hour with the rivals)
     make bench-quick    the same rows on 200 sessions, in about two minutes
 
 Figures are CPU seconds where that is possible: wall seconds depend on who else uses the machine, so each figure
@@ -18,10 +18,12 @@ import shutil
 import sys
 
 import corpus
+import databases
 import measure
 import rows
 from rows import Figure, Plan
 
+ROWS = {**rows.ROWS, "database": databases.database}
 MARKS = ("<!-- table -->", "<!-- end of table -->")
 
 
@@ -30,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="200 sessions and short waits")
     parser.add_argument("--dir", default=default_directory(), help="where corpora, states and rivals are kept")
-    parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(rows.ROWS)}")
+    parser.add_argument("--only", default="", help=f"rows, with commas: {', '.join(ROWS)}")
     parser.add_argument("--no-rivals", action="store_true", help="measure sessiond alone")
     parser.add_argument("--document", metavar="FILE", help="write the table into this document, too")
     options = parser.parse_args()
@@ -44,9 +46,9 @@ def main() -> None:
     kept = os.path.join(options.dir, "quick.json" if options.quick else "full.json")
     figures: list[Figure] = []
     try:
-        for name in options.only.split(",") if options.only else rows.ROWS:
+        for name in options.only.split(",") if options.only else ROWS:
             print(f"-- {name}", file=sys.stderr, flush=True)
-            for figure in rows.ROWS[name](plan):
+            for figure in ROWS[name](plan):
                 print(figure.line(), flush=True)
                 figures.append(figure)
     finally:
@@ -69,7 +71,7 @@ def merge(kept: str, figures: list[Figure]) -> list[Figure]:
         with open(kept) as file:
             old = [Figure(**one) for one in json.load(file)]
     fresh = {(figure.row, figure.who) for figure in figures}
-    order = list(rows.ROWS)
+    order = list(ROWS)
     every = [figure for figure in old if (figure.row, figure.who) not in fresh] + figures
     every.sort(key=lambda figure: order.index(figure.row))
     with open(kept, "w") as file:
