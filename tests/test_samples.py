@@ -85,6 +85,20 @@ def test_the_source_path_is_the_transcripts(name: str, ending: str, tmp_path: Pa
         assert [path for path in paths if not path.endswith(ending)] == []
 
 
+FOLDERS = ["openhands/cli-1.16", "mistral-vibe/3.0-unified", "mistral-vibe/2.26-lines"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_lock_or_a_journal_at_rest_is_no_half_write(name: str, tmp_path: Path) -> None:
+    """Empty files that belong there hold no session back, not even in the minute in which it was written."""
+    with household(tmp_path) as house:
+        build(name, house.home)
+        for path in Path(house.home).rglob("*"):
+            os.utime(path, ns=(house.now_ms * 1_000_000, house.now_ms * 1_000_000))
+        house.scan()
+        assert {item["id"] for item in records(house)} == {item["id"] for item in wanted(name)}
+
+
 WITH_STORES = [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))]
 
 

@@ -80,13 +80,16 @@ def list_folder(place: Place) -> tuple[list[str], os.stat_result]:
 
 
 def read_file(visit: Visit, name: str) -> bytes:
-    """Read a file of a folder; nothing of one that was left empty. Raises: Torn for one in a rewrite."""
+    """Read a file of a folder. An empty one may be half a write, a lock or a journal at rest: its parser knows.
+
+    Raises: Torn for one in a rewrite.
+    """
     try:
         descriptor = open_regular(visit.place.root, f"{visit.place.below}/{name}")
     except FileNotFoundError as error:
         raise Torn("a file of the folder went away meanwhile") from error
     try:
-        if os.fstat(descriptor).st_size == 0 and stale(visit):
+        if os.fstat(descriptor).st_size == 0:
             return b""
         return read_document(descriptor)
     finally:

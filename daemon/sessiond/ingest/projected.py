@@ -45,7 +45,9 @@ def ingest_projected(
             visit = Visit(setting=setting, place=place, known=known, now=now)
             if _settled(visit, only):
                 return Outcome()
-            return _ingest_document(visit, {name: data for name in files if (data := read_file(visit, name))})
+            content = {name: read_file(visit, name) for name in files}
+            # What was left empty must not stop the rest.
+            return _ingest_document(visit, {name: data for name, data in content.items() if data or not stale(visit)})
         case _:
             descriptor = open_regular(place.root, place.below)
             try:

@@ -153,6 +153,8 @@ class Vibe(BaseSource):
         if "CURRENT" in files:
             yield Portrait(native_id=meta.session_id, records=map(_line, _entries(files).values()))
         else:
+            if files.get("messages.jsonl") == b"":
+                raise ValueError("the messages are being written")
             yield Portrait(native_id=meta.session_id, records=_lines(files.get("messages.jsonl", b"")))
         for name in sorted(files):
             if found := AGENT.fullmatch(name):
