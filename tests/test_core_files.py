@@ -14,7 +14,9 @@ from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, househ
 from sessiond import ingest as ingest_room
 from sessiond import reader
 from sessiond.errors import Torn
+from sessiond.ingest import Index
 from sessiond.ingest import content as content_room
+from sessiond.sources.base import Root
 
 
 @pytest.fixture
@@ -222,3 +224,20 @@ def test_extents_are_not_all_read_for_an_append(house: Household) -> None:
     house.ingest(os.path.join(house.home, CLAUDE))
     house.spool.connection.set_trace_callback(None)
     assert not [sql for sql in seen if sql.startswith("SELECT start, length, digest FROM extent")]
+
+
+def test_an_index_of_many_roots_names_the_places_of_a_path_as_each_root_would(tmp_path: Path) -> None:
+    """Roots may nest, be shared by sources, and come later."""
+    with household(tmp_path) as house:
+        source = next(source for source, _ in house.ingesting.places if source.tool == "claude-code")
+        outer, inner = Root(path="/home/ada/projects/"), Root(path="/home/ada/projects/-p")
+        roots = [(source, outer), (source, Root(path="/elsewhere")), (source, outer)]
+        index = Index(roots)
+        assert [place.root for place in index(f"/home/ada/projects/-p/{SESSION}.jsonl")] == [outer.path] * 2
+        below = f"/home/ada/projects/-p/-q/{SESSION}.jsonl"
+        before = [place.root for place in index(below)]
+        roots.append((source, inner))
+        assert [place.root for place in index(below)] == [*before, inner.path]
+        assert index(below)[-1].relative == f"-q/{SESSION}.jsonl"
+        for other in ("", "/", "x", "/home/ada/projects", "/home/ada/projects/", "/home/ada/projects-2/-p/x.jsonl"):
+            assert index(other) == []

@@ -10,7 +10,7 @@ from contextlib import suppress
 from sessiond.daemon.reporting import RootHealths, note_roots
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.errors import StateFull
-from sessiond.ingest import Outcome, Place, ingest, locate, sweep_idle
+from sessiond.ingest import Index, Outcome, Place, ingest, sweep_idle
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import log
 from sessiond.sources.base import Places
@@ -44,6 +44,7 @@ class Capturing:
         self._captured = captured
         self._aside = aside
         self._environ = places
+        self._places = Index(rooms.places)
         self._sources = {source.tool: source for source, _ in rooms.places}
         self._live: dict[str, None] = {}
         self._backlog: list[tuple[int, str]] = []
@@ -210,9 +211,6 @@ class Capturing:
                 if place.relative == place.below:
                     counts[place.source.tool] = counts.get(place.source.tool, 0) + 1
         self._discovered = counts
-
-    def _places(self, path: str) -> list[Place]:
-        return locate(self._rooms.places, path)
 
     # Reading it
 

@@ -7,10 +7,12 @@ import uuid
 from collections.abc import Iterator
 from urllib.parse import quote
 
-import httpx
-
 from sessiond.endpoint.client import Client, _read
 from sessiond.errors import NotFound
+from sessiond.lean import without
+
+with without("httpx._main"):
+    import httpx
 
 PIECE = 2 << 20
 """Bytes of a stream that one request asks for; less than the client takes as an answer."""

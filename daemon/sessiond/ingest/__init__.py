@@ -8,10 +8,10 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest.gone import note_gone, note_trouble, sweep_idle
 from sessiond.ingest.lines import ingest_lines
 from sessiond.ingest.projected import ingest_projected
-from sessiond.ingest.setting import Outcome, Place, Setting, locate
+from sessiond.ingest.setting import Index, Outcome, Place, Setting, locate
 from sessiond.sources.base import Kind
 
-__all__ = ["Outcome", "Place", "Setting", "ingest", "locate", "sweep_idle"]
+__all__ = ["Index", "Outcome", "Place", "Setting", "ingest", "locate", "sweep_idle"]
 
 
 def ingest(setting: Setting, place: Place, only: Collection[str] | None = None) -> Outcome:

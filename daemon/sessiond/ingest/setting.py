@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -164,14 +164,35 @@ def outer_path(path: str) -> tuple[str, str]:
     return file, native_id
 
 
-def locate(places: Iterable[tuple[Source, Root]], path: str) -> list[Place]:
-    """Find whose path it is. Several sources may share a root; most paths are nobody's session."""
-    found = []
-    for source, root in places:
-        prefix = root.path.rstrip("/") + "/"
-        if path.startswith(prefix):
-            relative = path[len(prefix) :]
-            unit = source.unit(relative)
-            if unit is not None:
-                found.append(Place(source=source, root=root.path, relative=relative, unit=_tame(unit), cwd=root.cwd))
-    return found
+class Index:
+    """Whose path it is, found by the directories above it: roots are many, and a path is below few of them."""
+
+    def __init__(self, places: Sequence[tuple[Source, Root]]) -> None:
+        """`places` may grow later."""
+        self._places = places
+        self._known = 0
+        self._below: dict[str, list[int]] = {}
+
+    def __call__(self, path: str) -> list[Place]:
+        """Name the places of a path in the order of their roots: sources may share one, and most paths are none's."""
+        for number in range(self._known, len(self._places)):
+            self._below.setdefault(self._places[number][1].path.rstrip("/"), []).append(number)
+        self._known = len(self._places)
+        numbers, cut = list[int](), path.rfind("/")
+        while cut >= 0:
+            numbers += self._below.get(path[:cut], ())
+            cut = path.rfind("/", 0, cut)
+        return [place for number in sorted(numbers) if (place := self._place(number, path)) is not None]
+
+    def _place(self, number: int, path: str) -> Place | None:
+        source, root = self._places[number]
+        relative = path[len(root.path.rstrip("/")) + 1 :]
+        unit = source.unit(relative)
+        if unit is None:
+            return None
+        return Place(source=source, root=root.path, relative=relative, unit=_tame(unit), cwd=root.cwd)
+
+
+def locate(places: Sequence[tuple[Source, Root]], path: str) -> list[Place]:
+    """Find once whose path it is; see Index."""
+    return Index(places)(path)

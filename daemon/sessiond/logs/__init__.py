@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from sessiond.lean import without
+
 if TYPE_CHECKING:
     from sessiond.logs.sinks import Record, Sink, Sinks
 
@@ -141,9 +143,10 @@ def recorded(level: Level = "debug") -> Iterator[list[Record]]:
 
 
 def _start(level: str, used: Sinks, *, strict: bool, clock: Callable[[], float]) -> None:
-    import structlog
+    with without("rich"):
+        import structlog
 
-    from sessiond.logs import processors
+        from sessiond.logs import processors
 
     logger = structlog.wrap_logger(
         used,

@@ -1,0 +1,34 @@
+"""What a daemon does not load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sessiond.lean import without
+
+
+def test_a_daemon_loads_nothing_that_draws_on_a_terminal() -> None:
+    """httpx and structlog take rich, click and pygments where they are installed: 10 MB, and 0.1 s of each start."""
+    code = (
+        "import sys, sessiond.daemon.life, sessiond.endpoint.reading; from sessiond.logs import log;"
+        " log.warning('spool.filled', free=0);"
+        " assert 'httpx' in sys.modules and 'structlog' in sys.modules; print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ran.stdout.split()}
+    assert not loaded & {"rich", "click", "pygments", "markdown_it"}
+
+
+def test_what_was_hidden_is_there_afterwards() -> None:
+    """Only the imports inside meet it as missing, and not what is loaded already."""
+    sys.modules.pop("colorsys", None)
+    with without("colorsys", "json"):
+        with pytest.raises(ImportError):
+            import colorsys
+        import json  # noqa: F401
+    import colorsys
+
+    assert colorsys.ONE_THIRD
