@@ -15,6 +15,7 @@ from sessiond import state
 from sessiond.cli import ls, main
 from sessiond.cli.transcript import render
 from sessiond.session import Session
+from sessiond.sources import UNREADABLE, Unreadable
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 FIELDS = set(Session.__struct_fields__)
@@ -242,7 +243,7 @@ def test_sources_says_what_was_not_understood(house: Household, capsys: pytest.C
     assert run(house, "sources") == 0
     text = capsys.readouterr().out
     assert "claude-code  1 session, 0 ongoing, last active" in text
-    assert "  ! 1 unknown record type: hologram\n    messages may be undercounted" in text
+    assert "  ! 1 unknown record type since 2.1.330: hologram\n    messages may be undercounted" in text
     assert "  ! 1 damaged record: kept in the transcript" in text
     assert "Known and not found here: aider, " in text
     assert max(map(len, text.splitlines())) <= 80
@@ -262,6 +263,50 @@ def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: p
     assert capsys.readouterr().out.startswith("codex        0 sessions, 0 ongoing\n  not watched ~/.codex/sessions\n")
     assert main(["sources", "--all"], {"HOME": str(tmp_path)}) == 0
     assert "zed          not found on this machine\n  missing    ~/" in capsys.readouterr().out
+
+
+def test_sources_says_since_when_a_tool_writes_something_new(
+    house: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The version is that of the oldest session with it, whichever was read first: what changed is then known."""
+    for number, version in enumerate(("0.172.0", "0.171.0", "0.170.0")):
+        own = f"0199c000-0000-7000-8000-00000000000{number}"
+        at = f"2026-11-0{3 - number}T10:00:00.000Z"
+        lines: list[dict | bytes | str] = [
+            {"timestamp": at, "type": "session_meta", "payload": {"id": own, "cli_version": version, "cwd": "/w"}},
+            {"timestamp": at, "type": "event_msg", "payload": {"type": "user_message", "message": "hello"}},
+        ]
+        if version > "0.171":
+            lines += [{"timestamp": at, "type": kind, "payload": {}} for kind in ("aura", "hologram", "karma")]
+        house.write(f".codex/sessions/2026/11/01/rollout-2026-11-01T10-00-00-{own}.jsonl", *lines)
+    house.settle()
+    assert run(house, "sources") == 0
+    text = capsys.readouterr().out
+    assert "  ! 3 unknown record types since 0.171.0: aura, hologram, karma\n" in text
+    assert "    messages may be undercounted; the transcripts are whole" in text
+    assert run(house, "sources", "--json") == 0
+    listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
+    assert listed["codex"]["count"]["unknown_since"] == "0.171.0"
+
+
+@pytest.mark.parametrize("known", UNREADABLE, ids=[it.tool for it in UNREADABLE])
+def test_sources_says_why_a_tool_that_is_here_is_not_read(
+    known: Unreadable, house: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is encrypted or described nowhere is named with the reason where it is installed, and nowhere else."""
+    assert run(house, "sources", "--all") == 0
+    assert "not read" not in capsys.readouterr().out
+    path = known.path.replace("~", house.home).replace("{config}", f"{house.home}/.config")
+    os.makedirs(path)
+    assert run(house, "sources") == 0
+    text = capsys.readouterr().out
+    assert known.reason in " ".join(text.split())
+    assert f"{known.tool:<12} not read\n  not read   ~/" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert run(house, "sources", "--json") == 0
+    (found,) = [each for each in json.loads(capsys.readouterr().out) if each["unreadable"]]
+    assert (found["tool"], found["unreadable"]) == (known.tool, known.reason)
+    assert found["roots"][0]["path"] == path
 
 
 def test_sources_names_files_that_can_not_be_read(house: Household, capsys: pytest.CaptureFixture[str]) -> None:

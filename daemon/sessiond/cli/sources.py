@@ -11,7 +11,7 @@ import msgspec
 
 from sessiond.cli.output import age, columns, count, escape, print_json, shorten, wrapped
 from sessiond.config import Config, load
-from sessiond.sources import find_places, find_sources
+from sessiond.sources import UNREADABLE, Places, find_places, find_sources
 from sessiond.spool import Spool
 from sessiond.spool.health import RootHealth
 from sessiond.spool.overview import ToolCount, Trouble
@@ -31,6 +31,8 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     count: ToolCount
     roots: list[RootHealth]
     troubles: list[Trouble]
+    unreadable: str | None = None
+    """Why none of its sessions is read, of a tool that is recognised only."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     disabled = {tool for tool, settings in config.sources.items() if not settings.enabled}
     home = args.environ.get("HOME", "")
     listed = listed_sources(status, tools, disabled, _troubles(status), home)
+    listed += _unreadable(args.environ)
     if args.json:
         print_json(listed)
     else:
@@ -97,6 +100,25 @@ def listed_sources(
     return listed
 
 
+def _unreadable(environ: Mapping[str, str]) -> list[SourceStatus]:
+    """Name the tools that are here and that nobody could read."""
+    places = Places.here(environ)
+    return [
+        SourceStatus(
+            tool=it.tool,
+            enabled=True,
+            seen=True,
+            files=None,
+            count=ToolCount(tool=it.tool),
+            roots=[RootHealth(tool=it.tool, path=path, how="not read")],
+            troubles=[],
+            unreadable=it.reason,
+        )
+        for it in UNREADABLE
+        if (path := it.find(places))
+    ]
+
+
 def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: str = "", every: bool = False) -> str:
     """Lay the sources out, a paragraph each; those that are not here share one, unless `every` one is wanted."""
     paragraphs = []
@@ -108,9 +130,15 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
         there = [root for root in source.roots if root.how != "missing"]
         roots = source.roots if every or not there else there
         lines += [f"  {root.how:<{LABEL - 2}} {_place(root, home)}" for root in roots]
+        if source.unreadable:
+            lines += [
+                f"  ! {line}" if not at else f"    {line}"
+                for at, line in enumerate(wrapped(source.unreadable, width - 4))
+            ]
         unknown = source.count.unknown
         if unknown:
-            lines.append(f"  ! {count(len(unknown), 'unknown record type')}: {', '.join(unknown)}")
+            since = f" since {source.count.unknown_since}" if source.count.unknown_since else ""
+            lines.append(f"  ! {count(len(unknown), 'unknown record type')}{since}: {', '.join(unknown)}")
             lines.append("    messages may be undercounted; the transcripts are whole")
         if source.count.damaged:
             lines.append(f"  ! {count(source.count.damaged, 'damaged record')}: kept in the transcript, not counted")
@@ -128,6 +156,8 @@ def _summary(source: SourceStatus, now_ms: int) -> str:
         return "turned off in the configuration"
     if not source.seen:
         return "not found on this machine"
+    if source.unreadable:
+        return "not read"
     counts = source.count
     files = "" if source.files is None else f" in {count(source.files, 'file')}"
     active = "" if counts.active_ms is None else f", last active {age((now_ms - counts.active_ms) / 1000)}"

@@ -32,6 +32,8 @@ class ToolCount(msgspec.Struct, frozen=True, kw_only=True):
     """Files that can't be read."""
     unknown: list[str] = []
     """Record types that its source does not know."""
+    unknown_since: str | None = None
+    """The tool's version in the oldest session that has some."""
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +136,13 @@ class Overview:
             known = counts.get(tool, ToolCount(tool=tool))
             types = set(known.unknown) | set(_types(unknown) if unknown else ())
             counts[tool] = msgspec.structs.replace(known, damaged=known.damaged + damaged, unknown=sorted(types))
+        for tool, version, _ in self._db.execute(
+            "SELECT tool, json_extract(CAST(record AS TEXT), '$.tool_version'),"
+            " min(json_extract(CAST(record AS TEXT), '$.started_at'))"
+            " FROM stream JOIN session ON session.id = stream.session"
+            " WHERE unknown IS NOT NULL AND record IS NOT NULL GROUP BY tool"
+        ):
+            counts[tool] = msgspec.structs.replace(counts[tool], unknown_since=version)
         return [counts[tool] for tool in sorted(counts)]
 
     def waiting(self) -> Waiting:
