@@ -17,12 +17,13 @@ FIELDS = ("tool_version", "model", "working_directory", "git_branch", "parent", 
 HEAD = """# The tools that sessiond reads
 
 This page is made from the sources and from the samples that they are tested with: `tests/docs/sources_document.py`
-writes it anew. *Tested* names the samples (`tests/conformance/samples`), after the version or the layout that they
-have the shape of. *Stores* are JSON lines, a document that is rewritten, a folder of files, or a database. *Fills*
-names what the tool stores of the fields that not every tool has.
+writes it anew. *Versions* are those of the tool (or of its format) that the samples have the shape of; *samples* names
+these (`tests/conformance/samples`). *Stores* are JSON lines, a document that is rewritten, a folder of files, or a
+database. *Fills* names what the tool stores of the fields that not every tool has, *gaps* what it does not
+store and what is not read.
 
-| tool | tested | stores | fills | not read |
-|---|---|---|---|---|
+| tool | versions | samples | stores | fills | gaps |
+|---|---|---|---|---|---|
 """
 UNREAD = """
 ## Recognised, but not read
@@ -69,7 +70,8 @@ def rows() -> Iterator[str]:
         gaps = "; ".join(gap for source in sources for gap in source.gaps)
         kinds = ", ".join(sorted(set().union(*map(stores, sources))))
         tested = ", ".join(name.split("/")[1] for name in names)
-        yield f"| {tool} | {tested} | {kinds} | {fills} | {gaps} |\n"
+        versions = ", ".join(version for source in sources for version in source.versions)
+        yield f"| {tool} | {versions} | {tested} | {kinds} | {fills} | {gaps} |\n"
 
 
 def places() -> Iterator[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sources_document import PLACE, document
+import pytest
+from sources_document import FIELDS, PLACE, document
 
+from sample_tree import NAMES, expected
 from sessiond.sources import UNREADABLE, find_sources
 from sessiond.sources.base import Places
 
@@ -23,3 +25,24 @@ def test_a_tool_that_cannot_be_read_is_recognised(tmp_path: Path) -> None:
     os.makedirs(tmp_path / ".codeium/windsurf/cascade")
     assert [tool.tool for tool in UNREADABLE if tool.find(places)] == ["windsurf"]
     assert not {tool.tool for tool in UNREADABLE} & {source.tool for source in find_sources()}
+
+
+WORDS = {
+    "tool_version": "version",
+    "model": "model",
+    "working_directory": "folder",
+    "git_branch": "branch",
+    "parent": "parent",
+    "title": "title",
+}
+
+
+@pytest.mark.parametrize("tool", sorted({source.tool for source in find_sources()}))
+def test_what_a_source_can_not_fill_is_said(tool: str) -> None:
+    """Each names the versions that its samples have the shape of, and each field that none of them fills, with why."""
+    sources = [source for source in find_sources() if source.tool == tool]
+    assert all(source.versions and source.gaps for source in sources)
+    sessions = [session for name in NAMES if name.startswith(f"{tool}/") for session in expected(name)]
+    gaps = " ".join(gap for source in sources for gap in source.gaps)
+    missing = [field for field in FIELDS if not any(session[field] for session in sessions)]
+    assert [field for field in missing if WORDS[field] not in gaps] == []

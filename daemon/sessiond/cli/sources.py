@@ -11,7 +11,8 @@ import msgspec
 
 from sessiond.cli.output import age, columns, count, escape, print_json, shorten, wrapped
 from sessiond.config import Config, load
-from sessiond.sources import UNREADABLE, Places, find_places, find_sources
+from sessiond.sources import UNREADABLE, find_places, find_sources
+from sessiond.sources.base import Places
 from sessiond.spool import Spool
 from sessiond.spool.health import RootHealth
 from sessiond.spool.overview import ToolCount, Trouble

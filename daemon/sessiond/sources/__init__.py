@@ -51,8 +51,7 @@ def find_sources() -> tuple[Source, ...]:
     """Find every source, ordered by the tool's name."""
     found: list[Source] = []
     for module in pkgutil.iter_modules(__path__):
-        if module.name not in ("base", "editors", "places"):
-            found += importlib.import_module(f"{__name__}.{module.name}").SOURCES
+        found += getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCES", ())
     return tuple(sorted(found, key=lambda source: source.tool))
 
 

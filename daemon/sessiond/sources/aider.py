@@ -35,8 +35,9 @@ class Aider(BaseSource):
     """Chat histories: one Markdown file a project, appended to, with a header at every start of Aider."""
 
     tool: ClassVar[str] = "aider"
+    versions: ClassVar[tuple[str, ...]] = ("0.86.2",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no branch is kept, and no time but the start of a session",
+        "no branch, title or parent is kept, and no time but the start of a session",
         "a history file of another name is not found; one in a project is, once another tool has worked there",
     )
     local_ids: ClassVar[bool] = True

@@ -92,7 +92,10 @@ class Amp(BaseSource):
     """Threads of Amp. The server has them; what lies here is old, or a stub (formats.md 2.16 Traps)."""
 
     tool: ClassVar[str] = "amp"
-    gaps: ClassVar[tuple[str, ...]] = ("since spring 2026 the server alone has the threads",)
+    versions: ClassVar[tuple[str, ...]] = ("threads of October 2025",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "since spring 2026 the server alone has the threads; no parent: what subagents do is in no thread",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the threads in the user's data directory."""

@@ -33,8 +33,9 @@ class Antigravity(BaseSource):
     """Transcripts of steps (agy 1.0.10 and later). They say neither directory nor version."""
 
     tool: ClassVar[str] = "antigravity"
+    versions: ClassVar[tuple[str, ...]] = ("1.1.5",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no folder, branch or version is in a transcript",
+        "no folder, branch, version, title or parent is in a transcript",
         "conversations of 1.0.9 and before are encrypted",
     )
 

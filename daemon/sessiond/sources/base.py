@@ -7,19 +7,21 @@ where are the roots, what is this path, what does this record say.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.places import Places as Places  # noqa: PLC0414 - what a source needs stands in one place
 
-T = TypeVar("T")
-
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+# What a source needs stands in one place.
+from sessiond.sources.places import Places as Places  # noqa: PLC0414
+from sessiond.sources.records import BLOCKS as BLOCKS  # noqa: PLC0414
+from sessiond.sources.records import parse as parse  # noqa: PLC0414
+from sessiond.sources.records import speaks as speaks  # noqa: PLC0414
+from sessiond.sources.rows import Rows as Rows  # noqa: PLC0414
+from sessiond.sources.rows import listed as listed  # noqa: PLC0414
 
 Memory = dict[str, Any]
 """What a source keeps between two records of a stream; small, and made of JSON types only."""
@@ -113,101 +115,6 @@ class Portrait(msgspec.Struct, frozen=True, kw_only=True):
     so that a change of it is no rewrite of them."""
 
 
-class Rows(Protocol):
-    """A database of a tool, opened read-only (reader.Database)."""
-
-    @property
-    def marks(self) -> Mapping[str, str]:
-        """What was listed at the last look: native id and watermark of each session; empty at the first."""
-        ...
-
-    @property
-    def thorough(self) -> bool:
-        """Whether every row may be looked at, however long that takes: at the first look, then once a day."""
-        ...
-
-    def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
-        """Run one SELECT."""
-        ...
-
-    def has(self, table: str, *columns: str) -> bool:
-        """Tell whether the table exists and has these columns: layouts differ between versions."""
-        ...
-
-
-def listed(database: Rows, heads: str, rest: str) -> Iterator[tuple[str, str]]:
-    """List sessions with watermarks of two parts: one that is cheap to ask for all, one that costs their rows.
-
-    `heads` is a SELECT of each session's native id, the cheap part, and whether its rows may change without moving
-    that; `rest` is a SELECT of the other part of one native id. It is asked where the cheap one moved.
-    """
-    for native_id, head, restless in list(database.rows(heads)):
-        past = database.marks.get(native_id, "")
-        if not (restless or database.thorough) and past.startswith(f"{head} | "):
-            yield native_id, past
-            continue
-        for (found,) in database.rows(rest, native_id):
-            yield native_id, f"{head} | {found}"
-
-
-def parse(decoder: msgspec.json.Decoder[T], record: bytes | memoryview) -> T:
-    """Decode a record; one damaged field that nobody asked for does not cost the record.
-
-    JavaScript cuts strings in the middle of an emoji and writes the half as a lone surrogate, which is
-    valid JSON and which msgspec refuses even in a field it skips; it is read as U+FFFD. JSON nested deeper than
-    the interpreter's stack is damaged like any other.
-    Raises: msgspec.DecodeError or another ValueError.
-    """
-    try:
-        return decoder.decode(record)
-    except msgspec.ValidationError:
-        raise
-    except RecursionError as error:
-        raise msgspec.DecodeError("JSON is nested too deep") from error
-    except ValueError:
-        repaired = SURROGATE.sub(rb"\\ufffd", bytes(record))
-        if repaired == record:
-            raise
-        try:
-            return decoder.decode(repaired)
-        except RecursionError as error:
-            raise msgspec.DecodeError("JSON is nested too deep") from error
-
-
-class _Block(msgspec.Struct, gc=False):
-    """A block of a message's content, in the way that the APIs of models write it."""
-
-    type: str = "text"
-    text: msgspec.Raw = msgspec.Raw(b"")
-
-
-BLOCKS = msgspec.json.Decoder(list[_Block | str])
-BLANK = re.compile(rb'"(?:\s|\\[nrt])*"|null|\[\s*\]|')
-
-
-def speaks(content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.Pattern[bytes] | None = None) -> bool:
-    """Tell whether a message's content has something that counts: a string, or a list of typed blocks (formats.md 1.4).
-
-    Blocks of a `silent` type (tool results, thinking) do not count, nor does text that is blank or whose JSON
-    source `injected` matches: what the tool says in the user's name.
-    Raises: msgspec.DecodeError for content that is neither.
-    """
-
-    def counts(text: bytes) -> bool:
-        return not BLANK.fullmatch(text[:64]) and not (injected and injected.match(text[:256]))
-
-    source = bytes(content)
-    if not source.startswith(b"["):
-        return counts(source)
-    for block in BLOCKS.decode(source):
-        if isinstance(block, str):
-            if counts(msgspec.json.encode(block)):
-                return True
-        elif block.type not in silent and (block.type != "text" or counts(bytes(block.text))):
-            return True
-    return False
-
-
 class Source(Protocol):
     """A tool's formats. Modules of this package hold the sources; SOURCES finds them."""
 
@@ -219,8 +126,10 @@ class Source(Protocol):
     """A file in a project's directory that makes it a root. Projects are known from the sessions of other tools."""
     views: ClassVar[bool]
     """Whether `decode` takes a memoryview of a line too, which saves copying each."""
+    versions: ClassVar[tuple[str, ...]]
+    """The versions of the tool (or of its format) whose sessions the samples have the shape of."""
     gaps: ClassVar[tuple[str, ...]]
-    """What of the tool is known not to be read, for docs/sources.md."""
+    """What of the tool is known not to be read, or not to be in its store, for docs/sources.md."""
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the directories where sessions lie, the tool's own environment overrides included."""
@@ -256,6 +165,7 @@ class BaseSource:
     local_ids: ClassVar[bool] = False
     landmark: ClassVar[str | None] = None
     views: ClassVar[bool] = False
+    versions: ClassVar[tuple[str, ...]] = ()
     gaps: ClassVar[tuple[str, ...]] = ()
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:

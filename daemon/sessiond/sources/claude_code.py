@@ -123,6 +123,7 @@ class ClaudeCode(BaseSource):
     """Transcripts of Claude Code, in a terminal, an editor or the desktop application."""
 
     tool: ClassVar[str] = "claude-code"
+    versions: ClassVar[tuple[str, ...]] = ("1.0.60", "2.0.14", "2.1.330")
     gaps: ClassVar[tuple[str, ...]] = ("side calls for titles and web searches are in no transcript",)
     views: ClassVar[bool] = True
 
@@ -229,6 +230,8 @@ class OpenClaude(ClaudeCode):
     """Transcripts of OpenClaude, in Claude Code's format and layout (formats.md 3)."""
 
     tool: ClassVar[str] = "openclaude"
+    versions: ClassVar[tuple[str, ...]] = ("0.7.0",)
+    gaps: ClassVar[tuple[str, ...]] = ("a title or a parent, where Claude Code's records of them are not written",)
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `projects` of ~/.openclaude, and of OPENCLAUDE_CONFIG_DIR."""
@@ -241,6 +244,8 @@ class IFlow(ClaudeCode):
     """Transcripts of iFlow, which writes Claude Code's lines with Gemini's tool results in them (formats.md 3)."""
 
     tool: ClassVar[str] = "iflow"
+    versions: ClassVar[tuple[str, ...]] = ("0.5.8",)
+    gaps: ClassVar[tuple[str, ...]] = ("no title or parent is stored",)
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `projects` of ~/.iflow; no override is known."""

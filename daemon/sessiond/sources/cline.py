@@ -185,10 +185,12 @@ class Cline(Tasks):
     """Tasks of Cline's extension, and sessions of its CLI."""
 
     tool: ClassVar[str] = "cline"
+    versions: ClassVar[tuple[str, ...]] = ("3.8 (extension)", "3.0.65 (CLI)")
     gaps: ClassVar[tuple[str, ...]] = (
         "a task that the CLI took over from the extension is seen twice",
         "a prompt that was killed in its first turn is the title, but no message yet",
         "taskHistory.json is not read: the folder of a task comes from its first message",
+        "no parent: subagents' messages are in files of their own that are not read",
     )
     extension: ClassVar[str] = "saoudrizwan.claude-dev"
 
@@ -218,6 +220,7 @@ class RooCode(Tasks):
     """Tasks of Roo Code (it ended in May 2026)."""
 
     tool: ClassVar[str] = "roo-code"
+    versions: ClassVar[tuple[str, ...]] = ("3.52.1",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch or (mostly) model is kept",
         "a customStoragePath must be named in the configuration",
@@ -234,6 +237,8 @@ class KiloTasks(Tasks):
     """Tasks of Kilo Code before 7, in Roo Code's shape (formats.md 2.11); its sessions since are OpenCode's."""
 
     tool: ClassVar[str] = "kilo-code"
+    versions: ClassVar[tuple[str, ...]] = ("5.0",)
+    gaps: ClassVar[tuple[str, ...]] = ("legacy tasks: no version, branch or (mostly) model is kept",)
     extension: ClassVar[str] = "kilocode.kilo-code"
 
     def _note(self, said: _Record) -> Entry:

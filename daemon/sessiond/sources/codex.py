@@ -108,8 +108,10 @@ class Codex(BaseSource):
     """Rollouts of Codex, whoever originated them (no allow-list: formats.md 2.2 Traps)."""
 
     tool: ClassVar[str] = "codex"
+    versions: ClassVar[tuple[str, ...]] = ("0.1 (TypeScript)", "0.20.0", "0.80.0", "0.100", "0.149", "0.169.0")
     gaps: ClassVar[tuple[str, ...]] = (
         "a fork of 0.169 has its own records only: it points into the file of its parent",
+        "titles are in a database beside the rollouts, which is not read",
     )
     views: ClassVar[bool] = True
 

@@ -68,9 +68,10 @@ class Continue(BaseSource):
     """Sessions of Continue: whole JSON documents, whose items have neither ids nor times."""
 
     tool: ClassVar[str] = "continue"
+    versions: ClassVar[tuple[str, ...]] = ("1.5.47 (CLI)", "June 2026 (extension)")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch or times are kept: the index and the file's time stand in",
-        "a fork counts the messages that it copied: nothing tells one",
+        "a fork counts the messages that it copied: nothing tells one, nor its parent",
     )
 
     def roots(self, places: Places) -> Iterable[Root]:

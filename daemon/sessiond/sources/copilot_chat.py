@@ -37,8 +37,9 @@ class CopilotChat(BaseSource):
     """Chats of the editor: a document, or since 2026 the log of what changed in it; both give the same records."""
 
     tool: ClassVar[str] = "copilot-chat"
+    versions: ClassVar[tuple[str, ...]] = ("schema 3",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch are stored",
+        "no version and no branch are stored; a parent neither: subagents are inside of their session",
         "chats of before chatSessions/, in the editor's database",
     )
 

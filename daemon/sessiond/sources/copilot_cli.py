@@ -60,7 +60,11 @@ class CopilotCli(BaseSource):
     """Events of the command line; its JetBrains sessions and the derived `session-store.db` are not read."""
 
     tool: ClassVar[str] = "copilot-cli"
-    gaps: ClassVar[tuple[str, ...]] = ("sessions of the JetBrains plug-in (~/.copilot/jb)",)
+    versions: ClassVar[tuple[str, ...]] = ("0.0.341", "0.0.342", "1.0.102")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "sessions of the JetBrains plug-in (~/.copilot/jb)",
+        "no parent: subagents are inside of their session",
+    )
 
     def _homes(self, places: Places) -> Iterable[str]:
         given = places.environ.get("COPILOT_HOME", "").rstrip("/")

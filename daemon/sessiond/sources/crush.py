@@ -79,6 +79,11 @@ class Crush(BaseSource):
     """Sessions of Crush, a database in each project that Crush knows of."""
 
     tool: ClassVar[str] = "crush"
+    versions: ClassVar[tuple[str, ...]] = ("0.90",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch is stored",
+        "a store of a project that the list of projects has lost is not found",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the directory of the registry, and the data directories of the projects in it."""

@@ -50,6 +50,7 @@ class Droid(BaseSource):
     """Sessions of Droid. The first line is rewritten in place when the title comes (field-notes B.1.1)."""
 
     tool: ClassVar[str] = "droid"
+    versions: ClassVar[tuple[str, ...]] = ("0.215.0",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version and no branch is kept",
         "a model of one's own is known by its label",

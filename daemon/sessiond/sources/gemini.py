@@ -129,6 +129,11 @@ class GeminiCli(BaseSource):
     """Chats of Gemini CLI: operations since 0.39, before that a document that is written anew at each change."""
 
     tool: ClassVar[str] = "gemini-cli"
+    versions: ClassVar[tuple[str, ...]] = ("0.25.0", "0.61.0")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch is stored",
+        "logs.json and checkpoints of before 0.0.77: they have prompts only",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `tmp` of ~/.gemini, and of GEMINI_CLI_HOME, which replaces the home (`utils/paths.ts`)."""
@@ -196,6 +201,10 @@ class QwenCode(GeminiCli):
     """Chats of Qwen Code: its own records, and Gemini's where they were written before it went its way."""
 
     tool: ClassVar[str] = "qwen-code"
+    versions: ClassVar[tuple[str, ...]] = ("0.0 (Gemini's layout)", "0.24.4")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "the setting advanced.runtimeOutputDir is not read: name the directory in the configuration",
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `projects` and the older `tmp` of ~/.qwen, of QWEN_HOME in its place, and of QWEN_RUNTIME_DIR."""

@@ -75,6 +75,11 @@ class Goose(BaseSource):
     """Sessions of Goose: rows since 1.10; the JSON lines from before stay where they are after their import."""
 
     tool: ClassVar[str] = "goose"
+    versions: ClassVar[tuple[str, ...]] = ("1.0 (lines)", "1.10", "schema 15")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch is stored",
+        "a message that is shown or hidden in a session of more than a day ago is found within a day",
+    )
     local_ids: ClassVar[bool] = True  # every machine has a 20260822_1 (formats.md 1.1)
 
     def roots(self, places: Places) -> Iterable[Root]:

@@ -95,10 +95,11 @@ class Kimi(BaseSource):
     """
 
     tool: ClassVar[str] = "kimi"
+    versions: ClassVar[tuple[str, ...]] = ("1.49.0 (CLI)", "1.5 (Code)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "Kimi CLI keeps no model, version or branch",
+        "Kimi CLI keeps no model, version or branch; Kimi Code no version or branch",
         "sessions from before wire logs (context.jsonl alone, or a flat file) are not read",
-        "a fork counts the messages that it copied: nothing tells one",
+        "a fork counts the messages that it copied: nothing tells one, nor its parent",
     )
 
     def roots(self, places: Places) -> Iterable[Root]:

@@ -21,7 +21,11 @@ class AmazonQ(BaseSource):
     """Conversations of the command line, one for each directory: the next one there overwrites it."""
 
     tool: ClassVar[str] = "amazon-q"
-    gaps: ClassVar[tuple[str, ...]] = ("what compaction took away before it was seen",)
+    versions: ClassVar[tuple[str, ...]] = ("1 (April 2026)",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version, branch, title or parent is stored",
+        "what compaction took away before it was seen",
+    )
     folder: ClassVar[str] = "amazon-q"
     local_ids: ClassVar[bool] = True  # of one without an id of its own the directory is the name
 
@@ -98,7 +102,9 @@ class Kiro(AmazonQ):
     """Conversations of Kiro's command line, as far as they are in its database."""
 
     tool: ClassVar[str] = "kiro"
+    versions: ClassVar[tuple[str, ...]] = ("CLI of 2026 (conversations_v2)",)
     gaps: ClassVar[tuple[str, ...]] = (
+        "no version, branch, title or parent is stored",
         "the editor's chats and the command line's files in ~/.kiro: their layout is not described well enough",
     )
     folder: ClassVar[str] = "kiro-cli"

@@ -109,6 +109,11 @@ class OpenCode(BaseSource):
     """Sessions of OpenCode: rows since 1.2, before that a file for each message and part."""
 
     tool: ClassVar[str] = "opencode"
+    versions: ClassVar[tuple[str, ...]] = ("0.5", "1.1.65", "1.2", "1.18.33")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no branch is stored",
+        "before events (1.2) an edit in a session of more than a day ago is found within a day",
+    )
     folder: ClassVar[str] = "opencode"
     variable: ClassVar[str] = "OPENCODE_DB"
 
@@ -236,6 +241,8 @@ class KiloCode(OpenCode):
     """Sessions of Kilo Code since 7, a fork of OpenCode with the same tables (formats.md 2.11)."""
 
     tool: ClassVar[str] = "kilo-code"
+    versions: ClassVar[tuple[str, ...]] = ("7.7.7",)
+    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent is that of OpenCode's schema, none was seen",)
     folder: ClassVar[str] = "kilo"
     variable: ClassVar[str] = "KILO_DB"
 
@@ -244,6 +251,8 @@ class MiMoCode(OpenCode):
     """Sessions of MiMoCode, whose schema agentsview found to be OpenCode's (formats.md 2.8 Traps)."""
 
     tool: ClassVar[str] = "mimocode"
+    versions: ClassVar[tuple[str, ...]] = ("OpenCode's schema",)
+    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent is that of OpenCode's schema, none was seen",)
     folder: ClassVar[str] = "mimocode"
     variable: ClassVar[str] = ""
 
@@ -252,6 +261,8 @@ class ICodeMate(MiMoCode):
     """Sessions of ICodeMate, likewise."""
 
     tool: ClassVar[str] = "icodemate"
+    versions: ClassVar[tuple[str, ...]] = ("OpenCode's schema",)
+    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent is that of OpenCode's schema, none was seen",)
     folder: ClassVar[str] = "icodemate"
 
 

@@ -79,8 +79,9 @@ class OpenHands(BaseSource):
     """Conversations of OpenHands: a directory with a file for each event, left to the rescan."""
 
     tool: ClassVar[str] = "openhands"
+    versions: ClassVar[tuple[str, ...]] = ("0 (V0)", "1.16.0 (CLI)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version is kept, and a branch before 1.0 only",
+        "no version is kept, and a branch before 1.0 only; no parent: subagents are inside of their session",
         "messages of actions are not counted",
     )
 

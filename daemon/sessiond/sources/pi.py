@@ -51,6 +51,7 @@ class Pi(BaseSource):
     """Session files of Pi: a tree of entries whose last one is the leaf of the path that counts."""
 
     tool: ClassVar[str] = "pi"
+    versions: ClassVar[tuple[str, ...]] = ("format 1", "format 2", "0.73.1")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version and no branch is kept",
         "a branch that is taken up again after another one was begun is not counted",

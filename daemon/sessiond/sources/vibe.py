@@ -116,9 +116,11 @@ class Vibe(BaseSource):
     """Sessions of Mistral Vibe, whose ids have the shape of UUIDs."""
 
     tool: ClassVar[str] = "mistral-vibe"
+    versions: ClassVar[tuple[str, ...]] = ("1.3", "2.26.1", "3.0.2")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version is kept; a branch since 3.0 neither",
+        "no version or title is kept; a branch since 3.0 neither",
         "a session that another major version took over may be seen twice",
+        "a parent is named since 2.0 only where the tool forked or compacted",
     )
 
     def roots(self, places: Places) -> Iterable[Root]:

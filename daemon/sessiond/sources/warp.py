@@ -33,9 +33,10 @@ class Warp(BaseSource):
     """Questions to the agent. Its answers are only on the server, or in a form that nobody has described."""
 
     tool: ClassVar[str] = "warp"
+    versions: ClassVar[tuple[str, ...]] = ("2026",)
     gaps: ClassVar[tuple[str, ...]] = (
         "the text of answers is on the server or in an undescribed form",
-        "the git branch is not stored",
+        "no version, branch, title or parent is stored",
     )
 
     def roots(self, places: Places) -> Iterable[Root]:

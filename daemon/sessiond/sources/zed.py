@@ -24,8 +24,9 @@ class Zed(BaseSource):
     """Threads of Zed's agent. Those of external agents are in the agents' own stores (formats.md 1.2)."""
 
     tool: ClassVar[str] = "zed"
+    versions: ClassVar[tuple[str, ...]] = ("0.2", "0.3")
     gaps: ClassVar[tuple[str, ...]] = (
-        "messages have no times",
+        "no version is stored, and messages have no times",
         "external agents' threads: they are in the agents' own stores",
         "text threads and the store of early 2025",
     )

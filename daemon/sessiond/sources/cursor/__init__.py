@@ -31,10 +31,12 @@ class Cursor(BaseSource):
     """Composers and chats of the editor, chats and transcripts of the command line."""
 
     tool: ClassVar[str] = "cursor"
+    versions: ClassVar[tuple[str, ...]] = ("2 (workspace heads)", "3", "3.12", "CLI of June 2026")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version and no branch are stored",
         "the folder of a chat of the command line is kept as a hash only",
         "a transcript has no times: those of its file stand in",
+        "a row that is edited in place, in a chat that is not among the newest eight, is found within a day",
     )
 
     def roots(self, places: Places) -> Iterable[Root]:

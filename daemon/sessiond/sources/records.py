@@ -1,0 +1,71 @@
+"""What records of many tools have in common: JSON with damage in it, and messages made of blocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+
+def parse(decoder: msgspec.json.Decoder[T], record: bytes | memoryview) -> T:
+    """Decode a record; one damaged field that nobody asked for does not cost the record.
+
+    JavaScript cuts strings in the middle of an emoji and writes the half as a lone surrogate, which is
+    valid JSON and which msgspec refuses even in a field it skips; it is read as U+FFFD. JSON nested deeper than
+    the interpreter's stack is damaged like any other.
+    Raises: msgspec.DecodeError or another ValueError.
+    """
+    try:
+        return decoder.decode(record)
+    except msgspec.ValidationError:
+        raise
+    except RecursionError as error:
+        raise msgspec.DecodeError("JSON is nested too deep") from error
+    except ValueError:
+        repaired = SURROGATE.sub(rb"\\ufffd", bytes(record))
+        if repaired == record:
+            raise
+        try:
+            return decoder.decode(repaired)
+        except RecursionError as error:
+            raise msgspec.DecodeError("JSON is nested too deep") from error
+
+
+class _Block(msgspec.Struct, gc=False):
+    """A block of a message's content, in the way that the APIs of models write it."""
+
+    type: str = "text"
+    text: msgspec.Raw = msgspec.Raw(b"")
+
+
+BLOCKS = msgspec.json.Decoder(list[_Block | str])
+BLANK = re.compile(rb'"(?:\s|\\[nrt])*"|null|\[\s*\]|')
+
+
+def speaks(content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.Pattern[bytes] | None = None) -> bool:
+    """Tell whether a message's content has something that counts: a string, or a list of typed blocks (formats.md 1.4).
+
+    Blocks of a `silent` type (tool results, thinking) do not count, nor does text that is blank or whose JSON
+    source `injected` matches: what the tool says in the user's name.
+    Raises: msgspec.DecodeError for content that is neither.
+    """
+
+    def counts(text: bytes) -> bool:
+        return not BLANK.fullmatch(text[:64]) and not (injected and injected.match(text[:256]))
+
+    source = bytes(content)
+    if not source.startswith(b"["):
+        return counts(source)
+    for block in BLOCKS.decode(source):
+        if isinstance(block, str):
+            if counts(msgspec.json.encode(block)):
+                return True
+        elif block.type not in silent and (block.type != "text" or counts(bytes(block.text))):
+            return True
+    return False

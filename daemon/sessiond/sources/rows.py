@@ -1,0 +1,43 @@
+"""A tool's database as a source sees it, and how its sessions are listed without a look at every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+
+class Rows(Protocol):
+    """A database of a tool, opened read-only (reader.Database)."""
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """What was listed at the last look: native id and watermark of each session; empty at the first."""
+        ...
+
+    @property
+    def thorough(self) -> bool:
+        """Whether every row may be looked at, however long that takes: at the first look, then once a day."""
+        ...
+
+    def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+        """Run one SELECT."""
+        ...
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Tell whether the table exists and has these columns: layouts differ between versions."""
+        ...
+
+
+def listed(database: Rows, heads: str, rest: str) -> Iterator[tuple[str, str]]:
+    """List sessions with watermarks of two parts: one that is cheap to ask for all, one that costs their rows.
+
+    `heads` is a SELECT of each session's native id, the cheap part, and whether its rows may change without moving
+    that; `rest` is a SELECT of the other part of one native id. It is asked where the cheap one moved.
+    """
+    for native_id, head, restless in list(database.rows(heads)):
+        past = database.marks.get(native_id, "")
+        if not (restless or database.thorough) and past.startswith(f"{head} | "):
+            yield native_id, past
+            continue
+        for (found,) in database.rows(rest, native_id):
+            yield native_id, f"{head} | {found}"

@@ -1,0 +1,114 @@
+"""Every tool has a sample, and so has every layout that its sessions are known to have had (formats.md)."""
+
+from __future__ import annotations
+
+import pytest
+
+from sample_tree import NAMES, SAMPLES
+from sessiond.sources import find_sources
+
+SOURCES = find_sources()
+
+# What tells a layout in a sample: part of a file's path, or of its content. Where a layout is not read, `gaps` says so.
+LAYOUTS = {
+    "aider: Markdown in a project": ("aider/0.86", ".aider.chat.history.md"),
+    "amazon-q: a conversation a directory": ("amazon-q/1", "CREATE TABLE conversations "),
+    "amp: a thread a file": ("amp/2025-10", "threads/T-"),
+    "antigravity: transcripts": ("antigravity/agy-1.1", "transcript_full.jsonl"),
+    "claude-code: subagents flat beside sessions": ("claude-code/1.0-flat-agent", "/agent-ab12cd.jsonl"),
+    "claude-code: subagents inside of the transcript": ("claude-code/2.0-sidechain", '"isSidechain":true'),
+    "claude-code: subagents below their session": ("claude-code/2.1-subagents", "/subagents/agent-"),
+    "claude-code: a resume is a copy": ("claude-code/1.0-resume", "000000000103.jsonl"),
+    "claude-code: a copy keeps the ids of its lines": ("claude-code/1.0-resume-old-ids", "000000000112.jsonl"),
+    "claude-code: titles are summaries": ("claude-code/1.0-resume", '"type":"summary"'),
+    "claude-code: titles are lines of their own": ("claude-code/2.1-session", '"type":"ai-title"'),
+    "claude-code: a branch names its origin": ("claude-code/2.1-branch-clear", '"forkedFrom"'),
+    "claude-code: backgrounding": ("claude-code/2.1-background", '"sessionKind":"bg"'),
+    "claude-code: Cowork": ("claude-code/2.1-cowork", "local-agent-mode-sessions"),
+    "cline: tasks of the extension": ("cline/extension-3.8", "saoudrizwan.claude-dev/tasks/"),
+    "cline: sessions of the SDK": ("cline/cli-3.0", ".cline/data/sessions/"),
+    "codex: one document a save": ("codex/0.1-typescript", '"items"'),
+    "codex: lines without an envelope": ("codex/0.20-bare", '"record_type":"state"'),
+    "codex: enveloped lines": ("codex/0.80-legacy", '"payload"'),
+    "codex: a fork copies its parent": ("codex/0.100-fork-copy", '"forked_from_id"'),
+    "codex: threads of subagents": ("codex/0.100-subagent", '"parent_thread_id"'),
+    "codex: consolidated items beside events": ("codex/0.149-both-families", '"item_completed"'),
+    "codex: paginated history": ("codex/0.169-paginated", '"history_mode":"paginated"'),
+    "codex: archived": ("codex/archived", "archived_sessions/rollout-"),
+    "codex: packed": ("codex/archived", ".jsonl.zst"),
+    "continue: a session a file": ("continue/extension", ".continue/sessions/"),
+    "copilot-chat: documents": ("copilot-chat/3", "2ea46928-80f9-53d4-97ac-898251b561ba.json"),
+    "copilot-chat: mutation logs": ("copilot-chat/3", ".jsonl"),
+    "copilot-chat: chats without a folder": ("copilot-chat/3", "emptyWindowChatSessions/"),
+    "copilot-cli: history-session-state": ("copilot-cli/0.0.341-history", "history-session-state/"),
+    "copilot-cli: flat files": ("copilot-cli/0.0.342-flat", "session-state/00000c01-"),
+    "copilot-cli: a directory a session": ("copilot-cli/1.0-tool", "/events.jsonl"),
+    "crush: a database a project": ("crush/0.90", ".crush/crush.db"),
+    "cursor: 1, the chat panel": ("cursor/ide-3", "workbench.panel.aichat.view.aichat.chatdata"),
+    "cursor: 2, conversations inside of composers": ("cursor/ide-3", '"conversation"'),
+    "cursor: 3, headers and bubbles": ("cursor/ide-3", "fullConversationHeadersOnly"),
+    "cursor: 4, a list of heads": ("cursor/ide-4-list", "composer.composerHeaders"),
+    "cursor: 4, a table of heads": ("cursor/ide-4", "CREATE TABLE composerHeaders"),
+    "cursor: blobs of the command line": ("cursor/cli-2026", "/store.db"),
+    "cursor: transcripts as text": ("cursor/cli-2026", "51594ebc.txt"),
+    "cursor: flat transcripts": ("cursor/cli-flat", "agent-transcripts/00000b05-"),
+    "cursor: nested transcripts": ("cursor/cli-joined", "000000000b03/00000b03-"),
+    "droid: flat": ("droid/flat-subagent", ".factory/sessions/5f000001-"),
+    "droid: below the directory that is worked in": ("droid/0.215-fork", ".factory/sessions/-home-ada-loom/"),
+    "gemini-cli: documents below a digest": ("gemini-cli/0.25-document", "9f9f/chats/session-"),
+    "gemini-cli: lines below a name": ("gemini-cli/0.61-resume", "engine/chats/session-"),
+    "gemini-cli: messages replaced as a whole": ("gemini-cli/0.61-upgraded", '"$set"'),
+    "gemini-cli: rewinds": ("gemini-cli/0.61-rewind", '"$rewindTo"'),
+    "gemini-cli: nested subagents": ("gemini-cli/0.61-subagent", "000000000020/00000021-"),
+    "goose: lines": ("goose/1.0-lines", ".jsonl"),
+    "goose: the first schema": ("goose/1.10-imported", "sessions.db"),
+    "goose: schema 15": ("goose/schema-15", "CREATE TABLE usage_ledger"),
+    "icodemate: OpenCode's tables": ("icodemate/database", "icodemate/"),
+    "iflow: Claude Code's lines": ("iflow/0.5-session", ".iflow/projects/"),
+    "kilo-code: tasks": ("kilo-code/5.0-tasks", "kilocode.kilo-code/tasks/"),
+    "kilo-code: OpenCode's tables": ("kilo-code/7.7-database", "kilo/kilo.db"),
+    "kimi: wire logs of the CLI": ("kimi/cli-1.49", ".kimi/sessions/"),
+    "kimi: agents of Kimi Code": ("kimi/code-1.5", "/agents/main/wire.jsonl"),
+    "kimi: imported": ("kimi/code-1.5", "/ses_5f000003-"),
+    "kiro: the second table": ("kiro/cli-v2", "conversations_v2"),
+    "mimocode: OpenCode's tables": ("mimocode/database", "mimocode/"),
+    "mistral-vibe: one document": ("mistral-vibe/1.3-document", "session_20260401_100000_5f000007.json"),
+    "mistral-vibe: meta and lines": ("mistral-vibe/2.26-lines", "/messages.jsonl"),
+    "mistral-vibe: the unified store": ("mistral-vibe/3.0-unified", "unified/"),
+    "openclaude: Claude Code's lines": ("openclaude/session", ".openclaude/projects/"),
+    "opencode: generation 0": ("opencode/0.5-files", "project/home-ada-engine/storage/session/info/"),
+    "opencode: generations 1 and 2": ("opencode/1.1-files", "storage/session/global/"),
+    "opencode: rows": ("opencode/1.2-database", "opencode-dev.db"),
+    "opencode: rows with the files that were imported": ("opencode/1.2-imported", "storage/session/e65f53/"),
+    "opencode: events": ("opencode/1.18-database", "CREATE TABLE `event_sequence`"),
+    "opencode: session_message": ("opencode/1.18-session-message", "INSERT INTO session_message"),
+    "openhands: V0": ("openhands/v0", ".openhands/sessions/"),
+    "openhands: V1": ("openhands/cli-1.16", "base_state.json"),
+    "pi: 1, a line": ("pi/v1-linear", '"type":"session","id"'),
+    "pi: 2, a tree": ("pi/v2-tree", '"version":2'),
+    "pi: 3": ("pi/0.73-branches", '"version":3'),
+    "qwen-code: Gemini's documents": ("qwen-code/0.0-gemini-style", ".qwen/tmp/"),
+    "qwen-code: projects": ("qwen-code/0.24-session", ".qwen/projects/"),
+    "qwen-code: archived": ("qwen-code/0.24-session", "/chats/archive/"),
+    "roo-code: history_item.json": ("roo-code/3.52", "/history_item.json"),
+    "warp: queries": ("warp/2026", "ai_queries"),
+    "zed: before 0.3": ("zed/0.2", '"version":"0.2.0"'),
+    "zed: 0.3, with columns of folders": ("zed/0.3", "folder_paths"),
+}
+
+
+@pytest.mark.parametrize("tool", sorted({source.tool for source in SOURCES}))
+def test_every_tool_has_a_sample(tool: str) -> None:
+    """No source goes untested, and each of its layouts is in the list."""
+    assert any(name.startswith(f"{tool}/") for name in NAMES)
+    assert any(layout.startswith(f"{tool}: ") for layout in LAYOUTS)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_has_a_sample(layout: str) -> None:
+    """What tells the layout is there: in the name of a file of the sample, or in what it holds."""
+    name, mark = LAYOUTS[layout]
+    assert name in NAMES and layout.startswith(name.split("/", maxsplit=1)[0])
+    files = [path for path in (SAMPLES / name).rglob("*") if path.is_file() and path.name != "expected.json"]
+    told = (mark in path.relative_to(SAMPLES).as_posix() or mark.encode() in path.read_bytes() for path in files)
+    assert any(told)
