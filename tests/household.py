@@ -11,10 +11,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 
 import httpx
 
-from sessiond import state
+from sessiond import state, zstd
+from sessiond.endpoint import dictionary
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import EndpointError
@@ -33,6 +35,7 @@ from sessiond.upload import Setting as UploadSetting
 
 TOKEN = "test-token-of-the-household"
 NOW_MS = 1_790_000_000_000
+_DICTIONARIES: dict[bytes, bytes] = {}
 
 
 class Fates(httpx.BaseTransport):
@@ -42,17 +45,45 @@ class Fates(httpx.BaseTransport):
         self.real = httpx.HTTPTransport()
         self.fate: Callable[[httpx.Request, Callable[[], httpx.Response]], httpx.Response] | None = None
         self.requests: list[tuple[str, int]] = []
+        self.encodings: list[str] = []
+        """Of the pushes."""
+        self.withheld: frozenset[str] = frozenset()
+        """Features that the endpoint has and does not tell of: it is one of an older version."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         body = request.read()
+        if request.url.path == "/v1/push":
+            self.encodings.append(request.headers["content-encoding"])
+            pushed(self.encodings[-1], body)
         self.requests.append((request.url.path, len(body)))
         fresh = httpx.Request(request.method, request.url, headers=request.headers, content=body)
-        if self.fate is None:
-            return self.real.handle_request(fresh)
-        return self.fate(request, lambda: self.real.handle_request(fresh))
+        if self.fate is not None:
+            return self.fate(request, lambda: self.real.handle_request(fresh))
+        answer = self.real.handle_request(fresh)
+        if request.url.path == "/v1" and self.withheld:
+            about = json.loads(answer.read())
+            about["features"] = [name for name in about["features"] if name not in self.withheld]
+            return httpx.Response(
+                answer.status_code,
+                headers={"content-type": "application/json"},
+                stream=httpx.ByteStream(json.dumps(about).encode()),
+            )
+        return answer
 
     def close(self) -> None:
         self.real.close()
+
+
+def pushed(encoding: str, body: bytes) -> bytes:
+    """Decode the body of a push; every one has to be shown that a later one may refer to."""
+    known = b""
+    if encoding == dictionary.ENCODING:
+        digest, body = dictionary.unpack(body)
+        known = _DICTIONARIES[digest]
+    plain = b"".join(zstd.decompress_stream((body,), 1 << 30, known))
+    grown = dictionary.grown(known, plain)
+    _DICTIONARIES[sha256(grown).digest()] = grown
+    return plain
 
 
 class Household:
@@ -75,6 +106,7 @@ class Household:
     def open(self) -> None:
         """Start the daemon's rooms, as after a restart."""
         device = state.device(self.state)
+        self.device_id = device.device_id
         self.spool = Spool(self.state)
         places = Places(home=self.home, environ={}, platform="linux")
         self.ingesting = IngestSetting(
@@ -157,6 +189,12 @@ class Household:
         raise AssertionError(f"not settled: {self.spool.overview.waiting()}")
 
     # What the endpoint has
+
+    def forget_dictionary(self) -> None:
+        """Have the endpoint take something else for what this device pushed last."""
+        headers = {"Authorization": f"Bearer {self.endpoint.token}", "Sessiond-Device": str(self.device_id)}
+        answer = httpx.post(f"{self.endpoint.url}/v1/push", headers=headers, content=b'{"op":"nothing"}' * 9)
+        assert answer.status_code == 200
 
     def get(self, path: str, **params: object) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.endpoint.token}"}

@@ -11,8 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from household import CLAUDE, SESSION, Household, claude, household
-from sessiond import zstd
+from household import CLAUDE, SESSION, Household, claude, household, pushed
 from sessiond.config import Config
 from sessiond.daemon import pushing
 from sessiond.daemon.pushing import Pushing
@@ -40,7 +39,7 @@ def answering(result: dict) -> Callable[..., httpx.Response]:
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         if request.url.path != "/v1/push":
             return send()
-        lines = zstd.decompress(request.content, 1 << 26).splitlines()
+        lines = pushed(request.headers["content-encoding"], request.content).splitlines()
         body = msgspec.json.encode({"batch": request.headers["sessiond-batch"], "results": [result] * len(lines)})
         return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
 

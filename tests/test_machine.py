@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from household import NOW_MS, TOKEN, Household, claude, encode
+from household import NOW_MS, TOKEN, Household, claude, encode, pushed
+from sessiond.endpoint.dictionary import ENCODING, FEATURE
 from sessiond.endpoint.server import running
 from sessiond.errors import EndpointError
 from sessiond.ingest.capture import decode
@@ -231,7 +232,7 @@ class Machine(RuleBasedStateMachine):
 
     # The endpoint
 
-    @rule(fate=st.sampled_from(["acked", "ack lost", "down", "429", "401", "html", "rejected", "lies"]))
+    @rule(fate=st.sampled_from(["acked", "ack lost", "down", "429", "401", "html", "rejected", "lies", "415", "501"]))
     def push(self, fate: str) -> None:
         self.house.transport.fate = None if fate == "acked" else FATES[fate]
         try:
@@ -240,6 +241,16 @@ class Machine(RuleBasedStateMachine):
             pass
         finally:
             self.house.transport.fate = None
+
+    @rule()
+    def forget_dictionary(self) -> None:
+        """The endpoint's dictionary of this device is not the one that the device has."""
+        self.house.forget_dictionary()
+
+    @rule(able=st.booleans())
+    def change_version(self, able: bool) -> None:
+        """The endpoint knows dictionaries, or (an older one) does not."""
+        self.house.transport.withheld = frozenset() if able else frozenset({FEATURE})
 
     @rule(session=st.sampled_from(SESSIONS))
     def append_during_a_push(self, session: str) -> None:
@@ -356,23 +367,29 @@ def _status(status: int, text: str = "{}", kind: str = "application/problem+json
     return fate
 
 
+def _no_dictionary(status: int) -> Callable[..., httpx.Response]:
+    """Whoever stands between knows nothing of dictionaries, whatever the endpoint says."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        encoded = request.headers.get("content-encoding") == ENCODING
+        return _status(status)(request, send) if encoded else send()
+
+    return fate
+
+
 def _rejected(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
     """400 for any push of more than one item: it has to be halved."""
-    if request.url.path == "/v1/push":
-        from sessiond import zstd
-
-        if zstd.decompress(request.content, 1 << 26).count(b"\n") > 1:
-            return _status(400)(request, send)
-    return send()
+    if request.url.path != "/v1/push":
+        return send()
+    lines = pushed(request.headers["content-encoding"], request.content)
+    return _status(400)(request, send) if lines.count(b"\n") > 1 else send()
 
 
 def _lies(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
     """The endpoint takes nothing, and says of every append that it stands somewhere else."""
     if request.url.path != "/v1/push":
         return send()
-    from sessiond import zstd
-
-    lines = zstd.decompress(request.content, 1 << 26).splitlines()
+    lines = pushed(request.headers["content-encoding"], request.content).splitlines()
     results = []
     for line in lines:
         if b'"op":"append"' in line:
@@ -399,6 +416,8 @@ FATES: dict[str, Callable[..., httpx.Response]] = {
     "html": _status(200, "<html>", "text/html"),
     "rejected": _rejected,
     "lies": _lies,
+    "415": _no_dictionary(415),
+    "501": _no_dictionary(501),
 }
 
 TestMachine = Machine.TestCase

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from household import CLAUDE, SESSION, Household, claude, encode, household
+from household import CLAUDE, SESSION, Household, claude, encode, household, pushed
 from sessiond import zstd
 from sessiond.config import Config, Redaction
 from sessiond.errors import ConfigError
@@ -113,8 +113,8 @@ def zstd_or_plain(request) -> bytes:  # type: ignore[no-untyped-def]
     import base64
 
     body = request.content
-    if request.headers.get("content-encoding") == "zstd":
-        body = zstd.decompress(body, 1 << 30)
+    if request.url.path == "/v1/push":
+        body = pushed(request.headers["content-encoding"], body)
     lines = [body]
     for line in body.split(b"\n"):
         item = json.loads(line) if line.startswith(b"{") else {}

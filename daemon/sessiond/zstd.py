@@ -32,9 +32,12 @@ class Oversized(Undecodable):
     """More would come out than the limit allows."""
 
 
-def compress(data: bytes, level: int = LEVEL) -> bytes:
-    """Compress to one frame that carries its decoded size."""
-    return bytes(_zstd.compress(data, level))
+def compress(data: bytes, level: int = LEVEL, prefix: bytes = b"") -> bytes:
+    """Compress to one frame that carries its decoded size; with a prefix, it may refer to those bytes."""
+    if not prefix:
+        return bytes(_zstd.compress(data, level))
+    compressor = _zstd.ZstdCompressor(level=level, zstd_dict=_zstd.ZstdDict(prefix, is_raw=True).as_prefix)
+    return bytes(compressor.compress(data, compressor.FLUSH_FRAME))
 
 
 def decompress(data: bytes, limit: int) -> bytes:
@@ -47,19 +50,21 @@ def decompress(data: bytes, limit: int) -> bytes:
     return b"".join(decompress_stream((data,), limit))
 
 
-def decompress_stream(parts: Iterable[bytes], limit: int) -> Iterator[bytes]:
+def decompress_stream(parts: Iterable[bytes], limit: int, prefix: bytes = b"") -> Iterator[bytes]:
     """Decode frames that arrive in parts, at most 64 KiB at a time and at most `limit` bytes in all.
+
+    `prefix`: what they were compressed with.
 
     Raises:
         Oversized: more than `limit` bytes would come out.
         Undecodable: the parts together are not complete Zstandard frames.
     """
-    decoder, frames, total = _decoder(), 1, 0
+    decoder, frames, total = _decoder(prefix), 1, 0
     for slice_ in _slices(parts):
         rest = slice_
         while rest or not (decoder.eof or decoder.needs_input):
             if decoder.eof:
-                decoder, frames = _decoder(), frames + 1
+                decoder, frames = _decoder(prefix), frames + 1
                 if frames > MAX_FRAMES:
                     raise Undecodable(f"more than {MAX_FRAMES} Zstandard frames in a row")
             try:
@@ -82,5 +87,8 @@ def _slices(parts: Iterable[bytes]) -> Iterator[bytes]:
             yield part[start : start + SLICE]
 
 
-def _decoder() -> _zstd.ZstdDecompressor:
-    return _zstd.ZstdDecompressor(options={_zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
+def _decoder(prefix: bytes) -> _zstd.ZstdDecompressor:
+    options: dict[int, int] = {_zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
+    if not prefix:
+        return _zstd.ZstdDecompressor(options=options)
+    return _zstd.ZstdDecompressor(_zstd.ZstdDict(prefix, is_raw=True).as_prefix, options)

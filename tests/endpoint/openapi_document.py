@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from sessiond.endpoint import wire
+from sessiond.endpoint.dictionary import ENCODING as ENCODING_WITH_DICTIONARY
 
 Json = dict[str, Any]
 PLACE = Path(__file__).parents[2] / "docs" / "openapi.json"
@@ -38,7 +39,7 @@ REASONS = {
     "408": "The body did not arrive in time",
     "410": "This endpoint did not give out that `since`: begin again without it",
     "413": "The request as a whole is over a limit",
-    "415": "Another media type or content encoding is needed",
+    "415": "Another media type or content encoding is needed, or another dictionary",
     "416": "The range lies behind the end of the stream",
     "500": "The endpoint failed",
     "503": "The endpoint is busy; come back after Retry-After",
@@ -88,8 +89,13 @@ SESSION = [
 LIMIT = parameter(
     "limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "At most so many"
 )
-ENCODING = parameter(
-    "Content-Encoding", "header", {"enum": ["zstd", "gzip", "identity"], "default": "identity"}, "Of the body"
+ENCODINGS = ["zstd", "gzip", "identity"]
+ENCODING = parameter("Content-Encoding", "header", {"enum": ENCODINGS, "default": "identity"}, "Of the body")
+PUSH_ENCODING = parameter(
+    "Content-Encoding",
+    "header",
+    {"enum": [*ENCODINGS, ENCODING_WITH_DICTIONARY], "default": "identity"},
+    "Of the body; `dcz`, with what the device pushed last as the dictionary, where `dictionary` is a feature",
 )
 RANGE = parameter("Range", "header", {"type": "string"}, "One range of bytes; several get the whole")
 
@@ -137,7 +143,7 @@ def push() -> Json:
         parameters=[
             parameter(wire.BATCH_HEADER, "header", {"type": "string", "maxLength": 200}, "Repeated in the answer"),
             parameter(wire.DEVICE_HEADER, "header", {"type": "string", "format": "uuid"}, "The device that pushes"),
-            ENCODING,
+            PUSH_ENCODING,
         ],
         requestBody={
             "required": True,

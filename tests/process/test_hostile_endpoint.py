@@ -12,7 +12,7 @@ from signal import SIGUSR1
 import pytest
 from process_lab import TOKEN, Proxy, Request, World, session, until
 
-from sessiond import zstd
+from household import pushed
 
 Fate = Callable[[Request], None]
 
@@ -232,7 +232,7 @@ def test_one_item_that_is_refused_is_parked_alone(world: World) -> None:
     poison = session(3)
 
     def fate(request: Request) -> None:
-        text = zstd.decompress(request.body, 1 << 26) if request.path == "/v1/push" else b""
+        text = pushed(request.headers["content-encoding"], request.body) if request.path == "/v1/push" else b""
         if poison.encode() in text:
             request.answer(400, "application/problem+json", b'{"title":"no such record, please"}')
         else:

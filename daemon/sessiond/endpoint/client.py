@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sessiond import __version__, zstd
-from sessiond.endpoint import wire
+from sessiond.endpoint import dictionary, wire
 from sessiond.endpoint.alarm import Alarm
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.lean import without
@@ -56,6 +56,7 @@ class Client:
         self._token = token
         self._line = _Line()
         self._alarm = Alarm(self._line.cut)
+        self._said = dictionary.Said()
         headers = {
             "User-Agent": f"sessiond/{__version__}",
             "Accept": "application/json",
@@ -85,6 +86,7 @@ class Client:
                 f"{self.url} speaks {about.service} protocol {about.protocol}, not {wire.SERVICE} {wire.PROTOCOL}",
                 hint="upgrade whichever of the two is older",
             )
+        self._said.offer(about.features)
         return about
 
     def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.Held]:
@@ -98,17 +100,27 @@ class Client:
 
     def push(self, items: Sequence[wire.Push], batch: str) -> list[wire.Result]:
         """Push items as a batch of that name; the results are in their order. Raises: EndpointError."""
-        body = zstd.compress(_JSON.encode_lines(items), 3)
+        body, known = _JSON.encode_lines(items), self._said.take()
+        if known:
+            try:
+                return self._push(items, body, batch, known)
+            except (Rejected, Refused, WrongEndpoint):
+                pass  # it has another dictionary or none any more, or what lies between knows no such encoding
+        return self._push(items, body, batch, b"")
+
+    def _push(self, items: Sequence[wire.Push], body: bytes, batch: str, known: bytes) -> list[wire.Result]:
         headers = {
             "Content-Type": "application/x-ndjson",
-            "Content-Encoding": "zstd",
+            "Content-Encoding": dictionary.ENCODING if known else "zstd",
             wire.BATCH_HEADER: batch,
         }
-        answer = self._request("POST", "/v1/push", wire.PushAnswer, body, headers)
+        sent = dictionary.pack(body, known, 3) if known else zstd.compress(body, 3)
+        answer = self._request("POST", "/v1/push", wire.PushAnswer, sent, headers)
         if answer.batch != batch or len(answer.results) != len(items):
             raise WrongEndpoint(f"{self.url} answered, but not to what was pushed")
         if any((result.status == "problem") != (result.problem is not None) for result in answer.results):
             raise WrongEndpoint(f"{self.url} answered with a problem that it does not name")
+        self._said.keep(known, body)
         return answer.results
 
     def limit(self, timeout: float) -> None:

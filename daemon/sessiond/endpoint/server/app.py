@@ -20,7 +20,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from sessiond import __version__
+from sessiond.endpoint import dictionary
 from sessiond.endpoint.server import body, machines, problems, ranges, records, streams, tokens
+from sessiond.endpoint.server.dictionaries import Dictionaries, noting
 from sessiond.endpoint.server.problems import Refusal
 from sessiond.endpoint.server.push import Pushing
 from sessiond.endpoint.server.query import Query, checked, device, identity
@@ -45,7 +47,7 @@ PUSHES_WAITING = 64
 READS_AT_ONCE = 16
 STEP = 4 << 20
 """Bytes of a stream that are read from the store at once."""
-FEATURES = ("offsets", "changes", "sessions", "streams", "ranges", "generations")
+FEATURES = ("offsets", "changes", "sessions", "streams", "ranges", "generations", dictionary.FEATURE)
 
 Answer = TypeVar("Answer")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -64,6 +66,7 @@ class Endpoint:
         self._pushes = anyio.CapacityLimiter(PUSHES_AT_ONCE)
         self._reads = anyio.CapacityLimiter(READS_AT_ONCE)
         self._pushing = 0
+        self._dictionaries = Dictionaries()
 
     def routes(self) -> list[Route]:
         """List every address."""
@@ -106,7 +109,7 @@ class Endpoint:
         if len(batch) > 200:
             raise Refusal(400, "invalid", f"{BATCH_HEADER} is longer than 200 characters")
         pusher = device(request)
-        encoding = body.check_kind(request, LINES)
+        encoding = body.check_kind(request, LINES, dictionary.ENCODING)
         if self._pushing >= PUSHES_WAITING:
             raise Refusal(503, "busy", "too many pushes at once", headers=problems.SOON)
         self._pushing += 1
@@ -118,9 +121,16 @@ class Endpoint:
             self._pushing -= 1
 
     def _apply(self, sent: bytes, encoding: str, batch: str, pusher: UUID | None) -> PushAnswer:
-        decoded = body.decode(sent, encoding, self.limits.decoded)
+        known, head = b"", bytearray()
+        if encoding == dictionary.ENCODING:
+            known, sent = self._dictionaries.split(sent, pusher)
+            encoding = "zstd"
+        decoded = noting(body.decode(sent, encoding, self.limits.decoded, known), head)
         lines = body.lines(decoded, self.limits.items)
-        return PushAnswer(batch=batch, results=Pushing(self.store, self.limits, pusher, batch).run(lines))
+        results = Pushing(self.store, self.limits, pusher, batch).run(lines)
+        if pusher is not None:
+            self._dictionaries.keep(pusher, dictionary.grown(known, bytes(head)))
+        return PushAnswer(batch=batch, results=results)
 
     async def offsets(self, request: Request) -> Response:
         """Tell where streams stand."""

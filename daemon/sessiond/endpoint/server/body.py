@@ -19,8 +19,8 @@ MAX_MEMBERS = 256
 """Of a gzip body; each empty one costs a sender 20 bytes and us a decoder."""
 
 
-def check_kind(request: Request, kinds: frozenset[str]) -> str:
-    """Tell the content encoding of a body of one of these media types.
+def check_kind(request: Request, kinds: frozenset[str], *more: str) -> str:
+    """Tell the content encoding of a body of one of these media types: one of ENCODINGS or `more`.
 
     Raises:
         Refusal: 415, for another media type or encoding.
@@ -29,7 +29,7 @@ def check_kind(request: Request, kinds: frozenset[str]) -> str:
     if kind and kind not in kinds:
         raise Refusal(415, "unsupported-media-type", f"the body is {kind}, not {' or '.join(sorted(kinds))}")
     encoding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
-    if encoding not in ENCODINGS:
+    if encoding not in ENCODINGS and encoding not in more:
         raise Refusal(
             415,
             "unsupported-encoding",
@@ -63,8 +63,8 @@ async def read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def decode(body: bytes, encoding: str, limit: int) -> Iterator[bytes]:
-    """Undo the content encoding, part by part.
+def decode(body: bytes, encoding: str, limit: int, dictionary: bytes = b"") -> Iterator[bytes]:
+    """Undo the content encoding, part by part. `dictionary`: what frames of zstd were compressed with.
 
     Raises:
         Refusal: 413 as soon as more than `limit` bytes come out, 400 for what is not so encoded.
@@ -72,7 +72,10 @@ def decode(body: bytes, encoding: str, limit: int) -> Iterator[bytes]:
     if not body:
         return
     total = 0
-    parts = {"zstd": _unzstd, "gzip": _gunzip}.get(encoding, _plain)(body)
+    if encoding == "zstd":
+        parts = zstd.decompress_stream((body,), NO_LIMIT, dictionary)
+    else:
+        parts = _gunzip(body) if encoding == "gzip" else iter((body,))
     try:
         for part in parts:
             total += len(part)
@@ -109,14 +112,6 @@ def lines(parts: Iterable[bytes], most: int) -> list[bytes]:
 
 def _too_large(detail: str) -> Refusal:
     return Refusal(413, "too-large", detail)
-
-
-def _plain(body: bytes) -> Iterator[bytes]:
-    yield body
-
-
-def _unzstd(body: bytes) -> Iterator[bytes]:
-    return zstd.decompress_stream((body,), NO_LIMIT)
 
 
 def _gunzip(body: bytes) -> Iterator[bytes]:
