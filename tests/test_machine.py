@@ -322,7 +322,7 @@ class Machine(RuleBasedStateMachine):
             whole = content[: content.rfind(b"\n") + 1]
             if whole:
                 assert self.house.held(session) == whole
-                self.check_record(session, whole, held[session]["record"])
+                self.check_record(session, whole, held)
             if not self.forgetful and session in held:
                 (main,) = self.house.get(f"/v1/sessions/testbox/{session}/streams").json()["streams"]
                 numbers = [generation["generation"] for generation in main["generations"]]
@@ -330,11 +330,12 @@ class Machine(RuleBasedStateMachine):
                 for seen in self.seen[session]:
                     assert any(generation.startswith(seen) for generation in kept), "a generation was lost"
 
-    def check_record(self, session: str, whole: bytes, record: dict) -> None:
+    def check_record(self, session: str, whole: bytes, held: dict[str, dict]) -> None:
         fold = Fold()
         decode(ClaudeCode(), whole, fold, NOW_MS)
         if fold.started_ms is None:
-            return  # nothing in it makes it a session any more: the last record that was one stays
+            return  # nothing in it makes it a session (any more): the last record that was one stays, if there was one
+        record = held[session]["record"]
         assert record["message_count"] == len(fold.messages)
         assert record["model"] == (fold.models[0] if fold.models else None)
         assert (

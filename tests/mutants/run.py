@@ -179,7 +179,7 @@ MUTANTS = [
     Mutant(
         "a request may take for ever",
         "endpoint/client.py",
-        "        alarm.start()\n",
+        "        self._alarm.arm(deadline)\n",
         "",
         ([HOSTILE, "-k", "drips"],),
     ),
