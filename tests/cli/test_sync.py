@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from household import CLAUDE, SESSION, TOKEN, Household, claude, encode, household
-from sessiond import state
+from sessiond import pause, state
 from sessiond.cli import main
 from sessiond.spool import health
 
@@ -137,6 +137,37 @@ def test_a_running_daemon_does_it_and_is_waited_for(
     assert capsys.readouterr().out == "1 session, all acknowledged\n"
     assert house.held(SESSION) == Path(path).read_bytes()
     assert daemon.poll() is None
+
+
+def test_beside_a_paused_daemon_it_says_so_and_ends(
+    house: Household, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing will be pushed before the pause ends: to wait for that would be for ever. All is captured by then."""
+    assert main(["pause"], environ(house)) == 0
+    house.write(CLAUDE, claude(SESSION, 1))
+    capsys.readouterr()
+    assert main(["sync"], environ(house)) == 4
+    assert capsys.readouterr().err == (
+        "sessiond: pushing is paused until `sessiond resume`: 0 files to read, 1 record and 1 segment to push\n"
+        "  `sessiond resume` ends the pause\n"
+    )
+    assert house.held_sessions() == {}
+    assert main(["resume"], environ(house)) == 0
+    assert main(["sync"], environ(house)) == 0
+
+
+def test_a_pause_holds_without_a_daemon_too(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, claude(SESSION, 1))
+    pause.write(house.state, pause.Paused(pushing=pause.FOR_GOOD, sources={"codex": pause.FOR_GOOD}))
+    assert main(["sync"], environ(house)) == 4
+    assert "pushing is paused until `sessiond resume`" in capsys.readouterr().err
+    assert house.held_sessions() == {}
+    pause.write(house.state, pause.Paused())
+    assert main(["sync"], environ(house)) == 0
+    pause.write(house.state, pause.Paused(sources={"claude-code": pause.FOR_GOOD}))
+    house.write(CLAUDE, claude(SESSION, 2))
+    assert main(["sync"], environ(house)) == 0
+    assert house.held(SESSION).count(b"\n") == 1
 
 
 def test_the_timeout_is_4(house: Household, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from sessiond.cli import editing
 from sessiond.cli.output import WIDTH, escape, print_json, settings, warn
-from sessiond.config import Loaded, config_file, load, read_token, state_dir, token_origin
+from sessiond.config import Loaded, check_trust, config_file, load, read_token, state_dir, token_origin
 from sessiond.errors import ConfigError
 
 DEFAULT = "default"
@@ -47,6 +47,7 @@ def _check(args: argparse.Namespace) -> int:
         loaded = load(args.config, args.environ, tools=known_tools())
         token = read_token(loaded.config, args.environ)
         _check_terms(loaded, args.environ)
+        check_trust(loaded.config)
     except ConfigError as error:
         if not args.json:
             raise

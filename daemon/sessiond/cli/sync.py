@@ -88,7 +88,7 @@ def _watch(
     spool: Spool, directory: str, pid: int, progress: Callable[[str], None], until: float | None
 ) -> Balance | None:
     """Ask the daemon to look at everything and to push, and wait until it has or can't."""
-    from sessiond import state
+    from sessiond import pause, state
     from sessiond.daemon.once import LOOK_AGAIN, LOOKS, balance
     from sessiond.spool.health import read_capture, read_endpoint
 
@@ -97,11 +97,12 @@ def _watch(
     os.kill(pid, signal.SIGUSR1)
     while state.running(directory) is not None:
         capture = read_capture(spool)
-        now = balance(spool, capture.torn)
+        paused = pause.read(directory, time.time_ns() // 1_000_000).pushing
+        now = balance(spool, capture.torn, paused)
         looked = capture.pid == pid and (capture.looked_ms or 0) >= asked_ms and not capture.backlog
         failed = now.endpoint.failing_since_ms is not None and now.endpoint != before  # since it was asked to
         given_up = now.only_unread and time.time_ns() // 1_000_000 - asked_ms > LOOKS * LOOK_AGAIN * 1000
-        if failed or (looked and (now.empty or given_up)):
+        if failed or (looked and (now.empty or given_up or paused is not None)):
             return now
         if until is not None and time.monotonic() > until:
             raise Incomplete("not everything is pushed yet", hint="`sessiond status` shows how it goes")
@@ -112,9 +113,13 @@ def _watch(
 
 def _judge(balance: Balance) -> int:
     """Say what came of it. Raises: EndpointError, Incomplete."""
+    from sessiond import pause
     from sessiond.cli.output import count
 
     endpoint, waiting = balance.endpoint, balance.waiting
+    if balance.paused is not None and not balance.empty:
+        what = f"pushing is paused {pause.until(balance.paused)}: {_words(balance, balance.unread)}"
+        raise Incomplete(what, hint="`sessiond resume` ends the pause")
     if endpoint.failing_since_ms is not None:
         kind = Refused if endpoint.kind == "refused" else EndpointError
         raise kind(endpoint.reason or "the endpoint takes nothing", hint=endpoint.hint)

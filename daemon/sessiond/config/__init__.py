@@ -5,6 +5,7 @@ from __future__ import annotations
 from sessiond.config.load import Loaded, config_file, load, state_dir
 from sessiond.config.model import Config, Endpoint, Log, Outbox, Redaction, SourceSettings
 from sessiond.config.token import Token, read_token, token_origin
+from sessiond.config.trust import check_trust, trusted
 
 __all__ = [
     "Config",
@@ -15,9 +16,11 @@ __all__ = [
     "Redaction",
     "SourceSettings",
     "Token",
+    "check_trust",
     "config_file",
     "load",
     "read_token",
     "state_dir",
     "token_origin",
+    "trusted",
 ]

@@ -22,7 +22,7 @@ from sessiond.daemon.life import Life, Message
 from sessiond.daemon.network import Network
 from sessiond.daemon.notify import Notify, service
 from sessiond.daemon.orders import give, open_log
-from sessiond.errors import SessiondError, SpoolDamaged
+from sessiond.errors import ConfigError, SessiondError, SpoolDamaged
 
 CRASHED = 70
 SAME_WISH = 0.3
@@ -54,11 +54,21 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
     _handle_signals(messages)  # before the lock: whoever holds that may be sent SIGUSR1 by `sync`
     lock = state.Lock(directory, service(environ))
     orders, edits = give(loaded, environ), None
+    good, refused = orders, None
     network = Network(lambda: messages.put(Message.NETWORK))
     damaged: SpoolDamaged | None = None
     try:
         while True:
-            life = Life(orders, environ, file, lock, messages, notify, before=edits, damaged=damaged)
+            try:
+                life = Life(
+                    orders, environ, file, lock, messages, notify, before=edits, damaged=damaged, refused=refused
+                )
+            except ConfigError as error:
+                if orders is good:
+                    raise
+                orders, refused = good, error  # the last good ones stay
+                continue
+            good, refused = orders, None
             if edits is None:
                 ready(life.url)
             ended = life.live()

@@ -26,7 +26,10 @@ class Edits:
     def __init__(
         self, loaded: Loaded, environ: Mapping[str, str], file: str | None, before: Edits | None = None
     ) -> None:
-        """`before` knows how the files were when `loaded` was read from them; an edit since then is still to come."""
+        """`before` knows how the files were when `loaded` was read from them; an edit since then is still to come.
+
+        Without it nobody knows that: `noticed` then takes what is there for an edit, so that it is read once more.
+        """
         self._main = os.path.abspath(file or environ.get("SESSIOND_CONFIG") or config_file())
         self._files = {self._main, *loaded.files}
         if loaded.config.endpoint.token_file:
@@ -91,9 +94,9 @@ class Edits:
         return None
 
     def _stamps_since(self, before: Edits | None) -> dict[str, Stamp]:
-        stamps = self._stamps()
         if before is None:
-            return stamps
+            return {}
+        stamps = self._stamps()
         # A file that was not known before is taken as it is: it was read only now.
         known = before._files | before._seen.keys()
         return {path: stamp for path, stamp in stamps.items() if path not in known} | {

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 
 from msgspec.structs import replace
@@ -65,46 +65,29 @@ class Life:
         *,
         before: Edits | None = None,
         damaged: SpoolDamaged | None = None,
+        refused: ConfigError | None = None,
     ) -> None:
         """Open the rooms and start the threads. `before` and `damaged` are of the life before.
 
-        Raises: StateError, ConfigError.
+        `refused` is why the life that should have come instead could not begin.
+        Raises: StateError, ConfigError; nothing is left open then.
         """
         self.orders, self._environ, self._file = orders, environ, file
         self._messages, self._notify = messages, notify
         self._began = time.monotonic()
         self._beats: dict[Capturing | Pushing, tuple[int, float]] = {}
         self._next_beat = self._began
-        config = orders.config
-        self._rooms: Rooms = open_rooms(config, environ, damaged)
-        self._archive: Archive | None = None
-        self.url, token = config.endpoint.url, orders.token
-        if not self.url:
-            self._archive = Archive(self._rooms.directory, lambda: messages.put(Message.DIED))
-            self.url, token = self._archive.url, self._archive.token
-        if token is not None:
-            hide(token.reveal())
-        self.edits = Edits(orders.loaded, environ, file, before)
-        self._watcher = Watcher([*self._rooms.watched, *self.edits.roots()], rescan=config.rescan)
-        self._pushing = Pushing(
-            self._rooms,
-            self.url,
-            token,
-            lambda: self._capturing.more_room(),  # noqa: PLW0108 - each of the two knows the other
-        )
-        self._capturing = Capturing(
-            self._rooms,
-            self._watcher,
-            lock,
-            captured=self._pushing.captured,
-            aside=self._aside,
-            places=Places.here(environ),
-        )
+        with ExitStack() as undo:
+            self._open(lock, before, damaged, undo)
+            undo.pop_all()
         self._pushing.hold(orders.paused.pushing is not None)
         if before:
             self._pushing.try_now()  # what failed with the old configuration may be well with this one
-        self._note_refusal(None)
-        self._watcher.start()
+        if refused is None:
+            self._note_refusal(None)
+        else:
+            self._refuse(refused)
+        self.edits.noticed()  # of an edit since the configuration was read, and before it was watched, no event tells
         self._threads = [
             threading.Thread(target=self._guard, args=(work.run,), name=name, daemon=True)
             for name, work in (("capture", self._capturing), ("push", self._pushing))
@@ -123,6 +106,39 @@ class Life:
             )
             doubt(orders.loaded)
         notify(READY="1", STATUS=f"pushing to {self.url}")
+
+    def _open(self, lock: state.Lock, before: Edits | None, damaged: SpoolDamaged | None, undo: ExitStack) -> None:
+        """Open the rooms and watch; `undo` closes again what was opened."""
+        orders, config = self.orders, self.orders.config
+        self._rooms: Rooms = open_rooms(config, self._environ, damaged)
+        undo.callback(self._rooms.close, clean=False)
+        self._archive: Archive | None = None
+        self.url, token = config.endpoint.url, orders.token
+        if not self.url:
+            self._archive = Archive(self._rooms.directory, lambda: self._messages.put(Message.DIED))
+            undo.callback(self._archive.stop)
+            self.url, token = self._archive.url, self._archive.token
+        if token is not None:
+            hide(token.reveal())
+        self.edits = Edits(orders.loaded, self._environ, self._file, before)
+        self._watcher = Watcher([*self._rooms.watched, *self.edits.roots()], rescan=config.rescan)
+        undo.callback(self._watcher.close)
+        self._pushing = Pushing(
+            self._rooms,
+            self.url,
+            token,
+            lambda: self._capturing.more_room(),  # noqa: PLW0108 - each of the two knows the other
+        )
+        undo.callback(self._pushing.close)
+        self._capturing = Capturing(
+            self._rooms,
+            self._watcher,
+            lock,
+            captured=self._pushing.captured,
+            aside=self._aside,
+            places=Places.here(self._environ),
+        )
+        self._watcher.start()
 
     def _aside(self, path: str) -> bool:
         mine = self.edits.has(path)
@@ -211,15 +227,7 @@ class Life:
                 raise ConfigError("has lost all that it held", file=path, hint=hint)
             fresh = read_again(self._file, self._environ, self._rooms.directory)
         except ConfigError as error:
-            log.error(
-                "config.refused",
-                file=error.file,
-                line=error.line,
-                key=error.key,
-                reason=str(error),
-                hint=error.hint,
-            )
-            self._note_refusal(str(error))
+            self._refuse(error)
             return self._repause()
         before, self.orders = self.orders, fresh
         self._note_refusal(None)
@@ -233,6 +241,10 @@ class Life:
             self.edits = Edits(fresh.loaded, self._environ, self._file, self.edits)
             self._pushing.hold(fresh.paused.pushing is not None)
         return anew
+
+    def _refuse(self, error: ConfigError) -> None:
+        log.error("config.refused", file=error.file, line=error.line, key=error.key, reason=str(error), hint=error.hint)
+        self._note_refusal(str(error))
 
     def _note_refusal(self, reason: str | None) -> None:
         # On a full disk `status` does not learn it; the log has it.

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 import msgspec
 
 from sessiond import state
-from sessiond.config import Loaded, Token, read_token, state_dir
+from sessiond.config import Loaded, state_dir
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.capturing import Capturing
+from sessiond.daemon.orders import give
 from sessiond.daemon.pushing import Pushing
 from sessiond.daemon.rooms import Rooms, open_rooms
 from sessiond.ingest.backlog import catch_up
@@ -41,6 +42,8 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     troubles: list[Trouble]
     unread: int
     """Files that were found and not read to their end, since they were being rewritten."""
+    paused: int | None = None
+    """When the user's pause of pushing ends, as in pause.Paused."""
 
     @property
     def empty(self) -> bool:
@@ -65,12 +68,11 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str], progress: Callable[[st
     with ExitStack() as closing:
         lock = state.Lock(directory)
         closing.callback(lock.release)
-        rooms = open_rooms(loaded.config, environ)
+        orders = give(loaded, environ)
+        rooms = open_rooms(orders.config, environ)
         closing.callback(rooms.close)
-        token: Token | None
-        if loaded.config.endpoint.url:
-            url, token = loaded.config.endpoint.url, read_token(loaded.config, environ)
-        else:
+        url, token = orders.config.endpoint.url, orders.token
+        if not url:
             archive = Archive(directory, lambda: None)
             closing.callback(archive.stop)
             url, token = archive.url, archive.token
@@ -85,11 +87,12 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str], progress: Callable[[st
         )
         watcher.start()
         unread = _capture(capturing, progress)
-        _push(rooms, pushing, progress)
-        return balance(rooms.spool, unread)
+        if orders.paused.pushing is None:
+            _push(rooms, pushing, progress)
+        return balance(rooms.spool, unread, orders.paused.pushing)
 
 
-def balance(spool: Spool, unread: int) -> Balance:
+def balance(spool: Spool, unread: int, paused: int | None = None) -> Balance:
     """Say how far everything is. `unread`: files that were met in a rewrite, which the spool does not know."""
     with spool.snapshot():
         return Balance(
@@ -99,6 +102,7 @@ def balance(spool: Spool, unread: int) -> Balance:
             tools=spool.overview.tools(),
             troubles=spool.overview.troubles(SHOWN),
             unread=unread,
+            paused=paused,
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from sessiond import logs, pause, state
-from sessiond.config import Config, Loaded, SourceSettings, Token, load, read_token, state_dir
+from sessiond.config import Config, Loaded, SourceSettings, Token, check_trust, load, read_token, state_dir
 from sessiond.daemon.rooms import terms_of
 from sessiond.errors import ConfigError
 from sessiond.logs import log
@@ -48,8 +48,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 def give(loaded: Loaded, environ: Mapping[str, str]) -> Orders:
     """Complete a configuration to orders. The lock is held already.
 
-    Raises: ConfigError for a token that can't be read, and for rules that can't be used.
+    Raises: ConfigError for a token that can't be read, and for rules and certificates that can't be used.
     """
+    check_trust(loaded.config)
     terms = terms_of(loaded.config, environ, state.device(state_dir(loaded.config)))
     token = read_token(loaded.config, environ) if loaded.config.endpoint.url else None
     paused = pause.read(state_dir(loaded.config), time.time_ns() // 1_000_000)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sessiond import __version__, zstd
+from sessiond.config import trusted
 from sessiond.endpoint import dictionary, wire
 from sessiond.endpoint.alarm import Alarm
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
@@ -48,7 +49,10 @@ class Client:
         ca_file: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Prepare a client; nothing is sent yet. `timeout` in seconds bounds each request as a whole."""
+        """Prepare a client; nothing is sent yet. `timeout` in seconds bounds each request as a whole.
+
+        Raises: ConfigError for a `ca_file` that can't be used.
+        """
         self.url = url.rstrip("/")
         self._timeout = timeout
         self.server_time: float | None = None
@@ -67,7 +71,7 @@ class Client:
             headers["Authorization"] = f"Bearer {token}"
         verify: ssl.SSLContext | bool = False  # without TLS, to this machine, no authorities need to be loaded
         if self.url.startswith("https:"):
-            verify = ssl.create_default_context(cafile=ca_file or None)
+            verify = trusted(ca_file or "")
         self._http = httpx.Client(
             headers=headers,
             verify=verify,
