@@ -58,7 +58,7 @@ def test_files_that_go_cost_no_search_through_all_others(rooms: Rooms, monkeypat
     )
     searched: list[str] = []
     monkeypatch.setattr(capturing, "_forget_below", searched.append)
-    capturing._settled = {"/nowhere/a/1": (1, 1, 1, 1), "/nowhere/b/1": (2, 1, 1, 1)}
+    capturing._settled = {"/nowhere/a/1": 1, "/nowhere/b/1": 2}
     capturing._take(Batch(paths=frozenset({"/nowhere/a/1", "/nowhere/b"})))
     assert searched == ["/nowhere/b"]
     watcher.close()

@@ -32,3 +32,16 @@ def test_what_was_hidden_is_there_afterwards() -> None:
     import colorsys
 
     assert colorsys.ONE_THIRD
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps it")
+def test_what_a_backlog_took_is_given_back() -> None:
+    """Blocks between others that live stay with the C library for ever otherwise."""
+    code = (
+        "from sessiond.lean import give_back\n"
+        "def held(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "blocks = [bytes(50_000) for _ in range(400)]; last = bytes(50_000); before = held()\n"
+        "del blocks; give_back(); print(before - held())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) > 8_000_000

@@ -1,7 +1,8 @@
-"""Importing libraries without what they draw on a terminal with: a daemon has none."""
+"""Keeping memory small: importing libraries without what they draw on a terminal with, and giving back what is free."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,3 +25,10 @@ def without(*names: str) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -21,7 +22,7 @@ from sessiond.watch import Batch, WatchedRoot, Watcher
 SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25  # what one commit holds; live changes wait no longer for the backlog
 FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
 TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds until a file met in a rewrite is looked at again
-Stamp = tuple[int, int, int, int]
+Stamp = int  # a hash of what stat tells: the numbers themselves would take five times the memory
 
 
 class Capturing:
@@ -174,7 +175,7 @@ class Capturing:
         for root in roots:
             for path, found in self._watcher.scan(root):
                 seen.add(path)
-                stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                stamp = hash((found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
                 if self._settled.get(path) != stamp:
                     changed.append((found.st_mtime_ns, path, stamp))
         gone = [path for path in self._settled if path not in seen and any(root.root.covers(path) for root in roots)]
@@ -188,6 +189,7 @@ class Capturing:
         self._backlog.sort()
         if first or changed or gone:
             self._count()
+            self._rooms.rest()
             log.debug(
                 "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)
             )
@@ -202,15 +204,11 @@ class Capturing:
             for file in self._rooms.spool.catalog.known_files():
                 point = file.checkpoint
                 if point is not None:
-                    self._settled[file.path] = (point.ino, point.size, point.mtime_ns, point.ctime_ns)
+                    self._settled[file.path] = hash((point.ino, point.size, point.mtime_ns, point.ctime_ns))
 
     def _count(self) -> None:
-        counts: dict[str, int] = {}
-        for path in self._settled:
-            for place in self._places(path):
-                if place.relative == place.below:
-                    counts[place.source.tool] = counts.get(place.source.tool, 0) + 1
-        self._discovered = counts
+        places = (place for path in self._settled for place in self._places(path))
+        self._discovered = dict(Counter(place.source.tool for place in places if place.relative == place.below))
 
     # Reading it
 
@@ -220,6 +218,8 @@ class Capturing:
             self._drain(self._live)
         if self._backlog:
             self._drain_backlog()
+            if not self._backlog:
+                self._rooms.rest()
         elif self._behind:
             self._behind = catch_up(self._rooms.ingest, limit=16, stuck=self._stuck)
             if self._behind:

@@ -16,6 +16,7 @@ from sessiond.errors import SpoolDamaged, StateError
 from sessiond.ingest import Setting
 from sessiond.ingest.pins import Pins
 from sessiond.ingest.renewal import renew
+from sessiond.lean import give_back
 from sessiond.logs import hide, log
 from sessiond.privacy import Exclusion, Masking, Terms, read_terms
 from sessiond.reader import Digest
@@ -64,6 +65,11 @@ class Rooms(msgspec.Struct, kw_only=True):
         if watched and watcher is not None:
             watcher.add(watched)
         return watched
+
+    def rest(self) -> None:
+        """Give memory back that a look or a backlog took: what comes next is a line now and then."""
+        self.spool.forget_pages()
+        give_back()
 
     def close(self, *, clean: bool = True) -> None:
         """Close the spool; `clean` marks it as closed in order, so that the next start need not check it."""

@@ -177,6 +177,11 @@ class Spool:
                 # execute() takes one step of a statement without columns, and each step gives one page back.
                 self.connection.executescript("PRAGMA incremental_vacuum(4096);")
 
+    def forget_pages(self) -> None:
+        """Empty the cache of pages, of which a backlog leaves 4 MiB behind; it fills again by itself."""
+        with self.reading():
+            self.connection.execute("PRAGMA shrink_memory").fetchall()
+
     def close(self) -> None:
         """Close the file; all that was committed is on disk already."""
         with self._lock:
