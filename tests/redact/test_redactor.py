@@ -169,7 +169,38 @@ def test_a_trigger_is_met_wherever_its_rule_is() -> None:
                     text = json.dumps(text)
                 raw = text.encode()
                 for found in rule.regex.finditer(blank(raw)):
-                    assert trigger.match(raw, found.start()), (rule.id, depth)
+                    start = found.start()
+                    assert trigger.match(raw, start), (rule.id, depth)
+                    assert not rule.shape.heads or raw[start:].lower().startswith(rule.shape.heads), (rule.id, depth)
+                    assert not (rule.shape.front and start) or raw[start - 1] in rule.shape.front, (rule.id, depth)
+
+
+def test_what_a_rule_never_looks_past_decides_for_it() -> None:
+    """Cut behind the first byte of its barrier, a text gives each rule the same as whole: equal surroundings are
+    judged once because of that."""
+    import re
+
+    for rule in (rule for rule in load_rules().rules if rule.shape.barrier):
+        fence = re.compile(rule.shape.barrier.encode())
+        for template in (*rule.match, *rule.miss):
+            for tail in ("", '"}', " and more of it", "\n{}", "<x>;", "A" * 40):
+                text = blank(json.dumps(f"x\n{expand(template, 3)}{tail} a=b; c, <d> {{}}").encode())
+                for place in range(len(text)):
+                    end = fence.search(text, place + rule.shape.tail)
+                    if end is not None:
+                        whole, part = rule.regex.match(text, place), rule.regex.match(text, place, end.end())
+                        assert (whole and whole.regs) == (part and part.regs), (rule.id, text, place)
+
+
+def test_equal_surroundings_give_equal_answers(stars: Redactor) -> None:
+    """Thousands of the same near-miss hide neither the one secret among them nor one that differs in what follows."""
+    secret = expand("<A24>", 9)
+    lines = [record('api_key = "x-api-key-here"', True) for _ in range(300)]
+    lines[150] = record(f'api_key = "{secret}"', True)
+    lines[151] = record(f'api_key = "x-api-key-here{secret}"', True)
+    masked = stars.mask(b"".join(lines))
+    assert len(masked.findings) == 2
+    assert masked.data == b"".join(stars.mask(line).data for line in lines)
 
 
 def test_known_values_are_covered_in_every_form() -> None:

@@ -8,24 +8,23 @@ place where it may begin, instead of going on behind the last match.
 from __future__ import annotations
 
 import base64
+import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from sessiond.redact.cover import fit
 from sessiond.redact.rules import Rule
-from sessiond.redact.text import REACH, blank
+from sessiond.redact.shape import HEAD
+from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND, Sight
 
-LOOK_BEHIND = 16 + REACH
-"""Bytes before a match that may decide on it: its look-behinds and what they are blanked from."""
-KEYWORD_REACH = 256
-"""How far before a match one of its rule's keywords may be."""
 LONGEST_WRAPPED = 32_768
-_AHEAD = 1 << 18  # what is blanked beyond a place, for the next one
-_FEW, _MANY = 64, 1024  # places of one rule before and between which it is decided whether to remember them
-_LONGEST_KEY = 2048
+_MANY = 64
+"""Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
+_AROUND = 1024  # bytes of a mark's surroundings that are compared at most
+_REMEMBERED, _LONGEST_VALUE = 1024, 128
 _SPACE = re.compile(rb"\s+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]*")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -47,7 +46,12 @@ Judge = Callable[[bytes, bytes], bool]
 def entropy(value: bytes) -> float:
     """Measure the Shannon entropy of a value in bits a character."""
     total = len(value)
-    return -sum(n / total * math.log2(n / total) for n in (value.count(byte) for byte in set(value))) if total else 0.0
+    return math.log2(total) - sum(map(_weigh, map(value.count, set(value)))) / total if total else 0.0
+
+
+@functools.cache
+def _weigh(count: int) -> float:
+    return count * math.log2(count)
 
 
 def identify(value: bytes) -> bytes:
@@ -56,128 +60,160 @@ def identify(value: bytes) -> bytes:
 
 
 class Case(msgspec.Struct, frozen=True, gc=False):
-    """What a rule is tried on: the bytes, where they come from, its place in the order, and who allows what."""
+    """What a rule is tried on: the bytes, where they come from, its place in the order, and who allows what.
 
-    data: bytes
+    `refused` holds values that the rule refuses wherever they stand.
+    """
+
+    sight: Sight
     path: str
     rule: Rule
     rank: int
     allowed: Judge
+    refused: set[bytes]
 
 
-def confirm(case: Case, hits: Sequence[tuple[int, int]]) -> Iterator[Span]:
-    """Yield the secrets of one rule among its hits: ranges of places where it may begin, in order and apart."""
-    data, rule = case.data, case.rule
+def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]:
+    """Yield the secrets of one rule that begin from `high` to `low` bytes before one of the marks."""
+    rule = case.rule
     if rule.path is not None and case.path and not rule.path.search(case.path):
         return
-    reach = rule.shape.reach
-    margin = LOOK_BEHIND + (KEYWORD_REACH if rule.keywords else 0)
-    begin = end = left = right = ahead = 0
-    text = b""
-    memory = _Memory(rule)
-    for position in _places(data, rule, hits):
-        if position >= end:
-            begin = data.rfind(b"\n{", 0, position + 1) + 1
-            end = data.find(b"\n{", position) + 1 or len(data)
-            right = 0
-        low, stop = position - margin, position + reach
-        low = max(low, begin)
-        stop = min(stop, end)
-        place = memory.key(data, low, position, stop)
-        if place is not None:
-            known = memory.verdicts.get(place)
-            if known is not None:
-                yield from (Span(s.start + position, s.end + position, s.rank, s.identity) for s in known)
-                continue
-        if stop > right:
-            # One window serves many places where they lie dense, and is no longer than needed where they don't.
-            ahead = min(2 * ahead + 256, _AHEAD) if position < right else 0
-            left = low
-            right = min(end, stop + ahead)
-            text = blank(data[left : right + REACH])
-        match = rule.regex.match(text, position - left, stop - left)
-        span = None if match is None else _judge(case, left, text, match)
-        if place is not None:
-            memory.verdicts[place] = (
-                () if span is None else (Span(span.start - position, span.end - position, span.rank, span.identity),)
-            )
+    if len(marks) > _MANY:
+        marks = _thin(case, marks, low, high)
+    for place in _places(case, marks, low, high):
+        span = _try(case, place)
         if span is not None:
             yield span
 
 
-class _Memory:
-    """What became of the places of one rule, by all the bytes that decide on it: log files repeat themselves.
+def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
+    """Yield where the rule may match: where its trigger does, among the places that a mark allows."""
+    data, shape = case.sight.data, case.rule.shape
+    if low == high:
+        front = shape.front
+        for place in dict.fromkeys([mark - low for mark in marks]):
+            if not front or not place or data[place - 1] in front:
+                yield place
+        return
+    seek = _seeker(shape.heads, shape.first)
+    match = _trigger(shape.trigger)
+    for first, last in _ranges(marks, low, high):
+        text = data[first : last + HEAD]
+        for found in seek(text.lower() if shape.heads else text):
+            place = first + found.start()
+            if place > last:
+                break
+            if match(data, place):
+                yield place
 
-    It begins where places are many and ends where none is met twice.
+
+def _ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Make ranges of places of marks; those that touch become one."""
+    first, last = max(0, marks[0] - high), marks[0] - low
+    for mark in marks:
+        if mark - high > last + 1:
+            yield first, last
+            first = mark - high
+        last = mark - low
+    yield first, last
+
+
+@functools.cache
+def _seeker(heads: tuple[bytes, ...], first: str) -> Callable[[bytes], Iterator[re.Match[bytes]]]:
+    """Make what finds each place where a trigger may begin, overlapping ones as well."""
+    if not heads:
+        return re.compile(first.encode()).finditer
+    ends = {head[:1]: [other[1:] for other in heads if other[:1] == head[:1]] for head in heads}
+    arms = (re.escape(one) + b"(?=" + b"|".join(map(re.escape, more)) + b")" for one, more in ends.items())
+    return re.compile(b"|".join(arms), re.DOTALL).finditer
+
+
+@functools.cache
+def _trigger(expression: str) -> Callable[[bytes, int], re.Match[bytes] | None]:
+    return re.compile(expression.encode(), re.DOTALL).match
+
+
+@functools.cache
+def _fence(barrier: str) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
+    """Make what finds a byte that a rule never looks past, or the end of a record."""
+    return re.compile(f"{barrier}|\\n\\{{".encode()).search
+
+
+def _thin(case: Case, marks: list[int], low: int, high: int) -> list[int]:
+    """Leave out marks with the same bytes around them as one that was tried for nothing: log files repeat themselves.
+
+    The bytes around a mark, from what look-behinds see to what the rule never looks past, decide on it alone.
     """
-
-    __slots__ = ("_able", "_asked", "verdicts")
-
-    def __init__(self, rule: Rule) -> None:
-        # A line may be longer than what is compared.
-        self._able = not any(exemption.target == "line" for exemption in rule.exemptions)
-        self._asked = 0
-        self.verdicts: dict[tuple[int, bytes], tuple[Span, ...]] = {}
-
-    def key(self, data: bytes, low: int, position: int, stop: int) -> tuple[int, bytes] | None:
-        """Name a place by what decides on it; None where remembering it would not pay."""
-        self._asked += 1
-        if not self._able or self._asked < _FEW or stop - low > _LONGEST_KEY:
-            return None
-        if len(self.verdicts) > _MANY:
-            self._able = len(self.verdicts) * 2 < self._asked - _FEW
-            self.verdicts.clear()
-            self._asked = _FEW
-        return position - low, data[low : stop + REACH]
+    data, before = case.sight.data, high + case.rule.margin
+    while len(marks) > _MANY:
+        number = len(marks)
+        mark = marks[number // 2]
+        around = _around(case, mark, low, high)
+        if around is None or any(_try(case, place) is not None for place in _places(case, [mark], low, high)):
+            break
+        marks = [mark for mark in marks if not data.startswith(around, mark - before)]
+        if len(marks) > number * 0.9:
+            break
+    return marks
 
 
-def _places(data: bytes, rule: Rule, hits: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Yield where the rule may match: where its trigger does, among the places that a hit allows."""
-    match, width = rule.trigger.match, rule.shape.high
-    known: dict[bytes, list[int]] = {}
-    asked = 0
-    for low, high in hits:
-        if low == high:
-            yield low
-            continue
-        asked += 1
-        # A trigger looks at the bytes of its match and no others.
-        key = data[low : high + width] if asked > _FEW and high - low < _LONGEST_KEY else b""
-        places = known.get(key) if key else None
-        if places is None:
-            places = [
-                first.start() - low for first in rule.first.finditer(data, low, high + 1) if match(data, first.start())
-            ]
-            if key:
-                if len(known) > _MANY:
-                    known.clear()
-                known[key] = places
-        for place in places:
-            yield low + place
-
-
-def _judge(case: Case, left: int, text: bytes, match: re.Match[bytes]) -> Span | None:
-    rule = case.rule
-    group = rule.group or next((n for n in range(1, rule.regex.groups + 1) if match[n]), 0)
-    start, end = fit(case.data, left + match.start(group), left + match.end(group))
-    identity = identify(match[group] or b"")
-    if end <= start or not identity or (rule.entropy and entropy(identity) < rule.entropy):
+def _around(case: Case, mark: int, low: int, high: int) -> bytes | None:
+    """Give all the bytes that decide on a mark; None where they are too many, or others decide as well."""
+    data, rule = case.sight.data, case.rule
+    begin, most = mark - high - rule.margin, min(mark - high + rule.shape.reach, mark + _AROUND)
+    if begin < 0 or not rule.shape.barrier or not rule.steady:
         return None
-    if case.allowed(case.data[start:end], identity) or _exempt(case, text, match, match[group]):
+    fence = _fence(rule.shape.barrier)(data, max(mark - low + rule.shape.tail, mark), most)
+    return None if fence is None else data[begin : fence.end()]
+
+
+def _try(case: Case, place: int) -> Span | None:
+    """Try the rule itself at a place."""
+    rule, shape, sight = case.rule, case.rule.shape, case.sight
+    stop = place + shape.reach
+    if shape.barrier and (fence := _fence(shape.barrier)(sight.data, place + shape.tail, stop)):
+        stop = fence.end()
+    text, left, stop = sight.see(place, LOOK_BEHIND, stop)
+    match = rule.regex.match(text, place - left, stop)
+    if match is None:
+        return None
+    group = rule.group
+    if not group and rule.regex.groups:
+        group = 1 if match[1] else next((n for n in range(2, rule.regex.groups + 1) if match[n]), 0)
+    value = match[group]
+    if not value or value in case.refused:
+        return None
+    identity = identify(value)
+    if not identity or (rule.entropy and entropy(identity) < rule.entropy) or _exempt(case, text, match, value):
+        if len(value) <= _LONGEST_VALUE and rule.steady:
+            if len(case.refused) > _REMEMBERED:
+                case.refused.clear()
+            case.refused.add(value)
+        return None
+    if rule.keywords and not _named(case, place, match[0]):
+        return None
+    data = case.sight.data
+    start, end = fit(data, left + match.start(group), left + match.end(group))
+    if end <= start or case.allowed(data[start:end], identity):
         return None
     return Span(start, end, case.rank, identity)
 
 
 def _exempt(case: Case, text: bytes, match: re.Match[bytes], value: bytes) -> bool:
-    rule = case.rule
-    if rule.keywords:
-        around = text[max(0, match.start() - KEYWORD_REACH) : match.end()].lower()
-        if not any(word in around for word in rule.keywords):
-            return True
     return any(
         exemption.applies(value, match[0], _line(text, match) if exemption.target == "line" else b"", case.path)
-        for exemption in rule.exemptions
+        for exemption in case.rule.exemptions
     )
+
+
+def _named(case: Case, place: int, match: bytes) -> bool:
+    """Look for a keyword of the rule in a match, or a little before it."""
+    words, found = case.rule.keywords, match.lower()
+    if any(word in found for word in words):
+        return True
+    text, left, _ = case.sight.see(place, KEYWORD_REACH + LOOK_BEHIND, place + 1)
+    around = text[max(0, place - left - KEYWORD_REACH) : place - left].lower() + found
+    return any(word in around for word in words)
 
 
 def _line(text: bytes, match: re.Match[bytes]) -> bytes:

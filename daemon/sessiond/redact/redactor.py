@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 from sessiond.errors import ConfigError
-from sessiond.redact.confirm import KEYWORD_REACH, Case, Span, confirm, fragments, identify, rewrap, unwrap
+from sessiond.redact.confirm import Case, Span, confirm, fragments, identify, rewrap, unwrap
 from sessiond.redact.cover import cover, covered, fit
 from sessiond.redact.known import known_triggers
 from sessiond.redact.policy import Finding, Masked, Policy
 from sessiond.redact.rules import Rule, RuleSet, load_rules
 from sessiond.redact.scanner import Trigger, make_scanner
-from sessiond.redact.shape import LONGEST_MATCH
+from sessiond.redact.shape import LONGEST_MATCH, write_class
+from sessiond.redact.sight import KEYWORD_REACH, Sight
 
 KNOWN = "known-secret"
 """The rule id of a value that the user named."""
@@ -53,6 +54,7 @@ class Redactor:
         self._key = policy.key[:64] if policy.mode == "hash" else None
         base = load_rules() if rules is None else rules
         self._rules = _merge([base, *policy.extra], policy.allow_rules)
+        self._refused = [set[bytes]() for _ in self._rules]
         self._fragments = fragments(dict.fromkeys(p for s in (base, *policy.extra) for p in s.wrapped))
         known, self._owners = known_triggers(policy.secrets)
         self._widths = [trigger.high for trigger in known]
@@ -104,7 +106,12 @@ class Redactor:
         return Pieces(self, path)
 
     def _triggers(self) -> list[Trigger]:
-        triggers = [Trigger(r.shape.trigger, r.shape.low, r.shape.high, r.keywords) for r in self._rules]
+        triggers = [
+            Trigger(
+                shape.trigger, shape.low, shape.high, rule.keywords, write_class(shape.front) if rule.bounded else ""
+            )
+            for rule, shape in ((rule, rule.shape) for rule in self._rules)
+        ]
         for fragment in self._fragments:
             expression = "".join(f"\\x{byte:02x}" for byte in fragment.text)
             triggers.append(Trigger(expression, len(fragment.text), len(fragment.text)))
@@ -113,20 +120,23 @@ class Redactor:
     def _find(self, data: bytes, part: bytes, offset: int, path: str, depth: int = 0) -> list[Span]:
         """Find the secrets whose trigger lies in `part`, which is `data` from `offset` on."""
         spans: list[Span] = []
+        sight = Sight(data)
         for index, hits in self._scanner.scan(part).items():
-            places = [(low + offset, high + offset) for low, high in hits] if offset else hits
+            marks = [mark + offset for mark in hits.marks] if offset else hits.marks
             if index < len(self._rules):
-                spans += confirm(Case(data, path, self._rules[index], index, self._allows), places)
+                case = Case(sight, path, self._rules[index], index, self._allows, self._refused[index])
+                spans += confirm(case, marks, hits.low, hits.high)
             elif depth == 0:
                 skip = self._fragments[index - len(self._rules)].skip
-                for place, _ in places:
-                    begin, decoded = unwrap(data, place, skip)
+                for mark in marks:
+                    begin, decoded = unwrap(data, mark - hits.low, skip)
                     found = self._find(decoded, decoded, 0, path, depth=1)
                     spans += (rewrap(begin, span, data) for span in found)
         if self._known is not None and depth == 0:
             for index, hits in self._known.scan(part).items():
-                for place, _ in hits:
-                    start, end = fit(data, place + offset, place + offset + self._widths[index])
+                for mark in hits.marks:
+                    place = mark - hits.low + offset
+                    start, end = fit(data, place, place + self._widths[index])
                     spans.append(Span(start, end, -1, self._owners[index]))
         return spans
 
@@ -144,7 +154,10 @@ class Redactor:
             position = span.end
             rule = self._rules[span.rank].id if span.rank >= 0 else KNOWN
             findings.append(Finding(span.start, span.end - span.start, rule))
-            low, high = max(0, span.start - _DIRTY), min(len(data), span.end + KEYWORD_REACH + 64)
+            # A rule sees its own record and no other one.
+            low = max(0, data.rfind(b"\n{", max(0, span.start - _DIRTY), span.start) + 1, span.start - _DIRTY)
+            high = min(len(data), span.end + KEYWORD_REACH + 64)
+            high = data.find(b"\n{", span.end, high) + 1 or high
             if dirty and low <= dirty[-1][1]:
                 dirty[-1] = (dirty[-1][0], high)
             else:

@@ -16,6 +16,7 @@ import msgspec
 
 from sessiond.errors import ConfigError
 from sessiond.redact.shape import Shape, derive
+from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND
 
 
 class Allow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -38,7 +39,11 @@ class Wrapped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule as it is written in TOML. `match` and `miss` are our examples of what it finds and what it leaves."""
+    """One rule as it is written in TOML. Of our own are the last four fields.
+
+    `match` and `miss` are examples of what it finds and what it leaves. `trigger` matches from wherever the rule does
+    and is looked for in its place; with `bounded` what stands before is looked at as well. Both are for speed.
+    """
 
     id: str
     description: str = ""
@@ -52,6 +57,8 @@ class RawRule(msgspec.Struct, frozen=True, kw_only=True):
     allowlists: list[Allow] = []
     match: list[str] = []
     miss: list[str] = []
+    trigger: str = ""
+    bounded: bool = False
 
 
 class RuleFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +102,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     regex: re.Pattern[bytes]
     shape: Shape
-    trigger: re.Pattern[bytes]
-    first: re.Pattern[bytes]
+    margin: int
+    """Bytes before a match that may decide on it."""
+    steady: bool
+    """Whether what it refuses for its value, it refuses wherever that stands."""
+    bounded: bool
     entropy: float
     keywords: tuple[bytes, ...]
     group: int
@@ -140,7 +150,7 @@ def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rul
     pattern = from_go(raw.regex).encode()
     try:
         regex = re.compile(pattern)
-        shape = derive(pattern)
+        shape = derive(pattern, from_go(raw.trigger).encode())
         path = re.compile(from_go(raw.path)) if raw.path else None
     except (re.error, ValueError, RecursionError, OverflowError) as error:
         raise ConfigError(
@@ -152,20 +162,21 @@ def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rul
     if raw.secret_group > regex.groups:
         raise ConfigError("there is no such group", file=file, key=f"rules.{raw.id}.secretGroup")
     own = tuple(_exemption(allow, file) for allow in _allows(raw.allowlist, raw.allowlists))
-    shared = tuple(one for one in general if not one.rules or raw.id in one.rules)
+    exemptions = own + tuple(one for one in general if not one.rules or raw.id in one.rules)
     return Rule(
         id=raw.id,
         description=raw.description,
         regex=regex,
         shape=shape,
-        trigger=re.compile(shape.trigger.encode(), re.DOTALL),
-        first=re.compile(shape.first.encode()),
+        margin=LOOK_BEHIND + (KEYWORD_REACH if raw.keywords else 0),
+        steady=not any(one.paths or one.target in ("match", "line") for one in exemptions),
+        bounded=raw.bounded,
         entropy=raw.entropy,
         keywords=tuple(word.lower().encode() for word in raw.keywords),
         group=raw.secret_group,
         path=path,
-        exemptions=own + shared,
-        source=_source(raw, own + shared),
+        exemptions=exemptions,
+        source=_source(raw, exemptions),
         match=tuple(raw.match),
         miss=tuple(raw.miss),
     )

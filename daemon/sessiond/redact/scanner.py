@@ -20,8 +20,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-Hits = dict[int, list[tuple[int, int]]]
-"""By the index of a trigger, where its match may begin: ranges with both ends, in order and apart."""
+
+class Hits(msgspec.Struct, frozen=True, gc=False):
+    """Where a trigger was met: marks in order, and how far before each its match may begin."""
+
+    marks: list[int]
+    low: int
+    high: int
 
 
 BUILDING = 60.0
@@ -29,12 +34,21 @@ BUILDING = 60.0
 
 
 class Trigger(msgspec.Struct, frozen=True, gc=False):
-    """What to look for: an expression without assertions, how wide its match is, and a word of it in lower case."""
+    """What to look for: an expression without assertions, how wide its match is, and a word of it in lower case.
+
+    `front` is a class of bytes, one of which stands before each match that matters, unless nothing does.
+    """
 
     expression: str
     low: int
     high: int
     words: tuple[bytes, ...] = ()
+    front: str = ""
+
+    @property
+    def bounded(self) -> bytes:
+        """The expression with what stands before it."""
+        return (f"(?:^|{self.front})(?:{self.expression})" if self.front else self.expression).encode()
 
 
 class Scanner(Protocol):
@@ -42,7 +56,7 @@ class Scanner(Protocol):
 
     name: str
 
-    def scan(self, data: bytes) -> Hits:
+    def scan(self, data: bytes) -> dict[int, Hits]:
         """Return the hits by the index of their trigger."""
         ...
 
@@ -68,20 +82,20 @@ class PlainScanner:
     def __init__(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = [(re.compile(trigger.expression.encode(), re.DOTALL), trigger.words) for trigger in triggers]
 
-    def scan(self, data: bytes) -> Hits:
-        """Return the hits by the index of their trigger; here a hit is the very place."""
-        found: Hits = {}
+    def scan(self, data: bytes) -> dict[int, Hits]:
+        """Return the hits by the index of their trigger; here a mark is the very place."""
+        found: dict[int, Hits] = {}
         lowered = data.lower()
         for index, (regex, words) in enumerate(self._triggers):
             if words and not any(word in lowered for word in words):
                 continue
-            hits = []
+            marks = []
             position = 0
             while (match := regex.search(data, position)) is not None:
                 position = match.start() + 1
-                hits.append((match.start(), match.start()))
-            if hits:
-                found[index] = hits
+                marks.append(match.start())
+            if marks:
+                found[index] = Hits(marks, 0, 0)
         return found
 
 
@@ -104,18 +118,18 @@ class FastScanner:
         self._database = self._load(triggers, cache_dir)
         self._local = threading.local()
 
-    def scan(self, data: bytes) -> Hits:
-        """Return the hits by the index of their trigger."""
+    def scan(self, data: bytes) -> dict[int, Hits]:
+        """Return the hits by the index of their trigger; a mark is the end of a match."""
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
             # One for each thread: two scans in the same one are an error.
             scratch = self._local.scratch = self._hyperscan.Scratch(self._database)
         ends: defaultdict[int, list[int]] = defaultdict(list)
         self._database.scan(data, match_event_handler=_note, context=ends, scratch=scratch)
-        return {index: _ranges(where, *self._widths[index]) for index, where in ends.items()}
+        return {index: Hits(sorted(marks), *self._widths[index]) for index, marks in ends.items()}
 
     def _load(self, triggers: Sequence[Trigger], cache_dir: str | None) -> Any:
-        expressions = [trigger.expression.encode() for trigger in triggers]
+        expressions = [trigger.bounded for trigger in triggers]
         if cache_dir is None:
             return compile_expressions(self._hyperscan, expressions)
         digest = blake2b("\0".join([self._hyperscan.__version__, _cpu(), *map(repr, triggers)]).encode())
@@ -161,22 +175,6 @@ def _build(path: str, expressions: list[bytes]) -> None:
 
 def _note(index: int, _start: int, end: int, _flags: int, ends: defaultdict[int, list[int]]) -> None:
     ends[index].append(end)
-
-
-def _ranges(ends: list[int], low: int, high: int) -> list[tuple[int, int]]:
-    """Turn the ends of matches into ranges of their starts; those that touch become one."""
-    if low == high:
-        return [(end - low, end - low) for end in sorted(set(ends))]
-    ends.sort()
-    ranges: list[tuple[int, int]] = []
-    first, last = max(0, ends[0] - high), ends[0] - low
-    for end in ends:
-        if end - high > last + 1:
-            ranges.append((first, last))
-            first = end - high
-        last = end - low
-    ranges.append((first, last))
-    return ranges
 
 
 def _cpu() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from sessiond.redact.text import widen
+from sessiond.redact.text import ESCAPING, widen
 
 # The parser of `re` has no public name. What is used of it is unchanged since 3.11, and tests hold each rule
 # to its trigger; a new kind of node is refused by name.
@@ -32,7 +32,10 @@ OPEN_REACH = 4096
 class Shape(msgspec.Struct, frozen=True):
     """The trigger of a rule: what it matches, its least and greatest width, and what it may begin with.
 
-    `reach` is how far the rule itself may look.
+    `reach` is how far the rule itself may look. From `tail` bytes behind its beginning it never looks past a
+    byte of the class `barrier` (which may be empty): no part of it matches one there, and no escape holds one.
+    Before it stands a byte of `front` (or nothing), if that is not empty. `heads` are the beginnings that a trigger
+    may have, in lower case, if they are few.
     """
 
     trigger: str
@@ -40,6 +43,15 @@ class Shape(msgspec.Struct, frozen=True):
     high: int
     first: str
     reach: int
+    barrier: str
+    tail: int
+    front: frozenset[int]
+    heads: tuple[bytes, ...]
+
+
+Heads = frozenset[tuple[bytes, bool]]
+"""How something may begin, in lower case, and whether that is all of it; none: in too many ways to tell."""
+HEAD, _MOST_HEADS = 3, 64
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -48,23 +60,93 @@ class _Part(msgspec.Struct, frozen=True):
     high: int
     first: frozenset[int] = frozenset()
     stop: bool = False
+    nodes: int = 0
+    """How many parts of a sequence it was made of."""
+    heads: Heads = frozenset()
 
 
-_EMPTY = _Part("", 0, 0)
+_ANYTHING: Heads = frozenset({(b"", False)})
+_NOTHING: Heads = frozenset({(b"", True)})
+_EMPTY = _Part("", 0, 0, heads=_NOTHING)
 _ALL = frozenset(range(256))
 
 
-def derive(pattern: bytes) -> Shape:
-    """Derive the trigger of an expression.
+def derive(pattern: bytes, cheap: bytes = b"") -> Shape:
+    """Derive the trigger of an expression, or of a `cheap` one that matches from wherever that does.
 
     Raises: ValueError where the expression could match nothing at all, or uses what can't be derived from.
     """
     tree = _parser.parse(pattern)
-    reach = int(tree.getwidth()[1])
-    part = _sequence(list(tree), int(tree.state.flags), tail=True)
+    width, flags, nodes = int(tree.getwidth()[1]), int(tree.state.flags), list(tree)
+    part = _sequence(nodes, flags, tail=True)
     if part.low == 0:
         raise ValueError("it can match without a single character of its own")
-    return Shape(part.text, part.low, part.high, _class(part.first), OPEN_REACH if reach > LONGEST_MATCH else reach + 2)
+    reach = OPEN_REACH if width > LONGEST_MATCH else width + 2
+    barrier = _ALL - _alphabet(nodes[part.nodes - 1 :], flags) - ESCAPING
+    shape = Shape(
+        part.text,
+        part.low,
+        part.high,
+        write_class(part.first),
+        reach,
+        write_class(barrier) if barrier else "",
+        part.high,
+        _front(nodes[0], flags, part.first),
+        _beginnings(part.heads),
+    )
+    if not cheap:
+        return shape
+    own = derive(cheap)
+    return msgspec.structs.replace(own, reach=reach, barrier=shape.barrier, tail=shape.tail, front=shape.front)
+
+
+def _beginnings(heads: Heads) -> tuple[bytes, ...]:
+    """List the beginnings, those that begin with another one left out; none where there would be no end of it."""
+    texts = {text for text, _ in heads}
+    if b"" in texts:
+        return ()
+    return tuple(sorted(text for text in texts if not any(text[:n] in texts for n in range(1, len(text)))))
+
+
+def _join(left: Heads, right: Heads) -> Heads:
+    joined = {
+        ((text + more)[:HEAD], last and len(text + more) < HEAD) if whole else (text, False)
+        for text, whole in left
+        for more, last in (right if whole else ((b"", False),))
+    }
+    return frozenset(joined) if len(joined) <= _MOST_HEADS else _ANYTHING
+
+
+def _front(node: Any, flags: int, first: frozenset[int]) -> frozenset[int]:
+    """Tell what may stand before an expression that begins with a boundary or a look-behind for one byte."""
+    kind, value = str(node[0]), node[1]
+    allowed: frozenset[int] = frozenset()
+    if kind == "AT" and str(value) == "AT_BOUNDARY" and first <= _CATEGORIES["CATEGORY_WORD"]:
+        allowed = _CATEGORIES["CATEGORY_NOT_WORD"]
+    elif kind == "ASSERT_NOT" and value[0] < 0 and len(value[1]) == 1 and str(value[1][0][0]) in ("LITERAL", "IN"):
+        allowed = _ALL - _bytes(str(value[1][0][0]), value[1][0][1], flags)
+    # A newline is what stands before each record.
+    return allowed | ESCAPING if 0x0A in allowed else frozenset()
+
+
+def _alphabet(nodes: Sequence[Any], flags: int) -> frozenset[int]:
+    """Collect all bytes that any part of an expression may match, or look at to go on."""
+    found: frozenset[int] = frozenset()
+    for kind, value in ((str(node[0]), node[1]) for node in nodes):
+        if kind in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
+            found |= _bytes(kind, value, flags)
+        elif kind == "AT":
+            if str(value) in ("AT_END", "AT_END_STRING", "AT_END_LINE"):
+                return _ALL  # where the text ends decides
+        elif kind == "SUBPATTERN":
+            found |= _alphabet(list(value[3]), (flags | value[1]) & ~value[2])
+        elif kind == "BRANCH":
+            found = found.union(*(_alphabet(list(arm), flags) for arm in value[1]))
+        elif kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT", "ASSERT", "ASSERT_NOT"):
+            found |= _alphabet(list(value[-1]), flags)
+        else:
+            return _ALL
+    return found
 
 
 def _sequence(nodes: Sequence[Any], flags: int, *, tail: bool) -> _Part:
@@ -81,26 +163,30 @@ def _sequence(nodes: Sequence[Any], flags: int, *, tail: bool) -> _Part:
                 parts[-1] = last
                 break
             parts.pop()
-    first: frozenset[int] = frozenset()
+    first, heads = frozenset[int](), _NOTHING
+    for part in reversed(parts):
+        first = part.first if part.low else part.first | first
     for part in parts:
-        first |= part.first
-        if part.low:
-            break
-    return _Part("".join(p.text for p in parts), sum(p.low for p in parts), sum(p.high for p in parts), first, stop)
+        heads = _join(heads, part.heads)
+    text, low, high = "".join(p.text for p in parts), sum(p.low for p in parts), sum(p.high for p in parts)
+    return _Part(text, low, high, first, stop, len(parts), heads if not stop else _join(heads, _ANYTHING))
 
 
 def _node(node: Any, flags: int, *, tail: bool) -> _Part:
     kind, value = str(node[0]), node[1]
     if kind in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
         members = widen(_bytes(kind, value, flags))
-        return _Part(_class(members), 1, 1, frozenset(members))
+        letters = {bytes((byte,)).lower() for byte in members}
+        heads = frozenset((letter, True) for letter in letters) if len(letters) <= 4 else _ANYTHING
+        return _Part(write_class(members), 1, 1, frozenset(members), heads=heads)
     if kind in ("AT", "ASSERT", "ASSERT_NOT"):
         return _EMPTY
     if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
         return _repeat(int(value[0]), int(value[1]), value[2], flags, tail=tail)
     if kind == "SUBPATTERN":
         inner = _sequence(list(value[3]), (flags | value[1]) & ~value[2], tail=tail)
-        return _Part(f"(?:{inner.text})" if inner.text else "", inner.low, inner.high, inner.first, inner.stop)
+        text = f"(?:{inner.text})" if inner.text else ""
+        return _Part(text, inner.low, inner.high, inner.first, inner.stop, heads=inner.heads)
     if kind == "ATOMIC_GROUP":
         return _sequence(list(value), flags, tail=tail)
     if kind == "BRANCH":
@@ -108,22 +194,26 @@ def _node(node: Any, flags: int, *, tail: bool) -> _Part:
         text = "|".join(arm.text for arm in arms)
         low, high = min(arm.low for arm in arms), max(arm.high for arm in arms)
         first = frozenset().union(*(arm.first for arm in arms))
-        return _Part(f"(?:{text})", low, high, first, any(arm.stop for arm in arms))
+        heads = frozenset[tuple[bytes, bool]]().union(*(arm.heads for arm in arms))
+        return _Part(f"(?:{text})", low, high, first, any(arm.stop for arm in arms), heads=heads)
     raise ValueError(f"{kind.lower().replace('_', ' ')} is not supported")
 
 
 def _repeat(least: int, most: int, body: Any, flags: int, *, tail: bool) -> _Part:
     inner = _sequence(list(body), flags, tail=False)
     if inner.stop:
-        return inner if least else _Part("", 0, 0, stop=True)
+        return inner if least else _Part("", 0, 0, stop=True, heads=_ANYTHING)
     elastic = (most - least) * max(inner.high, 1) > LONGEST_REPEAT
     if tail or elastic:
         most = least
     if most == 0 or not inner.text:
-        return _Part("", 0, 0, stop=elastic)
+        return _Part("", 0, 0, stop=elastic, heads=_ANYTHING if elastic else _NOTHING)
     count = "" if least == most == 1 else f"{{{least}}}" if least == most else f"{{{least},{most}}}"
     body_text = inner.text if inner.high == 1 and inner.text.startswith("[") else f"(?:{inner.text})"
-    return _Part(f"{body_text}{count}", inner.low * least, inner.high * most, inner.first, elastic)
+    heads = inner.heads if most == 1 else frozenset((text, False) for text, _ in inner.heads)
+    if least == 0:
+        heads |= _NOTHING
+    return _Part(f"{body_text}{count}", inner.low * least, inner.high * most, inner.first, elastic, heads=heads)
 
 
 def _bytes(kind: str, value: Any, flags: int) -> set[int]:
@@ -160,7 +250,7 @@ _CATEGORIES = {
 }
 
 
-def _class(members: Set[int]) -> str:
+def write_class(members: Set[int]) -> str:
     """Write a set of bytes so that `re` and hyperscan read it alike."""
     ranges: list[list[int]] = []
     for byte in sorted(members):

@@ -16,17 +16,9 @@ _UNICODE = re.compile(rb"\\u00([0-9a-fA-F]{2})")
 _LONE = re.compile(rb"\\(?!u[0-9a-fA-F]{4})")
 _PERCENT = re.compile(rb"%(?:3[ADad]|2[0267]|0[ADad])")
 
-_ESCAPES = (
-    (b'\\"', b' "'),
-    (b"\\'", b" '"),
-    (b"\\n", b" \n"),
-    (b"\\r", b" \r"),
-    (b"\\t", b" \t"),
-    # The slashes of a URL stay together: "https:\/\/" is how PHP writes them.
-    (b"\\\\\\/", b"////"),
-    (b"\\\\/", b"///"),
-    (b"\\/", b"//"),
-)
+_LINES = ((b"\\n", b" \n"), (b"\\r", b" \r"), (b"\\t", b" \t"))
+# The slashes of a URL stay together: "https:\/\/" is how PHP writes them.
+_SLASHES = ((b"\\\\\\/", b"////"), (b"\\\\/", b"///"), (b"\\/", b"//"))
 
 SOURCES: dict[int, frozenset[int]] = {
     0x20: _HEX | frozenset(b"\\u%"),
@@ -44,6 +36,9 @@ SOURCES: dict[int, frozenset[int]] = {
 }
 """For a byte of blanked text, the raw bytes that it may come from beside itself."""
 
+ESCAPING = _HEX | frozenset(b"\\%unrt")
+"""The raw bytes that an escape may hold and that are something else when it is blanked."""
+
 REACH = 8
 """How many bytes before a byte decide what it is blanked to."""
 
@@ -59,8 +54,11 @@ def blank(raw: bytes) -> bytes:
         return raw
     if b"\\u" in raw:
         raw = _UNICODE.sub(_unescape_unicode, raw)
-    for escape, plain in _ESCAPES:
+    for escape, plain in _LINES:
         raw = raw.replace(escape, plain)
+    if b"\\/" in raw:
+        for escape, plain in _SLASHES:
+            raw = raw.replace(escape, plain)
     if b"\\u" in raw:
         return _LONE.sub(b" ", raw)  # \u00e9 is a letter of a password and no place to end it
     return raw.replace(b"\\", b" ")

@@ -1,0 +1,46 @@
+"""Blanked windows of one run of bytes: what a rule sees of the record around a place."""
+
+from __future__ import annotations
+
+from sessiond.redact.text import REACH, blank
+
+LOOK_BEHIND = 16 + REACH
+"""Bytes before a match that may decide on it: its look-behinds and what they are blanked from."""
+KEYWORD_REACH = 256
+"""How far before a match one of its rule's keywords may be."""
+_AHEAD = 1 << 18  # what is blanked beyond a place, for the next one
+
+
+class Sight:
+    """Windows of the blanked text around places; each lies in one record.
+
+    Shared by the rules that look at the same bytes: where places lie dense, one window serves many of them,
+    and where they don't it is no longer than needed.
+    """
+
+    __slots__ = ("_ahead", "_begins", "_ends", "_left", "_right", "_text", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._left = self._right = self._ahead = 0
+        self._begins = self._ends = False
+        self._text = b""
+
+    def see(self, position: int, margin: int, stop: int) -> tuple[bytes, int, int]:
+        """Give a text that shows `margin` bytes before a place and what follows up to `stop`, within its record.
+
+        With it goes where the text begins in the bytes, and where in the text what may be looked at ends.
+        """
+        low, inside = position - margin, self._left <= position < self._right
+        if not inside or (low < self._left and not self._begins) or (stop > self._right and not self._ends):
+            self._move(position, max(low, 0), stop, inside)
+        return self._text, self._left, min(stop, self._right) - self._left
+
+    def _move(self, position: int, low: int, stop: int, dense: bool) -> None:
+        data = self.data
+        self._ahead = min(2 * self._ahead + 256, _AHEAD) if dense else 0
+        stop += self._ahead
+        begin, end = data.rfind(b"\n{", max(low - 1, 0), position + 1) + 1, data.find(b"\n{", position, stop + 1) + 1
+        self._left, self._right = begin or low, end or min(stop, len(data))
+        self._begins, self._ends = begin > 0 or low == 0, end > 0 or stop >= len(data)
+        self._text = blank(data[self._left : self._right + REACH])
