@@ -146,7 +146,7 @@ def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daem
     made = look()
     assert not made.healthy
     assert screen(_fixed(made), home=house.home).splitlines()[:6] == [
-        "sessiond      running, degraded for 3 h (pid 4711, by systemd, as testbox)",
+        "sessiond      running for 3 h, degraded (pid 4711, by systemd, as testbox)",
         "endpoint      archive on this machine: fails since 3 min, next try in 1 min",
         "found         2 files, 1 not read yet",
         "captured      1 session, 0 ongoing",

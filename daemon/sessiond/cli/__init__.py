@@ -202,14 +202,10 @@ def _import_msgspec() -> None:
 
     Where another package has brought it, its import (and that of `inspect`) would be a tenth of the time of `status`.
     """
-    name = "typing_extensions"
-    if name in sys.modules:
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # this is how an import is made to fail
-    try:
+    from sessiond.lean import without
+
+    with without("typing_extensions"):
         import msgspec  # noqa: F401
-    finally:
-        del sys.modules[name]
 
 
 def _known(word: str) -> str:

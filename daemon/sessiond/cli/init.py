@@ -10,7 +10,7 @@ import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sessiond.cli.output import columns, escape, size, table
+from sessiond.cli.output import columns, escape, size, table, tilde
 from sessiond.errors import ConfigError, EndpointError, SessiondError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         if args.endpoint is not None or args.token_file is not None:
             hint = "`sessiond config set endpoint.url URL` changes it"
             raise SessiondError(f"{file} is there already and is kept", hint=hint)
-        print(f"{escape(file)} is there already and is kept")
+        print(f"{_named(args, file)} is there already and is kept")
         _test(before, environ)
     else:
         _choose(args, file, before, environ)
@@ -66,6 +66,10 @@ def _show(config: Config, args: argparse.Namespace) -> None:
     rows += [(each.tool, str(each.sessions), size(each.bytes), _day(each.oldest_ms), _fate(each)) for each in found]
     print(table(rows, right={1, 2}, width=columns(sys.stdout)))
     print()
+
+
+def _named(args: argparse.Namespace, file: str) -> str:
+    return escape(tilde(file, args.environ.get("HOME", "")))
 
 
 def _fate(found: Found) -> str:
@@ -101,7 +105,7 @@ def _choose(args: argparse.Namespace, file: str, before: Loaded, environ: dict[s
             print(f"{error}\n  {error.hint or ''}".rstrip(), file=sys.stderr)
             continue
         write_example(file, **chosen)
-        print(f"wrote {escape(file)}")
+        print(f"wrote {_named(args, file)}")
         return
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "shorten",
     "size",
     "table",
+    "tilde",
     "warn",
     "wrapped",
 ]
@@ -136,6 +137,13 @@ def wrapped(text: str, width: int) -> list[str]:
     import textwrap
 
     return textwrap.wrap(text, max(20, width), break_on_hyphens=False) or [""]
+
+
+def tilde(path: str, home: str) -> str:
+    """Write a path in the home as people do: ~/.config."""
+    base = home.rstrip("/")
+    within = bool(base) and f"{path}/".startswith(f"{base}/")
+    return f"~{path[len(base) :]}" if within else path
 
 
 def shorten(text: str, width: int) -> str:

@@ -20,6 +20,7 @@ from sessiond.cli.output import (
     shorten,
     size,
     table,
+    tilde,
     wrapped,
 )
 from sessiond.spool.health import RootHealth
@@ -108,7 +109,7 @@ def _watch(args: argparse.Namespace) -> int:
 def screen(status: Status, *, width: int = 80, home: str = "", color: bool = False) -> str:
     """Draw the status. Colour only repeats what the words say."""
     lines = []
-    for label, text in _facts(status, home):
+    for label, text in _facts(status, home, width - LABEL):
         painted = _paint(label.ljust(LABEL), "1") if color else label.ljust(LABEL)
         fitting = shorten(escape(text), width - LABEL)
         if color and label == "sessiond":
@@ -116,13 +117,13 @@ def screen(status: Status, *, width: int = 80, home: str = "", color: bool = Fal
         lines.append((painted + fitting).rstrip())
     if status.tools:
         lines += ["", _tools(status, width, home)]
-    advice = list(_advice(status.advice, width, color))
+    advice = list(_advice(status.advice, width, home, color))
     return "\n".join([*lines, "", *advice] if advice else lines)
 
 
-def _facts(status: Status, home: str) -> Iterator[tuple[str, str]]:
+def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
     yield "sessiond", _daemon(status)
-    yield "endpoint", _endpoint(status)
+    yield "endpoint", _endpoint(status, width)
     yield "found", _found(status)
     totals, waiting = status.totals, status.outbox
     if totals is None or waiting is None:
@@ -141,7 +142,7 @@ def _facts(status: Status, home: str) -> Iterator[tuple[str, str]]:
     if status.redactions:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
-    yield "disk", f"{size(status.disk_bytes)} in {_short(status.state_dir, home)}"
+    yield "disk", f"{size(status.disk_bytes)} in {tilde(status.state_dir, home)}"
 
 
 def _unknown(status: Status) -> str:
@@ -163,13 +164,22 @@ def _daemon(status: Status) -> str:
     since = "" if daemon.since_ms is None else f" for {duration((status.now_ms - daemon.since_ms) / 1000)}"
     by = f", by {daemon.service}" if daemon.service else ""
     name = f", as {status.machine_id}" if status.machine_id else ""
-    state = "running" if status.healthy else "running, degraded"
-    return f"{state}{since} (pid {daemon.pid or 'unknown'}{by}{name})"
+    state = "" if status.healthy else ", degraded"
+    state += ", paused" if status.paused.pushing is not None else ""
+    return f"running{since}{state} (pid {daemon.pid or 'unknown'}{by}{name})"
 
 
-def _endpoint(status: Status) -> str:
+def _endpoint(status: Status, width: int) -> str:
+    """Tell the endpoint and how it is; of the two the address is cut where both do not fit."""
+    where = "archive on this machine" if status.endpoint.archive else status.endpoint.url
+    how = _answers(status)
+    room = width - len(how) - 2
+    where = where.removeprefix("https://") if len(where) > room else where
+    return f"{shorten(where, max(12, room))}: {how}"
+
+
+def _answers(status: Status) -> str:
     endpoint = status.endpoint
-    where = "archive on this machine" if endpoint.archive else endpoint.url
     if endpoint.failing_since_ms is not None:
         words = {"refused": "refuses the token", "wrong": "is no endpoint of ours"}
         failing = words.get(endpoint.kind or "", "fails")
@@ -177,11 +187,11 @@ def _endpoint(status: Status) -> str:
         left = 0.0 if due is None else (due - status.now_ms) / 1000
         again = f", next try in {duration(left)}" if left > 0 and status.daemon.state is Running.RUNNING else ""
         since = duration((status.now_ms - endpoint.failing_since_ms) / 1000)
-        return f"{where}: {failing} since {since}{again}"
+        return f"{failing} since {since}{again}"
     if endpoint.last_ack_ms is None:
-        return f"{where}: nothing acknowledged yet"
+        return "nothing acknowledged yet"
     took = "" if endpoint.latency_ms is None else f", took {endpoint.latency_ms} ms"
-    return f"{where}: last ack {_ago(status, endpoint.last_ack_ms)}{took}"
+    return f"last ack {_ago(status, endpoint.last_ack_ms)}{took}"
 
 
 def _found(status: Status) -> str:
@@ -215,7 +225,7 @@ def _tools(status: Status, width: int, home: str) -> str:
                 "-" if seen.active_ms is None else duration((status.now_ms - seen.active_ms) / 1000),
                 str(seen.damaged + seen.troubled),
                 "-" if root is None else root.how,
-                "-" if root is None else _short(root.path, home) + more,
+                "-" if root is None else tilde(root.path, home) + more,
             ]
         )
     drawn = table(rows, right={1, 2, 3, 4}, width=width)
@@ -229,16 +239,21 @@ def _best(tool: ToolStatus) -> RootHealth | None:
     return min(tool.roots, key=rank, default=None)
 
 
-def _advice(advice: list[Advice], width: int, color: bool) -> Iterator[str]:
+def _advice(advice: list[Advice], width: int, home: str, color: bool) -> Iterator[str]:
     for each in advice[:SHOWN]:
         mark, paint = ("!", "31") if each.degraded else ("-", "2")
         first = _paint(mark, paint) if color else mark
-        for number, line in enumerate(_wrapped(each.what, width - 2)):
+        for number, line in enumerate(_wrapped(_homely(each.what, home), width - 2)):
             yield f"{' ' if number else first} {line}"
-        for line in _wrapped(each.do or "", width - 4):
+        for line in _wrapped(_homely(each.do or "", home), width - 4):
             yield f"    {line}"
     if len(advice) > SHOWN:
         yield f"  and {len(advice) - SHOWN} more: sessiond status --json"
+
+
+def _homely(text: str, home: str) -> str:
+    """Write paths in the home as people do; they are shorter too."""
+    return text.replace(f"{home.rstrip(os.sep)}{os.sep}", "~/") if home.strip(os.sep) else text
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -252,11 +267,6 @@ def _stopped(status: Status) -> bool:
 
 def _ago(status: Status, at_ms: int) -> str:
     return age((status.now_ms - at_ms) / 1000)
-
-
-def _short(path: str, home: str) -> str:
-    within = bool(home) and (path + os.sep).startswith(home.rstrip(os.sep) + os.sep)
-    return "~" + path[len(home.rstrip(os.sep)) :] if within else path
 
 
 def _paint(text: str, code: str) -> str:
