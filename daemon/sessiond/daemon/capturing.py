@@ -224,7 +224,7 @@ class Capturing:
             self._behind = catch_up(self._rooms.ingest, limit=16, stuck=self._stuck)
             if self._behind:
                 self._captured()
-        if self._rooms.spool.catalog.next_idle_ms() is not None and sweep_idle(self._rooms.ingest, self._sources):
+        if sweep_idle(self._rooms.ingest, self._sources):
             self._captured()
         self._report()
 

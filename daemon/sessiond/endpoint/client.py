@@ -58,6 +58,7 @@ class Client:
         self.server_time: float | None = None
         """What the last answer gave as its time, in unix seconds; for `doctor`, nothing else trusts it."""
         self._token = token
+        self._addresses: dict[str, httpx.URL] = {}
         self._line = _Line()
         self._alarm = Alarm(self._line.cut)
         self._said = dictionary.Said()
@@ -153,7 +154,7 @@ class Client:
         try:
             with self._http.stream(
                 method,
-                self.url + path,
+                self._address(path),
                 content=None if body is None else _parts(body, deadline),
                 headers=sent,
                 extensions={"trace": self._line.note},
@@ -178,6 +179,10 @@ class Client:
             return msgspec.json.decode(content, type=answer)
         except UNREADABLE as error:
             raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {error}") from error
+
+    def _address(self, path: str) -> httpx.URL:
+        """Take an address apart once: httpx does it twice for each request that names it as text."""
+        return self._addresses.get(path) or self._addresses.setdefault(path, httpx.URL(self.url + path))
 
     def _translate(self, error: httpx.TransportError) -> EndpointError:
         cause: BaseException | None = error
