@@ -13,7 +13,6 @@ import pytest
 
 from sessiond import state
 from sessiond.config import Config
-from sessiond.daemon import archive as archive_room
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.capturing import Capturing
 from sessiond.daemon.rooms import Rooms, open_rooms
@@ -31,35 +30,43 @@ def rooms(tmp_path: Path) -> Iterator[Rooms]:
     made.close()
 
 
-def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path) -> None:
     """Its store is damaged, say: between two starts there is time."""
-    monkeypatch.setattr(archive_room, "RESPAWN", 3.0)
     died: list[float] = []
     began = time.monotonic()
-    archive = Archive(str(tmp_path), lambda: died.append(time.monotonic()))
-    os.kill(archive._process.pid, signal.SIGKILL)
+    archive = Archive(str(tmp_path), lambda: died.append(time.monotonic()), respawn=3.0)
+    os.kill(archive.pid, signal.SIGKILL)
     while not died and time.monotonic() < began + 20:
         time.sleep(0.05)
     archive.stop()
     assert died[0] - began >= 3.0
 
 
-def test_files_that_go_cost_no_search_through_all_others(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def capturing(rooms: Rooms) -> Iterator[Capturing]:
+    """A room that captures, without its thread."""
+    watcher, lock = Watcher([]), state.Lock(rooms.directory)
+    places = Places(home="/nowhere", environ={})
+    yield Capturing(rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=places)
+    watcher.close()
+    lock.release()
+
+
+def test_a_change_that_is_no_sessions_wakes_nobody(rooms: Rooms, capturing: Capturing, tmp_path: Path) -> None:
+    """Our own spool may lie in a directory that is watched: what we write there must not make us write again."""
+    project = tmp_path / ".claude/projects/-home-dev"
+    ours = {f"{rooms.directory}/spool.db-wal", f"{rooms.directory}/lock", f"{project}/notes.txt"}
+    capturing._take(Batch(paths=frozenset(ours)))
+    assert list(capturing._live) == []
+    session = f"{project}/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
+    capturing._take(Batch(paths=frozenset({*ours, session})))
+    assert list(capturing._live) == [session]
+
+
+def test_files_that_go_cost_no_search_through_all_others(capturing: Capturing, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clean-up deletes thousands at once; only a directory's name stands for what was below it."""
-    watcher = Watcher([])
-    lock = state.Lock(rooms.directory)
-    capturing = Capturing(
-        rooms,
-        watcher,
-        lock,
-        captured=lambda: None,
-        aside=lambda _: False,
-        places=Places(home="/nowhere", environ={}),
-    )
     searched: list[str] = []
     monkeypatch.setattr(capturing, "_forget_below", searched.append)
     capturing._settled = {"/nowhere/a/1": 1, "/nowhere/b/1": 2}
     capturing._take(Batch(paths=frozenset({"/nowhere/a/1", "/nowhere/b"})))
     assert searched == ["/nowhere/b"]
-    watcher.close()
-    lock.release()

@@ -14,6 +14,7 @@ import httpx
 
 from household import TOKEN as ENDPOINT_TOKEN
 from household import claude, encode
+from rules_cache import put_rules
 from sessiond import zstd
 from sessiond.endpoint.server import running
 from sessiond.redact.examples import expand
@@ -48,6 +49,7 @@ def test_a_daemon_leaks_nothing(tmp_path: Path) -> None:
     home, state = tmp_path / "home", tmp_path / "state"
     projects = home / ".claude/projects/-home-dev"
     projects.mkdir(parents=True)
+    put_rules(str(state))
     lines = [claude(SESSION.format(1), n, text=f"{text}\n{OWN}") for n, text in enumerate(SECRETS.values())]
     lines += [claude(SESSION.format(1), 50, text=json.dumps({"out": text})) for text in SECRETS.values()]
     (projects / f"{SESSION.format(1)}.jsonl").write_bytes(b"".join(map(encode, lines)))
@@ -73,12 +75,12 @@ def test_a_daemon_leaks_nothing(tmp_path: Path) -> None:
             headers = {"Authorization": f"Bearer {ENDPOINT_TOKEN}"}
 
             def sessions() -> list[dict]:
-                return httpx.get(f"{endpoint.url}/v1/sessions", headers=headers).json()["sessions"]
+                return httpx.get(f"{endpoint.url}/v1/sessions", headers=headers, verify=False).json()["sessions"]
 
             wait("the session is at the endpoint", lambda: sessions() and sessions()[0]["streams"])
             assert [item["record"]["id"] for item in sessions()] == [SESSION.format(1)]
             machine = sessions()[0]["record"]["machine_id"]
-            held = httpx.get(where.format(machine), headers=headers).content
+            held = httpx.get(where.format(machine), headers=headers, verify=False).content
             commands = Path(f"/proc/{daemon.pid}/cmdline").read_bytes()
             limits = Path(f"/proc/{daemon.pid}/limits").read_text()
         finally:

@@ -25,6 +25,7 @@ import pytest
 
 import sessiond
 from household import claude, encode
+from rules_cache import put_rules
 from sessiond import state
 from sessiond.endpoint.server import Running, running
 from sessiond.spool import Spool, health
@@ -37,7 +38,7 @@ PROJECT = ".claude/projects/-home-dev-project"
 MACHINE = "testbox"
 
 
-def until(so: Callable[[], Any], what: str = "it", seconds: float = SOON) -> Any:
+def until(so: Callable[[], Any], what: str = "it", seconds: float = SOON, *, every: float = 0.02) -> Any:
     """Wait for a condition; its first true value."""
     end = time.monotonic() + seconds
     while True:
@@ -45,7 +46,7 @@ def until(so: Callable[[], Any], what: str = "it", seconds: float = SOON) -> Any
         if found:
             return found
         assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def session(number: int) -> str:
@@ -98,7 +99,11 @@ class Request(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         """Take one request."""
-        self.body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        length = int(self.headers.get("content-length", 0))
+        self.body = self.rfile.read(length)
+        if len(self.body) < length:
+            self.cut()  # who sent it was killed meanwhile
+            return
         self.server.seen.append((self.path, self.headers.get("authorization")))
         if self.path == "/v1/push":
             self.server.received += len(self.body)
@@ -166,6 +171,7 @@ class World:
         self.limits = ""
         os.makedirs(os.path.join(self.home, PROJECT))
         os.makedirs(os.path.dirname(self.config))
+        put_rules(self.state)
         self.configure()
 
     def configure(self, token: str = TOKEN, **endpoint: str) -> None:
@@ -243,6 +249,10 @@ class World:
                     os.killpg(daemon.pid, signal.SIGCONT)
                     os.killpg(daemon.pid, signal.SIGKILL)
                 daemon.wait(SOON)
+
+    def look(self, pid: int = 0) -> None:
+        """Have it look at everything, and push, now instead of when that is due."""
+        os.kill(pid or self.pid(), signal.SIGUSR1)
 
     def pid(self) -> int:
         """Ask the lock for the daemon's pid, which is not that of strace before it."""

@@ -8,13 +8,22 @@ import pytest
 from process_lab import Request, World, until
 
 
-@pytest.mark.parametrize("shift", ["-3d", "+3650d", "-20000d"], ids=["days back", "years on", "no clock"])
+@pytest.mark.parametrize(
+    "shift",
+    [
+        pytest.param("-3d", id="days back"),
+        pytest.param("+3650d", id="years on", marks=pytest.mark.slow),
+        pytest.param("-20000d", id="no clock", marks=pytest.mark.slow),
+    ],
+)
 def test_a_wrong_clock_costs_nothing(world: World, shift: str) -> None:
     """Captured and pushed under a wrong clock, then under the right one, then under the wrong one again."""
     libraries = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
     if not libraries:
         pytest.skip("libfaketime is not installed")
     fake = {"LD_PRELOAD": libraries[0], "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    # What libfaketime mends by itself in some versions of glibc loses the interruption by a signal.
+    fake |= {"FAKETIME_FORCE_MONOTONIC_FIX": "0"}
     for line, environ in enumerate((fake, {}, fake)):
         world.write(1, line * 10, line * 10 + 1)
         daemon = world.start(**environ)
@@ -22,8 +31,7 @@ def test_a_wrong_clock_costs_nothing(world: World, shift: str) -> None:
         world.write(2, line * 10)
         world.arrives(1, 2)
         until(world.records_match, "the records")
-        daemon.kill()  # libfaketime loses signals: no SIGTERM could be waited for
-        daemon.wait()
+        assert world.stop(daemon) == 0
     world.judge()
 
 

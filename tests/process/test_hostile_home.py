@@ -78,28 +78,34 @@ def test_a_file_of_somebody_else_is_not_read(world: World, projects: Path) -> No
     assert set(world.records()) == {session(1)}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [b"line\nbreak", b"\x1b[2J\x1b[31mred", b"\xff\xfe\x80", "é".encode() * 100, b"a b;$(x)`y`'\"", b"%00%2e%2e"],
-    ids=["newline", "ansi", "no text", "long", "shell", "percent"],
-)
-def test_any_name_of_a_directory_is_fine(world: World, projects: Path, name: bytes) -> None:
-    """The session arrives, and no byte of the name draws on whoever reads the log."""
-    folder = os.path.join(os.fsencode(projects), name)
-    os.mkdir(folder)
-    with open(os.path.join(folder, session(5).encode() + b".jsonl"), "wb") as file:
-        file.write(lines(5))
-    # And one that can't be read, so that its name is logged.
-    os.mkdir(os.path.join(folder, b"x"))
+NAMES = [b"line\nbreak", b"\x1b[2J\x1b[31mred", b"\xff\xfe\x80", "é".encode() * 100, b"a b;$(x)`y`'\"", b"%00%2e%2e"]
+
+
+def test_any_name_of_a_directory_is_fine(world: World, projects: Path) -> None:
+    """The sessions arrive, and no byte of the names draws on whoever reads the log."""
+    files = {}
+    for number, name in enumerate(NAMES, 5):
+        folder = os.path.join(os.fsencode(projects), name)
+        os.mkdir(folder)
+        files[number] = os.path.join(folder, session(number).encode() + b".jsonl")
+        with open(files[number], "wb") as file:
+            file.write(lines(number))
+        # And one that can't be read, so that its name is logged.
+        os.mkfifo(os.path.join(folder, session(number + 50).encode() + b".jsonl"))
+        os.mkdir(os.path.join(folder, b"x"))
     world.start()
-    until(lambda: world.held(session(5)) == lines(5), "the session")
-    with open(os.path.join(folder, session(5).encode() + b".jsonl"), "ab") as file:
-        file.write(encode(claude(session(5), 4)))
-    until(lambda: world.held(session(5)) == lines(5) + encode(claude(session(5), 4)), "the next line")
+    for number in files:
+        until(lambda number=number: world.held(session(number)) == lines(number), "the session")
+    for number, path in files.items():
+        more = encode(claude(session(number), 4))
+        with open(path, "ab") as file:
+            file.write(more)
+        until(lambda number=number, more=more: world.held(session(number)) == lines(number) + more, "the next line")
     assert "\x1b" not in world.said()
     assert all(line.startswith("{") for line in world.said().splitlines())
-    record = until(lambda: world.records().get(session(5)), "its record")
-    assert record["record"]["source_path"].endswith(".jsonl")
+    records = until(lambda: len(found := world.records()) == len(NAMES) + 1 and found, "the records")
+    for number in files:
+        assert records[session(number)]["record"]["source_path"].endswith(".jsonl")
 
 
 def test_an_unreadable_directory_stops_no_other(world: World, projects: Path) -> None:
@@ -115,6 +121,7 @@ def test_an_unreadable_directory_stops_no_other(world: World, projects: Path) ->
         assert world.held(session(7)) is None
     finally:
         closed.chmod(0o700)
+    world.look()
     until(lambda: world.held(session(7)) == lines(7), "the closed one")
 
 
@@ -182,7 +189,7 @@ def test_a_sparse_file_of_two_gigabytes_is_carried_and_memory_stays_flat(world: 
         file.seek(2 << 30)
         file.write(b"\n" + encode(claude(session(1), 2)))
     daemon = world.start()
-    until(lambda: world.held_length(session(1)) == os.path.getsize(world.path(1)), "all of it", 280)
+    until(lambda: world.held_length(session(1)) == os.path.getsize(world.path(1)), "all of it", 280, every=0.2)
     assert world.memory(daemon.pid) < 150 << 20
 
 
@@ -201,7 +208,7 @@ def test_a_hundred_thousand_files_are_found_and_kept_in_little_memory(world: Wor
         with world.spool() as spool:
             return spool.overview.waiting().segments == 100_000
 
-    until(captured, "all of them", 280)
+    until(captured, "all of them", 280, every=2)  # counting them takes time that the daemon needs
     assert world.memory(daemon.pid) < 200 << 20
     world.write(200_000, 1)
     began = time.monotonic()

@@ -44,12 +44,12 @@ def cycle(world: World, calls: str, points: Iterable[int]) -> int:
 
 def test_a_kill_at_any_write_loses_nothing(world: World) -> None:
     """SIGKILL instead of the n-th write, sync, rename or unlink: while the spool is made, and while it works."""
-    assert cycle(world, WRITES, (1, 3, 9, 27, 50, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20)) >= 12
+    assert cycle(world, WRITES, (1, 3, 9, 27, 4, 6, 8, 12, 17)) >= 8
 
 
 def test_a_kill_at_any_word_to_the_endpoint_loses_nothing(world: World) -> None:
     """SIGKILL before a request is sent, or before its answer is read: it is sent again, and stored once."""
-    assert cycle(world, TALKS, (1, 2, 3, 4, 5, 6)) >= 4
+    assert cycle(world, TALKS, (1, 2, 3, 4, 5)) >= 4
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_kills_under_a_writer_and_lost_answers_lose_nothing(world: World) -> Non
 
     world.proxy.fate = lossy
     line = 0
-    for _ in range(8):
+    for _ in range(5):
         daemon = world.start()
         daemon.send_signal(SIGUSR1)  # don't wait because of the answer that was lost in the life before
         goal, end = world.proxy.pushes() + chance.randrange(1, 4), time.monotonic() + SOON

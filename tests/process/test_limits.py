@@ -15,7 +15,6 @@ from sessiond import state
 
 def test_a_full_disk_stops_capturing_until_there_is_room(world: World) -> None:
     """It says so where it still can (the lock file, the log), stays alive, and goes on by itself."""
-    os.makedirs(world.state)
     disk = namespaced(f"mount -t tmpfs -o size=2m,mode=0700 none {world.state}", mounts=True)
     world.proxy.fate = lambda request: request.answer(503)
     daemon = world.start(disk)
@@ -28,7 +27,9 @@ def test_a_full_disk_stops_capturing_until_there_is_room(world: World) -> None:
     lock = until(lambda: _lock(inside, world) if "stopped" in _lock(inside, world) else None, "the lock's word")
     assert "full" in lock
     os.makedirs(os.path.join(world.home, ".codex/sessions"))  # a root appears: there is no room to note even that
-    time.sleep(4)  # two rescans: none of them may end it
+    for _ in range(2):  # nor may a look end it
+        world.look(daemon.pid)
+        time.sleep(0.5)
     assert daemon.poll() is None, world.said()
     world.proxy.fate = None
     subprocess.run([*inside, "mount", "-o", "remount,size=64m", world.state], check=True)
@@ -46,7 +47,6 @@ def _lock(inside: list[str], world: World) -> str:
 
 def test_a_daemon_on_a_full_disk_still_ends_in_order(world: World) -> None:
     """SIGTERM while nothing can be written is no crash."""
-    os.makedirs(world.state)
     disk = namespaced(f"mount -t tmpfs -o size=1m,mode=0700 none {world.state}", mounts=True)
     world.proxy.fate = lambda request: request.answer(503)
     daemon = world.start(disk)
@@ -69,6 +69,9 @@ def test_a_file_that_can_not_be_read_stops_no_other(world: World) -> None:
     world.arrives(2)
     with world.spool() as spool:
         assert "Input/output error" in until(lambda: getattr(spool.catalog.file(bad), "trouble", None), "its trouble")
+    for _ in range(3):
+        world.look()
+        time.sleep(0.3)  # a look while the disk is ill leaves no trace to wait for
     world.arrives()
     world.judge()
 
@@ -88,9 +91,12 @@ def test_without_descriptors_it_waits_and_goes_on(world: World) -> None:
         file.write(encode(claude(session(3), 1)))
     world.write(1, 2)
     world.write(2, 1, 2)
-    time.sleep(5)  # two rescans
+    for _ in range(2):
+        world.look()
+        time.sleep(0.5)
     assert daemon.poll() is None, world.said()
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    world.look()
     world.arrives(1, 2)
     until(lambda: world.held(session(3)), "the third")
     assert daemon.poll() is None, world.said()

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import queue
 import resource
+import shutil
 import signal
+import sqlite3
 import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from process_lab import Request, World, session, until
+from process_lab import SOON, SOURCE, Request, World, session, until
 
 from sessiond.daemon import SAME_WISH
+from sessiond.daemon.archive import Archive
+from sessiond.endpoint.client import Client
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -148,6 +156,86 @@ def test_the_built_in_archive_starts_and_ends_with_it(world: World) -> None:
     assert not os.path.exists(f"/proc/{archive['pid']}")
 
 
+def test_an_archive_inherits_no_descriptor(world: World) -> None:
+    """No spool, no lock, no inotify, no socket of ours: it would keep them open when we are gone."""
+    world.configure(url='""')
+    world.start()
+    pid = until(lambda: world.events("endpoint.started"), "endpoint.started")[0]["pid"]
+    links = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    files = [link for link in links if link.startswith(world.base)]
+    assert files
+    outside = [file for file in files if "/archive/" not in file and "/stderr-" not in file]
+    assert outside == []
+    assert not [link for link in links if "inotify" in link]
+
+
+def test_an_error_that_nobody_expected_ends_the_process_with_a_message(world: World) -> None:
+    """A thread that dies takes the others with it: exit code 70, one line to report, and the spool stays."""
+    world.write(1, 1)
+    daemon = world.start()
+    world.arrives()
+    connection = sqlite3.connect(os.path.join(world.state, "spool.db"), timeout=SOON)
+    connection.execute("UPDATE session SET uuid = 'what no version of the program writes'")
+    connection.commit()
+    connection.close()
+    world.write(1, 2)
+    assert daemon.wait(SOON) == 70
+    assert "a bug: " in world.said()
+    assert "please report it" in world.said()
+
+
+def test_a_program_that_is_replaced_runs_on_until_its_restart(world: World, tmp_path: Path) -> None:
+    """An upgrade takes the files of the running program away: it captures and pushes on, and ends in order."""
+    package = tmp_path / "program"
+    shutil.copytree(SOURCE, package)
+    world.write(1, 1)
+    daemon = world.start(PYTHONPATH=str(package))
+    world.arrives()
+    shutil.rmtree(package)
+    world.write(1, 2)
+    world.write(2, 1, 2, size=200_000)
+    world.arrives()
+    os.unlink(world.path(2))
+    world.write(1, 3, mode="wb")
+    world.arrives(1)
+    assert world.stop(daemon) == 0, world.said()
+    world.start()
+    world.write(1, 4)
+    world.arrives(1)
+
+
+def test_nothing_beside_it_is_imported(world: World) -> None:
+    """Started where a project has modules named like the standard library's: none of them runs."""
+    for name in ("json", "sqlite3", "logging", "httpx", "sitecustomize"):
+        Path(world.base, f"{name}.py").write_text(f"open({os.path.join(world.base, 'ran')!r}, 'w')\n")
+    world.write(1, 1)
+    world.start()
+    world.arrives()
+    assert not os.path.exists(os.path.join(world.base, "ran"))
+
+
+def test_another_archive_takes_over_from_a_dead_one(tmp_path: Path) -> None:
+    """Whoever started it is told, once, and the next one has the same store and the same token."""
+    told: queue.SimpleQueue[None] = queue.SimpleQueue()
+    first = Archive(str(tmp_path), lambda: told.put(None), respawn=0.0)
+    client = Client(first.url, first.token.reveal(), device_id=uuid.UUID(int=1))
+    who = client.about()
+    client.close()
+    os.kill(first.pid, signal.SIGKILL)
+    told.get(timeout=SOON)
+    first.stop()
+    second = Archive(str(tmp_path), lambda: told.put(None), respawn=0.0)
+    client = Client(second.url, first.token.reveal(), device_id=uuid.UUID(int=1))
+    assert client.about().endpoint_id == who.endpoint_id
+    client.close()
+    second.stop()
+    assert told.empty()
+
+
+@pytest.mark.slow  # there are ten seconds between two starts
 def test_a_dead_archive_is_started_again(world: World) -> None:
     """The daemon goes on with a new one; nothing is lost."""
     world.configure(url='""')

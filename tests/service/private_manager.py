@@ -143,6 +143,7 @@ def _inside() -> None:
         print(json.dumps(answer), flush=True)
     subprocess.run(["systemctl", "--user", "stop", "sessiond.service"], check=False, capture_output=True)
     started.terminate()
+    started.wait(20)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ RESPAWN = 10.0
 class Archive:
     """The child process and how to reach it. Its stdin is a pipe from us: it ends however we end."""
 
-    def __init__(self, state_directory: str, died: Callable[[], None]) -> None:
-        """Start it and wait until it listens. Raises: StateError."""
+    def __init__(self, state_directory: str, died: Callable[[], None], *, respawn: float = RESPAWN) -> None:
+        """Start it and wait until it listens. `died` is called once another may take its place. Raises: StateError."""
         self._stopping = threading.Event()
+        self._respawn = respawn
         self._began = time.monotonic()
         directory = os.path.join(state_directory, DIRECTORY)
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -53,7 +54,8 @@ class Archive:
         self.url = announced.url
         with open(token_file) as file:
             self.token = Token(file.read().strip())
-        log.info("endpoint.started", url=self.url, pid=announced.pid)
+        self.pid = announced.pid
+        log.info("endpoint.started", url=self.url, pid=self.pid)
         threading.Thread(target=self._watch, args=(self._process.stdout, died), name="archive", daemon=True).start()
 
     def _watch(self, output: IO[bytes], died: Callable[[], None]) -> None:
@@ -63,7 +65,7 @@ class Archive:
         code = self._process.wait()
         if not self._stopping.is_set():
             log.error("endpoint.stopped", pid=self._process.pid, reason=f"it ended with {code}")
-            if not self._stopping.wait(max(0.0, self._began + RESPAWN - time.monotonic())):
+            if not self._stopping.wait(max(0.0, self._began + self._respawn - time.monotonic())):
                 died()
 
     def stop(self) -> None:
