@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from household import NOW_MS, TOKEN, Household, claude, encode, pushed
+from power import Killed, MortalSpool, cut_power
+from sessiond import zstd
 from sessiond.endpoint.dictionary import ENCODING, FEATURE
 from sessiond.endpoint.server import running
 from sessiond.errors import EndpointError
@@ -29,10 +32,6 @@ SESSIONS = [f"5f1d7c1e-0000-4000-8000-00000000000{n}" for n in range(2)]
 FOLDERS = ["-home-dev-project", "-home-dev-elsewhere"]
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 class Machine(RuleBasedStateMachine):
     """One home, one daemon, one endpoint, two sessions."""
 
@@ -41,13 +40,11 @@ class Machine(RuleBasedStateMachine):
         self.base = tempfile.mkdtemp(prefix="sessiond-machine-")
         self.context = running(os.path.join(self.base, "endpoint"), token=TOKEN)
         self.endpoint = self.context.__enter__()
-        self.house = Household(self.base, self.endpoint)
-        self.house.redact = self._redact
+        self.house = Household(self.base, self.endpoint, make_spool=MortalSpool)
         self.numbers = itertools.count()
         self.folder = dict.fromkeys(SESSIONS, FOLDERS[0])
         self.seen: dict[str, list[bytes]] = {session: [] for session in SESSIONS}
         self.forgetful = False
-        self.countdown: int | None = None
 
     # The tool
 
@@ -97,10 +94,14 @@ class Machine(RuleBasedStateMachine):
             file.write(new)
         os.replace(self.path(session) + ".tmp", self.path(session))
 
-    @rule(session=st.sampled_from(SESSIONS), keep=st.integers(0, 3), more=st.integers(1, 6))
-    def rewrite_in_place(self, session: str, keep: int, more: int) -> None:
-        head = b"".join(self.content(session).splitlines(keepends=True)[:keep])
-        self.put(session, head + self.lines(session, more))
+    @rule(session=st.sampled_from(SESSIONS), keep=st.integers(0, 3), longer=st.booleans())
+    def rewrite_in_place(self, session: str, keep: int, longer: bool) -> None:
+        """Longer or shorter, with the same head."""
+        old = self.content(session)
+        new = b"".join(old.splitlines(keepends=True)[:keep]) + self.lines(session, 1)
+        while longer and len(new) <= len(old):
+            new += self.lines(session, 1)
+        self.put(session, new)
 
     @rule(session=st.sampled_from(SESSIONS), data=st.data())
     def edit_in_place(self, session: str, data: st.DataObject) -> None:
@@ -168,9 +169,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(steps=st.integers(0, 12), session=st.sampled_from(SESSIONS), pushing=st.booleans())
     def kill(self, steps: int, session: str, pushing: bool) -> None:
-        """Die in the middle of a look or a push, before some commit."""
-        self.countdown = steps
-        self.house.ingesting.now_ms = self.house.uploading.now_ms = self._now
+        """Die in the middle of a look or a push, before or after any commit."""
+        assert isinstance(self.house.spool, MortalSpool)
+        self.house.spool.steps = steps
         try:
             if pushing:
                 self.house.push()
@@ -178,22 +179,19 @@ class Machine(RuleBasedStateMachine):
                 self.house.ingest(self.path(session))
         except (Killed, EndpointError):
             pass
-        self.countdown = None
         self.restart()
 
-    def _now(self) -> int:
-        self._tick()
-        return self.house.now_ms
-
-    def _redact(self, data: bytes) -> bytes:
-        self._tick()
-        return data
-
-    def _tick(self) -> None:
-        if self.countdown is not None:
-            self.countdown -= 1
-            if self.countdown < 0:
-                raise Killed
+    @rule(back=st.integers(0, 4), torn=st.booleans())
+    def cut_power(self, back: int, torn: bool) -> None:
+        """The power goes: commits that the disk had not synced are gone, whatever was pushed since."""
+        image = os.path.join(self.base, "image")
+        lost = cut_power(self.house.state, image, back, torn=torn)
+        self.house.close()
+        shutil.rmtree(self.house.state)
+        os.rename(image, self.house.state)
+        self.house.open()
+        # What a lost commit had of a rewritten file is nowhere any more.
+        self.forgetful = self.forgetful or lost > 0
 
     @rule()
     def restart(self) -> None:
@@ -232,16 +230,6 @@ class Machine(RuleBasedStateMachine):
 
     # The endpoint
 
-    @rule(fate=st.sampled_from(["acked", "ack lost", "down", "429", "401", "html", "rejected", "lies", "415", "501"]))
-    def push(self, fate: str) -> None:
-        self.house.transport.fate = None if fate == "acked" else FATES[fate]
-        try:
-            self.house.push()
-        except EndpointError:
-            pass
-        finally:
-            self.house.transport.fate = None
-
     @rule()
     def forget_dictionary(self) -> None:
         """The endpoint's dictionary of this device is not the one that the device has."""
@@ -252,13 +240,11 @@ class Machine(RuleBasedStateMachine):
         """The endpoint knows dictionaries, or (an older one) does not."""
         self.house.transport.withheld = frozenset() if able else frozenset({FEATURE})
 
-    @rule(session=st.sampled_from(SESSIONS))
-    def append_during_a_push(self, session: str) -> None:
-        def fate(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
-            self.append(session, 1)
-            self.house.ingest(self.path(session))
-            return send()
+    @rule(fate=st.sampled_from(["acked", "ack lost", "down", "429", "401", "html", "halved", "lies", "415", "501"]))
+    def push(self, fate: str) -> None:
+        self.push_under(None if fate == "acked" else FATES[fate])
 
+    def push_under(self, fate: Callable[..., httpx.Response] | None) -> None:
         self.house.transport.fate = fate
         try:
             self.house.push()
@@ -267,33 +253,62 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.house.transport.fate = None
 
+    @rule(which=st.integers(0, 5))
+    def push_with_a_rejected_item(self, which: int) -> None:
+        """The endpoint takes all but one item, and will never take that; it is parked."""
+
+        def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+            if request.url.path != "/v1/push":
+                return send()
+            lines = _lines(request)
+            results: list[dict[str, object]] = []
+            refused = which % len(lines)
+            del lines[refused]
+            if lines:
+                headers = {name: value for name, value in request.headers.items() if name != "content-length"}
+                headers["content-encoding"] = "zstd"
+                body = zstd.compress(b"\n".join(lines) + b"\n", 3)
+                rest = httpx.Request(request.method, request.url, headers=headers, content=body)
+                results = msgspec.json.decode(self.house.transport.real.handle_request(rest).read())["results"]
+            never: dict[str, object] = {"type": "invalid", "title": "no such thing, please"}
+            results.insert(refused, {"status": "problem", "problem": never})
+            return _answer(request, results)
+
+        self.push_under(fate)
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def append_during_a_push(self, session: str) -> None:
+        def fate(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+            self.append(session, 1)
+            self.house.ingest(self.path(session))
+            return send()
+
+        self.push_under(fate)
+
     @rule()
     def keep_endpoint_copy(self) -> None:
-        self._restart_endpoint(lambda data: shutil.copytree(data, os.path.join(self.base, "old-endpoint")))
+        """Back the endpoint up while it runs."""
+        kept = os.path.join(self.base, "old-endpoint")
+        os.makedirs(kept, exist_ok=True)
+        source = sqlite3.connect(os.path.join(self.base, "endpoint", "endpoint.db"))
+        copy = sqlite3.connect(os.path.join(kept, "endpoint.db"))
+        source.backup(copy)
+        source.close()
+        copy.close()
 
     @precondition(lambda self: os.path.exists(os.path.join(self.base, "old-endpoint")))
     @rule()
     def restore_old_endpoint(self) -> None:
         """The endpoint was restored from an older copy: it has lost what it acknowledged since."""
-
-        def restore(data: str) -> None:
-            shutil.rmtree(data)
-            shutil.copytree(os.path.join(self.base, "old-endpoint"), data)
-
-        self._restart_endpoint(restore)
-        self.forgetful = True
-
-    def _restart_endpoint(self, between: Callable[[str], object]) -> None:
+        data = os.path.join(self.base, "endpoint")
         self.house.client.close()
         self.context.__exit__(None, None, None)
-        data = os.path.join(self.base, "endpoint")
-        shutil.rmtree(os.path.join(self.base, "old-endpoint")) if between.__name__ == "<lambda>" and os.path.exists(
-            os.path.join(self.base, "old-endpoint")
-        ) else None
-        between(data)
+        shutil.rmtree(data)
+        shutil.copytree(os.path.join(self.base, "old-endpoint"), data)
         self.context = running(data, token=TOKEN)
         self.endpoint = self.house.endpoint = self.context.__enter__()
         self.restart()
+        self.forgetful = True
 
     # The promise
 
@@ -314,7 +329,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """All is well for a while."""
+        """All is well for a while, and somebody takes back into the queue what was parked."""
+        with self.house.spool.transaction():
+            self.house.spool.outbox.retry()
         self.house.settle()
         held = self.house.held_sessions()
         for session in SESSIONS:
@@ -378,35 +395,34 @@ def _no_dictionary(status: int) -> Callable[..., httpx.Response]:
     return fate
 
 
-def _rejected(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+def _halved(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
     """400 for any push of more than one item: it has to be halved."""
-    if request.url.path != "/v1/push":
-        return send()
-    lines = pushed(request.headers["content-encoding"], request.content)
-    return _status(400)(request, send) if lines.count(b"\n") > 1 else send()
+    if request.url.path == "/v1/push" and len(_lines(request)) > 1:
+        return _status(400)(request, send)
+    return send()
+
+
+def _lines(request: httpx.Request) -> list[bytes]:
+    return pushed(request.headers["content-encoding"], request.content).split(b"\n")[:-1]
+
+
+def _answer(request: httpx.Request, results: list[dict[str, object]]) -> httpx.Response:
+    body = msgspec.json.encode({"batch": request.headers["sessiond-batch"], "results": results})
+    return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
 
 
 def _lies(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
     """The endpoint takes nothing, and says of every append that it stands somewhere else."""
     if request.url.path != "/v1/push":
         return send()
-    lines = pushed(request.headers["content-encoding"], request.content).splitlines()
-    results = []
-    for line in lines:
+    results: list[dict[str, object]] = []
+    for line in _lines(request):
+        problem: dict[str, object] = {"type": "stale", "title": "no", "revision": 5}
         if b'"op":"append"' in line:
-            offset = msgspec.json.decode(line)["offset"]
-            problem = {
-                "type": "offset-mismatch",
-                "title": "no",
-                "generation": 0,
-                "offset": offset + 7,
-                "sha256": "0" * 64,
-            }
-            results.append({"status": "problem", "problem": problem})
-        else:
-            results.append({"status": "problem", "problem": {"type": "stale", "title": "no", "revision": 5}})
-    body = msgspec.json.encode({"batch": request.headers["sessiond-batch"], "results": results})
-    return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+            offset = msgspec.json.decode(line)["offset"] + 7
+            problem = {"type": "offset-mismatch", "title": "no", "generation": 0, "offset": offset, "sha256": "0" * 64}
+        results.append({"status": "problem", "problem": problem})
+    return _answer(request, results)
 
 
 FATES: dict[str, Callable[..., httpx.Response]] = {
@@ -415,7 +431,7 @@ FATES: dict[str, Callable[..., httpx.Response]] = {
     "429": _status(429),
     "401": _status(401),
     "html": _status(200, "<html>", "text/html"),
-    "rejected": _rejected,
+    "halved": _halved,
     "lies": _lies,
     "415": _no_dictionary(415),
     "501": _no_dictionary(501),
