@@ -32,7 +32,11 @@ def _note_one_gone(setting: Setting, file: FileState, now_ms: int) -> bool:
         return False
     session = catalog.stream(file.stream).session
     left = [file for stream in catalog.streams(session) for file in catalog.files(stream.id)]
-    gone = all(file.gone_ms is not None for file in left) and catalog.set_gone(session, now_ms)
+    if any(other.gone_ms is None for other in left):
+        # It may go on under another name, which its record is to have now that this one is gone.
+        source = next((source for source, _ in setting.places if source.tool == file.tool), None)
+        return source is not None and refresh_session(setting, session, source, touched=False)
+    gone = catalog.set_gone(session, now_ms)
     if gone:
         catalog.raise_revision(session, 0, now_ms)
     return gone
