@@ -589,3 +589,17 @@ def test_a_full_look_is_rare_where_it_is_dear() -> None:
         now = time.monotonic()
         assert rounds.next([]) == pytest.approx(now + pause, abs=1)
         assert rounds.next([root]) == pytest.approx(now + poll, abs=1)
+
+
+def test_a_file_that_leaves_does_not_hold_up_another(root: Path, tmp_path: Path, start: Start) -> None:
+    """Moved out of all roots, so that its second half never comes: both changes are reported all the same."""
+    gone, other = root / "gone.jsonl", root / "other.jsonl"
+    gone.touch()
+    other.touch()
+    lab = start(tree(root))
+    lab.forget()
+    gone.rename(tmp_path / "elsewhere")
+    other.write_text("1\n")
+    lab.sees(other, gone)
+    assert lab.paths == {str(gone), str(other)}
+    assert lab.looks == 0

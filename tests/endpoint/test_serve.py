@@ -7,10 +7,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
+import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +24,9 @@ import pytest
 from endpoint_lines import Pusher, append, record
 
 from sessiond import zstd
+from sessiond.endpoint.client import Client
 from sessiond.endpoint.server.store import Store
-from sessiond.errors import StateError
+from sessiond.errors import EndpointError, StateError, WrongEndpoint
 
 COMMAND = (
     "import argparse, sys\n"
@@ -79,7 +84,7 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
 def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
     """The service manager sees 0."""
     with serving(tmp_path) as (process, url, _):
-        assert httpx.get(f"{url}/v1").status_code == 200
+        assert httpx.get(f"{url}/v1", verify=False).status_code == 200
         process.send_signal(number)
         assert process.wait(20) == 0
     assert not (tmp_path / "endpoint.db-wal").exists()
@@ -100,7 +105,7 @@ def test_it_announces_to_a_file_or_a_descriptor(tmp_path: Path) -> None:
                 assert process.poll() is None
             said = json.loads((tmp_path / "where").read_text())
         assert said["pid"] == process.pid
-        assert httpx.get(f"{said['url']}/v1").json()["endpoint_id"] == said["endpoint_id"]
+        assert httpx.get(f"{said['url']}/v1", verify=False).json()["endpoint_id"] == said["endpoint_id"]
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, b"")
         writing = 0
@@ -136,13 +141,65 @@ def test_it_says_what_is_dangerous_or_missing(tmp_path: Path) -> None:
         assert "cannot listen on" in taken.stderr
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
-def test_it_serves_https(tmp_path: Path) -> None:
-    """With a certificate, the address is https."""
-    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+def certify(directory: Path) -> tuple[str, str]:
+    """Make a certificate of 127.0.0.1 that nobody has signed; its path and its key's."""
+    if shutil.which("openssl") is None:
+        pytest.skip("makes its certificate with openssl")
+    cert, key = str(directory / "cert.pem"), str(directory / "key.pem")
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, *subject]
     subprocess.run(make, check=True, capture_output=True)
+    return cert, key
+
+
+def test_a_certificate_that_nobody_signed_is_refused(tmp_path: Path) -> None:
+    """The client says so and stops; with `ca_file` it is trusted."""
+    cert, key = certify(tmp_path)
+    with serving(tmp_path, "--tls-cert", cert, "--tls-key", key) as (_, url, token):
+        client = Client(url, token, device_id=uuid.UUID(int=1))
+        with pytest.raises(WrongEndpoint, match="is not trusted"):
+            client.about()
+        client.close()
+        client = Client(url, token, device_id=uuid.UUID(int=1), ca_file=cert)
+        assert client.about().protocol == 1
+        client.close()
+
+
+def test_a_tls_of_old_is_refused(tmp_path: Path) -> None:
+    """An endpoint that speaks nothing newer than TLS 1.1 hears no token."""
+    cert, key = certify(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    heard: list[bytes | str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                try:
+                    heard.append(context.wrap_socket(connection, server_side=True).recv(1000))
+                except ssl.SSLError as error:
+                    heard.append(error.reason or "")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        client = Client(
+            f"https://127.0.0.1:{listener.getsockname()[1]}", "secret", device_id=uuid.UUID(int=1), ca_file=cert
+        )
+        with pytest.raises(EndpointError):
+            client.about()
+        client.close()
+        thread.join()
+    assert heard == ["UNSUPPORTED_PROTOCOL"]
+
+
+def test_it_serves_https(tmp_path: Path) -> None:
+    """With a certificate, the address is https."""
+    cert, key = certify(tmp_path)
     with serving(tmp_path, "--tls-cert", cert, "--tls-key", key) as (_, url, _):
         assert url.startswith("https://127.0.0.1:")
         with httpx.Client(verify=_trusting(cert)) as client:

@@ -193,8 +193,8 @@ MUTANTS = [
     Mutant(
         "lines end at U+2028 too",
         "ingest/capture.py",
-        'else data.split(b"\\n"):',
-        'else [text.encode() for text in data.decode("utf-8", "replace").splitlines()]:',
+        'for line in _views(data) if source.views else data.split(b"\\n"):',
+        'for line in [text.encode("utf-8", "replace") for text in data.decode("utf-8", "replace").splitlines()]:',
         (*SOURCES, *CORE),
     ),
     Mutant(

@@ -73,7 +73,7 @@ def json_portal(request: Request) -> None:
 
 def bomb(request: Request) -> None:
     """Half a gigabyte in half a megabyte."""
-    request.answer(200, body=gzip.compress(b" " * (512 << 20), 1), content_encoding="gzip")
+    request.answer(200, body=gzip.compress(b" " * (1 << 20)) * 512, content_encoding="gzip")
 
 
 def huge(request: Request) -> None:
@@ -149,7 +149,7 @@ def endure(world: World, fates: list[Fate]) -> None:
         world.write(2, line)
         until(lambda asked=asked: len(world.proxy.seen) > asked, "a request")
         world.write(3, line)
-        until(lambda: world.health().failures, f"a failure by {fate.__name__}", 12)
+        until(lambda: world.health().failures, f"a failure by {fate.__name__}")
         until(lambda: world.captured(3), f"capturing with {fate.__name__}", 5)
         assert daemon.poll() is None, f"{fate.__name__}: {world.said()}"
         world.proxy.fate = None
