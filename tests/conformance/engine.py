@@ -108,6 +108,8 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
     if unit.kind is Kind.LINES:
         fold = begun(source, unit, root)
         named, _ = fold_lines(source, fold, unpacked(path, unit))
+        if unit.native_id and unit.thread:
+            fold.belong(unit.native_id)
         return [Stream(unit.native_id or named or "", unit.stream, unit.thread, timed(fold, path, unit.timeless), path)]
     streams = []
     for portrait in portraits(source, path, unit, root):

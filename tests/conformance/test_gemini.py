@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import engine
 import pytest
@@ -25,7 +26,7 @@ def test_an_override_comes_first_and_the_home_stays() -> None:
     """GEMINI_CLI_HOME is a home, QWEN_HOME a ~/.qwen; what was written before they were set is still there."""
     assert roots(GEMINI) == ["/home/ada/.gemini/tmp"]
     assert roots(GEMINI, GEMINI_CLI_HOME="/g/") == ["/g/.gemini/tmp", "/home/ada/.gemini/tmp"]
-    assert roots(QWEN) == ["/home/ada/.qwen/projects", "/home/ada/.qwen/tmp"]
+    assert roots(QWEN)[:2] == ["/home/ada/.qwen/projects", "/home/ada/.qwen/tmp"]
     assert roots(QWEN, QWEN_HOME="/q", QWEN_RUNTIME_DIR="/r")[:4] == ["/r/projects", "/r/tmp", "/q/projects", "/q/tmp"]
 
 
@@ -114,3 +115,24 @@ def test_a_resume_in_steps_keeps_the_models() -> None:
     bare = [said("1", "user", [{"text": "weave"}]), said("2", "gemini", [{"text": "Woven."}])]
     made = fold(*talk, {"$set": {"messages": [said("0", "user", "<session_context>")]}}, {"$set": {"messages": bare}})
     assert (len(made.messages), made.spoken, made.models) == (2, [-1, 0], ["pro"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ('{"advanced": {"runtimeOutputDir": "~/runs/"}}', "/home/ada/runs/projects"),
+        ('{// here\n"runtimeOutputDir"  :\n "/srv/r\\u00fcns"}', "/srv/rüns/projects"),
+        ('{"runtimeOutputDir": "relative/to/each/project"}', None),
+        ('{"runtimeOutputDir": "/torn', None),
+        ('{"runtimeOutputDir": "/bad\\x"}', None),
+        ("", None),
+    ],
+)
+def test_qwen_is_looked_for_where_its_settings_say(settings: str, found: str | None, tmp_path: Path) -> None:
+    """The directory comes on top of the usual ones, and a change of the settings is a reason to ask again."""
+    (tmp_path / "settings.json").write_text(settings)
+    places = Places(home="/home/ada", environ={"QWEN_HOME": str(tmp_path)}, platform="linux")
+    roots = {root.path: root for root in QwenCode().roots(places)}
+    usual = {f"{tmp_path}/projects", "/home/ada/.qwen/projects"}
+    assert {path for path in roots if path.endswith("projects")} == {*filter(None, [found]), *usual}
+    assert roots[str(tmp_path)].registry == "settings.json"

@@ -33,13 +33,14 @@ def advance(
     whole: bool = False,
     timeless: bool = False,
     told: Entry | None = None,
+    own: str | None = None,
 ) -> Outcome:
     """Capture what the content adds to its stream, or the new generation that a rewrite begins.
 
     `grew`: it is known that what was captured stands. `save(done)` moves the checkpoint, inside the
     transactions. `parent` is the parent's native id where only the path says it. `whole`: the content is known
     to be one state as the tool meant it, such as a transaction's, however short it is.
-    `timeless` and `told`: see Portrait.
+    `timeless` and `told`: see Portrait. `own` is the native id of a thread whose path says it.
 
     Raises: Torn where the content may be half a rewrite.
     """
@@ -87,6 +88,8 @@ def advance(
         stream.fold.add([Entry(time_ms=_times(visit.now)[1])], latest_ms)
     if told is not None:
         stream.fold.tell(told, latest_ms)
+    if own is not None:
+        stream.fold.belong(own)
     if stream.fold.parent is None and parent:
         stream.fold.parent = parent
     with setting.spool.transaction():

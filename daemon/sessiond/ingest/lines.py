@@ -61,6 +61,7 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
             checkpoint = None
     elif leave(visit, stream, content):
         return turn_away(Admission.EXCLUDED)
+    own = place.unit.native_id if place.unit.thread else None
     grew = checkpoint is not None and checkpoint.offset == stream.folded and content.grew(checkpoint)
     return advance(
         visit,
@@ -69,6 +70,7 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
         grew=grew,
         save=lambda whole: _save(visit, stream, content, whole=whole),
         parent=place.unit.parent,
+        own=own,
     )
 
 

@@ -67,6 +67,8 @@ class Fold(msgspec.Struct, omit_defaults=True):
     parent: str | None = None
     ended: bool = False
     copied: bool = False
+    named: str | None = None
+    """The native id that the first record which has one names."""
     messages: list[int] = []
     """Keys of the messages, hashed to 64 bits, in the order of first sight."""
     spoken: list[int] = []
@@ -111,6 +113,8 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 self.parent = entry.parent
             if entry.copied:
                 self.copied = True
+            if self.named is None and entry.native_id:
+                self.named = entry.native_id[:LONGEST_NAME]
             if entry.unknown:
                 name = entry.unknown[:LONGEST_NAME]
                 if name in self.unknown or len(self.unknown) < MOST_NAMES:
@@ -126,6 +130,15 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 self.add(entry.more, now_ms)
                 known = _Known(self.messages)
         self._spans_all(times, latest)
+
+    def belong(self, native_id: str) -> None:
+        """Take the stream for a copy of the session that its records name from the start on, if that is another one.
+
+        A file that its user copied has a name of its own, and every line of the original: which of the two is the
+        original, nothing else tells.
+        """
+        if self.named not in (None, native_id):
+            self.copied, self.parent = True, self.parent or self.named
 
     def tell(self, told: Entry, now_ms: int) -> None:
         """Take in what the tool says of the session as a whole by now; a model that has not spoken gives way to it."""

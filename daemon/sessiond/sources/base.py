@@ -17,6 +17,7 @@ from sessiond.session import Entry
 
 # What a source needs stands in one place.
 from sessiond.sources.places import Places as Places  # noqa: PLC0414
+from sessiond.sources.places import peek as peek  # noqa: PLC0414
 from sessiond.sources.records import BLOCKS as BLOCKS  # noqa: PLC0414
 from sessiond.sources.records import parse as parse  # noqa: PLC0414
 from sessiond.sources.records import speaks as speaks  # noqa: PLC0414

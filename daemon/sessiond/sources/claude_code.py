@@ -11,7 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role
-from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse
+from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse, peek
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 AGENT = r"(?:workflows/)?((?:[\w-]+/)*agent-[\w-]+)"
@@ -218,9 +218,8 @@ class ClaudeCode(BaseSource):
         for root in self.roots(places):
             for file in glob(escape(root.path.removesuffix("projects")) + "sessions/[0-9]*.json"):
                 try:
-                    with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
-                        owner = OWNER.decode(stream.read(65_536))
-                except (OSError, ValueError):
+                    owner = OWNER.decode(peek(file))
+                except ValueError:
                     continue
                 if owner.session_id and _runs(owner.pid, owner.proc_start):
                     yield owner.session_id
@@ -255,6 +254,13 @@ class IFlow(ClaudeCode):
         """Tell transcripts, whose names are their ids: a prefix and a UUID."""
         found = re.fullmatch(rf"[^/]+/session-({UUID})\.jsonl", relative, re.ASCII)
         return Unit(native_id=found[1]) if found else None
+
+    def decode(self, record: bytes | memoryview, memory: Memory) -> Entry | None:
+        """Tell what a line says; it names its session as the file does."""
+        entry = super().decode(record, memory)
+        if entry is None or entry.native_id is None:
+            return entry
+        return msgspec.structs.replace(entry, native_id=entry.native_id.removeprefix("session-"))
 
 
 SOURCES = (ClaudeCode(), OpenClaude(), IFlow())

@@ -19,12 +19,14 @@ EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
 SERVERS = (".vscode-server", ".vscode-server-insiders", ".cursor-server", ".windsurf-server")
 TASK = re.compile(r"([\w-]{8,64})/(api_conversation_history|ui_messages|task_metadata|history_item)\.json", re.ASCII)
 STREAMS = {"api_conversation_history": "main", "ui_messages": "ui", "task_metadata": "metadata"}
-SESSION = re.compile(r"(\d+_\w+)/(?:\1(\.messages)?|(agent_\w+)\.messages)\.json", re.ASCII)
+SESSION = re.compile(r"(\d+(?:_\w+)?)/(?:\1(\.messages)?|(agent_\w+)\.messages)\.json", re.ASCII)
 # What the extension says in the user's name; tool results were text before native tool calls.
 INJECTED = re.compile(
     rb'"(?:\s|\\[nrt])*(?:<environment_details>|<explicit_instructions|<hook_context|\[ERROR\]|\[TASK RESUMPTION\]'
-    rb"|\[[\w-]+(?: for [^\]]*)?\] Result:)"
+    rb"|\[[\w-]+(?: for [^\]]*)?\] Result:|Warning: this is a legacy conversation)"
 )
+# It ends what a session of the SDK took over from a task of the extension (legacy-task-handling.ts).
+TAKEN_OVER = b"Warning: this is a legacy conversation, which means tool names may have changed."
 HUMAN = re.compile(rb"<(?:task|feedback|user_message|user_input|answer)\b")
 CWD = re.compile(rb"# Current (?:Working|Workspace) Directory \((.+?)\) Files\b")
 FINAL = frozenset(["completed", "cancelled", "failed", "error"])
@@ -162,10 +164,14 @@ class Tasks(BaseSource):
             if not memory.get("cwd") and (found := CWD.search(bytes(said.content))):
                 memory["cwd"] = True
                 cwd = found[1].decode(errors="replace").replace("\\\\", "\\")
+        taken = said.role == "user" and TAKEN_OVER in bytes(said.content)
         model = said.modelInfo.model or said.modelInfo.id if said.modelInfo else None
         key = said.id or (None if said.ts is None else str(said.ts))
         unknown = None if said.role in ("user", "assistant", "system") else said.role
-        return Entry(time_ms=parse_time(said.ts), role=role, key=key, model=model, cwd=cwd, unknown=unknown)
+        rewind = "taken over" if taken else None  # all of them: the task itself has them, with its own keys
+        return Entry(
+            time_ms=parse_time(said.ts), role=role, key=key, model=model, cwd=cwd, unknown=unknown, rewind=rewind
+        )
 
     def _note(self, said: _Record) -> Entry:
         return Entry(
@@ -185,9 +191,8 @@ class Cline(Tasks):
     """Tasks of Cline's extension, and sessions of its CLI."""
 
     tool: ClassVar[str] = "cline"
-    versions: ClassVar[tuple[str, ...]] = ("3.8 (extension)", "3.0.65 (CLI)")
+    versions: ClassVar[tuple[str, ...]] = ("3.8 and 4.0 (extension)", "3.0.65 (CLI)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "a task that the CLI took over from the extension is seen twice",
         "a prompt that was killed in its first turn is the title, but no message yet",
         "taskHistory.json is not read: the folder of a task comes from its first message",
         "no parent: subagents' messages are in files of their own that are not read",
@@ -207,12 +212,15 @@ class Cline(Tasks):
             yield Root(path=path, depth=1)
 
     def unit(self, relative: str) -> Unit | None:
-        """Tell the documents of a task or a session; a subagent's messages are a stream of its session."""
+        """Tell the documents of a task or a session; a subagent's messages are a stream of its session.
+
+        A session that the SDK made of a task has the task's id: it is the same session, gone on elsewhere.
+        """
         found = SESSION.fullmatch(relative)
         if not found:
             return super().unit(relative)
         native_id, messages, agent = found.groups()
-        stream = agent or ("main" if messages else "session")
+        stream = agent or (("main" if "_" in native_id else "sdk") if messages else "session")
         return Unit(kind=Kind.DOCUMENT, native_id=native_id, stream=stream, thread=not agent)
 
 

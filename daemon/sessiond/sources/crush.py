@@ -10,12 +10,23 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, listed, parse
+from sessiond.sources.base import (
+    BaseSource,
+    Kind,
+    Memory,
+    Places,
+    Portrait,
+    Root,
+    Rows,
+    Unit,
+    Watch,
+    listed,
+    parse,
+    peek,
+)
 
 STORE = re.compile(r"(crush\.db)(?:-wal)?", re.ASCII)
 REGISTRY = "projects.json"
-LARGEST = 1 << 20
-"""Bytes of the list of projects."""
 # Times are seconds, whatever the schema says: in sessions of the last day the text's length tells two updates of one
 # second apart; older ones are looked at once a day. `title-<parent>` is the naming of a session, not one.
 HEADS = """
@@ -69,9 +80,8 @@ PROJECTS = msgspec.json.Decoder(_Projects)
 
 def _projects(path: str) -> list[_Project]:
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
-            return PROJECTS.decode(stream.read(LARGEST)).projects
-    except (OSError, ValueError):
+        return PROJECTS.decode(peek(path)).projects
+    except ValueError:
         return []
 
 

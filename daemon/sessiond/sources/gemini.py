@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import ClassVar
 
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch, parse, peek
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 FILE = re.compile(rf"([^/]+)/chats/(?:(session-[\w-]+)\.(jsonl|json)|({UUID})/([\w-]+)\.jsonl)", re.ASCII)
@@ -17,6 +19,7 @@ FILE = re.compile(rf"([^/]+)/chats/(?:(session-[\w-]+)\.(jsonl|json)|({UUID})/([
 KNOWN = frozenset(["", "user", "gemini", "qwen", "info", "error", "warning"])
 QWEN_FILE = re.compile(rf"[^/]+/(?:chats/(?:archive/)?({UUID})|subagents/({UUID})/(agent-[\w.-]+))\.jsonl", re.ASCII)
 QWEN_KNOWN = frozenset(["user", "assistant", "tool_result", "system"])
+RUNTIME = re.compile(rb'"runtimeOutputDir"\s*:\s*("(?:[^"\\\n]|\\.)+")')
 ANSWERS = ("gemini", "qwen")
 # What is said in the user's name, or to the CLI and not to the model (formats.md 2.7 message_count).
 INJECTED = ("/", "?", "<session_context>", "<hook_context>")
@@ -197,21 +200,37 @@ class GeminiCli(BaseSource):
         return _entry(line) if line.type else Entry(unknown="?")
 
 
+def _runtime(settings: bytes, home: str) -> str:
+    """Find which directory the settings name for what is written at run time; "" where they name none."""
+    with suppress(ValueError):
+        if found := RUNTIME.search(settings):
+            path = msgspec.json.decode(found[1], type=str).rstrip("/")
+            return home + path[1:] if path.startswith("~/") else path
+    return ""
+
+
 class QwenCode(GeminiCli):
     """Chats of Qwen Code: its own records, and Gemini's where they were written before it went its way."""
 
     tool: ClassVar[str] = "qwen-code"
     versions: ClassVar[tuple[str, ...]] = ("0.0 (Gemini's layout)", "0.24.4")
     gaps: ClassVar[tuple[str, ...]] = (
-        "the setting advanced.runtimeOutputDir is not read: name the directory in the configuration",
+        "a runtimeOutputDir that a project's own settings name: its root must be named in the configuration",
     )
 
     def roots(self, places: Places) -> Iterable[Root]:
-        """Name `projects` and the older `tmp` of ~/.qwen, of QWEN_HOME in its place, and of QWEN_RUNTIME_DIR."""
-        given = (places.environ.get(name, "").rstrip("/") for name in ("QWEN_RUNTIME_DIR", "QWEN_HOME"))
-        for base in dict.fromkeys(filter(None, [*given, f"{places.home}/.qwen"])):
+        """Name `projects` and the older `tmp` of ~/.qwen, of QWEN_HOME in its place, and of QWEN_RUNTIME_DIR.
+
+        The settings may name another directory (formats.md 2.20); they may have comments, so it is looked for as text.
+        """
+        runtime, home = (places.environ.get(name, "").rstrip("/") for name in ("QWEN_RUNTIME_DIR", "QWEN_HOME"))
+        homes = dict.fromkeys(filter(None, [home, f"{places.home}/.qwen"]))
+        paths = [_runtime(peek(f"{base}/settings.json"), places.home) for base in homes]
+        for base in dict.fromkeys(filter(os.path.isabs, [runtime, *paths, *homes])):
             for folder, depth in (("projects", 3), ("tmp", 2)):
                 yield Root(path=f"{base}/{folder}", depth=depth, skip=frozenset(["memory"]))
+        for base in homes:
+            yield Root(path=base, watch=Watch.FLAT, depth=0, registry="settings.json")
 
     def unit(self, relative: str) -> Unit | None:
         """Tell chats, archived ones (`chats/archive/`) and subagents' transcripts (field-notes A.5 Where)."""

@@ -99,7 +99,8 @@ class Kimi(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "Kimi CLI keeps no model, version or branch; Kimi Code no version or branch",
         "sessions from before wire logs (context.jsonl alone, or a flat file) are not read",
-        "a fork counts the messages that it copied: nothing tells one, nor its parent",
+        "a fork counts the messages that it copied: it names no parent, and what tells a copy (its time) is not kept by"
+        " Kimi Code's import, which would be counted twice instead",
     )
 
     def roots(self, places: Places) -> Iterable[Root]:

@@ -34,3 +34,12 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     def here(cls, environ: Mapping[str, str]) -> Places:
         """Describe this process's user."""
         return cls(home=environ.get("HOME") or os.path.expanduser("~"), environ=environ)
+
+
+def peek(path: str, largest: int = 1 << 20) -> bytes:
+    """Read what a tool keeps about itself: a list of projects, a setting; nothing of what is not there or a link."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            return stream.read(largest)
+    except OSError:
+        return b""
