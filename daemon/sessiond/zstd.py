@@ -22,6 +22,8 @@ WINDOW_LOG = 23
 MAX_FRAMES = 256
 """Frames in a row; each empty one costs a sender 9 bytes and a reader a new decoder."""
 SLICE = 64 << 10
+HEAD = 18
+"""Bytes of the longest header of a frame."""
 
 
 class Undecodable(SessiondError):
@@ -38,6 +40,14 @@ def compress(data: bytes, level: int = LEVEL, prefix: bytes = b"") -> bytes:
         return bytes(_zstd.compress(data, level))
     compressor = _zstd.ZstdCompressor(level=level, zstd_dict=_zstd.ZstdDict(prefix, is_raw=True).as_prefix)
     return bytes(compressor.compress(data, compressor.FLUSH_FRAME))
+
+
+def declared(head: bytes) -> int:
+    """Tell how many bytes a frame of which these are the first HEAD says that it decodes to; 0 where it doesn't say."""
+    try:
+        return _zstd.get_frame_info(head).decompressed_size or 0
+    except _zstd.ZstdError:
+        return 0
 
 
 def decompress(data: bytes, limit: int) -> bytes:

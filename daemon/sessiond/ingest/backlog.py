@@ -7,7 +7,7 @@ import os
 from sessiond.errors import ReadError
 from sessiond.ingest import Outcome, Setting, ingest, locate
 from sessiond.ingest.capture import Capture
-from sessiond.ingest.content import Lines
+from sessiond.ingest.content import Lines, unpack
 from sessiond.ingest.gone import release_pins
 from sessiond.ingest.setting import outer_path
 from sessiond.ingest.sync import reconcile, reconcile_without_source
@@ -69,9 +69,14 @@ def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome
         _give_up(setting, stream)
         return Outcome()
     try:
+        if any(place.unit.packed for place in locate(setting.places, file.path) if place.source is source):
+            packed, descriptor = descriptor, unpack(descriptor, setting.pins.directory)
+            os.close(packed)
         return _read_pin(setting, stream, file, source, Lines(descriptor, setting.digest))
     except ReadError as error:
         return Outcome(trouble=str(error))
+    except OSError as error:  # no room to unpack it, say
+        return Outcome(trouble=f"not read: {error.strerror}")
     finally:
         os.close(descriptor)
 

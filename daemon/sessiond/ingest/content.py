@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from sessiond import zstd
-from sessiond.errors import Torn
+from sessiond.errors import ReadError, Torn
 from sessiond.reader import (
     CHUNK,
     MAX_RECORD,
@@ -24,8 +24,8 @@ from sessiond.reader import (
     standing_prefix,
 )
 
-LARGEST = 1 << 40
-"""Bytes that a packed file may unpack to; they go to the disk, not into memory."""
+LARGEST = 8 << 30
+"""Bytes that a packed file may unpack to, four times the longest session that was met; they go to the disk."""
 
 
 class Content(Protocol):
@@ -143,17 +143,24 @@ class Records:
         return data if self._digest(data) == extent.digest else None
 
 
-def unpack(descriptor: int, directory: str) -> int:
+def unpack(descriptor: int, directory: str, largest: int = LARGEST) -> int:
     """Unpack a zstd file of a tool's into an unnamed file of ours (it may be gigabytes); return its descriptor.
 
-    Raises: Torn where the frame is not whole yet.
+    Raises: Torn where the frame is not whole yet, ReadError where more than `largest` bytes would come out, or
+        more than half of what is free on the disk: the spool is on it, too.
     """
+    disk = os.statvfs(directory)
+    most = min(largest, disk.f_bavail * disk.f_frsize // 2)
+    if zstd.declared(os.pread(descriptor, zstd.HEAD, 0)) > most:
+        raise ReadError(f"not read: it unpacks to more than {most} bytes")
     with tempfile.TemporaryFile(dir=directory) as plain:
         source = os.fdopen(os.dup(descriptor), "rb")
         with source:
             try:
-                for block in zstd.decompress_stream(iter(lambda: source.read(CHUNK), b""), LARGEST):
+                for block in zstd.decompress_stream(iter(lambda: source.read(CHUNK), b""), most):
                     plain.write(block)
+            except zstd.Oversized as error:
+                raise ReadError(f"not read: it unpacks to more than {most} bytes") from error
             except zstd.Undecodable as error:
                 raise Torn(f"the file can't be unpacked: {error}") from error
         plain.flush()

@@ -1,0 +1,69 @@
+"""Files that their tool packs (Codex' `.jsonl.zst`): the same stream, whatever becomes of the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from household import SESSION, household
+from sessiond import zstd
+from sessiond.errors import ReadError, Torn
+from sessiond.ingest.content import unpack
+
+ROLLOUT = f".codex/sessions/2026/09/01/rollout-2026-09-01T10-00-00-{SESSION}.jsonl.zst"
+
+
+def rollout(count: int) -> bytes:
+    """Lines as Codex writes them, of what compresses badly."""
+    meta = f'{{"id":"{SESSION}","timestamp":"2026-09-01T10:00:00Z","cwd":"/home/dev/project"}}'
+    lines = [f'{{"timestamp":"2026-09-01T10:00:00.000Z","type":"session_meta","payload":{meta}}}']
+    for number in range(count):
+        said = (
+            f'{{"type":"message","role":"user","content":[{{"type":"input_text","text":"{os.urandom(1500).hex()}"}}]}}'
+        )
+        moment = f"2026-09-01T10:{number // 60:02d}:{number % 60:02d}.000Z"
+        lines.append(f'{{"timestamp":"{moment}","type":"response_item","payload":{said}}}')
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def test_a_packed_file_that_waits_is_unpacked_from_its_pin(tmp_path: Path) -> None:
+    """Its tool deletes it before there was room: what the link keeps is as packed as the file was."""
+    content = rollout(400)
+    with household(tmp_path, budget=1 << 16) as house:
+        path = house.write(ROLLOUT, zstd.compress(content))
+        house.scan()
+        assert os.listdir(house.ingesting.pins.directory)
+        os.unlink(path)
+        house.settle(200)
+        assert house.held(SESSION) == content
+        assert house.spool.catalog.lost_bytes() == 0
+        assert os.listdir(house.ingesting.pins.directory) == []
+
+
+def unpacked(path: Path, largest: int) -> bytes:
+    packed = os.open(path, os.O_RDONLY)
+    try:
+        plain = unpack(packed, str(path.parent), largest)
+        try:
+            return os.pread(plain, 1 << 24, 0)
+        finally:
+            os.close(plain)
+    finally:
+        os.close(packed)
+
+
+def test_a_packed_file_has_a_bound(tmp_path: Path) -> None:
+    """A few kilobytes may say they are terabytes, or be them: neither fills the disk, and the file is named."""
+    path = tmp_path / "bomb.zst"
+    path.write_bytes(zstd.compress(bytes(1 << 20)))  # says its size
+    assert len(unpacked(path, 1 << 20)) == 1 << 20
+    for packed in (path.read_bytes(), zstd.compress(bytes(1 << 19)) * 3):
+        path.write_bytes(packed)
+        with pytest.raises(ReadError, match="not read") as refused:
+            unpacked(path, (1 << 20) - 1)
+        assert not isinstance(refused.value, Torn)  # it is not tried over and over
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Torn):
+        unpacked(path, 1 << 22)
