@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import tracemalloc
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from household import NOW_MS, Household, household
 from sessiond.errors import Torn
 from sessiond.ingest import Outcome, ingest
 from sessiond.ingest.backlog import catch_up
-from sessiond.reader import open_database
+from sessiond.reader import LARGEST_DOCUMENT, open_database
 from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit
 
@@ -337,6 +338,25 @@ def test_a_rewritten_document_costs_what_changed(house: Household) -> None:
     assert outcome.read == len(said("message 50")) + 1
     assert counts(house) == {A: 51}
     assert house.spool.catalog.session(uuid.UUID(A)).record.source_path == path
+
+
+def test_a_document_that_fits_in_no_memory_is_named_and_stops_no_other(house: Household) -> None:
+    """It has to be parsed as a whole: one of gigabytes would end the daemon, and each one after it."""
+    path = document(house, "a.json", {A: ["one"]})
+    house.settle()
+    os.truncate(path, LARGEST_DOCUMENT + 1)
+    folder = os.path.dirname(document(house, "x.dir/1", {B: ["two"]}))
+    with open(f"{folder}/2", "wb") as file:
+        os.truncate(file.fileno(), LARGEST_DOCUMENT + 1)
+    tracemalloc.start()
+    outcomes = house.ingest(path) + house.ingest(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ["256 MiB" in (outcome.trouble or "") for outcome in outcomes] == [True, True]
+    assert peak < 8 << 20
+    document(house, "c.json", {C: ["three"]})
+    house.settle()
+    assert counts(house) == {A: 1, C: 1}
 
 
 @pytest.mark.parametrize("manner", ["truncate", "ftruncate", "rename"])

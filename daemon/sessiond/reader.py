@@ -23,6 +23,8 @@ CHUNK = 1 << 20
 """Bytes that are read at once; also the largest piece of a record that travels alone."""
 MAX_RECORD = 64 << 20
 """A longer record is carried in pieces and not decoded; memory stays flat."""
+LARGEST_DOCUMENT = 256 << 20
+"""Bytes of a document, which is parsed as a whole and takes several times as much memory."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -129,6 +131,12 @@ def open_regular(root: str, relative: str) -> int:
     return descriptor
 
 
+def check_document(size: int, largest: int = LARGEST_DOCUMENT) -> None:
+    """Refuse to take so large a file for a document. Raises: ReadError."""
+    if size > largest:
+        raise ReadError(f"not read: it has more than {largest >> 20} MiB")
+
+
 def pread(descriptor: int, length: int, offset: int) -> bytes:
     """Read exactly `length` bytes, however short the single reads are.
 
@@ -206,15 +214,14 @@ def standing_prefix(descriptor: int, size: int, extents: Iterable[Extent], diges
     return kept
 
 
-def read_document(descriptor: int, largest: int | None = None) -> bytes:
+def read_document(descriptor: int, largest: int = LARGEST_DOCUMENT) -> bytes:
     """Read a file as a whole, as one state of it.
 
     Raises: Torn where it changed while it was read or is empty: both are a rewrite under way (rule 8);
         ReadError where it has more than `largest` bytes.
     """
     before = os.fstat(descriptor)
-    if largest is not None and before.st_size > largest:
-        raise ReadError("not read: too large")
+    check_document(before.st_size, largest)
     data = pread(descriptor, before.st_size, 0)
     after = os.fstat(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or not data.strip():

@@ -11,7 +11,7 @@ import msgspec
 from sessiond.errors import Torn
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.setting import Place, Visit
-from sessiond.reader import open_regular, pread, read_document
+from sessiond.reader import check_document, open_regular, pread, read_document
 from sessiond.sources.base import DocumentSource
 
 FOLDER_DEPTH = 3
@@ -47,6 +47,7 @@ def _read_whole(visit: Visit, name: str) -> bytes:
         raise Torn("a file of the session went away meanwhile") from error
     try:
         now = os.fstat(descriptor)
+        check_document(now.st_size)
         content = pread(descriptor, now.st_size, 0)
     finally:
         os.close(descriptor)
