@@ -16,6 +16,7 @@ from sessiond.config import Config
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.capturing import Capturing
 from sessiond.daemon.rooms import Rooms, open_rooms
+from sessiond.errors import StateError
 from sessiond.sources.base import Places
 from sessiond.watch import Batch, Watcher
 
@@ -61,6 +62,14 @@ def test_a_change_that_is_no_sessions_wakes_nobody(rooms: Rooms, capturing: Capt
     session = f"{project}/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
     capturing._take(Batch(paths=frozenset({*ours, session})))
     assert list(capturing._live) == [session]
+
+
+def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
+    """What it needs hangs (a dead network disk; here a file that nobody writes): the daemon says so, and goes on."""
+    (tmp_path / "archive").mkdir()
+    os.mkfifo(tmp_path / "archive" / "token")
+    with pytest.raises(StateError, match="archive did not start"):
+        Archive(str(tmp_path), lambda: None, patience=2.0)
 
 
 def test_files_that_go_cost_no_search_through_all_others(capturing: Capturing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from sessiond.logs import log
 
 DIRECTORY = "archive"
 GRACE = 5.0
+START = 60.0
+"""Seconds until it has to listen: what it stands on may hang, and we would wait with it for ever."""
 RESPAWN = 10.0
 """Seconds between two starts: one that dies at once must not keep us busy."""
 
@@ -26,7 +28,14 @@ RESPAWN = 10.0
 class Archive:
     """The child process and how to reach it. Its stdin is a pipe from us: it ends however we end."""
 
-    def __init__(self, state_directory: str, died: Callable[[], None], *, respawn: float = RESPAWN) -> None:
+    def __init__(
+        self,
+        state_directory: str,
+        died: Callable[[], None],
+        *,
+        respawn: float = RESPAWN,
+        patience: float = START,
+    ) -> None:
         """Start it and wait until it listens. `died` is called once another may take its place. Raises: StateError."""
         self._stopping = threading.Event()
         self._respawn = respawn
@@ -43,11 +52,16 @@ class Archive:
             start_new_session=True,  # Ctrl+C in a terminal is ours to pass on, once the last push is done
         )
         assert self._process.stdout is not None
+        late = threading.Timer(patience, self._process.kill)
+        late.daemon = True
+        late.start()
         line = self._process.stdout.readline()
+        late.cancel()
         try:
             announced = msgspec.json.decode(line, type=Announcement)
         except msgspec.MsgspecError as error:
             self.stop()
+            self._process.stdout.close()
             raise StateError(
                 "the built-in archive did not start", hint=f"run `sessiond serve --data {directory}` to see why"
             ) from error
