@@ -100,6 +100,7 @@ class Household:
         os.makedirs(self.home, exist_ok=True)
         state.prepare(self.state)
         self.transport = Fates()
+        self.machine_id = "testbox"
         self.masking = Masking()
         self.exclusion = Exclusion()
         self.records_only: frozenset[str] = frozenset()
@@ -115,7 +116,7 @@ class Household:
         self.ingesting = IngestSetting(
             spool=self.spool,
             places=[(source, root) for source in find_sources() for root in source.roots(places)],
-            machine_id="testbox",
+            machine_id=self.machine_id,
             digest=Digest(device.seed),
             pins=Pins(os.path.join(self.state, "pins")),
             budget=self.budget,
@@ -133,7 +134,7 @@ class Household:
         self.uploading = UploadSetting(
             spool=self.spool,
             client=self.client,
-            machine_id="testbox",
+            machine_id=self.machine_id,
             device_id=device.device_id,
             now_ms=lambda: self.now_ms,
             sleep=lambda _: None,
@@ -212,7 +213,7 @@ class Household:
     def held(self, session: str, stream: str = "main", generation: int | None = None) -> bytes:
         """The bytes of a stream at the endpoint."""
         params = {} if generation is None else {"generation": generation}
-        answer = self.get(f"/v1/sessions/testbox/{session}/streams/{stream}", **params)
+        answer = self.get(f"/v1/sessions/{self.machine_id}/{session}/streams/{stream}", **params)
         assert answer.status_code == 200, answer.text
         return answer.content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
@@ -37,6 +39,57 @@ def restored(base: Path, before: Callable[[Household], None], after: Callable[[H
     with household(base) as house:
         house.settle()
         return house.held(SESSION)
+
+
+def test_a_machine_id_that_was_taken_is_mended_by_another_one(house: Household) -> None:
+    """As the problem says: a new `machine_id` in the config, and what was parked for the old one goes."""
+    record = {
+        "id": SESSION.replace("5f", "6f"),
+        "tool": "codex",
+        "tool_version": None,
+        "started_at": "2026-09-01T10:00:00Z",
+        "ended_at": None,
+        "model": None,
+        "working_directory": "/home/other",
+        "git_branch": None,
+        "source_path": None,
+        "message_count": 0,
+        "machine_id": "testbox",
+    }
+    line = {"op": "session", "revision": 1, "device_id": str(uuid.UUID(int=5)), "record": record}
+    headers = {"Authorization": f"Bearer {house.endpoint.token}"}
+    httpx.post(f"{house.endpoint.url}/v1/push", headers=headers, content=json.dumps(line)).raise_for_status()
+    path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
+    house.settle()
+    sessions, segments = house.spool.outbox.parked()
+    assert [session.parked for session in sessions] == [segment.parked for segment in segments]
+    assert "machine_id" in (sessions[0].parked or "")
+    house.close()
+    house.machine_id = "otherbox"
+    house.open()
+    house.settle()
+    assert house.held_sessions()[SESSION]["record"]["machine_id"] == "otherbox"
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.spool.outbox.parked() == ([], [])
+
+
+def test_another_machine_id_begins_with_what_is_new(house: Household) -> None:
+    """What was stored under the old one stays there; what is not stored yet, and what comes, is the new one's."""
+    other = SESSION.replace("5f", "6f")
+    house.write(CLAUDE, claude(SESSION, 1))
+    path = house.write(CLAUDE.replace(SESSION, other), claude(other, 1))
+    house.settle()
+    house.write(CLAUDE.replace(SESSION, other), claude(other, 2))
+    house.scan()
+    house.close()
+    house.machine_id = "otherbox"
+    house.open()
+    house.settle()
+    records = house.get("/v1/sessions", machine_id="otherbox").json()["sessions"]
+    assert [(found["record"]["id"], found["record"]["message_count"]) for found in records] == [(other, 2)]
+    assert house.held(other) == Path(path).read_bytes()
+    records = house.get("/v1/sessions", machine_id="testbox").json()["sessions"]
+    assert {found["record"]["id"]: found["record"]["message_count"] for found in records} == {SESSION: 1, other: 1}
 
 
 def test_an_endpoint_that_lost_a_part_of_a_rewritten_stream_converges(tmp_path: Path) -> None:

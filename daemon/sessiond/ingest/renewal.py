@@ -1,4 +1,5 @@
 """When the terms change: what is queued is masked anew, what is excluded by now goes, what no longer is comes back.
+And when the machine id does: what is not stored yet is the new one's.
 
 Runs once at a start, before anything is pushed. A kill in the middle repeats it: what is covered stays as it is.
 """
@@ -17,6 +18,8 @@ from sessiond.spool.rows import Frame
 
 TERMS = "privacy.terms"
 """Meta key: by which terms all that is queued was masked."""
+MACHINE = "machine_id"
+"""Meta key: the machine id that the records in the outbox have."""
 EXCLUSION = "privacy.exclusion"
 """Meta key: by which globs sessions were excluded."""
 
@@ -25,6 +28,7 @@ def renew(setting: Setting) -> int:
     """Bring the spool up to the terms in force; return how many queued segments were masked anew."""
     _renew_kept(setting)
     _renew_exclusion(setting)
+    _renew_machine(setting)
     if setting.spool.meta(TERMS) == setting.masking.version:
         return 0
     changed = _mask_queue(setting)
@@ -51,6 +55,21 @@ def _renew_exclusion(setting: Setting) -> None:
     with setting.spool.transaction():
         setting.spool.catalog.look_again()
         setting.spool.set_meta(EXCLUSION, setting.exclusion.version)
+
+
+def _renew_machine(setting: Setting) -> None:
+    """Let what waits go out under the machine id in force; what was parked may have been so for the other one."""
+    spool = setting.spool
+    if spool.meta(MACHINE) == setting.machine_id:
+        return
+    with spool.transaction():
+        for session in spool.outbox.unsent():
+            if session.record is not None and session.record.machine_id != setting.machine_id:
+                record = msgspec.structs.replace(session.record, machine_id=setting.machine_id)
+                spool.catalog.replace_record(session.id, msgspec.json.encode(record), session.title)
+                spool.catalog.raise_revision(session.id, 0, setting.now_ms())
+        spool.outbox.retry()
+        spool.set_meta(MACHINE, setting.machine_id)
 
 
 def _mask_queue(setting: Setting) -> int:

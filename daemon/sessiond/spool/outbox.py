@@ -86,6 +86,15 @@ class Outbox:
         )
         return [session_state(row) for row in rows]
 
+    def unsent(self) -> list[SessionState]:
+        """List the sessions of which a revision or a segment is not acknowledged, parked ones included."""
+        rows = self._db.execute(
+            "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
+            " parked FROM session WHERE revision > pushed OR id IN"
+            " (SELECT session FROM stream WHERE id IN (SELECT stream FROM segment))"
+        )
+        return [session_state(row) for row in rows]
+
     def unknown_streams(self, limit: int) -> list[tuple[int, UUID, str]]:
         """Take streams whose place at this endpoint is not known: (stream, session, name), newest first."""
         rows = self._db.execute(
