@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -12,7 +12,7 @@ import pytest
 
 from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
 from sessiond import ingest as ingest_room
-from sessiond import reader
+from sessiond import reader, state
 from sessiond.errors import Torn
 from sessiond.ingest import Index
 from sessiond.ingest import content as content_room
@@ -28,6 +28,43 @@ def house(tmp_path: Path) -> Iterator[Household]:
 def big(house: Household, relative: str, session: str = SESSION, count: int = 400) -> str:
     """Write more than a small outbox takes."""
     return house.write(relative, *(claude(session, n, text=os.urandom(3000).hex()) for n in range(count)))
+
+
+class Meddler(reader.Digest):
+    """A digest behind whose first use somebody writes: between two reads of one look."""
+
+    def __init__(self, seed: int, write: Callable[[], object]) -> None:
+        super().__init__(seed)
+        self.write: Callable[[], object] | None = write
+
+    def __call__(self, *parts: bytes) -> bytes:
+        found = super().__call__(*parts)
+        write, self.write = self.write, None
+        if write is not None:
+            write()
+        return found
+
+
+@pytest.mark.parametrize("length", [10, 3000, 9000])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_rewrite_between_two_reads_is_found_out(length: int, restart: bool, house: Household) -> None:
+    """Droid puts the title into its first line 20 ms after it appended: what was read of both is no transcript."""
+    first, second = claude(SESSION, 1, text="x" * length), claude(SESSION, 2)
+    path = house.write(CLAUDE, first)
+    house.settle()
+    house.write(CLAUDE, second)
+    after = encode({**first, "title": "Dye it red"}) + encode(second)
+    digest = house.ingesting.digest
+    house.ingesting.digest = Meddler(state.device(house.state).seed, lambda: Path(path).write_bytes(after))
+    house.ingest(path)
+    house.ingesting.digest = digest
+    house.write(CLAUDE, claude(SESSION, 3))
+    if restart:
+        house.close()
+        house.open()
+    house.settle()
+    assert house.held(SESSION) == after + encode(claude(SESSION, 3))
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
 
 
 def test_a_name_that_is_no_text_is_carried(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -200,8 +200,13 @@ def _find_newline(descriptor: int, offset: int, size: int) -> int | None:
     return None
 
 
-def standing_prefix(descriptor: int, size: int, extents: Iterable[Extent], digest: Digest) -> int:
-    """Count the bytes at the head of the file that are still those captured in the extents, up to a record's end."""
+def standing_prefix(
+    descriptor: int, size: int, extents: Iterable[Extent], digest: Digest, seen: Callable[[int, bytes], None]
+) -> int:
+    """Count the bytes at the head of the file that are still those captured in the extents, up to a record's end.
+
+    `seen` is given what stands: offset and bytes.
+    """
     kept = 0
     for extent in extents:
         if extent.end > size:
@@ -209,6 +214,7 @@ def standing_prefix(descriptor: int, size: int, extents: Iterable[Extent], diges
         data = pread(descriptor, extent.length, extent.start)
         if digest(data) != extent.digest:
             break
+        seen(extent.start, data)
         if data.endswith(b"\n"):  # not between two pieces of a long record
             kept = extent.end
     return kept

@@ -14,6 +14,7 @@ from sessiond.errors import ReadError, Torn
 from sessiond.reader import (
     CHUNK,
     MAX_RECORD,
+    PROBE,
     Checkpoint,
     Chunk,
     Digest,
@@ -47,6 +48,41 @@ class Content(Protocol):
         ...
 
 
+class _Seen:
+    """What reader.probe() hashes, kept from the bytes that were read.
+
+    A tool may rewrite its file between two reads. A probe of the file as it stands afterwards would vouch for bytes
+    that nobody has captured, for ever; one of the bytes that were read differs at the next look.
+    """
+
+    def __init__(self) -> None:
+        self._front, self._back, self._end = b"", b"", 0
+
+    def start(self, front: bytes, back: bytes, end: int) -> None:
+        """Begin behind bytes of which the first and the last are known."""
+        self._front, self._back, self._end = front, back, end
+
+    def add(self, offset: int, data: bytes) -> None:
+        """Take in what was read next; at offset 0 it begins anew."""
+        if offset == 0:
+            self.start(b"", b"", 0)
+        if offset != self._end:
+            self._end = -1
+            return
+        if offset < 2 * PROBE:
+            self._front = (self._front + data[: 2 * PROBE])[: 2 * PROBE]
+        self._back = data[-PROBE:] if len(data) >= PROBE else (self._back + data)[-PROBE:]
+        self._end = offset + len(data)
+
+    def probe(self, offset: int, digest: Digest) -> bytes | None:
+        """Hash what reader.probe() would; None where something else was read than what lies before the offset."""
+        if offset != self._end:
+            return None
+        if offset <= 2 * PROBE:
+            return digest(self._front[:offset])
+        return digest(self._front[:PROBE], self._back)
+
+
 class Lines:
     """A file of JSON lines: the stream is the file."""
 
@@ -54,11 +90,17 @@ class Lines:
         self._descriptor = descriptor
         self._digest = digest
         self._head: Chunk | None = None
+        self._seen = _Seen()
         self.size = os.fstat(descriptor).st_size if size is None else size
 
     def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
         """Read whole records. Where a look ended with its first chunk, the next look begins with the same one."""
-        size = self.size if end is None else end
+        for chunk in self._chunks(offset, self.size if end is None else end):
+            if end is None:
+                self._seen.add(chunk.offset, chunk.data)
+            yield chunk
+
+    def _chunks(self, offset: int, size: int) -> Iterator[Chunk]:
         head = self._head
         if head is not None and head.offset == offset and head.end <= size:
             yield head
@@ -73,7 +115,7 @@ class Lines:
 
     def standing(self, extents: Sequence[Extent]) -> int:
         """Read all that was captured again and compare."""
-        return standing_prefix(self._descriptor, self.size, extents, self._digest)
+        return standing_prefix(self._descriptor, self.size, extents, self._digest, self._seen.add)
 
     def slice(self, extent: Extent) -> bytes | None:
         """Read an extent again."""
@@ -89,15 +131,18 @@ class Lines:
         """
         if self.size < checkpoint.offset or (self.size == checkpoint.size and checkpoint.size >= 0):
             return False
-        return probe(self._descriptor, checkpoint.offset, self._digest) == checkpoint.probe
+        front = pread(self._descriptor, min(checkpoint.offset, 2 * PROBE), 0)
+        back = pread(self._descriptor, min(checkpoint.offset, PROBE), max(checkpoint.offset - PROBE, 0))
+        self._seen.start(front, back, checkpoint.offset)
+        return self._seen.probe(checkpoint.offset, self._digest) == checkpoint.probe
 
     def ctime_ns(self) -> int:
         """Tell the file's ctime now: our own hard link to it moves it."""
         return os.fstat(self._descriptor).st_ctime_ns
 
     def probe(self, offset: int) -> bytes:
-        """Hash what tells the file from another up to an offset."""
-        return probe(self._descriptor, offset, self._digest)
+        """Hash what tells the file from another up to an offset: what was read of it, if it was just read."""
+        return self._seen.probe(offset, self._digest) or probe(self._descriptor, offset, self._digest)
 
 
 class Records:
