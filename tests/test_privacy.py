@@ -8,15 +8,20 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from household import CLAUDE, SESSION, Household, claude, encode, household, pushed
-from sessiond import zstd
+from sessiond import state, zstd
 from sessiond.config import Config, Redaction
+from sessiond.daemon.capturing import Capturing
+from sessiond.daemon.rooms import open_rooms
 from sessiond.errors import ConfigError
 from sessiond.privacy import IGNORE, Exclusion, Masking, Terms, read_terms
 from sessiond.redact import OVERLAP, load_rules
 from sessiond.redact.examples import expand
+from sessiond.sources.base import Places
+from sessiond.watch import Watcher
 
 KEY = b"k" * 32
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
@@ -240,6 +245,44 @@ def test_a_file_in_the_project_excludes_it(house: Household, tmp_path: Path) -> 
     house.ingest(path)
     house.settle()
     assert house.held(SESSION) == Path(path).read_bytes()
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) -> None:
+    """Nothing of the session has to change: what is queued goes, and all comes back once the file is gone."""
+    project = tmp_path / "project"
+    (project / "deep").mkdir(parents=True)
+    (tmp_path / "state").mkdir(mode=0o700)
+    for session, cwd in ((SESSION, str(project / "deep")), (OTHER, "/elsewhere")):
+        path = tmp_path / ".claude/projects/-x" / f"{session}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(claude(session, 1, cwd=cwd)))
+    settings = {"state_dir": str(tmp_path / "state"), "hash_paths": hashed, "endpoint": {"url": "http://127.0.0.1:9"}}
+    rooms = open_rooms(msgspec.convert(settings, type=Config), {"HOME": str(tmp_path)})
+    watcher, lock = Watcher(rooms.watched), state.Lock(rooms.directory)
+    capturing = Capturing(
+        rooms,
+        watcher,
+        lock,
+        captured=lambda: None,
+        aside=lambda _: False,
+        places=Places(home=str(tmp_path), environ={}),
+    )
+    watcher.start()
+
+    def look() -> tuple[set[str], int]:
+        capturing.capture_all(lambda _: None)
+        (queued,) = rooms.spool.connection.execute("SELECT count(*) FROM segment WHERE length > 0").fetchone()
+        return {one.native_id for one in rooms.spool.catalog.sessions()}, queued
+
+    assert look() == ({SESSION, OTHER}, 2)
+    (project / IGNORE).touch()
+    assert look() == look() == ({OTHER}, 1)
+    (project / IGNORE).unlink()
+    assert look() == ({SESSION, OTHER}, 2)
+    watcher.close()
+    rooms.close()
+    lock.release()
 
 
 def test_records_wait_until_the_project_is_known(house: Household) -> None:

@@ -171,6 +171,7 @@ class Capturing:
         first = self._discovered is None
         if first:
             self._discovered = {}
+        if self._rooms.heed() or first:
             self._recall()
         for root in roots:
             for path, found in self._watcher.scan(root):
@@ -199,7 +200,8 @@ class Capturing:
         self._report()
 
     def _recall(self) -> None:
-        """Take over from the spool what was read before this start; what did not change since is not read."""
+        """Take over from the spool what was read; what did not change since is not read."""
+        self._settled.clear()
         with self._rooms.spool.reading():
             for file in self._rooms.spool.catalog.known_files():
                 point = file.checkpoint

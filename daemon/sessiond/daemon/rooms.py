@@ -15,7 +15,7 @@ from sessiond.config import Config, read_token, state_dir
 from sessiond.errors import SpoolDamaged, StateError
 from sessiond.ingest import Setting
 from sessiond.ingest.pins import Pins
-from sessiond.ingest.renewal import renew
+from sessiond.ingest.renewal import drop_excluded, renew
 from sessiond.lean import give_back
 from sessiond.logs import hide, log
 from sessiond.privacy import Exclusion, Masking, Terms, read_terms
@@ -54,9 +54,7 @@ class Rooms(msgspec.Struct, kw_only=True):
 
     def learn(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
         """Add the roots in projects that other tools' sessions led to, and tell which are new (formats.md 1.9)."""
-        with self.spool.reading():
-            if self.counted != (count := self.spool.catalog.count()):
-                self.counted, self.directories = count, self.spool.catalog.working_directories()
+        self._count()
         known = {(source.tool, root.path) for source, root in self.places}
         found = find_in_projects(self.config, self.environ, self.directories)
         new = [(source, root) for source, root in found if (source.tool, root.path) not in known]
@@ -70,6 +68,30 @@ class Rooms(msgspec.Struct, kw_only=True):
         """Give memory back that a look or a backlog took: what comes next is a line now and then."""
         self.spool.forget_pages()
         give_back()
+
+    def heed(self) -> bool:
+        """Let go of sessions in projects that are ignored by now; tell whether one is ignored no longer.
+
+        Then what no session is known of is to be read once more.
+        """
+        self._count()
+        if any(self.ingest.exclusion.excludes(directory) for directory in self.directories):
+            drop_excluded(self.ingest)
+            self._count()
+        if not self.ingest.exclusion.lifted():
+            return False
+        with self.spool.transaction():
+            self.spool.catalog.look_again()
+        return True
+
+    def _count(self) -> None:
+        """Learn the working directories again if there are more or fewer sessions than the last time."""
+        with self.spool.reading():
+            if self.counted != (count := self.spool.catalog.count()):
+                catalog = self.spool.catalog
+                # Records may have hashes for paths; the folds are slower to go through.
+                known = catalog.directories() if self.config.hash_paths else catalog.working_directories()
+                self.counted, self.directories = count, list(known)
 
     def close(self, *, clean: bool = True) -> None:
         """Close the spool; `clean` marks it as closed in order, so that the next start need not check it."""

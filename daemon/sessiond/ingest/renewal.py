@@ -48,10 +48,7 @@ def _renew_kept(setting: Setting) -> None:
 def _renew_exclusion(setting: Setting) -> None:
     if setting.spool.meta(EXCLUSION) == setting.exclusion.version:
         return
-    for directory, sessions in setting.spool.catalog.directories().items():
-        if setting.exclusion.excludes(directory):
-            for session in sessions:
-                forget(setting, session)
+    drop_excluded(setting)
     with setting.spool.transaction():
         setting.spool.catalog.look_again()
         setting.spool.set_meta(EXCLUSION, setting.exclusion.version)
@@ -70,6 +67,16 @@ def _renew_machine(setting: Setting) -> None:
                 spool.catalog.raise_revision(session.id, 0, setting.now_ms())
         spool.outbox.retry()
         spool.set_meta(MACHINE, setting.machine_id)
+
+
+def drop_excluded(setting: Setting) -> None:
+    """Let go of all sessions that are excluded by now."""
+    with setting.spool.reading():
+        known = setting.spool.catalog.directories()
+    for directory, sessions in known.items():
+        if setting.exclusion.excludes(directory):
+            for session in sessions:
+                forget(setting, session)
 
 
 def _mask_queue(setting: Setting) -> int:

@@ -27,6 +27,7 @@ class Exclusion:
             if plain == "~" or plain.startswith("~/"):
                 plain = home + plain[1:]
             (self._paths if "/" in plain or not plain else self._names).append(plain)
+        self._ignoring: set[str] = set()
         self.version = blake2b("\0".join(sorted(globs)).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         """Changes with the globs."""
 
@@ -34,7 +35,19 @@ class Exclusion:
         """Tell whether a working directory is excluded. One that is not known is not."""
         if not directory:
             return False
-        return any(self._fits(above) or _ignores(above) for above in _upwards(directory))
+        return any(self._fits(above) or self._ignored(above) for above in _upwards(directory))
+
+    def lifted(self) -> bool:
+        """Tell whether a file that excluded something is gone since this was asked last."""
+        gone = {directory for directory in self._ignoring if not _ignores(directory)}
+        self._ignoring -= gone
+        return bool(gone)
+
+    def _ignored(self, directory: str) -> bool:
+        found = _ignores(directory)
+        if found:
+            self._ignoring.add(directory)
+        return found
 
     def _fits(self, directory: str) -> bool:
         name = os.path.basename(directory)
