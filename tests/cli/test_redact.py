@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from household import claude, encode
+from sample_tree import build, open_store
 from sessiond.cli import main
 from sessiond.redact.examples import expand
 
@@ -47,6 +48,34 @@ def test_scan_names_rule_file_and_line(tmp_path: Path, capsys: pytest.CaptureFix
     more = {"SESSIOND_REDACTION__ALLOW_HASHES": allowed}
     assert main(["redact", "scan", str(file)], environ(tmp_path, **more)) == 0
     assert "0 secrets" in capsys.readouterr().out
+
+
+def test_scan_of_all_sees_what_would_be_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a database the records of its sessions, by session and record, and not what else lies in it; of excluded
+    projects, and of tools whose transcripts stay here, nothing."""
+    path = os.path.join(build("opencode/1.18-database", tmp_path), ".local/share/opencode/opencode.db")
+    database = open_store(Path(path))
+    ((session, directory),) = database.execute(
+        "SELECT session_id, directory FROM part JOIN session ON session.id = session_id WHERE part.id = 'prt_000001'"
+    )
+    part = json.dumps({"type": "text", "text": f"use {TOKEN}"})
+    database.execute("UPDATE part SET data = ? WHERE id = 'prt_000001'", (part,))
+    database.execute("UPDATE account SET access_token = ?", (expand("gho_<A36>", 2),))
+    database.commit()
+    database.close()
+
+    def scan(**more: str) -> list[dict[str, object]]:
+        assert main(["redact", "scan", "--all", "--json"], environ(tmp_path, **more)) == 0
+        answer = capsys.readouterr().out
+        assert TOKEN not in answer
+        found: list[dict[str, object]] = json.loads(answer)["found"]
+        return found
+
+    (found,) = scan()
+    assert (found["file"], found["rule"]) == (f"{path}::{session}", "github-token")
+    assert found["line"] == 3  # of the records: behind its session and its message
+    assert scan(SESSIOND_EXCLUDE=json.dumps([directory])) == []
+    assert scan(SESSIOND_TRANSCRIPTS="false") == []
 
 
 def test_test_masks_stdin(

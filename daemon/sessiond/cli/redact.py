@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sessiond.cli.output import columns, count, print_json, settings, size, table, warn
 from sessiond.config import Config, state_dir
-from sessiond.errors import NotFound, SessiondError
+from sessiond.errors import NotFound, ReadError, SessiondError, Torn
 
 if TYPE_CHECKING:
+    from sessiond.ingest import Place
+    from sessiond.privacy import Exclusion
     from sessiond.privacy.survey import Seen
     from sessiond.redact import Redactor
 
@@ -33,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
         if name == "scan":
             action.add_argument("path", metavar="PATH", nargs="*", help="a file, or a directory with all below it")
-            action.add_argument("--all", action="store_true", help="every session file of every tool")
+            action.add_argument("--all", action="store_true", help="what would be sent of every session of every tool")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
@@ -71,23 +75,22 @@ def _redactor(args: argparse.Namespace, config: Config) -> Redactor:
 
 
 def _scan(args: argparse.Namespace, config: Config) -> int:
-    from sessiond.privacy.survey import survey
-
     if bool(args.path) == args.all:
         raise _usage("name files or directories, or give --all")
     for path in args.path:
         if not os.path.lexists(path):
             raise NotFound(f"no such file: {path}")
-    paths = list(_session_files(args, config) if args.all else _files(args.path))
-    redactor, found, files, scanned = _redactor(args, config), list["Seen"](), 0, 0
-    for path in paths:
+    redactor = _redactor(args, config)
+    seen = _scan_sessions(args, config, redactor) if args.all else _scan_files(args.path, redactor)
+    found, files, scanned = list["Seen"](), 0, 0
+    for path, read, secrets in seen:
         try:
-            for seen in survey(redactor, path):
-                found.append(seen)
-            scanned += os.path.getsize(path)
+            found += secrets
+            scanned += read()
             files += 1
-        except OSError as error:
-            warn(f"{path}: {(error.strerror or str(error)).lower()}")
+        except (OSError, ReadError, Torn) as error:
+            reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+            warn(f"{path}: {reason}")
     rules = Counter(seen.rule for seen in found).most_common()
     if args.json:
         print_json({"files": files, "bytes": scanned, "engine": redactor.engine, "rules": dict(rules), "found": found})
@@ -117,17 +120,48 @@ def _files(paths: list[str]) -> Iterator[str]:
                     yield file
 
 
-def _session_files(args: argparse.Namespace, config: Config) -> Iterator[str]:
-    """List the files of all enabled tools that hold sessions."""
+Scanned = tuple[str, Callable[[], int], "Iterator[Seen]"]
+"""A path, how many bytes of it were read in the end, and what is seen in it."""
+
+
+def _scan_files(paths: list[str], redactor: Redactor) -> Iterator[Scanned]:
+    from sessiond.privacy.survey import survey
+
+    for path in _files(paths):
+        yield path, partial(os.path.getsize, path), survey(redactor, path)
+
+
+def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor) -> Iterator[Scanned]:
+    """Scan what would be sent: of all enabled tools the records, as they are made of their files."""
+    from sessiond.ingest import Place, locate
+    from sessiond.privacy import Exclusion
     from sessiond.sources import find_places
 
-    seen: set[str] = set()
-    for source, root in find_places(config, args.environ):
+    exclusion = Exclusion(config.exclude, args.environ.get("HOME") or os.path.expanduser("~"))
+    places, seen = find_places(config, args.environ), dict[tuple[str, str], Place]()
+    for _, root in places:
         for path in _files([root.path] if os.path.isdir(root.path) else []):
-            unit = source.unit(os.path.relpath(path, root.path))
-            if unit is not None and path not in seen:
-                seen.add(path)
-                yield path
+            for place in locate(places, path):
+                seen.setdefault((place.source.tool, place.path), place)
+    for place in seen.values():
+        settings = config.sources.get(place.source.tool)
+        if config.transcripts and (settings is None or settings.transcripts):
+            size = [0]
+            yield place.path, partial(size.__getitem__, 0), _survey_place(place, exclusion, redactor, size)
+
+
+def _survey_place(place: Place, exclusion: Exclusion, redactor: Redactor, size: list[int]) -> Iterator[Seen]:
+    from sessiond.ingest.outgoing import list_outgoing
+    from sessiond.privacy.survey import survey_records
+
+    def counted(records: Iterable[bytes]) -> Iterator[bytes]:
+        for record in records:
+            size[0] += len(record) + 1
+            yield record
+
+    for stream in list_outgoing(place, time.time_ns() // 1_000_000):
+        if not exclusion.excludes(stream.cwd):
+            yield from survey_records(redactor, stream.path, stream.name, counted(stream.records))
 
 
 def _test(args: argparse.Namespace, config: Config) -> int:

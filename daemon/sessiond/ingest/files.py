@@ -25,9 +25,9 @@ def stale(visit: Visit) -> bool:
     return visit.setting.now_ms() - visit.now.st_mtime_ns // 1_000_000 > STALE_MS
 
 
-def with_further(visit: Visit, source: DocumentSource, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+def with_further(place: Place, now_ms: int, source: DocumentSource, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
     """Add the files of the directories that the source finds named in those that were read."""
-    place, found, looked = visit.place, dict(files), set[str]()
+    found, looked = dict(files), set[str]()
     while fresh := [name for name in source.further(found, place.unit) if name not in looked]:
         looked.update(fresh)
         for directory in fresh:
@@ -35,14 +35,14 @@ def with_further(visit: Visit, source: DocumentSource, files: Mapping[str, bytes
                 names = sorted(os.listdir(os.path.join(place.root, directory)))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # not made yet, or gone with its session
-            found |= {f"{directory}/{name}": _read_whole(visit, f"{directory}/{name}") for name in names}
+            found |= {f"{directory}/{name}": _read_whole(place, now_ms, f"{directory}/{name}") for name in names}
     return found
 
 
-def _read_whole(visit: Visit, name: str) -> bytes:
+def _read_whole(place: Place, now_ms: int, name: str) -> bytes:
     """Read one of many files of JSON. One that was damaged long ago must not stop its session (rule 9)."""
     try:
-        descriptor = open_regular(visit.place.root, name)
+        descriptor = open_regular(place.root, name)
     except FileNotFoundError as error:
         raise Torn("a file of the session went away meanwhile") from error
     try:
@@ -54,7 +54,7 @@ def _read_whole(visit: Visit, name: str) -> bytes:
     try:
         msgspec.json.decode(content, type=msgspec.Raw)
     except DAMAGED as error:
-        if visit.setting.now_ms() - now.st_mtime_ns // 1_000_000 <= STALE_MS:
+        if now_ms - now.st_mtime_ns // 1_000_000 <= STALE_MS:
             raise Torn("a file of the session is being rewritten") from error
     return content
 
@@ -80,13 +80,13 @@ def list_folder(place: Place) -> tuple[list[str], os.stat_result]:
     return sorted(names), _merged(stats)
 
 
-def read_file(visit: Visit, name: str) -> bytes:
+def read_file(place: Place, name: str) -> bytes:
     """Read a file of a folder. An empty one may be half a write, a lock or a journal at rest: its parser knows.
 
     Raises: Torn for one in a rewrite.
     """
     try:
-        descriptor = open_regular(visit.place.root, f"{visit.place.below}/{name}")
+        descriptor = open_regular(place.root, f"{place.below}/{name}")
     except FileNotFoundError as error:
         raise Torn("a file of the folder went away meanwhile") from error
     try:

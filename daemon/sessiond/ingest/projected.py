@@ -45,7 +45,7 @@ def ingest_projected(
             visit = Visit(setting=setting, place=place, known=known, now=now)
             if _settled(visit, only):
                 return Outcome()
-            content = {name: read_file(visit, name) for name in files}
+            content = {name: read_file(place, name) for name in files}
             # What was left empty must not stop the rest.
             return _ingest_document(visit, {name: data for name, data in content.items() if data or not stale(visit)})
         case _:
@@ -72,7 +72,7 @@ def _settled(visit: Visit, only: Collection[str] | None) -> bool:
 def _ingest_document(visit: Visit, files: Mapping[str, bytes]) -> Outcome:
     setting, place, source = visit.setting, visit.place, cast(DocumentSource, visit.place.source)
     try:
-        portraits = list(source.project(with_further(visit, source, files), place.unit))
+        portraits = list(source.project(with_further(place, setting.now_ms(), source, files), place.unit))
         # Records are made here, so that a half-written document is found out before anything is stored.
         contents = [Records(portrait.records, setting.digest) for portrait in portraits]
     except DAMAGED as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import msgspec
@@ -17,7 +17,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Where a secret stands, by which rule it is one, and how to allow it."""
 
     file: str
+    """With `::` and the name of session and stream, where it holds several."""
     line: int
+    """Of a file its line, of a document or a database the record that is made of it."""
     rule: str
     length: int
     hash: str
@@ -31,6 +33,24 @@ def survey(redactor: Redactor, path: str) -> Iterator[Seen]:
         for data in _runs(file):
             yield from look(data, redactor.mask(data, path), path, line)
             line += data.count(b"\n")
+
+
+def survey_records(redactor: Redactor, path: str, name: str, records: Iterable[bytes]) -> Iterator[Seen]:
+    """List the secrets in the records of a stream that has this name in a file; `line` counts its records."""
+    label, held, size, line = f"{path}::{name}" if name else path, list[bytes](), 0, 1
+
+    def settle() -> list[Seen]:
+        data = b"".join(held)
+        return look(data, redactor.mask(data, path), label, line)
+
+    for record in records:
+        held.append(record + b"\n")
+        size += len(record)
+        if size >= BLOCK:
+            yield from settle()
+            line, size = line + len(held), 0
+            held.clear()
+    yield from settle()
 
 
 def look(data: bytes, masked: Masked, file: str, line: int) -> list[Seen]:
