@@ -77,6 +77,11 @@ def device(directory: str) -> Device:
     return made
 
 
+def first_start_ms(directory: str) -> int:
+    """Tell when this installation was made, in unix ms; it outlives the spool. `device` was called before."""
+    return os.stat(os.path.join(directory, DEVICE)).st_mtime_ns // 1_000_000
+
+
 def _refuse_loose(path: str, found: os.stat_result) -> None:
     """Refuse a file of keys that others may read, as ssh does: who has read it once keeps it."""
     if found.st_mode & 0o077:

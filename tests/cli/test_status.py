@@ -214,6 +214,15 @@ def test_without_a_daemon_it_does_not_claim_to_know_what_is_new(house: Household
     assert "7 files when it ran last; what came since is not known" in screen(made)
 
 
+def test_what_backfill_leaves_out_is_never_counted_as_read(house: Household, look: Look, daemon: state.Lock) -> None:
+    made = CaptureHealth(pid=os.getpid(), discovered={"codex": 9}, left_out=4, left_out_bytes=12_000_000, backlog=2)
+    health.write(house.spool, made)
+    assert "found         9 files, 4 (12 MB) left out by backfill, 2 not read yet\n" in screen(look())
+    health.write(house.spool, msgspec.structs.replace(made, backlog=0))
+    assert "found         9 files, 4 (12 MB) left out by backfill, the others read\n" in screen(look())
+    assert (look().discovered.left_out, look().discovered.left_out_bytes) == (4, 12_000_000)
+
+
 def test_a_session_counts_as_acknowledged_with_its_last_byte(house: Household, look: Look) -> None:
     """The record alone, or a part of the transcript, is not the session."""
     house.write(CLAUDE, claude(SESSION, 1))

@@ -52,6 +52,14 @@ def test_it_captures_all_and_pushes_all(house: Household, capsys: pytest.Capture
     assert state.running(house.state) is None
 
 
+def test_what_backfill_leaves_out_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that is taken in is acknowledged, and that is not all there is."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    os.utime(path, (1, 1))
+    assert main(["sync"], environ(house, SESSIOND_BACKFILL="90d")) == 0
+    assert capsys.readouterr().out == "0 sessions, all acknowledged; 1 file left out by backfill\n"
+
+
 def test_without_an_endpoint_it_pushes_to_the_archive(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for the archive's own process
     house.write(CLAUDE, claude(SESSION, 1))

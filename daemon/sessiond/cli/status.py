@@ -201,7 +201,10 @@ def _found(status: Status) -> str:
     files = count(found.files, "file")
     if not found.current:
         return f"{files} when it ran last; what came since is not known"
-    return f"{files}, {found.unread} not read yet" if found.unread else f"{files}, all read"
+    left = f", {found.left_out} ({size(found.left_out_bytes)}) left out by backfill" if found.left_out else ""
+    if found.unread:
+        return f"{files}{left}, {found.unread} not read yet"
+    return f"{files}{left}, {'the others' if left else 'all'} read"
 
 
 def _tools(status: Status, width: int, home: str) -> str:

@@ -132,7 +132,8 @@ def _judge(balance: Balance) -> int:
         raise Incomplete(f"{count(troubled, 'file')} can't be read: {named}", hint="`sessiond sources` lists them")
     if not balance.empty:
         raise Incomplete(f"not all could be captured and pushed: {_words(balance, balance.unread)}")
-    print(f"{count(balance.totals.captured, 'session')}, all acknowledged")
+    left_out = f"; {count(balance.left_out, 'file')} left out by backfill" if balance.left_out else ""
+    print(f"{count(balance.totals.captured, 'session')}, all acknowledged{left_out}")
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from sessiond.config.model import Config
-from sessiond.config.units import parse_duration, parse_size
+from sessiond.config.units import parse_backfill, parse_duration, parse_size
 from sessiond.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -106,6 +106,9 @@ def leaf(value: Any, kind: Kind, place: Place, path: Path) -> Any:
             plain: Any = parse_duration(value)
         elif isinstance(value, str) and unit == "bytes":
             plain = parse_size(value)
+        elif isinstance(value, str) and unit == "backfill":
+            parse_backfill(value)
+            plain = value
         elif isinstance(value, str) and unit == "path" and value:
             plain = _absolute(value, place.home)
         elif isinstance(value, float) and math.isnan(value):

@@ -17,6 +17,13 @@ Seconds = Annotated[
         extra={"unit": "seconds"},
     ),
 ]
+Backfill = Annotated[
+    str,
+    msgspec.Meta(
+        description='"all", "none", or an age as text like "90d"',
+        extra={"unit": "backfill"},
+    ),
+]
 FilePath = Annotated[
     str, msgspec.Meta(description='a path as text that begins with "/" or "~/"', extra={"unit": "path"})
 ]
@@ -124,6 +131,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How secrets are covered before anything is stored: by stars, by a keyed hash, or not at all."""
     exclude: list[Glob] = []
     """Globs of working directories whose sessions are none of sessiond's business."""
+    backfill: Backfill = "all"
+    """How old a session may be that was there before the first start; see `units.parse_backfill`."""
     transcripts: bool = True
     """False: only the records of sessions are kept and pushed, of no tool the transcript."""
     hash_paths: bool = False

@@ -31,6 +31,19 @@ def parse_duration(text: str) -> float:
     return sum(float(count) * _SECONDS[unit] for count, unit in re.findall(_PART, plain))
 
 
+def parse_backfill(text: str) -> float | None:
+    """Read "90d" as seconds; "none" is 0 and "all" is None, for there is no limit.
+
+    Raises: ValueError for what is none of these.
+    """
+    plain = text.strip().lower()
+    if plain in ("all", "none"):
+        return None if plain == "all" else 0.0
+    if not re.fullmatch(_DURATION, plain):
+        raise ValueError("not an age")
+    return parse_duration(plain)
+
+
 def parse_size(text: str) -> int:
     """Read "512 MB" (powers of 1000), "512 MiB" or "512M" (powers of 1024) or a plain number as bytes.
 

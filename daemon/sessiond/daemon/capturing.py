@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from sessiond.daemon.backlog import Backlog, Rank
+from sessiond.daemon.inventory import Change, Settled, count, entries, recall, stamp
+from sessiond.daemon.left_out import LeftOut
 from sessiond.daemon.reporting import RootHealths, note_roots
+from sessiond.daemon.retries import Retries
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.errors import StateFull
-from sessiond.ingest import Index, Outcome, Place, ingest, sweep_idle
+from sessiond.ingest import Index, ingest, sweep_idle
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import log
 from sessiond.sources.base import Places
@@ -21,8 +24,6 @@ from sessiond.watch import Batch, WatchedRoot, Watcher
 
 SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25  # what one commit holds; live changes wait no longer for the backlog
 FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
-TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds until a file met in a rewrite is looked at again
-Stamp = int  # a hash of what stat tells: the numbers themselves would take five times the memory
 
 
 class Capturing:
@@ -48,11 +49,14 @@ class Capturing:
         self._places = Index(rooms.places)
         self._sources = {source.tool: source for source, _ in rooms.places}
         self._live: dict[str, None] = {}
-        self._backlog: list[tuple[int, str]] = []
-        self._settled: dict[str, Stamp] = {}
-        self._torn: dict[str, tuple[int, float]] = {}
-        self._troubled: set[str] = set()
+        self._backlog = Backlog()
+        self._left_out = LeftOut()
+        self._siblings: set[str] = set()
+        """Units of sessions that were left out as a whole until one of theirs was taken in."""
+        self._settled: Settled = {}
+        self._retries = Retries()
         self._discovered: dict[str, int] | None = None
+        self._found_bytes = 0
         self._root_healths = RootHealths(self._sources)
         self._health = health.CaptureHealth(pid=os.getpid(), machine_id=rooms.machine_id)
         self._stopping = False
@@ -115,12 +119,13 @@ class Capturing:
                 left(len(self._backlog) + len(self._live))
                 self._work()
             roots = self._rooms.learn(self._watcher)
-        return len(self._torn)
+        return len(self._retries)
 
     def _timeout(self) -> float | None:
         if self._live or self._backlog or self._behind:
             return 0
-        dues = [due - time.monotonic() for _, due in self._torn.values()]
+        again = self._retries.next()
+        dues = [] if again is None else [again]
         idle = self._rooms.spool.catalog.next_idle_ms()
         if idle is not None:
             # At most one wakeup a minute, for a session whose process lives stays ongoing however idle.
@@ -139,10 +144,7 @@ class Capturing:
                 self._live[path] = None
             if not was_file and not os.path.lexists(path):
                 self._forget_below(path)
-        now = time.monotonic()
-        for path, (_, due) in list(self._torn.items()):
-            if due <= now:
-                self._live[path] = None
+        self._live |= dict.fromkeys(self._retries.due())
         if self._asked:
             self._asked = False
             self._looked_ms = now_ms()
@@ -164,7 +166,7 @@ class Capturing:
 
     def _look(self, roots: Iterable[WatchedRoot]) -> None:
         """Rule 11: the rescan is the guarantee. Compare every file's stat with what it was when it was read."""
-        began, seen, changed, newest = time.monotonic(), set[str](), [], dict[str, int]()
+        began, seen, changed = time.monotonic(), set[str](), list[Change]()
         if self._stuck:
             self._stuck.clear()
             self._behind = True
@@ -172,24 +174,21 @@ class Capturing:
         if first:
             self._discovered = {}
         if self._rooms.heed() or first:
-            self._recall()
+            self._settled = recall(self._rooms.spool)
         for root in roots:
             for path, found in self._watcher.scan(root):
                 seen.add(path)
-                stamp = hash((found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-                if self._settled.get(path) != stamp:
-                    changed.append((found.st_mtime_ns, path, stamp))
+                made = stamp(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                if self._settled.get(path) != made:
+                    changed.append(Change(path, found.st_mtime_ns, made))
+        self._backlog.add(entries(changed, self._settled, self._places, now_ms()))
+        self._settled |= {each.path: each.stamp for each in changed}
         gone = [path for path in self._settled if path not in seen and any(root.root.covers(path) for root in roots)]
         for path in gone:
             del self._settled[path]
             self._live[path] = None
-        for mtime_ns, path, stamp in sorted(changed):
-            self._settled[path] = stamp
-            newest |= {place.path: mtime_ns for place in self._places(path)}  # a folder's thousand files are one
-        self._backlog += [(mtime_ns, path) for path, mtime_ns in newest.items()]
-        self._backlog.sort()
         if first or changed or gone:
-            self._count()
+            self._discovered, self._found_bytes = count(self._settled, self._places)
             self._rooms.rest()
             log.debug(
                 "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)
@@ -198,19 +197,6 @@ class Capturing:
             (source.tool, native_id) for source in self._sources.values() for native_id in source.live(self._environ)
         )
         self._report()
-
-    def _recall(self) -> None:
-        """Take over from the spool what was read; what did not change since is not read."""
-        self._settled.clear()
-        with self._rooms.spool.reading():
-            for file in self._rooms.spool.catalog.known_files():
-                point = file.checkpoint
-                if point is not None:
-                    self._settled[file.path] = hash((point.ino, point.size, point.mtime_ns, point.ctime_ns))
-
-    def _count(self) -> None:
-        places = (place for path in self._settled for place in self._places(path))
-        self._discovered = dict(Counter(place.source.tool for place in places if place.relative == place.below))
 
     # Reading it
 
@@ -226,6 +212,9 @@ class Capturing:
             self._behind = catch_up(self._rooms.ingest, limit=16, stuck=self._stuck)
             if self._behind:
                 self._captured()
+        if self._siblings:
+            self._live |= dict.fromkeys(self._siblings)
+            self._siblings.clear()
         if sweep_idle(self._rooms.ingest, self._sources):
             self._captured()
         self._report()
@@ -237,7 +226,7 @@ class Capturing:
             read, until = 0, time.monotonic() + SLICE_SECONDS
             with self._rooms.spool.transaction():
                 for path in paths:
-                    read += self._read(path)
+                    read += self._read(path, changed=True)
                     done.append(path)
                     if read > SLICE_BYTES or time.monotonic() > until:
                         break
@@ -246,41 +235,30 @@ class Capturing:
             self._captured()
 
     def _drain_backlog(self) -> None:
-        read, until = 0, time.monotonic() + SLICE_SECONDS
-        position = len(self._backlog)
+        read, count, until = 0, 0, time.monotonic() + SLICE_SECONDS
         with self._rooms.spool.transaction():
-            while position and read <= SLICE_BYTES and time.monotonic() <= until:
-                position -= 1
-                read += self._read(self._backlog[position][1])
-        del self._backlog[position:]
+            for entry in self._backlog.newest():
+                if read > SLICE_BYTES or time.monotonic() > until:
+                    break
+                read += self._read(entry.path, changed=entry.rank is Rank.CHANGED, size=entry.size)
+                count += 1
+        self._backlog.drop(count)
         self._captured()
 
-    def _read(self, path: str) -> int:
+    def _read(self, path: str, *, changed: bool, size: int = 0) -> int:
         read = 0
         for place in self._places(path):
-            outcome = ingest(self._rooms.ingest, place)
+            outcome = ingest(self._rooms.ingest, place, changed=changed)
             read += outcome.read
-            self._note(path, place, outcome)
+            if outcome.left_out:
+                self._left_out.add(place, size)
+            else:
+                others = self._left_out.discard(place)
+                self._siblings |= others if outcome.changed else set()  # not where it was deleted
+            if outcome.trouble is not None:
+                self._settled.pop(path, None)  # the next look tries again, though nothing of it changed
+            self._retries.note(path, place, outcome)
         return read
-
-    def _note(self, path: str, place: Place, outcome: Outcome) -> None:
-        tool = place.source.tool
-        if outcome.retry:
-            tries = self._torn.get(path, (0, 0.0))[0]
-            self._torn[path] = (tries + 1, time.monotonic() + TORN_WAITS[min(tries, len(TORN_WAITS) - 1)])
-        else:
-            self._torn.pop(path, None)
-        if outcome.trouble is not None:
-            self._settled.pop(path, None)  # the next look tries again, though nothing of it changed
-        if outcome.trouble is None:
-            self._troubled.discard(path)
-        elif path not in self._troubled and (not outcome.retry or self._torn[path][0] > len(TORN_WAITS)):
-            self._troubled.add(path)
-            log.warning("ingest.skipped", tool=tool, path=path, reason=outcome.trouble)
-        if outcome.damaged:
-            log.warning("ingest.damaged", tool=tool, path=path, records=outcome.damaged)
-        if outcome.read:
-            log.debug("ingest.captured", tool=tool, bytes=outcome.read)
 
     # What status shows
 
@@ -289,9 +267,13 @@ class Capturing:
             pid=os.getpid(),
             machine_id=self._rooms.machine_id,
             looked_ms=self._looked_ms,
-            torn=len(self._torn),
+            torn=len(self._retries),
             discovered=self._discovered,
+            found_bytes=self._found_bytes,
             backlog=len(self._backlog),
+            backlog_bytes=self._backlog.size,
+            left_out=len(self._left_out),
+            left_out_bytes=self._left_out.size,
             roots=self._root_healths.of(self._watcher.states()),
         )
         if made != self._health:

@@ -20,7 +20,7 @@ from sessiond.ingest.backlog import catch_up
 from sessiond.logs import hide
 from sessiond.sources.base import Places
 from sessiond.spool import Spool
-from sessiond.spool.health import EndpointHealth, read_endpoint
+from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint
 from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
 from sessiond.watch import Watcher
 
@@ -44,6 +44,8 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """Files that were found and not read to their end, since they were being rewritten."""
     paused: int | None = None
     """When the user's pause of pushing ends, as in pause.Paused."""
+    left_out: int = 0
+    """Files that `backfill` leaves out; they are no part of the rest."""
 
     @property
     def empty(self) -> bool:
@@ -103,6 +105,7 @@ def balance(spool: Spool, unread: int, paused: int | None = None) -> Balance:
             troubles=spool.overview.troubles(SHOWN),
             unread=unread,
             paused=paused,
+            left_out=read_capture(spool).left_out,
         )
 
 

@@ -14,6 +14,7 @@ from sessiond import state
 from sessiond.config import Config, read_token, state_dir
 from sessiond.errors import SpoolDamaged, StateError
 from sessiond.ingest import Setting
+from sessiond.ingest.backfill import oldest_ms
 from sessiond.ingest.pins import Pins
 from sessiond.ingest.renewal import drop_excluded, renew
 from sessiond.lean import give_back
@@ -132,6 +133,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         now_ms=now_ms,
         masking=Masking(terms, os.path.join(directory, "rules")),
         exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
+        oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), state.first_start_ms(directory))),
         records_only=frozenset(source.tool for source, _ in places if not _keeps_transcripts(config, source.tool)),
     )
     changed = renew(setting)

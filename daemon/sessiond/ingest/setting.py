@@ -46,6 +46,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     retry: bool = False
     trouble: str | None = None
     damaged: int = 0
+    left_out: bool = False
+    """It is older than what is filled in; see `backfill`."""
 
 
 class Setting(msgspec.Struct, kw_only=True):
@@ -65,6 +67,8 @@ class Setting(msgspec.Struct, kw_only=True):
     """Tools of which no transcript is kept."""
     live: frozenset[tuple[str, str]] = frozenset()
     """(tool, native id) of sessions whose process runs."""
+    oldest_ms: int | None = None
+    """What was changed last before then, and is not captured yet, is left out; None: nothing is."""
     settle_ms: int = 1000
     """A file that lost bytes is left alone until it was quiet for so long: it may be half a rewrite."""
 

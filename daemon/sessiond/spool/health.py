@@ -36,8 +36,14 @@ class CaptureHealth(msgspec.Struct, frozen=True, kw_only=True):
     discovered: dict[str, int] | None = None
     looked_ms: int | None = None
     """When the last look at everything began that somebody asked for (SIGUSR1)."""
+    found_bytes: int = 0
+    """Of the files in `discovered`, as of the last look."""
     backlog: int = 0
     """Files that were found and not yet read."""
+    backlog_bytes: int = 0
+    left_out: int = 0
+    """Files that are left out by `backfill`."""
+    left_out_bytes: int = 0
     torn: int = 0
     """Files that were met in a rewrite and are looked at again."""
     roots: list[RootHealth] = []

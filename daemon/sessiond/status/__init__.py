@@ -211,7 +211,13 @@ def _discovery(holder: state.Holder | None, capture: CaptureHealth) -> Discovery
     if capture.discovered is None:
         return Discovery(current=holder is not None)
     files, unread = sum(capture.discovered.values()), capture.backlog + capture.torn
-    return Discovery(files=files, unread=unread, current=holder is not None)
+    return Discovery(
+        files=files,
+        unread=unread,
+        left_out=capture.left_out,
+        left_out_bytes=capture.left_out_bytes,
+        current=holder is not None,
+    )
 
 
 def _endpoint(config: Config, holder: state.Holder | None, known: EndpointHealth) -> EndpointHealth:

@@ -67,6 +67,9 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
     files: int | None = None
     unread: int | None = None
     """Of the files those that were found and are not yet read."""
+    left_out: int = 0
+    """Of the files those that `backfill` leaves out."""
+    left_out_bytes: int = 0
     current: bool = False
     """Whether a running daemon tells it; else it is what the last one left."""
 

@@ -1,0 +1,76 @@
+"""The inventory: every file below the roots and how it looked when it was read, so that a look finds what changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from sessiond.daemon.backlog import RECENT_MS, Entry, Rank
+from sessiond.ingest import Place
+from sessiond.spool import Spool
+
+Stamp = int
+"""A hash of what stat tells with the size below it: the numbers themselves would take five times the memory."""
+Settled = dict[str, Stamp]
+"""What was read, or is queued to be read, by its path."""
+Locate = Callable[[str], list[Place]]
+
+_SIZE_BITS = 44
+
+
+class Change(NamedTuple):
+    """A file that looks otherwise than it did."""
+
+    path: str
+    mtime_ns: int
+    stamp: Stamp
+
+
+def stamp(ino: int, size: int, mtime_ns: int, ctime_ns: int) -> Stamp:
+    """Make the stamp of a file."""
+    return hash((ino, size, mtime_ns, ctime_ns)) << _SIZE_BITS | size
+
+
+def size_of(made: Stamp) -> int:
+    """Tell the size in a stamp."""
+    return made & ((1 << _SIZE_BITS) - 1)
+
+
+def recall(spool: Spool) -> Settled:
+    """Take over from the spool what was read before this start; what did not change since is not read."""
+    with spool.reading():
+        return {
+            file.path: stamp(point.ino, point.size, point.mtime_ns, point.ctime_ns)
+            for file in spool.catalog.known_files()
+            if (point := file.checkpoint) is not None
+        }
+
+
+def count(settled: Settled, places: Locate) -> tuple[dict[str, int], int]:
+    """Count the units of each tool, and the bytes of all their files."""
+    units, parts, size = Counter[str](), set[tuple[str, str]](), 0
+    for path, made in settled.items():
+        found = places(path)
+        for place in found:
+            if place.relative == place.below:
+                units[place.source.tool] += 1
+            elif place.path not in settled:  # a folder, of which this is one file
+                parts.add((place.source.tool, place.path))
+        size += size_of(made) if found else 0
+    units.update(tool for tool, _ in parts)
+    return dict(units), size
+
+
+def entries(changed: Iterable[Change], settled: Mapping[str, Stamp], places: Locate, now_ms: int) -> Iterable[Entry]:
+    """Make of changed files what is to be read; a folder's thousand files are one."""
+    found, recent_ns = dict[str, Entry](), (now_ms - RECENT_MS) * 1_000_000
+    for path, mtime_ns, made in changed:
+        before = settled.get(path)
+        for unit in {place.path for place in places(path)}:
+            known = before is not None or unit in settled
+            rank = Rank.CHANGED if known else Rank.RECENT if mtime_ns >= recent_ns else Rank.OLD
+            size = max(0, size_of(made) - (0 if before is None else size_of(before)))
+            other = found.get(unit, Entry(rank, mtime_ns, unit, 0))
+            found[unit] = Entry(max(rank, other.rank), max(mtime_ns, other.mtime_ns), unit, size + other.size)
+    return found.values()

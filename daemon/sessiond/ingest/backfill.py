@@ -1,0 +1,60 @@
+"""Backfill: how much of what was there before the first start is taken in.
+
+A unit that nothing is captured of is left out where it was changed last before the first start less the age in the
+configuration. It is looked at again with each change, and when the configuration changes: nothing of it is stored.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sessiond.config.units import parse_backfill
+from sessiond.ingest.files import database_stat, list_folder
+from sessiond.ingest.setting import Place, Setting
+from sessiond.session import session_id
+from sessiond.sources.base import Kind
+from sessiond.spool import Spool
+from sessiond.spool.rows import FileState
+
+BEGAN = "backfill.began_ms"
+"""Meta key: when sessiond was started first with this state directory, in unix ms."""
+
+
+def oldest_ms(spool: Spool, backfill: str, began_ms: int) -> int | None:
+    """Tell from when on a change counts; None where all is taken in.
+
+    The first start is pinned in the spool: it is `began_ms` unless that was told before. A later one than is pinned
+    would leave out what was written meanwhile; an earlier one means that the clock was wrong when it was pinned.
+    """
+    pinned = spool.meta(BEGAN)
+    if pinned is None or int(pinned) > began_ms:
+        spool.set_meta(BEGAN, str(began_ms))
+    else:
+        began_ms = int(pinned)
+    age = parse_backfill(backfill)
+    return None if age is None else began_ms - int(age * 1000)
+
+
+def is_left_out(setting: Setting, place: Place, known: FileState | None) -> bool:
+    """Tell whether a unit is too old to be taken in; what belongs to a session that was taken in never is.
+
+    Raises: OSError, FileNotFoundError among them, and ReadError.
+    """
+    if setting.oldest_ms is None or (known is not None and known.checkpoint is not None):
+        return False
+    if place.unit.native_id is not None:
+        identity = session_id(place.source.tool, place.unit.native_id, setting.scope(place.source))
+        with setting.spool.reading():
+            if setting.spool.catalog.session(identity) is not None:
+                return False
+    return _changed_ns(place) < setting.oldest_ms * 1_000_000
+
+
+def _changed_ns(place: Place) -> int:
+    match place.unit.kind:
+        case Kind.DATABASE:
+            return database_stat(place.path).st_mtime_ns
+        case Kind.FOLDER:
+            return list_folder(place)[1].st_mtime_ns
+        case _:
+            return os.stat(place.path, follow_symlinks=False).st_mtime_ns

@@ -1,0 +1,95 @@
+"""The capturing of a daemon without its threads: rooms of a configuration, and looks that the test asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from household import claude, encode
+from sessiond import state
+from sessiond.config import Config
+from sessiond.daemon.capturing import Capturing
+from sessiond.daemon.rooms import Rooms, open_rooms
+from sessiond.sources.base import Places
+from sessiond.spool import health
+from sessiond.spool.health import CaptureHealth
+from sessiond.watch import Batch, Watcher
+
+DAY = 86_400
+
+
+def session(number: int) -> str:
+    """Name the n-th session."""
+    return f"5f1d7c1e-0000-4000-8000-{number:012x}"
+
+
+class Lab:
+    """What captures, a home, and the health that status would read."""
+
+    def __init__(self, base: str, rooms: Rooms, lock: state.Lock, **more: Any) -> None:
+        self.home, self.rooms, self.lock = os.path.join(base, "home"), rooms, lock
+        self.watcher = Watcher(rooms.watched)
+        self.watcher.start()
+        self.capturing = Capturing(
+            rooms,
+            self.watcher,
+            lock,
+            captured=lambda: None,
+            aside=lambda _: False,
+            places=Places(home=self.home, environ={}),
+            **more,
+        )
+
+    def look(self) -> CaptureHealth:
+        """Look at everything and read what is new, as `sync` does; say what status would see."""
+        self.capturing.capture_all(lambda _: None)
+        return health.read_capture(self.rooms.spool)
+
+    def touch(self, *paths: str) -> CaptureHealth:
+        """Have the watcher tell of these paths, and one turn of the loop."""
+        self.capturing._take(Batch(paths=frozenset(paths)))
+        self.capturing._work()
+        return self.turn()
+
+    def turn(self) -> CaptureHealth:
+        """Have one more turn of the loop."""
+        self.capturing._work()
+        return health.read_capture(self.rooms.spool)
+
+    def captured(self) -> set[str]:
+        """The sessions that have a record."""
+        return {str(found.uuid) for found in self.rooms.spool.catalog.sessions()}
+
+
+@contextmanager
+def lab(base: object, settings: dict[str, Any] | None = None, **more: Any) -> Iterator[Lab]:
+    """A life of the daemon with these settings; another one in the same directory goes on from there."""
+    directory = os.path.join(str(base), "state")
+    state.prepare(directory)
+    lock = state.Lock(directory)
+    given = {"state_dir": directory, "machine_id": "testbox", "endpoint": {"url": "http://127.0.0.1:9"}}
+    home = {"HOME": os.path.join(str(base), "home")}
+    rooms = open_rooms(msgspec.convert(given | (settings or {}), type=Config), home)
+    made = Lab(str(base), rooms, lock, **more)
+    try:
+        yield made
+    finally:
+        made.watcher.close()
+        rooms.close()
+        lock.release()
+
+
+def write(base: object, number: int, *, age: float, relative: str = "", lines: int = 1) -> str:
+    """Let Claude Code have written a session so many seconds ago; return the path of its file."""
+    name = relative or f"{session(number)}.jsonl"
+    path = os.path.join(str(base), "home", ".claude", "projects", "-home-dev-project", name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "ab") as file:
+        file.write(b"".join(encode(claude(session(number), line)) for line in range(lines)))
+    made = os.stat(path).st_mtime - age
+    os.utime(path, (made, made))
+    return path
