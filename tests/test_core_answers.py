@@ -195,7 +195,7 @@ def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(push: Pushing, m
     """What was lost of streams that do not change any more shows in `GET /v1` alone: it is asked for now and then."""
     asked: list[object] = []
     monkeypatch.setattr(pushing, "bind", asked.append)
-    monkeypatch.setattr(pushing, "upload", lambda _: Pushed())
+    monkeypatch.setattr(pushing, "upload", lambda _, **__: Pushed())
     push._push()
     push._push()
     assert len(asked) == 1

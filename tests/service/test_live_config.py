@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,21 @@ TOKEN, OTHER_TOKEN = "token-of-the-first", "token-of-the-other"
 class Daemon:
     """A daemon as a process, its config, and what it logs."""
 
-    def __init__(self, base: Path, config: str, program: str | None = None) -> None:
-        """Start it. `program` is Python that runs instead of the command."""
+    def __init__(self, base: Path, config: str, program: str | None = None, old: Sequence[str] = ()) -> None:
+        """Start it. `program` is Python that runs instead of the command.
+
+        `old` are sessions that were written two days ago, each more than a batch of the slowest line.
+        """
         self.home, self.state, self.config = base / "home", base / "state", base / "conf" / "config.toml"
         self.home.mkdir()
         put_rules(str(self.state))
         self.config.parent.mkdir()
         self.config.write_text(config)
+        for identity in old:
+            path = self.home / CLAUDE.replace(SESSION, identity)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(claude(identity, 1, text=os.urandom(40_000).hex())))
+            os.utime(path, (time.time() - 200_000, time.time() - 200_000))
         environ = {
             "HOME": str(self.home),
             "PATH": os.defpath,
@@ -112,9 +120,9 @@ def daemon(tmp_path: Path, endpoint: Running) -> Iterator[Daemon]:
     made.stop()
 
 
-def held(endpoint: Running) -> bytes:
+def held(endpoint: Running, identity: str = SESSION) -> bytes:
     headers = {"Authorization": f"Bearer {endpoint.token}"}
-    answer = httpx.get(f"{endpoint.url}/v1/sessions/box/{SESSION}/streams/main", headers=headers, verify=False)
+    answer = httpx.get(f"{endpoint.url}/v1/sessions/box/{identity}/streams/main", headers=headers, verify=False)
     return answer.content if answer.status_code == 200 else b""
 
 
@@ -134,6 +142,41 @@ def test_another_endpoint_is_taken_over_within_a_second_and_gets_all(
     until(lambda: held(other) == written)
     assert len(daemon.events("daemon.started")) == 1
     assert not daemon.events("config.refused")
+
+
+def test_limits_of_the_backlog_are_lifted_without_a_restart(tmp_path: Path, endpoint: Running) -> None:
+    """At a byte a second an old session would take hours, and one that is written now takes no time at all."""
+    old = [f"5f1d7c1e-0000-4000-8000-00000000000{number}" for number in range(2, 5)]
+    text = settings(endpoint, tmp_path)
+    made = Daemon(tmp_path, text + "[backlog]\nmax_upload = 1\n", old=old)
+    try:
+        written = made.write(1)
+        until(lambda: held(endpoint) == written)
+        # The first batch of the backlog is free: it is what comes behind that waits.
+        waiting = [each for each in old if not held(endpoint, each)]
+        assert waiting
+        made.config.write_text(text)
+        until(lambda: all(held(endpoint, each) for each in waiting))
+        assert [event["anew"] for event in made.events("config.reloaded")] == [False]
+    finally:
+        made.stop()
+
+
+def test_backfill_picks_up_the_rest_when_it_is_changed(tmp_path: Path, endpoint: Running) -> None:
+    old = "5f1d7c1e-0000-4000-8000-000000000002"
+    text = settings(endpoint, tmp_path)
+    made = Daemon(tmp_path, 'backfill = "none"\n' + text, old=[old])
+    try:
+        written = made.write(1)
+        until(lambda: held(endpoint) == written)
+        assert not held(endpoint, old)
+        made.config.write_text('backfill = "1d"\n' + text)
+        until(lambda: len(made.events("config.reloaded")) == 1)
+        made.config.write_text(text)
+        until(lambda: held(endpoint, old))
+        assert not made.events("config.refused")
+    finally:
+        made.stop()
 
 
 def test_a_file_that_is_being_written_switches_nothing(daemon: Daemon, endpoint: Running) -> None:

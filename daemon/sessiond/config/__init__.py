@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from sessiond.config.load import Loaded, config_file, load, state_dir
-from sessiond.config.model import Config, Endpoint, Log, Outbox, Redaction, SourceSettings
+from sessiond.config.model import Backlog, Config, Endpoint, Log, Outbox, Redaction, SourceSettings
 from sessiond.config.token import Token, read_token, token_origin
 from sessiond.config.trust import check_trust, trusted
 
 __all__ = [
+    "Backlog",
     "Config",
     "Endpoint",
     "Loaded",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from sessiond.config.model import Config
-from sessiond.config.units import parse_backfill, parse_duration, parse_size
+from sessiond.config.units import parse_backfill, parse_duration, parse_percent, parse_rate, parse_size
 from sessiond.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 Kind = Any
 """A type as msgspec takes it: a class, or a form of `typing` with its bounds."""
 
+_PARSERS: dict[str, Callable[[str], float]] = {
+    "seconds": parse_duration,
+    "bytes": parse_size,
+    "rate": parse_rate,
+    "percent": parse_percent,
+}
 _SECRETS = {"token", "password", "secret", "api_key", "key", "auth", "authorization"}
 
 
@@ -102,10 +108,8 @@ def leaf(value: Any, kind: Kind, place: Place, path: Path) -> Any:
     meta = _meta(kind)
     unit = (meta.extra or {}).get("unit") if meta else None
     try:
-        if isinstance(value, str) and unit == "seconds":
-            plain: Any = parse_duration(value)
-        elif isinstance(value, str) and unit == "bytes":
-            plain = parse_size(value)
+        if isinstance(value, str) and unit in _PARSERS:
+            plain: Any = _PARSERS[unit](value)
         elif isinstance(value, str) and unit == "backfill":
             parse_backfill(value)
             plain = value

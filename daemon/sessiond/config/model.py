@@ -17,6 +17,15 @@ Seconds = Annotated[
         extra={"unit": "seconds"},
     ),
 ]
+Percent = Annotated[
+    float, msgspec.Meta(gt=0, le=100, description='text like "50%", at the most "100%"', extra={"unit": "percent"})
+]
+Rate = Annotated[
+    int,
+    msgspec.Meta(
+        ge=0, le=1 << 50, description='bytes a second, or text like "1MB/s"; 0 is no limit', extra={"unit": "rate"}
+    ),
+]
 Backfill = Annotated[
     str,
     msgspec.Meta(
@@ -65,6 +74,19 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds that one request may take in all."""
     ca_file: FilePath = ""
     """A PEM bundle to trust instead of the system's."""
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How what was there before is caught up with. Live changes wait for none of it."""
+
+    max_cpu: Percent = 100.0
+    """Percent of one core that reading it may take, on average."""
+    max_upload: Rate = 0
+    """Bytes a second, on the wire, that pushing it may take; 0: all there is."""
+    on_battery: Literal["pause", "go on"] = "pause"
+    """Whether reading and pushing it wait while the machine runs on its battery."""
+    on_metered: Literal["pause", "go on"] = "pause"
+    """Whether pushing it waits while the network is a metered one."""
 
 
 class Outbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,6 +161,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Put keyed hashes in the place of the paths in records."""
     endpoint: Endpoint = Endpoint()
     redaction: Redaction = Redaction()
+    backlog: Backlog = Backlog()
     outbox: Outbox = Outbox()
     log: Log = Log()
     sources: dict[str, SourceSettings] = {}

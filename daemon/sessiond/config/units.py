@@ -31,6 +31,22 @@ def parse_duration(text: str) -> float:
     return sum(float(count) * _SECONDS[unit] for count, unit in re.findall(_PART, plain))
 
 
+def parse_rate(text: str) -> int:
+    """Read "1MB/s", "200 kB/s" or a size as bytes a second.
+
+    Raises: ValueError for what is none of these.
+    """
+    return parse_size(text.strip().removesuffix("/s"))
+
+
+def parse_percent(text: str) -> float:
+    """Read "50%" or a plain number. Raises: ValueError for what is none of these."""
+    plain = text.strip().removesuffix("%").rstrip()
+    if not re.fullmatch(_NUMBER, plain):
+        raise ValueError("not a percentage")
+    return float(plain)
+
+
 def parse_backfill(text: str) -> float | None:
     """Read "90d" as seconds; "none" is 0 and "all" is None, for there is no limit.
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from sessiond.config import Backlog as Settings
 from sessiond.daemon.backlog import Backlog, Rank
 from sessiond.daemon.inventory import Change, Settled, count, entries, recall, stamp
 from sessiond.daemon.left_out import LeftOut
 from sessiond.daemon.reporting import RootHealths, note_roots
+from sessiond.daemon.restraint import READING, Restraint
 from sessiond.daemon.retries import Retries
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.errors import StateFull
@@ -38,8 +40,12 @@ class Capturing:
         captured: Callable[[], None],
         aside: Callable[[str], bool],
         places: Places,
+        restraint: Restraint | None = None,
     ) -> None:
-        """`captured` is called when there is something new to push; `aside` takes paths that are no tool's."""
+        """`captured` is called when there is something new to push; `aside` takes paths that are no tool's.
+
+        Without a `restraint` nothing holds the backlog back.
+        """
         self._rooms = rooms
         self._watcher = watcher
         self._lock = lock
@@ -47,12 +53,11 @@ class Capturing:
         self._aside = aside
         self._environ = places
         self._places = Index(rooms.places)
+        self._restraint = restraint or Restraint(READING)
         self._sources = {source.tool: source for source, _ in rooms.places}
         self._live: dict[str, None] = {}
         self._backlog = Backlog()
         self._left_out = LeftOut()
-        self._siblings: set[str] = set()
-        """Units of sessions that were left out as a whole until one of theirs was taken in."""
         self._settled: Settled = {}
         self._retries = Retries()
         self._discovered: dict[str, int] | None = None
@@ -110,6 +115,11 @@ class Capturing:
         self._asked = True
         self._watcher.poke()
 
+    def restrain(self, settings: Settings) -> None:
+        """Hold the backlog back in another way; any thread may call it."""
+        self._restraint.apply(settings)
+        self._watcher.poke()
+
     def capture_all(self, left: Callable[[int], None]) -> int:
         """Look at every root and read all that is new, for `sync`; tell how many files were met in a rewrite."""
         roots = self._rooms.watched
@@ -122,10 +132,12 @@ class Capturing:
         return len(self._retries)
 
     def _timeout(self) -> float | None:
-        if self._live or self._backlog or self._behind:
+        if self._live or (self._backlog and not self._backlog.old):
             return 0
+        dues = [self._restraint.left()] if self._backlog else []
+        dues += [self._restraint.rest()] if self._behind else []
         again = self._retries.next()
-        dues = [] if again is None else [again]
+        dues += [] if again is None else [again]
         idle = self._rooms.spool.catalog.next_idle_ms()
         if idle is not None:
             # At most one wakeup a minute, for a session whose process lives stays ongoing however idle.
@@ -147,6 +159,8 @@ class Capturing:
         self._live |= dict.fromkeys(self._retries.due())
         if self._asked:
             self._asked = False
+            self._restraint.hurry()
+            self._captured()
             self._looked_ms = now_ms()
             self._look(self._rooms.watched)
         elif batch.rescan:
@@ -204,17 +218,19 @@ class Capturing:
         """One slice: all live changes, then as much of the backlog as one commit may hold."""
         if self._live:
             self._drain(self._live)
-        if self._backlog:
+        if self._backlog and (not self._backlog.old or self._restraint.open()):
             self._drain_backlog()
             if not self._backlog:
                 self._rooms.rest()
-        elif self._behind:
+        elif self._behind and not self._restraint.rest():
+            self._restraint.begin()
             self._behind = catch_up(self._rooms.ingest, limit=16, stuck=self._stuck)
+            self._restraint.end()
             if self._behind:
                 self._captured()
-        if self._siblings:
-            self._live |= dict.fromkeys(self._siblings)
-            self._siblings.clear()
+        if not self._backlog:
+            self._restraint.done()
+        self._live |= dict.fromkeys(self._left_out.take())
         if sweep_idle(self._rooms.ingest, self._sources):
             self._captured()
         self._report()
@@ -235,14 +251,17 @@ class Capturing:
             self._captured()
 
     def _drain_backlog(self) -> None:
-        read, count, until = 0, 0, time.monotonic() + SLICE_SECONDS
+        read, done, until, old = 0, 0, time.monotonic() + SLICE_SECONDS, self._backlog.old
+        self._restraint.begin()
         with self._rooms.spool.transaction():
             for entry in self._backlog.newest():
-                if read > SLICE_BYTES or time.monotonic() > until:
+                if read > SLICE_BYTES or time.monotonic() > until or (entry.rank is Rank.OLD and not old):
                     break
                 read += self._read(entry.path, changed=entry.rank is Rank.CHANGED, size=entry.size)
-                count += 1
-        self._backlog.drop(count)
+                done += 1
+        self._backlog.drop(done)
+        if old:
+            self._restraint.end()
         self._captured()
 
     def _read(self, path: str, *, changed: bool, size: int = 0) -> int:
@@ -250,11 +269,7 @@ class Capturing:
         for place in self._places(path):
             outcome = ingest(self._rooms.ingest, place, changed=changed)
             read += outcome.read
-            if outcome.left_out:
-                self._left_out.add(place, size)
-            else:
-                others = self._left_out.discard(place)
-                self._siblings |= others if outcome.changed else set()  # not where it was deleted
+            self._left_out.note(place, outcome, size)
             if outcome.trouble is not None:
                 self._settled.pop(path, None)  # the next look tries again, though nothing of it changed
             self._retries.note(path, place, outcome)
@@ -272,6 +287,7 @@ class Capturing:
             found_bytes=self._found_bytes,
             backlog=len(self._backlog),
             backlog_bytes=self._backlog.size,
+            waits=self._restraint.reason,
             left_out=len(self._left_out),
             left_out_bytes=self._left_out.size,
             roots=self._root_healths.of(self._watcher.states()),

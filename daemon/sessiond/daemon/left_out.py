@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessiond.ingest import Place
+from sessiond.ingest import Outcome, Place
 
 Key = tuple[str, str]
 
@@ -13,31 +13,34 @@ class LeftOut:
     def __init__(self) -> None:
         self._units: dict[str, tuple[Key, int]] = {}
         self._sessions: dict[Key, set[str]] = {}
+        self._wanted: set[str] = set()
         self.size = 0
         """Bytes of them all."""
 
     def __len__(self) -> int:
         return len(self._units)
 
-    def add(self, place: Place, size: int) -> None:
-        """Note a unit that is left out."""
-        self.discard(place)
-        key = _key(place)
-        self._units[place.path] = key, size
-        self._sessions.setdefault(key, set()).add(place.path)
-        self.size += size
-
-    def discard(self, place: Place) -> set[str]:
-        """Note that a unit was taken in, or is gone; return the others of its session, which is taken in whole."""
-        key, size = self._units.pop(place.path, (_key(place), 0))
-        self.size -= size
+    def note(self, place: Place, outcome: Outcome, size: int) -> None:
+        """Take note of what came of a unit of so many bytes."""
+        path, key = place.path, _key(place)
+        if outcome.left_out:
+            self.size += size - self._units.get(path, (key, 0))[1]
+            self._units[path] = key, size
+            self._sessions.setdefault(key, set()).add(path)
+            return
+        self.size -= self._units.pop(path, (key, 0))[1]
         others = self._sessions.get(key)
-        if others is None:
-            return set()
-        others.discard(place.path)
-        if not others:
-            del self._sessions[key]
-        return set(others)
+        if others is not None:
+            others.discard(path)
+            # A session is taken in whole; that one of its files was deleted is no reason to.
+            self._wanted |= others if outcome.changed else set()
+            if not others:
+                del self._sessions[key]
+
+    def take(self) -> set[str]:
+        """Hand over the units that are to be taken in, since another one of their session was."""
+        wanted, self._wanted = self._wanted, set()
+        return wanted
 
 
 def _key(place: Place) -> Key:

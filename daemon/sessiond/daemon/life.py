@@ -19,6 +19,7 @@ from sessiond.daemon.edits import Edits
 from sessiond.daemon.notify import Notify
 from sessiond.daemon.orders import Orders, doubt, open_log, read_again
 from sessiond.daemon.pushing import Pushing
+from sessiond.daemon.restraint import PUSHING, READING, Haste, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
 from sessiond.errors import ConfigError, SpoolDamaged, StateFull
 from sessiond.logs import hide, log
@@ -123,11 +124,13 @@ class Life:
         self.edits = Edits(orders.loaded, self._environ, self._file, before)
         self._watcher = Watcher([*self._rooms.watched, *self.edits.roots()], rescan=config.rescan)
         undo.callback(self._watcher.close)
+        haste = Haste()
         self._pushing = Pushing(
             self._rooms,
             self.url,
             token,
             lambda: self._capturing.more_room(),  # noqa: PLW0108 - each of the two knows the other
+            Restraint(PUSHING, config.backlog, haste=haste),
         )
         undo.callback(self._pushing.close)
         self._capturing = Capturing(
@@ -137,6 +140,7 @@ class Life:
             captured=self._pushing.captured,
             aside=self._aside,
             places=Places.here(self._environ),
+            restraint=Restraint(READING, config.backlog, haste=haste),
         )
         self._watcher.start()
 
@@ -240,6 +244,8 @@ class Life:
         if not anew:
             self.edits = Edits(fresh.loaded, self._environ, self._file, self.edits)
             self._pushing.hold(fresh.paused.pushing is not None)
+            self._pushing.restrain(fresh.config.backlog)
+            self._capturing.restrain(fresh.config.backlog)
         return anew
 
     def _refuse(self, error: ConfigError) -> None:

@@ -40,8 +40,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(config, sources={**config.sources, **off})
 
     def need_restart(self, fresh: Orders) -> bool:
-        """Tell whether the threads have to start anew for other orders; what is logged, and how, never needs it."""
-        same = msgspec.structs.replace(fresh.config, log=self.config.log)
+        """Tell whether the threads have to start anew for other orders; a log or a limit never needs it."""
+        same = msgspec.structs.replace(fresh.config, log=self.config.log, backlog=self.config.backlog)
         return same != self.config or (fresh.token, fresh.terms) != (self.token, self.terms)
 
 

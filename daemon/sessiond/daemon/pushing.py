@@ -8,14 +8,16 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from sessiond.config import Token
+from sessiond.config import Backlog, Token
+from sessiond.daemon.backlog import RECENT_MS
+from sessiond.daemon.restraint import PUSHING, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.endpoint.backoff import next_wait
 from sessiond.endpoint.client import Client
 from sessiond.errors import EndpointError, Refused, StateFull, Unreachable
 from sessiond.logs import log
 from sessiond.spool import health
-from sessiond.upload import Pushed, Setting, bind, upload
+from sessiond.upload import BYTES, Pushed, Setting, bind, upload
 
 PAUSE = 900.0
 """Seconds until a paused endpoint (token refused, wrong address) is tried again although nothing changed."""
@@ -32,10 +34,23 @@ LAST = 5.0
 class Pushing:
     """The loop that pushes. A failure is kept in the spool with the time of the next try: a restart keeps it."""
 
-    def __init__(self, rooms: Rooms, url: str, token: Token | None, room: Callable[[], None]) -> None:
-        """`room` is called when the outbox has room again, or a stream has to be read again."""
+    def __init__(
+        self,
+        rooms: Rooms,
+        url: str,
+        token: Token | None,
+        room: Callable[[], None],
+        restraint: Restraint | None = None,
+    ) -> None:
+        """`room` is called when the outbox has room again, or a stream has to be read again.
+
+        Without a `restraint` nothing holds the backlog back.
+        """
         self._rooms = rooms
         self._room = room
+        self._restraint = restraint or Restraint(PUSHING)
+        self._rests = False
+        """Whether what is left in the outbox waits for the restraint."""
         self._client = Client(
             url,
             token.reveal() if token else None,
@@ -80,9 +95,10 @@ class Pushing:
             wait = int(PAUSE * 1000) if self._held else self._wait_ms()
             if wait <= 0 and self.push_all():
                 continue
+            seconds = wait / 1000 if wait > 0 else self._restraint.left() if self._rests else None
             with self._wake:
                 if not self._woken and not self._stopping:
-                    self._wake.wait(None if wait <= 0 else wait / 1000)
+                    self._wake.wait(seconds)
                 self._woken = False
 
     def _wait_ms(self) -> int:
@@ -118,6 +134,11 @@ class Pushing:
             self._held = held
             self.captured()
 
+    def restrain(self, settings: Backlog) -> None:
+        """Hold the backlog back in another way; any thread may call it."""
+        self._restraint.apply(settings)
+        self.captured()
+
     def stop(self) -> None:
         """End the loop after what is under way; any thread may call it."""
         self._stopping = True
@@ -146,7 +167,7 @@ class Pushing:
             if not self._bound or self._began - self._bound_at > BIND_AGAIN:
                 bind(self._setting)
                 self._bound, self._bound_at = True, time.monotonic()
-            pushed = upload(self._setting)
+            pushed = self._upload()
             self._rooms.spool.shrink()
         except EndpointError as error:
             self._failed(error)
@@ -155,6 +176,29 @@ class Pushing:
             self._failed(Unreachable(str(error), hint=error.hint))
             return Pushed()
         self._succeeded(pushed, before)
+        return pushed
+
+    def _upload(self) -> Pushed:
+        """Push a batch: all that waits, the newest first, or only what is live while the backlog has to wait."""
+        restraint, since_ms = self._restraint, now_ms() - RECENT_MS
+        with self._rooms.spool.reading():
+            backlog = self._rooms.spool.outbox.has_backlog(since_ms)
+        self._rests = backlog and not restraint.open()
+        if self._health.waits != (waits := restraint.reason if backlog else None):
+            self._health = replace(self._health, waits=waits)
+            self._keep()
+        if not backlog:
+            pushed = upload(self._setting, since_ms=since_ms)  # nor what has come to the backlog since
+            if not pushed.more:
+                restraint.done()
+            return pushed
+        if self._rests or restraint.limited:
+            pushed = upload(self._setting, since_ms=since_ms)
+            if self._rests or pushed.more or pushed.sessions or pushed.segments:
+                return pushed
+        before = self._client.sent_bytes
+        pushed = upload(self._setting, size=restraint.batch(BYTES))
+        restraint.sent(self._client.sent_bytes - before)
         return pushed
 
     def _settled(self, pushed: Pushed) -> None:
@@ -170,6 +214,7 @@ class Pushing:
             archive=self._health.archive,
             last_ack_ms=last_ack_ms,
             latency_ms=int((time.monotonic() - self._began) * 1000),
+            waits=self._health.waits,
         )
 
     def _succeeded(self, pushed: Pushed, before: health.EndpointHealth) -> None:

@@ -57,6 +57,8 @@ class Client:
         self._timeout = timeout
         self.server_time: float | None = None
         """What the last answer gave as its time, in unix seconds; for `doctor`, nothing else trusts it."""
+        self.sent_bytes = 0
+        """Bytes of all bodies so far, as they go over the wire."""
         self._token = token
         self._addresses: dict[str, httpx.URL] = {}
         self._line = _Line()
@@ -151,6 +153,7 @@ class Client:
         sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
         if body is not None:
             sent["Content-Length"] = str(len(body))
+            self.sent_bytes += len(body)
         try:
             with self._http.stream(
                 method,

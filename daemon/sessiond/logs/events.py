@@ -21,6 +21,8 @@ EVENTS: dict[str, frozenset[str]] = {
         "ingest.skipped": "tool path reason",
         "ingest.damaged": "tool path records",
         "ingest.renewed": "segments",
+        "backlog.paused": "work reason",
+        "backlog.resumed": "work seconds",
         "spool.rebuilt": "path reason",
         "spool.filled": "reason free",
         "upload.acked": "sessions segments bytes seconds",

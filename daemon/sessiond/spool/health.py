@@ -41,6 +41,8 @@ class CaptureHealth(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = 0
     """Files that were found and not yet read."""
     backlog_bytes: int = 0
+    waits: str | None = None
+    """Why the old ones of them are not read now, in words: on battery."""
     left_out: int = 0
     """Files that are left out by `backfill`."""
     left_out_bytes: int = 0
@@ -64,6 +66,8 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     hint: str | None = None
     next_attempt_ms: int | None = None
+    waits: str | None = None
+    """Why the backlog is not pushed now, in words: on battery, on a metered network."""
 
 
 def read_capture(spool: Spool) -> CaptureHealth:

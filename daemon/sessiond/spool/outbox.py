@@ -29,6 +29,9 @@ _WAITS = (
 _UNKNOWN = "NOT known AND held IS NULL AND skipped IS NULL"
 _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 
+# Sessions of which the transcript was changed lately, whatever times their records say.
+_LIVE = "SELECT session FROM stream WHERE waiting > 0 AND held IS NULL AND rank >= ?"
+
 
 class Outbox:
     """The items to be pushed. Writing methods run inside `Spool.transaction`."""
@@ -77,12 +80,16 @@ class Outbox:
 
     # To the endpoint
 
-    def sessions(self, limit: int) -> list[SessionState]:
-        """Take the sessions whose newest revision is not acknowledged, newest activity first."""
+    def sessions(self, limit: int, since_ms: int = 0) -> list[SessionState]:
+        """Take the sessions whose newest revision is not acknowledged, newest activity first.
+
+        `since_ms`: only those that were active, or of which a file was changed, since then.
+        """
+        live, values = ("", ()) if not since_ms else (f" AND (active_ms >= ? OR id IN ({_LIVE}))", (since_ms, since_ms))
         rows = self._db.execute(
             "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
-            f" parked FROM session WHERE {_DUE} ORDER BY active_ms DESC LIMIT ?",
-            (limit,),
+            f" parked FROM session WHERE {_DUE}{live} ORDER BY active_ms DESC LIMIT ?",
+            (*values, limit),
         )
         return [session_state(row) for row in rows]
 
@@ -104,15 +111,17 @@ class Outbox:
         )
         return [(row[0], UUID(row[1]), row[2]) for row in rows]
 
-    def segments(self, items: int, size: int) -> list[Segment]:
+    def segments(self, items: int, size: int, since_ms: int = 0) -> list[Segment]:
         """Take segments of at most `size` bytes: the newest streams first, each stream's in its own order.
+
+        `since_ms`: only of streams whose file was changed since then.
 
         A stream stops at a parked segment's generation: what stands behind a gap can't be appended.
         """
         taken: list[Segment] = []
         streams = self._db.execute(
-            f"SELECT id FROM stream WHERE {_WAITS} ORDER BY rank DESC LIMIT ?",
-            (items,),
+            f"SELECT id FROM stream WHERE {_WAITS} AND rank >= ? ORDER BY rank DESC LIMIT ?",
+            (since_ms, items),
         ).fetchall()
         total = 0
         for (stream,) in streams:
@@ -138,6 +147,15 @@ class Outbox:
             f" UNION ALL SELECT 1 FROM stream WHERE {_UNKNOWN} LIMIT 1"
         )
         return found.fetchone() is not None
+
+    def has_backlog(self, since_ms: int) -> bool:
+        """Tell whether anything waits that was not changed since then."""
+        row = self._db.execute(
+            f"SELECT EXISTS (SELECT 1 FROM session WHERE {_DUE} AND active_ms < ? AND id NOT IN ({_LIVE}))"
+            " OR EXISTS (SELECT 1 FROM stream WHERE waiting > 0 AND held IS NULL AND rank < ?)",
+            (since_ms, since_ms, since_ms),
+        ).fetchone()
+        return bool(row[0])
 
     def acknowledge_session(self, number: int, revision: int) -> None:
         """Rule 2: note that the endpoint has this revision; a newer one stays due."""
