@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
+from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household, pushed
 from sessiond.ingest.backlog import catch_up
 from sessiond.spool import Spool, health
 from sessiond.upload import ITEMS
@@ -39,6 +39,47 @@ def restored(base: Path, before: Callable[[Household], None], after: Callable[[H
     with household(base) as house:
         house.settle()
         return house.held(SESSION)
+
+
+def refusing(house: Household, what: bytes) -> Callable[..., httpx.Response]:
+    """Have the endpoint call each line invalid that has this in it, and take the others."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path != "/v1/push":
+            return send()
+        lines = pushed(request.headers["content-encoding"], request.content).splitlines()
+        names = ("authorization", "sessiond-device", "sessiond-batch")
+        headers = {name: request.headers[name] for name in names}
+        content = b"\n".join(line for line in lines if what not in line)
+        answer = httpx.post(str(request.url), headers=headers, content=content).json()
+        others, no = iter(answer["results"]), {"status": "problem", "problem": {"type": "invalid", "title": "no"}}
+        answer["results"] = [no if what in line else next(others) for line in lines]
+        body = httpx.ByteStream(json.dumps(answer).encode())
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=body)
+
+    return fate
+
+
+def test_what_was_dropped_from_the_queue_stays_dropped_and_the_rest_goes_on(house: Household) -> None:
+    """In its place the endpoint has as much of something else, behind which more can be appended."""
+    house.transport.fate = refusing(house, b"poison")
+    lines = [claude(SESSION, n, text="poison" if n == 2 else "fine") for n in range(1, 6)]
+    house.write(CLAUDE, lines[0])
+    house.settle()
+    for line in lines[1:3]:
+        house.ingest(house.write(CLAUDE, line))
+    house.push()
+    assert [segment.offset for segment in house.spool.outbox.parked()[1]] == [len(encode(lines[0]))]
+    with house.spool.transaction():
+        assert house.spool.outbox.drop(uuid.UUID(SESSION), NOW_MS) == 1
+    for line in lines[3:]:
+        house.ingest(house.write(CLAUDE, line))
+        house.settle()
+    held = house.held(SESSION).splitlines(keepends=True)
+    assert [held[n] for n in (0, 2, 3, 4)] == [encode(lines[n]) for n in (0, 2, 3, 4)]
+    assert len(held[1]) == len(encode(lines[1]))
+    assert json.loads(held[1]) == {"type": "sessiond", "lost_bytes": len(held[1])}
+    assert house.spool.outbox.parked() == ([], [])
 
 
 def test_a_machine_id_that_was_taken_is_mended_by_another_one(house: Household) -> None:

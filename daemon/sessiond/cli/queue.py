@@ -150,7 +150,7 @@ def _drop(args: argparse.Namespace) -> int:
         if not args.yes and not _agreed(f"{session.uuid} ({session.title or session.tool})", len(mine)):
             return 1
         with spool.transaction():
-            dropped = spool.outbox.drop(session.uuid)
+            dropped = spool.outbox.drop(session.uuid, int(time.time() * 1000))
         nudge(state_dir(config))
         print(f"{count(dropped, 'item')} dropped; the tool's own file keeps what it has")
     return 0

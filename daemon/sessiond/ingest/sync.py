@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from sessiond import zstd
 from sessiond.endpoint.wire import Held
 from sessiond.ingest.content import Content
 from sessiond.privacy import Masking
-from sessiond.reader import CHUNK
 from sessiond.spool import Spool
 from sessiond.spool.rows import StreamState
 
@@ -123,7 +121,7 @@ def reconcile_without_source(spool: Spool, stream: StreamState, held: Held, now_
         first = spool.outbox.first_offset(stream.id, stream.generation)
         spool.catalog.set_lost(stream.id)
         if first is not None and theirs == stream.generation and held.length <= first:
-            _fill(spool, stream.id, theirs, held.length, first, now_ms)
+            spool.outbox.fill(stream.id, theirs, held.length, first, now_ms)
             spool.catalog.add_lost(stream.id, first - held.length)
             return
         stream.generation = _salvage(spool, stream, max(theirs, stream.generation) + 1, now_ms) - 1
@@ -139,17 +137,7 @@ def _salvage(spool: Spool, stream: StreamState, number: int, now_ms: int) -> int
             continue
         spool.outbox.renumber(stream.id, generation, number)
         spool.outbox.add_generation(stream.id, number, None, 0, now_ms)
-        _fill(spool, stream.id, number, 0, first, now_ms)
+        spool.outbox.fill(stream.id, number, 0, first, now_ms)
         spool.catalog.add_lost(stream.id, first)
         number += 1
     return number
-
-
-def _fill(spool: Spool, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
-    """Queue a record in place of lost bytes: as long as they were, so that what follows keeps its offset."""
-    while start < end:
-        length = min(end - start, CHUNK)
-        text = b'{"type":"sessiond","lost_bytes":%d}' % length
-        record = (text if len(text) < length else b"").ljust(length - 1) + b"\n"
-        spool.outbox.add(stream, generation, start, length, zstd.compress(record, 1), now_ms)
-        start += length

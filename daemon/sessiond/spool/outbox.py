@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from sessiond import zstd
 from sessiond.errors import NotFound
 from sessiond.spool.catalog import session_state
 from sessiond.spool.rows import Segment, SessionState
@@ -27,6 +28,8 @@ _WAITS = (
     f" (SELECT 1 FROM segment WHERE segment.stream = stream.id AND {_SENDABLE})"
 )
 _UNKNOWN = "NOT known AND held IS NULL AND skipped IS NULL"
+FILLER = 1 << 20
+"""Bytes of a record that stands in place of others."""
 _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 
 # Sessions of which the transcript was changed lately, whatever times their records say.
@@ -72,6 +75,15 @@ class Outbox:
         )
         if added.rowcount:
             self._count(stream, 1, 0)
+
+    def fill(self, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
+        """Queue records in place of bytes that are not to be had: as long, so that what follows keeps its offset."""
+        while start < end:
+            length = min(end - start, FILLER)
+            text = b'{"type":"sessiond","lost_bytes":%d}' % length
+            record = (text if len(text) < length else b"").ljust(length - 1) + b"\n"
+            self.add(stream, generation, start, length, zstd.compress(record, 1), now_ms)
+            start += length
 
     def _count(self, stream: int, segments: int, size: int) -> None:
         self._db.execute("UPDATE stream SET waiting = waiting + ? WHERE id = ?", (segments, stream))
@@ -257,10 +269,11 @@ class Outbox:
             self._count(stream, 1, 0)
         return count + len(rows)
 
-    def drop(self, identity: UUID) -> int:
+    def drop(self, identity: UUID, now_ms: int) -> int:
         """Throw the parked items of a session away, on the user's word; tells how many.
 
-        Bytes behind a dropped segment could not be appended: they go with it. They stay in the tool's file.
+        They stay in the tool's file. At the endpoint something else as long takes the place of dropped bytes: behind
+        a gap nothing could be appended, and to fill it they would be read and queued again.
         """
         row = self._db.execute("SELECT id, revision FROM session WHERE uuid = ?", (str(identity),)).fetchone()
         if row is None:
@@ -268,12 +281,16 @@ class Outbox:
         count = self._db.execute(
             "UPDATE session SET parked = NULL, pushed = revision WHERE id = ? AND parked IS NOT NULL", (row[0],)
         ).rowcount
-        for stream, generation in self._db.execute(
-            "SELECT DISTINCT segment.stream, segment.generation FROM segment JOIN stream ON stream.id = segment.stream"
-            " WHERE stream.session = ? AND segment.parked IS NOT NULL",
+        for number, stream, generation, offset, length in self._db.execute(
+            "SELECT segment.id, segment.stream, segment.generation, offset, length FROM segment"
+            " JOIN stream ON stream.id = segment.stream WHERE stream.session = ? AND segment.parked IS NOT NULL",
             (row[0],),
         ).fetchall():
-            count += self._delete("stream = ? AND generation = ?", stream, generation)
+            if length:
+                count += self._delete("id = ?", number)
+                self.fill(stream, generation, offset, offset + length, now_ms)
+            else:  # without its start a generation can't be
+                count += self._delete("stream = ? AND generation = ?", stream, generation)
         return count
 
 
