@@ -229,6 +229,25 @@ def test_a_pin_follows_its_file_to_another_inode(tmp_path: Path) -> None:
         assert os.listdir(house.ingesting.pins.directory) == []
 
 
+def test_pins_that_nobody_knows_are_swept_at_a_start(tmp_path: Path) -> None:
+    """Of a process that died after it made one, say. One that is the last link to its bytes stays."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, CLAUDE)
+        house.scan()
+        pins = house.ingesting.pins
+        (known,) = os.listdir(pins.directory)
+        os.link(path, pins.path("77-0123456789abcdef"))
+        os.link(path, pins.path(f"{known}.new"))
+        Path(pins.path("78-0123456789abcdef")).write_bytes(b"the last of it\n")
+        os.mkdir(pins.path("no pin"))
+        house.close()
+        house.open()
+        assert set(os.listdir(pins.directory)) == {known, "78-0123456789abcdef", "no pin"}
+        os.unlink(path)
+        house.settle(200)
+        assert len(house.held(SESSION).splitlines()) == 400
+
+
 def test_no_pin_is_left_when_a_stream_is_caught_up(tmp_path: Path) -> None:
     """A pin of a file that went elsewhere would keep its bytes on the disk for ever."""
     with household(tmp_path, budget=1 << 16) as house:

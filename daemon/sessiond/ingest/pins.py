@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from hashlib import blake2b
 
 
@@ -40,6 +41,18 @@ class Pins:
         except OSError:
             return old
         return name
+
+    def sweep(self, known: Collection[str]) -> None:
+        """Remove pins that nobody knows: who made them died before he could say so.
+
+        One that is the last link to its bytes stays, whoever made it (a spool that was damaged, say).
+        """
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                if entry.name not in known and entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.stat(follow_symlinks=False).st_nlink > 1:
+                            os.unlink(entry.path)
 
     def path(self, name: str) -> str:
         """Say where a pin lies."""

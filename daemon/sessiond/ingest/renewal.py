@@ -6,6 +6,8 @@ Runs once at a start, before anything is pushed. A kill in the middle repeats it
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from sessiond import zstd
@@ -29,6 +31,8 @@ def renew(setting: Setting) -> int:
     _renew_kept(setting)
     _renew_exclusion(setting)
     _renew_machine(setting)
+    if os.listdir(setting.pins.directory):
+        setting.pins.sweep(setting.spool.catalog.pins())
     if setting.spool.meta(TERMS) == setting.masking.version:
         return 0
     changed = _mask_queue(setting)

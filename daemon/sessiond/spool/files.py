@@ -75,6 +75,10 @@ class Files:
         )
         return [file_state(row) for row in rows]
 
+    def pins(self) -> set[str]:
+        """List the pins of all files."""
+        return {row[0] for row in self._db.execute("SELECT pin FROM file WHERE pin IS NOT NULL")}
+
     def save_pin(self, path: str, pin: str | None) -> None:
         """Note the pin of a file, or that it has none any more."""
         self._db.execute("UPDATE file SET pin = ? WHERE path = ?", (pin, os.fsencode(path)))
