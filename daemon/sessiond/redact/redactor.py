@@ -75,7 +75,7 @@ class Redactor:
         """Cover the secrets in a run of whole records; `path` is where they come from, for rules about paths."""
         if self._policy.mode == "off" or self._allowed_path(path):
             return Masked(data)
-        spans = self._find(data, data, 0, path)
+        spans = self._find(data, None, path)
         findings: list[Finding] = []
         for _ in range(_ROUNDS):
             changed, data, dirty = self._cover(data, spans)
@@ -83,7 +83,7 @@ class Redactor:
                 break
             findings += changed
             # A star may complete what was no match before; what is covered twice must not change again.
-            spans = [span for low, high in dirty for span in self._find(data, data[low:high], low, path)]
+            spans = self._find(data, dirty, path)
         return Masked(data, tuple(sorted(findings)))
 
     def mask_pieces(self, pieces: Iterable[bytes], path: str = "") -> Iterator[Masked]:
@@ -117,12 +117,14 @@ class Redactor:
             triggers.append(Trigger(expression, len(fragment.text), len(fragment.text)))
         return triggers
 
-    def _find(self, data: bytes, part: bytes, offset: int, path: str, depth: int = 0) -> list[Span]:
-        """Find the secrets whose trigger lies in `part`, which is `data` from `offset` on."""
+    def _find(self, data: bytes, windows: list[tuple[int, int]] | None, path: str, depth: int = 0) -> list[Span]:
+        """Find the secrets whose trigger lies in the windows of the data, in order and apart; None means all of it."""
         spans: list[Span] = []
         sight = Sight(data)
+        # Scanned in one go. A trigger that is met across two windows leads to places where no rule matches.
+        part = data if windows is None else b"\n".join([data[low:high] for low, high in windows])
         for index, hits in self._scanner.scan(part).items():
-            marks = [mark + offset for mark in hits.marks] if offset else hits.marks
+            marks = hits.marks if windows is None else _move(hits.marks, windows)
             if index < len(self._rules):
                 case = Case(sight, path, self._rules[index], index, self._allows, self._refused[index])
                 spans += confirm(case, marks, hits.low, hits.high)
@@ -130,14 +132,16 @@ class Redactor:
                 skip = self._fragments[index - len(self._rules)].skip
                 for mark in marks:
                     begin, decoded = unwrap(data, mark - hits.low, skip)
-                    found = self._find(decoded, decoded, 0, path, depth=1)
+                    found = self._find(decoded, None, path, depth=1)
                     spans += (rewrap(begin, span, data) for span in found)
         if self._known is not None and depth == 0:
-            for index, hits in self._known.scan(part).items():
-                for mark in hits.marks:
-                    place = mark - hits.low + offset
-                    start, end = fit(data, place, place + self._widths[index])
-                    spans.append(Span(start, end, -1, self._owners[index]))
+            # Nothing is confirmed here, so nothing may be met across two windows.
+            for low, high in ((0, len(data)),) if windows is None else windows:
+                for index, hits in self._known.scan(data[low:high]).items():
+                    for mark in hits.marks:
+                        place = mark - hits.low + low
+                        start, end = fit(data, place, place + self._widths[index])
+                        spans.append(Span(start, end, -1, self._owners[index]))
         return spans
 
     def _cover(self, data: bytes, spans: list[Span]) -> tuple[list[Finding], bytes, list[tuple[int, int]]]:
@@ -217,6 +221,20 @@ class Pieces:
         self._done += len(self._held)
         self._before = self._held = b""
         return given
+
+
+def _move(marks: list[int], windows: list[tuple[int, int]]) -> list[int]:
+    """Move marks in windows, a byte between each two, to where they are in the whole."""
+    moved: list[int] = []
+    each = iter(windows)
+    low, high = next(each)
+    shift, last = low, high - low
+    for mark in marks:
+        while mark > last:
+            low, high = next(each)
+            shift, last = low - last - 1, last + 1 + high - low
+        moved.append(mark + shift)
+    return moved
 
 
 def _choose_cut(masked: Masked, skipped: int, length: int) -> int:
