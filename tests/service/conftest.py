@@ -15,14 +15,14 @@ import sessiond
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def base() -> Iterator[Path]:
     """Give a directory that is not below /tmp, which a sandboxed service has one of its own of."""
     with tempfile.TemporaryDirectory(prefix=".service-", dir=ROOT, ignore_cleanup_errors=True) as made:
         yield Path(made)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def program(base: Path) -> Path:
     """Make a `sessiond` as an installation has it, of this source and this Python."""
     packages = os.pathsep.join([os.path.dirname(os.path.dirname(sessiond.__file__)), *filter(os.path.isdir, sys.path)])

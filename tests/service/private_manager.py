@@ -16,7 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-SYSTEMD = next((path for path in ("/lib/systemd/systemd", "/usr/lib/systemd/systemd") if os.path.exists(path)), None)
+
+def _found(name: str) -> str | None:
+    return next((path for path in (f"/lib/systemd/{name}", f"/usr/lib/systemd/{name}") if os.path.exists(path)), None)
+
+
+SYSTEMD, JOURNALD = _found("systemd"), _found("systemd-journald")
 
 # Twice a namespace of cgroups: to mount them at all, and to make what is seen inside the one that is removed after.
 OUTER = """
@@ -34,7 +39,9 @@ set -e
 umount /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs none /run
-mkdir -p /run/systemd/system "$XDG_RUNTIME_DIR"
+mount --make-rshared /run  # credentials are mounted by a child of the manager, and have to be seen by it
+mkdir -p /run/systemd/system /run/log/journal "$XDG_RUNTIME_DIR"
+if [ -d /var/log/journal ]; then mount -t tmpfs none /var/log/journal; fi
 chmod 700 "$XDG_RUNTIME_DIR"
 exec "$PYTHON" "$HELPER"
 """
@@ -68,6 +75,20 @@ class Manager:
 
     def systemctl(self, *words: str) -> Done:
         return self("systemctl", "--user", *words)
+
+    @property
+    def journals(self) -> bool:
+        """Whether a journal of its own runs too."""
+        return self("test", "-S", "/run/systemd/journal/stdout").code == 0
+
+    def clean(self) -> None:
+        """Make the home empty again and let the manager forget what was in it."""
+        self.systemctl("stop", "sessiond.service")
+        for path in self.home.iterdir():
+            if path.name != "manager.log":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.systemctl("daemon-reload")
+        self.systemctl("reset-failed")
 
     def show(self, name: str, unit: str = "sessiond.service") -> str:
         return self.systemctl("show", f"--property={name}", "--value", unit).out.strip()
@@ -123,6 +144,10 @@ def _inside() -> None:
     runtime = os.environ["XDG_RUNTIME_DIR"]
     assert SYSTEMD
     log = open(os.path.join(os.environ["HOME"], "manager.log"), "w")  # noqa: SIM115 - as long as the process
+    journald = None
+    if JOURNALD is not None:
+        journald = subprocess.Popen([JOURNALD], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until(lambda: os.path.exists("/run/systemd/journal/stdout") or journald.poll() is not None)
     started = subprocess.Popen([SYSTEMD, "--user"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     until(lambda: os.path.exists(f"{runtime}/systemd/private") or started.poll() is not None)
     if started.poll() is not None:
@@ -144,6 +169,9 @@ def _inside() -> None:
     subprocess.run(["systemctl", "--user", "stop", "sessiond.service"], check=False, capture_output=True)
     started.terminate()
     started.wait(20)
+    if journald is not None:
+        journald.terminate()
+        journald.wait(20)
 
 
 if __name__ == "__main__":

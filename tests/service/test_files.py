@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.service.systemd import SANDBOX, STRICTER
+
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "systemd" / "sessiond.service"
 PLIST = ROOT / "launchd" / "io.sessiond.plist"
@@ -67,14 +69,38 @@ def test_the_unit_is_one_that_the_daemon_understands() -> None:
     assert sum(line.startswith("ExecStart=") for line in lines) == 1
 
 
-@analyze
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+@pytest.fixture(params=["plain", "sandboxed"])
+def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Give the unit with a program that is there, alone and with the drop-in that `sessiond install` tries."""
     program = tmp_path / "sessiond"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text(encoding="utf-8").replace("%h/.local/bin/sessiond", str(program)), encoding="utf-8")
-    command = ["systemd-analyze", "verify", "--user", "--man=no", "--recursive-errors=no", str(unit)]
-    environ = {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    made = tmp_path / UNIT.name
+    made.write_text(UNIT.read_text(encoding="utf-8").replace("%h/.local/bin/sessiond", str(program)), encoding="utf-8")
+    if request.param == "sandboxed":
+        lines = [f"{name}={value}\n" for name, value in (SANDBOX | STRICTER).items()]
+        (tmp_path / f"{UNIT.name}.d").mkdir()
+        (tmp_path / f"{UNIT.name}.d" / "10-sandbox.conf").write_text(f"[Service]\n{''.join(lines)}")
+    return made
+
+
+def analyzed(unit: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environ = {"XDG_RUNTIME_DIR": str(unit.parent), "HOME": str(unit.parent), "PATH": "/usr/bin:/bin"}
+    command = ["systemd-analyze", "--user", *words, str(unit)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+
+
+@analyze
+def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path) -> None:
+    done = analyzed(unit, "verify", "--man=no", "--recursive-errors=no")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@analyze
+def test_the_unit_is_not_exposed_more_than_it_has_to_be(unit: Path) -> None:
+    """`systemd-analyze security` from 0 (safe) to 100: it has to read the home, write below it, and use the network."""
+    threshold = 25 if (unit.parent / f"{unit.name}.d").exists() else 67
+    done = analyzed(unit, "security", "--offline=true", "--no-pager", f"--threshold={threshold}")
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze reads no unit from a file")
+    assert done.returncode == 0, done.stdout.splitlines()[-1]

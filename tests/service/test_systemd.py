@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from private_manager import Manager, manager, until
+
+from household import CLAUDE, SESSION, claude, encode
+from sessiond.endpoint.server import running
 
 QUICK = "[Service]\nRestartSec=100ms\nWatchdogSec=2s\n"
 """What a test can't wait for, in a drop-in as a user would write one."""
 
 
-@pytest.fixture
-def inside(base: Path, program: Path) -> Iterator[Manager]:
-    running = manager(base, [str(program.parent)])
+@pytest.fixture(scope="module")
+def shared(base: Path, program: Path) -> Iterator[Manager]:
+    """Start one manager for all tests here."""
+    starting = manager(base, [str(program.parent)])
     try:
-        made = running.__enter__()
+        made = starting.__enter__()
     except NotImplementedError as reason:
         pytest.skip(str(reason))
     try:
         yield made
     finally:
-        running.__exit__(None, None, None)
+        starting.__exit__(None, None, None)
+
+
+@pytest.fixture
+def inside(shared: Manager) -> Iterator[Manager]:
+    """Give the manager with an empty home."""
+    yield shared
+    shared.clean()
 
 
 def files(home: Path) -> list[str]:
@@ -141,6 +156,66 @@ def test_stop_start_and_reload_do_what_they_say(inside: Manager) -> None:
     assert inside("sessiond", "reload").code == 3
     assert inside("sessiond", "start").code == 0
     assert inside.show("ActiveState") == "active"
+
+
+def test_the_token_may_be_a_credential_of_systemd(inside: Manager, tmp_path: Path) -> None:
+    """`LoadCredential=token:...`: the daemon finds it, and it is in no environment."""
+    with running(str(tmp_path / "endpoint"), token="token-as-a-credential") as endpoint:
+        config = inside.home / ".config/sessiond/config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(f'machine_id = "box"\n[endpoint]\nurl = "{endpoint.url}"\n')
+        (inside.home / "secret").write_text(f"{endpoint.token}\n")
+        (inside.home / "secret").chmod(0o600)
+        override(inside, f"[Service]\nLoadCredential=token:{inside.home}/secret\n")
+        install(inside)
+        house = inside.home / CLAUDE
+        house.parent.mkdir(parents=True)
+        house.write_bytes(encode(claude(SESSION, 1)))
+
+        def held() -> bool:
+            headers = {"Authorization": f"Bearer {endpoint.token}"}
+            address = f"{endpoint.url}/v1/sessions/box/{SESSION}/streams/main"
+            return httpx.get(address, headers=headers).content == house.read_bytes()
+
+        until(held)
+        environ = inside("cat", f"/proc/{inside.show('MainPID')}/environ").out
+        assert endpoint.token not in environ
+
+
+def test_logs_come_from_the_journal(inside: Manager) -> None:
+    """By level, tool and time, as JSON too, and as they come; the level changes while it runs."""
+    if not inside.journals:
+        pytest.skip("no private journal here")
+    began = datetime.now(UTC).isoformat()  # the tests before have logged too
+    install(inside)
+    pid = inside.show("MainPID")
+
+    def logged(*words: str) -> list[dict[str, Any]]:
+        done = inside("sessiond", "logs", "--json", "--since", began, *words)
+        assert (done.code, done.err) == (0, "")
+        return [json.loads(line) for line in done.out.splitlines()]
+
+    until(lambda: [event for event in logged() if event["event"] == "daemon.started"])
+    started = next(event for event in logged() if event["event"] == "daemon.started")
+    assert (started["level"], started["pid"]) == ("info", pid)
+    assert inside("sessiond", "logs").out.splitlines()[0][20:27] == "info   "
+    inside("sh", "-c", "sessiond logs -f --level debug --source claude-code >$HOME/followed 2>&1 & echo $! >$HOME/pid")
+    assert inside("sessiond", "config", "set", "log.level", "debug").code == 0
+    until(lambda: [event for event in logged() if event["event"] == "config.reloaded"])
+    house = inside.home / CLAUDE
+    house.parent.mkdir(parents=True)
+    house.write_bytes(encode(claude(SESSION, 1)))
+    until(lambda: [event for event in logged("--source", "claude-code") if event["event"] == "ingest.captured"])
+    until(lambda: "ingest.captured" in (inside.home / "followed").read_text())
+    inside("sh", "-c", "kill $(cat $HOME/pid)")
+    assert "claude-code" in (inside.home / "followed").read_text().splitlines()[-1]
+    captured = logged("--source", "claude-code")[-1]
+    assert (captured["level"], captured["tool"]) == ("debug", "claude-code")
+    assert not [event for event in logged("--level", "info") if event["level"] == "debug"]
+    assert logged("--source", "no-such-tool") == []
+    done = inside("sessiond", "logs", "--since", "2099-01-01", "--json")
+    assert (done.code, done.out) == (0, "")
+    assert inside.show("MainPID") == pid
 
 
 def test_install_writes_nothing_where_no_manager_answers(inside: Manager) -> None:

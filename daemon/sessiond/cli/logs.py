@@ -120,9 +120,12 @@ def _replaced(stream: IO[bytes], path: str) -> bool:
 
 
 def _journal(args: argparse.Namespace, file: str) -> Iterator[Event]:
-    words = ["journalctl", "--user", "--identifier=sessiond", "--output=json", "--quiet", "--no-pager"]
+    # Not `--user`: what a user's service logs stands in the system's journal where that has no parts by user (root, a
+    # journal that is in memory only), and all that may be read is looked at without it.
+    words = ["journalctl", f"_UID={os.getuid()}", "--identifier=sessiond"]
+    words += ["--output=json", "--quiet", "--no-pager"]
     if args.since is not None:
-        words.append(f"--since=@{args.since.timestamp():.0f}")
+        words.append(f"--since=@{int(args.since.timestamp())}")
     elif not args.follow:
         words.append("--lines=5000")
     if args.follow:
