@@ -18,6 +18,15 @@ def test_the_page_is_what_the_code_says() -> None:
     assert PLACE.read_text(encoding="utf-8") == document()
 
 
+def test_the_readme_names_every_tool_that_is_read() -> None:
+    """Nobody has to look further to know whether a tool is among them."""
+    told = (PLACE.parents[1] / "README.md").read_text(encoding="utf-8")
+    named = set(told.partition("It reads these tools")[2].partition(". `sessiond")[0].replace("\n", " ").split(" "))
+    assert {source.tool for source in find_sources()} == {name.strip(",") for name in named} & {
+        source.tool for source in find_sources()
+    }
+
+
 def test_a_tool_that_cannot_be_read_is_recognised(tmp_path: Path) -> None:
     """By its directory; and none of them is one that is read."""
     places = Places(home=str(tmp_path), environ={}, platform="linux")

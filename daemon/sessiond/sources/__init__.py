@@ -31,6 +31,7 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 
 ENCRYPTED = "its chats are encrypted"
 UNDESCRIBED = "the layout of its chats is not described well enough to read it faithfully"
+UNSEEN = "only the place of its sessions is known, not what they hold"
 UNREADABLE = (
     Unreadable(tool="windsurf", reason=ENCRYPTED, path="~/.codeium/windsurf/cascade"),
     Unreadable(tool="antigravity (1.0.9 and before)", reason=ENCRYPTED, path="~/.gemini/antigravity/conversations"),
@@ -42,6 +43,21 @@ UNREADABLE = (
     Unreadable(tool="jetbrains-ai", reason=UNDESCRIBED, path="{config}/JetBrains"),
     Unreadable(tool="copilot-jetbrains", reason=UNDESCRIBED, path="~/.copilot/jb"),
     Unreadable(tool="devin-cli", reason=UNDESCRIBED, path="~/.local/share/devin/cli"),
+    Unreadable(tool="grok-build", reason=UNDESCRIBED, path="~/.grok/sessions"),
+    Unreadable(tool="codebuddy", reason=UNDESCRIBED, path="~/.codebuddy/projects"),
+    Unreadable(tool="codebuddy (editor)", reason=UNDESCRIBED, path="{config}/CodeBuddyExtension/Data"),
+    Unreadable(tool="workbuddy", reason=UNSEEN, path="~/.workbuddy/projects"),
+    Unreadable(tool="oh-my-pi", reason=UNDESCRIBED, path="~/.omp/agent/sessions"),
+    Unreadable(tool="prime-agent", reason=UNDESCRIBED, path="~/.prime/agent/sessions"),
+    Unreadable(tool="deepseek-tui", reason=UNSEEN, path="~/.deepseek/sessions"),
+    Unreadable(tool="codewhale", reason=UNSEEN, path="~/.codewhale/sessions"),
+    Unreadable(tool="deepseek-harness", reason=UNDESCRIBED, path="~/.dsh/sessions"),
+    Unreadable(tool="codebuff", reason=UNSEEN, path="{config}/manicode/projects"),
+    Unreadable(tool="forgecode", reason=UNSEEN, path="~/.forge/.forge.db"),
+    Unreadable(tool="zencoder", reason=UNSEEN, path="~/.zencoder/sessions"),
+    Unreadable(tool="gptme", reason=UNSEEN, path="~/.local/share/gptme/logs"),
+    Unreadable(tool="cortex-code", reason=UNSEEN, path="~/.snowflake/cortex/conversations"),
+    Unreadable(tool="llm", reason=UNSEEN, path="{config}/io.datasette.llm/logs.db"),
 )
 """Tools that `sessiond sources` and docs/sources.md name with a reason (formats.md 2.12, 2.18, 2.19, 2.25, 3)."""
 

@@ -1,4 +1,4 @@
-"""Pi (pi-mono's coding agent): formats.md 2.21, field-notes B.2 "pi 0.73.1"."""
+"""Pi (pi-mono's coding agent): formats.md 2.21, field-notes B.2 "pi 0.73.1"; and OpenClaw, which is built on it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse,
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # Extensions drop JSON lines of their own deeper down and under other names (formats.md 2.21 Same tree, not sessions).
 FILE = re.compile(rf"(?:[^/]+/)?[^/]+_({UUID})\.jsonl", re.ASCII)
+CLAW = re.compile(rf"[^/]+/sessions/({UUID}(?:-topic-[\w-]+)?)\.jsonl", re.ASCII)
 PARENT = re.compile(rf"({UUID})\.jsonl$")
 # Entry types of version 3 (field-notes B.2, from session-manager.ts).
 TYPES = (
@@ -118,4 +119,27 @@ class Pi(BaseSource):
         return next((message for message in reversed(off) if message), None)
 
 
-SOURCES = (Pi(),)
+class OpenClaw(Pi):
+    """Transcripts of OpenClaw's agents, in Pi's format (docs.openclaw.ai, reference/session-management-compaction)."""
+
+    tool: ClassVar[str] = "openclaw"
+    versions: ClassVar[tuple[str, ...]] = ("April 2026",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version, branch or parent is kept; titles are in sessions.json, which is not read",
+        "transcripts that were reset or deleted (renamed) before they were seen",
+    )
+
+    def roots(self, places: Places) -> Iterable[Root]:
+        """Name the agents of OPENCLAW_STATE_DIR and of ~/.openclaw, and of the names that it had before."""
+        given = places.environ.get("OPENCLAW_STATE_DIR", "").rstrip("/")
+        homes = [given, *(f"{places.home}/{name}" for name in (".openclaw", ".clawdbot", ".qclaw"))]
+        for base in dict.fromkeys(filter(None, homes)):
+            yield Root(path=f"{base}/agents", depth=2, skip=frozenset(["agent", "qmd"]))
+
+    def unit(self, relative: str) -> Unit | None:
+        """Tell transcripts; each topic of a chat has its own. Not *.trajectory.jsonl, nor sessions.json."""
+        found = CLAW.fullmatch(relative)
+        return Unit(native_id=found[1]) if found else None
+
+
+SOURCES = (Pi(), OpenClaw())
