@@ -340,6 +340,17 @@ def test_a_rewritten_document_costs_what_changed(house: Household) -> None:
     assert house.spool.catalog.session(uuid.UUID(A)).record.source_path == path
 
 
+def test_what_waits_of_a_document_counts_as_unprotected(house: Household) -> None:
+    """No link keeps it, and `status` may not look as if one did."""
+    house.ingesting.budget = 0
+    house.ingest(document(house, "a.json", {A: ["one", "two"]}))
+    assert house.spool.overview.totals().unprotected == 1
+    assert os.listdir(house.ingesting.pins.directory) == []
+    house.ingesting.budget = 512 << 20
+    house.settle()
+    assert house.spool.overview.totals().unprotected == 0
+
+
 def test_a_document_that_fits_in_no_memory_is_named_and_stops_no_other(house: Household) -> None:
     """It has to be parsed as a whole: one of gigabytes would end the daemon, and each one after it."""
     path = document(house, "a.json", {A: ["one"]})
