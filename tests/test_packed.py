@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -11,6 +14,7 @@ from household import SESSION, household
 from sessiond import zstd
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import unpack
+from sessiond.reader import LARGEST_DOCUMENT
 
 ROLLOUT = f".codex/sessions/2026/09/01/rollout-2026-09-01T10-00-00-{SESSION}.jsonl.zst"
 
@@ -67,3 +71,23 @@ def test_a_packed_file_has_a_bound(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(Torn):
         unpacked(path, 1 << 22)
+
+
+def test_a_packed_thread_in_a_database_has_a_bound(tmp_path: Path) -> None:
+    """Zed packs each thread, which is parsed as a whole: one that fits in no memory is named, the others are read."""
+    with household(tmp_path) as house:
+        path = Path(house.home) / ".local/share/zed/threads/threads.db"
+        path.parent.mkdir(parents=True)
+        said = '{"version":"0.2.0","messages":[{"id":0,"role":"user","segments":[{"type":"text","text":"%s"}]}]}'
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE threads (id TEXT, summary TEXT, updated_at TEXT, data_type TEXT, data BLOB)")
+            for number, thread in enumerate(
+                [(said % "a").encode(), bytes(LARGEST_DOCUMENT + 1), (said % "b").encode()]
+            ):
+                identity, packed = str(UUID(int=number)), zstd.compress(thread)
+                row = (identity, "", f"2026-05-27T10:0{number}:00Z", "zstd", packed)
+                database.execute("INSERT INTO threads VALUES (?, ?, ?, ?, ?)", row)
+        (outcome,) = house.ingest(str(path))
+        assert f"session {UUID(int=1)} can't be read" in (outcome.trouble or "")
+        house.settle()
+        assert set(house.held_sessions()) == {str(UUID(int=0)), str(UUID(int=2))}
