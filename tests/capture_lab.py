@@ -46,7 +46,7 @@ class Lab:
 
     def look(self) -> CaptureHealth:
         """Look at everything and read what is new, as `sync` does; say what status would see."""
-        self.capturing.capture_all(lambda _: None)
+        self.capturing.capture_all()
         return health.read_capture(self.rooms.spool)
 
     def touch(self, *paths: str) -> CaptureHealth:

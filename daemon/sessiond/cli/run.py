@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run until a signal. Raises: SessiondError."""
     from sessiond import daemon
-    from sessiond.config import load
+    from sessiond.cli.bar import drawing
+    from sessiond.config import load, state_dir
     from sessiond.sources import find_sources
 
     _open_standard_streams()
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"sessiond runs and pushes to {where}; `sessiond status` shows how it goes.", file=sys.stderr)
             print("Ctrl+C ends it. What was captured by then is kept.", file=sys.stderr)
 
-    return daemon.run(loaded, args.environ, args.config, ready=ready)
+    with drawing(sys.stderr, args.environ, state_dir(loaded.config)):
+        return daemon.run(loaded, args.environ, args.config, ready=ready)
 
 
 def _open_standard_streams() -> None:

@@ -35,6 +35,8 @@ SHOWN = 3
 """Lines of advice on the screen; `--json` has all."""
 LINES = 2
 """Lines that one piece of advice may take."""
+BACKLOG = 1_000_000
+"""Bytes; a smaller one is gone before anybody has read of it."""
 LOOK = 1.0
 """Seconds between two glances at what is shown with `--watch`."""
 ANEW = 10.0
@@ -131,6 +133,7 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
     else:
         yield "captured", f"{count(totals.captured, 'session')}, {totals.ongoing} ongoing"
         yield "acknowledged", f"{totals.acknowledged} of them"
+        yield from _backlog(status)
         if waiting.sessions or waiting.segments or waiting.parked:
             oldest = "" if totals.oldest_ms is None else f", oldest {_ago(status, totals.oldest_ms)}"
             parked = f"; {waiting.parked} parked" if waiting.parked else ""
@@ -143,6 +146,19 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
     yield "disk", f"{size(status.disk_bytes)} in {tilde(status.state_dir, home)}"
+
+
+def _backlog(status: Status) -> Iterator[tuple[str, str]]:
+    """Say how far the backlog is, while there is one."""
+    made = status.progress
+    if made is None or made.done or (made.waits is None and made.bytes - made.acknowledged_bytes < BACKLOG):
+        return
+    done = f"{size(made.acknowledged_bytes)} of {size(made.bytes)} acknowledged, {size(made.captured_bytes)} captured"
+    if made.waits is not None:
+        yield "backlog", f"waits: {made.waits}; {done}"
+    else:
+        rate = "" if made.rate is None or made.seconds_left is None else f"; {size(made.rate)}/s"
+        yield "backlog", done + (f"{rate}, {duration(made.seconds_left)} left" if made.seconds_left is not None else "")
 
 
 def _unknown(status: Status) -> str:

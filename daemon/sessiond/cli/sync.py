@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sessiond.errors import AlreadyRunning, EndpointError, Refused, SessiondError, StateError
@@ -41,29 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Sync; 0 when the endpoint has everything. Raises: SessiondError."""
+    from sessiond.cli.bar import drawing
     from sessiond.cli.output import settings
+    from sessiond.config import state_dir
     from sessiond.daemon.once import sync_once
     from sessiond.sources import find_sources
 
     loaded = settings(args, tools=[source.tool for source in find_sources()])
-    progress = Progress()
     until = None if args.timeout is None else time.monotonic() + args.timeout
-    try:
+    with drawing(sys.stderr, args.environ, state_dir(loaded.config), ending=False):
         while True:
             try:
-                balance = sync_once(loaded, args.environ, progress)
+                balance = sync_once(loaded, args.environ)
                 break
             except AlreadyRunning:
-                waited = _wait(loaded, progress, until)
+                waited = _wait(loaded, until)
                 if waited is not None:
                     balance = waited
                     break  # else the other one ended: now it is our turn
-    finally:
-        progress("")
     return _judge(balance)
 
 
-def _wait(loaded: Loaded, progress: Callable[[str], None], until: float | None) -> Balance | None:
+def _wait(loaded: Loaded, until: float | None) -> Balance | None:
     """Let the running daemon do it; None if it ended. Raises: Incomplete."""
     from sessiond import state
     from sessiond.config import state_dir
@@ -76,7 +74,7 @@ def _wait(loaded: Loaded, progress: Callable[[str], None], until: float | None) 
             raise ProcessLookupError  # it ends or begins just now
         spool = Spool(directory, readonly=True)
         try:
-            return _watch(spool, directory, holder.pid, progress, until)
+            return _watch(spool, directory, holder.pid, until)
         finally:
             spool.close()
     except (ProcessLookupError, StateError):
@@ -84,9 +82,7 @@ def _wait(loaded: Loaded, progress: Callable[[str], None], until: float | None) 
         return None
 
 
-def _watch(
-    spool: Spool, directory: str, pid: int, progress: Callable[[str], None], until: float | None
-) -> Balance | None:
+def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> Balance | None:
     """Ask the daemon to look at everything and to push, and wait until it has or can't."""
     from sessiond import pause, state
     from sessiond.daemon.once import LOOK_AGAIN, LOOKS, balance
@@ -106,7 +102,6 @@ def _watch(
             return now
         if until is not None and time.monotonic() > until:
             raise Incomplete("not everything is pushed yet", hint="`sessiond status` shows how it goes")
-        progress(_words(now, capture.backlog + capture.torn))
         time.sleep(POLL)
     return None
 
@@ -143,22 +138,6 @@ def _words(balance: Balance, unread: int) -> str:
     waiting = balance.waiting
     left = f"{count(waiting.sessions, 'record')} and {count(waiting.segments, 'segment')} to push"
     return f"{count(unread, 'file')} to read, {left}"
-
-
-class Progress:
-    """One line on a terminal's stderr that is written over; elsewhere nothing."""
-
-    def __init__(self) -> None:
-        self._shown = ""
-        self._due = 0.0
-
-    def __call__(self, text: str) -> None:
-        """Show the text; "" wipes the line."""
-        if not sys.stderr.isatty() or text == self._shown or (text and time.monotonic() < self._due):
-            return
-        sys.stderr.write("\r" + text[:78].ljust(len(self._shown)) + ("" if text else "\r"))
-        sys.stderr.flush()
-        self._shown, self._due = text[:78], time.monotonic() + 0.1
 
 
 def _seconds(text: str) -> float:

@@ -120,13 +120,12 @@ class Capturing:
         self._restraint.apply(settings)
         self._watcher.poke()
 
-    def capture_all(self, left: Callable[[int], None]) -> int:
+    def capture_all(self) -> int:
         """Look at every root and read all that is new, for `sync`; tell how many files were met in a rewrite."""
         roots = self._rooms.watched
         while roots:
             self._take(Batch(rescan=tuple(roots)))
             while self._backlog or self._live:
-                left(len(self._backlog) + len(self._live))
                 self._work()
             roots = self._rooms.learn(self._watcher)
         return len(self._retries)

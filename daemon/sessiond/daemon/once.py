@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import msgspec
@@ -58,8 +58,8 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.waiting.sessions or self.waiting.segments or self.waiting.behind)
 
 
-def sync_once(loaded: Loaded, environ: Mapping[str, str], progress: Callable[[str], None]) -> Balance:
-    """Capture all and push all, holding the lock. `progress` is told in words how far it is.
+def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> Balance:
+    """Capture all and push all, holding the lock.
 
     Raises: AlreadyRunning, StateError, ConfigError.
     """
@@ -88,9 +88,9 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str], progress: Callable[[st
             rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=Places.here(environ)
         )
         watcher.start()
-        unread = _capture(capturing, progress)
+        unread = _capture(capturing)
         if orders.paused.pushing is None:
-            _push(rooms, pushing, progress)
+            _push(rooms, pushing)
         return balance(rooms.spool, unread, orders.paused.pushing)
 
 
@@ -109,26 +109,22 @@ def balance(spool: Spool, unread: int, paused: int | None = None) -> Balance:
         )
 
 
-def _capture(capturing: Capturing, progress: Callable[[str], None]) -> int:
-    progress("looking for sessions")
+def _capture(capturing: Capturing) -> int:
     torn = 0
     for attempt in range(LOOKS):
         if attempt:
             time.sleep(LOOK_AGAIN)
-        torn = capturing.capture_all(lambda left: progress(f"reading: {left} files left"))
+        torn = capturing.capture_all()
         if not torn:
             break
     return torn
 
 
-def _push(rooms: Rooms, pushing: Pushing, progress: Callable[[str], None]) -> None:
+def _push(rooms: Rooms, pushing: Pushing) -> None:
     """Push until nothing is left or the endpoint takes nothing; read on in what waited for room meanwhile."""
     pushing.try_now()
     stuck: set[int] = set()
     for _ in range(ROUNDS):
-        with rooms.spool.reading():
-            waiting = rooms.spool.overview.waiting()
-        progress(f"pushing: {waiting.sessions} sessions, {waiting.segments} segments left")
         if pushing.push_all():
             continue
         if read_endpoint(rooms.spool).next_attempt_ms is not None or not catch_up(rooms.ingest, limit=16, stuck=stuck):

@@ -27,6 +27,7 @@ IMPATIENT = 5.0
 """Seconds between two tries while what was reached differs from what is expected (healing)."""
 LONGEST = 3_960_000
 """Milliseconds that a wait may have: the longest Retry-After that is obeyed, with its jitter."""
+PACE_MS = 60_000
 LAST = 5.0
 """Seconds that the last push before the end may take."""
 
@@ -205,7 +206,7 @@ class Pushing:
         """Keep how the endpoint is in the transaction of what it acknowledged: one of its own costs as much again."""
         self._wanted = self._rooms.spool.catalog.has_behind()
         if pushed.sessions + pushed.segments:
-            self._health = self._well(now_ms())
+            self._health = self._paced(self._well(now_ms()), pushed.bytes)
             health.write(self._rooms.spool, self._health)
 
     def _well(self, last_ack_ms: int | None) -> health.EndpointHealth:
@@ -216,6 +217,15 @@ class Pushing:
             latency_ms=int((time.monotonic() - self._began) * 1000),
             waits=self._health.waits,
         )
+
+    def _paced(self, made: health.EndpointHealth, count: int) -> health.EndpointHealth:
+        """Count what was acknowledged lately: of the last minute, in which nothing may be missing for as long."""
+        old, now = self._health, made.last_ack_ms or 0
+        if old.pace_ms is None or not 0 <= now - (old.last_ack_ms or 0) < PACE_MS:
+            return replace(made, pace_ms=now)
+        if now - old.pace_ms < PACE_MS:
+            return replace(made, pace_ms=old.pace_ms, pace_bytes=old.pace_bytes + count)
+        return replace(made, pace_ms=(old.pace_ms + now) // 2, pace_bytes=(old.pace_bytes + count) // 2)
 
     def _succeeded(self, pushed: Pushed, before: health.EndpointHealth) -> None:
         done = pushed.sessions + pushed.segments

@@ -66,6 +66,9 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     hint: str | None = None
     next_attempt_ms: int | None = None
+    pace_ms: int | None = None
+    """Since when the bytes in `pace_bytes` were acknowledged, the last of them at `last_ack_ms`: how fast it goes."""
+    pace_bytes: int = 0
     waits: str | None = None
     """Why the backlog is not pushed now, in words: on battery, on a metered network."""
 

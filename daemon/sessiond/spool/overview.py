@@ -15,6 +15,10 @@ _UNSENT = (
     " UNION SELECT session FROM stream WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
     " UNION SELECT session FROM segment JOIN stream ON stream.id = segment.stream WHERE segment.parked IS NOT NULL"
 )
+_UNACKED = (
+    "SELECT id FROM stream WHERE waiting > 0 AND held IS NULL"
+    " UNION SELECT id FROM stream WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
+)
 _types = msgspec.json.Decoder(list[str]).decode
 
 
@@ -48,6 +52,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """When the oldest of what is not acknowledged was captured."""
     unprotected: int
     """Streams whose transcript waits in the tool's file without a pin: a clean-up could take it."""
+    unsent_bytes: int = 0
+    """Bytes of transcript that are captured and wait to be acknowledged; parked ones are not counted."""
     lost: int
     """Bytes of transcript that were seen and are nowhere any more."""
 
@@ -111,6 +117,9 @@ class Overview:
             unprotected=self._one(
                 "SELECT count(*) FROM stream WHERE queued < folded AND NOT EXISTS"
                 " (SELECT 1 FROM file WHERE file.stream = stream.id AND pin IS NOT NULL)"
+            ),
+            unsent_bytes=self._one(
+                f"SELECT coalesce(sum(max(folded - acked, 0)), 0) FROM stream WHERE id IN ({_UNACKED})"
             ),
             lost=self._one("SELECT coalesce(sum(lost), 0) FROM stream WHERE lost > 0"),
         )

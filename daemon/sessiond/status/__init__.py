@@ -33,12 +33,14 @@ from sessiond.status.model import (
     Status,
     ToolStatus,
 )
+from sessiond.status.progress import Progress, measure
 
 __all__ = [
     "Advice",
     "ConfigStatus",
     "DaemonStatus",
     "Discovery",
+    "Progress",
     "Running",
     "Shape",
     "SpoolStatus",
@@ -91,6 +93,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         totals=held.totals,
         outbox=held.outbox,
         endpoint=_endpoint(config, holder, held.endpoint),
+        progress=_progress(holder, held),
         tools=_tools(held),
         redactions=held.redactions,
         scanner=_scanner(config),
@@ -218,6 +221,12 @@ def _discovery(holder: state.Holder | None, capture: CaptureHealth) -> Discovery
         left_out_bytes=capture.left_out_bytes,
         current=holder is not None,
     )
+
+
+def _progress(holder: state.Holder | None, held: _Held) -> Progress | None:
+    if holder is None or held.capture.pid != holder.pid or held.totals is None or held.outbox is None:
+        return None
+    return measure(held.capture, held.endpoint, held.totals, held.outbox)
 
 
 def _endpoint(config: Config, holder: state.Holder | None, known: EndpointHealth) -> EndpointHealth:

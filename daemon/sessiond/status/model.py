@@ -9,6 +9,7 @@ import msgspec
 from sessiond.pause import Paused
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
+from sessiond.status.progress import Progress
 
 
 class Running(StrEnum):
@@ -120,5 +121,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     troubles: list[Trouble]
     """A few of the files that can't be read."""
     advice: list[Advice]
+    progress: Progress | None = None
+    """How far a running daemon is with what it has found; None where none has looked yet."""
     paused: Paused = Paused()
     """What the user has paused."""
