@@ -81,9 +81,8 @@ def test_a_packed_thread_in_a_database_has_a_bound(tmp_path: Path) -> None:
         said = '{"version":"0.2.0","messages":[{"id":0,"role":"user","segments":[{"type":"text","text":"%s"}]}]}'
         with closing(sqlite3.connect(path)) as database, database:
             database.execute("CREATE TABLE threads (id TEXT, summary TEXT, updated_at TEXT, data_type TEXT, data BLOB)")
-            for number, thread in enumerate(
-                [(said % "a").encode(), bytes(LARGEST_DOCUMENT + 1), (said % "b").encode()]
-            ):
+            for number, padding in enumerate((0, LARGEST_DOCUMENT, 0)):
+                thread = (said % number).encode() + b" " * padding
                 identity, packed = str(UUID(int=number)), zstd.compress(thread)
                 row = (identity, "", f"2026-05-27T10:0{number}:00Z", "zstd", packed)
                 database.execute("INSERT INTO threads VALUES (?, ?, ?, ?, ?)", row)

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond import zstd
-from sessiond.reader import LARGEST_DOCUMENT
 from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, parse
 
 STORE = re.compile(r"(threads\.db)(?:-wal)?")
 COLUMNS = ("updated_at", "created_at", "folder_paths", "parent_id")
+LARGEST = 256 << 20
+"""Bytes that a thread may unpack to; it is parsed as a whole."""
 OBJECT = msgspec.json.Decoder(dict[str, Any])
 encode = msgspec.json.Encoder().encode
 
@@ -100,7 +101,7 @@ def _unpacked(kind: str, data: str | bytes) -> bytes:
     if kind != "zstd":
         return content
     try:
-        return b"".join(zstd.decompress_stream(iter([content]), LARGEST_DOCUMENT))
+        return b"".join(zstd.decompress_stream(iter([content]), LARGEST))
     except zstd.Undecodable as error:
         raise ValueError(f"the thread can't be unpacked: {error}") from error
 
