@@ -201,6 +201,24 @@ def test_a_change_of_rules_masks_what_is_queued(house: Household) -> None:
     assert held.count(mine.encode()) == 1 and f"queued {'*' * len(mine)}".encode() in held
 
 
+def test_after_new_rules_and_a_lost_spool_only_what_differs_is_sent_again(house: Household) -> None:
+    """What both rules mask alike goes on where it was; the rest is a new generation, and the old one stays readable."""
+    mine = "acme-0123456789abcdef"
+    house.write(CLAUDE, claude(SESSION, 1, text=f"has {mine}"))
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.settle()
+    before = house.held(SESSION)
+    house.close()
+    for path in Path(house.state).glob("spool.db*"):
+        path.unlink()
+    house.masking = masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"]))
+    house.open()
+    house.settle()
+    streams = {name: item["streams"][0]["generation"] for name, item in house.held_sessions().items()}
+    assert streams == {SESSION: 1, OTHER: 0}
+    assert mine.encode() not in house.held(SESSION) and house.held(SESSION, generation=0) == before
+
+
 def test_an_excluded_project_leaves_no_trace(house: Household) -> None:
     """Neither record nor transcript nor path; switched off, the rest is picked up."""
     again(house, exclusion=Exclusion(["~/secret/**"], "/home/dev"))
@@ -271,7 +289,7 @@ def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) ->
     watcher.start()
 
     def look() -> tuple[set[str], int]:
-        capturing.capture_all(lambda _: None)
+        capturing.capture_all()
         (queued,) = rooms.spool.connection.execute("SELECT count(*) FROM segment WHERE length > 0").fetchone()
         return {one.native_id for one in rooms.spool.catalog.sessions()}, queued
 
