@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from sessiond.session import Entry, Fold, Role
+import uuid
+
+import pytest
+
+from sessiond.session import Entry, Fold, Role, Rules, summarize
 
 NOW_MS = 1_790_000_000_000
 
@@ -27,3 +31,14 @@ def test_a_first_answer_without_an_id_is_no_evidence_of_a_copy() -> None:
     assert (len(fold.messages), fold.opening) == (2, None)
     fold.add([Entry(role=Role.ASSISTANT, key="a")], NOW_MS)
     assert fold.opening == fold.messages[-1]
+
+
+@pytest.mark.parametrize(("more", "ended"), [([], True), ([Entry(time_ms=NOW_MS - 1, role=Role.USER)], False)])
+def test_a_session_that_says_it_ended_has_ended(more: list[Entry], ended: bool) -> None:
+    """Whose process was seen a minute ago may have gone since; a resume takes its end back."""
+    fold = Fold()
+    fold.add([Entry(time_ms=NOW_MS - 3, role=Role.USER), Entry(time_ms=NOW_MS - 2, ended=True), *more], NOW_MS)
+    rules = Rules(machine_id="testbox", now_ms=NOW_MS, idle_after_ms=1_800_000)
+    session = summarize(uuid.UUID(int=1), "copilot-cli", [fold], [], rules=rules, source_path=None, live=True)
+    assert session is not None
+    assert (session.ended_at is not None) == ended

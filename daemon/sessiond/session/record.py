@@ -80,7 +80,9 @@ def summarize(
     # The keys of one fold are distinct already, and with tens of thousands of them that is worth knowing.
     order = threads[0].messages if len(threads) == 1 else list(dict.fromkeys(chain(*(f.messages for f in threads))))
     copied = max((replayed(order, elder) for elder in elders), default=0)
-    ended = not live and (any(fold.ended for fold in threads) or rules.now_ms - last >= rules.idle_after_ms)
+    # Who was seen running a minute ago may have said since that it ended.
+    idle = not live and rules.now_ms - last >= rules.idle_after_ms
+    ended = idle or any(fold.ended for fold in threads)
     return Session(
         id=identity,
         tool=tool,
