@@ -1,0 +1,123 @@
+"""Claude Code (closed source): formats.md 2.1, field-notes A.2 and A.8."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import ClassVar
+
+from sessiond.session import Entry, Role
+from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse
+from sessiond.sources.claude_code.lines import LINE, Line, Part, is_answer, is_prompt
+from sessiond.sources.claude_code.live import live_below
+
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+AGENT = r"(?:workflows/)?((?:[\w-]+/)*agent-[\w-]+)"
+FILE = re.compile(rf"[^/]+/(?:({UUID})|({UUID})/subagents/{AGENT}|(agent-[\w-]+))\.jsonl", re.ASCII)
+# Record types seen in 1.0.60, 2.0.14 and 2.1.330 (field-notes A.2) or by peers to 2.1.239 (formats.md 2.1).
+TYPES = (
+    "user assistant system attachment summary file-history-snapshot progress queue-operation custom-title ai-title"
+    " agent-name last-prompt mode permission-mode pr-link frame-link worktree-state relocated bridge-session started"
+    " result atis-latch tools-used cost-state api-request api-request-shape api-request-blob"
+)
+KNOWN = frozenset(TYPES.split())
+
+
+class ClaudeCode(BaseSource):
+    """Transcripts of Claude Code, in a terminal, an editor or the desktop application."""
+
+    tool: ClassVar[str] = "claude-code"
+    versions: ClassVar[tuple[str, ...]] = ("1.0.60", "2.0.14", "2.1.330")
+    gaps: ClassVar[tuple[str, ...]] = ("side calls for titles and web searches are in no transcript",)
+    views: ClassVar[bool] = True
+
+    def roots(self, places: Places) -> Iterable[Root]:
+        """Name `projects` in the home, in ~/.config (older versions), where CLAUDE_CONFIG_DIR says, and of Cowork."""
+        xdg = places.environ.get("XDG_CONFIG_HOME") or f"{places.home}/.config"
+        given = [part.strip().rstrip("/") for part in places.environ.get("CLAUDE_CONFIG_DIR", "").split(",")]
+        for base in dict.fromkeys([*filter(None, given), f"{places.home}/.claude", f"{xdg}/claude"]):
+            yield Root(path=base if base.endswith("/projects") else f"{base}/projects")
+        desktop = [f"{places.config}/Claude"]
+        if places.platform == "win32" and (local := places.environ.get("LOCALAPPDATA")):
+            desktop.append(f"{local}/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude")
+        for base in desktop:
+            yield Root(path=f"{base}/local-agent-mode-sessions", depth=12, skip=frozenset(["node_modules", ".git"]))
+
+    def unit(self, relative: str) -> Unit | None:
+        """Tell transcripts and subagents' transcripts from what lies beside them.
+
+        `<id>/subagents/**/agent-*.jsonl` is a stream of session <id>. A flat `agent-*.jsonl` (1.x) names its session in
+        its lines alone. None: journal.jsonl (a workflow's bookkeeping), *.meta.json, tool-results/, memory/.
+        """
+        found = FILE.fullmatch(relative.rpartition("/.claude/projects/")[2])
+        if not found:
+            return None
+        main, parent, agent, flat = found.groups()
+        if main:
+            return Unit(native_id=main)
+        return Unit(native_id=parent, stream=agent or flat, thread=False)
+
+    def decode(self, record: bytes | memoryview, memory: Memory) -> Entry | None:
+        """Tell what a line says. Its key is `message.id` or a prompt's `uuid`: copies keep them (field-notes A.1.8)."""
+        line = parse(LINE, record)
+        kind, message, role, key, model = line.type, line.message, None, line.uuid, None
+        if line.is_sidechain:
+            pass  # A subagent's: 1.x and 2.0 wrote them into the main transcript.
+        elif kind == "assistant" and isinstance(message, Part):
+            if message.model != "<synthetic>" and not line.is_api_error_message and is_answer(message.content):
+                role, key, model = Role.ASSISTANT, message.id or key, message.model
+        elif kind == "user" and isinstance(message, Part):
+            silent = line.is_meta or line.is_compact_summary or line.prompt_source == "system"
+            role = None if silent or not is_prompt(message.content) else Role.USER
+        elif isinstance(line.attachment, Part) and line.attachment.type == "queued_command":
+            # Typed while a tool ran. Without a uuid (formats.md 2.1) its time names it: copies of 2.1 keep that, too.
+            role, key = Role.USER if is_prompt(line.attachment.prompt) else None, key or f"queued {line.timestamp}"
+        parent, copied, title = None, False, None
+        if line.session_id != memory.get("session") or line.forked_from or line.request_session_id or line.session_kind:
+            parent, copied = self._origin(line, memory)
+        if line.uuid:
+            memory["leaf"] = line.uuid
+        elif line.custom_title or line.ai_title or line.summary:
+            title = self._title(line, memory)
+        return Entry(
+            time=line.timestamp,
+            role=role,
+            key=key,
+            model=model,
+            version=line.version,
+            cwd=line.cwd,
+            branch=line.git_branch,
+            title=title,
+            parent=parent,
+            native_id=line.session_id,
+            copied=copied,
+            unknown=None if kind in KNOWN else kind,
+        )
+
+    def _origin(self, line: Line, memory: Memory) -> tuple[str | None, bool]:
+        """Tell which session a line was copied from (formats.md 1.2, field-notes A.2 Fork).
+
+        /branch says so on each line, --fork-session on answers only, backgrounding only that it happened; an
+        old resume left the first session's id on the lines it copied.
+        """
+        own = line.session_id
+        origin = line.forked_from.session_id if line.forked_from else line.request_session_id
+        if own and not origin and not line.is_sidechain:
+            origin = memory.setdefault("session", own)
+        if origin and origin != own:
+            return origin, True
+        return None, line.session_kind == "bg"
+
+    def _title(self, line: Line, memory: Memory) -> str | None:
+        """Tell the title. The user's own wins; a `summary` counts behind its leaf, elsewhere it is another file's."""
+        if line.custom_title:
+            memory["named"] = True
+            return line.custom_title
+        if memory.get("named"):
+            return None
+        return line.ai_title or (line.summary if line.leaf_uuid == memory.get("leaf", "") else None)
+
+    def live(self, places: Places) -> Iterable[str]:
+        """Name the sessions whose process runs."""
+        for root in self.roots(places):
+            yield from live_below(root.path.removesuffix("projects"))
