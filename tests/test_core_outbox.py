@@ -293,3 +293,32 @@ def test_the_parked_are_found_without_reading_what_is_queued(house: Household) -
         "EXPLAIN QUERY PLAN SELECT generation FROM segment WHERE stream = 1 AND parked IS NOT NULL"
     ).fetchall()
     assert "COVERING INDEX" in plans[0][3]
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["rewritten", "emptied"])
+def test_what_only_the_outbox_has_outlives_an_endpoint_that_forgot(tmp_path: Path, emptied: bool) -> None:
+    """Lines wait for the endpoint, it says that it stands elsewhere, and then the tool rewrites the file."""
+    data, copy = tmp_path / "endpoint", tmp_path / "copy"
+    with household(tmp_path) as house:
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.settle()
+    shutil.copytree(data, copy)
+    with household(tmp_path) as house:
+        house.write(CLAUDE, claude(SESSION, 2, text="anew"), mode="wb")
+        house.settle()
+        house.write(CLAUDE, claude(SESSION, 3, text="only in the outbox"))
+        house.scan()
+    shutil.rmtree(data)
+    shutil.copytree(copy, data)
+    with household(tmp_path) as house:
+        house.push()
+        house.write(CLAUDE, mode="wb")
+        if emptied:
+            house.scan()
+            house.push()
+        path = house.write(CLAUDE, claude(SESSION, 4, text="written over"))
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+        (main,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+        kept = [house.held(SESSION, generation=each["generation"]) for each in main["generations"]]
+    assert any(b"only in the outbox" in each for each in kept)

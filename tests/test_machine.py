@@ -131,9 +131,9 @@ class Machine(RuleBasedStateMachine):
     @rule(session=st.sampled_from(SESSIONS), more=st.booleans())
     def move(self, session: str, more: bool) -> None:
         """To another project's directory, as when a project is renamed."""
-        content, old = self.content(session), self.path(session)
+        old = self.path(session)
         self.folder[session] = FOLDERS[1 - FOLDERS.index(self.folder[session])]
-        if content:
+        if os.path.exists(old):
             os.makedirs(os.path.dirname(self.path(session)), exist_ok=True)
             os.rename(old, self.path(session))
             if more:
@@ -329,7 +329,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """All is well for a while, and somebody takes back into the queue what was parked."""
+        """All is well for a while, and somebody takes back into the queue what was parked.
+
+        A tool that has emptied its file goes on: until then nothing is made of it, it may be half a rewrite.
+        """
+        for session in SESSIONS:
+            if os.path.exists(self.path(session)) and b"\n" not in self.content(session):
+                self.append(session, 1)
         with self.house.spool.transaction():
             self.house.spool.outbox.retry()
         self.house.settle()

@@ -51,21 +51,21 @@ def advance(
     capture = Capture(
         setting.spool, source, stream, setting.masking, setting.digest, setting.budget, place.path, latest_ms
     )
+    kept = stream.folded if grew else content.standing(setting.spool.catalog.extents(stream.id))
+    if kept < stream.folded:
+        torn = kept == 0 and next(iter(content.chunks(0)), None) is None
+        fresh = 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < setting.settle_ms
+        if torn or (fresh and not whole):
+            # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
+            raise Torn("the file lost bytes a moment ago")
     if stream.held is not None and stream.skipped is None:
         reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, visit.place.path)
         capture.touched = True
-    if stream.folded and not grew:
-        kept = content.standing(setting.spool.catalog.extents(stream.id))
-        if kept < stream.folded:
-            torn = kept == 0 and next(iter(content.chunks(0)), None) is None
-            fresh = 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < setting.settle_ms
-            if torn or (fresh and not whole):
-                # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
-                raise Torn("the file lost bytes a moment ago")
-            started_ms = stream.fold.started_ms
-            capture.rewrite(content, kept, now_ms)
-            if place.unit.timeless:
-                stream.fold.started_ms = started_ms
+    if kept < stream.folded:
+        started_ms = stream.fold.started_ms
+        capture.rewrite(content, kept, now_ms)
+        if place.unit.timeless:
+            stream.fold.started_ms = started_ms
     if place.unit.beside and stream.fold.cwd is None:
         entry = read_context(place)
         stream.fold.add([entry], latest_ms)

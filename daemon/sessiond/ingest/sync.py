@@ -38,7 +38,9 @@ def reconcile(
         elif (theirs is None or theirs < stream.generation) and _chained(spool, stream, held):
             pass  # the starts of the generations between are queued: the push brings them
         else:
-            _start_over(spool, stream, max(stream.generation, -1 if theirs is None else theirs) + 1, now_ms)
+            number = max(stream.generation, -1 if theirs is None else theirs) + 1
+            stands = content.standing(spool.catalog.extents(stream.id)) == stream.folded
+            _start_over(spool, stream, number, now_ms, stands=stands)
         spool.catalog.save_stream(stream)
     stream.held = None
 
@@ -98,12 +100,14 @@ def _chained(spool: Spool, stream: StreamState, held: Held) -> bool:
     return generation == stream.generation
 
 
-def _start_over(spool: Spool, stream: StreamState, generation: int, now_ms: int) -> None:
+def _start_over(spool: Spool, stream: StreamState, generation: int, now_ms: int, *, stands: bool) -> None:
     """Begin a generation that shares nothing: all of the file is read and queued again.
 
-    What is queued of earlier generations stands in no file any more: it goes before, as far as we have it.
+    What is queued of earlier generations stands in no file any more: it goes before, as far as we have it. So does what
+    is queued of the present one, unless the file `stands` as it was captured.
     """
-    spool.outbox.drop_generation(stream.id, stream.generation)
+    if stands:
+        spool.outbox.drop_generation(stream.id, stream.generation)
     generation = _salvage(spool, stream, generation, now_ms)
     stream.generation, stream.queued, stream.gap = generation, 0, None
     spool.catalog.restart(stream.id, acked=0)
