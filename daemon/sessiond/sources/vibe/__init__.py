@@ -7,13 +7,14 @@ with generations of content-addressed chunks and a journal.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, parse, speaks
+from sessiond.sources.vibe.unified import entries_of, lines_of
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 NAME = r"[\w-]+_\d{8}_\d{6}_[0-9a-f]{8}"
@@ -54,38 +55,6 @@ class _Document(msgspec.Struct):
     messages: list[msgspec.Raw]
 
 
-class _Current(msgspec.Struct):
-    generation: str
-
-
-class _Chunks(msgspec.Struct):
-    chunks: list[str] = []
-
-
-class _Segment(msgspec.Struct):
-    path: str = ""
-
-
-class _Manifest(msgspec.Struct):
-    projection_state: _Chunks
-    recovery_journal_segment: _Segment | None = None
-
-
-class _Change(msgspec.Struct):
-    op: str = ""
-    id: str | None = None
-    entry: msgspec.Raw = NONE
-
-
-class _Changes(msgspec.Struct):
-    delta: list[_Change] = []
-
-
-class _Step(msgspec.Struct):
-    type: str = ""
-    payload: msgspec.Raw = NONE
-
-
 class _Record(msgspec.Struct, gc=False):
     """A message of either kind, or what `project` says of the session."""
 
@@ -107,9 +76,6 @@ class _Record(msgspec.Struct, gc=False):
 
 META, WHOLE = msgspec.json.Decoder(_Meta), msgspec.json.Decoder(_Document)
 RECORD = msgspec.json.Decoder(_Record)
-CURRENT, MANIFEST = msgspec.json.Decoder(_Current), msgspec.json.Decoder(_Manifest)
-STEP, CHANGES = msgspec.json.Decoder(_Step), msgspec.json.Decoder(_Changes)
-LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Vibe(BaseSource):
@@ -153,14 +119,14 @@ class Vibe(BaseSource):
             raise ValueError("the session has no description yet")
         meta = parse(META, files["meta.json"])
         if "CURRENT" in files:
-            yield Portrait(native_id=meta.session_id, records=map(_line, _entries(files).values()))
+            yield Portrait(native_id=meta.session_id, records=map(_line, entries_of(files).values()))
         else:
             if files.get("messages.jsonl") == b"":
                 raise ValueError("the messages are being written")
-            yield Portrait(native_id=meta.session_id, records=_lines(files.get("messages.jsonl", b"")))
+            yield Portrait(native_id=meta.session_id, records=lines_of(files.get("messages.jsonl", b"")))
         for name in sorted(files):
             if found := AGENT.fullmatch(name):
-                yield Portrait(native_id=meta.session_id, stream=found[1], thread=False, records=_lines(files[name]))
+                yield Portrait(native_id=meta.session_id, stream=found[1], thread=False, records=lines_of(files[name]))
         yield _described(meta)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
@@ -200,39 +166,6 @@ def _described(meta: _Meta) -> Portrait:
 
 def _line(raw: msgspec.Raw) -> bytes:
     return bytes(msgspec.json.format(bytes(raw), indent=-1))
-
-
-def _lines(content: bytes) -> list[bytes]:
-    return [line for line in content.split(b"\n")[:-1] if line]
-
-
-def _entries(files: Mapping[str, bytes]) -> dict[str, msgspec.Raw]:
-    """Read the history that the current generation has, and what the journal added and replaced since then.
-
-    The chunks of `projection_state` have times, those of the checkpoint have not (field-notes B.2).
-    """
-    generation = parse(CURRENT, files["CURRENT"]).generation
-    name = f"generations/{generation}/manifest.json"
-    if name not in files:
-        raise ValueError("the generation is not there yet")
-    manifest, entries = parse(MANIFEST, files[name]), dict[str, msgspec.Raw]()
-    for chunk in manifest.projection_state.chunks:
-        if f"chunks/{chunk}.json" not in files:
-            raise ValueError("a chunk of the generation is not there yet")
-        for raw in parse(LIST, files[f"chunks/{chunk}.json"]):
-            entries[parse(RECORD, bytes(raw)).id or str(len(entries))] = raw
-    journal = manifest.recovery_journal_segment.path if manifest.recovery_journal_segment else ""
-    for change in _changes(_lines(files.get(journal, b""))):
-        if bytes(change.entry):
-            entries[parse(RECORD, bytes(change.entry)).id or change.id or str(len(entries))] = change.entry
-    return entries
-
-
-def _changes(journal: Iterable[bytes]) -> Iterator[_Change]:
-    for line in journal:
-        step = parse(STEP, line)
-        if step.type == "projection_delta":
-            yield from CHANGES.decode(step.payload).delta
 
 
 SOURCES = (Vibe(),)
