@@ -7,7 +7,7 @@ PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 BIN = $(VENV)/bin
 RIVALS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessiond-bench/rivals
 
-.PHONY: help run test check lab bench bench-quick bench-rivals soak mutants clean
+.PHONY: help run test check lab bench bench-quick bench-rivals soak mutants pythons clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,6 +25,9 @@ check: $(VENV)/.installed-dev  ## check style, types, layers and documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/docs
+
+pythons: $(VENV)/.installed-dev  ## install the wheel in a fresh environment of each Python that is here, and use it
+	$(BIN)/python -m pytest -rs -m slow tests/test_pythons.py
 
 lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watches (installs them; minutes)
 	$(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
