@@ -260,7 +260,9 @@ def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: p
     listed = json.loads(capsys.readouterr().out)
     assert [each["tool"] for each in listed if each["seen"]] == ["codex"]
     assert main(["sources"], {"HOME": str(tmp_path)}) == 0
-    assert capsys.readouterr().out.startswith("codex        0 sessions, 0 ongoing\n  not watched ~/.codex/sessions\n")
+    assert capsys.readouterr().out.startswith(
+        "codex        found; nothing captured yet\n  not watched ~/.codex/sessions\n"
+    )
     assert main(["sources", "--all"], {"HOME": str(tmp_path)}) == 0
     assert "zed          not found on this machine\n  missing    ~/" in capsys.readouterr().out
 

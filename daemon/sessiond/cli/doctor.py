@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sessiond.cli.output import colored, columns, escape, print_json, wrapped
+from sessiond.cli.output import colored, columns, escape, homely, print_json, wrapped
 from sessiond.errors import SessiondError
 
 DEGRADED = 4
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         named=args.config or args.environ.get("SESSIOND_CONFIG"),
         environ=args.environ,
     )
-    color = colored(sys.stdout, args.environ)
+    color, home = colored(sys.stdout, args.environ), args.environ.get("HOME", "")
     findings: list[Finding] = []
     wrong = 0
     for finding in examine(patient):
@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
         wrong += finding.grade is Grade.WRONG and done is None
         findings.append(finding)
         if not args.json:
-            _print(finding.check, str(finding.grade), finding.what, done, finding.fix, color=color)
+            fix = finding.fix and homely(finding.fix, home)
+            _print(finding.check, str(finding.grade), homely(finding.what, home), done, fix, color=color)
     if args.json:
         print_json({"version": 1, "wrong": wrong, "findings": findings})
     elif not wrong:

@@ -21,6 +21,7 @@ __all__ = [
     "duration",
     "encoded",
     "escape",
+    "homely",
     "print_json",
     "settings",
     "shorten",
@@ -144,6 +145,12 @@ def tilde(path: str, home: str) -> str:
     base = home.rstrip("/")
     within = bool(base) and f"{path}/".startswith(f"{base}/")
     return f"~{path[len(base) :]}" if within else path
+
+
+def homely(text: str, home: str) -> str:
+    """Write the paths in a text as people do, those in the home with a tilde; they are shorter too."""
+    base = home.rstrip("/")
+    return text.replace(f"{base}/", "~/") if base else text
 
 
 def shorten(text: str, width: int) -> str:

@@ -160,6 +160,8 @@ def _summary(source: SourceStatus, now_ms: int) -> str:
     if source.unreadable:
         return "not read"
     counts = source.count
+    if source.files is None and not counts.sessions:
+        return "found; nothing captured yet"
     files = "" if source.files is None else f" in {count(source.files, 'file')}"
     active = "" if counts.active_ms is None else f", last active {age((now_ms - counts.active_ms) / 1000)}"
     return f"{count(counts.sessions, 'session')}{files}, {counts.ongoing} ongoing{active}"

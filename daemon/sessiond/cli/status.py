@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from sessiond.cli.output import (
     duration,
     encoded,
     escape,
+    homely,
     print_json,
     shorten,
     size,
@@ -262,17 +262,12 @@ def _advice(advice: list[Advice], width: int, home: str, color: bool) -> Iterato
     for each in advice[:SHOWN]:
         mark, paint = ("!", "31") if each.degraded else ("-", "2")
         first = _paint(mark, paint) if color else mark
-        for number, line in enumerate(_wrapped(_homely(each.what, home), width - 2)):
+        for number, line in enumerate(_wrapped(homely(each.what, home), width - 2)):
             yield f"{' ' if number else first} {line}"
-        for line in _wrapped(_homely(each.do or "", home), width - 4):
+        for line in _wrapped(homely(each.do or "", home), width - 4):
             yield f"    {line}"
     if len(advice) > SHOWN:
         yield f"  and {len(advice) - SHOWN} more: sessiond status --json"
-
-
-def _homely(text: str, home: str) -> str:
-    """Write paths in the home as people do; they are shorter too."""
-    return text.replace(f"{home.rstrip(os.sep)}{os.sep}", "~/") if home.strip(os.sep) else text
 
 
 def _wrapped(text: str, width: int) -> list[str]:
