@@ -71,6 +71,7 @@ LAYOUTS = {
     "kilo-code: OpenCode's tables": ("kilo-code/7.7-database", "kilo/kilo.db"),
     "kimi: wire logs of the CLI": ("kimi/cli-1.49", ".kimi/sessions/"),
     "kimi: agents of Kimi Code": ("kimi/code-1.5", "/agents/main/wire.jsonl"),
+    "kimi: imported with turns": ("kimi/code-import-2", '"token_counting.measured"'),
     "kimi: imported": ("kimi/code-1.5", "/ses_5f000003-"),
     "kiro: the second table": ("kiro/cli-v2", "conversations_v2"),
     "mimocode: OpenCode's tables": ("mimocode/database", "mimocode/"),
