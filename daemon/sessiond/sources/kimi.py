@@ -31,7 +31,7 @@ RECORDS = (
     " tools.register_user_tool tools.unregister_user_tool tools.set_active_tools tools.update_store usage.record"
     " context.append_message context.append_loop_event context.clear context.apply_compaction context.undo goal.create"
     " goal.update goal.clear llm.tools_snapshot llm.request mcp.tools_discovered profile.bind"
-    " task.started task.terminated token_counting.measured"  # of an import (migration-legacy/src/sessions/wire-writer.ts)
+    " task.started task.terminated token_counting.measured"  # of an import (migration-legacy, wire-writer.ts)
 )
 KNOWN = frozenset([*EVENTS.split(), *RECORDS.split()])
 COMMAND = re.compile(rb'"/|"(?:\s|\\[nrt])*<system-reminder>')
