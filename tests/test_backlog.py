@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from capture_lab import DAY, lab, session, write
-from household import CLAUDE, SESSION, Household, claude, household
+from household import CLAUDE, SESSION, Household, claude, encode, household
 from sessiond import state
 from sessiond.config import Backlog, Config, Token, load
 from sessiond.daemon.pushing import Pushing
@@ -281,6 +281,35 @@ def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> 
         house.scan()
         push(house, made)
         assert machine.asked == asked
+
+
+def test_what_can_not_go_holds_nothing_up(house: Household) -> None:
+    """Segments behind a parked one are no backlog: for them the system is not asked, nor any limit lifted."""
+    clock, machine = Clock(), Machine()
+    machine.metered = True
+    haste = Haste()
+    limits = Restraint(
+        PUSHING, Backlog(), haste=haste, surroundings=machine, clock=lambda: clock.now, cpu=lambda: clock.cpu
+    )
+    with pusher(house, limits) as made:
+        path = old(house, 2, size=3000)
+        house.scan()
+        with open(path, "ab") as file:
+            file.write(encode(claude(session(2), 9)))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        house.scan()
+        with house.spool.transaction():
+            first, *behind = house.spool.outbox.segments(9, 1 << 20)
+            house.spool.outbox.park_segment(first, "no")
+            assert behind
+            for due in house.spool.outbox.sessions(9):
+                house.spool.outbox.acknowledge_session(due.id, due.revision)
+        push(house, made)
+        assert (machine.asked, made._rests, health.read_endpoint(house.spool).waits) == (0, False, None)
+        haste.ask()
+        haste.end(READING)
+        push(house, made)
+        assert not haste.works
 
 
 # What the system tells

@@ -161,10 +161,10 @@ class Outbox:
         return found.fetchone() is not None
 
     def has_backlog(self, since_ms: int) -> bool:
-        """Tell whether anything waits that was not changed since then."""
+        """Tell whether anything could go now that was not changed since then."""
         row = self._db.execute(
             f"SELECT EXISTS (SELECT 1 FROM session WHERE {_DUE} AND active_ms < ? AND id NOT IN ({_LIVE}))"
-            " OR EXISTS (SELECT 1 FROM stream WHERE waiting > 0 AND held IS NULL AND rank < ?)",
+            f" OR EXISTS (SELECT 1 FROM stream WHERE {_WAITS} AND rank < ?)",
             (since_ms, since_ms, since_ms),
         ).fetchone()
         return bool(row[0])
