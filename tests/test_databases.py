@@ -169,6 +169,27 @@ def test_an_edit_that_moves_no_watermark_is_found_within_a_day(name: str, tmp_pa
         assert read_of(house) != before
 
 
+def test_a_look_at_every_row_under_a_clock_ahead_is_no_last_one(tmp_path: Path) -> None:
+    """The clock was years ahead then; what moves no watermark is found within a day of the right time."""
+    name = "crush/0.90"
+    path = os.path.join(build(name, tmp_path / "home"), STORES[name])
+    table, column, later, edit = OLD[name]
+    with household(tmp_path) as house:
+        tool = open_store(path)
+        tool.execute(f"CREATE TEMP TABLE newer AS SELECT * FROM {table} LIMIT 1")
+        tool.execute(f"UPDATE newer SET id = 'zzz', {column} = {later}")
+        tool.execute(f"INSERT INTO {table} SELECT * FROM newer")
+        now_ms = house.now_ms
+        house.now_ms += 3650 * 86_400_000
+        house.scan()
+        before = read_of(house)
+        house.now_ms = now_ms
+        tool.execute(edit)
+        tool.close()
+        house.scan()
+        assert read_of(house) != before
+
+
 def read_of(house: Household) -> list[tuple[int, int, int]]:
     """Tell of each stream how far it was read, and how often it was rewritten."""
     states = house.spool.catalog.sessions()

@@ -110,7 +110,8 @@ def _ingest_database(setting: Setting, place: Place, known: FileState | None, on
         return Outcome()
     marks, source = setting.spool.catalog.marks(place.path), cast(DatabaseSource, place.source)
     outcome, trouble, listed = Outcome(), None, {SURVEYED}
-    thorough = setting.now_ms() - int(marks.pop(SURVEYED, 0)) >= SURVEY_MS
+    # One in the future was noted under a clock that was ahead.
+    thorough = not 0 <= setting.now_ms() - int(marks.pop(SURVEYED, 0)) < SURVEY_MS
     database = open_database(place.path, marks, thorough=thorough)
     try:
         for native_id, mark in list(source.sessions(database)):
