@@ -29,8 +29,9 @@ check: $(VENV)/.installed-dev  ## check style, types, layers and documents
 pythons: $(VENV)/.installed-dev  ## install the wheel in a fresh environment of each Python that is here, and use it
 	$(BIN)/python -m pytest -rs -m slow tests/test_pythons.py
 
-lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watches (installs them; minutes)
+lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watches (installs them; an hour), renew docs/sources.md
 	$(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
+	PYTHONPATH=daemon:tests $(BIN)/python tests/docs/sources_document.py
 
 bench: $(VENV)/.installed  ## measure what it costs, beside the floor and installed rivals (an hour; BENCH_ARGS="...")
 	$(BIN)/python bench/run.py $(BENCH_ARGS)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab.results import results
+from lab.runs import RUNS, UNRUN
 from sample_tree import NAMES, built, expected
 from sessiond.sources import UNREADABLE, find_sources
 from sessiond.sources.base import Places, Source
@@ -30,6 +32,24 @@ UNREAD = """
 
 | tool | where | why |
 |---|---|---|
+"""
+LAB = """
+## Last lab results
+
+`make lab` runs the tools' own command lines, offline, against a stub of a model, while a daemon watches. A run writes
+its row when all of it held: each session is at the endpoint with the right id, directory, branch, model, version and
+number of messages (counted by hand in what the tool wrote: `tests/lab/runs.py`), its transcript is that of the file,
+and none of the tool's files was changed (`-shm` aside). *Refused* names scenarios that the tool itself ended with an
+error, or not in time.
+
+| tool | version | date | scenarios | refused | sessions | messages |
+|---|---|---|---|---|---|---|
+"""
+UNRUN_HEAD = """
+Not run in the lab:
+
+| tool | why |
+|---|---|
 """
 ROOTS = """
 ## Where they lie
@@ -74,6 +94,19 @@ def rows() -> Iterator[str]:
         yield f"| {tool} | {versions} | {tested} | {kinds} | {fills} | {gaps} |\n"
 
 
+def lab_results() -> Iterator[str]:
+    """Make a row for each version of a tool that the lab has run, then one for each tool that it does not run."""
+    for it in results():
+        cells = [it.tool, it.version, it.date, it.scenarios, it.refused, it.sessions, it.messages]
+        yield f"| {' | '.join(map(str, cells))} |\n"
+    held = {(it.tool, it.version) for it in results()}
+    for run in RUNS:
+        if (run.tool, run.version) not in held:
+            yield f"| {run.tool} | {run.version} | no result yet |  |  |  |  |\n"
+    yield UNRUN_HEAD
+    yield from (f"| {tool} | {reason} |\n" for tool, reason in UNRUN.items())
+
+
 def places() -> Iterator[str]:
     """List the directories of each tool."""
     for source in find_sources():
@@ -86,7 +119,8 @@ def places() -> Iterator[str]:
 def document() -> str:
     """Make the page."""
     unread = "".join(f"| {it.tool} | {it.path.replace('{config}', '~/.config')} | {it.reason} |\n" for it in UNREADABLE)
-    return HEAD + "".join(rows()) + UNREAD + unread + ROOTS + "".join(places())
+    lab = LAB + "".join(lab_results())
+    return HEAD + "".join(rows()) + lab + UNREAD + unread + ROOTS + "".join(places())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from sources_document import FIELDS, PLACE, document
 
+from lab.results import results
+from lab.runs import RUNS, UNRUN
 from sample_tree import NAMES, expected
 from sessiond.sources import UNREADABLE, find_sources
 from sessiond.sources.base import Places
@@ -25,6 +27,14 @@ def test_the_readme_names_every_tool_that_is_read() -> None:
     assert {source.tool for source in find_sources()} == {name.strip(",") for name in named} & {
         source.tool for source in find_sources()
     }
+
+
+def test_each_tool_is_run_in_the_lab_or_has_a_reason() -> None:
+    """And a result that is shown is one of a run that is still made."""
+    runs = {(run.tool, run.version) for run in RUNS}
+    assert {(it.tool, it.version) for it in results()} <= runs
+    assert {tool for tool, _ in runs} | set(UNRUN) == {source.tool for source in find_sources()}
+    assert not {tool for tool, _ in runs} & set(UNRUN)
 
 
 def test_a_tool_that_cannot_be_read_is_recognised(tmp_path: Path) -> None:

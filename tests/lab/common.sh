@@ -15,7 +15,7 @@ one_home() { # one_home WORKDIR ; with LABHOME set, it is the HOME of every scen
 }
 stop_stub() { [ -n "${STUB_PID:-}" ] && kill "$STUB_PID" 2>/dev/null; STUB_PID=; }
 mkrepo() { # mkrepo DIR
-  mkdir -p "$1"; ( cd "$1"; [ -d .git ] || { git init -q -b lab-branch; echo '# lab repo' > README.md; git add .; git -c user.name=lab -c user.email=lab@example.invalid commit -qm init; git remote add origin https://example.invalid/lab/repo.git; } )
+  mkdir -p "$1"; echo "repository: $1"; ( cd "$1"; [ -d .git ] || { git init -q -b lab-branch; echo '# lab repo' > README.md; git add .; git -c user.name=lab -c user.email=lab@example.invalid commit -qm init; git remote add origin https://example.invalid/lab/repo.git; } )
 }
 # node >= 22 for tools that need it
 node22() { [ -x $LAB/node22/node_modules/.bin/node ] || npm install --prefix $LAB/node22 --no-audit --no-fund --loglevel=error node@22; PATH22=$LAB/node22/node_modules/.bin:$PATH; }
@@ -29,6 +29,7 @@ watch_start() { # watch_start HOME LOG
 }
 watch_stop() { kill "$WATCH_PID" 2>/dev/null; wait "$WATCH_PID" 2>/dev/null; }
 STRACE="strace -f -ttt -y -s 64 -e trace=openat,open,creat,write,pwrite64,writev,pwritev,pwritev2,rename,renameat,renameat2,ftruncate,truncate,fsync,fdatasync,unlink,unlinkat,link,linkat,mkdir,flock,io_uring_enter,copy_file_range,sendfile"
+[ -z "${LABHOME:-}" ] || STRACE=$DRV/untraced.sh # while a daemon watches, nothing else does
 snap() { # snap HOME OUTDIR/scenario paths...   copies the named paths (relative to HOME)
   local h=$1 o=$2; shift 2; rm -rf "$o"; mkdir -p "$o"
   for p in "$@"; do [ -e "$h/$p" ] && ( cd "$h" && cp -a --parents "$p" "$o/" ); done

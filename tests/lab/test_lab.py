@@ -2,14 +2,17 @@
 
 Each script here installs a CLI (npm or PyPI) into a cache, runs scenarios against a stub model server with
 one HOME, and ends. Then everything that the tool wrote must be at the endpoint, byte for byte, with the record
-that a fold from scratch gives; and nothing of the tool's may have been changed by us.
+that a fold from scratch gives and that runs.py expects; and nothing of the tool's may have been changed by us.
+What held is written to results.toml, which docs/sources.md shows.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,34 +24,16 @@ import httpx
 import pytest
 
 from household import Household
+from lab.results import Result, keep, scenarios
+from lab.runs import RUNS, Run
+from sessiond.config import Config
 from sessiond.endpoint.server import Running, running
+from sessiond.sources import find_in_projects
 
 HERE = Path(__file__).parent
+REPOSITORY = re.compile(r"^repository: (.+)$", re.MULTILINE)
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CACHE = os.environ.get("LAB") or os.path.expanduser("~/.cache/sessiond-lab")
-RESULTS = os.environ.get("SESSIOND_LAB_RESULTS")
-
-# tool, script, scenarios (for scripts that take ONLY), version asked for, fewest sessions, fields that may be null
-RUNS = [
-    ("claude-code", "claude-code.sh", "plain tool resume fork model2 subagent killed weird", "2.1.330", 7, set()),
-    ("claude-code", "claude-code.sh", "plain resume subagent", "2.0.14", 3, set()),
-    ("claude-code", "claude-code.sh", "plain resume", "1.0.60", 3, set()),
-    ("codex", "codex.sh", "plain tool resume fork model2 subagent killed weird archive", "0.169.0", 9, set()),
-    ("codex", "codex.sh", "plain tool resume killed", "0.80.0", 4, set()),
-    ("codex", "codex.sh", "plain", "0.20.0", 1, {"tool_version", "model", "git_branch"}),
-    ("gemini-cli", "gemini-cli.sh", "plain tool resume", "", 2, {"tool_version", "git_branch"}),
-    ("qwen-code", "qwen-code.sh", "plain tool resume fork killed", "", 4, set()),
-    ("copilot-cli", "copilot.sh", "plain tool resume", "", 2, set()),
-    ("opencode", "opencode.sh", "", "", 3, {"git_branch"}),
-    ("kilo-code", "kilo.sh", "", "", 2, {"git_branch"}),
-    ("cline", "cline.sh", "", "", 3, {"git_branch"}),
-    ("continue", "continue.sh", "", "", 1, {"tool_version", "git_branch"}),
-    ("pi", "pi.sh", "", "", 2, {"tool_version", "git_branch"}),
-    ("droid", "droid.sh", "", "", 1, {"git_branch"}),
-    ("kimi", "kimi.sh", "", "", 1, {"git_branch"}),
-    ("mistral-vibe", "vibe.sh", "", "", 1, set()),
-    ("aider", "aider.sh", "", "", 1, {"git_branch"}),
-    ("openhands", "openhands.sh", "", "", 1, {"git_branch"}),
-]
 
 
 class Daemon:
@@ -97,82 +82,94 @@ def sessions(endpoint: Running) -> dict[str, dict]:
         record = item["record"]
         base = f"{endpoint.url}/v1/sessions/testbox/{record['id']}/streams"
         streams = httpx.get(base, headers=headers).json()["streams"]
-        digests = {
-            stream["name"]: hashlib.sha256(httpx.get(f"{base}/{stream['name']}", headers=headers).content).hexdigest()
-            for stream in streams
+        held = {it["name"]: httpx.get(f"{base}/{it['name']}", headers=headers).content for it in streams}
+        found[record["id"]] = {
+            "record": record,
+            "parent": item["parent"],
+            "streams": {name: hashlib.sha256(content).hexdigest() for name, content in held.items()},
+            "lengths": [len(content) for content in held.values()],
+            "gone": item["gone_at"] is not None,
         }
-        gone = item["gone_at"] is not None
-        found[record["id"]] = {"record": record, "parent": item["parent"], "streams": digests, "gone": gone}
     return found
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize(("tool", "script", "only", "version", "fewest", "nullable"), RUNS)
-def test_what_a_real_tool_writes_arrives(
-    tool: str,
-    script: str,
-    only: str,
-    version: str,
-    fewest: int,
-    nullable: set[str],
-    endpoint: Running,
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.tool}-{run.version}")
+def test_what_a_real_tool_writes_arrives(run: Run, endpoint: Running, tmp_path: Path) -> None:
     """Each session is at the endpoint, right in every field, and the tool's files are as it left them."""
     home, out = str(tmp_path / "home"), tmp_path / "out"
     os.makedirs(home)
     daemon = Daemon(home, str(tmp_path / "state"), endpoint, tmp_path / "log")
-    environ = {**os.environ, "LAB": CACHE, "LABHOME": home, "ONLY": only}
-    command = ["bash", str(HERE / script), str(out), *([version] if version else [])]
+    environ = {**os.environ, "LAB": CACHE, "LABHOME": home, "ONLY": run.only}
+    command = ["bash", str(HERE / run.script), str(out), run.version]
     with (tmp_path / "lab.log").open("wb") as log:
         subprocess.run(
             command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1500, check=False
         )
-    before = tree(home)
+    before, said = tree(home), (tmp_path / "lab.log").read_text(errors="replace")
+    repository = REPOSITORY.search(said)
+    assert repository, said[-3000:]
 
     with running(str(tmp_path / "anew")) as other:
-        anew = Household(str(tmp_path / "anew-home"), other)
-        anew.home, anew.now_ms = home, time.time_ns() // 1_000_000
-        anew.close()
-        anew.open()
-        anew.settle()
-        expected = sessions(other)
-        anew.client.close()
-        anew.close()
-    deadline = time.monotonic() + 20
-    while (found := sessions(endpoint)) != _aligned(expected, found) and time.monotonic() < deadline:
+        expected = _folded_anew(Household(str(tmp_path / "anew-home"), other), home, repository[1], other)
+    # A project of Aider's is learned by the rescan, which comes once a minute.
+    deadline = time.monotonic() + 90
+    while (found := sessions(endpoint)) != _aligned(expected, found, run) and time.monotonic() < deadline:
         time.sleep(0.5)
     daemon.stop()
 
     assert tree(home) == before
-    mine = {identity: session for identity, session in found.items() if session["record"]["tool"] == tool}
-    assert found == _aligned(expected, found)
-    assert len(mine) >= fewest, (tmp_path / "lab.log").read_text(errors="replace")[-3000:]
-    for session in mine.values():
-        record = session["record"]
-        said = record["message_count"] >= 2
-        for field in ("tool_version", "model", "git_branch"):
-            assert record[field] is not None or field in nullable or not said, (field, record)
-    _report(tool, out, version, mine)
+    assert found == _aligned(expected, found, run)
+    mine = [session for session in found.values() if session["record"]["tool"] == run.tool]
+    (tmp_path / "sessions.json").write_text(json.dumps(mine, indent=1))
+    for session in mine:
+        _check(session, run, repository[1])
+    counts = [session["record"]["message_count"] for session in mine]
+    missing = sum(run.counts) - sum(counts)
+    assert len(counts) == len(run.counts), said[-3000:]
+    assert tuple(sorted(counts)) == run.counts or 0 < missing <= run.unwaited
+    ran, refused = scenarios(said)
+    today = datetime.datetime.now(datetime.UTC).date()
+    keep(Result(run.tool, run.version, today, ran, refused, sessions=len(counts), messages=sum(counts)))
 
 
-def _aligned(expected: dict[str, dict], found: dict[str, dict]) -> dict[str, dict]:
+def _folded_anew(anew: Household, home: str, repository: str, endpoint: Running) -> dict[str, dict]:
+    """Tell what a look at the finished home gives, which knows nothing of how it came about."""
+    anew.home, anew.now_ms = home, time.time_ns() // 1_000_000
+    anew.close()
+    anew.open()
+    anew.ingesting.places.extend(find_in_projects(Config(), {"HOME": home}, [repository]))
+    anew.settle()
+    expected = sessions(endpoint)
+    anew.client.close()
+    anew.close()
+    return expected
+
+
+def _check(session: dict, run: Run, repository: str) -> None:
+    """Hold a record against what the script did, and a transcript of lines against its file."""
+    record = session["record"]
+    assert record["working_directory"] == (repository if run.placed else ""), record
+    assert record["git_branch"] == run.branch, record
+    assert record["tool_version"] == (run.version if run.versioned else None), record
+    answered = record["message_count"] > 1 and run.models
+    assert record["model"] in run.models or (record["model"] is None and not answered), record
+    path = record["source_path"]
+    named = UUID.findall(os.path.basename(path))
+    assert not named or record["id"] in named, record
+    if path.endswith(".jsonl") and os.path.exists(path):
+        assert os.path.getsize(path) in session["lengths"], (record, session["lengths"])
+
+
+def _aligned(expected: dict[str, dict], found: dict[str, dict], run: Run) -> dict[str, dict]:
     """Allow for the daemon's clock (a fresh session is ongoing) and for what the tool has deleted: we have it still."""
     aligned = {}
     for identity, session in expected.items():
         record = dict(session["record"])
         if identity in found:
-            record["ended_at"] = found[identity]["record"]["ended_at"]
+            theirs = found[identity]["record"]
+            record["ended_at"] = theirs["ended_at"]
+            if not run.timed:
+                record["started_at"] = min(record["started_at"], theirs["started_at"])
         aligned[identity] = {**session, "record": record}
     return aligned | {identity: session for identity, session in found.items() if session["gone"]}
-
-
-def _report(tool: str, out: Path, version: str, mine: dict[str, dict]) -> None:
-    names = sorted(out.glob("VERSION"))
-    shown = names[0].read_text().strip().splitlines()[0] if names and names[0].read_text().strip() else version
-    counts = [session["record"]["message_count"] for session in mine.values()]
-    row = {"tool": tool, "version": shown, "sessions": len(mine), "messages": sum(counts)}
-    print(json.dumps(row))
-    if RESULTS:
-        with open(RESULTS, "a") as file:
-            file.write(json.dumps(row) + "\n")

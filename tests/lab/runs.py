@@ -1,0 +1,195 @@
+"""Which tools the lab runs, and what must come of it: counted by hand in what the tools wrote."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A script, what of it is run, and the sessions that it must lead to."""
+
+    tool: str
+    script: str
+    version: str
+    only: str = ""
+    """The scenarios, for scripts that take a choice."""
+    counts: tuple[int, ...]
+    """The message counts of all sessions, ascending."""
+    unwaited: int = 0
+    """How many messages may be missing: of subagents and deletions that the tool does not wait for."""
+    models: frozenset[str]
+    """The models that sessions may name; none where the tool keeps none."""
+    branch: str | None = None
+    """The branch that each session names; None where the tool keeps none."""
+    placed: bool = True
+    """Whether the working directory is in its sessions."""
+    timed: bool = True
+    """Whether times are in its sessions; else those of its files stand in, which a daemon sees sooner."""
+    versioned: bool = True
+    """Whether the tool's own version is in its sessions."""
+
+
+LAB = "lab-branch"
+FEATURE = "feature/lab"
+STUB = frozenset(["stub-model"])
+STUBS = STUB | {"stub-model-2"}
+MOST = "plain tool resume fork model2 subagent killed weird"
+
+RUNS = (
+    Run(
+        tool="claude-code",
+        script="claude-code.sh",
+        version="2.1.330",
+        only=MOST,
+        counts=(2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4, 7),
+        models=frozenset(["claude-opus-5-5", "claude-sonnet-4-5", "claude-haiku-4-5"]),
+        branch=LAB,
+    ),
+    Run(
+        tool="claude-code",
+        script="claude-code.sh",
+        version="2.0.14",
+        only="plain resume subagent",
+        counts=(2, 3, 7),
+        models=frozenset(["claude-sonnet-4-5-20250929"]),
+        branch=LAB,
+    ),
+    Run(
+        tool="claude-code",
+        script="claude-code.sh",
+        version="1.0.60",
+        only="plain resume",
+        counts=(2, 2, 2, 3),
+        models=frozenset(["claude-sonnet-4-20250514"]),
+        branch=LAB,
+    ),
+    Run(
+        tool="codex",
+        script="codex.sh",
+        version="0.169.0",
+        only=f"{MOST} archive",
+        counts=(2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4, 6),
+        unwaited=2,
+        models=frozenset(["gpt-5", "gpt-5-codex"]),
+        branch=LAB,
+    ),
+    Run(
+        tool="codex",
+        script="codex.sh",
+        version="0.80.0",
+        only="plain tool resume killed",
+        counts=(2, 2, 2, 3, 6),
+        models=frozenset(["gpt-5"]),
+        branch=LAB,
+    ),
+    Run(
+        tool="codex",
+        script="codex.sh",
+        version="0.20.0",
+        only="plain",
+        counts=(2,),
+        models=frozenset(),
+        branch=LAB,
+        versioned=False,
+        placed=False,
+    ),
+    Run(
+        tool="gemini-cli",
+        script="gemini-cli.sh",
+        version="0.61.0",
+        only="plain tool resume model2 subagent killed",
+        counts=(2, 3, 3, 3, 3, 3, 4, 4, 7),
+        models=frozenset(["gemini-3.8-flash", "gemini-3-flash-preview", "gemini-2.5-pro", "gemini-2.5-flash"]),
+        versioned=False,
+    ),
+    Run(
+        tool="qwen-code",
+        script="qwen-code.sh",
+        version="0.24.4",
+        only="plain tool resume fork model2 subagent killed",
+        counts=(2, 2, 2, 3, 3, 3, 4, 4, 7),
+        models=frozenset(["qwen3-coder-plus", "qwen3-max"]),
+        branch=LAB,
+    ),
+    Run(
+        tool="copilot-cli",
+        script="copilot.sh",
+        version="1.0.102",
+        only="plain tool resume model2 subagent killed",
+        counts=(2, 3, 3, 3, 3, 4, 7),
+        models=frozenset(["gpt-5", "gpt-5-mini"]),
+        branch=LAB,
+    ),
+    Run(tool="opencode", script="opencode.sh", version="1.18.33", counts=(2, 2, 2, 3, 3, 5), models=STUB),
+    Run(tool="opencode", script="opencode-old.sh", version="1.1.65", counts=(2, 2, 2, 3, 4, 5), models=STUB),
+    Run(tool="kilo-code", script="kilo.sh", version="7.7.7", counts=(2, 2, 2, 3, 3, 5), models=STUB),
+    Run(tool="cline", script="cline.sh", version="3.0.65", counts=(0, 2, 2, 3, 3, 5), models=STUB, branch=FEATURE),
+    Run(
+        tool="continue",
+        script="continue.sh",
+        version="1.5.47",
+        counts=(2, 5, 5, 7),
+        models=STUB,
+        timed=False,
+        versioned=False,
+    ),
+    Run(tool="pi", script="pi.sh", version="0.73.1", counts=(2, 2, 4, 5, 7), models=STUBS, versioned=False),
+    Run(
+        tool="droid",
+        script="droid.sh",
+        version="0.215.0",
+        counts=(1, 2, 2, 2, 3, 3),
+        models=frozenset(["custom:Stub-0"]),
+        versioned=False,
+    ),
+    Run(
+        tool="kimi", script="kimi.sh", version="1.49.0", counts=(1, 2, 2, 5, 5, 7), models=frozenset(), versioned=False
+    ),
+    Run(tool="mistral-vibe", script="vibe.sh", version="3.0.2", counts=(2, 2, 3, 5), models=STUB, versioned=False),
+    Run(
+        tool="mistral-vibe",
+        script="vibe2.sh",
+        version="2.26.1",
+        counts=(2, 5, 5),
+        models=frozenset(["stub"]),
+        branch=FEATURE,
+        versioned=False,
+    ),
+    Run(
+        tool="aider",
+        script="aider.sh",
+        version="0.86.2",
+        counts=(1, 2, 2, 2, 2, 2, 6),
+        models=frozenset(["openai/stub-model"]),
+    ),
+    Run(
+        tool="openhands",
+        script="openhands.sh",
+        version="1.16.0",
+        counts=(2, 2, 4),
+        models=frozenset(["openai/stub-model"]),
+        versioned=False,
+    ),
+)
+
+_DESKTOP = "a desktop program: it wants a display and an account"
+UNRUN = {
+    "amazon-q": "not on npm or PyPI",
+    "amp": "its threads are on its server: offline nothing is written (0.0.1790142911)",
+    "antigravity": _DESKTOP,
+    "copilot-chat": _DESKTOP,
+    "crush": "the npm package only fetches a binary from GitHub",
+    "cursor": _DESKTOP,
+    "goose": "not on npm or PyPI",
+    "hermes": "not tried yet",
+    "icodemate": "not on npm or PyPI; it writes OpenCode's tables",
+    "iflow": "its command line is not on npm or PyPI",
+    "kiro": "not on npm or PyPI",
+    "mimocode": "not on npm or PyPI; it writes OpenCode's tables",
+    "openclaude": "not on npm or PyPI; it writes Claude Code's lines",
+    "openclaw": "not tried yet",
+    "roo-code": _DESKTOP,
+    "warp": _DESKTOP,
+    "zed": _DESKTOP,
+}
+"""Tools that the lab does not run, and why."""
