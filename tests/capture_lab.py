@@ -38,10 +38,8 @@ class Lab:
             rooms,
             self.watcher,
             lock,
-            captured=lambda: None,
-            aside=lambda _: False,
+            **{"captured": lambda: None, "aside": lambda _: False} | more,
             places=Places(home=self.home, environ={}),
-            **more,
         )
 
     def look(self) -> CaptureHealth:

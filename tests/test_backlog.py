@@ -151,6 +151,26 @@ def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
     clock.now += 1
 
 
+def test_haste_ends_with_the_last_of_both(tmp_path: Path) -> None:
+    """Pushing may be done before reading knows that it is: it is told, or the next backlog would know no limit."""
+    haste, told = Haste(), list[frozenset[str]]()
+    pushing = Restraint(PUSHING, haste=haste)
+
+    def push_what_is_there() -> None:
+        pushing.done()
+        told.append(haste.works)
+
+    write(tmp_path, 1, age=DAY)
+    with lab(tmp_path, restraint=Restraint(READING, haste=haste), captured=push_what_is_there) as house:
+        house.capturing.look_now()
+        house.touch()
+        assert house.captured() == {session(1)}
+        assert not haste.works
+        before = len(told)
+        house.turn()
+        assert len(told) == before
+
+
 def test_other_settings_are_in_force_at_once() -> None:
     clock, machine = Clock(), Machine()
     machine.battery = True

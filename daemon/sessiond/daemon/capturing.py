@@ -227,8 +227,8 @@ class Capturing:
             self._restraint.end()
             if self._behind:
                 self._captured()
-        if not self._backlog:
-            self._restraint.done()
+        if not self._backlog and self._restraint.done():
+            self._captured()  # who pushes may be done already, and is in haste until he hears of it
         self._live |= dict.fromkeys(self._left_out.take())
         if sweep_idle(self._rooms.ingest, self._sources):
             self._captured()

@@ -35,11 +35,15 @@ class Haste:
         with self._lock:
             self.works = frozenset((READING, PUSHING))
 
-    def end(self, work: str) -> None:
-        """Note that one of the two is done; what is still being read is pushed in haste too."""
-        if self.works:
-            with self._lock:
-                self.works -= {work} if work == READING or READING not in self.works else set()
+    def end(self, work: str) -> bool:
+        """Note that one of the two is done, and tell whether it was in haste until now.
+
+        What is still being read is pushed in haste too.
+        """
+        with self._lock:
+            before = self.works
+            self.works -= {work} if work == READING or READING not in before else set()
+            return self.works != before
 
 
 class Restraint:
@@ -133,9 +137,9 @@ class Restraint:
         if self.limited:
             self._until = self._clock() + count / self._settings.max_upload
 
-    def done(self) -> None:
-        """Note that nothing is left of the backlog."""
-        self._haste.end(self._work)
+    def done(self) -> bool:
+        """Note that nothing is left of the backlog; tell whether that ends somebody's haste."""
         if self.reason is not None:
             self._note(None)
             self._ask_at = -math.inf
+        return self._haste.end(self._work)
