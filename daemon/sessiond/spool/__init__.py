@@ -45,12 +45,15 @@ class Spool:
         self._lock = threading.RLock()
         self._depth = 0
         with translated():
-            if readonly:
-                quoted = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-                self.connection = sqlite3.connect(f"{quoted}?mode=ro", uri=True, isolation_level=None, timeout=patience)
-                self._check_version()
-            else:
-                self.connection = self._open(patience)
+            self.connection = self._connect(readonly, patience)
+            try:
+                if readonly:
+                    self._check_version()
+                else:
+                    self._prepare()
+            except BaseException:
+                self.connection.close()  # nobody else will: there is no spool to call `close` on
+                raise
         self.overview = Overview(self.connection)
         if not readonly:
             _ = self.catalog, self.outbox  # threads share these: they are here before there is a second thread
@@ -69,13 +72,19 @@ class Spool:
 
         return Outbox(self.connection)
 
-    def _open(self, patience: float) -> sqlite3.Connection:
+    def _connect(self, readonly: bool, patience: float) -> sqlite3.Connection:
+        if readonly:
+            quoted = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+            return sqlite3.connect(f"{quoted}?mode=ro", uri=True, isolation_level=None, timeout=patience)
         descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)  # SQLite would make it 0644
         if os.fstat(descriptor).st_mode & 0o077:
             os.fchmod(descriptor, 0o600)  # restored from a backup, say; its directory let nobody in meanwhile
         os.close(descriptor)
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
-        self.connection = connection
+        return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
+
+    def _prepare(self) -> None:
+        """Bring the file to this version's tables. Raises: SpoolTooNew."""
+        connection = self.connection
         version = self._check_version()  # before anything is written: a newer spool stays as it is
         if version == 0:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
@@ -88,7 +97,6 @@ class Spool:
                 f"BEGIN IMMEDIATE; {MIGRATIONS[version]}; PRAGMA user_version = {version + 1}; COMMIT;"
             )
             version += 1
-        return connection
 
     def _check_version(self) -> int:
         version = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
