@@ -12,7 +12,7 @@ import pytest
 from household import Household, household
 from sample_tree import build, open_store
 from sessiond import zstd
-from sessiond.reader import open_database
+from sessiond.database import open_database
 from sessiond.sources.base import Places
 from sessiond.sources.crush import Crush
 from sessiond.sources.opencode import OpenCode

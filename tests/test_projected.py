@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from household import NOW_MS, Household, household
+from sessiond.database import open_database
 from sessiond.errors import Torn
 from sessiond.ingest import Outcome, ingest
 from sessiond.ingest.backlog import catch_up
-from sessiond.reader import LARGEST_DOCUMENT, open_database
+from sessiond.reader import LARGEST_DOCUMENT
 from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit
 

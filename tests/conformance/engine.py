@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from sessiond.reader import open_database
+from sessiond.database import open_database
 from sessiond.session import Entry, Fold, Rules, Session, session_id, summarize
 from sessiond.sources import find_sources
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Places, Portrait, Source, Unit

@@ -12,7 +12,7 @@ import pytest
 
 from household import household
 from sample_tree import built
-from sessiond.reader import Database, open_database
+from sessiond.database import Database, open_database
 from sessiond.sources.base import Kind, Unit
 from sessiond.sources.cursor import Cursor
 

@@ -8,11 +8,12 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, cast
 
 from sessiond.config import Config, read_token, state_dir
+from sessiond.database import open_database
 from sessiond.endpoint.reading import ReadingClient
 from sessiond.errors import EndpointError, NotFound, ReadError
 from sessiond.ingest import Place, locate
 from sessiond.ingest.content import unpack
-from sessiond.reader import open_database, open_regular, read_document
+from sessiond.reader import open_regular, read_document
 from sessiond.sources import find_places
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
 from sessiond.spool import Spool

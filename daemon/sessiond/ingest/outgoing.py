@@ -11,13 +11,14 @@ from typing import cast
 
 import msgspec
 
+from sessiond.database import open_database
 from sessiond.errors import ReadError
 from sessiond.ingest.advance import read_context
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import unpack
 from sessiond.ingest.files import list_folder, read_file, with_further
 from sessiond.ingest.setting import Place, inner_path
-from sessiond.reader import open_database, open_regular, read_document
+from sessiond.reader import open_regular, read_document
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Memory, Portrait
 
 HEAD = 200

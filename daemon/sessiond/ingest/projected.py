@@ -9,6 +9,7 @@ from typing import cast
 
 from msgspec.structs import replace
 
+from sessiond.database import Database, open_database
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.admission import Admission, admit, leave
 from sessiond.ingest.advance import add_stream, advance
@@ -17,7 +18,7 @@ from sessiond.ingest.content import Records
 from sessiond.ingest.files import database_stat, list_folder, read_file, stale, with_further
 from sessiond.ingest.gone import note_back, note_gone
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit, inner_path
-from sessiond.reader import Database, open_database, open_regular, read_document
+from sessiond.reader import open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
 from sessiond.spool.rows import FileState, StreamState

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Rows(Protocol):
-    """A database of a tool, opened read-only (reader.Database)."""
+    """A database of a tool, opened read-only (database.Database)."""
 
     @property
     def marks(self) -> Mapping[str, str]:
