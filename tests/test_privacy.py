@@ -372,6 +372,21 @@ def test_globs_of_projects(glob: str, directory: str, excluded: bool) -> None:
     assert Exclusion([glob], "/home/dev").excludes(directory) is excluded
 
 
+def test_many_directories_are_asked_about_as_one_is(tmp_path: Path) -> None:
+    """What they lie in together is asked once, and hides none of what lies deeper."""
+    inner = tmp_path / "work" / "one" / "secret" / "deep"
+    inner.mkdir(parents=True)
+    directories = [f"{tmp_path}/work", f"{tmp_path}/work/one", f"{tmp_path}/work/two", "", str(inner)]
+    assert not Exclusion().excludes_any(directories)
+    assert Exclusion(["secret"]).excludes_any(directories)
+    (inner.parent / IGNORE).touch()
+    made = Exclusion()
+    assert made.excludes_any(directories)
+    assert not made.excludes_any(directories[:-1])
+    (inner.parent / IGNORE).unlink()
+    assert made.lifted()
+
+
 def test_a_strangers_ignore_file_is_none(tmp_path: Path) -> None:
     """In /tmp anybody may make one; a link or a directory is none either."""
     (tmp_path / IGNORE).symlink_to("/etc/passwd")

@@ -76,7 +76,7 @@ class Rooms(msgspec.Struct, kw_only=True):
         Then what no session is known of is to be read once more.
         """
         self._count()
-        if any(self.ingest.exclusion.excludes(directory) for directory in self.directories):
+        if self.ingest.exclusion.excludes_any(self.directories):
             drop_excluded(self.ingest)
             self._count()
         if not self.ingest.exclusion.lifted():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from stat import S_ISREG
@@ -33,9 +33,19 @@ class Exclusion:
 
     def excludes(self, directory: str | None) -> bool:
         """Tell whether a working directory is excluded. One that is not known is not."""
-        if not directory:
-            return False
-        return any(self._fits(above) or self._ignored(above) for above in _upwards(directory))
+        return self.excludes_any([directory] if directory else [])
+
+    def excludes_any(self, directories: Iterable[str]) -> bool:
+        """Tell whether any of these working directories is excluded; what they lie in together is asked once."""
+        asked = set[str]()
+        for directory in directories:
+            for above in _upwards(directory):
+                if above in asked:
+                    break
+                asked.add(above)
+                if self._fits(above) or self._ignored(above):
+                    return True
+        return False
 
     def lifted(self) -> bool:
         """Tell whether a file that excluded something is gone since this was asked last."""
