@@ -11,14 +11,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from capture_lab import lab
 from sessiond import state
 from sessiond.config import Config
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.capturing import Capturing
+from sessiond.daemon.edits import CONFIG
 from sessiond.daemon.rooms import Rooms, open_rooms
 from sessiond.errors import StateError
-from sessiond.sources.base import Places
-from sessiond.watch import Batch, Watcher
+from sessiond.sources.base import Places, Root, Watch
+from sessiond.watch import Batch, WatchedRoot, Watcher
 
 
 @pytest.fixture
@@ -51,6 +53,19 @@ def capturing(rooms: Rooms) -> Iterator[Capturing]:
     yield Capturing(rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=places)
     watcher.close()
     lock.release()
+
+
+def test_a_look_that_is_asked_for_puts_no_other_off(tmp_path: Path) -> None:
+    """What was due at the same time is the configuration's directory too, and a tool's list of further roots."""
+    registry = tmp_path / "home/.local/share/crush/projects.json"
+    registry.parent.mkdir(parents=True)
+    due = WatchedRoot(root=Root(path=str(tmp_path / "config"), watch=Watch.FLAT, depth=0), owner=CONFIG)
+    told: list[str] = []
+    with lab(tmp_path, aside=lambda path: bool(told.append(path))) as house:
+        house.capturing.look_now()
+        house.capturing._take(Batch(rescan=(due,)))
+        assert {due.root.path, str(registry)} <= set(told)
+        assert house.turn().looked_ms is not None
 
 
 def test_a_change_that_is_no_sessions_wakes_nobody(rooms: Rooms, capturing: Capturing, tmp_path: Path) -> None:

@@ -156,19 +156,18 @@ class Capturing:
             if not was_file and not os.path.lexists(path):
                 self._forget_below(path)
         self._live |= dict.fromkeys(self._retries.due())
-        if self._asked:
-            self._asked = False
+        asked, self._asked = self._asked, False
+        if asked:
             self._restraint.hurry()
             self._captured()
             self._looked_ms = now_ms()
-            self._look(self._rooms.watched)
-        elif batch.rescan:
-            ours = [root for root in batch.rescan if root.owner in self._sources]
+        if asked or batch.rescan:
             others = {root.root.path for root in batch.rescan if root.owner not in self._sources}
             for path in others | self._rooms.registries:
                 self._aside(path)
-            if ours:
-                self._look(ours)
+            ours = [root for root in batch.rescan if root.owner in self._sources]
+            if asked or ours:
+                self._look(self._rooms.watched if asked else ours)
 
     def _forget_below(self, directory: str) -> None:
         """The name of a directory that is gone stands for all that was known below it."""
