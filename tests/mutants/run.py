@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant(
         "growth without the hash before the offset",
         "ingest/content.py",
-        "return probe(self._descriptor, checkpoint.offset, self._digest) == checkpoint.probe",
+        "return self._seen.probe(checkpoint.offset, self._digest) == checkpoint.probe",
         "return True",
     ),
     Mutant(
