@@ -297,3 +297,14 @@ def test_an_index_of_many_roots_names_the_places_of_a_path_as_each_root_would(tm
         assert index(below)[-1].relative == f"-q/{SESSION}.jsonl"
         for other in ("", "/", "x", "/home/ada/projects", "/home/ada/projects/", "/home/ada/projects-2/-p/x.jsonl"):
             assert index(other) == []
+
+
+def test_what_is_read_again_is_what_was_captured_or_nothing(tmp_path: Path) -> None:
+    """What fills a gap at the endpoint is read again: bytes that a tool has changed since are others'."""
+    path, digest = tmp_path / "file", reader.Digest(1)
+    path.write_bytes(b"one\ntwo\n")
+    extent = reader.Extent(start=4, length=4, digest=digest(b"two\n"))
+    with path.open("rb") as file:
+        assert content_room.Lines(file.fileno(), digest).slice(extent) == b"two\n"
+        path.write_bytes(b"one\nTWO\n")
+        assert content_room.Lines(file.fileno(), digest).slice(extent) is None

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household, pushed
+from sessiond.errors import Rejected
 from sessiond.ingest.backlog import catch_up
 from sessiond.spool import Spool, health
 from sessiond.upload import ITEMS
@@ -322,3 +323,38 @@ def test_what_only_the_outbox_has_outlives_an_endpoint_that_forgot(tmp_path: Pat
         (main,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
         kept = [house.held(SESSION, generation=each["generation"]) for each in main["generations"]]
     assert any(b"only in the outbox" in each for each in kept)
+
+
+def test_an_endpoint_that_refuses_everything_parks_nothing(house: Household) -> None:
+    """Each item alone is refused as well: that is the endpoint, not the item (rule 12)."""
+    for number in range(3):
+        name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
+        house.write(f".claude/projects/-x/{name}.jsonl", claude(name, 1))
+    house.scan()
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path != "/v1/push":
+            return send()
+        return httpx.Response(400, stream=httpx.ByteStream(b"{}"))
+
+    house.transport.fate = fate
+    with pytest.raises(Rejected):
+        house.push()
+    assert house.spool.overview.waiting().parked == 0
+    house.transport.fate = None
+    house.settle()
+    assert len(house.held_sessions()) == 3
+
+
+def test_a_rewrite_shares_no_more_than_the_outbox_leads_to(tmp_path: Path) -> None:
+    """The outbox was full, so that not all of the old generation is on its way: the new one is taken at once."""
+    with household(tmp_path, budget=1 << 16) as house:
+        lines = [claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)]
+        house.write(CLAUDE, *lines)
+        house.scan()
+        assert house.spool.overview.waiting().behind
+        path = house.write(CLAUDE, *lines[:-1], claude(SESSION, 400, text="another end"), mode="wb")
+        house.settle(200)
+        assert house.held(SESSION) == Path(path).read_bytes()
+        (main,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+        assert [each["generation"] for each in main["generations"]] == [0, 1]

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sample_tree import NAMES, built, expected
+from sessiond.ingest.capture import decode
 from sessiond.session import Entry, Fold
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Places, Source, Unit
@@ -163,6 +164,19 @@ def test_a_damaged_line_harms_no_other(name: str) -> None:
         assert fold.damaged == len(good)
         fold.damaged = 0
         assert fold == folded(source, content)
+
+
+@sample
+def test_a_line_ends_at_a_newline_alone(name: str) -> None:
+    """U+2028, U+0085 and a vertical tab stand raw inside strings of JSON, and end no record."""
+    for source, unit, content in contents(name):
+        if unit.kind is not Kind.LINES:
+            continue
+        folds = []
+        for more in (b'{"unheard of":"a b"}\n', '{"unheard of":"a\u2028b\u2029c\u0085d"}\n'.encode()):
+            folds.append(Fold())
+            decode(source, content + more, folds[-1], engine.NOW_MS)
+        assert folds[0] == folds[1]
 
 
 @sample
