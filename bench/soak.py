@@ -3,7 +3,11 @@
 Sessions are appended to, in halves too, replaced, rewritten and deleted, while the endpoint refuses, cuts, asks for
 patience and is restarted, and the daemon is killed. Everything is on loopback, in one directory, and bounded. At the
 end each file's SHA-256 is compared with what the endpoint gives back; what the daemon held on the way (memory, open
-files, threads, spool, log) must not have grown.
+files, threads, spool, log) must not have grown. Redaction is on, and secrets are planted: what has to arrive is what
+the redactor makes of each file.
+
+The faults come from a bag that has each kind once, so that none is left out; the seed is drawn and printed. In the
+second half of the time the daemon itself is left alone: what grows in a process shows only in a long life.
 """
 
 from __future__ import annotations
@@ -22,12 +26,19 @@ import corpus
 import measure
 from household import TOKEN, Daemon, Endpoint, clear
 from run import default_directory
+from sessiond.redact.examples import expand
+from sessiond.redact.policy import Policy
+from sessiond.redact.redactor import Redactor
 
 MOST_SESSIONS = 60
 MOST_BYTES = 200 << 20
 """Past either, nothing new is begun: only what is there is changed."""
 GROWTH = 12 << 20
 """Bytes of memory that the last third of the time may have above the first."""
+SPOOL = 64 << 20
+"""Bytes that the spool may have once all is pushed: it gives free pages back when they are 32 MiB."""
+FAULTS = ("429", "cut", "refuse", "endpoint killed", "endpoint stopped", "daemon killed", "daemon stopped")
+SECRET = "ghp_<A36>"
 SETTLED = 240.0
 
 
@@ -45,6 +56,9 @@ class Session:
     def more(self) -> bytes:
         """Write a turn."""
         lines = self.writer.prompt() + self.writer.tool(self.writer.rnd.randint(30, 30_000)) + self.writer.answer()
+        if self.writer.rnd.random() < 0.2:
+            secret = expand(SECRET, str(self.writer.rnd.random()))
+            lines.append(json.dumps({"type": "progress", "sessionId": self.writer.session, "said": f"key: {secret}"}))
         return "".join(line + "\n" for line in lines).encode()
 
     def append(self, data: bytes) -> None:
@@ -73,19 +87,20 @@ class Soak:
 
     def __init__(self, directory: str, seed: int) -> None:
         self.rnd = random.Random(seed)
+        self.redactor = Redactor(Policy())
+        self.bag: list[str] = []
         self.text = corpus.Text(self.rnd)
         self.home = os.path.join(directory, "home")
         os.makedirs(self.home)
         self.endpoint = Endpoint(os.path.join(directory, "endpoint"))
         self.proxy = measure.Proxy(self.endpoint.port)
-        # A masked secret would differ from its source, as it should.
-        self.daemon = Daemon(self.home, os.path.join(directory, "state"), self.proxy.url, redact="off")
+        self.daemon = Daemon(self.home, os.path.join(directory, "state"), self.proxy.url)
         self.daemon.start()
         self.sessions: list[Session] = []
         self.done: dict[str, int] = {}
         self.samples: list[dict[str, int]] = []
         self.started = time.monotonic()
-        self.fault_ends = self.next_fault = 0.0
+        self.seconds = self.fault_ends = self.next_fault = 0.0
 
     def note(self, what: str) -> None:
         """Count what was done."""
@@ -143,14 +158,20 @@ class Soak:
         if now < self.next_fault:
             return
         self.next_fault = now + self.rnd.uniform(3, 12)
-        kind = self.rnd.choice(("429", "cut", "refuse", "endpoint killed", "endpoint stopped", "daemon killed"))
+        if not self.bag:
+            kinds = [kind for kind in FAULTS if not kind.startswith("daemon") or now - self.started < self.seconds / 2]
+            self.bag = self.rnd.sample(kinds, len(kinds))
+        kind = self.bag.pop()
+        if kind.startswith("daemon") and now - self.started >= self.seconds / 2:
+            return
         self.note(kind)
         if kind.startswith("endpoint"):
             self.endpoint.stop(kill=kind.endswith("killed"))
             self.endpoint.start()
-        elif kind == "daemon killed":
-            self.daemon.stop(kill=True)
+        elif kind.startswith("daemon"):
+            self.daemon.stop(kill=kind.endswith("killed"))
             self.daemon.start()
+            self.samples = []  # what follows is another process
         else:
             self.proxy.mode, self.fault_ends = kind, now + self.rnd.uniform(0.5, 4)
 
@@ -159,20 +180,22 @@ class Soak:
         pid = self.daemon.pid
         try:
             held = {
+                "at": int((time.monotonic() - self.started) * 1000),
                 "memory": measure.resident(pid, alone=True),
                 "descriptors": measure.descriptors(pid),
                 "threads": measure.threads(pid),
             }
         except OSError:
             return
-        for name, path in (("spool", "spool.db"), ("log", "log/sessiond.log")):
+        for name, path in (("spool", "spool.db"), ("wal", "spool.db-wal"), ("log", "log/sessiond.log")):
             whole = os.path.join(self.daemon.state, path)
             held[name] = os.path.getsize(whole) if os.path.exists(whole) else 0
         self.samples.append(held)
 
     def run(self, seconds: float) -> None:
         """Write, break and look until the time is over."""
-        next_look = 0.0
+        self.seconds = seconds
+        next_look = 5.0
         while (now := time.monotonic() - self.started) < seconds:
             self.write()
             self.fault()
@@ -193,6 +216,7 @@ class Soak:
         began = time.monotonic()
         time.sleep(3)
         measure.wait(lambda: not self.differing() and self.daemon.pushed(), SETTLED, 2.0)
+        self.sample()
         return time.monotonic() - began
 
     def differing(self) -> list[str]:
@@ -208,7 +232,7 @@ class Soak:
                     held = hashlib.sha256(answer.read()).hexdigest()
             except OSError as error:
                 held = str(error)
-            if held != hashlib.sha256(session.content).hexdigest():
+            if held != hashlib.sha256(self.redactor.mask(session.content).data).hexdigest():
                 found.append(f"{session.writer.session}: {len(session.content)} bytes, alive: {session.alive}, {held}")
         return found
 
@@ -221,10 +245,17 @@ class Soak:
             grown = statistics.median(one[what] for one in last) - statistics.median(one[what] for one in first)
             if grown > most:
                 said.append(f"{what} grew by {grown:,.0f}")
+        if self.samples[-1]["spool"] > SPOOL:
+            said.append(f"the spool has {self.samples[-1]['spool'] / 1e6:.0f} MB with nothing in its outbox")
         hours = (time.monotonic() - self.started) / 3600
         if self.samples[-1]["log"] / hours > 20 << 20:
             said.append(f"the log grows by {self.samples[-1]['log'] / hours / 1e6:.0f} MB an hour")
         return said
+
+    def slope(self, what: str) -> float:
+        """Fit a line through what was seen; its slope by the hour."""
+        times = [one["at"] for one in self.samples]
+        return statistics.linear_regression(times, [one[what] for one in self.samples]).slope * 3_600_000
 
     def close(self) -> None:
         """End all that was started."""
@@ -237,9 +268,10 @@ def main() -> int:
     """Soak, and say what came of it; 0 if nothing was lost and nothing grew."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1000), help="drawn by default")
     parser.add_argument("--dir", default=os.path.join(default_directory(), "soak"))
     options = parser.parse_args()
+    print(f"seed {options.seed}, {options.seconds:.0f} s", flush=True)
     soak = Soak(clear(options.dir), options.seed)
     try:
         soak.run(options.seconds)
@@ -251,11 +283,16 @@ def main() -> int:
         said = soak.complaints()
     finally:
         soak.close()
-    ends = {what: [one[what] for one in soak.samples] for what in soak.samples[0]}
+    size = sum(len(session.content) for session in soak.sessions)
+    ends = {what: [one[what] for one in soak.samples] for what in soak.samples[0] if what != "at"}
     print(f"{options.seconds:.0f} s, seed {options.seed}, load {measure.load():.1f}: {json.dumps(soak.done)}")
-    print(f"{len(soak.sessions)} sessions are the same at both ends, {took:.0f} s after the last fault")
+    print(
+        f"{len(soak.sessions)} sessions, {size / 1e6:.0f} MB: the same at both ends {took:.0f} s after the last fault"
+    )
     for what, seen in ends.items():
         print(f"{what:<12} first {seen[0]:>12,}  median {statistics.median(seen):>14,.0f}  most {max(seen):>12,}")
+    print(f"the last life of the daemon: {(soak.samples[-1]['at'] - soak.samples[0]['at']) / 1000:.0f} s")
+    print(f"memory: {soak.slope('memory') / 1e6:+.1f} MB an hour, log: {soak.slope('log') / 1e6:+.1f} MB an hour")
     for complaint in said:
         print(f"NOT FLAT: {complaint}")
     return 1 if said else 0
