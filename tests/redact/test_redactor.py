@@ -203,6 +203,13 @@ def test_equal_surroundings_give_equal_answers(stars: Redactor) -> None:
     assert masked.data == b"".join(stars.mask(line).data for line in lines)
 
 
+def test_a_near_miss_that_is_all_there_is_is_no_error(stars: Redactor) -> None:
+    """A log that prints the same line again and again: nothing is left to be tried, the first and the last included."""
+    line = "12:00:00 INFO the mirror answers: GET https://example.com/?token=your_token_here (200 was what it said)\n"
+    for count in (64, 65, 500):
+        assert not stars.mask(record(line * count, True)).findings
+
+
 def test_known_values_are_covered_in_every_form() -> None:
     """A value that the user named is found as it is, escaped, in a URL and in base64, by both scanners."""
     value = 'tr0ub4dor "und" 3/x&y'

@@ -89,6 +89,8 @@ def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]
 def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
     """Yield where the rule may match: where its trigger does, among the places that a mark allows."""
     data, shape = case.sight.data, case.rule.shape
+    if not marks:
+        return  # all were the same, and none of them a secret
     if low == high:
         front = shape.front
         for place in dict.fromkeys([mark - low for mark in marks]):
