@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,9 @@ def held(house: Household) -> Iterator[bytes]:
     for path in Path(house.state).rglob("*"):
         if path.is_file():
             yield path.read_bytes()
-    for (data,) in open_store(next(Path(house.state).rglob("*.db"))).execute(
-        "SELECT data FROM segment WHERE data IS NOT NULL"
-    ):
-        yield b"".join(zstd.decompress_stream([data], 1 << 30))
+    with closing(open_store(next(Path(house.state).rglob("*.db")))) as spool:
+        for (data,) in spool.execute("SELECT data FROM segment WHERE data IS NOT NULL"):
+            yield b"".join(zstd.decompress_stream([data], 1 << 30))
 
 
 @pytest.mark.parametrize("name", ["opencode/1.18-database", "kilo-code/7.7-database"])

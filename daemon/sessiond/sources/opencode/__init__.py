@@ -18,8 +18,11 @@ STORE = re.compile(r"([\w.-]+\.db)(?:-wal)?", re.ASCII)
 ELSEWHERE = frozenset(["message", "part", "session_diff", "session_share", "todo", "permission", "snapshot"])
 # A row's columns, and nothing of the tables beside them: account, credential and session_share hold tokens.
 SESSION = "SELECT id, slug, version, project_id, directory, parent_id, revert, title, time_created FROM session"
+# Named once: Python 3.14 takes no `?1`, which would name it in each place.
+WANTED = "FROM (SELECT ? AS wanted)"
 COUNTS = """
-    (SELECT count(*) FROM message WHERE session_id = ?1) || ' ' || (SELECT count(*) FROM part WHERE session_id = ?1)
+    (SELECT count(*) FROM message WHERE session_id = wanted)
+    || ' ' || (SELECT count(*) FROM part WHERE session_id = wanted)
 """
 # Each change of a session, its messages and parts, a deletion too, is an event with the next number.
 BY_EVENTS = """
@@ -29,8 +32,8 @@ BY_EVENTS = """
 # Before there were events, only a prompt moved the time of its session; what came of it wrote rows for hours.
 BY_TIMES = "SELECT id, time_updated, time_updated > (SELECT max(time_updated) FROM session) - 86400000 FROM session"
 TIMES = """
-    coalesce((SELECT max(time_updated) FROM message WHERE session_id = ?1), '')
-    || ' ' || coalesce((SELECT max(time_updated) FROM part WHERE session_id = ?1), '')
+    coalesce((SELECT max(time_updated) FROM message WHERE session_id = wanted), '')
+    || ' ' || coalesce((SELECT max(time_updated) FROM part WHERE session_id = wanted), '')
 """
 NEXT = "SELECT id, type, data FROM session_message WHERE session_id = ? ORDER BY seq"
 
@@ -87,8 +90,8 @@ class OpenCode(BaseSource):
         """List sessions by their events; versions without them are asked for the times of rows."""
         if database.has("session", "time_updated") and database.has("message") and database.has("part"):
             events = database.has("event_sequence")
-            rest = f"SELECT {COUNTS}" if events else f"SELECT {COUNTS} || ' ' || {TIMES}"
-            yield from listed(database, BY_EVENTS if events else BY_TIMES, rest)
+            rest = COUNTS if events else f"{COUNTS} || ' ' || {TIMES}"
+            yield from listed(database, BY_EVENTS if events else BY_TIMES, " ".join(["SELECT", rest, WANTED]))
 
     def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
         """Project a session's row, messages and parts, and the messages of the newer event model."""
