@@ -1,11 +1,14 @@
-"""An alarm that another thread gives when something takes too long."""
+"""What bounds a request as a whole: an alarm in another thread, and the connection that it cuts."""
 
 from __future__ import annotations
 
 import math
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 
 class Alarm:
@@ -55,3 +58,22 @@ class Alarm:
                     continue
                 self._asleep_until = self._at
                 self._changed.wait(None if left == math.inf else left)
+
+
+class Line:
+    """The connection under a request, so that another thread can cut it."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+
+    def note(self, event: str, seen: Mapping[str, Any]) -> None:
+        """Hear from httpcore that a connection was made."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._socket = seen["return_value"].get_extra_info("socket")
+
+    def cut(self) -> None:
+        """End the connection; whoever reads from it gets an error."""
+        if self._socket is not None:
+            with suppress(OSError):
+                # Not SSLSocket's own, which would change what the reading thread uses.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

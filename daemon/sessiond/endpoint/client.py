@@ -6,21 +6,19 @@ read raw and capped, JSON and the echoed batch id required, nothing obeyed but r
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from sessiond import __version__, zstd
 from sessiond.config import trusted
 from sessiond.endpoint import dictionary, wire
-from sessiond.endpoint.alarm import Alarm
+from sessiond.endpoint.alarm import Alarm, Line
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.lean import without
 
@@ -61,7 +59,7 @@ class Client:
         """Bytes of all bodies so far, as they go over the wire."""
         self._token = token
         self._addresses: dict[str, httpx.URL] = {}
-        self._line = _Line()
+        self._line = Line()
         self._alarm = Alarm(self._line.cut)
         self._said = dictionary.Said()
         headers = {
@@ -220,25 +218,6 @@ class Client:
             host = _host(response.headers.get("location", ""))
             raise WrongEndpoint(f"{text} (a redirect to {host or 'nowhere'}, not followed)", hint="set endpoint.url")
         raise WrongEndpoint(text, hint="check endpoint.url")
-
-
-class _Line:
-    """The connection under a request, so that another thread can cut it."""
-
-    def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-
-    def note(self, event: str, seen: Mapping[str, Any]) -> None:
-        """Hear from httpcore that a connection was made."""
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            self._socket = seen["return_value"].get_extra_info("socket")
-
-    def cut(self) -> None:
-        """End the connection; whoever reads from it gets an error."""
-        if self._socket is not None:
-            with suppress(OSError):
-                # Not SSLSocket's own, which would change what the reading thread uses.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 def _parts(body: bytes, deadline: float) -> Iterator[bytes]:

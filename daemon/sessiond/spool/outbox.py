@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 from sessiond import zstd
-from sessiond.errors import NotFound
 from sessiond.spool.catalog import session_state
+from sessiond.spool.parked import JOINED, SEGMENT, Parked, segment_state
 from sessiond.spool.rows import Segment, SessionState
 
-_SEGMENT = (
-    "segment.id, session.uuid, segment.stream, stream.name, segment.generation, offset, length, data, previous,"
-    " keep, segment.parked"
-)
-_JOINED = "FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = stream.session"
 # A generation stops at a parked segment, and behind a gap nothing can be appended: what fills it goes first.
 _SENDABLE = (
     "segment.generation NOT IN (SELECT generation FROM segment AS parked"
@@ -36,7 +30,7 @@ _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 _LIVE = "SELECT session FROM stream WHERE waiting > 0 AND held IS NULL AND rank >= ?"
 
 
-class Outbox:
+class Outbox(Parked):
     """The items to be pushed. Writing methods run inside `Spool.transaction`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -138,7 +132,7 @@ class Outbox:
         total = 0
         for (stream,) in streams:
             rows = self._db.execute(
-                f"SELECT {_SEGMENT}, size {_JOINED} WHERE segment.stream = ?"
+                f"SELECT {SEGMENT}, size {JOINED} WHERE segment.stream = ?"
                 f" AND {_SENDABLE}"
                 " ORDER BY segment.generation, offset, length LIMIT ?",
                 (stream, items - len(taken)),
@@ -147,7 +141,7 @@ class Outbox:
                 total += row[11]
                 if taken and total > size:
                     return taken
-                taken.append(_segment(row))
+                taken.append(segment_state(row))
             if len(taken) >= items:
                 break
         return taken
@@ -234,77 +228,3 @@ class Outbox:
     def renumber(self, stream: int, old: int, new: int) -> None:
         """Give what is queued of a generation another number, since the endpoint has used its own already."""
         self._db.execute("UPDATE segment SET generation = ? WHERE stream = ? AND generation = ?", (new, stream, old))
-
-    # Parked items
-
-    def park_session(self, number: int, revision: int, reason: str) -> None:
-        """Set a revision aside that the endpoint will never take; the next revision is tried again."""
-        self._db.execute("UPDATE session SET parked = ? WHERE id = ? AND revision = ?", (reason, number, revision))
-
-    def park_segment(self, segment: Segment, reason: str) -> None:
-        """Set a segment aside that the endpoint will never take; its generation's later ones wait behind it."""
-        parked = self._db.execute("UPDATE segment SET parked = ? WHERE id = ? AND parked IS NULL", (reason, segment.id))
-        if parked.rowcount:
-            self._count(segment.stream_id, -1, 0)
-
-    def parked(self) -> tuple[list[SessionState], list[Segment]]:
-        """List what is parked."""
-        sessions = self._db.execute(
-            "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
-            " parked FROM session WHERE parked IS NOT NULL ORDER BY active_ms DESC"
-        )
-        segments = self._db.execute(f"SELECT {_SEGMENT} {_JOINED} WHERE segment.parked IS NOT NULL ORDER BY segment.id")
-        return [session_state(row) for row in sessions], [_segment(row) for row in segments]
-
-    def retry(self, identity: UUID | None = None) -> int:
-        """Take parked items (of one session, or all) back into the queue; tells how many."""
-        only = " AND uuid = ?" if identity else ""
-        values = (str(identity),) if identity else ()
-        count = self._db.execute(f"UPDATE session SET parked = NULL WHERE parked IS NOT NULL{only}", values).rowcount
-        rows = self._db.execute(
-            f"SELECT segment.id, segment.stream {_JOINED} WHERE segment.parked IS NOT NULL{only}", values
-        ).fetchall()
-        for number, stream in rows:
-            self._db.execute("UPDATE segment SET parked = NULL WHERE id = ?", (number,))
-            self._count(stream, 1, 0)
-        return count + len(rows)
-
-    def drop(self, identity: UUID, now_ms: int) -> int:
-        """Throw the parked items of a session away, on the user's word; tells how many.
-
-        They stay in the tool's file. At the endpoint something else as long takes the place of dropped bytes: behind
-        a gap nothing could be appended, and to fill it they would be read and queued again.
-        """
-        row = self._db.execute("SELECT id, revision FROM session WHERE uuid = ?", (str(identity),)).fetchone()
-        if row is None:
-            raise NotFound(f"no session {identity}", hint="`sessiond queue` lists what is parked")
-        count = self._db.execute(
-            "UPDATE session SET parked = NULL, pushed = revision WHERE id = ? AND parked IS NOT NULL", (row[0],)
-        ).rowcount
-        for number, stream, generation, offset, length in self._db.execute(
-            "SELECT segment.id, segment.stream, segment.generation, offset, length FROM segment"
-            " JOIN stream ON stream.id = segment.stream WHERE stream.session = ? AND segment.parked IS NOT NULL",
-            (row[0],),
-        ).fetchall():
-            if length:
-                count += self._delete("id = ?", number)
-                self.fill(stream, generation, offset, offset + length, now_ms)
-            else:  # without its start a generation can't be
-                count += self._delete("stream = ? AND generation = ?", stream, generation)
-        return count
-
-
-def _segment(row: tuple[Any, ...]) -> Segment:
-    return Segment(
-        id=row[0],
-        session=UUID(row[1]),
-        stream_id=row[2],
-        stream=row[3],
-        generation=row[4],
-        offset=row[5],
-        length=row[6],
-        data=row[7],
-        previous=row[8],
-        keep=row[9],
-        parked=row[10],
-    )

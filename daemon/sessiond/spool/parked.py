@@ -1,0 +1,106 @@
+"""The part of the outbox that is set aside: what the endpoint will never take, until the user decides on it."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+from uuid import UUID
+
+from sessiond.errors import NotFound
+from sessiond.spool.catalog import session_state
+from sessiond.spool.rows import Segment, SessionState
+
+SEGMENT = (
+    "segment.id, session.uuid, segment.stream, stream.name, segment.generation, offset, length, data, previous,"
+    " keep, segment.parked"
+)
+JOINED = "FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = stream.session"
+
+
+class Parked:
+    """Parked revisions and segments. Writing methods run inside `Spool.transaction`."""
+
+    _db: sqlite3.Connection
+
+    def _count(self, stream: int, segments: int, size: int) -> None:
+        raise NotImplementedError
+
+    def _delete(self, condition: str, *parameters: object) -> int:
+        raise NotImplementedError
+
+    def fill(self, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
+        """Queue records in place of bytes that are nowhere."""
+        raise NotImplementedError
+
+    def park_session(self, number: int, revision: int, reason: str) -> None:
+        """Set a revision aside that the endpoint will never take; the next revision is tried again."""
+        self._db.execute("UPDATE session SET parked = ? WHERE id = ? AND revision = ?", (reason, number, revision))
+
+    def park_segment(self, segment: Segment, reason: str) -> None:
+        """Set a segment aside that the endpoint will never take; its generation's later ones wait behind it."""
+        parked = self._db.execute("UPDATE segment SET parked = ? WHERE id = ? AND parked IS NULL", (reason, segment.id))
+        if parked.rowcount:
+            self._count(segment.stream_id, -1, 0)
+
+    def parked(self) -> tuple[list[SessionState], list[Segment]]:
+        """List what is parked."""
+        sessions = self._db.execute(
+            "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
+            " parked FROM session WHERE parked IS NOT NULL ORDER BY active_ms DESC"
+        )
+        segments = self._db.execute(f"SELECT {SEGMENT} {JOINED} WHERE segment.parked IS NOT NULL ORDER BY segment.id")
+        return [session_state(row) for row in sessions], [segment_state(row) for row in segments]
+
+    def retry(self, identity: UUID | None = None) -> int:
+        """Take parked items (of one session, or all) back into the queue; tells how many."""
+        only = " AND uuid = ?" if identity else ""
+        values = (str(identity),) if identity else ()
+        count = self._db.execute(f"UPDATE session SET parked = NULL WHERE parked IS NOT NULL{only}", values).rowcount
+        rows = self._db.execute(
+            f"SELECT segment.id, segment.stream {JOINED} WHERE segment.parked IS NOT NULL{only}", values
+        ).fetchall()
+        for number, stream in rows:
+            self._db.execute("UPDATE segment SET parked = NULL WHERE id = ?", (number,))
+            self._count(stream, 1, 0)
+        return count + len(rows)
+
+    def drop(self, identity: UUID, now_ms: int) -> int:
+        """Throw the parked items of a session away, on the user's word; tells how many.
+
+        They stay in the tool's file. At the endpoint something else as long takes the place of dropped bytes: behind
+        a gap nothing could be appended, and to fill it they would be read and queued again.
+        """
+        row = self._db.execute("SELECT id, revision FROM session WHERE uuid = ?", (str(identity),)).fetchone()
+        if row is None:
+            raise NotFound(f"no session {identity}", hint="`sessiond queue` lists what is parked")
+        count = self._db.execute(
+            "UPDATE session SET parked = NULL, pushed = revision WHERE id = ? AND parked IS NOT NULL", (row[0],)
+        ).rowcount
+        for number, stream, generation, offset, length in self._db.execute(
+            "SELECT segment.id, segment.stream, segment.generation, offset, length FROM segment"
+            " JOIN stream ON stream.id = segment.stream WHERE stream.session = ? AND segment.parked IS NOT NULL",
+            (row[0],),
+        ).fetchall():
+            if length:
+                count += self._delete("id = ?", number)
+                self.fill(stream, generation, offset, offset + length, now_ms)
+            else:  # without its start a generation can't be
+                count += self._delete("stream = ? AND generation = ?", stream, generation)
+        return count
+
+
+def segment_state(row: tuple[Any, ...]) -> Segment:
+    """Make a Segment of the columns in `SEGMENT`."""
+    return Segment(
+        id=row[0],
+        session=UUID(row[1]),
+        stream_id=row[2],
+        stream=row[3],
+        generation=row[4],
+        offset=row[5],
+        length=row[6],
+        data=row[7],
+        previous=row[8],
+        keep=row[9],
+        parked=row[10],
+    )
