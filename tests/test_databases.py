@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
+from uuid import UUID
 
 import pytest
 
-from household import Household, household
-from sample_tree import build, open_store
+from household import CLAUDE, SESSION, Household, claude, household
+from sample_tree import NAMES, SAMPLES, build, open_store
 from sessiond import zstd
 from sessiond.database import open_database
 from sessiond.sources.base import Places
@@ -194,6 +197,37 @@ def read_of(house: Household) -> list[tuple[int, int, int]]:
     """Tell of each stream how far it was read, and how often it was rewritten."""
     states = house.spool.catalog.sessions()
     return sorted((s.id, s.generation, s.folded) for state in states for s in house.spool.catalog.streams(state.id))
+
+
+ODD = (None, 5, 2**62, 1.5, "", "x", "[]", '{"id":5,"messages":[5,null]}', "null", b"\xff\xfe", b"", "9" * 400, "1e999")
+"""What SQLite lets stand in any column, whatever its type."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))])
+def test_odd_cells_harm_no_other_file(name: str, tmp_path: Path) -> None:
+    """Rule 9: a session that can't be made out is skipped, and what is in another file is captured all the same."""
+    chosen = Random(name)
+    build(name, tmp_path / "home")
+    stores = [path for path in (tmp_path / "home").rglob("*") if path.is_file() and path.read_bytes()[:6] == b"SQLite"]
+    with household(tmp_path) as house:
+        for turn in range(8):
+            for store in stores:
+                tool = open_store(str(store))
+                for (table,) in tool.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    for column in [row[1] for row in tool.execute(f'PRAGMA table_info("{table}")')]:
+                        if chosen.random() < 0.25:
+                            with suppress(sqlite3.Error):  # a constraint does not take it
+                                tool.execute(
+                                    f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = (SELECT max(rowid) - ?'
+                                    f' FROM "{table}")',
+                                    (chosen.choice(ODD), chosen.randrange(3)),
+                                )
+                tool.close()
+            house.write(CLAUDE, claude(SESSION, turn))
+            house.now_ms += 86_400_000
+            house.scan()
+        found = house.spool.catalog.session(UUID(SESSION))
+        assert found and found.record and found.record.message_count == 8
 
 
 def test_a_new_title_is_no_rewrite(tmp_path: Path) -> None:

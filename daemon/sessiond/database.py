@@ -51,7 +51,9 @@ class Database:
     def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         """Run one SELECT. Raises: Torn where the database is busy, ReadError where SQLite can't read it."""
         try:
-            yield from self._connection.execute(sql, parameters)
+            # `yield from` would close the cursor of a closed connection, where nobody went through all rows.
+            for row in self._connection.execute(sql, parameters):  # noqa: UP028
+                yield row
         except sqlite3.OperationalError as error:
             raise Torn(f"the database can't be read now: {error}") from error
         except sqlite3.DatabaseError as error:

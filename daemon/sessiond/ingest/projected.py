@@ -116,6 +116,9 @@ def _ingest_database(setting: Setting, place: Place, known: FileState | None, on
     database = open_database(place.path, marks, thorough=thorough)
     try:
         for native_id, mark in list(source.sessions(database)):
+            if not isinstance(native_id, str):
+                trouble = f"a session has no id but {type(native_id).__name__}"
+                continue
             listed.add(native_id)
             if marks.get(native_id) == mark and not (only and native_id in only):
                 continue

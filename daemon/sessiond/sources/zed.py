@@ -97,7 +97,7 @@ class Zed(BaseSource):
 
 
 def _unpacked(kind: str, data: str | bytes) -> bytes:
-    content = data.encode() if isinstance(data, str) else bytes(data)
+    content = data.encode() if isinstance(data, str) else data
     if kind != "zstd":
         return content
     try:

@@ -221,7 +221,8 @@ def digest(value: dict[str, Any]) -> str:
 
 
 def _bytes(value: str | bytes) -> bytes:
-    return value.encode("utf-8", "replace") if isinstance(value, str) else bytes(value)
+    # Not bytes(value): of a number that would be as many zeros.
+    return value.encode("utf-8", "replace") if isinstance(value, str) else bytes(memoryview(value))
 
 
 def _line(value: bytes) -> bytes:
