@@ -236,7 +236,7 @@ def test_a_waiting_thread_gets_its_turn(tmp_path: Path) -> None:
             turns[1] += 1
     thread.join()
     spool.close()
-    assert turns[1] >= turns[0] - 2
+    assert turns[1] >= turns[0] / 4  # of a busy machine; where none is given, it has one or two
 
 
 def test_the_queries_of_every_push_and_append_go_by_an_index(house: Household) -> None:
