@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -210,3 +211,33 @@ def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(
         push._succeeded(Pushed(sessions=1, segments=1, healed=1, more=True), push._health)
     assert push._wait_ms() > 1000
     assert health.read_endpoint(push._rooms.spool).next_attempt_ms is not None
+
+
+def test_after_healing_it_rests_until_somebody_wakes_it(push: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that was due and found nothing to do is due no more: the loop must not turn for ever."""
+    for _ in range(6):
+        push._succeeded(Pushed(sessions=1, segments=1, healed=1, more=True), push._health)
+    assert push._left()
+    monkeypatch.setattr(pushing, "bind", lambda _: True)
+    monkeypatch.setattr(pushing, "upload", lambda _, **__: Pushed())
+    assert not push.push_all()
+    assert push._left() is None
+
+
+def test_a_failed_push_is_tried_again_though_nothing_happens(push: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt comes by itself: no tool writes, no rescan finds anything, nobody wakes the loop."""
+    tries: list[float] = []
+
+    def down(_: object, **__: object) -> Pushed:
+        tries.append(time.monotonic())
+        if len(tries) >= 4:
+            push.stop()
+        raise Unreachable("down")
+
+    monkeypatch.setattr(pushing, "bind", lambda _: True)
+    monkeypatch.setattr(pushing, "upload", down)
+    monkeypatch.setattr(pushing, "next_wait", lambda *_: 0.02)
+    loop = threading.Thread(target=push.run, daemon=True)
+    loop.start()
+    loop.join(20)
+    assert len(tries) >= 4

@@ -93,14 +93,20 @@ class Pushing:
         self._keep()  # where it goes is to be seen before anything was pushed
         while not self._stopping:
             self.beats += 1
-            wait = int(PAUSE * 1000) if self._held else self._wait_ms()
-            if wait <= 0 and self.push_all():
+            if not self._held and self._wait_ms() <= 0 and self.push_all():
                 continue
-            seconds = wait / 1000 if wait > 0 else self._restraint.left() if self._rests else None
             with self._wake:
                 if not self._woken and not self._stopping:
-                    self._wake.wait(seconds)
+                    self._wake.wait(self._left())
                 self._woken = False
+
+    def _left(self) -> float | None:
+        """Tell how many seconds nothing is due, after what the last push has set; None: until somebody wakes us."""
+        if self._held:
+            return PAUSE
+        if self._health.next_attempt_ms is not None:
+            return max(self._wait_ms(), 0) / 1000
+        return self._restraint.left() if self._rests else None
 
     def _wait_ms(self) -> int:
         due = self._health.next_attempt_ms
@@ -252,8 +258,9 @@ class Pushing:
         # An endpoint that only ever contradicts itself must not keep us busy. That it stores the new revisions and
         # the starts of generations which healing makes is no progress.
         self._healing = self._healing + 1 if pushed.healed and not pushed.bytes else 0
-        if self._healing > 2:
-            self._health = replace(self._health, next_attempt_ms=now_ms() + int(IMPATIENT * 1000 * self._healing))
+        due = now_ms() + int(IMPATIENT * 1000 * self._healing) if self._healing > 2 else None
+        if self._health.next_attempt_ms != due:
+            self._health = replace(self._health, next_attempt_ms=due)
             self._keep()
 
     def _failed(self, error: EndpointError) -> None:
