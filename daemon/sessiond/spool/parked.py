@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from typing import Any
 from uuid import UUID
 
@@ -17,20 +18,22 @@ SEGMENT = (
 JOINED = "FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = stream.session"
 
 
-class Parked:
+class Parked(ABC):
     """Parked revisions and segments. Writing methods run inside `Spool.transaction`."""
 
     _db: sqlite3.Connection
 
+    @abstractmethod
     def _count(self, stream: int, segments: int, size: int) -> None:
-        raise NotImplementedError
+        """Note that so many segments and bytes more wait."""
 
+    @abstractmethod
     def _delete(self, condition: str, *parameters: object) -> int:
-        raise NotImplementedError
+        """Let go of segments; tells how many."""
 
+    @abstractmethod
     def fill(self, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
         """Queue records in place of bytes that are nowhere."""
-        raise NotImplementedError
 
     def park_session(self, number: int, revision: int, reason: str) -> None:
         """Set a revision aside that the endpoint will never take; the next revision is tried again."""
