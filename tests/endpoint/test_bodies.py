@@ -178,7 +178,9 @@ def test_too_many_pushes_at_once_are_told_to_come_back(endpoint: Running, pusher
         try:
             answer = pusher.post("/v1/push", timeout=1)
         except httpx.ReadTimeout:
-            continue  # not all of them had come yet, so that this one was let wait too; it has left now
+            # Not all of them had come yet, so that this one was let wait too, in the place of one of them.
+            waiting.append(begin_push(endpoint, declared=10, sent=b"{"))
+            continue
         if answer.status_code != 200:
             break
     assert (answer.status_code, answer.json()["type"], answer.headers["retry-after"]) == (503, "busy", "1")
