@@ -80,7 +80,7 @@ def test_paths() -> None:
 def test_a_lock_of_a_process_that_runs_is_a_live_session(tmp_path: Path) -> None:
     """After a kill the lock stays (field-notes A.8)."""
     places = Places(home=str(tmp_path), environ={}, platform="linux")
-    for name, pid in ((ID, os.getpid()), ("dead-session", 2**22 + 1), ("no-number", "x")):
+    for name, pid in ((ID, os.getpid()), ("dead-session", 2**22 + 1), ("no-number", "x"), ("no-process", 0)):
         folder = tmp_path / ".copilot/session-state" / name
         folder.mkdir(parents=True)
         (folder / f"inuse.{pid}.lock").touch()

@@ -28,7 +28,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     any later entry without one reopens the session. `unknown` names a record type that the source
     does not know; `copied` marks a record that a fork or a resume copied from another session. `more` is what
     else the record says, in order: one that replaces the history takes all back and says each message anew.
-    does not know; `copied` marks a record that a fork or a resume copied from another session.
     `time` is the time as the tool wrote it (see `parse_time`), in place of `time_ms`: most records are neither the
     first nor the last, and their text is then never parsed.
     """

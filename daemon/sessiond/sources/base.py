@@ -7,6 +7,7 @@ where are the roots, what is this path, what does this record say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
@@ -16,13 +17,53 @@ import msgspec
 from sessiond.session import Entry
 
 # What a source needs stands in one place.
-from sessiond.sources.places import Places as Places  # noqa: PLC0414
-from sessiond.sources.places import peek as peek  # noqa: PLC0414
-from sessiond.sources.records import BLOCKS as BLOCKS  # noqa: PLC0414
-from sessiond.sources.records import parse as parse  # noqa: PLC0414
-from sessiond.sources.records import speaks as speaks  # noqa: PLC0414
-from sessiond.sources.rows import Rows as Rows  # noqa: PLC0414
-from sessiond.sources.rows import listed as listed  # noqa: PLC0414
+from sessiond.sources.places import Places, distinct, path_of, peek
+from sessiond.sources.records import (
+    BLOCKS,
+    NONE,
+    ROLES,
+    SILENT,
+    UUID,
+    compact,
+    digest_of,
+    parse,
+    speaker,
+    speaks,
+    unheard,
+)
+from sessiond.sources.rows import Rows, as_json, column, listed
+
+__all__ = [
+    "BLOCKS",
+    "NONE",
+    "ROLES",
+    "SILENT",
+    "UUID",
+    "BaseSource",
+    "DatabaseSource",
+    "DocumentSource",
+    "Kind",
+    "Memory",
+    "Places",
+    "Portrait",
+    "Root",
+    "Rows",
+    "Source",
+    "Unit",
+    "Watch",
+    "as_json",
+    "column",
+    "compact",
+    "digest_of",
+    "distinct",
+    "listed",
+    "parse",
+    "path_of",
+    "peek",
+    "speaker",
+    "speaks",
+    "unheard",
+]
 
 Memory = dict[str, Any]
 """What a source keeps between two records of a stream; small, and made of JSON types only."""
@@ -161,13 +202,29 @@ class Source(Protocol):
 
 
 class BaseSource:
-    """What most sources share: random ids and no word about running processes."""
+    """What most sources share: random ids, one pattern for their files, and no word about running processes."""
 
+    tool: ClassVar[str]
+    files: ClassVar[re.Pattern[str]]
+    """The paths of what holds sessions, below a root. Its group `id` is the native id where the path says it; its group
+    `store` is the database, beside which a -wal may lie. A source whose paths say more has a `unit` of its own."""
+    kind: ClassVar[Kind] = Kind.LINES
+    timeless: ClassVar[bool] = False
+    beside: ClassVar[tuple[str, ...]] = ()
     local_ids: ClassVar[bool] = False
     landmark: ClassVar[str | None] = None
     views: ClassVar[bool] = False
     versions: ClassVar[tuple[str, ...]] = ()
     gaps: ClassVar[tuple[str, ...]] = ()
+
+    def unit(self, relative: str) -> Unit | None:
+        """Tell the paths that `files` matches: all of one kind."""
+        found = self.files.fullmatch(relative)
+        if not found:
+            return None
+        groups = found.groupdict()
+        path, native_id = groups.get("store") or "", groups.get("id")
+        return Unit(kind=self.kind, path=path, native_id=native_id, timeless=self.timeless, beside=self.beside)
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Know of nothing beside a unit."""

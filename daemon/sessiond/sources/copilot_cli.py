@@ -12,6 +12,7 @@ import msgspec
 
 from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, parse, speaks
+from sessiond.sources.processes import runs
 
 ID = r"([0-9A-Za-z][\w.-]{7,80}?)"
 EVENTS = re.compile(rf"{ID}(?:/events)?\.jsonl", re.ASCII)
@@ -127,18 +128,8 @@ class CopilotCli(BaseSource):
                             for name in os.listdir(f"{home}/session-state/{folder}")
                             if (found := LOCK.fullmatch(name))
                         ]
-                        if any(_runs(int(pid)) for pid in pids):
+                        if any(runs(int(pid)) for pid in pids):
                             yield folder
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 SOURCES = (CopilotCli(),)

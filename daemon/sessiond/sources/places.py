@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 import msgspec
 
@@ -23,17 +24,49 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
             return f"{self.home}/Library/Application Support"
         if self.platform == "win32":
             return self.environ.get("APPDATA") or f"{self.home}/AppData/Roaming"
-        return self.environ.get("XDG_CONFIG_HOME") or f"{self.home}/.config"
+        return self.given("XDG_CONFIG_HOME") or f"{self.home}/.config"
 
     @property
     def share(self) -> str:
         """Where tools that follow XDG keep their data; the same on macOS for those that do not ask the system."""
-        return self.environ.get("XDG_DATA_HOME") or f"{self.home}/.local/share"
+        return self.given("XDG_DATA_HOME") or f"{self.home}/.local/share"
+
+    @property
+    def data(self) -> str:
+        """Where tools that ask the system keep their data: as `share` on Linux, %LOCALAPPDATA% on Windows."""
+        if self.platform == "win32":
+            return self.environ.get("LOCALAPPDATA") or f"{self.home}/AppData/Local"
+        return self.config if self.platform == "darwin" else self.share
+
+    def given(self, variable: str, below: str = "") -> str:
+        """Tell which directory a tool's environment variable names, or what is `below` it; "" where it names none.
+
+        A relative path is one from where the tool was started, which nobody knows here.
+        """
+        path = self.environ.get(variable, "").rstrip("/")
+        path = self.home + path[1:] if path.startswith("~/") else path
+        return path + below if os.path.isabs(path) else ""
+
+    def homes(self, variable: str, *usual: str) -> list[str]:
+        """Name a tool's directories: where its variable says, and the usual ones too, for what is there stays there."""
+        return distinct(self.given(variable), *usual)
 
     @classmethod
     def here(cls, environ: Mapping[str, str]) -> Places:
         """Describe this process's user."""
         return cls(home=environ.get("HOME") or os.path.expanduser("~"), environ=environ)
+
+
+def distinct(*paths: str) -> list[str]:
+    """Name each path once, in order; "" is none."""
+    return list(dict.fromkeys(filter(None, paths)))
+
+
+def path_of(place: str | None) -> str | None:
+    """Read a path that may be written as a file:// URI, percent-encoded; None for an empty one."""
+    if place and place.startswith("file://"):
+        place = unquote(place.removeprefix("file://"))
+    return place or None
 
 
 def peek(path: str, largest: int = 1 << 20) -> bytes:

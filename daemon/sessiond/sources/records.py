@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from hashlib import blake2b
 from typing import TypeVar
 
 import msgspec
 
+from sessiond.session import Role
+
 T = TypeVar("T")
+
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+NONE = msgspec.Raw(b"")
+"""What a raw field is that a record does not have."""
+ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT}
+SILENT = ("tool_result", "thinking", "redacted_thinking")
+"""Blocks of a message's content, as the API of Anthropic names them, that make no message of it."""
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
@@ -41,7 +51,7 @@ class _Block(msgspec.Struct, gc=False):
     """A block of a message's content, in the way that the APIs of models write it."""
 
     type: str = "text"
-    text: msgspec.Raw = msgspec.Raw(b"")
+    text: msgspec.Raw = NONE
 
 
 BLOCKS = msgspec.json.Decoder(list[_Block | str])
@@ -69,3 +79,31 @@ def speaks(content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.P
         elif block.type not in silent and (block.type != "text" or counts(bytes(block.text))):
             return True
     return False
+
+
+def speaker(
+    role: str | None,
+    content: msgspec.Raw,
+    *,
+    silent: Collection[str] = (),
+    injected: re.Pattern[bytes] | None = None,
+    roles: Mapping[str, Role] = ROLES,
+) -> Role | None:
+    """Tell who said a message; None for one that does not count, by its role or by its content (see `speaks`)."""
+    who = roles.get(role or "")
+    return who if who and speaks(content, silent=silent, injected=injected) else None
+
+
+def unheard(kind: str | None, known: Collection[str]) -> str | None:
+    """Name a type of record that a source does not know, for `Entry.unknown`; "?" where it has none."""
+    return None if kind in known else kind or "?"
+
+
+def compact(source: bytes | msgspec.Raw) -> bytes:
+    """Put a tool's JSON on one line, as a record. Raises: msgspec.DecodeError where it is half there."""
+    return bytes(msgspec.json.format(source, indent=-1))
+
+
+def digest_of(text: str) -> str:
+    """Tell one text from another: the name of a message that the tool gives no name."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

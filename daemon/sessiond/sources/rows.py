@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 
 class Rows(Protocol):
     """A database of a tool, opened read-only (database.Database)."""
@@ -41,3 +43,16 @@ def listed(database: Rows, heads: str, rest: str) -> Iterator[tuple[str, str]]:
             continue
         for (found,) in database.rows(rest, native_id):
             yield native_id, f"{head} | {found}"
+
+
+def column(database: Rows, table: str, name: str, there: str = "", missing: str = "NULL") -> str:
+    """Tell in SQL how a column is asked for that not every version of a tool has: by its name, or as `there` says."""
+    return (there or name) if database.has(table, name) else missing
+
+
+def as_json(value: str | bytes | None) -> msgspec.Raw | None:
+    """Take a column that holds JSON into a record as it stands, on one line; a damaged one is carried (rule 10)."""
+    if not value:
+        return None
+    source = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+    return msgspec.Raw(source.replace(b"\n", b" "))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from glob import escape, glob
 
 import msgspec
 
 from sessiond.sources.base import peek
+from sessiond.sources.processes import runs
 
 
 class _Owner(msgspec.Struct, rename="camel"):
@@ -27,20 +27,5 @@ def live_below(home: str) -> Iterator[str]:
             owner = OWNER.decode(peek(file))
         except ValueError:
             continue
-        if owner.session_id and _runs(owner.pid, owner.proc_start):
+        if owner.session_id and runs(owner.pid, owner.proc_start):
             yield owner.session_id
-
-
-def _runs(pid: int, start: str | None) -> bool:
-    """Tell whether it is still that process: `procStart` is field 22 of Linux's /proc/<pid>/stat."""
-    if pid < 1:
-        return False  # kill would ask for whole groups
-    try:
-        os.kill(pid, 0)
-    except (OSError, OverflowError):
-        return False
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            return start in (None, stream.read().rpartition(b")")[2].split()[19].decode())
-    except OSError:
-        return True

@@ -1,0 +1,129 @@
+"""The pieces that sources are made of."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sample_tree import open_store
+from sessiond.database import open_database
+from sessiond.session import Entry, Role
+from sessiond.sources.base import (
+    UUID,
+    BaseSource,
+    Kind,
+    Memory,
+    Places,
+    Unit,
+    as_json,
+    column,
+    compact,
+    digest_of,
+    path_of,
+    speaker,
+    unheard,
+)
+from sessiond.sources.objects import inner
+from sessiond.sources.processes import runs
+
+
+def test_a_variable_names_a_directory_or_none() -> None:
+    """A relative path is one from where the tool was started: nobody knows where that was, so it is no root."""
+    places = Places(home="/home/ada", environ={"A": "/a/", "B": "b/c", "C": "~/c", "D": ""}, platform="linux")
+    assert [places.given(name) for name in "ABCDE"] == ["/a", "", "/home/ada/c", "", ""]
+    assert [places.given(name, "/sessions") for name in "AB"] == ["/a/sessions", ""]
+    assert places.homes("A", "/b", "/a") == ["/a", "/b"]
+    assert places.homes("B", "/b") == ["/b"]
+
+
+def test_a_relative_xdg_directory_is_none() -> None:
+    """The specification of XDG says so."""
+    places = Places(home="/home/ada", environ={"XDG_CONFIG_HOME": "c", "XDG_DATA_HOME": "d"}, platform="linux")
+    assert (places.config, places.share, places.data) == (
+        "/home/ada/.config",
+        "/home/ada/.local/share",
+        "/home/ada/.local/share",
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        (None, None),
+        ("", None),
+        ("/home/ada", "/home/ada"),
+        ("file:///home/ada/my%20loom", "/home/ada/my loom"),
+        ("file:///home/ada/c#", "/home/ada/c#"),
+    ],
+)
+def test_a_place_may_be_a_uri(place: str | None, path: str | None) -> None:
+    """Percent-encoded or as it is."""
+    assert path_of(place) == path
+
+
+class Declared(BaseSource):
+    """A source whose files are told by one pattern."""
+
+    tool = "declared"
+    files = re.compile(rf"(?P<store>\w+\.db)(?:-wal)?|(?P<id>{UUID})\.jsonl")
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        return None
+
+
+def test_one_pattern_tells_the_files_of_a_source() -> None:
+    """With the native id that is in the path, and the database that a -wal belongs to."""
+    identity = "00000001-0000-4000-8000-000000000001"
+    source = Declared()
+    assert source.unit(f"{identity}.jsonl") == Unit(kind=Kind.LINES, native_id=identity)
+    assert source.unit("state.db-wal") == source.unit("state.db") == Unit(kind=Kind.LINES, path="state.db")
+    assert source.unit("state.db-shm") is None
+
+
+def test_a_column_that_is_not_there_is_asked_for_as_null(tmp_path: Path) -> None:
+    """So that a layout without it is read all the same."""
+    tool = open_store(tmp_path / "store.db")
+    tool.execute("CREATE TABLE t (a, b)")
+    tool.close()
+    database = open_database(str(tmp_path / "store.db"))
+    assert column(database, "t", "a") == "a"
+    assert column(database, "t", "b", "max(b)") == "max(b)"
+    assert column(database, "t", "c", "max(c)") == "NULL"
+    assert column(database, "t", "c", missing="''") == "''"
+    database.close()
+
+
+@pytest.mark.parametrize(("cell", "line"), [(None, b"null"), ("", b"null"), ('{"a":\n1}', b'{"a": 1}'), (b"{", b"{")])
+def test_json_in_a_column_stays_on_a_line(cell: str | bytes | None, line: bytes) -> None:
+    """As it stands, though it may be damaged."""
+    assert msgspec.json.encode({"data": as_json(cell)}) == b'{"data":' + line + b"}"
+
+
+def test_who_said_what_counts() -> None:
+    """By the role and by the content: a user that only carries a tool's result has said nothing."""
+    result = msgspec.Raw(b'[{"type":"tool_result","content":"x"}]')
+    assert speaker("user", msgspec.Raw(b'"Weave"')) is Role.USER
+    assert speaker("user", result) is Role.USER
+    assert speaker("user", result, silent=["tool_result"]) is None
+    assert speaker("ai", msgspec.Raw(b'"Woven"'), roles={"ai": Role.ASSISTANT}) is Role.ASSISTANT
+    assert speaker("system", msgspec.Raw(b'"Be kind"')) is speaker(None, msgspec.Raw(b'"x"')) is None
+
+
+def test_small_things() -> None:
+    """What is unknown is named, JSON comes on a line, a text has one name, and objects are looked into."""
+    assert [unheard(kind, {"a"}) for kind in ("a", "b", "", None)] == [None, "b", "?", "?"]
+    assert compact(b'{\n  "a": [1]\n}') == b'{"a":[1]}'
+    assert digest_of("a") == digest_of("a") != digest_of("\ud800")
+    assert inner({"a": {"b": 1}}, "a", "b") == 1
+    assert inner({"a": 1}, "a", "b") is inner(None, "a") is None
+
+
+def test_a_process_that_runs_is_told_from_one_that_does_not() -> None:
+    """And from the one that has its number by now; 0 and less are no process."""
+    assert runs(os.getpid())
+    assert not runs(os.getpid(), "0") or not os.path.exists("/proc/self/stat")
+    assert [runs(pid) for pid in (0, -1, 1 << 40)] == [False] * 3
