@@ -29,6 +29,7 @@ from sessiond.sources.base import (
 )
 from sessiond.sources.objects import inner
 from sessiond.sources.processes import runs
+from sessiond.sources.rows import select
 
 
 def test_a_variable_names_a_directory_or_none() -> None:
@@ -94,6 +95,19 @@ def test_a_column_that_is_not_there_is_asked_for_as_null(tmp_path: Path) -> None
     assert column(database, "t", "b", "max(b)") == "max(b)"
     assert column(database, "t", "c", "max(c)") == "NULL"
     assert column(database, "t", "c", missing="''") == "''"
+    database.close()
+
+
+def test_rows_have_the_columns_that_are_asked_for(tmp_path: Path) -> None:
+    """In their order; what a version's table lacks is None, and no table has no rows."""
+    tool = open_store(tmp_path / "store.db")
+    tool.execute("CREATE TABLE t (b, a)")
+    tool.execute("INSERT INTO t VALUES (2, 1), (4, 3)")
+    tool.close()
+    database = open_database(str(tmp_path / "store.db"))
+    assert list(select(database, "t", ("a", "c", "b"), "WHERE a > ?", 2)) == [{"a": 3, "c": None, "b": 4}]
+    assert list(next(select(database, "t", ("a", "c", "b"), "ORDER BY a"))) == ["a", "c", "b"]
+    assert list(select(database, "u", ("a",), "")) == list(select(database, "t", ("d",), "")) == []
     database.close()
 
 

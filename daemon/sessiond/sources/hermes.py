@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from hashlib import blake2b
+from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
 
-from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import (
-    BaseSource,
-    Kind,
-    Memory,
-    Places,
-    Portrait,
-    Root,
-    Rows,
-    Unit,
-    Watch,
-    listed,
-    parse,
-)
+from sessiond.session import Entry, parse_time
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.objects import encode
+from sessiond.sources.records import ROLES, digest_of, parse, unheard
+from sessiond.sources.rows import column, listed, select
 
-STORE = re.compile(r"((?:[^/]+/)?state\.db)(?:-wal)?")
 # The time of the last message is found by the index on (session_id, timestamp); rows are counted where it moved, and
 # in the sessions of the last day, in which a rewind hides messages.
 HEADS = """
@@ -32,13 +21,11 @@ HEADS = """
     coalesce(ended_at, started_at) > (SELECT max(coalesce(ended_at, started_at)) FROM sessions) - 86400
     FROM sessions s
 """
-REST = "SELECT printf('%s %s %s', count(*), sum(length(content)), {hidden}) FROM messages WHERE session_id = ?"
-SESSION = "SELECT source, model, parent_session_id, started_at, ended_at, {title}, {cwd} FROM sessions WHERE id = ?"
-COLUMNS = ("id", "role", "content", "tool_calls", "tool_name", "timestamp")
-MESSAGES = """
-    SELECT id, role, content, tool_calls, tool_name, timestamp, {active} FROM messages WHERE session_id = ?
-    ORDER BY timestamp, id
-"""
+REST = "SELECT printf('%s %s %s', count(*), sum(length(content)), {shown}) FROM messages WHERE session_id = ?"
+SESSION = ("source", "parent_session_id", "started_at", "cwd", "model", "ended_at", "title")
+# Neither the system's prompt nor what the model was given beside the talk.
+MESSAGE = ("id", "role", "content", "tool_calls", "tool_name", "timestamp", "active", "compacted")
+KNOWN = frozenset(["user", "assistant", "tool", "system", "session_meta"])
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -48,6 +35,7 @@ class _Line(msgspec.Struct, gc=False):
     content: str | None = None
     timestamp: float | None = None
     active: int | None = None
+    compacted: int | None = None
     started_at: float | None = None
     cwd: str | None = None
     parent_session_id: str | None = None
@@ -67,66 +55,42 @@ class Hermes(BaseSource):
         "the files in ~/.hermes/sessions of before the database",
     )
     local_ids: ClassVar[bool] = True  # a time and a few random digits
+    files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>(?:[^/]+/)?state\.db)(?:-wal)?")
+    kind: ClassVar[Kind] = Kind.DATABASE
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the home of Hermes and of its profiles, flat: beside the store lie caches, logs and keys."""
-        given = places.environ.get("HERMES_HOME", "").rstrip("/")
-        for base in dict.fromkeys(filter(None, [given, f"{places.home}/.hermes"])):
+        for base in places.homes("HERMES_HOME", f"{places.home}/.hermes"):
             yield Root(path=base, watch=Watch.FLAT, depth=0)
             yield Root(path=f"{base}/profiles", watch=Watch.SCAN, depth=1)
-
-    def unit(self, relative: str) -> Unit | None:
-        """Tell the database."""
-        found = STORE.fullmatch(relative)
-        return Unit(kind=Kind.DATABASE, path=found[1]) if found else None
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions by the index of their messages."""
         if database.has("sessions", "parent_session_id", "ended_at") and database.has("messages", "timestamp"):
-            columns = _columns(database)
-            yield from listed(database, HEADS.format(**columns), REST.format(**columns))
+            title = column(database, "sessions", "title")
+            shown = column(database, "messages", "active", "sum(active)")
+            yield from listed(database, HEADS.format(title=title), REST.format(shown=shown))
 
     def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
-        """Project a session's row and messages; the system's prompt and what the model was given are left out."""
-        columns = _columns(database)
-        for source, model, parent, started, ended, title, cwd in database.rows(SESSION.format(**columns), native_id):
-            head = {"source": source, "parent_session_id": parent, "started_at": started, "cwd": cwd}
-            records = self._records(database, MESSAGES.format(**columns), native_id, msgspec.json.encode(head))
+        """Project a session's row and messages; one that nobody has said anything in is none yet."""
+        for head in list(select(database, "sessions", SESSION, "WHERE id = ?", native_id)):
+            messages = select(database, "messages", MESSAGE, "WHERE session_id = ? ORDER BY timestamp, id", native_id)
+            records = list(map(encode, messages))
+            model, title, ended = (head.pop(name) for name in ("model", "title", "ended_at"))
             told = Entry(time_ms=parse_time(ended), ended=ended is not None, title=title, model=model)
-            yield Portrait(native_id=native_id, parent=parent, records=records, told=told)
-
-    def _records(self, database: Rows, query: str, session: str, head: bytes) -> Iterator[bytes]:
-        rows = list(database.rows(query, session))
-        if rows:  # a session that nobody has said anything in is none yet
-            yield head
-        for *values, active in rows:
-            yield msgspec.json.encode(dict(zip(COLUMNS, values, strict=True)) | {"active": active})
+            records = [encode(head), *records] if records else []
+            yield Portrait(native_id=native_id, parent=head["parent_session_id"], records=records, told=told)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Tell what a row says: a message counts with text, unless a rewind took it back."""
         line = parse(LINE, record)
         if line.role is None:
             return Entry(time_ms=parse_time(line.started_at), cwd=line.cwd, parent=line.parent_session_id)
-        time_ms = parse_time(line.timestamp)
-        if line.role not in ("user", "assistant") or not (line.content or "").strip() or line.active == 0:
-            known = line.role in ("user", "assistant", "tool", "system", "session_meta")
-            return Entry(time_ms=time_ms, unknown=None if known else line.role)
-        digest = blake2b((line.content or "").encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-        return Entry(time_ms=time_ms, role=Role(line.role), key=f"{line.timestamp}.{digest}")
-
-
-def _columns(database: Rows) -> dict[str, str]:
-    """Tell how columns that not every version has are asked for."""
-    shown = "active" if database.has("messages", "active") else "NULL"
-    # What compaction archives in its place is no more active, and was said all the same.
-    if database.has("messages", "active", "compacted"):
-        shown = "max(active, compacted)"
-    return {
-        "title": "title" if database.has("sessions", "title") else "NULL",
-        "cwd": "cwd" if database.has("sessions", "cwd") else "NULL",
-        "active": shown,
-        "hidden": f"sum({shown})",
-    }
+        # What compaction archives in its place is no more active, and was said all the same.
+        shown = line.active != 0 or line.compacted
+        role = ROLES.get(line.role) if shown and (line.content or "").strip() else None
+        key = f"{line.timestamp}.{digest_of(line.content or '')}"
+        return Entry(time_ms=parse_time(line.timestamp), role=role, key=key, unknown=unheard(line.role, KNOWN))
 
 
 SOURCES = (Hermes(),)

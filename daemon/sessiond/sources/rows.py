@@ -1,8 +1,9 @@
-"""A tool's database as a source sees it, and how its sessions are listed without a look at every row."""
+"""A tool's database as a source sees it: how its sessions are listed without a look at every row, and how rows are
+selected whose columns differ between versions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -43,6 +44,17 @@ def listed(database: Rows, heads: str, rest: str) -> Iterator[tuple[str, str]]:
             continue
         for (found,) in database.rows(rest, native_id):
             yield native_id, f"{head} | {found}"
+
+
+def select(
+    database: Rows, table: str, columns: Sequence[str], rest: str, *parameters: object
+) -> Iterator[dict[str, Any]]:
+    """Select rows as objects with these columns, in their order; None for one that this version's table lacks."""
+    there = columns if database.has(table, *columns) else [name for name in columns if database.has(table, name)]
+    if there:
+        sql = f"SELECT {', '.join(there)} FROM {table} {rest}"  # noqa: S608 - all of a source's own names
+        for row in database.rows(sql, *parameters):
+            yield dict.fromkeys(columns) | dict(zip(there, row, strict=True))
 
 
 def column(database: Rows, table: str, name: str, there: str = "", missing: str = "NULL") -> str:

@@ -1,0 +1,38 @@
+"""The lines of Pi's session files (field-notes B.2, from session-manager.ts of version 3)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sessiond.sources.records import NONE
+
+TYPES = (
+    "session message model_change thinking_level_change session_info compaction branch_summary custom custom_message"
+    " label"
+)
+KNOWN = frozenset(TYPES.split())
+OTHER_ROLES = frozenset(["toolResult", "bashExecution", "custom", "hookMessage", "branchSummary", "compactionSummary"])
+"""Of messages that neither the user nor the model said."""
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str = ""
+    content: msgspec.Raw = NONE
+    model: str | None = None
+
+
+class Line(msgspec.Struct, gc=False, rename="camel"):
+    """An entry of the tree, or the header before it."""
+
+    type: str = "?"
+    id: str | None = None
+    parent_id: str | None = None
+    timestamp: str | None = None
+    cwd: str | None = None
+    parent_session: str | None = None
+    model_id: str | None = None
+    name: str | None = None
+    message: _Message | None = None
+
+
+LINE = msgspec.json.Decoder(Line)
