@@ -81,7 +81,7 @@ def test_one_pattern_tells_the_files_of_a_source() -> None:
     identity = "00000001-0000-4000-8000-000000000001"
     source = Declared()
     assert source.unit(f"{identity}.jsonl") == Unit(kind=Kind.LINES, native_id=identity)
-    assert source.unit("state.db-wal") == source.unit("state.db") == Unit(kind=Kind.LINES, path="state.db")
+    assert source.unit("state.db-wal") == source.unit("state.db") == Unit(kind=Kind.DATABASE, path="state.db")
     assert source.unit("state.db-shm") is None
 
 

@@ -207,7 +207,7 @@ class BaseSource:
     tool: ClassVar[str]
     files: ClassVar[re.Pattern[str]]
     """The paths of what holds sessions, below a root. Its group `id` is the native id where the path says it; its group
-    `store` is the database, beside which a -wal may lie. A source whose paths say more has a `unit` of its own."""
+    `store` is a database, beside which a -wal may lie. A source whose paths say more has a `unit` of its own."""
     kind: ClassVar[Kind] = Kind.LINES
     timeless: ClassVar[bool] = False
     beside: ClassVar[tuple[str, ...]] = ()
@@ -218,13 +218,14 @@ class BaseSource:
     gaps: ClassVar[tuple[str, ...]] = ()
 
     def unit(self, relative: str) -> Unit | None:
-        """Tell the paths that `files` matches: all of one kind."""
+        """Tell the paths that `files` matches: a database, or all of one kind."""
         found = self.files.fullmatch(relative)
         if not found:
             return None
         groups = found.groupdict()
         path, native_id = groups.get("store") or "", groups.get("id")
-        return Unit(kind=self.kind, path=path, native_id=native_id, timeless=self.timeless, beside=self.beside)
+        kind = Kind.DATABASE if path else self.kind
+        return Unit(kind=kind, path=path, native_id=native_id, timeless=self.timeless, beside=self.beside)
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Know of nothing beside a unit."""
