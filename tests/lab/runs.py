@@ -125,6 +125,14 @@ RUNS = (
     Run(tool="kilo-code", script="kilo.sh", version="7.7.7", counts=(2, 2, 2, 3, 3, 5), models=STUB),
     Run(tool="cline", script="cline.sh", version="3.0.65", counts=(0, 2, 2, 3, 3, 5), models=STUB, branch=FEATURE),
     Run(
+        tool="codebuddy",
+        script="codebuddy.sh",
+        version="2.163.0",
+        counts=(2, 2, 3, 3, 5),
+        models=STUBS,
+        versioned=False,
+    ),
+    Run(
         tool="continue",
         script="continue.sh",
         version="1.5.47",

@@ -44,7 +44,6 @@ UNREADABLE = (
     Unreadable(tool="copilot-jetbrains", reason=UNDESCRIBED, path="~/.copilot/jb"),
     Unreadable(tool="devin-cli", reason=UNDESCRIBED, path="~/.local/share/devin/cli"),
     Unreadable(tool="grok-build", reason=UNDESCRIBED, path="~/.grok/sessions"),
-    Unreadable(tool="codebuddy", reason=UNDESCRIBED, path="~/.codebuddy/projects"),
     Unreadable(tool="codebuddy (editor)", reason=UNDESCRIBED, path="{config}/CodeBuddyExtension/Data"),
     Unreadable(tool="workbuddy", reason=UNSEEN, path="~/.workbuddy/projects"),
     Unreadable(tool="oh-my-pi", reason=UNDESCRIBED, path="~/.omp/agent/sessions"),
