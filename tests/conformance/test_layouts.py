@@ -97,6 +97,7 @@ LAYOUTS = {
     "qwen-code: archived": ("qwen-code/0.24-session", "/chats/archive/"),
     "roo-code: history_item.json": ("roo-code/3.52", "/history_item.json"),
     "warp: queries": ("warp/2026", "ai_queries"),
+    "zed: 0.1, tools answer in the user's name": ("zed/0.1", '"version":"0.1.0"'),
     "zed: before 0.3": ("zed/0.2", '"version":"0.2.0"'),
     "zed: 0.3, with columns of folders": ("zed/0.3", "folder_paths"),
 }
