@@ -8,15 +8,15 @@ from typing import Any
 
 import msgspec
 
-from sessiond.sources.base import Portrait, Unit, parse
-from sessiond.sources.opencode.records import titled
+from sessiond.sources.base import Portrait, Unit
+from sessiond.sources.objects import encode
+from sessiond.sources.opencode.records import HEAD, titled
+from sessiond.sources.records import compact, parse
 
 # Before 1.2 `storage/session/<project>/<id>.json`; before that `project/<directory>/storage/session/info/<id>.json`.
 SESSION_FILE = re.compile(r"(session/)[\w-]+/(ses_\w+)\.json|([^/]+/storage/session/)info/(ses_\w+)\.json", re.ASCII)
 MESSAGE_FILE = re.compile(r"(?:.*/)?message/ses_\w+/(msg_\w+)\.json", re.ASCII)
 PART_FILE = re.compile(r"(?:.*/)?part/(?:ses_\w+/)?(msg_\w+)/\w+\.json", re.ASCII)
-# What a session is from its start on; `revert` hides messages, so it is known before them.
-HEAD = ("id", "slug", "version", "projectID", "directory", "parentID", "revert")
 
 
 class _Time(msgspec.Struct, frozen=True, gc=False):
@@ -28,10 +28,10 @@ TITLE = msgspec.json.Decoder(str | None)
 TIME = msgspec.json.Decoder(_Time)
 
 
-def compact(content: bytes) -> bytes:
+def _carried(content: bytes) -> bytes:
     """Put a document on a line. A damaged one is carried as it is: it must not stop its session (rule 9)."""
     try:
-        return bytes(msgspec.json.format(content, indent=-1))
+        return compact(content)
     except ValueError:
         return content.replace(b"\n", b" ")
 
@@ -52,12 +52,12 @@ def lay_out(files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
     parts: dict[str, list[bytes]] = {}
     for name in sorted(files):
         if found := PART_FILE.fullmatch(name):
-            parts.setdefault(found[1], []).append(compact(files[name]))
+            parts.setdefault(found[1], []).append(_carried(files[name]))
     head: dict[str, Any] = {name: info[name] for name in HEAD if name in info}
     head["time"] = {"created": TIME.decode(info["time"]).created} if "time" in info else {}
-    records = [compact(msgspec.json.encode(head))]
+    records = [compact(encode(head))]
     for name in sorted(files):
         if found := MESSAGE_FILE.fullmatch(name):
-            records += [compact(files[name]), *parts.get(found[1], [])]
+            records += [_carried(files[name]), *parts.get(found[1], [])]
     told = titled(TITLE.decode(info["title"]) if "title" in info else None)
     yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=records, told=told)
