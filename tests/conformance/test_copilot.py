@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sessiond.session import Role
 from sessiond.sources.base import Kind, Places, Unit
 from sessiond.sources.copilot_chat import CopilotChat
 from sessiond.sources.copilot_cli import CopilotCli
@@ -61,6 +62,18 @@ def test_both_forms_give_the_same_records() -> None:
     (document,) = source.project({f"{ID}.json": json.dumps(WHOLE["v"], indent=2).encode()}, Unit(native_id=ID))
     (log,) = source.project({f"{ID}.jsonl": json.dumps(WHOLE).encode() + b"\n"}, Unit(native_id=ID))
     assert list(document.records) == list(log.records)
+
+
+def test_a_thought_is_no_answer() -> None:
+    """Of a request that was stopped while the model thought, the prompt alone counts (formats.md 1.4)."""
+    request: dict[str, Any] = {"requestId": "a", "timestamp": 1775037600000, "modelId": "m"}
+    for response, answers in (
+        ([{"kind": "thinking", "value": "hm"}, {"kind": "progressMessage"}], None),
+        ([{"kind": "thinking", "value": "hm"}, {"value": "Spun."}], Role.ASSISTANT),
+    ):
+        entry = CopilotChat().decode(json.dumps(request | {"response": response}).encode(), {})
+        assert entry is not None and entry.role is Role.USER
+        assert [more.role for more in entry.more] == [answers]
 
 
 def test_paths() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from sessiond.sources.base import parse
+from sessiond.sources.base import compact, parse
 
 FINAL = frozenset(["completed", "cancelled", "failed", "error"])
 
@@ -64,12 +64,9 @@ class _Partial(msgspec.Struct, gc=False):
     partial: bool | None = None
 
 
-LIST = msgspec.json.Decoder(list[msgspec.Raw])
-ITEM = msgspec.json.Decoder(_Item)
-METADATA = msgspec.json.Decoder(_Metadata)
-MANIFEST = msgspec.json.Decoder(_Manifest)
-MESSAGES = msgspec.json.Decoder(_Messages)
-PARTIAL = msgspec.json.Decoder(_Partial)
+LIST, ITEM = msgspec.json.Decoder(list[msgspec.Raw]), msgspec.json.Decoder(_Item)
+METADATA, MANIFEST = msgspec.json.Decoder(_Metadata), msgspec.json.Decoder(_Manifest)
+MESSAGES, PARTIAL = msgspec.json.Decoder(_Messages), msgspec.json.Decoder(_Partial)
 
 
 def records_of(content: bytes, stream: str) -> Iterable[bytes]:
@@ -95,6 +92,5 @@ def records_of(content: bytes, stream: str) -> Iterable[bytes]:
             yield msgspec.json.encode({"type": "end", "at": manifest.ended_at})
     else:
         raws = parse(LIST, content) if content.lstrip().startswith(b"[") else parse(MESSAGES, content).messages
-        for raw in raws:
-            if not parse(PARTIAL, bytes(raw)).partial:  # the user interface's last one, while it grows
-                yield bytes(msgspec.json.format(raw, indent=-1))
+        # The user interface's last one is left out while it grows.
+        yield from (compact(raw) for raw in raws if not parse(PARTIAL, bytes(raw)).partial)
