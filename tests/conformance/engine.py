@@ -169,7 +169,7 @@ def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
     found: dict[uuid.UUID, Found] = {}
     for native, group in by_id.items():
         parent = next((fold.parent for fold in main[native] if fold.parent and fold.parent != native), None)
-        older = elders_of(native, parent, main)
+        older = [] if source.own_keys else elders_of(native, parent, main)
         elders = [fold.messages for other in older for fold in main[other]]
         others = [s.fold for s in group if not s.thread]
         identity = session_id(tool, native, scope)

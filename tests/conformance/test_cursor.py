@@ -158,3 +158,17 @@ def test_every_kind_of_change_is_seen(tmp_path: Path) -> None:
     say(tool, "c2", "b0", "after")
     assert look() == {"c2"}
     tool.close()
+
+
+def test_a_malformed_bubble_costs_itself(tmp_path: Path) -> None:
+    """Such values occur (formats.md 2.3 Storage): it is carried, and the chat around it is read."""
+    path = tmp_path / "state.vscdb"
+    tool = large(path, 1, 2)
+    tool.execute("INSERT INTO cursorDiskKV VALUES ('bubbleId:c0:b9', ?)", ('{"type":2,"text":',))
+    database = open_database(str(path))
+    (portrait,) = SOURCE.portraits(database, "c0")
+    records = [bytes(record) for record in portrait.records]
+    assert len(records) == 4
+    assert b'{"type":2,"text":' in records
+    database.close()
+    tool.close()

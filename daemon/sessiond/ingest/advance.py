@@ -134,6 +134,7 @@ def refresh_session(
         rules=setting.rules(),
         masking=setting.masking,
         scope=setting.scope(source),
+        kindred=not source.own_keys,
         live=(state.tool, state.native_id) in setting.live,
         touched=touched,
         mine=mine,

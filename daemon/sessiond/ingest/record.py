@@ -20,20 +20,31 @@ def refresh(
     rules: Rules,
     masking: Masking,
     scope: str,
+    kindred: bool,
     live: bool,
     touched: bool,
     mine: StreamState | None = None,
 ) -> bool:
     """Store the record of a session anew if it changed; runs inside a transaction. Tells whether it did.
 
-    `mine` is a stream of it that is at hand, as stored. `touched`: its streams changed, which is worth a new
+    `mine` is a stream of it that is at hand, as stored. `kindred`: a message that two sessions have tells that one was
+    copied from the other. `touched`: its streams changed, which is worth a new
     revision even if the record is the same.
     A session that turns out to be an elder or a copy of others refreshes those too.
     """
     state, streams = spool.catalog.session_by_row(number), spool.catalog.streams(number, mine)
     family = _family(spool, state, streams)
     changed = _refresh_one(
-        spool, state, streams, family, rules=rules, masking=masking, scope=scope, live=live, touched=touched
+        spool,
+        state,
+        streams,
+        family,
+        rules=rules,
+        masking=masking,
+        scope=scope,
+        kindred=kindred,
+        live=live,
+        touched=touched,
     )
     if changed:
         for other in family:
@@ -49,6 +60,7 @@ def refresh(
                     rules=rules,
                     masking=masking,
                     scope=scope,
+                    kindred=kindred,
                     live=ongoing,
                     touched=False,
                 )
@@ -64,6 +76,7 @@ def _refresh_one(
     rules: Rules,
     masking: Masking,
     scope: str,
+    kindred: bool,
     live: bool,
     touched: bool,
 ) -> bool:
@@ -72,7 +85,7 @@ def _refresh_one(
     named = _named_parent(state, threads, scope)
     mine = _age(state, threads)
     elders, ages = [], []
-    for relative in family:
+    for relative in family if kindred else ():
         folds = [stream.fold for stream in spool.catalog.streams(relative.id) if stream.thread]
         age = _age(relative, folds)
         if relative.uuid == named or (relative.parent != state.uuid and age < mine):
@@ -97,7 +110,7 @@ def _refresh_one(
         masking.record(record),
         parent=parent,
         title=masking.text(next((fold.title for fold in reversed(threads) if fold.title), None)),
-        opening=next((_signed(fold.opening) for fold in threads if fold.opening is not None), None),
+        opening=next((_signed(fold.opening) for fold in threads if kindred and fold.opening is not None), None),
         active_ms=max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None),
         now_ms=rules.now_ms,
         touched=touched,

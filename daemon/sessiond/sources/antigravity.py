@@ -33,6 +33,7 @@ class Antigravity(BaseSource):
     """Transcripts of steps (agy 1.0.10 and later). They say neither directory nor version."""
 
     tool: ClassVar[str] = "antigravity"
+    own_keys: ClassVar[bool] = True  # steps are numbered in each conversation
     versions: ClassVar[tuple[str, ...]] = ("1.1.5",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no folder, branch, version, title or parent is in a transcript",

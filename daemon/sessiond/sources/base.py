@@ -31,7 +31,7 @@ from sessiond.sources.records import (
     speaks,
     unheard,
 )
-from sessiond.sources.rows import Rows, as_json, column, listed
+from sessiond.sources.rows import Rows, as_bytes, as_json, as_line, column, listed
 
 __all__ = [
     "BLOCKS",
@@ -51,7 +51,9 @@ __all__ = [
     "Source",
     "Unit",
     "Watch",
+    "as_bytes",
     "as_json",
+    "as_line",
     "column",
     "compact",
     "digest_of",
@@ -164,6 +166,8 @@ class Source(Protocol):
     """The tool's name in records: "claude-code"."""
     local_ids: ClassVar[bool]
     """Whether native ids are unique on one machine only (formats.md 1.1)."""
+    own_keys: ClassVar[bool]
+    """Whether keys tell the messages of one session apart, and no more: the same in another is no sign of a copy."""
     landmark: ClassVar[str | None]
     """A file in a project's directory that makes it a root. Projects are known from the sessions of other tools."""
     views: ClassVar[bool]
@@ -212,6 +216,7 @@ class BaseSource:
     timeless: ClassVar[bool] = False
     beside: ClassVar[tuple[str, ...]] = ()
     local_ids: ClassVar[bool] = False
+    own_keys: ClassVar[bool] = False
     landmark: ClassVar[str | None] = None
     views: ClassVar[bool] = False
     versions: ClassVar[tuple[str, ...]] = ()

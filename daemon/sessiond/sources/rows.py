@@ -64,7 +64,15 @@ def column(database: Rows, table: str, name: str, there: str = "", missing: str 
 
 def as_json(value: str | bytes | None) -> msgspec.Raw | None:
     """Take a column that holds JSON into a record as it stands, on one line; a damaged one is carried (rule 10)."""
-    if not value:
-        return None
-    source = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
-    return msgspec.Raw(source.replace(b"\n", b" "))
+    return msgspec.Raw(as_line(value)) if value else None
+
+
+def as_line(value: str | bytes) -> bytes:
+    """Take a column that holds JSON for a record, likewise."""
+    return as_bytes(value).replace(b"\n", b" ")
+
+
+def as_bytes(value: str | bytes) -> bytes:
+    """Take a column that holds text, whichever type it was stored as; a number is a cell that is odd: TypeError."""
+    # Not bytes(value): of a number that would be as many zeros.
+    return value.encode("utf-8", "replace") if isinstance(value, str) else bytes(memoryview(value))
