@@ -23,6 +23,7 @@ check: $(VENV)/.installed-dev  ## check style, types, layers and documents
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/docs
 

@@ -17,6 +17,7 @@ PLIST = ROOT / "launchd" / "io.sessiond.plist"
 
 KEY_TYPES: dict[str, type] = {
     "Label": str,
+    "LimitLoadToSessionType": str,
     "Program": str,
     "ProgramArguments": list,
     "EnvironmentVariables": dict,

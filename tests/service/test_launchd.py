@@ -11,15 +11,35 @@ from test_files import KEY_TYPES
 
 from sessiond.errors import ServiceError
 from sessiond.service import Launchd, Plan
+from sessiond.service.launchd import LABEL, UNLOADING
+from sessiond.service.plan import packaged
 
 LAUNCHCTL = """#!/bin/sh
 echo "$*" >> "$HOME/calls"
+loaded="$HOME/loaded-$(echo "$2" | cut -d/ -f1)"
 case "$1 $2" in
-  "print gui/"*/io.sessiond) [ -e "$HOME/loaded" ] || exit 113; echo "	pid = 4711";;
+  "print "*/io.sessiond)
+    if [ -s "$loaded" ]; then  # it is being unloaded: so many answers more
+      left=$(($(cat "$loaded") - 1))
+      if [ $left -gt 0 ]; then echo $left > "$loaded"; else rm "$loaded"; fi
+    fi
+    [ -e "$loaded" ] || exit 113
+    echo "	pid = 4711";;
   "print gui/"*) [ -e "$HOME/screen" ] || exit 125;;
-  "print user/"*) exit 125;;
-  bootstrap*) [ -e "$HOME/loaded" ] && { echo "Bootstrap failed: 5" >&2; exit 5; }; touch "$HOME/loaded";;
-  bootout*) rm "$HOME/loaded";;
+  "print user/"*) [ -e "$HOME/screen" ] || [ -e "$HOME/ssh" ] || exit 125;;
+  bootstrap*)
+    if [ -e "$HOME/releasing" ] || [ -e "$loaded" ]; then
+      rm -f "$HOME/releasing"; echo "Bootstrap failed: 5: Input/output error" >&2; exit 5
+    fi
+    case "$2" in
+      gui/*) [ -e "$HOME/screen" ];;
+      *) grep -A1 LimitLoadToSessionType "$3" | grep -q "<string>Background<";;
+    esac || { echo "Bootstrap failed: 125: Domain does not support specified action" >&2; exit 125; }
+    touch "$loaded";;
+  bootout*)
+    echo 3 > "$loaded"; touch "$HOME/releasing"
+    echo "Boot-out failed: 36: Operation now in progress" >&2; exit 36;;
+  "kickstart "*) exit 37;;
 esac
 """
 PLAN = Plan(command=("/opt/a b/sessiond", "run"), state_dir="/s", environment={"CODEX_HOME": "/srv/codex"})
@@ -59,8 +79,48 @@ def test_install_loads_the_agent_and_uninstall_leaves_nothing(home: Path, monkey
     assert steps[0] == f"kept {file}"
     assert list(manager.uninstall()) == ["stopped it", f"removed {file}"]
     assert list(manager.uninstall()) == []
-    load = ["enable gui/UID/io.sessiond", f"bootstrap gui/UID {file}", "kickstart gui/UID/io.sessiond"]
-    assert calls(home) == [*load, "bootout gui/UID/io.sessiond", *load, "bootout gui/UID/io.sessiond"]
+    load = ["enable gui/UID/io.sessiond", f"bootstrap gui/UID {file}"]
+    again = [*load, load[1]]  # launchd refuses it once more after it has forgotten it
+    assert calls(home) == [*load, "bootout gui/UID/io.sessiond", *again, "bootout gui/UID/io.sessiond"]
+
+
+def test_over_ssh_it_goes_where_no_screen_is_needed_and_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command finds the agent in the domain that its file was made for."""
+    (home / "screen").unlink()
+    (home / "ssh").touch()
+    manager = launchd(home, monkeypatch)
+    manager.check()
+    list(manager.install(PLAN))
+    assert (home / "loaded-user").exists()
+    later = launchd(home, monkeypatch)
+    assert later.pid() == 4711
+    assert later.drift(PLAN) is None
+    later.start()
+    later.stop()
+    assert not (home / "loaded-user").exists()
+    later.start()
+    (home / "screen").touch()
+    anew = launchd(home, monkeypatch)
+    anew.check()
+    steps = list(anew.install(PLAN))
+    assert steps[0].startswith("wrote ")
+    assert [path.name for path in home.glob("loaded-*")] == ["loaded-gui"]
+    assert "LimitLoadToSessionType" not in plistlib.loads(Path(anew.file).read_bytes())
+    assert anew.drift(PLAN) is None
+
+
+def test_a_refused_agent_is_an_error_that_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = launchd(home, monkeypatch)
+    manager.check()
+    list(manager.install(PLAN))
+    manager.stop()
+    (home / "screen").unlink()
+    with pytest.raises(ServiceError, match="125: Domain does not support"):
+        manager.start()
+
+
+def test_a_stop_waits_for_longer_than_the_daemon_may_take() -> None:
+    assert plistlib.loads(packaged(f"{LABEL}.plist").encode())["ExitTimeOut"] < UNLOADING
 
 
 def test_nothing_is_written_where_launchd_does_not_answer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

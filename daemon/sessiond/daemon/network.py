@@ -28,7 +28,7 @@ class Network:
         self._socket = _listen()
         self._wake: tuple[int, int] | None = None
         if self._socket is not None:
-            self._wake = os.pipe2(os.O_CLOEXEC)
+            self._wake = os.pipe()
             threading.Thread(target=self._run, args=(self._socket, self._wake[0]), name="network", daemon=True).start()
 
     def close(self) -> None:
