@@ -31,6 +31,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     dev: int
     ino: int
     size: int
+    """Of one that was not read to its end `~size`: it never looks unchanged, so that a restart reads on."""
     mtime_ns: int
     ctime_ns: int
     offset: int
@@ -39,6 +40,11 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     def unchanged(self, now: os.stat_result) -> bool:
         """Tell, without reading, that nothing happened. ctime shows an edit whose author restored the mtime."""
         return self.same_file(now) and self.size == now.st_size and self._times() == (now.st_mtime_ns, now.st_ctime_ns)
+
+    def edited(self, now: os.stat_result) -> bool:
+        """Tell whether it was changed, or is another file, and did not grow; nothing is read for that."""
+        same = self.same_file(now) and self._times() == (now.st_mtime_ns, now.st_ctime_ns)
+        return not same and now.st_size == (self.size if self.size >= 0 else ~self.size)
 
     def same_file(self, now: os.stat_result) -> bool:
         """Tell whether it is the same inode."""

@@ -89,16 +89,17 @@ def _batch(last: str | None, attempt: int) -> str:
     return hashlib.blake2b(f"{last or ''}/{attempt}".encode(), digest_size=16).hexdigest()
 
 
-def upload(setting: Setting, *, since_ms: int = 0, size: int = BYTES) -> Pushed:
+def upload(setting: Setting, *, since_ms: int = 0, live_ms: int | None = None, size: int = BYTES) -> Pushed:
     """Push one batch: the newest records and, in each stream's order, the newest streams' segments.
 
-    `since_ms`: only of what was changed since then. `size`: compressed bytes at the most, one segment at the least.
+    `since_ms`: only of what was changed since then. What was changed since `live_ms` takes turns. `size`: compressed
+    bytes at the most, one segment at the least.
     Raises: EndpointError when the endpoint took nothing; then everything stays in the outbox.
     """
     asked = _ask(setting)
     with setting.spool.reading():
         sessions: list[Item] = list(setting.spool.outbox.sessions(ITEMS // 2, since_ms))
-        items = sessions + list(setting.spool.outbox.segments(ITEMS - len(sessions), size, since_ms))
+        items = sessions + list(setting.spool.outbox.segments(ITEMS - len(sessions), size, since_ms, live_ms))
     if not items:
         return Pushed(asked=asked, more=asked > 0)
     return msgspec.structs.replace(_push(setting, items), asked=asked)

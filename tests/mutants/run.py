@@ -104,7 +104,7 @@ MUTANTS = [
     Mutant(
         "an edit that leaves the size is taken for growth",
         "ingest/content.py",
-        "if self.size < checkpoint.offset or (self.size == checkpoint.size and checkpoint.size >= 0):",
+        "if self.size < checkpoint.offset or checkpoint.edited(now):",
         "if self.size < checkpoint.offset:",
     ),
     Mutant(
@@ -207,9 +207,30 @@ MUTANTS = [
     Mutant(
         "any change wakes the capture",
         "daemon/capturing.py",
-        "            if self._places(path):\n                self._live[path] = None\n",
-        "            self._live[path] = None\n",
+        "            if self._places(path):\n                self._turns.add([path])\n",
+        "            self._turns.add([path])\n",
         (["tests/test_core_daemon.py"],),
+    ),
+    Mutant(
+        "a long file is read to its end before others have their turn",
+        "ingest/advance.py",
+        "if step.last or (most is not None and read >= most):",
+        "if step.last:",
+        (["tests/test_turns.py"],),
+    ),
+    Mutant(
+        "an edit of a file that is not read to its end goes unnoticed",
+        "reader.py",
+        "now.st_size == (self.size if self.size >= 0 else ~self.size)",
+        "now.st_size == self.size",
+        (["tests/test_turns.py"],),
+    ),
+    Mutant(
+        "the stream that grows fastest has every batch",
+        "spool/outbox.py",
+        "        if live_ms is not None:\n",
+        "        if live_ms is not None and False:\n",
+        (["tests/test_turns.py"],),
     ),
     Mutant(
         "what could not be read is not tried again",

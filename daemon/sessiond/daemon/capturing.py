@@ -15,6 +15,7 @@ from sessiond.daemon.reporting import RootHealths, note_roots
 from sessiond.daemon.restraint import READING, Restraint
 from sessiond.daemon.retries import Retries
 from sessiond.daemon.rooms import Rooms, now_ms
+from sessiond.daemon.turns import SLICE_BYTES, SLICE_SECONDS, Turns
 from sessiond.errors import StateFull
 from sessiond.ingest import Index, ingest, sweep_idle
 from sessiond.ingest.backlog import catch_up
@@ -24,7 +25,6 @@ from sessiond.spool import health
 from sessiond.state import Lock, free_bytes
 from sessiond.watch import Batch, WatchedRoot, Watcher
 
-SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25  # what one commit holds; live changes wait no longer for the backlog
 FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
 
 
@@ -55,7 +55,7 @@ class Capturing:
         self._places = Index(rooms.places)
         self._restraint = restraint or Restraint(READING)
         self._sources = {source.tool: source for source, _ in rooms.places}
-        self._live: dict[str, None] = {}
+        self._turns = Turns()
         self._backlog = Backlog()
         self._left_out = LeftOut()
         self._settled: Settled = {}
@@ -89,7 +89,8 @@ class Capturing:
             except StateFull as error:
                 self._wait_for_room(error)
         with suppress(StateFull):  # what finds no room stays in the tools' files
-            self._drain(self._live)
+            for _ in self._turns.fresh(self._rooms.spool, self._read_live):
+                self._captured()
 
     def _wait_for_room(self, error: StateFull) -> None:
         """A full disk: what is to be read stays in the tools' files, and in the queue here, until it fits."""
@@ -125,13 +126,13 @@ class Capturing:
         roots = self._rooms.watched
         while roots:
             self._take(Batch(rescan=tuple(roots)))
-            while self._backlog or self._live:
+            while self._backlog or self._turns:
                 self._work()
             roots = self._rooms.learn(self._watcher)
         return len(self._retries)
 
     def _timeout(self) -> float | None:
-        if self._live or (self._backlog and not self._backlog.old):
+        if self._turns or (self._backlog and not self._backlog.old):
             return 0
         dues = [self._restraint.left()] if self._backlog else []
         dues += [self._restraint.rest()] if self._behind else []
@@ -152,10 +153,10 @@ class Capturing:
             was_file = self._settled.pop(path, None) is not None
             # What is nobody's session wakes nobody: it may be our own spool, where the configuration lies beside it.
             if self._places(path):
-                self._live[path] = None
+                self._turns.add([path])
             if not was_file and not os.path.lexists(path):
                 self._forget_below(path)
-        self._live |= dict.fromkeys(self._retries.due())
+        self._turns.add(self._retries.due())
         asked, self._asked = self._asked, False
         if asked:
             self._restraint.hurry()
@@ -174,7 +175,7 @@ class Capturing:
         prefix = directory + "/"
         for path in [path for path in self._settled if path.startswith(prefix)]:
             del self._settled[path]
-            self._live[path] = None
+            self._turns.add([path])
 
     def _look(self, roots: Iterable[WatchedRoot]) -> None:
         """Rule 11: the rescan is the guarantee. Compare every file's stat with what it was when it was read."""
@@ -198,7 +199,7 @@ class Capturing:
         gone = [path for path in self._settled if path not in seen and any(root.root.covers(path) for root in roots)]
         for path in gone:
             del self._settled[path]
-            self._live[path] = None
+            self._turns.add([path])
         if first or changed or gone:
             self._discovered, self._found_bytes = count(self._settled, self._places)
             self._rooms.rest()
@@ -213,9 +214,12 @@ class Capturing:
     # Reading it
 
     def _work(self) -> None:
-        """One slice: all live changes, then as much of the backlog as one commit may hold."""
-        if self._live:
-            self._drain(self._live)
+        """One turn: all live changes, a slice of what is unfinished, as much of the backlog as one commit may hold."""
+        for _ in self._turns.fresh(self._rooms.spool, self._read_live):
+            self._captured()
+        if self._turns:
+            self._turns.next(self._rooms.spool, self._read_live)
+            self._captured()
         if self._backlog and (not self._backlog.old or self._restraint.open()):
             self._drain_backlog()
             if not self._backlog:
@@ -228,25 +232,10 @@ class Capturing:
                 self._captured()
         if not self._backlog and self._restraint.done():
             self._captured()  # who pushes may be done already, and is in haste until he hears of it
-        self._live |= dict.fromkeys(self._left_out.take())
+        self._turns.add(self._left_out.take())
         if sweep_idle(self._rooms.ingest, self._sources):
             self._captured()
         self._report()
-
-    def _drain(self, paths: dict[str, None]) -> None:
-        """Read changed paths, several in one commit; on a full disk they stay in the queue."""
-        while paths:
-            done: list[str] = []
-            read, until = 0, time.monotonic() + SLICE_SECONDS
-            with self._rooms.spool.transaction():
-                for path in paths:
-                    read += self._read(path, changed=True)
-                    done.append(path)
-                    if read > SLICE_BYTES or time.monotonic() > until:
-                        break
-            for path in done:
-                del paths[path]
-            self._captured()
 
     def _drain_backlog(self) -> None:
         read, done, until, old = 0, 0, time.monotonic() + SLICE_SECONDS, self._backlog.old
@@ -255,23 +244,33 @@ class Capturing:
             for entry in self._backlog.newest():
                 if read > SLICE_BYTES or time.monotonic() > until or (entry.rank is Rank.OLD and not old):
                     break
-                read += self._read(entry.path, changed=entry.rank is Rank.CHANGED, size=entry.size)
+                one, more = self._read(entry.path, changed=entry.rank is Rank.CHANGED, size=entry.size)
+                read += one
+                if more and entry.rank is Rank.OLD and entry.path not in self._turns:
+                    break  # it stays the next one
+                if more:
+                    self._turns.go_on(entry.path)
                 done += 1
         self._backlog.drop(done)
         if old:
             self._restraint.end()
         self._captured()
 
-    def _read(self, path: str, *, changed: bool, size: int = 0) -> int:
-        read = 0
+    def _read_live(self, path: str) -> tuple[int, bool]:
+        return self._read(path, changed=True)
+
+    def _read(self, path: str, *, changed: bool, size: int = 0) -> tuple[int, bool]:
+        """Read a path, or a slice of it: (bytes, whether there is more)."""
+        read, more = 0, False
         for place in self._places(path):
             outcome = ingest(self._rooms.ingest, place, changed=changed)
             read += outcome.read
+            more |= outcome.more
             self._left_out.note(place, outcome, size)
             if outcome.trouble is not None:
                 self._settled.pop(path, None)  # the next look tries again, though nothing of it changed
             self._retries.note(path, place, outcome)
-        return read
+        return read, more
 
     # What status shows
 

@@ -21,6 +21,7 @@ from sessiond.daemon.orders import Orders, doubt, open_log, read_again
 from sessiond.daemon.pushing import Pushing
 from sessiond.daemon.restraint import PUSHING, READING, Haste, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
+from sessiond.daemon.turns import SLICE_OF_FILE
 from sessiond.errors import ConfigError, SpoolDamaged, StateFull
 from sessiond.logs import hide, log
 from sessiond.sources import find_places
@@ -113,6 +114,7 @@ class Life:
         orders, config = self.orders, self.orders.config
         self._rooms: Rooms = open_rooms(config, self._environ, damaged)
         undo.callback(self._rooms.close, clean=False)
+        self._rooms.ingest.slice = SLICE_OF_FILE  # `sync` reads each file to its end: it has to come to one itself
         self._archive: Archive | None = None
         self.url, token = config.endpoint.url, orders.token
         if not self.url:

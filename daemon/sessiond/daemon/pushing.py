@@ -195,16 +195,16 @@ class Pushing:
             self._health = replace(self._health, waits=waits)
             self._keep()
         if not backlog:
-            pushed = upload(self._setting, since_ms=since_ms)  # nor what has come to the backlog since
+            pushed = upload(self._setting, since_ms=since_ms, live_ms=since_ms)  # nor what came to the backlog since
             if not pushed.more:
                 restraint.done()
             return pushed
         if self._rests or restraint.limited:
-            pushed = upload(self._setting, since_ms=since_ms)
+            pushed = upload(self._setting, since_ms=since_ms, live_ms=since_ms)
             if self._rests or pushed.more or pushed.sessions or pushed.segments:
                 return pushed
         before = self._client.sent_bytes
-        pushed = upload(self._setting, size=restraint.batch(BYTES))
+        pushed = upload(self._setting, live_ms=since_ms, size=restraint.batch(BYTES))
         restraint.sent(self._client.sent_bytes - before)
         return pushed
 

@@ -34,13 +34,15 @@ def advance(
     timeless: bool = False,
     told: Entry | None = None,
     own: str | None = None,
+    most: int | None = None,
 ) -> Outcome:
     """Capture what the content adds to its stream, or the new generation that a rewrite begins.
 
     `grew`: it is known that what was captured stands. `save(done)` moves the checkpoint, inside the
     transactions. `parent` is the parent's native id where only the path says it. `whole`: the content is known
     to be one state as the tool meant it, such as a transaction's, however short it is.
-    `timeless` and `told`: see Portrait. `own` is the native id of a thread whose path says it.
+    `timeless` and `told`: see Portrait. `own` is the native id of a thread whose path says it. Past `most` bytes it
+    stops: the record is that of what was read, and the checkpoint that of a file which is not read to its end.
 
     Raises: Torn where the content may be half a rewrite.
     """
@@ -76,7 +78,7 @@ def advance(
     read, final = 0, Step()
     for step in chain(capture.fill_gap(content), capture.advance(content)):
         read += step.read
-        if step.last:
+        if step.last or (most is not None and read >= most):
             final = step
             break
         with setting.spool.transaction():
@@ -94,12 +96,12 @@ def advance(
         stream.fold.parent = parent
     with setting.spool.transaction():
         capture.store(final, now_ms)
-        save(True)
+        save(final.last)
         touched = setting.spool.catalog.set_gone(stream.session, None) or capture.touched
         # Also where nothing was read: a look before this one may have ended between its last two commits.
         changed = refresh_session(setting, stream.session, source, touched=touched, mine=stream)
         setting.spool.catalog.keep(stream)
-    return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0))
+    return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0), more=not final.last)
 
 
 def _times(found: os.stat_result) -> tuple[int, int]:

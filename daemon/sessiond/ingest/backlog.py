@@ -19,16 +19,18 @@ def catch_up(setting: Setting, limit: int, stuck: set[int] | None = None) -> boo
     """Read on in up to `limit` streams that wait; tells whether it is worth to go on with that now.
 
     `stuck` gathers the streams that got nowhere though there was room: they are passed over for as long as the
-    caller remembers them, so that they do not keep the others waiting.
+    caller remembers them, so that they do not keep the others waiting. It ends early after `setting.slice` bytes.
     """
     passed, catalog, outbox = set[int]() if stuck is None else stuck, setting.spool.catalog, setting.spool.outbox
     with setting.spool.reading():
         waiting = [number for number in catalog.behind(limit + len(passed)) if number not in passed][:limit]
-    worth = False
+    worth, read = False, 0
     for number in waiting:
+        if setting.slice is not None and read >= setting.slice:
+            return True
         with setting.spool.reading():
             before, urgent = catalog.progress(number)
-        _catch_up_one(setting, number)
+        read += _catch_up_one(setting, number).read
         with setting.spool.reading():
             if catalog.progress(number)[0] != before:
                 worth = True
@@ -69,10 +71,12 @@ def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome
         _give_up(setting, stream)
         return Outcome()
     try:
+        most = setting.slice
         if any(place.unit.packed for place in locate(setting.places, file.path) if place.source is source):
             packed, descriptor = descriptor, unpack(descriptor, setting.pins.directory)
             os.close(packed)
-        return _read_pin(setting, stream, file, source, Lines(descriptor, setting.digest))
+            most = None
+        return _read_pin(setting, stream, file, source, Lines(descriptor, setting.digest), most)
     except ReadError as error:
         return Outcome(trouble=str(error))
     except OSError as error:  # no room to unpack it, say
@@ -81,7 +85,9 @@ def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome
         os.close(descriptor)
 
 
-def _read_pin(setting: Setting, stream: StreamState, file: FileState, source: Source, content: Lines) -> Outcome:
+def _read_pin(
+    setting: Setting, stream: StreamState, file: FileState, source: Source, content: Lines, most: int | None
+) -> Outcome:
     now_ms, read = setting.now_ms(), 0
     if stream.held is not None:
         reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, file.path)
@@ -91,6 +97,8 @@ def _read_pin(setting: Setting, stream: StreamState, file: FileState, source: So
             read += step.read
             with setting.spool.transaction():
                 capture.store(step, now_ms)
+            if most is not None and read >= most:
+                return Outcome(read=read, more=True)
     if stream.queued == stream.folded and stream.gap is None:
         with setting.spool.transaction():
             release_pins(setting, stream.id)

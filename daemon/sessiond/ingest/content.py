@@ -124,12 +124,12 @@ class Lines:
         data = pread(self._descriptor, extent.length, extent.start)
         return data if self._digest(data) == extent.digest else None
 
-    def grew(self, checkpoint: Checkpoint) -> bool:
-        """Tell from a few kilobytes whether the file is what it was, with more at its end.
+    def grew(self, checkpoint: Checkpoint, now: os.stat_result) -> bool:
+        """Tell from a few kilobytes whether the file is what it was, or that with more at its end.
 
         One that changed without growing was edited in place: only reading it all tells what.
         """
-        if self.size < checkpoint.offset or (self.size == checkpoint.size and checkpoint.size >= 0):
+        if self.size < checkpoint.offset or checkpoint.edited(now):
             return False
         front = pread(self._descriptor, min(checkpoint.offset, 2 * PROBE), 0)
         back = pread(self._descriptor, min(checkpoint.offset, PROBE), max(checkpoint.offset - PROBE, 0))

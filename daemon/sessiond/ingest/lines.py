@@ -62,7 +62,7 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
     elif leave(visit, stream, content):
         return turn_away(Admission.EXCLUDED)
     own = place.unit.native_id if place.unit.thread else None
-    grew = checkpoint is not None and checkpoint.offset == stream.folded and content.grew(checkpoint)
+    grew = checkpoint is not None and checkpoint.offset == stream.folded and content.grew(checkpoint, visit.now)
     return advance(
         visit,
         stream,
@@ -71,11 +71,12 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
         save=lambda whole: _save(visit, stream, content, whole=whole),
         parent=place.unit.parent,
         own=own,
+        most=None if place.unit.packed else setting.slice,  # each look at a packed one unpacks it from its beginning
     )
 
 
 def _save(visit: Visit, stream: StreamState, content: Lines, *, whole: bool) -> None:
-    """Move the checkpoint. Until all was read it never looks unchanged, so that a restart reads on."""
+    """Move the checkpoint; see Checkpoint.size for what was read in part."""
     old = visit.known.pin if visit.known else None
     needed = stream.queued < stream.folded
     pin = visit.setting.pins.settle(visit.place.path, stream.id, needed=needed, old=old)
@@ -84,7 +85,7 @@ def _save(visit: Visit, stream: StreamState, content: Lines, *, whole: bool) -> 
     checkpoint = visit.checkpoint(
         stream.folded,
         content.probe(stream.folded),
-        size=visit.now.st_size if whole else -1,
+        size=visit.now.st_size if whole else ~visit.now.st_size,
         ctime_ns=content.ctime_ns() if needed or old else visit.now.st_ctime_ns,  # our link moves it
     )
     visit.save(stream.id, checkpoint, pin)

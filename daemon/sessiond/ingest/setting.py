@@ -48,6 +48,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     damaged: int = 0
     left_out: bool = False
     """It is older than what is filled in; see `backfill`."""
+    more: bool = False
+    """It was read in part, a slice of it: come back when the others had their turn."""
 
 
 class Setting(msgspec.Struct, kw_only=True):
@@ -71,6 +73,8 @@ class Setting(msgspec.Struct, kw_only=True):
     """What was changed last before then, and is not captured yet, is left out; None: nothing is."""
     settle_ms: int = 1000
     """A file that lost bytes is left alone until it was quiet for so long: it may be half a rewrite."""
+    slice: int | None = None
+    """Bytes of a file of lines that one look reads, about; then others have their turn. None: all there are."""
 
     def rules(self) -> Rules:
         """What a record needs beside its folds."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
+from sessiond.spool.gate import Gate
 from sessiond.spool.overview import Overview
 from sessiond.spool.schema import MIGRATIONS, VERSION
 
@@ -42,7 +42,7 @@ class Spool:
         Raises: SpoolTooNew, SpoolDamaged (see `set_aside`), StateFull, StateError.
         """
         self.path = os.path.join(directory, NAME)
-        self._lock = threading.RLock()
+        self._lock = Gate()
         self._depth = 0
         with translated():
             self.connection = self._connect(readonly, patience)

@@ -36,6 +36,9 @@ class Outbox(Parked):
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._size: int | None = None
+        self._turn = 0
+        self._turns: dict[int, int] = {}
+        """In which turn a stream that waits was taken from last."""
 
     @property
     def size(self) -> int:
@@ -117,20 +120,26 @@ class Outbox(Parked):
         )
         return [(row[0], UUID(row[1]), row[2]) for row in rows]
 
-    def segments(self, items: int, size: int, since_ms: int = 0) -> list[Segment]:
+    def segments(self, items: int, size: int, since_ms: int = 0, live_ms: int | None = None) -> list[Segment]:
         """Take segments of at most `size` bytes: the newest streams first, each stream's in its own order.
 
-        `since_ms`: only of streams whose file was changed since then.
+        `since_ms`: only of streams whose file was changed since then. Those that were changed since `live_ms` take
+        turns: one that grows faster than it is pushed is always the newest.
 
         A stream stops at a parked segment's generation: what stands behind a gap can't be appended.
         """
         taken: list[Segment] = []
+        self._turn += 1
         streams = self._db.execute(
-            f"SELECT id FROM stream WHERE {_WAITS} AND rank >= ? ORDER BY rank DESC LIMIT ?",
+            f"SELECT id, rank FROM stream WHERE {_WAITS} AND rank >= ? ORDER BY rank DESC LIMIT ?",
             (since_ms, items),
         ).fetchall()
+        if live_ms is not None:
+            streams.sort(key=lambda row: (row[1] < live_ms, self._turns.get(row[0], 0) if row[1] >= live_ms else 0))
+            # Whoever had all of its segments taken is forgotten, and the first again when it has new ones.
+            self._turns = {stream: self._turns[stream] for stream, _ in streams if stream in self._turns}
         total = 0
-        for (stream,) in streams:
+        for stream, _ in streams:
             rows = self._db.execute(
                 f"SELECT {SEGMENT}, size {JOINED} WHERE segment.stream = ?"
                 f" AND {_SENDABLE}"
@@ -142,6 +151,7 @@ class Outbox(Parked):
                 if taken and total > size:
                     return taken
                 taken.append(segment_state(row))
+                self._turns[stream] = self._turn
             if len(taken) >= items:
                 break
         return taken
