@@ -24,6 +24,12 @@ from household import CLAUDE, SESSION, claude, encode
 ROOT = Path(__file__).parents[2]
 QUICK = "[Service]\nRestartSec=100ms\nWatchdogSec=2s\n"
 URL = "http://127.0.0.1:8377"
+NETWORK = """
+[Service]
+ExecStart={python} {script} /srv/metered
+"""
+POLICY = """<busconfig><policy user="root"><allow own="org.freedesktop.NetworkManager"/></policy>
+<policy context="default"><allow send_destination="org.freedesktop.NetworkManager"/></policy></busconfig>"""
 ENDPOINT = """
 [Service]
 ExecStart={program} serve --data /srv/endpoint --token-file /srv/token
@@ -261,6 +267,31 @@ def test_a_token_that_is_encrypted_on_disk_reaches_the_daemon(box: Box) -> None:
     box.write(".config/systemd/user/sessiond.service.d/token.conf", drop_in)
     box.sessiond("install")
     box.say(1)
+    until(box.arrived)
+
+
+def test_a_metered_network_is_asked_for_from_within_the_sandbox(box: Box) -> None:
+    """Only the backlog waits for it; one that does not answer is asked for two seconds, and counts as none."""
+    pytest.importorskip("jeepney")
+    root, python = box.machine.root, box.program.parent / "python"
+    (root / "srv/metered").write_text("1")
+    shutil.copy(Path(__file__).with_name("network_manager.py"), root / "srv")
+    (root / "etc/dbus-1/system.d").mkdir(parents=True, exist_ok=True)
+    (root / "etc/dbus-1/system.d/network.conf").write_text(POLICY)
+    unit = root / "etc/systemd/system/network.service"
+    unit.write_text(NETWORK.format(python=python, script="/srv/network_manager.py"))
+    box.machine.as_root("systemctl", "daemon-reload")
+    box.machine.as_root("systemctl", "reload", "dbus")
+    assert box.machine.as_root("systemctl", "start", "network").code == 0
+    box.machine.as_root("loginctl", "enable-linger", USER)
+    until(lambda: box.machine.up)
+    box.say(1)
+    os.utime(box.home / CLAUDE, (0, 0))
+    box.sessiond("install")
+    until(lambda: (box.status().get("progress") or {}).get("waits") == "on a metered network")
+    assert not box.arrived()
+    box.machine.as_root("systemctl", "kill", "--signal=STOP", "network")
+    box.sessiond("restart")
     until(box.arrived)
 
 
