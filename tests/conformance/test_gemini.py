@@ -61,6 +61,10 @@ def test_a_path_says_which_chat_it_is(path: str, unit: Unit | None) -> None:
     [
         (f"-p/chats/{ID}.jsonl", Unit(native_id=ID)),
         (f"-p/chats/archive/{ID}.jsonl", Unit(native_id=ID)),
+        # What its bundle takes for an id of a session: ^[0-9a-fA-F-]{32,36}$
+        ("-p/chats/0000001A-0000-4000-8000-00000000001A.jsonl", Unit(native_id="0000001A-0000-4000-8000-00000000001A")),
+        (f"-p/chats/{'0a' * 16}.jsonl", Unit(native_id="0a" * 16)),
+        ("-p/chats/0a0a.jsonl", None),
         (f"-p/subagents/{ID}/agent-fix-call_1.jsonl", Unit(native_id=ID, stream="agent-fix-call_1", thread=False)),
         (f"-p/subagents/{ID}/agent-fix-call_1.meta.json", None),
         (f"-p/chats/{ID}.runtime.json", None),

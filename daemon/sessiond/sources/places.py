@@ -39,13 +39,15 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
         return self.config if self.platform == "darwin" else self.share
 
     def given(self, variable: str, below: str = "") -> str:
-        """Tell which directory a tool's environment variable names, or what is `below` it; "" where it names none.
+        """Tell which directory a tool's environment variable names, or what is `below` it; "" where it names none."""
+        path = self.whole(self.environ.get(variable, ""))
+        return path and path + below
 
-        A relative path is one from where the tool was started, which nobody knows here.
-        """
-        path = self.environ.get(variable, "").rstrip("/")
+    def whole(self, path: str) -> str:
+        """Take a directory out of a tool's settings; "" for a relative one: nobody knows where the tool was started."""
+        path = path.rstrip("/")
         path = self.home + path[1:] if path.startswith("~/") else path
-        return path + below if os.path.isabs(path) else ""
+        return path if os.path.isabs(path) else ""
 
     def homes(self, variable: str, *usual: str) -> list[str]:
         """Name a tool's directories: where its variable says, and the usual ones too, for what is there stays there."""

@@ -9,10 +9,11 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
 from sessiond.sources.gemini.messages import LINE, entry_of
+from sessiond.sources.objects import encode
+from sessiond.sources.records import UUID, compact, parse
 
-UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 FILE = re.compile(rf"([^/]+)/chats/(?:(session-[\w-]+)\.(jsonl|json)|({UUID})/([\w-]+)\.jsonl)", re.ASCII)
 # Of an old document, what stays; `lastUpdated` repeats the last message's time and would be news at each change.
 HEADER = ("sessionId", "projectHash", "startTime", "kind", "directories")
@@ -34,7 +35,7 @@ class GeminiCli(BaseSource):
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `tmp` of ~/.gemini, and of GEMINI_CLI_HOME, which replaces the home (`utils/paths.ts`)."""
-        for home in dict.fromkeys([places.environ.get("GEMINI_CLI_HOME", "").rstrip("/") or places.home, places.home]):
+        for home in places.homes("GEMINI_CLI_HOME", places.home):
             yield Root(path=f"{home}/.gemini/tmp", depth=3, skip=frozenset(["tool-outputs", "memory", "logs", "bin"]))
 
     def unit(self, relative: str) -> Unit | None:
@@ -66,14 +67,13 @@ class GeminiCli(BaseSource):
             messages = LIST.decode(document.get("messages", b"[]"))
             rest = {key: value for key, value in document.items() if key not in (*HEADER, *VOLATILE)}
             records = [
-                msgspec.json.encode({key: document[key] for key in HEADER if key in document}),
+                encode({key: document[key] for key in HEADER if key in document}),
                 *map(bytes, messages),
-                *([msgspec.json.encode({"$set": rest})] if rest else []),
+                *([encode({"$set": rest})] if rest else []),
             ]
             if "sessionId" in document:  # one without must not stop its siblings (formats.md 1.5)
                 native_id = TEXT.decode(document["sessionId"])
-                compact = [bytes(msgspec.json.format(record, indent=-1)) for record in records]
-                yield Portrait(native_id=native_id, stream=unit.stream, records=compact)
+                yield Portrait(native_id=native_id, stream=unit.stream, records=map(compact, records))
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Tell what an operation does; `$set.messages` and `$rewindTo` take messages back (field-notes A.4 Format)."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import parse
+from sessiond.sources.records import NONE, parse, unheard
 
 # chatRecordingTypes.ts (formats.md 2.7 Storage); "" is the header.
 KNOWN = frozenset(["", "user", "gemini", "qwen", "info", "error", "warning"])
 ANSWERS = ("gemini", "qwen")
 # What is said in the user's name, or to the CLI and not to the model (formats.md 2.7 message_count).
 INJECTED = ("/", "?", "<session_context>", "<hook_context>")
-NONE = msgspec.Raw(b"")
 
 
 class Part(msgspec.Struct, gc=False, rename="camel"):
@@ -85,5 +84,5 @@ def entry_of(message: Message) -> Entry:
         role=role,
         key=message.id,
         model=message.model if message.type in ANSWERS else None,
-        unknown=None if message.type in KNOWN else message.type,
+        unknown=unheard(message.type, KNOWN),
     )

@@ -1,0 +1,29 @@
+"""What is particular about Amazon Q's command line and Kiro's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sessiond.session import Role
+from sessiond.sources.kiro import AmazonQ
+
+RESULTS: list[object] = [{"tool_use_id": "t", "content": [], "status": "Error"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "role"),
+    [
+        ({"Prompt": {"prompt": "Weave"}}, Role.USER),
+        ({"ToolUseResults": {"tool_use_results": RESULTS}}, None),
+        ({"CancelledToolUses": {"prompt": None, "tool_use_results": RESULTS}}, None),
+        ({"CancelledToolUses": {"prompt": "Rather knit", "tool_use_results": RESULTS}}, Role.USER),
+    ],
+)
+def test_who_cancels_a_tool_may_say_what_to_do_instead(content: object, role: Role | None) -> None:
+    """That is a prompt, though it carries results of tools; without words it is none."""
+    exchange = {"user": {"content": content}, "assistant": {"Response": {"message_id": "m", "content": "Ok"}}}
+    entry = AmazonQ().decode(json.dumps(exchange).encode(), {})
+    assert entry is not None
+    assert (entry.role, [more.role for more in entry.more]) == (role, [Role.ASSISTANT])
