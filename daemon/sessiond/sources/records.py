@@ -104,6 +104,7 @@ def compact(source: bytes | msgspec.Raw) -> bytes:
     return bytes(msgspec.json.format(source, indent=-1))
 
 
-def digest_of(text: str) -> str:
+def digest_of(text: str | bytes) -> str:
     """Tell one text from another: the name of a message that the tool gives no name."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    source = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return blake2b(source, digest_size=8).hexdigest()
