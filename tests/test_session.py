@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from sessiond.session import Entry, Fold, Role, Rules, summarize
+from sessiond.session import Entry, Fold, Role, Rules, distinct, placed, summarize
 
 NOW_MS = 1_790_000_000_000
 
@@ -42,3 +42,25 @@ def test_a_session_that_says_it_ended_has_ended(more: list[Entry], ended: bool) 
     session = summarize(uuid.UUID(int=1), "copilot-cli", [fold], [], rules=rules, source_path=None, live=True)
     assert session is not None
     assert (session.ended_at is not None) == ended
+
+
+def messages_of(*keys: str | None) -> list[int]:
+    """Fold prompts and answers in turn; a key of None is a message without one."""
+    fold = Fold()
+    fold.add([Entry(role=(Role.USER, Role.ASSISTANT)[n % 2], key=key) for n, key in enumerate(keys)], NOW_MS)
+    return fold.messages
+
+
+def test_what_has_no_name_is_whichever_has_its_place() -> None:
+    """An import without ids and times counts what came after it; alone, it counts as a whole."""
+    named, bare = messages_of("a", "b"), messages_of(None, None, None, None)
+    assert distinct([named, bare]) == distinct([bare, named]) == [*named, *bare[2:]]
+    assert distinct([bare, messages_of("a", "b", "c", "d", "e")]) == messages_of("a", "b", "c", "d", "e")
+    assert distinct([bare, []]) == bare
+
+
+def test_places_are_no_evidence_of_a_copy() -> None:
+    """All sessions have a first message."""
+    assert placed(messages_of(None))
+    assert not placed(messages_of("a"))
+    assert not placed([])

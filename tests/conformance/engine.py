@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sessiond.database import open_database
-from sessiond.session import Entry, Fold, Rules, Session, session_id, summarize
+from sessiond.session import Entry, Fold, Rules, Session, placed, session_id, summarize
 from sessiond.sources import find_sources
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Places, Portrait, Source, Unit
 
@@ -170,7 +170,7 @@ def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
     for native, group in by_id.items():
         parent = next((fold.parent for fold in main[native] if fold.parent and fold.parent != native), None)
         older = [] if source.own_keys else elders_of(native, parent, main)
-        elders = [fold.messages for other in older for fold in main[other]]
+        elders = [fold.messages for other in older for fold in main[other] if not placed(fold.messages)]
         others = [s.fold for s in group if not s.thread]
         identity = session_id(tool, native, scope)
         parent = parent or min(older, key=lambda other: age(other, main[other]), default=None)

@@ -71,6 +71,8 @@ LAYOUTS = {
     "kilo-code: tasks": ("kilo-code/5.0-tasks", "kilocode.kilo-code/tasks/"),
     "kilo-code: OpenCode's tables": ("kilo-code/7.7-database", "kilo/kilo.db"),
     "kimi: wire logs of the CLI": ("kimi/cli-1.49", ".kimi/sessions/"),
+    "kimi: a fork of the CLI copies its lines": ("kimi/cli-1.49-fork", '"Fork: spin"'),
+    "kimi: a fork of Kimi Code says where its own begin": ("kimi/code-1.5-fork", '"type":"forked"'),
     "kimi: agents of Kimi Code": ("kimi/code-1.5", "/agents/main/wire.jsonl"),
     "kimi: imported with turns": ("kimi/code-import-2", '"token_counting.measured"'),
     "kimi: imported": ("kimi/code-1.5", "/ses_5f000003-"),

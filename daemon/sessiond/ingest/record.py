@@ -6,7 +6,7 @@ import uuid
 
 from sessiond.ingest.setting import as_text, inner_path, outer_path
 from sessiond.privacy import Masking
-from sessiond.session import Fold, Rules, session_id, summarize
+from sessiond.session import Fold, Rules, placed, session_id, summarize
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState, SessionState, StreamState
 
@@ -89,7 +89,7 @@ def _refresh_one(
         folds = [stream.fold for stream in spool.catalog.streams(relative.id) if stream.thread]
         age = _age(relative, folds)
         if relative.uuid == named or (relative.parent != state.uuid and age < mine):
-            elders.append([key for fold in folds for key in fold.messages])
+            elders.append([key for fold in folds if not placed(fold.messages) for key in fold.messages])
             ages.append((age, relative.uuid))
     # Without a named parent it is the oldest, whichever of them was met first.
     parent = named or (min(ages)[1] if ages else state.parent)

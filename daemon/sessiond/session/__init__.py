@@ -6,7 +6,19 @@ Pure: no file, no clock, no network. Times are unix milliseconds until they reac
 from __future__ import annotations
 
 from sessiond.session.entry import Entry, Role, parse_time
-from sessiond.session.fold import Fold, replayed
+from sessiond.session.fold import Fold, distinct, placed, replayed
 from sessiond.session.record import Rules, Session, session_id, summarize
 
-__all__ = ["Entry", "Fold", "Role", "Rules", "Session", "parse_time", "replayed", "session_id", "summarize"]
+__all__ = [
+    "Entry",
+    "Fold",
+    "Role",
+    "Rules",
+    "Session",
+    "distinct",
+    "parse_time",
+    "placed",
+    "replayed",
+    "session_id",
+    "summarize",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ MOST_NAMES = 100
 """Models and unknown record types that a fold tells apart."""
 
 _PREFIXES = {role: f"{role.value}\0" for role in Role}
+# A message without a key has its place for a name.
+_PLACE = "#{}"
 
 
 def _hash(role: Role, key: str) -> int:
@@ -168,7 +171,7 @@ class Fold(msgspec.Struct, omit_defaults=True):
             self._spans(parse_time(time), latest)
 
     def _message(self, entry: Entry, role: Role, known: _Known) -> None:
-        key = _hash(role, f"#{len(self.messages)}" if entry.key is None else entry.key)
+        key = _hash(role, _PLACE.format(len(self.messages)) if entry.key is None else entry.key)
         model = self.taken.pop(key, -1) if self.taken else -1
         if role is Role.ASSISTANT:
             if self.opening is None and entry.key is not None:
@@ -200,6 +203,25 @@ class Fold(msgspec.Struct, omit_defaults=True):
         back = zip(self.messages[kept:], self.spoken[kept:], strict=True)
         self.taken.update((key, model) for key, model in back if model >= 0)
         del self.messages[kept:], self.spoken[kept:]
+
+
+def placed(messages: Sequence[int]) -> bool:
+    """Tell whether messages have no names but their places, which are no evidence of a copy: all sessions have them."""
+    return bool(messages) and messages[0] in {_hash(role, _PLACE.format(0)) for role in Role}
+
+
+def distinct(threads: Sequence[Sequence[int]]) -> list[int]:
+    """Name each message of a session's threads once; without a name, it is whichever has its place in another thread.
+
+    So an import that kept no ids and no times counts what came after it, and what it imported only if nothing else has.
+    """
+    named = [messages for messages in threads if not placed(messages)]
+    order = dict.fromkeys(chain(*named, *(messages for messages in threads if placed(messages))))
+    if len(named) < len(threads):
+        for place in range(max(map(len, named), default=0)):
+            for role in Role:
+                order.pop(_hash(role, _PLACE.format(place)), None)
+    return list(order)
 
 
 def replayed(mine: Sequence[int], elder: Iterable[int]) -> int:

@@ -6,11 +6,10 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 
 import msgspec
 
-from sessiond.session.fold import Fold, replayed
+from sessiond.session.fold import Fold, distinct, replayed
 
 NAMESPACE = uuid.UUID("5f1d7c1e-8a57-5c0e-9d52-6f0d3d0b6a11")
 """Of every id that sessiond derives (UUIDv5). It never changes: a new one would make each session a new one."""
@@ -78,7 +77,7 @@ def summarize(
         return None
     last = max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None)
     # The keys of one fold are distinct already, and with tens of thousands of them that is worth knowing.
-    order = threads[0].messages if len(threads) == 1 else list(dict.fromkeys(chain(*(f.messages for f in threads))))
+    order = threads[0].messages if len(threads) == 1 else distinct([fold.messages for fold in threads])
     copied = max((replayed(order, elder) for elder in elders), default=0)
     # Who was seen running a minute ago may have said since that it ended.
     idle = not live and rules.now_ms - last >= rules.idle_after_ms
