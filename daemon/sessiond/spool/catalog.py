@@ -39,7 +39,7 @@ class Catalog(Streams, Files, Private):
 
     def count(self) -> int:
         """Count the sessions that have a record."""
-        return int(self._db.execute("SELECT count(*) FROM session WHERE record IS NOT NULL").fetchone()[0])
+        return int(self._db.execute("SELECT coalesce(sum(sessions), 0) FROM tally").fetchone()[0])
 
     def working_directories(self) -> list[str]:
         """List the working directories of all sessions."""

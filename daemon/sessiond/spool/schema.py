@@ -22,11 +22,34 @@ MIGRATIONS = (
         pushed INTEGER NOT NULL DEFAULT 0,    -- the revision that the endpoint acknowledged
         parked TEXT                           -- why the endpoint will never take this revision
     );
-    CREATE INDEX session_due ON session (active_ms DESC) WHERE revision > pushed AND parked IS NULL;
+    CREATE INDEX session_due ON session (active_ms DESC, revision, pushed, parked)
+        WHERE revision > pushed AND parked IS NULL;
+    CREATE INDEX session_parked ON session (parked) WHERE parked IS NOT NULL;
+    CREATE INDEX session_bare ON session (id) WHERE record IS NULL;
     CREATE INDEX session_ongoing ON session (active_ms) WHERE ongoing;
     CREATE INDEX session_tool ON session (tool, active_ms, ongoing) WHERE record IS NOT NULL;
     CREATE INDEX session_parent ON session (parent) WHERE parent IS NOT NULL;
     CREATE INDEX session_opening ON session (opening) WHERE opening IS NOT NULL;
+
+    CREATE TABLE tally (                      -- of the sessions that have a record, for status: kept by the triggers
+        tool TEXT PRIMARY KEY,
+        sessions INTEGER NOT NULL,
+        ongoing INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TRIGGER session_made AFTER INSERT ON session WHEN NEW.record IS NOT NULL BEGIN
+        INSERT INTO tally VALUES (NEW.tool, 1, NEW.ongoing)
+            ON CONFLICT DO UPDATE SET sessions = sessions + 1, ongoing = ongoing + NEW.ongoing;
+    END;
+    CREATE TRIGGER session_ended AFTER DELETE ON session WHEN OLD.record IS NOT NULL BEGIN
+        UPDATE tally SET sessions = sessions - 1, ongoing = ongoing - OLD.ongoing WHERE tool = OLD.tool;
+    END;
+    CREATE TRIGGER session_changed AFTER UPDATE OF record, ongoing ON session
+        WHEN (OLD.record IS NULL) != (NEW.record IS NULL) OR OLD.ongoing != NEW.ongoing BEGIN
+        INSERT INTO tally VALUES (NEW.tool, 0, 0) ON CONFLICT DO NOTHING;
+        UPDATE tally SET sessions = sessions + (NEW.record IS NOT NULL) - (OLD.record IS NOT NULL),
+            ongoing = ongoing + (NEW.ongoing AND NEW.record IS NOT NULL) - (OLD.ongoing AND OLD.record IS NOT NULL)
+            WHERE tool = NEW.tool;
+    END;
 
     CREATE TABLE stream (
         id INTEGER PRIMARY KEY,
@@ -49,10 +72,12 @@ MIGRATIONS = (
         fold BLOB NOT NULL,
         UNIQUE (session, name)
     );
-    CREATE INDEX stream_waiting ON stream (rank DESC) WHERE waiting > 0 AND held IS NULL;
+    CREATE INDEX stream_waiting ON stream (rank DESC, session, waiting, held, folded, acked)
+        WHERE waiting > 0 AND held IS NULL;
     CREATE INDEX stream_unknown ON stream (rank DESC) WHERE NOT known AND held IS NULL;
     CREATE INDEX stream_skipped ON stream (id) WHERE skipped IS NOT NULL;
-    CREATE INDEX stream_behind ON stream (rank DESC) WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL;
+    CREATE INDEX stream_behind ON stream (rank DESC, session, folded, queued, acked, waiting, gap_from, held)
+        WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL;
 
     CREATE INDEX stream_lost ON stream (lost) WHERE lost > 0;
     CREATE INDEX stream_odd ON stream (session, damaged, unknown) WHERE damaged > 0 OR unknown IS NOT NULL;
@@ -67,6 +92,7 @@ MIGRATIONS = (
         trouble TEXT                          -- why it could not be read, shown by status
     ) WITHOUT ROWID;
     CREATE INDEX file_stream ON file (stream);
+    CREATE INDEX file_pin ON file (stream, pin) WHERE pin IS NOT NULL;
     CREATE INDEX file_trouble ON file (tool) WHERE trouble IS NOT NULL;
 
     CREATE TABLE mark (                       -- how far a session in a database was read: its watermark
@@ -102,7 +128,7 @@ MIGRATIONS = (
         parked TEXT
     );
     CREATE UNIQUE INDEX segment_order ON segment (stream, generation, offset, length);
-    CREATE INDEX segment_count ON segment (parked, size, queued_ms);
+    CREATE INDEX segment_count ON segment (parked, queued_ms, size);
     CREATE INDEX segment_parked ON segment (id) WHERE parked IS NOT NULL;
     CREATE INDEX segment_blocked ON segment (stream, generation, parked) WHERE parked IS NOT NULL;
     """,
