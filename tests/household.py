@@ -16,6 +16,7 @@ from hashlib import sha256
 import httpx
 
 from sessiond import state, zstd
+from sessiond.device import identify
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.server import Running, running
@@ -109,7 +110,7 @@ class Household:
 
     def open(self) -> None:
         """Start the daemon's rooms, as after a restart."""
-        device = state.device(self.state)
+        device = identify(self.state)
         self.device_id = device.device_id
         self.spool = self.make_spool(self.state)
         places = Places(home=self.home, environ={}, platform="linux")

@@ -11,12 +11,12 @@ import pytest
 
 from capture_lab import DAY, lab, session, write
 from household import CLAUDE, SESSION, Household, claude, encode, household
-from sessiond import state
 from sessiond.config import Backlog, Config, Token, load
 from sessiond.daemon.pushing import Pushing
 from sessiond.daemon.restraint import ASK_AGAIN, PUSHING, READING, Haste, Restraint
 from sessiond.daemon.rooms import Rooms
 from sessiond.daemon.surroundings import ON_BATTERY, ON_METERED, Surroundings
+from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.spool import health
 
@@ -212,7 +212,7 @@ def pusher(house: Household, made: Restraint) -> Iterator[Pushing]:
     rooms = Rooms(
         config=Config(),
         directory=house.state,
-        device=state.device(house.state),
+        device=identify(house.state),
         machine_id="testbox",
         spool=house.spool,
         places=[],

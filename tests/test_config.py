@@ -17,9 +17,10 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.config import Config, Token, config_file, load, read_token, state_dir
+from sessiond.config import Config, Token, load, read_token, state_dir
 from sessiond.config.lines import key_lines
 from sessiond.config.units import parse_duration, parse_size
+from sessiond.directories import config_file
 from sessiond.errors import ConfigError
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
 from sessiond import ingest as ingest_room
-from sessiond import reader, state
+from sessiond import reader
+from sessiond.device import identify
 from sessiond.errors import Torn
 from sessiond.ingest import Index
 from sessiond.ingest import content as content_room
@@ -55,7 +56,7 @@ def test_a_rewrite_between_two_reads_is_found_out(length: int, restart: bool, ho
     house.write(CLAUDE, second)
     after = encode({**first, "title": "Dye it red"}) + encode(second)
     digest = house.ingesting.digest
-    house.ingesting.digest = Meddler(state.device(house.state).seed, lambda: Path(path).write_bytes(after))
+    house.ingesting.digest = Meddler(identify(house.state).seed, lambda: Path(path).write_bytes(after))
     house.ingest(path)
     house.ingesting.digest = digest
     house.write(CLAUDE, claude(SESSION, 3))

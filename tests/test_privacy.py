@@ -16,6 +16,7 @@ from sessiond import state, zstd
 from sessiond.config import Config, Redaction
 from sessiond.daemon.capturing import Capturing
 from sessiond.daemon.rooms import open_rooms
+from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.privacy import IGNORE, Exclusion, Masking, Terms, read_terms
 from sessiond.redact import OVERLAP, load_rules
@@ -454,14 +455,12 @@ def test_nothing_is_loaded_until_something_is_masked(tmp_path: Path) -> None:
 
 def test_the_spool_has_no_key(house: Household) -> None:
     """Who takes the spool away has no way to try values on the hashes in it."""
-    from sessiond import state
-
-    key = state.device(house.state).key
+    key = identify(house.state).key
     assert len(key) == 64
     assert key.encode() not in stored(house) and bytes.fromhex(key) not in stored(house)
-    assert key not in repr(state.device(house.state))
-    os.chmod(os.path.join(house.state, state.DEVICE), 0o644)
+    assert key not in repr(identify(house.state))
+    os.chmod(os.path.join(house.state, "device.toml"), 0o644)
     with pytest.raises(ConfigError) as raised:
-        state.device(house.state)
+        identify(house.state)
     assert raised.value.hint == f"run: chmod 600 {house.state}/device.toml"
     assert sqlite3.sqlite_version

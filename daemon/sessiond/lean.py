@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
-from typing import cast
 
 
 @contextmanager
@@ -19,7 +16,7 @@ def without(*names: str) -> Iterator[None]:
     """
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
-        sys.modules[name] = cast(ModuleType, None)  # the import system then raises ModuleNotFoundError
+        sys.modules[name] = None  # type: ignore[assignment] # the import system then raises ModuleNotFoundError
     try:
         yield
     finally:
@@ -29,6 +26,8 @@ def without(*names: str) -> Iterator[None]:
 
 def give_back() -> None:
     """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
+    import ctypes  # late: `status` imports this module, and no memory of it is worth that
+
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

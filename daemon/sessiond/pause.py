@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
-import msgspec
+from sessiond.facts import Facts, decoded, encoded
 
 FILE = "paused.json"
 ALL = ""
@@ -14,11 +14,11 @@ FOR_GOOD = 0
 """Instead of a time: until `sessiond resume`."""
 
 
-class Paused(msgspec.Struct, frozen=True, kw_only=True):
+class Paused(Facts):
     """What is paused until when, in unix milliseconds; `sources` by the tool's name."""
 
     pushing: int | None = None
-    sources: dict[str, int] = {}
+    sources: dict[str, int] = {}  # noqa: RUF012 - each has its own
 
     def next_end_ms(self) -> int | None:
         """Tell when the first of them ends by itself; None where none does."""
@@ -30,11 +30,11 @@ def read(directory: str, now_ms: int) -> Paused:
     """Read what is paused now; what has ended, or can't be read, is not."""
     try:
         with open(os.path.join(directory, FILE), "rb") as file:
-            kept = msgspec.json.decode(file.read(), type=dict[str, int])
-    except (OSError, msgspec.MsgspecError):
+            kept = decoded(file.read())
+        now = {name: end for name, end in kept.items() if end == FOR_GOOD or end > now_ms}
+        return Paused.of({"pushing": now.pop(ALL, None), "sources": now})
+    except (OSError, ValueError, TypeError):
         return Paused()  # a power cut may leave anything there; to push what should wait is the lesser harm
-    now = {name: end for name, end in kept.items() if end == FOR_GOOD or end > now_ms}
-    return Paused(pushing=now.pop(ALL, None), sources=now)
 
 
 def write(directory: str, paused: Paused) -> None:
@@ -47,7 +47,7 @@ def write(directory: str, paused: Paused) -> None:
         return
     temporary = f"{path}.{os.getpid()}"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(everything))
+        file.write(encoded(everything).encode())
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

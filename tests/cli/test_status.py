@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
 from sessiond import state
 from sessiond.cli import main
 from sessiond.cli.status import screen
+from sessiond.config import load
+from sessiond.daemon.reporting import note_config
 from sessiond.spool import NAME, Spool, health, set_aside
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
@@ -87,20 +88,92 @@ def run(house: Household, *arguments: str, **environ: str) -> int:
     return main(["status", *arguments], env)
 
 
-@pytest.mark.parametrize("ran", [False, True])
-def test_it_imports_nothing_slow(ran: bool, tmp_path: Path) -> None:
-    """100 ms in all: no HTTP, no watching, no logging, no drawing library, no tool's format, nothing that writes."""
-    if ran:
-        (tmp_path / ".local/state/sessiond").mkdir(parents=True)
-        Spool(str(tmp_path / ".local/state/sessiond")).close()
-    code = "import sys; from sessiond.cli import main; code = main(['status']); print(*sys.modules); sys.exit(code)"
+SLOW = {"httpx", "watchdog", "structlog", "rich", "tenacity", "starlette", "asyncio", "hyperscan", "platformdirs"}
+SLOW |= {"inspect", "typing_extensions", "pathlib", "hashlib", "urllib.parse", "xxhash", "subprocess", "shutil"}
+SLOW |= {"msgspec", "uuid", "decimal", "typing", "ctypes", "argparse", "gettext", "locale", "tomllib", "dataclasses"}
+SLOW |= {"sessiond.sources", "sessiond.spool.catalog", "sessiond.session", "sessiond.endpoint", "sessiond.config"}
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"]])
+@pytest.mark.parametrize("how", ["never", "stopped", "configured", "parked"])
+def test_it_imports_nothing_slow(how: str, arguments: list[str], tmp_path: Path) -> None:
+    """100 ms in all: no HTTP, no watching, no logging, no drawing library, no tool's format, nothing that writes.
+
+    Nor what reads configurations, where a daemon has read this one before.
+    """
+    directory = tmp_path / ".local/state/sessiond"
+    if how != "never":
+        directory.mkdir(parents=True)
+        spool = Spool(str(directory))
+        if how == "configured":
+            configure(tmp_path, spool, 'machine_id = "testbox"\n')
+        if how == "parked":
+            spool.connection.execute(
+                "INSERT INTO session (uuid, tool, native_id, record, parked) VALUES ('', 'codex', '', '{}', 'no')"
+            )
+        spool.close()
+    code = f"import sys; from sessiond.cli import main; code = main({arguments}); print(*sys.modules); sys.exit(code)"
     env = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (3, "")
-    slow = {"httpx", "watchdog", "structlog", "rich", "tenacity", "starlette", "asyncio", "hyperscan", "platformdirs"}
-    slow |= {"inspect", "typing_extensions", "pathlib", "hashlib", "urllib.parse", "xxhash", "subprocess"}
-    slow |= {"sessiond.sources", "sessiond.spool.catalog", "sessiond.session", "sessiond.endpoint"}
-    assert not slow & set(done.stdout.splitlines()[-1].split())
+    assert not SLOW & set(done.stdout.splitlines()[-1].split())
+
+
+def configure(home: Path, spool: Spool, text: str) -> Path:
+    """Write a configuration, and note that a daemon took it over."""
+    file = home / ".config/sessiond/config.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    note_config(spool, load(str(file), {"HOME": str(home)}), None)
+    return file
+
+
+def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, tmp_path: Path) -> None:
+    """What the daemon said of its files counts for just these files."""
+    environ = {"HOME": house.home}
+    text = f'state_dir = "{house.state}"  # here\nmachine_id = "first"\nredact = "off"\n'
+    file = configure(tmp_path, house.spool, text)
+
+    def look(**more: str) -> Status:
+        return read_status(str(file), environ | more)
+
+    first = look()
+    assert (first.machine_id, first.scanner, first.config.files) == ("first", "off", (str(file),))
+    assert first.spool.state is Shape.FINE
+    assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
+
+    file.write_text(text.replace("first", "fresh"))
+    assert look().machine_id == "fresh"
+    file.write_text(text.replace("redact", "redcat"))
+    wrong = look()
+    assert wrong.config.error is not None and 'did you mean "redact"?' in str(wrong.config.hint)
+    assert wrong.state_dir == house.state
+
+    file.write_text(text)
+    part = file.parent / "config.d/1.toml"
+    part.parent.mkdir()
+    part.write_text('machine_id = "part"\n')
+    assert look().machine_id == "part"
+    part.write_text(f'state_dir = "{tmp_path}/other"\n')
+    assert look().spool.state is Shape.MISSING
+
+
+def test_what_another_version_found_good_is_read_again(house: Household, tmp_path: Path) -> None:
+    file = configure(tmp_path, house.spool, f'state_dir = "{house.state}"\nmachine_id = "first"\n')
+    taken = health.read_taken(house.spool)
+    assert taken is not None
+    health.write_taken(house.spool, taken.but(machine_id="told"))
+    assert read_status(str(file), {"HOME": house.home}).machine_id == "told"
+    health.write_taken(house.spool, taken.but(machine_id="told", version="0.0.1"))
+    assert read_status(str(file), {"HOME": house.home}).machine_id == "first"
+
+
+@pytest.mark.parametrize("text", ["[]", '{"pid": "x"}', '{"roots": [7]}', "{", '{"roots": [{"tool": "codex"}]}'])
+def test_a_health_that_is_none_of_ours_is_said(text: str, house: Household, look: Look) -> None:
+    house.spool.set_meta(health.CAPTURE, text)
+    made = look()
+    assert made.spool.state is Shape.UNREADABLE
+    assert "unexpected" in str(made.spool.reason)
 
 
 def test_before_the_first_start_it_says_how_to_start(tmp_path: Path) -> None:
@@ -161,11 +234,9 @@ def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daem
 
 def _fixed(made: Status) -> Status:
     """Replace what differs from run to run."""
-    from msgspec.structs import replace
-
-    daemon = replace(made.daemon, pid=4711, since_ms=made.now_ms - 180 * MINUTE)
-    outbox = made.outbox and replace(made.outbox, bytes=313)
-    return replace(made, daemon=daemon, outbox=outbox, disk_bytes=215_000, state_dir="/state")
+    daemon = made.daemon.but(pid=4711, since_ms=made.now_ms - 180 * MINUTE)
+    outbox = made.outbox and made.outbox.but(bytes=313)
+    return made.but(daemon=daemon, outbox=outbox, disk_bytes=215_000, state_dir="/state")
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -218,7 +289,7 @@ def test_what_backfill_leaves_out_is_never_counted_as_read(house: Household, loo
     made = CaptureHealth(pid=os.getpid(), discovered={"codex": 9}, left_out=4, left_out_bytes=12_000_000, backlog=2)
     health.write(house.spool, made)
     assert "found         9 files, 4 (12 MB) left out by backfill, 2 not read yet\n" in screen(look())
-    health.write(house.spool, msgspec.structs.replace(made, backlog=0))
+    health.write(house.spool, made.but(backlog=0))
     assert "found         9 files, 4 (12 MB) left out by backfill, the others read\n" in screen(look())
     assert (look().discovered.left_out, look().discovered.left_out_bytes) == (4, 12_000_000)
 
@@ -407,7 +478,7 @@ def test_a_slow_scanner_is_said_and_degrades_nothing(house: Household) -> None:
     """Without hyperscan the same secrets are found, slower: worth a line, not an alarm."""
     env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
     status = read_status(None, env)
-    slow = advise(msgspec.structs.replace(status, scanner="re"))
+    slow = advise(status.but(scanner="re"))
     (said,) = [each for each in slow if "hyperscan" in each.what]
     assert not said.degraded
     assert [each for each in advise(status) if "hyperscan" in each.what] == []

@@ -11,7 +11,8 @@ import msgspec
 
 from sessiond.cli import editing
 from sessiond.cli.output import WIDTH, escape, print_json, settings, warn
-from sessiond.config import Loaded, check_trust, config_file, load, read_token, state_dir, token_origin
+from sessiond.config import Loaded, check_trust, load, read_token, state_dir, token_origin
+from sessiond.directories import config_file
 from sessiond.errors import ConfigError
 
 DEFAULT = "default"

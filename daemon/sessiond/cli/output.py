@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import IO, Any
 
-import msgspec
+from sessiond import facts
+from sessiond.text import escape
 
-from sessiond.config import Loaded, load
-from sessiond.logs.text import escape
+TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` has 100 ms
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection, Mapping, Sequence
+    from typing import IO, Any
+
+    from sessiond.config import Loaded
 
 __all__ = [
     "WIDTH",
@@ -40,6 +44,8 @@ def settings(args: argparse.Namespace, *, tools: Collection[str] | None = None) 
 
     Raises: ConfigError, which the command line prints.
     """
+    from sessiond.config import load
+
     loaded = load(args.config, args.environ, tools=tools)
     for warning in loaded.warnings:
         warn(warning)
@@ -58,7 +64,11 @@ def print_json(answer: Any) -> None:
 
 def encoded(answer: Any) -> str:
     """Write an answer for programs as one line of JSON."""
-    return msgspec.json.encode(answer).decode()
+    if isinstance(answer, facts.Facts):
+        return facts.encoded(answer)
+    import msgspec
+
+    return msgspec.json.encode(answer, enc_hook=vars).decode()
 
 
 def colored(stream: IO[str], environ: Mapping[str, str]) -> bool:
@@ -70,9 +80,10 @@ def columns(stream: IO[str]) -> int:
     """Tell how wide lines may be: as the terminal, else 80 columns."""
     if not stream.isatty():
         return WIDTH
-    import shutil
-
-    return shutil.get_terminal_size((WIDTH, 24)).columns
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns) or WIDTH
+    except (OSError, ValueError):
+        return WIDTH
 
 
 def size(count: float) -> str:

@@ -7,8 +7,6 @@ import os
 import signal
 import time
 
-import msgspec
-
 from sessiond import pause, state
 from sessiond.cli.output import settings
 from sessiond.config import state_dir
@@ -36,10 +34,10 @@ def run(args: argparse.Namespace) -> int:
     known = [source.tool for source in find_sources()]
     paused = pause.read(directory, now_ms)
     if args.source is None:
-        paused = msgspec.structs.replace(paused, pushing=end)
+        paused = paused.but(pushing=end)
     else:
         check_tool(args.source, known)
-        paused = msgspec.structs.replace(paused, sources={**paused.sources, args.source: end})
+        paused = paused.but(sources={**paused.sources, args.source: end})
     take_over(directory, paused)
     print(f"{args.source or 'pushing'} is paused {pause.until(end)}")
     return 0

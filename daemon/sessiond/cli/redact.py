@@ -59,13 +59,13 @@ def _redactor(args: argparse.Namespace, config: Config) -> Redactor:
     """
     import msgspec
 
-    from sessiond import state
+    from sessiond import device
     from sessiond.privacy import read_terms
     from sessiond.redact import Redactor
 
     directory = state_dir(config)
-    known = os.path.exists(os.path.join(directory, state.DEVICE))
-    key = bytes.fromhex(state.device(directory).key) if known else os.urandom(32)
+    known = os.path.exists(os.path.join(directory, device.FILE))
+    key = bytes.fromhex(device.identify(directory).key) if known else os.urandom(32)
     if config.redact == "off":
         warn("redact is off: nothing is masked; this is what would be")
         config = msgspec.structs.replace(config, redact="mask")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 
-import msgspec
-
 from sessiond import pause
 from sessiond.cli.output import settings
 from sessiond.cli.pause import check_tool, take_over
@@ -29,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source is not None:
         check_tool(args.source, [source.tool for source in find_sources()])
         sources = {tool: end for tool, end in paused.sources.items() if tool != args.source}
-        left = msgspec.structs.replace(paused, sources=sources)
+        left = paused.but(sources=sources)
     if left == paused:
         print("nothing was paused")
         return 0

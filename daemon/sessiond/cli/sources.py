@@ -69,12 +69,10 @@ def _looked(status: Status, config: Config, environ: Mapping[str, str]) -> Statu
         how = "not watched" if os.path.isdir(root.path) else "missing"
         roots.setdefault(source.tool, []).append(RootHealth(tool=source.tool, path=root.path, how=how))
     tools = [
-        msgspec.structs.replace(
-            counts.get(tool, ToolStatus(count=ToolCount(tool=tool), files=None, roots=[])), roots=found
-        )
+        counts.get(tool, ToolStatus(count=ToolCount(tool=tool), files=None, roots=[])).but(roots=found)
         for tool, found in roots.items()
     ]
-    return msgspec.structs.replace(status, tools=tools)
+    return status.but(tools=tools)
 
 
 def listed_sources(

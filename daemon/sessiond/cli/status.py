@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 
 from sessiond.cli.output import (
@@ -26,6 +24,13 @@ from sessiond.cli.output import (
 from sessiond.spool.health import RootHealth
 from sessiond.status import Advice, Running, Status, ToolStatus, read_status
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+FLAGS = {"--json": "json", "-w": "watch", "--watch": "watch"}
+"""All that `add_arguments` describes."""
 NOT_RUNNING = 3
 DEGRADED = 4
 LABEL = 14
@@ -82,8 +87,6 @@ def _watch(args: argparse.Namespace) -> int:
     """Show it again and again. A glance a second tells whether to read it anew; else only the ages have grown."""
     import time
 
-    from msgspec.structs import replace
-
     from sessiond.cli.display import Display, in_place
     from sessiond.status.glance import glance
 
@@ -95,12 +98,12 @@ def _watch(args: argparse.Namespace) -> int:
             # Before it is read: what is written meanwhile is seen the next time.
             seen, read = glance(status.state_dir, status.config.files), time.monotonic()
             status = read_status(args.config, args.environ)
-            if not drawing and (facts := replace(status, now_ms=0, disk_bytes=0)) != shown:
+            if not drawing and (facts := status.but(now_ms=0, disk_bytes=0)) != shown:
                 shown = facts
                 display.show(encoded(status) if args.json else f"{_drawn(status, args)}\n")
             while time.monotonic() < read + ANEW:
                 if drawing:
-                    status = replace(status, now_ms=time.time_ns() // 1_000_000)
+                    status = status.but(now_ms=time.time_ns() // 1_000_000)
                     display.show(_drawn(status, args))
                 time.sleep(LOOK)
                 if glance(status.state_dir, status.config.files) != seen:

@@ -9,6 +9,7 @@ from typing import IO, cast
 
 from sessiond.config import Config, read_token, state_dir
 from sessiond.database import open_database
+from sessiond.device import identify
 from sessiond.endpoint.reading import ReadingClient
 from sessiond.errors import EndpointError, NotFound, ReadError
 from sessiond.ingest import Place, locate
@@ -19,7 +20,7 @@ from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
 from sessiond.spool import Spool
 from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import FileState, SessionState, StreamState
-from sessiond.state import device, running
+from sessiond.state import running
 
 PIECE = 1 << 20
 DAMAGED = (ValueError, RecursionError)
@@ -144,7 +145,7 @@ def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterato
         client = ReadingClient(
             url,
             token,
-            device_id=device(state_dir(config)).device_id,
+            device_id=identify(state_dir(config)).device_id,
             timeout=endpoint.timeout,
             ca_file=endpoint.ca_file or None,
         )

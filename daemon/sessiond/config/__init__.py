@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessiond.config.load import Loaded, config_file, load, state_dir
+from sessiond.config.load import Loaded, load, state_dir
 from sessiond.config.model import Backlog, Config, Endpoint, Log, Outbox, Redaction, SourceSettings
 from sessiond.config.token import Token, read_token, token_origin
 from sessiond.config.trust import check_trust, trusted
@@ -18,7 +18,6 @@ __all__ = [
     "SourceSettings",
     "Token",
     "check_trust",
-    "config_file",
     "load",
     "read_token",
     "state_dir",

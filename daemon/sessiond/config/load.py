@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Collection, Mapping
 from stat import S_ISREG
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
 from sessiond.config.check import Place, checked, did_you_mean, dotted
 from sessiond.config.environment import overrides
 from sessiond.config.model import Config
+from sessiond.directories import config_file, part_files, state_directory
 from sessiond.errors import ConfigError
 
 MAX_FILE = 1 << 20
@@ -32,16 +33,15 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """What is odd and yet no error, one sentence each."""
     origins: dict[str, str] = {}
     """For each key that is set (`endpoint.url`) where: `FILE:LINE` or the variable. The others have their default."""
-
-
-def config_file() -> str:
-    """Name the platform's place for the user's config: `~/.config/sessiond/config.toml`; it need not exist."""
-    return os.path.join(_place("XDG_CONFIG_HOME", "~/.config"), "config.toml")
+    sums: dict[str, int] = {}
+    """For each file the checksum of what was read."""
+    overridden: bool = False
+    """Whether the environment makes some of the settings."""
 
 
 def state_dir(config: Config) -> str:
     """Name the directory of the spool: the configured one, or the platform's (`~/.local/state/sessiond`)."""
-    return config.state_dir or _place("XDG_STATE_HOME", "~/.local/state")
+    return config.state_dir or state_directory()
 
 
 def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str] | None = None) -> Loaded:
@@ -58,13 +58,12 @@ def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str]
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     places: dict[str, Place] = {}
-    files: list[str] = []
+    sums: dict[str, int] = {}
     warnings: list[str] = []
     for path in (user_file, *_parts(user_file)):
         if path == user_file and not named and not os.path.lexists(path):
             continue
-        table, place = _read(path, home)
-        files.append(path)
+        table, place, sums[path] = _read(path, home)
         warnings += _exposed(path)
         for key, value in _leaves(checked(table, place)):
             _set(merged, key, value)
@@ -78,33 +77,24 @@ def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str]
         places[dotted(override.path)] = Place(variable=override.variable, home=home)
     config = msgspec.convert(merged, Config)
     _check_whole(config, places, tools)
-    return Loaded(config=config, files=tuple(files), warnings=(*warnings, *unknown), origins=origins)
-
-
-def _place(variable: str, default: str) -> str:
-    if sys.platform == "linux":
-        # What platformdirs says too, but its import takes a seventh of the 100 ms that `status` has.
-        base = os.environ.get(variable, "")
-        return os.path.join(base if os.path.isabs(base) else os.path.expanduser(default), "sessiond")
-    import platformdirs
-
-    if variable == "XDG_STATE_HOME":
-        return platformdirs.user_state_dir("sessiond", appauthor=False)
-    return platformdirs.user_config_dir("sessiond", appauthor=False)
+    return Loaded(
+        config=config,
+        files=tuple(sums),
+        warnings=(*warnings, *unknown),
+        origins=origins,
+        sums=sums,
+        overridden=bool(made),
+    )
 
 
 def _parts(user_file: str) -> list[str]:
-    directory = os.path.join(os.path.dirname(user_file), "config.d")
     try:
-        names = sorted(os.listdir(directory))
-    except FileNotFoundError:
-        return []
+        return part_files(user_file)
     except OSError as error:
-        raise ConfigError(f"can't be read: {(error.strerror or '').lower()}", file=directory) from error
-    return [os.path.join(directory, name) for name in names if name.endswith(".toml") and not name.startswith(".")]
+        raise ConfigError(f"can't be read: {(error.strerror or '').lower()}", file=error.filename) from error
 
 
-def _read(path: str, home: str) -> tuple[dict[str, Any], Place]:
+def _read(path: str, home: str) -> tuple[dict[str, Any], Place, int]:
     import tomllib
 
     from sessiond.config.lines import key_lines
@@ -119,7 +109,7 @@ def _read(path: str, home: str) -> tuple[dict[str, Any], Place]:
         raise ConfigError("is too large for a config file", file=path)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
-        return tomllib.loads(text), Place(file=path, lines=key_lines(text), home=home)
+        return tomllib.loads(text), Place(file=path, lines=key_lines(text), home=home), crc32(content)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError("is not UTF-8 text", file=path, line=line) from error

@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Mapping
 
-from sessiond.config import Loaded, config_file
+from sessiond.config import Loaded
+from sessiond.directories import config_file
 from sessiond.sources.base import Root, Watch
 from sessiond.watch import WatchedRoot
 

@@ -19,6 +19,7 @@ from sessiond.daemon.edits import Edits
 from sessiond.daemon.notify import Notify
 from sessiond.daemon.orders import Orders, doubt, open_log, read_again
 from sessiond.daemon.pushing import Pushing
+from sessiond.daemon.reporting import note_config
 from sessiond.daemon.restraint import PUSHING, READING, Haste, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
 from sessiond.daemon.turns import SLICE_OF_FILE
@@ -26,7 +27,7 @@ from sessiond.errors import ConfigError, SpoolDamaged, StateFull
 from sessiond.logs import hide, log
 from sessiond.sources import find_places
 from sessiond.sources.base import Places
-from sessiond.spool import health, translated
+from sessiond.spool import translated
 from sessiond.watch import Watcher
 
 ENDING = 8.0
@@ -257,7 +258,7 @@ class Life:
     def _note_refusal(self, reason: str | None) -> None:
         # On a full disk `status` does not learn it; the log has it.
         with suppress(StateFull):
-            self._rooms.spool.set_meta(health.CONFIG, reason)
+            note_config(self._rooms.spool, self.orders.loaded, reason)
 
     def end(self, *, last: bool, whole: bool) -> None:
         """End in the data's order: watch no more, commit what came in, push once, leave the rest in the outbox.

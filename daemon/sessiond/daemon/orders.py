@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sessiond import logs, pause, state
+from sessiond import logs, pause
 from sessiond.config import Config, Loaded, SourceSettings, Token, check_trust, load, read_token, state_dir
 from sessiond.daemon.rooms import terms_of
+from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.logs import log
 from sessiond.pause import Paused
@@ -51,7 +52,7 @@ def give(loaded: Loaded, environ: Mapping[str, str]) -> Orders:
     Raises: ConfigError for a token that can't be read, and for rules and certificates that can't be used.
     """
     check_trust(loaded.config)
-    terms = terms_of(loaded.config, environ, state.device(state_dir(loaded.config)))
+    terms = terms_of(loaded.config, environ, identify(state_dir(loaded.config)))
     token = read_token(loaded.config, environ) if loaded.config.endpoint.url else None
     paused = pause.read(state_dir(loaded.config), time.time_ns() // 1_000_000)
     return Orders(loaded=loaded, token=token, paused=paused, terms=terms.version)

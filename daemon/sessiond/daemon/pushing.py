@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from sessiond.config import Backlog, Token
 from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.restraint import PUSHING, Restraint
@@ -127,7 +125,7 @@ class Pushing:
 
     def try_now(self) -> None:
         """Try at once, whatever the next attempt was: the network or the configuration changed."""
-        self._health = replace(self._health, next_attempt_ms=None)
+        self._health = self._health.but(next_attempt_ms=None)
         self.captured()
 
     def network_changed(self) -> None:
@@ -192,7 +190,7 @@ class Pushing:
             backlog = self._rooms.spool.outbox.has_backlog(since_ms)
         self._rests = backlog and not restraint.open()
         if self._health.waits != (waits := restraint.reason if backlog else None):
-            self._health = replace(self._health, waits=waits)
+            self._health = self._health.but(waits=waits)
             self._keep()
         if not backlog:
             pushed = upload(self._setting, since_ms=since_ms, live_ms=since_ms)  # nor what came to the backlog since
@@ -228,10 +226,10 @@ class Pushing:
         """Count what was acknowledged lately: of the last minute, in which nothing may be missing for as long."""
         old, now = self._health, made.last_ack_ms or 0
         if old.pace_ms is None or not 0 <= now - (old.last_ack_ms or 0) < PACE_MS:
-            return replace(made, pace_ms=now)
+            return made.but(pace_ms=now)
         if now - old.pace_ms < PACE_MS:
-            return replace(made, pace_ms=old.pace_ms, pace_bytes=old.pace_bytes + count)
-        return replace(made, pace_ms=(old.pace_ms + now) // 2, pace_bytes=(old.pace_bytes + count) // 2)
+            return made.but(pace_ms=old.pace_ms, pace_bytes=old.pace_bytes + count)
+        return made.but(pace_ms=(old.pace_ms + now) // 2, pace_bytes=(old.pace_bytes + count) // 2)
 
     def _succeeded(self, pushed: Pushed, before: health.EndpointHealth) -> None:
         done = pushed.sessions + pushed.segments
@@ -260,7 +258,7 @@ class Pushing:
         self._healing = self._healing + 1 if pushed.healed and not pushed.bytes else 0
         due = now_ms() + int(IMPATIENT * 1000 * self._healing) if self._healing > 2 else None
         if self._health.next_attempt_ms != due:
-            self._health = replace(self._health, next_attempt_ms=due)
+            self._health = self._health.but(next_attempt_ms=due)
             self._keep()
 
     def _failed(self, error: EndpointError) -> None:

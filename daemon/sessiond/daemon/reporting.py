@@ -1,11 +1,13 @@
-"""How roots are watched, for the health that status reads and for the log."""
+"""What the daemon tells `status` beside how far it is: its configuration, and how roots are watched (the log, too)."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 
+from sessiond.config import Loaded
 from sessiond.logs import log
-from sessiond.spool.health import CaptureHealth, RootHealth
+from sessiond.spool import Spool
+from sessiond.spool.health import CONFIG, CaptureHealth, ConfigHealth, RootHealth, write_taken
 from sessiond.watch import State
 
 
@@ -34,6 +36,18 @@ def _root_health(state: State) -> RootHealth:
         hint=state.hint,
         directories=state.directories,
     )
+
+
+def note_config(spool: Spool, loaded: Loaded, refused: str | None) -> None:
+    """Say which configuration holds, or why an edit of it was refused: then another one holds than stands there."""
+    config, taken = loaded.config, None
+    if refused is None and not loaded.overridden:
+        taken = ConfigHealth(
+            sums=loaded.sums, url=config.endpoint.url, machine_id=config.machine_id, redact=config.redact
+        )
+    with spool.transaction():
+        spool.set_meta(CONFIG, refused)
+        write_taken(spool, taken)
 
 
 def note_roots(old_health: CaptureHealth, made: CaptureHealth) -> None:

@@ -10,8 +10,8 @@ from contextlib import suppress
 import msgspec
 
 from sessiond import spool as spool_room
-from sessiond import state
 from sessiond.config import Config, read_token, state_dir
+from sessiond.device import Device, first_start_ms, identify
 from sessiond.errors import SpoolDamaged, StateError
 from sessiond.ingest import Setting
 from sessiond.ingest.backfill import oldest_ms
@@ -33,7 +33,7 @@ class Rooms(msgspec.Struct, kw_only=True):
 
     config: Config
     directory: str
-    device: state.Device
+    device: Device
     machine_id: str
     spool: Spool
     places: list[tuple[Source, Root]]
@@ -117,7 +117,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
     Raises: StateError (SpoolTooNew among them), ConfigError.
     """
     directory = state_dir(config)
-    device = state.device(directory)
+    device = identify(directory)
     machine_id = config.machine_id or device.machine_id
     terms = terms_of(config, environ, device)
     spool = _open_spool(directory, damaged)
@@ -133,7 +133,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         now_ms=now_ms,
         masking=Masking(terms, os.path.join(directory, "rules")),
         exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
-        oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), state.first_start_ms(directory))),
+        oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), first_start_ms(directory))),
         records_only=frozenset(source.tool for source, _ in places if not _keeps_transcripts(config, source.tool)),
     )
     changed = renew(setting)
@@ -153,7 +153,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
     return rooms
 
 
-def terms_of(config: Config, environ: Mapping[str, str], device: state.Device) -> Terms:
+def terms_of(config: Config, environ: Mapping[str, str], device: Device) -> Terms:
     """Read what is to be masked. What the user names as secret, and our own token, is masked in the log too.
 
     Raises: ConfigError.

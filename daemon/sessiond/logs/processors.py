@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from sessiond.logs.events import COMMON, EVENTS
-from sessiond.logs.text import escape
+from sessiond.text import escape
 
 Fields = MutableMapping[str, Any]
 

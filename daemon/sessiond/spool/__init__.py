@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
 from sessiond.spool.gate import Gate
 from sessiond.spool.overview import Overview
 from sessiond.spool.schema import MIGRATIONS, VERSION
 
+TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
 if TYPE_CHECKING:
     from sessiond.spool.catalog import Catalog
     from sessiond.spool.outbox import Outbox

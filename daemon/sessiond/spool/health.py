@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from sessiond import __version__
+from sessiond.facts import Facts, decoded, encoded
 from sessiond.spool import Spool
 
 CAPTURE = "health.capture"
 ENDPOINT = "health.endpoint"
 CONFIG = "health.config"
 """Meta key: why an edit of the configuration was refused."""
+TAKEN = "health.taken"
+"""Meta key: the configuration that was taken over."""
 CLEAN = "clean"
 """Meta key: the daemon that used the spool last closed it, so that nothing needs to be checked."""
 REBUILT = "rebuilt"
 """Meta key: when this spool was begun because the one before was damaged, in unix ms."""
 
 
-class RootHealth(msgspec.Struct, frozen=True, kw_only=True):
+class RootHealth(Facts):
     """How a root is watched."""
 
     tool: str
@@ -27,7 +29,7 @@ class RootHealth(msgspec.Struct, frozen=True, kw_only=True):
     directories: int = 0
 
 
-class CaptureHealth(msgspec.Struct, frozen=True, kw_only=True):
+class CaptureHealth(Facts):
     """How far capturing is. `discovered` counts session files per tool; None before the first look is over."""
 
     pid: int = 0
@@ -48,10 +50,10 @@ class CaptureHealth(msgspec.Struct, frozen=True, kw_only=True):
     left_out_bytes: int = 0
     torn: int = 0
     """Files that were met in a rewrite and are looked at again."""
-    roots: list[RootHealth] = []
+    roots: list[RootHealth] = []  # noqa: RUF012 - each has its own
 
 
-class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointHealth(Facts):
     """How the endpoint is."""
 
     url: str = ""
@@ -73,19 +75,45 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Why the backlog is not pushed now, in words: on battery, on a metered network."""
 
 
+class ConfigHealth(Facts):
+    """The configuration that the daemon took over last, as far as `status` needs it."""
+
+    sums: dict[str, int] = {}  # noqa: RUF012 - each has its own
+    """Checksums (CRC-32) of the files that it was read from. None of its settings comes out of the environment."""
+    url: str = ""
+    machine_id: str = ""
+    redact: str = "mask"
+    version: str = __version__
+    """Of the sessiond that found it good; another one may not."""
+
+
 def read_capture(spool: Spool) -> CaptureHealth:
-    """Read the health of capturing as the last daemon left it."""
+    """Read the health of capturing as the last daemon left it. Raises: ValueError for what is not ours, as below."""
     text = spool.meta(CAPTURE)
-    return CaptureHealth() if text is None else msgspec.json.decode(text, type=CaptureHealth)
+    if text is None:
+        return CaptureHealth()
+    found = decoded(text)
+    return CaptureHealth.of(found, roots=[RootHealth.of(root) for root in found.get("roots", ())])
 
 
 def read_endpoint(spool: Spool) -> EndpointHealth:
     """Read the health of the endpoint as the last daemon left it."""
     text = spool.meta(ENDPOINT)
-    return EndpointHealth() if text is None else msgspec.json.decode(text, type=EndpointHealth)
+    return EndpointHealth() if text is None else EndpointHealth.of(decoded(text))
+
+
+def read_taken(spool: Spool) -> ConfigHealth | None:
+    """Read the configuration that was taken over last; None where `status` has to read the files itself."""
+    text = spool.meta(TAKEN)
+    return None if text is None else ConfigHealth.of(decoded(text))
+
+
+def write_taken(spool: Spool, health: ConfigHealth | None) -> None:
+    """Keep the configuration that was taken over."""
+    spool.set_meta(TAKEN, None if health is None else encoded(health))
 
 
 def write(spool: Spool, health: CaptureHealth | EndpointHealth) -> None:
     """Keep a health."""
     key = CAPTURE if isinstance(health, CaptureHealth) else ENDPOINT
-    spool.set_meta(key, msgspec.json.encode(health).decode())
+    spool.set_meta(key, encoded(health))

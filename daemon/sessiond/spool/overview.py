@@ -6,10 +6,14 @@ and that cover their query: a look at the table reads pages full of records.
 
 from __future__ import annotations
 
-import sqlite3
-from uuid import UUID
+import json
 
-import msgspec
+from sessiond.facts import Facts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from uuid import UUID
 
 _KEPT = "session.id NOT IN (SELECT id FROM session WHERE record IS NULL)"
 """Instead of `record IS NOT NULL`, which no index covers."""
@@ -26,10 +30,9 @@ _UNACKED = (
     " UNION ALL SELECT folded, acked FROM stream WHERE (queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL)"
     " AND (waiting = 0 OR held IS NOT NULL)"
 )
-_types = msgspec.json.Decoder(list[str]).decode
 
 
-class ToolCount(msgspec.Struct, frozen=True, kw_only=True):
+class ToolCount(Facts):
     """What the spool has of one tool."""
 
     tool: str
@@ -41,13 +44,13 @@ class ToolCount(msgspec.Struct, frozen=True, kw_only=True):
     """Records that could not be decoded; they are carried all the same."""
     troubled: int = 0
     """Files that can't be read."""
-    unknown: list[str] = []
+    unknown: list[str] = []  # noqa: RUF012 - each has its own
     """Record types that its source does not know."""
     unknown_since: str | None = None
     """The tool's version in the oldest session that has some."""
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class Totals(Facts):
     """How far the sessions of all tools are."""
 
     captured: int
@@ -65,7 +68,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of transcript that were seen and are nowhere any more."""
 
 
-class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+class Trouble(Facts):
     """A file that can't be read, and why."""
 
     tool: str
@@ -73,7 +76,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+class Waiting(Facts):
     """What the outbox holds: sessions and segments to be pushed, their bytes, the oldest, the parked."""
 
     sessions: int
@@ -86,7 +89,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     behind_bytes: int
 
 
-class Queued(msgspec.Struct, frozen=True, kw_only=True):
+class Queued(Facts):
     """What of a session is not acknowledged and not parked."""
 
     session: UUID
@@ -145,21 +148,21 @@ class Overview:
         for tool, troubled in self._db.execute(
             "SELECT tool, count(*) FROM file WHERE trouble IS NOT NULL AND gone_ms IS NULL GROUP BY tool"
         ):
-            counts[tool] = msgspec.structs.replace(counts.get(tool, ToolCount(tool=tool)), troubled=troubled)
+            counts[tool] = counts.get(tool, ToolCount(tool=tool)).but(troubled=troubled)
         for tool, unknown, damaged in self._db.execute(
             "SELECT tool, unknown, sum(damaged) FROM stream CROSS JOIN session ON session.id = stream.session"
             " WHERE damaged > 0 OR unknown IS NOT NULL GROUP BY tool, unknown"
         ):
             known = counts.get(tool, ToolCount(tool=tool))
-            types = set(known.unknown) | set(_types(unknown) if unknown else ())
-            counts[tool] = msgspec.structs.replace(known, damaged=known.damaged + damaged, unknown=sorted(types))
+            types = set(known.unknown) | set(json.loads(unknown) if unknown else ())
+            counts[tool] = known.but(damaged=known.damaged + damaged, unknown=sorted(types))
         for tool, version, _ in self._db.execute(
             "SELECT tool, json_extract(CAST(record AS TEXT), '$.tool_version'),"
             " min(json_extract(CAST(record AS TEXT), '$.started_at'))"
             " FROM stream CROSS JOIN session ON session.id = stream.session"  # in this order: few streams are odd
             " WHERE unknown IS NOT NULL AND record IS NOT NULL GROUP BY tool"
         ):
-            counts[tool] = msgspec.structs.replace(counts[tool], unknown_since=version)
+            counts[tool] = counts[tool].but(unknown_since=version)
         return [counts[tool] for tool in sorted(counts)]
 
     def waiting(self) -> Waiting:
@@ -191,6 +194,8 @@ class Overview:
 
     def ids(self, head: str) -> list[UUID]:
         """List the sessions with a record whose id begins so."""
+        from uuid import UUID  # late, here and below: `status` asks for no ids
+
         rows = self._db.execute(
             "SELECT uuid FROM session WHERE record IS NOT NULL AND uuid >= ? AND uuid < ?", (head, head + "\U0010ffff")
         )
@@ -198,6 +203,8 @@ class Overview:
 
     def queue(self) -> list[Queued]:
         """List the sessions of which something waits to be pushed, newest activity first."""
+        from uuid import UUID
+
         rows = self._db.execute(
             f"SELECT uuid, tool, title, {_DUE}, count(segment.id), coalesce(sum(segment.size), 0),"
             " min(segment.queued_ms), revision FROM session"

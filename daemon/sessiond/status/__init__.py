@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from importlib.machinery import PathFinder
 
-import msgspec
-
 from sessiond import pause, state
-from sessiond.config import Config, config_file, load, state_dir
-from sessiond.errors import ConfigError, SpoolDamaged, SpoolTooNew, StateError
+from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
 from sessiond.spool import NAME, Spool
 from sessiond.spool import health as health_room
-from sessiond.spool.health import CaptureHealth, EndpointHealth
+from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
 from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
 from sessiond.status.advice import advise
+from sessiond.status.configured import Configured, Files, read_configured
 from sessiond.status.model import (
     Advice,
     ConfigStatus,
@@ -34,6 +31,10 @@ from sessiond.status.model import (
     ToolStatus,
 )
 from sessiond.status.progress import Progress, measure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "Advice",
@@ -54,19 +55,21 @@ PATIENCE = 0.03
 TROUBLES = 3
 
 
-class _Held(msgspec.Struct, kw_only=True):
-    """What the spool says; members stay None from where it could not be read any more."""
+class _Held:
+    """What the spool says; members stay as they are here from where it could not be read any more."""
 
-    shape: SpoolStatus
-    clean: bool = False
-    refused: str | None = None
-    capture: CaptureHealth = CaptureHealth()
-    endpoint: EndpointHealth = EndpointHealth()
-    totals: Totals | None = None
-    outbox: Waiting | None = None
-    counts: list[ToolCount] = []
-    troubles: list[Trouble] = []
-    redactions: dict[str, int] = {}
+    def __init__(self, shape: SpoolStatus) -> None:
+        self.shape = shape
+        self.clean = False
+        self.refused: str | None = None
+        self.taken: ConfigHealth | None = None
+        self.capture = CaptureHealth()
+        self.endpoint = EndpointHealth()
+        self.totals: Totals | None = None
+        self.outbox: Waiting | None = None
+        self.counts: list[ToolCount] = []
+        self.troubles: list[Trouble] = []
+        self.redactions: dict[str, int] = {}
 
 
 def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | None = None) -> Status:
@@ -75,28 +78,25 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
     `file` and `environ` say where the configuration is, as for `config.load`.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    config, configured = _config(file, environ)
-    directory = state_dir(config)
-    holder, reason = _holder(directory)
-    held = _read_spool(directory, reason)
-    configured = msgspec.structs.replace(configured, refused=held.refused if holder else None)
+    configured, holder, held = _look(file, environ)
+    directory = configured.directory
     made = Status(
         now_ms=now_ms,
         healthy=False,
         daemon=_daemon(holder, held),
-        machine_id=config.machine_id or held.capture.machine_id or None,
+        machine_id=configured.machine_id or held.capture.machine_id or None,
         state_dir=directory,
         disk_bytes=_disk_bytes(directory),
-        config=configured,
+        config=configured.status.but(refused=held.refused if holder else None),
         spool=held.shape,
         discovered=_discovery(holder, held.capture),
         totals=held.totals,
         outbox=held.outbox,
-        endpoint=_endpoint(config, holder, held.endpoint),
+        endpoint=_endpoint(configured.url, holder, held.endpoint),
         progress=_progress(holder, held),
         tools=_tools(held),
         redactions=held.redactions,
-        scanner=_scanner(config),
+        scanner=_scanner(configured.redact),
         troubles=held.troubles,
         advice=[],
         paused=pause.read(directory, now_ms),
@@ -104,45 +104,33 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
     advice = advise(made)
     running = made.daemon.state is Running.RUNNING
     healthy = running and not any(each.degraded for each in advice)
-    return msgspec.structs.replace(made, advice=advice, healthy=healthy)
+    return made.but(advice=advice, healthy=healthy)
 
 
-def _scanner(config: Config) -> str:
+def _look(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, state.Holder | None, _Held]:
+    """Find the configuration, and in its state directory a daemon and the spool."""
+    files = Files(file, environ)
+    directory = files.directory()
+    if directory is not None:
+        holder, held = _state(directory)
+        if (known := files.recognised(directory, held.taken)) is not None:
+            return known, holder, held
+    configured = read_configured(file, environ)
+    if configured.directory != directory:
+        holder, held = _state(configured.directory)
+    return configured, holder, held
+
+
+def _state(directory: str) -> tuple[state.Holder | None, _Held]:
+    holder, reason = _holder(directory)
+    return holder, _read_spool(directory, reason)
+
+
+def _scanner(redact: str) -> str:
     """Tell what looks for secrets, without loading it: that would take a tenth of a second."""
-    if config.redact == "off":
+    if redact == "off":
         return "off"
     return "re" if PathFinder.find_spec("hyperscan") is None else "hyperscan"
-
-
-def _config(file: str | None, environ: Mapping[str, str]) -> tuple[Config, ConfigStatus]:
-    """Read the configuration; of an invalid one take where the state lies and defaults for the rest."""
-    try:
-        loaded = load(file, environ)
-        return loaded.config, ConfigStatus(files=loaded.files)
-    except ConfigError as error:
-        wrong = ConfigStatus(error=str(error), hint=error.hint)
-    return Config(state_dir=_state_dir_of(file, environ)), wrong
-
-
-def _state_dir_of(file: str | None, environ: Mapping[str, str]) -> str:
-    """Find the state directory in a configuration that is wrong elsewhere; "" where that can't be."""
-    import tomllib
-
-    named = environ.get("SESSIOND_STATE_DIR")
-    if named is None:
-        try:
-            with open(file or environ.get("SESSIOND_CONFIG") or config_file(), "rb") as stream:
-                named = tomllib.load(stream).get("state_dir")
-        except (OSError, ValueError):
-            return ""
-    try:
-        return load(os.devnull, {**_home(environ), "SESSIOND_STATE_DIR": str(named or "")}).config.state_dir
-    except ConfigError:
-        return ""
-
-
-def _home(environ: Mapping[str, str]) -> dict[str, str]:
-    return {"HOME": environ["HOME"]} if "HOME" in environ else {}
 
 
 def _holder(directory: str) -> tuple[state.Holder | None, str | None]:
@@ -156,9 +144,9 @@ def _read_spool(directory: str, unreadable: str | None) -> _Held:
     """Read as much as can be read."""
     if not os.path.lexists(os.path.join(directory, NAME)):
         if unreadable is not None:
-            return _Held(shape=SpoolStatus(state=Shape.UNREADABLE, reason=f"{directory}: {unreadable}"))
-        return _Held(shape=SpoolStatus(state=Shape.MISSING))
-    held = _Held(shape=SpoolStatus(state=Shape.FINE))
+            return _Held(SpoolStatus(state=Shape.UNREADABLE, reason=f"{directory}: {unreadable}"))
+        return _Held(SpoolStatus(state=Shape.MISSING))
+    held = _Held(SpoolStatus(state=Shape.FINE))
     try:
         spool = Spool(directory, readonly=True, patience=PATIENCE)
         try:
@@ -171,7 +159,7 @@ def _read_spool(directory: str, unreadable: str | None) -> _Held:
         held.shape = SpoolStatus(state=Shape.DAMAGED, reason=str(error))
     except StateError as error:
         held.shape = SpoolStatus(state=Shape.UNREADABLE, reason=str(error), hint=error.hint)
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         held.shape = SpoolStatus(state=Shape.UNREADABLE, reason=f"the spool holds something unexpected: {error}")
     return held
 
@@ -182,6 +170,7 @@ def _fill(held: _Held, spool: Spool) -> None:
         held.shape = SpoolStatus(state=Shape.FINE, rebuilt_ms=int(rebuilt) if rebuilt else None)
         held.clean = spool.meta(health_room.CLEAN) is not None
         held.refused = spool.meta(health_room.CONFIG)
+        held.taken = health_room.read_taken(spool)
         held.capture = health_room.read_capture(spool)
         held.endpoint = health_room.read_endpoint(spool)
         held.totals = spool.overview.totals()
@@ -229,12 +218,12 @@ def _progress(holder: state.Holder | None, held: _Held) -> Progress | None:
     return measure(held.capture, held.endpoint, held.totals, held.outbox)
 
 
-def _endpoint(config: Config, holder: state.Holder | None, known: EndpointHealth) -> EndpointHealth:
+def _endpoint(url: str, holder: state.Holder | None, known: EndpointHealth) -> EndpointHealth:
     """Tell the endpoint that the daemon pushes to; of one that does not run, the one that it would push to."""
-    same = known.archive if not config.endpoint.url else known.url == config.endpoint.url
+    same = known.archive if not url else known.url == url
     if same or (holder is not None and known.url):
         return known  # of a daemon that runs always: it has an environment of its own
-    return EndpointHealth(url=config.endpoint.url, archive=not config.endpoint.url)
+    return EndpointHealth(url=url, archive=not url)
 
 
 def _tools(held: _Held) -> list[ToolStatus]:

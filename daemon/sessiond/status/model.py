@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-import msgspec
-
+from sessiond.facts import Facts
 from sessiond.pause import Paused
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
@@ -33,7 +32,7 @@ class Shape(StrEnum):
     """Locked, without permission, or of another kind of trouble; `reason` has the words."""
 
 
-class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
+class DaemonStatus(Facts):
     """The process, as the lock of the state directory tells."""
 
     state: Running
@@ -44,7 +43,7 @@ class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why it can't capture now: a full disk."""
 
 
-class ConfigStatus(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigStatus(Facts):
     """Which files make the configuration; `error`: why it can't be used, `refused`: why the daemon kept its old one."""
 
     files: tuple[str, ...] = ()
@@ -53,7 +52,7 @@ class ConfigStatus(msgspec.Struct, frozen=True, kw_only=True):
     refused: str | None = None
 
 
-class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+class SpoolStatus(Facts):
     """The spool as a file. `rebuilt_ms`: when it was begun anew because the one before was damaged."""
 
     state: Shape
@@ -62,7 +61,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     rebuilt_ms: int | None = None
 
 
-class Discovery(msgspec.Struct, frozen=True, kw_only=True):
+class Discovery(Facts):
     """What lies in the tools' directories. None and not `current`: nobody has looked since the daemon started."""
 
     files: int | None = None
@@ -75,7 +74,7 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a running daemon tells it; else it is what the last one left."""
 
 
-class ToolStatus(msgspec.Struct, frozen=True, kw_only=True):
+class ToolStatus(Facts):
     """One tool: what is captured of it and how its directories are watched."""
 
     count: ToolCount
@@ -88,7 +87,7 @@ class ToolStatus(msgspec.Struct, frozen=True, kw_only=True):
         return own or self.count.sessions > 0 or bool(self.files)
 
 
-class Advice(msgspec.Struct, frozen=True, kw_only=True):
+class Advice(Facts):
     """What is wrong, and what to do about it. Without `degraded` it is worth knowing and breaks no promise."""
 
     what: str
@@ -96,7 +95,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool = True
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class Status(Facts):
     """All that `sessiond status` shows. Members are added; what is here keeps its meaning within a version."""
 
     version: int = 1

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 
-import msgspec
-
 from sessiond import state
 from sessiond.errors import StateError
+from sessiond.facts import Facts
 from sessiond.spool import NAME, Spool
 from sessiond.spool.health import CaptureHealth, EndpointHealth, read_capture, read_endpoint
 from sessiond.spool.overview import Totals, Waiting
@@ -20,7 +19,7 @@ PATIENCE = 0.5
 """Seconds to wait for a spool that is locked."""
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class Progress(Facts):
     """What a look has found, without what `backfill` leaves out, and how far it is."""
 
     files: int

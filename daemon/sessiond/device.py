@@ -1,0 +1,75 @@
+"""The device: who this installation is, kept in the state directory."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+import uuid
+
+import msgspec
+
+from sessiond.errors import ConfigError
+
+FILE = "device.toml"
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """This installation. It outlives the spool, and hostnames, which change on laptops."""
+
+    device_id: uuid.UUID
+    machine_id: str
+    """The hostname at the first start."""
+    seed: int
+    """Of the digests in the spool (reader.Digest)."""
+    key: str = ""
+    """Of keyed hashes (redact = "hash", hash_paths), in hex. It is in no spool and leaves this machine never."""
+
+    def __repr__(self) -> str:
+        return f"Device(device_id={self.device_id}, machine_id={self.machine_id!r})"
+
+
+def identify(directory: str) -> Device:
+    """Read who this installation is, or decide it: the hostname of the first start stays the machine id.
+
+    Raises: ConfigError where the file was changed by hand into something else.
+    """
+    path = os.path.join(directory, FILE)
+    try:
+        with open(path, "rb") as file:
+            _refuse_loose(path, os.fstat(file.fileno()))
+            found = msgspec.convert(tomllib.load(file), Device)
+    except FileNotFoundError:
+        found = Device(device_id=uuid.uuid4(), machine_id=hostname(), seed=int.from_bytes(os.urandom(7)))
+    except (tomllib.TOMLDecodeError, msgspec.MsgspecError) as error:
+        raise ConfigError(str(error), file=path, hint="restore the file, or remove it to be a new device") from error
+    if found.key:
+        return found
+    import tomli_w  # late: only a first start writes
+
+    made = msgspec.structs.replace(found, key=os.urandom(32).hex())
+    temporary = f"{path}.{os.getpid()}"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(b"# Made by sessiond. Without it this installation is a new device to its endpoint.\n")
+        tomli_w.dump(msgspec.to_builtins(made), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return made
+
+
+def first_start_ms(directory: str) -> int:
+    """Tell when this installation was made, in unix ms; it outlives the spool. `identify` was called before."""
+    return os.stat(os.path.join(directory, FILE)).st_mtime_ns // 1_000_000
+
+
+def _refuse_loose(path: str, found: os.stat_result) -> None:
+    """Refuse a file of keys that others may read, as ssh does: who has read it once keeps it."""
+    if found.st_mode & 0o077:
+        mode = f"{found.st_mode & 0o777:04o}"
+        raise ConfigError(f"other users may read or change it (mode {mode})", file=path, hint=f"run: chmod 600 {path}")
+
+
+def hostname() -> str:
+    """Name this machine as its user knows it: without the domain that a network adds."""
+    return socket.gethostname().partition(".")[0] or "localhost"

@@ -1,0 +1,70 @@
+"""Facts: frozen records that cost no import."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessiond.facts import Facts, decoded, encoded
+
+
+class Inner(Facts):
+    name: str
+
+
+class Outer(Facts):
+    first: int
+    inner: list[Inner] = []  # noqa: RUF012
+    last: str | None = None
+
+
+class Wider(Outer):
+    more: bool = False
+
+
+def test_they_are_made_by_keywords_compared_by_content_and_never_changed() -> None:
+    made = Outer(first=1)
+    assert made == Outer(first=1, inner=[], last=None) != Outer(first=2)
+    assert made != Wider(first=1)
+    assert repr(made) == "Outer(first=1, inner=[], last=None)"
+    assert made.but(last="x") == Outer(first=1, last="x")
+    with pytest.raises(AttributeError):
+        made.first = 2  # type: ignore[misc]
+    assert len({Inner(name="x"), Inner(name="x")}) == 1
+
+
+def test_each_has_defaults_of_its_own() -> None:
+    Outer(first=1).inner.append(Inner(name="x"))
+    assert Outer(first=1).inner == []
+    assert Wider(first=1).more is False
+
+
+@pytest.mark.parametrize("facts", [{}, {"first": 1, "second": 2}])
+def test_a_missing_or_unknown_one_is_a_mistake(facts: dict[str, object]) -> None:
+    with pytest.raises(TypeError):
+        Outer(**facts)
+
+
+def test_they_come_back_out_of_json_in_the_same_order() -> None:
+    made = Outer(first=1, inner=[Inner(name="é\udc80")], last="x")
+    text = encoded(made)
+    assert text == '{"first":1,"inner":[{"name":"é\udc80"}],"last":"x"}'
+    found = decoded(text)
+    assert Outer.of(found, inner=[Inner.of(each) for each in found["inner"]]) == made
+
+
+def test_what_another_version_added_is_left_out() -> None:
+    assert Outer.of({"first": 1, "later": True}) == Outer(first=1)
+
+
+@pytest.mark.parametrize(
+    "found", [[], None, {}, {"first": "1"}, {"first": True}, {"first": 1, "last": 2}, {"first": None}]
+)
+def test_what_is_of_another_type_is_refused(found: object) -> None:
+    with pytest.raises(ValueError, match="Outer"):
+        Outer.of(found)
+
+
+@pytest.mark.parametrize("text", ["[]", "", "{", b"\xff"])
+def test_what_is_no_object_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        decoded(text)
