@@ -218,8 +218,9 @@ class H(BaseHTTPRequestHandler):
     # ---- OpenAI chat
     def chat(self, b):
         msgs = b.get("messages", [])
-        last = next((text_of(m.get("content")) for m in reversed(msgs) if m.get("role") == "user"), "")
-        after = bool(msgs) and msgs[-1].get("role") == "tool"
+        said = [m for m in msgs if "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>" not in text_of(m.get("content"))]
+        last = next((text_of(m.get("content")) for m in reversed(said) if m.get("role") == "user"), "")
+        after = bool(said) and said[-1].get("role") == "tool"
         if "FAIL" in last:
             return self.j({"error": {"message": "stub failure", "type": "server_error"}}, 500)
         tools = [

@@ -46,7 +46,6 @@ UNREADABLE = (
     Unreadable(tool="grok-build", reason=UNDESCRIBED, path="~/.grok/sessions"),
     Unreadable(tool="codebuddy (editor)", reason=UNDESCRIBED, path="{config}/CodeBuddyExtension/Data"),
     Unreadable(tool="workbuddy", reason=UNSEEN, path="~/.workbuddy/projects"),
-    Unreadable(tool="oh-my-pi", reason=UNDESCRIBED, path="~/.omp/agent/sessions"),
     Unreadable(tool="prime-agent", reason=UNDESCRIBED, path="~/.prime/agent/sessions"),
     Unreadable(tool="deepseek-tui", reason=UNSEEN, path="~/.deepseek/sessions"),
     Unreadable(tool="codewhale", reason=UNSEEN, path="~/.codewhale/sessions"),

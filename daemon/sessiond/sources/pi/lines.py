@@ -11,6 +11,12 @@ TYPES = (
     " label"
 )
 KNOWN = frozenset(TYPES.split())
+MORE_TYPES = (
+    "title title_change mode_change service_tier_change session_init ttsr_injection credential_pin model_usage"
+    " reset_boundary"
+)
+MORE = KNOWN.union(MORE_TYPES.split())
+"""Those of oh-my-pi, from session-entries.ts of 18.2."""
 OTHER_ROLES = frozenset(["toolResult", "bashExecution", "custom", "hookMessage", "branchSummary", "compactionSummary"])
 """Of messages that neither the user nor the model said."""
 
@@ -32,6 +38,7 @@ class Line(msgspec.Struct, gc=False, rename="camel"):
     parent_session: str | None = None
     model_id: str | None = None
     name: str | None = None
+    title: str | None = None
     message: _Message | None = None
 
 

@@ -6,25 +6,76 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessiond.sources.base import Places, Root
+import msgspec
+
+from sessiond import zstd
+from sessiond.session import Entry
+from sessiond.sources.base import Places, Portrait, Root, Rows, Unit
 from sessiond.sources.pi.tool import Pi
 from sessiond.sources.records import UUID
+from sessiond.sources.rows import as_json
+
+# Events are added; what rewrites them gives their session a new generation.
+HEADS = """
+    SELECT session_id, printf('%s %s %s', (SELECT max(seq) FROM transcript_events WHERE session_id = w.session_id),
+        (SELECT generation FROM transcript_rewrite_watermarks WHERE session_id = w.session_id),
+        (SELECT coalesce(label, display_name) FROM session_nodes WHERE session_key = w.session_key))
+    FROM session_windows w WHERE EXISTS (SELECT 1 FROM transcript_events WHERE session_id = w.session_id)
+"""
+HEAD = """
+    SELECT coalesce(n.label, n.display_name), coalesce(n.fork_source_session_id,
+        CASE WHEN w.reason IN ('fork', 'rewind', 'compaction') THEN w.previous_session_id END,
+        (SELECT current_session_id FROM session_nodes WHERE session_key = coalesce(n.spawned_by, n.parent_session_key)))
+    FROM session_windows w JOIN session_nodes n USING (session_key) WHERE session_id = ?
+"""
+EVENTS = "SELECT event_json, event_zstd FROM transcript_events WHERE session_id = ? ORDER BY seq"
+LARGEST = 4 << 20  # of an event that is packed: the table's own limit
 
 
 class OpenClaw(Pi):
-    """Transcripts of OpenClaw's agents, in Pi's format."""
+    """Transcripts of OpenClaw's agents, in Pi's format: rows since the summer of 2026, lines before."""
 
     tool: ClassVar[str] = "openclaw"
-    versions: ClassVar[tuple[str, ...]] = ("April 2026",)
+    versions: ClassVar[tuple[str, ...]] = ("April 2026", "2026.9.6")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version, branch or parent is kept; titles are in sessions.json, which is not read",
-        "transcripts that were reset or deleted (renamed) before they were seen",
+        "no version or branch is kept; of its files no parent, and their titles, in sessions.json, are not read",
+        "transcripts that were reset or deleted (renamed), or packed away as a whole, before they were seen",
     )
     # Each topic of a chat has its own. Not *.trajectory.jsonl, nor sessions.json.
-    files: ClassVar[re.Pattern[str]] = re.compile(rf"[^/]+/sessions/(?P<id>{UUID}(?:-topic-[\w-]+)?)\.jsonl", re.ASCII)
+    files: ClassVar[re.Pattern[str]] = re.compile(
+        rf"[^/]+/sessions/(?P<id>{UUID}(?:-topic-[\w-]+)?)\.jsonl|(?P<store>[^/]+/agent/openclaw-agent\.sqlite)(?:-wal)?",
+        re.ASCII,
+    )
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the agents of OPENCLAW_STATE_DIR and of ~/.openclaw, and of the names that it had before."""
         usual = [f"{places.home}/{name}" for name in (".openclaw", ".clawdbot", ".qclaw")]
         for base in places.homes("OPENCLAW_STATE_DIR", *usual):
-            yield Root(path=f"{base}/agents", depth=2, skip=frozenset(["agent", "qmd"]))
+            yield Root(path=f"{base}/agents", depth=2, skip=frozenset(["qmd"]))
+
+    def unit(self, relative: str) -> Unit | None:
+        """Tell the database of an agent, and the older files, which are a stream of the same session."""
+        unit = super().unit(relative)
+        return msgspec.structs.replace(unit, stream="jsonl") if unit and unit.native_id else unit
+
+    def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
+        """List sessions by the index of their events; of one that was packed away there is none."""
+        if database.has("session_windows", "previous_session_id") and database.has("transcript_events", "event_zstd"):
+            yield from database.rows(HEADS)
+
+    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+        """Take a session's events as the lines that they were before."""
+        for title, parent in list(database.rows(HEAD, native_id)):
+            records = [_record(*event) for event in database.rows(EVENTS, native_id)]
+            origin = None if parent == native_id else parent
+            yield Portrait(native_id=native_id, parent=origin, records=records, told=Entry(title=title))
+
+
+def _record(event: str | None, packed: bytes | None) -> bytes:
+    """Take an event. Raises: ValueError for one that can't be unpacked."""
+    if packed is not None:
+        try:
+            return b"".join(zstd.decompress_stream(iter([packed]), LARGEST))
+        except zstd.Undecodable as error:
+            raise ValueError(str(error)) from error
+    return bytes(as_json(event) or b"{}")

@@ -12,7 +12,7 @@ from sessiond.sources.pi.lines import KNOWN, LINE, OTHER_ROLES, Line
 from sessiond.sources.places import distinct
 from sessiond.sources.records import ROLES, UUID, parse, speaker, unheard
 
-PARENT = re.compile(rf"({UUID})\.jsonl$")
+PARENT = re.compile(rf"({UUID})(?:\.jsonl)?$")  # a path; of oh-my-pi, an id
 
 
 class Pi(BaseSource):
@@ -23,11 +23,12 @@ class Pi(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version and no branch is kept",
         "a branch that is taken up again after another one was begun is not counted",
-        "oh-my-pi and Prime Agent, its kin, are not read",
+        "Prime Agent, its kin, is not read",
     )
     # `--<cwd>--/<time>_<uuid>.jsonl`, or without a directory below a session dir of one's own. Extensions drop JSON
     # lines of theirs deeper down and under other names (formats.md 2.21 Same tree, not sessions).
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?:[^/]+/)?[^/]+_(?P<id>{UUID})\.jsonl", re.ASCII)
+    known: ClassVar[frozenset[str]] = KNOWN
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the sessions of ~/.pi/agent, and of where PI_CODING_AGENT_DIR or _SESSION_DIR say."""
@@ -44,7 +45,7 @@ class Pi(BaseSource):
             parent = PARENT.search(line.parent_session or "")
             copied = bool(line.parent_session)
             return Entry(time_ms=time_ms, cwd=line.cwd, parent=parent[1] if parent else None, copied=copied)
-        message, role, unknown = line.message, None, unheard(line.type, KNOWN)
+        message, role, unknown = line.message, None, unheard(line.type, self.known)
         if message and line.type == "message":
             role = speaker(message.role, message.content, silent=("thinking",))
         if message and message.role not in ROLES and message.role not in OTHER_ROLES:
@@ -56,7 +57,7 @@ class Pi(BaseSource):
             role=role,
             key=key,
             model=line.model_id or (message.model if message and role else None),
-            title=line.name if line.type == "session_info" else None,
+            title=line.name if line.type == "session_info" else line.title,
             rewind=_branch(line, key if role else "", memory),
             unknown=unknown,
         )
