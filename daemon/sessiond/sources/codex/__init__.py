@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from sessiond.session import Entry
-from sessiond.sources.base import UUID, BaseSource, Kind, Memory, Places, Portrait, Root, Unit, compact, parse
+from sessiond.sources.base import UUID, BaseSource, Kind, Places, Portrait, Root, Unit, compact, parse
 from sessiond.sources.codex.rollout import entry_of
 
 FILE = re.compile(
@@ -61,9 +60,7 @@ class Codex(BaseSource):
             records = map(compact, (document.session, *document.items))
             yield Portrait(native_id=unit.native_id or "", records=records)
 
-    def decode(self, record: bytes | memoryview, memory: Memory) -> Entry | None:
-        """Tell what a line says."""
-        return entry_of(record, memory)
+    decode = staticmethod(entry_of)  # rollouts are the largest of all: a call less for each line
 
 
 SOURCES = (Codex(),)
