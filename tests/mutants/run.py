@@ -284,7 +284,7 @@ MUTANTS = [
     Mutant(
         "a request may take for ever",
         "endpoint/client.py",
-        "        self._alarm.arm(deadline)\n",
+        "        self._line.begin()\n        self._alarm.arm(deadline)\n",
         "",
         ([HOSTILE, "-k", "drips"],),
     ),

@@ -65,14 +65,25 @@ class Line:
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
+        self._over = False
+
+    def begin(self) -> None:
+        """Note that another request begins."""
+        self._over = False
 
     def note(self, event: str, seen: Mapping[str, Any]) -> None:
-        """Hear from httpcore that a connection was made."""
+        """Hear from httpcore that a connection was made; one that comes too late, after `cut`, is ended at once."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self._socket = seen["return_value"].get_extra_info("socket")
+            if self._over:
+                self._end()
 
     def cut(self) -> None:
-        """End the connection; whoever reads from it gets an error."""
+        """End the connection, also one that is yet to come; whoever reads from it gets an error."""
+        self._over = True
+        self._end()
+
+    def _end(self) -> None:
         if self._socket is not None:
             with suppress(OSError):
                 # Not SSLSocket's own, which would change what the reading thread uses.

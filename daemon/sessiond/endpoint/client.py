@@ -147,6 +147,7 @@ class Client:
     ) -> T:
         deadline = time.monotonic() + self._timeout
         # A time-out of httpx is for each read: headers that drip in would keep us for ever.
+        self._line.begin()
         self._alarm.arm(deadline)
         sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
         if body is not None:
