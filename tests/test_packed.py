@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -71,6 +72,40 @@ def test_a_packed_file_has_a_bound(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(Torn):
         unpacked(path, 1 << 22)
+
+
+def written() -> int:
+    """Count the bytes that this process has written so far."""
+    return int(re.search(rb"wchar: (\d+)", Path("/proc/self/io").read_bytes())[1])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="only Linux counts what a process writes")
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(tmp_path: Path, damaged: bool) -> None:
+    """Each look would write as much as is allowed to come out of it: gigabytes, once a minute."""
+    content = rollout(400)
+    half = content.index(b"\n", len(content) // 2) + 1
+    packed = zstd.compress(content[:half]) + zstd.compress(content[half:])  # that are two sizes, and none of the whole
+    with household(tmp_path) as house:
+        house.ingesting.packed.largest = 1 << 24 if damaged else 1 << 20
+        path = house.write(ROLLOUT, packed[:-1] if damaged else packed)
+        os.utime(path, (1_700_000_000,) * 2)
+        said, costs = set(), []
+        for _ in range(3):
+            before = written()
+            (outcome,) = house.ingest(path)
+            costs.append(written() - before)
+            said.add(outcome.trouble)
+        assert costs[0] >= (1 << 20) - zstd.SLICE
+        assert max(costs[1:]) < 1 << 16
+        assert len(said) == 1
+        assert None not in said
+        if damaged:
+            house.write(ROLLOUT, packed, mode="wb")
+        else:
+            house.ingesting.packed.largest = 1 << 22  # there is room by now
+        house.settle()
+        assert house.held(SESSION) == content
 
 
 def test_a_packed_thread_in_a_database_has_a_bound(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from sessiond.errors import ReadError
 from sessiond.ingest import Outcome, Setting, ingest, locate
 from sessiond.ingest.capture import Capture
-from sessiond.ingest.content import Lines, unpack
+from sessiond.ingest.content import Lines
 from sessiond.ingest.gone import release_pins
 from sessiond.ingest.setting import outer_path
 from sessiond.ingest.sync import reconcile, reconcile_without_source
@@ -73,7 +73,8 @@ def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome
     try:
         most = setting.slice
         if any(place.unit.packed for place in locate(setting.places, file.path) if place.source is source):
-            packed, descriptor = descriptor, unpack(descriptor, setting.pins.directory)
+            packed = descriptor
+            descriptor = setting.packed.open(packed, path, setting.pins.directory, setting.now_ms())
             os.close(packed)
             most = None
         return _read_pin(setting, stream, file, source, Lines(descriptor, setting.digest), most)

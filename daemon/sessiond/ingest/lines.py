@@ -8,7 +8,7 @@ from hashlib import blake2b
 from sessiond.ingest.admission import Admission, admit, leave, turn_away
 from sessiond.ingest.advance import add_stream, advance
 from sessiond.ingest.capture import DAMAGED
-from sessiond.ingest.content import Lines, unpack
+from sessiond.ingest.content import Lines
 from sessiond.ingest.gone import note_back, release_pins
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit
 from sessiond.reader import Checkpoint, open_regular
@@ -31,7 +31,8 @@ def ingest_lines(setting: Setting, place: Place, known: FileState | None) -> Out
         if place.unit.packed:
             if os.path.exists(place.path.removesuffix(".zst")):
                 return Outcome()  # the plain file wins: it is the one that the tool appends to
-            packed, descriptor = descriptor, unpack(descriptor, setting.pins.directory)
+            packed = descriptor
+            descriptor = setting.packed.open(packed, place.path, setting.pins.directory, setting.now_ms())
             os.close(packed)
         return _bring_up(visit, stream, Lines(descriptor, setting.digest))
     finally:

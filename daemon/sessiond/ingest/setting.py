@@ -9,6 +9,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from sessiond.ingest.packed import Packed
 from sessiond.ingest.pins import Pins
 from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Checkpoint, Digest
@@ -65,6 +66,7 @@ class Setting(msgspec.Struct, kw_only=True):
     now_ms: Callable[[], int]
     masking: Masking = msgspec.field(default_factory=Masking)
     exclusion: Exclusion = msgspec.field(default_factory=Exclusion)
+    packed: Packed = msgspec.field(default_factory=Packed)
     records_only: frozenset[str] = frozenset()
     """Tools of which no transcript is kept."""
     live: frozenset[tuple[str, str]] = frozenset()
