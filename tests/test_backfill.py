@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,15 +88,37 @@ def test_another_value_later_picks_up_the_rest(tmp_path: Path) -> None:
 
 def test_what_came_while_the_daemon_was_off_is_no_backfill(tmp_path: Path) -> None:
     """The first start is pinned: a session that was written after it is new, however long ago that is."""
-    with lab(tmp_path, {"backfill": "none"}) as made:
-        made.look()
-        began_ms = int(made.rooms.spool.meta(BEGAN) or 0) - 30 * DAY * 1000
-        made.rooms.spool.set_meta(BEGAN, str(began_ms))  # as if it had been started a month ago
     write(tmp_path, 1, age=20 * DAY)
     write(tmp_path, 2, age=40 * DAY)
     with lab(tmp_path, {"backfill": "none"}) as made:
+        assert made.look().left_out == 2
+        began_ms = int(made.rooms.spool.meta(BEGAN) or 0) - 30 * DAY * 1000
+        made.rooms.spool.set_meta(BEGAN, str(began_ms))  # as if it had been started a month ago
+    with lab(tmp_path, {"backfill": "none"}) as made:
         assert made.look().left_out == 1
         assert made.captured() == {session(1)}
+
+
+def test_what_was_copied_while_the_daemon_was_off_is_no_backfill_however_old_it_is(tmp_path: Path) -> None:
+    """From another machine, or out of a backup, with its old time: it was not there before the first start."""
+    write(tmp_path, 1, age=100 * DAY)
+    with lab(tmp_path, {"backfill": "90d"}) as made:
+        assert made.look().left_out == 1
+    write(tmp_path, 2, age=100 * DAY)
+    with lab(tmp_path, {"backfill": "90d"}) as made:
+        assert made.look().left_out == 1
+        assert made.captured() == {session(2)}
+
+
+def test_a_home_that_is_copied_to_a_new_machine_brings_no_backfill_back(tmp_path: Path) -> None:
+    """All of its files are new there, the state directory's too; what was left out stays left out."""
+    write(tmp_path / "old", 1, age=100 * DAY)
+    with lab(tmp_path / "old", {"backfill": "90d"}) as made:
+        assert made.look().left_out == 1
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    with lab(tmp_path / "new", {"backfill": "90d"}) as made:
+        assert made.look().left_out == 1
+        assert made.captured() == set()
 
 
 def test_the_first_start_is_known_after_the_spool_is_lost(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ def first_start_ms(directory: str) -> int:
     return os.stat(os.path.join(directory, FILE)).st_mtime_ns // 1_000_000
 
 
+def installation(directory: str) -> int:
+    """Tell a copy of a state directory from the one that was copied, by an inode. `identify` was called before."""
+    return os.stat(os.path.join(directory, FILE)).st_ino
+
+
 def _refuse_loose(path: str, found: os.stat_result) -> None:
     """Refuse a file of keys that others may read, as ssh does: who has read it once keeps it."""
     if found.st_mode & 0o077:

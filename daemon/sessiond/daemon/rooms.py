@@ -11,10 +11,10 @@ import msgspec
 
 from sessiond import spool as spool_room
 from sessiond.config import Config, read_token, state_dir
-from sessiond.device import Device, first_start_ms, identify
+from sessiond.device import Device, first_start_ms, identify, installation
 from sessiond.errors import SpoolDamaged, StateError
 from sessiond.ingest import Setting
-from sessiond.ingest.backfill import oldest_ms
+from sessiond.ingest.backfill import here_ms, oldest_ms
 from sessiond.ingest.pins import Pins
 from sessiond.ingest.renewal import drop_excluded, renew
 from sessiond.lean import give_back
@@ -134,6 +134,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         masking=Masking(terms, os.path.join(directory, "rules")),
         exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
         oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), first_start_ms(directory))),
+        here_ms=here_ms(spool, installation(directory), now_ms()),
         records_only=frozenset(source.tool for source, _ in places if not _keeps_transcripts(config, source.tool)),
     )
     changed = renew(setting)

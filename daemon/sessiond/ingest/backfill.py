@@ -1,7 +1,9 @@
 """Backfill: how much of what was there before the first start is taken in.
 
 A unit that nothing is captured of is left out where it was changed last before the first start less the age in the
-configuration. It is looked at again with each change, and when the configuration changes: nothing of it is stored.
+configuration, and lay there already when this state directory was first used where it is: an old file that was copied
+or restored since, with its old time, did not. It is looked at again with each change, and when the configuration
+changes: nothing of it is stored.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from sessiond.spool.rows import FileState
 
 BEGAN = "backfill.began_ms"
 """Meta key: when sessiond was started first with this state directory, in unix ms."""
+HERE = "backfill.here"
+"""Meta key: which copy of the state directory this is, and when it was used first, in unix ms."""
 
 
 def oldest_ms(spool: Spool, backfill: str, began_ms: int) -> int | None:
@@ -35,6 +39,18 @@ def oldest_ms(spool: Spool, backfill: str, began_ms: int) -> int | None:
     return None if age is None else began_ms - int(age * 1000)
 
 
+def here_ms(spool: Spool, installation: int, now_ms: int) -> int:
+    """Tell when the state directory was first used where it is.
+
+    `installation` is another one for a copy of it: with it came all files of the home, which makes none of them new.
+    """
+    known = (spool.meta(HERE) or "").split()
+    if known[:1] == [str(installation)]:
+        return int(known[1])
+    spool.set_meta(HERE, f"{installation} {now_ms}")
+    return now_ms
+
+
 def is_left_out(setting: Setting, place: Place, known: FileState | None) -> bool:
     """Tell whether a unit is too old to be taken in; what belongs to a session that was taken in never is.
 
@@ -47,14 +63,17 @@ def is_left_out(setting: Setting, place: Place, known: FileState | None) -> bool
         with setting.spool.reading():
             if setting.spool.catalog.session(identity) is not None:
                 return False
-    return _changed_ns(place) < setting.oldest_ms * 1_000_000
+    found = _look(place)
+    # The ctime, which nobody can set, says when it came.
+    came = setting.here_ms is not None and found.st_ctime_ns // 1_000_000 > setting.here_ms
+    return found.st_mtime_ns < setting.oldest_ms * 1_000_000 and not came
 
 
-def _changed_ns(place: Place) -> int:
+def _look(place: Place) -> os.stat_result:
     match place.unit.kind:
         case Kind.DATABASE:
-            return database_stat(place.path).st_mtime_ns
+            return database_stat(place.path)
         case Kind.FOLDER:
-            return list_folder(place)[1].st_mtime_ns
+            return list_folder(place)[1]
         case _:
-            return os.stat(place.path, follow_symlinks=False).st_mtime_ns
+            return os.stat(place.path, follow_symlinks=False)

@@ -73,6 +73,8 @@ class Setting(msgspec.Struct, kw_only=True):
     """(tool, native id) of sessions whose process runs."""
     oldest_ms: int | None = None
     """What was changed last before then, and is not captured yet, is left out; None: nothing is."""
+    here_ms: int | None = None
+    """What has come since then is not left out, however old it is."""
     settle_ms: int = 1000
     """A file that lost bytes is left alone until it was quiet for so long: it may be half a rewrite."""
     slice: int | None = None
