@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,6 +16,7 @@ from uuid import UUID
 
 import pytest
 
+from capture_lab import lab
 from household import CLAUDE, SESSION, Household, claude, household
 from sample_tree import NAMES, SAMPLES, build, open_store
 from sessiond import zstd
@@ -282,3 +286,47 @@ def test_a_damaged_list_of_projects_names_none(content: bytes, tmp_path: Path) -
     listed.parent.mkdir(parents=True)
     listed.write_bytes(content)
     assert len(list(Crush().roots(Places(home=str(tmp_path), environ={}, platform="linux")))) == 1
+
+
+KILLED = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA journal_mode = WAL")
+database.execute("CREATE TABLE IF NOT EXISTS more (x)")
+database.execute("INSERT INTO more VALUES (1)")
+os._exit(9)
+"""
+"""A tool that dies: its -wal stays, and nobody has it open."""
+
+
+@pytest.mark.parametrize("backfill", ["all", "none"])
+@pytest.mark.parametrize("how", ["closed", "open", "killed", "killed without -shm"])
+def test_a_look_at_a_database_is_no_change_of_it(how: str, backfill: str, tmp_path: Path) -> None:
+    """SQLite makes files beside a store in WAL mode even to read it: if that woke us, we would never rest."""
+    home = str(tmp_path / "home")
+    path = os.path.join(build("goose/schema-15", home), STORES["goose/schema-15"])
+    tool = sqlite3.connect(path, isolation_level=None)
+    tool.execute("PRAGMA journal_mode = WAL")
+    tool.execute("CREATE TABLE more (x)")
+    if how != "open":
+        tool.close()
+    if how.startswith("killed"):
+        subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+        assert os.path.getsize(f"{path}-wal")
+    if how.endswith("-shm"):
+        os.unlink(f"{path}-shm")
+    for name in (path, f"{path}-wal"):
+        if os.path.exists(name):
+            os.utime(name, (time.time() - 9 * 86_400,) * 2)
+    with lab(tmp_path, {"backfill": backfill}) as made:
+        made.capturing._take(made.watcher.wait(5))
+        while made.capturing._backlog or made.capturing._turns:
+            made.turn()
+        assert len(made.captured()) == (0 if backfill == "none" else 2)
+        woken = made.watcher.wait(1.0).paths
+        assert [name for name in woken if made.capturing._places(name)] == []
+        made.look()  # SQLite gives a -wal that root reads its owner anew: that is a change, of which nothing comes
+        made.capturing._look(made.rooms.watched)
+        assert not made.capturing._backlog
+        assert not made.capturing._turns
+    tool.close()
