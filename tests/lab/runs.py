@@ -212,6 +212,8 @@ UNRUN = {
     "kiro": "not on npm or PyPI",
     "mimocode": "not on npm or PyPI; it writes OpenCode's tables",
     "openclaude": "not on npm or PyPI; it writes Claude Code's lines",
+    "open-interpreter": "not tried; it writes Codex's rollouts",
+    "traex": "not tried; it writes Codex's rollouts",
     "roo-code": _DESKTOP,
     "warp": _DESKTOP,
     "zed": _DESKTOP,

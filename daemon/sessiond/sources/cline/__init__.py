@@ -28,7 +28,7 @@ class Cline(Tasks):
     gaps: ClassVar[tuple[str, ...]] = (
         "a prompt that was killed in its first turn is the title, but no message yet",
         "taskHistory.json is not read: the folder of a task comes from its first message",
-        "no parent: subagents' messages are in files of their own that are not read",
+        "no parent: what subagents said are streams of their session",
     )
     extension: ClassVar[str] = "saoudrizwan.claude-dev"
 
