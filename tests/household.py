@@ -170,10 +170,17 @@ class Household:
                 for place in self.places(path):
                     seen.add(place.path)
                     ingest(self.ingesting, place)
-        for file in list(self.spool.catalog.known_files()):
-            if file.path not in seen:
-                self.ingest(file.path)
+        for path in self.known():
+            if path not in seen:
+                self.ingest(path)
         catch_up(self.ingesting, limit=1000)
+
+    def known(self) -> list[str]:
+        """List the files that were seen and not yet found missing."""
+        rows = self.spool.connection.execute(
+            "SELECT path FROM file WHERE gone_ms IS NULL AND (checkpoint IS NOT NULL OR trouble IS NOT NULL)"
+        )
+        return [os.fsdecode(row[0]) for row in rows.fetchall()]
 
     def push(self) -> Pushed:
         """Push one batch."""

@@ -34,7 +34,7 @@ def test_what_is_older_is_left_out_and_counted(tmp_path: Path) -> None:
             assert (found.discovered, found.left_out, found.backlog) == ({"claude-code": 2}, 1, 0)
             assert found.left_out_bytes == os.path.getsize(old)
             assert made.captured() == {session(2)}
-        assert [file.path for file in made.rooms.spool.catalog.known_files()] == [new]
+        assert [path for path, _ in made.rooms.spool.catalog.checkpoints()] == [new]
     with lab(tmp_path, {"backfill": "90d"}) as made:
         assert made.look().left_out == 1
 
@@ -151,7 +151,7 @@ def test_a_database_is_taken_in_as_a_whole(tmp_path: Path) -> None:
         os.utime(path, (past, past))
         house.ingesting.oldest_ms = house.now_ms - 60 * DAY * 1000
         assert [outcome.left_out for outcome in house.ingest(path)] == [True]
-        assert not list(house.spool.catalog.known_files())
+        assert not house.known()
         with open(f"{path}-wal", "ab"):
             os.utime(f"{path}-wal", (house.now_ms / 1000, house.now_ms / 1000))
         house.scan()

@@ -22,6 +22,14 @@ def test_a_daemon_loads_nothing_that_draws_on_a_terminal() -> None:
     assert not loaded & {"rich", "click", "pygments", "markdown_it"}
 
 
+def test_a_daemon_that_starts_loads_only_what_it_needs_then() -> None:
+    """Half of a start are imports. What retries a failed push waits for one, the archive for being asked for."""
+    code = "import sys, sessiond.cli.run, sessiond.daemon.life; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    late = {"tenacity", "argparse", "importlib.resources", "sessiond.daemon.archive", "sessiond.redact.rules"}
+    assert not late & set(ran.stdout.split())
+
+
 def test_what_was_hidden_is_there_afterwards() -> None:
     """Only the imports inside meet it as missing, and not what is loaded already."""
     sys.modules.pop("colorsys", None)

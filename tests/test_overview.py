@@ -54,6 +54,19 @@ def opcodes(spool: Spool) -> int:
     return count
 
 
+def test_working_directories_are_listed_without_a_look_at_the_records(tmp_path: Path) -> None:
+    """Each start and each new session asks for them all."""
+    spool = filled(tmp_path / "spool", 10)
+    assert spool.catalog.working_directories() == ["/home/ada"]
+    asked: list[str] = []
+    spool.connection.set_trace_callback(asked.append)
+    spool.catalog.working_directories()
+    spool.connection.set_trace_callback(None)
+    plan = spool.connection.execute(f"EXPLAIN QUERY PLAN {asked[-1]}").fetchall()
+    assert [row[3] for row in plan] == ["SCAN session USING INDEX session_directory"]
+    spool.close()
+
+
 ODD = {
     "settled": (),
     "ongoing": ("UPDATE session SET ongoing = 1",),
@@ -106,10 +119,10 @@ def test_the_tally_is_what_counting_would_tell(changes: list[tuple[str, int]]) -
     """Sessions get their record later or never, end and go on, and some are let go of."""
     statements = {
         "add": "INSERT OR IGNORE INTO session (id, uuid, tool, native_id, record, ongoing)"
-        " VALUES (:n, :n, 'tool' || (:n % 2), '', x'00', :n % 2)",
+        " VALUES (:n, :n, 'tool' || (:n % 2), '', '{}', :n % 2)",
         "bare": "INSERT OR IGNORE INTO session (id, uuid, tool, native_id) VALUES (:n, :n, 'tool' || (:n % 2), '')",
         "remove": "DELETE FROM session WHERE id = :n",
-        "record": "UPDATE session SET record = x'01', active_ms = :n WHERE id = :n",
+        "record": "UPDATE session SET record = '[]', active_ms = :n WHERE id = :n",
         "unrecord": "UPDATE session SET record = NULL WHERE id = :n",
         "ongoing": "UPDATE session SET ongoing = 1 WHERE id = :n",
         "ended": "UPDATE session SET ongoing = 0 WHERE id = :n",

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import msgspec
-import tenacity
 
 from sessiond import zstd
 from sessiond.endpoint import wire
@@ -152,6 +151,8 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
 
 
 def _try(setting: Setting, pushes: Sequence[wire.Push], batch: str) -> list[wire.Result]:
+    import tenacity  # late: a daemon that starts with nothing to push does without
+
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, Unreachable) and error.retry_after is None),
         stop=tenacity.stop_after_attempt(TRIES),

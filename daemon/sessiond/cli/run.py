@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
 HELP = "run the daemon in the foreground"
+FLAGS: dict[str, str] = {}
+"""All that `add_arguments` describes: a service starts without argparse."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sessiond.daemon.backlog import RECENT_MS, Entry, Rank
-from sessiond.ingest import Place
+from sessiond.ingest import Index
 from sessiond.spool import Spool
 
 Stamp = int
 """A hash of what stat tells with the size below it: the numbers themselves would take five times the memory."""
 Settled = dict[str, Stamp]
 """What was read, or is queued to be read, by its path."""
-Locate = Callable[[str], list[Place]]
 
 _SIZE_BITS = 44
 
@@ -41,28 +41,28 @@ def recall(spool: Spool) -> Settled:
     """Take over from the spool what was read before this start; what did not change since is not read."""
     with spool.reading():
         return {
-            file.path: stamp(point.ino, point.size, point.mtime_ns, point.ctime_ns)
-            for file in spool.catalog.known_files()
-            if (point := file.checkpoint) is not None
+            path: stamp(point.ino, point.size, point.mtime_ns, point.ctime_ns)
+            for path, point in spool.catalog.checkpoints()
         }
 
 
-def count(settled: Settled, places: Locate) -> tuple[dict[str, int], int]:
+def count(settled: Settled, places: Index) -> tuple[dict[str, int], int]:
     """Count the units of each tool, and the bytes of all their files."""
     units, parts, size = Counter[str](), set[tuple[str, str]](), 0
     for path, made in settled.items():
-        found = places(path)
-        for place in found:
-            if place.relative == place.below:
-                units[place.source.tool] += 1
-            elif place.path not in settled:  # a folder, of which this is one file
-                parts.add((place.source.tool, place.path))
-        size += size_of(made) if found else 0
+        mine = False
+        for source, root, relative, unit in places.units(path):
+            mine = True
+            if not unit.path or unit.path == relative:
+                units[source.tool] += 1
+            elif (whole := os.path.join(root.path, unit.path)) not in settled:  # a folder, of which this is one file
+                parts.add((source.tool, whole))
+        size += size_of(made) if mine else 0
     units.update(tool for tool, _ in parts)
     return dict(units), size
 
 
-def entries(changed: Iterable[Change], settled: Mapping[str, Stamp], places: Locate, now_ms: int) -> Iterable[Entry]:
+def entries(changed: Iterable[Change], settled: Mapping[str, Stamp], places: Index, now_ms: int) -> Iterable[Entry]:
     """Make of changed files what is to be read; a folder's thousand files are one."""
     found, recent_ns = dict[str, Entry](), (now_ms - RECENT_MS) * 1_000_000
     for path, mtime_ns, made in changed:

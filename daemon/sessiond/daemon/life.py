@@ -13,7 +13,6 @@ from enum import StrEnum
 from msgspec.structs import replace
 
 from sessiond import __version__, logs, pause, state
-from sessiond.daemon.archive import Archive
 from sessiond.daemon.capturing import Capturing
 from sessiond.daemon.edits import Edits
 from sessiond.daemon.notify import Notify
@@ -119,6 +118,8 @@ class Life:
         self._archive: Archive | None = None
         self.url, token = config.endpoint.url, orders.token
         if not self.url:
+            from sessiond.daemon.archive import Archive  # late: most have an endpoint, and need no subprocess
+
             self._archive = Archive(self._rooms.directory, lambda: self._messages.put(Message.DIED))
             undo.callback(self._archive.stop)
             self.url, token = self._archive.url, self._archive.token

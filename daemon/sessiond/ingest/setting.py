@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -184,25 +184,38 @@ class Index:
         self._places = places
         self._known = 0
         self._below: dict[str, list[int]] = {}
+        self._last: tuple[str, list[tuple[Source, Root, int]]] = "", []
+        """The directory that was asked for last, and what lies there: files come by directories."""
 
     def __call__(self, path: str) -> list[Place]:
         """Name the places of a path in the order of their roots: sources may share one, and most paths are none's."""
+        return [
+            Place(source=source, root=root.path, relative=relative, unit=_tame(unit), cwd=root.cwd)
+            for source, root, relative, unit in self.units(path)
+        ]
+
+    def units(self, path: str) -> Iterator[tuple[Source, Root, str, Unit]]:
+        """Name the units of a path as their sources spell them, each with its root and the path below that."""
+        directory, last = path[: path.rfind("/") + 1], self._last
+        if directory != last[0] or self._known != len(self._places):
+            last = self._last = directory, self._roots(directory)
+        for source, root, length in last[1]:
+            relative = path[length:]
+            unit = source.unit(relative)
+            if unit is not None:
+                yield source, root, relative, unit
+
+    def _roots(self, directory: str) -> list[tuple[Source, Root, int]]:
+        """List the roots that a directory lies in or is, each with the length of its name and a slash."""
         for number in range(self._known, len(self._places)):
             self._below.setdefault(self._places[number][1].path.rstrip("/"), []).append(number)
         self._known = len(self._places)
-        numbers, cut = list[int](), path.rfind("/")
+        numbers, cut = list[int](), directory.rfind("/")
         while cut >= 0:
-            numbers += self._below.get(path[:cut], ())
-            cut = path.rfind("/", 0, cut)
-        return [place for number in sorted(numbers) if (place := self._place(number, path)) is not None]
-
-    def _place(self, number: int, path: str) -> Place | None:
-        source, root = self._places[number]
-        relative = path[len(root.path.rstrip("/")) + 1 :]
-        unit = source.unit(relative)
-        if unit is None:
-            return None
-        return Place(source=source, root=root.path, relative=relative, unit=_tame(unit), cwd=root.cwd)
+            numbers += self._below.get(directory[:cut], ())
+            cut = directory.rfind("/", 0, cut)
+        found = (self._places[number] for number in sorted(numbers))
+        return [(source, root, len(root.path.rstrip("/")) + 1) for source, root in found]
 
 
 def locate(places: Sequence[tuple[Source, Root]], path: str) -> list[Place]:

@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from hashlib import blake2b
-from importlib import resources
 from itertools import pairwise
 
 import msgspec
 
 from sessiond.config import Config
 from sessiond.errors import ConfigError
-from sessiond.redact.policy import Policy
+from sessiond.redact.policy import Policy, read_ours
 
 LARGEST = 1 << 20
 """Bytes of a file of rules or of secrets; what is larger was named by mistake."""
@@ -77,7 +76,7 @@ def _version(policy: Policy, rules: tuple[tuple[str, str], ...], config: Config)
     if policy.mode == "off":
         return "off"
     state = blake2b(digest_size=16, key=policy.key[:64])
-    ours = resources.files("sessiond.redact").joinpath("rules.toml").read_bytes()
+    ours = read_ours()
     parts = [policy.mode, *sorted(policy.allow_rules), *sorted(policy.allow_hashes), *policy.allow_paths]
     for part in (ours, *(text.encode("utf-8", "replace") for _, text in rules), *map(os.fsencode, parts)):
         state.update(len(part).to_bytes(8, "big") + part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -10,6 +11,12 @@ if TYPE_CHECKING:
     from sessiond.redact.rules import RuleSet
 
 Mode = Literal["mask", "hash", "off"]
+
+
+def read_ours() -> bytes:
+    """Read our rules as they stand in their file; importlib.resources takes as long as half of the sources for that."""
+    with open(os.path.join(os.path.dirname(__file__), "rules.toml"), "rb") as file:
+        return file.read()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable
-from importlib import resources
 from typing import Literal
 
 import msgspec
 
 from sessiond.errors import ConfigError
+from sessiond.redact.policy import read_ours
 from sessiond.redact.shape import Shape, derive
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND
 
@@ -131,7 +131,7 @@ def load_rules(text: str | None = None, *, file: str | None = None) -> RuleSet:
     Raises: ConfigError that names the file and the rule.
     """
     if text is None:
-        text = resources.files("sessiond.redact").joinpath("rules.toml").read_text("utf-8")
+        text = read_ours().decode()
     try:
         parsed = msgspec.convert(tomllib.loads(text), RuleFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:

@@ -38,13 +38,12 @@ class Files:
         )
         return [file_state(row) for row in rows]
 
-    def known_files(self) -> Iterator[FileState]:
-        """List all paths that were seen and not yet found missing."""
-        for row in self._db.execute(
-            "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file"
-            " WHERE gone_ms IS NULL AND (checkpoint IS NOT NULL OR trouble IS NOT NULL)"
+    def checkpoints(self) -> Iterator[tuple[str, Checkpoint]]:
+        """List how far the files were read that were not found missing, by their path."""
+        for path, packed in self._db.execute(
+            "SELECT path, checkpoint FROM file WHERE gone_ms IS NULL AND checkpoint IS NOT NULL"
         ):
-            yield file_state(row)
+            yield os.fsdecode(path), _unpack_checkpoint(packed)
 
     def save_file(self, file: FileState) -> None:
         """Write what is known of a path."""

@@ -28,6 +28,7 @@ MIGRATIONS = (
     CREATE INDEX session_bare ON session (id) WHERE record IS NULL;
     CREATE INDEX session_ongoing ON session (active_ms) WHERE ongoing;
     CREATE INDEX session_tool ON session (tool, active_ms, ongoing) WHERE record IS NOT NULL;
+    CREATE INDEX session_directory ON session (json_extract(CAST(record AS TEXT), '$.working_directory'));
     CREATE INDEX session_parent ON session (parent) WHERE parent IS NOT NULL;
     CREATE INDEX session_opening ON session (opening) WHERE opening IS NOT NULL;
 

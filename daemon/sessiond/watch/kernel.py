@@ -31,9 +31,15 @@ class Mounts:
         except OSError:
             rows = []
         self._points = [(_unescaped(row[4]), row[row.index("-") + 1]) for row in rows]
+        self._kinds: dict[str, str | None] = {}
 
     def remote(self, path: str) -> str | None:
         """Name the filesystem of an existing resolved path if events can't be relied on there, else None."""
+        if path not in self._kinds:
+            self._kinds[path] = self._remote(path)
+        return self._kinds[path]
+
+    def _remote(self, path: str) -> str | None:
         longest, kind = "", None
         for point, filesystem in self._points:
             # A later mount at the same point covers the earlier one.
@@ -44,6 +50,8 @@ class Mounts:
 
 def _unescaped(point: str) -> str:
     """Undo mountinfo's octal escapes of blank, tab, newline and backslash."""
+    if "\\" not in point:
+        return point
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
 
 

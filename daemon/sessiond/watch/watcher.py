@@ -66,11 +66,14 @@ class Watcher:
         self._covered: dict[WatchedRoot, int] = {}
         self._retried: dict[Spot, float] = {}
         self._asleep = kernel.asleep()
+        self._armed = False
+        """Whether the first look at everything comes, right after all was planned for it."""
 
     def start(self) -> None:
         """Watch what there is; the first `wait()` then asks for a look at every root."""
         # Watch first, look second: what changes in between is seen twice, not never.
         self._arm()
+        self._armed = True
         self._rounds.ask(Why.START)
 
     def wait(self, timeout: float | None = None) -> Batch:
@@ -153,8 +156,9 @@ class Watcher:
             self._covered.clear()  # watchdog has registered everything anew, as far as it got
         self._rounds.tick(self._summed().polled)
         # With a look at everything, links are resolved again and refused watches tried again.
-        if changes.replan or self._rounds.complete:
+        if changes.replan or (self._rounds.complete and not self._armed):
             self._arm()
+        self._armed = False
 
     def _expand(self, changes: Changes) -> frozenset[str]:
         """Add the files below directories that appeared: their events may be older than the watch there."""
@@ -181,6 +185,8 @@ class Watcher:
                 self._dirty.expect(planned.routes, planned.awaited)
                 added, refused = self._observation.watch(planned.spots)
                 fresh |= added
+                if not added:
+                    break  # what was watched before tells of whatever appears meanwhile
                 again = self._plan()
                 if again.spots == planned.spots or refused:
                     break
