@@ -40,7 +40,9 @@ def test_set_writes_beside_the_users_file(file: Path, capsys: pytest.CaptureFixt
     loaded = load(str(file), {})
     assert (loaded.config.rescan, loaded.config.sources["codex"].roots) == (300, ["/srv/a"])
     assert file.read_text() == before
+    capsys.readouterr()
     assert call(file, "config", "unset", "rescan") == 0
+    assert capsys.readouterr().out == f"rescan is no longer set in {file.parent}/config.d/50-set.toml\n"
     assert load(str(file), {}).config.rescan == 60
     assert call(file, "config", "set", "rescan", "9", SESSIOND_RESCAN="3") == 0
     assert "SESSIOND_RESCAN is set here and wins" in capsys.readouterr().err
@@ -72,7 +74,9 @@ def test_an_edit_is_saved_only_without_error(file: Path, capsys: pytest.CaptureF
     file.symlink_to(real)
     before = file.read_text()
     assert call(file, "config", "edit", EDITOR="sed -i s/#rescan/rescn/") == 78
-    assert f"{file}:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nothing was saved\n" in said
+    assert f"{file}:" in said
     assert file.read_text() == before
     assert call(file, "config", "edit", EDITOR="sed -i s/#rescan/rescan/") == 0
     assert file.is_symlink()

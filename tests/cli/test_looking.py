@@ -116,6 +116,16 @@ def test_without_a_spool_they_say_how_to_start(tmp_path: Path, capsys: pytest.Ca
         assert capsys.readouterr().err == "sessiond: nothing has been captured yet\n  start it: sessiond run\n"
 
 
+def test_ls_tells_an_empty_spool_from_a_filter_that_fits_nothing(
+    house: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(house, "ls") == 0
+    assert capsys.readouterr().err == "nothing has been captured yet\n"
+    two(house)
+    assert run(house, "ls", "--tool", "codex") == 0
+    assert capsys.readouterr().err == "no session is like that\n"
+
+
 # --- show ---
 
 

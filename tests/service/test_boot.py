@@ -163,11 +163,13 @@ def box(switched_on: Machine, wheel: Path) -> Iterator[Box]:
 
 def test_with_lingering_it_runs_from_boot_and_goes_on_where_it_was(box: Box) -> None:
     """Nobody logs in. The same after a shutdown and after everything is ended at once, and nothing is sent twice."""
-    assert box.machine.as_root("loginctl", "enable-linger", USER).code == 0
-    until(lambda: box.machine.up)
+    box.machine.log_in()
     box.say(1, 2)
-    assert box.sessiond("install").endswith("started it\n")
+    assert "\nenabled lingering: it starts at boot" in box.sessiond("install", "--linger")
     until(box.arrived)
+    box.machine.log_out()
+    until(lambda: box.sessions() == [])
+    assert "\nenabled it: it starts at boot\n" in box.sessiond("install")
     device = (box.home / ".local/state/sessiond/device.toml").read_text()
     pushed = box.pushes()
     assert sum(segments for _, segments in pushed) == 1
@@ -190,7 +192,7 @@ def test_with_lingering_it_runs_from_boot_and_goes_on_where_it_was(box: Box) -> 
 def test_without_lingering_it_lives_from_login_to_logout(box: Box) -> None:
     """L15: it ends with a last push; what a tool writes meanwhile (from cron, say) is captured after the next login."""
     box.machine.log_in()
-    box.sessiond("install")
+    assert box.sessiond("install").endswith("enabled it: it starts with your first login\nstarted it\n")
     box.say(1)
     until(box.arrived)
     box.machine.log_out()
@@ -221,8 +223,23 @@ def test_it_comes_back_from_a_kill_and_from_a_hang_and_not_from_a_wrong_config(b
     until(lambda: box.machine.show("ActiveState") == "failed")
     assert (box.machine.show("NRestarts"), box.machine.show("ExecMainStatus")) == ("0", "78")
     assert "config.toml:1: " in box.sessiond("status", code=3)
+    refused = box.machine(str(box.program), "start")
+    assert (refused.code, "config.toml:1: rescn: unknown key" in refused.err) == (1, True)
     box.write(".config/sessiond/config.toml", text)
     assert box.sessiond("start") == "the service runs\n"
+
+
+def test_init_with_yes_asks_nothing_on_a_terminal(box: Box) -> None:
+    """It takes what is proposed, lingering too; without it a question that nobody answers is a no."""
+    box.machine.log_in()
+    words = ["script", "--quiet", "--return", "/dev/null", "--command"]
+    done = box.machine(*words, f"{box.program} install")
+    assert "Keep it running when you log out, and start it at boot? [Y/n]" in done.out
+    assert (done.code, "lingering" in done.out) == (0, False)
+    done = box.machine(*words, f"{box.program} init --yes")
+    assert done.code == 0, done
+    assert "[Y/n]" not in done.out
+    assert "enabled lingering" in done.out
 
 
 def test_the_sandbox_closes_the_system_and_not_the_tools(box: Box) -> None:
@@ -299,7 +316,8 @@ def test_uninstall_leaves_nothing_that_a_boot_would_start(box: Box) -> None:
     box.machine.as_root("loginctl", "enable-linger", USER)
     until(lambda: box.machine.up)
     box.sessiond("install")
-    box.sessiond("uninstall")
+    gone = box.machine(str(box.program), "uninstall")
+    assert "Lingering stays on: loginctl disable-linger" in gone.err
     box.machine.shut_down()
     box.machine.boot()
     until(lambda: box.machine("systemctl", "--user", "is-system-running", "--wait").out == "running\n")

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
 
     text = args.value if args.action == "set" else None
     changed, value = set_key(file, args.key, text, args.environ, tools)
-    said = f"{args.key} is no longer set there" if text is None else f"{args.key} = {_toml(value)}"
+    said = f"{args.key} is no longer set" if text is None else f"{args.key} = {_toml(value)}"
     print(f"{escape(said)} in {escape(changed)}")
     variable = "SESSIOND_" + args.key.upper().replace(".", "__").replace("-", "_")
     if variable in args.environ:
@@ -93,6 +93,7 @@ def _edit(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
                 check_text(file, text, args.environ, tools)
             except ConfigError as error:
                 if not _again(error):
+                    print("nothing was saved", file=sys.stderr)
                     raise
             else:
                 replace_file(file, text)

@@ -168,7 +168,7 @@ def _service(args: argparse.Namespace, file: str) -> int:
     from sessiond.cli import install
 
     named = file if args.config or args.environ.get("SESSIOND_CONFIG") else None
-    again = argparse.Namespace(config=named, environ=args.environ, linger=None, only_print=False)
+    again = argparse.Namespace(config=named, environ=args.environ, linger=None, only_print=False, assent=args.yes)
     return install.run(again)
 
 

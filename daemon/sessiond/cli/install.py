@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     linger = parser.add_mutually_exclusive_group()
     linger.add_argument("--linger", action="store_true", default=None, help="keep it running when you log out")
     linger.add_argument("--no-linger", dest="linger", action="store_false", help="let it end when you log out")
+    parser.set_defaults(assent=False)  # `sessiond init --yes` takes what is proposed here
     parser.add_argument("--print", action="store_true", dest="only_print", help="print the unit and change nothing")
 
 
@@ -45,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     _alone(directory, manager.pid())
     for step in manager.install(plan):
         print(escape(step))
-    _offer_linger(manager, args.linger)
+    held = _offer_linger(manager, args.linger, assent=args.assent)
     print("`sessiond status` shows how it goes, `sessiond uninstall` takes it away again.", file=sys.stderr)
-    return 0
+    return 1 if args.linger and not held else 0
 
 
 def _alone(directory: str, ours: int | None) -> None:
@@ -62,22 +63,26 @@ def _alone(directory: str, ours: int | None) -> None:
         )
 
 
-def _offer_linger(manager: object, wanted: bool | None) -> None:
+def _offer_linger(manager: object, wanted: bool | None, *, assent: bool) -> bool:
+    """Let it outlive the logout, if that is wanted; False where it was and can't be had."""
     from sessiond.service import Systemd
 
-    if not isinstance(manager, Systemd) or wanted is False or manager.lingers() is not False:
-        return
-    if wanted is None and sys.stdin.isatty() and sys.stderr.isatty():
+    if not isinstance(manager, Systemd) or wanted is False:
+        return True
+    lingers = manager.lingers()
+    if lingers or (lingers is None and not wanted):
+        return True
+    if wanted is None and not assent:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            print("It ends when you log out; `sessiond install --linger` keeps it running.", file=sys.stderr)
+            return True
         print("Keep it running when you log out, and start it at boot? [Y/n] ", end="", file=sys.stderr, flush=True)
-        wanted = sys.stdin.readline().strip().lower() in ("", "y", "yes")
-        if not wanted:
-            return
-    if not wanted:
-        print("It ends when you log out; `sessiond install --linger` keeps it running.", file=sys.stderr)
-        return
+        if sys.stdin.readline().lower() not in ("\n", "y\n", "yes\n"):  # the end of the input is no answer
+            return True
     try:
         manager.linger()
     except ServiceError as error:
         warn(f"{error.message}; {error.hint}".replace("USER", os.environ.get("USER", "USER")))
-    else:
-        print("enabled lingering: it runs when you are logged out too")
+        return False
+    print("enabled lingering: it starts at boot, and runs while you are logged out too")
+    return True

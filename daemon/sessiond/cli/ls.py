@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
                 print_json(session.record)
             return 0
         if not chosen:
-            print("no such session", file=sys.stderr)
+            chosen_by = args.tool or args.since is not None or args.ongoing
+            print("no session is like that" if chosen_by else "nothing has been captured yet", file=sys.stderr)
             return 0
         short = short_ids(spool)
     now_ms = time.time_ns() // 1_000_000

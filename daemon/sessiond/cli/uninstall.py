@@ -22,11 +22,14 @@ def run(args: argparse.Namespace) -> int:
     """Uninstall it; 0 too where there was nothing to do. Raises: ServiceError."""
     from sessiond import service
 
-    steps = list(service.find(args.environ).uninstall())
+    manager = service.find(args.environ)
+    steps = list(manager.uninstall())
     for step in steps:
         print(escape(step))
     if not steps:
         print("there is no service")
+    elif manager.lingers():
+        print("Lingering stays on: loginctl disable-linger, if nothing else of yours needs it", file=sys.stderr)
     try:
         directory = state_dir(load(args.config, args.environ).config)
     except ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 
 from sessiond.errors import ServiceError
@@ -29,6 +30,9 @@ BACKOFF = {"RestartSteps": "6", "RestartMaxDelaySec": "5min"}
 """Since systemd 254: after each failure a longer wait."""
 BACKOFF_SINCE = 254
 CONFIG_EXIT, RUNNING_EXIT = 78, 75
+CHECK = "mend that and start it again; `sessiond config check` looks at the configuration"
+TELLING = 1.0
+"""Seconds in which the journal has what a service said at its end."""
 
 
 class Systemd:
@@ -107,7 +111,7 @@ class Systemd:
                 yield f"removed {path}"
         self._call.done("systemctl", "--user", "daemon-reload")
         self._call.done("systemctl", "--user", "enable", UNIT)
-        yield "enabled it: it starts with your first login"
+        yield f"enabled it: it starts {'at boot' if self.lingers() else 'with your first login'}"
         self.restart()
         yield "started it"
 
@@ -198,11 +202,27 @@ class Systemd:
             return
         status = self._property("ExecMainStatus")
         if status == str(CONFIG_EXIT):
-            raise ServiceError("the configuration or the state can't be used", hint="see `sessiond config check`")
+            raise ServiceError(self._told() or "the configuration or the state can't be used", hint=CHECK)
         if status == str(RUNNING_EXIT):
             raise ServiceError("another sessiond runs already", hint="end it first: `sessiond status` shows its pid")
         said = f"it ended with {status}" if status not in ("", "0") else _reason(ended.stderr)
         raise ServiceError(f"systemd could not {verb} {UNIT}: {said}", hint=f"journalctl --user -u {UNIT} -n 20")
+
+    def _told(self) -> str | None:
+        """Find in the journal why the last start was given up; None where there is none that we may read."""
+        until = time.monotonic() + TELLING
+        words = [f"_PID={self._property('ExecMainPID')}", "--since=-10min", "--identifier=sessiond", "--output=cat"]
+        while True:
+            try:
+                said = self._call("journalctl", *words, "--lines=50", "--quiet", "--no-pager", patience=10).stdout
+            except ServiceError:
+                return None
+            for line in reversed(said.splitlines()):
+                if line.startswith("sessiond: ") and not line.startswith("sessiond: warning: "):
+                    return f"the service ended: {line.removeprefix('sessiond: ')}"
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.1)
 
     def _property(self, name: str) -> str:
         return self._call("systemctl", "--user", "show", f"--property={name}", "--value", UNIT).stdout.strip()
@@ -233,7 +253,8 @@ class Systemd:
 
     def linger(self) -> None:
         """Keep the manager when its user logs out, and start it at boot. Raises: ServiceError."""
-        self._call.done("loginctl", "enable-linger", hint="as root: loginctl enable-linger USER")
+        # By number: without one, logind looks for the caller's session, and a shell in tmux may have none.
+        self._call.done("loginctl", "enable-linger", str(os.geteuid()), hint="as root: loginctl enable-linger USER")
 
 
 def _quoted(word: str, *, variables: bool = True) -> str:
