@@ -44,10 +44,9 @@ class Warp(BaseSource):
         if places.platform == "darwin":
             bases = [f"{places.home}/{GROUP}/dev.warp.Warp-{channel}" for channel in ("Stable", "Preview")]
         elif places.platform == "win32":
-            bases = [f"{places.environ.get('LOCALAPPDATA', places.home)}/warp/Warp/data"]
+            bases = [f"{places.data}/warp/Warp/data"]
         else:
-            state = places.environ.get("XDG_STATE_HOME") or f"{places.home}/.local/state"
-            bases = [f"{state}/warp-terminal"]
+            bases = [f"{places.given('XDG_STATE_HOME') or f'{places.home}/.local/state'}/warp-terminal"]
         for base in bases:
             yield Root(path=base, watch=Watch.FLAT, depth=0)
 

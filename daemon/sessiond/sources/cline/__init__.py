@@ -35,13 +35,10 @@ class Cline(Tasks):
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the extension's tasks, and tasks and sessions of ~/.cline, CLINE_DIR and the data directories."""
         yield from super().roots(places)
-        given = places.environ.get
-        home = given("CLINE_DIR") and f"{given('CLINE_DIR')}/data"
-        bases = [base.rstrip("/") for base in (given("CLINE_DATA_DIR"), home, f"{places.home}/.cline/data") if base]
-        for base in dict.fromkeys(bases):
+        bases = places.homes("CLINE_DATA_DIR", places.given("CLINE_DIR", "/data"), f"{places.home}/.cline/data")
+        for base in bases:
             yield tasks(f"{base}/tasks")
-        own = given("CLINE_SESSION_DATA_DIR", "").rstrip("/")
-        for path in dict.fromkeys(filter(None, [own, *(f"{base}/sessions" for base in bases)])):
+        for path in places.homes("CLINE_SESSION_DATA_DIR", *(f"{base}/sessions" for base in bases)):
             yield Root(path=path, depth=1)
 
     def unit(self, relative: str) -> Unit | None:

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch, parse, speaks
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch, parse, speaks, unheard
 from sessiond.sources.cline.documents import records_of
 from sessiond.sources.cline.records import RECORD, SILENT, TAKEN_OVER, Record, is_prompt
+from sessiond.sources.editors import user_data
 
-EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
-SERVERS = (".vscode-server", ".vscode-server-insiders", ".cursor-server", ".windsurf-server")
 TASK = re.compile(r"([\w-]{8,64})/(api_conversation_history|ui_messages|task_metadata|history_item)\.json", re.ASCII)
 STREAMS = {"api_conversation_history": "main", "ui_messages": "ui", "task_metadata": "metadata"}
 CWD = re.compile(rb"# Current (?:Working|Workspace) Directory \((.+?)\) Files\b")
@@ -29,10 +28,8 @@ class Tasks(BaseSource):
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the tasks in every editor's storage, local and on a server (formats.md 2.9 Directory)."""
-        bases = [f"{places.config}/{editor}" for editor in EDITORS]
-        bases += [f"{places.home}/{server}/data" for server in SERVERS]
-        for base in bases:
-            yield tasks(f"{base}/User/globalStorage/{self.extension}/tasks")
+        for user in user_data(places):
+            yield tasks(f"{user}/globalStorage/{self.extension}/tasks")
 
     def unit(self, relative: str) -> Unit | None:
         """Tell a task's documents: what went to the model, what the user saw, and what was noted of it."""
@@ -63,7 +60,7 @@ class Tasks(BaseSource):
         taken = said.role == "user" and TAKEN_OVER in bytes(said.content)
         model = said.modelInfo.model or said.modelInfo.id if said.modelInfo else None
         key = said.id or (None if said.ts is None else str(said.ts))
-        unknown = None if said.role in ("user", "assistant", "system") else said.role
+        unknown = unheard(said.role, ("user", "assistant", "system"))
         rewind = "taken over" if taken else None  # all of them: the task itself has them, with its own keys
         return Entry(
             time_ms=parse_time(said.ts), role=role, key=key, model=model, cwd=cwd, unknown=unknown, rewind=rewind
@@ -79,7 +76,7 @@ class Tasks(BaseSource):
             title=said.title,
             parent=said.parent,
             ended=said.type == "end",
-            unknown=None if said.type in ("say", "ask", "session", "task", "used", "end") else said.type or "?",
+            unknown=unheard(said.type, ("say", "ask", "session", "task", "used", "end")),
         )
 
 
