@@ -5,11 +5,13 @@ Pure: no file, no clock, no network. Times are unix milliseconds until they reac
 
 from __future__ import annotations
 
-from sessiond.session.entry import Entry, Role, parse_time
+from sessiond.session.entry import ASSISTANT, USER, Entry, Role, parse_time
 from sessiond.session.fold import Fold, distinct, placed, replayed
 from sessiond.session.record import Rules, Session, session_id, summarize
 
 __all__ = [
+    "ASSISTANT",
+    "USER",
     "Entry",
     "Fold",
     "Role",

@@ -17,6 +17,10 @@ class Role(StrEnum):
     ASSISTANT = "assistant"
 
 
+USER, ASSISTANT = Role.USER, Role.ASSISTANT
+"""The same, for what runs once a line: to look a member up in its class takes as long as to decode a short line."""
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one record says. Everything is optional; an entry without anything is a record of no interest.
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import xxhash
 
-from sessiond.session.entry import EARLIEST_MS, Entry, Role, parse_time
+from sessiond.session.entry import ASSISTANT, EARLIEST_MS, Entry, Role, parse_time
 
 DAY_MS = 86_400_000
 LONGEST_PATH = 4096
@@ -18,13 +18,13 @@ LONGEST_NAME = 500
 MOST_NAMES = 100
 """Models and unknown record types that a fold tells apart."""
 
-_PREFIXES = {role: f"{role.value}\0" for role in Role}
+_PREFIXES = {role: f"{role.value}\0".encode() for role in Role}
 # A message without a key has its place for a name.
 _PLACE = "#{}"
 
 
 def _hash(role: Role, key: str) -> int:
-    return xxhash.xxh3_64_intdigest((_PREFIXES[role] + key).encode("utf-8", "surrogatepass"))
+    return xxhash.xxh3_64_intdigest(_PREFIXES[role] + key.encode("utf-8", "surrogatepass"))
 
 
 class _Known:
@@ -173,7 +173,7 @@ class Fold(msgspec.Struct, omit_defaults=True):
     def _message(self, entry: Entry, role: Role, known: _Known) -> None:
         key = _hash(role, _PLACE.format(len(self.messages)) if entry.key is None else entry.key)
         model = self.taken.pop(key, -1) if self.taken else -1
-        if role is Role.ASSISTANT:
+        if role is ASSISTANT:
             if self.opening is None and entry.key is not None:
                 self.opening = key  # a place in the order is no evidence of a copy: all sessions have a first answer
             if entry.model:

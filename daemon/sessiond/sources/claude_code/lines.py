@@ -11,6 +11,9 @@ INJECTED = re.compile(
     rb'"(?:\s|\\[nrt])*(?:"$|<(?:command-|local-command-|bash-(?:input|stdout|stderr)>|task-notification>)'
     rb"|\[Request interrupted by user|Unknown slash command: |<(system-reminder|ide_opened_file|ide_selection)>)"
 )
+RESULT = re.compile(rb'\[\{"(?:tool_use_id":|type":"tool_result")')
+THOUGHT = re.compile(rb'\[\{"type":"(?:thinking"|redacted_)')
+EMPTY = re.compile(rb'(?:\[\]|"")?\Z')
 NONE = msgspec.Raw(b"")
 
 
@@ -57,18 +60,17 @@ BLOCKS = msgspec.json.Decoder(list[Part])
 
 def is_typed(text: msgspec.Raw) -> bool:
     """Tell whether a human typed this JSON string (formats.md 2.1 message_count, field-notes A.2 Count)."""
-    view = memoryview(text)
-    found = INJECTED.match(bytes(view[:128]))
-    return not found or (bool(found[1]) and not bytes(view[-64:]).endswith(b"</" + found[1] + b'>"'))
+    found = INJECTED.match(text, 0, 128)
+    return not found or (bool(found[1]) and not bytes(memoryview(text)[-64:]).endswith(b"</" + found[1] + b'>"'))
 
 
 def is_prompt(content: msgspec.Raw) -> bool:
     """Tell whether a user's message has what a human said, and not only results of tools."""
-    head = bytes(memoryview(content)[:22])
-    if not head.startswith(b"["):
-        return head.startswith(b'"') and is_typed(content)
-    if head.startswith((b'[{"tool_use_id":', b'[{"type":"tool_result"')):
+    if RESULT.match(content):
         return False  # most of a transcript's bytes; not parsed twice
+    head = bytes(memoryview(content)[:1])
+    if head != b"[":
+        return head == b'"' and is_typed(content)
     blocks = BLOCKS.decode(content)
     if any(block.type == "tool_result" for block in blocks):
         return False
@@ -77,7 +79,6 @@ def is_prompt(content: msgspec.Raw) -> bool:
 
 def is_answer(content: msgspec.Raw) -> bool:
     """Tell whether a line has more than thinking; a message that is nothing else does not count (formats.md 1.4)."""
-    head = bytes(memoryview(content)[:20])
-    if head.startswith((b'[{"type":"thinking"', b'[{"type":"redacted_')):
+    if THOUGHT.match(content):
         return any(block.type not in ("thinking", "redacted_thinking") for block in BLOCKS.decode(content))
-    return head not in (b"", b"[]", b'""')
+    return not EMPTY.match(content)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessiond.session import Entry, Role
+from sessiond.session import ASSISTANT, USER, Entry
 from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse
 from sessiond.sources.claude_code.lines import LINE, Line, Part, is_answer, is_prompt
 from sessiond.sources.claude_code.live import live_below
@@ -65,13 +65,13 @@ class ClaudeCode(BaseSource):
             pass  # A subagent's: 1.x and 2.0 wrote them into the main transcript.
         elif kind == "assistant" and isinstance(message, Part):
             if message.model != "<synthetic>" and not line.is_api_error_message and is_answer(message.content):
-                role, key, model = Role.ASSISTANT, message.id or key, message.model
+                role, key, model = ASSISTANT, message.id or key, message.model
         elif kind == "user" and isinstance(message, Part):
             silent = line.is_meta or line.is_compact_summary or line.prompt_source == "system"
-            role = None if silent or not is_prompt(message.content) else Role.USER
+            role = None if silent or not is_prompt(message.content) else USER
         elif isinstance(line.attachment, Part) and line.attachment.type == "queued_command":
             # Typed while a tool ran. Without a uuid (formats.md 2.1) its time names it: copies of 2.1 keep that, too.
-            role, key = Role.USER if is_prompt(line.attachment.prompt) else None, key or f"queued {line.timestamp}"
+            role, key = USER if is_prompt(line.attachment.prompt) else None, key or f"queued {line.timestamp}"
         parent, copied, title = None, False, None
         if line.session_id != memory.get("session") or line.forked_from or line.request_session_id or line.session_kind:
             parent, copied = self._origin(line, memory)
@@ -79,17 +79,21 @@ class ClaudeCode(BaseSource):
             memory["leaf"] = line.uuid
         elif line.custom_title or line.ai_title or line.summary:
             title = self._title(line, memory)
+        time, own, version, cwd, branch = line.timestamp, line.session_id, line.version, line.cwd, line.git_branch
+        if not (role or title or parent or copied) and kind in KNOWN:
+            # Most lines say no more, and each field that is named costs.
+            return Entry(time=time, version=version, cwd=cwd, branch=branch, native_id=own)
         return Entry(
-            time=line.timestamp,
+            time=time,
             role=role,
             key=key,
             model=model,
-            version=line.version,
-            cwd=line.cwd,
-            branch=line.git_branch,
+            version=version,
+            cwd=cwd,
+            branch=branch,
             title=title,
             parent=parent,
-            native_id=line.session_id,
+            native_id=own,
             copied=copied,
             unknown=None if kind in KNOWN else kind,
         )
