@@ -132,7 +132,7 @@ def refresh_session(
     state = setting.spool.catalog.session_by_row(number)
     return refresh(
         setting.spool,
-        number,
+        state,
         rules=setting.rules(),
         masking=setting.masking,
         scope=setting.scope(source),

@@ -51,7 +51,9 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
             return turn_away(verdict)
         thread = place.unit.thread
         stream = add_stream(setting, place.source, native_id, place.unit.stream, thread=thread)
-        other = _other_file(setting, stream, place.path)
+        # Of a stream that nothing was read of yet there is nothing to compare another file with.
+        fresh = (stream.generation, stream.folded) == (0, 0)
+        other = None if fresh else _other_file(setting, stream, place.path)
         checkpoint = None if other is None else other.checkpoint
         if other is not None and os.path.exists(other.path) and not _continues(content, stream, other):
             # Two live files of one stream. One that only repeats it adds nothing; else both are kept.

@@ -15,7 +15,7 @@ MAIN = "main"  # what sources call the transcript, wherever it is one stream (so
 
 def refresh(
     spool: Spool,
-    number: int,
+    state: SessionState,
     *,
     rules: Rules,
     masking: Masking,
@@ -32,7 +32,7 @@ def refresh(
     revision even if the record is the same.
     A session that turns out to be an elder or a copy of others refreshes those too.
     """
-    state, streams = spool.catalog.session_by_row(number), spool.catalog.streams(number, mine)
+    streams = spool.catalog.streams(state.id, mine)
     family = _family(spool, state, streams)
     changed = _refresh_one(
         spool,
@@ -48,7 +48,7 @@ def refresh(
     )
     if changed:
         for other in family:
-            if other.record is not None and other.id != number:
+            if other.record is not None and other.id != state.id:
                 ongoing = other.record.ended_at is None
                 theirs = spool.catalog.streams(other.id)
                 relatives = _family(spool, other, theirs)

@@ -221,15 +221,27 @@ def set_aside(directory: str) -> str:
     return aside
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn SQLite's errors into ours: the one border between the two."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
+class _Border:
+    """Turns SQLite's errors into ours. No generator: it is entered for every statement."""
+
+    def __enter__(self) -> None:
+        """Let what follows meet SQLite."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Translate what comes back. Raises: SpoolDamaged, StateFull, StateError."""
+        if not isinstance(error, sqlite3.DatabaseError):
+            return
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _DAMAGED:
             raise SpoolDamaged(f"the spool is damaged: {error}") from error
         if code in _FULL:
             raise StateFull(f"the spool can't be written: {error}", hint="make room on the disk") from error
         raise StateError(f"the spool can't be used: {error}") from error
+
+
+_BORDER = _Border()
+
+
+def translated() -> _Border:
+    """Turn SQLite's errors into ours inside: the one border between the two."""
+    return _BORDER
