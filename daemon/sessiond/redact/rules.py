@@ -6,6 +6,7 @@ applied to text whose escapes are blanked (text.py), so it is written for plain 
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ import msgspec
 
 from sessiond.errors import ConfigError
 from sessiond.redact.policy import read_ours
-from sessiond.redact.shape import Shape, derive
+from sessiond.redact.shape import Shape, derive, forget
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND
 
 
@@ -100,7 +101,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     description: str
-    regex: re.Pattern[bytes]
+    pattern: bytes
     shape: Shape
     margin: int
     """Bytes before a match that may decide on it."""
@@ -117,6 +118,14 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     match: tuple[str, ...] = ()
     miss: tuple[str, ...] = ()
 
+    @property
+    def regex(self) -> re.Pattern[bytes]:
+        """The expression, compiled where it is first tried: most rules never are."""
+        return _compiled(self.pattern)
+
+
+_compiled = functools.cache(re.compile)
+
 
 class RuleSet(msgspec.Struct, frozen=True):
     """Rules in the order of their precedence, and the beginnings that are looked for in base64."""
@@ -130,6 +139,7 @@ def load_rules(text: str | None = None, *, file: str | None = None) -> RuleSet:
 
     Raises: ConfigError that names the file and the rule.
     """
+    ours = text is None
     if text is None:
         text = read_ours().decode()
     try:
@@ -139,6 +149,10 @@ def load_rules(text: str | None = None, *, file: str | None = None) -> RuleSet:
     general = tuple(_exemption(allow, file) for allow in _allows(parsed.allowlist, parsed.allowlists))
     # A rule with a path and no expression is about files that we don't read.
     rules = tuple(_rule(raw, general, file) for raw in parsed.rules if raw.regex)
+    if not ours:  # whether ours can be compiled, tests say
+        for rule in rules:
+            _check(rule, file)
+    forget()
     return RuleSet(rules, tuple(parsed.wrapped.prefixes))
 
 
@@ -149,24 +163,16 @@ def _allows(one: Allow | None, many: Iterable[Allow]) -> list[Allow]:
 def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rule:
     pattern = from_go(raw.regex).encode()
     try:
-        regex = re.compile(pattern)
         shape = derive(pattern, from_go(raw.trigger).encode())
         path = re.compile(from_go(raw.path)) if raw.path else None
-    except (re.error, ValueError, RecursionError, OverflowError) as error:
-        raise ConfigError(
-            str(error),
-            file=file,
-            key=f"rules.{raw.id}.regex",
-            hint="it has to match a character at least, without back-references",
-        ) from error
-    if raw.secret_group > regex.groups:
-        raise ConfigError("there is no such group", file=file, key=f"rules.{raw.id}.secretGroup")
+    except _BAD as error:
+        raise _bad(raw.id, error, file) from error
     own = tuple(_exemption(allow, file) for allow in _allows(raw.allowlist, raw.allowlists))
     exemptions = own + tuple(one for one in general if not one.rules or raw.id in one.rules)
     return Rule(
         id=raw.id,
         description=raw.description,
-        regex=regex,
+        pattern=pattern,
         shape=shape,
         margin=LOOK_BEHIND + (KEYWORD_REACH if raw.keywords else 0),
         steady=not any(one.paths or one.target in ("match", "line") for one in exemptions),
@@ -180,6 +186,24 @@ def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rul
         match=tuple(raw.match),
         miss=tuple(raw.miss),
     )
+
+
+def _check(rule: Rule, file: str | None) -> None:
+    """Find out what is wrong with an expression before it is tried. Raises: ConfigError."""
+    try:
+        groups = rule.regex.groups
+    except _BAD as error:
+        raise _bad(rule.id, error, file) from error
+    if rule.group > groups:
+        raise ConfigError("there is no such group", file=file, key=f"rules.{rule.id}.secretGroup")
+
+
+_BAD = (re.error, ValueError, RecursionError, OverflowError)
+
+
+def _bad(rule: str, error: Exception, file: str | None) -> ConfigError:
+    hint = "it has to match a character at least, without back-references"
+    return ConfigError(str(error), file=file, key=f"rules.{rule}.regex", hint=hint)
 
 
 def _source(raw: RawRule, exemptions: tuple[Exemption, ...]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ ends. Every step accepts more, never less: wherever the rule matches, the trigge
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Sequence, Set
@@ -100,6 +101,12 @@ def derive(pattern: bytes, cheap: bytes = b"") -> Shape:
     return msgspec.structs.replace(own, reach=reach, barrier=shape.barrier, tail=shape.tail, front=shape.front)
 
 
+def forget() -> None:
+    """Let go of what makes many rules quick to derive: it is a megabyte, and asked for at the start only."""
+    _one.cache_clear()
+    _members.cache_clear()
+
+
 def _beginnings(heads: Heads) -> tuple[bytes, ...]:
     """List the beginnings, those that begin with another one left out; none where there would be no end of it."""
     texts = {text for text, _ in heads}
@@ -175,10 +182,7 @@ def _sequence(nodes: Sequence[Any], flags: int, *, tail: bool) -> _Part:
 def _node(node: Any, flags: int, *, tail: bool) -> _Part:
     kind, value = str(node[0]), node[1]
     if kind in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
-        members = widen(_bytes(kind, value, flags))
-        letters = {bytes((byte,)).lower() for byte in members}
-        heads = frozenset((letter, True) for letter in letters) if len(letters) <= 4 else _ANYTHING
-        return _Part(write_class(members), 1, 1, frozenset(members), heads=heads)
+        return _one(_bytes(kind, value, flags))
     if kind in ("AT", "ASSERT", "ASSERT_NOT"):
         return _EMPTY
     if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
@@ -199,6 +203,15 @@ def _node(node: Any, flags: int, *, tail: bool) -> _Part:
     raise ValueError(f"{kind.lower().replace('_', ' ')} is not supported")
 
 
+@functools.lru_cache(1024)
+def _one(plain: frozenset[int]) -> _Part:
+    """Make the part that is one byte of a class. Rules share few classes, and to write one costs a tenth of a rule."""
+    members = widen(plain)
+    letters = {bytes((byte,)).lower() for byte in members}
+    heads = frozenset((letter, True) for letter in letters) if len(letters) <= 4 else _ANYTHING
+    return _Part(write_class(members), 1, 1, members, heads=heads)
+
+
 def _repeat(least: int, most: int, body: Any, flags: int, *, tail: bool) -> _Part:
     inner = _sequence(list(body), flags, tail=False)
     if inner.stop:
@@ -216,13 +229,17 @@ def _repeat(least: int, most: int, body: Any, flags: int, *, tail: bool) -> _Par
     return _Part(f"{body_text}{count}", inner.low * least, inner.high * most, inner.first, elastic, heads=heads)
 
 
-def _bytes(kind: str, value: Any, flags: int) -> set[int]:
+def _bytes(kind: str, value: Any, flags: int) -> frozenset[int]:
     if kind == "ANY":
-        return set(_ALL) if flags & re.DOTALL else set(_ALL) - {0x0A}
+        return _ALL if flags & re.DOTALL else _ALL - {0x0A}
+    members = tuple((str(what), inner) for what, inner in value) if kind == "IN" else (("LITERAL", value),)
+    return _members(kind == "NOT_LITERAL", members, bool(flags & re.IGNORECASE))
+
+
+@functools.lru_cache(1024)
+def _members(negated: bool, members: tuple[tuple[str, Any], ...], any_case: bool) -> frozenset[int]:
     found: set[int] = set()
-    negated = kind == "NOT_LITERAL"
-    for item in value if kind == "IN" else [("LITERAL", value)]:
-        what, inner = str(item[0]), item[1]
+    for what, inner in members:
         if what == "NEGATE":
             negated = True
         elif what == "LITERAL":
@@ -231,9 +248,9 @@ def _bytes(kind: str, value: Any, flags: int) -> set[int]:
             found.update(range(int(inner[0]), int(inner[1]) + 1))
         else:
             found.update(_CATEGORIES[str(inner)])
-    if flags & re.IGNORECASE:
+    if any_case:
         found |= {ord(chr(byte).swapcase()) for byte in found if byte < 0x80}
-    return set(_ALL - found) if negated else found
+    return _ALL - found if negated else frozenset(found)
 
 
 def _category(expression: bytes) -> frozenset[int]:

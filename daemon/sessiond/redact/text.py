@@ -64,7 +64,7 @@ def blank(raw: bytes) -> bytes:
     return raw.replace(b"\\", b" ")
 
 
-def widen(plain: set[int]) -> set[int]:
+def widen(plain: frozenset[int]) -> frozenset[int]:
     """Add to a set of blanked bytes all raw ones that may become one of them."""
     return plain.union(*(SOURCES[byte] for byte in plain & SOURCES.keys()))
 
