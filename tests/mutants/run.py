@@ -59,8 +59,8 @@ MUTANTS = [
     Mutant(
         "the checkpoint moves before what was read is stored",
         "ingest/advance.py",
-        "    with setting.spool.transaction():\n        capture.store(final, now_ms)\n        save(True)\n",
-        "    with setting.spool.transaction():\n        save(True)\n    setting.now_ms()\n"
+        "    with setting.spool.transaction():\n        capture.store(final, now_ms)\n        save(final.last)\n",
+        "    with setting.spool.transaction():\n        save(final.last)\n    setting.now_ms()\n"
         "    with setting.spool.transaction():\n        capture.store(final, now_ms)\n",
     ),
     Mutant(
@@ -92,8 +92,8 @@ MUTANTS = [
     Mutant(
         "identity without the times",
         "reader.py",
-        " and self._times() == (now.st_mtime_ns, now.st_ctime_ns)",
-        "",
+        "now.st_size and self._times() == (now.st_mtime_ns, now.st_ctime_ns)",
+        "now.st_size",
     ),
     Mutant(
         "growth without the hash before the offset",
@@ -224,6 +224,27 @@ MUTANTS = [
         "now.st_size == (self.size if self.size >= 0 else ~self.size)",
         "now.st_size == self.size",
         (["tests/test_turns.py"],),
+    ),
+    Mutant(
+        "a connection that comes after the deadline lives on",
+        "endpoint/alarm.py",
+        "            if self._over:\n                self._end()\n",
+        "",
+        (["tests/test_alarm.py"],),
+    ),
+    Mutant(
+        "what was refused is unpacked with each look",
+        "ingest/packed.py",
+        "if refusal is not None and refusal.looked == looked:",
+        "if refusal is not None and False:",
+        (["tests/test_packed.py"],),
+    ),
+    Mutant(
+        "what came since the first start is left out for its age",
+        "ingest/backfill.py",
+        "setting.oldest_ms * 1_000_000 and not came",
+        "setting.oldest_ms * 1_000_000",
+        (["tests/test_backfill.py"],),
     ),
     Mutant(
         "the stream that grows fastest has every batch",
