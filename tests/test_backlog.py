@@ -130,6 +130,22 @@ def test_on_battery_the_backlog_waits_and_live_changes_go_on(tmp_path: Path) -> 
         assert machine.asked == 2
 
 
+@pytest.mark.parametrize(("settings", "due"), [("", {2, 3}), ('{"cleanupPeriodDays": 99999}', set())])
+def test_what_its_tool_is_about_to_delete_waits_for_no_charger(tmp_path: Path, settings: str, due: set[int]) -> None:
+    """Claude Code deletes at each of its starts what was not changed for thirty days; a battery lasts for hours."""
+    machine = Machine()
+    machine.battery = True
+    for number, days in ((1, 20), (2, 24), (3, 40)):
+        write(tmp_path, number, age=days * DAY)
+    (tmp_path / "home/.claude/settings.json").write_text(settings)
+    with lab(tmp_path, restraint=restraint(Backlog(), Clock(), machine=machine)) as house:
+        house.capturing._look(house.rooms.watched)
+        for _ in range(3):
+            found = house.turn()
+        assert house.captured() == {session(number) for number in due}
+        assert (found.backlog, found.waits) == (3 - len(due), ON_BATTERY)
+
+
 def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
     """Who asks for everything now gets it: until all is read and pushed nothing is held back."""
     clock, machine = Clock(), Machine()

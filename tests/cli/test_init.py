@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.cleanup import DAY_MS, claude_days, gemini_days
 from sessiond.cli import main
 from sessiond.config import Config, load
-from sessiond.doctor.survey import DAY_MS, claude_days, gemini_days, survey
+from sessiond.doctor.survey import survey
 from sessiond.endpoint.server import Running, running
 
 SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"

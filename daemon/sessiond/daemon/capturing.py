@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from sessiond.cleanup import due_before
 from sessiond.config import Backlog as Settings
 from sessiond.daemon.backlog import Backlog, Rank
 from sessiond.daemon.inventory import Change, Settled, count, entries, recall, stamp
@@ -194,7 +195,8 @@ class Capturing:
                 made = stamp(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 if self._settled.get(path) != made:
                     changed.append(Change(path, found.st_mtime_ns, made))
-        self._backlog.add(entries(changed, self._settled, self._places, now_ms()))
+        due = due_before({**self._environ.environ, "HOME": self._environ.home}, now_ms()) if changed else {}
+        self._backlog.add(entries(changed, self._settled, self._places, now_ms(), due))
         self._settled |= {each.path: each.stamp for each in changed}
         gone = [path for path in self._settled if path not in seen and any(root.root.covers(path) for root in roots)]
         for path in gone:

@@ -62,14 +62,20 @@ def count(settled: Settled, places: Index) -> tuple[dict[str, int], int]:
     return dict(units), size
 
 
-def entries(changed: Iterable[Change], settled: Mapping[str, Stamp], places: Index, now_ms: int) -> Iterable[Entry]:
-    """Make of changed files what is to be read; a folder's thousand files are one."""
+def entries(
+    changed: Iterable[Change], settled: Mapping[str, Stamp], places: Index, now_ms: int, due: Mapping[str, int]
+) -> Iterable[Entry]:
+    """Make of changed files what is to be read; a folder's thousand files are one.
+
+    What its tool may delete soon (`due`: since when it was not changed, in unix ms, by tool) waits for nothing either.
+    """
     found, recent_ns = dict[str, Entry](), (now_ms - RECENT_MS) * 1_000_000
     for path, mtime_ns, made in changed:
         before = settled.get(path)
-        for unit in {place.path for place in places(path)}:
+        for unit, tool in {place.path: place.source.tool for place in places(path)}.items():
             known = before is not None or unit in settled
-            rank = Rank.CHANGED if known else Rank.RECENT if mtime_ns >= recent_ns else Rank.OLD
+            urgent = mtime_ns >= recent_ns or mtime_ns < due.get(tool, 0) * 1_000_000
+            rank = Rank.CHANGED if known else Rank.RECENT if urgent else Rank.OLD
             size = max(0, size_of(made) - (0 if before is None else size_of(before)))
             other = found.get(unit, Entry(rank, mtime_ns, unit, 0))
             found[unit] = Entry(max(rank, other.rank), max(mtime_ns, other.mtime_ns), unit, size + other.size)

@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+from sessiond.cleanup import CLAUDE_DAYS
 from sessiond.doctor.finding import Finding, Grade, Patient
-from sessiond.doctor.survey import CLAUDE_DAYS, survey
+from sessiond.doctor.survey import survey
 from sessiond.sources import find_places
 from sessiond.watch.kernel import Mounts
 from sessiond.watch.scan import Census, scan
