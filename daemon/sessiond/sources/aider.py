@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 from typing import ClassVar
 
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
+from sessiond.sources.objects import encode
+from sessiond.sources.places import distinct
+from sessiond.sources.records import digest_of, parse
 
 HISTORY = ".aider.chat.history.md"
 HEADER = re.compile(rb"^# aider chat started at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$", re.MULTILINE)
@@ -42,17 +44,13 @@ class Aider(BaseSource):
     )
     local_ids: ClassVar[bool] = True
     landmark: ClassVar[str | None] = HISTORY
+    files: ClassVar[re.Pattern[str]] = re.compile(re.escape(HISTORY))
+    kind: ClassVar[Kind] = Kind.DOCUMENT
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name the home and where AIDER_CHAT_HISTORY_FILE says; the projects are learned, by the landmark."""
-        given = os.path.dirname(places.environ.get("AIDER_CHAT_HISTORY_FILE", ""))
-        for path in dict.fromkeys([given if os.path.isabs(given) else "", places.home]):
-            if path:
-                yield Root(path=path, watch=Watch.SCAN, depth=0, cwd=path)
-
-    def unit(self, relative: str) -> Unit | None:
-        """Tell the history in a directory that is a root."""
-        return Unit(kind=Kind.DOCUMENT) if relative == HISTORY else None
+        for path in distinct(os.path.dirname(places.given("AIDER_CHAT_HISTORY_FILE")), places.home):
+            yield Root(path=path, watch=Watch.SCAN, depth=0, cwd=path)
 
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
         """Split at the headers; a start without a prompt is no session (formats.md 2.13 Traps).
@@ -69,10 +67,10 @@ class Aider(BaseSource):
                 number = same[header[1]] = same.get(header[1], 0) + 1
                 body = whole[header.end() + 1 : end]
                 if first := PROMPTS.search(body):
-                    name = f"{header[1].decode()}.{number}.{blake2b(first[0], digest_size=8).hexdigest()}"
+                    name = f"{header[1].decode()}.{number}.{digest_of(first[0])}"
                     start = _Start(header[1].decode())
                     lines = body.decode(errors="replace").split("\n")[:-1]
-                    records = [msgspec.json.encode(record) for record in (start, *lines)]
+                    records = [encode(record) for record in (start, *lines)]
                     yield Portrait(native_id=name, timeless=end == len(whole), records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:

@@ -8,24 +8,26 @@ from typing import ClassVar
 
 import msgspec
 
-from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, parse, speaks
+from sessiond.session import Entry, parse_time
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.objects import OBJECT, encode, text
+from sessiond.sources.records import NONE, SILENT, UUID, parse, speaker, unheard
 
 # Beside them for milliseconds: `<id>.jsonl.events.lock`, `<id>.settings.json.<pid>.<ms>.tmp`, `.bak` (field-notes B.2).
-FILE = re.compile(r"(?:[^/]+/)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(jsonl|settings\.json)", re.ASCII)
+FILE = re.compile(rf"(?:[^/]+/)?({UUID})\.(jsonl|settings\.json)", re.ASCII)
 KNOWN = frozenset(["session_start", "message", "agent_turn_outcome", "todo_state", "compaction_state", "settings"])
 INJECTED = re.compile(rb'"(?:\s|\\[nrt])*<system-reminder>')
-ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT}
-SILENT = ("tool_result", "thinking", "redacted_thinking")
 
 
 class _Message(msgspec.Struct, gc=False):
     role: str = ""
-    content: msgspec.Raw = msgspec.Raw(b"")
+    content: msgspec.Raw = NONE
     model: str | None = None
 
 
 class _Line(msgspec.Struct, gc=False):
+    """A line of a transcript, or what `project` takes out of the settings."""
+
     type: str = "?"
     id: str | None = None
     timestamp: str | None = None
@@ -38,12 +40,7 @@ class _Line(msgspec.Struct, gc=False):
     message: _Message | None = None
 
 
-class _Settings(msgspec.Struct):
-    model: str | None = None
-
-
 LINE = msgspec.json.Decoder(_Line)
-SETTINGS = msgspec.json.Decoder(_Settings)
 
 
 class Droid(BaseSource):
@@ -59,8 +56,7 @@ class Droid(BaseSource):
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name ~/.factory/sessions; FACTORY_HOME_OVERRIDE stands for the home (read in 0.215.0's binary)."""
-        given = places.environ.get("FACTORY_HOME_OVERRIDE", "").rstrip("/")
-        for home in dict.fromkeys(filter(None, [given, places.home])):
+        for home in places.homes("FACTORY_HOME_OVERRIDE", places.home):
             yield Root(path=f"{home}/.factory/sessions", depth=1)
 
     def unit(self, relative: str) -> Unit | None:
@@ -75,19 +71,16 @@ class Droid(BaseSource):
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
         """Take the model out of the settings, which change several times a turn for their token counts."""
         for content in files.values():
-            model = parse(SETTINGS, content).model
-            records = [msgspec.json.encode({"type": "settings", "model": model})] if model else []
+            model = text(parse(OBJECT, content).get("model"))
+            records = [encode({"type": "settings", "model": model})] if model else []
             yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Tell what a line says. Forks keep the ids and times of what they copied (field-notes B.1.6)."""
         line = parse(LINE, record)
-        message, role = line.message, None
+        message, role, start = line.message, None, line.type == "session_start"
         if line.type == "message" and message and not (line.id or "").startswith("context-"):
-            role = ROLES.get(message.role)
-            if role and not speaks(message.content, silent=SILENT, injected=INJECTED):
-                role = None
-        start = line.type == "session_start"
+            role = speaker(message.role, message.content, silent=SILENT, injected=INJECTED)
         return Entry(
             time_ms=parse_time(line.timestamp),
             role=role,
@@ -98,7 +91,7 @@ class Droid(BaseSource):
             title=line.title if start else None,
             parent=(line.parent or line.calling) if start else None,
             copied=start and line.parent is not None,
-            unknown=None if line.type in KNOWN else line.type,
+            unknown=unheard(line.type, KNOWN),
         )
 
 

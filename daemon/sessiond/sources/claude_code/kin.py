@@ -10,7 +10,8 @@ import msgspec
 
 from sessiond.session import Entry
 from sessiond.sources.base import Memory, Places, Root, Unit
-from sessiond.sources.claude_code.tool import UUID, ClaudeCode
+from sessiond.sources.claude_code.tool import ClaudeCode
+from sessiond.sources.records import UUID
 
 
 class OpenClaude(ClaudeCode):
@@ -22,8 +23,7 @@ class OpenClaude(ClaudeCode):
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `projects` of ~/.openclaude, and of OPENCLAUDE_CONFIG_DIR."""
-        given = places.environ.get("OPENCLAUDE_CONFIG_DIR", "").rstrip("/")
-        for base in dict.fromkeys(filter(None, [given, f"{places.home}/.openclaude"])):
+        for base in places.homes("OPENCLAUDE_CONFIG_DIR", f"{places.home}/.openclaude"):
             yield Root(path=f"{base}/projects")
 
 

@@ -6,6 +6,15 @@ import re
 
 import msgspec
 
+from sessiond.sources.records import NONE
+
+# Record types seen in 1.0.60, 2.0.14 and 2.1.330 (field-notes A.2) or by peers to 2.1.239 (formats.md 2.1).
+TYPES = (
+    "user assistant system attachment summary file-history-snapshot progress queue-operation custom-title ai-title"
+    " agent-name last-prompt mode permission-mode pr-link frame-link worktree-state relocated bridge-session started"
+    " result atis-latch tools-used cost-state api-request api-request-shape api-request-blob"
+)
+KNOWN = frozenset(TYPES.split())
 # What Claude Code says in the user's name without isMeta; an envelope counts when a prompt follows it.
 INJECTED = re.compile(
     rb'"(?:\s|\\[nrt])*(?:"$|<(?:command-|local-command-|bash-(?:input|stdout|stderr)>|task-notification>)'
@@ -14,7 +23,6 @@ INJECTED = re.compile(
 RESULT = re.compile(rb'\[\{"(?:tool_use_id":|type":"tool_result")')
 THOUGHT = re.compile(rb'\[\{"type":"(?:thinking"|redacted_)')
 EMPTY = re.compile(rb'(?:\[\]|"")?\Z')
-NONE = msgspec.Raw(b"")
 
 
 class Part(msgspec.Struct, gc=False):

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import ClassVar
 
 from sessiond.session import ASSISTANT, USER, Entry
 from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse
-from sessiond.sources.claude_code.lines import LINE, Line, Part, is_answer, is_prompt
+from sessiond.sources.claude_code.homes import FILE, roots_of
+from sessiond.sources.claude_code.lines import KNOWN, LINE, Line, Part, is_answer, is_prompt
 from sessiond.sources.claude_code.live import live_below
-
-UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-AGENT = r"(?:workflows/)?((?:[\w-]+/)*agent-[\w-]+)"
-FILE = re.compile(rf"[^/]+/(?:({UUID})|({UUID})/subagents/{AGENT}|(agent-[\w-]+))\.jsonl", re.ASCII)
-# Record types seen in 1.0.60, 2.0.14 and 2.1.330 (field-notes A.2) or by peers to 2.1.239 (formats.md 2.1).
-TYPES = (
-    "user assistant system attachment summary file-history-snapshot progress queue-operation custom-title ai-title"
-    " agent-name last-prompt mode permission-mode pr-link frame-link worktree-state relocated bridge-session started"
-    " result atis-latch tools-used cost-state api-request api-request-shape api-request-blob"
-)
-KNOWN = frozenset(TYPES.split())
+from sessiond.sources.claude_code.origin import origin_of
 
 
 class ClaudeCode(BaseSource):
@@ -33,15 +23,7 @@ class ClaudeCode(BaseSource):
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name `projects` in the home, in ~/.config (older versions), where CLAUDE_CONFIG_DIR says, and of Cowork."""
-        xdg = places.environ.get("XDG_CONFIG_HOME") or f"{places.home}/.config"
-        given = [part.strip().rstrip("/") for part in places.environ.get("CLAUDE_CONFIG_DIR", "").split(",")]
-        for base in dict.fromkeys([*filter(None, given), f"{places.home}/.claude", f"{xdg}/claude"]):
-            yield Root(path=base if base.endswith("/projects") else f"{base}/projects")
-        desktop = [f"{places.config}/Claude"]
-        if places.platform == "win32" and (local := places.environ.get("LOCALAPPDATA")):
-            desktop.append(f"{local}/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude")
-        for base in desktop:
-            yield Root(path=f"{base}/local-agent-mode-sessions", depth=12, skip=frozenset(["node_modules", ".git"]))
+        return roots_of(places)
 
     def unit(self, relative: str) -> Unit | None:
         """Tell transcripts and subagents' transcripts from what lies beside them.
@@ -74,7 +56,7 @@ class ClaudeCode(BaseSource):
             role, key = USER if is_prompt(line.attachment.prompt) else None, key or f"queued {line.timestamp}"
         parent, copied, title = None, False, None
         if line.session_id != memory.get("session") or line.forked_from or line.request_session_id or line.session_kind:
-            parent, copied = self._origin(line, memory)
+            parent, copied = origin_of(line, memory)
         if line.uuid:
             memory["leaf"] = line.uuid
         elif line.custom_title or line.ai_title or line.summary:
@@ -97,20 +79,6 @@ class ClaudeCode(BaseSource):
             copied=copied,
             unknown=None if kind in KNOWN else kind,
         )
-
-    def _origin(self, line: Line, memory: Memory) -> tuple[str | None, bool]:
-        """Tell which session a line was copied from (formats.md 1.2, field-notes A.2 Fork).
-
-        /branch says so on each line, --fork-session on answers only, backgrounding only that it happened; an
-        old resume left the first session's id on the lines it copied.
-        """
-        own = line.session_id
-        origin = line.forked_from.session_id if line.forked_from else line.request_session_id
-        if own and not origin and not line.is_sidechain:
-            origin = memory.setdefault("session", own)
-        if origin and origin != own:
-            return origin, True
-        return None, line.session_kind == "bg"
 
     def _title(self, line: Line, memory: Memory) -> str | None:
         """Tell the title. The user's own wins; a `summary` counts behind its leaf, elsewhere it is another file's."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from sessiond.session import Entry
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch
 from sessiond.sources.kiro.exchanges import entry_of
 from sessiond.sources.objects import OBJECT, encode, inner
 from sessiond.sources.records import parse
@@ -34,7 +34,6 @@ class AmazonQ(BaseSource):
     )
     folder: ClassVar[str] = "amazon-q"
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>data\.sqlite3)(?:-wal)?")
-    kind: ClassVar[Kind] = Kind.DATABASE
     timeless: ClassVar[bool] = True
     local_ids: ClassVar[bool] = True  # of one without an id of its own the directory is the name
 
