@@ -223,6 +223,36 @@ def test_roots_are_absolute_and_once(source: Source, platform: str) -> None:
     assert all(os.path.isabs(path) for path in paths)
 
 
+class Environment(dict[str, str]):
+    """An environment that has each variable that it is asked for, but those that say where applications lie."""
+
+    def __init__(self, value: str) -> None:
+        super().__init__()
+        self.value = value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return default if key in ("", "APPDATA", "LOCALAPPDATA") else self[key]
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> str:
+        return self.value.format(key)
+
+
+@each_source
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_an_override_is_a_directory_or_nothing(source: Source, platform: str) -> None:
+    """A relative one is no root: where the tool was started, nobody knows. A slash at its end is not taken over."""
+    usual = list(source.roots(Places(home="/nowhere", environ={}, platform=platform)))
+    relative = Places(home="/nowhere", environ=Environment("some/{}"), platform=platform)
+    assert list(source.roots(relative)) == usual
+    slashed = Places(home="/nowhere", environ=Environment("/elsewhere/{}/"), platform=platform)
+    paths = [root.path for root in source.roots(slashed)]
+    assert len(paths) == len(set(paths))
+    assert [path for path in paths if not os.path.isabs(path) or "//" in path or path.endswith("/")] == []
+
+
 @each_source
 def test_nobody_lives_in_an_empty_home(source: Source, tmp_path: Path) -> None:
     """Without the tool's files there is no live session, and no error."""
