@@ -6,6 +6,7 @@ are. The samples are written by hand in the shape that the tools were seen to wr
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +88,9 @@ def folded(source: Source, content: bytes, chunk: int | None = None) -> Fold:
 def test_a_sample_folds_to_its_sessions(name: str) -> None:
     """Record, parent, title, streams and drift are as the sample says, and nothing in it counts as damaged."""
     found = engine.capture(built(name))
-    assert [golden(found[identity]) for identity in sorted(found)] == expected(name)
+    sessions = [golden(found[identity]) for identity in sorted(found)]
+    shown = json.dumps(sessions, indent=1, ensure_ascii=False, default=str)
+    assert sessions == expected(name), f"what is found, to be counted by hand before it is expected:\n{shown}"
     assert not any(item.damaged for item in found.values())
 
 

@@ -1,10 +1,12 @@
-"""docs/sources.md: what the code and the samples say of every tool.
+"""docs/sources.md, what the code and the samples say of every tool, and the list of tools in the README.
 
-`python tests/docs/sources_document.py` (with daemon/ and tests/ on the path) writes the file anew; a test compares it.
+`python tests/docs/sources_document.py` (with daemon/ and tests/ on the path) writes both anew; a test compares them.
 """
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from sessiond.sources import UNREADABLE, find_sources
 from sessiond.sources.base import Places, Source
 
 PLACE = Path(__file__).parents[2] / "docs" / "sources.md"
+README = PLACE.parents[1] / "README.md"
+LIST = re.compile(r"(?<=^It reads these tools, old layouts and new: )[\w,\s-]+(?=\.\s`sessiond sources`)", re.MULTILINE)
 FIELDS = ("tool_version", "model", "working_directory", "git_branch", "parent", "title")
 HEAD = """# The tools that sessiond reads
 
@@ -104,7 +108,8 @@ def lab_results() -> Iterator[str]:
         if (run.tool, run.version) not in held:
             yield f"| {run.tool} | {run.version} | no result yet |  |  |  |  |\n"
     yield UNRUN_HEAD
-    yield from (f"| {tool} | {reason} |\n" for tool, reason in UNRUN.items())
+    unrun = dict.fromkeys(sorted({source.tool for source in find_sources()} - {run.tool for run in RUNS}), "not tried")
+    yield from (f"| {tool} | {reason} |\n" for tool, reason in (unrun | UNRUN).items())
 
 
 def places() -> Iterator[str]:
@@ -123,5 +128,19 @@ def document() -> str:
     return HEAD + "".join(rows()) + lab + UNREAD + unread + ROOTS + "".join(places())
 
 
+def readme() -> str:
+    """Make the README, in which a tool that came goes to the end of the list, and its paragraph is filled."""
+    text = README.read_text(encoding="utf-8")
+    tools = {source.tool for source in find_sources()}
+    named = [name for name in re.split(r"[,\s]+", LIST.findall(text)[0]) if name in tools]
+    named += sorted(tools.difference(named))
+    text = LIST.sub(", ".join(named), text)
+    before, mark, rest = text.partition("It reads these tools")
+    paragraph, after = rest.split("\n\n", maxsplit=1)
+    filled = textwrap.fill(mark + paragraph, 120, break_long_words=False, break_on_hyphens=False)
+    return before + filled + "\n\n" + after
+
+
 if __name__ == "__main__":
     PLACE.write_text(document(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")
