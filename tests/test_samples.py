@@ -72,6 +72,23 @@ def test_the_daemon_reads_a_sample_as_the_suite_does(name: str, tmp_path: Path) 
         assert looks(house.home) == before
 
 
+@pytest.mark.parametrize("fork_first", [True, False])
+def test_a_fork_that_says_so_late_is_the_copy_all_the_same(fork_first: bool, tmp_path: Path) -> None:
+    """Whichever file is met first: original and fork begin at the same time, and only one says that it was copied."""
+    name = "kimi/cli-1.49-fork"
+    build(name, tmp_path / "home")
+    with household(tmp_path) as house:
+        paths = sorted(path for path in Path(house.home).rglob("*") if path.name in ("wire.jsonl", "state.json"))
+        states = [path for path in paths if path.name == "state.json"]
+        later = {path: path.rename(path.with_suffix(".later")) for path in states}
+        for path in sorted(set(paths) - set(states), reverse=not fork_first):
+            house.ingest(str(path))
+        for path, set_aside in later.items():
+            set_aside.rename(path)
+            house.ingest(str(path))
+        assert records(house) == wanted(name)
+
+
 @pytest.mark.parametrize(
     ("name", "ending"), [("droid/0.215-fork", ".jsonl"), ("copilot-cli/1.0-resume", "/events.jsonl")]
 )

@@ -88,11 +88,13 @@ def _refresh_one(
     for relative in family if kindred else ():
         folds = [stream.fold for stream in spool.catalog.streams(relative.id) if stream.thread]
         age = _age(relative, folds)
-        if relative.uuid == named or (relative.parent != state.uuid and age < mine):
+        if relative.uuid == named or (age < mine and _named_parent(relative, folds, scope) != state.uuid):
             elders.append([key for fold in folds if not placed(fold.messages) for key in fold.messages])
             ages.append((age, relative.uuid))
-    # Without a named parent it is the oldest, whichever of them was met first.
-    parent = named or (min(ages)[1] if ages else state.parent)
+    # Without a named parent it is the oldest, whichever of them was met first; what was taken for one until it turned
+    # out to be the copy is none.
+    gone = state.parent if all(relative.uuid != state.parent for relative in family) else None
+    parent = named or (min(ages)[1] if ages else gone)
     record = summarize(
         state.uuid,
         state.tool,
