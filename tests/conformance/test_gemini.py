@@ -8,7 +8,7 @@ from pathlib import Path
 import engine
 import pytest
 
-from sessiond.session import Fold
+from sessiond.session import NOBODY, Fold
 from sessiond.sources.base import Kind, Places, Unit
 from sessiond.sources.gemini import GeminiCli, QwenCode
 
@@ -104,7 +104,7 @@ def said(identity: str, kind: str, content: object, **more: object) -> dict[str,
 )
 def test_what_no_human_said_is_no_prompt(content: object) -> None:
     """Commands, injected context and tool results stand in the user's name (formats.md 2.7 message_count)."""
-    assert fold(said("1", "user", content)).messages == []
+    assert not fold(said("1", "user", content)).messages
 
 
 @pytest.mark.parametrize("content", ["weave", ["weave"], [{"text": "weave"}], {"text": "weave"}, [{"inlineData": {}}]])
@@ -118,7 +118,7 @@ def test_a_resume_in_steps_keeps_the_models() -> None:
     talk = [said("1", "user", "weave"), said("2", "gemini", "Woven.", model="pro")]
     bare = [said("1", "user", [{"text": "weave"}]), said("2", "gemini", [{"text": "Woven."}])]
     made = fold(*talk, {"$set": {"messages": [said("0", "user", "<session_context>")]}}, {"$set": {"messages": bare}})
-    assert (len(made.messages), made.spoken, made.models) == (2, [-1, 0], ["pro"])
+    assert (list(made.messages.speakers), made.models) == ([NOBODY, 0], ["pro"])
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from sessiond.session.entry import ASSISTANT, USER, Entry, Role, parse_time
 from sessiond.session.fold import Fold, distinct, placed, replayed
+from sessiond.session.messages import NOBODY, Messages
 from sessiond.session.record import Rules, Session, session_id, summarize
 
 __all__ = [
     "ASSISTANT",
+    "NOBODY",
     "USER",
     "Entry",
     "Fold",
+    "Messages",
     "Role",
     "Rules",
     "Session",

@@ -10,6 +10,7 @@ import msgspec
 import xxhash
 
 from sessiond.session.entry import ASSISTANT, EARLIEST_MS, Entry, Role, parse_time
+from sessiond.session.messages import NOBODY, Messages
 
 DAY_MS = 86_400_000
 LONGEST_PATH = 4096
@@ -25,27 +26,6 @@ _PLACE = "#{}"
 
 def _hash(role: Role, key: str) -> int:
     return xxhash.xxh3_64_intdigest(_PREFIXES[role] + key.encode("utf-8", "surrogatepass"))
-
-
-class _Known:
-    """Which keys a fold has: a set once it is asked often, since making one of a long session costs milliseconds."""
-
-    __slots__ = ("_asked", "_keys", "_set")
-
-    def __init__(self, keys: Sequence[int]) -> None:
-        self._keys, self._asked, self._set = keys, 0, set[int]()
-
-    def __contains__(self, key: int) -> bool:
-        if self._asked < 4:
-            self._asked += 1
-            return key in self._keys
-        if self._asked == 4:
-            self._asked, self._set = 5, set(self._keys)
-        return key in self._set
-
-    def add(self, key: int) -> None:
-        """Add a key that was appended to the list, too."""
-        self._set.add(key)
 
 
 def _sorts(times: Sequence[str]) -> bool:
@@ -72,13 +52,11 @@ class Fold(msgspec.Struct, omit_defaults=True):
     copied: bool = False
     named: str | None = None
     """The native id that the first record which has one names."""
-    messages: list[int] = []
-    """Keys of the messages, hashed to 64 bits, in the order of first sight."""
-    spoken: list[int] = []
-    """For each message the index of its model in `models`; -1 for a prompt or an unknown model."""
+    messages: Messages = msgspec.field(default_factory=Messages)
+    """Their keys, hashed, and the indexes of their models in `models`."""
     models: list[str] = []
     taken: dict[int, int] = {}
-    """The same for messages that were taken back: a history that is said anew often leaves its models out."""
+    """Models of messages that were taken back: a history that is said anew often leaves its models out."""
     opening: int | None = None
     """Key of the first assistant message: copies of a session share it even where prompts get new ids."""
     unknown: dict[str, int] = {}
@@ -92,7 +70,6 @@ class Fold(msgspec.Struct, omit_defaults=True):
     def add(self, entries: Iterable[Entry | None], now_ms: int) -> None:
         """Fold entries in, in the order of their records. `now_ms` bounds what is believed to be a time."""
         latest = now_ms + DAY_MS
-        known = _Known(self.messages)
         times: list[str] = []
         for entry in entries:
             if entry is None:
@@ -124,14 +101,12 @@ class Fold(msgspec.Struct, omit_defaults=True):
                     self.unknown[name] = self.unknown.get(name, 0) + 1
             if entry.rewind is not None:
                 self._rewind(entry.rewind)
-                known = _Known(self.messages)
             if entry.role is not None:
-                self._message(entry, entry.role, known)
+                self._message(entry, entry.role)
             elif entry.model:
                 self._model(entry.model)
             if entry.more:
                 self.add(entry.more, now_ms)
-                known = _Known(self.messages)
         self._spans_all(times, latest)
 
     def belong(self, native_id: str) -> None:
@@ -145,7 +120,7 @@ class Fold(msgspec.Struct, omit_defaults=True):
 
     def tell(self, told: Entry, now_ms: int) -> None:
         """Take in what the tool says of the session as a whole by now; a model that has not spoken gives way to it."""
-        if told.model and max(self.spoken, default=-1) < 0:
+        if told.model and self.messages.speakers.count(NOBODY) == len(self.messages):
             self.models = []
         self.add([told], now_ms)
 
@@ -170,47 +145,38 @@ class Fold(msgspec.Struct, omit_defaults=True):
         for time in times:
             self._spans(parse_time(time), latest)
 
-    def _message(self, entry: Entry, role: Role, known: _Known) -> None:
+    def _message(self, entry: Entry, role: Role) -> None:
         key = _hash(role, _PLACE.format(len(self.messages)) if entry.key is None else entry.key)
-        model = self.taken.pop(key, -1) if self.taken else -1
+        model = self.taken.pop(key, NOBODY) if self.taken else NOBODY
         if role is ASSISTANT:
             if self.opening is None and entry.key is not None:
                 self.opening = key  # a place in the order is no evidence of a copy: all sessions have a first answer
             if entry.model:
                 model = self._model(entry.model)
-        if key in known:
-            return
-        known.add(key)
-        self.messages.append(key)
-        self.spoken.append(model)
+        if key not in self.messages:
+            self.messages.add(key, model)
 
     def _model(self, name: str) -> int:
-        """Find a model's index, or give it one; -1 for one too many."""
+        """Find a model's index, or give it one; NOBODY for one too many."""
         name = name[:LONGEST_NAME]
         if name not in self.models:
             if len(self.models) >= MOST_NAMES:
-                return -1
+                return NOBODY
             self.models.append(name)
         return self.models.index(name)
 
     def _rewind(self, to: str) -> None:
-        kept = 0
-        wanted = {_hash(role, to) for role in Role}
-        for index, key in enumerate(self.messages):
-            if key in wanted:
-                kept = index
-                break
-        back = zip(self.messages[kept:], self.spoken[kept:], strict=True)
-        self.taken.update((key, model) for key, model in back if model >= 0)
-        del self.messages[kept:], self.spoken[kept:]
+        found = [at for role in Role if (at := self.messages.find(_hash(role, to))) >= 0]
+        back = self.messages.cut(min(found, default=0))
+        self.taken.update((key, model) for key, model in back if model != NOBODY)
 
 
-def placed(messages: Sequence[int]) -> bool:
+def placed(messages: Messages) -> bool:
     """Tell whether messages have no names but their places, which are no evidence of a copy: all sessions have them."""
-    return bool(messages) and messages[0] in {_hash(role, _PLACE.format(0)) for role in Role}
+    return messages.first in {_hash(role, _PLACE.format(0)) for role in Role}
 
 
-def distinct(threads: Sequence[Sequence[int]]) -> list[int]:
+def distinct(threads: Sequence[Messages]) -> list[int]:
     """Name each message of a session's threads once; without a name, it is whichever has its place in another thread.
 
     So an import that kept no ids and no times counts what came after it, and what it imported only if nothing else has.
@@ -224,14 +190,14 @@ def distinct(threads: Sequence[Sequence[int]]) -> list[int]:
     return list(order)
 
 
-def replayed(mine: Sequence[int], elder: Iterable[int]) -> int:
+def replayed(mine: Iterable[int], elder: Iterable[int]) -> int:
     """Count the messages at the head of a session that are a copy of its elder's.
 
     A fork or an old resume copies the history; some give prompts new ids and keep the assistant's. So all
     up to the last message that both have is a copy (formats.md 1.2; fail open: no common one, no copy).
     """
-    shared = set(elder)
-    for index in range(len(mine) - 1, -1, -1):
-        if mine[index] in shared:
+    shared, order = set(elder), list(mine)
+    for index in range(len(order) - 1, -1, -1):
+        if order[index] in shared:
             return index + 1
     return 0

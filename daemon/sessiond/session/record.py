@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from sessiond.session.fold import Fold, distinct, replayed
+from sessiond.session.messages import NOBODY
 
 NAMESPACE = uuid.UUID("5f1d7c1e-8a57-5c0e-9d52-6f0d3d0b6a11")
 """Of every id that sessiond derives (UUIDv5). It never changes: a new one would make each session a new one."""
@@ -64,7 +65,7 @@ def summarize(
     rules: Rules,
     source_path: str | None,
     live: bool = False,
-    elders: Sequence[Sequence[int]] = (),
+    elders: Sequence[Iterable[int]] = (),
 ) -> Session | None:
     """Make the record of a session out of its folds; None while nothing in them makes it one.
 
@@ -99,18 +100,18 @@ def summarize(
 
 def _primary_model(threads: Sequence[Fold]) -> str | None:
     if len(threads) == 1:
-        spoken_by = threads[0].spoken
-        counts = {index: spoken_by.count(index) for index in range(len(threads[0].models))}
+        models, spoken_by = threads[0].models, threads[0].messages.speakers
+        counts = {index: spoken_by.count(index) for index in range(len(models))}
         most = max(counts.values(), default=0)
         if most:
             # Of several, the one that spoke first, as below.
-            return threads[0].models[min((i for i in counts if counts[i] == most), key=spoken_by.index)]
-        return _first(threads[0].models)
+            return models[min((i for i in counts if counts[i] == most), key=spoken_by.index)]
+        return _first(models)
     spoken = {
         key: fold.models[model]
         for fold in threads
-        for key, model in zip(fold.messages, fold.spoken, strict=True)
-        if model >= 0
+        for key, model in zip(fold.messages, fold.messages.speakers, strict=True)
+        if model != NOBODY
     }
     common = Counter(spoken.values()).most_common(1)
     if common:

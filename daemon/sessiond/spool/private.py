@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 
-import msgspec
-
+from sessiond.spool.folds import Folds
 from sessiond.spool.rows import Frame
 
 
-class _Directory(msgspec.Struct):
-    """The one member of a fold that says where a session works; the rest is not decoded."""
-
-    cwd: str | None = None
-
-
-_directory = msgspec.msgpack.Decoder(_Directory).decode
-
-
-class Private:
+class Private(Folds):
     """The part of the catalog that is about privacy. Writing methods run inside `Spool.transaction`."""
-
-    _db: sqlite3.Connection
 
     def add_redactions(self, counts: Mapping[str, int]) -> None:
         """Count secrets that were masked."""
@@ -65,8 +52,8 @@ class Private:
     def directories(self) -> dict[str, set[int]]:
         """Map working directories to the sessions in them."""
         found: dict[str, set[int]] = {}
-        for session, fold in self._db.execute("SELECT session, fold FROM stream"):
-            directory = _directory(fold).cwd
+        for number, session, row in self._db.execute("SELECT id, session, fold FROM stream").fetchall():
+            directory = self.load_fold(number, row)[0].cwd
             if directory:
                 found.setdefault(directory, set()).add(session)
         return found
@@ -84,7 +71,7 @@ class Private:
                 self._db.execute(
                     "DELETE FROM mark WHERE path = ? AND native_id = ?", (container, os.fsdecode(native_id))
                 )
-        for table in ("segment", "extent", "file"):
+        for table in ("segment", "extent", "file", "page"):
             self._db.execute(f"DELETE FROM {table} WHERE stream IN {mine}", (session,))
         self._db.execute("DELETE FROM stream WHERE session = ?", (session,))
         self._db.execute("DELETE FROM session WHERE id = ?", (session,))

@@ -29,6 +29,8 @@ class StreamState(msgspec.Struct, kw_only=True):
     skipped: int | None = None
     """Where its transcript stopped being kept: from there on only the record is (transcripts = false)."""
     fold: Fold = msgspec.field(default_factory=Fold)
+    stored: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+    """The parts of the fold as they are stored; see Folds."""
 
     @property
     def caught_up(self) -> bool:

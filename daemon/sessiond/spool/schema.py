@@ -70,7 +70,7 @@ MIGRATIONS = (
         skipped INTEGER,                      -- where its transcript stopped being kept (transcripts = false)
         damaged INTEGER NOT NULL DEFAULT 0,   -- the fold's, where status counts them
         unknown TEXT,                         -- the fold's unknown record types, a JSON list; NULL: none
-        fold BLOB NOT NULL,
+        fold BLOB NOT NULL,                   -- the ends of its parts; see folds.py
         UNIQUE (session, name)
     );
     CREATE INDEX stream_waiting ON stream (rank DESC, session, waiting, held, folded, acked)
@@ -82,6 +82,14 @@ MIGRATIONS = (
 
     CREATE INDEX stream_lost ON stream (lost) WHERE lost > 0;
     CREATE INDEX stream_odd ON stream (session, damaged, unknown) WHERE damaged > 0 OR unknown IS NOT NULL;
+
+    CREATE TABLE page (                       -- of a part of a stream's fold
+        stream INTEGER NOT NULL,
+        part INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        UNIQUE (stream, part, number)
+    );
 
     CREATE TABLE file (
         path BLOB PRIMARY KEY,

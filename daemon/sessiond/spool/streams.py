@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +9,10 @@ import msgspec
 
 from sessiond.endpoint.wire import Held, StreamLength
 from sessiond.session import Fold
+from sessiond.spool.folds import Folds, pack_row
 from sessiond.spool.rows import StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_fold = msgspec.msgpack.Decoder(Fold).decode
 _unpack_held = msgspec.msgpack.Decoder(Held).decode
 _to_json = msgspec.json.Encoder().encode
 
@@ -21,15 +20,10 @@ _STREAM = (
     "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold"
 )
 _BEHIND = "queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
-_KEPT = 4
-"""Streams whose fold stays in memory: as many as a person's tools write at once."""
 
 
-class Streams:
+class Streams(Folds):
     """Streams and their folds. Writing methods run inside `Spool.transaction`."""
-
-    _db: sqlite3.Connection
-    _kept: dict[int, StreamState]
 
     def stream(self, number: int) -> StreamState:
         """Get a working copy of a stream."""
@@ -40,31 +34,18 @@ class Streams:
             " FROM stream WHERE id = ?",
             (*at, number),
         ).fetchone()
-        return stream_state(row, None if kept is None else kept.fold)
-
-    def keep(self, stream: StreamState) -> None:
-        """Keep the fold of a stream that was saved, for its next line: that of a long session is half a megabyte.
-
-        Whoever asks for the stream next has it for himself, so that what he does not save is not kept either.
-        """
-        self._kept[stream.id] = stream
-        if len(self._kept) > _KEPT:
-            del self._kept[next(iter(self._kept))]
-
-    def forget_folds(self) -> None:
-        """Read folds anew: a transaction was taken back."""
-        self._kept.clear()
+        return self._state(row, kept)
 
     def add_stream(self, session: int, name: str, *, thread: bool, known: bool) -> StreamState:
         """Find or make a stream of a session."""
         self._db.execute(
             "INSERT INTO stream (session, name, thread, known, fold) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (session, name, thread, known, _pack(Fold())),
+            (session, name, thread, known, pack_row((_pack(Fold()), b"", b""))),
         )
         row = self._db.execute(
             f"SELECT {_STREAM} FROM stream WHERE session = ? AND name = ?", (session, name)
         ).fetchone()
-        return stream_state(row)
+        return self._state(row)
 
     def find_stream(self, identity: UUID, name: str) -> StreamState | None:
         """Find a stream by its session and name."""
@@ -72,15 +53,36 @@ class Streams:
             f"SELECT {_STREAM} FROM stream WHERE name = ? AND session = (SELECT id FROM session WHERE uuid = ?)",
             (name, str(identity)),
         ).fetchone()
-        return None if row is None else stream_state(row)
+        return None if row is None else self._state(row)
 
     def streams(self, session: int, mine: StreamState | None = None) -> list[StreamState]:
         """List the streams of a session, the oldest first; `mine` is one that is at hand and not read again."""
         rows = self._db.execute(
             f"SELECT {_STREAM} FROM stream WHERE session = ? AND id != ?", (session, -1 if mine is None else mine.id)
-        )
-        found = [stream_state(row) for row in rows]
+        ).fetchall()
+        found = [self._state(row) for row in rows]
         return sorted(found if mine is None else [*found, mine], key=lambda stream: stream.id)
+
+    def _state(self, row: tuple[Any, ...], kept: StreamState | None = None) -> StreamState:
+        """Make a StreamState of the columns in `_STREAM`; the fold of `kept` stands for one that is NULL there."""
+        fold, stored = self.load_fold(row[0], row[14]) if kept is None or row[14] else (kept.fold, kept.stored)
+        return StreamState(
+            id=row[0],
+            session=row[1],
+            name=row[2],
+            thread=bool(row[3]),
+            generation=row[4],
+            folded=row[5],
+            queued=row[6],
+            acked=row[7],
+            known=bool(row[8]),
+            gap=None if row[9] is None else (row[9], row[10]),
+            held=None if row[11] is None else _unpack_held(row[11]),
+            rank=row[12],
+            skipped=row[13],
+            fold=fold,
+            stored=stored,
+        )
 
     def lengths(self, session: int) -> list[StreamLength]:
         """Say how long the streams of a session are at the source, those whose transcript is kept."""
@@ -103,7 +105,7 @@ class Streams:
                 stream.fold.damaged,
                 _to_json(sorted(stream.fold.unknown)).decode() if stream.fold.unknown else None,
                 stream.skipped,
-                _pack(stream.fold),
+                self.save_fold(stream),
                 stream.id,
             ),
         )
@@ -183,23 +185,3 @@ class Streams:
             (stream,),
         ).fetchone()
         return (0, False) if row is None else (row[0], bool(row[1]))
-
-
-def stream_state(row: tuple[Any, ...], fold: Fold | None = None) -> StreamState:
-    """Make a StreamState of the columns in `_STREAM`; `fold` stands for one that is NULL there."""
-    return StreamState(
-        id=row[0],
-        session=row[1],
-        name=row[2],
-        thread=bool(row[3]),
-        generation=row[4],
-        folded=row[5],
-        queued=row[6],
-        acked=row[7],
-        known=bool(row[8]),
-        gap=None if row[9] is None else (row[9], row[10]),
-        held=None if row[11] is None else _unpack_held(row[11]),
-        rank=row[12],
-        skipped=row[13],
-        fold=fold if fold is not None and row[14] is None else _unpack_fold(row[14]),
-    )
