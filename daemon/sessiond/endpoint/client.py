@@ -19,6 +19,7 @@ from sessiond import __version__, zstd
 from sessiond.config import trusted
 from sessiond.endpoint import dictionary, wire
 from sessiond.endpoint.alarm import Alarm, Line
+from sessiond.endpoint.way import make_way
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.lean import without
 
@@ -62,26 +63,20 @@ class Client:
         self._line = Line()
         self._alarm = Alarm(self._line.cut)
         self._said = dictionary.Said()
-        headers = {
+        self._headers = {
             "User-Agent": f"sessiond/{__version__}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             wire.DEVICE_HEADER: str(device_id),
         }
         if token:
-            headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = f"Bearer {token}"
         verify: ssl.SSLContext | bool = False  # without TLS, to this machine, no authorities need to be loaded
         if self.url.startswith("https:"):
             verify = trusted(ca_file or "")
-        self._http = httpx.Client(
-            headers=headers,
-            verify=verify,
-            follow_redirects=False,
-            http2=False,
-            timeout=httpx.Timeout(min(timeout, 10.0), connect=min(timeout, 5.0)),
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=60.0),
-            transport=transport,
-        )
+        patience = httpx.Timeout(min(timeout, 10.0), connect=min(timeout, 5.0))
+        self._extensions = {"timeout": patience.as_dict(), "trace": self._line.note}
+        self._way = transport or make_way(self.url, verify)
 
     def about(self) -> wire.About:
         """Ask who answers there. Raises: EndpointError."""
@@ -135,7 +130,7 @@ class Client:
     def close(self) -> None:
         """Close the connection."""
         self._alarm.close()
-        self._http.close()
+        self._way.close()
 
     def _request(
         self,
@@ -154,20 +149,12 @@ class Client:
             sent["Content-Length"] = str(len(body))
             self.sent_bytes += len(body)
         try:
-            with self._http.stream(
-                method,
-                self._address(path),
-                content=None if body is None else _parts(body, deadline),
-                headers=sent,
-                extensions={"trace": self._line.note},
-            ) as response:
-                content = _read(response, deadline)
+            response, content = self._exchange(method, self._address(path), sent, body, deadline)
         except httpx.TransportError as error:
             if time.monotonic() >= deadline:
                 raise Unreachable(f"{self.url} did not answer in time") from error
             raise self._translate(error) from error
         finally:
-            self._http.cookies.clear()
             self._alarm.disarm()
         self.server_time = _date(response.headers.get("date"))
         self._raise_for_status(response, content)
@@ -181,6 +168,20 @@ class Client:
             return msgspec.json.decode(content, type=answer)
         except UNREADABLE as error:
             raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {error}") from error
+
+    def _exchange(
+        self, method: str, address: httpx.URL, headers: dict[str, str], body: bytes | None, deadline: float
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request, and read the answer to its end. Raises: httpx.TransportError, WrongEndpoint."""
+        content = None if body is None else _parts(body, deadline)
+        request = httpx.Request(
+            method, address, headers=self._headers | headers, content=content, extensions=self._extensions
+        )
+        response = self._way.handle_request(request)
+        try:
+            return response, _read(response, deadline)
+        finally:
+            response.close()
 
     def _address(self, path: str) -> httpx.URL:
         """Take an address apart once: httpx does it twice for each request that names it as text."""

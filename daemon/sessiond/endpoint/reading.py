@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from sessiond.endpoint.client import Client, _read
+from sessiond.endpoint.client import Client
 from sessiond.errors import NotFound
 from sessiond.lean import without
 
@@ -26,14 +26,13 @@ class ReadingClient(Client):
 
         Raises: NotFound where the endpoint has none of it, EndpointError.
         """
-        path = f"{self.url}/v1/sessions/{quote(machine_id)}/{session}/streams/{quote(name)}"
+        path = httpx.URL(f"{self.url}/v1/sessions/{quote(machine_id)}/{session}/streams/{quote(name)}")
         at, whole = 0, False
         while not whole:
             deadline = time.monotonic() + self._timeout
             span = {"Range": f"bytes={at}-{at + PIECE - 1}"}
             try:
-                with self._http.stream("GET", path, headers=span) as response:
-                    content = _read(response, deadline)
+                response, content = self._exchange("GET", path, span, None, deadline)
             except httpx.TransportError as error:
                 raise self._translate(error) from error
             if response.status_code == 404:

@@ -1,0 +1,111 @@
+"""The way of a request to an endpoint: straight, or through the environment's proxy; and nothing else on it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from sessiond.endpoint.client import Client
+from sessiond.endpoint.way import find_proxy
+from sessiond.endpoint.wire import PROTOCOL, SERVICE
+
+ABOUT = {
+    "service": SERVICE,
+    "protocol": PROTOCOL,
+    "version": "1",
+    "endpoint_id": str(uuid.UUID(int=7)),
+    "limits": {"body_bytes": 1, "items": 1, "segment_bytes": 1},
+    "encodings": [],
+    "features": [],
+}
+
+
+class _Answering(BaseHTTPRequestHandler):
+    """Says that it is an endpoint, sets a cookie, and keeps what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[tuple[str, dict[str, str]]]
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, dict(self.headers.items())))
+        body = json.dumps(ABOUT).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Set-Cookie", "seen=1; Path=/")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    handler = type("Handler", (_Answering,), {"asked": []})
+    with HTTPServer(("127.0.0.1", 0), handler) as made:
+        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def asked(server: HTTPServer) -> list[tuple[str, dict[str, str]]]:
+    """List the requests that came."""
+    handler = server.RequestHandlerClass
+    assert issubclass(handler, _Answering)
+    return handler.asked
+
+
+def ask(url: str, times: int = 1) -> None:
+    """Ask an endpoint who it is."""
+    client = Client(url, "a-token", device_id=uuid.UUID(int=1))
+    for _ in range(times):
+        assert client.about().endpoint_id == uuid.UUID(int=7)
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("form", ["http://127.0.0.1:{}", "127.0.0.1:{}"])
+def test_the_environments_proxy_is_used(
+    name: str, form: str, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With or without a scheme before it, as other programs take it."""
+    monkeypatch.setenv(name, form.format(server.server_port))
+    ask("http://endpoint.test")
+    ((path, headers),) = asked(server)
+    assert (path, headers["Host"]) == ("http://endpoint.test/v1", "endpoint.test")
+
+
+def test_no_proxy_stands_between_two_programs_of_this_machine(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the archive nor an endpoint on this machine is known to a company's proxy."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    ask(f"http://127.0.0.1:{server.server_port}")
+    assert [path for path, _ in asked(server)] == ["/v1"]
+
+
+def test_what_is_excepted_goes_past_the_proxy(server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_PROXY names hosts, and domains of which all hosts are excepted."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("NO_PROXY", "inner.test")
+    assert find_proxy("https://endpoint.inner.test/v1") is None
+    assert find_proxy("https://endpoint.test") == "http://proxy.test:3128"
+    assert find_proxy("http://endpoint.test") is None
+
+
+def test_no_cookie_comes_back(server: HTTPServer) -> None:
+    """Rule 12: nothing that an endpoint says is obeyed but its results."""
+    ask(f"http://127.0.0.1:{server.server_port}", times=2)
+    assert len(asked(server)) == 2
+    assert not any("Cookie" in headers for _, headers in asked(server))
