@@ -103,6 +103,15 @@ RUNS = (
         versioned=False,
     ),
     Run(
+        tool="grok-build",
+        script="grok.sh",
+        version="1.0.41",
+        counts=(2, 2, 2, 3, 3, 5),
+        models=STUBS,
+        branch=FEATURE,
+        versioned=False,
+    ),
+    Run(
         tool="hermes",
         script="hermes.sh",
         version="0.19.0",
@@ -199,21 +208,25 @@ RUNS = (
 )
 
 _DESKTOP = "a desktop program: it wants a display and an account"
+_ABSENT = "not on npm or PyPI"
+_FETCHED = "its npm package only fetches a binary from GitHub"
 UNRUN = {
-    "amazon-q": "not on npm or PyPI",
+    "amazon-q": _ABSENT,
     "amp": "its threads are on its server: offline nothing is written (0.0.1790142911)",
     "antigravity": _DESKTOP,
+    "codewhale": _ABSENT,
     "copilot-chat": _DESKTOP,
-    "crush": "the npm package only fetches a binary from GitHub",
+    "crush": f"{_FETCHED} (0.96.1)",
     "cursor": _DESKTOP,
-    "goose": "not on npm or PyPI",
-    "icodemate": "not on npm or PyPI; it writes OpenCode's tables",
-    "iflow": "its command line is not on npm or PyPI",
-    "kiro": "not on npm or PyPI",
-    "mimocode": "not on npm or PyPI; it writes OpenCode's tables",
-    "openclaude": "not on npm or PyPI; it writes Claude Code's lines",
-    "open-interpreter": "not tried; it writes Codex's rollouts",
-    "traex": "not tried; it writes Codex's rollouts",
+    "deepseek-tui": "its npm package only says that it is codewhale now (0.8.47)",
+    "devin-cli": _ABSENT,
+    "goose": _ABSENT,
+    "icodemate": f"{_ABSENT}; it writes OpenCode's tables",
+    "iflow": "its command line is not on npm or PyPI; what is there is a library that wants it (0.1.2)",
+    "junie": f"{_FETCHED} (3110.7.0)",
+    "kiro": _ABSENT,
+    "mimocode": f"{_ABSENT}; it writes OpenCode's tables",
+    "openclaude": f"{_ABSENT}; it writes Claude Code's lines",
     "roo-code": _DESKTOP,
     "warp": _DESKTOP,
     "zed": _DESKTOP,

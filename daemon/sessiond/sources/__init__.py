@@ -43,7 +43,6 @@ UNREADABLE = (
     Unreadable(tool="jetbrains-ai", reason=UNDESCRIBED, path="{config}/JetBrains"),
     Unreadable(tool="copilot-jetbrains", reason=UNDESCRIBED, path="~/.copilot/jb"),
     Unreadable(tool="devin-cli", reason=UNDESCRIBED, path="~/.local/share/devin/cli"),
-    Unreadable(tool="grok-build", reason=UNDESCRIBED, path="~/.grok/sessions"),
     Unreadable(tool="codebuddy (editor)", reason=UNDESCRIBED, path="{config}/CodeBuddyExtension/Data"),
     Unreadable(tool="workbuddy", reason=UNSEEN, path="~/.workbuddy/projects"),
     Unreadable(tool="prime-agent", reason=UNDESCRIBED, path="~/.prime/agent/sessions"),
