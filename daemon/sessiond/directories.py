@@ -1,9 +1,18 @@
-"""Where the platform has a user's configuration and state."""
+"""Where a user's configuration and state are: the platform's places, and the variables of the environment."""
 
 from __future__ import annotations
 
 import os
 import sys
+from zlib import crc32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "SESSIOND_"
+SPECIAL = frozenset({"SESSIOND_TOKEN", "SESSIOND_CONFIG"})
+"""Variables that are no settings: the token itself, and which file to read."""
 
 
 def config_file() -> str:
@@ -24,6 +33,16 @@ def part_files(user_file: str) -> list[str]:
     except FileNotFoundError:
         return []
     return [os.path.join(directory, name) for name in names if name.endswith(".toml") and not name.startswith(".")]
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Pick the variables that are settings: all of `SESSIOND_*` but the token itself and which file to read."""
+    return {name: environ[name] for name in sorted(environ) if name.startswith(PREFIX) and name not in SPECIAL}
+
+
+def checksums(settings: Mapping[str, str]) -> dict[str, int]:
+    """Sum up the text of each variable."""
+    return {name: crc32(os.fsencode(text)) for name, text in settings.items()}
 
 
 def _place(variable: str, default: str) -> str:

@@ -95,25 +95,30 @@ SLOW |= {"sessiond.sources", "sessiond.spool.catalog", "sessiond.session", "sess
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"]])
-@pytest.mark.parametrize("how", ["never", "stopped", "configured", "parked"])
+@pytest.mark.parametrize("how", ["never", "stopped", "configured", "environment", "parked"])
 def test_it_imports_nothing_slow(how: str, arguments: list[str], tmp_path: Path) -> None:
     """100 ms in all: no HTTP, no watching, no logging, no drawing library, no tool's format, nothing that writes.
 
     Nor what reads configurations, where a daemon has read this one before.
     """
     directory = tmp_path / ".local/state/sessiond"
+    env = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    if how == "environment":
+        directory = tmp_path / "elsewhere"
+        env |= {"SESSIOND_STATE_DIR": str(directory), "SESSIOND_MACHINE_ID": "testbox"}
     if how != "never":
         directory.mkdir(parents=True)
         spool = Spool(str(directory))
         if how == "configured":
             configure(tmp_path, spool, 'machine_id = "testbox"\n')
+        if how == "environment":
+            note_config(spool, load(None, env), None)
         if how == "parked":
             spool.connection.execute(
                 "INSERT INTO session (uuid, tool, native_id, record, parked) VALUES ('', 'codex', '', '{}', 'no')"
             )
         spool.close()
     code = f"import sys; from sessiond.cli import main; code = main({arguments}); print(*sys.modules); sys.exit(code)"
-    env = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (3, "")
     assert not SLOW & set(done.stdout.splitlines()[-1].split())
@@ -141,6 +146,9 @@ def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, 
     assert (first.machine_id, first.scanner, first.config.files) == ("first", "off", (str(file),))
     assert first.spool.state is Shape.FINE
     assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
+    note_config(house.spool, load(str(file), environ | {"SESSIOND_MACHINE_ID": "other"}), None)
+    assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
+    assert look().machine_id == "first"
 
     file.write_text(text.replace("first", "fresh"))
     assert look().machine_id == "fresh"

@@ -11,10 +11,7 @@ import msgspec
 
 from sessiond.config.check import Kind, Place, keys, leaf, members
 from sessiond.config.model import Config
-
-PREFIX = "SESSIOND_"
-SPECIAL = frozenset({"SESSIOND_TOKEN", "SESSIOND_CONFIG"})
-"""Variables that are no settings: the token itself, and which file to read."""
+from sessiond.directories import PREFIX, SPECIAL, variables
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
@@ -37,9 +34,7 @@ def overrides(environ: Mapping[str, str], home: str) -> tuple[list[Override], li
     """
     made: list[Override] = []
     warnings: list[str] = []
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in SPECIAL:
-            continue
+    for variable, text in variables(environ).items():
         path, kind = _setting(variable)
         if kind is None:
             import difflib
@@ -49,7 +44,7 @@ def overrides(environ: Mapping[str, str], home: str) -> tuple[list[Override], li
             warnings.append(f"{variable} is not a setting{meant}")
             continue
         place = Place(variable=variable, home=home)
-        value = leaf(read_text(environ[variable], kind), kind, place, path)
+        value = leaf(read_text(text, kind), kind, place, path)
         made.append(Override(variable=variable, path=path, value=value))
     return made, warnings
 

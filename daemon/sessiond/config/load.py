@@ -14,7 +14,7 @@ import msgspec
 from sessiond.config.check import Place, checked, did_you_mean, dotted
 from sessiond.config.environment import overrides
 from sessiond.config.model import Config
-from sessiond.directories import config_file, part_files, state_directory
+from sessiond.directories import checksums, config_file, part_files, state_directory, variables
 from sessiond.errors import ConfigError
 
 MAX_FILE = 1 << 20
@@ -34,9 +34,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     origins: dict[str, str] = {}
     """For each key that is set (`endpoint.url`) where: `FILE:LINE` or the variable. The others have their default."""
     sums: dict[str, int] = {}
-    """For each file the checksum of what was read."""
-    overridden: bool = False
-    """Whether the environment makes some of the settings."""
+    """For each file the checksum of what was read, and for each variable that of its text."""
 
 
 def state_dir(config: Config) -> str:
@@ -58,12 +56,14 @@ def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str]
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     places: dict[str, Place] = {}
-    sums: dict[str, int] = {}
+    sums = checksums(variables(environ))
+    files: list[str] = []
     warnings: list[str] = []
     for path in (user_file, *_parts(user_file)):
         if path == user_file and not named and not os.path.lexists(path):
             continue
         table, place, sums[path] = _read(path, home)
+        files.append(path)
         warnings += _exposed(path)
         for key, value in _leaves(checked(table, place)):
             _set(merged, key, value)
@@ -79,11 +79,10 @@ def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str]
     _check_whole(config, places, tools)
     return Loaded(
         config=config,
-        files=tuple(sums),
+        files=tuple(files),
         warnings=(*warnings, *unknown),
         origins=origins,
         sums=sums,
-        overridden=bool(made),
     )
 
 

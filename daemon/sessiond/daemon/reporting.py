@@ -41,7 +41,7 @@ def _root_health(state: State) -> RootHealth:
 def note_config(spool: Spool, loaded: Loaded, refused: str | None) -> None:
     """Say which configuration holds, or why an edit of it was refused: then another one holds than stands there."""
     config, taken = loaded.config, None
-    if refused is None and not loaded.overridden:
+    if refused is None:
         taken = ConfigHealth(
             sums=loaded.sums, url=config.endpoint.url, machine_id=config.machine_id, redact=config.redact
         )

@@ -79,7 +79,7 @@ class ConfigHealth(Facts):
     """The configuration that the daemon took over last, as far as `status` needs it."""
 
     sums: dict[str, int] = {}  # noqa: RUF012 - each has its own
-    """Checksums (CRC-32) of the files that it was read from. None of its settings comes out of the environment."""
+    """Checksums (CRC-32) of the files and the variables that it was read from."""
     url: str = ""
     machine_id: str = ""
     redact: str = "mask"

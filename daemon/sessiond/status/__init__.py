@@ -18,7 +18,7 @@ from sessiond.spool import health as health_room
 from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
 from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
 from sessiond.status.advice import advise
-from sessiond.status.configured import Configured, Files, read_configured
+from sessiond.status.configured import Configured, Origins, read_configured
 from sessiond.status.model import (
     Advice,
     ConfigStatus,
@@ -109,11 +109,11 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
 
 def _look(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, state.Holder | None, _Held]:
     """Find the configuration, and in its state directory a daemon and the spool."""
-    files = Files(file, environ)
-    directory = files.directory()
+    origins = Origins(file, environ)
+    directory = origins.directory()
     if directory is not None:
         holder, held = _state(directory)
-        if (known := files.recognised(directory, held.taken)) is not None:
+        if (known := origins.recognised(directory, held.taken)) is not None:
             return known, holder, held
     configured = read_configured(file, environ)
     if configured.directory != directory:

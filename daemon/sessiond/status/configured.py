@@ -10,7 +10,7 @@ import os
 from zlib import crc32
 
 from sessiond import __version__
-from sessiond.directories import config_file, part_files, state_directory
+from sessiond.directories import checksums, config_file, part_files, state_directory, variables
 from sessiond.errors import ConfigError
 from sessiond.facts import Facts
 from sessiond.lean import without
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MOST = 1 << 20
 """Bytes of files that are compared; what is larger is no configuration."""
-NO_SETTINGS = ("SESSIOND_CONFIG", "SESSIOND_TOKEN")
 
 
 class Configured(Facts):
@@ -37,14 +36,15 @@ class Configured(Facts):
     status: ConfigStatus = ConfigStatus()
 
 
-class Files:
-    """The files of a configuration as they are now: enough to recognise it where a daemon has read them."""
+class Origins:
+    """The files and variables of a configuration as they are now: enough to recognise one that a daemon has read."""
 
     def __init__(self, file: str | None, environ: Mapping[str, str]) -> None:
         """`file` and `environ` say where the configuration is, as for `config.load`."""
         self._texts: dict[str, bytes] = {}
+        self._variables = variables(environ)
         self._home = environ.get("HOME", "")
-        self._whole = not any(name.startswith("SESSIOND_") and name not in NO_SETTINGS for name in environ)
+        self._whole = True
         named = file or environ.get("SESSIOND_CONFIG")
         try:
             self._read(os.path.abspath(named or config_file()), must_be=bool(named))
@@ -59,12 +59,12 @@ class Files:
                 self._texts[path] = stream.read(MOST)
 
     def directory(self) -> str | None:
-        """Guess where the state is; None where the environment has a say in it.
+        """Guess where the state is; None where there is none to be made.
 
         A guess will do: in another directory there is no daemon's word on just these files.
         """
-        found = ""
-        for text in self._texts.values():
+        found = self._variables.get("SESSIOND_STATE_DIR", "")
+        for text in () if found else self._texts.values():
             for line in text.split(b"\n"):
                 key, _, value = line.partition(b"=")
                 if key.strip() == b"state_dir":
@@ -75,11 +75,11 @@ class Files:
         return (os.path.normpath(found) if found else state_directory()) if fine else None
 
     def recognised(self, directory: str, taken: ConfigHealth | None) -> Configured | None:
-        """Take what the daemon said of its configuration, if it is this one. No files at all are no question."""
+        """Take what the daemon said of its configuration, if it is this one. Where nothing is set there is none."""
         files = tuple(self._texts)
-        if not files:
+        if not files and not self._variables:
             return Configured(directory=directory)
-        sums = {path: crc32(text) for path, text in self._texts.items()}
+        sums = checksums(self._variables) | {path: crc32(text) for path, text in self._texts.items()}
         if taken is None or (taken.sums, taken.version) != (sums, __version__):
             return None
         status = ConfigStatus(files=files)
