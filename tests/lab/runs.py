@@ -227,6 +227,7 @@ UNRUN = {
     "kiro": _ABSENT,
     "mimocode": f"{_ABSENT}; it writes OpenCode's tables",
     "openclaude": f"{_ABSENT}; it writes Claude Code's lines",
+    "pearai": _DESKTOP,
     "roo-code": _DESKTOP,
     "warp": _DESKTOP,
     "zed": _DESKTOP,

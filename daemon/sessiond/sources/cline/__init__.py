@@ -14,6 +14,7 @@ import msgspec
 
 from sessiond.session import Entry
 from sessiond.sources.base import Kind, Places, Root, Unit
+from sessiond.sources.cline.pearai import PearTasks
 from sessiond.sources.cline.records import Record
 from sessiond.sources.cline.tasks import Tasks, tasks
 
@@ -84,4 +85,4 @@ class KiloTasks(Tasks):
         return msgspec.structs.replace(super()._note(said), parent=None)
 
 
-SOURCES = (Cline(), RooCode(), KiloTasks())
+SOURCES = (Cline(), RooCode(), KiloTasks(), PearTasks())

@@ -13,10 +13,11 @@ UNNAMED = ("Untitled Session", "New Session")
 
 
 class _Model(msgspec.Struct, gc=False):
-    """What a log or an account of usage names it."""
+    """What a log or an account of usage names it; PearAI's logs do in their options."""
 
     model: str | None = None
     title: str | None = msgspec.field(name="modelTitle", default=None)
+    options: _Model | None = msgspec.field(name="completionOptions", default=None)
 
 
 class _Message(msgspec.Struct, gc=False, rename="camel"):
@@ -46,7 +47,8 @@ def entry_of(record: bytes) -> Entry:
     if message is None:
         cwd, model = path_of(item.workspace_directory), item.chat_model_title
         return Entry(title=named(item.title), cwd=cwd, model=model or None)
-    logged = next((log.title for log in item.prompt_logs or [] if log.title), None)
+    logs = item.prompt_logs or []
+    logged = next(filter(None, (log.title or (log.options.model if log.options else None) for log in logs)), None)
     called = ROLES.get(message.role) if message.tool_calls else None
     return Entry(
         role=called or speaker(message.role, message.content, silent=("thinking",)),

@@ -48,10 +48,12 @@ class Continue(BaseSource):
     kind: ClassVar[Kind] = Kind.DOCUMENT
     timeless: ClassVar[bool] = True
     beside: ClassVar[tuple[str, ...]] = ("sessions.json",)  # the index
+    folder: ClassVar[str] = ".continue"
+    variable: ClassVar[str] = "CONTINUE_GLOBAL_DIR"
 
     def roots(self, places: Places) -> Iterable[Root]:
         """Name ~/.continue/sessions, and where CONTINUE_GLOBAL_DIR says."""
-        for home in places.homes("CONTINUE_GLOBAL_DIR", f"{places.home}/.continue"):
+        for home in places.homes(self.variable, f"{places.home}/{self.folder}"):
             yield Root(path=f"{home}/sessions", watch=Watch.FLAT, depth=0)
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
