@@ -27,7 +27,7 @@ check: $(VENV)/.installed-dev  ## check style, types, layers and documents
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/docs
 
-pythons: $(VENV)/.installed-dev  ## install the wheel in a fresh environment of each Python that is here, and use it
+pythons: $(VENV)/.installed-dev  ## install the wheel in a fresh environment of each Python that is here; use it, run the core's tests
 	$(BIN)/python -m pytest -rs -m slow tests/test_pythons.py
 
 lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watches (installs them; an hour), renew docs/sources.md

@@ -17,7 +17,8 @@ from household import CLAUDE, SESSION, claude, encode
 ROOT = Path(__file__).parents[1]
 VERSIONS = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-SAY = "import sys; print(*sys.version_info[:2], sep='.')"
+CORE = ("config", "databases", "packed", "pipeline")
+"""Files of tests that each Python runs beside those of the core; the rest runs on one."""
 
 pytestmark = pytest.mark.slow
 
@@ -44,15 +45,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_first_five_minutes(version: str, wheel: Path, tmp_path: Path) -> None:
-    python = interpreter(version)
+@pytest.fixture(scope="module", params=VERSIONS)
+def venv(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel into a fresh environment of one Python."""
+    python = interpreter(request.param)
     if python is None:
-        pytest.skip(f"Python {version} is not on this machine")
-    venv, home = tmp_path / "venv", tmp_path / "home"
+        pytest.skip(f"Python {request.param} is not on this machine")
+    made = tmp_path_factory.mktemp("python") / "venv"
+    subprocess.run([python, "-m", "venv", str(made)], check=True)
+    subprocess.run([made / "bin/python", "-m", "pip", "--quiet", "install", wheel], check=True)
+    return made
+
+
+def test_the_first_five_minutes(venv: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
     home.mkdir()
-    subprocess.run([python, "-m", "venv", str(venv)], check=True)
-    subprocess.run([venv / "bin/python", "-m", "pip", "--quiet", "install", wheel], check=True)
     environ = {"HOME": str(home), "PATH": f"{venv}/bin:{os.defpath}", "LANG": "C.UTF-8"}
 
     def call(*words: str, code: int = 0) -> str:
@@ -91,3 +98,15 @@ def test_the_first_five_minutes(version: str, wheel: Path, tmp_path: Path) -> No
             daemon.wait()
         log.seek(0)
         assert b"Traceback" not in log.read()
+
+
+def test_the_core_holds(venv: Path) -> None:
+    """What a Python changes most is under these files: SQLite, compression, the parsing of TOML, threads, warnings."""
+    if (venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}").exists():
+        pytest.skip("all tests run on this one")
+    subprocess.run([venv / "bin/python", "-m", "pip", "--quiet", "install", "pytest", "hypothesis"], check=True)
+    files = [*sorted((ROOT / "tests").glob("test_core_*.py")), *(ROOT / "tests" / f"test_{name}.py" for name in CORE)]
+    command = [venv / "bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
