@@ -76,8 +76,11 @@ def _upwards(directory: str) -> Iterator[str]:
 
 def _ignores(directory: str) -> bool:
     """Look for the file. It has to be the user's own (or root's): in /tmp anybody may make one."""
+    path = f"{directory}/{IGNORE}"
     try:
-        found = os.lstat(f"{directory}/{IGNORE}")
+        if not os.access(path, os.F_OK):  # mostly: ten thousand directories are asked, and exceptions cost time
+            return False
+        found = os.lstat(path)
     except (OSError, ValueError):  # ValueError: a NUL, which a damaged record may hold
         return False
     return S_ISREG(found.st_mode) and found.st_uid in (os.geteuid(), 0)
