@@ -133,7 +133,7 @@ def test_a_store_grows_commit_by_commit(name: str, tmp_path: Path) -> None:
             database.execute("PRAGMA wal_autocheckpoint = 0")
             for statement in statements(script.read_text(encoding="utf-8")):
                 database.execute(statement)
-                for path in (store, f"{store}-wal"):
+                for path in filter(os.path.exists, (store, f"{store}-wal")):  # a PRAGMA writes nothing
                     os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
                 assert not [outcome.trouble for outcome in house.ingest(store) if outcome.trouble and not outcome.retry]
             database.close()
