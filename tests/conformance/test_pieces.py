@@ -12,24 +12,12 @@ import pytest
 from sample_tree import open_store
 from sessiond.database import open_database
 from sessiond.session import Entry, Role
-from sessiond.sources.base import (
-    UUID,
-    BaseSource,
-    Kind,
-    Memory,
-    Places,
-    Unit,
-    as_json,
-    column,
-    compact,
-    digest_of,
-    path_of,
-    speaker,
-    unheard,
-)
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Unit
 from sessiond.sources.objects import inner
+from sessiond.sources.places import path_of
 from sessiond.sources.processes import runs
-from sessiond.sources.rows import select
+from sessiond.sources.records import UUID, compact, digest_of, speaker, unheard
+from sessiond.sources.rows import as_json, column, select
 
 
 def test_a_variable_names_a_directory_or_none() -> None:

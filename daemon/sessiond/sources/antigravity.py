@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role
-from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse
+from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit
+from sessiond.sources.records import parse
 
 LOG = re.compile(
     r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/\.system_generated/logs/transcript(_full)?\.jsonl", re.ASCII

@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from sessiond.sources.base import Places, parse
+from sessiond.sources.base import Places
+from sessiond.sources.records import parse
 
 
 class _Workspace(msgspec.Struct):

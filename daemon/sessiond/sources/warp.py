@@ -9,7 +9,8 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch
+from sessiond.sources.records import parse
 
 STORE = re.compile(r"(warp\.sqlite)(?:-wal)?")
 GROUP = "Library/Group Containers/2BBY89MBSN.dev.warp/Library/Application Support"

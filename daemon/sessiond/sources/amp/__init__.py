@@ -10,22 +10,8 @@ import msgspec
 
 from sessiond.session import Entry, parse_time
 from sessiond.sources.amp.documents import lay_out
-from sessiond.sources.base import (
-    NONE,
-    SILENT,
-    UUID,
-    BaseSource,
-    Kind,
-    Memory,
-    Places,
-    Portrait,
-    Root,
-    Unit,
-    Watch,
-    parse,
-    speaker,
-    unheard,
-)
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
+from sessiond.sources.records import NONE, SILENT, UUID, parse, speaker, unheard
 
 KNOWN = frozenset(["thread", "usage", "user", "assistant", "info", "system"])
 

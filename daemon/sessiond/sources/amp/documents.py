@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sessiond.sources.base import Portrait, compact, parse, path_of
+from sessiond.sources.base import Portrait
+from sessiond.sources.places import path_of
+from sessiond.sources.records import compact, parse
 
 
 class _Repository(msgspec.Struct):

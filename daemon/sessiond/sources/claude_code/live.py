@@ -7,7 +7,7 @@ from glob import escape, glob
 
 import msgspec
 
-from sessiond.sources.base import peek
+from sessiond.sources.places import peek
 from sessiond.sources.processes import runs
 
 

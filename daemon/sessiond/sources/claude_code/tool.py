@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from sessiond.session import ASSISTANT, USER, Entry
-from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit, parse
+from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit
 from sessiond.sources.claude_code.homes import FILE, roots_of
 from sessiond.sources.claude_code.lines import KNOWN, LINE, Line, Part, is_answer, is_prompt
 from sessiond.sources.claude_code.live import live_below
 from sessiond.sources.claude_code.origin import origin_of
+from sessiond.sources.records import parse
 
 
 class ClaudeCode(BaseSource):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from sessiond.sources.base import compact, parse
+from sessiond.sources.records import compact, parse
 
 FINAL = frozenset(["completed", "cancelled", "failed", "error"])
 

@@ -6,8 +6,8 @@ import re
 
 import msgspec
 
-from sessiond.sources import base
-from sessiond.sources.base import BLOCKS, NONE, speaks
+from sessiond.sources import records
+from sessiond.sources.records import BLOCKS, NONE, speaks
 
 # What the extension says in the user's name; tool results were text before native tool calls.
 INJECTED = re.compile(
@@ -17,7 +17,7 @@ INJECTED = re.compile(
 # It ends what a session of the SDK took over from a task of the extension (legacy-task-handling.ts).
 TAKEN_OVER = b"Warning: this is a legacy conversation, which means tool names may have changed."
 HUMAN = re.compile(rb"<(?:task|feedback|user_message|user_input|answer)\b")
-SILENT = (*base.SILENT, "reasoning")
+SILENT = (*records.SILENT, "reasoning")
 
 
 class _Model(msgspec.Struct, gc=False):

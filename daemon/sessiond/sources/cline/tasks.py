@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch, parse, speaks, unheard
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
 from sessiond.sources.cline.documents import records_of
 from sessiond.sources.cline.records import RECORD, SILENT, TAKEN_OVER, Record, is_prompt
 from sessiond.sources.editors import user_data
+from sessiond.sources.records import parse, speaks, unheard
 
 TASK = re.compile(r"([\w-]{8,64})/(api_conversation_history|ui_messages|task_metadata|history_item)\.json", re.ASCII)
 STREAMS = {"api_conversation_history": "main", "ui_messages": "ui", "task_metadata": "metadata"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sessiond.sources.base import NONE
+from sessiond.sources.records import NONE
 
 LINES = (
     "session_meta response_item event_msg turn_context compacted world_state token_usage_record"

@@ -7,7 +7,8 @@ import re
 import msgspec
 
 from sessiond.session import Entry, Role
-from sessiond.sources.base import Memory, digest_of
+from sessiond.sources.base import Memory
+from sessiond.sources.records import digest_of
 
 # Codex's own words in the user's name (formats.md 2.2 message_count, field-notes A.3 response_item/message).
 INJECTED = re.compile(

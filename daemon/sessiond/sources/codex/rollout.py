@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import NONE, Memory, parse
+from sessiond.sources.base import Memory
 from sessiond.sources.codex.lines import BARE, BARE_KNOWN, KNOWN, LINE, Body, text_of
 from sessiond.sources.codex.messages import message_of
+from sessiond.sources.records import NONE, parse
 
 PARENT = re.compile(rb'"parent_thread_id"\s*:\s*"([^"]+)"')
 SAYS = {

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import msgspec
 
-from sessiond.sources.base import UUID, BaseSource, Kind, Places, Portrait, Root, Unit, compact, parse
+from sessiond.sources.base import BaseSource, Kind, Places, Portrait, Root, Unit
 from sessiond.sources.codex.rollout import entry_of
+from sessiond.sources.records import UUID, compact, parse
 
 FILE = re.compile(
     rf"(?:[^/]+/)*rollout-\d{{4}}-\d\d-\d\d(?:T\d\d-\d\d-\d\d)?-({UUID})\.(jsonl|jsonl\.zst|json)", re.ASCII

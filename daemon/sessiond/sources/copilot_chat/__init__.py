@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from sessiond.session import Entry
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
 from sessiond.sources.copilot_chat.log import replay
 from sessiond.sources.copilot_chat.requests import entry_of
 from sessiond.sources.editors import folder_of, user_data
 from sessiond.sources.objects import OBJECT, encode
+from sessiond.sources.records import parse
 
 ID = r"([0-9A-Za-z][\w.-]{7,80})"
 CHAT = re.compile(rf"(?:([^/\n]+)/chatSessions/)?{ID}\.jsonl?", re.ASCII)

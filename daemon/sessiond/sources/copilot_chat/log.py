@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sessiond.sources.base import parse
 from sessiond.sources.objects import OBJECT
+from sessiond.sources.records import parse
 
 
 def replay(log: bytes) -> dict[str, Any]:

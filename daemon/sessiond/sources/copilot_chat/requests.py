@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import parse
 from sessiond.sources.objects import OBJECT, text
+from sessiond.sources.records import parse
 
 VERSIONS = frozenset([None, 1, 2, 3])
 EMPTY = frozenset(["prepareToolInvocation", "progressMessage", "mcpServersStarting", "undoStop", "thinking"])

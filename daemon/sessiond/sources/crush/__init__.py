@@ -9,9 +9,10 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, as_json, listed
+from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows
 from sessiond.sources.crush.projects import roots_of
 from sessiond.sources.crush.records import entry_of
+from sessiond.sources.rows import as_json, listed
 
 # Times are seconds, whatever the schema says: in sessions of the last day the text's length tells two updates of one
 # second apart; older ones are looked at once a day. `title-<parent>` is the naming of a session, not one.

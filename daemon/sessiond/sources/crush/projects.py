@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sessiond.sources.base import Places, Root, Watch, peek
+from sessiond.sources.base import Places, Root, Watch
+from sessiond.sources.places import peek
 
 REGISTRY = "projects.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import NONE, ROLES, parse, unheard
+from sessiond.sources.records import NONE, ROLES, parse, unheard
 
 KNOWN = frozenset(["session", "user", "assistant", "tool", "system"])
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from sessiond.session import Entry
-from sessiond.sources.base import UUID, BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch
 from sessiond.sources.cursor.chats import is_chat, lay_out_chat, list_chats
 from sessiond.sources.cursor.composers import lay_out_composer
 from sessiond.sources.cursor.items import lay_out_items, list_items
@@ -15,6 +15,7 @@ from sessiond.sources.cursor.listing import list_composers
 from sessiond.sources.cursor.records import entry_of
 from sessiond.sources.cursor.transcripts import lay_out_text, transcript_at
 from sessiond.sources.editors import folder_of
+from sessiond.sources.records import UUID
 
 STORE = re.compile(rf"((?:([^/]+)/)?state\.vscdb|[0-9a-f]+/({UUID})/store\.db)(?:-wal)?", re.ASCII)
 

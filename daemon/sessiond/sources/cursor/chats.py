@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from sessiond.sources.base import Portrait, Rows, as_bytes, as_line, digest_of, parse
+from sessiond.sources.base import Portrait, Rows
 from sessiond.sources.objects import OBJECT, encode
+from sessiond.sources.records import digest_of, parse
+from sessiond.sources.rows import as_bytes, as_line
 
 
 def is_chat(database: Rows) -> bool:

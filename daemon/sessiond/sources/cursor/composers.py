@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from sessiond.session import parse_time
-from sessiond.sources.base import Portrait, Rows, as_bytes, as_line, parse
+from sessiond.sources.base import Portrait, Rows
 from sessiond.sources.cursor.items import place_of
 from sessiond.sources.objects import encode, inner
+from sessiond.sources.records import parse
+from sessiond.sources.rows import as_bytes, as_line
 
 
 class _Composer(msgspec.Struct, rename="camel"):

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
-from sessiond.sources.base import Portrait, Rows, as_bytes, digest_of, parse
+from sessiond.sources.base import Portrait, Rows
 from sessiond.sources.objects import OBJECT, encode, text
+from sessiond.sources.records import digest_of, parse
+from sessiond.sources.rows import as_bytes
 
 CHAT, HEADS = "workbench.panel.aichat.view.aichat.chatdata", "composer.composerData"
 PLACES = "composer.composerHeaders"

@@ -10,8 +10,9 @@ import re
 from typing import Any
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import Memory, digest_of, parse
+from sessiond.sources.base import Memory
 from sessiond.sources.objects import OBJECT, inner, text
+from sessiond.sources.records import digest_of, parse
 
 QUERY = re.compile(r"<user_query>(.*?)</user_query>", re.DOTALL)
 INJECTED = re.compile(r"\s*<(?:user_info|system_reminder|additional_data|git_status|rules|attached_files)\b")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sessiond.sources.base import UUID, Kind, Portrait, Unit
+from sessiond.sources.base import Kind, Portrait, Unit
 from sessiond.sources.objects import encode
+from sessiond.sources.records import UUID
 
 FILE = re.compile(rf"[^/\n]+/agent-transcripts/(?:({UUID})/)?(?:({UUID})|subagents/({UUID}))\.(jsonl|txt)", re.ASCII)
 TURN = re.compile(r"^(user|assistant):$", re.MULTILINE)

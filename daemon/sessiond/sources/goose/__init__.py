@@ -9,9 +9,10 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Unit, Watch, distinct
+from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Unit, Watch
 from sessiond.sources.goose.records import entry_of
 from sessiond.sources.goose.rows import portraits_of, sessions_of
+from sessiond.sources.places import distinct
 
 
 class Goose(BaseSource):

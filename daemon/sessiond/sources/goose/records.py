@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import ROLES, digest_of, parse, unheard
+from sessiond.sources.records import ROLES, digest_of, parse, unheard
 
 
 class _Part(msgspec.Struct, gc=False):

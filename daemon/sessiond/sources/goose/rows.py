@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import Portrait, Rows, as_json, column, listed
+from sessiond.sources.base import Portrait, Rows
+from sessiond.sources.rows import as_json, column, listed
 
 # Row ids only ever grow: a compaction replaces all rows. What is deleted, or changes in a row (whether a message is
 # shown), is looked at in sessions of the last day; of the others once a day.

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from sessiond.session import Entry
-from sessiond.sources.base import UUID, BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
 from sessiond.sources.kimi.state import lay_out_state, told_beside
 from sessiond.sources.kimi.wire import entry_of
+from sessiond.sources.records import UUID
 
 CLI = re.compile(rf"((?:\w+_)?[0-9a-f]{{32}})/({UUID})/(?:(?:subagents/([\w-]+)/)?wire\.jsonl|(state)\.json)", re.ASCII)
 # `ses_<uuid>` is Kimi CLI's session <uuid>, imported; `conv-` one of the desktop (migration-legacy, migrate-one.ts).

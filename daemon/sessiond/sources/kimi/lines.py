@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sessiond.sources.base import NONE
+from sessiond.sources.records import NONE
 
 # kimi_cli/wire/types.py 1.49; ApprovalRequestResolved is version 1's.
 EVENTS = (

@@ -8,8 +8,9 @@ from hashlib import md5
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import Portrait, Unit, parse
+from sessiond.sources.base import Portrait, Unit
 from sessiond.sources.objects import encode
+from sessiond.sources.records import parse
 
 COPIED = ("Fork: ", "Undo: ")
 """How Kimi CLI begins the title of what it copied (session_fork.py); an undo is a fork as well."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import Memory, parse, speaker, speaks, unheard
+from sessiond.sources.base import Memory
 from sessiond.sources.kimi.history import begin_fork, name_message, undo
 from sessiond.sources.kimi.lines import KNOWN, LINE, Body, Line
+from sessiond.sources.records import parse, speaker, speaks, unheard
 
 COMMAND = re.compile(rb'"/|"(?:\s|\\[nrt])*<system-reminder>')
 

@@ -13,7 +13,8 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import UUID, BaseSource, Kind, Memory, Places, Portrait, Root, Unit, compact, parse
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.records import UUID, compact, parse
 from sessiond.sources.vibe.meta import META, Meta, described
 from sessiond.sources.vibe.records import entry_of
 from sessiond.sources.vibe.unified import entries_of, lines_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import NONE, ROLES, parse, speaks, unheard
+from sessiond.sources.records import NONE, ROLES, parse, speaks, unheard
 
 KNOWN = frozenset(["message", "effect", "meta"])  # seen in 3.0.2
 

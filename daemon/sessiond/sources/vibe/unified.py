@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from sessiond.sources.base import parse
+from sessiond.sources.records import parse
 
 NONE = msgspec.Raw(b"")
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from sessiond import zstd
 from sessiond.session import Entry
-from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch, parse
+from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch
 from sessiond.sources.objects import OBJECT, encode, text
+from sessiond.sources.records import parse
 from sessiond.sources.zed.messages import entry_of, trees_of
 
 COLUMNS = ("updated_at", "created_at", "folder_paths", "parent_id")

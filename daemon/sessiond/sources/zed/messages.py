@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import Memory, parse
+from sessiond.sources.base import Memory
 from sessiond.sources.objects import OBJECT, inner, text
+from sessiond.sources.records import parse
 
 
 def entry_of(record: bytes, memory: Memory) -> Entry:
