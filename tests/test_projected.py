@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from household import NOW_MS, Household, household
+from household import CLAUDE, NOW_MS, SESSION, Household, claude, household
+from sample_tree import build
 from sessiond.database import open_database
 from sessiond.errors import Torn
 from sessiond.ingest import Outcome, ingest
@@ -339,6 +340,21 @@ def test_a_rewritten_document_costs_what_changed(house: Household) -> None:
     assert outcome.read == len(said("message 50")) + 1
     assert counts(house) == {A: 51}
     assert house.spool.catalog.session(uuid.UUID(A)).record.source_path == path
+
+
+def test_lines_leave_room_for_what_no_link_can_protect(tmp_path: Path) -> None:
+    """A long history fills the outbox at a first start; what a tool then deletes of its documents is captured."""
+    budget = 8 << 20
+    with household(tmp_path, budget=budget) as house:
+        for number in range(12):
+            house.write(CLAUDE, claude(SESSION, number, text=os.urandom(1 << 20).hex()))
+        house.scan()
+        assert house.spool.outbox.size >= budget // 4 * 3
+        build("gemini-cli/0.25-document", house.home)
+        house.scan()
+        waiting = house.spool.overview.waiting()
+        assert (waiting.behind, house.spool.overview.totals().unprotected) == (1, 0)
+        assert house.spool.outbox.size < budget
 
 
 def test_what_waits_of_a_document_counts_as_unprotected(house: Household) -> None:

@@ -15,7 +15,7 @@ from sessiond.ingest.setting import Outcome, Place, Setting, Visit, stream_name
 from sessiond.ingest.sync import reconcile
 from sessiond.reader import open_regular, read_document
 from sessiond.session import Entry, session_id
-from sessiond.sources.base import Source
+from sessiond.sources.base import Kind, Source
 from sessiond.spool.rows import StreamState
 
 LARGEST_BESIDE = 1 << 20
@@ -51,7 +51,14 @@ def advance(
     # Times up to here are believed; on a machine that has lost its clock the file's own is the better one.
     latest_ms = max(now_ms, visit.now.st_mtime_ns // 1_000_000)
     capture = Capture(
-        setting.spool, source, stream, setting.masking, setting.digest, setting.budget, place.path, latest_ms
+        setting.spool,
+        source,
+        stream,
+        setting.masking,
+        setting.digest,
+        setting.budget_of_lines if place.unit.kind is Kind.LINES else setting.budget,
+        place.path,
+        latest_ms,
     )
     kept = stream.folded if grew else content.standing(setting.spool.catalog.extents(stream.id))
     if kept < stream.folded:

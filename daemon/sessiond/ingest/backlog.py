@@ -34,7 +34,7 @@ def catch_up(setting: Setting, limit: int, stuck: set[int] | None = None) -> boo
         with setting.spool.reading():
             if catalog.progress(number)[0] != before:
                 worth = True
-            elif urgent or outbox.size < setting.budget:
+            elif urgent or outbox.size < setting.budget_of_lines:
                 worth |= stuck is not None
                 passed.add(number)
     return worth
@@ -92,7 +92,8 @@ def _read_pin(
     now_ms, read = setting.now_ms(), 0
     if stream.held is not None:
         reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, file.path)
-    capture = Capture(setting.spool, source, stream, setting.masking, setting.digest, setting.budget, file.path, now_ms)
+    budget = setting.budget_of_lines
+    capture = Capture(setting.spool, source, stream, setting.masking, setting.digest, budget, file.path, now_ms)
     for steps in (capture.fill_gap(content), capture.advance(content)):
         for step in steps:
             read += step.read

@@ -81,6 +81,11 @@ class Setting(msgspec.Struct, kw_only=True):
     slice: int | None = None
     """Bytes of a file of lines that one look reads, about; then others have their turn. None: all there are."""
 
+    @property
+    def budget_of_lines(self) -> int:
+        """Bytes of the outbox for files of lines: they can wait under a hard link, what else there is can't."""
+        return self.budget // 4 * 3
+
     def rules(self) -> Rules:
         """What a record needs beside its folds."""
         return Rules(machine_id=self.machine_id, now_ms=self.now_ms(), idle_after_ms=self.idle_after_ms)
