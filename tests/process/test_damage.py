@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from process_lab import World, namespaced, until
 
 
@@ -71,20 +73,40 @@ def test_a_damaged_spool_is_set_aside_and_made_anew(world: World) -> None:
         assert daemon.poll() is None
 
 
-def test_damage_that_shows_only_in_use_is_made_good_too(world: World) -> None:
-    """Closed in order, so no check at the start: the daemon meets it, says so once, and goes on with a new spool."""
-    for number in range(5):
-        world.write(number, *range(20), size=200)
-    daemon = world.start()
-    world.arrives()
-    assert world.stop(daemon) == 0
-    path = os.path.join(world.state, "spool.db")
+def tear_page(path: str) -> None:
+    """Lose a page that no check at the start looks at."""
     connection = sqlite3.connect(path)
     root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'file'").fetchone()[0]
     connection.close()
     with open(path, "r+b") as file:
         file.seek((root - 1) * 4096)
         file.write(b"\xff" * 4096)
+
+
+def spoil(table: str, column: str, value: str = "x'81a161c0'") -> Callable[[str], None]:
+    """Have values that are none, in a file that is a sound database to SQLite."""
+
+    def spoiled(path: str) -> None:
+        connection = sqlite3.connect(path)
+        connection.execute(f"UPDATE {table} SET {column} = {value}")
+        connection.commit()
+        connection.close()
+
+    return spoiled
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [tear_page, spoil("stream", "fold"), spoil("file", "checkpoint"), spoil("session", "record", "CAST('{}' AS BLOB)")],
+)
+def test_damage_that_shows_only_in_use_is_made_good_too(world: World, damage: Callable[[str], None]) -> None:
+    """Closed in order, so no check at the start: the daemon meets it, says so once, and goes on with a new spool."""
+    for number in range(5):
+        world.write(number, *range(20), size=200)
+    daemon = world.start()
+    world.arrives()
+    assert world.stop(daemon) == 0
+    damage(os.path.join(world.state, "spool.db"))
     daemon = world.start()
     world.write(1, 20)
     world.arrives()

@@ -68,6 +68,11 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
                     raise
                 orders, refused = good, error  # the last good ones stay
                 continue
+            except SpoolDamaged as error:
+                if damaged is not None:
+                    raise
+                damaged = error  # it shows only now that what is in it is read
+                continue
             good, refused = orders, None
             if edits is None:
                 ready(life.url)

@@ -10,13 +10,14 @@ from uuid import UUID
 import msgspec
 
 from sessiond.session import Session
+from sessiond.spool.decoding import sound
 from sessiond.spool.files import Files
 from sessiond.spool.private import Private
 from sessiond.spool.rows import SessionState, StreamState
 from sessiond.spool.streams import Streams
 
 _to_json = msgspec.json.Encoder().encode
-_from_json = msgspec.json.Decoder(Session).decode
+_from_json = sound(msgspec.json.Decoder(Session).decode)
 
 _SESSION = "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked"
 

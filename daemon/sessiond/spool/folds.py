@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Fold, Messages
+from sessiond.spool.decoding import sound
 from sessiond.spool.rows import StreamState
 
 PAGE = 992
@@ -26,7 +27,7 @@ Parts = tuple[bytes, bytes, bytes]
 NOTHING: Parts = (b"", b"", b"")
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_fold = msgspec.msgpack.Decoder(Fold).decode
+_unpack_fold = sound(msgspec.msgpack.Decoder(Fold).decode)
 
 
 class _Ends(msgspec.Struct, frozen=True, array_like=True):
@@ -44,7 +45,7 @@ class _Ends(msgspec.Struct, frozen=True, array_like=True):
         return self.head, self.keys, self.speakers
 
 
-_unpack_ends = msgspec.msgpack.Decoder(_Ends).decode
+_unpack_ends = sound(msgspec.msgpack.Decoder(_Ends).decode)
 
 
 class Folds:

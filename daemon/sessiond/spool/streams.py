@@ -9,11 +9,12 @@ import msgspec
 
 from sessiond.endpoint.wire import Held, StreamLength
 from sessiond.session import Fold
+from sessiond.spool.decoding import sound
 from sessiond.spool.folds import Folds, pack_row
 from sessiond.spool.rows import StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_held = msgspec.msgpack.Decoder(Held).decode
+_unpack_held = sound(msgspec.msgpack.Decoder(Held).decode)
 _to_json = msgspec.json.Encoder().encode
 
 _STREAM = (
