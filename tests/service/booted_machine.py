@@ -157,7 +157,10 @@ def machine(base: Path, programs: Sequence[Path]) -> Iterator[Machine]:
     if reason := possible():
         raise NotImplementedError(reason)
     root = base / "machine"
-    _furnish(root)
+    try:
+        _furnish(root)
+    except OSError as error:
+        raise NotImplementedError(f"no container can be furnished here: {error.strerror}") from error
     shown = dict.fromkeys(map(str, programs))
     process = subprocess.Popen(
         ["unshare", "--mount", "bash", "-c", OUTER, "outer", str(root), *shown],
@@ -180,7 +183,10 @@ def machine(base: Path, programs: Sequence[Path]) -> Iterator[Machine]:
             os.killpg(process.pid, signal.SIGKILL)
             said = process.stderr.read().strip().splitlines()
             raise NotImplementedError(f"no container here: {said[-1] if said else 'no reason given'}")
-        booted = made._ask("boot")
+        try:
+            booted = made._ask("boot")
+        except AssertionError as error:
+            raise NotImplementedError(f"systemd does not boot here: {error}") from error
         if booted.code:
             raise NotImplementedError(f"systemd does not boot here: {(booted.err.splitlines() or ['?'])[-1]}")
         yield made
