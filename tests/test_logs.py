@@ -249,7 +249,7 @@ def test_the_file_is_private_and_rotated(tmp_path: Path) -> None:
     assert {(file.parent / name).stat().st_mode & 0o777 for name in names} == {0o600}
     assert file.parent.stat().st_mode & 0o777 == 0o700
     assert json.loads(file.read_text().splitlines()[-1])["sessions"] == 199
-    kept._file.close()
+    kept.close()
 
 
 def test_a_file_that_can_not_be_written_costs_lines_and_no_more(

@@ -476,7 +476,7 @@ def test_a_dead_thread_is_noticed(root: Path, start: Start) -> None:
     (root / "sub").mkdir()
     lab = start(tree(root, skip=Poisonous({"x"})), rescan=0.5)
     (root / "sub" / "s").touch()
-    with pytest.raises(WatchLost, match="event dispatcher"):
+    with pytest.raises(WatchLost, match="emitter of"):
         lab.until(lambda: False)
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
 from sessiond import zstd
 from sessiond.endpoint import wire
+from sessiond.endpoint.backoff import make_retrying
 from sessiond.endpoint.client import Client
 from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
 from sessiond.reader import CHUNK
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
+
+if TYPE_CHECKING:
+    import tenacity
 
 ITEMS = 200
 BYTES = 1 << 20
@@ -47,7 +53,7 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     more: bool = False
 
 
-class Setting(msgspec.Struct, kw_only=True):
+class Setting(msgspec.Struct, kw_only=True, dict=True):
     """What upload works with."""
 
     spool: Spool
@@ -61,6 +67,11 @@ class Setting(msgspec.Struct, kw_only=True):
     """Called inside the transaction that takes a batch out of the outbox, with what came of it."""
     attempts: int = 0
     """Batches since the last acknowledged one."""
+
+    @cached_property
+    def retrying(self) -> tenacity.Retrying:
+        """What tries a push again; to make it takes longer than to use it."""
+        return make_retrying(TRIES, self.sleep)
 
 
 def bind(setting: Setting) -> bool:
@@ -132,7 +143,7 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
             batch = _batch(setting.spool.meta(BATCH), setting.attempts)
         setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
         try:
-            results = _try(setting, pushes, batch)
+            results = setting.retrying(setting.client.push, pushes, batch)
         except (TooLarge, Rejected) as error:
             if len(part) > 1:
                 half = len(part) // 2
@@ -148,19 +159,6 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
             for item, reason in refused:
                 _park(setting, item, reason.message)
     return _add(total, Pushed(parked=len(refused), more=total.more))
-
-
-def _try(setting: Setting, pushes: Sequence[wire.Push], batch: str) -> list[wire.Result]:
-    import tenacity  # late: a daemon that starts with nothing to push does without
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: isinstance(error, Unreachable) and error.retry_after is None),
-        stop=tenacity.stop_after_attempt(TRIES),
-        wait=tenacity.wait_random_exponential(multiplier=0.3, max=3.0),
-        sleep=setting.sleep,
-        reraise=True,
-    )
-    return retrying(setting.client.push, pushes, batch)
 
 
 def _wire(setting: Setting, item: Item) -> wire.Push:

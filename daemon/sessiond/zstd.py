@@ -39,6 +39,7 @@ def compress(data: bytes, level: int = LEVEL, prefix: bytes = b"") -> bytes:
     if not prefix:
         return bytes(_zstd.compress(data, level))
     compressor = _zstd.ZstdCompressor(level=level, zstd_dict=_zstd.ZstdDict(prefix, is_raw=True).as_prefix)
+    compressor.set_pledged_input_size(len(data))  # else its tables are made for megabytes
     return bytes(compressor.compress(data, compressor.FLUSH_FRAME))
 
 

@@ -71,7 +71,7 @@ def test_following_goes_on_through_a_rotation(environ: dict[str, str], log: Call
         file.write(event(number))
         assert follower.next()["sessions"] == number
     assert follower.end() == 130
-    file._file.close()
+    file.close()
 
 
 def test_a_level_and_a_tool_leave_the_rest_out(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
@@ -87,7 +87,7 @@ def test_a_level_and_a_tool_leave_the_rest_out(environ: dict[str, str], log: Cal
     file.write(event(9, "error", tool="codex"))
     assert follower.next()["sessions"] == 9
     follower.end()
-    file._file.close()
+    file.close()
 
 
 def test_a_time_in_words_or_as_it_stands(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
@@ -104,13 +104,13 @@ def test_a_time_in_words_or_as_it_stands(environ: dict[str, str], log: Callable[
     assert shown("2026-09-01T12:00:02+02:00") == [2, 3]
     assert shown("5000d") == [0, 1, 2, 3]
     assert shown("1m") == []
-    file._file.close()
+    file.close()
 
 
 def test_a_terminal_gets_local_times_and_colour(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
     file = log()
     file.write(event(1, "warning", reason="a b"))
-    file._file.close()
+    file.close()
     shown = {key: value for key, value in environ.items() if key.startswith(("HOME", "SESSIOND"))}
     with Terminal(["logs"], {**shown, "TZ": "Asia/Tokyo"}) as terminal:
         assert terminal.end() == 0

@@ -10,6 +10,7 @@ from contextlib import suppress
 from sessiond.cleanup import due_before
 from sessiond.config import Backlog as Settings
 from sessiond.daemon.backlog import Backlog, Rank
+from sessiond.daemon.idle import Idle
 from sessiond.daemon.inventory import Change, Settled, count, entries, recall, stamp
 from sessiond.daemon.left_out import LeftOut
 from sessiond.daemon.reporting import RootHealths, note_roots
@@ -18,7 +19,7 @@ from sessiond.daemon.retries import Retries
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.daemon.turns import SLICE_BYTES, SLICE_SECONDS, Turns
 from sessiond.errors import StateFull
-from sessiond.ingest import Index, ingest, sweep_idle
+from sessiond.ingest import Index, ingest
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import log
 from sessiond.sources.base import Places
@@ -61,6 +62,7 @@ class Capturing:
         self._left_out = LeftOut()
         self._settled: Settled = {}
         self._retries = Retries()
+        self._idle = Idle(rooms.ingest, self._sources)
         self._discovered: dict[str, int] | None = None
         self._found_bytes = 0
         self._root_healths = RootHealths(self._sources)
@@ -88,6 +90,7 @@ class Capturing:
                     self._rooms.learn(self._watcher)
                 self._lock.note(stopped=None)
             except StateFull as error:
+                self._captured()  # some of it may be stored, and what is pushed makes room
                 self._wait_for_room(error)
         with suppress(StateFull):  # what finds no room stays in the tools' files
             for _ in self._turns.fresh(self._rooms.spool, self._read_live):
@@ -137,12 +140,7 @@ class Capturing:
             return 0
         dues = [self._restraint.left()] if self._backlog else []
         dues += [self._restraint.rest()] if self._behind else []
-        again = self._retries.next()
-        dues += [] if again is None else [again]
-        idle = self._rooms.spool.catalog.next_idle_ms()
-        if idle is not None:
-            # At most one wakeup a minute, for a session whose process lives stays ongoing however idle.
-            dues.append(max((idle + self._rooms.ingest.idle_after_ms - now_ms()) / 1000 + 1, 60.0))
+        dues += [due for due in (self._retries.next(), self._idle.left()) if due is not None]
         return max(min(dues), 0) if dues else None
 
     # What is to be read
@@ -217,11 +215,14 @@ class Capturing:
 
     def _work(self) -> None:
         """One turn: all live changes, a slice of what is unfinished, as much of the backlog as one commit may hold."""
+        news = False
         for _ in self._turns.fresh(self._rooms.spool, self._read_live):
-            self._captured()
+            if news:
+                self._captured()  # that is, of the one before; while it pushes the last one, nothing is to be done here
+            news = True
         if self._turns:
             self._turns.next(self._rooms.spool, self._read_live)
-            self._captured()
+            news = True
         if self._backlog and (not self._backlog.old or self._restraint.open()):
             self._drain_backlog()
             if not self._backlog:
@@ -230,14 +231,14 @@ class Capturing:
             self._restraint.begin()
             self._behind = catch_up(self._rooms.ingest, limit=16, stuck=self._stuck)
             self._restraint.end()
-            if self._behind:
-                self._captured()
+            news |= self._behind
         if not self._backlog and self._restraint.done():
-            self._captured()  # who pushes may be done already, and is in haste until he hears of it
+            news = True  # who pushes may be done already, and is in haste until he hears of it
         self._turns.add(self._left_out.take())
-        if sweep_idle(self._rooms.ingest, self._sources):
-            self._captured()
+        news |= self._idle.sweep()
         self._report()
+        if news:
+            self._captured()
 
     def _drain_backlog(self) -> None:
         read, done, until, old = 0, 0, time.monotonic() + SLICE_SECONDS, self._backlog.old

@@ -104,9 +104,8 @@ def advance(
     with setting.spool.transaction():
         capture.store(final, now_ms)
         save(final.last)
-        touched = setting.spool.catalog.set_gone(stream.session, None) or capture.touched
         # Also where nothing was read: a look before this one may have ended between its last two commits.
-        changed = refresh_session(setting, stream.session, source, touched=touched, mine=stream)
+        changed = refresh_session(setting, stream.session, source, touched=capture.touched, mine=stream, there=True)
         setting.spool.catalog.keep(stream)
     return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0), more=not final.last)
 
@@ -133,10 +132,21 @@ def read_context(place: Place) -> Entry | None:
 
 
 def refresh_session(
-    setting: Setting, number: int, source: Source, *, touched: bool, mine: StreamState | None = None
+    setting: Setting,
+    number: int,
+    source: Source,
+    *,
+    touched: bool,
+    mine: StreamState | None = None,
+    there: bool = False,
 ) -> bool:
-    """Store a session's record anew; runs inside a transaction. Tells whether it changed."""
+    """Store a session's record anew; runs inside a transaction. Tells whether it changed.
+
+    `there`: a file of it is there, which may have been gone.
+    """
     state = setting.spool.catalog.session_by_row(number)
+    if there and state.gone_ms is not None:
+        touched |= setting.spool.catalog.set_gone(number, None)
     return refresh(
         setting.spool,
         state,

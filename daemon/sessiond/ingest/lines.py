@@ -42,6 +42,7 @@ def ingest_lines(setting: Setting, place: Place, known: FileState | None) -> Out
 def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outcome:
     setting, place = visit.setting, visit.place
     checkpoint = None if visit.known is None else visit.known.checkpoint
+    waited = stream is None or not stream.caught_up  # only of a stream that waits a file may be pinned
     if stream is None:
         native_id = place.unit.native_id or _native_id(place, content)
         if native_id is None:
@@ -71,19 +72,19 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
         stream,
         content,
         grew=grew,
-        save=lambda whole: _save(visit, stream, content, whole=whole),
+        save=lambda whole: _save(visit, stream, content, whole=whole, waited=waited),
         parent=place.unit.parent,
         own=own,
         most=None if place.unit.packed else setting.slice,  # each look at a packed one unpacks it from its beginning
     )
 
 
-def _save(visit: Visit, stream: StreamState, content: Lines, *, whole: bool) -> None:
+def _save(visit: Visit, stream: StreamState, content: Lines, *, whole: bool, waited: bool) -> None:
     """Move the checkpoint; see Checkpoint.size for what was read in part."""
     old = visit.known.pin if visit.known else None
     needed = stream.queued < stream.folded
     pin = visit.setting.pins.settle(visit.place.path, stream.id, needed=needed, old=old)
-    if not needed:
+    if not needed and (waited or old):
         release_pins(visit.setting, stream.id)
     checkpoint = visit.checkpoint(
         stream.folded,

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from logging.handlers import RotatingFileHandler
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -118,18 +118,41 @@ class Journal:
 
 
 class RotatedFile:
-    """JSON lines in a file of ours that is renamed at 5 MB; five are kept."""
+    """A file of JSON lines that nobody else can read, rotated by size; lines that can't be written are lost."""
 
     def __init__(self, path: str, *, size: int = FILE_BYTES, count: int = FILES) -> None:
-        self._file = _PrivateFile(path, maxBytes=size, backupCount=count - 1, encoding="utf-8", delay=True)
+        self._path, self._most, self._count = path, size, count
+        self._descriptor = -1
+        self._size = 0
 
     def write(self, record: Record) -> None:
         """Append the event as one line."""
-        self._file.emit(logging.makeLogRecord({"msg": json_line(record)}))
+        line = (json_line(record) + "\n").encode("utf-8", "backslashreplace")
+        with suppress(OSError):  # the disk is full, or the directory is gone
+            if self._descriptor < 0:
+                self._open()
+            if 0 < self._size > self._most - len(line):
+                self._rotate()
+            self._size += os.write(self._descriptor, line)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _open(self) -> None:
+        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(self._path, flags, 0o600)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self._count - 1, 0, -1):
+            with suppress(FileNotFoundError):
+                os.replace(f"{self._path}.{number - 1}" if number > 1 else self._path, f"{self._path}.{number}")
+        self._open()
 
 
 class Kept:
@@ -167,18 +190,6 @@ def message(record: Record) -> str:
 
 
 _SAID = frozenset({"timestamp", "level", "event"})
-
-
-class _PrivateFile(RotatingFileHandler):
-    """A rotated file that nobody else can read, and that is allowed to fail."""
-
-    def _open(self) -> Any:
-        os.makedirs(os.path.dirname(self.baseFilename), mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return open(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8", errors="backslashreplace")
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Lose the line: the disk is full, or the directory is gone."""
 
 
 class _Libraries(logging.Handler):

@@ -169,7 +169,7 @@ class Spool:
 
     def set_meta(self, key: str, value: str | None) -> None:
         """Write such a value; None removes it."""
-        with self.transaction():
+        with self._lock, translated():  # a lone statement is a transaction by itself
             if value is None:
                 self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
             else:

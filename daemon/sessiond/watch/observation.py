@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -91,18 +92,34 @@ if sys.platform == "linux":
             self._hungry = not events
             return events
 
-    def _observe(ended: Callable[[], None]) -> tuple[BaseObserver, BaseThread | None]:
+    class _Emitter(InotifyEmitter):
+        """Notes each event itself: to wake watchdog's dispatcher for it costs more than to note it."""
+
+        def __init__(self, *arguments: Any, note: Callable[[FileSystemEvent], None], **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            self._note = note
+
+        def queue_event(self, event: FileSystemEvent) -> None:
+            """Note an event that is asked for; runs in the emitter's thread."""
+            if self._event_filter is None or isinstance(event, tuple(self._event_filter)):
+                self._note(event)
+
+    def _observe(
+        note: Callable[[FileSystemEvent], None], ended: Callable[[], None]
+    ) -> tuple[BaseObserver, BaseThread | None]:
         """Start an observer, and the reader behind it if that is a thread of its own."""
         reader = _Reader(ended)
         reader.start()
-        observer = BaseObserver(InotifyEmitter, inotify_fd=reader)
+        observer = BaseObserver(_Emitter, inotify_fd=reader, note=note)
         observer.start()
         return observer, reader
 
 else:
 
-    def _observe(ended: Callable[[], None]) -> tuple[BaseObserver, BaseThread | None]:
-        """Start an observer, and the reader behind it if that is a thread of its own."""
+    def _observe(
+        note: Callable[[FileSystemEvent], None], ended: Callable[[], None]
+    ) -> tuple[BaseObserver, BaseThread | None]:
+        """Start an observer, and the reader behind it if that is a thread of its own; `note` is the listener's."""
         observer = Observer()
         observer.start()
         return observer, None
@@ -116,6 +133,7 @@ class Observation:
     """
 
     def __init__(self, note: Callable[[FileSystemEvent], None], lost: Callable[[], None]) -> None:
+        self._note = note
         self._listener = _Listener(note)
         self._lost = lost
         self._log = _Log(lost)
@@ -199,5 +217,5 @@ class Observation:
         if self._log not in log.handlers:
             log.addHandler(logging.NullHandler())  # stays after close(): no handler at all means stderr
             log.addHandler(self._log)
-        self._observer, self._reader = _observe(self._lost)
+        self._observer, self._reader = _observe(self._note, self._lost)
         return self._observer
