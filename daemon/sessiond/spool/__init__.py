@@ -91,6 +91,8 @@ class Spool:
         connection.execute("PRAGMA journal_mode = WAL")
         for pragma in ("synchronous = FULL", "fullfsync = 1", "journal_size_limit = 16777216", "cache_size = -4096"):
             connection.execute(f"PRAGMA {pragma}")
+        # What a nested transaction may take back: in files of /var/tmp it was as much to write as the log itself.
+        connection.execute("PRAGMA temp_store = MEMORY")
         while version < VERSION:
             # One transaction a step: a kill between the two leaves the old version, whole.
             connection.executescript(
