@@ -12,6 +12,8 @@ cat >$H/.openclaw/openclaw.json <<J
 {"id":"stub-model","name":"Stub","reasoning":false,"input":["text"],"cost":{"input":0,"output":0,"cacheRead":0,"cacheWrite":0},"contextWindow":100000,"maxTokens":4000},
 {"id":"stub-model-2","name":"Stub2","reasoning":false,"input":["text"],"cost":{"input":0,"output":0,"cacheRead":0,"cacheWrite":0},"contextWindow":100000,"maxTokens":4000}]}}}}
 J
+# its launcher leaves the process that works in a group of its own
+ours() { for p in /proc/[0-9]*; do tr '\0' '\n' <$p/environ 2>/dev/null | grep -qxF "HOME=$H" && tr '\0' ' ' <$p/cmdline | grep -q openclaw && echo ${p#/proc/}; done; }
 S=".openclaw/agents"; P="agent --local --session-key"; K=agent:main
 tr_run plain 300 $B $P $K:one -m "Say hello plainly"; snap 1-plain $S
 tr_run tool 300 $B $P $K:two -m "USE_TOOL please run echo"; snap 2-tool $S
@@ -22,7 +24,7 @@ run fork 120 $B gateway call sessions.create --timeout 100000 --params "{\"paren
 KEY=$(sed -n 's/.*"key": "\([^"]*\)".*/\1/p' $TR/fork.out | head -1); echo "key $KEY"
 run in_fork 300 $B agent --session-key ${KEY:-$K:forked} -m "In the fork"; snap 4-fork $S
 run subagent 300 $B agent --session-key $K:four -m 'TOOL=sessions_spawn{"task":"Say hi","label":"hi"}'; sleep 10; snap 5-subagent $S
-kill -- -$GWPID 2>/dev/null; sleep 5; kill -9 -- -$GWPID 2>/dev/null; wait $GWPID 2>/dev/null; snap 7-stopped $S
-kill9_run kill9 2 $B $P $K:three -m "SLOW_kill9 SLOW tell a long story"; snap 8-kill9 $S
+kill $(ours) 2>/dev/null; sleep 8; kill -9 $(ours) 2>/dev/null; wait $GWPID 2>/dev/null; snap 7-stopped $S
+kill9_run kill9 2 $B $P $K:three -m "SLOW_kill9 SLOW tell a long story"; kill -9 $(ours) 2>/dev/null; snap 8-kill9 $S
 run after 300 $B $P $K:three -m "After the crash"; snap 9-after-crash $S
 cp -r $TR $OUT/trace; lab_end

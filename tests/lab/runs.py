@@ -164,7 +164,7 @@ RUNS = (
         tool="openclaw",
         script="openclaw.sh",
         version="2026.9.6",
-        counts=(1, 2, 2, 2, 3, 5),
+        counts=(2, 2, 2, 3, 4, 5),
         models=STUB,
         versioned=False,
     ),
