@@ -263,8 +263,10 @@ MUTANTS = [
     Mutant(
         "redirects are followed",
         "endpoint/client.py",
-        "follow_redirects=False",
-        "follow_redirects=True",
+        "        response = self._way.handle_request(request)\n",
+        "        response = self._way.handle_request(request)\n        if 'location' in response.headers:\n"
+        "            request = httpx.Request('GET', response.headers['location'], headers=self._headers)\n"
+        "            response = self._way.handle_request(request)\n",
         ([HOSTILE, "-k", "redirect"],),
     ),
     Mutant(
