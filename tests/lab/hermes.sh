@@ -26,7 +26,7 @@ J
 TM="tmux -L labb-hermes-$$"; $TM new-session -d -x 160 -y 50 -s s "bash $W/i.sh"
 shown() { for i in $(seq 120); do [ "$($TM capture-pane -p -t s 2>/dev/null | grep -c -- "$1")" -ge ${2:-1} ] && break; sleep 0.5; done; sleep 2; }
 k() { $TM send-keys -t s C-u; $TM send-keys -t s -l "$1"; sleep 1; $TM send-keys -t s Enter; [ -z "${2:-}" ] || shown "$2"; }
-shown '❯'; k "Interactive hello" "You said: Interactive"; k "And on" "You said: And on"; snap 7-interactive-open $S; k "/undo" "Undid 1"; $TM capture-pane -p -t s >$TR/screen1.txt
+shown '❯'; k "Interactive hello" "You said: Interactive"; k "And on" "You said: And on"; snap 7-interactive-open $S; k "/undo" "Approve Once"; $TM send-keys -t s Enter; shown "Undid 1"; $TM capture-pane -p -t s >$TR/screen1.txt
 k "/branch" "ranched"; k "In the branch" "You said: In the"; $TM capture-pane -p -t s >$TR/screen2.txt; snap 8-branch $S
 k "/quit"; sleep 5; snap 9-interactive-quit $S; echo "[$T] interactive typed"; $TM kill-server 2>/dev/null
 cp -r $TR $OUT/trace; lab_end
