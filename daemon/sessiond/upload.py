@@ -15,8 +15,7 @@ from sessiond import zstd
 from sessiond.endpoint import wire
 from sessiond.endpoint.backoff import make_retrying
 from sessiond.endpoint.client import Client
-from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
-from sessiond.reader import CHUNK
+from sessiond.errors import EndpointError, Rejected, SpoolDamaged, TooLarge, Unreachable
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
 
@@ -187,13 +186,7 @@ def _wire(setting: Setting, item: Item) -> wire.Push:
 
 
 def _append(setting: Setting, item: Segment, frame: bytes) -> wire.PushAppend:
-    data = zstd.decompress(frame, 2 * CHUNK)
-    text: str | None = None
-    if len(data) <= TEXT:
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            text = None
+    text = _plain(item, frame) if item.length <= TEXT else None
     return wire.PushAppend(
         machine_id=setting.machine_id,
         session=item.session,
@@ -201,10 +194,20 @@ def _append(setting: Setting, item: Segment, frame: bytes) -> wire.PushAppend:
         generation=item.generation,
         offset=item.offset,
         length=item.length,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=hashlib.sha256(frame if text is None else text.encode()).hexdigest(),
         data=base64.b64encode(frame).decode() if text is None else text,
         encoding="zstd" if text is None else "text",
     )
+
+
+def _plain(item: Segment, frame: bytes) -> str | None:
+    """Unpack a segment; None where it is no text. Raises: SpoolDamaged where it is not what was stored."""
+    try:
+        return zstd.decompress(frame, item.length).decode()
+    except zstd.Undecodable as error:
+        raise SpoolDamaged(f"the spool is damaged: a segment in it can't be unpacked: {error}") from error
+    except UnicodeDecodeError:
+        return None
 
 
 def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Result], batch: str) -> Pushed:
@@ -258,11 +261,10 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
         return "parked"
     if item.stream_id in broken:
         return "waits"  # behind another item of its stream that is being healed
+    broken.add(item.stream_id)
     if problem.type == "quota":
-        broken.add(item.stream_id)
         return "full"
     if problem.type in ("offset-mismatch", "no-generation"):
-        broken.add(item.stream_id)
         spool.catalog.set_held(
             item.stream_id,
             wire.Held(
@@ -274,8 +276,9 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
             ),
         )
         return "healed"
+    if problem.type == "invalid" and item.data is not None:
+        _plain(item, item.data)  # our own disk may have spoiled it: then the tool's file still has it
     _park(setting, item, problem.detail or problem.title)
-    broken.add(item.stream_id)
     return "parked"
 
 

@@ -24,6 +24,7 @@ MAX_FRAMES = 256
 SLICE = 64 << 10
 HEAD = 18
 """Bytes of the longest header of a frame."""
+_CHECKED: dict[int, int] = {_zstd.CompressionParameter.checksum_flag: 1}
 
 
 class Undecodable(SessiondError):
@@ -35,9 +36,12 @@ class Oversized(Undecodable):
 
 
 def compress(data: bytes, level: int = LEVEL, prefix: bytes = b"") -> bytes:
-    """Compress to one frame that carries its decoded size; with a prefix, it may refer to those bytes."""
+    """Compress to one frame that carries its decoded size and a checksum; with a prefix, it may refer to those bytes.
+
+    A frame with a prefix is on the wire at once and carries no checksum.
+    """
     if not prefix:
-        return bytes(_zstd.compress(data, level))
+        return bytes(_zstd.compress(data, options=_CHECKED | {_zstd.CompressionParameter.compression_level: level}))
     compressor = _zstd.ZstdCompressor(level=level, zstd_dict=_zstd.ZstdDict(prefix, is_raw=True).as_prefix)
     compressor.set_pledged_input_size(len(data))  # else its tables are made for megabytes
     return bytes(compressor.compress(data, compressor.FLUSH_FRAME))

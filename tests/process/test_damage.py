@@ -6,6 +6,7 @@ import os
 import random
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,33 @@ def test_damage_that_shows_only_in_use_is_made_good_too(world: World, damage: Ca
     damage(os.path.join(world.state, "spool.db"))
     daemon = world.start()
     world.write(1, 20)
+    world.arrives()
+    world.judge()
+    assert daemon.poll() is None
+    assert len(world.events("spool.rebuilt")) == 1
+
+
+@pytest.mark.parametrize("size", [200, 60_000])
+def test_what_the_disk_spoils_in_the_outbox_is_read_again(world: World, size: int) -> None:
+    """A byte of a segment turns over: small ones are unpacked by us, large ones by the endpoint, and both find it."""
+    world.proxy.fate = lambda request: request.answer(503)
+    world.write(1, *range(20), size=size)
+    daemon = world.start()
+    path = os.path.join(world.state, "spool.db")
+
+    def frames() -> list[tuple[int, bytes]]:
+        with closing(sqlite3.connect(path)) as connection:
+            return connection.execute("SELECT rowid, data FROM segment").fetchall()
+
+    until(lambda: len(frames()) > 0, "something waits")
+    assert world.stop(daemon) == 0
+    with closing(sqlite3.connect(path)) as connection:
+        for number, data in frames():
+            spoiled = data[:-1] + bytes([data[-1] ^ 1])  # its checksum: all else still decodes
+            connection.execute("UPDATE segment SET data = ? WHERE rowid = ?", (spoiled, number))
+        connection.commit()
+    world.proxy.fate = None
+    daemon = world.start()
     world.arrives()
     world.judge()
     assert daemon.poll() is None

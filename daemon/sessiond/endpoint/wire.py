@@ -93,7 +93,7 @@ class PushAppend(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     length: Count
     """Bytes of the decoded data."""
     sha256: Digest
-    """Of the decoded data, in hex."""
+    """Of what `data` carries, in hex: of the text's bytes, or of the zstd frames."""
     data: str
     encoding: Literal["text", "zstd"] = "text"
     """`text`: the bytes as UTF-8. `zstd`: Base64 of a zstd frame of them."""

@@ -216,7 +216,8 @@ class Pushing:
         if len(appended) != item.length:
             raise Bad("invalid", f"length is {item.length}, the data has {len(appended)} bytes")
         own = hashlib.sha256(appended)
-        if own.hexdigest() != item.sha256:
+        carried = own if frame is None else hashlib.sha256(frame)
+        if carried.hexdigest() != item.sha256:
             raise Bad("invalid", "sha256 is not that of the data")
         return appended, own, frame
 
