@@ -226,9 +226,11 @@ UNRUN = {
     "junie": f"{_FETCHED} (3110.7.0)",
     "kiro": _ABSENT,
     "mimocode": f"{_ABSENT}; it writes OpenCode's tables",
+    "open-interpreter": "not on npm; on PyPI is its predecessor, which keeps no such files (0.4.3)",
     "openclaude": f"{_ABSENT}; it writes Claude Code's lines",
     "pearai": _DESKTOP,
     "roo-code": _DESKTOP,
+    "traex": _ABSENT,
     "warp": _DESKTOP,
     "zed": _DESKTOP,
 }
