@@ -232,6 +232,7 @@ def pusher(house: Household, made: Restraint) -> Iterator[Pushing]:
         machine_id="testbox",
         spool=house.spool,
         places=[],
+        found=[],
         ingest=house.ingesting,
         environ={},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -34,6 +35,25 @@ def test_a_project_that_another_tool_names_becomes_a_root(tmp_path: Path) -> Non
     named = [str(project / "src" / "deep"), str(tmp_path / "home" / "elsewhere"), "relative", ""]
     found = [(source.tool, root.path, root.watch) for source, root in find_in_projects(Config(), environ, named)]
     assert found == [("aider", str(project), Watch.FLAT)]
+
+
+def test_a_project_that_was_learned_is_no_move_of_a_tool(tmp_path: Path) -> None:
+    """A daemon begins anew where a tool lists other roots, and only there: else it would do so at each look."""
+    home = tmp_path / "home"
+    state.prepare(str(tmp_path / "state"))
+    write(home / "loom" / HISTORY, MARKDOWN)
+    transcript = write(home / CLAUDE, encode(claude(SESSION, 1, cwd=str(home / "loom"))))
+    rooms = open_rooms(Config(state_dir=str(tmp_path / "state")), {"HOME": str(home)})
+    try:
+        for place in locate(rooms.places, transcript):
+            ingest(rooms.ingest, place)
+        assert rooms.learn()
+        assert not rooms.moved()
+        listed = {"projects": [{"path": "/x", "data_dir": str(tmp_path / "crush")}]}
+        write(home / ".local/share/crush/projects.json", json.dumps(listed))
+        assert rooms.moved()
+    finally:
+        rooms.close()
 
 
 def test_a_daemon_learns_of_a_project_while_it_runs(tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ class Verdict(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        "a project that was learned counts as a tool's move",
+        "daemon/rooms.py",
+        "find_places(self.config, self.environ) != self.found",
+        "find_places(self.config, self.environ) != self.places",
+        suites=(["tests/test_projects.py"],),
+    ),
+    Mutant(
         "the checkpoint moves before what was read is stored",
         "ingest/advance.py",
         "    with setting.spool.transaction():\n        capture.store(final, now_ms)\n        save(final.last)\n",

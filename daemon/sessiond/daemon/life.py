@@ -24,7 +24,6 @@ from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
 from sessiond.daemon.turns import SLICE_OF_FILE
 from sessiond.errors import ConfigError, SpoolDamaged, StateFull
 from sessiond.logs import hide, log
-from sessiond.sources import find_places
 from sessiond.sources.base import Places
 from sessiond.spool import translated
 from sessiond.watch import Watcher
@@ -188,7 +187,7 @@ class Life:
                 if self._pause_ends() and self._repause():
                     return message
             elif message is Message.MOVED:
-                if find_places(self.orders.config, self._environ) != self._rooms.places:
+                if self._rooms.moved():
                     return message
             elif message is not Message.RELOAD or self._take_over(asked=True):
                 return message

@@ -37,6 +37,9 @@ class Rooms(msgspec.Struct, kw_only=True):
     machine_id: str
     spool: Spool
     places: list[tuple[Source, Root]]
+    """All roots, those in projects included."""
+    found: list[tuple[Source, Root]]
+    """The roots that the tools and the configuration name by themselves."""
     ingest: Setting
     environ: Mapping[str, str]
     directories: list[str] = []
@@ -52,6 +55,10 @@ class Rooms(msgspec.Struct, kw_only=True):
     def registries(self) -> set[str]:
         """Name the tools' files that list further roots."""
         return {f"{root.path}/{root.registry}" for _, root in self.places if root.registry}
+
+    def moved(self) -> bool:
+        """Tell whether the tools name other roots by now than when the rooms were opened."""
+        return find_places(self.config, self.environ) != self.found
 
     def learn(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
         """Add the roots in projects that other tools' sessions led to, and tell which are new (formats.md 1.9)."""
@@ -147,6 +154,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         machine_id=machine_id,
         spool=spool,
         places=places,
+        found=list(places),
         ingest=setting,
         environ=environ,
     )
