@@ -60,13 +60,7 @@ def advance(
         place.path,
         latest_ms,
     )
-    kept = stream.folded if grew else content.standing(setting.spool.catalog.extents(stream.id))
-    if kept < stream.folded:
-        torn = kept == 0 and next(iter(content.chunks(0)), None) is None
-        fresh = 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < setting.settle_ms
-        if torn or (fresh and not whole):
-            # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
-            raise Torn("the file lost bytes a moment ago")
+    kept = stream.folded if grew else _kept(visit, stream, content, whole, now_ms)
     if stream.held is not None and stream.skipped is None:
         reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, visit.place.path)
         capture.touched = True
@@ -108,6 +102,18 @@ def advance(
         changed = refresh_session(setting, stream.session, source, touched=capture.touched, mine=stream, there=True)
         setting.spool.catalog.keep(stream)
     return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0), more=not final.last)
+
+
+def _kept(visit: Visit, stream: StreamState, content: Content, whole: bool, now_ms: int) -> int:
+    """Count the bytes that stand as they were captured. Raises: Torn where it may be half a rewrite."""
+    kept = content.standing(visit.setting.spool.catalog.extents(stream.id))
+    if kept < stream.folded:
+        torn = kept == 0 and next(iter(content.chunks(0)), None) is None
+        fresh = 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < visit.setting.settle_ms
+        if torn or (fresh and not whole):
+            # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
+            raise Torn("the file lost bytes a moment ago")
+    return kept
 
 
 def _times(found: os.stat_result) -> tuple[int, int]:
