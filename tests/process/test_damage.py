@@ -96,9 +96,22 @@ def spoil(table: str, column: str, value: str = "x'81a161c0'") -> Callable[[str]
     return spoiled
 
 
+def date_back(path: str) -> None:
+    """Have a layout of which there was no release."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE tally")
+        connection.execute("PRAGMA user_version = 1")
+
+
 @pytest.mark.parametrize(
     "damage",
-    [tear_page, spoil("stream", "fold"), spoil("file", "checkpoint"), spoil("session", "record", "CAST('{}' AS BLOB)")],
+    [
+        date_back,
+        tear_page,
+        spoil("stream", "fold"),
+        spoil("file", "checkpoint"),
+        spoil("session", "record", "CAST('{}' AS BLOB)"),
+    ],
 )
 def test_damage_that_shows_only_in_use_is_made_good_too(world: World, damage: Callable[[str], None]) -> None:
     """Closed in order, so no check at the start: the daemon meets it, says so once, and goes on with a new spool."""

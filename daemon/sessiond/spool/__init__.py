@@ -17,7 +17,7 @@ from functools import cached_property
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
 from sessiond.spool.gate import Gate
 from sessiond.spool.overview import Overview
-from sessiond.spool.schema import MIGRATIONS, VERSION
+from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Spool:
         return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
 
     def _prepare(self) -> None:
-        """Bring the file to this version's tables. Raises: SpoolTooNew."""
+        """Bring the file to this version's tables. Raises: SpoolTooNew, SpoolDamaged."""
         connection = self.connection
         version = self._check_version()  # before anything is written: a newer spool stays as it is
         if version == 0:
@@ -94,11 +94,12 @@ class Spool:
         # What a nested transaction may take back: in files of /var/tmp it was as much to write as the log itself.
         connection.execute("PRAGMA temp_store = MEMORY")
         while version < VERSION:
+            made = max(version + 1, OLDEST)
             # One transaction a step: a kill between the two leaves the old version, whole.
             connection.executescript(
-                f"BEGIN IMMEDIATE; {MIGRATIONS[version]}; PRAGMA user_version = {version + 1}; COMMIT;"
+                f"BEGIN IMMEDIATE; {MIGRATIONS[made - OLDEST]}; PRAGMA user_version = {made}; COMMIT;"
             )
-            version += 1
+            version = made
 
     def _check_version(self) -> int:
         version = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
@@ -107,6 +108,8 @@ class Spool:
                 f"the spool {self.path} is of version {version}; this sessiond knows up to {VERSION}",
                 hint="upgrade sessiond again, or set state_dir to another directory",
             )
+        if 0 < version < OLDEST:
+            raise SpoolDamaged(f"the spool {self.path} is of version {version}, which was never released")
         return version
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The layout of the spool, as migrations: version n of the file has had the first n of them applied."""
+"""The layout of the spool, as migrations: the first makes a file of version OLDEST, each other one of the next."""
 
 from __future__ import annotations
 
@@ -142,4 +142,6 @@ MIGRATIONS = (
     CREATE INDEX segment_blocked ON segment (stream, generation, parked) WHERE parked IS NOT NULL;
     """,
 )
-VERSION = len(MIGRATIONS)
+OLDEST = 2
+"""Of what came before there was no release; such a spool is made anew."""
+VERSION = OLDEST + len(MIGRATIONS) - 1
