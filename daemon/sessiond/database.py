@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from sessiond.errors import ReadError, Torn
+
+_LOCKED: Counter[tuple[int, int]] = Counter()
+"""Open connections of this process that lock their file, by its device and inode."""
+_GUARD = threading.Lock()
 
 
 class Database:
@@ -25,12 +31,18 @@ class Database:
         self.thorough = thorough
         """Whether every row may be looked at, however long that takes."""
         self._path = path
-        self._closed = self._look() if self._is_closed() else None
-        self._connection = self._open()
+        with _GUARD:  # from the look at the header until the new connection counts as one that locks
+            found = os.stat(path)
+            self._key = found.st_dev, found.st_ino
+            self._closed = self._look() if self._is_closed() else None
+            self._connection = self._open()
+            self._locks = self._closed is None
+            _LOCKED[self._key] += self._locks
 
     def _is_closed(self) -> bool:
-        """Tell whether it is in WAL mode (bytes 18 and 19 of the file are 2) and no connection has it open."""
-        if os.path.exists(f"{self._path}-wal"):
+        """Return whether it is in WAL mode (bytes 18 and 19 of the file are 2) and no connection has it open."""
+        # Closing the header would drop the locks of our other connections to the file (see sqlite_files).
+        if _LOCKED[self._key] or os.path.exists(f"{self._path}-wal"):
             return False
         with open(self._path, "rb") as file:
             return file.read(20)[18:] == b"\2\2"
@@ -68,8 +80,13 @@ class Database:
         return bool(known) and known.issuperset(columns)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
+        with _GUARD:
+            _LOCKED[self._key] -= self._locks
+            self._locks = False
+            if not _LOCKED[self._key]:
+                del _LOCKED[self._key]
 
 
 def open_database(path: str, marks: Mapping[str, str] = MappingProxyType({}), *, thorough: bool = True) -> Database:

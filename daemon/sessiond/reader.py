@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 import xxhash
@@ -106,6 +107,32 @@ def open_regular(root: str, relative: str) -> int:
 
     Raises: Unsafe, or ReadError where it can't be opened (FileNotFoundError passes through).
     """
+    with _below(root, relative) as (directory, name):
+        descriptor = os.open(name, _OPEN, dir_fd=directory)
+    if not _is_regular(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise Unsafe("not read: not a regular file of this user")
+    return descriptor
+
+
+def check_regular(root: str, relative: str) -> None:
+    """Apply rule 7 to a database without opening it: closing it again would drop SQLite's locks (sqlite_files).
+
+    Raises: as `open_regular`.
+    """
+    with _below(root, relative) as (directory, name):
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if not _is_regular(found):
+        raise Unsafe("not read: not a regular file of this user")
+
+
+def _is_regular(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_uid in (os.geteuid(), os.getuid())
+
+
+@contextmanager
+def _below(root: str, relative: str) -> Iterator[tuple[int, str]]:
+    """Open the directory that holds a path below a root; yield its descriptor and the last name."""
     *parents, name = relative.split("/")
     directory = None
     try:
@@ -117,7 +144,8 @@ def open_regular(root: str, relative: str) -> int:
             if directory is not None:
                 os.close(directory)
             directory = deeper
-        descriptor = os.open(name, _OPEN, dir_fd=directory)
+        assert directory is not None
+        yield directory, name
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -127,11 +155,6 @@ def open_regular(root: str, relative: str) -> int:
     finally:
         if directory is not None:
             os.close(directory)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid not in (os.geteuid(), os.getuid()):
-        os.close(descriptor)
-        raise Unsafe("not read: not a regular file of this user")
-    return descriptor
 
 
 def check_document(size: int, largest: int = LARGEST_DOCUMENT) -> None:

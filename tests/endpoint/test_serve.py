@@ -136,7 +136,7 @@ def test_it_says_what_is_dangerous_or_missing(tmp_path: Path) -> None:
     assert b"sessiond serve token add NAME" in errors
     assert command(*data, "--tls-cert", "nowhere.pem").returncode == 78
     with serving(tmp_path) as (_, url, _):
-        taken = command("--data", str(tmp_path), "--port", url.rsplit(":", 1)[1])
+        taken = command("--data", str(tmp_path / "other"), "--port", url.rsplit(":", 1)[1])
         assert taken.returncode == 1
         assert "cannot listen on" in taken.stderr
 

@@ -137,7 +137,8 @@ def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterato
             elif os.path.isdir(directory):
                 from sessiond.endpoint.server import running as serving
 
-                served = closing.enter_context(serving(directory))
+                # It only reads: a daemon that starts meanwhile must get the store's lock.
+                served = closing.enter_context(serving(directory, exclusive=False))
                 url, token = served.url, served.token
             else:
                 raise EndpointError("there is no archive on this machine yet", hint="start it: sessiond run")

@@ -18,7 +18,7 @@ from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import unpack
 from sessiond.ingest.files import list_folder, read_file, with_further
 from sessiond.ingest.setting import Place, inner_path
-from sessiond.reader import open_regular, read_document
+from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Memory, Portrait
 
 HEAD = 200
@@ -70,7 +70,7 @@ def _lines(place: Place, outside: str) -> Iterator[Outgoing]:
 
 def _portraits(place: Place, now_ms: int) -> Iterator[Portrait]:
     if place.unit.kind is Kind.DATABASE:
-        os.close(open_regular(place.root, place.below))
+        check_regular(place.root, place.below)
         rows = cast(DatabaseSource, place.source)
         database = open_database(place.path)
         try:

@@ -18,7 +18,7 @@ from sessiond.ingest.content import Records
 from sessiond.ingest.files import database_stat, list_folder, read_file, stale, with_further
 from sessiond.ingest.gone import note_back, note_gone
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit, inner_path
-from sessiond.reader import open_regular, read_document
+from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
 from sessiond.spool.rows import FileState, StreamState
@@ -105,7 +105,7 @@ def _ingest_document(visit: Visit, files: Mapping[str, bytes]) -> Outcome:
 
 
 def _ingest_database(setting: Setting, place: Place, known: FileState | None, only: Collection[str] | None) -> Outcome:
-    os.close(open_regular(place.root, place.below))
+    check_regular(place.root, place.below)
     visit = Visit(setting=setting, place=place, known=known, now=database_stat(place.path))
     if _settled(visit, only):
         return Outcome()

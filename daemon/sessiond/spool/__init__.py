@@ -18,6 +18,7 @@ from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
 from sessiond.spool.gate import Gate
 from sessiond.spool.overview import Overview
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
+from sessiond.sqlite_files import create_private
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
 if TYPE_CHECKING:
@@ -76,10 +77,7 @@ class Spool:
         if readonly:
             quoted = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
             return sqlite3.connect(f"{quoted}?mode=ro", uri=True, isolation_level=None, timeout=patience)
-        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)  # SQLite would make it 0644
-        if os.fstat(descriptor).st_mode & 0o077:
-            os.fchmod(descriptor, 0o600)  # restored from a backup, say; its directory let nobody in meanwhile
-        os.close(descriptor)
+        create_private(self.path)
         return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
 
     def _prepare(self) -> None:

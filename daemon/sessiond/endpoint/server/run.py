@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 import msgspec
@@ -18,12 +18,15 @@ import uvicorn
 
 from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.app import build
+from sessiond.endpoint.server.lock import StoreLock
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Announcement, Limits
 from sessiond.errors import ConfigError, StateError
 
 GRACE = 5
 """Seconds that requests have to end in when the endpoint is told to."""
+PARENT_PATIENCE = 2.0 * GRACE
+"""Seconds that a daemon's new child waits for the lock: the child of a killed daemon may still be ending."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,18 +54,30 @@ class Running(msgspec.Struct, frozen=True):
 
 @contextmanager
 def running(
-    data_dir: str, token: str | None = None, port: int = 0, *, limits: Limits | None = None, quota: int | None = None
+    data_dir: str,
+    token: str | None = None,
+    port: int = 0,
+    *,
+    limits: Limits | None = None,
+    quota: int | None = None,
+    exclusive: bool = True,
 ) -> Iterator[Running]:
     """Serve on 127.0.0.1 in a thread until the context ends.
 
-    `token` is accepted beside those in the store; None makes one. Port 0 takes a free one.
+    `token` is accepted beside those in the store; None makes one. Port 0 takes a free one. Without `exclusive`, the
+    store's lock is not taken: for short reads that must not keep another process from serving the store.
 
     Raises:
+        AlreadyRunning: another process serves the store.
         StateError: the store or the port can't be used.
     """
     token = token or tokens.make()
-    store = Store(str(data_dir), quota=quota)
-    with _listening("127.0.0.1", port) as listener:
+    with ExitStack() as closing:
+        if exclusive:
+            closing.enter_context(StoreLock(str(data_dir)))
+        store = Store(str(data_dir), quota=quota)
+        closing.callback(store.close)
+        listener = closing.enter_context(_listening("127.0.0.1", port))
         url = _url("http", listener)
         server = _server(store, token, limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="endpoint", daemon=True)
@@ -73,7 +88,6 @@ def running(
         finally:
             server.end()
             thread.join()
-            store.close()
 
 
 def serve(options: Options, *, listening: Callable[[str], None] | None = None) -> None:
@@ -82,6 +96,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
     `listening` is called with the URL once requests are taken.
 
     Raises:
+        AlreadyRunning: another process serves the store.
         StateError: the store or the address can't be used.
         ConfigError: the TLS files can't.
     """
@@ -91,22 +106,22 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         if path is not None and not os.access(path, os.R_OK):
             raise ConfigError("cannot read the file", file=path, hint="check --tls-cert and --tls-key")
     token = token_from(options.token_file) if options.token_file else None
-    store = Store(options.directory, quota=options.quota)
-    try:
-        with _listening(options.host, options.port) as listener:
-            scheme = "https" if options.tls_cert else "http"
-            url = _url(scheme, listener)
-            server = _server(store, token, None, options)
-            _end_at_signals(server)
-            if options.until_eof:
-                threading.Thread(target=_end_at_eof, args=(server,), name="parent", daemon=True).start()
-            if options.announce:
-                announce(options.announce, Announcement(url=url, endpoint_id=store.endpoint_id, pid=os.getpid()))
-            if listening is not None:
-                listening(url)
-            server.run(sockets=[listener])
-    finally:
-        store.close()
+    with ExitStack() as closing:
+        patience = PARENT_PATIENCE if options.until_eof else 0.0
+        closing.enter_context(StoreLock(options.directory, patience=patience))
+        store = Store(options.directory, quota=options.quota)
+        closing.callback(store.close)
+        listener = closing.enter_context(_listening(options.host, options.port))
+        url = _url("https" if options.tls_cert else "http", listener)
+        server = _server(store, token, None, options)
+        _end_at_signals(server)
+        if options.until_eof:
+            threading.Thread(target=_end_at_eof, args=(server,), name="parent", daemon=True).start()
+        if options.announce:
+            announce(options.announce, Announcement(url=url, endpoint_id=store.endpoint_id, pid=os.getpid()))
+        if listening is not None:
+            listening(url)
+        server.run(sockets=[listener])
 
 
 def token_from(path: str) -> str:

@@ -7,6 +7,7 @@ import sqlite3
 import uuid
 
 from sessiond.errors import StateError
+from sessiond.sqlite_files import create_private
 
 VERSION = 1
 FILE = "endpoint.db"
@@ -95,11 +96,17 @@ def connect(directory: str) -> sqlite3.Connection:
     path = os.path.join(directory, FILE)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # SQLite's own would be readable by all
+        found = create_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
     except (OSError, sqlite3.Error) as error:
         raise StateError(f"cannot open the store {path}: {error}", hint="choose another place with --data") from error
     try:
+        if found.st_nlink > 1:
+            # SQLite names the write-ahead log after the path: under two names, two processes would each have one.
+            raise StateError(
+                f"the store {path} has {found.st_nlink} names (hard links)",
+                hint="remove the others; a copy is made with sqlite3 and .backup",
+            )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")

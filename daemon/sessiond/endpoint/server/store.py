@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sqlite3
 import threading
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from sessiond.endpoint.server.digests import Digests
-from sessiond.endpoint.server.schema import connect
+from sessiond.endpoint.server.schema import FILE, connect
 from sessiond.errors import StateError, StateFull
 
 
@@ -29,6 +30,7 @@ class Store:
         self.quota = quota
         self.digests = Digests()
         self._writer = connect(directory)
+        self._files = self._inodes()
         self._turn = threading.Lock()
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self.endpoint_id = UUID(
@@ -51,12 +53,30 @@ class Store:
                 yield self._writer
                 self._writer.execute("COMMIT")
                 done = True
+                self._check_files()
             finally:
                 if not done:
                     # Digests may have followed bytes that are not stored after all.
                     self.digests.clear()
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
+
+    def _inodes(self) -> list[tuple[int, int]]:
+        self._writer.execute("SELECT count(*) FROM facts").fetchone()  # opens the write-ahead log
+        path = os.path.join(self.directory, FILE)
+        return [(found.st_dev, found.st_ino) for found in (os.stat(path), os.stat(f"{os.path.realpath(path)}-wal"))]
+
+    def _check_files(self) -> None:
+        """Refuse to acknowledge what was written to a file that is no longer there: it ends with this process."""
+        try:
+            same = self._inodes() == self._files
+        except OSError:
+            same = False
+        if not same:
+            raise StateError(
+                f"the store in {self.directory} was deleted or replaced under the running endpoint",
+                hint="restart the endpoint; what it answered since then with stored may be missing",
+            )
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
