@@ -14,12 +14,12 @@ import pytest
 
 from household import CLAUDE, SESSION, Household, claude, household, pushed
 from sessiond.config import Config
-from sessiond.daemon import pushing
-from sessiond.daemon.pushing import Pushing
+from sessiond.daemon import outage, pushing
+from sessiond.daemon.pushing import Cause, Pushing
 from sessiond.daemon.rooms import open_rooms
-from sessiond.endpoint.client import _retry_after
+from sessiond.endpoint.answers import parse_retry_after
 from sessiond.endpoint.wire import Result
-from sessiond.errors import EndpointError, Unreachable, WrongEndpoint
+from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.upload import Pushed, _settle
 
@@ -127,7 +127,7 @@ def test_a_cookie_is_not_kept(house: Household) -> None:
 
 def test_a_date_beyond_all_calendars_is_no_time_to_wait() -> None:
     """Retry-After is text of a stranger's."""
-    assert _retry_after("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None
+    assert parse_retry_after("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None
 
 
 class Wall:
@@ -236,8 +236,43 @@ def test_a_failed_push_is_tried_again_though_nothing_happens(push: Pushing, monk
 
     monkeypatch.setattr(pushing, "bind", lambda _: True)
     monkeypatch.setattr(pushing, "upload", down)
-    monkeypatch.setattr(pushing, "next_wait", lambda *_: 0.02)
+    monkeypatch.setattr(outage, "next_wait", lambda *_: 0.02)
     loop = threading.Thread(target=push.run, daemon=True)
     loop.start()
     loop.join(20)
     assert len(tries) >= 4
+
+
+@pytest.mark.parametrize("cause", [Cause.SETUP, Cause.USER, Cause.NETWORK])
+def test_what_changes_during_a_failing_push_is_tried_at_once(
+    push: Pushing, monkeypatch: pytest.MonkeyPatch, cause: Cause
+) -> None:
+    """The network comes back while the push over the old one still times out: that failure must not delay the next."""
+    tries: list[int] = []
+
+    def down(_: object, **__: object) -> Pushed:
+        tries.append(1)
+        if len(tries) == 1:
+            push.try_sooner(cause)
+            raise Unreachable("down", retry_after=3000.0)
+        push.stop()
+        raise Unreachable("down")
+
+    monkeypatch.setattr(pushing, "bind", lambda _: True)
+    monkeypatch.setattr(pushing, "upload", down)
+    loop = threading.Thread(target=push.run, daemon=True)
+    loop.start()
+    loop.join(60)
+    assert len(tries) == 2
+
+
+def test_a_user_who_asks_does_not_end_the_pause(push: Pushing) -> None:
+    """`sync` from a cron job tries at once, each minute, and the daemon itself stays with its quarter of an hour."""
+    for _ in range(3):
+        push._failed(Refused("401"))
+    push.try_sooner(Cause.USER)
+    push._heed()
+    assert (push._health.next_attempt_ms, push._health.rejections) == (None, 3)
+    push.try_sooner(Cause.SETUP)
+    push._heed()
+    assert push._health.rejections == 0

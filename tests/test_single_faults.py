@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from household import CLAUDE, NOW_MS, SESSION, TOKEN, Household, claude, household
+from sessiond.endpoint.answers import MAX_RETRY_AFTER
 from sessiond.endpoint.backoff import next_wait
-from sessiond.endpoint.client import MAX_RETRY_AFTER
 from sessiond.endpoint.server import running
 from sessiond.errors import Unreachable
 

@@ -21,9 +21,9 @@ from rules_cache import put_rules
 from sessiond.cli.bar import Bar
 from sessiond.cli.status import screen
 from sessiond.config import Config
-from sessiond.daemon.pushing import PACE_MS, Pushing
+from sessiond.daemon.pushing import Pushing
 from sessiond.daemon.rooms import Rooms, open_rooms
-from sessiond.spool.health import CaptureHealth, EndpointHealth
+from sessiond.spool.health import PACE_MS, CaptureHealth, EndpointHealth
 from sessiond.spool.overview import Totals, Waiting
 from sessiond.status import read_status
 from sessiond.status.progress import Progress, measure
@@ -89,7 +89,7 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
     made = Pushing(rooms, "http://127.0.0.1:9", None, lambda: None)
 
     def ack(at_ms: int, count: int) -> EndpointHealth:
-        made._health = made._paced(EndpointHealth(last_ack_ms=at_ms), count)
+        made._health = EndpointHealth(last_ack_ms=at_ms).paced(made._health, count)
         return made._health
 
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -230,6 +232,26 @@ def test_a_refused_token_pauses_until_it_changes(world: World) -> None:
     world.arrives(seconds=10)
     world.judge()
     assert daemon.poll() is None
+
+
+def test_a_token_in_an_error_is_shown_nowhere_while_it_fails(world: World) -> None:
+    """It repeats the Authorization header in its answer: neither log, spool nor `status` has it at any time."""
+    echo = json.dumps({"title": "no", "detail": "x" * 180 + f"Bearer {TOKEN}"}).encode()
+    world.proxy.fate = lambda request: request.answer(status, "application/problem+json", echo)
+    world.write(1, 1)
+    for status in (500, 401, 404):
+        if world.started:
+            world.look()
+        else:
+            world.start()
+        until(lambda status=status: str(status) in (world.health().reason or ""), f"the word of {status}")
+        shown = [world.said(), repr(vars(world.health()))]
+        for words in (("status",), ("status", "--json"), ("queue",), ("queue", "--json"), ("doctor", "--json")):
+            command = world.command(*words)
+            done = subprocess.run(command, env=world.environ(), capture_output=True, text=True, check=False, timeout=60)
+            shown.append(done.stdout + done.stderr)
+        assert f"answered {status}" in shown[2]
+        assert not [text for text in shown if TOKEN[:12] in text]
 
 
 def test_one_item_that_is_refused_is_parked_alone(world: World) -> None:

@@ -200,12 +200,12 @@ def _endpoint(status: Status, width: int) -> str:
 def _answers(status: Status) -> str:
     endpoint = status.endpoint
     if endpoint.failing_since_ms is not None:
-        words = {"refused": "refuses the token", "wrong": "is no endpoint of ours"}
+        words = {"refused": "refuses the token", "wrong": "answers wrongly"}
         failing = words.get(endpoint.kind or "", "fails")
         due = endpoint.next_attempt_ms
         left = 0.0 if due is None else (due - status.now_ms) / 1000
         again = f", next try in {duration(left)}" if left > 0 and status.daemon.state is Running.RUNNING else ""
-        since = duration((status.now_ms - endpoint.failing_since_ms) / 1000)
+        since = duration((status.now_ms - (endpoint.rejected_since_ms or endpoint.failing_since_ms)) / 1000)
         return f"{failing} since {since}{again}"
     if endpoint.last_ack_ms is None:
         return "nothing acknowledged yet"

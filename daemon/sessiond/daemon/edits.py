@@ -33,8 +33,8 @@ class Edits:
         """
         self._main = os.path.abspath(file or environ.get("SESSIOND_CONFIG") or config_file())
         self._files = {self._main, *loaded.files}
-        if loaded.config.endpoint.token_file:
-            self._files.add(loaded.config.endpoint.token_file)
+        endpoint = loaded.config.endpoint
+        self._files |= {path for path in (endpoint.token_file, endpoint.ca_file) if path}
         self._folder = os.path.join(os.path.dirname(self._main), "config.d")
         # A link into a directory of dotfiles: the change happens there.
         self._real = {os.path.realpath(path) for path in self._files}

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from sessiond import __version__, logs, pause, state
 from sessiond.daemon.capturing import Capturing
 from sessiond.daemon.edits import Edits
+from sessiond.daemon.heartbeat import PATIENCE, Heartbeat
 from sessiond.daemon.notify import Notify
 from sessiond.daemon.orders import Orders, doubt, open_log, read_again
-from sessiond.daemon.pushing import Pushing
+from sessiond.daemon.pushing import Cause, Pushing
 from sessiond.daemon.reporting import note_config
 from sessiond.daemon.restraint import PUSHING, READING, Haste, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
@@ -30,8 +31,6 @@ from sessiond.watch import Watcher
 
 ENDING = 8.0
 """Seconds that the threads have to end in; then the process goes without them, which costs a repeated push."""
-PATIENCE = 120.0
-"""Seconds in which a thread has to turn once, or it hangs."""
 NAP = 60.0
 """Seconds between two looks at the clock while something is paused: it may be set, or the machine sleep."""
 
@@ -76,14 +75,14 @@ class Life:
         self.orders, self._environ, self._file = orders, environ, file
         self._messages, self._notify = messages, notify
         self._began = time.monotonic()
-        self._beats: dict[Capturing | Pushing, tuple[int, float]] = {}
+        self._heartbeat = Heartbeat()
         self._next_beat = self._began
         with ExitStack() as undo:
             self._open(lock, before, damaged, undo)
             undo.pop_all()
         self._pushing.hold(orders.paused.pushing is not None)
         if before:
-            self._pushing.try_now()  # what failed with the old configuration may be well with this one
+            self._pushing.try_sooner(Cause.SETUP)  # what failed with the old configuration may succeed with this one
         if refused is None:
             self._note_refusal(None)
         else:
@@ -175,11 +174,11 @@ class Life:
             if message is Message.RETRY:
                 with self._rooms.spool.reading():
                     self._rooms.spool.outbox.forget_count()  # `queue drop` may have made room in it
-                self._pushing.try_now()
+                self._pushing.try_sooner(Cause.USER)
                 self._capturing.more_room()
                 self._capturing.look_now()
             elif message is Message.NETWORK:
-                self._pushing.network_changed()
+                self._pushing.try_sooner(Cause.NETWORK)
             elif message is Message.EDITED:
                 self.edits.noticed()
                 if self.edits.finished() and self._take_over(asked=False):
@@ -193,14 +192,10 @@ class Life:
                 return message
 
     def _timeout(self) -> float | None:
-        """Tell how long nothing is due: no edit to look at, no sign of life, no end of a pause."""
-        now = time.monotonic()
-        dues = [] if self._notify.watchdog is None else [max(0.0, self._next_beat - now)]
-        if (due := self.edits.due()) is not None:
-            dues.append(due)
-        if (end := self.orders.paused.next_end_ms()) is not None:
-            dues.append(min(max(0.0, (end - now_ms()) / 1000), NAP))
-        return min(dues) if dues else None
+        """Return how long nothing is due: no edit to read, no sign of life, no end of a pause."""
+        beat = None if self._notify.watchdog is None else self._next_beat - time.monotonic()
+        end = self.orders.paused.next_end_ms()
+        return soonest(beat, self.edits.due(), None if end is None else (end - now_ms()) / 1000)
 
     def _pause_ends(self) -> bool:
         end = self.orders.paused.next_end_ms()
@@ -215,13 +210,9 @@ class Life:
 
     def _show_life(self) -> None:
         """Tell the service manager that we live, if both threads turned lately: a hung disk is no life."""
-        now = time.monotonic()
-        for work in (self._capturing, self._pushing):
-            if self._beats.get(work, (-1, 0.0))[0] != work.beats:
-                self._beats[work] = (work.beats, now)
         # A push that fails takes several requests of a full time-out each, and that is no reason to die.
         patience = max(PATIENCE, 6 * self.orders.config.endpoint.timeout)
-        if all(now - turned < patience for _, turned in self._beats.values()):
+        if self._heartbeat.alive((self._capturing, self._pushing), time.monotonic(), patience):
             self._notify(WATCHDOG="1")
         self._watcher.poke()
         self._pushing.captured()
@@ -247,6 +238,8 @@ class Life:
         if not anew:
             self.edits = Edits(fresh.loaded, self._environ, self._file, self.edits)
             self._pushing.hold(fresh.paused.pushing is not None)
+            if asked or fresh != before:
+                self._pushing.try_sooner(Cause.SETUP)
             self._pushing.restrain(fresh.config.backlog)
             self._capturing.restrain(fresh.config.backlog)
         return anew
@@ -283,6 +276,16 @@ class Life:
 
     def _join(self, thread: threading.Thread) -> None:
         thread.join(ENDING / 2)
+
+
+def soonest(beat: float | None, edit: float | None, pause_end: float | None) -> float | None:
+    """Return the seconds until the first of three times is due; None where none is set.
+
+    Each is given in seconds from now, None where it is not set, negative where it has passed. The end of a pause is
+    a time of the wall clock, which may be set, and the machine may sleep: it is compared again after NAP seconds.
+    """
+    dues = [beat, edit, None if pause_end is None else min(pause_end, NAP)]
+    return min((max(0.0, due) for due in dues if due is not None), default=None)
 
 
 def _change_log(before: Orders, fresh: Orders, environ: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from sessiond.config import Loaded, state_dir
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.capturing import Capturing
 from sessiond.daemon.orders import give
-from sessiond.daemon.pushing import Pushing
+from sessiond.daemon.pushing import Cause, Pushing
 from sessiond.daemon.rooms import Rooms, open_rooms
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import hide
@@ -122,7 +122,7 @@ def _capture(capturing: Capturing) -> int:
 
 def _push(rooms: Rooms, pushing: Pushing) -> None:
     """Push until nothing is left or the endpoint takes nothing; read on in what waited for room meanwhile."""
-    pushing.try_now()
+    pushing.try_sooner(Cause.USER)
     stuck: set[int] = set()
     for _ in range(ROUNDS):
         if pushing.push_all():

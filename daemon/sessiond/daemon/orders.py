@@ -10,6 +10,7 @@ import msgspec
 
 from sessiond import logs, pause
 from sessiond.config import Config, Loaded, SourceSettings, Token, check_trust, load, read_token, state_dir
+from sessiond.daemon.outage import authorities
 from sessiond.daemon.rooms import terms_of
 from sessiond.device import identify
 from sessiond.errors import ConfigError
@@ -27,6 +28,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     paused: Paused
     terms: str
     """The version of what is masked: files of rules and secrets may change where the configuration does not."""
+    authorities: bytes = b""
+    """What `endpoint.ca_file` holds: a renewed certificate authority must not wait for a restart."""
 
     @property
     def config(self) -> Config:
@@ -43,7 +46,11 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     def need_restart(self, fresh: Orders) -> bool:
         """Tell whether the threads have to start anew for other orders; a log or a limit never needs it."""
         same = msgspec.structs.replace(fresh.config, log=self.config.log, backlog=self.config.backlog)
-        return same != self.config or (fresh.token, fresh.terms) != (self.token, self.terms)
+        return same != self.config or fresh._beside() != self._beside()
+
+    def _beside(self) -> tuple[Token | None, str, bytes]:
+        """Return what the threads work with that is read from other files than the configuration's."""
+        return self.token, self.terms, self.authorities
 
 
 def give(loaded: Loaded, environ: Mapping[str, str]) -> Orders:
@@ -55,7 +62,8 @@ def give(loaded: Loaded, environ: Mapping[str, str]) -> Orders:
     terms = terms_of(loaded.config, environ, identify(state_dir(loaded.config)))
     token = read_token(loaded.config, environ) if loaded.config.endpoint.url else None
     paused = pause.read(state_dir(loaded.config), time.time_ns() // 1_000_000)
-    return Orders(loaded=loaded, token=token, paused=paused, terms=terms.version)
+    ca = authorities(loaded.config.endpoint.ca_file) if loaded.config.endpoint.ca_file else b""
+    return Orders(loaded=loaded, token=token, paused=paused, terms=terms.version, authorities=ca)
 
 
 def read_again(file: str | None, environ: Mapping[str, str], directory: str) -> Orders:

@@ -5,29 +5,39 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from enum import StrEnum
 
 from sessiond.config import Backlog, Token
+from sessiond.daemon import outage
 from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.restraint import PUSHING, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms
-from sessiond.endpoint.backoff import next_wait
 from sessiond.endpoint.client import Client
-from sessiond.errors import EndpointError, Refused, StateFull, Unreachable
+from sessiond.errors import EndpointError, StateFull, Unreachable
 from sessiond.logs import log
 from sessiond.spool import health
 from sessiond.upload import BYTES, Pushed, Setting, bind, upload
 
-PAUSE = 900.0
-"""Seconds until a paused endpoint (token refused, wrong address) is tried again although nothing changed."""
+HELD = 900.0
+"""Seconds between two looks at whether the user's pause of pushing has ended; its end wakes the loop anyway."""
 BIND_AGAIN = 3600.0
 """Seconds after which a push asks again who answers: an endpoint that was restored from a backup meanwhile."""
 IMPATIENT = 5.0
 """Seconds between two tries while what was reached differs from what is expected (healing)."""
 LONGEST = 3_960_000
 """Milliseconds that a wait may have: the longest Retry-After that is obeyed, with its jitter."""
-PACE_MS = 60_000
 LAST = 5.0
 """Seconds that the last push before the end may take."""
+
+
+class Cause(StrEnum):
+    """Why a push is tried sooner than was planned."""
+
+    USER = "user"
+    """The user asks for it, and says nothing about the cause of the failure."""
+    SETUP = "setup"
+    """The token or the configuration changed: the waits begin with the shortest one again."""
+    NETWORK = "network"
 
 
 class Pushing:
@@ -59,6 +69,8 @@ class Pushing:
         )
         self._wake = threading.Condition()
         self._woken = True
+        self._causes: set[Cause] = set()
+        """Why to try sooner than was planned; taken by `_heed`."""
         self._stopping = False
         self._bound = False
         self._bound_at = 0.0
@@ -75,7 +87,10 @@ class Pushing:
         archive = not rooms.config.endpoint.url
         last_ack_ms = old.last_ack_ms if archive and old.archive else None
         fresh = health.EndpointHealth(url=url, archive=archive, last_ack_ms=last_ack_ms)
-        self._health = old if old.url == url else fresh
+        key = bytes.fromhex(rooms.device.key)
+        self._setup = outage.setup_digest(url, token, rooms.config.endpoint.ca_file, key)
+        stored = rooms.spool.meta(health.SETUP)
+        self._health = outage.at_start(old, self._setup, stored) if old.url == url else fresh
         self._began = 0.0
         self._wanted = False
         """Whether a stream waits for room in the outbox, or for another read of its file."""
@@ -91,6 +106,7 @@ class Pushing:
         self._keep()  # where it goes is to be seen before anything was pushed
         while not self._stopping:
             self.beats += 1
+            self._heed()
             if not self._held and self._wait_ms() <= 0 and self.push_all():
                 continue
             with self._wake:
@@ -101,7 +117,7 @@ class Pushing:
     def _left(self) -> float | None:
         """Tell how many seconds nothing is due, after what the last push has set; None: until somebody wakes us."""
         if self._held:
-            return PAUSE
+            return HELD
         if self._health.next_attempt_ms is not None:
             return max(self._wait_ms(), 0) / 1000
         return self._restraint.left() if self._rests else None
@@ -123,15 +139,23 @@ class Pushing:
             self._woken = True
             self._wake.notify()
 
-    def try_now(self) -> None:
-        """Try at once, whatever the next attempt was: the network or the configuration changed."""
-        self._health = self._health.but(next_attempt_ms=None)
+    def try_sooner(self, cause: Cause) -> None:
+        """Try again sooner than was planned; any thread may call it."""
+        with self._wake:
+            self._causes.add(cause)
         self.captured()
 
-    def network_changed(self) -> None:
-        """Try at once if it was for want of a way that the last try failed; any thread may call it."""
-        if self._health.kind == "unreachable":
-            self.try_now()
+    def _heed(self) -> None:
+        """Act on what other threads asked for. What is asked during a push that then fails is not lost by that."""
+        with self._wake:
+            causes, self._causes = self._causes, set()
+        if Cause.SETUP in causes:
+            self._health = outage.after_change(self._health)
+        elif Cause.USER in causes:
+            self._health = self._health.but(next_attempt_ms=None)
+        elif Cause.NETWORK in causes:
+            tried_ms = now_ms() - int((time.monotonic() - self._began) * 1000)
+            self._health = outage.after_network_change(self._health, tried_ms, now_ms())
 
     def hold(self, held: bool) -> None:
         """Push nothing while `held`, since the user has paused it; any thread may call it."""
@@ -163,6 +187,7 @@ class Pushing:
 
     def push_all(self) -> bool:
         """Push until the outbox is empty; False where the endpoint took nothing or nothing was to be done."""
+        self._heed()
         pushed = self._push()
         return pushed.more and self._health.next_attempt_ms is None
 
@@ -210,26 +235,11 @@ class Pushing:
         """Keep how the endpoint is in the transaction of what it acknowledged: one of its own costs as much again."""
         self._wanted = self._rooms.spool.catalog.has_behind()
         if pushed.sessions + pushed.segments:
-            self._health = self._paced(self._well(now_ms()), pushed.bytes)
+            self._health = self._well(now_ms()).paced(self._health, pushed.bytes)
             health.write(self._rooms.spool, self._health)
 
     def _well(self, last_ack_ms: int | None) -> health.EndpointHealth:
-        return health.EndpointHealth(
-            url=self._health.url,
-            archive=self._health.archive,
-            last_ack_ms=last_ack_ms,
-            latency_ms=int((time.monotonic() - self._began) * 1000),
-            waits=self._health.waits,
-        )
-
-    def _paced(self, made: health.EndpointHealth, count: int) -> health.EndpointHealth:
-        """Count what was acknowledged lately: of the last minute, in which nothing may be missing for as long."""
-        old, now = self._health, made.last_ack_ms or 0
-        if old.pace_ms is None or not 0 <= now - (old.last_ack_ms or 0) < PACE_MS:
-            return made.but(pace_ms=now)
-        if now - old.pace_ms < PACE_MS:
-            return made.but(pace_ms=old.pace_ms, pace_bytes=old.pace_bytes + count)
-        return made.but(pace_ms=(old.pace_ms + now) // 2, pace_bytes=(old.pace_bytes + count) // 2)
+        return outage.after_success(self._health, last_ack_ms, int((time.monotonic() - self._began) * 1000))
 
     def _succeeded(self, pushed: Pushed, before: health.EndpointHealth) -> None:
         done = pushed.sessions + pushed.segments
@@ -262,31 +272,21 @@ class Pushing:
             self._keep()
 
     def _failed(self, error: EndpointError) -> None:
-        failures = self._health.failures + 1
-        transient = isinstance(error, Unreachable)
-        wait = next_wait(error, failures) if transient else PAUSE
-        self._health = health.EndpointHealth(
-            url=self._health.url,
-            archive=self._health.archive,
-            last_ack_ms=self._health.last_ack_ms,
-            latency_ms=self._health.latency_ms,
-            failing_since_ms=self._health.failing_since_ms or now_ms(),
-            failures=failures,
-            kind="unreachable" if transient else "refused" if isinstance(error, Refused) else "wrong",
-            reason=str(error),
-            hint=error.hint,
-            next_attempt_ms=now_ms() + int(wait * 1000),
-        )
-        self._bound = False
-        if transient:
-            log.warning("upload.failed", endpoint=self._health.url, reason=str(error), retry_in=round(wait, 1))
+        now = now_ms()
+        self._health, self._bound = outage.after_failure(self._health, error, now), False
+        wait = round(((self._health.next_attempt_ms or now) - now) / 1000, 1)
+        if self._health.paused:
+            log.error("upload.paused", endpoint=self._health.url, reason=str(error), hint=error.hint, retry_in=wait)
         else:
-            log.error("upload.paused", endpoint=self._health.url, reason=str(error), hint=error.hint)
+            log.warning("upload.failed", endpoint=self._health.url, reason=str(error), retry_in=wait)
         self._keep()
 
     def _keep(self) -> None:
         try:
-            health.write(self._rooms.spool, self._health)
+            with self._rooms.spool.transaction():
+                health.write(self._rooms.spool, self._health)
+                if self._rooms.spool.meta(health.SETUP) != self._setup:
+                    self._rooms.spool.set_meta(health.SETUP, self._setup)
         except StateFull as error:
             log.error("spool.filled", reason=str(error))  # it is known here; status learns it from the lock
 

@@ -10,14 +10,13 @@ import ssl
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import msgspec
 
 from sessiond import __version__, zstd
 from sessiond.config import trusted
-from sessiond.endpoint import dictionary, wire
+from sessiond.endpoint import answers, dictionary, wire
 from sessiond.endpoint.alarm import Alarm, Line
 from sessiond.endpoint.way import make_way
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
@@ -28,9 +27,8 @@ with without("httpx._main"):
 
 ANSWER_CAP = 4 << 20
 """Bytes of an answer that are read; ours are far smaller, and a gzip bomb of 0.3 MB cost a client 629 MB."""
-MAX_RETRY_AFTER = 3600.0
-UNREADABLE = (msgspec.MsgspecError, RecursionError)
-"""What decoding an answer raises: JSON may be nested deeper than any stack."""
+QUOTE, DETAIL = 200, 1000
+"""Characters that are kept of what an endpoint says, and of its detail about a single item."""
 _JSON = msgspec.json.Encoder()
 T = TypeVar("T")
 
@@ -82,8 +80,9 @@ class Client:
         """Ask who answers there. Raises: EndpointError."""
         about = self._request("GET", "/v1", wire.About)
         if about.service != wire.SERVICE or about.protocol != wire.PROTOCOL:
+            spoken = f"{self._quoted(about.service)} protocol {about.protocol}"
             raise WrongEndpoint(
-                f"{self.url} speaks {about.service} protocol {about.protocol}, not {wire.SERVICE} {wire.PROTOCOL}",
+                f"{self.url} speaks {spoken}, not {wire.SERVICE} {wire.PROTOCOL}",
                 hint="upgrade whichever of the two is older",
             )
         self._said.offer(about.features)
@@ -121,7 +120,25 @@ class Client:
         if any((result.status == "problem") != (result.problem is not None) for result in answer.results):
             raise WrongEndpoint(f"{self.url} answered with a problem that it does not name")
         self._said.keep(known, body)
-        return answer.results
+        return [self._masked(result) for result in answer.results]
+
+    def _masked(self, result: wire.Result) -> wire.Result:
+        """Return a result whose problem can be kept, logged and shown: without our token and control characters."""
+        problem = result.problem
+        if problem is None:
+            return result
+        detail = None if problem.detail is None else self._quoted(problem.detail, DETAIL)
+        safe = msgspec.structs.replace(problem, title=self._quoted(problem.title), detail=detail)
+        return msgspec.structs.replace(result, problem=safe)
+
+    def _quoted(self, text: str, limit: int = QUOTE) -> str:
+        """Return text from outside as it may be quoted in an error: without our token, printable and short.
+
+        The token is masked before the text is cut; otherwise the first half of a token could remain.
+        """
+        if self._token:
+            text = text.replace(self._token, "***")
+        return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
     def limit(self, timeout: float) -> None:
         """Let each later request take so many seconds at the most: the daemon is about to end."""
@@ -156,18 +173,21 @@ class Client:
             raise self._translate(error) from error
         finally:
             self._alarm.disarm()
-        self.server_time = _date(response.headers.get("date"))
+        self.server_time = answers.parse_date(response.headers.get("date"))
         self._raise_for_status(response, content)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise WrongEndpoint(
-                f"{self.url} answered with {kind or 'no content type'} instead of JSON",
-                hint="is the address right, and no login page of a network in between?",
+                f"{self.url} answered with {self._quoted(kind) or 'no content type'} instead of JSON",
+                hint="a network's login page may be in the way; else check endpoint.url",
             )
         try:
             return msgspec.json.decode(content, type=answer)
-        except UNREADABLE as error:
-            raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {error}") from error
+        except msgspec.ValidationError as error:
+            reason = self._quoted(str(error))
+            raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {reason}") from error
+        except answers.UNREADABLE as error:
+            raise WrongEndpoint(f"{self.url} answered with JSON that is cut short or malformed") from error
 
     def _exchange(
         self, method: str, address: httpx.URL, headers: dict[str, str], body: bytes | None, deadline: float
@@ -198,15 +218,13 @@ class Client:
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, httpx.TimeoutException):
             return Unreachable(f"{self.url} did not answer in time")
-        return Unreachable(f"{self.url} can't be reached: {str(error) or type(error).__name__}")
+        return Unreachable(f"{self.url} can't be reached: {self._quoted(str(error)) or type(error).__name__}")
 
     def _raise_for_status(self, response: httpx.Response, content: bytes) -> None:
         status = response.status_code
         if status == 200:
             return
-        said = _problem(content)
-        if self._token:
-            said = said.replace(self._token, "***")  # what is said is kept, logged and shown
+        said = self._quoted(answers.problem_text(content))
         text = f"{self.url} answered {status}" + (f": {said}" if said else "")
         if status in (401, 403):
             raise Refused(text, hint="check the token: SESSIOND_TOKEN or endpoint.token_file")
@@ -214,10 +232,12 @@ class Client:
             raise TooLarge(text)
         if status in (400, 415, 422):
             raise Rejected(text)
+        if status == 511:
+            raise WrongEndpoint(f"{text} (the network asks for a login)", hint="log in to the network")
         if status in (408, 425, 429) or status >= 500:
-            raise Unreachable(text, retry_after=_retry_after(response.headers.get("retry-after")))
+            raise Unreachable(text, retry_after=answers.parse_retry_after(response.headers.get("retry-after")))
         if 300 <= status < 400:
-            host = _host(response.headers.get("location", ""))
+            host = self._quoted(answers.redirect_host(response.headers.get("location", "")))
             raise WrongEndpoint(f"{text} (a redirect to {host or 'nowhere'}, not followed)", hint="set endpoint.url")
         raise WrongEndpoint(text, hint="check endpoint.url")
 
@@ -238,45 +258,3 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise httpx.ReadTimeout("the deadline passed while the answer came in")
     return bytes(content)
-
-
-class _Said(msgspec.Struct):
-    title: str = ""
-    detail: str | None = None
-
-
-def _host(location: str) -> str:
-    try:
-        return httpx.URL(location).host
-    except httpx.InvalidURL:
-        return ""
-
-
-def _problem(content: bytes) -> str:
-    try:
-        said = msgspec.json.decode(content, type=_Said)
-    except UNREADABLE:
-        return ""
-    text = said.detail or said.title
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
-
-
-def _date(value: str | None) -> float | None:
-    try:
-        return None if value is None else parsedate_to_datetime(value).timestamp()
-    except ValueError:
-        return None
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Read seconds or a date; None for anything else, the past included. Capped at an hour."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

@@ -27,7 +27,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "spool.filled": "reason free",
         "upload.acked": "sessions segments bytes seconds",
         "upload.failed": "endpoint reason retry_in",
-        "upload.paused": "endpoint reason hint",
+        "upload.paused": "endpoint reason hint retry_in",
         "upload.resumed": "endpoint seconds",
         "upload.parked": "reason",
         "upload.healed": "streams",

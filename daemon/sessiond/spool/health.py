@@ -8,10 +8,13 @@ from sessiond.spool import Spool
 
 CAPTURE = "health.capture"
 ENDPOINT = "health.endpoint"
+SETUP = "health.setup"
+"""Meta key: a digest of the token and what else a push depends on, as of the last state of the endpoint."""
 CONFIG = "health.config"
 """Meta key: why an edit of the configuration was refused."""
 TAKEN = "health.taken"
 """Meta key: the configuration that was taken over."""
+PACE_MS = 60_000
 CLEAN = "clean"
 """Meta key: the daemon that used the spool last closed it, so that nothing needs to be checked."""
 REBUILT = "rebuilt"
@@ -68,11 +71,29 @@ class EndpointHealth(Facts):
     reason: str | None = None
     hint: str | None = None
     next_attempt_ms: int | None = None
+    rejections: int = 0
+    """How many of the last failures in a row were wrong answers, as against none: a refused token, a login page."""
+    rejected_since_ms: int | None = None
+    """When the first of them came."""
+    paused: bool = False
+    """Whether they have come for so long that the next try is a quarter of an hour after the last one."""
     pace_ms: int | None = None
     """Since when the bytes in `pace_bytes` were acknowledged, the last of them at `last_ack_ms`: how fast it goes."""
     pace_bytes: int = 0
     waits: str | None = None
     """Why the backlog is not pushed now, in words: on battery, on a metered network."""
+
+    def paced(self, old: EndpointHealth, count: int) -> EndpointHealth:
+        """Return this state with the bytes acknowledged in about the last minute, after `old` and `count` more.
+
+        The count starts again once nothing was acknowledged for a minute.
+        """
+        now = self.last_ack_ms or 0
+        if old.pace_ms is None or not 0 <= now - (old.last_ack_ms or 0) < PACE_MS:
+            return self.but(pace_ms=now)
+        if now - old.pace_ms < PACE_MS:
+            return self.but(pace_ms=old.pace_ms, pace_bytes=old.pace_bytes + count)
+        return self.but(pace_ms=(old.pace_ms + now) // 2, pace_bytes=(old.pace_bytes + count) // 2)
 
 
 class ConfigHealth(Facts):

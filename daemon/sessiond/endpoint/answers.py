@@ -1,0 +1,61 @@
+"""Reads the parts of an answer that are not of the protocol itself: error bodies, dates, Retry-After, redirects."""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from sessiond.lean import without
+
+with without("httpx._main"):
+    import httpx
+
+MAX_RETRY_AFTER = 3600.0
+UNREADABLE = (msgspec.MsgspecError, RecursionError)
+"""What decoding an answer raises: JSON may be nested deeper than any stack."""
+
+
+class _Problem(msgspec.Struct):
+    title: str = ""
+    detail: str | None = None
+
+
+def problem_text(content: bytes) -> str:
+    """Return what an error's body says (RFC 9457), unchanged; an empty string where it says nothing."""
+    try:
+        problem = msgspec.json.decode(content, type=_Problem)
+    except UNREADABLE:
+        return ""
+    return problem.detail or problem.title
+
+
+def redirect_host(location: str) -> str:
+    """Return the host of a Location header; an empty string where it has none."""
+    try:
+        return httpx.URL(location).host
+    except httpx.InvalidURL:
+        return ""
+
+
+def parse_date(value: str | None) -> float | None:
+    """Return an HTTP date in unix seconds; None for anything else."""
+    try:
+        return None if value is None else parsedate_to_datetime(value).timestamp()
+    except ValueError:
+        return None
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Return Retry-After in seconds, at most an hour; None for anything but a time in the future."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

@@ -1,0 +1,161 @@
+"""What the client makes of each answer: the kind of failure, the wait until the next try, and what it quotes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import httpx
+import pytest
+
+from sessiond.daemon.outage import after_failure
+from sessiond.endpoint import wire
+from sessiond.endpoint.answers import MAX_RETRY_AFTER
+from sessiond.endpoint.client import Client
+from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
+from sessiond.spool.health import EndpointHealth
+
+TOKEN = "a-token-of-the-user-which-nobody-may-read"
+BATCH = "00ff"
+JSON, PROBLEM, HTML = "application/json", "application/problem+json", "text/html; charset=utf-8"
+STORED = json.dumps({"batch": BATCH, "results": [{"status": "stored"}]}).encode()
+PAGE = b"<html>Welcome to the hotel</html>"
+SOON, JITTERED, ASKED = (4.0, 6.0), (0.0, 2.0), (60.0, 66.0)
+ITEM = wire.PushGeneration(machine_id="box", session=uuid.UUID(int=1), stream="main", generation=1, previous=0, keep=0)
+
+
+class Canned(httpx.BaseTransport):
+    """Answers every request with the same status, headers and body, or fails."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes, error: Exception | None = None) -> None:
+        self.status, self.headers, self.body, self.error = status, headers, body, error
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the answer."""
+        if self.error is not None:
+            raise self.error
+        return httpx.Response(self.status, headers=self.headers, stream=httpx.ByteStream(self.body))
+
+
+def ask(canned: Canned, *, token: str | None = TOKEN) -> EndpointError | list[wire.Result]:
+    """Push one item; return its result or the error."""
+    client = Client("http://127.0.0.1:9", token, device_id=uuid.UUID(int=1), transport=canned)
+    try:
+        return client.push([ITEM], BATCH)
+    except EndpointError as error:
+        return error
+    finally:
+        client.close()
+
+
+def rows() -> list[tuple[int, str | None, bytes, str, tuple[float, float]]]:
+    """List the table: status, content type, body -> kind, and the range of the first wait in seconds."""
+    wrong = [
+        (200, JSON, STORED[:-5], "wrong", SOON),
+        (200, JSON, b"", "wrong", SOON),
+        (200, JSON, b'{"status":"ok"}', "wrong", SOON),
+        (200, JSON, b"[" * 100_000, "wrong", SOON),
+        (200, JSON, STORED.replace(b"00ff", b"0000"), "wrong", SOON),
+        (200, JSON, STORED.replace(b'[{"status": "stored"}]', b"[]"), "wrong", SOON),
+        (200, JSON, STORED.replace(b"stored", b"problem"), "wrong", SOON),
+        (200, HTML, PAGE, "wrong", SOON),
+        (200, HTML, STORED, "wrong", SOON),
+        (200, None, STORED, "wrong", SOON),
+        (200, PROBLEM, STORED, "wrong", SOON),
+        (511, HTML, PAGE, "wrong", SOON),
+    ]
+    bodies = [(PROBLEM, b'{"title":"no"}'), (HTML, PAGE), (None, b""), (JSON, STORED), (PROBLEM, b'{"title":')]
+    for status in (201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308, 404, 405, 406, 407, 409, 410, 421, 451):
+        wrong += [(status, kind, body, "wrong", SOON) for kind, body in bodies]
+    for status in (400, 413, 415, 422):
+        wrong += [(status, kind, body, "wrong", SOON) for kind, body in bodies]
+    refused = [(status, kind, body, "refused", SOON) for status in (401, 403) for kind, body in bodies]
+    later = (408, 425, 429, 500, 501, 502, 503, 504, 505, 507, 508, 520, 599)
+    return (
+        wrong + refused + [(status, kind, body, "unreachable", JITTERED) for status in later for kind, body in bodies]
+    )
+
+
+@pytest.mark.parametrize(("status", "content_type", "body", "kind", "waits"), rows())
+def test_each_answer_has_its_kind_and_its_wait(
+    status: int, content_type: str | None, body: bytes, kind: str, waits: tuple[float, float]
+) -> None:
+    """No single answer, whatever it is, costs more than seconds; only what endpoints say of load is `unreachable`."""
+    error = ask(Canned(status, {"content-type": content_type} if content_type else {}, body))
+    assert isinstance(error, EndpointError), error
+    for _ in range(20):
+        made = after_failure(EndpointHealth(url="http://127.0.0.1:9"), error, 1_000_000)
+        assert made.kind == kind
+        assert made.next_attempt_ms is not None
+        assert waits[0] * 1000 <= made.next_attempt_ms - 1_000_000 <= waits[1] * 1000
+        assert not made.paused
+    if not 200 <= status < 300:
+        assert f"answered {status}" in str(error)
+
+
+def test_the_right_answer_is_taken() -> None:
+    """The table's other half: the protocol's own answer, with parameters in the content type."""
+    results = ask(Canned(200, {"content-type": "Application/JSON; charset=utf-8"}, STORED))
+    assert isinstance(results, list)
+    assert [result.status for result in results] == ["stored"]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(413, TooLarge), (400, Rejected), (415, Rejected), (422, Rejected)])
+def test_what_a_smaller_request_may_cure_is_told_apart(status: int, kind: type[EndpointError]) -> None:
+    """Only these are halved, and only they may lead to a parked item."""
+    assert type(ask(Canned(status, {}, b""))) is kind
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_the_least_wait(status: int) -> None:
+    """It is obeyed where the endpoint says that it is too busy, and nowhere else."""
+    error = ask(Canned(status, {"retry-after": "60"}, b""))
+    assert isinstance(error, Unreachable)
+    made = after_failure(EndpointHealth(), error, 0)
+    assert made.next_attempt_ms is not None
+    assert ASKED[0] <= made.next_attempt_ms / 1000 <= ASKED[1]
+    assert not hasattr(ask(Canned(401, {"retry-after": str(MAX_RETRY_AFTER)}, b"")), "retry_after")
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("late"), httpx.ProxyError("407")])
+def test_no_answer_is_unreachable(error: Exception) -> None:
+    """A machine that is off, a network that is away, a proxy that takes nothing."""
+    assert isinstance(ask(Canned(0, {}, b"", error)), Unreachable)
+
+
+LEAKS = {
+    "a title": Canned(401, {}, json.dumps({"title": f"no such token: {TOKEN}"}).encode()),
+    "a detail": Canned(500, {}, json.dumps({"title": "x", "detail": f"Bearer {TOKEN} is unknown"}).encode()),
+    "where the text is cut": Canned(403, {}, json.dumps({"title": "x" * 190 + TOKEN}).encode()),
+    "a content type": Canned(200, {"content-type": f"text/{TOKEN}"}, b""),
+    "a redirect": Canned(302, {"location": f"http://{TOKEN}.example.org/"}, b""),
+    "a wrong value": Canned(200, {"content-type": JSON}, STORED.replace(b'"stored"', f'"{TOKEN}"'.encode())),
+    "a protocol error": Canned(0, {}, b"", httpx.RemoteProtocolError(f"illegal header line: {TOKEN}")),
+    "the result of an item": Canned(
+        200,
+        {"content-type": JSON},
+        json.dumps(
+            {
+                "batch": BATCH,
+                "results": [
+                    {"status": "problem", "problem": {"type": "invalid", "title": TOKEN, "detail": f"by {TOKEN}"}}
+                ],
+            }
+        ).encode(),
+    ),
+}
+
+
+@pytest.mark.parametrize("canned", LEAKS.values(), ids=LEAKS)
+def test_the_token_is_never_quoted(canned: Canned) -> None:
+    """An endpoint that repeats our token in an error puts it into the log, `status`, `queue` and bug reports."""
+    answer = ask(canned)
+    shown = f"{answer} {answer!r} {getattr(answer, 'hint', '')}"
+    assert TOKEN[:8] not in shown
+
+
+def test_what_is_quoted_is_short_and_printable() -> None:
+    """An endpoint must not draw on our terminal, nor fill the log."""
+    error = ask(Canned(500, {}, json.dumps({"title": "\x1b[2J\u202e\x9b" + "x" * 10_000}).encode()))
+    assert str(error).isprintable()
+    assert len(str(error)) < 300
