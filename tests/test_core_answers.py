@@ -12,13 +12,14 @@ import httpx
 import msgspec
 import pytest
 
-from household import CLAUDE, SESSION, Household, claude, household, pushed
+from household import CLAUDE, SESSION, TOKEN, Household, claude, household, pushed
 from sessiond.config import Config
 from sessiond.daemon import outage, pushing
 from sessiond.daemon.pushing import Cause, Pushing
 from sessiond.daemon.rooms import open_rooms
 from sessiond.endpoint.answers import parse_retry_after
-from sessiond.endpoint.wire import Result
+from sessiond.endpoint.server import running
+from sessiond.endpoint.wire import Limits, Result
 from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.upload import Pushed, _settle
@@ -276,3 +277,44 @@ def test_a_user_who_asks_does_not_end_the_pause(push: Pushing) -> None:
     push.try_sooner(Cause.SETUP)
     push._heed()
     assert push._health.rejections == 0
+
+
+def test_a_push_that_holds_too_much_is_sent_in_parts_and_nothing_is_parked(tmp_path: Path) -> None:
+    """`push-full` is about the push and not about the item: it stays in the outbox and goes with the next one."""
+    limits = Limits(segment=100_000, appended=100_000)
+    with household(tmp_path) as house, running(str(tmp_path / "small"), token=TOKEN, limits=limits) as small:
+        house.close()
+        house.endpoint = small
+        house.open()
+        house.write(CLAUDE, claude(SESSION, 0))
+        house.settle()
+        for number in range(1, 6):
+            path = house.write(CLAUDE, claude(SESSION, number, text="x" * 60_000))
+            house.scan()
+        done = house.push()
+        assert (done.parked, done.more, done.segments) == (0, True, 1)
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+        assert house.spool.outbox.parked() == ([], [])
+
+
+def test_an_endpoint_that_postpones_everything_is_given_time(house: Household) -> None:
+    """Without progress, sending it again at once would never end; nothing is parked for it."""
+    house.transport.fate = answering(problem("push-full"))
+    with pytest.raises(Unreachable):
+        house.push()
+    assert house.spool.outbox.parked() == ([], [])
+    house.transport.fate = None
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+
+
+def test_a_record_over_the_quota_waits_instead_of_being_parked(house: Household) -> None:
+    """The endpoint has no room now; when it has, the record is pushed."""
+    house.transport.fate = answering(problem("quota"))
+    with pytest.raises(Unreachable, match="no room"):
+        house.push()
+    assert house.spool.outbox.parked() == ([], [])
+    house.transport.fate = None
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -27,6 +28,8 @@ BYTES = 1 << 20
 """A batch: so many items, so many (compressed) bytes. One of 1 MiB takes a 1 Mbit/s line ten seconds."""
 TEXT = 32 << 10
 """A segment up to this size travels as text, so that the body is compressed as one; a larger one as its frame."""
+UNPACKED = 32 << 20
+"""Bytes of a batch's segments when unpacked: more than the reference endpoint stores at once only comes back."""
 TRIES = 3
 """Within one push; longer waits are in the spool, so that a restart keeps them."""
 BATCH = "batch"
@@ -35,6 +38,9 @@ LOST_ANSWERS = 256
 """Batches in a row whose answer may be lost before both sides look at everything again."""
 QUESTION = 500
 """Streams that one question about offsets names."""
+
+_WAITING = {"quota": "full", "push-full": "postponed"}
+"""Problems that are the endpoint's and not the item's: it stays in the outbox and is sent again."""
 
 Item = SessionState | Segment
 
@@ -108,10 +114,21 @@ def upload(setting: Setting, *, since_ms: int = 0, live_ms: int | None = None, s
     asked = _ask(setting)
     with setting.spool.reading():
         sessions: list[Item] = list(setting.spool.outbox.sessions(ITEMS // 2, since_ms))
-        items = sessions + list(setting.spool.outbox.segments(ITEMS - len(sessions), size, since_ms, live_ms))
+        segments = list(setting.spool.outbox.segments(ITEMS - len(sessions), size, since_ms, live_ms))
+        items = sessions + _limited(segments, UNPACKED)
     if not items:
         return Pushed(asked=asked, more=asked > 0)
     return msgspec.structs.replace(_push(setting, items), asked=asked)
+
+
+def _limited(segments: list[Segment], most: int) -> list[Item]:
+    """Return the first segments that are at most so many bytes when unpacked, one at least."""
+    lengths = accumulate(segment.length for segment in segments)
+    return [
+        segment
+        for count, (segment, length) in enumerate(zip(segments, lengths, strict=True))
+        if count == 0 or length <= most
+    ]
 
 
 def _ask(setting: Setting) -> int:
@@ -212,7 +229,7 @@ def _plain(item: Segment, frame: bytes) -> str | None:
 
 def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Result], batch: str) -> Pushed:
     """Rule 2: take out of the outbox what was acknowledged, and nothing else; in one transaction."""
-    sessions = segments = size = parked = healed = full = 0
+    sessions = segments = size = parked = healed = full = postponed = 0
     with setting.spool.transaction():
         setting.spool.set_meta(BATCH, batch)
         broken: set[int] = set()
@@ -223,6 +240,7 @@ def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Resu
                 parked += outcome == "parked"
                 healed += outcome == "healed"
                 full += outcome == "full"
+                postponed += outcome == "postponed"
             elif isinstance(item, SessionState):
                 setting.spool.outbox.acknowledge_session(item.id, item.revision)
                 sessions += 1
@@ -230,12 +248,15 @@ def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Resu
                 setting.spool.outbox.acknowledge_segment(item)
                 segments += 1
                 size += item.length
-        more = bool(healed or full) or setting.spool.outbox.has_due()
+        more = bool(healed or full or postponed) or setting.spool.outbox.has_due()
         pushed = Pushed(sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed, more=more)
         setting.settled(pushed)
     setting.attempts = 0
     if full and not segments:
-        raise Unreachable("the endpoint has no room for more transcripts", hint="raise its quota (serve --max-bytes)")
+        raise Unreachable("the endpoint has no room for more", hint="raise its quota (serve --max-bytes)")
+    if postponed and not sessions + segments + parked + healed:
+        # It must take one item of each push. Coming back at once would be a loop without an end.
+        raise Unreachable("the endpoint stored nothing of a push and asks for a smaller one")
     return pushed
 
 
@@ -252,20 +273,16 @@ def _catch_up(setting: Setting, item: Item, ahead: Sequence[wire.StreamLength]) 
 
 
 def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]) -> str:
-    spool = setting.spool
+    """Do what a problem asks for, and return the outcome; `broken`: streams whose items are out of order."""
     if isinstance(item, SessionState):
-        if problem.type == "stale":
-            spool.catalog.raise_revision(item.id, problem.revision or item.revision, setting.now_ms())
-            return "healed"
-        _park(setting, item, problem.detail or problem.title)
-        return "parked"
+        return _solve_session(setting, item, problem)
     if item.stream_id in broken:
         return "waits"  # behind another item of its stream that is being healed
     broken.add(item.stream_id)
-    if problem.type == "quota":
-        return "full"
+    if problem.type in _WAITING:
+        return _WAITING[problem.type]
     if problem.type in ("offset-mismatch", "no-generation"):
-        spool.catalog.set_held(
+        setting.spool.catalog.set_held(
             item.stream_id,
             wire.Held(
                 session=item.session,
@@ -278,6 +295,16 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
         return "healed"
     if problem.type == "invalid" and item.data is not None:
         _plain(item, item.data)  # our own disk may have spoiled it: then the tool's file still has it
+    _park(setting, item, problem.detail or problem.title)
+    return "parked"
+
+
+def _solve_session(setting: Setting, item: SessionState, problem: wire.Problem) -> str:
+    if problem.type in _WAITING:
+        return _WAITING[problem.type]
+    if problem.type == "stale":
+        setting.spool.catalog.raise_revision(item.id, problem.revision or item.revision, setting.now_ms())
+        return "healed"
     _park(setting, item, problem.detail or problem.title)
     return "parked"
 

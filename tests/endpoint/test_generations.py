@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond.endpoint.server import Running, streams
+from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.push import Pushing
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Limits
@@ -122,17 +124,20 @@ def test_every_generation_reads_as_it_was_written(
                 store.digests.clear()
                 continue
             for said in ("stored", "duplicate"):
-                (result,) = Pushing(store, Limits()).run([msgspec.json.encode(line)])
+                (result,) = Pushing(store, Limits()).run([msgspec.json.encode(line)]).results
                 assert result.status == said
         with store.read() as db:
             stream = streams.find(db, "ada", SESSION, "main")
             lives = [] if stream is None else streams.lives(db, stream)
             assert [each.generation for each in lives] == sorted(held)
+            assert lives == [] or stream is not None
+            states = [streams.State(stream or 0, each.generation, each.length, each.sha256) for each in lives]
+            digests = asyncio.run(Digester(store).digests(states))
+            assert digests == [hashlib.sha256(held[each.generation]).hexdigest() for each in lives]
             for life in lives:
                 assert stream is not None
                 plain = held[life.generation]
                 assert streams.read(db, stream, life.generation, 0, life.length) == plain
-                assert streams.digest(db, store.digests, stream, life) == hashlib.sha256(plain).hexdigest()
                 for one, other in cuts:
                     start, end = sorted((int(one * len(plain)), int(other * len(plain))))
                     assert streams.read(db, stream, life.generation, start, end) == plain[start:end]

@@ -200,9 +200,10 @@ def test_two_clients_on_one_stream_make_one_sequence(endpoint: Running) -> None:
 
 def test_limits_can_be_made_smaller(tmp_path: Path) -> None:
     """What `GET /v1` says is what holds."""
-    limits = Limits(body=2000, decoded=3000, items=3, segment=10)
+    limits = Limits(body=2000, decoded=3000, items=3, segment=10, appended=20)
     with running(str(tmp_path), limits=limits) as it, Pusher(it.url, it.token) as pusher:
-        assert pusher.get("/v1").json()["limits"] == {"body": 2000, "decoded": 3000, "items": 3, "segment": 10}
+        said = {"body": 2000, "decoded": 3000, "items": 3, "segment": 10, "appended": 20}
+        assert pusher.get("/v1").json()["limits"] == said
         assert pusher.said(append(0, b"x" * 10), append(10, b"x" * 11)) == ["stored", "too-large"]
         line = b"{}\n"
         assert pusher.post("/v1/push", content=line * 3).status_code == 200

@@ -37,12 +37,14 @@ Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What an endpoint takes at once: bytes of a body as sent and decoded, lines of a push, bytes of a segment."""
+    """What an endpoint takes at once: bytes of a body as sent and decoded, lines of a push, bytes of a segment, and
+    decoded bytes of all appends of one push."""
 
     body: int = 8 << 20
     decoded: int = 32 << 20
     items: int = 1000
     segment: int = 4 << 20
+    appended: int = 32 << 20
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +142,7 @@ PROBLEMS = {
     "too-large": "the item is larger than the limits allow",
     "invalid": "the item is not valid",
     "quota": "there is no room for the item",
+    "push-full": "the push has more in it than is stored at once",
     "machine-taken": "another device brought this machine id first",
 }
 

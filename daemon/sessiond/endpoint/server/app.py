@@ -23,8 +23,9 @@ from sessiond import __version__
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.server import body, machines, problems, ranges, records, streams, tokens
 from sessiond.endpoint.server.dictionaries import Dictionaries, noting
+from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.problems import Refusal
-from sessiond.endpoint.server.push import Pushing
+from sessiond.endpoint.server.push import Answer, Pushing
 from sessiond.endpoint.server.query import Query, checked, device, identity
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import (
@@ -49,7 +50,7 @@ STEP = 4 << 20
 """Bytes of a stream that are read from the store at once."""
 FEATURES = ("offsets", "changes", "sessions", "streams", "ranges", "generations", dictionary.FEATURE)
 
-Answer = TypeVar("Answer")
+Found = TypeVar("Found")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -67,6 +68,7 @@ class Endpoint:
         self._reads = anyio.CapacityLimiter(READS_AT_ONCE)
         self._pushing = 0
         self._dictionaries = Dictionaries()
+        self._digester = Digester(store)
 
     def routes(self) -> list[Route]:
         """List every address."""
@@ -116,29 +118,47 @@ class Endpoint:
         try:
             sent = await body.read(request, self.limits.body)
             apply = partial(self._apply, sent, encoding, batch, pusher)
-            return _json(await anyio.to_thread.run_sync(apply, limiter=self._pushes))
+            answer = await anyio.to_thread.run_sync(apply, limiter=self._pushes)
         finally:
             self._pushing -= 1
+        # Stored, and out of the way of other pushes: what digests of large streams cost is this client's wait alone.
+        results = answer.settle(await self._digester.digests(list(answer.owed.values())))
+        return _json(PushAnswer(batch=batch, results=results))
 
-    def _apply(self, sent: bytes, encoding: str, batch: str, pusher: UUID | None) -> PushAnswer:
+    def _apply(self, sent: bytes, encoding: str, batch: str, pusher: UUID | None) -> Answer:
         known, head = b"", bytearray()
         if encoding == dictionary.ENCODING:
             known, sent = self._dictionaries.split(sent, pusher)
             encoding = "zstd"
         decoded = noting(body.decode(sent, encoding, self.limits.decoded, known), head)
         lines = body.lines(decoded, self.limits.items)
-        results = Pushing(self.store, self.limits, pusher, batch).run(lines)
+        answer = Pushing(self.store, self.limits, pusher, batch).run(lines)
         if pusher is not None:
             self._dictionaries.keep(pusher, dictionary.grown(known, bytes(head)))
-        return PushAnswer(batch=batch, results=results)
+        return answer
 
     async def offsets(self, request: Request) -> Response:
         """Tell where streams stand."""
         encoding = body.check_kind(request, JSON)
         sent = await body.read(request, self.limits.body)
-        return _json(await self._read(partial(self._offsets, sent, encoding)))
+        question, found = await self._read(partial(self._offsets, sent, encoding))
+        digests = iter(await self._digester.digests([each for each in found if each is not None]))
+        return _json(
+            OffsetsAnswer(
+                streams=[
+                    Held(
+                        session=key.session,
+                        stream=key.stream,
+                        generation=None if state is None else state.generation,
+                        length=0 if state is None else state.length,
+                        sha256=None if state is None else next(digests),
+                    )
+                    for key, state in zip(question.streams, found, strict=True)
+                ]
+            )
+        )
 
-    def _offsets(self, sent: bytes, encoding: str) -> OffsetsAnswer:
+    def _offsets(self, sent: bytes, encoding: str) -> tuple[OffsetsQuestion, list[streams.State | None]]:
         try:
             plain = b"".join(body.decode(sent, encoding, self.limits.decoded))
             question = msgspec.json.decode(plain, type=OffsetsQuestion)
@@ -146,23 +166,10 @@ class Endpoint:
             raise Refusal(400, "invalid", f"the question is not valid: {error}") from error
         if len(question.streams) > self.limits.items:
             raise Refusal(413, "too-large", f"a question may name {self.limits.items} streams")
-        answers = []
         with self.store.read() as db:
-            for key in question.streams:
-                stream = streams.find(db, question.machine_id, str(key.session), key.stream)
-                life = None if stream is None else streams.life(db, stream)
-                answers.append(
-                    Held(
-                        session=key.session,
-                        stream=key.stream,
-                        generation=None if life is None else life.generation,
-                        length=0 if life is None else life.length,
-                        sha256=None
-                        if life is None or stream is None
-                        else streams.digest(db, self.store.digests, stream, life),
-                    )
-                )
-        return OffsetsAnswer(streams=answers)
+            return question, [
+                streams.state(db, question.machine_id, str(key.session), key.stream) for key in question.streams
+            ]
 
     async def changes(self, request: Request) -> Response:
         """List what changed since a place in the sequence of changes."""
@@ -234,11 +241,11 @@ class Endpoint:
             stop = min(at + STEP, end)
             yield await self._read_db(partial(streams.read, stream=stream, generation=generation, start=at, end=stop))
 
-    async def _read(self, question: Callable[[], Answer]) -> Answer:
+    async def _read(self, question: Callable[[], Found]) -> Found:
         return await anyio.to_thread.run_sync(question, limiter=self._reads)
 
-    async def _read_db(self, question: Callable[..., Answer]) -> Answer:
-        def ask() -> Answer:
+    async def _read_db(self, question: Callable[..., Found]) -> Found:
+        def ask() -> Found:
             with self.store.read() as db:
                 return question(db)
 

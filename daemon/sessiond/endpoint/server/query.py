@@ -10,7 +10,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
 from sessiond.endpoint.server.problems import Refusal
-from sessiond.endpoint.server.push import Bad, check_name
+from sessiond.endpoint.server.results import Bad, check_name
 from sessiond.endpoint.wire import DEVICE_HEADER
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000

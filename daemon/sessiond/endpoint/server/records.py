@@ -71,17 +71,23 @@ def revision(db: sqlite3.Connection, machine: str, session: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def put(db: sqlite3.Connection, machine: str, item: PushSession) -> None:
-    """Store a record in place of an older revision."""
-    record = item.record
-    envelope = _Envelope(
-        record=record,
-        device_id=item.device_id,
-        parent=item.parent,
-        title=item.title,
-        gone_at=item.gone_at,
-        streams=item.streams,
+def envelope(item: PushSession) -> bytes:
+    """Return what is stored of a record as JSON."""
+    return msgspec.json.encode(
+        _Envelope(
+            record=item.record,
+            device_id=item.device_id,
+            parent=item.parent,
+            title=item.title,
+            gone_at=item.gone_at,
+            streams=item.streams,
+        )
     )
+
+
+def put(db: sqlite3.Connection, machine: str, item: PushSession, encoded: bytes) -> None:
+    """Store a record in place of an older revision; `encoded` is its envelope."""
+    record = item.record
     db.execute(
         "INSERT INTO sessions (machine, session, revision, tool, directory, started_ms, ended_ms, envelope)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET revision = excluded.revision, tool = excluded.tool,"
@@ -95,7 +101,7 @@ def put(db: sqlite3.Connection, machine: str, item: PushSession) -> None:
             record.working_directory,
             _ms(record.started_at),
             None if record.ended_at is None else _ms(record.ended_at),
-            msgspec.json.encode(envelope),
+            encoded,
         ),
     )
 
@@ -188,11 +194,6 @@ def held(db: sqlite3.Connection, machine: str, session: str) -> StreamsAnswer:
 
 def _stored(db: sqlite3.Connection, machine: str, session: str, number: int, envelope: bytes) -> StoredSession:
     beside = _read_envelope.decode(envelope)
-    rows = db.execute(
-        "SELECT name, max(generation), generations.length FROM streams JOIN generations USING (stream)"
-        " WHERE machine = ? AND session = ? GROUP BY stream ORDER BY name",
-        (machine, session),
-    )
     return StoredSession(
         record=beside.record,
         revision=number,
@@ -201,7 +202,7 @@ def _stored(db: sqlite3.Connection, machine: str, session: str, number: int, env
         title=beside.title,
         gone_at=beside.gone_at,
         streams=beside.streams,
-        held=[StreamLength(name=name, generation=generation, length=length) for name, generation, length in rows],
+        held=streams.current(db, machine, session),
     )
 
 

@@ -7,17 +7,19 @@ does not become a table of single lines.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from sessiond import zstd
-from sessiond.endpoint.server.digests import Digests
+from sessiond.endpoint.server.appended import Appended
+from sessiond.endpoint.server.digests import FOLLOWED, Digests
 from sessiond.endpoint.wire import Generation, StreamLength
 
 CHUNK = 64 << 10
+FEW = 8
+"""Streams of a session that are looked up one by one; more of them take one question about all."""
 MAX_CHUNK = 64 << 20
 """Decoded bytes of the largest chunk that is believed when read back; a segment is far smaller."""
 
@@ -35,6 +37,15 @@ class Life(msgspec.Struct, frozen=True, gc=False):
     def public(self) -> Generation:
         """Tell it in the words of the wire."""
         return Generation(generation=self.generation, previous=self.previous, keep=self.keep, length=self.length)
+
+
+class State(msgspec.Struct, frozen=True, gc=False):
+    """The first `length` bytes of a generation; `sha256` is their digest where it is stored."""
+
+    stream: int
+    generation: int
+    length: int
+    sha256: str | None
 
 
 _LIFE = "SELECT generation, previous, keep, base, length, sha256 FROM generations WHERE stream = ?"
@@ -79,13 +90,27 @@ def ahead(
     db: sqlite3.Connection, machine: str, session: str, said: Iterable[tuple[str, int, int]]
 ) -> list[StreamLength]:
     """Name the streams of which more is held than (name, generation, length) of a client say."""
-    found = []
-    for name, generation, length in said:
-        stream = find(db, machine, session, name)
-        current = None if stream is None else life(db, stream)
-        if current is not None and (current.generation, current.length) > (generation, length):
-            found.append(StreamLength(name=name, generation=current.generation, length=current.length))
-    return found
+    known = {name: (generation, length) for name, generation, length in said}
+    if len(known) > FEW:
+        held = current(db, machine, session)
+    else:
+        held = []
+        for name in known:
+            stream = find(db, machine, session, name)
+            now = None if stream is None else life(db, stream)
+            if now is not None:
+                held.append(StreamLength(name=name, generation=now.generation, length=now.length))
+    return [each for each in held if each.name in known and (each.generation, each.length) > known[each.name]]
+
+
+def current(db: sqlite3.Connection, machine: str, session: str) -> list[StreamLength]:
+    """List the current generation of each stream of a session, by name."""
+    rows = db.execute(
+        "SELECT name, max(generation), generations.length FROM streams JOIN generations USING (stream)"
+        " WHERE machine = ? AND session = ? GROUP BY stream ORDER BY name",
+        (machine, session),
+    )
+    return [StreamLength(name=name, generation=generation, length=length) for name, generation, length in rows]
 
 
 def lives(db: sqlite3.Connection, stream: int) -> list[Life]:
@@ -93,88 +118,128 @@ def lives(db: sqlite3.Connection, stream: int) -> list[Life]:
     return [Life(*row) for row in db.execute(f"{_LIFE} ORDER BY generation", (stream,))]
 
 
-def digest(db: sqlite3.Connection, digests: Digests, stream: int, of: Life) -> str:
-    """Tell the SHA-256 of all that is held of a generation."""
-    if of.sha256 is not None:
-        return of.sha256
-    return digests.of(stream, of.generation, of.length, lambda start, end: read(db, stream, of.generation, start, end))
+def state(db: sqlite3.Connection, machine: str, session: str, name: str) -> State | None:
+    """Look up all that is held of the current generation of a stream; None: nothing."""
+    stream = find(db, machine, session, name)
+    now = None if stream is None else life(db, stream)
+    return None if stream is None or now is None else State(stream, now.generation, now.length, now.sha256)
 
 
 def begin(db: sqlite3.Connection, stream: int, generation: int, previous: int | None, keep: int) -> None:
     """Add a generation that shares the first `keep` bytes of `previous`, which must hold them."""
-    base = previous if keep else None
-    while base is not None:
-        parent = life(db, stream, base)
-        assert parent is not None
-        if keep > parent.keep:
-            break
-        base = parent.base  # what is kept lies wholly in what the parent itself shares
+    base = None
+    if keep:
+        # What is kept may lie wholly in what `previous` itself shares. One statement, whatever the depth.
+        (base,) = db.execute(
+            "WITH RECURSIVE chain (generation, keep, base) AS ("
+            " SELECT generation, keep, base FROM generations WHERE stream = :stream AND generation = :previous"
+            " UNION ALL SELECT next.generation, next.keep, next.base FROM chain"
+            " JOIN generations AS next ON next.stream = :stream AND next.generation = chain.base"
+            " WHERE chain.keep >= :keep)"
+            " SELECT generation FROM chain WHERE keep < :keep LIMIT 1",
+            {"stream": stream, "previous": previous, "keep": keep},
+        ).fetchone()
     db.execute(
         "INSERT INTO generations (stream, generation, previous, keep, base, length) VALUES (?, ?, ?, ?, ?, ?)",
         (stream, generation, previous, keep, base, keep),
     )
 
 
-def append(
-    db: sqlite3.Connection,
-    digests: Digests,
-    stream: int,
-    to: Life,
-    *,
-    appended: bytes,
-    own: hashlib._Hash,
-    frame: bytes | None,
-) -> None:
-    """Add bytes at the end of a generation; `own` is their hash, `frame` the sender's compression of them, if any."""
+def append(db: sqlite3.Connection, digests: Digests, stream: int, to: Life, appended: Appended) -> None:
+    """Add bytes at the end of a generation."""
     last = db.execute(
         "SELECT chunk, start, length, frame FROM chunks WHERE stream = ? AND generation = ?"
         " ORDER BY start DESC LIMIT 1",
         (stream, to.generation),
     ).fetchone()
-    if last is not None and last[2] + len(appended) <= CHUNK:
-        merged = zstd.decompress(last[3], MAX_CHUNK) + appended
+    if last is not None and last[2] + appended.length <= CHUNK:
+        merged = zstd.decompress(last[3], MAX_CHUNK) + appended.plain()
         db.execute(
             "UPDATE chunks SET length = ?, frame = ? WHERE chunk = ?", (len(merged), zstd.compress(merged), last[0])
         )
     else:
-        if frame is None or len(frame) > len(appended):
-            frame = zstd.compress(appended)
         db.execute(
             "INSERT INTO chunks (stream, generation, start, length, frame) VALUES (?, ?, ?, ?, ?)",
-            (stream, to.generation, to.length, len(appended), frame),
+            (stream, to.generation, to.length, appended.length, appended.frame()),
         )
+    data = appended.plain() if appended.length <= FOLLOWED else b""
+    sha256 = digests.extend(stream, to.generation, to.length, appended.length, appended.sha256, data)
     db.execute(
         "UPDATE generations SET length = ?, sha256 = ? WHERE stream = ? AND generation = ?",
-        (
-            to.length + len(appended),
-            digests.extend(stream, to.generation, to.length, appended, own),
-            stream,
-            to.generation,
-        ),
+        (to.length + appended.length, sha256 or None, stream, to.generation),
     )
+
+
+def owners(db: sqlite3.Connection, stream: int, generation: int, end: int, most: int = -1) -> list[tuple[int, int]]:
+    """List the generations that hold the first `end` bytes of one, itself first, each with how many it shares.
+
+    `most` of them at most; -1: all.
+    """
+    # One statement, whatever the depth: a stream may have many thousands of generations.
+    rows = db.execute(
+        "WITH RECURSIVE chain (generation, shared, keep, base) AS ("
+        " SELECT generation, :end, keep, base FROM generations WHERE stream = :stream AND generation = :generation"
+        " UNION ALL SELECT next.generation, min(chain.shared, chain.keep), next.keep, next.base FROM chain"
+        " JOIN generations AS next ON next.stream = :stream AND next.generation = chain.base)"
+        " SELECT generation, shared FROM chain LIMIT :most",
+        {"stream": stream, "generation": generation, "end": end, "most": most},
+    )
+    return [(int(owner), int(shared)) for owner, shared in rows]
 
 
 def read(db: sqlite3.Connection, stream: int, generation: int, start: int, end: int) -> bytes:
     """Read the bytes [start, end) of a generation, which must hold them."""
-    return b"".join(_parts(db, stream, generation, start, end))
+    return b"".join(parts(db, stream, generation, start, end))
 
 
-def _parts(db: sqlite3.Connection, stream: int, generation: int, start: int, end: int) -> Iterator[bytes]:
+def parts(db: sqlite3.Connection, stream: int, generation: int, start: int, end: int) -> Iterator[bytes]:
+    """Iterate over the bytes [start, end) of a generation, which must hold them, chunk by chunk."""
+    for _, frame, first, stop in _chunks(db, stream, generation, start, end):
+        yield zstd.decompress(frame, MAX_CHUNK)[first:stop]
+
+
+def same(
+    db: sqlite3.Connection, stream: int, generation: int, start: int, data: bytes, meter: Callable[[int], None]
+) -> bool:
+    """Return whether a generation holds these bytes from `start` on.
+
+    `meter` is called with the decoded length of each chunk before it is decoded: a few bytes may lie in a large one.
+    """
+    at = 0
+    for length, frame, first, stop in _chunks(db, stream, generation, start, start + len(data)):
+        meter(length)
+        part = zstd.decompress(frame, MAX_CHUNK)[first:stop]
+        if data[at : at + len(part)] != part:
+            return False
+        at += len(part)
+    return True
+
+
+def _chunks(
+    db: sqlite3.Connection, stream: int, generation: int, start: int, end: int
+) -> Iterator[tuple[int, bytes, int, int]]:
+    """Iterate over the chunks with the bytes [start, end): decoded length, frame, and the part that is meant."""
+    chain = db.execute(
+        "WITH RECURSIVE chain (generation, keep, base) AS ("
+        " SELECT generation, keep, base FROM generations WHERE stream = :stream AND generation = :generation"
+        " UNION ALL SELECT next.generation, next.keep, next.base FROM chain"
+        " JOIN generations AS next ON next.stream = :stream AND next.generation = chain.base"
+        " WHERE chain.keep > :start)"
+        " SELECT generation, keep FROM chain",
+        {"stream": stream, "generation": generation, "start": start},
+    )
     spans: list[tuple[int, int, int]] = []
-    at = life(db, stream, generation)
-    while at is not None and start < end:
-        if at.keep < end:
-            spans.append((at.generation, max(at.keep, start), end))
-            end = at.keep
-        at = None if at.base is None else life(db, stream, at.base)
+    for owner, keep in chain:
+        if keep < end and start < end:
+            spans.append((owner, max(keep, start), end))
+            end = keep
     for owner, first, stop in reversed(spans):
         rows = db.execute(
-            "SELECT start, frame FROM chunks WHERE stream = :stream AND generation = :owner"
+            "SELECT start, length, frame FROM chunks WHERE stream = :stream AND generation = :owner"
             " AND start < :stop AND start >="
             " (SELECT max(start) FROM chunks WHERE stream = :stream AND generation = :owner AND start <= :first)"
             " ORDER BY start",
             {"stream": stream, "owner": owner, "stop": stop, "first": first},
         )
-        for chunk_start, frame in rows:
-            whole = zstd.decompress(frame, MAX_CHUNK)
-            yield whole[max(first - chunk_start, 0) : stop - chunk_start]
+        for chunk_start, length, frame in rows:
+            yield int(length), frame, max(first - chunk_start, 0), stop - chunk_start
