@@ -10,7 +10,8 @@ import pytest
 
 from sessiond.session import NOBODY, Fold
 from sessiond.sources.base import Kind, Places, Unit
-from sessiond.sources.gemini import GeminiCli, QwenCode
+from sessiond.sources.gemini_cli import GeminiCli
+from sessiond.sources.qwen_code import QwenCode
 
 GEMINI, QWEN = GeminiCli(), QwenCode()
 ID, OTHER = "00000301-0000-4000-8000-000000000301", "00000302-0000-4000-8000-000000000302"

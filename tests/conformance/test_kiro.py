@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sessiond.session import Role
-from sessiond.sources.kiro import AmazonQ
+from sessiond.sources.amazon_q import AmazonQ
 
 RESULTS: list[object] = [{"tool_use_id": "t", "content": [], "status": "Error"}]
 

@@ -10,7 +10,8 @@ import pytest
 from sessiond.session import Fold
 from sessiond.sources.base import Kind, Places, Unit, Watch
 from sessiond.sources.goose import Goose
-from sessiond.sources.opencode import KiloCode, OpenCode
+from sessiond.sources.kilo_code import KiloCode
+from sessiond.sources.opencode import OpenCode
 
 SOURCE = OpenCode()
 SESSION = "ses_dfc4932aeffem1PXqG1UM4qp5B"

@@ -13,20 +13,20 @@ from sample_tree import open_store
 from sessiond.database import open_database
 from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Unit
-from sessiond.sources.objects import inner
-from sessiond.sources.places import path_of
-from sessiond.sources.processes import runs
-from sessiond.sources.records import UUID, compact, digest_of, speaker, unheard
-from sessiond.sources.rows import as_json, column, select
+from sessiond.sources.objects import get_in
+from sessiond.sources.processes import is_running
+from sessiond.sources.records import UUID, compact, digest, message_role, unknown_type
+from sessiond.sources.rows import as_json, column_or, select
+from sessiond.sources.user_dirs import path_from_uri
 
 
 def test_a_variable_names_a_directory_or_none() -> None:
     """A relative path is one from where the tool was started: nobody knows where that was, so it is no root."""
     places = Places(home="/home/ada", environ={"A": "/a/", "B": "b/c", "C": "~/c", "D": ""}, platform="linux")
-    assert [places.given(name) for name in "ABCDE"] == ["/a", "", "/home/ada/c", "", ""]
-    assert [places.given(name, "/sessions") for name in "AB"] == ["/a/sessions", ""]
-    assert places.homes("A", "/b", "/a") == ["/a", "/b"]
-    assert places.homes("B", "/b") == ["/b"]
+    assert [places.from_variable(name) for name in "ABCDE"] == ["/a", "", "/home/ada/c", "", ""]
+    assert [places.from_variable(name, "/sessions") for name in "AB"] == ["/a/sessions", ""]
+    assert places.with_override("A", "/b", "/a") == ["/a", "/b"]
+    assert places.with_override("B", "/b") == ["/b"]
 
 
 def test_a_relative_xdg_directory_is_none() -> None:
@@ -51,7 +51,7 @@ def test_a_relative_xdg_directory_is_none() -> None:
 )
 def test_a_place_may_be_a_uri(place: str | None, path: str | None) -> None:
     """Percent-encoded or as it is."""
-    assert path_of(place) == path
+    assert path_from_uri(place) == path
 
 
 class Declared(BaseSource):
@@ -79,10 +79,10 @@ def test_a_column_that_is_not_there_is_asked_for_as_null(tmp_path: Path) -> None
     tool.execute("CREATE TABLE t (a, b)")
     tool.close()
     database = open_database(str(tmp_path / "store.db"))
-    assert column(database, "t", "a") == "a"
-    assert column(database, "t", "b", "max(b)") == "max(b)"
-    assert column(database, "t", "c", "max(c)") == "NULL"
-    assert column(database, "t", "c", missing="''") == "''"
+    assert column_or(database, "t", "a") == "a"
+    assert column_or(database, "t", "b", "max(b)") == "max(b)"
+    assert column_or(database, "t", "c", "max(c)") == "NULL"
+    assert column_or(database, "t", "c", missing="''") == "''"
     database.close()
 
 
@@ -108,24 +108,24 @@ def test_json_in_a_column_stays_on_a_line(cell: str | bytes | None, line: bytes)
 def test_who_said_what_counts() -> None:
     """By the role and by the content: a user that only carries a tool's result has said nothing."""
     result = msgspec.Raw(b'[{"type":"tool_result","content":"x"}]')
-    assert speaker("user", msgspec.Raw(b'"Weave"')) is Role.USER
-    assert speaker("user", result) is Role.USER
-    assert speaker("user", result, silent=["tool_result"]) is None
-    assert speaker("ai", msgspec.Raw(b'"Woven"'), roles={"ai": Role.ASSISTANT}) is Role.ASSISTANT
-    assert speaker("system", msgspec.Raw(b'"Be kind"')) is speaker(None, msgspec.Raw(b'"x"')) is None
+    assert message_role("user", msgspec.Raw(b'"Weave"')) is Role.USER
+    assert message_role("user", result) is Role.USER
+    assert message_role("user", result, silent=["tool_result"]) is None
+    assert message_role("ai", msgspec.Raw(b'"Woven"'), roles={"ai": Role.ASSISTANT}) is Role.ASSISTANT
+    assert message_role("system", msgspec.Raw(b'"Be kind"')) is message_role(None, msgspec.Raw(b'"x"')) is None
 
 
 def test_small_things() -> None:
     """What is unknown is named, JSON comes on a line, a text has one name, and objects are looked into."""
-    assert [unheard(kind, {"a"}) for kind in ("a", "b", "", None)] == [None, "b", "?", "?"]
+    assert [unknown_type(kind, {"a"}) for kind in ("a", "b", "", None)] == [None, "b", "?", "?"]
     assert compact(b'{\n  "a": [1]\n}') == b'{"a":[1]}'
-    assert digest_of("a") == digest_of("a") != digest_of("\ud800")
-    assert inner({"a": {"b": 1}}, "a", "b") == 1
-    assert inner({"a": 1}, "a", "b") is inner(None, "a") is None
+    assert digest("a") == digest("a") != digest("\ud800")
+    assert get_in({"a": {"b": 1}}, "a", "b") == 1
+    assert get_in({"a": 1}, "a", "b") is get_in(None, "a") is None
 
 
 def test_a_process_that_runs_is_told_from_one_that_does_not() -> None:
     """And from the one that has its number by now; 0 and less are no process."""
-    assert runs(os.getpid())
-    assert not runs(os.getpid(), "0") or not os.path.exists("/proc/self/stat")
-    assert [runs(pid) for pid in (0, -1, 1 << 40)] == [False] * 3
+    assert is_running(os.getpid())
+    assert not is_running(os.getpid(), "0") or not os.path.exists("/proc/self/stat")
+    assert [is_running(pid) for pid in (0, -1, 1 << 40)] == [False] * 3

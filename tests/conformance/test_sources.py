@@ -256,6 +256,31 @@ def test_an_override_is_a_directory_or_nothing(source: Source, platform: str) ->
     assert [path for path in paths if not os.path.isabs(path) or "//" in path or path.endswith("/")] == []
 
 
+class AskedEnvironment(dict[str, str]):
+    """An empty environment that remembers which variables were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return default
+
+
+@each_source
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_each_variable_that_moves_sessions_is_declared(source: Source, platform: str, tmp_path: Path) -> None:
+    """A service gets the declared variables only: with one missing it would watch other directories than the shell."""
+    environ = AskedEnvironment()
+    dirs = Places(home=str(tmp_path), environ=environ, platform=platform)
+    list(source.roots(dirs))
+    list(source.live(dirs))
+    source.retention(dirs)
+    common = {"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "APPDATA", "LOCALAPPDATA"}
+    assert environ.asked - common == set(source.variables)
+
+
 @each_source
 def test_nobody_lives_in_an_empty_home(source: Source, tmp_path: Path) -> None:
     """Without the tool's files there is no live session, and no error."""

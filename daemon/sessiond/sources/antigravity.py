@@ -1,4 +1,4 @@
-"""Antigravity and its command line, agy: formats.md 2.18."""
+"""Antigravity and its command line, agy: docs/formats/antigravity.md."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import msgspec
 
 from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit
-from sessiond.sources.records import parse
+from sessiond.sources.records import UUID, parse
 
-LOG = re.compile(
-    r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/\.system_generated/logs/transcript(_full)?\.jsonl", re.ASCII
-)
+LOG = re.compile(rf"({UUID})/\.system_generated/logs/transcript(_full)?\.jsonl", re.ASCII)
 REQUEST = re.compile(r"<USER_REQUEST>(.*?)</USER_REQUEST>", re.DOTALL)
 MODEL = re.compile(r"<USER_SETTINGS_CHANGE>.*?\bto ([^\n<]+?)\.?\s*</USER_SETTINGS_CHANGE>", re.DOTALL)
 
@@ -31,7 +29,7 @@ STEP = msgspec.json.Decoder(_Step)
 
 
 class Antigravity(BaseSource):
-    """Transcripts of steps (agy 1.0.10 and later). They say neither directory nor version."""
+    """Transcripts of steps, since agy 1.0.10. They contain neither directory nor version."""
 
     tool: ClassVar[str] = "antigravity"
     own_keys: ClassVar[bool] = True  # steps are numbered in each conversation
@@ -41,26 +39,26 @@ class Antigravity(BaseSource):
         "conversations of 1.0.9 and before are encrypted",
     )
 
-    def roots(self, places: Places) -> Iterable[Root]:
-        """Name the brains of the command line and of the editor."""
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the `brain` directories of the command line and the editor."""
         for name in ("antigravity-cli", "antigravity"):
-            yield Root(path=f"{places.home}/.gemini/{name}/brain", depth=3, skip=frozenset(["messages", "tasks"]))
+            yield Root(path=f"{dirs.home}/.gemini/{name}/brain", depth=3, skip=frozenset(["messages", "tasks"]))
 
     def unit(self, relative: str) -> Unit | None:
-        """Tell both transcripts of a conversation: the shorter one has the same steps, so they count once."""
+        """Return the unit of either transcript of a conversation; both have the same steps, which count once."""
         found = LOG.fullmatch(relative)
         return Unit(native_id=found[1], stream="main" if found[2] else "short") if found else None
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
-        """Tell what a step says: a prompt stands inside of <USER_REQUEST>, results of tools come from the model too."""
+        """Decode a step. A prompt is wrapped in <USER_REQUEST>; the source MODEL also stands for tool results."""
         step = parse(STEP, record)
         text = step.content if isinstance(step.content, str) else ""
         if found := MODEL.search(text):
             memory["model"] = found[1].strip()
         role = None
         if step.type == "USER_INPUT" and step.source == "USER_EXPLICIT":
-            asked = REQUEST.search(text)
-            role = Role.USER if (asked[1] if asked else text).strip() else None
+            request = REQUEST.search(text)
+            role = Role.USER if (request[1] if request else text).strip() else None
         elif step.type == "PLANNER_RESPONSE" and text.strip():
             role = Role.ASSISTANT
         model, key = memory.get("model"), None if step.step_index is None else str(step.step_index)

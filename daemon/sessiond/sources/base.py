@@ -1,8 +1,8 @@
-"""What a source is: where a tool's sessions lie, and what its records say.
+"""The interface of a source: where a tool's sessions are stored, and how to decode their records.
 
-A source knows one tool's format and nothing else: it opens no file, keeps no state and sends nothing.
-The engine (ingest.py) finds the files below its roots, reads what was added, and asks it three things:
-where are the roots, what is this path, what does this record say.
+A source knows one tool's format and nothing else. It keeps no state, sends nothing, and opens no transcript; it may
+read a tool's settings or list of projects to find its roots. The engine (`ingest/`) finds the files below the roots
+and reads what was added; the source maps a path to a unit and a record to an entry.
 """
 
 from __future__ import annotations
@@ -16,88 +16,97 @@ import msgspec
 
 from sessiond.session import Entry
 
-# Of what a source is given; what it is made of stands in records.py, rows.py, objects.py and places.py.
-from sessiond.sources.places import Places as Places  # noqa: PLC0414
+# The types of what a source is given; helpers to implement one are in records.py, rows.py, objects.py and user_dirs.py.
 from sessiond.sources.rows import Rows as Rows  # noqa: PLC0414
+from sessiond.sources.user_dirs import Places as Places  # noqa: PLC0414
 
 Memory = dict[str, Any]
-"""What a source keeps between two records of a stream; small, and made of JSON types only."""
+"""What a source remembers between two records of a stream: small, and JSON types only."""
 
 
 class Kind(StrEnum):
-    """How a unit keeps its records."""
+    """How a unit stores its records."""
 
     LINES = "lines"
     """JSON lines: the stream is the file's bytes, up to the last newline."""
     DOCUMENT = "document"
-    """One file that is rewritten as a whole: the stream is its projection, a record a line."""
+    """A file that is rewritten as a whole: the stream is its projection, one record a line."""
     FOLDER = "folder"
-    """A directory of small files, each written once or rewritten: projected like a document."""
+    """A directory of small files, written once or rewritten: projected like a document."""
     DATABASE = "database"
-    """An SQLite file with many sessions: each session's rows are projected."""
+    """An SQLite file with many sessions: the rows of each session are projected."""
 
 
 class Watch(StrEnum):
     """How closely a root is watched."""
 
     TREE = "tree"
-    """The directory and all below it."""
+    """The directory and everything below it."""
     FLAT = "flat"
     """The directory alone."""
     SCAN = "scan"
-    """Not watched: the rescan finds what changes (stores with thousands of directories)."""
+    """Not watched: the regular scan finds changes. For stores with thousands of directories."""
 
 
 class Root(msgspec.Struct, frozen=True, kw_only=True):
-    """A directory that a source watches; it need not exist."""
+    """A directory that a source watches. It need not exist."""
 
     path: str
     watch: Watch = Watch.TREE
     depth: int = 8
-    """How many levels of directories below it are looked into."""
+    """How many levels of directories below it are scanned."""
     skip: frozenset[str] = frozenset()
-    """Names of directories that hold no sessions; a scan does not go into them."""
+    """Names of directories without sessions, which a scan does not enter."""
     cwd: str = ""
-    """The working directory of all sessions below it, where the tool keeps them in the project and does not say it."""
+    """The working directory of all sessions below it, for tools that keep sessions in the project."""
     registry: str = ""
-    """The name of a file in it that lists further roots: when it changes, the source is asked for its roots anew."""
+    """The name of a file in it that lists further roots: when it changes, `Source.roots` is called again."""
 
     def covers(self, path: str) -> bool:
-        """Tell whether a look at the root sees a path, as far as the depth goes."""
+        """Return whether a scan of the root reaches a path, within its depth."""
         prefix = self.path.rstrip("/") + "/"
         depth = 0 if self.watch is Watch.FLAT else self.depth
         return path.startswith(prefix) and path.count("/", len(prefix)) <= depth
 
 
-class Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """What a path below a root is: a thing that is read as one, and what its path says about the session.
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """After how long a tool deletes sessions by itself."""
 
-    `native_id` is None where only the content says it: then the first entry that has one decides (lines),
-    or each projected record set names its own (document, folder, database).
+    days: int
+    """Days without a change, at least 1."""
+    hint: str | None = None
+    """How a user makes the tool keep its sessions."""
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, folder or database that is read as one, and what its path says about the session.
+
+    `native_id` is None if only the content has it. Then the first entry that has one decides (lines), or each
+    projection has its own (document, folder, database).
     """
 
     kind: Kind = Kind.LINES
     path: str = ""
-    """Relative to the root; "" means the path itself. Names the database for its -wal, the directory for its files;
-    `unit()` of that path gives the same unit."""
+    """The unit's path relative to the root; "" is the path that was asked for. It is the database for a -wal file and
+    the directory for a file in a folder; `unit()` of this path returns the same unit."""
     native_id: str | None = None
     stream: str = "main"
     thread: bool = True
-    """Whether the stream is (part of) the main thread, whose messages count."""
+    """Whether the stream belongs to the main thread, whose messages count."""
     parent: str | None = None
     packed: bool = False
     """Whether the file is a zstd frame around the lines."""
     timeless: bool = False
-    """Whether the records carry no times, so that the file's own stand in for them."""
+    """Whether the records have no times, so that the file's times are used."""
     beside: tuple[str, ...] = ()
-    """Small files that say what the unit does not (its working directory), relative to the root; see `context`."""
+    """Small files with facts that the unit lacks (its working directory), relative to the root; see `context`."""
 
 
 class Portrait(msgspec.Struct, frozen=True, kw_only=True):
-    """One session's stream out of a document, folder or database, projected to records.
+    """One stream of a session, projected from a document, folder or database to records.
 
-    Records are JSON texts without newlines, in an order that only ever grows at its end as long as the tool
-    does not rewrite the past: what changed is then sent, not the whole.
+    Records are JSON texts without newlines. Their order must be stable: as long as the tool only adds, records are
+    only added at the end. Then only the new ones are uploaded instead of the whole stream.
     """
 
     native_id: str
@@ -106,65 +115,71 @@ class Portrait(msgspec.Struct, frozen=True, kw_only=True):
     thread: bool = True
     parent: str | None = None
     timeless: bool = False
-    """Whether its last record was written when the file was, for want of a time of its own."""
+    """Whether the file's time is used for the last record, because it has none."""
     told: Entry | None = None
-    """What the tool says of the session as a whole and changes at any time (its title, its model): beside the records,
-    so that a change of it is no rewrite of them."""
+    """What the tool says of the session as a whole and changes at any time (title, model). It is kept apart from the
+    records, so that a new title does not rewrite the stream."""
 
 
 class Source(Protocol):
-    """A tool's formats. Modules of this package hold the sources; SOURCES finds them."""
+    """A tool's format. A module of this package lists its sources in SOURCES."""
 
     tool: ClassVar[str]
-    """The tool's name in records: "claude-code"."""
+    """The tool's name in session records: "claude-code"."""
     local_ids: ClassVar[bool]
-    """Whether native ids are unique on one machine only (formats.md 1.1)."""
+    """Whether native ids are unique on one machine only."""
     own_keys: ClassVar[bool]
-    """Whether keys tell the messages of one session apart, and no more: the same in another is no sign of a copy."""
+    """Whether message keys are unique in one session only, so that equal keys in two sessions are no sign of a copy."""
     landmark: ClassVar[str | None]
     """A file in a project's directory that makes it a root. Projects are known from the sessions of other tools."""
     views: ClassVar[bool]
-    """Whether `decode` takes a memoryview of a line too, which saves copying each."""
+    """Whether `decode` accepts a memoryview of a line, which saves a copy."""
+    variables: ClassVar[tuple[str, ...]]
+    """The tool's own environment variables that decide where its sessions are stored (not XDG's)."""
     versions: ClassVar[tuple[str, ...]]
-    """The versions of the tool (or of its format) whose sessions the samples have the shape of."""
+    """The versions of the tool (or of its format) that the samples have the shape of."""
     gaps: ClassVar[tuple[str, ...]]
-    """What of the tool is known not to be read, or not to be in its store, for docs/sources.md."""
+    """What the tool does not store, or the source does not read, for docs/sources.md."""
 
-    def roots(self, places: Places) -> Iterable[Root]:
-        """Name the directories where sessions lie, the tool's own environment overrides included."""
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the directories where sessions are stored, including those from the tool's environment variables."""
+        ...
+
+    def retention(self, dirs: Places) -> Retention | None:
+        """Return after how long the tool deletes sessions; None if it keeps them."""
         ...
 
     def unit(self, relative: str) -> Unit | None:
-        """Tell what a path below a root is; None for what is no session's."""
+        """Return the unit that a path below a root belongs to; None if it is no session's."""
         ...
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
-        """Tell what one record says.
+        """Decode one record.
 
-        Raises: msgspec.DecodeError (or ValueError) for a damaged record; it is carried and counted.
+        Raises: msgspec.DecodeError (or ValueError) for a damaged record, which is uploaded all the same and counted.
         """
         ...
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
-        """Tell what the files beside a unit say of it; asked as long as its working directory is not known.
+        """Return what the files beside a unit say of its session. Called until the working directory is known.
 
-        `beside` has those of `unit.beside` that are there. It is no part of the transcript.
-        Raises: ValueError for one met in the middle of a rewrite.
+        `beside` has those of `unit.beside` that exist. They are not part of the transcript.
+        Raises: ValueError for a file in the middle of a rewrite.
         """
         ...
 
-    def live(self, places: Places) -> Iterable[str]:
-        """Name the native ids of sessions whose process is known to run; they have not ended however idle."""
+    def live(self, dirs: Places) -> Iterable[str]:
+        """Return the native ids of sessions whose process is running. They have not ended, however long idle."""
         ...
 
 
 class BaseSource:
-    """What most sources share: random ids, one pattern for their files, and no word about running processes."""
+    """The defaults of most sources: random ids, one pattern for their files, no retention, no running processes."""
 
     tool: ClassVar[str]
     files: ClassVar[re.Pattern[str]]
-    """The paths of what holds sessions, below a root. Its group `id` is the native id where the path says it; its group
-    `store` is a database, beside which a -wal may lie. A source whose paths say more has a `unit` of its own."""
+    """The paths of sessions below a root. Group `id` is the native id, if the path has it; group `store` is a
+    database, which may have a -wal file. A source whose paths say more overrides `unit`."""
     kind: ClassVar[Kind] = Kind.LINES
     timeless: ClassVar[bool] = False
     beside: ClassVar[tuple[str, ...]] = ()
@@ -172,11 +187,16 @@ class BaseSource:
     own_keys: ClassVar[bool] = False
     landmark: ClassVar[str | None] = None
     views: ClassVar[bool] = False
+    variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ()
     gaps: ClassVar[tuple[str, ...]] = ()
 
+    def retention(self, dirs: Places) -> Retention | None:
+        """Return None: most tools keep their sessions."""
+        return None
+
     def unit(self, relative: str) -> Unit | None:
-        """Tell the paths that `files` matches: a database, or all of one kind."""
+        """Return the unit of a path that `files` matches: a database, or one of the source's kind."""
         found = self.files.fullmatch(relative)
         if not found:
             return None
@@ -186,15 +206,15 @@ class BaseSource:
         return Unit(kind=kind, path=path, native_id=native_id, timeless=self.timeless, beside=self.beside)
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
-        """Know of nothing beside a unit."""
+        """Return None: most units need no files beside them."""
         return None
 
-    def live(self, places: Places) -> Iterable[str]:
-        """Know of no running session."""
+    def live(self, dirs: Places) -> Iterable[str]:
+        """Return nothing: most tools do not record which sessions are open."""
         return ()
 
     def further(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
-        """Know of no directories beside a document."""
+        """Return nothing: most documents are one file."""
         return ()
 
 
@@ -204,15 +224,16 @@ class DocumentSource(Source, Protocol):
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
         """Split a document into its sessions and records.
 
-        `files` maps relative names to content: one item for a document, all read files for a folder.
-        Raises: ValueError (msgspec.DecodeError is one) for a document met in the middle of a rewrite.
+        `files` maps relative names to content: one item for a document, all files that were read for a folder.
+        Raises: ValueError (msgspec.DecodeError is one) for a document in the middle of a rewrite.
         """
         ...
 
     def further(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
-        """Name directories, relative to the root, whose files belong to it as well: a session spread over a tree.
+        """Return further directories, relative to the root, whose files belong to a document.
 
-        Asked again with what was read, until it names nothing new. The unit itself tells when there is something new.
+        For a session that is spread over a tree. Called again with the files that were read, until it returns nothing
+        new. Only a change of the unit itself makes the session be read again.
         """
         ...
 
@@ -221,14 +242,14 @@ class DatabaseSource(Source, Protocol):
     """A source with units of kind DATABASE."""
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
-        """List (native id, watermark) of each session, cheaply: by index, without its rows.
+        """Return (native id, watermark) of each session, by index only.
 
-        The watermark changes whenever a row of the session is added, changed or deleted. Where telling that would
-        cost a look at every row (or at every row's index), `listed` looks at what is new only, and lists the rest as
-        it was; what that misses is found once a day.
+        The watermark changes whenever a row of the session is added, changed or deleted. If finding that out would
+        need every row (or every row's index), see `list_with_watermarks`, which reads the rows of sessions that
+        changed and of all sessions once a day.
         """
         ...
 
     def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
-        """Project one session's rows, selected columns only: these files hold tokens beside chats."""
+        """Project the rows of one session. Select only the columns that are needed: these files hold tokens too."""
         ...

@@ -1,4 +1,4 @@
-"""CodeBuddy Code (Tencent; closed source): formats.md 3; its lines as runs of 2.163.0 left them."""
+"""CodeBuddy Code (Tencent): docs/formats/codebuddy.md."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import msgspec
 
 from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit
-from sessiond.sources.records import NONE, UUID, parse, speaker, unheard
+from sessiond.sources.records import ABSENT, UUID, message_role, parse, unknown_type
 
 FILE = re.compile(rf"[^/]+/({UUID})(?:/subagents/([\w-]+))?\.jsonl", re.ASCII)
-# What the API of models calls items, and the tool's own kinds of them (a list in its program).
+# The items of a model's API, and the tool's own kinds.
 TYPES = (
     "message function_call function_call_result reasoning custom-title ai-title file-history-snapshot summary topic"
     " goal-result goal-progress resend-fork-notice session-meta"
@@ -21,7 +21,7 @@ TYPES = (
 KNOWN = frozenset(TYPES.split())
 
 
-class _Provided(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class _ProviderData(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     message_id: str | None = None
     model: str | None = None
     agent: str | None = None
@@ -36,8 +36,8 @@ class _Line(msgspec.Struct, gc=False, rename="camel"):
     id: str | None = None
     timestamp: float | None = None
     role: str | None = None
-    content: msgspec.Raw = NONE
-    provider_data: _Provided = _Provided()
+    content: msgspec.Raw = ABSENT
+    provider_data: _ProviderData = _ProviderData()
     session_id: str | None = None
     cwd: str | None = None
     custom_title: str | None = None
@@ -51,6 +51,7 @@ class CodeBuddy(BaseSource):
     """Transcripts of CodeBuddy Code: Claude Code's layout, with the items of a model's API as lines."""
 
     tool: ClassVar[str] = "codebuddy"
+    variables: ClassVar[tuple[str, ...]] = ("CODEBUDDY_CONFIG_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("2.163.0",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version and no branch is stored",
@@ -58,24 +59,24 @@ class CodeBuddy(BaseSource):
         "the extension's and WorkBuddy's chats",
     )
 
-    def roots(self, places: Places) -> Iterable[Root]:
-        """Name `projects` of ~/.codebuddy, and of CODEBUDDY_CONFIG_DIR."""
-        for base in places.homes("CODEBUDDY_CONFIG_DIR", f"{places.home}/.codebuddy"):
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return `projects` of CODEBUDDY_CONFIG_DIR and ~/.codebuddy."""
+        for base in dirs.with_override("CODEBUDDY_CONFIG_DIR", f"{dirs.home}/.codebuddy"):
             yield Root(path=f"{base}/projects", depth=3)
 
     def unit(self, relative: str) -> Unit | None:
-        """Tell transcripts, and those of subagents, which are streams of their session."""
+        """Return the unit of a transcript, or of a subagent's, which is a stream of its session."""
         if not (found := FILE.fullmatch(relative)):
             return None
         return Unit(native_id=found[1], stream=found[2] or "main", thread=not found[2])
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
-        """Tell what an item says. All of one answer have its id; a fork copies lines whole, its parent's id in them."""
+        """Decode an item. The items of an answer share a message id; lines that a fork copied have its parent's id."""
         line = parse(LINE, record)
-        provided, role, key, title = line.provider_data, None, line.id, None
-        hidden = provided.is_meta or provided.skip_run or provided.is_summary or provided.is_compact_internal
+        data, role, key, title = line.provider_data, None, line.id, None
+        hidden = data.is_meta or data.skip_run or data.is_summary or data.is_compact_internal
         if line.type == "message":
-            role = speaker(line.role, line.content)
+            role = message_role(line.role, line.content)
         elif line.type == "function_call":
             role = Role.ASSISTANT
         elif line.custom_title:
@@ -83,16 +84,16 @@ class CodeBuddy(BaseSource):
         elif not memory.get("named"):
             title = line.ai_title
         if role is Role.ASSISTANT:
-            key = provided.message_id or key
+            key = data.message_id or key
         return Entry(
             time_ms=parse_time(line.timestamp),
-            role=None if hidden or provided.agent == "compact" else role,
+            role=None if hidden or data.agent == "compact" else role,
             key=key,
-            model=provided.model if role is Role.ASSISTANT else None,
+            model=data.model if role is Role.ASSISTANT else None,
             cwd=line.cwd,
             title=title,
             native_id=line.session_id,
-            unknown=unheard(line.type, KNOWN),
+            unknown=unknown_type(line.type, KNOWN),
         )
 
 

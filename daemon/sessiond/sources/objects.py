@@ -1,4 +1,4 @@
-"""Records that are looked at as they are, as dictionaries: where a tool's shapes are too many to be declared."""
+"""Helpers for records that are decoded to dictionaries, because a tool's shapes are too many to declare."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ OBJECT = msgspec.json.Decoder(dict[str, Any])
 encode = msgspec.json.Encoder().encode
 
 
-def inner(value: Any, *keys: str) -> Any:
-    """Look into objects that lie in one another; None where one of them is something else, or not there."""
+def get_in(value: Any, *keys: str) -> Any:
+    """Return the value at a path of keys in nested objects; None if a key is missing or a value is no object."""
     for key in keys:
         if not isinstance(value, dict):
             return None
@@ -19,6 +19,6 @@ def inner(value: Any, *keys: str) -> Any:
     return value
 
 
-def text(value: Any) -> str | None:
-    """Take a field for text, or for nothing."""
+def as_text(value: Any) -> str | None:
+    """Return the value if it is a string, else None."""
     return value if isinstance(value, str) else None

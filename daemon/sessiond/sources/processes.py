@@ -1,17 +1,18 @@
-"""Which processes run, for tools that note whose a session is."""
+"""Checks whether the process that a tool recorded as a session's owner is still running."""
 
 from __future__ import annotations
 
 import os
 
 
-def runs(pid: int, start: str | None = None) -> bool:
-    """Tell whether a process of this user runs; a killed one leaves its note, and its number goes to another.
+def is_running(pid: int, start: str | None = None) -> bool:
+    """Return whether a process of this user is running.
 
-    `start`: when it began, as field 22 of Linux's /proc/<pid>/stat says it.
+    A killed process leaves its record behind, and its id may be reused. `start` guards against that: it is the
+    process's start time as in field 22 of Linux's /proc/<pid>/stat.
     """
     if pid < 1:
-        return False  # kill would ask for whole groups
+        return False  # os.kill would address process groups
     try:
         os.kill(pid, 0)
     except (OSError, OverflowError):

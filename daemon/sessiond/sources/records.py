@@ -1,4 +1,4 @@
-"""What records of many tools have in common: JSON with damage in it, and messages made of blocks."""
+"""Helpers for the records of many tools: JSON with damage in it, and messages made of content blocks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sessiond.session import Role
 T = TypeVar("T")
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-NONE = msgspec.Raw(b"")
-"""What a raw field is that a record does not have."""
+ABSENT = msgspec.Raw(b"")
+"""The value of a raw field that a record does not have."""
 ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT}
-SILENT = ("tool_result", "thinking", "redacted_thinking")
-"""Blocks of a message's content, as the API of Anthropic names them, that make no message of it."""
+SILENT_BLOCKS = ("tool_result", "thinking", "redacted_thinking")
+"""Types of content blocks in Anthropic's API that do not make a message count."""
 
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def parse(decoder: msgspec.json.Decoder[T], record: bytes | memoryview) -> T:
-    """Decode a record; one damaged field that nobody asked for does not cost the record.
+    """Decode a record, also if a field that is not needed is damaged.
 
-    JavaScript cuts strings in the middle of an emoji and writes the half as a lone surrogate, which is
-    valid JSON and which msgspec refuses even in a field it skips; it is read as U+FFFD. JSON nested deeper than
-    the interpreter's stack is damaged like any other.
+    JavaScript cuts strings in the middle of an emoji and writes the half as a lone surrogate. That is valid JSON, but
+    msgspec rejects it even in fields that it skips, so surrogates are replaced by U+FFFD and the record is decoded
+    again. JSON that is nested too deep for the interpreter's stack counts as damaged.
     Raises: msgspec.DecodeError or another ValueError.
     """
     try:
@@ -38,7 +38,7 @@ def parse(decoder: msgspec.json.Decoder[T], record: bytes | memoryview) -> T:
     except RecursionError as error:
         raise msgspec.DecodeError("JSON is nested too deep") from error
     except ValueError:
-        repaired = SURROGATE.sub(rb"\\ufffd", bytes(record))
+        repaired = _SURROGATE.sub(rb"\\ufffd", bytes(record))
         if repaired == record:
             raise
         try:
@@ -48,26 +48,28 @@ def parse(decoder: msgspec.json.Decoder[T], record: bytes | memoryview) -> T:
 
 
 class _Block(msgspec.Struct, gc=False):
-    """A block of a message's content, in the way that the APIs of models write it."""
+    """A content block of a message, in the shape of the model APIs."""
 
     type: str = "text"
-    text: msgspec.Raw = NONE
+    text: msgspec.Raw = ABSENT
 
 
 BLOCKS = msgspec.json.Decoder(list[_Block | str])
-BLANK = re.compile(rb'"(?:\s|\\[nrt])*"|null|\[\s*\]|')
+_BLANK = re.compile(rb'"(?:\s|\\[nrt])*"|null|\[\s*\]|')
 
 
-def speaks(content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.Pattern[bytes] | None = None) -> bool:
-    """Tell whether a message's content has something that counts: a string, or a list of typed blocks (formats.md 1.4).
+def has_content(
+    content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.Pattern[bytes] | None = None
+) -> bool:
+    """Return whether content (a string or a list of typed blocks) makes a message count (docs/formats/README.md).
 
-    Blocks of a `silent` type (tool results, thinking) do not count, nor does text that is blank or whose JSON
-    source `injected` matches: what the tool says in the user's name.
+    Blocks of a `silent` type (tool results, thinking) do not, nor does blank text, nor text whose JSON source matches
+    `injected`: text that the tool wrote in the user's name.
     Raises: msgspec.DecodeError for content that is neither.
     """
 
     def counts(text: bytes) -> bool:
-        return not BLANK.fullmatch(text[:64]) and not (injected and injected.match(text[:256]))
+        return not _BLANK.fullmatch(text[:64]) and not (injected and injected.match(text[:256]))
 
     source = bytes(content)
     if not source.startswith(b"["):
@@ -81,7 +83,7 @@ def speaks(content: msgspec.Raw, *, silent: Collection[str] = (), injected: re.P
     return False
 
 
-def speaker(
+def message_role(
     role: str | None,
     content: msgspec.Raw,
     *,
@@ -89,22 +91,22 @@ def speaker(
     injected: re.Pattern[bytes] | None = None,
     roles: Mapping[str, Role] = ROLES,
 ) -> Role | None:
-    """Tell who said a message; None for one that does not count, by its role or by its content (see `speaks`)."""
-    who = roles.get(role or "")
-    return who if who and speaks(content, silent=silent, injected=injected) else None
+    """Return the role of a message; None if the message does not count, by its role or content (see `has_content`)."""
+    found = roles.get(role or "")
+    return found if found and has_content(content, silent=silent, injected=injected) else None
 
 
-def unheard(kind: str | None, known: Collection[str]) -> str | None:
-    """Name a type of record that a source does not know, for `Entry.unknown`; "?" where it has none."""
+def unknown_type(kind: str | None, known: Collection[str]) -> str | None:
+    """Return a record type that the source does not know ("?" if the record has none), for `Entry.unknown`."""
     return None if kind in known else kind or "?"
 
 
 def compact(source: bytes | msgspec.Raw) -> bytes:
-    """Put a tool's JSON on one line, as a record. Raises: msgspec.DecodeError where it is half there."""
+    """Reformat JSON on one line, as a record. Raises: msgspec.DecodeError if it is incomplete."""
     return bytes(msgspec.json.format(source, indent=-1))
 
 
-def digest_of(text: str | bytes) -> str:
-    """Tell one text from another: the name of a message that the tool gives no name."""
+def digest(text: str | bytes) -> str:
+    """Return a short digest of a text, as the key of a message without an id."""
     source = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     return blake2b(source, digest_size=8).hexdigest()

@@ -1,5 +1,4 @@
-"""A tool's database as a source sees it: how its sessions are listed without a look at every row, and how rows are
-selected whose columns differ between versions."""
+"""Reads a tool's database: lists sessions without reading every row, and selects columns that a version may lack."""
 
 from __future__ import annotations
 
@@ -10,16 +9,16 @@ import msgspec
 
 
 class Rows(Protocol):
-    """A database of a tool, opened read-only (database.Database)."""
+    """A tool's database, opened read-only (see database.Database)."""
 
     @property
     def marks(self) -> Mapping[str, str]:
-        """What was listed at the last look: native id and watermark of each session; empty at the first."""
+        """The previous listing: the watermark of each native id. Empty at the first listing."""
         ...
 
     @property
     def thorough(self) -> bool:
-        """Whether every row may be looked at, however long that takes: at the first look, then once a day."""
+        """Whether this listing may read every row, however long that takes: the first one, then one a day."""
         ...
 
     def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
@@ -27,52 +26,56 @@ class Rows(Protocol):
         ...
 
     def has(self, table: str, *columns: str) -> bool:
-        """Tell whether the table exists and has these columns: layouts differ between versions."""
+        """Return whether the table exists and has these columns: schemas differ between versions."""
         ...
 
 
-def listed(database: Rows, heads: str, rest: str) -> Iterator[tuple[str, str]]:
-    """List sessions with watermarks of two parts: one that is cheap to ask for all, one that costs their rows.
+def list_with_watermarks(database: Rows, cheap: str, costly: str) -> Iterator[tuple[str, str]]:
+    """Iterate over (native id, watermark), where only one part of the watermark is cheap for all sessions.
 
-    `heads` is a SELECT of each session's native id, the cheap part, and whether its rows may change without moving
-    that; `rest` is a SELECT of the other part of one native id. It is asked where the cheap one moved.
+    `cheap` is a SELECT of each session's native id, the cheap part, and whether rows may change without changing it.
+    `costly` is a SELECT of the other part for one native id. It runs where the cheap part changed, where rows may
+    have changed unseen, and for all sessions in a thorough listing.
     """
-    for native_id, head, restless in list(database.rows(heads)):
-        past = database.marks.get(native_id, "")
-        if not (restless or database.thorough) and past.startswith(f"{head} | "):
-            yield native_id, past
+    for native_id, head, uncertain in list(database.rows(cheap)):
+        previous = database.marks.get(native_id, "")
+        if not (uncertain or database.thorough) and previous.startswith(f"{head} | "):
+            yield native_id, previous
             continue
-        for (found,) in database.rows(rest, native_id):
-            yield native_id, f"{head} | {found}"
+        for (rest,) in database.rows(costly, native_id):
+            yield native_id, f"{head} | {rest}"
 
 
 def select(
-    database: Rows, table: str, columns: Sequence[str], rest: str, *parameters: object
+    database: Rows, table: str, columns: Sequence[str], clauses: str, *parameters: object
 ) -> Iterator[dict[str, Any]]:
-    """Select rows as objects with these columns, in their order; None for one that this version's table lacks."""
-    there = columns if database.has(table, *columns) else [name for name in columns if database.has(table, name)]
-    if there:
-        sql = f"SELECT {', '.join(there)} FROM {table} {rest}"  # noqa: S608 - all of a source's own names
+    """Iterate over rows as dictionaries with these columns in this order; None for a column that the table lacks."""
+    existing = columns if database.has(table, *columns) else [name for name in columns if database.has(table, name)]
+    if existing:
+        sql = f"SELECT {', '.join(existing)} FROM {table} {clauses}"  # noqa: S608 - constants of the source
         for row in database.rows(sql, *parameters):
-            yield dict.fromkeys(columns) | dict(zip(there, row, strict=True))
+            yield dict.fromkeys(columns) | dict(zip(existing, row, strict=True))
 
 
-def column(database: Rows, table: str, name: str, there: str = "", missing: str = "NULL") -> str:
-    """Tell in SQL how a column is asked for that not every version of a tool has: by its name, or as `there` says."""
-    return (there or name) if database.has(table, name) else missing
+def column_or(database: Rows, table: str, name: str, expression: str = "", missing: str = "NULL") -> str:
+    """Return the SQL for a column that some versions lack: `expression` (or the name), else `missing`."""
+    return (expression or name) if database.has(table, name) else missing
 
 
 def as_json(value: str | bytes | None) -> msgspec.Raw | None:
-    """Take a column that holds JSON into a record as it stands, on one line; a damaged one is carried (rule 10)."""
+    """Return a column that holds JSON, on one line, to embed in a record.
+
+    The JSON is not parsed: a damaged value is uploaded as it is and counted when the record is decoded.
+    """
     return msgspec.Raw(as_line(value)) if value else None
 
 
 def as_line(value: str | bytes) -> bytes:
-    """Take a column that holds JSON for a record, likewise."""
+    """Return a column that holds JSON on one line, as a record."""
     return as_bytes(value).replace(b"\n", b" ")
 
 
 def as_bytes(value: str | bytes) -> bytes:
-    """Take a column that holds text, whichever type it was stored as; a number is a cell that is odd: TypeError."""
-    # Not bytes(value): of a number that would be as many zeros.
+    """Return a text column as UTF-8, whether it was stored as TEXT or BLOB. Raises: TypeError for a number."""
+    # memoryview rejects a number; bytes(value) would return that many zero bytes.
     return value.encode("utf-8", "replace") if isinstance(value, str) else bytes(memoryview(value))

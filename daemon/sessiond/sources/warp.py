@@ -1,4 +1,4 @@
-"""Warp, a terminal with an agent: formats.md 2.23."""
+"""Warp, a terminal with an agent: docs/formats/warp.md."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch
-from sessiond.sources.records import parse
+from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.records import ABSENT, parse
 
-STORE = re.compile(r"(warp\.sqlite)(?:-wal)?")
 GROUP = "Library/Group Containers/2BBY89MBSN.dev.warp/Library/Application Support"
 FIELDS = ("exchange_id", "start_ts", "working_directory", "output_status", "model_id", "input")
+SESSIONS = "SELECT conversation_id, last_modified_at FROM agent_conversations"
+QUERIES = f"SELECT {', '.join(FIELDS)} FROM ai_queries WHERE conversation_id = ? ORDER BY start_ts, exchange_id"  # noqa: S608
+CHANGED = "SELECT last_modified_at FROM agent_conversations WHERE conversation_id = ?"
 
 
 class _Query(msgspec.Struct, gc=False):
@@ -23,7 +25,7 @@ class _Query(msgspec.Struct, gc=False):
     working_directory: str | None = None
     output_status: str | None = None
     model_id: str | None = None
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = ABSENT
     last_modified_at: str | float | None = None
 
 
@@ -31,7 +33,7 @@ QUERY = msgspec.json.Decoder(_Query)
 
 
 class Warp(BaseSource):
-    """Questions to the agent. Its answers are only on the server, or in a form that nobody has described."""
+    """Questions to Warp's agent. Its answers are on the server, or in a form that is not documented."""
 
     tool: ClassVar[str] = "warp"
     versions: ClassVar[tuple[str, ...]] = ("2026",)
@@ -39,51 +41,47 @@ class Warp(BaseSource):
         "the text of answers is on the server or in an undescribed form",
         "no version, branch, title or parent is stored",
     )
+    files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>warp\.sqlite)(?:-wal)?")
 
-    def roots(self, places: Places) -> Iterable[Root]:
-        """Name where each channel keeps its state (formats.md 2.23 Directory)."""
-        if places.platform == "darwin":
-            bases = [f"{places.home}/{GROUP}/dev.warp.Warp-{channel}" for channel in ("Stable", "Preview")]
-        elif places.platform == "win32":
-            bases = [f"{places.data}/warp/Warp/data"]
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the state directories of the release channels."""
+        if dirs.platform == "darwin":
+            bases = [f"{dirs.home}/{GROUP}/dev.warp.Warp-{channel}" for channel in ("Stable", "Preview")]
+        elif dirs.platform == "win32":
+            bases = [f"{dirs.data}/warp/Warp/data"]
         else:
-            bases = [f"{places.given('XDG_STATE_HOME') or f'{places.home}/.local/state'}/warp-terminal"]
+            bases = [f"{dirs.state}/warp-terminal"]
         for base in bases:
             yield Root(path=base, watch=Watch.FLAT, depth=0)
 
-    def unit(self, relative: str) -> Unit | None:
-        """Tell the database; it is the whole terminal's history beside."""
-        found = STORE.fullmatch(relative)
-        return Unit(kind=Kind.DATABASE, path=found[1]) if found else None
-
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
-        """List the conversations by when they changed."""
-        yield from (
-            (native_id, str(changed))
-            for native_id, changed in database.rows("SELECT conversation_id, last_modified_at FROM agent_conversations")
-        )
+        """List conversations by the time of their last change."""
+        yield from ((native_id, str(changed)) for native_id, changed in database.rows(SESSIONS))
 
     def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
-        """Lay out a conversation as its questions, in order; nothing else of the terminal is selected."""
-        sql = f"SELECT {', '.join(FIELDS)} FROM ai_queries WHERE conversation_id = ? ORDER BY start_ts, exchange_id"  # noqa: S608
-        rows = [dict(zip(FIELDS, row, strict=True)) for row in database.rows(sql, native_id)]
+        """Project a conversation's questions in order. The rest of the database is the terminal's history."""
+        rows = [dict(zip(FIELDS, row, strict=True)) for row in database.rows(QUERIES, native_id)]
         yield Portrait(native_id=native_id, records=map(msgspec.json.encode, rows))
         if rows:
-            sql = "SELECT last_modified_at FROM agent_conversations WHERE conversation_id = ?"
-            times = [msgspec.json.encode({"last_modified_at": when}) for (when,) in database.rows(sql, native_id)]
+            times = [msgspec.json.encode({"last_modified_at": time}) for (time,) in database.rows(CHANGED, native_id)]
             yield Portrait(native_id=native_id, records=times, stream="times")
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
-        """Tell what an exchange says: a question with text, and an answer once it is finished."""
+        """Decode an exchange: a question if it has text, and an answer once it is completed."""
         query = parse(QUERY, record)
         if not query.exchange_id:
             return Entry(time_ms=parse_time(query.last_modified_at))
         answered = "Completed" in (query.output_status or "") or "completed" in (query.output_status or "")
         answer = Entry(role=Role.ASSISTANT, key=query.exchange_id, model=query.model_id) if answered else Entry()
-        asked = bytes(query.input).strip(b'"[]{} \\') not in (b"", b"null")
-        role, key = (Role.USER, query.exchange_id) if asked else (None, None)
-        cwd, more = query.working_directory, (answer,)
-        return Entry(time_ms=parse_time(query.start_ts), role=role, key=key, model=query.model_id, cwd=cwd, more=more)
+        has_text = bytes(query.input).strip(b'"[]{} \\') not in (b"", b"null")
+        return Entry(
+            time_ms=parse_time(query.start_ts),
+            role=Role.USER if has_text else None,
+            key=query.exchange_id if has_text else None,
+            model=query.model_id,
+            cwd=query.working_directory,
+            more=(answer,),
+        )
 
 
 SOURCES = (Warp(),)

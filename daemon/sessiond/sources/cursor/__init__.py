@@ -1,30 +1,39 @@
-"""Cursor, the editor and its command line: formats.md 2.3 and 2.4, field-notes B.3."""
+"""Cursor, the editor and its command line: docs/formats/cursor.md.
+
+`editor.py` reads the editor's databases, `cli.py` the stores and transcripts of the command line.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sessiond.session import Entry
+from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch
-from sessiond.sources.cursor.chats import is_chat, lay_out_chat, list_chats
-from sessiond.sources.cursor.composers import lay_out_composer
-from sessiond.sources.cursor.items import lay_out_items, list_items
-from sessiond.sources.cursor.listing import list_composers
-from sessiond.sources.cursor.records import entry_of
-from sessiond.sources.cursor.transcripts import lay_out_text, transcript_at
-from sessiond.sources.editors import folder_of
-from sessiond.sources.records import UUID
+from sessiond.sources.cursor.cli import is_store, list_store, project_store, project_text, transcript_unit
+from sessiond.sources.cursor.editor import list_chats, list_composers, project_chat, project_composer
+from sessiond.sources.editors import CURSOR, user_dirs, workspace_folder
+from sessiond.sources.objects import OBJECT, as_text, get_in
+from sessiond.sources.records import UUID, digest, parse
 
 STORE = re.compile(rf"((?:([^/]+)/)?state\.vscdb|[0-9a-f]+/({UUID})/store\.db)(?:-wal)?", re.ASCII)
+QUERY = re.compile(r"<user_query>(.*?)</user_query>", re.DOTALL)
+INJECTED = re.compile(r"\s*<(?:user_info|system_reminder|additional_data|git_status|rules|attached_files)\b")
+ROLES = {1: Role.USER, 2: Role.ASSISTANT, "user": Role.USER, "assistant": Role.ASSISTANT, "ai": Role.ASSISTANT}
+SILENT = frozenset(["system", "tool", "head", "turn_ended", None])
 
 
 class Cursor(BaseSource):
-    """Composers and chats of the editor, chats and transcripts of the command line."""
+    """Composers and chats of the editor, chats and transcripts of the command line.
+
+    One session may be in several stores. They share its id but no message ids, so the key of a message is its role,
+    its text and how often that text occurred.
+    """
 
     tool: ClassVar[str] = "cursor"
     own_keys: ClassVar[bool] = True
+    variables: ClassVar[tuple[str, ...]] = ("CURSOR_CONFIG_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("2 (workspace heads)", "3", "3.12", "CLI of June 2026")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version and no branch are stored",
@@ -33,56 +42,95 @@ class Cursor(BaseSource):
         "a row that is edited in place, in a chat that is not among the newest eight, is found within a day",
     )
 
-    def roots(self, places: Places) -> Iterable[Root]:
-        """Name the global and the workspaces' storage, and the command line's chats and projects.
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the global and the workspaces' storage, and the command line's chats and projects.
 
-        A workspace's database is small and old, and there may be thousands of them: they are left to the rescan.
+        There may be thousands of workspaces, each with a small database that seldom changes: they are scanned.
         """
-        for user in (f"{places.config}/Cursor/User", f"{places.home}/.cursor-server/data/User"):
+        for user in user_dirs(dirs, [CURSOR]):
             yield Root(path=f"{user}/globalStorage", watch=Watch.FLAT, depth=0)
             yield Root(path=f"{user}/workspaceStorage", watch=Watch.SCAN, depth=1)
-        for home in places.homes("CURSOR_CONFIG_DIR", f"{places.home}/.cursor"):
+        for home in dirs.with_override("CURSOR_CONFIG_DIR", f"{dirs.home}/.cursor"):
             yield Root(path=f"{home}/chats", depth=2)
             yield Root(path=f"{home}/projects", depth=4)
 
     def unit(self, relative: str) -> Unit | None:
-        """Tell the databases from what changed of them, and transcripts; a `.txt` is an older one (formats.md 2.4)."""
+        """Return the unit of a database (or its -wal file) or a transcript."""
         if found := STORE.fullmatch(relative):
             path, workspace, chat = found.groups()
             beside = (f"{workspace}/workspace.json",) if workspace else ()
             return Unit(kind=Kind.DATABASE, path=path, native_id=chat, timeless=bool(chat), beside=beside)
-        return transcript_at(relative)
+        return transcript_unit(relative)
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
-        """Take the folder of a workspace (formats.md 2.3 working_directory)."""
-        return Entry(cwd=next(filter(None, map(folder_of, beside.values())), None))
+        """Return the workspace's folder as the working directory."""
+        return Entry(cwd=next(filter(None, map(workspace_folder, beside.values())), None))
 
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
-        """Split a transcript of the older kind into what was said."""
+        """Project a transcript of the older kind, a text."""
         for content in files.values():
-            yield from lay_out_text(content, unit)
+            yield from project_text(content, unit)
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List the chat of a `store.db`, or the composers and the old chats of an editor's database."""
-        if is_chat(database):
-            yield from list_chats(database)
+        if is_store(database):
+            yield from list_store(database)
             return
         if database.has("cursorDiskKV", "key", "value"):
             yield from list_composers(database)
-        yield from list_items(database)
+        yield from list_chats(database)
 
     def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
-        """Project one chat: first what is known of it as a whole, then a message a record."""
-        if is_chat(database):
-            yield from lay_out_chat(database, native_id)
+        """Project one chat: its own fields, then a message a record."""
+        if is_store(database):
+            yield from project_store(database, native_id)
             return
         if database.has("cursorDiskKV", "key", "value"):
-            yield from lay_out_composer(database, native_id)
-        yield from lay_out_items(database, native_id)
+            yield from project_composer(database, native_id)
+        yield from project_chat(database, native_id)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
-        """Tell what a bubble, a message or the head of a chat says."""
-        return entry_of(record, memory)
+        """Decode a bubble, a message, or a chat's own fields. Bubbles of tools and thinking have no text."""
+        item = parse(OBJECT, record)
+        kind = item.get("role", item.get("type"))
+        if not isinstance(kind, str | int | None) or kind not in ROLES:
+            if not isinstance(kind, str | None) or kind not in SILENT:
+                return Entry(unknown=str(kind)[:40])
+            return None if kind else _decode_head(item)
+        role, model = ROLES[kind], _model(get_in(item, "modelInfo", "modelName") or item.get("modelType"))
+        time_ms = parse_time(get_in(item, "timingInfo", "clientEndTime") or item.get("createdAt"))
+        cwd, text = as_text(item.get("workspaceProjectDir")), _text(item).strip()
+        if role is Role.USER:
+            text = "\n".join(QUERY.findall(text)).strip() or ("" if INJECTED.match(text) else text)
+        if not text:
+            return Entry(time_ms=time_ms, model=model, cwd=cwd)
+        mark = role[0] + digest(text)
+        count = memory[mark] = memory.get(mark, 0) + 1
+        return Entry(time_ms=time_ms, role=role, key=f"{mark}.{count}", model=model, cwd=cwd)
+
+
+def _decode_head(head: dict[str, Any]) -> Entry:
+    return Entry(
+        time_ms=parse_time(head.get("createdAt") or head.get("timestamp")),
+        cwd=as_text(get_in(head, "workspaceIdentifier", "uri", "fsPath")),
+        title=as_text(head.get("name") or head.get("chatTitle")),
+        model=_model(head.get("lastUsedModel") or get_in(head, "modelConfig", "modelName")),
+        parent=as_text(head.get("parent")),
+        more=(Entry(time_ms=parse_time(head.get("lastUpdatedAt"))),),
+    )
+
+
+def _text(item: dict[str, Any]) -> str:
+    content = get_in(item, "message", "content") or item.get("content") or item.get("text") or item.get("rawText")
+    if isinstance(content, list):
+        texts = (as_text(get_in(part, "text")) for part in content if get_in(part, "type") == "text")
+        return "\n".join(filter(None, texts))
+    return as_text(content) or ""
+
+
+def _model(model: Any) -> str | None:
+    """Return the model; None for "default", the automatic choice."""
+    return None if model == "default" else as_text(model)
 
 
 SOURCES = (Cursor(),)

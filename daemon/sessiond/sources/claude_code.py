@@ -1,0 +1,246 @@
+"""Claude Code, in a terminal, an editor or the desktop application: docs/formats/claude-code.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from glob import escape, glob
+from typing import ClassVar
+
+import msgspec
+
+from sessiond.session import ASSISTANT, USER, Entry
+from sessiond.sources.base import BaseSource, Memory, Places, Retention, Root, Unit
+from sessiond.sources.processes import is_running
+from sessiond.sources.records import ABSENT, UUID, parse
+from sessiond.sources.user_dirs import read_settings, read_small_file, unique_paths
+
+AGENT = r"(?:workflows/)?((?:[\w-]+/)*agent-[\w-]+)"
+FILE = re.compile(rf"[^/]+/(?:({UUID})|({UUID})/subagents/{AGENT}|(agent-[\w-]+))\.jsonl", re.ASCII)
+"""Below `projects`: a transcript, a subagent's transcript below its session, or a flat one from 1.x."""
+RETENTION_DAYS = 30
+"""The default of `cleanupPeriodDays`."""
+TYPES = (
+    "user assistant system attachment summary file-history-snapshot progress queue-operation custom-title ai-title"
+    " agent-name last-prompt mode permission-mode pr-link frame-link worktree-state relocated bridge-session started"
+    " result atis-latch tools-used cost-state api-request api-request-shape api-request-blob"
+)
+KNOWN = frozenset(TYPES.split())
+# Text that Claude Code writes in the user's name without isMeta. An envelope (group 1) counts if a prompt follows it.
+INJECTED = re.compile(
+    rb'"(?:\s|\\[nrt])*(?:"$|<(?:command-|local-command-|bash-(?:input|stdout|stderr)>|task-notification>)'
+    rb"|\[Request interrupted by user|Unknown slash command: |<(system-reminder|ide_opened_file|ide_selection)>)"
+)
+TOOL_RESULT = re.compile(rb'\[\{"(?:tool_use_id":|type":"tool_result")')
+THINKING = re.compile(rb'\[\{"type":"(?:thinking"|redacted_)')
+EMPTY = re.compile(rb'(?:\[\]|"")?\Z')
+
+
+class _Part(msgspec.Struct, gc=False):
+    """A message, a content block, or an attachment. Fields that are seldom needed stay raw."""
+
+    type: str | None = None
+    id: str | None = None
+    model: str | None = None
+    content: msgspec.Raw = ABSENT
+    text: msgspec.Raw = ABSENT
+    prompt: msgspec.Raw = ABSENT
+
+
+class _Line(msgspec.Struct, gc=False, rename="camel"):
+    """The fields of a line that are read."""
+
+    type: str = "?"
+    timestamp: str | None = None
+    uuid: str | None = None
+    session_id: str | None = None
+    version: str | None = None
+    cwd: str | None = None
+    git_branch: str | None = None
+    message: _Part | str | None = None
+    attachment: _Part | str | None = None
+    is_sidechain: bool | None = None
+    is_meta: bool | None = None
+    is_compact_summary: bool | None = None
+    is_api_error_message: bool | None = None
+    prompt_source: str | None = None
+    session_kind: str | None = None
+    request_session_id: str | None = None
+    forked_from: _Line | None = None
+    custom_title: str | None = None
+    ai_title: str | None = None
+    summary: str | None = None
+    leaf_uuid: str | None = None
+
+
+class _Owner(msgspec.Struct, rename="camel"):
+    """`sessions/<pid>.json`, which a running process keeps."""
+
+    pid: int
+    session_id: str
+    proc_start: str | None = None
+
+
+LINE = msgspec.json.Decoder(_Line)
+BLOCKS = msgspec.json.Decoder(list[_Part])
+OWNER = msgspec.json.Decoder(_Owner)
+
+
+class ClaudeCode(BaseSource):
+    """Transcripts of Claude Code."""
+
+    tool: ClassVar[str] = "claude-code"
+    variables: ClassVar[tuple[str, ...]] = ("CLAUDE_CONFIG_DIR",)
+    versions: ClassVar[tuple[str, ...]] = ("1.0.60", "2.0.14", "2.1.330")
+    gaps: ClassVar[tuple[str, ...]] = ("side calls for titles and web searches are in no transcript",)
+    views: ClassVar[bool] = True
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return `projects` of CLAUDE_CONFIG_DIR, ~/.claude and ~/.config/claude (older), and Cowork's sessions."""
+        older = f"{dirs.from_variable('XDG_CONFIG_HOME') or f'{dirs.home}/.config'}/claude"
+        named = [dirs.absolute(folder) for folder in _config_dirs(dirs)]
+        homes = unique_paths(*named, f"{dirs.home}/.claude", older)
+        for path in unique_paths(*(home if home.endswith("/projects") else f"{home}/projects" for home in homes)):
+            yield Root(path=path)
+        desktop = [f"{dirs.config}/Claude"]
+        if dirs.platform == "win32":
+            desktop.append(f"{dirs.data}/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude")
+        for base in desktop:
+            yield Root(path=f"{base}/local-agent-mode-sessions", depth=12, skip=frozenset(["node_modules", ".git"]))
+
+    def retention(self, dirs: Places) -> Retention | None:
+        """Return `cleanupPeriodDays` of the settings; the shortest one if there are several directories."""
+        days = []
+        for folder in _config_dirs(dirs) or [f"{dirs.home}/.claude"]:
+            value = read_settings(f"{folder}/settings.json").get("cleanupPeriodDays", RETENTION_DAYS)
+            days.append(value if isinstance(value, int) and value > 0 else RETENTION_DAYS)
+        hint = 'to have it keep them itself: "cleanupPeriodDays": 3650 in ~/.claude/settings.json'
+        return Retention(days=min(days), hint=hint)
+
+    def unit(self, relative: str) -> Unit | None:
+        """Return the unit of a transcript or a subagent's transcript.
+
+        `<id>/subagents/**/agent-*.jsonl` is a stream of session <id>. The session of a flat `agent-*.jsonl` (1.x) is
+        named in its lines only. Not sessions: journal.jsonl (of workflows), *.meta.json, tool-results/, memory/.
+        """
+        found = FILE.fullmatch(relative.rpartition("/.claude/projects/")[2])
+        if not found:
+            return None
+        main, parent, agent, flat = found.groups()
+        if main:
+            return Unit(native_id=main)
+        return Unit(native_id=parent, stream=agent or flat, thread=False)
+
+    def decode(self, record: bytes | memoryview, memory: Memory) -> Entry | None:
+        """Decode a line. The key is `message.id` or a prompt's `uuid`, which copies keep.
+
+        An answer is split over one line per content block; its lines have the same `message.id`, so they count once.
+        """
+        line = parse(LINE, record)
+        kind, message, role, key, model = line.type, line.message, None, line.uuid, None
+        if line.is_sidechain:
+            pass  # A subagent's line: 1.x and 2.0 wrote them into the main transcript.
+        elif kind == "assistant" and isinstance(message, _Part):
+            if message.model != "<synthetic>" and not line.is_api_error_message and _is_answer(message.content):
+                role, key, model = ASSISTANT, message.id or key, message.model
+        elif kind == "user" and isinstance(message, _Part):
+            silent = line.is_meta or line.is_compact_summary or line.prompt_source == "system"
+            role = None if silent or not _is_prompt(message.content) else USER
+        elif isinstance(line.attachment, _Part) and line.attachment.type == "queued_command":
+            # A prompt typed while a tool ran. If it lacks a uuid, its time identifies it, which copies of 2.1 keep.
+            role, key = USER if _is_prompt(line.attachment.prompt) else None, key or f"queued {line.timestamp}"
+        parent, copied, title = None, False, None
+        if line.session_id != memory.get("session") or line.forked_from or line.request_session_id or line.session_kind:
+            parent, copied = _origin(line, memory)
+        if line.uuid:
+            memory["leaf"] = line.uuid
+        elif line.custom_title or line.ai_title or line.summary:
+            title = _title(line, memory)
+        time, own, version, cwd, branch = line.timestamp, line.session_id, line.version, line.cwd, line.git_branch
+        if not (role or title or parent or copied) and kind in KNOWN:
+            # The common case: most lines have no more, and each keyword argument costs time.
+            return Entry(time=time, version=version, cwd=cwd, branch=branch, native_id=own)
+        return Entry(
+            time=time,
+            role=role,
+            key=key,
+            model=model,
+            version=version,
+            cwd=cwd,
+            branch=branch,
+            title=title,
+            parent=parent,
+            native_id=own,
+            copied=copied,
+            unknown=None if kind in KNOWN else kind,
+        )
+
+    def live(self, dirs: Places) -> Iterable[str]:
+        """Return the sessions whose process is running; a killed process leaves its file behind."""
+        for root in self.roots(dirs):
+            for file in glob(escape(root.path.removesuffix("projects")) + "sessions/[0-9]*.json"):
+                try:
+                    owner = OWNER.decode(read_small_file(file))
+                except ValueError:
+                    continue
+                if owner.session_id and is_running(owner.pid, owner.proc_start):
+                    yield owner.session_id
+
+
+def _config_dirs(dirs: Places) -> list[str]:
+    """Return the directories in CLAUDE_CONFIG_DIR, which may be a comma-separated list."""
+    return [part.strip() for part in dirs.environ.get("CLAUDE_CONFIG_DIR", "").split(",") if part.strip()]
+
+
+def _origin(line: _Line, memory: Memory) -> tuple[str | None, bool]:
+    """Return the session that a line was copied from, and whether the line is a copy.
+
+    /branch names the origin on each line, --fork-session on answers only, and backgrounding marks lines as copied
+    without naming it. Resuming in old versions kept the first session's id on the lines that it copied.
+    """
+    own = line.session_id
+    origin = line.forked_from.session_id if line.forked_from else line.request_session_id
+    if own and not origin and not line.is_sidechain:
+        origin = memory.setdefault("session", own)
+    if origin and origin != own:
+        return origin, True
+    return None, line.session_kind == "bg"
+
+
+def _title(line: _Line, memory: Memory) -> str | None:
+    """Return the title. The user's own wins; a `summary` counts only after its leaf, else it is another session's."""
+    if line.custom_title:
+        memory["named"] = True
+        return line.custom_title
+    if memory.get("named"):
+        return None
+    return line.ai_title or (line.summary if line.leaf_uuid == memory.get("leaf", "") else None)
+
+
+def _is_typed(text: msgspec.Raw) -> bool:
+    """Return whether a human typed a JSON string: it is not injected, or a prompt follows the injected envelope."""
+    found = INJECTED.match(text, 0, 128)
+    return not found or (bool(found[1]) and not bytes(memoryview(text)[-64:]).endswith(b"</" + found[1] + b'>"'))
+
+
+def _is_prompt(content: msgspec.Raw) -> bool:
+    """Return whether a user's message contains something that a human said, not only tool results."""
+    if TOOL_RESULT.match(content):
+        return False  # most of a transcript's bytes, so it is recognised without parsing it
+    head = bytes(memoryview(content)[:1])
+    if head != b"[":
+        return head == b'"' and _is_typed(content)
+    blocks = BLOCKS.decode(content)
+    if any(block.type == "tool_result" for block in blocks):
+        return False
+    return any(block.type != "text" or _is_typed(block.text) for block in blocks)
+
+
+def _is_answer(content: msgspec.Raw) -> bool:
+    """Return whether a line has more than thinking; a message of thinking alone does not count."""
+    if THINKING.match(content):
+        return any(block.type not in ("thinking", "redacted_thinking") for block in BLOCKS.decode(content))
+    return not EMPTY.match(content)
+
+
+SOURCES = (ClaudeCode(),)

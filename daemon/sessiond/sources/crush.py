@@ -1,0 +1,138 @@
+"""Crush: docs/formats/crush.md."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+import msgspec
+
+from sessiond.session import Entry, Role, parse_time
+from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.records import ABSENT, ROLES, parse, unknown_type
+from sessiond.sources.rows import as_json, list_with_watermarks
+from sessiond.sources.user_dirs import read_small_file
+
+REGISTRY = "projects.json"
+KNOWN = frozenset(["session", "user", "assistant", "tool", "system"])
+# Times are in seconds, although the schema says milliseconds. In sessions of the last day the length of the text tells
+# two updates of one second apart; older sessions are checked once a day. `title-<parent>` is the generation of a title.
+HEADS = """
+    SELECT id, updated_at, updated_at > (SELECT max(updated_at) FROM sessions) - 86400
+    FROM sessions WHERE id NOT LIKE 'title-%'
+"""
+REST = """
+    SELECT printf('%s %s %s', count(*), sum(length(parts)), max(updated_at)) FROM messages WHERE session_id = ?
+"""
+SESSION = "SELECT parent_session_id, created_at, title FROM sessions WHERE id = ?"
+COLUMNS = ("id", "role", "model", "provider", "created_at", "finished_at", "is_summary_message")
+MESSAGES = """
+    SELECT id, role, model, provider, created_at, finished_at, is_summary_message, parts
+    FROM messages WHERE session_id = ? ORDER BY created_at, rowid
+"""
+
+
+class _Text(msgspec.Struct, gc=False):
+    text: str | None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    type: str | None = None
+    data: msgspec.Raw = ABSENT
+
+
+class _Line(msgspec.Struct, gc=False):
+    """A message, or (without a role) the session's own fields."""
+
+    id: str | None = None
+    role: str | None = None
+    model: str | None = None
+    created_at: int | None = None
+    finished_at: int | None = None
+    is_summary_message: int | None = None
+    parts: list[_Part] = []
+    parent_session_id: str | None = None
+
+
+class _Project(msgspec.Struct):
+    path: str
+    data_dir: str
+
+
+class _Projects(msgspec.Struct):
+    projects: list[_Project] = []
+
+
+LINE, TEXT = msgspec.json.Decoder(_Line), msgspec.json.Decoder(_Text)
+PROJECTS = msgspec.json.Decoder(_Projects)
+
+
+class Crush(BaseSource):
+    """Sessions of Crush: a database in each project, and a list of projects in the data directory."""
+
+    tool: ClassVar[str] = "crush"
+    variables: ClassVar[tuple[str, ...]] = ("CRUSH_GLOBAL_DATA",)
+    versions: ClassVar[tuple[str, ...]] = ("0.90",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch is stored",
+        "a store of a project that the list of projects has lost is not found",
+    )
+    files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>crush\.db)(?:-wal)?")
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the directory of the list of projects, and each project's data directory."""
+        base = dirs.from_variable("CRUSH_GLOBAL_DATA")
+        base = base or f"{dirs.data if dirs.platform == 'win32' else dirs.share}/crush"
+        yield Root(path=base, watch=Watch.FLAT, registry=REGISTRY)
+        known = {base}
+        for project in _projects(f"{base}/{REGISTRY}"):
+            path = os.path.normpath(os.path.join(project.path, project.data_dir))
+            if os.path.isabs(path) and path not in known:
+                known.add(path)
+                yield Root(path=path, watch=Watch.FLAT, cwd=project.path)
+
+    def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
+        """List sessions, including those of subagents."""
+        if database.has("sessions", "parent_session_id") and database.has("messages", "is_summary_message"):
+            yield from list_with_watermarks(database, HEADS, REST)
+
+    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+        """Project a session's row and messages. The files that it read and wrote (`files`) are not part of it."""
+        for parent, created, title in database.rows(SESSION, native_id):
+            head = {"id": native_id, "parent_session_id": parent, "created_at": created}
+            records = map(msgspec.json.encode, _records(database, head))
+            yield Portrait(native_id=native_id, parent=parent, records=records, told=Entry(title=title))
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Decode a row. A message counts if it has a text part and is no summary."""
+        line = parse(LINE, record)
+        texts = (parse(TEXT, bytes(part.data)).text for part in line.parts if part.type == "text")
+        finished = Entry(time_ms=parse_time(line.finished_at))
+        return Entry(
+            time_ms=parse_time(line.created_at),
+            role=ROLES.get(line.role or "") if not line.is_summary_message and any(texts) else None,
+            key=line.id,
+            model=line.model if line.role == Role.ASSISTANT else None,
+            parent=line.parent_session_id,
+            unknown=unknown_type(line.role or "session", KNOWN),
+            more=(finished,) if line.finished_at else (),
+        )
+
+
+def _projects(path: str) -> list[_Project]:
+    """Return the listed projects; none if the list is damaged."""
+    try:
+        return PROJECTS.decode(read_small_file(path)).projects
+    except ValueError:
+        return []
+
+
+def _records(database: Rows, head: dict[str, object]) -> Iterator[dict[str, object]]:
+    yield head
+    for *values, parts in database.rows(MESSAGES, head["id"]):
+        yield dict(zip(COLUMNS, values, strict=True)) | {"parts": as_json(parts)}
+
+
+SOURCES = (Crush(),)

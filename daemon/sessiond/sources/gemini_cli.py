@@ -1,0 +1,194 @@
+"""Gemini CLI: docs/formats/gemini-cli.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import msgspec
+
+from sessiond.config.units import parse_duration
+from sessiond.errors import ConfigError
+from sessiond.session import Entry, Role, parse_time
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Retention, Root, Unit
+from sessiond.sources.objects import encode
+from sessiond.sources.records import ABSENT, UUID, compact, parse, unknown_type
+from sessiond.sources.user_dirs import read_settings
+
+FILE = re.compile(rf"([^/]+)/chats/(?:(session-[\w-]+)\.(jsonl|json)|({UUID})/([\w-]+)\.jsonl)", re.ASCII)
+RETENTION_DAYS = 30
+"""The default of `general.sessionRetention.maxAge`."""
+# The constant fields of a document. `lastUpdated` repeats the last message's time and would change all the time.
+HEADER = ("sessionId", "projectHash", "startTime", "kind", "directories")
+VOLATILE = ("messages", "lastUpdated")
+KNOWN = frozenset(["", "user", "gemini", "qwen", "info", "error", "warning"])  # "" is the header
+ANSWERS = ("gemini", "qwen")
+# Text that Gemini CLI writes in the user's name, and commands to the CLI itself.
+INJECTED = ("/", "?", "<session_context>", "<hook_context>")
+
+
+class Part(msgspec.Struct, gc=False, rename="camel"):
+    """A part of a message's content. A thought is marked; a tool's response does not count."""
+
+    text: str | None = None
+    thought: bool | None = None
+    function_response: msgspec.Raw = ABSENT
+
+
+class _Message(msgspec.Struct, gc=False, rename="camel"):
+    id: str | None = None
+    timestamp: str | None = None
+    type: str = ""
+    content: msgspec.Raw = ABSENT
+    model: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class _Set(msgspec.Struct, gc=False, rename="camel"):
+    """The fields of a `$set` operation."""
+
+    last_updated: str | None = None
+    summary: str | None = None
+    messages: list[_Message] | None = None
+
+
+class _Line(_Message, rename={"session_id": "sessionId", "start_time": "startTime", "set": "$set", "to": "$rewindTo"}):
+    """A line: the header, a message, or an operation on the messages before it."""
+
+    session_id: str | None = None
+    start_time: str | None = None
+    directories: list[str] = []
+    tool_calls: list[msgspec.Raw] | None = msgspec.field(default=None, name="toolCalls")
+    set: _Set | None = None
+    to: str | None = None
+
+
+LINE = msgspec.json.Decoder(_Line)
+CONTENT = msgspec.json.Decoder(str | Part | list[str | Part] | None)
+DOCUMENT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+LIST = msgspec.json.Decoder(list[msgspec.Raw])
+TEXT = msgspec.json.Decoder(str)
+
+
+class GeminiCli(BaseSource):
+    """Chats of Gemini CLI: a log of operations since 0.39, before that a document rewritten at each change."""
+
+    tool: ClassVar[str] = "gemini-cli"
+    variables: ClassVar[tuple[str, ...]] = ("GEMINI_CLI_HOME",)
+    versions: ClassVar[tuple[str, ...]] = ("0.25.0", "0.61.0")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch is stored",
+        "logs.json and checkpoints of before 0.0.77: they have prompts only",
+    )
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return `.gemini/tmp` of the home, and of GEMINI_CLI_HOME, which replaces the home."""
+        for home in dirs.with_override("GEMINI_CLI_HOME", dirs.home):
+            yield Root(path=f"{home}/.gemini/tmp", depth=3, skip=frozenset(["tool-outputs", "memory", "logs", "bin"]))
+
+    def retention(self, dirs: Places) -> Retention | None:
+        """Return `general.sessionRetention.maxAge` of the settings; None if retention is switched off."""
+        home = dirs.from_variable("GEMINI_CLI_HOME") or dirs.home
+        general = read_settings(f"{home}/.gemini/settings.json").get("general")
+        retention = general.get("sessionRetention") if isinstance(general, dict) else None
+        if not isinstance(retention, dict):
+            retention = {}
+        if retention.get("enabled") is False:
+            return None
+        try:
+            days = max(1, int(parse_duration(str(retention.get("maxAge", f"{RETENTION_DAYS}d"))) // 86_400))
+        except (ValueError, ConfigError):
+            days = RETENTION_DAYS
+        hint = 'to have it keep them itself: "general": {"sessionRetention": {"enabled": false}} in '
+        return Retention(days=days, hint=f"{hint}~/.gemini/settings.json")
+
+    def unit(self, relative: str) -> Unit | None:
+        """Return the unit of a chat or a subagent's chat; activity logs and checkpoints have other names.
+
+        A session may have four files: below a hash and below a name, a document and a log, and a decoy. Each file name
+        is a stream; only the content has the session's id.
+        """
+        found = FILE.fullmatch(relative)
+        if not found:
+            return None
+        project, stem, suffix, parent, child = found.groups()
+        beside = (f"{project}/.project_root",)
+        if parent:
+            own = child if re.fullmatch(UUID, child) else f"{parent}/{child}"
+            return Unit(native_id=own, parent=parent, beside=beside)
+        if suffix == "json":
+            return Unit(kind=Kind.DOCUMENT, stream=f"{stem}.json", beside=beside)
+        return Unit(stream=stem, beside=beside)
+
+    def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
+        """Return the working directory, which a chat does not contain."""
+        return next((Entry(cwd=text.decode().strip()) for text in beside.values()), None)
+
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+        """Project a document to a log: the header, the messages, and a `$set` of the other fields."""
+        for content in files.values():
+            document = parse(DOCUMENT, content)
+            messages = LIST.decode(document.get("messages", b"[]"))
+            rest = {key: value for key, value in document.items() if key not in (*HEADER, *VOLATILE)}
+            records = [
+                encode({key: document[key] for key in HEADER if key in document}),
+                *map(bytes, messages),
+                *([encode({"$set": rest})] if rest else []),
+            ]
+            if "sessionId" in document:  # a document without one is skipped instead of failing its whole root
+                native_id = TEXT.decode(document["sessionId"])
+                yield Portrait(native_id=native_id, stream=unit.stream, records=map(compact, records))
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Decode an operation. `$set.messages` replaces all messages; `$rewindTo` removes one and all after it."""
+        line = parse(LINE, record)
+        if line.set:
+            replaced = line.set.messages
+            return Entry(
+                time_ms=parse_time(line.set.last_updated),
+                title=line.set.summary,
+                rewind=None if replaced is None else "",
+                more=tuple(map(_decode_message, replaced or ())),
+            )
+        if line.session_id:
+            cwd = line.directories[0] if line.directories else None
+            return Entry(time_ms=parse_time(line.start_time), native_id=line.session_id, cwd=cwd)
+        if line.to is not None:
+            return Entry(rewind=line.to)
+        return _decode_message(line) if line.type else Entry(unknown="?")
+
+
+def _decode_message(message: _Message) -> Entry:
+    """Decode a message. It is written again under the same id when a tool's result arrives, so the id is its key."""
+    role = None
+    if message.type == "user" and _is_prompt(message.content):
+        role = Role.USER
+    elif message.type in ANSWERS and (message.tool_calls or _parts(message.content)):
+        role = Role.ASSISTANT
+    return Entry(
+        time_ms=parse_time(message.timestamp),
+        role=role,
+        key=message.id,
+        model=message.model if message.type in ANSWERS else None,
+        unknown=unknown_type(message.type, KNOWN),
+    )
+
+
+def _parts(content: msgspec.Raw) -> list[Part]:
+    """Return the parts of content: a string, a part, or (since 0.25) a list of both."""
+    found = parse(CONTENT, bytes(content)) if content else None
+    parts = found if isinstance(found, list) else [found]
+    return [Part(text=part) if isinstance(part, str) else part for part in parts if part]
+
+
+def _is_prompt(content: msgspec.Raw) -> bool:
+    """Return whether a human said this to the model."""
+    parts = _parts(content)
+    if not parts or any(part.function_response for part in parts):
+        return False
+    text = "".join(part.text or "" for part in parts).lstrip()
+    return not text.startswith(INJECTED) and bool(text or any(part.text is None for part in parts))
+
+
+SOURCES = (GeminiCli(),)

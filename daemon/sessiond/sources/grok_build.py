@@ -1,0 +1,129 @@
+"""Grok Build (xAI): docs/formats/grok-build.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import msgspec
+
+from sessiond.session import Entry, Role, parse_time
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.objects import OBJECT, encode
+from sessiond.sources.records import UUID, parse, unknown_type
+
+FILE = re.compile(rf"[^/]+/({UUID})/(?:(updates\.jsonl)|summary\.json|subagents/({UUID})/meta\.json)", re.ASCII)
+SUMMARY = ("info", "created_at", "head_branch", "generated_title", "parent_session_id", "forked_at")
+SPAWNED = ("parent_session_id",)
+# The update kinds of the Agent Client Protocol, and the tool's own.
+KINDS = (
+    "user_message_chunk agent_message_chunk agent_thought_chunk tool_call tool_call_update plan current_mode_update"
+    " available_commands_update turn_completed rewind_marker compaction_checkpoint background_tasks subagent_spawned"
+    " subagent_progress subagent_finished model_changed model_auto_switched session_summary_generated session_recap"
+    " last_turn_summary task_backgrounded task_completed auto_compact_started auto_compact_completed"
+    " auto_compact_failed auto_compact_cancelled hook_execution hook_annotation goal_updated plan_kept diff_review"
+)
+KNOWN = frozenset(KINDS.split())
+ROLES = {"user_message_chunk": Role.USER, "agent_message_chunk": Role.ASSISTANT}
+
+
+class _Meta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    event_id: str | None = None
+    agent_timestamp_ms: float | None = None
+    prompt_id: str | None = None
+    stream_start_ms: int | None = None
+    model_id: str | None = None
+    prompt_index: int | None = None
+
+
+class _Update(msgspec.Struct, frozen=True, gc=False):
+    kind: str = msgspec.field(name="sessionUpdate", default="?")
+    meta: _Meta = msgspec.field(name="_meta", default=_Meta())
+    target_prompt_index: int | None = None
+
+
+class _Params(msgspec.Struct, frozen=True, gc=False):
+    update: _Update = _Update()
+    meta: _Meta = msgspec.field(name="_meta", default=_Meta())
+
+
+class _Line(msgspec.Struct, gc=False):
+    """An update, or the projected fields of a summary."""
+
+    params: _Params = _Params()
+    timestamp: float | None = None
+    info: dict[str, str] | None = None
+    created_at: str | None = None
+    head_branch: str | None = None
+    generated_title: str | None = None
+    parent_session_id: str | None = None
+    forked_at: str | None = None
+
+
+LINE = msgspec.json.Decoder(_Line)
+
+
+class GrokBuild(BaseSource):
+    """Sessions of Grok Build: a log of updates, and a summary beside it."""
+
+    tool: ClassVar[str] = "grok-build"
+    variables: ClassVar[tuple[str, ...]] = ("GROK_HOME",)
+    versions: ClassVar[tuple[str, ...]] = ("1.0.41",)
+    gaps: ClassVar[tuple[str, ...]] = ("no version is stored",)
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the sessions of GROK_HOME and ~/.grok."""
+        for base in dirs.with_override("GROK_HOME", f"{dirs.home}/.grok"):
+            yield Root(path=f"{base}/sessions", depth=4)
+
+    def unit(self, relative: str) -> Unit | None:
+        """Return the unit of a log, a summary, or the note about a subagent, which has a session of its own."""
+        if not (found := FILE.fullmatch(relative)):
+            return None
+        session, log, subagent = found.groups()
+        if log:
+            return Unit(native_id=session)
+        return Unit(kind=Kind.DOCUMENT, native_id=subagent or session, stream="spawned" if subagent else "summary")
+
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+        """Project the fields of a summary that matter; its counters of tokens and turns change all the time."""
+        wanted = SUMMARY if unit.stream == "summary" else SPAWNED
+        for content in files.values():
+            document = OBJECT.decode(content)
+            fields = {name: document[name] for name in wanted if name in document}
+            yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=[encode(fields)])
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Decode an update or a summary. The chunks of one answer have the same key, so they count once.
+
+        A fork copies updates as they are, apart from the session's id.
+        """
+        line = parse(LINE, record)
+        update, meta = line.params.update, line.params.meta
+        if update.kind == "?":
+            return Entry(
+                time_ms=parse_time(line.created_at),
+                cwd=(line.info or {}).get("cwd"),
+                branch=line.head_branch,
+                title=line.generated_title,
+                parent=line.parent_session_id,
+                copied=line.forked_at is not None,
+            )
+        prompts: dict[str, str] = memory.setdefault("prompts", {})
+        role, key = ROLES.get(update.kind), f"{meta.event_id}.{meta.agent_timestamp_ms}"
+        if role is Role.USER:
+            prompts[str(update.meta.prompt_index)], memory["model"] = key, update.meta.model_id
+        elif role:
+            key = f"{meta.prompt_id}.{meta.stream_start_ms}"
+        return Entry(
+            time_ms=parse_time(meta.agent_timestamp_ms or line.timestamp),
+            role=role,
+            key=key,
+            model=memory.get("model") if role is Role.ASSISTANT else None,
+            rewind=prompts.get(str(update.target_prompt_index)) if update.kind == "rewind_marker" else None,
+            unknown=unknown_type(update.kind, KNOWN),
+        )
+
+
+SOURCES = (GrokBuild(),)

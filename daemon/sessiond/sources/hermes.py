@@ -1,0 +1,120 @@
+"""Hermes Agent: docs/formats/hermes.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+import msgspec
+
+from sessiond.session import Entry, parse_time
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.objects import encode
+from sessiond.sources.records import ROLES, digest, parse, unknown_type
+from sessiond.sources.rows import column_or, list_with_watermarks, select
+
+# Text that Hermes writes in the user's name. It puts a line of its own before what it adds to a prompt.
+INJECTED = re.compile(r"\[(?:ASYNC DELEGATION |(?:IMPORTANT: )?Background process |CONTEXT COMPACTION )")
+KNOWN = frozenset(["user", "assistant", "tool", "system", "session_meta"])
+# The index on (session_id, timestamp) has the last message's time. Rows are counted where it changed, and in the
+# sessions of the last day, where a rewind may hide messages.
+HEADS = """
+    SELECT id, printf('%s %s %s', ended_at, {title}, (SELECT max(timestamp) FROM messages WHERE session_id = s.id)),
+    coalesce(ended_at, started_at) > (SELECT max(coalesce(ended_at, started_at)) FROM sessions) - 86400
+    FROM sessions s
+"""
+REST = "SELECT printf('%s %s %s', count(*), sum(length(content)), {shown}) FROM messages WHERE session_id = ?"
+SESSION = ("source", "parent_session_id", "started_at", "cwd", "model", "ended_at", "title")
+# Without the system prompt and the other columns of model input.
+MESSAGE = ("id", "role", "content", "tool_calls", "tool_name", "timestamp", "active", "compacted")
+MESSAGE_CLAUSES = "WHERE session_id = ? ORDER BY timestamp, id"
+
+
+class _Line(msgspec.Struct, gc=False):
+    """A message, or (without a role) the session's own fields."""
+
+    role: str | None = None
+    content: str | None = None
+    timestamp: float | None = None
+    origin: float | None = None
+    active: int | None = None
+    compacted: int | None = None
+    started_at: float | None = None
+    cwd: str | None = None
+    parent_session_id: str | None = None
+
+
+LINE = msgspec.json.Decoder(_Line)
+
+
+class Hermes(BaseSource):
+    """Sessions of Hermes Agent, from the command line or a chat."""
+
+    tool: ClassVar[str] = "hermes"
+    variables: ClassVar[tuple[str, ...]] = ("HERMES_HOME",)
+    versions: ClassVar[tuple[str, ...]] = ("2026", "0.19.0")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version and no branch is kept by the command line, and a folder only where the table has a column for it",
+        "what a session that was begun by compression copies from its parent is counted again",
+        "the files in ~/.hermes/sessions of before the database",
+    )
+    local_ids: ClassVar[bool] = True  # a time and a few random digits
+    files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>(?:[^/]+/)?state\.db)(?:-wal)?")
+    kind: ClassVar[Kind] = Kind.DATABASE
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the home of Hermes and of its profiles, watched flat: caches, logs and keys are in the same place."""
+        for base in dirs.with_override("HERMES_HOME", f"{dirs.home}/.hermes"):
+            yield Root(path=base, watch=Watch.FLAT, depth=0)
+            yield Root(path=f"{base}/profiles", watch=Watch.SCAN, depth=1)
+
+    def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
+        """List sessions by the index of their messages."""
+        if database.has("sessions", "parent_session_id", "ended_at") and database.has("messages", "timestamp"):
+            title = column_or(database, "sessions", "title")
+            shown = column_or(database, "messages", "active", "sum(active)")
+            yield from list_with_watermarks(database, HEADS.format(title=title), REST.format(shown=shown))
+
+    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+        """Project a session's row and messages. A session without messages has not begun yet."""
+        for head in list(select(database, "sessions", SESSION, "WHERE id = ?", native_id)):
+            messages = select(database, "messages", MESSAGE, MESSAGE_CLAUSES, native_id)
+            model, title, ended = (head.pop(name) for name in ("model", "title", "ended_at"))
+            parent, cwd = head["parent_session_id"], None
+            if parent:
+                # Branches and subagents have no folder of their own: they begin in their parent's.
+                cwd = next((row["cwd"] for row in select(database, "sessions", ("cwd",), "WHERE id = ?", parent)), None)
+            if parent and head["source"] != "subagent":
+                original = select(database, "messages", MESSAGE, MESSAGE_CLAUSES, parent)
+                messages = _with_origin(list(messages), [row for row in original if row["active"] != 0])
+            records = list(map(encode, messages))
+            told = Entry(time_ms=parse_time(ended), ended=ended is not None, title=title, model=model, cwd=cwd)
+            records = [encode(head), *records] if records else []
+            yield Portrait(native_id=native_id, parent=parent, records=records, told=told)
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Decode a row. A message counts if it has text and no rewind removed it."""
+        line = parse(LINE, record)
+        if line.role is None:
+            return Entry(time_ms=parse_time(line.started_at), cwd=line.cwd, parent=line.parent_session_id)
+        # Messages that compaction archived are no longer active, but they were said.
+        visible = line.active != 0 or line.compacted
+        text = (line.content or "").strip()
+        role = ROLES.get(line.role) if visible and text and not INJECTED.match(text) else None
+        key = f"{line.origin or line.timestamp}.{digest(line.content or '')}"
+        return Entry(time_ms=parse_time(line.timestamp), role=role, key=key, unknown=unknown_type(line.role, KNOWN))
+
+
+def _with_origin(messages: list[dict[str, Any]], original: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Add to each message that a branch copied the time of its original, because copies get new times."""
+    for index, message in enumerate(messages):
+        source = original[index] if index < len(original) else {}
+        if source.get("role") != message["role"] or source.get("content") != message["content"]:
+            original = []  # the copied prefix ends here
+            yield message
+        else:
+            yield message | {"origin": source["timestamp"]}
+
+
+SOURCES = (Hermes(),)

@@ -1,0 +1,20 @@
+"""ICodeMate, a fork of OpenCode: docs/formats/icodemate.md."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sessiond.sources.opencode import OpenCode
+
+
+class ICodeMate(OpenCode):
+    """Sessions of ICodeMate, in OpenCode's schema."""
+
+    tool: ClassVar[str] = "icodemate"
+    variables: ClassVar[tuple[str, ...]] = ()
+    versions: ClassVar[tuple[str, ...]] = ("OpenCode's schema",)
+    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent is that of OpenCode's schema, none was seen",)
+    folder: ClassVar[str] = "icodemate"
+
+
+SOURCES = (ICodeMate(),)

@@ -1,0 +1,48 @@
+"""iFlow, which writes Claude Code's lines with Gemini's tool results in them: docs/formats/iflow.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import ClassVar
+
+import msgspec
+
+from sessiond.session import Entry
+from sessiond.sources.base import Memory, Places, Retention, Root, Unit
+from sessiond.sources.claude_code import ClaudeCode
+from sessiond.sources.records import UUID
+
+FILE = re.compile(rf"[^/]+/session-({UUID})\.jsonl", re.ASCII)
+
+
+class IFlow(ClaudeCode):
+    """Transcripts of iFlow."""
+
+    tool: ClassVar[str] = "iflow"
+    variables: ClassVar[tuple[str, ...]] = ()
+    versions: ClassVar[tuple[str, ...]] = ("0.5.8",)
+    gaps: ClassVar[tuple[str, ...]] = ("no title or parent is stored",)
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return `projects` of ~/.iflow; no variable that moves it is known."""
+        yield Root(path=f"{dirs.home}/.iflow/projects", depth=1)
+
+    def retention(self, dirs: Places) -> Retention | None:
+        """Return None: whether iFlow deletes sessions is not known."""
+        return None
+
+    def unit(self, relative: str) -> Unit | None:
+        """Return the unit of a transcript, whose name is a prefix and the session's UUID."""
+        found = FILE.fullmatch(relative)
+        return Unit(native_id=found[1]) if found else None
+
+    def decode(self, record: bytes | memoryview, memory: Memory) -> Entry | None:
+        """Decode a line; its session id has the same prefix as the file's name."""
+        entry = super().decode(record, memory)
+        if entry is None or entry.native_id is None:
+            return entry
+        return msgspec.structs.replace(entry, native_id=entry.native_id.removeprefix("session-"))
+
+
+SOURCES = (IFlow(),)

@@ -1,0 +1,20 @@
+"""MiMoCode, a fork of OpenCode: docs/formats/mimocode.md."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sessiond.sources.opencode import OpenCode
+
+
+class MiMoCode(OpenCode):
+    """Sessions of MiMoCode, in OpenCode's schema."""
+
+    tool: ClassVar[str] = "mimocode"
+    variables: ClassVar[tuple[str, ...]] = ()
+    versions: ClassVar[tuple[str, ...]] = ("OpenCode's schema",)
+    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent is that of OpenCode's schema, none was seen",)
+    folder: ClassVar[str] = "mimocode"
+
+
+SOURCES = (MiMoCode(),)

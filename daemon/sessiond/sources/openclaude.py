@@ -1,0 +1,30 @@
+"""OpenClaude, which writes Claude Code's format: docs/formats/openclaude.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from sessiond.sources.base import Places, Retention, Root
+from sessiond.sources.claude_code import ClaudeCode
+
+
+class OpenClaude(ClaudeCode):
+    """Transcripts of OpenClaude, in Claude Code's format and layout."""
+
+    tool: ClassVar[str] = "openclaude"
+    variables: ClassVar[tuple[str, ...]] = ("OPENCLAUDE_CONFIG_DIR",)
+    versions: ClassVar[tuple[str, ...]] = ("0.7.0",)
+    gaps: ClassVar[tuple[str, ...]] = ("a title or a parent, where Claude Code's records of them are not written",)
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return `projects` of OPENCLAUDE_CONFIG_DIR and ~/.openclaude."""
+        for base in dirs.with_override("OPENCLAUDE_CONFIG_DIR", f"{dirs.home}/.openclaude"):
+            yield Root(path=f"{base}/projects")
+
+    def retention(self, dirs: Places) -> Retention | None:
+        """Return None: whether OpenClaude deletes sessions is not known."""
+        return None
+
+
+SOURCES = (OpenClaude(),)

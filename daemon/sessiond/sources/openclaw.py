@@ -1,0 +1,86 @@
+"""OpenClaw, whose agents are Pi's: docs/formats/openclaw.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import ClassVar
+
+import msgspec
+
+from sessiond import zstd
+from sessiond.session import Entry
+from sessiond.sources.base import Places, Portrait, Root, Rows, Unit
+from sessiond.sources.pi import Pi
+from sessiond.sources.records import UUID
+from sessiond.sources.rows import as_json
+
+# Events are only added; rewriting a session's events gives it a new generation.
+HEADS = """
+    SELECT session_id, printf('%s %s %s', (SELECT max(seq) FROM transcript_events WHERE session_id = w.session_id),
+        (SELECT generation FROM transcript_rewrite_watermarks WHERE session_id = w.session_id),
+        (SELECT coalesce(label, display_name) FROM session_nodes WHERE session_key = w.session_key))
+    FROM session_windows w WHERE EXISTS (SELECT 1 FROM transcript_events WHERE session_id = w.session_id)
+"""
+HEAD = """
+    SELECT coalesce(n.label, n.display_name), coalesce(n.fork_source_session_id,
+        CASE WHEN w.reason IN ('fork', 'rewind', 'compaction') THEN w.previous_session_id END,
+        (SELECT current_session_id FROM session_nodes WHERE session_key = coalesce(n.spawned_by, n.parent_session_key)))
+    FROM session_windows w JOIN session_nodes n USING (session_key) WHERE session_id = ?
+"""
+EVENTS = "SELECT event_json, event_zstd FROM transcript_events WHERE session_id = ? ORDER BY seq"
+EVENT_LIMIT = 4 << 20
+"""Bytes of an unpacked event; the table has the same limit."""
+
+
+class OpenClaw(Pi):
+    """Transcripts of OpenClaw's agents, in Pi's format: rows since summer 2026, JSON lines before."""
+
+    tool: ClassVar[str] = "openclaw"
+    variables: ClassVar[tuple[str, ...]] = ("OPENCLAW_STATE_DIR",)
+    versions: ClassVar[tuple[str, ...]] = ("April 2026", "2026.9.6")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version or branch is kept; of its files no parent, and their titles, in sessions.json, are not read",
+        "transcripts that were reset or deleted (renamed), or packed away as a whole, before they were seen",
+    )
+    # Each topic of a chat has a transcript of its own. *.trajectory.jsonl and sessions.json are no sessions.
+    files: ClassVar[re.Pattern[str]] = re.compile(
+        rf"[^/]+/sessions/(?P<id>{UUID}(?:-topic-[\w-]+)?)\.jsonl|(?P<store>[^/]+/agent/openclaw-agent\.sqlite)(?:-wal)?",
+        re.ASCII,
+    )
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the agents of OPENCLAW_STATE_DIR, ~/.openclaw, and the directories of the tool's former names."""
+        defaults = [f"{dirs.home}/{name}" for name in (".openclaw", ".clawdbot", ".qclaw")]
+        for base in dirs.with_override("OPENCLAW_STATE_DIR", *defaults):
+            yield Root(path=f"{base}/agents", depth=2, skip=frozenset(["qmd"]))
+
+    def unit(self, relative: str) -> Unit | None:
+        """Return the unit of an agent's database, or of an older file, which is a stream of the same session."""
+        unit = super().unit(relative)
+        return msgspec.structs.replace(unit, stream="jsonl") if unit and unit.native_id else unit
+
+    def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
+        """List sessions by the index of their events; a session that was packed away has none."""
+        if database.has("session_windows", "previous_session_id") and database.has("transcript_events", "event_zstd"):
+            yield from database.rows(HEADS)
+
+    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+        """Project a session's events to the lines of the older files."""
+        for title, parent in list(database.rows(HEAD, native_id)):
+            records = [_record(*event) for event in database.rows(EVENTS, native_id)]
+            origin = None if parent == native_id else parent
+            yield Portrait(native_id=native_id, parent=origin, records=records, told=Entry(title=title))
+
+
+def _record(event: str | None, packed: bytes | None) -> bytes:
+    """Return an event as a record. Raises: ValueError if it can't be unpacked."""
+    if packed is not None:
+        try:
+            return b"".join(zstd.decompress_stream(iter([packed]), EVENT_LIMIT))
+        except zstd.Undecodable as error:
+            raise ValueError(str(error)) from error
+    return bytes(as_json(event) or b"{}")
+
+
+SOURCES = (OpenClaw(),)

@@ -1,0 +1,139 @@
+"""OpenHands, its command line and its server before 1.0 (V0): docs/formats/openhands.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import msgspec
+
+from sessiond.session import Entry, Role, parse_time
+from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
+from sessiond.sources.objects import encode
+from sessiond.sources.records import ABSENT, UUID, compact, message_role, parse
+from sessiond.sources.user_dirs import unique_paths
+
+SESSION = re.compile(rf"([0-9a-f]{{32}}|{UUID})(?:/.*)?", re.ASCII | re.DOTALL)
+EVENT_FILE = re.compile(r"events/(?:event-)?(\d+)(?:-[\w-]+)?\.json", re.ASCII)
+KINDS = (
+    "SystemPromptEvent MessageEvent ActionEvent ObservationEvent UserRejectObservation AgentErrorEvent PauseEvent"
+    " Condensation CondensationRequest CondensationSummaryEvent ConversationStateUpdateEvent ConversationErrorEvent"
+    " TokenEvent LLMCompletionLogEvent HookExecutionEvent ACPToolCallEvent InterruptEvent StreamingDeltaEvent state"
+)
+KNOWN = frozenset(KINDS.split())
+"""The kinds of events; `state` is the projection of the conversation's state."""
+ROLES = {"user": Role.USER, "agent": Role.ASSISTANT}
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: msgspec.Raw = ABSENT
+
+
+class _Event(msgspec.Struct, gc=False):
+    """An event (named by `kind` since V1, by `action` or `observation` before), or the projected state."""
+
+    id: str | int | None = None
+    timestamp: str | None = None
+    source: str | None = None
+    kind: str | None = None
+    llm_message: _Message | None = None
+    action: msgspec.Raw = ABSENT
+    observation: msgspec.Raw = ABSENT
+    args: _Message | None = None
+    model: str | None = None
+    cwd: str | None = None
+    branch: str | None = None
+    title: str | None = None
+
+
+class _Model(msgspec.Struct):
+    model: str | None = None
+
+
+class _Agent(msgspec.Struct):
+    llm: _Model | None = None
+
+
+class _Workspace(msgspec.Struct):
+    working_dir: str | None = None
+
+
+class _State(msgspec.Struct):
+    """base_state.json, or V0's metadata.json. Their other fields include settings and an API key."""
+
+    agent: _Agent | None = None
+    workspace: _Workspace | None = None
+    llm_model: str | None = None
+    selected_branch: str | None = None
+    title: str | None = None
+
+
+EVENT, STATE = msgspec.json.Decoder(_Event), msgspec.json.Decoder(_State)
+
+
+class OpenHands(BaseSource):
+    """Conversations of OpenHands: a directory with a file for each event, scanned instead of watched."""
+
+    tool: ClassVar[str] = "openhands"
+    variables: ClassVar[tuple[str, ...]] = ("OPENHANDS_CONVERSATIONS_DIR", "OPENHANDS_PERSISTENCE_DIR")
+    versions: ClassVar[tuple[str, ...]] = ("0 (V0)", "1.16.0 (CLI)")
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version is kept, and a branch before 1.0 only; no parent: subagents are inside of their session",
+        "messages of actions are not counted",
+    )
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the conversations of ~/.openhands and the directories in variables, and the sessions of V0."""
+        own = dirs.from_variable("OPENHANDS_CONVERSATIONS_DIR")
+        bases = dirs.with_override("OPENHANDS_PERSISTENCE_DIR", f"{dirs.home}/.openhands")
+        conversations = [f"{base}/conversations" for base in bases]
+        for path in unique_paths(own, *conversations, f"{dirs.home}/.openhands/sessions"):
+            yield Root(path=path, watch=Watch.SCAN, depth=2, skip=frozenset(["event_cache"]))
+
+    def unit(self, relative: str) -> Unit | None:
+        """Return the unit of a conversation's directory, whose name is the id, with or without dashes."""
+        found = SESSION.fullmatch(relative)
+        if not found:
+            return None
+        bare = found[1].replace("-", "")
+        native_id = "-".join([bare[:8], bare[8:12], bare[12:16], bare[16:20], bare[20:]])
+        return Unit(kind=Kind.FOLDER, path=found[1], native_id=native_id)
+
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+        """Project the events in the order of their numbers, and some fields of the state."""
+        native_id = unit.native_id or ""
+        events = sorted((int(found[1]), name) for name in files if (found := EVENT_FILE.fullmatch(name)))
+        yield Portrait(native_id=native_id, records=[compact(files[name]) for _, name in events])
+        states = [files[name] for name in ("base_state.json", "metadata.json") if name in files]
+        yield Portrait(native_id=native_id, stream="state", records=[_state_record(state) for state in states])
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Decode an event. Its time has no zone and is local to this machine."""
+        event = parse(EVENT, record)
+        message = event.llm_message if event.kind == "MessageEvent" else None
+        if event.kind is None and bytes(event.action) == b'"message"':
+            message = event.args
+        known = event.kind in KNOWN or bool(bytes(event.action) or bytes(event.observation))
+        return Entry(
+            time_ms=parse_time(event.timestamp, local=True),
+            role=message_role(event.source, message.content, roles=ROLES) if message else None,
+            key=None if event.id is None or event.kind is None else str(event.id),
+            model=event.model,
+            cwd=event.cwd,
+            branch=event.branch,
+            title=event.title,
+            unknown=None if known else event.kind or "?",
+        )
+
+
+def _state_record(content: bytes) -> bytes:
+    """Return the few fields of a state that are needed, as an event of kind `state`."""
+    state = parse(STATE, content)
+    model = state.agent.llm.model if state.agent and state.agent.llm else None
+    cwd = state.workspace.working_dir if state.workspace else None
+    record = {"kind": "state", "model": model or state.llm_model, "cwd": cwd}
+    return encode({**record, "branch": state.selected_branch, "title": state.title})
+
+
+SOURCES = (OpenHands(),)

@@ -1,0 +1,29 @@
+"""Roo Code, a fork of Cline that ended in May 2026: docs/formats/roo-code.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from sessiond.sources.base import Places, Root
+from sessiond.sources.cline import Tasks, tasks_root
+
+
+class RooCode(Tasks):
+    """Tasks of Roo Code."""
+
+    tool: ClassVar[str] = "roo-code"
+    versions: ClassVar[tuple[str, ...]] = ("3.52.1",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version, branch or (mostly) model is kept",
+        "a customStoragePath must be named in the configuration",
+    )
+    extension: ClassVar[str] = "rooveterinaryinc.roo-cline"
+
+    def roots(self, dirs: Places) -> Iterable[Root]:
+        """Return the extension's tasks, and those of its command line."""
+        yield from super().roots(dirs)
+        yield tasks_root(f"{dirs.home}/.vscode-mock/global-storage/tasks")
+
+
+SOURCES = (RooCode(),)

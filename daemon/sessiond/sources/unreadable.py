@@ -1,0 +1,54 @@
+"""Tools whose sessions are recognised but not read, with the reason. docs/formats/unreadable.md has their facts."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from sessiond.sources.user_dirs import Places
+
+ENCRYPTED = "its chats are encrypted"
+UNDESCRIBED = "the layout of its chats is not described well enough to read it faithfully"
+UNSEEN = "only the place of its sessions is known, not what they hold"
+
+
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool that is recognised by a directory."""
+
+    tool: str
+    reason: str
+    path: str
+    """Begins with ~ (the home) or {config} (see Places.config)."""
+
+    def find(self, places: Places) -> str | None:
+        """Return the path of the tool's sessions; None if the tool is not installed."""
+        path = self.path.replace("{config}", places.config)
+        path = places.home + path[1:] if path.startswith("~") else path
+        return path if os.path.exists(path) else None
+
+
+UNREADABLE = (
+    Unreadable(tool="windsurf", reason=ENCRYPTED, path="~/.codeium/windsurf/cascade"),
+    Unreadable(tool="antigravity (1.0.9 and before)", reason=ENCRYPTED, path="~/.gemini/antigravity/conversations"),
+    Unreadable(tool="trae", reason=ENCRYPTED, path="{config}/Trae/User/globalStorage"),
+    Unreadable(tool="chatgpt-desktop", reason=ENCRYPTED, path="~/Library/Application Support/com.openai.chat"),
+    Unreadable(tool="kiro (editor)", reason=UNDESCRIBED, path="{config}/Kiro/User/globalStorage/kiro.kiroagent"),
+    Unreadable(tool="kiro (files)", reason=UNDESCRIBED, path="~/.kiro/sessions"),
+    Unreadable(tool="junie", reason=UNDESCRIBED, path="~/.junie/sessions"),
+    Unreadable(tool="jetbrains-ai", reason=UNDESCRIBED, path="{config}/JetBrains"),
+    Unreadable(tool="copilot-jetbrains", reason=UNDESCRIBED, path="~/.copilot/jb"),
+    Unreadable(tool="devin-cli", reason=UNDESCRIBED, path="~/.local/share/devin/cli"),
+    Unreadable(tool="codebuddy (editor)", reason=UNDESCRIBED, path="{config}/CodeBuddyExtension/Data"),
+    Unreadable(tool="workbuddy", reason=UNSEEN, path="~/.workbuddy/projects"),
+    Unreadable(tool="prime-agent", reason=UNDESCRIBED, path="~/.prime/agent/sessions"),
+    Unreadable(tool="deepseek-tui", reason=UNSEEN, path="~/.deepseek/sessions"),
+    Unreadable(tool="codewhale", reason=UNSEEN, path="~/.codewhale/sessions"),
+    Unreadable(tool="deepseek-harness", reason=UNDESCRIBED, path="~/.dsh/sessions"),
+    Unreadable(tool="codebuff", reason=UNSEEN, path="{config}/manicode/projects"),
+    Unreadable(tool="forgecode", reason=UNSEEN, path="~/.forge/.forge.db"),
+    Unreadable(tool="zencoder", reason=UNSEEN, path="~/.zencoder/sessions"),
+    Unreadable(tool="gptme", reason=UNSEEN, path="~/.local/share/gptme/logs"),
+    Unreadable(tool="cortex-code", reason=UNSEEN, path="~/.snowflake/cortex/conversations"),
+    Unreadable(tool="llm", reason=UNSEEN, path="{config}/io.datasette.llm/logs.db"),
+)
