@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sessiond.cleanup import DAY_MS, claude_days, gemini_days
+from sessiond.cleanup import DAY_MS, due_before, find_retention
 from sessiond.cli import main
 from sessiond.config import Config, load
 from sessiond.doctor.survey import survey
@@ -51,15 +51,38 @@ def test_it_tells_what_each_tools_clean_up_will_take(home: Path) -> None:
 
 def test_settings_of_the_tools_are_read_with_their_comments(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path)}
-    assert (claude_days(environ), gemini_days(environ)) == (30, 30)
+
+    def days() -> dict[str, int]:
+        return {tool: retention.days for tool, retention in find_retention(environ).items()}
+
+    assert days() == {"claude-code": 30, "gemini-cli": 30}
     (tmp_path / ".claude").mkdir()
     (tmp_path / ".claude/settings.json").write_text('{"a": "//", /* b */ "cleanupPeriodDays": 99999} // c')
     (tmp_path / ".gemini").mkdir()
     (tmp_path / ".gemini/settings.json").write_text('{"general": {"sessionRetention": {"maxAge": "60d"}}}')
-    assert (claude_days(environ), gemini_days(environ)) == (99999, 60)
+    assert days() == {"claude-code": 99999, "gemini-cli": 60}
     (tmp_path / ".gemini/settings.json").write_text('{"general": {"sessionRetention": {"enabled": false}}}')
     (tmp_path / ".claude/settings.json").write_text("{")
-    assert (claude_days(environ), gemini_days(environ)) == (30, None)
+    assert days() == {"claude-code": 30}
+
+
+def test_a_tool_that_deletes_sessions_is_known_by_the_name_in_its_records(home: Path) -> None:
+    """Its old sessions are due, so that they are captured before the others, and `doctor` says how to keep them."""
+    shutil.copytree(SAMPLES / "gemini-cli/0.61-resume/.gemini", home / ".gemini")
+    for path in (home / ".gemini").rglob("session-*"):
+        os.utime(path, (NOW_MS / 1000 - 25 * 86_400,) * 2)
+    (gemini,) = (found for found in survey(Config(), {"HOME": str(home)}, NOW_MS) if found.tool == "gemini-cli")
+    assert (gemini.days, gemini.due) == (30, gemini.sessions)
+    assert "sessionRetention" in (gemini.hint or "")
+    assert due_before({"HOME": str(home)}, NOW_MS)["gemini-cli"] == NOW_MS - 23 * DAY_MS
+
+
+def test_several_directories_of_a_tool_share_the_shortest_retention(tmp_path: Path) -> None:
+    for name, kept in (("a", 90), ("b", 9)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "settings.json").write_text(f'{{"cleanupPeriodDays": {kept}}}')
+    environ = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": f"{tmp_path}/a, {tmp_path}/b"}
+    assert find_retention(environ)["claude-code"].days == 9
 
 
 def test_flags_are_enough_and_an_endpoint_is_tested_first(

@@ -17,7 +17,6 @@ COPIES = {"copy", "copy2", "copyfile", "copytree", "move", "make_archive", "send
 OWN_DATABASES = ("spool/", "endpoint/server/", "sqlite_files.py", "database.py", "reader.py")
 """Where our databases or a tool's are at hand: here each function is listed by itself."""
 ALLOWED = {
-    "cleanup.py": "settings of tools, in JSON",
     "cli/__init__.py": "/dev/null",
     "cli/demo.py": "the transcript that it has written itself",
     "cli/editing.py": "the configuration and its draft",
@@ -51,7 +50,7 @@ ALLOWED = {
     "service/launchd.py": "property lists",
     "service/plan.py": "unit files",
     "service/systemd.py": "unit files",
-    "sources/places.py": "small settings of tools, in JSON",
+    "sources/user_dirs.py": "settings of tools and their lists of projects, in JSON",
     "sources/processes.py": "/proc",
     "sqlite_files.py:create_private": "a database that does not exist yet, closed before anybody can connect to it",
     "state.py": "the lock of the state directory",

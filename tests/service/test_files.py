@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.service import make_plan
 from sessiond.service.systemd import SANDBOX, STRICTER
+from sessiond.sources import find_variables
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "systemd" / "sessiond.service"
@@ -105,3 +107,13 @@ def test_the_unit_is_not_exposed_more_than_it_has_to_be(unit: Path) -> None:
     if "unrecognized option" in done.stderr:
         pytest.skip("this systemd-analyze reads no unit from a file")
     assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def test_a_service_gets_the_variables_that_decide_where_sessions_are() -> None:
+    """Of every tool, and of the endpoint; others and secrets stay out."""
+    names = [*find_variables(), "XDG_DATA_HOME", "HTTPS_PROXY"]
+    environ = {name: f"/srv/{name}" for name in names} | {"EDITOR": "vi", "SESSIOND_TOKEN": "SENTINEL"}
+    plan = make_plan(environ, "/state", None)
+    assert plan.environment == {name: f"/srv/{name}" for name in names}
+    assert {"CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "OPENCODE_DB"} <= set(names)
+    assert plan.left_out == ("SESSIOND_TOKEN",)

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 
-from sessiond.cleanup import CLAUDE_DAYS
 from sessiond.doctor.finding import Finding, Grade, Patient
 from sessiond.doctor.survey import survey
 from sessiond.sources import find_places
@@ -17,6 +16,8 @@ from sessiond.watch.scan import Census, scan
 LITTLE = 100_000_000
 """Free bytes below which a disk counts as full: SQLite needs room for its log too."""
 LIMITS = "/proc/sys/fs/inotify"
+LONG_DAYS = 300
+"""A tool that keeps sessions longer than this is not mentioned."""
 
 
 def machine_checks(patient: Patient) -> Iterator[Finding]:
@@ -90,11 +91,8 @@ def _inotify(needed: int) -> Iterator[Finding]:
 
 def _retention(patient: Patient) -> Iterator[Finding]:
     for found in survey(patient.loaded.config, patient.environ, time.time_ns() // 1_000_000):
-        if found.days is None or found.days > 10 * CLAUDE_DAYS:
+        if found.days is None or found.days > LONG_DAYS:
             continue
-        fix = None
-        if found.tool == "claude-code":
-            fix = 'to have it keep them itself: "cleanupPeriodDays": 3650 in ~/.claude/settings.json'
         soon = f"; {found.due} of {found.sessions} within a week" if found.due else ""
         what = f"{found.tool} deletes sessions after {found.days} days{soon}; what was captured stays"
-        yield Finding(check="clean-up", grade=Grade.NOTE, what=what, fix=fix)
+        yield Finding(check="clean-up", grade=Grade.NOTE, what=what, fix=found.hint)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sessiond.cleanup import DAY_MS, DUE_DAYS, deleted_after
+from sessiond.cleanup import DAY_MS, DUE_DAYS, find_retention
 from sessiond.config import Config
 from sessiond.ingest import locate
 from sessiond.sources import find_places
@@ -23,12 +23,14 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """When the session that was left alone the longest was last changed."""
     days: int | None
     """After how many days without a change the tool deletes a session; None where it keeps them."""
+    hint: str | None
+    """How the user makes the tool keep them."""
     due: int
     """Sessions that it may delete within a week."""
 
 
 def survey(config: Config, environ: Mapping[str, str], now_ms: int) -> list[Found]:
-    """Look at every root once; nothing is read but directories and, for Claude Code and Gemini, their settings."""
+    """Look at every root once; nothing is read but directories and the settings of tools that delete sessions."""
     places = find_places(config, environ)
     times: dict[str, list[int]] = {}
     sizes: dict[str, int] = {}
@@ -42,13 +44,21 @@ def survey(config: Config, environ: Mapping[str, str], now_ms: int) -> list[Foun
                 sizes[source.tool] = sizes.get(source.tool, 0) + stat.st_size
                 if place.relative == place.below:
                     times.setdefault(source.tool, []).append(stat.st_mtime_ns // 1_000_000)
-    keeping = deleted_after(environ)
+    retention = find_retention(environ)
     found = []
     for tool, stamps in sorted(times.items()):
-        days = keeping.get(tool)
-        limit = 0 if days is None else now_ms - (days - DUE_DAYS) * DAY_MS
+        kept = retention.get(tool)
+        limit = 0 if kept is None else now_ms - (kept.days - DUE_DAYS) * DAY_MS
         due = sum(stamp < limit for stamp in stamps)
         found.append(
-            Found(tool=tool, sessions=len(stamps), bytes=sizes[tool], oldest_ms=min(stamps), days=days, due=due)
+            Found(
+                tool=tool,
+                sessions=len(stamps),
+                bytes=sizes[tool],
+                oldest_ms=min(stamps),
+                days=kept.days if kept else None,
+                hint=kept.hint if kept else None,
+                due=due,
+            )
         )
     return found

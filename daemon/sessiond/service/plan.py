@@ -6,15 +6,14 @@ import importlib.resources
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from sessiond.errors import ServiceError
+from sessiond.sources import find_variables
 
-CARRIED = (
-    "CLAUDE_CONFIG_DIR",
-    "CODEX_HOME",
+COMMON_VARIABLES = (
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
     "XDG_STATE_HOME",
@@ -27,8 +26,7 @@ CARRIED = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-"""Variables that decide where tools keep their sessions, and how the endpoint is reached. A service manager does
-not know what a shell's profile sets, so without them a service would watch other directories than `sessiond run`."""
+"""Variables that decide where tools keep their sessions, beside their own, and how the endpoint is reached."""
 SECRETS = ("SESSIOND_TOKEN",)
 
 
@@ -44,11 +42,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Variables that are set and hold a secret, so that they can't be written into a unit."""
 
 
-def make_plan(
-    environ: Mapping[str, str], state_dir: str, config_file: str | None, variables: Iterable[str] = CARRIED
-) -> Plan:
-    """Plan a service that runs this program as it runs now. `config_file` is what `--config` names."""
-    wanted = [name for name in variables if environ.get(name)]
+def make_plan(environ: Mapping[str, str], state_dir: str, config_file: str | None) -> Plan:
+    """Plan a service that runs this program as it runs now. `config_file` is the file of `--config`, if any.
+
+    The service gets the caller's variables that decide where tools keep their sessions and how the endpoint is
+    reached. A service manager does not know what a shell's profile sets, so without them the service would watch other
+    directories than `sessiond run`.
+    """
+    wanted = [name for name in (*find_variables(), *COMMON_VARIABLES) if environ.get(name)]
     wanted += sorted(name for name in environ if name.startswith("SESSIOND_") and name not in SECRETS)
     environment: dict[str, str] = {}
     left_out = [name for name in SECRETS if environ.get(name)]
