@@ -48,11 +48,11 @@ bench-rivals: $(VENV)/.created  ## install the rivals, each on its own, into the
 soak: $(VENV)/.installed  ## ten minutes of load with faults; what was written must be what arrives
 	$(BIN)/python bench/soak.py $(SOAK_ARGS)
 
-mutants: $(VENV)/.installed-dev  ## break the code on purpose: the tests have to notice each time
-	$(BIN)/python tests/mutants/run.py $(MUTANTS)
+mutants: $(VENV)/.installed-dev  ## break the code on purpose: the tests have to notice (MUTANTS="spool --seed 2" selects)
+	PYTHONPATH=tests $(BIN)/python -m mutants $(MUTANTS)
 
 clean:  ## remove the environment and what the tools left behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutants
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "sessiond needs Python 3.11 or newer; name one: make PYTHON=/path/to/python" >&2; exit 1; }

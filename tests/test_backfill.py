@@ -110,6 +110,16 @@ def test_what_was_copied_while_the_daemon_was_off_is_no_backfill_however_old_it_
         assert made.captured() == {session(2)}
 
 
+def test_what_is_copied_during_the_first_run_is_no_backfill_either(tmp_path: Path) -> None:
+    """The time of the first use counts from that use on, not from the next start."""
+    write(tmp_path, 1, age=100 * DAY)
+    with lab(tmp_path, {"backfill": "90d"}) as made:
+        assert made.look().left_out == 1
+        write(tmp_path, 2, age=100 * DAY)
+        assert made.look().left_out == 1
+        assert made.captured() == {session(2)}
+
+
 def test_a_home_that_is_copied_to_a_new_machine_brings_no_backfill_back(tmp_path: Path) -> None:
     """All of its files are new there, the state directory's too; what was left out stays left out."""
     write(tmp_path / "old", 1, age=100 * DAY)

@@ -74,6 +74,18 @@ def test_a_packed_file_has_a_bound(tmp_path: Path) -> None:
         unpacked(path, 1 << 22)
 
 
+def test_a_packed_file_takes_no_more_than_half_of_the_free_disk(tmp_path: Path) -> None:
+    """The spool is on the same disk: a file that would fill it is refused by what its head declares."""
+    disk = os.statvfs(tmp_path)
+    declared = disk.f_bavail * disk.f_frsize
+    path = tmp_path / "large.zst"
+    # RFC 8878, 3.1.1: the magic number, a descriptor for a size of eight bytes, a window, the size; then one byte.
+    head = b"\x28\xb5\x2f\xfd\xc0\x58" + declared.to_bytes(8, "little")
+    path.write_bytes(head + b"\x09\x00\x00x")
+    with pytest.raises(ReadError, match="not read"):
+        unpacked(path, 1 << 62)
+
+
 def written() -> int:
     """Count the bytes that this process has written so far."""
     return int(re.search(rb"wchar: (\d+)", Path("/proc/self/io").read_bytes())[1])

@@ -129,6 +129,31 @@ def test_a_deleted_file_deletes_nothing(house: Household) -> None:
     assert house.held_sessions()[SESSION]["gone_at"] is not None
 
 
+def test_a_file_that_is_put_back_without_change_is_no_longer_gone(house: Household) -> None:
+    """A restored backup is another file with the same bytes: nothing new is read, yet the endpoint has to know."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    content = Path(path).read_bytes()
+    os.unlink(path)
+    house.settle()
+    house.write(CLAUDE, content)
+    house.settle()
+    assert house.held_sessions()[SESSION]["gone_at"] is None
+
+
+def test_a_directory_that_only_a_file_beside_names_is_in_the_record(house: Household) -> None:
+    """Chats of Gemini CLI don't say where they work; the project's own file does."""
+    project = ".gemini/tmp/engine"
+    house.write(f"{project}/.project_root", b"/home/dev/engine\n")
+    house.write(
+        f"{project}/chats/session-2026-04-01T10-00-00000020.jsonl",
+        {"sessionId": SESSION, "startTime": "2026-04-01T10:00:00.500Z"},
+        {"id": "1", "timestamp": "2026-04-01T10:00:01.500Z", "type": "user", "content": [{"text": "hello"}]},
+    )
+    house.settle()
+    assert house.held_sessions()[SESSION]["record"]["working_directory"] == "/home/dev/engine"
+
+
 def test_a_moved_file_goes_on_where_it_was(house: Household) -> None:
     """A project directory was renamed: nothing is sent again."""
     path = house.write(CLAUDE, *(claude(SESSION, n, text="y" * 3000) for n in range(20)))

@@ -1,0 +1,212 @@
+"""Named mutants of what captures and pushes: ingest, spool, upload and what they use."""
+
+from __future__ import annotations
+
+from mutants.named import CORE, SOURCES, Named
+
+CAPTURE: list[Named] = [
+    Named(
+        "the checkpoint moves before what was read is stored",
+        "ingest/advance.py",
+        "    with setting.spool.transaction():\n        capture.store(final, now_ms)\n        save(final.last)\n",
+        "    with setting.spool.transaction():\n        save(final.last)\n    setting.now_ms()\n"
+        "    with setting.spool.transaction():\n        capture.store(final, now_ms)\n",
+    ),
+    Named(
+        "an ack takes any revision of its session",
+        "spool/outbox.py",
+        "UPDATE session SET pushed = max(pushed, ?) WHERE id = ?",
+        "UPDATE session SET pushed = max(pushed, revision, ?) WHERE id = ?",
+    ),
+    Named(
+        "an ack takes all segments of its stream",
+        "spool/outbox.py",
+        'self._delete("id = ?", segment.id)',
+        'self._delete("stream = ?", segment.stream_id)',
+    ),
+    Named(
+        "bytes of an old generation count as acknowledged of the new one",
+        "spool/outbox.py",
+        '"UPDATE stream SET acked = max(acked, ?) WHERE id = ? AND generation = ?",\n'
+        "            (segment.offset + segment.length, segment.stream_id, segment.generation),",
+        '"UPDATE stream SET acked = max(acked, ?) WHERE id = ?",\n'
+        "            (segment.offset + segment.length, segment.stream_id),",
+    ),
+    Named(
+        "identity without the inode",
+        "reader.py",
+        "return self.same_file(now) and self.size == now.st_size",
+        "return self.size == now.st_size",
+    ),
+    Named(
+        "identity without the times",
+        "reader.py",
+        "now.st_size and self._times() == (now.st_mtime_ns, now.st_ctime_ns)",
+        "now.st_size",
+    ),
+    Named(
+        "growth without the hash before the offset",
+        "ingest/content.py",
+        "return self._seen.probe(checkpoint.offset, self._digest) == checkpoint.probe",
+        "return True",
+    ),
+    Named(
+        "an edit that leaves the size is taken for growth",
+        "ingest/content.py",
+        "if self.size < checkpoint.offset or checkpoint.edited(now):",
+        "if self.size < checkpoint.offset:",
+    ),
+    Named(
+        "reading resumes at the wrong offset",
+        "ingest/capture.py",
+        "for chunk in content.chunks(stream.folded):",
+        "for chunk in content.chunks(stream.folded and stream.folded + 1):",
+    ),
+    Named(
+        "half a line is read as a line",
+        "reader.py",
+        'cut = data.rfind(b"\\n") + 1',
+        "cut = len(data)",
+    ),
+    Named(
+        "a rewrite goes on in its generation",
+        "ingest/capture.py",
+        "        stream.generation += 1\n",
+        "",
+    ),
+    Named(
+        "a rewrite keeps what the outbox does not lead to",
+        "ingest/capture.py",
+        "shared = min(keep, kept, stream.gap[0] if stream.gap else keep)",
+        "shared = keep",
+    ),
+    Named(
+        "an endpoint that takes nothing parks what it refuses",
+        "upload.py",
+        "    if refused and not total.sessions + total.segments:\n        raise refused[0][1]\n",
+        "",
+    ),
+    Named(
+        "what is read again is not compared with what was captured",
+        "ingest/content.py",
+        "        data = pread(self._descriptor, extent.length, extent.start)\n"
+        "        return data if self._digest(data) == extent.digest else None",
+        "        return pread(self._descriptor, extent.length, extent.start)",
+    ),
+    Named(
+        "a vanished file takes its session with it",
+        "ingest/gone.py",
+        "    catalog.save_file(replace(file, gone_ms=now_ms, trouble=None))\n",
+        "    catalog.save_file(replace(file, gone_ms=now_ms, trouble=None))\n"
+        "    if file.stream is not None:\n"
+        "        setting.spool.outbox.drop_generation(file.stream, 0)\n"
+        "        catalog._db.execute('UPDATE session SET pushed = revision')\n",
+    ),
+    Named(
+        "the budget of the outbox is no limit",
+        "ingest/capture.py",
+        "return self._spool.outbox.size + packed",
+        "return 0 * self._spool.outbox.size + packed",
+    ),
+    Named(
+        "another store at the same address goes unnoticed",
+        "upload.py",
+        'same = setting.spool.meta("endpoint") == identity and about.last_batch in expected',
+        'same = setting.spool.meta("endpoint") is not None',
+    ),
+    Named(
+        "the endpoint's word on an offset is believed unseen",
+        "ingest/sync.py",
+        "return position >= held.length and running.hexdigest() == held.sha256",
+        "return position >= held.length",
+    ),
+    Named(
+        "what the endpoint lost is not read again",
+        "ingest/sync.py",
+        "        stream.gap = (offset, first)\n        spool.catalog.set_gap(stream.id, offset, first)\n",
+        "        pass\n",
+    ),
+    Named(
+        "a stale revision is not raised",
+        "upload.py",
+        "            spool.catalog.raise_revision(item.id, problem.revision or item.revision, setting.now_ms())\n",
+        "",
+        (["tests/test_single_faults.py", "-k", "cloned"],),
+        hangs=True,
+    ),
+    Named(
+        "an outage is taken for a refusal",
+        "upload.py",
+        "except (TooLarge, Rejected) as error:",
+        "except EndpointError as error:",
+    ),
+    Named(
+        "what waits behind a parked item is pushed",
+        "spool/outbox.py",
+        '"segment.generation NOT IN (SELECT generation FROM segment AS parked"\n'
+        '    " WHERE parked.stream = segment.stream AND parked.parked IS NOT NULL)"',
+        '"segment.parked IS NULL"',
+    ),
+    Named(
+        "a moved session keeps its old path",
+        "ingest/gone.py",
+        "return source is not None and refresh_session(setting, session, source, touched=False)",
+        "return False",
+    ),
+    Named(
+        "a long file is read to its end before others have their turn",
+        "ingest/advance.py",
+        "if step.last or (most is not None and read >= most):",
+        "if step.last:",
+        (["tests/test_turns.py"],),
+    ),
+    Named(
+        "an edit of a file that is not read to its end goes unnoticed",
+        "reader.py",
+        "now.st_size == (self.size if self.size >= 0 else ~self.size)",
+        "now.st_size == self.size",
+        (["tests/test_turns.py"],),
+    ),
+    Named(
+        "what was refused is unpacked with each look",
+        "ingest/packed.py",
+        "if refusal is not None and refusal.looked == looked:",
+        "if refusal is not None and False:",
+        (["tests/test_packed.py"],),
+    ),
+    Named(
+        "what came since the first start is left out for its age",
+        "ingest/backfill.py",
+        "setting.oldest_ms * 1_000_000 and not came",
+        "setting.oldest_ms * 1_000_000",
+        (["tests/test_backfill.py"],),
+    ),
+    Named(
+        "the stream that grows fastest has every batch",
+        "spool/outbox.py",
+        "        if live_ms is not None:\n",
+        "        if live_ms is not None and False:\n",
+        (["tests/test_turns.py"],),
+    ),
+    Named(
+        "a pin is read as if no tool packed",
+        "ingest/backlog.py",
+        "if any(place.unit.packed for",
+        "if any(place.unit.packed and False for",
+        (["tests/test_packed.py"],),
+    ),
+    Named(
+        "lines end at U+2028 too",
+        "ingest/capture.py",
+        'for line in _views(data) if source.views else data.split(b"\\n"):',
+        'for line in [text.encode("utf-8", "replace") for text in data.decode("utf-8", "replace").splitlines()]:',
+        (*SOURCES, *CORE),
+    ),
+    Named(
+        "a damaged record ends the look",
+        "ingest/capture.py",
+        "DAMAGED = (\n    msgspec.MsgspecError,\n    ValueError,\n",
+        "DAMAGED = (\n",
+        (*SOURCES, *CORE),
+    ),
+]

@@ -1,0 +1,87 @@
+"""Named mutants of the edges: the daemon, the client and the endpoint, watching, redaction."""
+
+from __future__ import annotations
+
+from mutants.named import HOSTILE, Named
+
+EDGES: list[Named] = [
+    Named(
+        "a project that was learned counts as a tool's move",
+        "daemon/rooms.py",
+        "find_places(self.config, self.environ) != self.found",
+        "find_places(self.config, self.environ) != self.places",
+        suites=(["tests/test_projects.py"],),
+    ),
+    Named(
+        "any change wakes the capture",
+        "daemon/capturing.py",
+        "            if self._places(path):\n                self._turns.add([path])\n",
+        "            self._turns.add([path])\n",
+        (["tests/test_core_daemon.py"],),
+    ),
+    Named(
+        "a connection that comes after the deadline lives on",
+        "endpoint/alarm.py",
+        "            if self._over:\n                self._end()\n",
+        "",
+        (["tests/test_alarm.py"],),
+    ),
+    Named(
+        "what could not be read is not tried again",
+        "daemon/capturing.py",
+        "            self._settled.pop(path, None)  # the next look",
+        "            pass  # the next look",
+        (["tests/process/test_limits.py", "-k", "can_not_be_read"],),
+    ),
+    Named(
+        "redirects are followed",
+        "endpoint/client.py",
+        "        response = self._way.handle_request(request)\n",
+        "        response = self._way.handle_request(request)\n        if 'location' in response.headers:\n"
+        "            request = httpx.Request('GET', response.headers['location'], headers=self._headers)\n"
+        "            response = self._way.handle_request(request)\n",
+        ([HOSTILE, "-k", "redirect"],),
+    ),
+    Named(
+        "any dictionary is the one that was meant",
+        "endpoint/server/dictionaries.py",
+        "if known != digest:",
+        "if known is None:",
+        (["tests/endpoint/test_dictionaries.py"],),
+    ),
+    Named(
+        "a lost answer leaves the dictionary as it was",
+        "endpoint/dictionary.py",
+        'taken, self._dictionary = self._dictionary, b""',
+        "taken = self._dictionary",
+        (["tests/test_dictionary.py"],),
+    ),
+    Named(
+        "whoever refuses a dictionary refuses the push",
+        "endpoint/client.py",
+        "except (Rejected, Refused, WrongEndpoint):",
+        "except TooLarge:",
+        (["tests/test_dictionary.py"],),
+    ),
+    Named(
+        "an answer need not be to what was asked",
+        "endpoint/client.py",
+        "if answer.batch != batch or len(answer.results) != len(items):",
+        "if len(answer.results) != len(items) and False:",
+        ([HOSTILE, "-k", "bad_answer"],),
+    ),
+    Named(
+        "a request may take for ever",
+        "endpoint/client.py",
+        "        self._line.begin()\n        self._alarm.arm(deadline)\n",
+        "",
+        ([HOSTILE, "-k", "drips"],),
+    ),
+    Named(
+        "an answer may be of any size",
+        "endpoint/client.py",
+        "if len(content) > ANSWER_CAP:",
+        "if False:",
+        ([HOSTILE, "-k", "bad_answer"],),
+    ),
+]

@@ -1,0 +1,155 @@
+"""Which tests reach which line: measured once with coverage, kept in .mutants/ and renewed per test file.
+
+Lines are known by their function and their text, not by their number: the measurement stays useful while the code
+around a line changes. A test file is measured again when its own text has changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import coverage
+
+from mutants.tree import ROOT, Tree, private_tree
+
+CACHE = ROOT / ".mutants" / "reach.json"
+SUITES = (
+    "tests/test_*.py",
+    "tests/endpoint/test_*.py",
+    "tests/redact/test_*.py",
+    "tests/cli/test_*.py",
+    "tests/process/test_*.py",
+    "tests/service/test_*.py",
+)
+OMITTED = (
+    "test_watching.py",
+    "test_pythons.py",
+    "test_bench.py",
+    "test_oracles.py",
+    "test_boot.py",
+    "test_macos.py",
+    "test_samples.py",
+)
+"""Test files that say nothing about the mutated packages, or need another machine."""
+PATIENCE = 900
+
+_START = """
+import atexit, coverage, os
+os.environ.pop("COVERAGE_PROCESS_START", None)
+_measuring = coverage.Coverage(config_file={config!r}, data_suffix=True)
+_measuring._warn_no_data = False
+_measuring.start()
+_measuring.switch_context(open({context!r}).read())
+def _save():
+    _measuring.stop()
+    _measuring.save()
+atexit.register(_save)
+"""
+"""A module that Python runs at its start: it measures the processes that tests begin, whatever their environment."""
+
+
+class Test(NamedTuple):
+    """A test: its node id, what it took without a mutant in seconds, and the lines it reached."""
+
+    name: str
+    seconds: float
+    lines: frozenset[str]
+
+
+def line_key(file: str, function: str, text: str) -> str:
+    """Return what a line is known by, whatever its number."""
+    return f"{file}::{function}::{text.strip()}"
+
+
+@cache
+def keys_of(path: Path) -> dict[int, str]:
+    """Return the key of each line of a source file of the package."""
+    text = path.read_text()
+    lines = text.splitlines()
+    functions = ["" for _ in range(len(lines) + 1)]
+
+    def visit(node: ast.AST, name: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = name
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                inner = f"{name}.{child.name}".removeprefix(".")
+                for number in range(child.lineno, (child.end_lineno or child.lineno) + 1):
+                    functions[number] = inner
+            visit(child, inner)
+
+    visit(ast.parse(text), "")
+    file = str(path).split("/daemon/sessiond/", 1)[1]
+    return {number: line_key(file, functions[number], lines[number - 1]) for number in range(1, len(lines) + 1)}
+
+
+def measured() -> list[Test]:
+    """Return the tests with what they reach; measure those whose file is new or has changed."""
+    known = json.loads(CACHE.read_text()) if CACHE.exists() else {"keys": [], "files": {}}
+    files = [path for pattern in SUITES for path in sorted(ROOT.glob(pattern)) if path.name not in OMITTED]
+    names = [str(path.relative_to(ROOT)) for path in files]
+    known["files"] = {name: seen for name, seen in known["files"].items() if name in names}
+    for name in names:
+        digest = sha256((ROOT / name).read_bytes()).hexdigest()
+        if known["files"].get(name, {}).get("digest") != digest:
+            print(f"measuring {name}", flush=True)
+            with private_tree() as tree:
+                measure(tree, name, digest, known)
+            CACHE.parent.mkdir(exist_ok=True)
+            CACHE.write_text(json.dumps(known))
+    keys = known["keys"]
+    return [
+        Test(test, seen["seconds"], frozenset(keys[index] for index in seen["lines"]))
+        for file in known["files"].values()
+        for test, seen in file["tests"].items()
+    ]
+
+
+def measure(tree: Tree, name: str, digest: str, known: dict) -> None:
+    """Run one test file under coverage, and add what its tests took and reached."""
+    config, context, results = tree.base / "coveragerc", tree.base / "context", tree.base / "results"
+    data = tree.base / "data" / "coverage"
+    data.parent.mkdir()
+    context.write_text("")
+    results.write_text("")
+    config.write_text(
+        f"[run]\nsource = {tree.root}/daemon/sessiond\ndata_file = {data}\ndisable_warnings = no-data-collected\n"
+    )
+    (tree.root / "daemon" / "sitecustomize.py").write_text(_START.format(config=str(config), context=str(context)))
+    environ = {"MUTANTS_CONTEXT": str(context), "MUTANTS_RESULTS": str(results)}
+    _, printed = tree.pytest(name, timeout=PATIENCE, **environ)
+    outcomes = [json.loads(line) for line in results.read_text().splitlines()]
+    for outcome in outcomes:
+        if not outcome["passed"]:
+            print(f"  fails without a mutant, so it is not used: {outcome['test']}", flush=True)
+    if not outcomes:
+        print(f"  no tests ran: {printed[-300:]}", flush=True)
+    reached = lines_of(tree, data)
+    numbers = {key: index for index, key in enumerate(known["keys"])}
+    tests = {}
+    for outcome in outcomes:
+        if outcome["passed"]:
+            lines = [numbers.setdefault(key, len(numbers)) for key in sorted(reached.get(outcome["test"], ()))]
+            tests[outcome["test"]] = {"seconds": outcome["seconds"], "lines": lines}
+    known["keys"] = list(numbers)
+    known["files"][name] = {"digest": digest, "tests": tests}
+
+
+def lines_of(tree: Tree, data: Path) -> dict[str, set[str]]:
+    """Return the keys of the lines that each test reached, in all processes it started."""
+    reached: dict[str, set[str]] = {}
+    for part in data.parent.glob("coverage*"):
+        found = coverage.CoverageData(str(part))
+        found.read()
+        for path in found.measured_files():
+            keys = keys_of(Path(path))
+            for number, contexts in found.contexts_by_lineno(path).items():
+                for test in contexts:
+                    if number in keys:
+                        reached.setdefault(test, set()).add(keys[number])
+    keys_of.cache_clear()
+    return reached
