@@ -5,6 +5,7 @@ Nothing here writes to, locks or follows a link to anything of a tool's.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -190,19 +191,58 @@ def probe(descriptor: int, offset: int, digest: Digest) -> bytes:
     return digest(pread(descriptor, PROBE, 0), pread(descriptor, PROBE, offset - PROBE))
 
 
-def read_lines(descriptor: int, offset: int, size: int) -> Iterator[Chunk]:
+class Newlines:
+    """Finds the end of a record that is longer than a chunk. This one remembers nothing (see ingest.endings)."""
+
+    def known(self, offset: int) -> int | None:
+        """Return up to where the record at `offset` is known to have no newline; None where nothing is known."""
+        return None
+
+    def begin(self, start: int, data: bytes) -> None:
+        """Note that the record at `start` begins with this data, in which there is no newline."""
+
+    def find(self, descriptor: int, start: int, offset: int, size: int) -> int | None:
+        """Return the offset after the first newline of the record at `start`, searched from `offset` on.
+
+        None where there is none before `size`, or where the search goes on another time.
+        """
+        while offset < size:
+            offset = skip_hole(descriptor, offset, size)
+            data = pread(descriptor, min(CHUNK, size - offset), offset)
+            found = data.find(b"\n")
+            if found >= 0:
+                return offset + found + 1
+            offset += len(data)
+        return None
+
+
+def skip_hole(descriptor: int, offset: int, size: int) -> int:
+    """Return the offset of the next data at or after `offset`, at most `size`: a hole of a sparse file is all zeros."""
+    try:
+        return min(size, os.lseek(descriptor, offset, os.SEEK_DATA))
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else offset  # ENXIO: no more data; else it knows of no holes
+
+
+def read_lines(descriptor: int, offset: int, size: int, newlines: Newlines | None = None) -> Iterator[Chunk]:
     """Read whole records from the offset on, up to the last newline before `size`.
 
-    What stands behind the last newline is a record being written: it is left for later (rule 8).
+    What stands behind the last newline is a record being written: it is left for later (rule 8). `newlines` may
+    remember how far it was searched, so that it is not read again from its start.
     """
+    newlines = newlines or Newlines()
     while offset < size:
-        data = pread(descriptor, min(CHUNK, size - offset), offset)
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            yield Chunk(offset=offset, data=data if cut == len(data) else data[:cut])
-            offset += cut
-            continue
-        end = _find_newline(descriptor, offset + len(data), size)
+        searched = newlines.known(offset)
+        if searched is None:
+            data = pread(descriptor, min(CHUNK, size - offset), offset)
+            cut = data.rfind(b"\n") + 1
+            if cut:
+                yield Chunk(offset=offset, data=data if cut == len(data) else data[:cut])
+                offset += cut
+                continue
+            newlines.begin(offset, data)
+            searched = offset + len(data)
+        end = newlines.find(descriptor, offset, searched, size)
         if end is None:
             return
         if end - offset <= MAX_RECORD:
@@ -213,17 +253,6 @@ def read_lines(descriptor: int, offset: int, size: int) -> Iterator[Chunk]:
             data = pread(descriptor, min(CHUNK, end - offset), offset)
             yield Chunk(offset=offset, data=data, piece=True, last=offset + len(data) == end)
             offset += len(data)
-
-
-def _find_newline(descriptor: int, offset: int, size: int) -> int | None:
-    """Find the offset after the next newline, without keeping what lies before it."""
-    while offset < size:
-        data = pread(descriptor, min(CHUNK, size - offset), offset)
-        found = data.find(b"\n")
-        if found >= 0:
-            return offset + found + 1
-        offset += len(data)
-    return None
 
 
 def standing_prefix(

@@ -35,10 +35,12 @@ class Backlog:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
+        self._last: list[Entry] = []
+        """Read after all others: files with a record whose end is still searched for."""
         self.size = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._last)
 
     @property
     def old(self) -> bool:
@@ -49,7 +51,7 @@ class Backlog:
         """Add what was found."""
         self._entries += entries
         self._entries.sort()
-        self.size = sum(entry.size for entry in self._entries)
+        self.size = sum(entry.size for entry in (*self._entries, *self._last))
 
     def newest(self) -> Iterator[Entry]:
         """List the entries in the order in which they are to be read."""
@@ -60,3 +62,10 @@ class Backlog:
         if count:
             self.size -= sum(entry.size for entry in self._entries[-count:])
             del self._entries[-count:]
+        if not self._entries and self._last:
+            self._entries, self._last = sorted(self._last), []
+
+    def put_last(self, entry: Entry) -> None:
+        """Add an entry that is to be read again after all others, which are dropped first (rule 9)."""
+        self._last.append(entry)
+        self.size += entry.size

@@ -71,6 +71,8 @@ class Capturing:
         self._behind = True
         self._stuck: set[int] = set()
         """Streams that wait and that the last tries to read on got nowhere with; a look at everything forgets them."""
+        self._searching = False
+        """Whether the file read last has more, but only the search for a record's end goes on in it."""
         self._asked = False
         self._looked_ms: int | None = None
         self.beats = 0
@@ -250,8 +252,10 @@ class Capturing:
                 one, more = self._read(entry.path, changed=entry.rank is Rank.CHANGED, size=entry.size)
                 read += one
                 if more and entry.rank is Rank.OLD and entry.path not in self._turns:
-                    break  # it stays the next one
-                if more:
+                    if not self._searching:
+                        break  # it stays the next one
+                    self._backlog.put_last(entry)
+                elif more:
                     self._turns.go_on(entry.path)
                 done += 1
         self._backlog.drop(done)
@@ -264,11 +268,12 @@ class Capturing:
 
     def _read(self, path: str, *, changed: bool, size: int = 0) -> tuple[int, bool]:
         """Read a path, or a slice of it: (bytes, whether there is more)."""
-        read, more = 0, False
+        read, more, self._searching = 0, False, False
         for place in self._places(path):
             outcome = ingest(self._rooms.ingest, place, changed=changed)
-            read += outcome.read
+            read += outcome.read + outcome.searched
             more |= outcome.more
+            self._searching |= outcome.more and not outcome.read
             self._left_out.note(place, outcome, size)
             if outcome.trouble is not None:
                 self._settled.pop(path, None)  # the next look tries again, though nothing of it changed

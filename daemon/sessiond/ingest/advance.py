@@ -10,6 +10,7 @@ from itertools import chain
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.capture import DAMAGED, Capture, Step
 from sessiond.ingest.content import Content
+from sessiond.ingest.endings import REPORTED
 from sessiond.ingest.record import refresh
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit, stream_name
 from sessiond.ingest.sync import reconcile
@@ -97,11 +98,28 @@ def advance(
         stream.fold.parent = parent
     with setting.spool.transaction():
         capture.store(final, now_ms)
-        save(final.last)
+        save(final.last and content.search.done)
         # Also where nothing was read: a look before this one may have ended between its last two commits.
         changed = refresh_session(setting, stream.session, source, touched=capture.touched, mine=stream, there=True)
         setting.spool.catalog.keep(stream)
-    return Outcome(read=read, changed=changed, damaged=max(stream.fold.damaged - damaged, 0), more=not final.last)
+    search = content.search
+    return Outcome(
+        read=read,
+        changed=changed,
+        damaged=max(stream.fold.damaged - damaged, 0),
+        more=not final.last or search.more,
+        retry=search.later,
+        searched=search.read,
+        trouble=unended_trouble(content),
+    )
+
+
+def unended_trouble(content: Content) -> str | None:
+    """Return what to report of a file whose last record has had no newline for very long; None for all others."""
+    length = content.search.unended
+    if length <= REPORTED:
+        return None
+    return f"its last line has no end after {length >> 20} MiB: it is captured once it ends"
 
 
 def _kept(visit: Visit, stream: StreamState, content: Content, whole: bool, now_ms: int) -> int:

@@ -30,9 +30,10 @@ def catch_up(setting: Setting, limit: int, stuck: set[int] | None = None) -> boo
             return True
         with setting.spool.reading():
             before, urgent = catalog.progress(number)
-        read += _catch_up_one(setting, number).read
+        outcome = _catch_up_one(setting, number)
+        read += outcome.read + outcome.searched
         with setting.spool.reading():
-            if catalog.progress(number)[0] != before:
+            if catalog.progress(number)[0] != before or (outcome.more and outcome.searched):
                 worth = True
             elif urgent or outbox.size < setting.budget_of_lines:
                 worth |= stuck is not None
@@ -77,7 +78,8 @@ def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome
             descriptor = setting.packed.open(packed, path, setting.pins.directory, setting.now_ms())
             os.close(packed)
             most = None
-        return _read_pin(setting, stream, file, source, Lines(descriptor, setting.digest), most)
+        endings = setting.endings.of(descriptor, setting.digest, most)
+        return _read_pin(setting, stream, file, source, Lines(descriptor, setting.digest, endings), most)
     except ReadError as error:
         return Outcome(trouble=str(error))
     except OSError as error:  # no room to unpack it, say
@@ -101,10 +103,11 @@ def _read_pin(
                 capture.store(step, now_ms)
             if most is not None and read >= most:
                 return Outcome(read=read, more=True)
-    if stream.queued == stream.folded and stream.gap is None:
+    # While the search for a record's end goes on, the link is all that keeps the record: its tool has deleted the file.
+    if stream.queued == stream.folded and stream.gap is None and content.search.done:
         with setting.spool.transaction():
             release_pins(setting, stream.id)
-    return Outcome(read=read)
+    return Outcome(read=read, more=content.search.more, searched=content.search.read)
 
 
 def _give_up(setting: Setting, stream: StreamState) -> None:

@@ -7,10 +7,11 @@ import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sessiond import zstd
 from sessiond.errors import ReadError, Torn
+from sessiond.ingest.endings import FileEndings
 from sessiond.reader import (
     CHUNK,
     MAX_RECORD,
@@ -35,6 +36,11 @@ class Content(Protocol):
     size: int
     """Bytes there are; of lines, the last ones may be a record that is still being written."""
 
+    @property
+    def search(self) -> SearchResult:
+        """How the search for the end of the last record went, so far."""
+        ...
+
     def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
         """Read from an offset on, at which an extent ended, to the end or to another such offset."""
         ...
@@ -46,6 +52,21 @@ class Content(Protocol):
     def slice(self, extent: Extent) -> bytes | None:
         """Read what was captured as an extent again; None where other bytes stand there now."""
         ...
+
+
+class SearchResult(NamedTuple):
+    """How far the end of an unended record was searched. `more`: go on after other files had their turn; `later`:
+    come back after a while; `read`: bytes that this look has read; `unended`: bytes searched without a newline."""
+
+    more: bool = False
+    later: bool = False
+    read: int = 0
+    unended: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all bytes of the file were searched."""
+        return not (self.more or self.later)
 
 
 class _Seen:
@@ -86,27 +107,36 @@ class _Seen:
 class Lines:
     """A file of JSON lines: the stream is the file."""
 
-    def __init__(self, descriptor: int, digest: Digest, size: int | None = None) -> None:
+    def __init__(self, descriptor: int, digest: Digest, endings: FileEndings | None = None) -> None:
         self._descriptor = descriptor
         self._digest = digest
         self._head: Chunk | None = None
         self._seen = _Seen()
-        self.size = os.fstat(descriptor).st_size if size is None else size
+        self._endings = endings
+        self.size = os.fstat(descriptor).st_size
+
+    @property
+    def search(self) -> SearchResult:
+        """How the search for the end of the last record went, so far."""
+        endings = self._endings
+        if endings is None:
+            return SearchResult()
+        return SearchResult(endings.more, endings.later, endings.read, endings.unended)
 
     def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
         """Read whole records. Where a look ended with its first chunk, the next look begins with the same one."""
-        for chunk in self._chunks(offset, self.size if end is None else end):
+        for chunk in self._chunks(offset, self.size if end is None else end, self._endings if end is None else None):
             if end is None:
                 self._seen.add(chunk.offset, chunk.data)
             yield chunk
 
-    def _chunks(self, offset: int, size: int) -> Iterator[Chunk]:
+    def _chunks(self, offset: int, size: int, endings: FileEndings | None) -> Iterator[Chunk]:
         head = self._head
         if head is not None and head.offset == offset and head.end <= size:
             yield head
             offset = head.end
         self._head = None
-        for chunk in read_lines(self._descriptor, offset, size):
+        for chunk in read_lines(self._descriptor, offset, size, endings):
             # Whose session it is and where it works is asked before it is read: of most files that is all there is.
             self._head = chunk if head is None and len(chunk.data) <= CHUNK and not chunk.piece else None
             head = head or chunk
@@ -147,6 +177,8 @@ class Lines:
 
 class Records:
     """A projection: the stream is its records, a line each."""
+
+    search = SearchResult()
 
     def __init__(self, records: Iterable[bytes], digest: Digest) -> None:
         self._records = [record + b"\n" for record in records]

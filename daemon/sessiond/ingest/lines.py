@@ -6,7 +6,7 @@ import os
 from hashlib import blake2b
 
 from sessiond.ingest.admission import Admission, admit, leave, turn_away
-from sessiond.ingest.advance import add_stream, advance
+from sessiond.ingest.advance import add_stream, advance, unended_trouble
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import Lines
 from sessiond.ingest.gone import note_back, release_pins
@@ -14,6 +14,9 @@ from sessiond.ingest.setting import Outcome, Place, Setting, Visit
 from sessiond.reader import Checkpoint, open_regular
 from sessiond.sources.base import Memory
 from sessiond.spool.rows import FileState, StreamState
+
+HEAD = 16 << 20
+"""Bytes within which a session has to name itself: a log of gigabytes beside the sessions is not read to its end."""
 
 
 def ingest_lines(setting: Setting, place: Place, known: FileState | None) -> Outcome:
@@ -34,7 +37,10 @@ def ingest_lines(setting: Setting, place: Place, known: FileState | None) -> Out
             packed = descriptor
             descriptor = setting.packed.open(packed, place.path, setting.pins.directory, setting.now_ms())
             os.close(packed)
-        return _bring_up(visit, stream, Lines(descriptor, setting.digest))
+        # Packed files are unpacked anew for each look: their searches would be forgotten with the unpacked file.
+        slice_bytes = None if place.unit.packed else setting.slice
+        endings = setting.endings.of(descriptor, setting.digest, slice_bytes)
+        return _bring_up(visit, stream, Lines(descriptor, setting.digest, endings))
     finally:
         os.close(descriptor)
 
@@ -45,9 +51,11 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
     waited = stream is None or not stream.caught_up  # only of a stream that waits a file may be pinned
     if stream is None:
         native_id = place.unit.native_id or _native_id(place, content)
-        if native_id is None:
-            return _note_no_session(visit)
-        verdict = admit(visit, native_id, content)
+        verdict = None if native_id is None else admit(visit, native_id, content)
+        if not content.search.done:  # nothing is stored before its project is known
+            return _search_on(content)
+        if native_id is None or verdict is None:
+            return _note_no_session(visit, content)
         if verdict is not Admission.YES:
             return turn_away(verdict)
         thread = place.unit.thread
@@ -59,7 +67,7 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
         if other is not None and os.path.exists(other.path) and not _continues(content, stream, other):
             # Two live files of one stream. One that only repeats it adds nothing; else both are kept.
             if content.standing(setting.spool.catalog.extents(stream.id)) == content.size:
-                return _note_no_session(visit)
+                return _note_no_session(visit, content)
             apart = blake2b(os.fsencode(place.path), digest_size=4).hexdigest()
             stream = add_stream(setting, place.source, native_id, f"{place.unit.stream}@{apart}", thread=thread)
             checkpoint = None
@@ -92,13 +100,13 @@ def _save(visit: Visit, stream: StreamState, content: Lines, *, whole: bool, wai
         size=visit.now.st_size if whole else ~visit.now.st_size,
         ctime_ns=content.ctime_ns() if needed or old else visit.now.st_ctime_ns,  # our link moves it
     )
-    visit.save(stream.id, checkpoint, pin)
+    visit.save(stream.id, checkpoint, pin, trouble=unended_trouble(content))
 
 
 def _native_id(place: Place, content: Lines) -> str | None:
     memory: Memory = {}
     for chunk in content.chunks(0):
-        if chunk.piece:
+        if chunk.piece or chunk.offset > HEAD:
             return None
         for line in chunk.data.split(b"\n"):
             try:
@@ -126,8 +134,15 @@ def _continues(content: Lines, stream: StreamState, other: FileState) -> bool:
     )
 
 
-def _note_no_session(visit: Visit) -> Outcome:
+def _note_no_session(visit: Visit, content: Lines) -> Outcome:
     """Remember a file that (so far) names no session, or only repeats one: it is read again when it changes."""
+    trouble = unended_trouble(content)
     with visit.setting.spool.transaction():
-        visit.save(None, visit.checkpoint())
-    return Outcome()
+        visit.save(None, visit.checkpoint(), trouble=trouble)
+    return Outcome(trouble=trouble, searched=content.search.read)
+
+
+def _search_on(content: Lines) -> Outcome:
+    """Return what comes of a file whose first records are not known to their end yet."""
+    search = content.search
+    return Outcome(more=search.more, retry=search.later, searched=search.read)

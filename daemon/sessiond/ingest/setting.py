@@ -9,6 +9,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from sessiond.ingest.endings import Endings
 from sessiond.ingest.packed import Packed
 from sessiond.ingest.pins import Pins
 from sessiond.privacy import Exclusion, Masking
@@ -52,6 +53,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """It is older than what is filled in; see `backfill`."""
     more: bool = False
     """It was read in part, a slice of it: come back when the others had their turn."""
+    searched: int = 0
+    """Bytes that were read in search of a record's end, and not captured."""
+    cost: int = 0
+    """Bytes that had to be read whatever had changed: of a document, a folder, a packed file."""
 
 
 class Setting(msgspec.Struct, kw_only=True):
@@ -68,6 +73,7 @@ class Setting(msgspec.Struct, kw_only=True):
     masking: Masking = msgspec.field(default_factory=Masking)
     exclusion: Exclusion = msgspec.field(default_factory=Exclusion)
     packed: Packed = msgspec.field(default_factory=Packed)
+    endings: Endings = msgspec.field(default_factory=Endings)
     records_only: frozenset[str] = frozenset()
     """Tools of which no transcript is kept."""
     live: frozenset[tuple[str, str]] = frozenset()

@@ -1,0 +1,254 @@
+"""Records without an end: they delay no other session, and are not read again and again."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from capture_lab import DAY, Lab, lab, session, write
+from household import claude, encode
+from sessiond.ingest import endings
+from sessiond.reader import CHUNK
+from sessiond.watch import Batch
+
+MIB = 1 << 20
+SLICE = 4 * MIB
+LINUX = os.path.exists("/proc/self/io")
+
+
+def read_bytes() -> int:
+    """Return how many bytes this process has read by system calls so far."""
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
+
+
+def folded(house: Lab, number: int) -> int:
+    """Return how many bytes of a session are captured."""
+    import uuid
+
+    stream = house.rooms.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
+    return 0 if stream is None else stream.folded
+
+
+def changed(house: Lab, *paths: str, turns: int = 1) -> None:
+    """Let the watcher report changes of these paths, and the loop turn."""
+    house.capturing._take(Batch(paths=frozenset(paths)))
+    for _ in range(turns):
+        house.turn()
+
+
+def drain(house: Lab, limit: int = 10_000) -> int:
+    """Turn until nothing is left to read; return the number of turns."""
+    for turn in range(limit):
+        if not house.capturing._turns and not house.capturing._backlog:
+            return turn
+        house.turn()
+    raise AssertionError("it never ends")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> object:
+    with lab(tmp_path) as made:
+        made.rooms.ingest.slice = SLICE
+        yield made
+
+
+needs_counter = pytest.mark.skipif(not LINUX, reason="needs /proc/self/io")
+
+
+@needs_counter
+def test_a_sparse_file_of_ten_gigabytes_is_skipped_over(tmp_path: Path, house: Lab) -> None:
+    """Its hole is not read at all, and the sessions beside it are captured in the same turn."""
+    sparse = write(tmp_path, 1, age=0, lines=0)
+    os.truncate(sparse, 10 << 30)
+    others = [write(tmp_path, number, age=0) for number in range(2, 23)]
+    before = read_bytes()
+    changed(house, sparse, *others)
+    drain(house)
+    assert all(folded(house, number) == os.path.getsize(path) for number, path in enumerate(others, 2))
+    assert folded(house, 1) == 0
+    for _ in range(3):
+        house.look()
+    assert read_bytes() - before < 64 * MIB
+
+
+@needs_counter
+@pytest.mark.parametrize("known", [False, True], ids=["from its start", "after a record"])
+def test_a_record_that_grows_is_read_once(tmp_path: Path, house: Lab, known: bool) -> None:
+    """64 MiB in steps of one: reading it from its start each time would be two gigabytes."""
+    path = write(tmp_path, 1, age=0, lines=int(known))
+    start = os.path.getsize(path)
+    changed(house, path)
+    before = read_bytes()
+    with open(path, "ab") as file:
+        file.write(b'{"type":"user","text":"')
+        for _ in range(64):
+            file.write(b"x" * MIB)
+            file.flush()
+            changed(house, path)
+            drain(house)
+            assert folded(house, 1) == start
+        assert read_bytes() - before < 2 * 64 * MIB
+        file.write(b'"}\n' + encode(claude(session(1), 7)))
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == os.path.getsize(path), "its end and what comes after it are captured"
+    assert read_bytes() - before < 6 * 64 * MIB
+
+
+@needs_counter
+def test_half_a_line_that_grows_by_little_is_read_once(tmp_path: Path, house: Lab) -> None:
+    """An answer that is streamed into one line: a few bytes at a time, less than a chunk in all."""
+    path = write(tmp_path, 1, age=0)
+    changed(house, path)
+    with open(path, "ab") as file:
+        file.write(b'{"text":"' + b"x" * (CHUNK - 100_000))
+        file.flush()
+        changed(house, path)
+        before = read_bytes()
+        for _ in range(100):
+            file.write(b"y" * 100)
+            file.flush()
+            changed(house, path)
+        assert read_bytes() - before < 20 * MIB
+        file.write(b'"}\n')
+    changed(house, path)
+    assert folded(house, 1) == os.path.getsize(path)
+
+
+def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Path, house: Lab) -> None:
+    """It is the newest, so it would be read first; the others must not wait until it is searched."""
+    old = [write(tmp_path, number, age=2 * DAY) for number in range(2, 12)]
+    hog = write(tmp_path, 1, age=0, lines=0)
+    with open(hog, "wb") as file:
+        for _ in range(40):
+            file.write(b"x" * MIB)
+    made = time.time() - DAY
+    os.utime(hog, (made, made))
+    house.capturing._look(house.rooms.watched)
+    for _ in range(3):
+        house.turn()
+    assert all(folded(house, number) == os.path.getsize(path) for number, path in enumerate(old, 2))
+    assert house.rooms.ingest.endings.bytes_read < 4 * SLICE
+    drain(house)
+    assert house.rooms.ingest.endings.bytes_read <= 40 * MIB
+
+
+def test_the_search_gives_others_their_turn(tmp_path: Path, house: Lab) -> None:
+    """A line that is written while 40 MiB without an end are searched waits for one slice."""
+    hog, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
+    with open(hog, "ab") as file:
+        file.write(b"x" * (40 * MIB))
+    changed(house, hog)
+    for line in range(3):
+        searched = house.rooms.ingest.endings.bytes_read
+        with open(other, "ab") as file:
+            file.write(encode(claude(session(2), 10 + line)))
+        changed(house, other)
+        assert folded(house, 2) == os.path.getsize(other)
+        assert house.rooms.ingest.endings.bytes_read - searched <= SLICE
+    assert house.capturing._turns
+
+
+def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, house: Lab) -> None:
+    """A tool that allocates its file first writes behind our back, far before the end that we have searched."""
+    path = write(tmp_path, 1, age=0)
+    start = os.path.getsize(path)
+    with open(path, "ab") as file:
+        file.write(b'{"text":"' + b"x" * 50_000)
+        file.truncate(64 * MIB)
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == start
+    with open(path, "r+b") as file:
+        file.seek(start + 9 + 50_000)
+        file.write(b'"}\n')
+        end = file.tell()
+        file.seek(0, os.SEEK_END)
+        file.write(b"\0")
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == end
+
+
+def test_an_edit_within_what_was_searched_is_found(tmp_path: Path, house: Lab) -> None:
+    """The newline comes in the middle of it, and the file has its old size."""
+    path = write(tmp_path, 1, age=0)
+    start = os.path.getsize(path)
+    with open(path, "ab") as file:
+        file.write(b"x" * (2 * MIB))
+    changed(house, path)
+    drain(house)
+    with open(path, "r+b") as file:
+        file.seek(start + MIB)
+        file.write(b"\n")
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == start + MIB + 1
+
+
+def test_an_unended_file_that_changes_all_the_time_is_searched_at_a_bounded_rate(tmp_path: Path) -> None:
+    """Each change may hide a newline anywhere; after a search of 32 MiB the next one from the start waits 2 s."""
+    now = 0.0
+    with lab(tmp_path) as house:
+        house.rooms.ingest.slice = SLICE
+        house.rooms.ingest.endings = endings.Endings(lambda: now)
+        path = write(tmp_path, 1, age=0)
+        with open(path, "ab") as file:
+            file.write(b"x" * (32 * MIB))
+        changed(house, path)
+        drain(house)
+        first = house.rooms.ingest.endings.bytes_read
+
+        def edit(mark: bytes) -> None:
+            with open(path, "r+b") as file:
+                file.seek(MIB)
+                file.write(mark)
+            changed(house, path)
+            drain(house)
+
+        edit(b"a")
+        second = house.rooms.ingest.endings.bytes_read
+        assert 0 < second - first <= 32 * MIB
+        edit(b"b")
+        assert house.rooms.ingest.endings.bytes_read == second
+        assert house.capturing._retries.next() is not None, "it is not forgotten"
+        now += 32 * MIB / endings.RATE
+        edit(b"\n")
+        assert folded(house, 1) == MIB + 1
+
+
+def test_a_very_long_unended_record_is_reported_until_it_ends(tmp_path: Path, house: Lab) -> None:
+    """It counts as skipped in `status`, with the reason; once its line ends, nothing is wrong any more."""
+    path = write(tmp_path, 1, age=0)
+    with open(path, "ab") as file:
+        file.write(b'{"text":"')
+        for _ in range(65):
+            file.write(b"x" * MIB)
+    changed(house, path)
+    drain(house)
+    (trouble,) = house.rooms.spool.overview.troubles(3)
+    assert (trouble.path, "no end after 65 MiB" in trouble.reason) == (path, True)
+    with open(path, "ab") as file:
+        file.write(b'"}\n')
+    changed(house, path)
+    drain(house)
+    assert house.rooms.spool.overview.troubles(3) == []
+    assert folded(house, 1) == os.path.getsize(path)
+
+
+def test_a_restart_during_the_search_searches_on(tmp_path: Path) -> None:
+    """What was searched is only in memory, and the checkpoint says that the file was not read to its end."""
+    path = write(tmp_path, 1, age=0)
+    with open(path, "ab") as file:
+        file.write(b"x" * (20 * MIB) + b"\n")
+    with lab(tmp_path) as house:
+        house.rooms.ingest.slice = SLICE
+        changed(house, path)
+        assert folded(house, 1) < os.path.getsize(path)
+    with lab(tmp_path) as house:
+        house.look()
+        assert folded(house, 1) == os.path.getsize(path)
