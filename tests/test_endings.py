@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from capture_lab import DAY, Lab, lab, session, write
 from household import claude, encode
-from sessiond.ingest import endings
+from sessiond.daemon.retries import Retries
+from sessiond.ingest import Outcome, endings, ingest, locate
 from sessiond.reader import CHUNK
+from sessiond.sources import find_sources
+from sessiond.sources.base import Root
 from sessiond.watch import Batch
 
 MIB = 1 << 20
@@ -27,8 +32,6 @@ def read_bytes() -> int:
 
 def folded(house: Lab, number: int) -> int:
     """Return how many bytes of a session are captured."""
-    import uuid
-
     stream = house.rooms.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
     return 0 if stream is None else stream.folded
 
@@ -252,3 +255,39 @@ def test_a_restart_during_the_search_searches_on(tmp_path: Path) -> None:
     with lab(tmp_path) as house:
         house.look()
         assert folded(house, 1) == os.path.getsize(path)
+
+
+def test_a_large_document_that_is_rewritten_all_the_time_rests_between_two_reads(tmp_path: Path) -> None:
+    """Each change means to read it as a whole: 64 MiB twice a second would be all that the daemon does."""
+    now = 100.0
+    retries = Retries(lambda: now)
+    source = next(source for source in find_sources() if source.tool == "claude-code")
+    (place,) = locate([(source, Root(path="/x"))], f"/x/-x/{session(1)}.jsonl")
+    assert not retries.rests(place.path, place.path)
+    retries.note(place.path, place, Outcome(cost=64 * MIB))
+    reads = 0
+    for _ in range(80):
+        now += 0.25
+        if not retries.rests(place.path, place.path) or retries.due():
+            reads += 1
+            retries.note(place.path, place, Outcome(cost=64 * MIB))
+    assert 8 <= reads <= 10, "every two seconds in twenty"
+    retries.rests(place.path, place.path)
+    assert retries.next() is not None, "the last change is read too"
+    now += 60
+    assert retries.due() == [place.path]
+    assert retries.due() == []
+    retries.note(place.path, place, Outcome(cost=MIB))
+    assert not retries.rests(place.path, place.path), "a small one is read with each change"
+
+
+def test_what_a_document_costs_is_its_size(tmp_path: Path) -> None:
+    """Whether anything in it is new or not; a file of lines costs what was added."""
+    chat = tmp_path / "home/.continue/sessions/5f1d7c1e-0000-4000-8000-000000000009.json"
+    chat.parent.mkdir(parents=True)
+    chat.write_text(json.dumps({"sessionId": chat.stem, "title": "x", "workspaceDirectory": "/x", "history": []}))
+    lines = write(tmp_path, 1, age=0)
+    with lab(tmp_path) as house:
+        for path, cost in ((str(chat), chat.stat().st_size), (lines, 0)):
+            (place,) = locate(house.rooms.places, path)
+            assert ingest(house.rooms.ingest, place).cost == cost

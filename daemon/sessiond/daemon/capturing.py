@@ -11,7 +11,7 @@ from sessiond.cleanup import due_before
 from sessiond.config import Backlog as Settings
 from sessiond.daemon.backlog import Backlog, Rank
 from sessiond.daemon.idle import Idle
-from sessiond.daemon.inventory import Change, Settled, count, entries, recall, stamp
+from sessiond.daemon.inventory import Change, Settled, count, entries, forget_below, recall, stamp
 from sessiond.daemon.left_out import LeftOut
 from sessiond.daemon.reporting import RootHealths, note_roots
 from sessiond.daemon.restraint import READING, Restraint
@@ -71,8 +71,7 @@ class Capturing:
         self._behind = True
         self._stuck: set[int] = set()
         """Streams that wait and that the last tries to read on got nowhere with; a look at everything forgets them."""
-        self._searching = False
-        """Whether the file read last has more, but only the search for a record's end goes on in it."""
+        self._searching = False  # whether all that the last read has left is the search for a record's end
         self._asked = False
         self._looked_ms: int | None = None
         self.beats = 0
@@ -153,10 +152,11 @@ class Capturing:
                 continue
             was_file = self._settled.pop(path, None) is not None
             # What is nobody's session wakes nobody: it may be our own spool, where the configuration lies beside it.
-            if self._places(path):
+            places = self._places(path)
+            if places and not self._retries.rests(path, places[0].path):
                 self._turns.add([path])
             if not was_file and not os.path.lexists(path):
-                self._forget_below(path)
+                self._turns.add(forget_below(self._settled, path))
         self._turns.add(self._retries.due())
         asked, self._asked = self._asked, False
         if asked:
@@ -170,13 +170,6 @@ class Capturing:
             ours = [root for root in batch.rescan if root.owner in self._sources]
             if asked or ours:
                 self._look(self._rooms.watched if asked else ours)
-
-    def _forget_below(self, directory: str) -> None:
-        """The name of a directory that is gone stands for all that was known below it."""
-        prefix = directory + "/"
-        for path in [path for path in self._settled if path.startswith(prefix)]:
-            del self._settled[path]
-            self._turns.add([path])
 
     def _look(self, roots: Iterable[WatchedRoot]) -> None:
         """Rule 11: the rescan is the guarantee. Compare every file's stat with what it was when it was read."""

@@ -80,3 +80,12 @@ def entries(
             other = found.get(unit, Entry(rank, mtime_ns, unit, 0))
             found[unit] = Entry(max(rank, other.rank), max(mtime_ns, other.mtime_ns), unit, size + other.size)
     return found.values()
+
+
+def forget_below(settled: Settled, directory: str) -> list[str]:
+    """Remove and return the paths below a directory that is gone: its name stands for all of them."""
+    prefix = directory + "/"
+    gone = [path for path in settled if path.startswith(prefix)]
+    for path in gone:
+        del settled[path]
+    return gone

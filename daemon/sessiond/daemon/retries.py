@@ -1,41 +1,68 @@
-"""Files that could not be read as they were met: when each is looked at again, and what is said of it."""
+"""When each file is read again: one that was met in a rewrite, and a large one that is rewritten all the time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from sessiond.ingest import Outcome, Place
 from sessiond.logs import log
 
 TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds until a file met in a rewrite is looked at again
+FREE = 4 << 20
+"""Bytes of a document, a folder or a packed file that may be read as often as it changes."""
+RATE = 32 << 20
+"""Bytes a second, on average, that are read of a larger one. It has to be read as a whole for each change (rule 9)."""
 
 
 class Retries:
     """What is to be read again. Only the thread that captures uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._torn: dict[str, tuple[int, float]] = {}
         self._troubled: set[str] = set()
+        self._resting: dict[str, float] = {}
+        """Large units, and until when they are not read again."""
+        self._changed: dict[str, str] = {}
+        """Paths that changed while their unit rests, and the unit."""
 
     def __len__(self) -> int:
         return len(self._torn)
 
     def next(self) -> float | None:
-        """Tell in how many seconds the next one is due; None where none is."""
-        due = min((due for _, due in self._torn.values()), default=None)
-        return None if due is None else max(0.0, due - time.monotonic())
+        """Return in how many seconds the next one is due; None where none is."""
+        dues = [due for _, due in self._torn.values()]
+        dues += [self._resting.get(unit, 0.0) for unit in self._changed.values()]
+        return max(0.0, min(dues) - self._clock()) if dues else None
 
     def due(self) -> list[str]:
-        """List the files that are to be looked at again now."""
-        now = time.monotonic()
-        return [path for path, (_, due) in self._torn.items() if due <= now]
+        """Return the paths that are to be read now."""
+        now = self._clock()
+        rested = [path for path, unit in self._changed.items() if self._resting.get(unit, 0.0) <= now]
+        for path in rested:
+            del self._changed[path]
+        return [path for path, (_, due) in self._torn.items() if due <= now] + rested
+
+    def rests(self, path: str, unit: str) -> bool:
+        """Return whether the unit of a changed path was read a moment ago and is large; then `due` returns it later."""
+        until = self._resting.get(unit)
+        if until is None:
+            return False
+        if until <= self._clock():
+            del self._resting[unit]
+            return False
+        self._changed[path] = unit
+        return True
 
     def note(self, path: str, place: Place, outcome: Outcome) -> None:
-        """Take note of what came of a path, and log what is worth it; what lasts is said once."""
+        """Take note of what came of a path, and log what is worth it; what lasts is logged once."""
         tool = place.source.tool
+        if outcome.cost > FREE:
+            self._resting[place.path] = self._clock() + outcome.cost / RATE
         if outcome.retry:
             tries = self._torn.get(path, (0, 0.0))[0]
-            self._torn[path] = (tries + 1, time.monotonic() + TORN_WAITS[min(tries, len(TORN_WAITS) - 1)])
+            self._torn[path] = (tries + 1, self._clock() + TORN_WAITS[min(tries, len(TORN_WAITS) - 1)])
         else:
             self._torn.pop(path, None)
         if outcome.trouble is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from hashlib import blake2b
 
+from msgspec.structs import replace
+
 from sessiond.ingest.admission import Admission, admit, leave, turn_away
 from sessiond.ingest.advance import add_stream, advance, unended_trouble
 from sessiond.ingest.capture import DAMAGED
@@ -40,7 +42,8 @@ def ingest_lines(setting: Setting, place: Place, known: FileState | None) -> Out
         # Packed files are unpacked anew for each look: their searches would be forgotten with the unpacked file.
         slice_bytes = None if place.unit.packed else setting.slice
         endings = setting.endings.of(descriptor, setting.digest, slice_bytes)
-        return _bring_up(visit, stream, Lines(descriptor, setting.digest, endings))
+        outcome = _bring_up(visit, stream, Lines(descriptor, setting.digest, endings))
+        return replace(outcome, cost=os.fstat(descriptor).st_size) if place.unit.packed else outcome
     finally:
         os.close(descriptor)
 

@@ -48,7 +48,8 @@ def ingest_projected(
                 return Outcome()
             content = {name: read_file(place, name) for name in files}
             # What was left empty must not stop the rest.
-            return _ingest_document(visit, {name: data for name, data in content.items() if data or not stale(visit)})
+            files_read = {name: data for name, data in content.items() if data or not stale(visit)}
+            return replace(_ingest_document(visit, files_read), cost=visit.now.st_size)
         case _:
             descriptor = open_regular(place.root, place.below)
             try:
@@ -56,7 +57,8 @@ def ingest_projected(
                 # An emptied file is the first half of a rewrite; its other half is a change of its own (rule 8).
                 if visit.now.st_size == 0 or _settled(visit, only):
                     return Outcome()
-                return _ingest_document(visit, {place.below: read_document(descriptor)})
+                outcome = _ingest_document(visit, {place.below: read_document(descriptor)})
+                return replace(outcome, cost=visit.now.st_size)
             finally:
                 os.close(descriptor)
 
