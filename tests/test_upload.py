@@ -1,0 +1,69 @@
+"""What a push tells of itself, and what it makes of refusals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from household import CLAUDE, SESSION, Household, claude, household, pushed
+from sessiond.errors import SpoolDamaged
+from sessiond.upload import BATCH, bind, upload
+
+OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
+OTHER_FILE = f".claude/projects/-home-dev-project/{OTHER}.jsonl"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def test_a_push_counts_what_it_parked(house: Household) -> None:
+    """An item that is refused alone, while others are taken, is counted with those that were parked by an answer."""
+    for number in (1, 2):
+        house.settle()
+        house.write(CLAUDE, claude(SESSION, number))
+        house.write(OTHER_FILE, claude(OTHER, number))
+    house.scan()
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path == "/v1/push":
+            body = pushed(request.headers["content-encoding"], request.content)
+            if b'"op":"append"' in body and OTHER.encode() in body:
+                return httpx.Response(400, stream=httpx.ByteStream(b"{}"))
+        return send()
+
+    house.transport.fate = fate
+    result = house.push()
+    assert (result.parked, result.sessions, result.segments) == (1, 2, 1)
+    assert house.spool.overview.waiting().parked == 1
+
+
+def test_a_segment_that_the_own_disk_spoiled_is_not_blamed_on_the_endpoint(house: Household) -> None:
+    """It is not parked: the tool's file still has these bytes, and they are read again."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 2, text=os.urandom(60_000).hex()))
+    house.scan()
+    spoiled = "substr(data, 1, 20000) || zeroblob(100) || substr(data, 20101)"
+    house.spool.connection.execute(f"UPDATE segment SET data = CAST({spoiled} AS BLOB)")
+    with pytest.raises(SpoolDamaged):
+        house.push()
+    assert house.spool.overview.waiting().parked == 0
+
+
+def test_an_endpoint_that_was_restored_is_asked_everything_once(house: Household) -> None:
+    """Both sides remember the same push afterwards, also before there is anything to push."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    with house.spool.transaction():
+        house.spool.set_meta(BATCH, "a push that the endpoint does not remember")
+    assert not bind(house.uploading)
+    assert bind(house.uploading)
+    upload(house.uploading)
+    assert bind(house.uploading)
