@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import httpx
 import pytest
 
 from household import CLAUDE, SESSION, Household, claude, household, pushed
-from sessiond.errors import SpoolDamaged
-from sessiond.upload import BATCH, bind, upload
+from sessiond.errors import EndpointError, SpoolDamaged
+from sessiond.upload import BATCH, ITEMS, bind, upload
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 OTHER_FILE = f".claude/projects/-home-dev-project/{OTHER}.jsonl"
@@ -67,3 +68,39 @@ def test_an_endpoint_that_was_restored_is_asked_everything_once(house: Household
     assert bind(house.uploading)
     upload(house.uploading)
     assert bind(house.uploading)
+
+
+def test_a_push_whose_answer_was_lost_does_not_make_another_endpoint(house: Household) -> None:
+    """The endpoint stored it under a name that follows from the last one: nothing is asked for or sent again."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.scan()
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path == "/v1/push":
+            raise httpx.ReadError("the line broke")
+        return answer
+
+    house.transport.fate = fate
+    with pytest.raises(EndpointError):
+        house.push()
+    house.transport.fate = None
+    assert bind(house.uploading)
+
+
+def test_records_leave_half_of_a_batch_to_transcripts(house: Household) -> None:
+    """More records than a batch has items don't keep the transcripts back, and the batch stays within its bound."""
+    house.settle()
+    with house.spool.transaction():
+        for number in range(ITEMS + 50):
+            name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
+            house.write(f".claude/projects/-home-dev-project/{name}.jsonl", claude(name, 1))
+        house.scan()
+    first = house.push()
+    for path in house.known():
+        house.ingest(path)  # the endpoint has said by now that it has nothing of their transcripts
+    second = house.push()
+    assert first.sessions == ITEMS // 2
+    assert (second.sessions, second.segments) == (ITEMS // 2, ITEMS // 2)
