@@ -1,7 +1,7 @@
 """A large database of a tool: what it costs to capture one session of it that changed.
 
-The store is OpenCode's, in the shape of field-notes B.2: 2,000 sessions, 5 GB, a part 26 KB in the mean, as in the
-13.5 GB with 508,000 parts that were measured elsewhere (formats.md 1.6). A tenth as many of each for `--quick`.
+The store is OpenCode's (docs/formats/opencode.md): 2,000 sessions, 5 GB, a part 26 KB on average, as in a real store of
+13.5 GB with 508,000 parts. A tenth as many of each for `--quick`.
 """
 
 from __future__ import annotations

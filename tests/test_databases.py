@@ -48,7 +48,7 @@ def held(house: Household) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", ["opencode/1.18-database", "kilo-code/7.7-database"])
 def test_a_token_beside_the_sessions_never_reaches_the_spool(name: str, tmp_path: Path) -> None:
-    """account, credential and session_share are never looked at (formats.md 1.8)."""
+    """account, credential and session_share are never looked at."""
     with household(tmp_path) as house:
         build(name, house.home)
         assert TOKEN in Path(house.home, STORES[name]).read_bytes()

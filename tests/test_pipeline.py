@@ -20,7 +20,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 def test_a_session_arrives_with_its_record_and_its_bytes(house: Household) -> None:
-    """The endpoint has the record of design.md section 3 and the transcript byte for byte."""
+    """The endpoint has the record and the transcript byte for byte."""
     path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
     house.settle()
     held = house.held_sessions()[SESSION]

@@ -332,7 +332,7 @@ def document(house: Household, name: str, sessions: Mapping[str, list[str]], mod
 
 
 def test_a_rewritten_document_costs_what_changed(house: Household) -> None:
-    """The longest common prefix stands (design.md section 5)."""
+    """The longest common prefix is kept."""
     document(house, "a.json", {A: [f"message {n}" for n in range(50)]})
     house.settle()
     path = document(house, "a.json", {A: [f"message {n}" for n in range(51)]})

@@ -27,7 +27,7 @@ WHOLE = {"kind": 0, "v": {"requests": [{"requestId": "a", "response": []}, {"req
 
 
 def test_every_kind_of_change_is_replayed() -> None:
-    """Set, push (at the end, or cut first), delete: formats.md 2.5."""
+    """Set, push (at the end, or cut first), delete."""
     assert replayed(WHOLE) == WHOLE["v"]["requests"]  # type: ignore[index]
     assert replayed(WHOLE, {"kind": 1, "k": ["requests", 0, "x"], "v": 7})[0]["x"] == 7
     assert replayed(WHOLE, {"kind": 2, "k": ["requests"], "v": [{"requestId": "c"}]})[2] == {"requestId": "c"}
@@ -65,7 +65,7 @@ def test_both_forms_give_the_same_records() -> None:
 
 
 def test_a_thought_is_no_answer() -> None:
-    """Of a request that was stopped while the model thought, the prompt alone counts (formats.md 1.4)."""
+    """Of a request that was stopped while the model thought, the prompt alone counts."""
     request: dict[str, Any] = {"requestId": "a", "timestamp": 1775037600000, "modelId": "m"}
     for response, answers in (
         ([{"kind": "thinking", "value": "hm"}, {"kind": "progressMessage"}], None),
@@ -91,7 +91,7 @@ def test_paths() -> None:
 
 
 def test_a_lock_of_a_process_that_runs_is_a_live_session(tmp_path: Path) -> None:
-    """After a kill the lock stays (field-notes A.8)."""
+    """After a kill the lock stays."""
     places = Places(home=str(tmp_path), environ={}, platform="linux")
     for name, pid in ((ID, os.getpid()), ("dead-session", 2**22 + 1), ("no-number", "x"), ("no-process", 0)):
         folder = tmp_path / ".copilot/session-state" / name

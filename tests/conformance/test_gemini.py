@@ -104,7 +104,7 @@ def said(identity: str, kind: str, content: object, **more: object) -> dict[str,
     ],
 )
 def test_what_no_human_said_is_no_prompt(content: object) -> None:
-    """Commands, injected context and tool results stand in the user's name (formats.md 2.7 message_count)."""
+    """Commands, injected context and tool results stand in the user's name."""
     assert not fold(said("1", "user", content)).messages
 
 
@@ -115,7 +115,7 @@ def test_a_prompt_has_many_shapes(content: object) -> None:
 
 
 def test_a_resume_in_steps_keeps_the_models() -> None:
-    """0.61 first sets the context alone, then all messages, without their models (field-notes A.4)."""
+    """0.61 first sets the context alone, then all messages, without their models."""
     talk = [said("1", "user", "weave"), said("2", "gemini", "Woven.", model="pro")]
     bare = [said("1", "user", [{"text": "weave"}]), said("2", "gemini", [{"text": "Woven."}])]
     made = fold(*talk, {"$set": {"messages": [said("0", "user", "<session_context>")]}}, {"$set": {"messages": bare}})

@@ -1,4 +1,4 @@
-"""Every tool has a sample, and so has every layout that its sessions are known to have had (formats.md)."""
+"""Every tool has a sample, and so has every layout that its sessions are known to have had (docs/formats)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_no_watch_is_spent_on_a_tree() -> None:
 
 
 def test_goose_keeps_to_xdg_on_macos() -> None:
-    """GOOSE_PATH_ROOT comes first; the system's own place is looked at as well (formats.md 2.17 Directory)."""
+    """GOOSE_PATH_ROOT comes first; the system's own place is looked at as well."""
     places = Places(home="/h", environ={"GOOSE_PATH_ROOT": "/g"}, platform="darwin")
     assert [root.path for root in Goose().roots(places)] == [
         "/g/data/sessions",
@@ -89,6 +89,6 @@ def test_a_message_counts_with_its_first_text() -> None:
 
 @pytest.mark.parametrize(("revert", "left"), [({"messageID": "msg_2"}, 1), ({"messageID": "msg_2", "partID": "p"}, 2)])
 def test_a_revert_hides_what_follows(revert: dict[str, str], left: int) -> None:
-    """From a message on, or from a part of one on, which leaves the message itself (formats.md 2.8)."""
+    """From a message on, or from a part of one on, which leaves the message itself."""
     talk = [record for n in (1, 2, 3) for record in (message(f"msg_{n}", "user", n), part(f"msg_{n}", "weave"))]
     assert count({"id": SESSION, "revert": revert}, *talk) == left

@@ -1,7 +1,7 @@
 """Every source keeps the same promises on every sample of its tool.
 
 A sample is a home directory with the sessions of one version and one story, and `expected.json`: what its sessions
-are. The samples are written by hand in the shape that the tools were seen to write (field-notes A.2, A.3).
+are. The samples are written by hand in the shape that the tools were seen to write (docs/formats).
 """
 
 from __future__ import annotations

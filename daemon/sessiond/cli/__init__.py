@@ -87,7 +87,7 @@ class UsageError(SessiondError):
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run one command and return its exit code: 0 fine, 1 failed, 2 usage; design.md section 10 lists the others."""
+    """Run one command and return its exit code: 0 fine, 1 failed, 2 usage; docs/operations.md lists the others."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names in another encoding are printed escaped, not a traceback
             stream.reconfigure(errors="backslashreplace")

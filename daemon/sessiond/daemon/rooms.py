@@ -61,7 +61,7 @@ class Rooms(msgspec.Struct, kw_only=True):
         return find_places(self.config, self.environ) != self.found
 
     def learn(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
-        """Add the roots in projects that other tools' sessions led to, and tell which are new (formats.md 1.9)."""
+        """Add the roots in projects that other tools' sessions led to, and tell which are new."""
         self._count()
         known = {(source.tool, root.path) for source, root in self.places}
         found = find_in_projects(self.config, self.environ, self.directories)

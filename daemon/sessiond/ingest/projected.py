@@ -1,4 +1,4 @@
-"""Documents, folders and databases: streams by projection (design.md section 5)."""
+"""Documents, folders and databases: streams by projection."""
 
 from __future__ import annotations
 

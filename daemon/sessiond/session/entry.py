@@ -24,7 +24,7 @@ USER, ASSISTANT = Role.USER, Role.ASSISTANT
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one record says. Everything is optional; an entry without anything is a record of no interest.
 
-    `role` marks a message that counts (formats.md 1.4): a prompt by a human or a message by the model in
+    `role` marks a message that counts (docs/formats/README.md): a prompt by a human or a message by the model in
     the main thread; a `model` without it is one that was chosen and has not said anything yet. `key` is the
     producer's id of that message, the same wherever a copy of it stands; without one, each such record counts as
     a message of its own. `rewind` takes back the message with that key and all after it (all of them where

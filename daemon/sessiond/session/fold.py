@@ -194,7 +194,7 @@ def replayed(mine: Iterable[int], elder: Iterable[int]) -> int:
     """Count the messages at the head of a session that are a copy of its elder's.
 
     A fork or an old resume copies the history; some give prompts new ids and keep the assistant's. So all
-    up to the last message that both have is a copy (formats.md 1.2; fail open: no common one, no copy).
+    up to the last message that both have is a copy (fail open: no common one, no copy).
     """
     shared, order = set(elder), list(mine)
     for index in range(len(order) - 1, -1, -1):

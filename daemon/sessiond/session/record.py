@@ -36,7 +36,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 def session_id(tool: str, native_id: str, scope: str = "") -> uuid.UUID:
     """Name a session: the tool's own UUID where it has one, else a UUIDv5 that is the same for ever.
 
-    `scope` is the machine id for native ids that are unique on one machine only (formats.md 1.1), else "".
+    `scope` is the machine id for native ids that are unique on one machine only, else "".
     A prefix such as `T-` or `ses_` is not part of a UUID; version bits are not looked at.
     """
     bare = native_id.rsplit("_", 1)[-1].removeprefix("T-")

@@ -40,8 +40,8 @@ class Aider(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("AIDER_CHAT_HISTORY_FILE",)
     versions: ClassVar[tuple[str, ...]] = ("0.86.2",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no branch, title or parent is kept, and no time but the start of a session",
-        "a history file of another name is not found; one in a project is, once another tool has worked there",
+        "no branch, title or parent is stored, and no time except the start of a session",
+        "a history file with another name is not found; one in a project is found once another tool was used there",
     )
     local_ids: ClassVar[bool] = True
     landmark: ClassVar[str | None] = HISTORY

@@ -30,7 +30,7 @@ class AmazonQ(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("1 (April 2026)",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch, title or parent is stored",
-        "what compaction took away before it was seen",
+        "exchanges that compaction removed before they were captured",
     )
     folder: ClassVar[str] = "amazon-q"
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>data\.sqlite3)(?:-wal)?")

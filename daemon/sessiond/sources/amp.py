@@ -87,7 +87,7 @@ class Amp(BaseSource):
     tool: ClassVar[str] = "amp"
     versions: ClassVar[tuple[str, ...]] = ("threads of October 2025",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "since spring 2026 the server alone has the threads; no parent: what subagents do is in no thread",
+        "since spring 2026 only the server has the threads; no parent, because the work of subagents is in no thread",
     )
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?P<id>T-{UUID})\.json", re.ASCII)
     kind: ClassVar[Kind] = Kind.DOCUMENT

@@ -198,9 +198,9 @@ class Cline(Tasks):
     variables: ClassVar[tuple[str, ...]] = ("CLINE_DATA_DIR", "CLINE_DIR", "CLINE_SESSION_DATA_DIR")
     versions: ClassVar[tuple[str, ...]] = ("3.8 and 4.0 (extension)", "3.0.65 (CLI)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "a prompt that was killed in its first turn is the title, but no message yet",
+        "if the tool is killed in the first turn, the prompt is the title but not a message",
         "taskHistory.json is not read: the folder of a task comes from its first message",
-        "no parent: what subagents said are streams of their session",
+        "no parent: the messages of subagents are streams of their session",
     )
     extension: ClassVar[str] = "saoudrizwan.claude-dev"
 

@@ -54,9 +54,9 @@ class CodeBuddy(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("CODEBUDDY_CONFIG_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("2.163.0",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch is stored",
-        "what a rewind takes back is counted",
-        "the extension's and WorkBuddy's chats",
+        "no version or branch is stored",
+        "messages that a rewind removes are counted",
+        "chats of the extension and of WorkBuddy are not read",
     )
 
     def roots(self, dirs: Places) -> Iterable[Root]:

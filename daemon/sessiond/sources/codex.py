@@ -110,7 +110,7 @@ def decode_line(record: bytes | memoryview, memory: Memory) -> Entry:
         if body.type == "item_completed" and body.item and body.item.type in ROLES:
             return _message("item", ROLES[body.item.type], _text(body.item.content), memory, time=time)
         if body.type in ("user_message", "agent_message"):
-            return _message("told", ROLES[body.type], bytes(body.message), memory, time=time)
+            return _message("event", ROLES[body.type], bytes(body.message), memory, time=time)
         memory["cut"] = memory.get("cut") or body.type == "turn_aborted"
     elif body.type == "message" and body.role in ROLES and not memory.get("heard"):
         return _message("sent", ROLES[body.role], _text(body.content), memory, time=time, api_id=body.id or "")
@@ -125,8 +125,8 @@ class Codex(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("CODEX_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("0.1 (TypeScript)", "0.20.0", "0.80.0", "0.100", "0.149", "0.169.0")
     gaps: ClassVar[tuple[str, ...]] = (
-        "a fork of 0.169 has its own records only: it points into the file of its parent",
-        "titles are in a database beside the rollouts, which is not read",
+        "a fork of 0.169 has its own records only: it points into its parent's file",
+        "titles: they are in a database beside the rollouts, which is not read",
     )
     views: ClassVar[bool] = True
 
@@ -186,7 +186,7 @@ def _header(meta: _Body, time_ms: int | None, memory: Memory) -> Entry:
 def _message(family: str, role: Role, text: bytes, memory: Memory, *, time: str | None, api_id: str = "") -> Entry:
     """Decode a message so that it counts once, though most rollouts contain each message twice.
 
-    Records come in three families. "told" (legacy events) and "item" (paginated ones) are what was said. "sent" is
+    Records come in three families. "event" (legacy) and "item" (paginated) are what was said. "sent" is
     what went to the model; it counts only until one of the others appears, because 0.20 has nothing else. The first
     record of another family takes back what was sent since the last prompt, which it repeats; after that "sent" is
     ignored.
@@ -203,7 +203,9 @@ def _message(family: str, role: Role, text: bytes, memory: Memory, *, time: str 
     if family != "sent" and not memory.get("heard"):
         rewind, *marks = memory.pop("pending", [None])
         past = {mark: n - marks.count(mark) for mark, n in memory.get("said", {}).items()}
-        memory.update(heard=True, said={f + mark[4:]: n for mark, n in past.items() for f in ("told", "item")})
+        memory.update(
+            heard=True, said={f + mark.removeprefix("sent"): n for mark, n in past.items() for f in ("event", "item")}
+        )
     # No id exists in all versions, and ids such as `item-1` of migrated files are not unique. So the key consists of
     # origin, turn and text, and how often that text was said, which keeps two prompts "continue" apart.
     said = memory.setdefault("said", {})

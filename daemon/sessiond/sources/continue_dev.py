@@ -74,8 +74,8 @@ class Continue(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("CONTINUE_GLOBAL_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("1.5.47 (CLI)", "June 2026 (extension)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version, branch or times are kept: the index and the file's time stand in",
-        "a fork counts the messages that it copied: nothing tells one, nor its parent",
+        "no version, branch or times are stored: the times of the index and the file are used",
+        "a fork counts the messages that it copied: nothing marks a fork or names its parent",
     )
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?P<id>{UUID})\.json", re.ASCII)
     kind: ClassVar[Kind] = Kind.DOCUMENT

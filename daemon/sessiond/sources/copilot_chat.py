@@ -27,8 +27,8 @@ class CopilotChat(BaseSource):
     tool: ClassVar[str] = "copilot-chat"
     versions: ClassVar[tuple[str, ...]] = ("schema 3",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch are stored; a parent neither: subagents are inside of their session",
-        "chats of before chatSessions/, in the editor's database",
+        "no version, branch or parent is stored: subagents are inside of their session",
+        "chats from before chatSessions/, in the editor's database, are not read",
     )
 
     def roots(self, dirs: Places) -> Iterable[Root]:

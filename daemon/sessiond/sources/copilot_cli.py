@@ -70,7 +70,7 @@ class CopilotCli(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("COPILOT_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("0.0.341", "0.0.342", "1.0.102")
     gaps: ClassVar[tuple[str, ...]] = (
-        "sessions of the JetBrains plug-in (~/.copilot/jb)",
+        "sessions of the JetBrains plug-in (~/.copilot/jb) are not read",
         "no parent: subagents are inside of their session",
     )
 

@@ -76,8 +76,8 @@ class Crush(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("CRUSH_GLOBAL_DATA",)
     versions: ClassVar[tuple[str, ...]] = ("0.90",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch is stored",
-        "a store of a project that the list of projects has lost is not found",
+        "no version or branch is stored",
+        "the database of a project that is no longer listed is not found",
     )
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>crush\.db)(?:-wal)?")
 

@@ -50,8 +50,8 @@ class Droid(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("FACTORY_HOME_OVERRIDE",)
     versions: ClassVar[tuple[str, ...]] = ("0.215.0",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch is kept",
-        "a model of one's own is known by its label",
+        "no version or branch is stored",
+        "a user's own model is known by its label only",
         "stream logs of `droid exec` below ~/.factory/projects are not read",
     )
 

@@ -78,8 +78,8 @@ class GeminiCli(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("GEMINI_CLI_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("0.25.0", "0.61.0")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch is stored",
-        "logs.json and checkpoints of before 0.0.77: they have prompts only",
+        "no version or branch is stored",
+        "logs.json and checkpoints from before 0.0.77 are not read: they have prompts only",
     )
 
     def roots(self, dirs: Places) -> Iterable[Root]:

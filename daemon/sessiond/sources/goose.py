@@ -66,8 +66,8 @@ class Goose(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("GOOSE_PATH_ROOT",)
     versions: ClassVar[tuple[str, ...]] = ("1.0 (lines)", "1.10", "schema 15")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch is stored",
-        "a message that is shown or hidden in a session of more than a day ago is found within a day",
+        "no version or branch is stored",
+        "in sessions older than a day, a message that is hidden or shown again is found within a day",
     )
     local_ids: ClassVar[bool] = True  # a date and a number: every machine has a 20260822_1
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>sessions\.db)(?:-wal)?|(?P<id>[\w-]+)\.jsonl", re.ASCII)

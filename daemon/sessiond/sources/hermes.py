@@ -55,9 +55,9 @@ class Hermes(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("HERMES_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("2026", "0.19.0")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch is kept by the command line, and a folder only where the table has a column for it",
-        "what a session that was begun by compression copies from its parent is counted again",
-        "the files in ~/.hermes/sessions of before the database",
+        "no version or branch is stored, and a folder only if the table has a column for it",
+        "messages that a session begun by compression copied from its parent are counted again",
+        "the files in ~/.hermes/sessions from before the database are not read",
     )
     local_ids: ClassVar[bool] = True  # a time and a few random digits
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>(?:[^/]+/)?state\.db)(?:-wal)?")

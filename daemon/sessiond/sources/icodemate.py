@@ -13,7 +13,7 @@ class ICodeMate(OpenCode):
     tool: ClassVar[str] = "icodemate"
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("OpenCode's schema",)
-    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent is that of OpenCode's schema, none was seen",)
+    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent would be in OpenCode's column, none was seen",)
     folder: ClassVar[str] = "icodemate"
 
 

@@ -16,7 +16,7 @@ class KiloTasks(Tasks):
 
     tool: ClassVar[str] = "kilo-code"
     versions: ClassVar[tuple[str, ...]] = ("5.0",)
-    gaps: ClassVar[tuple[str, ...]] = ("legacy tasks: no version, branch or (mostly) model is kept",)
+    gaps: ClassVar[tuple[str, ...]] = ("tasks of before 7: no version, branch or (mostly) model is stored",)
     extension: ClassVar[str] = "kilocode.kilo-code"
 
     def _decode_note(self, note: Record) -> Entry:
@@ -33,7 +33,7 @@ class KiloCode(OpenCode):
     tool: ClassVar[str] = "kilo-code"
     variables: ClassVar[tuple[str, ...]] = ("KILO_DB",)
     versions: ClassVar[tuple[str, ...]] = ("7.7.7",)
-    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent is that of OpenCode's schema, none was seen",)
+    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent would be in OpenCode's column, none was seen",)
     folder: ClassVar[str] = "kilo"
 
 

@@ -105,8 +105,8 @@ class Kimi(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("KIMI_SHARE_DIR", "KIMI_CODE_HOME")
     versions: ClassVar[tuple[str, ...]] = ("1.49.0 (CLI)", "1.5 (Code)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "Kimi CLI keeps no model, version or branch; Kimi Code no version or branch",
-        "sessions from before wire logs (context.jsonl alone, or a flat file) are not read",
+        "Kimi CLI stores no model, version or branch; Kimi Code no version or branch",
+        "sessions from before wire logs (only context.jsonl, or a flat file) are not read",
     )
 
     def roots(self, dirs: Places) -> Iterable[Root]:
@@ -128,9 +128,8 @@ class Kimi(BaseSource):
             imported = session.startswith("ses_")
             stream = "imported" if imported and agent in (None, "main") else agent
             is_subagent = agent not in (None, "main")
-            return _unit(
-                session.removeprefix("ses_"), stream or "main", is_subagent, state, (f"{directory}/state.json",)
-            )
+            own = session.removeprefix("ses_")
+            return _unit(own, stream or "main", is_subagent, state, (f"{directory}/state.json",))
         return None
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:

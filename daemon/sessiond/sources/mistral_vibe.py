@@ -123,9 +123,9 @@ class MistralVibe(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("VIBE_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("1.3", "2.26.1", "3.0.2")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version or title is kept; a branch since 3.0 neither",
-        "a session that another major version took over may be seen twice",
-        "a parent is named since 2.0 only where the tool forked or compacted",
+        "no version or title is stored, and since 3.0 no branch",
+        "a session that another major version took over may appear twice",
+        "a parent is stored since 2.0, for forks and compaction only",
     )
 
     def roots(self, dirs: Places) -> Iterable[Root]:

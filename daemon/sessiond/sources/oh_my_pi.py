@@ -25,8 +25,8 @@ class OhMyPi(Pi):
     variables: ClassVar[tuple[str, ...]] = ()  # PI_CODING_AGENT_DIR is Pi's too: the sessions in it are taken for Pi's
     versions: ClassVar[tuple[str, ...]] = ("18.2.3",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch is kept",
-        "a branch that is taken up again after another one was begun is not counted",
+        "no version or branch is stored",
+        "a branch that is continued after another one was begun is not counted",
     )
     known: ClassVar[frozenset[str]] = KNOWN.union(OWN_TYPES.split())
 

@@ -16,8 +16,8 @@ class OpenInterpreter(Codex):
     variables: ClassVar[tuple[str, ...]] = ("INTERPRETER_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("1.0",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no title; a parent, where Codex's records of it are not written",
-        "versions before 1.0 (Python)",
+        "no title is stored; a parent is known only where Codex's records of it are written",
+        "versions before 1.0 (Python) are not read",
     )
 
     def roots(self, dirs: Places) -> Iterable[Root]:

@@ -15,7 +15,9 @@ class OpenClaude(ClaudeCode):
     tool: ClassVar[str] = "openclaude"
     variables: ClassVar[tuple[str, ...]] = ("OPENCLAUDE_CONFIG_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("0.7.0",)
-    gaps: ClassVar[tuple[str, ...]] = ("a title or a parent, where Claude Code's records of them are not written",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "a title or parent is known only where Claude Code's records of them are written",
+    )
 
     def roots(self, dirs: Places) -> Iterable[Root]:
         """Return `projects` of OPENCLAUDE_CONFIG_DIR and ~/.openclaude."""

@@ -40,8 +40,8 @@ class OpenClaw(Pi):
     variables: ClassVar[tuple[str, ...]] = ("OPENCLAW_STATE_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("April 2026", "2026.9.6")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version or branch is kept; of its files no parent, and their titles, in sessions.json, are not read",
-        "transcripts that were reset or deleted (renamed), or packed away as a whole, before they were seen",
+        "no version or branch is stored; the files have no parent, and their titles (sessions.json) are not read",
+        "transcripts that were reset, deleted or packed away as a whole before they were captured",
     )
     # Each topic of a chat has a transcript of its own. *.trajectory.jsonl and sessions.json are no sessions.
     files: ClassVar[re.Pattern[str]] = re.compile(

@@ -105,8 +105,8 @@ class OpenCode(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.5", "1.1.65", "1.2", "1.18.33")
     gaps: ClassVar[tuple[str, ...]] = (
         "no branch is stored",
-        "before events (1.2) an edit in a session of more than a day ago is found within a day",
-        "a database that OPENCODE_DB names otherwise than *.db",
+        "in versions without events (1.2), an edit in a session older than a day is found within a day",
+        "a database in OPENCODE_DB whose name does not end with .db is not read",
     )
     folder: ClassVar[str] = "opencode"
 

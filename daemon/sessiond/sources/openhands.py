@@ -79,7 +79,7 @@ class OpenHands(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("OPENHANDS_CONVERSATIONS_DIR", "OPENHANDS_PERSISTENCE_DIR")
     versions: ClassVar[tuple[str, ...]] = ("0 (V0)", "1.16.0 (CLI)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version is kept, and a branch before 1.0 only; no parent: subagents are inside of their session",
+        "no version is stored, and a branch before 1.0 only; no parent: subagents are inside of their session",
         "messages of actions are not counted",
     )
 

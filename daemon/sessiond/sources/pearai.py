@@ -28,7 +28,9 @@ class PearTasks(Tasks):
 
     tool: ClassVar[str] = "pearai"
     versions: ClassVar[tuple[str, ...]] = ("Roo Code 3.15 (tasks)",)
-    gaps: ClassVar[tuple[str, ...]] = ("tasks: no version, branch or model; what they are called is in a database",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "tasks: no version, branch or model is stored, and titles are in a database that is not read",
+    )
     extension: ClassVar[str] = "pearai.pearai-roo-cline"
 
     def roots(self, dirs: Places) -> Iterable[Root]:
@@ -44,8 +46,8 @@ class PearAI(Continue):
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("2025 (chats)",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version, branch, parent or times are kept: the index and the file's time stand in",
-        "chats where CONTINUE_GLOBAL_DIR says, which it follows too: they are taken for Continue's",
+        "no version, branch, parent or times are stored: the times of the index and the file are used",
+        "chats in CONTINUE_GLOBAL_DIR, which PearAI follows too, are taken for Continue's",
     )
     folder: ClassVar[str] = ".pearai"
 

@@ -54,9 +54,9 @@ class Pi(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("PI_CODING_AGENT_SESSION_DIR", "PI_CODING_AGENT_DIR")
     versions: ClassVar[tuple[str, ...]] = ("format 1", "format 2", "0.73.1")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch is kept",
-        "a branch that is taken up again after another one was begun is not counted",
-        "Prime Agent, its kin, is not read",
+        "no version or branch is stored",
+        "a branch that is continued after another one was begun is not counted",
+        "the sessions of Prime Agent, a relative, are not read",
     )
     # `--<cwd>--/<time>_<uuid>.jsonl`, or without a directory in a session directory chosen by the user. Extensions
     # write other JSON lines deeper down and under other names.

@@ -61,7 +61,7 @@ class QwenCode(GeminiCli):
     variables: ClassVar[tuple[str, ...]] = ("QWEN_HOME", "QWEN_RUNTIME_DIR")
     versions: ClassVar[tuple[str, ...]] = ("0.0 (Gemini's layout)", "0.24.4")
     gaps: ClassVar[tuple[str, ...]] = (
-        "a runtimeOutputDir that a project's own settings name: its root must be named in the configuration",
+        "a runtimeOutputDir in a project's own settings is not found: add its root to the configuration",
     )
 
     def roots(self, dirs: Places) -> Iterable[Root]:

@@ -15,8 +15,8 @@ class RooCode(Tasks):
     tool: ClassVar[str] = "roo-code"
     versions: ClassVar[tuple[str, ...]] = ("3.52.1",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version, branch or (mostly) model is kept",
-        "a customStoragePath must be named in the configuration",
+        "no version, branch or (mostly) model is stored",
+        "a customStoragePath is not found: add it to the roots in the configuration",
     )
     extension: ClassVar[str] = "rooveterinaryinc.roo-cline"
 

@@ -15,7 +15,9 @@ class TraeX(Codex):
     tool: ClassVar[str] = "traex"
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("2026",)
-    gaps: ClassVar[tuple[str, ...]] = ("no title; a parent, where Codex's records of it are not written",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no title is stored; a parent is known only where Codex's records of it are written",
+    )
 
     def roots(self, dirs: Places) -> Iterable[Root]:
         """Return the rollouts of ~/.trae/cli, and of ~/.trae, where the first versions kept them."""

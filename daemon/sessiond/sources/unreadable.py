@@ -9,8 +9,8 @@ import msgspec
 from sessiond.sources.user_dirs import Places
 
 ENCRYPTED = "its chats are encrypted"
-UNDESCRIBED = "the layout of its chats is not described well enough to read it faithfully"
-UNSEEN = "only the place of its sessions is known, not what they hold"
+UNDESCRIBED = "the layout of its chats is not documented well enough to read them faithfully"
+UNSEEN = "only the path of its sessions is known, not their format"
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):

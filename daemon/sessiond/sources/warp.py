@@ -38,7 +38,7 @@ class Warp(BaseSource):
     tool: ClassVar[str] = "warp"
     versions: ClassVar[tuple[str, ...]] = ("2026",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "the text of answers is on the server or in an undescribed form",
+        "the text of answers is on the server or in an undocumented form",
         "no version, branch, title or parent is stored",
     )
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>warp\.sqlite)(?:-wal)?")

@@ -25,8 +25,8 @@ class Zed(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.1", "0.2", "0.3")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored, and messages have no times",
-        "external agents' threads: they are in the agents' own stores",
-        "text threads and the store of early 2025",
+        "threads of external agents are not read: they are in those agents' own stores",
+        "text threads and the store of early 2025 are not read",
     )
 
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>threads\.db)(?:-wal)?")

@@ -119,7 +119,7 @@ class Overview:
             captured=captured,
             ongoing=ongoing,
             acknowledged=captured - unsent,
-            # A revision is the time at which its record changed (design.md section 3).
+            # A revision is the time at which its record changed.
             oldest_ms=self._db.execute(
                 "SELECT min(at) FROM (SELECT min(queued_ms) AS at FROM segment WHERE parked IS NULL"
                 f" UNION ALL SELECT min(revision) FROM session WHERE {_DUE})"

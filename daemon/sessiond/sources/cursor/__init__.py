@@ -36,10 +36,10 @@ class Cursor(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("CURSOR_CONFIG_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("2 (workspace heads)", "3", "3.12", "CLI of June 2026")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version and no branch are stored",
-        "the folder of a chat of the command line is kept as a hash only",
-        "a transcript has no times: those of its file stand in",
-        "a row that is edited in place, in a chat that is not among the newest eight, is found within a day",
+        "no version or branch is stored",
+        "the folder of a command line chat is stored as a hash only",
+        "a transcript has no times: those of its file are used",
+        "a row that is edited in place is found within a day, unless its chat is among the newest eight",
     )
 
     def roots(self, dirs: Places) -> Iterable[Root]:
