@@ -10,6 +10,7 @@
     ├── NotRunning              3  the command needs a daemon
     ├── ServiceError            1  the service manager does not do what was asked
     ├── NotFound                1  no such session, item, tool
+    ├── Shortage              71  the system refuses a thread or memory
     ├── WatchLost               1  a thread that watches died
     ├── ReadError               1  a tool's file can't be read now
     │   ├── Unsafe                 a link, a device, somebody else's file: never read
@@ -92,6 +93,25 @@ class NotRunning(SessiondError):
 
 class ServiceError(SessiondError):
     """The service manager (systemd, launchd) is not there, or does not do what was asked."""
+
+
+class Shortage(SessiondError):
+    """The system refuses another thread or more memory."""
+
+    exit_code = 71
+
+
+def shortage(error: BaseException) -> Shortage | None:
+    """Return what to report for an error that Python raises where the system has no more threads or memory.
+
+    None for every other error.
+    """
+    hint = "raise the limits of this process: ulimit -v and -u, or MemoryMax and TasksMax of its service"
+    if isinstance(error, MemoryError):
+        return Shortage("the system refuses more memory", hint=hint)
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return Shortage("the system refuses another thread", hint=hint)
+    return None
 
 
 class NotFound(SessiondError):

@@ -1,10 +1,34 @@
-"""Text from outside on its way to a person's screen."""
+"""Text from outside on its way to a person's screen or into JSON."""
 
 from __future__ import annotations
 
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
+"""Characters that count as printable and draw nothing: fillers, joiners and variation selectors of rare scripts."""
+
+
+def visible(character: str) -> bool:
+    """Return whether a character shows as itself: no control, bidi or other format character, no filler."""
+    supplement = "\U000e0100" <= character <= "\U000e01ef"  # variation selectors that hide data in names
+    return character.isprintable() and character not in _INVISIBLE and not supplement
+
 
 def escape(text: str) -> str:
-    """Make text harmless on a terminal: control and direction characters and undecodable bytes become escapes."""
-    if text.isprintable():
+    """Return text that is harmless on a terminal: invisible characters and undecodable bytes become escapes."""
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if visible(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape_json(document: str) -> str:
+    """Return a JSON document that means the same, with invisible characters of its strings as `\\uXXXX`.
+
+    In a JSON document such characters are inside strings only, besides line feeds and spaces, which are kept.
+    """
+    if document.isascii() and "\x7f" not in document:
+        return document
+    return "".join(c if visible(c) or c == "\n" else _json_escape(c) for c in document)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

@@ -13,7 +13,7 @@ import os
 import sys
 
 from sessiond import __version__
-from sessiond.errors import SessiondError
+from sessiond.errors import SessiondError, shortage
 
 TYPE_CHECKING = False  # as in `typing`, whose import is half of the time that `--version` takes
 if TYPE_CHECKING:
@@ -96,9 +96,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         if sys.stdout:
             sys.stdout.flush()
         return code
-    except SessiondError as error:
-        _say(error)
-        return error.exit_code
+    except (SessiondError, RuntimeError, MemoryError) as error:
+        reported = error if isinstance(error, SessiondError) else shortage(error)
+        if reported is None:
+            raise
+        _say(reported)
+        return reported.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader (head, less) has what it wants

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from sessiond.cli.output import colored, escape, settings
+from sessiond.cli.output import colored, encoded, escape, settings
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         events = iter(list(events)[-SHOWN:])
     color = colored(sys.stdout, args.environ)
     for event in events:
-        print(msgspec.json.encode(event).decode() if args.json else line(event, color=color), flush=args.follow)
+        print(encoded(event) if args.json else line(event, color=color), flush=args.follow)
     return 0
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from sessiond import facts
-from sessiond.text import escape
+from sessiond.text import escape, escape_json
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` has 100 ms
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def print_json(answer: Any) -> None:
 def encoded(answer: Any) -> str:
     """Write an answer for programs as one line of JSON."""
     if isinstance(answer, facts.Facts):
-        return facts.encoded(answer)
+        return escape_json(facts.encoded(answer))
     import msgspec
 
-    return msgspec.json.encode(answer, enc_hook=vars).decode()
+    return escape_json(msgspec.json.encode(answer, enc_hook=vars).decode())
 
 
 def colored(stream: IO[str], environ: Mapping[str, str]) -> bool:

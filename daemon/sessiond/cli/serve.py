@@ -102,9 +102,9 @@ def _token(store: Store, args: argparse.Namespace) -> int:
         tokens.revoke(store, args.name)
         _say(f"revoked {args.name}")
     elif args.json:
-        import msgspec
+        from sessiond.cli.output import print_json
 
-        print(msgspec.json.encode(tokens.every(store)).decode())
+        print_json(tokens.every(store))
     else:
         for token in tokens.every(store):
             print(f"{_day(token.made_ms)}  {token.name}")

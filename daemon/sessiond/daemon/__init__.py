@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from types import FrameType
+from typing import NoReturn
 
 from sessiond import state
 from sessiond.config import Loaded, state_dir
@@ -22,7 +23,7 @@ from sessiond.daemon.life import Life, Message
 from sessiond.daemon.network import Network
 from sessiond.daemon.notify import Notify, service
 from sessiond.daemon.orders import give, open_log
-from sessiond.errors import ConfigError, SessiondError, SpoolDamaged
+from sessiond.errors import ConfigError, SessiondError, SpoolDamaged, shortage
 
 CRASHED = 70
 SAME_WISH = 0.3
@@ -85,16 +86,22 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
             if isinstance(ended, SpoolDamaged) and again:
                 damaged = ended  # once: a disk that goes on breaking is for whoever reads the message
                 continue
-            if isinstance(ended, SessiondError):
-                raise ended
             if isinstance(ended, BaseException):
-                raise Crash(f"a bug: {type(ended).__name__}: {ended}", hint="please report it") from ended
+                _raise(ended)
             if last:
                 return 0
             orders, edits, damaged = life.orders, life.edits, None
     finally:
         network.close()
         lock.release()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    """Raise what ended a thread, as an error that says what it was."""
+    if isinstance(error, SessiondError):
+        raise error
+    found = shortage(error)
+    raise found or Crash(f"a bug: {type(error).__name__}: {error}", hint="please report it") from error
 
 
 def _handle_signals(messages: queue.SimpleQueue[Message | BaseException]) -> None:

@@ -195,6 +195,8 @@ def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
     except SpoolDamaged as error:
         rebuilt = spool_room.set_aside(directory)
         log.error("spool.rebuilt", path=rebuilt, reason=str(error))
+        for path in spool_room.drop_damaged(directory):
+            log.warning("spool.removed", path=path)
         spool = Spool(directory)
     if rebuilt is not None:
         spool.set_meta(REBUILT, str(now_ms()))

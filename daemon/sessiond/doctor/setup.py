@@ -55,6 +55,11 @@ def _private(patient: Patient) -> Iterator[Finding]:
 
 def _spool(patient: Patient) -> Iterator[Finding]:
     path = os.path.join(patient.directory, spool.NAME)
+    kept = spool.damaged_spools(patient.directory) if os.path.isdir(patient.directory) else []
+    if kept:
+        what = f"{len(kept)} damaged spools were set aside: {', '.join(kept)}"
+        fix = f"delete them once `sessiond status` shows nothing lost; the first and the newest {spool.KEPT} are kept"
+        yield Finding(check="spool", grade=Grade.NOTE, what=what, fix=fix)
     if not os.path.exists(path):
         yield Finding(check="spool", grade=Grade.NOTE, what="nothing was captured yet", fix="sessiond run")
         return

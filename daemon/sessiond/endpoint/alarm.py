@@ -30,8 +30,9 @@ class Alarm:
         with self._changed:
             self._at = at
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="alarm", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="alarm", daemon=True)
+                thread.start()
+                self._thread = thread  # only one that could be started is joined
             elif at < self._asleep_until:
                 self._changed.notify()
 

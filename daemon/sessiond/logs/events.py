@@ -24,6 +24,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "backlog.paused": "work reason",
         "backlog.resumed": "work seconds",
         "spool.rebuilt": "path reason",
+        "spool.removed": "path",
         "spool.filled": "reason free",
         "upload.acked": "sessions segments bytes seconds",
         "upload.failed": "endpoint reason retry_in",

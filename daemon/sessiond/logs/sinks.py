@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from sessiond.text import escape_json
+
 if TYPE_CHECKING:
     from sessiond.logs import Log
 
@@ -180,7 +182,7 @@ def listen_to_libraries(log: Log) -> None:
 def json_line(record: Record) -> str:
     """Write an event as JSON, time, level and event first."""
     first = {key: record[key] for key in ("timestamp", "level", "event")}
-    return msgspec.json.encode(first | dict(record)).decode()
+    return escape_json(msgspec.json.encode(first | dict(record)).decode())
 
 
 def message(record: Record) -> str:

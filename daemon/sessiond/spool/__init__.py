@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sessiond.spool.catalog import Catalog
     from sessiond.spool.outbox import Outbox
 
+KEPT = 3
+"""Damaged spools that are kept beside the first one."""
 NAME = "spool.db"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _OUTER = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
@@ -216,12 +218,38 @@ def check(directory: str) -> None:
 
 def set_aside(directory: str) -> str:
     """Move a damaged spool out of the way and return its new path; a new one is then built from the sources."""
-    path = os.path.join(directory, NAME)
-    aside = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
-    for suffix in ("", "-wal", "-shm"):
+    path, taken = os.path.join(directory, NAME), damaged_spools(directory)
+    aside = base = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+    number = 1
+    while any(name.startswith(aside) for name in taken):  # two within a second: neither may overwrite the other
+        number += 1
+        aside = f"{base}.{number:03d}"
+    for suffix in ("-wal", "-shm", ""):  # the database last: until then the next start finds and moves the rest
         if os.path.exists(path + suffix):
             os.replace(path + suffix, aside + suffix)
     return aside
+
+
+def damaged_spools(directory: str) -> list[str]:
+    """Return the paths of the damaged spools that were set aside, the oldest first."""
+    start = f"{NAME}.damaged-"
+    names = sorted(name for name in os.listdir(directory) if name.startswith(start))
+    return [os.path.join(directory, name) for name in names if not name.endswith(("-wal", "-shm"))]
+
+
+def drop_damaged(directory: str) -> list[str]:
+    """Remove all damaged spools but the first and the newest KEPT, and return the paths of those removed.
+
+    The first one is kept because it is the most likely to hold bytes that were never sent: each later one was built
+    from the sources and what the endpoint holds.
+    """
+    later = damaged_spools(directory)[1:]
+    dropped = later[: max(0, len(later) - KEPT)]
+    for path in dropped:
+        for suffix in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                os.unlink(path + suffix)
+    return dropped
 
 
 class _Border:
