@@ -57,10 +57,13 @@ def test_settings_of_the_tools_are_read_with_their_comments(tmp_path: Path) -> N
 
     assert days() == {"claude-code": 30, "gemini-cli": 30}
     (tmp_path / ".claude").mkdir()
-    (tmp_path / ".claude/settings.json").write_text('{"a": "//", /* b */ "cleanupPeriodDays": 99999} // c')
+    (tmp_path / ".claude/settings.json").write_text('{"a": "//", /* b */ "cleanupPeriodDays": 36499} // c')
     (tmp_path / ".gemini").mkdir()
     (tmp_path / ".gemini/settings.json").write_text('{"general": {"sessionRetention": {"maxAge": "60d"}}}')
-    assert days() == {"claude-code": 99999, "gemini-cli": 60}
+    assert days() == {"claude-code": 36499, "gemini-cli": 60}
+    for age, kept in (("2w", 14), ("2m", 60), ("36h", 1), ("5h", 1), ("soon", 30)):
+        (tmp_path / ".gemini/settings.json").write_text(f'{{"general": {{"sessionRetention": {{"maxAge": "{age}"}}}}}}')
+        assert days()["gemini-cli"] == kept
     (tmp_path / ".gemini/settings.json").write_text('{"general": {"sessionRetention": {"enabled": false}}}')
     (tmp_path / ".claude/settings.json").write_text("{")
     assert days() == {"claude-code": 30}

@@ -285,3 +285,44 @@ def test_each_variable_that_moves_sessions_is_declared(source: Source, platform:
 def test_nobody_lives_in_an_empty_home(source: Source, tmp_path: Path) -> None:
     """Without the tool's files there is no live session, and no error."""
     assert list(source.live(Places(home=str(tmp_path), environ={}, platform="linux"))) == []
+
+
+SETTINGS = (
+    ".claude/sessions/4242.json",
+    ".claude/settings.json",
+    ".gemini/settings.json",
+    ".qwen/settings.json",
+    ".local/share/crush/projects.json",
+    ".copilot/session-state/s/inuse.4242.lock",
+)
+DEEP = '{"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+HOSTILE = (
+    b"",
+    b"{",
+    b"null",
+    b"[1]",
+    b"\xff\xfe\0",
+    DEEP.encode(),
+    b'{"general":' + DEEP.encode() + b"}",
+    b'{"pid":-1e999,"sessionId":"s"}',
+    b'{"pid":99999999999999999999,"sessionId":"s","cleanupPeriodDays":99999999999999999999}',
+    b'{"cleanupPeriodDays":-1,"general":{"sessionRetention":{"maxAge":[]}}}',
+    b'{"general":{"sessionRetention":{"maxAge":"99999999999999999999d"}}}',
+    b'{"runtimeOutputDir":"/a\\u0000b","projects":[{"path":"/a\\u0000b","data_dir":"c"},{"path":"","data_dir":""}]}',
+    b'{"projects":[{"path":"/a","data_dir":"/b/../../c"},{"path":"/ok","data_dir":".crush"}]}',
+)
+
+
+@each_source
+@pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
+def test_damaged_settings_of_a_tool_stop_nothing(source: Source, content: bytes, tmp_path: Path) -> None:
+    """They are read when the daemon starts and when they change: an error there would end the process."""
+    for name in SETTINGS:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    dirs = Places(home=str(tmp_path), environ={}, platform="linux")
+    paths = [root.path for root in source.roots(dirs)]
+    assert all(os.path.isabs(path) and "\0" not in path for path in paths)
+    list(source.live(dirs))
+    retention = source.retention(dirs)
+    assert retention is None or 1 <= retention.days < 100_000_000

@@ -113,7 +113,7 @@ class ClaudeCode(BaseSource):
         days = []
         for folder in _config_dirs(dirs) or [f"{dirs.home}/.claude"]:
             value = read_settings(f"{folder}/settings.json").get("cleanupPeriodDays", RETENTION_DAYS)
-            days.append(value if isinstance(value, int) and value > 0 else RETENTION_DAYS)
+            days.append(min(value, 36_500) if isinstance(value, int) and value > 0 else RETENTION_DAYS)
         hint = 'to have it keep them itself: "cleanupPeriodDays": 3650 in ~/.claude/settings.json'
         return Retention(days=min(days), hint=hint)
 
@@ -180,7 +180,7 @@ class ClaudeCode(BaseSource):
         for root in self.roots(dirs):
             for file in glob(escape(root.path.removesuffix("projects")) + "sessions/[0-9]*.json"):
                 try:
-                    owner = OWNER.decode(read_small_file(file))
+                    owner = parse(OWNER, read_small_file(file))
                 except ValueError:
                     continue
                 if owner.session_id and is_running(owner.pid, owner.proc_start):

@@ -89,7 +89,7 @@ class Crush(BaseSource):
         known = {base}
         for project in _projects(f"{base}/{REGISTRY}"):
             path = os.path.normpath(os.path.join(project.path, project.data_dir))
-            if os.path.isabs(path) and path not in known:
+            if dirs.absolute(path) and path not in known:
                 known.add(path)
                 yield Root(path=path, watch=Watch.FLAT, cwd=project.path)
 
@@ -124,7 +124,7 @@ class Crush(BaseSource):
 def _projects(path: str) -> list[_Project]:
     """Return the listed projects; none if the list is damaged."""
     try:
-        return PROJECTS.decode(read_small_file(path)).projects
+        return parse(PROJECTS, read_small_file(path)).projects
     except ValueError:
         return []
 

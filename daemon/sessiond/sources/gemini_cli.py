@@ -8,8 +8,6 @@ from typing import ClassVar
 
 import msgspec
 
-from sessiond.config.units import parse_duration
-from sessiond.errors import ConfigError
 from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Retention, Root, Unit
 from sessiond.sources.objects import encode
@@ -19,6 +17,8 @@ from sessiond.sources.user_dirs import read_settings
 FILE = re.compile(rf"([^/]+)/chats/(?:(session-[\w-]+)\.(jsonl|json)|({UUID})/([\w-]+)\.jsonl)", re.ASCII)
 RETENTION_DAYS = 30
 """The default of `general.sessionRetention.maxAge`."""
+MAX_AGE = re.compile(r"([0-9]{1,6})([hdwm])")
+HOURS = {"h": 1, "d": 24, "w": 7 * 24, "m": 30 * 24}
 # The constant fields of a document. `lastUpdated` repeats the last message's time and would change all the time.
 HEADER = ("sessionId", "projectHash", "startTime", "kind", "directories")
 VOLATILE = ("messages", "lastUpdated")
@@ -96,10 +96,8 @@ class GeminiCli(BaseSource):
             retention = {}
         if retention.get("enabled") is False:
             return None
-        try:
-            days = max(1, int(parse_duration(str(retention.get("maxAge", f"{RETENTION_DAYS}d"))) // 86_400))
-        except (ValueError, ConfigError):
-            days = RETENTION_DAYS
+        age = MAX_AGE.fullmatch(str(retention.get("maxAge")))
+        days = max(1, int(age[1]) * HOURS[age[2]] // 24) if age else RETENTION_DAYS
         hint = 'to have it keep them itself: "general": {"sessionRetention": {"enabled": false}} in '
         return Retention(days=days, hint=f"{hint}~/.gemini/settings.json")
 

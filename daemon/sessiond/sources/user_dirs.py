@@ -56,10 +56,11 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
         """Expand ~ in a path from a tool's settings.
 
         Return "" for a relative path: it depends on the directory in which the tool was started, which is unknown.
+        Also for a path with a NUL character: the system's functions raise ValueError for it.
         """
         path = path.rstrip("/")
         path = self.home + path[1:] if path.startswith("~/") else path
-        return path if os.path.isabs(path) else ""
+        return path if os.path.isabs(path) and "\0" not in path else ""
 
     def with_override(self, variable: str, *defaults: str) -> list[str]:
         """Return a tool's directories: the one in its variable, then the defaults.
@@ -104,5 +105,5 @@ def read_settings(path: str) -> dict[str, object]:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8") as file:
             text = COMMENT.sub(lambda match: match[1] or "", file.read(SETTINGS_LIMIT))
         return msgspec.json.decode(text, type=dict[str, object])
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
         return {}
