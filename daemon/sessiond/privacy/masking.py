@@ -17,7 +17,8 @@ from sessiond.redact.policy import Masked
 from sessiond.session import Fold, Session
 
 if TYPE_CHECKING:
-    from sessiond.redact.redactor import Pieces, Redactor
+    from sessiond.redact.pieces import Pieces
+    from sessiond.redact.redactor import Redactor
 
 _HASHED = "hashed:"
 _REMEMBERED = 1000

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from sessiond.redact.policy import Finding, Masked, Mode, Policy
 
 if TYPE_CHECKING:
-    from sessiond.redact.redactor import KNOWN, OVERLAP, Redactor, digest
+    from sessiond.redact.pieces import OVERLAP
+    from sessiond.redact.redactor import KNOWN, Redactor, digest
     from sessiond.redact.rules import Rule, RuleSet, load_rules
 
 __all__ = [
@@ -32,7 +33,8 @@ __all__ = [
 ]
 
 _LATE = {
-    **dict.fromkeys(("KNOWN", "OVERLAP", "Redactor", "digest"), "sessiond.redact.redactor"),
+    "OVERLAP": "sessiond.redact.pieces",
+    **dict.fromkeys(("KNOWN", "Redactor", "digest"), "sessiond.redact.redactor"),
     **dict.fromkeys(("Rule", "RuleSet", "load_rules"), "sessiond.redact.rules"),
 }
 

@@ -7,27 +7,24 @@ place where it may begin, instead of going on behind the last match.
 
 from __future__ import annotations
 
-import base64
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from sessiond.redact.cover import fit
 from sessiond.redact.rules import Rule
-from sessiond.redact.shape import HEAD
+from sessiond.redact.shape import HEAD, OPEN_REACH
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND, Sight
 
-LONGEST_WRAPPED = 32_768
 _MANY = 64
 """Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
 _AROUND = 1024  # bytes of a mark's surroundings that are compared at most
-_REMEMBERED, _LONGEST_VALUE = 1024, 128
+_CHUNK = 1 << 16  # bytes that are swept at a time
+_REMEMBERED, _LONGEST_VALUE = 1024, 512
 _SPACE = re.compile(rb"\s+")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]*")
-_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class Span(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -80,10 +77,37 @@ def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]
         return
     if len(marks) > _MANY:
         marks = _thin(case, marks, low, high)
+    if len(marks) > _MANY and rule.shape.barrier and rule.shape.reach != OPEN_REACH:
+        yield from _sweep(case, marks, low, high)
+        return
     for place in _places(case, marks, low, high):
         span = _try(case, place)
         if span is not None:
             yield span
+
+
+def _sweep(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]:
+    """Yield the same as a trial at each place would, where there are so many that `re` has to step through them."""
+    find = _sweeper(case.rule.pattern).finditer
+    for first, last in _ranges(marks, low, high):
+        position = first
+        while position <= last:
+            upto = min(last, position + _CHUNK)
+            text, left, stop = case.sight.see(position, LOOK_BEHIND, upto + case.rule.shape.reach)
+            end = min(upto + 1, left + stop)
+            for match in find(text, position - left, stop):
+                if left + match.start() >= end:
+                    break
+                span = _judge(case, match, 1, text, left)
+                if span is not None:
+                    yield span
+            position = max(end, position + 1)
+
+
+@functools.cache
+def _sweeper(pattern: bytes) -> re.Pattern[bytes]:
+    """Compile a rule so that its matches may overlap: its groups are numbered from 2."""
+    return re.compile(b"(?=(" + pattern + b"))")
 
 
 def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
@@ -92,10 +116,7 @@ def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
     if not marks:
         return  # all were the same, and none of them a secret
     if low == high:
-        front = shape.front
-        for place in dict.fromkeys([mark - low for mark in marks]):
-            if not front or not place or data[place - 1] in front:
-                yield place
+        yield from dict.fromkeys([mark - low for mark in marks])
         return
     seek = _seeker(shape.heads, shape.first)
     match = _trigger(shape.trigger)
@@ -177,22 +198,26 @@ def _try(case: Case, place: int) -> Span | None:
         stop = fence.end()
     text, left, stop = sight.see(place, LOOK_BEHIND, stop)
     match = rule.regex.match(text, place - left, stop)
-    if match is None:
-        return None
-    group = rule.group
-    if not group and rule.regex.groups:
-        group = 1 if match[1] else next((n for n in range(2, rule.regex.groups + 1) if match[n]), 0)
+    return None if match is None else _judge(case, match, 0, text, left)
+
+
+def _judge(case: Case, match: re.Match[bytes], whole: int, text: bytes, left: int) -> Span | None:
+    """Return the secret of a match in a window that begins at `left`, if it is one; `whole` is the rule's group 0."""
+    rule = case.rule
+    group = whole + rule.group
+    if not rule.group and (groups := match.re.groups) > whole:
+        group = next((n for n in range(whole + 1, groups + 1) if match[n]), whole)
     value = match[group]
     if not value or value in case.refused:
         return None
     identity = identify(value)
-    if not identity or (rule.entropy and entropy(identity) < rule.entropy) or _exempt(case, text, match, value):
+    if not identity or (rule.entropy and entropy(identity) < rule.entropy) or _exempt(case, text, match, whole, group):
         if len(value) <= _LONGEST_VALUE and rule.steady:
             if len(case.refused) > _REMEMBERED:
                 case.refused.clear()
             case.refused.add(value)
         return None
-    if rule.keywords and not _named(case, place, match[0]):
+    if rule.keywords and not _named(case, left + match.start(), match[whole]):
         return None
     data = case.sight.data
     start, end = fit(data, left + match.start(group), left + match.end(group))
@@ -201,9 +226,14 @@ def _try(case: Case, place: int) -> Span | None:
     return Span(start, end, case.rank, identity)
 
 
-def _exempt(case: Case, text: bytes, match: re.Match[bytes], value: bytes) -> bool:
+def _exempt(case: Case, text: bytes, match: re.Match[bytes], whole: int, group: int) -> bool:
     return any(
-        exemption.applies(value, match[0], _line(text, match) if exemption.target == "line" else b"", case.path)
+        exemption.applies(
+            match[group],
+            match[whole],
+            _line(text, match.start(whole), match.end(whole)) if exemption.target == "line" else b"",
+            case.path,
+        )
         for exemption in case.rule.exemptions
     )
 
@@ -218,52 +248,6 @@ def _named(case: Case, place: int, match: bytes) -> bool:
     return any(word in around for word in words)
 
 
-def _line(text: bytes, match: re.Match[bytes]) -> bytes:
-    end = text.find(b"\n", match.end())
-    return text[text.rfind(b"\n", 0, match.start()) + 1 : end if end >= 0 else len(text)]
-
-
-class Fragment(msgspec.Struct, frozen=True, gc=False):
-    """A part of the base64 form of a prefix that is the same whatever stands around it.
-
-    It begins `skip` characters into a group of four.
-    """
-
-    text: bytes
-    skip: int
-
-
-def fragments(prefixes: Iterable[str]) -> tuple[Fragment, ...]:
-    """Make the three forms that each prefix has in base64, one for each place in a group of three bytes."""
-    made: dict[bytes, Fragment] = {}
-    for prefix in prefixes:
-        raw = prefix.encode()
-        for shift, skip in ((0, 0), (1, 2), (2, 3)):
-            whole = (shift + len(raw)) * 8 // 6
-            text = base64.b64encode(b"\0" * shift + raw + b"\0\0")[skip:whole]
-            made.setdefault(text, Fragment(text, skip))
-    return tuple(made.values())
-
-
-def unwrap(data: bytes, start: int, skip: int) -> tuple[int, bytes]:
-    """Decode the base64 around a fragment that starts at `start`; with it goes where the decoded part begins."""
-    begin = start - skip
-    # A little of what stands before it tells a name from a value ("password=" in front).
-    for _ in range(16):
-        if begin < 4 or _BASE64.fullmatch(data[begin - 4 : begin]) is None:
-            break
-        begin -= 4
-    run = _BASE64.match(data, max(begin, 0), max(begin, 0) + LONGEST_WRAPPED)
-    if begin < 0 or run is None:
-        return start, b""
-    text = run[0].translate(_STANDARD)
-    if len(text) % 4 == 1:
-        text = text[:-1]
-    return begin, base64.b64decode(text + b"=" * (-len(text) % 4))
-
-
-def rewrap(begin: int, span: Span, data: bytes) -> Span:
-    """Place a secret that was found in decoded base64: the groups of four characters that hold it."""
-    start, end = begin + span.start // 3 * 4, begin + -(-span.end // 3) * 4
-    run = _BASE64.match(data, start, end)
-    return Span(start, run.end() if run is not None else start, span.rank, span.identity)
+def _line(text: bytes, start: int, end: int) -> bytes:
+    end = text.find(b"\n", end)
+    return text[text.rfind(b"\n", 0, start) + 1 : end if end >= 0 else len(text)]

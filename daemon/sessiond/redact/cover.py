@@ -17,7 +17,7 @@ _HASHED = re.compile(rb"\*[0-9a-f]*")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _HEX4 = re.compile(rb"[0-9a-fA-F]{0,4}")
 # What stands between the strings of a JSON text. Nothing in it may become a star.
-_STRUCTURE = re.compile(rb"(?:[\s,:{}\[\]]|-?\d[\d.eE+-]*|true|false|null)+")
+_STRUCTURE = re.compile(rb"(?:[\s,:{}\[\]]|-?\d[\d.eE+-]*|true|false|null|-?Infinity|NaN)+")
 _BEFORE_NUMBER = frozenset(b" \t\r\n:,[{.-+eE0123456789")
 _AFTER_NUMBER = frozenset(b" \t\r\n,]}:.-+eE0123456789")
 

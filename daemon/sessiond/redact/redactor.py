@@ -5,24 +5,37 @@ Pure but for the compiled rules, which may be cached on disk. It may be used fro
 
 from __future__ import annotations
 
+import bisect
 import fnmatch
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 from sessiond.errors import ConfigError
-from sessiond.redact.confirm import Case, Span, confirm, fragments, identify, rewrap, unwrap
+from sessiond.redact.confirm import Case, Span, confirm, entropy, identify
 from sessiond.redact.cover import cover, covered, fit
+from sessiond.redact.keys import KEY_TRIGGER, key_lines
 from sessiond.redact.known import known_triggers
+from sessiond.redact.layout import (
+    COLOUR_TRIGGER,
+    View,
+    Wraps,
+    find_ends,
+    without_colours,
+    without_wraps,
+)
+from sessiond.redact.pieces import Pieces
 from sessiond.redact.policy import Finding, Masked, Policy
 from sessiond.redact.rules import Rule, RuleSet, load_rules
 from sessiond.redact.scanner import Trigger, make_scanner
-from sessiond.redact.shape import LONGEST_MATCH, write_class
 from sessiond.redact.sight import KEYWORD_REACH, Sight
+from sessiond.redact.text import blank
+from sessiond.redact.wrapped import fragments, rewrap, unwrap
 
 KNOWN = "known-secret"
 """The rule id of a value that the user named."""
-OVERLAP = 2 * LONGEST_MATCH
-"""What is held back, and looked at again, where one record comes in pieces."""
+PRIVATE_KEY = "private-key"
+COLOURS, KEYS, WRAPS = range(3)  # what divides a secret: the triggers behind those of the rules and of base64
+UNCOLOURED, UNWRAPPED, WRAPPED = 1, 2, 3  # how far a text was derived; WRAPPED is decoded base64
 _DIRTY = 4096  # what was covered may change what is found so far around it
 _ROUNDS = 4
 _GENERATION = "1"  # of this engine; another one may find other secrets with the same rules
@@ -56,11 +69,14 @@ class Redactor:
         self._rules = _merge([base, *policy.extra], policy.allow_rules)
         self._refused = [set[bytes]() for _ in self._rules]
         self._fragments = fragments(dict.fromkeys(p for s in (base, *policy.extra) for p in s.wrapped))
+        self._wraps = Wraps(self._rules)
+        self._key_rule = next((i for i, rule in enumerate(self._rules) if rule.id == PRIVATE_KEY), None)
         known, self._owners = known_triggers(policy.secrets)
         self._widths = [trigger.high for trigger in known]
         self.version = self._name_version()
         self.engine = "off"
         if policy.mode != "off":
+            self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, self._wraps.trigger)
             self._scanner = make_scanner(self._triggers(), cache_dir, engine)
             # Never cached: a compiled database holds its literals readable.
             self._known = make_scanner(known, None, engine) if known else None
@@ -107,19 +123,18 @@ class Redactor:
 
     def _triggers(self) -> list[Trigger]:
         triggers = [
-            Trigger(
-                shape.trigger, shape.low, shape.high, rule.keywords, write_class(shape.front) if rule.bounded else ""
-            )
+            Trigger(shape.trigger, shape.low, shape.high, rule.keywords, shape.front if rule.bounded else "")
             for rule, shape in ((rule, rule.shape) for rule in self._rules)
         ]
         for fragment in self._fragments:
             expression = "".join(f"\\x{byte:02x}" for byte in fragment.text)
             triggers.append(Trigger(expression, len(fragment.text), len(fragment.text)))
-        return triggers
+        return triggers + [Trigger(expression, 0, 0) for expression in self._layouts]
 
     def _find(self, data: bytes, windows: list[tuple[int, int]] | None, path: str, depth: int = 0) -> list[Span]:
         """Find the secrets whose trigger lies in the windows of the data, in order and apart; None means all of it."""
         spans: list[Span] = []
+        layouts: dict[int, list[int]] = {}
         sight = Sight(data)
         # Scanned in one go. A trigger that is met across two windows leads to places where no rule matches.
         part = data if windows is None else b"\n".join([data[low:high] for low, high in windows])
@@ -128,13 +143,17 @@ class Redactor:
             if index < len(self._rules):
                 case = Case(sight, path, self._rules[index], index, self._allows, self._refused[index])
                 spans += confirm(case, marks, hits.low, hits.high)
-            elif depth == 0:
+            elif index >= len(self._rules) + len(self._fragments):
+                number = index - len(self._rules) - len(self._fragments)
+                layouts[number] = marks if hits.ends else find_ends(self._layouts[number], data, marks)
+            elif depth < WRAPPED:
                 skip = self._fragments[index - len(self._rules)].skip
                 for mark in marks:
                     begin, decoded = unwrap(data, mark - hits.low, skip)
-                    found = self._find(decoded, None, path, depth=1)
+                    found = self._find(decoded, None, path, WRAPPED)
                     spans += (rewrap(begin, span, data) for span in found)
-        if self._known is not None and depth == 0:
+        spans += self._find_broken(data, layouts, spans, path, depth)
+        if self._known is not None and depth < WRAPPED:
             # Nothing is confirmed here, so nothing may be met across two windows.
             for low, high in ((0, len(data)),) if windows is None else windows:
                 for index, hits in self._known.scan(data[low:high]).items():
@@ -143,6 +162,63 @@ class Redactor:
                         start, end = fit(data, place, place + self._widths[index])
                         spans.append(Span(start, end, -1, self._owners[index]))
         return spans
+
+    def _find_broken(
+        self, data: bytes, marks: dict[int, list[int]], whole: list[Span], path: str, depth: int
+    ) -> list[Span]:
+        """Return the secrets that colour codes, line prefixes or line breaks divide, part by part."""
+        spans: list[Span] = []
+        if KEYS in marks and depth < WRAPPED and self._key_rule is not None:
+            for mark in marks[KEYS]:
+                spans += self._key_spans(data, key_lines(data, mark))
+        views: list[View] = []
+        if COLOURS in marks and depth == 0:
+            views += without_colours(data, marks[COLOURS])
+        if WRAPS in marks and depth < UNWRAPPED:
+            views += without_wraps(data, marks[WRAPS], self._wraps.begins)
+        if views:
+            starts = {(span.start, span.rank) for span in whole}
+            inner = UNCOLOURED if depth == 0 and COLOURS in marks else UNWRAPPED
+            offsets, length = [], 0
+            for view in views:
+                offsets.append(length)
+                length += len(view.text) + 2
+            # One scan for all of them; nothing is found across the end of a record.
+            for span in self._find(b"\n{".join([view.text for view in views]), None, path, inner):
+                number = bisect.bisect_right(offsets, span.start) - 1
+                spans += self._place(data, views[number], span, offsets[number], starts)
+        return spans
+
+    def _place(self, data: bytes, view: View, span: Span, offset: int, starts: set[tuple[int, int]]) -> Iterator[Span]:
+        """Iterate over the parts of a secret that was found in a view."""
+        start, end = span.start - offset, span.end - offset
+        if start < view.low or end > view.high:
+            return
+        if view.widths:
+            text = blank(view.text)
+            rule = self._rules[span.rank] if span.rank >= 0 else None
+            first = next(view.ranges(start, end))[0]
+
+            def complete(start: int, cut: int) -> bool:
+                if rule is None or rule.contextual:
+                    return True
+                return (first, span.rank) in starts or rule.regex.match(text, start, cut) is not None
+
+            end = view.trim(start, end, complete)
+        ranges = list(view.ranges(start, end))
+        if view.widths and len(ranges) < 2:
+            return
+        for part in ranges:
+            low, high = fit(data, *part)
+            if high > low:
+                yield Span(low, high, span.rank, span.identity)
+
+    def _key_spans(self, data: bytes, lines: list[tuple[int, int]]) -> Iterator[Span]:
+        identity = b"".join([data[start:end] for start, end in lines])
+        if self._key_rule is None or not identity or self._allows(identity, identity):
+            return
+        if entropy(identity) >= self._rules[self._key_rule].entropy:
+            yield from (Span(start, end, self._key_rule, identity) for start, end in lines)
 
     def _cover(self, data: bytes, spans: list[Span]) -> tuple[list[Finding], bytes, list[tuple[int, int]]]:
         """Cover spans; those that overlap become one, named by the first rule in the order of precedence."""
@@ -190,39 +266,6 @@ class Redactor:
         return state.hexdigest()
 
 
-class Pieces:
-    """One long run of bytes, masked as it comes."""
-
-    def __init__(self, redactor: Redactor, path: str) -> None:
-        self._redactor = redactor
-        self._path = path
-        self._before = self._held = b""
-        self._done = 0
-
-    def add(self, piece: bytes) -> Masked:
-        """Take the next piece, and give what nothing that follows can change; it may be empty."""
-        self._held += piece
-        if len(self._held) <= OVERLAP * 2:
-            return Masked(b"")
-        masked = self._redactor.mask(self._before + self._held, self._path)
-        skipped = len(self._before)
-        cut = _choose_cut(masked, skipped, len(self._held))
-        given = _slice(masked, skipped, skipped + cut, self._done)
-        self._done += cut
-        whole = self._before + self._held
-        self._before, self._held = whole[max(0, skipped + cut - OVERLAP) : skipped + cut], self._held[cut:]
-        return given
-
-    def end(self) -> Masked:
-        """Give the rest."""
-        masked = self._redactor.mask(self._before + self._held, self._path)
-        skipped = len(self._before)
-        given = _slice(masked, skipped, skipped + len(self._held), self._done)
-        self._done += len(self._held)
-        self._before = self._held = b""
-        return given
-
-
 def _move(marks: list[int], windows: list[tuple[int, int]]) -> list[int]:
     """Move marks in windows, a byte between each two, to where they are in the whole."""
     moved: list[int] = []
@@ -235,15 +278,6 @@ def _move(marks: list[int], windows: list[tuple[int, int]]) -> list[int]:
             shift, last = low - last - 1, last + 1 + high - low
         moved.append(mark + shift)
     return moved
-
-
-def _choose_cut(masked: Masked, skipped: int, length: int) -> int:
-    """Choose how much may go: all but the overlap, and never a part of a secret."""
-    cut = skipped + length - OVERLAP
-    for finding in masked.findings:
-        if finding.start < cut < finding.start + finding.length:
-            cut = finding.start
-    return max(0, cut - skipped)
 
 
 def _merge(sets: list[RuleSet], dropped: frozenset[str]) -> tuple[Rule, ...]:
@@ -264,12 +298,3 @@ def _join(spans: list[Span]) -> list[Span]:
         else:
             joined.append(span)
     return joined
-
-
-def _slice(masked: Masked, start: int, end: int, done: int) -> Masked:
-    findings = tuple(
-        Finding(finding.start - start + done, finding.length, finding.rule)
-        for finding in masked.findings
-        if start <= finding.start < end
-    )
-    return Masked(masked.data[start:end], findings)

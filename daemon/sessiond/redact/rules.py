@@ -117,6 +117,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what is found, as it was written."""
     match: tuple[str, ...] = ()
     miss: tuple[str, ...] = ()
+    contextual: bool = False
+    """Whether the words around a value make it a secret, and not its own form."""
 
     @property
     def regex(self) -> re.Pattern[bytes]:
@@ -185,6 +187,7 @@ def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rul
         source=_source(raw, exemptions),
         match=tuple(raw.match),
         miss=tuple(raw.miss),
+        contextual=bool(raw.keywords) or any(one.rules for one in exemptions),
     )
 
 

@@ -27,6 +27,8 @@ class Hits(msgspec.Struct, frozen=True, gc=False):
     marks: list[int]
     low: int
     high: int
+    ends: bool = True
+    """Whether a mark is the end of a match and not its start."""
 
 
 BUILDING = 60.0
@@ -36,7 +38,7 @@ BUILDING = 60.0
 class Trigger(msgspec.Struct, frozen=True, gc=False):
     """What to look for: an expression without assertions, how wide its match is, and a word of it in lower case.
 
-    `front` is a class of bytes, one of which stands before each match that matters, unless nothing does.
+    `front` is an expression for what comes before each match that matters, unless that is at the start of the data.
     """
 
     expression: str
@@ -95,7 +97,7 @@ class PlainScanner:
                 position = match.start() + 1
                 marks.append(match.start())
             if marks:
-                found[index] = Hits(marks, 0, 0)
+                found[index] = Hits(marks, 0, 0, ends=False)
         return found
 
 

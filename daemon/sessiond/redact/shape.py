@@ -35,8 +35,8 @@ class Shape(msgspec.Struct, frozen=True):
 
     `reach` is how far the rule itself may look. From `tail` bytes behind its beginning it never looks past a
     byte of the class `barrier` (which may be empty): no part of it matches one there, and no escape holds one.
-    Before it stands a byte of `front` (or nothing), if that is not empty. `heads` are the beginnings that a trigger
-    may have, in lower case, if they are few.
+    Before it comes what the expression `front` matches (or nothing), if that is not empty. `heads` are the beginnings
+    that a trigger may have, in lower case, if they are few.
     """
 
     trigger: str
@@ -46,7 +46,7 @@ class Shape(msgspec.Struct, frozen=True):
     reach: int
     barrier: str
     tail: int
-    front: frozenset[int]
+    front: str
     heads: tuple[bytes, ...]
 
 
@@ -124,16 +124,23 @@ def _join(left: Heads, right: Heads) -> Heads:
     return frozenset(joined) if len(joined) <= _MOST_HEADS else _ANYTHING
 
 
-def _front(node: Any, flags: int, first: frozenset[int]) -> frozenset[int]:
-    """Tell what may stand before an expression that begins with a boundary or a look-behind for one byte."""
+def _front(node: Any, flags: int, first: frozenset[int]) -> str:
+    """Return what may come before an expression that begins with a boundary or a look-behind for one byte.
+
+    An escape is written out and not reduced to its last byte: otherwise a hex digit would be a boundary, and a run
+    of one letter would be confirmed at each of its bytes.
+    """
     kind, value = str(node[0]), node[1]
     allowed: frozenset[int] = frozenset()
     if kind == "AT" and str(value) == "AT_BOUNDARY" and first <= _CATEGORIES["CATEGORY_WORD"]:
         allowed = _CATEGORIES["CATEGORY_NOT_WORD"]
     elif kind == "ASSERT_NOT" and value[0] < 0 and len(value[1]) == 1 and str(value[1][0][0]) in ("LITERAL", "IN"):
         allowed = _ALL - _bytes(str(value[1][0][0]), value[1][0][1], flags)
-    # A newline is what stands before each record.
-    return allowed | ESCAPING if 0x0A in allowed else frozenset()
+    # A newline comes before each record. Blanked escapes leave whitespace, a quote, or one of "&<>=:/".
+    return f"{write_class(allowed)}|{_ESCAPES}" if 0x0A in allowed else ""
+
+
+_ESCAPES = r"\\[bfnrt]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|(?:\n|\\n)-"
 
 
 def _alphabet(nodes: Sequence[Any], flags: int) -> frozenset[int]:

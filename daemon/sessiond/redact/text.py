@@ -12,8 +12,10 @@ import re
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _KEEP = {0x22, 0x27, 0x26, 0x3C, 0x3E, 0x3D}  # " ' & < > =: what HTML-safe JSON encoders write as \u00XX
-_UNICODE = re.compile(rb"\\u00([0-9a-fA-F]{2})")
+_REMOVED = re.compile(rb"(\\n|\n)-(?=[A-Za-z0-9])")
+_UNICODE = re.compile(rb"\\u(?:00([0-9a-fA-F]{2})|2[0-9a-fA-F]{3})")
 _LONE = re.compile(rb"\\(?!u[0-9a-fA-F]{4})")
+_COLOUR = re.compile(rb"(?:\x1b|\\+u001[bB])\[[0-9;]{0,16}[mK]")
 _PERCENT = re.compile(rb"%(?:3[ADad]|2[0267]|0[ADad])")
 
 _LINES = ((b"\\n", b" \n"), (b"\\r", b" \r"), (b"\\t", b" \t"))
@@ -21,7 +23,7 @@ _LINES = ((b"\\n", b" \n"), (b"\\r", b" \r"), (b"\\t", b" \t"))
 _SLASHES = ((b"\\\\\\/", b"////"), (b"\\\\/", b"///"), (b"\\/", b"//"))
 
 SOURCES: dict[int, frozenset[int]] = {
-    0x20: _HEX | frozenset(b"\\u%"),
+    0x20: _HEX | frozenset(b"\\u%\x1b[;mK-"),
     0x0A: frozenset(b"n%"),
     0x0D: frozenset(b"r%"),
     0x09: frozenset(b"t"),
@@ -39,7 +41,7 @@ SOURCES: dict[int, frozenset[int]] = {
 ESCAPING = _HEX | frozenset(b"\\%unrt")
 """The raw bytes that an escape may hold and that are something else when it is blanked."""
 
-REACH = 8
+REACH = 32
 """How many bytes before a byte decide what it is blanked to."""
 
 
@@ -48,6 +50,10 @@ def blank(raw: bytes) -> bytes:
 
     What a byte becomes depends on the few bytes around it only, so a window of the text can be blanked alone.
     """
+    if b"\x1b[" in raw or b"u001" in raw:
+        raw = _COLOUR.sub(_spaces, raw)
+    if b"n-" in raw or b"\n-" in raw:
+        raw = _REMOVED.sub(rb"\1 ", raw)  # a removed line of a diff: several rules take "-" for a part of a word
     if b"%" in raw:
         raw = _PERCENT.sub(_unescape_percent, raw)
     if b"\\" not in raw:
@@ -64,6 +70,10 @@ def blank(raw: bytes) -> bytes:
     return raw.replace(b"\\", b" ")
 
 
+def _spaces(match: re.Match[bytes]) -> bytes:
+    return b" " * len(match[0])
+
+
 def widen(plain: frozenset[int]) -> frozenset[int]:
     """Add to a set of blanked bytes all raw ones that may become one of them."""
     return plain.union(*(SOURCES[byte] for byte in plain & SOURCES.keys()))
@@ -72,6 +82,8 @@ def widen(plain: frozenset[int]) -> frozenset[int]:
 def _unescape_unicode(match: re.Match[bytes]) -> bytes:
     # The character takes the place of the first 0 and not that of the last digit: a trigger in which "=" may
     # be a "d" is met in every other line of English.
+    if match[1] is None:
+        return b"      "  # an arrow, a line, a bullet: it ends a word, and is none itself
     code = int(match[1], 16)
     if code in _KEEP:
         return b"  %c   " % code

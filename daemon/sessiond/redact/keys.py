@@ -1,0 +1,96 @@
+"""The lines of a private key's body, whatever comes before each of them."""
+
+from __future__ import annotations
+
+import re
+
+from sessiond.redact.lines import BREAK_BEFORE, LONGEST_LINE, MOST_BYTES, MOST_LINES, line_start, plain, prefix_length
+
+KEY_TRIGGER = r"PRIVATE KEY(?: BLOCK)?-----|Private-Lines: [0-9]{1,4}"
+_LINE_END = re.compile(rb"\\+[nr]|[\r\n]|\\*\"")
+_AFTER_LINE = rb"(?:[\s\"',;+|\x01]|\xe2[\x80-\xbf]{2}){0,80}\Z"
+_BASE64_LINE = re.compile(rb"([A-Za-z0-9+/=]+)" + _AFTER_LINE)
+_LAST_RUN = re.compile(rb"(?<![*A-Za-z0-9+/=])[A-Za-z0-9+/=]{16,}" + _AFTER_LINE)
+_ALNUM = re.compile(rb"[A-Za-z0-9]")
+_HEADER = re.compile(rb"[A-Za-z][A-Za-z-]{2,19}: ")
+_WORD = re.compile(rb"[A-Z]?[a-z]+")
+
+
+def key_lines(data: bytes, mark: int) -> list[tuple[int, int]]:
+    """Return the lines of a private key's body, without their prefixes, at the marker that ends at `mark`.
+
+    At a BEGIN they are those below, up to its END or to the first line that is none; at an END those above.
+    """
+    begin = max(
+        data.rfind(b"-----BEGIN ", max(0, mark - 80), mark), data.rfind(b"Private-Lines", max(0, mark - 24), mark)
+    )
+    end = data.rfind(b"-----END ", max(0, mark - 80), mark)
+    if begin > end:
+        return _lines_below(data, begin, mark)
+    return _lines_above(data, end) if end >= 0 else []
+
+
+def _lines_below(data: bytes, begin: int, mark: int) -> list[tuple[int, int]]:
+    prefix = plain(data[line_start(data, begin) : begin])
+    found: list[tuple[int, int]] = []
+    position, strange = mark, 0
+    for _ in range(MOST_LINES):
+        stop = _LINE_END.search(data, position, position + LONGEST_LINE)
+        limit = stop.start() if stop else min(len(data), position + LONGEST_LINE)
+        line = plain(data[position:limit])
+        if b"-----END" in line or b"-----BEGIN" in line or b"Private-MAC" in line or line[:1] == b"{":
+            break
+        piece = _body(prefix, line)
+        if piece is not None:
+            found.append((position + piece[0], position + piece[1]))
+        elif _ALNUM.search(rest := line[prefix_length(prefix, line) :]) and (found or not _HEADER.match(rest)):
+            break  # ordinary text: the key was cut
+        strange = strange + 1 if piece is None else 0
+        if stop is None or position - mark > MOST_BYTES or strange > 24:
+            break
+        position = stop.end()
+    return _believed(data, found)
+
+
+def _lines_above(data: bytes, end: int) -> list[tuple[int, int]]:
+    low = line_start(data, end)
+    prefix = plain(data[low:end])
+    found: list[tuple[int, int]] = []
+    stop, blank = low, 0
+    while len(found) < MOST_LINES and end - stop < MOST_BYTES and stop > 0 and blank < 8:
+        around = max(0, stop - 64)
+        found_break = BREAK_BEFORE.search(data[around:stop])
+        if found_break is None:
+            break
+        edge = around + found_break.start()
+        low = line_start(data, edge)
+        line = plain(data[low:edge])
+        if b"-----" in line:
+            break
+        piece = _body(prefix, line)
+        if piece is not None:
+            found.append((low + piece[0], low + piece[1]))
+        elif _ALNUM.search(line, prefix_length(prefix, line)):
+            break
+        blank, stop = blank + 1 if piece is None else 0, low
+    while found and found[-1][1] - found[-1][0] < 16:
+        found.pop()  # the first line of what is left of a key is as long as the others
+    return _believed(data, found[::-1])
+
+
+def _believed(data: bytes, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return lines that are a key: one of them is long, and no word is left at the end."""
+    while found and found[-1][1] - found[-1][0] < 16 and _WORD.fullmatch(data[slice(*found[-1])]):
+        found.pop()
+    longest = max((end - start for start, end in found), default=0)
+    return found if longest >= 16 else []
+
+
+def _body(prefix: bytes, line: bytes) -> tuple[int, int] | None:
+    """Return where in a line the part of a key's body is."""
+    run = _LAST_RUN.search(line)
+    for skip in (prefix_length(prefix, line), run.start() if run else len(line)):
+        piece = _BASE64_LINE.match(line, skip)
+        if piece is not None and piece[1] != b"+" and line[skip - 1 : skip] != b"*":
+            return piece.span(1)
+    return None

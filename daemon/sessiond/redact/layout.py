@@ -1,0 +1,211 @@
+"""Text without its layout: colour codes, line prefixes and hard wraps removed, with the way back to the bytes.
+
+A rule is written for one unbroken value. Terminals, pagers, `cat -n`, `grep -n`, diffs, quotes and logs break it up.
+Here a *view* is made of the bytes around such a place: a list of pieces of the data, in order. The rules are applied to
+the joined pieces, and what they find is masked piece by piece, so the decoration between them stays readable.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from sessiond.redact.lines import (
+    BREAK,
+    LONGEST_LINE,
+    MOST_BYTES,
+    MOST_LINES,
+    TOKEN,
+    columns,
+    line_start,
+    plain,
+    prefix_length,
+)
+from sessiond.redact.rules import Rule
+
+_RECORD = re.compile(rb"\n\{")
+_ESCAPE = rb"(?:\x1b|\\+u001[bB])"
+COLOUR = re.compile(
+    rb"(?:"
+    + _ESCAPE
+    + rb"(?:\[[0-9;:?]{0,24}[A-Za-z]|\]8;[^\x07\x1b\\\s]{0,300}(?:\x07|\\+u0007|"
+    + _ESCAPE
+    + rb"\\+)))+"
+)
+COLOUR_TRIGGER = r"(?:\x1b|u001[bB])(?:\[|\])"
+_AROUND = 8192  # bytes on each side of a colour code that are looked at
+_MARGIN = 512  # bytes at an artificial end of a view in which nothing is believed
+_USUAL_WIDTHS = frozenset((64, 72, 76, 78, 79, 80, 100, 120, 132))
+_WORDS = re.compile(rb"(?:[A-Z]?[a-z]+[_.-]?)+|[A-Z_.-]+|[A-Za-z_][A-Za-z0-9_.]{0,40}=.*", re.DOTALL)
+
+
+class View(msgspec.Struct, frozen=True):
+    """Pieces of the data, joined. `starts` are their places in the text, `origins` those in the data."""
+
+    text: bytes
+    starts: list[int]
+    origins: list[int]
+    low: int
+    """Before this place of the text a match is not believed: the view does not begin where the record does."""
+    high: int
+    widths: tuple[int, ...] = ()
+    """For wrapped lines the columns of each."""
+
+    def ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Iterate over the parts of the data that a part of the text comes from."""
+        index = bisect.bisect_right(self.starts, start) - 1
+        while start < end:
+            stop = self.starts[index + 1] if index + 1 < len(self.starts) else len(self.text)
+            origin = self.origins[index] + start - self.starts[index]
+            part = min(end, stop) - start
+            if part > 0:
+                yield origin, origin + part
+            start, index = start + part, index + 1
+
+    def trim(self, start: int, end: int, complete: Callable[[int, int], bool]) -> int:
+        """Return where a value that goes over several lines ends.
+
+        A line that `complete` (start, cut) says is not needed belongs to the value only if the lines look as if they
+        had been wrapped: those before are equally wide, and what is on the last one is no word. One that is needed
+        must not be the first word of ordinary text.
+        """
+        while (last := bisect.bisect_left(self.starts, end) - 1) > 0 and (cut := self.starts[last]) > start:
+            first = max(0, bisect.bisect_right(self.starts, start) - 1)
+            if not complete(start, cut):
+                if self._is_alone(end) or not _WORDS.fullmatch(self.text, cut, end):
+                    break
+            elif self._is_wrapped(self.widths[first : last + 1], cut, end):
+                break
+            end = cut
+        return end
+
+    def _is_wrapped(self, widths: tuple[int, ...], cut: int, end: int) -> bool:
+        if widths[0] < (40 if len(widths) == 2 else 16) or widths[-1] > widths[0]:
+            return False
+        if any(width != widths[0] for width in widths[1:-1]):
+            return False
+        if not _WORDS.fullmatch(self.text, cut, end):
+            return True
+        sure = len(widths) > 2 or widths[0] in _USUAL_WIDTHS
+        return sure and (widths[-1] == widths[0] or (self._is_alone(end) and end - cut <= 3))
+
+    def _is_alone(self, end: int) -> bool:
+        """Return whether a line ends where a value does."""
+        return self.text[end : end + 1] in b'\n\r\\"'
+
+
+def without_colours(data: bytes, marks: list[int]) -> Iterator[View]:
+    """Iterate over views of the data around colour codes; each stays within a record."""
+    done = -1
+    for mark in marks:
+        if mark <= done:
+            continue
+        low = max(done, mark - _AROUND, 0)
+        begin = data.rfind(b"\n{", low, mark) + 1
+        whole_left, low = begin > 0 or low == 0, begin or low
+        high = mark + _AROUND
+        index = bisect.bisect_right(marks, high)
+        while index and marks[index - 1] + _AROUND > high and high - low < MOST_BYTES * 8:
+            high = marks[index - 1] + _AROUND
+            index = bisect.bisect_right(marks, high)
+        end = data.find(b"\n{", mark, high)
+        whole_right, high = end >= 0 or high >= len(data), end if end >= 0 else min(high, len(data))
+        done = high if whole_right else max(mark, high - 2 * _MARGIN)
+        pieces = []
+        position = low
+        for code in COLOUR.finditer(data, low, high):
+            pieces.append((position, code.start()))
+            position = code.end()
+        if not pieces:
+            continue
+        pieces.append((position, high))
+        yield _join(data, pieces, 0 if whole_left else _MARGIN, 0 if whole_right else _MARGIN)
+
+
+def without_wraps(data: bytes, marks: Iterable[int], begins: re.Pattern[bytes]) -> Iterator[View]:
+    """Iterate over views of values that go over several lines; a mark is one byte behind the first of them.
+
+    A line that itself begins like a secret (`begins`) begins a value of its own.
+    """
+    for mark in marks:
+        found = BREAK.match(data, mark - 1)
+        if found is None or data[found.start() : found.start() + 2] == b"\n{":
+            continue
+        low = line_start(data, mark - 1)
+        head, position, pieces = plain(data[low : mark - 1]), found.end(), [(low, mark - 1)]
+        widths, follow = [columns(head)], 0
+        while len(pieces) < MOST_LINES and position - low < MOST_BYTES:
+            line = plain(data[position : position + LONGEST_LINE])
+            skip = prefix_length(head, line)
+            piece = TOKEN.match(line, skip)
+            if piece is None or line[skip - 1 : skip] == b"*" or begins.match(line, skip):
+                break
+            pieces.append((position + skip, position + piece.end()))
+            widths.append(columns(piece[0]))
+            if len(widths) == 2:
+                own = prefix_length(line, head)
+                widths[0] = _first_width(head, head[own:], widths[1])
+                pieces[0] = (low + own, mark - 1)
+            follow = position + piece.end()
+            found = BREAK.match(data, follow)
+            if found is None or data[follow : follow + 2] == b"\n{" or widths[-1] < widths[0]:
+                break
+            position = found.end()
+        if len(pieces) > 1:
+            end = _RECORD.search(data, follow, follow + 32)
+            pieces[-1] = (pieces[-1][0], end.start() if end else min(len(data), follow + 32))
+            yield msgspec.structs.replace(_join(data, pieces, 0, 0), widths=tuple(widths))
+
+
+def _join(data: bytes, pieces: list[tuple[int, int]], left: int, right: int) -> View:
+    starts, length = [], 0
+    for start, end in pieces:
+        starts.append(length)
+        length += end - start
+    text = b"".join([data[start:end] for start, end in pieces])
+    return View(text, starts, [start for start, _ in pieces], left, length - right)
+
+
+def _first_width(head: bytes, content: bytes, second: int) -> int:
+    """Return the columns of a first line; where it is the start of a JSON string, the line begins behind the quote."""
+    width, inner = columns(content), columns(head[head.rfind(b'"') + 1 :])
+    return inner if inner == second or head[:1] == b"{" else width
+
+
+class Wraps:
+    """The beginnings of secrets, and what finds one that goes on in the next line."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        heads = {_shorten(m.partition("<")[0]) for rule in rules if not rule.contextual for m in rule.match}
+        heads = {head for head in heads if len(head) >= 3 and _HEAD.fullmatch(head)}
+        whole = "|".join(sorted(re.escape(head) for head in heads))
+        run = r"[A-Za-z0-9_.~+/=%-]"
+        end = r"[\\\n\r]"
+        self.begins = re.compile(f"(?:{whole})".encode()) if heads else re.compile(b"(?!)")
+        named = f"{_NAMED}{run}{{8}}{run}*{end}"
+        begun = rf"(?:{whole}){run}*{end}|"
+        self.trigger = (begun if heads else "") + named
+
+
+def _shorten(head: str) -> str:
+    """Return the first four characters of a head, by which a divided value is met; a word stays whole."""
+    return head[:8] if head[:4].islower() and head[:4].isalpha() else head[:4]
+
+
+_HEAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]+")
+_NAMED = r"(?i:passw(?:or)?d|secret|token|[_-]key|apikey|bearer|basic)[\\\"' ]{0,4}[:=]?[ ]?[\\\"']{0,4}"
+
+
+def find_ends(expression: str, data: bytes, starts: list[int]) -> list[int]:
+    """Return where the matches that begin at given places end."""
+    match = _compiled(expression).match
+    return sorted({found.end() for start in starts if (found := match(data, start))})
+
+
+@functools.cache
+def _compiled(expression: str) -> re.Pattern[bytes]:
+    return re.compile(expression.encode(), re.DOTALL)

@@ -1,0 +1,65 @@
+"""One long run of bytes, masked as it comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sessiond.redact.policy import Finding, Masked
+from sessiond.redact.shape import LONGEST_MATCH
+
+if TYPE_CHECKING:
+    from sessiond.redact.redactor import Redactor
+
+OVERLAP = 2 * LONGEST_MATCH
+"""Bytes that are held back, and scanned again, where one record comes in pieces."""
+
+
+class Pieces:
+    """One long run of bytes, masked as it comes."""
+
+    def __init__(self, redactor: Redactor, path: str) -> None:
+        self._redactor = redactor
+        self._path = path
+        self._before = self._held = b""
+        self._done = 0
+
+    def add(self, piece: bytes) -> Masked:
+        """Take the next piece, and give what nothing that follows can change; it may be empty."""
+        self._held += piece
+        if len(self._held) <= OVERLAP * 2:
+            return Masked(b"")
+        masked = self._redactor.mask(self._before + self._held, self._path)
+        skipped = len(self._before)
+        cut = _choose_cut(masked, skipped, len(self._held))
+        given = _slice(masked, skipped, skipped + cut, self._done)
+        self._done += cut
+        whole = self._before + self._held
+        self._before, self._held = whole[max(0, skipped + cut - OVERLAP) : skipped + cut], self._held[cut:]
+        return given
+
+    def end(self) -> Masked:
+        """Give the rest."""
+        masked = self._redactor.mask(self._before + self._held, self._path)
+        skipped = len(self._before)
+        given = _slice(masked, skipped, skipped + len(self._held), self._done)
+        self._done += len(self._held)
+        self._before = self._held = b""
+        return given
+
+
+def _choose_cut(masked: Masked, skipped: int, length: int) -> int:
+    """Choose how much may go: all but the overlap, and never a part of a secret."""
+    cut = skipped + length - OVERLAP
+    for finding in masked.findings:
+        if finding.start < cut < finding.start + finding.length:
+            cut = finding.start
+    return max(0, cut - skipped)
+
+
+def _slice(masked: Masked, start: int, end: int, done: int) -> Masked:
+    findings = tuple(
+        Finding(finding.start - start + done, finding.length, finding.rule)
+        for finding in masked.findings
+        if start <= finding.start < end
+    )
+    return Masked(masked.data[start:end], findings)
