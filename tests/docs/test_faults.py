@@ -11,6 +11,7 @@ COUNTS = {"W": 20, "R": 22, "P": 10, "Q": 15, "N": 25, "E": 12, "L": 16, "X": 7,
 WHY = ("Not tested: ", "Does not apply: ")
 COUNTS["T"] = 18
 COUNTS["D"] = 4
+COUNTS["M"] = 5
 
 
 def rows() -> list[list[str]]:
