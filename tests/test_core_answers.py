@@ -24,6 +24,8 @@ from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.upload import Pushed, _settle
 
+OTHER = "00000000-5f1d-4000-8000-000000000002"
+
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
@@ -57,11 +59,11 @@ def problem(kind: str, **known: object) -> dict:
     [
         {"status": "problem"},
         {"status": "stored", "problem": {"type": "invalid", "title": "no"}},
-        problem("stale", revision=2**63 - 1),
+        problem("stale", revision=2**53),
         problem("stale", revision=-1),
-        problem("offset-mismatch", generation=2**31 - 1, offset=0),
+        problem("offset-mismatch", generation=2**31, offset=0),
         problem("offset-mismatch", generation=-1, offset=0),
-        problem("offset-mismatch", generation=0, offset=2**64),
+        problem("offset-mismatch", generation=0, offset=2**53),
         problem("offset-mismatch", generation=0, offset=-5),
     ],
 )
@@ -79,16 +81,104 @@ def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house:
     """A lie is overtaken once the endpoint tells the truth."""
     session = house.spool.catalog.session(UUID(SESSION))
     assert session is not None
-    _settle(house.uploading, [session], [msgspec.convert(problem("stale", revision=2**62), Result)], "batch")
+    _settle(house.uploading, [session], [msgspec.convert(problem("stale", revision=2**52 - 2**20), Result)], "batch")
     segments = house.spool.outbox.segments(1, 1)
-    told = problem("offset-mismatch", generation=2**30, offset=2**62, sha256="0" * 64)
+    told = problem("offset-mismatch", generation=2**30 - 2**20, offset=2**53 - 1, sha256="0" * 64)
     _settle(house.uploading, segments, [msgspec.convert(told, Result)], "batch")
     house.settle()
     assert house.held(SESSION).count(b"\n") == 2
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"status": "problem", "problem": {"type": "stale", "title": "no", "revision": 2**63}},
+        {"status": "problem"},
+        {"status": "kept"},
+        problem("stale", revision=2**53 - 1),
+        problem("offset-mismatch", generation=2**31 - 1, offset=0, sha256="0" * 64),
+    ],
+)
+def test_a_result_that_cannot_be_decoded_parks_its_item_only(house: Household, nonsense: dict) -> None:
+    """Neither what is pushed with it nor what is pushed afterwards is kept back."""
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.scan()
+    bad = []
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path != "/v1/push" or bad:
+            return answer
+        content = msgspec.json.decode(answer.read())
+        bad.extend(content["results"][:1])
+        content["results"][0] = nonsense
+        body = msgspec.json.encode(content)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    house.transport.fate = fate
+    while house.push().more:
+        pass
+    assert bad == [{"status": "stored"}]
+    assert house.held(OTHER).count(b"\n") == 1
+    assert house.held(SESSION).count(b"\n") == 2
+    waiting = house.spool.overview.waiting()
+    assert (waiting.sessions, waiting.segments) == (0, 0)
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 3
+
+
+def test_an_acknowledgement_stays_one_whatever_is_beside_it(house: Household) -> None:
+    """Of a result that can't be decoded as a whole, `stored` is believed."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path != "/v1/push":
+            return answer
+        content = msgspec.json.decode(answer.read())
+        content["results"] = [{**each, "ahead": [{"name": 7}]} for each in content["results"]]
+        body = msgspec.json.encode(content)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    house.transport.fate = fate
+    house.push()
+    house.transport.fate = None
+    assert house.push() == Pushed()
+
+
+def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(house: Household) -> None:
+    """It is asked for again with each batch, and the others go on."""
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.scan()
+    with house.spool.transaction():
+        for stream in (1, 2):
+            house.spool.catalog.set_unknown(stream)
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path != "/v1/offsets":
+            return answer
+        content = msgspec.json.decode(answer.read())
+        for each in content["streams"]:
+            if each["session"] == SESSION:
+                each["length"] = -1
+        body = msgspec.json.encode(content)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    house.transport.fate = fate
+    with pytest.raises(WrongEndpoint):
+        for _ in range(5):
+            house.push()
+            house.scan()
+    assert house.held(OTHER).count(b"\n") == 1
+    assert house.held(SESSION).count(b"\n") == 1
+    house.transport.fate = None
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+
+
 def test_held_of_nonsense_is_refused(house: Household) -> None:
-    """The answer about offsets is bounded like that to a push."""
+    """The answer about offsets is bounded like that to a push; what else waits is pushed before that is an error."""
     with house.spool.transaction():
         house.spool.catalog.set_unknown(1)
 
@@ -100,6 +190,7 @@ def test_held_of_nonsense_is_refused(house: Household) -> None:
         return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
 
     house.transport.fate = fate
+    assert house.push().sessions == 1
     with pytest.raises(WrongEndpoint):
         house.push()
 

@@ -99,7 +99,7 @@ def test_a_machine_id_that_was_taken_is_mended_by_another_one(house: Household) 
         "machine_id": "testbox",
     }
     line = {"op": "session", "revision": 1, "device_id": str(uuid.UUID(int=5)), "record": record}
-    headers = {"Authorization": f"Bearer {house.endpoint.token}"}
+    headers = {"Authorization": f"Bearer {house.endpoint.token}", "Sessiond-Device": line["device_id"]}
     httpx.post(f"{house.endpoint.url}/v1/push", headers=headers, content=json.dumps(line)).raise_for_status()
     path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
     house.settle()

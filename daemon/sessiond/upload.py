@@ -16,7 +16,7 @@ from sessiond import zstd
 from sessiond.endpoint import wire
 from sessiond.endpoint.backoff import make_retrying
 from sessiond.endpoint.client import Client
-from sessiond.errors import EndpointError, Rejected, SpoolDamaged, TooLarge, Unreachable
+from sessiond.errors import EndpointError, Rejected, SpoolDamaged, TooLarge, Unreachable, WrongEndpoint
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
 
@@ -111,11 +111,13 @@ def upload(setting: Setting, *, since_ms: int = 0, live_ms: int | None = None, s
     bytes at the most, one segment at the least.
     Raises: EndpointError when the endpoint took nothing; then everything stays in the outbox.
     """
-    asked = _ask(setting)
+    asked, undecoded = _ask(setting)
     with setting.spool.reading():
         sessions: list[Item] = list(setting.spool.outbox.sessions(ITEMS // 2, since_ms))
         segments = list(setting.spool.outbox.segments(ITEMS - len(sessions), size, since_ms, live_ms))
         items = sessions + _limited(segments, UNPACKED)
+    if not items and undecoded and not asked:
+        raise WrongEndpoint("the endpoint's answer about offsets can't be decoded", hint="upgrade whichever is older")
     if not items:
         return Pushed(asked=asked, more=asked > 0)
     return msgspec.structs.replace(_push(setting, items), asked=asked)
@@ -131,18 +133,23 @@ def _limited(segments: list[Segment], most: int) -> list[Item]:
     ]
 
 
-def _ask(setting: Setting) -> int:
-    """Ask where streams stand of which the spool does not know it: a new endpoint, or a new spool."""
+def _ask(setting: Setting) -> tuple[int, int]:
+    """Ask where streams stand of which the spool does not know it: a new endpoint, or a new spool.
+
+    Return of how many streams the answer could be decoded, and of how many not.
+    """
     with setting.spool.reading():
         unknown = setting.spool.outbox.unknown_streams(QUESTION)
     if not unknown:
-        return 0
+        return 0, 0
     keys = [wire.StreamKey(session=session, stream=name) for _, session, name in unknown]
     answers = setting.client.offsets(setting.machine_id, keys)
     with setting.spool.transaction():
         for (number, _, _), held in zip(unknown, answers, strict=True):
-            setting.spool.catalog.set_held(number, held)
-    return len(unknown)
+            if held is not None:  # else it stays unknown: its segments wait, and it is asked again with the next batch
+                setting.spool.catalog.set_held(number, held)
+    undecoded = sum(held is None for held in answers)
+    return len(unknown) - undecoded, undecoded
 
 
 def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
@@ -281,6 +288,9 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
     broken.add(item.stream_id)
     if problem.type in _WAITING:
         return _WAITING[problem.type]
+    if (problem.generation or 0) > max(item.generation + wire.STEP, wire.FREE_GENERATION):
+        _park(setting, item, f"the endpoint names generation {problem.generation}, above which there may be none")
+        return "parked"
     if problem.type in ("offset-mismatch", "no-generation"):
         setting.spool.catalog.set_held(
             item.stream_id,
@@ -302,6 +312,9 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
 def _solve_session(setting: Setting, item: SessionState, problem: wire.Problem) -> str:
     if problem.type in _WAITING:
         return _WAITING[problem.type]
+    if (problem.revision or 0) > max(item.revision + wire.STEP, wire.FREE_REVISION):
+        _park(setting, item, f"the endpoint names revision {problem.revision}, above which there may be none")
+        return "parked"
     if problem.type == "stale":
         setting.spool.catalog.raise_revision(item.id, problem.revision or item.revision, setting.now_ms())
         return "healed"

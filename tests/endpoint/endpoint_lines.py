@@ -9,6 +9,9 @@ from typing import Any
 
 import httpx
 
+from sessiond.endpoint.server.push import Sender
+from sessiond.endpoint.server.tokens import Access
+
 SESSION = "0198c0de-0000-7000-8000-000000000001"
 DEVICE = "11111111-1111-4111-8111-111111111111"
 OTHER_DEVICE = "22222222-2222-4222-8222-222222222222"
@@ -67,11 +70,17 @@ def generation(number: int, previous: int | None, keep: int, **fields: Any) -> L
     } | fields
 
 
-class Pusher(httpx.Client):
-    """A client with a token."""
+def sender(device: str = DEVICE, user: str = "default") -> Sender:
+    """Return who pushes, for a push without a server."""
+    return Sender(access=Access(user=user, scopes=frozenset({"push"})), device=uuid.UUID(device))
 
-    def __init__(self, url: str, token: str) -> None:
-        super().__init__(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=20, verify=False)
+
+class Pusher(httpx.Client):
+    """A client with a token; its requests are from one device."""
+
+    def __init__(self, url: str, token: str, device: str = DEVICE) -> None:
+        headers = {"Authorization": f"Bearer {token}", "Sessiond-Device": device}
+        super().__init__(base_url=url, headers=headers, timeout=20, verify=False)
 
     def lines(self, *lines: Line | bytes, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
         """Push lines, and return the result of each."""

@@ -35,6 +35,7 @@ WHOLE: Json = {"type": "integer", "minimum": 0}
 REASONS = {
     "400": "Something in the request is not valid",
     "401": "No token, or one that is not accepted",
+    "403": "The token lacks the scope, or belongs to another device",
     "404": "There is no such session, stream or generation",
     "408": "The body did not arrive in time",
     "410": "This endpoint did not give out that `since`: begin again without it",
@@ -52,9 +53,10 @@ def ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def parameter(name: str, place: str, schema: Json, description: str) -> Json:
+def parameter(name: str, place: str, schema: Json, description: str, *, required: bool = False) -> Json:
     """Describe a parameter; those in the path are required."""
-    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": description}
+    needed = required or place == "path"
+    return {"name": name, "in": place, "required": needed, "schema": schema, "description": description}
 
 
 def header(description: str, schema: Json | None = None) -> Json:
@@ -97,6 +99,8 @@ PUSH_ENCODING = parameter(
     {"enum": [*ENCODINGS, ENCODING_WITH_DICTIONARY], "default": "identity"},
     "Of the body; `dcz`, with what the device pushed last as the dictionary, where `dictionary` is a feature",
 )
+USER = parameter("user", "query", {"type": "string"}, "Whose sessions; only for a token with the scope admin")
+DEVICE = {"type": "string", "format": "uuid"}
 RANGE = parameter("Range", "header", {"type": "string"}, "One range of bytes; several get the whole")
 
 
@@ -109,7 +113,7 @@ def stream() -> Json:
         wire.GENERATION_HEADER: header("The generation that the bytes are of", WHOLE),
     }
     ranged = headers | {"Content-Range": header("Which bytes of how many")}
-    described = problems("400", "404", "416")
+    described = problems("400", "403", "404", "416")
     described["416"]["headers"] = ranged
     return {
         "operationId": "stream",
@@ -117,7 +121,8 @@ def stream() -> Json:
         "parameters": [
             *SESSION,
             parameter("name", "path", NAME, "The stream's name, percent-encoded; a `/` in it may stay"),
-            parameter("generation", "query", {**WHOLE, "maximum": 2**31 - 1}, "Default: the current one"),
+            parameter("generation", "query", {**WHOLE, "maximum": wire.MAX_GENERATION}, "Default: the current one"),
+            USER,
             RANGE,
             parameter("If-Range", "header", {"type": "string"}, "Send the whole unless the ETag is still this"),
         ],
@@ -136,13 +141,14 @@ def push() -> Json:
         "Store session records and transcript bytes",
         "PushAnswer",
         "400",
+        "403",
         "408",
         "413",
         "415",
         "507",
         parameters=[
             parameter(wire.BATCH_HEADER, "header", {"type": "string", "maxLength": 200}, "Repeated in the answer"),
-            parameter(wire.DEVICE_HEADER, "header", {"type": "string", "format": "uuid"}, "The device that pushes"),
+            parameter(wire.DEVICE_HEADER, "header", DEVICE, "The device that pushes", required=True),
             PUSH_ENCODING,
         ],
         requestBody={
@@ -156,7 +162,10 @@ def push() -> Json:
 def paths() -> Json:
     """Describe every address."""
     one = "/v1/sessions/{machine_id}/{id}"
-    about = operation("about", "What this endpoint is", "About", security=[{}, {"token": []}])
+    asker = parameter(wire.DEVICE_HEADER, "header", DEVICE, "With the device's own token: answer with its last_batch")
+    about = operation(
+        "about", "What this endpoint is", "About", "400", security=[{}, {"token": []}], parameters=[asker]
+    )
     text = {"type": "string"}
     filters = [
         parameter("tool", "query", text, "Only of this tool"),
@@ -164,6 +173,7 @@ def paths() -> Json:
         parameter("since", "query", {"type": "string", "format": "date-time"}, "Only ongoing, or ended then or later"),
         parameter("text", "query", text, "Only with this in the working directory, whatever its case"),
         parameter("after", "query", text, "`next` of the page before"),
+        USER,
     ]
     question = {"required": True, "content": {"application/json": {"schema": ref("OffsetsQuestion")}}}
     since = parameter("since", "query", text, "`next` of the answer before; without it, from the beginning")
@@ -172,6 +182,7 @@ def paths() -> Json:
         "Where streams stand",
         "OffsetsAnswer",
         "400",
+        "403",
         "408",
         "413",
         "415",
@@ -183,14 +194,22 @@ def paths() -> Json:
         "/v1/push": {"post": push()},
         "/v1/offsets": {"post": offsets},
         "/v1/changes": {
-            "get": operation("changes", "What changed", "ChangesAnswer", "400", "410", parameters=[since, LIMIT])
+            "get": operation(
+                "changes", "What changed", "ChangesAnswer", "400", "403", "410", parameters=[since, LIMIT, USER]
+            )
         },
         "/v1/sessions": {
-            "get": operation("sessions", "List sessions", "SessionsAnswer", "400", parameters=[*filters, LIMIT])
+            "get": operation("sessions", "List sessions", "SessionsAnswer", "400", "403", parameters=[*filters, LIMIT])
         },
-        one: {"get": operation("session", "One session", "StoredSession", "400", "404", parameters=SESSION)},
+        one: {
+            "get": operation(
+                "session", "One session", "StoredSession", "400", "403", "404", parameters=[*SESSION, USER]
+            )
+        },
         f"{one}/streams": {
-            "get": operation("streams", "The streams of a session", "StreamsAnswer", "400", "404", parameters=SESSION)
+            "get": operation(
+                "streams", "The streams of a session", "StreamsAnswer", "400", "403", "404", parameters=[*SESSION, USER]
+            )
         },
         f"{one}/streams/{{name}}": {"get": stream()},
     }

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from endpoint_lines import Pusher, append, record
+from endpoint_lines import DEVICE, Pusher, append, record
 
 from sessiond import zstd
 from sessiond.endpoint.server import Running
@@ -152,7 +152,9 @@ def begin_push(endpoint: Running, *, declared: int, sent: bytes) -> socket.socke
     """Send the head of a push and a part of its body, and leave it there."""
     host, port = endpoint.url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), timeout=20)
-    head = f"POST /v1/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {endpoint.token}\r\n"
+    head = (
+        f"POST /v1/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {endpoint.token}\r\nSessiond-Device: {DEVICE}\r\n"
+    )
     connection.sendall(head.encode() + f"Content-Length: {declared}\r\n\r\n".encode() + sent)
     return connection
 

@@ -37,9 +37,9 @@ def plain(pusher: Pusher, said: bytes, device: str = DEVICE) -> bytes:
     return grown(b"", said)
 
 
-def encoded(pusher: Pusher, sent: bytes, device: str | None = DEVICE) -> httpx.Response:
+def encoded(pusher: Pusher, sent: bytes, device: str = DEVICE) -> httpx.Response:
     """Push what is encoded as dcz."""
-    headers = {"Content-Encoding": "dcz"} | ({} if device is None else {"Sessiond-Device": device})
+    headers = {"Content-Encoding": "dcz", "Sessiond-Device": device}
     return pusher.post("/v1/push", content=sent, headers=headers)
 
 
@@ -62,7 +62,7 @@ def test_another_dictionary_is_refused_whole(pusher: Pusher) -> None:
     new = grown(old, body(append(4, b"two\n")))
     assert encoded(pusher, pack(body(append(4, b"two\n")), old, 3)).status_code == 200
     said = body(append(8, b"three\n"))
-    for sent, device in [(pack(said, old, 3), DEVICE), (pack(said, new, 3), OTHER_DEVICE), (pack(said, new, 3), None)]:
+    for sent, device in [(pack(said, old, 3), DEVICE), (pack(said, new, 3), OTHER_DEVICE)]:
         answer = encoded(pusher, sent, device)
         assert (answer.status_code, answer.json()["type"]) == (415, "unknown-dictionary")
     assert pusher.bytes_of() == b"one\ntwo\n"
@@ -138,7 +138,7 @@ def test_whatever_follows_a_good_start_the_answer_is_no_failure(shared: Pusher, 
 def test_dictionaries_are_bounded() -> None:
     """Whoever pushes under many device ids drives out the oldest, no more."""
     dictionaries, said = Dictionaries(), grown(b"", b"x" * HEAD)
-    devices = [UUID(int=number) for number in range(CAPACITY + 10)]
+    devices = [("ada", UUID(int=number)) for number in range(CAPACITY + 10)]
     for device in devices:
         dictionaries.keep(device, said)
     assert len(dictionaries._known) == CAPACITY
@@ -146,6 +146,8 @@ def test_dictionaries_are_bounded() -> None:
     assert dictionaries.split(sent, devices[-1]) == (said, sent[40:])
     with pytest.raises(Refusal):
         dictionaries.split(sent, devices[0])
+    with pytest.raises(Refusal):
+        dictionaries.split(sent, ("grace", devices[-1][1]))  # the same device id of another user
 
 
 def test_frames_with_a_prefix_need_that_prefix() -> None:

@@ -7,7 +7,7 @@ import hashlib
 from tempfile import TemporaryDirectory
 
 import msgspec
-from endpoint_lines import SESSION, Pusher, append, generation
+from endpoint_lines import SESSION, Pusher, append, generation, sender
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,10 +124,10 @@ def test_every_generation_reads_as_it_was_written(
                 store.digests.clear()
                 continue
             for said in ("stored", "duplicate"):
-                (result,) = Pushing(store, Limits()).run([msgspec.json.encode(line)]).results
+                (result,) = Pushing(store, Limits(), sender()).run([msgspec.json.encode(line)]).results
                 assert result.status == said
         with store.read() as db:
-            stream = streams.find(db, "ada", SESSION, "main")
+            stream = streams.find(db, "default", "ada", SESSION, "main")
             lives = [] if stream is None else streams.lives(db, stream)
             assert [each.generation for each in lives] == sorted(held)
             assert lives == [] or stream is not None

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, generation, record
+from endpoint_lines import OTHER_DEVICE, SESSION, Pusher, append, generation, record
 
 from sessiond import zstd
 from sessiond.endpoint.server import Running, machines, running
@@ -146,16 +146,17 @@ def test_records_that_no_consumer_could_read_are_refused(pusher: Pusher) -> None
 def test_a_machine_id_belongs_to_the_device_that_brought_it(endpoint: Running, pusher: Pusher) -> None:
     """Two machines of one hostname never merge silently; the problem says what to do, and adopting does it."""
     assert pusher.said(record(1)) == ["stored"]
-    (taken,) = pusher.lines(record(2, device=OTHER_DEVICE))
+    other = {"Sessiond-Device": OTHER_DEVICE}
+    (taken,) = pusher.lines(record(2, device=OTHER_DEVICE), headers=other)
     assert taken["problem"]["type"] == "machine-taken"
     assert "machine_id" in taken["problem"]["detail"]
     assert "sessiond serve adopt ada" in taken["problem"]["detail"]
-    assert pusher.said(append(0, b"x"), headers={"Sessiond-Device": OTHER_DEVICE}) == ["machine-taken"]
-    assert pusher.said(append(0, b"x"), headers={"Sessiond-Device": DEVICE}) == ["stored"]
+    assert pusher.said(append(0, b"x"), generation(1, 0, 0), headers=other) == ["machine-taken"] * 2
+    assert pusher.said(append(0, b"x")) == ["stored"]
 
     machines.adopt(endpoint.store, "ada")
     assert pusher.said(record(3)) == ["stored"], "the old device goes on until the new one comes"
-    assert pusher.said(record(4, device=OTHER_DEVICE)) == ["stored"]
+    assert pusher.said(record(4, device=OTHER_DEVICE), headers=other) == ["stored"]
     assert pusher.said(record(5)) == ["machine-taken"]
     with pytest.raises(NotFound):
         machines.adopt(endpoint.store, "grace")

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 import pytest
-from endpoint_lines import Pusher, append, record
+from endpoint_lines import DEVICE, OTHER_DEVICE, Pusher, append, record
 
 from sessiond import zstd
 from sessiond.endpoint.client import Client
@@ -119,7 +119,9 @@ def test_tokens_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
     assert made.stdout.startswith("sd_")
     assert made.stdout.count("\n") == 1
     assert command("token", "add", "laptop", *data).returncode == 1
-    assert command(*data, "token", "list").stdout.endswith("  laptop\n")
+    table = command(*data, "token", "list").stdout.splitlines()
+    assert table[0].split() == ["name", "user", "scope", "device", "created", "last", "used", "expires"]
+    assert table[1].split()[:3] == ["laptop", "default", "push,read"]
     assert json.loads(command("token", "list", "--json", *data).stdout)[0]["name"] == "laptop"
     assert command("token", "revoke", "laptop", *data).returncode == 0
     assert command("token", "list", *data).stdout == ""
@@ -204,6 +206,51 @@ def test_it_serves_https(tmp_path: Path) -> None:
         assert url.startswith("https://127.0.0.1:")
         with httpx.Client(verify=_trusting(cert)) as client:
             assert client.get(f"{url}/v1").status_code == 200
+
+
+def test_a_key_or_a_token_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    """As the client refuses such a token file: the error says what to do."""
+    cert, key = certify(tmp_path)
+    os.chmod(key, 0o640)
+    refused = command("--data", str(tmp_path), "--tls-cert", cert, "--tls-key", key)
+    assert refused.returncode == 78
+    assert f"{key}: other users may read the key (mode 0640)" in refused.stderr
+    (tmp_path / "token").write_text("t" * 32)
+    (tmp_path / "token").chmod(0o604)
+    refused = command("--data", str(tmp_path), "--token-file", str(tmp_path / "token"))
+    assert refused.returncode == 78
+    assert "other users may read the token (mode 0604)" in refused.stderr
+
+
+def test_a_token_is_bound_listed_and_released_by_command(tmp_path: Path) -> None:
+    """What `token list` shows of a token; times to the minute, in UTC."""
+    data = ("--data", str(tmp_path))
+    words = ["token", "add", "phone", "--user", "ada", "--scope", "push,read", "--expires", "90d", *data]
+    secret = command(*words).stdout.strip()
+    with serving(tmp_path) as (_, url, _), Pusher(url, secret) as pusher:
+        assert command("token", "list", *data).stdout.splitlines()[1].split()[:5] == [
+            "phone", "ada", "push,read", "none", "yet",
+        ]  # fmt: skip
+        assert pusher.said(append(0, b"x")) == ["stored"]
+        shown = command("token", "list", *data).stdout.splitlines()[1]
+        assert DEVICE in shown
+        assert "never" not in shown
+        (token,) = json.loads(command("token", "list", "--json", *data).stdout)
+        assert (token["user"], token["scopes"], token["device"]) == ("ada", ["push", "read"], DEVICE)
+        assert token["used_ms"] >= token["made_ms"]
+        assert token["expires_ms"] == token["made_ms"] + 90 * 86_400_000
+        assert command("adopt", "ada", *data).returncode == 1, "that is a machine of user default"
+        assert command("adopt", "ada", "--user", "ada", *data).returncode == 0
+        with Pusher(url, secret, OTHER_DEVICE) as other:
+            body = json.dumps(append(1, b"y"))
+            assert other.post("/v1/push", content=body).json()["type"] == "wrong-device"
+            assert command("token", "rebind", "phone", *data).returncode == 0
+            assert other.said(append(1, b"y")) == ["stored"]
+    assert command("token", "rebind", "nobody", *data).returncode == 1
+    for wrong in (["--scope", "write"], ["--scope", ""], ["--user", "a b"]):
+        assert command("token", "add", "x", *wrong, *data).returncode == 1
+    for wrong in (["--expires", "soon"], ["--expires", "0d"], ["--expires", "9999999999d"]):
+        assert command("token", "add", "x", *wrong, *data).returncode == 2
 
 
 def _trusting(cert: str) -> Any:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from uuid import UUID
 
 import httpx
 import pytest
-from endpoint_lines import SESSION
+from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, record
 
 from sessiond.endpoint.server import Running, tokens
+from sessiond.endpoint.server.push import Pushing, Sender
 from sessiond.endpoint.server.schema import FILE
+from sessiond.endpoint.wire import Limits
 from sessiond.errors import NotFound, SessiondError
 
 ADDRESSES = [
@@ -75,3 +79,140 @@ def test_the_store_does_not_know_the_secret(endpoint: Running) -> None:
         with open(path, "rb") as file:
             assert secret.encode() not in file.read()
     assert os.path.exists(os.path.join(directory, FILE))
+
+
+def test_a_token_pushes_as_one_device(endpoint: Running) -> None:
+    """The first push binds it; a push without lines binds nothing, and one without a device is refused."""
+    secret = tokens.add(endpoint.store, "laptop")
+    with Pusher(endpoint.url, secret) as first, Pusher(endpoint.url, secret, OTHER_DEVICE) as second:
+        assert second.lines() == []
+        assert tokens.every(endpoint.store)[0].device is None
+        assert first.said({"op": "nothing"}) == ["invalid"]
+        assert tokens.every(endpoint.store)[0].device == DEVICE
+        for content in (b"", json.dumps(append(0, b"x")).encode()):
+            refused = second.post("/v1/push", content=content)
+            assert (refused.status_code, refused.json()["type"]) == (403, "wrong-device")
+            assert "serve token rebind laptop" in refused.json()["detail"]
+        assert second.get("/v1/sessions").status_code == 200, "reading is not bound to a device"
+        del first.headers["Sessiond-Device"]
+        refused = first.post("/v1/push", content=json.dumps(append(0, b"x")))
+        assert (refused.status_code, refused.json()["type"]) == (400, "invalid")
+        tokens.rebind(endpoint.store, "laptop")
+        assert second.said(append(0, b"x")) == ["stored"]
+    with pytest.raises(NotFound):
+        tokens.rebind(endpoint.store, "nobody")
+
+
+def test_the_device_is_checked_again_in_the_transaction(endpoint: Running) -> None:
+    """A body may take a minute to arrive: the token may be bound, released or revoked meanwhile."""
+    secret = tokens.add(endpoint.store, "laptop")
+    with endpoint.store.read() as db:
+        access = tokens.find(db, secret, {})
+    assert access is not None
+    with endpoint.store.write() as db:
+        tokens.bind(db, access, UUID(DEVICE))
+    with pytest.raises(tokens.WrongDevice), endpoint.store.write() as db:
+        tokens.bind(db, access, UUID(OTHER_DEVICE))
+    tokens.revoke(endpoint.store, "laptop")
+    tokens.add(endpoint.store, "laptop")
+    line = json.dumps(append(0, b"x")).encode()
+    with pytest.raises(tokens.Revoked):
+        Pushing(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE))).run([line])
+    assert tokens.every(endpoint.store)[0].device is None
+
+
+def test_scopes_limit_a_token(endpoint: Running) -> None:
+    """Each address needs its scope; the offsets of a machine are told to who reads and to the machine's own device."""
+    with Pusher(endpoint.url, tokens.add(endpoint.store, "both")) as both:
+        assert both.said(record(), append(0, b"x")) == ["stored"] * 2
+    question = {"machine_id": "ada", "streams": [{"session": SESSION, "stream": "main"}]}
+    held = {"push": 0, "read": 1, "admin": None}
+    for scope, length in held.items():
+        with Pusher(endpoint.url, tokens.add(endpoint.store, scope, scopes=[scope]), OTHER_DEVICE) as client:
+            pushed = client.post("/v1/push", content=json.dumps(append(0, b"y", machine_id="other")))
+            assert pushed.status_code == (200 if scope == "push" else 403)
+            for method, path in ADDRESSES[2:]:
+                assert client.request(method, path).status_code == (403 if scope == "push" else 200), path
+            offsets = client.post("/v1/offsets", json=question)
+            if length is None:
+                assert (offsets.status_code, offsets.json()["type"]) == (403, "forbidden")
+            else:
+                assert offsets.json()["streams"][0]["length"] == length
+            if scope == "push":
+                mine = client.post("/v1/offsets", json=question | {"machine_id": "other"})
+                assert mine.json()["streams"][0]["length"] == 1
+
+
+def test_an_expired_token_is_refused(endpoint: Running) -> None:
+    """From the moment on that it was given, by the endpoint's clock."""
+    secret = tokens.add(endpoint.store, "phone", lifetime=3600)
+    with Pusher(endpoint.url, secret) as client:
+        assert client.get("/v1/sessions").status_code == 200
+        with endpoint.store.write() as db:
+            db.execute("UPDATE tokens SET expires_ms = made_ms")
+        answer = client.get("/v1/sessions")
+        assert (answer.status_code, answer.json()["type"]) == (401, "unauthorized")
+        assert "expired" in answer.json()["detail"]
+
+
+def test_a_token_is_found_by_an_index(endpoint: Running) -> None:
+    """With 10,000 tokens, looking one up reads as much as with one: no table is scanned."""
+    plan = "EXPLAIN QUERY PLAN SELECT name, user, scopes, device, expires_ms FROM tokens WHERE sha256 = ?"
+    with endpoint.store.read() as db:
+        steps = [row[3] for row in db.execute(plan, (b"x",))]
+        assert all(step.startswith("SEARCH tokens USING") for step in steps), steps
+    with endpoint.store.write() as db:
+        rows = ((str(number), number.to_bytes(32, "big"), number) for number in range(10_000))
+        db.executemany("INSERT INTO tokens (name, sha256, made_ms) VALUES (?, ?, ?)", rows)
+    secret = tokens.add(endpoint.store, "one of many")
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with endpoint.store.read() as db:
+        db.set_progress_handler(count, 1)
+        assert tokens.find(db, secret, {}) is not None
+        db.set_progress_handler(None, 0)
+    assert steps < 200
+
+
+def test_the_last_use_is_written_once_a_minute_at_most(endpoint: Running) -> None:
+    """A read causes no write each time; the first of a minute is noted."""
+    secret = tokens.add(endpoint.store, "reader")
+    with endpoint.store.read() as db:
+        access = tokens.find(db, secret, {})
+    assert access is not None
+    uses = tokens.LastUses()
+    assert uses.note(access)
+    with endpoint.store.write() as db:
+        uses.write(db)
+    assert not uses.note(access)
+    assert not uses.pending()
+    with Pusher(endpoint.url, secret) as client:
+        client.get("/v1/sessions")
+        (shown,) = tokens.every(endpoint.store)
+        assert shown.used_ms is not None
+        first = changes(endpoint)
+        while (before := changes(endpoint)) != first:  # what the first read noted is written after its answer
+            first = before
+        for _ in range(20):
+            assert client.get("/v1/sessions").status_code == 200
+        assert changes(endpoint) <= first + 1
+
+
+def changes(endpoint: Running) -> int:
+    """Count the rows that the endpoint has written so far."""
+    with endpoint.store._turn:
+        return endpoint.store._writer.total_changes
+
+
+def test_bad_names_users_and_scopes_are_refused(endpoint: Running) -> None:
+    for wrong in ({"user": ""}, {"user": "a b"}, {"user": "a\u202eb"}, {"user": "x" * 101}, {"scopes": []}):
+        with pytest.raises(SessiondError):
+            tokens.add(endpoint.store, "laptop", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(SessiondError):
+        tokens.add(endpoint.store, "laptop", scopes=["push", "write"])
+    assert tokens.every(endpoint.store) == []

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from endpoint_lines import SESSION, Line, Pusher, append, generation, record
+from endpoint_lines import SESSION, Line, Pusher, append, generation, record, sender
 
 from sessiond import zstd
 from sessiond.endpoint.server import running, streams
@@ -47,7 +47,8 @@ def packed(offset: int, plain: bytes, **fields: Any) -> Line:
 
 def push(store: Store, *lines: Line, **how: Any) -> Answer:
     """Push lines without a server."""
-    return Pushing(store, how.pop("limits", Limits()), **how).run([msgspec.json.encode(line) for line in lines])
+    limits = how.pop("limits", Limits())
+    return Pushing(store, limits, sender(), **how).run([msgspec.json.encode(line) for line in lines])
 
 
 def said(answer: Answer) -> list[str]:
@@ -90,7 +91,7 @@ def test_lines_are_decoded_before_the_turn_to_write(tmp_path: Path) -> None:
     """Whatever has to be unpacked and digested, no other device waits for it."""
     store = Watched(str(tmp_path))
     store.lines = [msgspec.json.encode(line) for line in (packed(0, bytes(MIB)), record(), {"op": "nothing"})]
-    answer = Pushing(store, Limits()).run(store.lines)
+    answer = Pushing(store, Limits(), sender()).run(store.lines)
     assert store.left == [0, 0, 0]
     assert said(answer) == ["stored", "stored", "invalid"]
     store.close()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sessiond.endpoint.server.store import Store
+    from sessiond.endpoint.server.tokens import Token
 
 HELP = "run a sync endpoint of your own"
 PORT = 8377
+MAX_LIFETIME = 1000 * 365 * 86_400.0
+"""Seconds; dates end in the year 9999."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     token = commands.add_parser("token", help="add, list and revoke tokens")
     actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
     add = actions.add_parser("add", help="make a token and print it, this once")
-    add.add_argument("name", metavar="NAME", help="who will use it: the name of a machine")
-    shown = actions.add_parser("list", help="list the names of the tokens")
+    add.add_argument("name", metavar="NAME", help="name of the token, such as that of the machine that uses it")
+    add.add_argument("--user", metavar="USER", default="default", help="owner of the token (default: %(default)s)")
+    add.add_argument(
+        "--scope",
+        metavar="LIST",
+        type=lambda text: [each.strip() for each in text.split(",")],
+        default=["push", "read"],
+        help="what it may do, of push, read and admin (default: push,read)",
+    )
+    add.add_argument("--expires", metavar="TIME", type=_duration, help="lifetime (as 90d, 12h); default: no end")
+    shown = actions.add_parser("list", help="list the tokens")
     shown.add_argument("--json", action="store_true", help="print JSON")
     revoke = actions.add_parser("revoke", help="stop accepting a token")
     revoke.add_argument("name", metavar="NAME")
+    rebind = actions.add_parser("rebind", help="release a token from its device; the next one that pushes gets it")
+    rebind.add_argument("name", metavar="NAME")
     adopt = commands.add_parser("adopt", help="let another device take a machine id over")
     adopt.add_argument("machine_id", metavar="MACHINE_ID")
-    for each in (add, shown, revoke, adopt):
+    adopt.add_argument("--user", metavar="USER", default="default", help="user of the machine (default: %(default)s)")
+    for each in (add, shown, revoke, rebind, adopt):
         _add_data(each, argparse.SUPPRESS)
 
 
@@ -60,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     store = Store(directory)
     try:
         if args.serve_command == "adopt":
-            return _adopt(store, args.machine_id)
+            return _adopt(store, args.machine_id, args.user)
         return _token(store, args)
     finally:
         store.close()
@@ -96,26 +112,53 @@ def _token(store: Store, args: argparse.Namespace) -> int:
     from sessiond.endpoint.server import tokens
 
     if args.action == "add":
-        print(tokens.add(store, args.name))
+        print(tokens.add(store, args.name, user=args.user, scopes=args.scope, lifetime=args.expires))
         _say("this is the only time that it is shown; keep it in a file of mode 0600 (token_file)")
     elif args.action == "revoke":
         tokens.revoke(store, args.name)
         _say(f"revoked {args.name}")
+    elif args.action == "rebind":
+        tokens.rebind(store, args.name)
+        _say(f"released {args.name}: it belongs to the next device that pushes with it")
     elif args.json:
         from sessiond.cli.output import print_json
 
         print_json(tokens.every(store))
     else:
-        for token in tokens.every(store):
-            print(f"{_day(token.made_ms)}  {token.name}")
+        _print_tokens(tokens.every(store))
     return 0
 
 
-def _adopt(store: Store, machine: str) -> int:
+def _print_tokens(found: list[Token]) -> None:
+    """Print a table of tokens; an empty one is a line on stderr."""
+    if not found:
+        _say("no tokens; add one: sessiond serve token add NAME")
+        return
+    rows = [("name", "user", "scope", "device", "created", "last used", "expires")]
+    now_ms = datetime.now(UTC).timestamp() * 1000
+    for token in found:
+        expires = "never" if token.expires_ms is None else _day(token.expires_ms)
+        rows.append(
+            (
+                token.name,
+                token.user,
+                ",".join(token.scopes),
+                "none yet" if token.device is None else token.device,
+                _day(token.made_ms),
+                "never" if token.used_ms is None else _minute(token.used_ms),
+                "expired" if token.expires_ms is not None and token.expires_ms <= now_ms else expires,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _adopt(store: Store, machine: str, user: str) -> int:
     from sessiond.endpoint.server import machines
 
-    machines.adopt(store, machine)
-    _say(f"the next other device that pushes as {machine} takes it over")
+    machines.adopt(store, machine, user)
+    _say(f"the next other device of user {user} that pushes as {machine} takes it over")
     return 0
 
 
@@ -151,6 +194,20 @@ def _bytes(text: str) -> int:
     if number.isascii() and number.isdigit() and len(text) - len(number) <= 1:
         return int(number) * {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(unit, 1)
     raise argparse.ArgumentTypeError(f"{text} is not a size such as 500M or 20G")
+
+
+def _duration(text: str) -> float:
+    from sessiond.config.units import parse_duration
+
+    with suppress(ValueError):
+        seconds = parse_duration(text)
+        if 0 < seconds < MAX_LIFETIME:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text} is not a time such as 90d or 12h")
+
+
+def _minute(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
 def _day(milliseconds: int) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from sessiond import __version__, zstd
 from sessiond.config import trusted
-from sessiond.endpoint import answers, dictionary, wire
+from sessiond.endpoint import answers, dictionary, items, wire
 from sessiond.endpoint.alarm import Alarm, Line
 from sessiond.endpoint.way import make_way
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
@@ -88,39 +88,43 @@ class Client:
         self._said.offer(about.features)
         return about
 
-    def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.Held]:
-        """Ask where streams stand. Raises: EndpointError."""
+    def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.Held | None]:
+        """Ask where streams stand; None for a stream of which the answer can't be decoded. Raises: EndpointError."""
         question = wire.OffsetsQuestion(machine_id=machine_id, streams=list(streams))
-        answer = self._request("POST", "/v1/offsets", wire.OffsetsAnswer, _JSON.encode(question))
-        named = [wire.StreamKey(session=held.session, stream=held.stream) for held in answer.streams]
-        if named != question.streams:
+        answer = self._request("POST", "/v1/offsets", items.OffsetsAnswer, _JSON.encode(question))
+        found = [items.decode_held(each) for each in answer.streams]
+        if len(found) != len(streams) or any(
+            held is not None and (held.session, held.stream) != (key.session, key.stream)
+            for key, held in zip(streams, found, strict=True)
+        ):
             raise WrongEndpoint(f"{self.url} answered for other streams than it was asked for")
-        return answer.streams
+        return found
 
-    def push(self, items: Sequence[wire.Push], batch: str) -> list[wire.Result]:
+    def push(self, pushed: Sequence[wire.Push], batch: str) -> list[wire.Result]:
         """Push items as a batch of that name; the results are in their order. Raises: EndpointError."""
-        body, known = _JSON.encode_lines(items), self._said.take()
+        body, known = _JSON.encode_lines(pushed), self._said.take()
         if known:
             try:
-                return self._push(items, body, batch, known)
+                return self._push(len(pushed), body, batch, known)
             except (Rejected, Refused, WrongEndpoint):
                 pass  # it has another dictionary or none any more, or what lies between knows no such encoding
-        return self._push(items, body, batch, b"")
+        return self._push(len(pushed), body, batch, b"")
 
-    def _push(self, items: Sequence[wire.Push], body: bytes, batch: str, known: bytes) -> list[wire.Result]:
+    def _push(self, count: int, body: bytes, batch: str, known: bytes) -> list[wire.Result]:
         headers = {
             "Content-Type": "application/x-ndjson",
             "Content-Encoding": dictionary.ENCODING if known else "zstd",
             wire.BATCH_HEADER: batch,
         }
         sent = dictionary.pack(body, known, 3) if known else zstd.compress(body, 3)
-        answer = self._request("POST", "/v1/push", wire.PushAnswer, sent, headers)
-        if answer.batch != batch or len(answer.results) != len(items):
+        answer = self._request("POST", "/v1/push", items.PushAnswer, sent, headers)
+        if answer.batch != batch or len(answer.results) != count:
             raise WrongEndpoint(f"{self.url} answered, but not to what was pushed")
-        if any((result.status == "problem") != (result.problem is not None) for result in answer.results):
-            raise WrongEndpoint(f"{self.url} answered with a problem that it does not name")
+        results = items.decode_results(answer.results)
+        if results is None:
+            raise WrongEndpoint(f"{self.url} answered a push with nothing that can be decoded")
         self._said.keep(known, body)
-        return [self._masked(result) for result in answer.results]
+        return [self._masked(result) for result in results]
 
     def _masked(self, result: wire.Result) -> wire.Result:
         """Return a result whose problem can be kept, logged and shown: without our token and control characters."""

@@ -15,7 +15,7 @@ SERVICE = "sessiond"
 BATCH_HEADER = "Sessiond-Batch"
 """Request header of a push, a random id; the answer repeats it in `batch`. A captive portal does not."""
 DEVICE_HEADER = "Sessiond-Device"
-"""Optional request header of a push: the device id, so that appends too are refused under another's machine id."""
+"""Request header with the device id: required for a push. A token pushes as one device only."""
 GENERATION_HEADER = "Sessiond-Generation"
 """Answer header of a stream's bytes: the generation that they are of."""
 MAX_NAME = 200
@@ -23,14 +23,19 @@ MAX_NAME = 200
 MAX_RECORD = 1 << 20
 """Bytes of a `session` line."""
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""Bytes, revisions, milliseconds: what a signed 64-bit integer holds."""
-Ordinal = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+MAX_NUMBER = 2**53 - 1
+"""The largest revision, offset, length and time, in both directions: what any JSON library reads exactly."""
+MAX_GENERATION = 2**31 - 1
+"""The largest number of a generation, in both directions."""
+FREE_REVISION = 1 << 52
+FREE_GENERATION = 1 << 30
+"""Up to these, any revision and any generation may be pushed."""
+STEP = 1 << 20
+"""Above them, one may be this much above what is held: no item can take the last number and leave none after it."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+"""Bytes, revisions, milliseconds."""
+Ordinal = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]
 """The number of a generation."""
-Told = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-"""The same in an answer: of a stranger's number no more is believed than can be counted on from."""
-ToldOrdinal = Annotated[int, msgspec.Meta(ge=0, le=2**30)]
-"""The number of a generation in an answer, bounded for the same reason."""
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex."""
@@ -59,8 +64,9 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     encodings: list[str]
     features: list[str] = []
     last_batch: str | None = None
-    """The last push that was stored of the device which asks (DEVICE_HEADER). Another one than the device remembers
-    means that one of the two was restored from a backup: it asks for the offsets of all its streams."""
+    """The last push that was stored of the device which asks (DEVICE_HEADER) with its own token. Another one than the
+    device remembers means that one of the two was restored from a backup: it asks for the offsets of all its
+    streams."""
 
 
 class StreamLength(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,10 +134,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     type: str
     title: str
     detail: str | None = None
-    generation: ToldOrdinal | None = None
-    offset: Told | None = None
+    generation: Ordinal | None = None
+    offset: Count | None = None
     sha256: str | None = None
-    revision: Told | None = None
+    revision: Count | None = None
     """For `stale`: the revision that is stored."""
 
 
@@ -183,8 +189,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     session: UUID
     stream: str
-    generation: ToldOrdinal | None
-    length: Told
+    generation: Ordinal | None
+    length: Count
     sha256: str | None
 
 
@@ -198,11 +204,12 @@ class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
     """A session as the endpoint holds it: the last record that was pushed and what lies beside it."""
 
     record: Session
-    revision: int
-    device_id: UUID
+    revision: Count
+    device_id: UUID | None
+    """None to all but the token of that device."""
     parent: UUID | None
     title: str | None
-    gone_at: int | None
+    gone_at: Count | None
     streams: list[StreamLength]
     """How long the streams were at the source when this revision was made."""
     held: list[StreamLength]
@@ -230,10 +237,10 @@ class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
     """One life of a stream: its first `keep` bytes are those of `previous`."""
 
-    generation: int
-    previous: int | None
-    keep: int
-    length: int
+    generation: Ordinal
+    previous: Ordinal | None
+    keep: Count
+    length: Count
 
 
 class StoredStream(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,9 @@ they take turns to write anyway and each may hold its decoded body; reads beside
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
+from hashlib import blake2b
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,6 +17,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -25,12 +28,16 @@ from sessiond.endpoint.server import body, machines, problems, ranges, records, 
 from sessiond.endpoint.server.dictionaries import Dictionaries, noting
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.problems import Refusal
-from sessiond.endpoint.server.push import Answer, Pushing
+from sessiond.endpoint.server.push import Answer, Pushing, Sender
 from sessiond.endpoint.server.query import Query, checked, device, identity
+from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
 from sessiond.endpoint.wire import (
     BATCH_HEADER,
+    DEVICE_HEADER,
     GENERATION_HEADER,
+    MAX_GENERATION,
     PROTOCOL,
     SERVICE,
     About,
@@ -40,6 +47,7 @@ from sessiond.endpoint.wire import (
     OffsetsQuestion,
     PushAnswer,
 )
+from sessiond.errors import StateError
 
 LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 JSON = frozenset({"application/json"})
@@ -50,8 +58,11 @@ STEP = 4 << 20
 """Bytes of a stream that are read from the store at once."""
 FEATURES = ("offsets", "changes", "sessions", "streams", "ranges", "generations", dictionary.FEATURE)
 
+READING = (READ, ADMIN)
+
 Found = TypeVar("Found")
 Handler = Callable[[Request], Awaitable[Response]]
+Guarded = Callable[[Request, Access], Awaitable[Response]]
 
 
 class Endpoint:
@@ -63,7 +74,10 @@ class Endpoint:
     def __init__(self, store: Store, *, secrets: tuple[str, ...] = (), limits: Limits | None = None) -> None:
         self.store = store
         self.limits = limits or Limits()
-        self._secrets = tuple(tokens.hashed(secret) for secret in secrets)
+        # What a parent process hands over with --token-file: its own, so it is bound to no device.
+        owner = Access(user=DEFAULT_USER, scopes=frozenset(tokens.DEFAULT_SCOPES))
+        self._secrets = {tokens.hashed(secret): owner for secret in secrets}
+        self._uses = tokens.LastUses()
         self._pushes = anyio.CapacityLimiter(PUSHES_AT_ONCE)
         self._reads = anyio.CapacityLimiter(READS_AT_ONCE)
         self._pushing = 0
@@ -75,19 +89,20 @@ class Endpoint:
         one = "/v1/sessions/{machine_id:machine}/{id:uuid}"
         return [
             Route("/v1", self._open(self.about), methods=["GET"]),
-            Route("/v1/push", self._guarded(self.push), methods=["POST"]),
-            Route("/v1/offsets", self._guarded(self.offsets), methods=["POST"]),
-            Route("/v1/changes", self._guarded(self.changes), methods=["GET"]),
-            Route("/v1/sessions", self._guarded(self.sessions), methods=["GET"]),
-            Route(f"{one}/streams", self._guarded(self.streams), methods=["GET"]),
-            Route(f"{one}/streams/{{name:path}}", self._guarded(self.stream), methods=["GET"]),
-            Route(one, self._guarded(self.session), methods=["GET"]),
+            Route("/v1/push", self._guarded(self.push, PUSH), methods=["POST"]),
+            Route("/v1/offsets", self._guarded(self.offsets, PUSH, READ), methods=["POST"]),
+            Route("/v1/changes", self._guarded(self.changes, *READING), methods=["GET"]),
+            Route("/v1/sessions", self._guarded(self.sessions, *READING), methods=["GET"]),
+            Route(f"{one}/streams", self._guarded(self.streams, *READING), methods=["GET"]),
+            Route(f"{one}/streams/{{name:path}}", self._guarded(self.stream, *READING), methods=["GET"]),
+            Route(one, self._guarded(self.session, *READING), methods=["GET"]),
         ]
 
-    async def about(self, request: Request) -> Response:
-        """Say what this endpoint is and takes, and to a device what its last push was."""
-        asker = device(request)
-        last = None if asker is None else await self._read(partial(self._last_batch, asker))
+    async def about(self, request: Request, access: Access | None) -> Response:
+        """Answer what this endpoint is and takes, and with a device's own token what its last push was."""
+        asker, last = device(request), None
+        if access is not None and asker is not None and access.owns(asker):
+            last = await self._read_db(partial(machines.last_batch, user=access.user, device=str(asker)))
         return _json(
             About(
                 service=SERVICE,
@@ -101,23 +116,24 @@ class Endpoint:
             )
         )
 
-    def _last_batch(self, asker: UUID) -> str | None:
-        with self.store.read() as db:
-            return machines.last_batch(db, str(asker))
-
-    async def push(self, request: Request) -> Response:
+    async def push(self, request: Request, access: Access) -> Response:
         """Store the lines of a push and answer each."""
         batch = request.headers.get(BATCH_HEADER, "")
         if len(batch) > 200:
             raise Refusal(400, "invalid", f"{BATCH_HEADER} is longer than 200 characters")
         pusher = device(request)
+        if pusher is None:
+            raise Refusal(400, "invalid", f"a push needs the header {DEVICE_HEADER}")
+        if access.device is not None and access.name is not None and pusher != access.device:
+            raise tokens.wrong_device(access.name)
+        sender = Sender(access=access, device=pusher, batch=batch)
         encoding = body.check_kind(request, LINES, dictionary.ENCODING)
         if self._pushing >= PUSHES_WAITING:
             raise Refusal(503, "busy", "too many pushes at once", headers=problems.SOON)
         self._pushing += 1
         try:
             sent = await body.read(request, self.limits.body)
-            apply = partial(self._apply, sent, encoding, batch, pusher)
+            apply = partial(self._apply, sent, encoding, sender)
             answer = await anyio.to_thread.run_sync(apply, limiter=self._pushes)
         finally:
             self._pushing -= 1
@@ -125,23 +141,26 @@ class Endpoint:
         results = answer.settle(await self._digester.digests(list(answer.owed.values())))
         return _json(PushAnswer(batch=batch, results=results))
 
-    def _apply(self, sent: bytes, encoding: str, batch: str, pusher: UUID | None) -> Answer:
-        known, head = b"", bytearray()
+    def _apply(self, sent: bytes, encoding: str, sender: Sender) -> Answer:
+        known, head, pusher = b"", bytearray(), (sender.access.user, sender.device)
         if encoding == dictionary.ENCODING:
             known, sent = self._dictionaries.split(sent, pusher)
             encoding = "zstd"
         decoded = noting(body.decode(sent, encoding, self.limits.decoded, known), head)
         lines = body.lines(decoded, self.limits.items)
-        answer = Pushing(self.store, self.limits, pusher, batch).run(lines)
-        if pusher is not None:
+        answer = Pushing(self.store, self.limits, sender, uses=self._uses).run(lines)
+        if answer.results:
             self._dictionaries.keep(pusher, dictionary.grown(known, bytes(head)))
         return answer
 
-    async def offsets(self, request: Request) -> Response:
-        """Tell where streams stand."""
+    async def offsets(self, request: Request, access: Access) -> Response:
+        """Answer where streams of the user's machines stand; to a token that may not read, only of its own device's."""
+        asker = None if READ in access.scopes else device(request)
+        if READ not in access.scopes and not access.owns(asker):
+            asker = UUID(int=0)  # no device's
         encoding = body.check_kind(request, JSON)
         sent = await body.read(request, self.limits.body)
-        question, found = await self._read(partial(self._offsets, sent, encoding))
+        question, found = await self._read(partial(self._offsets, sent, encoding, access.user, asker))
         digests = iter(await self._digester.digests([each for each in found if each is not None]))
         return _json(
             OffsetsAnswer(
@@ -158,7 +177,9 @@ class Endpoint:
             )
         )
 
-    def _offsets(self, sent: bytes, encoding: str) -> tuple[OffsetsQuestion, list[streams.State | None]]:
+    def _offsets(
+        self, sent: bytes, encoding: str, user: str, asker: UUID | None
+    ) -> tuple[OffsetsQuestion, list[streams.State | None]]:
         try:
             plain = b"".join(body.decode(sent, encoding, self.limits.decoded))
             question = msgspec.json.decode(plain, type=OffsetsQuestion)
@@ -167,23 +188,27 @@ class Endpoint:
         if len(question.streams) > self.limits.items:
             raise Refusal(413, "too-large", f"a question may name {self.limits.items} streams")
         with self.store.read() as db:
+            if asker is not None and not machines.belongs(db, user, question.machine_id, str(asker)):
+                return question, [None] * len(question.streams)
             return question, [
-                streams.state(db, question.machine_id, str(key.session), key.stream) for key in question.streams
+                streams.state(db, user, question.machine_id, str(key.session), key.stream) for key in question.streams
             ]
 
-    async def changes(self, request: Request) -> Response:
-        """List what changed since a place in the sequence of changes."""
-        query = Query(request, {"since", "limit"})
+    async def changes(self, request: Request, access: Access) -> Response:
+        """List what changed since a place in the user's sequence of changes."""
+        query = Query(request, {"since", "limit", "user"})
+        view = _view(request, access, query)
         since, limit = query.text("since"), query.limit()
-        ask = partial(records.changes, endpoint=self.store.endpoint_id, since=since, limit=limit)
+        ask = partial(records.changes, view=view, endpoint=self.store.endpoint_id, since=since, limit=limit)
         try:
             return _json(await self._read_db(ask))
         except records.UnknownPlace as error:
             raise Refusal(410, "unknown-place", f"since: {error}; start again without it") from error
 
-    async def sessions(self, request: Request) -> Response:
+    async def sessions(self, request: Request, access: Access) -> Response:
         """List sessions."""
-        query = Query(request, {"tool", "machine_id", "since", "text", "after", "limit"})
+        query = Query(request, {"tool", "machine_id", "since", "text", "after", "limit", "user"})
+        view = _view(request, access, query)
         wanted = records.Filter(
             tool=query.text("tool"),
             machine_id=query.text("machine_id"),
@@ -192,36 +217,45 @@ class Endpoint:
         )
         after, limit = query.text("after"), query.limit()
         try:
-            return _json(await self._read_db(lambda db: records.listed(db, wanted, after, limit)))
+            return _json(await self._read_db(lambda db: records.listed(db, view, wanted, after, limit)))
         except records.UnknownPlace as error:
             raise Refusal(400, "invalid", f"after: {error}") from error
 
-    async def session(self, request: Request) -> Response:
+    async def session(self, request: Request, access: Access) -> Response:
         """Show one session."""
         machine, session = identity(request)
-        found = await self._read_db(lambda db: records.one(db, machine, session))
+        view = _view(request, access, Query(request, {"user"}))
+        found = await self._read_db(lambda db: records.one(db, view, machine, session))
         if found is None:
             raise Refusal(404, "not-found", f"no session {session} of machine {machine}")
         return _json(found)
 
-    async def streams(self, request: Request) -> Response:
+    async def streams(self, request: Request, access: Access) -> Response:
         """List the streams of a session."""
         machine, session = identity(request)
-        held = await self._read_db(lambda db: records.held(db, machine, session))
-        if not held.streams and not await self._read_db(lambda db: records.revision(db, machine, session) is not None):
+        user = _view(request, access, Query(request, {"user"})).user
+        held = await self._read_db(lambda db: records.held(db, user, machine, session))
+        known = bool(held.streams) or await self._read_db(
+            lambda db: records.revision(db, user, machine, session) is not None
+        )
+        if not known:
             raise Refusal(404, "not-found", f"no session {session} of machine {machine}")
         return _json(held)
 
-    async def stream(self, request: Request) -> Response:
+    async def stream(self, request: Request, access: Access) -> Response:
         """Send the bytes of a stream, or a range of them."""
         machine, session = identity(request)
         name = checked(request.path_params["name"], "the name of the stream")
-        generation = Query(request, {"generation"}).number("generation", most=2**31 - 1)
-        stream, life = await self._read_db(lambda db: _find(db, machine, session, name, generation))
+        query = Query(request, {"generation", "user"})
+        generation = query.number("generation", most=MAX_GENERATION)
+        user = _view(request, access, query).user
+        stream, life = await self._read_db(lambda db: _find(db, user, machine, session, name, generation))
         if stream is None or life is None:
             what = f"stream {name}" if generation is None else f"generation {generation} of stream {name}"
             raise Refusal(404, "not-found", f"no {what} of session {session} of machine {machine}")
-        etag = f'"{self.store.endpoint_id.hex[:8]}-{stream}-{life.generation}-{life.length}"'
+        # Not the stream's number in the store: that counts the streams of all users.
+        key = blake2b(msgspec.json.encode([user, machine, session, name]), digest_size=8).hexdigest()
+        etag = f'"{self.store.endpoint_id.hex[:8]}-{key}-{life.generation}-{life.length}"'
         headers = {"Accept-Ranges": "bytes", "ETag": etag, GENERATION_HEADER: str(life.generation)}
         span = None if request.headers.get("if-range", etag) != etag else request.headers.get("range")
         start, end, partly = ranges.read(span, life.length, headers)
@@ -251,27 +285,44 @@ class Endpoint:
 
         return await self._read(ask)
 
-    def _guarded(self, handler: Handler) -> Handler:
+    async def _authenticate(self, request: Request) -> Access:
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        found = None
+        if scheme.lower() == "bearer":
+            found = await self._read_db(lambda db: tokens.find(db, secret.strip(), self._secrets))
+        if found is None:
+            raise problems.unauthorized("the token is not accepted" if secret else "a bearer token is needed")
+        return found
+
+    def _guarded(self, handler: Guarded, *scopes: str) -> Handler:
+        """Answer with a token that has one of the scopes."""
+
         async def guarded(request: Request) -> Response:
-            scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-            known = scheme.lower() == "bearer" and await self._read_db(
-                lambda db: tokens.accepts(db, secret.strip(), self._secrets)
-            )
-            if not known:
-                said = "the token is not accepted" if secret else "a bearer token is needed"
-                raise Refusal(401, "unauthorized", said, headers={"WWW-Authenticate": 'Bearer realm="sessiond"'})
-            return await handler(request)
+            access = await self._authenticate(request)
+            if access.scopes.isdisjoint(scopes):
+                raise Refusal(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
+            due = self._uses.note(access)
+            response = await handler(request, access)
+            if due:
+                response.background = BackgroundTask(self._write_uses)
+            return response
 
         return guarded
 
-    def _open(self, handler: Handler) -> Handler:
+    def _open(self, handler: Callable[[Request, Access | None], Awaitable[Response]]) -> Handler:
         """Answer without a token, but refuse a wrong one: a client can check its token with `GET /v1`."""
-        guarded = self._guarded(handler)
 
         async def open_to_all(request: Request) -> Response:
-            return await (guarded if "authorization" in request.headers else handler)(request)
+            access = await self._authenticate(request) if "authorization" in request.headers else None
+            return await handler(request, access)
 
         return open_to_all
+
+    def _write_uses(self) -> None:
+        with suppress(StateError):  # no read fails because its time can't be noted
+            if self._uses.pending():
+                with self.store.write() as db:
+                    self._uses.write(db)
 
 
 def build(store: Store, *, secrets: tuple[str, ...] = (), limits: Limits | None = None) -> Starlette:
@@ -286,8 +337,22 @@ def _json(answer: msgspec.Struct) -> Response:
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
+def _view(request: Request, access: Access, query: Query) -> records.View:
+    """Return whose sessions a request reads.
+
+    Raises:
+        Refusal: 403, only an `admin` may name a user. Whether there is one of that name makes no difference.
+    """
+    user = query.text("user")
+    if user is not None and ADMIN not in access.scopes:
+        raise Refusal(403, "forbidden", "user: only a token with the scope admin may name a user")
+    return records.View(
+        user=access.user if user is None else user, device=access.device if access.name else device(request)
+    )
+
+
 def _find(
-    db: Any, machine: str, session: str, name: str, generation: int | None
+    db: Any, user: str, machine: str, session: str, name: str, generation: int | None
 ) -> tuple[int | None, streams.Life | None]:
-    stream = streams.find(db, machine, session, name)
+    stream = streams.find(db, user, machine, session, name)
     return stream, None if stream is None else streams.life(db, stream, generation)

@@ -13,7 +13,9 @@ from sessiond.endpoint import dictionary
 from sessiond.endpoint.server.problems import Refusal
 
 CAPACITY = 512
-"""Devices, those that pushed last; 8 MiB of dictionaries at the most."""
+"""Devices, those that pushed last; 8 MiB of dictionaries at most."""
+Pusher = tuple[str, UUID]
+"""A user and a device: a device id that another user sends means another dictionary."""
 
 
 class Dictionaries:
@@ -21,9 +23,9 @@ class Dictionaries:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[UUID, tuple[bytes, bytes]] = OrderedDict()
+        self._known: OrderedDict[Pusher, tuple[bytes, bytes]] = OrderedDict()
 
-    def split(self, sent: bytes, device: UUID | None) -> tuple[bytes, bytes]:
+    def split(self, sent: bytes, pusher: Pusher) -> tuple[bytes, bytes]:
         """Split a body that is encoded as `dcz`: the dictionary that it means, and the frames.
 
         Raises:
@@ -34,18 +36,18 @@ class Dictionaries:
         except zstd.Undecodable as error:
             raise Refusal(400, "malformed", f"the body is not {dictionary.ENCODING}: {error}") from error
         with self._lock:
-            known, found = (None, b"") if device is None else self._known.get(device, (None, b""))
+            known, found = self._known.get(pusher, (None, b""))
         if known != digest:
             raise Refusal(415, "unknown-dictionary", "this is not what the device pushed last; send it without")
         return found, frames
 
-    def keep(self, device: UUID, grown: bytes) -> None:
+    def keep(self, pusher: Pusher, grown: bytes) -> None:
         """Keep a device's dictionary instead of the one before; b"" for none."""
         digest = sha256(grown).digest()
         with self._lock:
-            self._known.pop(device, None)
+            self._known.pop(pusher, None)
             if grown:
-                self._known[device] = digest, grown
+                self._known[pusher] = digest, grown
             while len(self._known) > CAPACITY:
                 self._known.popitem(last=False)
 

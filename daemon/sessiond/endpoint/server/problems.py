@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sessiond.endpoint.server.store import StoreBusy
+from sessiond.endpoint.server.tokens import Expired, Revoked, WrongDevice
 from sessiond.endpoint.wire import HttpProblem
 from sessiond.errors import SessiondError, StateError, StateFull
 from sessiond.logs import log
@@ -37,6 +38,11 @@ class Refusal(SessiondError):
         )
 
 
+def unauthorized(detail: str) -> Refusal:
+    """Make the refusal of a request without a token that is accepted."""
+    return Refusal(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="sessiond"'})
+
+
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return error.response()
@@ -48,6 +54,14 @@ async def _full(request: Request, error: Exception) -> Response:
 
 async def _busy(request: Request, error: Exception) -> Response:
     return Refusal(503, "busy", str(error), headers=SOON).response()
+
+
+async def _unauthorized(request: Request, error: Exception) -> Response:
+    return unauthorized(str(error)).response()
+
+
+async def _wrong_device(request: Request, error: Exception) -> Response:
+    return Refusal(403, "wrong-device", str(error)).response()
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -68,6 +82,9 @@ HANDLERS = {
     StateFull: _full,
     StoreBusy: _busy,
     StateError: _failed,
+    Expired: _unauthorized,
+    Revoked: _unauthorized,
+    WrongDevice: _wrong_device,
     HTTPException: _http,
     500: _failed,
 }

@@ -22,13 +22,32 @@ from sessiond.endpoint.server import machines, records, streams
 from sessiond.endpoint.server.digests import EMPTY
 from sessiond.endpoint.server.received import Received, push_full, receive
 from sessiond.endpoint.server.results import DUPLICATE, STORED, Bad, problem
+from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
-from sessiond.endpoint.wire import Limits, PushAppend, PushGeneration, PushSession, Result
+from sessiond.endpoint.server.tokens import Access, LastUses, bind
+from sessiond.endpoint.wire import (
+    FREE_GENERATION,
+    FREE_REVISION,
+    STEP,
+    Limits,
+    PushAppend,
+    PushGeneration,
+    PushSession,
+    Result,
+)
 
 SECONDS = 0.5
 """CPU time that the lines of one push may take in the store before the rest of them is answered `push-full`."""
 COMPARED = 64 << 20
 """Bytes that are decoded to compare the appends of one push with what is held."""
+
+
+class Sender(msgspec.Struct, frozen=True, kw_only=True):
+    """Who pushes: what the token may do, the device, and the name of the push."""
+
+    access: Access
+    device: UUID
+    batch: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -54,15 +73,16 @@ class Pushing:
         self,
         store: Store,
         limits: Limits,
-        device: UUID | None = None,
-        batch: str = "",
+        sender: Sender,
         *,
+        uses: LastUses | None = None,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self.store = store
         self.limits = limits
-        self.device = device
-        self.batch = batch
+        self.sender = sender
+        self.user, self.device = sender.access.user, str(sender.device)
+        self._uses = uses or LastUses()
         self._clock = clock
         self._changed: dict[tuple[str, str], None] = {}
         self._owed: dict[int, streams.State] = {}
@@ -70,17 +90,25 @@ class Pushing:
     def run(self, lines: list[bytes]) -> Answer:
         """Store the lines in one transaction and answer each, in order. `lines` is emptied.
 
+        A push without lines changes nothing: neither the token's device nor the name of the last push.
+
         Raises:
+            WrongDevice: the token belongs to another device.
+            Revoked: the token was revoked meanwhile.
             StateError: the store can't take anything now; nothing of the push is stored.
         """
+        if not lines:
+            return Answer([], {})
         received = receive(lines, self.limits)
         self._compare(received)
         with self.store.write() as db:
+            bind(db, self.sender.access, self.sender.device)
             results = self._store(db, received)
             if self._changed:
-                records.touch(db, self._changed)
-            if self.device is not None and self.batch:
-                machines.note_batch(db, str(self.device), self.batch)
+                records.touch(db, self.user, self._changed)
+            if self.sender.batch:
+                machines.note_batch(db, self.user, self.device, self.sender.batch)
+            self._uses.write(db)
         return Answer(results, self._owed)
 
     def _compare(self, received: list[Received | Result]) -> None:
@@ -96,7 +124,7 @@ class Pushing:
                 if not isinstance(line, Received) or not isinstance(line.item, PushAppend) or line.appended is None:
                     continue
                 item = line.item
-                stream = streams.find(db, line.machine, str(line.session), item.stream)
+                stream = streams.find(db, self.user, line.machine, str(line.session), item.stream)
                 held = None if stream is None else streams.life(db, stream, item.generation)
                 if stream is None or held is None or item.offset + item.length > held.length:
                     continue
@@ -137,8 +165,8 @@ class Pushing:
         item = line.item
         if isinstance(item, PushSession):
             return self._session(db, line, item)
-        if self.device is not None and not machines.claim(db, line.machine, str(self.device)):
-            return _taken(line.machine)
+        if not machines.claim(db, self.user, line.machine, self.device):
+            return self._taken(line.machine)
         if isinstance(item, PushAppend):
             result = self._append(db, index, line, item)
         else:
@@ -148,26 +176,30 @@ class Pushing:
         if result.problem is not None:
             return result
         # An append tells how long its stream is only up to itself: of its own generation, more is no news.
-        return _told(result, db, line.machine, str(line.session), [(item.stream, item.generation, sys.maxsize)])
+        return self._told(result, db, line.machine, str(line.session), [(item.stream, item.generation, sys.maxsize)])
 
     def _session(self, db: sqlite3.Connection, line: Received, item: PushSession) -> Result:
         machine, session = line.machine, str(line.session)
-        if not machines.claim(db, machine, str(item.device_id)):
-            return _taken(machine)
-        stored = records.revision(db, machine, session)
+        if item.device_id != self.sender.device:
+            raise Bad("invalid", "device_id is not that of the header Sessiond-Device")
+        if not machines.claim(db, self.user, machine, self.device):
+            return self._taken(machine)
+        stored = records.revision(db, self.user, machine, session)
         if stored is not None and stored >= item.revision:
             if stored == item.revision:
                 return DUPLICATE
             return problem("stale", f"session {session}: revision {item.revision} is not above", revision=stored)
-        records.put(db, machine, item, line.envelope)
+        if item.revision > max((stored or 0) + STEP, FREE_REVISION):
+            raise Bad("invalid", f"revision {item.revision} is too far above {stored or 0}")
+        records.put(db, self.user, machine, item, line.envelope)
         self._changed[machine, session] = None
         said = [(stream.name, stream.generation, stream.length) for stream in item.streams]
-        return _told(STORED, db, machine, session, said)
+        return self._told(STORED, db, machine, session, said)
 
     def _append(self, db: sqlite3.Connection, index: int, line: Received, item: PushAppend) -> Result:
         appended = line.appended
         assert appended is not None
-        stream = streams.find(db, item.machine_id, str(item.session), item.stream)
+        stream = streams.find(db, self.user, item.machine_id, str(item.session), item.stream)
         to = None if stream is None else streams.life(db, stream, item.generation)
         if stream is None or to is None:
             if item.generation > 0:
@@ -185,7 +217,7 @@ class Pushing:
         if room is not None and room < appended.carried():
             raise Bad("quota", "the endpoint's quota is used up")
         if stream is None or to is None:
-            stream = streams.find_or_make(db, item.machine_id, str(item.session), item.stream)
+            stream = streams.find_or_make(db, self.user, item.machine_id, str(item.session), item.stream)
             streams.begin(db, stream, 0, None, 0)
             to = streams.life(db, stream, 0)
             assert to is not None
@@ -193,7 +225,7 @@ class Pushing:
         return STORED
 
     def _generation(self, db: sqlite3.Connection, index: int, item: PushGeneration) -> Result:
-        stream = streams.find(db, item.machine_id, str(item.session), item.stream)
+        stream = streams.find(db, self.user, item.machine_id, str(item.session), item.stream)
         existing = None if stream is None else streams.life(db, stream, item.generation)
         if existing is not None:
             if (existing.previous, existing.keep) == (item.previous, item.keep):
@@ -202,13 +234,16 @@ class Pushing:
         current = None if stream is None else streams.life(db, stream)
         if current is not None and current.generation > item.generation:
             return self._mismatch(db, index, stream, item, "offset-mismatch")
+        highest = 0 if current is None else current.generation
+        if item.generation > max(highest + STEP, FREE_GENERATION):
+            raise Bad("invalid", f"generation {item.generation} is too far above {highest}")
         if item.keep:
             source = None if stream is None or item.previous is None else streams.life(db, stream, item.previous)
             if source is None:
                 return self._mismatch(db, index, stream, item, "no-generation")
             if source.length < item.keep:
                 return self._mismatch(db, index, stream, item, "offset-mismatch")
-        stream = streams.find_or_make(db, item.machine_id, str(item.session), item.stream)
+        stream = streams.find_or_make(db, self.user, item.machine_id, str(item.session), item.stream)
         streams.begin(db, stream, item.generation, item.previous, item.keep)
         if item.previous is not None:
             self.store.digests.branch(stream, item.generation, item.previous, item.keep)
@@ -233,17 +268,21 @@ class Pushing:
             offset=current.length,
         )
 
+    def _told(
+        self,
+        result: Result,
+        db: sqlite3.Connection,
+        machine: str,
+        session: str,
+        said: Sequence[tuple[str, int, int]],
+    ) -> Result:
+        ahead = streams.ahead(db, self.user, machine, session, said)
+        return msgspec.structs.replace(result, ahead=ahead) if ahead else result
 
-def _told(
-    result: Result, db: sqlite3.Connection, machine: str, session: str, said: Sequence[tuple[str, int, int]]
-) -> Result:
-    ahead = streams.ahead(db, machine, session, said)
-    return msgspec.structs.replace(result, ahead=ahead) if ahead else result
-
-
-def _taken(machine: str) -> Result:
-    return problem(
-        "machine-taken",
-        f"another device pushes as {machine}: set machine_id in the config of one of them,"
-        f" or let this one take it over on the endpoint: sessiond serve adopt {machine}",
-    )
+    def _taken(self, machine: str) -> Result:
+        user = "" if self.user == DEFAULT_USER else f" --user {self.user}"
+        return problem(
+            "machine-taken",
+            f"another device pushes as {machine}: set machine_id in the config of one of them,"
+            f" or let this one take it over on the endpoint: sessiond serve adopt {machine}{user}",
+        )

@@ -12,7 +12,7 @@ import msgspec
 
 from sessiond.endpoint.server import records
 from sessiond.endpoint.server.appended import Appended, unpack
-from sessiond.endpoint.server.results import Bad, check_name, describe, problem
+from sessiond.endpoint.server.results import Bad, check_machine, check_name, describe, problem
 from sessiond.endpoint.server.streams import CHUNK
 from sessiond.endpoint.wire import (
     MAX_RECORD,
@@ -89,7 +89,7 @@ def _record(number: int, item: PushSession, size: int) -> Received:
     record = item.record
     if record.machine_id is None:
         raise Bad("invalid", "record.machine_id is null")
-    machine = check_name(record.machine_id, "record.machine_id")
+    machine = check_machine(record.machine_id, "record.machine_id")
     for stream in item.streams:
         check_name(stream.name, "the name of a stream")
     if not record.tool:
@@ -110,7 +110,7 @@ def _record(number: int, item: PushSession, size: int) -> Received:
 
 def _stream_item(number: int, item: PushAppend | PushGeneration, limits: Limits, left: int) -> Received | Result:
     where = f"line {number} ({_OPERATIONS[type(item)]} of session {item.session} stream {item.stream})"
-    machine = check_name(item.machine_id, "machine_id")
+    machine = check_machine(item.machine_id, "machine_id")
     check_name(item.stream, "stream")
     if isinstance(item, PushGeneration):
         if item.generation == 0:

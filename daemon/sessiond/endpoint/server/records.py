@@ -14,6 +14,8 @@ import msgspec
 
 from sessiond.endpoint.server import streams
 from sessiond.endpoint.wire import (
+    MAX_GENERATION,
+    MAX_NUMBER,
     ChangesAnswer,
     PushSession,
     SessionsAnswer,
@@ -42,13 +44,29 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Part of the working directory, whatever its case."""
 
 
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose sessions a request sees, and which device it is from."""
+
+    user: str
+    device: UUID | None = None
+    """The only device whose id is shown: another one's is nobody's business."""
+
+
+class _Length(msgspec.Struct, frozen=True, kw_only=True):
+    """As StreamLength, without bounds: stores of version 1 may hold any number."""
+
+    name: str
+    generation: int
+    length: int
+
+
 class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
     record: Session
     device_id: UUID
     parent: UUID | None
     title: str | None
     gone_at: int | None
-    streams: list[StreamLength]
+    streams: list[_Length]
 
 
 _read_envelope = msgspec.json.Decoder(_Envelope)
@@ -65,9 +83,11 @@ class _AfterChange(msgspec.Struct, frozen=True, array_like=True):
     change: int
 
 
-def revision(db: sqlite3.Connection, machine: str, session: str) -> int | None:
+def revision(db: sqlite3.Connection, user: str, machine: str, session: str) -> int | None:
     """Tell which revision of a record is stored; None: none."""
-    row = db.execute("SELECT revision FROM sessions WHERE machine = ? AND session = ?", (machine, session)).fetchone()
+    row = db.execute(
+        "SELECT revision FROM sessions WHERE user = ? AND machine = ? AND session = ?", (user, machine, session)
+    ).fetchone()
     return None if row is None else int(row[0])
 
 
@@ -80,20 +100,22 @@ def envelope(item: PushSession) -> bytes:
             parent=item.parent,
             title=item.title,
             gone_at=item.gone_at,
-            streams=item.streams,
+            streams=[_Length(name=each.name, generation=each.generation, length=each.length) for each in item.streams],
         )
     )
 
 
-def put(db: sqlite3.Connection, machine: str, item: PushSession, encoded: bytes) -> None:
+def put(db: sqlite3.Connection, user: str, machine: str, item: PushSession, encoded: bytes) -> None:
     """Store a record in place of an older revision; `encoded` is its envelope."""
     record = item.record
     db.execute(
-        "INSERT INTO sessions (machine, session, revision, tool, directory, started_ms, ended_ms, envelope)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET revision = excluded.revision, tool = excluded.tool,"
+        "INSERT INTO sessions (user, machine, session, revision, tool, directory, started_ms, ended_ms, envelope)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET revision = excluded.revision, tool = excluded.tool,"
         " directory = excluded.directory, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,"
         " envelope = excluded.envelope",
         (
+            user,
             machine,
             str(record.id),
             item.revision,
@@ -106,32 +128,41 @@ def put(db: sqlite3.Connection, machine: str, item: PushSession, encoded: bytes)
     )
 
 
-def touch(db: sqlite3.Connection, changed: Iterable[tuple[str, str]]) -> None:
+def touch(db: sqlite3.Connection, user: str, changed: Iterable[tuple[str, str]]) -> None:
     """Put sessions at the end of what /v1/changes tells, each at a place of its own."""
-    (change,) = db.execute("SELECT value FROM facts WHERE name = 'change'").fetchone()
+    change = _latest(db, user)
     for machine, session in changed:
         change += 1
-        db.execute("UPDATE sessions SET change = ? WHERE machine = ? AND session = ?", (change, machine, session))
-    db.execute("UPDATE facts SET value = ? WHERE name = 'change'", (change,))
+        db.execute(
+            "UPDATE sessions SET change = ? WHERE user = ? AND machine = ? AND session = ?",
+            (change, user, machine, session),
+        )
+    db.execute("INSERT INTO users VALUES (?, ?) ON CONFLICT DO UPDATE SET change = excluded.change", (user, change))
 
 
-def one(db: sqlite3.Connection, machine: str, session: str) -> StoredSession | None:
+def _latest(db: sqlite3.Connection, user: str) -> int:
+    """Return the last place in the user's own sequence of changes."""
+    row = db.execute("SELECT change FROM users WHERE user = ?", (user,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def one(db: sqlite3.Connection, view: View, machine: str, session: str) -> StoredSession | None:
     """Look up a session; None without a record, even if streams of it are held."""
     row = db.execute(
-        "SELECT machine, session, revision, envelope FROM sessions WHERE machine = ? AND session = ?",
-        (machine, session),
+        "SELECT machine, session, revision, envelope FROM sessions WHERE user = ? AND machine = ? AND session = ?",
+        (view.user, machine, session),
     ).fetchone()
-    return None if row is None else _stored(db, *row)
+    return None if row is None else _stored(db, view, *row)
 
 
-def listed(db: sqlite3.Connection, wanted: Filter, after: str | None, limit: int) -> SessionsAnswer:
+def listed(db: sqlite3.Connection, view: View, wanted: Filter, after: str | None, limit: int) -> SessionsAnswer:
     """List sessions, the newest start first.
 
     Raises:
         UnknownPlace: `after` is none of ours.
     """
-    where: list[str] = ["1"]
-    values: list[str | int] = []
+    where: list[str] = ["user = ?"]
+    values: list[str | int] = [view.user]
     if wanted.tool is not None:
         where.append("tool = ?")
         values.append(wanted.tool)
@@ -158,51 +189,63 @@ def listed(db: sqlite3.Connection, wanted: Filter, after: str | None, limit: int
     if len(rows) > limit:
         machine, session, _, _, started = rows[limit - 1]
         follow = _seal(_AfterSession(started, machine, session))
-    return SessionsAnswer(sessions=[_stored(db, *row[:4]) for row in rows[:limit]], next=follow)
+    return SessionsAnswer(sessions=[_stored(db, view, *row[:4]) for row in rows[:limit]], next=follow)
 
 
-def changes(db: sqlite3.Connection, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
+def changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
     """List the sessions that changed after `since`, each once, in the order of their last change.
 
     Raises:
         UnknownPlace: `since` is from another endpoint, or from a later life of this one (a backup was restored).
     """
-    (latest,) = db.execute("SELECT value FROM facts WHERE name = 'change'").fetchone()
+    latest = _latest(db, view.user)
     place = _AfterChange(endpoint, 0) if since is None else _unseal(since, _AfterChange)
     if place.endpoint != endpoint or not 0 <= place.change <= latest:
         raise UnknownPlace("this endpoint did not give out that place", hint="start again without it")
     rows = db.execute(
-        "SELECT machine, session, revision, envelope, change FROM sessions WHERE change > ? ORDER BY change LIMIT ?",
-        (place.change, limit + 1),
+        "SELECT machine, session, revision, envelope, change FROM sessions WHERE user = ? AND change > ?"
+        " ORDER BY change LIMIT ?",
+        (view.user, place.change, limit + 1),
     ).fetchall()
     more = len(rows) > limit
     seen = rows[limit - 1][4] if more else latest
     return ChangesAnswer(
-        sessions=[_stored(db, *row[:4]) for row in rows[:limit]], next=_seal(_AfterChange(endpoint, seen)), more=more
+        sessions=[_stored(db, view, *row[:4]) for row in rows[:limit]],
+        next=_seal(_AfterChange(endpoint, seen)),
+        more=more,
     )
 
 
-def held(db: sqlite3.Connection, machine: str, session: str) -> StreamsAnswer:
+def held(db: sqlite3.Connection, user: str, machine: str, session: str) -> StreamsAnswer:
     """List the streams of a session with all their generations."""
     return StreamsAnswer(
         streams=[
             StoredStream(name=name, generations=[each.public() for each in streams.lives(db, stream)])
-            for stream, name in streams.names(db, machine, session)
+            for stream, name in streams.names(db, user, machine, session)
         ]
     )
 
 
-def _stored(db: sqlite3.Connection, machine: str, session: str, number: int, envelope: bytes) -> StoredSession:
+def _stored(
+    db: sqlite3.Connection, view: View, machine: str, session: str, number: int, envelope: bytes
+) -> StoredSession:
     beside = _read_envelope.decode(envelope)
     return StoredSession(
         record=beside.record,
         revision=number,
-        device_id=beside.device_id,
+        device_id=beside.device_id if beside.device_id == view.device else None,
         parent=beside.parent,
         title=beside.title,
-        gone_at=beside.gone_at,
-        streams=beside.streams,
-        held=streams.current(db, machine, session),
+        gone_at=None if beside.gone_at is None else min(beside.gone_at, MAX_NUMBER),
+        streams=[
+            StreamLength(
+                name=each.name,
+                generation=min(each.generation, MAX_GENERATION),
+                length=min(each.length, MAX_NUMBER),
+            )
+            for each in beside.streams
+        ],
+        held=streams.current(db, view.user, machine, session),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from sessiond.errors import SessiondError
 STORED = Result(status="stored")
 DUPLICATE = Result(status="duplicate")
 MAX_SAID = 200
+INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories: control, format, surrogate, line separator, paragraph separator."""
 
 
 class Bad(SessiondError):
@@ -52,6 +55,18 @@ def check_name(name: str, what: str) -> str:
         raise Bad("invalid", f"{what} has a control character")
     if any(segment in {"", ".", ".."} for segment in name.split("/")):
         raise Bad("invalid", f"{what} has an empty, '.' or '..' segment")
+    return name
+
+
+def check_machine(name: str, what: str) -> str:
+    """Return a machine id as it is, if people can tell it from others where it is shown.
+
+    Raises:
+        Bad: as `check_name`, or it has an invisible character, such as one that turns text around (U+202E).
+    """
+    for each in check_name(name, what):
+        if unicodedata.category(each) in INVISIBLE:
+            raise Bad("invalid", f"{what} has the invisible character U+{ord(each):04X}")
     return name
 
 

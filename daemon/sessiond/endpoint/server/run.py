@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -98,13 +99,15 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
     Raises:
         AlreadyRunning: another process serves the store.
         StateError: the store or the address can't be used.
-        ConfigError: the TLS files can't.
+        ConfigError: the TLS files or the token file can't, or others may read the key or the token.
     """
     if (options.tls_cert is None) != (options.tls_key is None):
         raise ConfigError("--tls-cert and --tls-key go together", hint="give both, or none")
     for path in (options.tls_cert, options.tls_key):
         if path is not None and not os.access(path, os.R_OK):
             raise ConfigError("cannot read the file", file=path, hint="check --tls-cert and --tls-key")
+    if options.tls_key is not None:
+        _check_private(options.tls_key, "the key")
     token = token_from(options.token_file) if options.token_file else None
     with ExitStack() as closing:
         patience = PARENT_PATIENCE if options.until_eof else 0.0
@@ -139,6 +142,7 @@ def token_from(path: str) -> str:
     else:
         with os.fdopen(descriptor, "w") as file:
             file.write(tokens.make() + "\n")
+    _check_private(path, "the token")
     try:
         with open(path) as file:
             token = file.read(1024).strip()
@@ -147,6 +151,17 @@ def token_from(path: str) -> str:
     if len(token) < 16:
         raise ConfigError("no token of 16 characters or more in it", file=path, hint="remove it: a new one is made")
     return token
+
+
+def _check_private(path: str, what: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise ConfigError(f"cannot read it: {error.strerror}", file=path) from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"other users may read {what} (mode {stat.S_IMODE(mode):04o})", file=path, hint=f"run: chmod 600 {path}"
+        )
 
 
 def announce(to: str, announcement: Announcement) -> None:

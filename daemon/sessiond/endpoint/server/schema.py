@@ -6,38 +6,60 @@ import os
 import sqlite3
 import uuid
 
-from sessiond.errors import StateError
+from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private
 
-VERSION = 1
+VERSION = 2
 FILE = "endpoint.db"
 BUSY_MS = 10_000
+DEFAULT_USER = "default"
+"""Whose the tokens are that were added without `--user`, and all machines of a store of version 1."""
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
--- Only hashes: who reads the file can't push.
+-- Only hashes: who reads the file can't push. They are looked up by the index of UNIQUE, so 10,000 tokens cost as much
+-- as one. `scopes` is a list such as push,read; `device` is set by the first push; times are unix milliseconds.
 CREATE TABLE tokens (
     name TEXT PRIMARY KEY,
     sha256 BLOB NOT NULL UNIQUE,
-    made_ms INTEGER NOT NULL
+    made_ms INTEGER NOT NULL,
+    user TEXT NOT NULL DEFAULT 'default',
+    scopes TEXT NOT NULL DEFAULT 'push,read',
+    device TEXT,
+    used_ms INTEGER,
+    expires_ms INTEGER
+) WITHOUT ROWID;
+"""
+
+_OWNED = """
+-- `change` is the last place in the user's own sequence of /v1/changes: it says nothing about other users' changes.
+CREATE TABLE users (
+    user TEXT PRIMARY KEY,
+    change INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
--- `open`: another device than this one may take the machine id over (sessiond serve adopt).
+-- Everything below is found by its user first: two users may both have a machine `laptop`, and neither learns of it.
+-- `open`: another device of the user may take the machine id over (sessiond serve adopt).
 CREATE TABLE machines (
-    machine TEXT PRIMARY KEY,
+    user TEXT NOT NULL,
+    machine TEXT NOT NULL,
     device TEXT NOT NULL,
-    open INTEGER NOT NULL DEFAULT 0
+    open INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (user, machine)
 ) WITHOUT ROWID;
 
 -- The last push of each device: a device that remembers another one, or the endpoint, was restored from a backup.
 CREATE TABLE devices (
-    device TEXT PRIMARY KEY,
-    batch TEXT NOT NULL
+    user TEXT NOT NULL,
+    device TEXT NOT NULL,
+    batch TEXT NOT NULL,
+    PRIMARY KEY (user, device)
 ) WITHOUT ROWID;
 
 -- `change` orders /v1/changes; it grows with every revision and with every byte of a stream.
 CREATE TABLE sessions (
+    user TEXT NOT NULL,
     machine TEXT NOT NULL,
     session TEXT NOT NULL,
     revision INTEGER NOT NULL,
@@ -47,21 +69,22 @@ CREATE TABLE sessions (
     started_ms INTEGER NOT NULL,
     ended_ms INTEGER,
     envelope BLOB NOT NULL,
-    PRIMARY KEY (machine, session)
+    PRIMARY KEY (user, machine, session)
 ) WITHOUT ROWID;
-CREATE INDEX sessions_by_change ON sessions (change);
-CREATE INDEX sessions_by_start ON sessions (started_ms, machine, session);
+CREATE INDEX sessions_by_change ON sessions (user, change);
+CREATE INDEX sessions_by_start ON sessions (user, started_ms, machine, session);
 
 CREATE TABLE streams (
     stream INTEGER PRIMARY KEY,
+    user TEXT NOT NULL,
     machine TEXT NOT NULL,
     session TEXT NOT NULL,
     name TEXT NOT NULL,
-    UNIQUE (machine, session, name)
+    UNIQUE (user, machine, session, name)
 );
+"""
 
--- The bytes [0, keep) are those of `base`, the generation that holds byte keep-1 in chunks of its own; the rest
--- is in our chunks. `previous` and the digest of all `length` bytes (where known) are what the wire speaks of.
+_BYTES = """
 CREATE TABLE generations (
     stream INTEGER NOT NULL REFERENCES streams,
     generation INTEGER NOT NULL,
@@ -84,6 +107,38 @@ CREATE TABLE chunks (
 );
 """
 
+_TO_VERSION_2 = (
+    """
+ALTER TABLE tokens ADD COLUMN user TEXT NOT NULL DEFAULT 'default';
+ALTER TABLE tokens ADD COLUMN scopes TEXT NOT NULL DEFAULT 'push,read';
+ALTER TABLE tokens ADD COLUMN device TEXT;
+ALTER TABLE tokens ADD COLUMN used_ms INTEGER;
+ALTER TABLE tokens ADD COLUMN expires_ms INTEGER;
+DROP INDEX sessions_by_change;
+DROP INDEX sessions_by_start;
+ALTER TABLE machines RENAME TO old_machines;
+ALTER TABLE devices RENAME TO old_devices;
+ALTER TABLE sessions RENAME TO old_sessions;
+ALTER TABLE streams RENAME TO old_streams;
+""",
+    # Version 1 took revisions up to 2^63 - 1, above which no client could go.
+    """
+INSERT INTO users SELECT 'default', value FROM facts WHERE name = 'change';
+DELETE FROM facts WHERE name = 'change';
+INSERT INTO machines SELECT 'default', machine, device, open FROM old_machines;
+INSERT INTO devices SELECT 'default', device, batch FROM old_devices;
+INSERT INTO sessions SELECT 'default', machine, session, min(revision, 1 << 52), change, tool, directory, started_ms,
+    ended_ms, envelope FROM old_sessions;
+INSERT INTO streams SELECT stream, 'default', machine, session, name FROM old_streams;
+DROP TABLE old_machines;
+DROP TABLE old_devices;
+DROP TABLE old_sessions;
+DROP TABLE old_streams;
+""",
+)
+"""How a store of version 1 becomes one of version 2: before and after the new tables are made. No byte of a stream is
+touched."""
+
 
 def connect(directory: str) -> sqlite3.Connection:
     """Open a connection to the store in `directory`; the first one makes the tables.
@@ -91,6 +146,7 @@ def connect(directory: str) -> sqlite3.Connection:
     WAL and FULL: a reader never waits for a push, and an answered push survives a power cut.
 
     Raises:
+        StateFull: there is no room to create or migrate it.
         StateError: the store can't be opened, or a newer sessiond wrote it.
     """
     path = os.path.join(directory, FILE)
@@ -109,12 +165,14 @@ def connect(directory: str) -> sqlite3.Connection:
             )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
         db.execute(f"PRAGMA journal_size_limit = {64 << 20}")
         db.execute("PRAGMA cache_size = -8192")
         _upgrade(db, path)
+        db.execute("PRAGMA foreign_keys = ON")  # only now: a migration drops tables that others refer to
     except sqlite3.Error as error:
         db.close()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            raise StateFull(f"no room for the store {path}: {error}", hint="make room on the disk") from error
         raise StateError(f"cannot use the store {path}: {error}", hint="restore it from a backup") from error
     except StateError:
         db.close()
@@ -123,19 +181,32 @@ def connect(directory: str) -> sqlite3.Connection:
 
 
 def _upgrade(db: sqlite3.Connection, path: str) -> None:
+    """Create or migrate the tables in one transaction: a kill leaves the store as it was, or whole."""
     if _version(db) == VERSION:
         return
+    db.execute("PRAGMA legacy_alter_table = ON")  # renaming a table must not change what other tables refer to
     db.execute("BEGIN IMMEDIATE")
-    found = _version(db)  # another process may have been first
-    if found == 0:
-        for statement in _TABLES.split(";\n"):
-            db.execute(statement)
-        facts = [("endpoint_id", str(uuid.uuid4())), ("change", 0)]
-        db.executemany("INSERT INTO facts VALUES (?, ?)", facts)
+    try:
+        found = _version(db)  # another process may have been first
+        if found > VERSION:
+            raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
+        if found == 0:
+            _run(db, _TABLES + _OWNED + _BYTES)
+            db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
+        elif found == 1:
+            _run(db, _TO_VERSION_2[0] + _OWNED + _TO_VERSION_2[1])
         db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
-    if found > VERSION:
-        raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        db.execute("PRAGMA legacy_alter_table = OFF")
+
+
+def _run(db: sqlite3.Connection, script: str) -> None:
+    # executescript() would commit the transaction first.
+    for statement in script.split(";\n"):
+        db.execute(statement)
 
 
 def _version(db: sqlite3.Connection) -> int:

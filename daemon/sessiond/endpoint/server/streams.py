@@ -51,28 +51,32 @@ class State(msgspec.Struct, frozen=True, gc=False):
 _LIFE = "SELECT generation, previous, keep, base, length, sha256 FROM generations WHERE stream = ?"
 
 
-def find(db: sqlite3.Connection, machine: str, session: str, name: str) -> int | None:
+def find(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> int | None:
     """Find the number of a stream; None where nothing of it was ever stored."""
     row = db.execute(
-        "SELECT stream FROM streams WHERE machine = ? AND session = ? AND name = ?", (machine, session, name)
+        "SELECT stream FROM streams WHERE user = ? AND machine = ? AND session = ? AND name = ?",
+        (user, machine, session, name),
     ).fetchone()
     return None if row is None else int(row[0])
 
 
-def find_or_make(db: sqlite3.Connection, machine: str, session: str, name: str) -> int:
+def find_or_make(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> int:
     """Find the number of a stream, or give it one."""
-    found = find(db, machine, session, name)
+    found = find(db, user, machine, session, name)
     if found is None:
-        made = db.execute("INSERT INTO streams (machine, session, name) VALUES (?, ?, ?)", (machine, session, name))
+        made = db.execute(
+            "INSERT INTO streams (user, machine, session, name) VALUES (?, ?, ?, ?)", (user, machine, session, name)
+        )
         found = made.lastrowid
         assert found is not None
     return found
 
 
-def names(db: sqlite3.Connection, machine: str, session: str) -> list[tuple[int, str]]:
+def names(db: sqlite3.Connection, user: str, machine: str, session: str) -> list[tuple[int, str]]:
     """List the streams of a session by name."""
     rows = db.execute(
-        "SELECT stream, name FROM streams WHERE machine = ? AND session = ? ORDER BY name", (machine, session)
+        "SELECT stream, name FROM streams WHERE user = ? AND machine = ? AND session = ? ORDER BY name",
+        (user, machine, session),
     )
     return [(int(stream), str(name)) for stream, name in rows]
 
@@ -87,28 +91,28 @@ def life(db: sqlite3.Connection, stream: int, generation: int | None = None) -> 
 
 
 def ahead(
-    db: sqlite3.Connection, machine: str, session: str, said: Iterable[tuple[str, int, int]]
+    db: sqlite3.Connection, user: str, machine: str, session: str, said: Iterable[tuple[str, int, int]]
 ) -> list[StreamLength]:
     """Name the streams of which more is held than (name, generation, length) of a client say."""
     known = {name: (generation, length) for name, generation, length in said}
     if len(known) > FEW:
-        held = current(db, machine, session)
+        held = current(db, user, machine, session)
     else:
         held = []
         for name in known:
-            stream = find(db, machine, session, name)
+            stream = find(db, user, machine, session, name)
             now = None if stream is None else life(db, stream)
             if now is not None:
                 held.append(StreamLength(name=name, generation=now.generation, length=now.length))
     return [each for each in held if each.name in known and (each.generation, each.length) > known[each.name]]
 
 
-def current(db: sqlite3.Connection, machine: str, session: str) -> list[StreamLength]:
+def current(db: sqlite3.Connection, user: str, machine: str, session: str) -> list[StreamLength]:
     """List the current generation of each stream of a session, by name."""
     rows = db.execute(
         "SELECT name, max(generation), generations.length FROM streams JOIN generations USING (stream)"
-        " WHERE machine = ? AND session = ? GROUP BY stream ORDER BY name",
-        (machine, session),
+        " WHERE user = ? AND machine = ? AND session = ? GROUP BY stream ORDER BY name",
+        (user, machine, session),
     )
     return [StreamLength(name=name, generation=generation, length=length) for name, generation, length in rows]
 
@@ -118,9 +122,9 @@ def lives(db: sqlite3.Connection, stream: int) -> list[Life]:
     return [Life(*row) for row in db.execute(f"{_LIFE} ORDER BY generation", (stream,))]
 
 
-def state(db: sqlite3.Connection, machine: str, session: str, name: str) -> State | None:
+def state(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> State | None:
     """Look up all that is held of the current generation of a stream; None: nothing."""
-    stream = find(db, machine, session, name)
+    stream = find(db, user, machine, session, name)
     now = None if stream is None else life(db, stream)
     return None if stream is None or now is None else State(stream, now.generation, now.length, now.sha256)
 

@@ -1,57 +1,137 @@
-"""Bearer tokens: 256 random bits, shown once, kept as a hash."""
+"""Bearer tokens: 256 random bits, shown once, kept as a hash.
+
+A token belongs to a user and sees nothing of other users. To push, it also belongs to one device: the first that
+pushes with it, until `rebind` releases it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 import sqlite3
+import threading
 import time
+from collections.abc import Collection, Mapping
+from uuid import UUID
 
 import msgspec
 
+from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
 from sessiond.errors import NotFound, SessiondError
 
 PREFIX = "sd_"
 """Lets a secret scanner know our tokens."""
+PUSH, READ, ADMIN = SCOPES = ("push", "read", "admin")
+"""`push`: push as the token's device. `read`: read what the user's machines pushed. `admin`: read any user's."""
+DEFAULT_SCOPES = (PUSH, READ)
+NOTED_EVERY_MS = 60_000
+"""A token's last use is written at most this often."""
+MAX_USER = 100
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """A token that is accepted; the secret itself is not kept. `made_ms` is in unix milliseconds."""
+    """A token that is accepted; the secret itself is not kept. Times are in unix milliseconds."""
 
     name: str
+    user: str
+    scopes: list[str]
+    device: str | None
+    """The device that pushes with it; None until the first push."""
     made_ms: int
+    used_ms: int | None
+    """The last use, at most a minute too early; None: never used."""
+    expires_ms: int | None
+    """None: never."""
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bearer of a token may do."""
+
+    user: str
+    scopes: frozenset[str]
+    name: str | None = None
+    """The token's name; None for the token of `--token-file`, which is not bound to a device."""
+    digest: bytes = b""
+    """The hash of its secret; empty for that token."""
+    device: UUID | None = None
+
+    def owns(self, device: UUID | None) -> bool:
+        """Return whether a device is the token's: nothing else is told of a device to others."""
+        return device is not None and (self.name is None or device == self.device)
+
+
+class Expired(SessiondError):
+    """The token was accepted once; its time is over."""
+
+
+class WrongDevice(SessiondError):
+    """The token belongs to another device than the one that pushes with it."""
+
+
+class Revoked(SessiondError):
+    """The token was revoked after the request had begun."""
 
 
 def make() -> str:
-    """Make a secret of 256 random bits."""
+    """Return a new secret of 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def add(store: Store, name: str, secret: str | None = None) -> str:
+def add(
+    store: Store,
+    name: str,
+    secret: str | None = None,
+    *,
+    user: str = DEFAULT_USER,
+    scopes: Collection[str] = DEFAULT_SCOPES,
+    lifetime: float | None = None,
+) -> str:
     """Accept a new token under `name`, and return its secret: the only time that it is seen.
 
+    `lifetime`: seconds until it expires; None: never.
+
     Raises:
-        SessiondError: a token of that name exists, or the name is empty.
+        SessiondError: a token of that name exists, or a name or a scope is not valid.
     """
     if not name.strip() or not name.isprintable():
         raise SessiondError("a token needs a printable name", hint="name it after the machine that will use it")
+    if not user.isprintable() or not user or user.split() != [user] or len(user) > MAX_USER:
+        raise SessiondError(
+            "a user's name has no spaces and only printable characters", hint="such as --user ada; 100 at most"
+        )
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise SessiondError(f"scopes are {', '.join(SCOPES)}", hint="such as --scope push,read")
     secret = secret or make()
+    now_ms = _now_ms()
+    expires_ms = None if lifetime is None else now_ms + int(lifetime * 1000)
     with store.write() as db:
         if db.execute("SELECT 1 FROM tokens WHERE name = ?", (name,)).fetchone():
             raise SessiondError(
                 f"a token named {name} exists", hint=f"revoke it first: sessiond serve token revoke {name}"
             )
-        db.execute("INSERT INTO tokens VALUES (?, ?, ?)", (name, _hash(secret), int(time.time() * 1000)))
+        db.execute(
+            "INSERT INTO tokens (name, sha256, made_ms, user, scopes, expires_ms) VALUES (?, ?, ?, ?, ?, ?)",
+            (name, hashed(secret), now_ms, user, ",".join(each for each in SCOPES if each in scopes), expires_ms),
+        )
     return secret
 
 
 def every(store: Store) -> list[Token]:
-    """List the tokens by name."""
+    """Return the tokens by name."""
     with store.read() as db:
+        rows = db.execute("SELECT name, user, scopes, device, made_ms, used_ms, expires_ms FROM tokens ORDER BY name")
         return [
-            Token(name=row[0], made_ms=row[1]) for row in db.execute("SELECT name, made_ms FROM tokens ORDER BY name")
+            Token(
+                name=row[0],
+                user=row[1],
+                scopes=row[2].split(","),
+                device=row[3],
+                made_ms=row[4],
+                used_ms=row[5],
+                expires_ms=row[6],
+            )
+            for row in rows
         ]
 
 
@@ -63,24 +143,118 @@ def revoke(store: Store, name: str) -> None:
     """
     with store.write() as db:
         if not db.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount:
-            raise NotFound(f"no token is named {name}", hint="see sessiond serve token list")
+            raise _unknown(name)
 
 
-def accepts(db: sqlite3.Connection, secret: str, others: tuple[bytes, ...] = ()) -> bool:
-    """Tell whether a secret is one of the tokens (or of `others`, hashes of secrets that are not in the store).
+def rebind(store: Store, name: str) -> None:
+    """Release a token from its device: it belongs to the next device that pushes with it.
 
-    Every hash is compared, in constant time: how long it takes says nothing about how near a guess was.
+    Raises:
+        NotFound: no token goes by that name.
     """
-    given = _hash(secret)
-    known = [*others, *(row[0] for row in db.execute("SELECT sha256 FROM tokens"))]
-    return sum(hmac.compare_digest(given, each) for each in known) > 0
+    with store.write() as db:
+        if not db.execute("UPDATE tokens SET device = NULL WHERE name = ?", (name,)).rowcount:
+            raise _unknown(name)
+
+
+def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) -> Access | None:
+    """Return what the bearer of a secret may do; None where it is none of the tokens.
+
+    `others`: accesses by the hash of secrets that are not in the store. The hash of 256 random bits is looked up in an
+    index: how long that takes says nothing of use about a guess, and does not depend on the number of tokens.
+
+    Raises:
+        Expired: the token's time is over.
+    """
+    digest = hashed(secret)
+    row = db.execute("SELECT name, user, scopes, device, expires_ms FROM tokens WHERE sha256 = ?", (digest,)).fetchone()
+    if row is None:
+        return others.get(digest)
+    name, user, scopes, device, expires_ms = row
+    if expires_ms is not None and expires_ms <= _now_ms():
+        raise Expired("the token has expired", hint="add another one: sessiond serve token add")
+    return Access(
+        user=user,
+        scopes=frozenset(scopes.split(",")),
+        name=name,
+        digest=digest,
+        device=None if device is None else UUID(device),
+    )
+
+
+def bind(db: sqlite3.Connection, access: Access, device: UUID) -> None:
+    """Bind a token to the device that pushes with it, in the transaction of that push.
+
+    What was known when the request began may be out of date: the body may have taken a minute.
+
+    Raises:
+        WrongDevice: the token belongs to another device.
+        Revoked: it is accepted no longer.
+    """
+    if access.name is None:
+        return
+    row = db.execute("SELECT device FROM tokens WHERE sha256 = ?", (access.digest,)).fetchone()
+    if row is None:
+        raise Revoked("the token is not accepted")
+    if row[0] is None:
+        db.execute("UPDATE tokens SET device = ? WHERE sha256 = ?", (str(device), access.digest))
+    elif row[0] != str(device):
+        raise wrong_device(access.name)
+
+
+def wrong_device(name: str) -> WrongDevice:
+    """Return the error that says that a token belongs to another device."""
+    return WrongDevice(
+        f"the token {name} belongs to another device: add one for this device on the endpoint, or release this one:"
+        f" sessiond serve token rebind {name}"
+    )
 
 
 def hashed(secret: str) -> bytes:
-    """Hash a secret for `accepts`."""
-    return _hash(secret)
-
-
-def _hash(secret: str) -> bytes:
+    """Return the hash by which a secret is stored and found."""
     # A slow hash is for passwords: 256 random bits can't be searched, however fast the hash is.
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+class LastUses:
+    """When tokens were last used, written at most once a minute for each, so that a read does not cost a write.
+
+    Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._written: dict[str, int] = {}
+        self._pending: dict[str, int] = {}
+
+    def note(self, access: Access) -> bool:
+        """Note that a token is used now; return whether that should be written soon."""
+        if access.name is None:
+            return False
+        now_ms = _now_ms()
+        with self._lock:
+            written = self._written.get(access.name)
+            if written is not None and 0 <= now_ms - written < NOTED_EVERY_MS:  # not for ever after a clock ahead
+                return False
+            self._pending[access.name] = now_ms
+            return True
+
+    def pending(self) -> bool:
+        """Return whether there is something to write."""
+        with self._lock:
+            return bool(self._pending)
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Write what is pending, inside a transaction that writes anyway or one of its own."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            self._written |= pending
+        db.executemany("UPDATE tokens SET used_ms = ? WHERE name = ?", [(ms, name) for name, ms in pending.items()])
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"no token is named {name}", hint="see sessiond serve token list")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,149 @@
+"""A store of version 1 becomes one of version 2, with every byte that it had."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from endpoint_lines import DEVICE, SESSION, Pusher, append
+
+from sessiond import zstd
+from sessiond.endpoint.server import running, tokens
+from sessiond.endpoint.server.schema import FILE, VERSION
+from sessiond.endpoint.server.store import Store
+
+VERSION_1 = Path(__file__).with_name("store_version_1.sql")
+"""The tables of version 1, as that version made them."""
+ENDPOINT = "2b4479a9-126f-4d3f-b394-dce79eb25b80"
+TEXT = b'{"n":1}\n{"n":2}\n'
+SECRET = "sd_" + "x" * 43
+
+
+def make(directory: Path) -> None:
+    """Make a store of version 1: a session with two generations, one of them with the largest revision of then."""
+    directory.mkdir(exist_ok=True)
+    record = {
+        "id": SESSION, "tool": "codex", "tool_version": None, "started_at": "2026-11-01T10:00:00Z", "ended_at": None,
+        "model": None, "working_directory": "/w", "git_branch": None, "source_path": None, "message_count": 2,
+        "machine_id": "ada",
+    }  # fmt: skip
+    envelope = {
+        "record": record, "device_id": DEVICE, "parent": None, "title": "t", "gone_at": 2**63 - 1,
+        "streams": [{"name": "main", "generation": 1, "length": 2**63 - 1}],
+    }  # fmt: skip
+    with contextlib.closing(sqlite3.connect(directory / FILE, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(VERSION_1.read_text())
+        db.execute("INSERT INTO facts VALUES ('endpoint_id', ?), ('change', 7)", (ENDPOINT,))
+        db.execute("INSERT INTO tokens VALUES ('laptop', ?, 5)", (tokens.hashed(SECRET),))
+        db.execute("INSERT INTO machines VALUES ('ada', ?, 0)", (DEVICE,))
+        db.execute("INSERT INTO devices VALUES (?, 'batch')", (DEVICE,))
+        row = ("ada", SESSION, 2**63 - 1, 7, "codex", "/w", 1, None, json.dumps(envelope))
+        db.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        db.execute("INSERT INTO streams VALUES (3, 'ada', ?, 'main')", (SESSION,))
+        digest = hashlib.sha256(TEXT).hexdigest()
+        db.execute(
+            "INSERT INTO generations VALUES (3, 0, NULL, 0, NULL, ?, ?), (3, 1, 0, 8, 0, 9, NULL)", (len(TEXT), digest)
+        )
+        db.execute("INSERT INTO chunks VALUES (1, 3, 0, 0, ?, ?)", (len(TEXT), zstd.compress(TEXT)))
+        db.execute("INSERT INTO chunks VALUES (2, 3, 1, 8, 1, ?)", (zstd.compress(b"!"),))
+        db.execute("PRAGMA user_version = 1")
+
+
+def stored(path: Path) -> list[object]:
+    """Return what must not change: bytes, generations, envelopes, tokens' hashes."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        return [
+            db.execute(f"SELECT {what}").fetchall()
+            for what in (
+                "* FROM chunks ORDER BY 1",
+                "* FROM generations ORDER BY 1, 2",
+                "stream, machine, session, name FROM streams",
+                "machine, session, change, tool, directory, started_ms, ended_ms, envelope FROM sessions",
+                "machine, device, open FROM machines",
+                "device, batch FROM devices",
+                "name, sha256, made_ms FROM tokens",
+                "value FROM facts WHERE name = 'endpoint_id'",
+            )
+        ]
+
+
+def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
+    """Everything belongs to the default user afterwards; a token of then pushes and reads."""
+    make(tmp_path)
+    before = stored(tmp_path / FILE)
+    Store(str(tmp_path)).close()
+    assert stored(tmp_path / FILE) == before
+    with running(str(tmp_path)) as it, Pusher(it.url, SECRET) as pusher:
+        assert str(it.store.endpoint_id) == ENDPOINT
+        assert pusher.bytes_of(generation=0) == TEXT
+        assert pusher.bytes_of() == TEXT[:8] + b"!"
+        (session,) = pusher.get("/v1/sessions").json()["sessions"]
+        assert session["revision"] == 2**52, "above the largest no client could go"
+        assert session["streams"][0]["length"] == session["gone_at"] == 2**53 - 1
+        assert pusher.get("/v1/changes").json()["sessions"] == [session]
+        assert pusher.said(append(9, b"?", generation=1)) == ["stored"]
+        assert len(pusher.get("/v1/changes").json()["sessions"]) == 1
+        assert tokens.every(it.store)[0].user == "default"
+
+
+def test_many_processes_may_open_an_old_store_at_once(tmp_path: Path) -> None:
+    """One of them migrates it, the others wait."""
+    make(tmp_path)
+    before = stored(tmp_path / FILE)
+    failed: list[BaseException] = []
+
+    def open_it() -> None:
+        try:
+            Store(str(tmp_path)).close()
+        except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+            failed.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert stored(tmp_path / FILE) == before
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    """In the middle of it, at any statement: version 1 with all of its tables, and the next start migrates it."""
+    make(tmp_path / "old")
+    before = stored(tmp_path / "old" / FILE)
+    for number in range(1, 400, 3):
+        copy = tmp_path / str(number)
+        shutil.copytree(tmp_path / "old", copy)
+        with contextlib.closing(sqlite3.connect(copy / FILE, isolation_level=None)) as db:
+            left = number
+
+            def stop(action: int, *_: object) -> int:
+                nonlocal left
+                left -= action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
+                return sqlite3.SQLITE_OK if left > 0 else sqlite3.SQLITE_DENY
+
+            from sessiond.endpoint.server import schema
+
+            db.set_authorizer(stop)
+            with contextlib.suppress(sqlite3.DatabaseError):
+                schema._upgrade(db, str(copy / FILE))
+            db.set_authorizer(None)
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+        assert version in (1, VERSION)
+        assert stored(copy / FILE) == before
+        Store(str(copy)).close()
+        assert stored(copy / FILE) == before
+        shutil.rmtree(copy)
+        if version == VERSION:
+            assert number > 20
+            return
+    pytest.fail("it never came to its end")
