@@ -14,7 +14,7 @@ from sessiond import state
 from sessiond.config import Config
 from sessiond.daemon.capturing import Capturing
 from sessiond.daemon.rooms import Rooms, open_rooms
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 from sessiond.spool import health
 from sessiond.spool.health import CaptureHealth
 from sessiond.watch import Batch, Watcher
@@ -39,7 +39,7 @@ class Lab:
             self.watcher,
             lock,
             **{"captured": lambda: None, "aside": lambda _: False} | more,
-            places=Places(home=self.home, environ={}),
+            places=UserDirs(home=self.home, environ={}),
         )
 
     def look(self) -> CaptureHealth:

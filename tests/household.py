@@ -29,7 +29,7 @@ from sessiond.ingest.renewal import renew
 from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Digest
 from sessiond.sources import find_sources
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.upload import Pushed, bind, upload
 from sessiond.upload import Setting as UploadSetting
@@ -113,7 +113,7 @@ class Household:
         device = identify(self.state)
         self.device_id = device.device_id
         self.spool = self.make_spool(self.state)
-        places = Places(home=self.home, environ={}, platform="linux")
+        places = UserDirs(home=self.home, environ={}, platform="linux")
         self.ingesting = IngestSetting(
             spool=self.spool,
             places=[(source, root) for source in find_sources() for root in source.roots(places)],

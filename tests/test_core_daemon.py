@@ -19,7 +19,7 @@ from sessiond.daemon.capturing import Capturing
 from sessiond.daemon.edits import CONFIG
 from sessiond.daemon.rooms import Rooms, open_rooms
 from sessiond.errors import StateError
-from sessiond.sources.base import Places, Root, Watch
+from sessiond.sources.base import Root, UserDirs, Watch
 from sessiond.watch import Batch, WatchedRoot, Watcher
 
 
@@ -49,7 +49,7 @@ def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path) -
 def capturing(rooms: Rooms) -> Iterator[Capturing]:
     """A room that captures, without its thread."""
     watcher, lock = Watcher([]), state.Lock(rooms.directory)
-    places = Places(home="/nowhere", environ={})
+    places = UserDirs(home="/nowhere", environ={})
     yield Capturing(rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=places)
     watcher.close()
     lock.release()

@@ -21,7 +21,7 @@ from household import CLAUDE, SESSION, Household, claude, household
 from sample_tree import NAMES, SAMPLES, build, open_store
 from sessiond import zstd
 from sessiond.database import open_database
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 from sessiond.sources.crush import Crush
 from sessiond.sources.opencode import OpenCode
 
@@ -285,7 +285,7 @@ def test_a_damaged_list_of_projects_names_none(content: bytes, tmp_path: Path) -
     listed = tmp_path / ".local" / "share" / "crush" / "projects.json"
     listed.parent.mkdir(parents=True)
     listed.write_bytes(content)
-    assert len(list(Crush().roots(Places(home=str(tmp_path), environ={}, platform="linux")))) == 1
+    assert len(list(Crush().roots(UserDirs(home=str(tmp_path), environ={}, platform="linux")))) == 1
 
 
 KILLED = """

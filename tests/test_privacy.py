@@ -21,7 +21,7 @@ from sessiond.errors import ConfigError
 from sessiond.privacy import IGNORE, Exclusion, Masking, Terms, read_terms
 from sessiond.redact import OVERLAP, load_rules
 from sessiond.redact.examples import expand
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 from sessiond.watch import Watcher
 
 KEY = b"k" * 32
@@ -285,7 +285,7 @@ def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) ->
         lock,
         captured=lambda: None,
         aside=lambda _: False,
-        places=Places(home=str(tmp_path), environ={}),
+        places=UserDirs(home=str(tmp_path), environ={}),
     )
     watcher.start()
 

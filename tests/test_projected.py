@@ -22,7 +22,7 @@ from sessiond.ingest import Outcome, ingest
 from sessiond.ingest.backlog import catch_up
 from sessiond.reader import LARGEST_DOCUMENT
 from sessiond.session import Entry, Role
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs
 
 A, B, C = (str(uuid.UUID(int=number)) for number in (0xA, 0xB, 0xC))
 
@@ -36,7 +36,7 @@ class Made(BaseSource):
         self.looked: list[str] = []
         self.marks: dict[str, str] = {}
 
-    def roots(self, places: Places) -> Iterable[Root]:
+    def roots(self, places: UserDirs) -> Iterable[Root]:
         yield Root(path=f"{places.home}/.made")
 
     def unit(self, relative: str) -> Unit | None:
@@ -53,14 +53,14 @@ class Made(BaseSource):
         said = msgspec.json.decode(record)
         return Entry(time_ms=said.get("ms"), role=Role(said["role"]), key=said["text"])
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         if unit.kind is Kind.FOLDER:
             files = {"": b'{"%s": [%s]}' % (A.encode(), b",".join(files[name] for name in sorted(files)))}
         for content in files.values():
             for name, records in msgspec.json.decode(content, type=dict[str, list[msgspec.Raw]]).items():
                 native_id, _, stream = name.partition("/")
                 lines = [bytes(msgspec.json.format(record, indent=-1)) for record in records]
-                yield Portrait(
+                yield Projection(
                     native_id=native_id, records=lines, stream=stream or "main", thread=not stream, parent=None
                 )
 
@@ -68,13 +68,13 @@ class Made(BaseSource):
         self.marks = dict(database.marks)
         yield from database.rows("SELECT id, mark FROM session")
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         self.looked.append(native_id)
         rows = [text for (text,) in database.rows("SELECT text FROM message WHERE session = ? ORDER BY n", native_id)]
         if "bad" in rows:
             raise ValueError("a bad row")
-        yield Portrait(native_id=native_id, records=[said(text) for text in rows])
-        yield Portrait(native_id=native_id, records=[said("aside")], stream="aside", thread=False)
+        yield Projection(native_id=native_id, records=[said(text) for text in rows])
+        yield Projection(native_id=native_id, records=[said("aside")], stream="aside", thread=False)
 
 
 def said(text: str, **more: object) -> bytes:

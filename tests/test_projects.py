@@ -11,7 +11,7 @@ from sessiond import state
 from sessiond.config import Config
 from sessiond.daemon.rooms import open_rooms
 from sessiond.ingest import ingest, locate
-from sessiond.sources import find_in_projects
+from sessiond.sources import find_project_roots
 from sessiond.sources.base import Watch
 from sessiond.watch import Watcher
 
@@ -33,7 +33,7 @@ def test_a_project_that_another_tool_names_becomes_a_root(tmp_path: Path) -> Non
     write(tmp_path / HISTORY, MARKDOWN)
     environ = {"HOME": str(tmp_path / "home")}
     named = [str(project / "src" / "deep"), str(tmp_path / "home" / "elsewhere"), "relative", ""]
-    found = [(source.tool, root.path, root.watch) for source, root in find_in_projects(Config(), environ, named)]
+    found = [(source.tool, root.path, root.watch) for source, root in find_project_roots(Config(), environ, named)]
     assert found == [("aider", str(project), Watch.FLAT)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sessiond.sources import find_sources
-from sessiond.sources.base import Places, Retention
+from sessiond.sources.base import Retention, UserDirs
 
 DUE_DAYS = 7
 """Sessions that a tool may delete within so many days are due: they are captured first."""
@@ -14,7 +14,7 @@ DAY_MS = 86_400_000
 
 def find_retention(environ: Mapping[str, str]) -> dict[str, Retention]:
     """Return the retention of each tool that deletes sessions by itself."""
-    dirs = Places.here(environ)
+    dirs = UserDirs.current(environ)
     found = ((source.tool, source.retention(dirs)) for source in find_sources())
     return {tool: retention for tool, retention in found if retention is not None}
 

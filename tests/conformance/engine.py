@@ -16,7 +16,7 @@ import msgspec
 from sessiond.database import open_database
 from sessiond.session import Entry, Fold, Rules, Session, placed, session_id, summarize
 from sessiond.sources import find_sources
-from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Places, Portrait, Source, Unit
+from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection, Source, Unit, UserDirs
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -49,9 +49,9 @@ class Stream(msgspec.Struct):
     path: str = ""
 
 
-def places(tree: str) -> Places:
+def places(tree: str) -> UserDirs:
     """Stand in for a home directory on Linux."""
-    return Places(home=tree, environ={}, platform="linux")
+    return UserDirs(home=tree, environ={}, platform="linux")
 
 
 def files(source: Source, tree: str) -> Iterator[tuple[str, Unit, str]]:
@@ -112,29 +112,29 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
             fold.belong(unit.native_id)
         return [Stream(unit.native_id or named or "", unit.stream, unit.thread, timed(fold, path, unit.timeless), path)]
     streams = []
-    for portrait in portraits(source, path, unit, root):
+    for projection in projections(source, path, unit, root):
         fold = begun(source, unit, root)
-        fold.parent = fold.parent or portrait.parent
-        records = [record + b"\n" for record in portrait.records]
+        fold.parent = fold.parent or projection.parent
+        records = [record + b"\n" for record in projection.records]
         assert not any(b"\n" in record[:-1] for record in records)
         fold_lines(source, fold, b"".join(records))
-        if portrait.told is not None:
-            fold.tell(portrait.told, NOW_MS)
-        timeless = unit.timeless or portrait.timeless
+        if projection.metadata is not None:
+            fold.tell(projection.metadata, NOW_MS)
+        timeless = unit.timeless or projection.timeless
         if records:
             streams.append(
-                Stream(portrait.native_id, portrait.stream, portrait.thread, timed(fold, path, timeless), path)
+                Stream(projection.native_id, projection.stream, projection.thread, timed(fold, path, timeless), path)
             )
     return streams
 
 
-def portraits(source: Source, path: str, unit: Unit, root: str) -> Iterator[Portrait]:
+def projections(source: Source, path: str, unit: Unit, root: str) -> Iterator[Projection]:
     """Project a document, a folder or a database."""
     if unit.kind is Kind.DATABASE:
         database = open_database(path)
         stored: DatabaseSource = source  # type: ignore[assignment]
         for native_id, _ in list(stored.sessions(database)):
-            yield from stored.portraits(database, native_id)
+            yield from stored.projections(database, native_id)
         database.close()
         return
     names = [os.path.relpath(path, root)]
@@ -142,7 +142,7 @@ def portraits(source: Source, path: str, unit: Unit, root: str) -> Iterator[Port
         names = [str(found.relative_to(path)) for found in sorted(Path(path).rglob("*")) if found.is_file()]
     content = {name: (Path(path) / name if unit.kind is Kind.FOLDER else Path(path)).read_bytes() for name in names}
     document: DocumentSource = source  # type: ignore[assignment]
-    while folders := [Path(root, name) for name in document.further(content, unit)]:
+    while folders := [Path(root, name) for name in document.more_directories(content, unit)]:
         before = len(content)
         content |= {
             str(f.relative_to(root)): f.read_bytes() for d in folders if d.is_dir() for f in sorted(d.iterdir())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessiond.sources.base import Places, Unit
+from sessiond.sources.base import Unit, UserDirs
 from sessiond.sources.claude_code import ClaudeCode
 
 SOURCE = ClaudeCode()
@@ -16,7 +16,7 @@ ID = "00000301-0000-4000-8000-000000000301"
 
 def roots(platform: str = "linux", **environ: str) -> list[str]:
     """Name the roots of a home."""
-    return [root.path for root in SOURCE.roots(Places(home="/home/ada", environ=environ, platform=platform))]
+    return [root.path for root in SOURCE.roots(UserDirs(home="/home/ada", environ=environ, platform=platform))]
 
 
 def test_the_override_comes_first_and_the_home_stays() -> None:
@@ -93,5 +93,5 @@ def test_only_a_running_process_keeps_its_session_alive(tmp_path: Path) -> None:
         (folder / name).write_text(text)
     os.symlink(folder / f"{me}.json", folder / "8.json")
     os.mkfifo(folder / "9.json")
-    places = Places(home=str(tmp_path), environ={}, platform="linux")
+    places = UserDirs(home=str(tmp_path), environ={}, platform="linux")
     assert sorted(SOURCE.live(places)) == ["here", "without-start"]

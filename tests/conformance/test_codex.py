@@ -8,7 +8,7 @@ import engine
 import pytest
 
 from sessiond.session import Fold
-from sessiond.sources.base import Kind, Places, Unit
+from sessiond.sources.base import Kind, Unit, UserDirs
 from sessiond.sources.codex import Codex
 
 SOURCE = Codex()
@@ -18,7 +18,7 @@ NAME = f"rollout-2026-04-01T12-00-00-{ID}"
 
 def roots(**environ: str) -> list[str]:
     """Name the roots of a home."""
-    return [root.path for root in SOURCE.roots(Places(home="/home/ada", environ=environ, platform="linux"))]
+    return [root.path for root in SOURCE.roots(UserDirs(home="/home/ada", environ=environ, platform="linux"))]
 
 
 def test_archived_sessions_are_watched_as_well() -> None:

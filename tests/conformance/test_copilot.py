@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sessiond.session import Role
-from sessiond.sources.base import Kind, Places, Unit
+from sessiond.sources.base import Kind, Unit, UserDirs
 from sessiond.sources.copilot_chat import CopilotChat
 from sessiond.sources.copilot_cli import CopilotCli
 
@@ -19,8 +19,8 @@ def replayed(*changes: dict[str, Any] | bytes) -> list[dict[str, Any]]:
     """The requests after some changes."""
     lines = [change if isinstance(change, bytes) else json.dumps(change).encode() for change in changes]
     log = {f"{ID}.jsonl": b"".join(line + b"\n" for line in lines)}
-    portraits = list(CopilotChat().project(log, Unit(native_id=ID)))
-    return [json.loads(record) for portrait in portraits for record in list(portrait.records)[1:]]
+    projections = list(CopilotChat().project(log, Unit(native_id=ID)))
+    return [json.loads(record) for projection in projections for record in list(projection.records)[1:]]
 
 
 WHOLE = {"kind": 0, "v": {"requests": [{"requestId": "a", "response": []}, {"requestId": "b", "response": [1, 2]}]}}
@@ -92,7 +92,7 @@ def test_paths() -> None:
 
 def test_a_lock_of_a_process_that_runs_is_a_live_session(tmp_path: Path) -> None:
     """After a kill the lock stays."""
-    places = Places(home=str(tmp_path), environ={}, platform="linux")
+    places = UserDirs(home=str(tmp_path), environ={}, platform="linux")
     for name, pid in ((ID, os.getpid()), ("dead-session", 2**22 + 1), ("no-number", "x"), ("no-process", 0)):
         folder = tmp_path / ".copilot/session-state" / name
         folder.mkdir(parents=True)

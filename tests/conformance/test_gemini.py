@@ -9,7 +9,7 @@ import engine
 import pytest
 
 from sessiond.session import NOBODY, Fold
-from sessiond.sources.base import Kind, Places, Unit
+from sessiond.sources.base import Kind, Unit, UserDirs
 from sessiond.sources.gemini_cli import GeminiCli
 from sessiond.sources.qwen_code import QwenCode
 
@@ -20,7 +20,7 @@ BESIDE = ("p/.project_root",)
 
 def roots(source: GeminiCli, **environ: str) -> list[str]:
     """Name the roots of a home."""
-    return [root.path for root in source.roots(Places(home="/home/ada", environ=environ, platform="linux"))]
+    return [root.path for root in source.roots(UserDirs(home="/home/ada", environ=environ, platform="linux"))]
 
 
 def test_an_override_comes_first_and_the_home_stays() -> None:
@@ -136,7 +136,7 @@ def test_a_resume_in_steps_keeps_the_models() -> None:
 def test_qwen_is_looked_for_where_its_settings_say(settings: str, found: str | None, tmp_path: Path) -> None:
     """The directory comes on top of the usual ones, and a change of the settings is a reason to ask again."""
     (tmp_path / "settings.json").write_text(settings)
-    places = Places(home="/home/ada", environ={"QWEN_HOME": str(tmp_path)}, platform="linux")
+    places = UserDirs(home="/home/ada", environ={"QWEN_HOME": str(tmp_path)}, platform="linux")
     roots = {root.path: root for root in QwenCode().roots(places)}
     usual = {f"{tmp_path}/projects", "/home/ada/.qwen/projects"}
     assert {path for path in roots if path.endswith("projects")} == {*filter(None, [found]), *usual}

@@ -8,7 +8,7 @@ import engine
 import pytest
 
 from sessiond.session import Fold
-from sessiond.sources.base import Kind, Places, Unit, Watch
+from sessiond.sources.base import Kind, Unit, UserDirs, Watch
 from sessiond.sources.goose import Goose
 from sessiond.sources.kilo_code import KiloCode
 from sessiond.sources.opencode import OpenCode
@@ -19,7 +19,7 @@ SESSION = "ses_dfc4932aeffem1PXqG1UM4qp5B"
 
 def test_no_watch_is_spent_on_a_tree() -> None:
     """Beside the databases lie git stores and a directory for each message."""
-    places = Places(home="/h", environ={"OPENCODE_DB": "/o/my.db", "XDG_DATA_HOME": "/x"}, platform="linux")
+    places = UserDirs(home="/h", environ={"OPENCODE_DB": "/o/my.db", "XDG_DATA_HOME": "/x"}, platform="linux")
     roots = {root.path: root.watch for root in SOURCE.roots(places)}
     assert roots == {
         "/o": Watch.FLAT,
@@ -27,13 +27,13 @@ def test_no_watch_is_spent_on_a_tree() -> None:
         "/x/opencode/storage": Watch.SCAN,
         "/x/opencode/project": Watch.SCAN,
     }
-    named = Places(home="/h", environ={"KILO_DB": "other.db"}, platform="darwin")
+    named = UserDirs(home="/h", environ={"KILO_DB": "other.db"}, platform="darwin")
     assert next(root.path for root in KiloCode().roots(named)) == "/h/.local/share/kilo"
 
 
 def test_goose_keeps_to_xdg_on_macos() -> None:
     """GOOSE_PATH_ROOT comes first; the system's own place is looked at as well."""
-    places = Places(home="/h", environ={"GOOSE_PATH_ROOT": "/g"}, platform="darwin")
+    places = UserDirs(home="/h", environ={"GOOSE_PATH_ROOT": "/g"}, platform="darwin")
     assert [root.path for root in Goose().roots(places)] == [
         "/g/data/sessions",
         "/h/.local/share/goose/sessions",

@@ -12,7 +12,7 @@ import pytest
 from sample_tree import open_store
 from sessiond.database import open_database
 from sessiond.session import Entry, Role
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Unit, UserDirs
 from sessiond.sources.objects import get_in
 from sessiond.sources.processes import is_running
 from sessiond.sources.records import UUID, compact, digest, message_role, unknown_type
@@ -22,7 +22,7 @@ from sessiond.sources.user_dirs import path_from_uri
 
 def test_a_variable_names_a_directory_or_none() -> None:
     """A relative path is one from where the tool was started: nobody knows where that was, so it is no root."""
-    places = Places(home="/home/ada", environ={"A": "/a/", "B": "b/c", "C": "~/c", "D": ""}, platform="linux")
+    places = UserDirs(home="/home/ada", environ={"A": "/a/", "B": "b/c", "C": "~/c", "D": ""}, platform="linux")
     assert [places.from_variable(name) for name in "ABCDE"] == ["/a", "", "/home/ada/c", "", ""]
     assert [places.from_variable(name, "/sessions") for name in "AB"] == ["/a/sessions", ""]
     assert places.with_override("A", "/b", "/a") == ["/a", "/b"]
@@ -31,7 +31,7 @@ def test_a_variable_names_a_directory_or_none() -> None:
 
 def test_a_relative_xdg_directory_is_none() -> None:
     """The specification of XDG says so."""
-    places = Places(home="/home/ada", environ={"XDG_CONFIG_HOME": "c", "XDG_DATA_HOME": "d"}, platform="linux")
+    places = UserDirs(home="/home/ada", environ={"XDG_CONFIG_HOME": "c", "XDG_DATA_HOME": "d"}, platform="linux")
     assert (places.config, places.share, places.data) == (
         "/home/ada/.config",
         "/home/ada/.local/share",

@@ -22,7 +22,7 @@ from sample_tree import NAMES, built, expected
 from sessiond.ingest.capture import decode
 from sessiond.session import Entry, Fold
 from sessiond.sources import find_sources
-from sessiond.sources.base import Kind, Places, Source, Unit
+from sessiond.sources.base import Kind, Source, Unit, UserDirs
 
 SOURCES = find_sources()
 
@@ -59,8 +59,8 @@ def contents(name: str) -> Iterator[tuple[Source, Unit, bytes]]:
         if unit.kind in (Kind.LINES, Kind.DOCUMENT):
             yield source, unit, engine.unpacked(path, unit)
         else:
-            portraits = engine.portraits(source, path, unit, root)
-            yield source, unit, b"".join(record + b"\n" for portrait in portraits for record in portrait.records)
+            projections = engine.projections(source, path, unit, root)
+            yield source, unit, b"".join(record + b"\n" for projection in projections for record in projection.records)
 
 
 def lines(name: str) -> Iterator[tuple[Source, bytes]]:
@@ -69,8 +69,8 @@ def lines(name: str) -> Iterator[tuple[Source, bytes]]:
         if unit.kind is Kind.LINES:
             yield from ((source, line) for line in engine.unpacked(path, unit).split(b"\n")[:-1])
         else:
-            for portrait in engine.portraits(source, path, unit, root):
-                yield from ((source, bytes(record)) for record in portrait.records)
+            for projection in engine.projections(source, path, unit, root):
+                yield from ((source, bytes(record)) for record in projection.records)
 
 
 def folded(source: Source, content: bytes, chunk: int | None = None) -> Fold:
@@ -220,7 +220,7 @@ def test_unit_is_total(source: Source, path: str) -> None:
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_roots_are_absolute_and_once(source: Source, platform: str) -> None:
     """A root is named once, below the home or where the environment says, and need not exist."""
-    paths = [root.path for root in source.roots(Places(home="/nowhere", environ={}, platform=platform))]
+    paths = [root.path for root in source.roots(UserDirs(home="/nowhere", environ={}, platform=platform))]
     assert paths
     assert len(paths) == len(set(paths))
     assert all(os.path.isabs(path) for path in paths)
@@ -247,10 +247,10 @@ class Environment(dict[str, str]):
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_an_override_is_a_directory_or_nothing(source: Source, platform: str) -> None:
     """A relative one is no root: where the tool was started, nobody knows. A slash at its end is not taken over."""
-    usual = list(source.roots(Places(home="/nowhere", environ={}, platform=platform)))
-    relative = Places(home="/nowhere", environ=Environment("some/{}"), platform=platform)
+    usual = list(source.roots(UserDirs(home="/nowhere", environ={}, platform=platform)))
+    relative = UserDirs(home="/nowhere", environ=Environment("some/{}"), platform=platform)
     assert list(source.roots(relative)) == usual
-    slashed = Places(home="/nowhere", environ=Environment("/elsewhere/{}/"), platform=platform)
+    slashed = UserDirs(home="/nowhere", environ=Environment("/elsewhere/{}/"), platform=platform)
     paths = [root.path for root in source.roots(slashed)]
     assert len(paths) == len(set(paths))
     assert [path for path in paths if not os.path.isabs(path) or "//" in path or path.endswith("/")] == []
@@ -273,7 +273,7 @@ class AskedEnvironment(dict[str, str]):
 def test_each_variable_that_moves_sessions_is_declared(source: Source, platform: str, tmp_path: Path) -> None:
     """A service gets the declared variables only: with one missing it would watch other directories than the shell."""
     environ = AskedEnvironment()
-    dirs = Places(home=str(tmp_path), environ=environ, platform=platform)
+    dirs = UserDirs(home=str(tmp_path), environ=environ, platform=platform)
     list(source.roots(dirs))
     list(source.live(dirs))
     source.retention(dirs)
@@ -284,7 +284,7 @@ def test_each_variable_that_moves_sessions_is_declared(source: Source, platform:
 @each_source
 def test_nobody_lives_in_an_empty_home(source: Source, tmp_path: Path) -> None:
     """Without the tool's files there is no live session, and no error."""
-    assert list(source.live(Places(home=str(tmp_path), environ={}, platform="linux"))) == []
+    assert list(source.live(UserDirs(home=str(tmp_path), environ={}, platform="linux"))) == []
 
 
 SETTINGS = (
@@ -320,7 +320,7 @@ def test_damaged_settings_of_a_tool_stop_nothing(source: Source, content: bytes,
     for name in SETTINGS:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    dirs = Places(home=str(tmp_path), environ={}, platform="linux")
+    dirs = UserDirs(home=str(tmp_path), environ={}, platform="linux")
     paths = [root.path for root in source.roots(dirs)]
     assert all(os.path.isabs(path) and "\0" not in path for path in paths)
     list(source.live(dirs))

@@ -14,7 +14,7 @@ from lab.results import results
 from lab.runs import RUNS, UNRUN
 from sample_tree import NAMES, built, expected
 from sessiond.sources import UNREADABLE, find_sources
-from sessiond.sources.base import Places, Source
+from sessiond.sources.base import Source, UserDirs
 
 PLACE = Path(__file__).parents[2] / "docs" / "sources.md"
 README = PLACE.parents[1] / "README.md"
@@ -68,7 +68,7 @@ variables move them.
 
 def roots(source: Source, platform: str) -> dict[str, None]:
     """Name the directories of a source."""
-    places = Places(home="~", environ={}, platform=platform)
+    places = UserDirs(home="~", environ={}, platform=platform)
     return dict.fromkeys(root.path for root in source.roots(places))
 
 
@@ -77,7 +77,7 @@ def stores(source: Source) -> set[str]:
     found = set()
     for name in NAMES:
         if name.startswith(f"{source.tool}/"):
-            for root in source.roots(Places(home=built(name), environ={}, platform="linux")):
+            for root in source.roots(UserDirs(home=built(name), environ={}, platform="linux")):
                 for path in Path(root.path).rglob("*"):
                     unit = source.unit(str(path.relative_to(root.path))) if path.is_file() else None
                     found |= {str(unit.kind)} if unit else set()

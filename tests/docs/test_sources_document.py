@@ -12,7 +12,7 @@ from lab.results import results
 from lab.runs import RUNS, UNRUN
 from sample_tree import NAMES, expected
 from sessiond.sources import UNREADABLE, find_sources
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 
 
 def test_the_page_is_what_the_code_says() -> None:
@@ -37,7 +37,7 @@ def test_the_lab_runs_tools_that_are_read() -> None:
 
 def test_a_tool_that_cannot_be_read_is_recognised(tmp_path: Path) -> None:
     """By its directory; and none of them is one that is read."""
-    places = Places(home=str(tmp_path), environ={}, platform="linux")
+    places = UserDirs(home=str(tmp_path), environ={}, platform="linux")
     assert [tool.find(places) for tool in UNREADABLE] == [None] * len(UNREADABLE)
     os.makedirs(tmp_path / ".codeium/windsurf/cascade")
     assert [tool.tool for tool in UNREADABLE if tool.find(places)] == ["windsurf"]

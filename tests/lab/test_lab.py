@@ -28,7 +28,7 @@ from lab.results import Result, keep, scenarios
 from lab.runs import RUNS, Run
 from sessiond.config import Config
 from sessiond.endpoint.server import Running, running
-from sessiond.sources import find_in_projects
+from sessiond.sources import find_project_roots
 
 HERE = Path(__file__).parent
 REPOSITORY = re.compile(r"^repository: (.+)$", re.MULTILINE)
@@ -138,7 +138,7 @@ def _folded_anew(anew: Household, home: str, repository: str, endpoint: Running)
     anew.home, anew.now_ms = home, time.time_ns() // 1_000_000
     anew.close()
     anew.open()
-    anew.ingesting.places.extend(find_in_projects(Config(), {"HOME": home}, [repository]))
+    anew.ingesting.places.extend(find_project_roots(Config(), {"HOME": home}, [repository]))
     anew.settle()
     expected = sessions(endpoint)
     anew.client.close()

@@ -8,8 +8,8 @@ EDGES: list[Named] = [
     Named(
         "a project that was learned counts as a tool's move",
         "daemon/rooms.py",
-        "find_places(self.config, self.environ) != self.found",
-        "find_places(self.config, self.environ) != self.places",
+        "find_roots(self.config, self.environ) != self.found",
+        "find_roots(self.config, self.environ) != self.places",
         suites=(["tests/test_projects.py"],),
     ),
     Named(

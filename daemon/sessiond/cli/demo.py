@@ -86,7 +86,7 @@ def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Rooms, Callable[[], 
     from sessiond.daemon.capturing import Capturing
     from sessiond.daemon.pushing import Pushing
     from sessiond.daemon.rooms import open_rooms
-    from sessiond.sources.base import Places
+    from sessiond.sources.base import UserDirs
     from sessiond.watch import Watcher
 
     environ = {"HOME": os.path.join(base, "home")}
@@ -99,7 +99,7 @@ def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Rooms, Callable[[], 
     watcher = Watcher(rooms.watched)
     pushing = Pushing(rooms, endpoint.url, Token(endpoint.token), lambda: capturing.more_room())  # noqa: PLW0108
     capturing = Capturing(
-        rooms, watcher, lock, captured=pushing.captured, aside=lambda _: False, places=Places.here(environ)
+        rooms, watcher, lock, captured=pushing.captured, aside=lambda _: False, places=UserDirs.current(environ)
     )
     watcher.start()
     threads = [threading.Thread(target=work.run, daemon=True) for work in (capturing, pushing)]

@@ -135,10 +135,10 @@ def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor)
     """Scan what would be sent: of all enabled tools the records, as they are made of their files."""
     from sessiond.ingest import Place, locate
     from sessiond.privacy import Exclusion
-    from sessiond.sources import find_places
+    from sessiond.sources import find_roots
 
     exclusion = Exclusion(config.exclude, args.environ.get("HOME") or os.path.expanduser("~"))
-    places, seen = find_places(config, args.environ), dict[tuple[str, str], Place]()
+    places, seen = find_roots(config, args.environ), dict[tuple[str, str], Place]()
     for _, root in places:
         for path in _files([root.path] if os.path.isdir(root.path) else []):
             for place in locate(places, path):

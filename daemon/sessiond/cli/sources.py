@@ -11,8 +11,8 @@ import msgspec
 
 from sessiond.cli.output import age, columns, count, escape, print_json, shorten, wrapped
 from sessiond.config import Config, load
-from sessiond.sources import UNREADABLE, find_places, find_sources
-from sessiond.sources.base import Places
+from sessiond.sources import UNREADABLE, find_roots, find_sources
+from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.spool.health import RootHealth
 from sessiond.spool.overview import ToolCount, Trouble
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _looked(status: Status, config: Config, environ: Mapping[str, str]) -> Status:
     """Say what a daemon would watch, where none has said yet what it does watch."""
     counts, roots = {tool.count.tool: tool for tool in status.tools}, dict[str, list[RootHealth]]()
-    for source, root in find_places(config, environ):
+    for source, root in find_roots(config, environ):
         how = "not watched" if os.path.isdir(root.path) else "missing"
         roots.setdefault(source.tool, []).append(RootHealth(tool=source.tool, path=root.path, how=how))
     tools = [
@@ -101,7 +101,7 @@ def listed_sources(
 
 def _unreadable(environ: Mapping[str, str]) -> list[SourceStatus]:
     """Name the tools that are here and that nobody could read."""
-    places = Places.here(environ)
+    places = UserDirs.current(environ)
     return [
         SourceStatus(
             tool=it.tool,

@@ -15,8 +15,8 @@ from sessiond.errors import EndpointError, NotFound, ReadError
 from sessiond.ingest import Place, locate
 from sessiond.ingest.content import unpack
 from sessiond.reader import open_regular, read_document
-from sessiond.sources import find_places
-from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
+from sessiond.sources import find_roots
+from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
 from sessiond.spool import Spool
 from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import FileState, SessionState, StreamState
@@ -58,7 +58,7 @@ def _from_tool(
     file: FileState, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
 ) -> Iterator[bytes] | None:
     path = file.path.partition("::")[0]
-    for place in locate(find_places(config, environ), path):
+    for place in locate(find_roots(config, environ), path):
         if place.source.tool != session.tool:
             continue
         if place.unit.kind is Kind.LINES:
@@ -68,9 +68,9 @@ def _from_tool(
                 os.close(packed)
                 os.lseek(descriptor, 0, os.SEEK_SET)
             return _read(os.fdopen(descriptor, "rb"), stream.folded)
-        for portrait in _portraits(place, session.native_id):
-            if (portrait.native_id, portrait.stream) == (session.native_id, stream.name):
-                return (record + b"\n" for record in portrait.records)
+        for projection in _projections(place, session.native_id):
+            if (projection.native_id, projection.stream) == (session.native_id, stream.name):
+                return (record + b"\n" for record in projection.records)
     return None
 
 
@@ -81,12 +81,12 @@ def _read(file: IO[bytes], length: int) -> Iterator[bytes]:
             yield data
 
 
-def _portraits(place: Place, native_id: str) -> list[Portrait]:
+def _projections(place: Place, native_id: str) -> list[Projection]:
     if place.unit.kind is Kind.DATABASE:
         database = open_database(place.path)
         try:
-            found = cast(DatabaseSource, place.source).portraits(database, native_id)
-            return [_kept(portrait) for portrait in found]
+            found = cast(DatabaseSource, place.source).projections(database, native_id)
+            return [_kept(projection) for projection in found]
         finally:
             database.close()
     if place.unit.kind is Kind.FOLDER:
@@ -97,13 +97,14 @@ def _portraits(place: Place, native_id: str) -> list[Portrait]:
     finally:
         os.close(descriptor)
     return [
-        _kept(portrait) for portrait in cast(DocumentSource, place.source).project({place.below: content}, place.unit)
+        _kept(projection)
+        for projection in cast(DocumentSource, place.source).project({place.below: content}, place.unit)
     ]
 
 
-def _kept(portrait: Portrait) -> Portrait:
+def _kept(projection: Projection) -> Projection:
     """Read the records while the file is open."""
-    return Portrait(native_id=portrait.native_id, records=list(portrait.records), stream=portrait.stream)
+    return Projection(native_id=projection.native_id, records=list(projection.records), stream=projection.stream)
 
 
 def _from_endpoint(

@@ -22,7 +22,7 @@ from sessiond.errors import StateFull
 from sessiond.ingest import Index, ingest
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import log
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 from sessiond.spool import health
 from sessiond.state import Lock, free_bytes
 from sessiond.watch import Batch, WatchedRoot, Watcher
@@ -41,7 +41,7 @@ class Capturing:
         *,
         captured: Callable[[], None],
         aside: Callable[[str], bool],
-        places: Places,
+        places: UserDirs,
         restraint: Restraint | None = None,
     ) -> None:
         """`captured` is called when there is something new to push; `aside` takes paths that are no tool's.

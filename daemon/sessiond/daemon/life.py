@@ -25,7 +25,7 @@ from sessiond.daemon.rooms import Rooms, now_ms, open_rooms
 from sessiond.daemon.turns import SLICE_OF_FILE
 from sessiond.errors import ConfigError, SpoolDamaged, StateFull
 from sessiond.logs import hide, log
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 from sessiond.spool import translated
 from sessiond.watch import Watcher
 
@@ -141,7 +141,7 @@ class Life:
             lock,
             captured=self._pushing.captured,
             aside=self._aside,
-            places=Places.here(self._environ),
+            places=UserDirs.current(self._environ),
             restraint=Restraint(READING, config.backlog, haste=haste),
         )
         self._watcher.start()

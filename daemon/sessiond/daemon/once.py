@@ -18,7 +18,7 @@ from sessiond.daemon.pushing import Cause, Pushing
 from sessiond.daemon.rooms import Rooms, open_rooms
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import hide
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint
 from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
@@ -85,7 +85,7 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> Balance:
         pushing = Pushing(rooms, url, token, lambda: None)
         closing.callback(pushing.close)
         capturing = Capturing(
-            rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=Places.here(environ)
+            rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=UserDirs.current(environ)
         )
         watcher.start()
         unread = _capture(capturing)

@@ -21,7 +21,7 @@ from sessiond.lean import give_back
 from sessiond.logs import hide, log
 from sessiond.privacy import Exclusion, Masking, Terms, read_terms
 from sessiond.reader import Digest
-from sessiond.sources import find_in_projects, find_places
+from sessiond.sources import find_project_roots, find_roots
 from sessiond.sources.base import Root, Source
 from sessiond.spool import Spool
 from sessiond.spool.health import CLEAN, REBUILT
@@ -58,13 +58,13 @@ class Rooms(msgspec.Struct, kw_only=True):
 
     def moved(self) -> bool:
         """Tell whether the tools name other roots by now than when the rooms were opened."""
-        return find_places(self.config, self.environ) != self.found
+        return find_roots(self.config, self.environ) != self.found
 
     def learn(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
         """Add the roots in projects that other tools' sessions led to, and tell which are new."""
         self._count()
         known = {(source.tool, root.path) for source, root in self.places}
-        found = find_in_projects(self.config, self.environ, self.directories)
+        found = find_project_roots(self.config, self.environ, self.directories)
         new = [(source, root) for source, root in found if (source.tool, root.path) not in known]
         self.places += new
         watched = [WatchedRoot(root=root, owner=source.tool) for source, root in new]
@@ -128,7 +128,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
     machine_id = config.machine_id or device.machine_id
     terms = terms_of(config, environ, device)
     spool = _open_spool(directory, damaged)
-    places = find_places(config, environ)
+    places = find_roots(config, environ)
     setting = Setting(
         spool=spool,
         places=places,

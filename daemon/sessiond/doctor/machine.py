@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from sessiond.doctor.finding import Finding, Grade, Patient
 from sessiond.doctor.survey import survey
-from sessiond.sources import find_places
+from sessiond.sources import find_roots
 from sessiond.watch.kernel import Mounts
 from sessiond.watch.scan import Census, scan
 
@@ -49,7 +49,7 @@ def _roots(patient: Patient) -> Iterator[Finding]:
     if kind:
         what = f"the state lies on a network filesystem ({kind}), where SQLite can be damaged"
         yield Finding(check="state", grade=Grade.WRONG, what=what, fix="set state_dir to a local disk")
-    for _, root in find_places(patient.loaded.config, patient.environ):
+    for _, root in find_roots(patient.loaded.config, patient.environ):
         if not os.path.isdir(root.path):
             continue
         for _ in scan(root, census=census):

@@ -9,7 +9,7 @@ import msgspec
 from sessiond.cleanup import DAY_MS, DUE_DAYS, find_retention
 from sessiond.config import Config
 from sessiond.ingest import locate
-from sessiond.sources import find_places
+from sessiond.sources import find_roots
 from sessiond.watch.scan import scan
 
 
@@ -31,7 +31,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 def survey(config: Config, environ: Mapping[str, str], now_ms: int) -> list[Found]:
     """Look at every root once; nothing is read but directories and the settings of tools that delete sessions."""
-    places = find_places(config, environ)
+    places = find_roots(config, environ)
     times: dict[str, list[int]] = {}
     sizes: dict[str, int] = {}
     seen: set[tuple[str, str]] = set()

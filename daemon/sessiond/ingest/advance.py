@@ -42,7 +42,7 @@ def advance(
     `grew`: it is known that what was captured stands. `save(done)` moves the checkpoint, inside the
     transactions. `parent` is the parent's native id where only the path says it. `whole`: the content is known
     to be one state as the tool meant it, such as a transaction's, however short it is.
-    `timeless` and `told`: see Portrait. `own` is the native id of a thread whose path says it. Past `most` bytes it
+    `timeless` and `told`: see Projection. `own` is the native id of a thread whose path says it. Past `most` bytes it
     stops: the record is that of what was read, and the checkpoint that of a file which is not read to its end.
 
     Raises: Torn where the content may be half a rewrite.

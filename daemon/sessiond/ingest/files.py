@@ -28,7 +28,7 @@ def stale(visit: Visit) -> bool:
 def with_further(place: Place, now_ms: int, source: DocumentSource, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
     """Add the files of the directories that the source finds named in those that were read."""
     found, looked = dict(files), set[str]()
-    while fresh := [name for name in source.further(found, place.unit) if name not in looked]:
+    while fresh := [name for name in source.more_directories(found, place.unit) if name not in looked]:
         looked.update(fresh)
         for directory in fresh:
             try:

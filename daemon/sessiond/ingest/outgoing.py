@@ -19,7 +19,7 @@ from sessiond.ingest.content import unpack
 from sessiond.ingest.files import list_folder, read_file, with_further
 from sessiond.ingest.setting import Place, inner_path
 from sessiond.reader import check_regular, open_regular, read_document
-from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Memory, Portrait
+from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Memory, Projection
 
 HEAD = 200
 """Records in which the working directory is looked for."""
@@ -46,9 +46,9 @@ def list_outgoing(place: Place, now_ms: int) -> Iterator[Outgoing]:
         if place.unit.kind is Kind.LINES:
             yield from _lines(place, outside)
             return
-        for portrait in _portraits(place, now_ms):
-            records = list(portrait.records)
-            name = inner_path("", portrait.native_id, portrait.stream).removeprefix("::")
+        for projection in _projections(place, now_ms):
+            records = list(projection.records)
+            name = inner_path("", projection.native_id, projection.stream).removeprefix("::")
             cwd = outside or _directory(place, records)
             yield Outgoing(path=place.path, name=name, cwd=cwd, records=records)
     except DAMAGED as error:
@@ -68,14 +68,14 @@ def _lines(place: Place, outside: str) -> Iterator[Outgoing]:
         yield Outgoing(path=place.path, name="", cwd=cwd, records=(line.removesuffix(b"\n") for line in file))
 
 
-def _portraits(place: Place, now_ms: int) -> Iterator[Portrait]:
+def _projections(place: Place, now_ms: int) -> Iterator[Projection]:
     if place.unit.kind is Kind.DATABASE:
         check_regular(place.root, place.below)
         rows = cast(DatabaseSource, place.source)
         database = open_database(place.path)
         try:
             for native_id, _ in list(rows.sessions(database)):
-                yield from rows.portraits(database, native_id)
+                yield from rows.projections(database, native_id)
         finally:
             database.close()
         return

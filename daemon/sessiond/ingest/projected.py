@@ -20,7 +20,7 @@ from sessiond.ingest.gone import note_back, note_gone
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit, inner_path
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry, session_id
-from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Portrait
+from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
 from sessiond.spool.rows import FileState, StreamState
 
 SURVEY_MS = 86_400_000
@@ -75,23 +75,23 @@ def _settled(visit: Visit, only: Collection[str] | None) -> bool:
 def _ingest_document(visit: Visit, files: Mapping[str, bytes]) -> Outcome:
     setting, place, source = visit.setting, visit.place, cast(DocumentSource, visit.place.source)
     try:
-        portraits = list(source.project(with_further(place, setting.now_ms(), source, files), place.unit))
+        projections = list(source.project(with_further(place, setting.now_ms(), source, files), place.unit))
         # Records are made here, so that a half-written document is found out before anything is stored.
-        contents = [Records(portrait.records, setting.digest) for portrait in portraits]
+        contents = [Records(projection.records, setting.digest) for projection in projections]
     except DAMAGED as error:
         raise (ReadError if stale(visit) else Torn)(f"it can't be parsed: {error}") from error
-    container = len({portrait.native_id for portrait in portraits}) > 1
+    container = len({projection.native_id for projection in projections}) > 1
     outcome, main, paths, excluded = Outcome(), None, set[str](), False
-    for portrait, content in zip(portraits, contents, strict=True):
-        path = inner_path(place.path, portrait.native_id if container else "", portrait.stream)
+    for projection, content in zip(projections, contents, strict=True):
+        path = inner_path(place.path, projection.native_id if container else "", projection.stream)
         paths.add(path)
-        verdict = _admit(visit, portrait, content)
+        verdict = _admit(visit, projection, content)
         outcome = replace(outcome, retry=outcome.retry or verdict is Admission.LATER)
         excluded |= verdict is not Admission.YES
         if verdict is not Admission.YES:
             continue
         # Its parser vouches for a document that did not shrink.
-        outcome, stream = _capture(visit, portrait, content, outcome, path, shrinks=False)
+        outcome, stream = _capture(visit, projection, content, outcome, path, shrinks=False)
         main = stream if path == place.path else main
     if outcome.retry or (excluded and not container):
         return outcome  # not even its path is kept
@@ -153,11 +153,11 @@ def _ingest_database(setting: Setting, place: Place, known: FileState | None, on
 
 def _capture_session(visit: Visit, database: Database, native_id: str, outcome: Outcome) -> tuple[bool, Outcome]:
     taken = True
-    for portrait in cast(DatabaseSource, visit.place.source).portraits(database, native_id):
-        path = inner_path(visit.place.path, portrait.native_id, portrait.stream)
-        content = Records(portrait.records, visit.setting.digest)
-        if _admit(visit, portrait, content) is Admission.YES:
-            outcome, _ = _capture(visit, portrait, content, outcome, path, shrinks=True)
+    for projection in cast(DatabaseSource, visit.place.source).projections(database, native_id):
+        path = inner_path(visit.place.path, projection.native_id, projection.stream)
+        content = Records(projection.records, visit.setting.digest)
+        if _admit(visit, projection, content) is Admission.YES:
+            outcome, _ = _capture(visit, projection, content, outcome, path, shrinks=True)
         else:
             taken = False
     return taken, outcome
@@ -166,18 +166,18 @@ def _capture_session(visit: Visit, database: Database, native_id: str, outcome: 
 # One stream
 
 
-def _admit(visit: Visit, portrait: Portrait, content: Records) -> Admission:
+def _admit(visit: Visit, projection: Projection, content: Records) -> Admission:
     """Decide on a stream before anything of it is stored."""
     if content.size == 0:
         return Admission.YES
-    verdict = admit(visit, portrait.native_id, content)
-    identity = session_id(visit.place.source.tool, portrait.native_id, visit.setting.scope(visit.place.source))
-    stream = visit.setting.spool.catalog.find_stream(identity, portrait.stream)
+    verdict = admit(visit, projection.native_id, content)
+    identity = session_id(visit.place.source.tool, projection.native_id, visit.setting.scope(visit.place.source))
+    stream = visit.setting.spool.catalog.find_stream(identity, projection.stream)
     return Admission.EXCLUDED if stream is not None and leave(visit, stream, content) else verdict
 
 
 def _capture(
-    visit: Visit, portrait: Portrait, content: Records, so_far: Outcome, path: str, *, shrinks: bool
+    visit: Visit, projection: Projection, content: Records, so_far: Outcome, path: str, *, shrinks: bool
 ) -> tuple[Outcome, int | None]:
     """Capture one stream, under a path of its own (see `inner_path`).
 
@@ -187,10 +187,10 @@ def _capture(
     if content.size == 0:
         # Never reported as emptied, and none that is not there yet.
         return so_far, known.stream if known is not None and path == visit.place.path else None
-    stream = _find_stream(visit, portrait, content, path)
+    stream = _find_stream(visit, projection, content, path)
     if stream is None:
         return so_far, None
-    if path != visit.place.path and _stands(setting, stream, content, path, portrait.told):
+    if path != visit.place.path and _stands(setting, stream, content, path, projection.metadata):
         return so_far, stream.id
 
     def save(_: bool) -> None:
@@ -205,10 +205,10 @@ def _capture(
         content,
         grew=False,
         save=save,
-        parent=portrait.parent,
+        parent=projection.parent,
         whole=whole,
-        timeless=portrait.timeless,
-        told=portrait.told,
+        timeless=projection.timeless,
+        told=projection.metadata,
     )
     return (
         Outcome(
@@ -231,14 +231,14 @@ def _stands(setting: Setting, stream: StreamState, content: Records, path: str, 
     )
 
 
-def _find_stream(visit: Visit, portrait: Portrait, content: Records, path: str) -> StreamState | None:
-    """Find the stream of a portrait; None where another file that is there has all of it.
+def _find_stream(visit: Visit, projection: Projection, content: Records, path: str) -> StreamState | None:
+    """Find the stream of a projection; None where another file that is there has all of it.
 
     A migration, a copy to another workspace or a database beside old files give one session several places. One
     that only repeats what another says adds nothing, one that goes on from there goes on; else both are kept.
     """
-    setting, source, name = visit.setting, visit.place.source, portrait.stream
-    stream = add_stream(setting, source, portrait.native_id, name, thread=portrait.thread)
+    setting, source, name = visit.setting, visit.place.source, projection.stream
+    stream = add_stream(setting, source, projection.native_id, name, thread=projection.thread)
     others = [file for file in setting.spool.catalog.files(stream.id) if file.path != path and file.gone_ms is None]
     if not any(os.path.exists(file.path.partition("::")[0]) for file in others):
         return stream
@@ -248,4 +248,4 @@ def _find_stream(visit: Visit, portrait: Portrait, content: Records, path: str) 
     if standing == content.size:
         return None
     apart = blake2b(os.fsencode(path), digest_size=4).hexdigest()
-    return add_stream(setting, source, portrait.native_id, f"{name}@{apart}", thread=portrait.thread)
+    return add_stream(setting, source, projection.native_id, f"{name}@{apart}", thread=projection.thread)

@@ -5,7 +5,7 @@ docs/formats/ has a page for each tool with the facts that its source relies on.
 
 from __future__ import annotations
 
-from sessiond.sources.registry import find_in_projects, find_places, find_sources, find_variables
+from sessiond.sources.registry import find_project_roots, find_roots, find_sources, find_variables
 from sessiond.sources.unreadable import UNREADABLE, Unreadable
 
-__all__ = ["UNREADABLE", "Unreadable", "find_in_projects", "find_places", "find_sources", "find_variables"]
+__all__ = ["UNREADABLE", "Unreadable", "find_project_roots", "find_roots", "find_sources", "find_variables"]

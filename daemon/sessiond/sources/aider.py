@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
 from sessiond.sources.objects import encode
 from sessiond.sources.records import digest, parse
 from sessiond.sources.user_dirs import unique_paths
@@ -48,13 +48,13 @@ class Aider(BaseSource):
     files: ClassVar[re.Pattern[str]] = re.compile(re.escape(HISTORY))
     kind: ClassVar[Kind] = Kind.DOCUMENT
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the home and the directory of AIDER_CHAT_HISTORY_FILE; the landmark finds the projects."""
         named = os.path.dirname(dirs.from_variable("AIDER_CHAT_HISTORY_FILE"))
         for path in unique_paths(named, dirs.home):
             yield Root(path=path, watch=Watch.SCAN, depth=0, cwd=path)
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Split the history at its headers. A start without a prompt is no session.
 
         A session has no id, so it gets one from its start, its number among those of the same second, and its first
@@ -73,7 +73,7 @@ class Aider(BaseSource):
                     start = _Start(header[1].decode())
                     lines = body.decode(errors="replace").split("\n")[:-1]
                     records = [encode(record) for record in (start, *lines)]
-                    yield Portrait(native_id=name, timeless=end == len(whole), records=records)
+                    yield Projection(native_id=name, timeless=end == len(whole), records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a line. Adjacent prompt lines are one prompt; lines not written by Aider are the model's answer."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
 from sessiond.sources.records import parse
 from sessiond.sources.rows import as_json, select
@@ -37,7 +37,7 @@ class AmazonQ(BaseSource):
     timeless: ClassVar[bool] = True
     local_ids: ClassVar[bool] = True  # a conversation without an id is named after its directory
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the application's data directory."""
         yield Root(path=f"{dirs.data}/{self.folder}", watch=Watch.FLAT, depth=0)
 
@@ -49,7 +49,7 @@ class AmazonQ(BaseSource):
                 found[name] = f"{row} {size} {changed}"
         return found.items()
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a conversation: its own fields, then an exchange a record. Compaction removes old exchanges."""
         rows = list[dict[str, Any]]()
         for table in _tables(database):
@@ -64,9 +64,9 @@ class AmazonQ(BaseSource):
                     "model": conversation.get("model") or get_in(conversation, "model_info", "model_id"),
                     "created_at": row["created_at"],
                 }
-                yield Portrait(native_id=native_id, records=[encode(head), *map(encode, history)])
+                yield Projection(native_id=native_id, records=[encode(head), *map(encode, history)])
                 if updated := row["updated_at"]:
-                    yield Portrait(native_id=native_id, records=[encode({"updated_at": updated})], stream="times")
+                    yield Projection(native_id=native_id, records=[encode({"updated_at": updated})], stream="times")
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an exchange: a prompt, unless it has only tool results, and an answer."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
 from sessiond.sources.records import ABSENT, SILENT_BLOCKS, UUID, compact, message_role, parse, unknown_type
 from sessiond.sources.user_dirs import path_from_uri
 
@@ -92,12 +92,12 @@ class Amp(BaseSource):
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?P<id>T-{UUID})\.json", re.ASCII)
     kind: ClassVar[Kind] = Kind.DOCUMENT
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the threads in the XDG data directory."""
         for share in dirs.with_override("XDG_DATA_HOME", f"{dirs.home}/.local/share"):
             yield Root(path=f"{share}/amp/threads", watch=Watch.FLAT, depth=0)
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project the messages, and the thread's own fields and times as another stream.
 
         A stub has no messages. Its projections are empty, and the engine keeps a stream whose projection is empty as
@@ -106,8 +106,8 @@ class Amp(BaseSource):
         for content in files.values():
             document, native_id = parse(DOCUMENT, content), unit.native_id or ""
             facts = [_thread_record(document), *_usage_records(document)] if document.messages else []
-            yield Portrait(native_id=native_id, records=map(compact, document.messages))
-            yield Portrait(native_id=native_id, stream="thread", records=facts)
+            yield Projection(native_id=native_id, records=map(compact, document.messages))
+            yield Projection(native_id=native_id, stream="thread", records=facts)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a message. Its id is a number that is unique in one thread only, so it is not used as a key."""

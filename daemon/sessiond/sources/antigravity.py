@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role
-from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit
+from sessiond.sources.base import BaseSource, Memory, Root, Unit, UserDirs
 from sessiond.sources.records import UUID, parse
 
 LOG = re.compile(rf"({UUID})/\.system_generated/logs/transcript(_full)?\.jsonl", re.ASCII)
@@ -39,7 +39,7 @@ class Antigravity(BaseSource):
         "conversations of 1.0.9 and before are encrypted",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the `brain` directories of the command line and the editor."""
         for name in ("antigravity-cli", "antigravity"):
             yield Root(path=f"{dirs.home}/.gemini/{name}/brain", depth=3, skip=frozenset(["messages", "tasks"]))

@@ -18,7 +18,7 @@ from sessiond.session import Entry
 
 # The types of what a source is given; helpers to implement one are in records.py, rows.py, objects.py and user_dirs.py.
 from sessiond.sources.rows import Rows as Rows  # noqa: PLC0414
-from sessiond.sources.user_dirs import Places as Places  # noqa: PLC0414
+from sessiond.sources.user_dirs import UserDirs as UserDirs  # noqa: PLC0414
 
 Memory = dict[str, Any]
 """What a source remembers between two records of a stream: small, and JSON types only."""
@@ -102,7 +102,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """Small files with facts that the unit lacks (its working directory), relative to the root; see `context`."""
 
 
-class Portrait(msgspec.Struct, frozen=True, kw_only=True):
+class Projection(msgspec.Struct, frozen=True, kw_only=True):
     """One stream of a session, projected from a document, folder or database to records.
 
     Records are JSON texts without newlines. Their order must be stable: as long as the tool only adds, records are
@@ -116,7 +116,7 @@ class Portrait(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     timeless: bool = False
     """Whether the file's time is used for the last record, because it has none."""
-    told: Entry | None = None
+    metadata: Entry | None = None
     """What the tool says of the session as a whole and changes at any time (title, model). It is kept apart from the
     records, so that a new title does not rewrite the stream."""
 
@@ -141,11 +141,11 @@ class Source(Protocol):
     gaps: ClassVar[tuple[str, ...]]
     """What the tool does not store, or the source does not read, for docs/sources.md."""
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the directories where sessions are stored, including those from the tool's environment variables."""
         ...
 
-    def retention(self, dirs: Places) -> Retention | None:
+    def retention(self, dirs: UserDirs) -> Retention | None:
         """Return after how long the tool deletes sessions; None if it keeps them."""
         ...
 
@@ -168,7 +168,7 @@ class Source(Protocol):
         """
         ...
 
-    def live(self, dirs: Places) -> Iterable[str]:
+    def live(self, dirs: UserDirs) -> Iterable[str]:
         """Return the native ids of sessions whose process is running. They have not ended, however long idle."""
         ...
 
@@ -191,7 +191,7 @@ class BaseSource:
     versions: ClassVar[tuple[str, ...]] = ()
     gaps: ClassVar[tuple[str, ...]] = ()
 
-    def retention(self, dirs: Places) -> Retention | None:
+    def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: most tools keep their sessions."""
         return None
 
@@ -209,11 +209,11 @@ class BaseSource:
         """Return None: most units need no files beside them."""
         return None
 
-    def live(self, dirs: Places) -> Iterable[str]:
+    def live(self, dirs: UserDirs) -> Iterable[str]:
         """Return nothing: most tools do not record which sessions are open."""
         return ()
 
-    def further(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
+    def more_directories(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
         """Return nothing: most documents are one file."""
         return ()
 
@@ -221,7 +221,7 @@ class BaseSource:
 class DocumentSource(Source, Protocol):
     """A source with units of kind DOCUMENT or FOLDER."""
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Split a document into its sessions and records.
 
         `files` maps relative names to content: one item for a document, all files that were read for a folder.
@@ -229,7 +229,7 @@ class DocumentSource(Source, Protocol):
         """
         ...
 
-    def further(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
+    def more_directories(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
         """Return further directories, relative to the root, whose files belong to a document.
 
         For a session that is spread over a tree. Called again with the files that were read, until it returns nothing
@@ -250,6 +250,6 @@ class DatabaseSource(Source, Protocol):
         """
         ...
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project the rows of one session. Select only the columns that are needed: these files hold tokens too."""
         ...

@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import ASSISTANT, USER, Entry
-from sessiond.sources.base import BaseSource, Memory, Places, Retention, Root, Unit
+from sessiond.sources.base import BaseSource, Memory, Retention, Root, Unit, UserDirs
 from sessiond.sources.processes import is_running
 from sessiond.sources.records import ABSENT, UUID, parse
 from sessiond.sources.user_dirs import read_settings, read_small_file, unique_paths
@@ -95,7 +95,7 @@ class ClaudeCode(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = ("side calls for titles and web searches are in no transcript",)
     views: ClassVar[bool] = True
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` of CLAUDE_CONFIG_DIR, ~/.claude and ~/.config/claude (older), and Cowork's sessions."""
         older = f"{dirs.from_variable('XDG_CONFIG_HOME') or f'{dirs.home}/.config'}/claude"
         named = [dirs.absolute(folder) for folder in _config_dirs(dirs)]
@@ -108,7 +108,7 @@ class ClaudeCode(BaseSource):
         for base in desktop:
             yield Root(path=f"{base}/local-agent-mode-sessions", depth=12, skip=frozenset(["node_modules", ".git"]))
 
-    def retention(self, dirs: Places) -> Retention | None:
+    def retention(self, dirs: UserDirs) -> Retention | None:
         """Return `cleanupPeriodDays` of the settings; the shortest one if there are several directories."""
         days = []
         for folder in _config_dirs(dirs) or [f"{dirs.home}/.claude"]:
@@ -175,7 +175,7 @@ class ClaudeCode(BaseSource):
             unknown=None if kind in KNOWN else kind,
         )
 
-    def live(self, dirs: Places) -> Iterable[str]:
+    def live(self, dirs: UserDirs) -> Iterable[str]:
         """Return the sessions whose process is running; a killed process leaves its file behind."""
         for root in self.roots(dirs):
             for file in glob(escape(root.path.removesuffix("projects")) + "sessions/[0-9]*.json"):
@@ -187,7 +187,7 @@ class ClaudeCode(BaseSource):
                     yield owner.session_id
 
 
-def _config_dirs(dirs: Places) -> list[str]:
+def _config_dirs(dirs: UserDirs) -> list[str]:
     """Return the directories in CLAUDE_CONFIG_DIR, which may be a comma-separated list."""
     return [part.strip() for part in dirs.environ.get("CLAUDE_CONFIG_DIR", "").split(",") if part.strip()]
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
-from sessiond.sources.editors import user_dirs
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
+from sessiond.sources.editors import user_data_dirs
 from sessiond.sources.records import ABSENT, BLOCKS, SILENT_BLOCKS, compact, has_content, parse, unknown_type
 
 TASK = re.compile(r"([\w-]{8,64})/(api_conversation_history|ui_messages|task_metadata|history_item)\.json", re.ASCII)
@@ -134,9 +134,9 @@ class Tasks(BaseSource):
     extension: ClassVar[str]
     """The extension's id, which names its directory in an editor's storage."""
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the extension's tasks in every editor, local and remote."""
-        for user in user_dirs(dirs):
+        for user in user_data_dirs(dirs):
             yield tasks_root(f"{user}/globalStorage/{self.extension}/tasks")
 
     def unit(self, relative: str) -> Unit | None:
@@ -146,11 +146,11 @@ class Tasks(BaseSource):
             return None
         return Unit(kind=Kind.DOCUMENT, native_id=found[1], stream=TASK_STREAMS.get(found[2], "history"))
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project a list of messages, one a record; of other documents, the few fields that are read."""
         for content in files.values():
             records = list(_records(content, unit.stream))
-            yield Portrait(native_id=unit.native_id or "", stream=unit.stream, thread=unit.thread, records=records)
+            yield Projection(native_id=unit.native_id or "", stream=unit.stream, thread=unit.thread, records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a message, or projected facts of the session."""
@@ -204,7 +204,7 @@ class Cline(Tasks):
     )
     extension: ClassVar[str] = "saoudrizwan.claude-dev"
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the extension's tasks, and tasks and sessions of ~/.cline/data and the directories in variables."""
         yield from super().roots(dirs)
         named = dirs.from_variable("CLINE_DIR", "/data")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Memory, Places, Root, Unit
+from sessiond.sources.base import BaseSource, Memory, Root, Unit, UserDirs
 from sessiond.sources.records import ABSENT, UUID, message_role, parse, unknown_type
 
 FILE = re.compile(rf"[^/]+/({UUID})(?:/subagents/([\w-]+))?\.jsonl", re.ASCII)
@@ -59,7 +59,7 @@ class CodeBuddy(BaseSource):
         "chats of the extension and of WorkBuddy are not read",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` of CODEBUDDY_CONFIG_DIR and ~/.codebuddy."""
         for base in dirs.with_override("CODEBUDDY_CONFIG_DIR", f"{dirs.home}/.codebuddy"):
             yield Root(path=f"{base}/projects", depth=3)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.records import ABSENT, UUID, compact, digest, parse
 
 FILE = re.compile(
@@ -130,7 +130,7 @@ class Codex(BaseSource):
     )
     views: ClassVar[bool] = True
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the rollouts of CODEX_HOME and ~/.codex."""
         return rollout_roots(dirs.with_override("CODEX_HOME", f"{dirs.home}/.codex"))
 
@@ -146,12 +146,12 @@ class Codex(BaseSource):
             return Unit(kind=Kind.DOCUMENT, native_id=found[1])
         return Unit(native_id=found[1], packed=found[2] == "jsonl.zst")
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project {session, items} to a rollout without envelopes: the header, then one item a line."""
         for content in files.values():
             document = parse(DOCUMENT, content)
             records = map(compact, (document.session, *document.items))
-            yield Portrait(native_id=unit.native_id or "", records=records)
+            yield Projection(native_id=unit.native_id or "", records=records)
 
     decode = staticmethod(decode_line)  # rollouts are the largest transcripts: this saves one call a line
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
 from sessiond.sources.objects import encode
 from sessiond.sources.records import ABSENT, ROLES, UUID, compact, message_role, parse, unknown_type
 from sessiond.sources.user_dirs import path_from_uri, unique_paths
@@ -83,7 +83,7 @@ class Continue(BaseSource):
     beside: ClassVar[tuple[str, ...]] = (INDEX_FILE,)
     folder: ClassVar[str] = ".continue"
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the sessions of CONTINUE_GLOBAL_DIR and ~/.continue."""
         named = [dirs.from_variable(variable) for variable in self.variables]
         for home in unique_paths(*named, f"{dirs.home}/{self.folder}"):
@@ -99,13 +99,13 @@ class Continue(BaseSource):
                 return Entry(time_ms=time_ms, title=_title(indexed.title), cwd=cwd)
         return None
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project the history, one item a record; the session's own fields, which change, are another stream."""
         for content in files.values():
             document, native_id = parse(DOCUMENT, content), unit.native_id or ""
-            yield Portrait(native_id=native_id, records=[compact(item) for item in document.history])
+            yield Projection(native_id=native_id, records=[compact(item) for item in document.history])
             document.history = []
-            yield Portrait(native_id=native_id, stream="session", records=[encode(document)])
+            yield Projection(native_id=native_id, stream="session", records=[encode(document)])
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an item. An answer may consist of tool calls only."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
-from sessiond.sources.editors import user_dirs, workspace_folder
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
+from sessiond.sources.editors import user_data_dirs, workspace_folder
 from sessiond.sources.objects import OBJECT, as_text, encode
 from sessiond.sources.records import parse
 
@@ -31,10 +31,10 @@ class CopilotChat(BaseSource):
         "chats from before chatSessions/, in the editor's database, are not read",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the storage of workspaces (scanned: there may be thousands) and of windows without a folder."""
         skip = frozenset(["chatEditingSessions", "state", "images"])
-        for user in user_dirs(dirs):
+        for user in user_data_dirs(dirs):
             yield Root(path=f"{user}/workspaceStorage", watch=Watch.SCAN, depth=3, skip=skip)
             yield Root(path=f"{user}/globalStorage/emptyWindowChatSessions", watch=Watch.FLAT, depth=0)
 
@@ -51,7 +51,7 @@ class CopilotChat(BaseSource):
         """Return the workspace's folder as the working directory."""
         return Entry(cwd=next(filter(None, map(workspace_folder, beside.values())), None))
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project a chat: its constant fields, then each request with its response.
 
         A chat without requests is an opened panel, not a session.
@@ -61,7 +61,7 @@ class CopilotChat(BaseSource):
             requests = chat.get("requests")
             if requests and isinstance(requests, list):
                 head = {key: chat[key] for key in HEAD if chat.get(key) is not None}
-                yield Portrait(native_id=unit.native_id or "", records=[encode(head), *map(encode, requests)])
+                yield Projection(native_id=unit.native_id or "", records=[encode(head), *map(encode, requests)])
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a request: it counts as a prompt, and its response as an answer once it has content."""

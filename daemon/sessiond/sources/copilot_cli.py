@@ -11,7 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.objects import encode
 from sessiond.sources.processes import is_running
 from sessiond.sources.records import ABSENT, has_content, parse
@@ -74,7 +74,7 @@ class CopilotCli(BaseSource):
         "no parent: subagents are inside of their session",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `session-state` and `history-session-state` (before 0.0.342) of every home of the tool."""
         for home in _homes(dirs):
             yield Root(path=f"{home}/session-state", depth=1, skip=NO_SESSIONS)
@@ -88,12 +88,12 @@ class CopilotCli(BaseSource):
             return Unit(kind=Kind.DOCUMENT, native_id=found[1], stream="workspace")
         return None
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project the fields of workspace.yaml that do not change with every event, with a pattern instead of YAML."""
         for content in files.values():
             text = content.decode("utf-8", "replace")
             fields = {key: value.strip("\"' ") for key, value in SCALAR.findall(text)}
-            yield Portrait(native_id=unit.native_id or "", stream="workspace", records=[encode(fields)])
+            yield Projection(native_id=unit.native_id or "", stream="workspace", records=[encode(fields)])
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an event. Events of subagents are in the same file with an `agentId`; they do not count."""
@@ -116,7 +116,7 @@ class CopilotCli(BaseSource):
         ended = event.type == "session.shutdown"
         return Entry(time=time, ended=ended, unknown=None if known else event.type[:40])
 
-    def live(self, dirs: Places) -> Iterable[str]:
+    def live(self, dirs: UserDirs) -> Iterable[str]:
         """Return the sessions whose process is running; a killed process leaves its `inuse.<pid>.lock` behind."""
         for home in _homes(dirs):
             states = f"{home}/session-state"
@@ -128,7 +128,7 @@ class CopilotCli(BaseSource):
                             yield folder
 
 
-def _homes(dirs: Places) -> list[str]:
+def _homes(dirs: UserDirs) -> list[str]:
     state = dirs.from_variable("XDG_STATE_HOME", "/.copilot")
     return unique_paths(dirs.from_variable("COPILOT_HOME"), state, f"{dirs.home}/.copilot")
 

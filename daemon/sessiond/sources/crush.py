@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.records import ABSENT, ROLES, parse, unknown_type
 from sessiond.sources.rows import as_json, list_with_watermarks
 from sessiond.sources.user_dirs import read_small_file
@@ -81,7 +81,7 @@ class Crush(BaseSource):
     )
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>crush\.db)(?:-wal)?")
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the directory of the list of projects, and each project's data directory."""
         base = dirs.from_variable("CRUSH_GLOBAL_DATA")
         base = base or f"{dirs.data if dirs.platform == 'win32' else dirs.share}/crush"
@@ -98,12 +98,12 @@ class Crush(BaseSource):
         if database.has("sessions", "parent_session_id") and database.has("messages", "is_summary_message"):
             yield from list_with_watermarks(database, HEADS, REST)
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a session's row and messages. The files that it read and wrote (`files`) are not part of it."""
         for parent, created, title in database.rows(SESSION, native_id):
             head = {"id": native_id, "parent_session_id": parent, "created_at": created}
             records = map(msgspec.json.encode, _records(database, head))
-            yield Portrait(native_id=native_id, parent=parent, records=records, told=Entry(title=title))
+            yield Projection(native_id=native_id, parent=parent, records=records, metadata=Entry(title=title))
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a row. A message counts if it has a text part and is no summary."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.objects import OBJECT, as_text, encode
 from sessiond.sources.records import ABSENT, SILENT_BLOCKS, UUID, message_role, parse, unknown_type
 
@@ -55,7 +55,7 @@ class Droid(BaseSource):
         "stream logs of `droid exec` below ~/.factory/projects are not read",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `.factory/sessions` of FACTORY_HOME_OVERRIDE, which replaces the home, and of the home."""
         for home in dirs.with_override("FACTORY_HOME_OVERRIDE", dirs.home):
             yield Root(path=f"{home}/.factory/sessions", depth=1)
@@ -69,12 +69,12 @@ class Droid(BaseSource):
             return Unit(native_id=found[1])
         return Unit(kind=Kind.DOCUMENT, native_id=found[1], stream="settings")
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project the model from the settings; their token counts change several times a turn."""
         for content in files.values():
             model = as_text(parse(OBJECT, content).get("model"))
             records = [encode({"type": "settings", "model": model})] if model else []
-            yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=records)
+            yield Projection(native_id=unit.native_id or "", stream=unit.stream, records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a line. Forks keep the ids and times of the messages that they copy."""

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from sessiond.sources.base import Places
+from sessiond.sources.base import UserDirs
 from sessiond.sources.records import parse
 
 
@@ -55,7 +55,7 @@ def workspace_folder(workspace: bytes) -> str | None:
     return (unquote(urlsplit(uri).path) or None) if uri else None
 
 
-def user_dirs(dirs: Places, editors: Iterable[Editor] = EDITORS) -> Iterator[str]:
+def user_data_dirs(dirs: UserDirs, editors: Iterable[Editor] = EDITORS) -> Iterator[str]:
     """Iterate over the `User` directories of the editors, then those of their remote servers."""
     editors = tuple(editors)
     for editor in editors:

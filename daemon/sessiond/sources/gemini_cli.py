@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Retention, Root, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Retention, Root, Unit, UserDirs
 from sessiond.sources.objects import encode
 from sessiond.sources.records import ABSENT, UUID, compact, parse, unknown_type
 from sessiond.sources.user_dirs import read_settings
@@ -82,12 +82,12 @@ class GeminiCli(BaseSource):
         "logs.json and checkpoints from before 0.0.77 are not read: they have prompts only",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `.gemini/tmp` of the home, and of GEMINI_CLI_HOME, which replaces the home."""
         for home in dirs.with_override("GEMINI_CLI_HOME", dirs.home):
             yield Root(path=f"{home}/.gemini/tmp", depth=3, skip=frozenset(["tool-outputs", "memory", "logs", "bin"]))
 
-    def retention(self, dirs: Places) -> Retention | None:
+    def retention(self, dirs: UserDirs) -> Retention | None:
         """Return `general.sessionRetention.maxAge` of the settings; None if retention is switched off."""
         home = dirs.from_variable("GEMINI_CLI_HOME") or dirs.home
         general = read_settings(f"{home}/.gemini/settings.json").get("general")
@@ -123,7 +123,7 @@ class GeminiCli(BaseSource):
         """Return the working directory, which a chat does not contain."""
         return next((Entry(cwd=text.decode().strip()) for text in beside.values()), None)
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project a document to a log: the header, the messages, and a `$set` of the other fields."""
         for content in files.values():
             document = parse(DOCUMENT, content)
@@ -136,7 +136,7 @@ class GeminiCli(BaseSource):
             ]
             if "sessionId" in document:  # a document without one is skipped instead of failing its whole root
                 native_id = TEXT.decode(document["sessionId"])
-                yield Portrait(native_id=native_id, stream=unit.stream, records=map(compact, records))
+                yield Projection(native_id=native_id, stream=unit.stream, records=map(compact, records))
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an operation. `$set.messages` replaces all messages; `$rewindTo` removes one and all after it."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Unit, Watch
+from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
 from sessiond.sources.records import ROLES, digest, parse, unknown_type
 from sessiond.sources.rows import as_json, column_or, list_with_watermarks
 from sessiond.sources.user_dirs import unique_paths
@@ -72,7 +72,7 @@ class Goose(BaseSource):
     local_ids: ClassVar[bool] = True  # a date and a number: every machine has a 20260822_1
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>sessions\.db)(?:-wal)?|(?P<id>[\w-]+)\.jsonl", re.ASCII)
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the sessions of GOOSE_PATH_ROOT and of the data directory, which is XDG's on macOS too."""
         windows = dirs.platform == "win32"
         default = f"{dirs.config}/Block/goose/data/sessions" if windows else f"{dirs.share}/goose/sessions"
@@ -91,14 +91,14 @@ class Goose(BaseSource):
             columns = _columns(database)
             yield from list_with_watermarks(database, HEADS.format(**columns), REST.format(**columns))
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a session's row and messages to the lines of the older files; title and model are kept apart."""
         columns = _columns(database)
         for title, model, *values in database.rows(SESSION.format(**columns), native_id):
             head = dict(zip(HEAD, values, strict=True))
             records = _records(database, MESSAGES.format(**columns), native_id, head)
-            told = Entry(title=title, model=_most_used_model(database, native_id) or model)
-            yield Portrait(native_id=native_id, parent=head["parent_session_id"], records=records, told=told)
+            metadata = Entry(title=title, model=_most_used_model(database, native_id) or model)
+            yield Projection(native_id=native_id, parent=head["parent_session_id"], records=records, metadata=metadata)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a line. Compaction changes row ids, so the key of a message is its time and its text."""

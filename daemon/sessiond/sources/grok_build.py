@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.objects import OBJECT, encode
 from sessiond.sources.records import UUID, parse, unknown_type
 
@@ -72,7 +72,7 @@ class GrokBuild(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("1.0.41",)
     gaps: ClassVar[tuple[str, ...]] = ("no version is stored",)
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the sessions of GROK_HOME and ~/.grok."""
         for base in dirs.with_override("GROK_HOME", f"{dirs.home}/.grok"):
             yield Root(path=f"{base}/sessions", depth=4)
@@ -86,13 +86,13 @@ class GrokBuild(BaseSource):
             return Unit(native_id=session)
         return Unit(kind=Kind.DOCUMENT, native_id=subagent or session, stream="spawned" if subagent else "summary")
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project the fields of a summary that matter; its counters of tokens and turns change all the time."""
         wanted = SUMMARY if unit.stream == "summary" else SPAWNED
         for content in files.values():
             document = OBJECT.decode(content)
             fields = {name: document[name] for name in wanted if name in document}
-            yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=[encode(fields)])
+            yield Projection(native_id=unit.native_id or "", stream=unit.stream, records=[encode(fields)])
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an update or a summary. The chunks of one answer have the same key, so they count once.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.objects import encode
 from sessiond.sources.records import ROLES, digest, parse, unknown_type
 from sessiond.sources.rows import column_or, list_with_watermarks, select
@@ -63,7 +63,7 @@ class Hermes(BaseSource):
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>(?:[^/]+/)?state\.db)(?:-wal)?")
     kind: ClassVar[Kind] = Kind.DATABASE
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the home of Hermes and of its profiles, watched flat: caches, logs and keys are in the same place."""
         for base in dirs.with_override("HERMES_HOME", f"{dirs.home}/.hermes"):
             yield Root(path=base, watch=Watch.FLAT, depth=0)
@@ -76,7 +76,7 @@ class Hermes(BaseSource):
             shown = column_or(database, "messages", "active", "sum(active)")
             yield from list_with_watermarks(database, HEADS.format(title=title), REST.format(shown=shown))
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a session's row and messages. A session without messages has not begun yet."""
         for head in list(select(database, "sessions", SESSION, "WHERE id = ?", native_id)):
             messages = select(database, "messages", MESSAGE, MESSAGE_CLAUSES, native_id)
@@ -89,9 +89,9 @@ class Hermes(BaseSource):
                 original = select(database, "messages", MESSAGE, MESSAGE_CLAUSES, parent)
                 messages = _with_origin(list(messages), [row for row in original if row["active"] != 0])
             records = list(map(encode, messages))
-            told = Entry(time_ms=parse_time(ended), ended=ended is not None, title=title, model=model, cwd=cwd)
+            metadata = Entry(time_ms=parse_time(ended), ended=ended is not None, title=title, model=model, cwd=cwd)
             records = [encode(head), *records] if records else []
-            yield Portrait(native_id=native_id, parent=parent, records=records, told=told)
+            yield Projection(native_id=native_id, parent=parent, records=records, metadata=metadata)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a row. A message counts if it has text and no rewind removed it."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import Memory, Places, Retention, Root, Unit
+from sessiond.sources.base import Memory, Retention, Root, Unit, UserDirs
 from sessiond.sources.claude_code import ClaudeCode
 from sessiond.sources.records import UUID
 
@@ -24,11 +24,11 @@ class IFlow(ClaudeCode):
     versions: ClassVar[tuple[str, ...]] = ("0.5.8",)
     gaps: ClassVar[tuple[str, ...]] = ("no title or parent is stored",)
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` of ~/.iflow; no variable that moves it is known."""
         yield Root(path=f"{dirs.home}/.iflow/projects", depth=1)
 
-    def retention(self, dirs: Places) -> Retention | None:
+    def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: whether iFlow deletes sessions is not known."""
         return None
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.objects import encode
 from sessiond.sources.records import ABSENT, UUID, has_content, message_role, parse, unknown_type
 
@@ -109,7 +109,7 @@ class Kimi(BaseSource):
         "sessions from before wire logs (only context.jsonl, or a flat file) are not read",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the sessions of both programs and of the desktop application."""
         for variable, default in (("KIMI_SHARE_DIR", ".kimi"), ("KIMI_CODE_HOME", ".kimi-code")):
             for home in dirs.with_override(variable, f"{dirs.home}/{default}"):
@@ -147,7 +147,7 @@ class Kimi(BaseSource):
                     cwd = known.path
         return Entry(cwd=cwd, copied=copied)
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project the title of a state, which may change, and its parent. Raises: msgspec.DecodeError."""
         for content in files.values():
             state = parse(STATE, content)
@@ -155,7 +155,7 @@ class Kimi(BaseSource):
             known = {"title": state.custom_title or state.title, "parent": parent, "copied": _is_copy(state)}
             fields = {name: value for name, value in known.items() if value}
             records = [encode({"type": "state", **fields})] if fields else []
-            yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=records)
+            yield Projection(native_id=unit.native_id or "", stream=unit.stream, records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a line. Prompts count, and each step of the model that has text or calls a tool."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.records import ABSENT, ROLES, UUID, compact, has_content, parse, unknown_type
 
 NAME = r"[\w-]+_\d{8}_\d{6}_[0-9a-f]{8}"
@@ -128,7 +128,7 @@ class MistralVibe(BaseSource):
         "a parent is stored since 2.0, for forks and compaction only",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `logs/session` of VIBE_HOME and ~/.vibe."""
         for home in dirs.with_override("VIBE_HOME", f"{dirs.home}/.vibe"):
             yield Root(path=f"{home}/logs/session", depth=5, skip=frozenset(["plugins", "active"]))
@@ -142,7 +142,7 @@ class MistralVibe(BaseSource):
         found = DIRECTORY.fullmatch(relative)
         return Unit(kind=Kind.FOLDER, path=found[1]) if found else None
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project the messages, and the description, which is rewritten at each save, as another stream.
 
         Raises: ValueError for a directory without a description, or with an incomplete generation.
@@ -150,21 +150,21 @@ class MistralVibe(BaseSource):
         if unit.kind is Kind.DOCUMENT:
             for content in files.values():
                 document = parse(DOCUMENT, content)
-                yield Portrait(native_id=document.metadata.session_id, records=map(compact, document.messages))
+                yield Projection(native_id=document.metadata.session_id, records=map(compact, document.messages))
                 yield _description(document.metadata)
             return
         if "meta.json" not in files:
             raise ValueError("the session has no description yet")
         meta = parse(META, files["meta.json"])
         if "CURRENT" in files:
-            yield Portrait(native_id=meta.session_id, records=map(compact, _unified_entries(files).values()))
+            yield Projection(native_id=meta.session_id, records=map(compact, _unified_entries(files).values()))
         else:
             if files.get("messages.jsonl") == b"":
                 raise ValueError("the messages are being written")
-            yield Portrait(native_id=meta.session_id, records=_lines(files.get("messages.jsonl", b"")))
+            yield Projection(native_id=meta.session_id, records=_lines(files.get("messages.jsonl", b"")))
         for name in sorted(files):
             if found := AGENT.fullmatch(name):
-                yield Portrait(native_id=meta.session_id, stream=found[1], thread=False, records=_lines(files[name]))
+                yield Projection(native_id=meta.session_id, stream=found[1], thread=False, records=_lines(files[name]))
         yield _description(meta)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
@@ -186,7 +186,7 @@ class MistralVibe(BaseSource):
         )
 
 
-def _description(meta: _Meta) -> Portrait:
+def _description(meta: _Meta) -> Projection:
     """Project the description: a record with the first time, and one with the last."""
     config = meta.config or meta.agent_config or _Config()
     facts = {
@@ -199,7 +199,7 @@ def _description(meta: _Meta) -> Portrait:
     times = [time for time in (meta.start_time, meta.end_time) if time]
     records = [{"type": "meta", "time": time, **facts} for time in times[:1]]
     records += [{"type": "meta", "time": time} for time in times[1:]]
-    return Portrait(native_id=meta.session_id, stream="meta", records=map(msgspec.json.encode, records))
+    return Projection(native_id=meta.session_id, stream="meta", records=map(msgspec.json.encode, records))
 
 
 def _unified_entries(files: Mapping[str, bytes]) -> dict[str, msgspec.Raw]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessiond.sources.base import Places, Root, Unit
+from sessiond.sources.base import Root, Unit, UserDirs
 from sessiond.sources.pi import KNOWN, Pi
 from sessiond.sources.records import UUID
 from sessiond.sources.user_dirs import unique_paths
@@ -30,7 +30,7 @@ class OhMyPi(Pi):
     )
     known: ClassVar[frozenset[str]] = KNOWN.union(OWN_TYPES.split())
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the sessions in the XDG data directory and in ~/.omp/agent."""
         xdg = dirs.from_variable("XDG_DATA_HOME", "/omp/sessions")
         for path in unique_paths(xdg, f"{dirs.home}/.omp/agent/sessions"):

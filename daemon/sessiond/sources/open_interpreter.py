@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessiond.sources.base import Places, Root
+from sessiond.sources.base import Root, UserDirs
 from sessiond.sources.codex import Codex, rollout_roots
 
 
@@ -20,7 +20,7 @@ class OpenInterpreter(Codex):
         "versions before 1.0 (Python) are not read",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the rollouts of INTERPRETER_HOME and ~/.openinterpreter."""
         return rollout_roots(dirs.with_override("INTERPRETER_HOME", f"{dirs.home}/.openinterpreter"))
 

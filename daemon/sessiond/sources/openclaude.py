@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessiond.sources.base import Places, Retention, Root
+from sessiond.sources.base import Retention, Root, UserDirs
 from sessiond.sources.claude_code import ClaudeCode
 
 
@@ -19,12 +19,12 @@ class OpenClaude(ClaudeCode):
         "a title or parent is known only where Claude Code's records of them are written",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` of OPENCLAUDE_CONFIG_DIR and ~/.openclaude."""
         for base in dirs.with_override("OPENCLAUDE_CONFIG_DIR", f"{dirs.home}/.openclaude"):
             yield Root(path=f"{base}/projects")
 
-    def retention(self, dirs: Places) -> Retention | None:
+    def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: whether OpenClaude deletes sessions is not known."""
         return None
 

@@ -10,7 +10,7 @@ import msgspec
 
 from sessiond import zstd
 from sessiond.session import Entry
-from sessiond.sources.base import Places, Portrait, Root, Rows, Unit
+from sessiond.sources.base import Projection, Root, Rows, Unit, UserDirs
 from sessiond.sources.pi import Pi
 from sessiond.sources.records import UUID
 from sessiond.sources.rows import as_json
@@ -49,7 +49,7 @@ class OpenClaw(Pi):
         re.ASCII,
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the agents of OPENCLAW_STATE_DIR, ~/.openclaw, and the directories of the tool's former names."""
         defaults = [f"{dirs.home}/{name}" for name in (".openclaw", ".clawdbot", ".qclaw")]
         for base in dirs.with_override("OPENCLAW_STATE_DIR", *defaults):
@@ -65,12 +65,12 @@ class OpenClaw(Pi):
         if database.has("session_windows", "previous_session_id") and database.has("transcript_events", "event_zstd"):
             yield from database.rows(HEADS)
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a session's events to the lines of the older files."""
         for title, parent in list(database.rows(HEAD, native_id)):
             records = [_record(*event) for event in database.rows(EVENTS, native_id)]
             origin = None if parent == native_id else parent
-            yield Portrait(native_id=native_id, parent=origin, records=records, told=Entry(title=title))
+            yield Projection(native_id=native_id, parent=origin, records=records, metadata=Entry(title=title))
 
 
 def _record(event: str | None, packed: bytes | None) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
 from sessiond.sources.objects import encode
 from sessiond.sources.records import ABSENT, compact, parse, unknown_type
 from sessiond.sources.rows import as_json, list_with_watermarks, select
@@ -110,7 +110,7 @@ class OpenCode(BaseSource):
     )
     folder: ClassVar[str] = "opencode"
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the data directory, watched flat because of the git stores below it, and OPENCODE_DB's directory.
 
         The JSON trees have a directory for each message and no version writes to them any more, so they are scanned
@@ -134,7 +134,7 @@ class OpenCode(BaseSource):
             return Unit(kind=Kind.DOCUMENT, native_id=found[2] or found[4], stream="json")
         return None
 
-    def further(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
+    def more_directories(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[str]:
         """Return the directory of a session's messages and, once these are read, those of their parts."""
         for name in files:
             if found := SESSION_FILE.fullmatch(name):
@@ -143,7 +143,7 @@ class OpenCode(BaseSource):
                 base, _, _ = name.rpartition("message/")
                 yield f"{base}part/{unit.native_id}/{found[1]}" if base else f"part/{found[1]}"
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project a session's files like its rows: the session, each message with its parts, and the title apart."""
         info = parse(DOCUMENT, next(iter(files.values())))
         parts: dict[str, list[bytes]] = {}
@@ -157,7 +157,7 @@ class OpenCode(BaseSource):
             if found := MESSAGE_FILE.fullmatch(name):
                 records += [_on_one_line(files[name]), *parts.get(found[1], [])]
         title = _title(TITLE.decode(info["title"]) if "title" in info else None)
-        yield Portrait(native_id=unit.native_id or "", stream=unit.stream, records=records, told=title)
+        yield Projection(native_id=unit.native_id or "", stream=unit.stream, records=records, metadata=title)
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions by their events; in versions without events, by the times of their rows."""
@@ -167,7 +167,7 @@ class OpenCode(BaseSource):
             cheap = BY_EVENTS if has_events else BY_TIMES
             yield from list_with_watermarks(database, cheap, " ".join(["SELECT", costly, WANTED]))
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a session's row, its messages and parts, and the messages of the newer event model."""
         for row in list(select(database, "session", SESSION, "WHERE id = ?", native_id)):
             title, created = row.pop("title"), row.pop("time_created")
@@ -175,7 +175,7 @@ class OpenCode(BaseSource):
             head = {name: value for name, value in zip(HEAD, row.values(), strict=True) if value is not None}
             first = encode({**head, "time": {"created": created}})
             records = _row_records(database, native_id, first)
-            yield Portrait(native_id=native_id, parent=head.get("parentID"), records=records, told=_title(title))
+            yield Projection(native_id=native_id, parent=head.get("parentID"), records=records, metadata=_title(title))
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a record. A message counts with its first text, which is in a part after it."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Unit, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
 from sessiond.sources.objects import encode
 from sessiond.sources.records import ABSENT, UUID, compact, message_role, parse
 from sessiond.sources.user_dirs import unique_paths
@@ -83,7 +83,7 @@ class OpenHands(BaseSource):
         "messages of actions are not counted",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the conversations of ~/.openhands and the directories in variables, and the sessions of V0."""
         own = dirs.from_variable("OPENHANDS_CONVERSATIONS_DIR")
         bases = dirs.with_override("OPENHANDS_PERSISTENCE_DIR", f"{dirs.home}/.openhands")
@@ -100,13 +100,13 @@ class OpenHands(BaseSource):
         native_id = "-".join([bare[:8], bare[8:12], bare[12:16], bare[16:20], bare[20:]])
         return Unit(kind=Kind.FOLDER, path=found[1], native_id=native_id)
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project the events in the order of their numbers, and some fields of the state."""
         native_id = unit.native_id or ""
         events = sorted((int(found[1]), name) for name in files if (found := EVENT_FILE.fullmatch(name)))
-        yield Portrait(native_id=native_id, records=[compact(files[name]) for _, name in events])
+        yield Projection(native_id=native_id, records=[compact(files[name]) for _, name in events])
         states = [files[name] for name in ("base_state.json", "metadata.json") if name in files]
-        yield Portrait(native_id=native_id, stream="state", records=[_state_record(state) for state in states])
+        yield Projection(native_id=native_id, stream="state", records=[_state_record(state) for state in states])
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an event. Its time has no zone and is local to this machine."""

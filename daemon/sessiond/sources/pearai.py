@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import msgspec
 
-from sessiond.sources.base import Places, Portrait, Root, Unit
+from sessiond.sources.base import Projection, Root, Unit, UserDirs
 from sessiond.sources.cline import Tasks, tasks_root
 from sessiond.sources.continue_dev import Continue
-from sessiond.sources.editors import PEARAI, user_dirs
+from sessiond.sources.editors import PEARAI, user_data_dirs
 from sessiond.sources.records import compact, parse
 
 
@@ -33,9 +33,9 @@ class PearTasks(Tasks):
     )
     extension: ClassVar[str] = "pearai.pearai-roo-cline"
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the tasks in PearAI's storage."""
-        for user in user_dirs(dirs, [PEARAI]):
+        for user in user_data_dirs(dirs, [PEARAI]):
             yield tasks_root(f"{user}/globalStorage/{self.extension}/tasks")
 
 
@@ -51,12 +51,12 @@ class PearAI(Continue):
     )
     folder: ClassVar[str] = ".pearai"
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project a chat. A search chat has the same items in another list, and an empty history."""
         yield from super().project(files, unit)
         for content in files.values():
             items = [compact(item) for item in parse(SEARCH, content).perplexity_history]
-            yield Portrait(native_id=unit.native_id or "", stream="search", records=items)
+            yield Projection(native_id=unit.native_id or "", stream="search", records=items)
 
 
 SOURCES = (PearTasks(), PearAI())

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, parse_time
-from sessiond.sources.base import BaseSource, Memory, Places, Root
+from sessiond.sources.base import BaseSource, Memory, Root, UserDirs
 from sessiond.sources.records import ABSENT, ROLES, UUID, message_role, parse, unknown_type
 from sessiond.sources.user_dirs import unique_paths
 
@@ -63,7 +63,7 @@ class Pi(BaseSource):
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?:[^/]+/)?[^/]+_(?P<id>{UUID})\.jsonl", re.ASCII)
     known: ClassVar[frozenset[str]] = KNOWN
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return PI_CODING_AGENT_SESSION_DIR, and the sessions of PI_CODING_AGENT_DIR and ~/.pi/agent."""
         own = dirs.from_variable("PI_CODING_AGENT_SESSION_DIR")
         agent = dirs.from_variable("PI_CODING_AGENT_DIR", "/sessions")

@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import Memory, Places, Retention, Root, Unit, Watch
+from sessiond.sources.base import Memory, Retention, Root, Unit, UserDirs, Watch
 from sessiond.sources.gemini_cli import GeminiCli, Part
 from sessiond.sources.records import parse, unknown_type
 from sessiond.sources.user_dirs import read_small_file, unique_paths
@@ -64,7 +64,7 @@ class QwenCode(GeminiCli):
         "a runtimeOutputDir in a project's own settings is not found: add its root to the configuration",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` and the older `tmp` of ~/.qwen, QWEN_HOME, QWEN_RUNTIME_DIR and `runtimeOutputDir`.
 
         The settings are a root too: when they change, the roots are determined again.
@@ -77,7 +77,7 @@ class QwenCode(GeminiCli):
         for base in homes:
             yield Root(path=base, watch=Watch.FLAT, depth=0, registry="settings.json")
 
-    def retention(self, dirs: Places) -> Retention | None:
+    def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: Qwen Code deletes no sessions."""
         return None
 

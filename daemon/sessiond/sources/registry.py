@@ -10,7 +10,7 @@ from functools import cache
 
 import sessiond.sources
 from sessiond.config import Config
-from sessiond.sources.base import Places, Root, Source, Watch
+from sessiond.sources.base import Root, Source, UserDirs, Watch
 
 
 @cache
@@ -22,9 +22,9 @@ def find_sources() -> tuple[Source, ...]:
     return tuple(sorted(found, key=lambda source: source.tool))
 
 
-def find_places(config: Config, environ: Mapping[str, str]) -> list[tuple[Source, Root]]:
+def find_roots(config: Config, environ: Mapping[str, str]) -> list[tuple[Source, Root]]:
     """Return the roots of every enabled source, including those from the configuration."""
-    dirs = Places.here(environ)
+    dirs = UserDirs.current(environ)
     places: list[tuple[Source, Root]] = []
     for source in find_sources():
         settings = config.sources.get(source.tool)
@@ -41,7 +41,7 @@ GUARDED = ("Documents", "Desktop", "Downloads", "Library")
 """Directories in a macOS home for which the system asks the user for permission, even if they are only listed."""
 
 
-def find_in_projects(
+def find_project_roots(
     config: Config, environ: Mapping[str, str], directories: Iterable[str]
 ) -> list[tuple[Source, Root]]:
     """Return the roots of sources that keep sessions in projects: the directories that contain their landmark.
@@ -49,7 +49,7 @@ def find_in_projects(
     `directories` are the working directories of sessions. Their parents are searched too, because a project may begin
     further up; the home itself is never searched.
     """
-    dirs, found = Places.here(environ), dict[str, None]()
+    dirs, found = UserDirs.current(environ), dict[str, None]()
     for directory in directories:
         path = directory.rstrip("/")
         while path.startswith(dirs.home.rstrip("/") + "/") and path not in found:

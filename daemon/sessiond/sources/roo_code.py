@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessiond.sources.base import Places, Root
+from sessiond.sources.base import Root, UserDirs
 from sessiond.sources.cline import Tasks, tasks_root
 
 
@@ -20,7 +20,7 @@ class RooCode(Tasks):
     )
     extension: ClassVar[str] = "rooveterinaryinc.roo-cline"
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the extension's tasks, and those of its command line."""
         yield from super().roots(dirs)
         yield tasks_root(f"{dirs.home}/.vscode-mock/global-storage/tasks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessiond.sources.base import Places, Root
+from sessiond.sources.base import Root, UserDirs
 from sessiond.sources.codex import Codex, rollout_roots
 
 
@@ -19,7 +19,7 @@ class TraeX(Codex):
         "no title is stored; a parent is known only where Codex's records of it are written",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the rollouts of ~/.trae/cli, and of ~/.trae, where the first versions kept them."""
         return rollout_roots([f"{dirs.home}/.trae/cli", f"{dirs.home}/.trae"])
 

@@ -6,7 +6,7 @@ import os
 
 import msgspec
 
-from sessiond.sources.user_dirs import Places
+from sessiond.sources.user_dirs import UserDirs
 
 ENCRYPTED = "its chats are encrypted"
 UNDESCRIBED = "the layout of its chats is not documented well enough to read them faithfully"
@@ -19,12 +19,12 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     tool: str
     reason: str
     path: str
-    """Begins with ~ (the home) or {config} (see Places.config)."""
+    """Begins with ~ (the home) or {config} (see UserDirs.config)."""
 
-    def find(self, places: Places) -> str | None:
+    def find(self, dirs: UserDirs) -> str | None:
         """Return the path of the tool's sessions; None if the tool is not installed."""
-        path = self.path.replace("{config}", places.config)
-        path = places.home + path[1:] if path.startswith("~") else path
+        path = self.path.replace("{config}", dirs.config)
+        path = dirs.home + path[1:] if path.startswith("~") else path
         return path if os.path.exists(path) else None
 
 

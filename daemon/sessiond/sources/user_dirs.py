@@ -14,7 +14,7 @@ COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*(?s:.)*?\*/')
 SETTINGS_LIMIT = 1 << 20
 
 
-class Places(msgspec.Struct, frozen=True, kw_only=True):
+class UserDirs(msgspec.Struct, frozen=True, kw_only=True):
     """The directories of one user on one machine."""
 
     home: str
@@ -70,7 +70,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
         return unique_paths(self.from_variable(variable), *defaults)
 
     @classmethod
-    def here(cls, environ: Mapping[str, str]) -> Places:
+    def current(cls, environ: Mapping[str, str]) -> UserDirs:
         """Return the directories of the user who runs this process."""
         return cls(home=environ.get("HOME") or os.path.expanduser("~"), environ=environ)
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.records import ABSENT, parse
 
 GROUP = "Library/Group Containers/2BBY89MBSN.dev.warp/Library/Application Support"
@@ -43,7 +43,7 @@ class Warp(BaseSource):
     )
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>warp\.sqlite)(?:-wal)?")
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the state directories of the release channels."""
         if dirs.platform == "darwin":
             bases = [f"{dirs.home}/{GROUP}/dev.warp.Warp-{channel}" for channel in ("Stable", "Preview")]
@@ -58,13 +58,13 @@ class Warp(BaseSource):
         """List conversations by the time of their last change."""
         yield from ((native_id, str(changed)) for native_id, changed in database.rows(SESSIONS))
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a conversation's questions in order. The rest of the database is the terminal's history."""
         rows = [dict(zip(FIELDS, row, strict=True)) for row in database.rows(QUERIES, native_id)]
-        yield Portrait(native_id=native_id, records=map(msgspec.json.encode, rows))
+        yield Projection(native_id=native_id, records=map(msgspec.json.encode, rows))
         if rows:
             times = [msgspec.json.encode({"last_modified_at": time}) for (time,) in database.rows(CHANGED, native_id)]
-            yield Portrait(native_id=native_id, records=times, stream="times")
+            yield Projection(native_id=native_id, records=times, stream="times")
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an exchange: a question if it has text, and an answer once it is completed."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from sessiond import zstd
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Memory, Places, Portrait, Root, Rows, Watch
+from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
 from sessiond.sources.records import parse
 
@@ -31,7 +31,7 @@ class Zed(BaseSource):
 
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>threads\.db)(?:-wal)?")
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the directory of threads; a Flatpak has its own."""
         flatpak = dirs.from_variable("FLATPAK_XDG_DATA_HOME") or f"{dirs.home}/.var/app/dev.zed.Zed/data"
         linux = [f"{dirs.share}/zed", f"{flatpak}/zed"]
@@ -44,7 +44,7 @@ class Zed(BaseSource):
             for native_id, updated, size in database.rows("SELECT id, updated_at, length(data) FROM threads"):
                 yield native_id, f"{updated} {size}"
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a thread: its own fields, then a message a record. The time of its last change is another stream."""
         existing = [column for column in COLUMNS if database.has("threads", column)]
         columns = ", ".join(["summary", "data_type", "data", *existing])
@@ -59,8 +59,10 @@ class Zed(BaseSource):
             if messages := thread.get("messages"):
                 records = [encode({message: None} if isinstance(message, str) else message) for message in messages]
                 parent = row.get("parent_id")
-                yield Portrait(native_id=native_id, records=[encode(head), *records], parent=parent)
-                yield Portrait(native_id=native_id, records=[encode({"updated_at": row["updated_at"]})], stream="times")
+                yield Projection(native_id=native_id, records=[encode(head), *records], parent=parent)
+                yield Projection(
+                    native_id=native_id, records=[encode({"updated_at": row["updated_at"]})], stream="times"
+                )
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a record. Documents of 0.3 wrap a message in its kind; older ones have a role."""

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Places, Portrait, Root, Rows, Unit, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
 from sessiond.sources.cursor.cli import is_store, list_store, project_store, project_text, transcript_unit
 from sessiond.sources.cursor.editor import list_chats, list_composers, project_chat, project_composer
-from sessiond.sources.editors import CURSOR, user_dirs, workspace_folder
+from sessiond.sources.editors import CURSOR, user_data_dirs, workspace_folder
 from sessiond.sources.objects import OBJECT, as_text, get_in
 from sessiond.sources.records import UUID, digest, parse
 
@@ -42,12 +42,12 @@ class Cursor(BaseSource):
         "a row that is edited in place is found within a day, unless its chat is among the newest eight",
     )
 
-    def roots(self, dirs: Places) -> Iterable[Root]:
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the global and the workspaces' storage, and the command line's chats and projects.
 
         There may be thousands of workspaces, each with a small database that seldom changes: they are scanned.
         """
-        for user in user_dirs(dirs, [CURSOR]):
+        for user in user_data_dirs(dirs, [CURSOR]):
             yield Root(path=f"{user}/globalStorage", watch=Watch.FLAT, depth=0)
             yield Root(path=f"{user}/workspaceStorage", watch=Watch.SCAN, depth=1)
         for home in dirs.with_override("CURSOR_CONFIG_DIR", f"{dirs.home}/.cursor"):
@@ -66,7 +66,7 @@ class Cursor(BaseSource):
         """Return the workspace's folder as the working directory."""
         return Entry(cwd=next(filter(None, map(workspace_folder, beside.values())), None))
 
-    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Portrait]:
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project a transcript of the older kind, a text."""
         for content in files.values():
             yield from project_text(content, unit)
@@ -80,7 +80,7 @@ class Cursor(BaseSource):
             yield from list_composers(database)
         yield from list_chats(database)
 
-    def portraits(self, database: Rows, native_id: str) -> Iterable[Portrait]:
+    def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project one chat: its own fields, then a message a record."""
         if is_store(database):
             yield from project_store(database, native_id)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from sessiond.sources.base import Kind, Portrait, Rows, Unit
+from sessiond.sources.base import Kind, Projection, Rows, Unit
 from sessiond.sources.objects import OBJECT, encode
 from sessiond.sources.records import UUID, digest, parse
 from sessiond.sources.rows import as_bytes, as_line
@@ -33,12 +33,12 @@ def transcript_unit(relative: str) -> Unit | None:
     )
 
 
-def project_text(content: bytes, unit: Unit) -> Iterator[Portrait]:
+def project_text(content: bytes, unit: Unit) -> Iterator[Projection]:
     """Project a transcript of the older kind: `user:` and `assistant:` blocks of text."""
     _, *parts = TURN.split(content.decode("utf-8", "replace"))
     turns = zip(parts[::2], parts[1::2], strict=True)
     records = [encode({"role": role, "content": text.strip("\n")}) for role, text in turns]
-    yield Portrait(native_id=unit.native_id or "", records=records, stream=unit.stream)
+    yield Projection(native_id=unit.native_id or "", records=records, stream=unit.stream)
 
 
 def is_store(database: Rows) -> bool:
@@ -52,11 +52,11 @@ def list_store(database: Rows) -> Iterator[tuple[str, str]]:
         yield str(meta["agentId"]), digest(encode(meta).decode())
 
 
-def project_store(database: Rows, native_id: str) -> Iterator[Portrait]:
+def project_store(database: Rows, native_id: str) -> Iterator[Projection]:
     """Project the chat's own fields, then a message a record."""
     for meta in _meta(database):
         head = {key: value for key, value in meta.items() if key != "latestRootBlobId"}
-        yield Portrait(native_id=native_id, records=[encode(head), *_messages(database, meta)])
+        yield Projection(native_id=native_id, records=[encode(head), *_messages(database, meta)])
 
 
 def _meta(database: Rows) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sessiond.session import parse_time
-from sessiond.sources.base import Portrait, Rows
+from sessiond.sources.base import Projection, Rows
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
 from sessiond.sources.records import digest, parse
 from sessiond.sources.rows import as_bytes, as_line
@@ -82,7 +82,7 @@ def list_composers(database: Rows) -> Iterator[tuple[str, str]]:
             yield name, f"row {max(row, last or 0)} {count} {size} {sizes} {_workspace_mark(database, name)}"
 
 
-def project_composer(database: Rows, native_id: str) -> Iterator[Portrait]:
+def project_composer(database: Rows, native_id: str) -> Iterator[Projection]:
     """Project a composer with its bubbles, unless it is a draft; and for each subagent, that this is its parent."""
     value = "SELECT value FROM cursorDiskKV WHERE key = ? AND value IS NOT NULL"
     for (data,) in list(database.rows(value, f"composerData:{native_id}")):
@@ -90,9 +90,9 @@ def project_composer(database: Rows, native_id: str) -> Iterator[Portrait]:
         lines = [as_line(bytes(bubble)) for bubble in composer.conversation] or _bubbles(database, composer)
         if not lines:
             continue  # a draft
-        yield Portrait(native_id=native_id, records=[encode(_head(database, native_id, composer, lines)), *lines])
+        yield Projection(native_id=native_id, records=[encode(_head(database, native_id, composer, lines)), *lines])
         for child in composer.subagent_composer_ids:
-            yield Portrait(native_id=child, records=[encode({"parent": native_id})], stream="parent")
+            yield Projection(native_id=child, records=[encode({"parent": native_id})], stream="parent")
 
 
 def list_chats(database: Rows) -> Iterator[tuple[str, str]]:
@@ -103,14 +103,14 @@ def list_chats(database: Rows) -> Iterator[tuple[str, str]]:
         yield name, digest(name)
 
 
-def project_chat(database: Rows, native_id: str) -> Iterator[Portrait]:
+def project_chat(database: Rows, native_id: str) -> Iterator[Projection]:
     """Project a chat of the oldest versions, or a record that a composer belongs to the workspace."""
     for tab in _old_chats(database):
         if tab["tabId"] == native_id and (bubbles := tab.pop("bubbles", None)):
-            yield Portrait(native_id=native_id, records=map(encode, [tab, *bubbles]))
+            yield Projection(native_id=native_id, records=map(encode, [tab, *bubbles]))
     if native_id in _workspace_composers(database):
         head = encode({"type": "head", "composerId": native_id})
-        yield Portrait(native_id=native_id, records=[head], stream="workspace")
+        yield Projection(native_id=native_id, records=[head], stream="workspace")
 
 
 def _changed_composers(database: Rows, since: int) -> set[str]:
