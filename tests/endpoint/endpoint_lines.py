@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from sessiond.endpoint.server import Running
+from sessiond.endpoint.server.app import build
+from sessiond.endpoint.server.body import Bodies
+from sessiond.endpoint.server.connections import Connections
 from sessiond.endpoint.server.push import Sender
+from sessiond.endpoint.server.server import Server, in_thread
+from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import Access
 
 SESSION = "0198c0de-0000-7000-8000-000000000001"
@@ -108,3 +118,21 @@ class Pusher(httpx.Client):
         answer = self.get(f"/v1/sessions/ada/{SESSION}/streams/{stream}", params=query)
         assert answer.status_code == 200, answer.text
         return answer.content
+
+
+@contextmanager
+def serving(
+    directory: Path,
+    *,
+    bodies: Bodies | None = None,
+    connections: Connections | None = None,
+    listener: socket.socket | None = None,
+) -> Iterator[Running]:
+    """Serve a store with limits of the test's own."""
+    token = "sd_" + "0" * 32
+    store = Store(str(directory / "limited"))
+    with listener or socket.create_server(("127.0.0.1", 0)) as sock:
+        server = Server(build(store, secrets=(token,), bodies=bodies), connections=connections)
+        with in_thread(server, sock):
+            yield Running(f"http://127.0.0.1:{sock.getsockname()[1]}", token, store)
+    store.close()

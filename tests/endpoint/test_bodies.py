@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import select
 import socket
 import sys
-import time
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
-import httpx
 import pytest
-from endpoint_lines import DEVICE, Pusher, append, record
+from endpoint_lines import DEVICE, Pusher, append, record, serving
 
 from sessiond import zstd
 from sessiond.endpoint.server import Running
-from sessiond.endpoint.server.body import decode
+from sessiond.endpoint.server.app import PUSHES_OF_ONE
+from sessiond.endpoint.server.body import Bodies, decode
 from sessiond.endpoint.server.problems import Refusal
 
 if sys.version_info >= (3, 14):
@@ -173,22 +174,57 @@ def test_a_client_that_goes_away_leaves_nothing_behind(
 
 def test_too_many_pushes_at_once_are_told_to_come_back(endpoint: Running, pusher: Pusher) -> None:
     """Memory is bounded by turning clients away, with a time to come back; readers are not affected."""
-    waiting = [begin_push(endpoint, declared=10, sent=b"{") for _ in range(70)]  # some more than are let wait
-    end = time.monotonic() + 60
-    while True:
-        assert time.monotonic() < end
-        try:
-            answer = pusher.post("/v1/push", timeout=1)
-        except httpx.ReadTimeout:
-            # Not all of them had come yet, so that this one was let wait too, in the place of one of them.
-            waiting.append(begin_push(endpoint, declared=10, sent=b"{"))
-            continue
-        if answer.status_code != 200:
-            break
-    assert (answer.status_code, answer.json()["type"], answer.headers["retry-after"]) == (503, "busy", "1")
-    assert pusher.get("/v1/sessions").status_code == 200
-    for connection in waiting:
-        connection.close()
-    while pusher.post("/v1/push").status_code == 503:
-        assert time.monotonic() < end
     assert pusher.said(append(0, b"x")) == ["stored"]
+    line = json.dumps(append(0, b"x")).encode()
+    more = 5
+    with endpoint.store.write():  # nobody else can: every push that is admitted waits for its turn
+        sent = [begin_push(endpoint, declared=len(line), sent=line) for _ in range(PUSHES_OF_ONE + more)]
+        refused = [select.select(sent, [], [], 60)[0] and answer_of(sent) for _ in range(more)]
+        assert pusher.get("/v1/sessions").status_code == 200
+    assert [answer.split(b"\r\n")[0] for answer in refused] == [b"HTTP/1.1 503 Service Unavailable"] * more
+    assert all(b"retry-after: 1\r\n" in answer and b'"type":"busy"' in answer for answer in refused)
+    assert len(sent) == PUSHES_OF_ONE
+    assert [answer_of(sent).split(b"\r\n")[0] for _ in range(PUSHES_OF_ONE)] == [b"HTTP/1.1 200 OK"] * PUSHES_OF_ONE
+    assert pusher.said(append(0, b"x")) == ["duplicate"]
+
+
+def answer_of(connections: list[socket.socket]) -> bytes:
+    """Read the whole answer of the first connection that has one, and close it."""
+    ready = select.select(connections, [], [], 60)[0][0]
+    connections.remove(ready)
+    answer = b""
+    with ready:
+        while not answer.endswith(b"}"):
+            answer += ready.recv(65536)
+    return answer
+
+
+@pytest.mark.parametrize("slow", [{"seconds": 0.05}, {"stall": 0.05}])
+def test_a_body_that_does_not_arrive_in_time_is_answered_408(tmp_path: Path, slow: dict[str, float]) -> None:
+    """Neither as a whole nor part by part: who is slower holds memory for nothing."""
+    with serving(tmp_path, bodies=Bodies(**slow)) as it:
+        connection = begin_push(it, declared=1000, sent=b"{")
+        status, problem = answer_of([connection]).split(b"\r\n", 1)
+        assert (status, b'"type":"too-slow"' in problem) == (b"HTTP/1.1 408 Request Timeout", True)
+
+
+def test_a_body_that_drips_in_time_is_taken(endpoint: Running) -> None:
+    """Each part extends the time for the next one."""
+    line = json.dumps(append(0, b"x")).encode()
+    connection = begin_push(endpoint, declared=len(line), sent=line[:5])
+    for at in range(5, len(line)):
+        connection.sendall(line[at : at + 1])
+    assert answer_of([connection]).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_half_sent_bodies_make_room_for_whole_ones(tmp_path: Path) -> None:
+    """Of the client that has most bytes here, the oldest is turned away, and the others are not."""
+    line = json.dumps(append(0, b"x" * 3000)).encode()
+    with serving(tmp_path, bodies=Bodies(4 * len(line))) as it, Pusher(it.url, it.token) as pusher:
+        half = [begin_push(it, declared=2 * len(line), sent=line) for _ in range(3)]
+        said = [json.dumps(append(0, b"y" * 3000, stream=name)).encode() for name in ("b", "c")]
+        while select.select(half, [], [], 0)[0] == []:  # until all three have arrived, there is room for both
+            assert pusher.post("/v1/push", content=b"\n".join(said)).status_code == 200
+        assert answer_of(half).startswith(b"HTTP/1.1 503 Service Unavailable")
+        for connection in half:
+            connection.close()

@@ -35,6 +35,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "endpoint.started": "url pid",
         "endpoint.stopped": "pid reason",
         "endpoint.failed": "reason",
+        "endpoint.exhausted": "reason",
         "library.warned": "library reason",
     }.items()
 }

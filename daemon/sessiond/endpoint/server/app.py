@@ -18,6 +18,7 @@ import anyio.to_thread
 import msgspec
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -25,6 +26,8 @@ from starlette.routing import Route
 from sessiond import __version__
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.server import body, machines, problems, ranges, records, streams, tokens
+from sessiond.endpoint.server.admission import Admission, Pieces, Released
+from sessiond.endpoint.server.connections import KNOWN
 from sessiond.endpoint.server.dictionaries import Dictionaries, noting
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.problems import Refusal
@@ -53,8 +56,15 @@ LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/js
 JSON = frozenset({"application/json"})
 PUSHES_AT_ONCE = 4
 PUSHES_WAITING = 64
-READS_AT_ONCE = 16
-STEP = 4 << 20
+PUSHES_OF_ONE = 16
+"""Complete pushes that wait for their turn: in all, and of one token."""
+READS_AT_ONCE = 4
+READS_WAITING = 64
+READS_OF_ONE = 16
+"""Reads whose answer is being made or sent: in all, and of one token."""
+LOOKUPS_AT_ONCE = 8
+"""Tokens that are looked up at once, whatever else is read."""
+STEP = 1 << 20
 """Bytes of a stream that are read from the store at once."""
 FEATURES = ("offsets", "changes", "sessions", "streams", "ranges", "generations", dictionary.FEATURE)
 
@@ -71,7 +81,14 @@ class Endpoint:
     `secrets` are tokens that are accepted beside those in the store.
     """
 
-    def __init__(self, store: Store, *, secrets: tuple[str, ...] = (), limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        secrets: tuple[str, ...] = (),
+        limits: Limits | None = None,
+        bodies: body.Bodies | None = None,
+    ) -> None:
         self.store = store
         self.limits = limits or Limits()
         # What a parent process hands over with --token-file: its own, so it is bound to no device.
@@ -80,22 +97,30 @@ class Endpoint:
         self._uses = tokens.LastUses()
         self._pushes = anyio.CapacityLimiter(PUSHES_AT_ONCE)
         self._reads = anyio.CapacityLimiter(READS_AT_ONCE)
-        self._pushing = 0
+        self._lookups = anyio.CapacityLimiter(LOOKUPS_AT_ONCE)
+        self._waiting = Admission(PUSHES_WAITING, PUSHES_OF_ONE)
+        self._reading = Admission(READS_WAITING, READS_OF_ONE)
+        self._bodies = bodies or body.Bodies()
         self._dictionaries = Dictionaries()
         self._digester = Digester(store)
 
     def routes(self) -> list[Route]:
         """List every address."""
         one = "/v1/sessions/{machine_id:machine}/{id:uuid}"
+        reading = partial(self._guarded, admission=self._reading)
         return [
             Route("/v1", self._open(self.about), methods=["GET"]),
             Route("/v1/push", self._guarded(self.push, PUSH), methods=["POST"]),
-            Route("/v1/offsets", self._guarded(self.offsets, PUSH, READ), methods=["POST"]),
-            Route("/v1/changes", self._guarded(self.changes, *READING), methods=["GET"]),
-            Route("/v1/sessions", self._guarded(self.sessions, *READING), methods=["GET"]),
-            Route(f"{one}/streams", self._guarded(self.streams, *READING), methods=["GET"]),
-            Route(f"{one}/streams/{{name:path}}", self._guarded(self.stream, *READING), methods=["GET"]),
-            Route(one, self._guarded(self.session, *READING), methods=["GET"]),
+            Route("/v1/offsets", reading(self.offsets, PUSH, READ), methods=["POST"]),
+            Route("/v1/changes", reading(self.changes, *READING), methods=["GET"]),
+            Route("/v1/sessions", reading(self.sessions, *READING), methods=["GET"]),
+            Route(f"{one}/streams", reading(self.streams, *READING), methods=["GET"]),
+            Route(
+                f"{one}/streams/{{name:path}}",
+                reading(self.stream, *READING),
+                methods=["GET"],
+            ),
+            Route(one, reading(self.session, *READING), methods=["GET"]),
         ]
 
     async def about(self, request: Request, access: Access | None) -> Response:
@@ -128,15 +153,11 @@ class Endpoint:
             raise tokens.wrong_device(access.name)
         sender = Sender(access=access, device=pusher, batch=batch)
         encoding = body.check_kind(request, LINES, dictionary.ENCODING)
-        if self._pushing >= PUSHES_WAITING:
-            raise Refusal(503, "busy", "too many pushes at once", headers=problems.SOON)
-        self._pushing += 1
-        try:
-            sent = await body.read(request, self.limits.body)
-            apply = partial(self._apply, sent, encoding, sender)
-            answer = await anyio.to_thread.run_sync(apply, limiter=self._pushes)
-        finally:
-            self._pushing -= 1
+        client = _client(request)
+        async with self._bodies.read(request, self.limits.body, client) as sent:
+            with self._waiting.admitted(client):
+                apply = partial(self._apply, sent, encoding, sender)
+                answer = await anyio.to_thread.run_sync(apply, limiter=self._pushes)
         # Stored, and out of the way of other pushes: what digests of large streams cost is this client's wait alone.
         results = answer.settle(await self._digester.digests(list(answer.owed.values())))
         return _json(PushAnswer(batch=batch, results=results))
@@ -159,8 +180,8 @@ class Endpoint:
         if READ not in access.scopes and not access.owns(asker):
             asker = UUID(int=0)  # no device's
         encoding = body.check_kind(request, JSON)
-        sent = await body.read(request, self.limits.body)
-        question, found = await self._read(partial(self._offsets, sent, encoding, access.user, asker))
+        async with self._bodies.read(request, self.limits.body, _client(request)) as sent:
+            question, found = await self._read(partial(self._offsets, sent, encoding, access.user, asker))
         digests = iter(await self._digester.digests([each for each in found if each is not None]))
         return _json(
             OffsetsAnswer(
@@ -289,23 +310,36 @@ class Endpoint:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         found = None
         if scheme.lower() == "bearer":
-            found = await self._read_db(lambda db: tokens.find(db, secret.strip(), self._secrets))
+            found = await anyio.to_thread.run_sync(self._find_token, secret.strip(), limiter=self._lookups)
         if found is None:
             raise problems.unauthorized("the token is not accepted" if secret else "a bearer token is needed")
+        request.scope[KNOWN] = True
         return found
 
-    def _guarded(self, handler: Guarded, *scopes: str) -> Handler:
-        """Answer with a token that has one of the scopes."""
+    def _find_token(self, secret: str) -> Access | None:
+        with self.store.read() as db:
+            return tokens.find(db, secret, self._secrets)
+
+    def _guarded(self, handler: Guarded, *scopes: str, admission: Admission | None = None) -> Handler:
+        """Answer with a token that has one of the scopes, and as many at a time as `admission` admits."""
 
         async def guarded(request: Request) -> Response:
             access = await self._authenticate(request)
             if access.scopes.isdisjoint(scopes):
                 raise Refusal(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
             due = self._uses.note(access)
-            response = await handler(request, access)
+            client = _client(request)
+            if admission is not None:
+                admission.enter(client)
+            try:
+                response = await handler(request, access)
+            except BaseException:
+                if admission is not None:
+                    admission.leave(client)
+                raise
             if due:
                 response.background = BackgroundTask(self._write_uses)
-            return response
+            return response if admission is None else Released(response, partial(admission.leave, client))
 
         return guarded
 
@@ -325,12 +359,24 @@ class Endpoint:
                     self._uses.write(db)
 
 
-def build(store: Store, *, secrets: tuple[str, ...] = (), limits: Limits | None = None) -> Starlette:
+def build(
+    store: Store,
+    *,
+    secrets: tuple[str, ...] = (),
+    limits: Limits | None = None,
+    bodies: body.Bodies | None = None,
+) -> Starlette:
     """Make the ASGI application over a store."""
     return Starlette(
-        routes=Endpoint(store, secrets=secrets, limits=limits).routes(),
+        routes=Endpoint(store, secrets=secrets, limits=limits, bodies=bodies).routes(),
         exception_handlers=problems.HANDLERS,
+        middleware=[Middleware(Pieces)],
     )
+
+
+def _client(request: Request) -> str:
+    """Name the client of a request: by its token, or its address."""
+    return request.headers.get("authorization") or (request.client.host if request.client else "")
 
 
 def _json(answer: msgspec.Struct) -> Response:

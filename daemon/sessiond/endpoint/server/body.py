@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from sessiond import zstd
+from sessiond.endpoint.server import problems
 from sessiond.endpoint.server.problems import Refusal
 
 ENCODINGS = ("zstd", "gzip", "identity")
 SECONDS = 120
 """For a whole body: who is slower holds memory for nothing."""
+STALL = 30
+"""For the next part of a body."""
+BUFFERED = 128 << 20
+"""Bytes of all bodies that come in or wait for their turn."""
 NO_LIMIT = 1 << 62  # of its own: the caller counts
 MAX_MEMBERS = 256
 """Of a gzip body; each empty one costs a sender 20 bytes and us a decoder."""
@@ -39,28 +46,86 @@ def check_kind(request: Request, kinds: frozenset[str], *more: str) -> str:
     return encoding
 
 
-async def read(request: Request, limit: int) -> bytes:
-    """Read the body as it was sent.
+class _Incoming:
+    """A body that comes in, or that waits for its turn once it is `complete`."""
 
-    Raises:
-        Refusal: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long, 400 if it ends early.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
-        raise _too_large(f"a body may have {limit} bytes as sent")
-    body = bytearray()
-    try:
-        with anyio.fail_after(SECONDS):
-            async for part in request.stream():
-                if len(body) + len(part) > limit:
-                    raise _too_large(f"a body may have {limit} bytes as sent")
-                body += part
-    except ClientDisconnect as error:
-        # Nobody reads this; but it is no fault of ours, and must not be logged as one.
-        raise Refusal(400, "malformed", "the body ended early") from error
-    except TimeoutError as error:
-        raise Refusal(408, "too-slow", f"the body did not arrive within {SECONDS} seconds") from error
-    return bytes(body)
+    def __init__(self, client: str, scope: anyio.CancelScope) -> None:
+        self.client = client
+        self.size = 0
+        self.complete = self.dropped = False
+        self.scope = scope
+
+
+class Bodies:
+    """The bodies of all requests until they are answered, `most` bytes at most. It belongs to one event loop."""
+
+    def __init__(self, most: int = BUFFERED, *, seconds: float = SECONDS, stall: float = STALL) -> None:
+        self.most, self.seconds, self.stall = most, seconds, stall
+        self._size = 0
+        self._incoming: dict[_Incoming, None] = {}
+
+    @asynccontextmanager
+    async def read(self, request: Request, limit: int, client: str) -> AsyncIterator[bytes]:
+        """Read a body as it was sent; it counts until the context ends. `client` names who sends it.
+
+        Raises:
+            Refusal: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long, 400 if it ends
+                early, 503 if there are too many others.
+        """
+        declared = request.headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+            raise _too_large(f"a body may have {limit} bytes as sent")
+        incoming = _Incoming(client, anyio.CancelScope())
+        self._incoming[incoming] = None
+        try:
+            body = await self._receive(request, limit, incoming)
+            incoming.complete = True
+            yield body
+        finally:
+            del self._incoming[incoming]
+            self._size -= incoming.size
+
+    async def _receive(self, request: Request, limit: int, incoming: _Incoming) -> bytes:
+        body = bytearray()
+        end = anyio.current_time() + self.seconds
+        try:
+            with anyio.fail_after(min(self.seconds, self.stall)) as scope:
+                incoming.scope = scope
+                async for part in request.stream():
+                    if len(body) + len(part) > limit:
+                        raise _too_large(f"a body may have {limit} bytes as sent")
+                    self._reserve(incoming, len(part))
+                    body += part
+                    scope.deadline = min(end, anyio.current_time() + self.stall)
+        except ClientDisconnect as error:
+            # Nobody reads this; but it is no fault of ours, and must not be logged as one.
+            raise Refusal(400, "malformed", "the body ended early") from error
+        except TimeoutError as error:
+            said = f"a body has {self.seconds:g} seconds, and {self.stall:g} for each part of it"
+            raise Refusal(408, "too-slow", said) from error
+        if incoming.dropped:
+            raise Refusal(503, "busy", "too many other requests have begun", headers=problems.SOON)
+        return bytes(body)
+
+    def _reserve(self, incoming: _Incoming, size: int) -> None:
+        while self._size + size > self.most:
+            self._drop(incoming)
+        incoming.size += size
+        self._size += size
+
+    def _drop(self, incoming: _Incoming) -> None:
+        """Give up an incomplete body: of the client that has most bytes here, the oldest."""
+        sizes: Counter[str] = Counter()
+        for each in self._incoming:
+            sizes[each.client] += each.size
+        candidates = [each for each in self._incoming if not each.complete and not each.dropped and each.size]
+        victim = max(candidates, key=lambda each: sizes[each.client], default=incoming)
+        if victim is incoming:
+            raise Refusal(503, "busy", "too many requests are waiting", headers=problems.SOON)
+        victim.dropped = True
+        self._size -= victim.size
+        victim.size = 0
+        victim.scope.cancel()
 
 
 def decode(body: bytes, encoding: str, limit: int, dictionary: bytes = b"") -> Iterator[bytes]:

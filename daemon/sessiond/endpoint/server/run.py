@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import secrets
@@ -15,17 +14,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 import msgspec
-import uvicorn
 
 from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.app import build
+from sessiond.endpoint.server.listener import raise_limit
 from sessiond.endpoint.server.lock import StoreLock
+from sessiond.endpoint.server.server import GRACE, Server, in_thread
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Announcement, Limits
 from sessiond.errors import ConfigError, StateError
 
-GRACE = 5
-"""Seconds that requests have to end in when the endpoint is told to."""
 PARENT_PATIENCE = 2.0 * GRACE
 """Seconds that a daemon's new child waits for the lock: the child of a killed daemon may still be ending."""
 
@@ -80,15 +78,9 @@ def running(
         closing.callback(store.close)
         listener = closing.enter_context(_listening("127.0.0.1", port))
         url = _url("http", listener)
-        server = _server(store, token, limits)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="endpoint", daemon=True)
-        thread.start()
-        try:
-            # The socket listens already: a request that comes before the loop runs waits, it is not refused.
-            yield Running(url, token, store)
-        finally:
-            server.end()
-            thread.join()
+        closing.enter_context(in_thread(Server(build(store, secrets=(token,), limits=limits)), listener))
+        # The socket listens already: a request that comes before the loop runs waits, it is not refused.
+        yield Running(url, token, store)
 
 
 def serve(options: Options, *, listening: Callable[[str], None] | None = None) -> None:
@@ -116,7 +108,9 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         closing.callback(store.close)
         listener = closing.enter_context(_listening(options.host, options.port))
         url = _url("https" if options.tls_cert else "http", listener)
-        server = _server(store, token, None, options)
+        raise_limit()
+        app = build(store, secrets=(token,) if token else ())
+        server = Server(app, tls_cert=options.tls_cert, tls_key=options.tls_key)
         _end_at_signals(server)
         if options.until_eof:
             threading.Thread(target=_end_at_eof, args=(server,), name="parent", daemon=True).start()
@@ -195,51 +189,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its clock: it looks ten times a second whether to end, on a laptop that is to sleep."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._told = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        if not self.should_exit:
-            await self._told.wait()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        self.end()
-
-    def end(self) -> None:
-        """End; from any thread, or from inside a signal handler."""
-        self.should_exit = True  # first: main_loop looks at it after it has shown its loop
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: it has ended
-                self._loop.call_soon_threadsafe(self._told.set)
-
-
-def _server(store: Store, token: str | None, limits: Limits | None, options: Options | None = None) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            build(store, secrets=(token,) if token else (), limits=limits),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            loop="asyncio",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,  # it would need the clock
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE,
-            ssl_certfile=options.tls_cert if options else None,
-            ssl_keyfile=options.tls_key if options else None,
-        )
-    )
-
-
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
@@ -265,7 +214,7 @@ def _url(scheme: str, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _end_at_signals(server: _Server) -> None:
+def _end_at_signals(server: Server) -> None:
     # uvicorn ends well at these signals and then raises them once more, for whoever handled them before: that
     # is us, so the process ends with 0 and a closed store. Until uvicorn runs, they end it too.
     def end(number: int, frame: FrameType | None) -> None:
@@ -275,7 +224,7 @@ def _end_at_signals(server: _Server) -> None:
         signal.signal(each, end)
 
 
-def _end_at_eof(server: _Server) -> None:
+def _end_at_eof(server: Server) -> None:
     # The parent holds the other end and writes nothing: however it dies, the system closes it.
     with suppress(OSError):  # no stdin at all: nobody holds it
         while os.read(0, 4096):

@@ -1,0 +1,378 @@
+"""Many connections at once, and slow ones: a normal client is served beside them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h11
+import httpx
+import pytest
+import uvicorn
+from endpoint_lines import DEVICE, Pusher, append, serving
+from starlette.responses import JSONResponse
+from uvicorn.server import ServerState
+
+from sessiond.endpoint.server.connections import KNOWN, Connection, Connections, Phase, Timeouts
+from sessiond.endpoint.server.listener import MAX_CONNECTIONS, RESERVED, most_connections
+
+DEVICE_LINE = f"Sessiond-Device: {DEVICE}\r\n"
+HALF = b"GET /v1 HTTP/1.1\r\nHost: x\r\nX-Half: "
+WHOLE = b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n"
+TIMEOUTS = Timeouts(headers=10, idle=75, answer=60, rest=11, close=12)
+
+
+class Timer:
+    """A call that waits for its time."""
+
+    def __init__(self, loop: Loop, seconds: float, call: Callable[..., None]) -> None:
+        self.loop, self.seconds, self.call = loop, seconds, call
+
+    def cancel(self) -> None:
+        """Don't call."""
+        if self in self.loop.timers:
+            self.loop.timers.remove(self)
+
+
+class Loop:
+    """A loop whose time the test moves."""
+
+    def __init__(self) -> None:
+        self.timers: list[Timer] = []
+        self.tasks: list[Any] = []
+
+    def call_later(self, seconds: float, call: Callable[..., None]) -> Timer:
+        """Note a call."""
+        self.timers.append(Timer(self, seconds, call))
+        return self.timers[-1]
+
+    def create_task(self, task: Any) -> Any:
+        """Note a task that the test never runs: an application that takes its time."""
+        task.close()
+        self.tasks.append(task)
+        return self
+
+    def add_done_callback(self, call: Any) -> None:
+        """Never call it."""
+
+    def due(self) -> list[float]:
+        """List the times that are waited for."""
+        return [timer.seconds for timer in self.timers]
+
+    def fire(self) -> None:
+        """Let the time of the only call come."""
+        (timer,) = self.timers
+        timer.cancel()
+        timer.call()
+
+
+class Transport:
+    """A connection that notes what is done with it."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.state = "open"
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self.sent += data
+
+    def close(self) -> None:
+        """Close when all is sent."""
+        self.state = "closing"
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.state = "aborted"
+
+    def is_closing(self) -> bool:
+        """Say whether it will be closed."""
+        return self.state != "open"
+
+    def pause_reading(self) -> None:
+        """Take no more."""
+
+    def resume_reading(self) -> None:
+        """Take more."""
+
+    def get_extra_info(self, name: str) -> None:
+        """Know nothing."""
+
+
+def connect(connections: Connections, address: str = "192.0.2.1") -> tuple[Connection, Loop, Transport]:
+    """Accept a connection that exists in this test only."""
+    loop, transport = Loop(), Transport()
+    config = uvicorn.Config(JSONResponse({}), http="h11", ws="none", log_config=None)
+    made = Connection(
+        config=config,
+        server_state=ServerState(),
+        app_state={},
+        _loop=loop,
+        connections=connections,
+        address=address,
+    )
+    made.connection_made(transport)  # type: ignore[arg-type]
+    return made, loop, transport
+
+
+def answer(connection: Connection) -> None:
+    """Answer the request as an application does."""
+    cycle = connection.cycle
+    connection.conn.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+    connection.conn.send(h11.EndOfMessage())
+    cycle.response_started = cycle.response_complete = True
+    connection.on_response_complete()
+
+
+def test_headers_have_to_be_complete_in_time() -> None:
+    """The time begins with the connection, and bytes that drip in do not extend it."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    assert (loop.due(), connection.phase) == ([10], Phase.HEADERS)
+    timer = loop.timers[0]
+    for byte in HALF:
+        connection.data_received(bytes([byte]))
+    assert loop.timers == [timer]
+    loop.fire()
+    assert transport.sent.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert json.loads(transport.sent.partition(b"\r\n\r\n")[2])["type"] == "too-slow"
+    assert (transport.state, loop.due()) == ("closing", [12])
+    loop.fire()
+    assert transport.state == "aborted"
+
+
+def test_a_connection_without_a_byte_is_closed_without_a_word() -> None:
+    """A client that takes it up just then must not read an answer to something else."""
+    _, loop, transport = connect(Connections(9, TIMEOUTS))
+    loop.fire()
+    assert (transport.sent, transport.state) == (b"", "closing")
+
+
+def test_a_request_has_no_timeout_while_it_is_worked_on_and_then_the_connection_is_idle() -> None:
+    """How long an answer may take is not the connection's affair."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(WHOLE)
+    assert (loop.due(), connection.phase) == ([], Phase.WORKING)
+    answer(connection)
+    assert (loop.due(), connection.phase) == ([75], Phase.IDLE)
+    connection.data_received(HALF)
+    assert (loop.due(), connection.phase) == ([10], Phase.HEADERS)
+    connection.data_received(b"x\r\n\r\n")
+    answer(connection)
+    loop.fire()
+    assert (transport.sent, transport.state) == (b"", "closing")
+
+
+def test_the_rest_of_a_body_that_was_refused_is_read_for_a_moment_only() -> None:
+    """The client may still be sending when it is answered; a body that drips for ever is cut off."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(b"POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
+    assert connection.phase is Phase.BODY
+    answer(connection)
+    assert (loop.due(), connection.phase) == ([11], Phase.REST)
+    timer = loop.timers[0]
+    for _ in range(5):
+        connection.data_received(b"x")
+    assert loop.timers == [timer]
+    loop.fire()
+    assert transport.state == "closing"
+
+
+def test_an_answer_that_is_not_taken_is_cut_off() -> None:
+    """The time begins anew each time the client has taken what was sent."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(WHOLE)
+    for _ in range(3):
+        connection.pause_writing()
+        assert loop.due() == [60]
+        connection.resume_writing()
+        assert loop.due() == []
+    connection.pause_writing()
+    loop.fire()
+    assert transport.state == "aborted"
+
+
+def test_a_lost_connection_is_forgotten() -> None:
+    """Neither it nor a timer of it stays."""
+    connections = Connections(9, TIMEOUTS)
+    connection, loop, _ = connect(connections)
+    connection.connection_lost(None)
+    assert (len(connections), loop.due()) == (0, [])
+
+
+def test_who_is_dropped_first() -> None:
+    """Strangers before clients with a token; the address with most of them; half-sent bodies last; the oldest."""
+    connections = Connections(7, TIMEOUTS)
+    known, *_ = connect(connections)
+    known.data_received(WHOLE)
+    known.scope[KNOWN] = True  # type: ignore[typeddict-unknown-key]
+    answer(known)
+    alone, *_ = connect(connections, "192.0.2.2")
+    body, *_ = connect(connections)
+    body.data_received(b"POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
+    first, *_ = connect(connections)
+    second, *_ = connect(connections)
+    second.data_received(HALF)
+    working, *_ = connect(connections)
+    working.data_received(WHOLE)
+    for victim in (first, second, alone, body, known):
+        before = connections._open.copy()
+        assert connections.drop()
+        assert before - connections._open == {victim}
+        victim.connection_lost(None)
+    assert not connections.drop(), "what is being answered is never dropped"
+    assert connections.dropped == 5
+
+
+def half_sent(url: str, count: int) -> list[socket.socket]:
+    """Begin requests and leave them there."""
+    host, port = url.removeprefix("http://").split(":")
+    opened = []
+    for _ in range(count):
+        opened.append(socket.create_connection((host, int(port)), timeout=60))
+        opened[-1].sendall(HALF)
+    return opened
+
+
+def close(connections: list[socket.socket]) -> None:
+    """Close them all."""
+    for connection in connections:
+        connection.close()
+
+
+def test_half_sent_requests_lock_nobody_out(tmp_path: Path) -> None:
+    """Many times more of them than there is room for."""
+    connections = Connections(20)
+    with serving(tmp_path, connections=connections) as it, Pusher(it.url, it.token) as pusher:
+        begun = half_sent(it.url, 100)
+        offset = 0
+        for _ in range(5):
+            assert pusher.said(append(offset, b"x\n")) == ["stored"]
+            offset += 2
+            begun += half_sent(it.url, 20)
+        assert pusher.bytes_of() == b"x\n" * 5
+        assert len(connections) <= 20
+        assert connections.dropped >= 100
+        close(begun)
+
+
+def test_where_all_are_being_answered_one_more_is_told_to_come_back(tmp_path: Path) -> None:
+    """503 at once, instead of waiting for a timeout."""
+    line = json.dumps(append(0, b"x")).encode()
+    head = f"POST /v1/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {{}}\r\n{DEVICE_LINE}"
+    head += f"Content-Length: {len(line)}\r\n\r\n"
+    connections = Connections(2)
+    with serving(tmp_path, connections=connections) as it:
+        host, port = it.url.removeprefix("http://").split(":")
+        with it.store.write():
+            busy = [socket.create_connection((host, int(port)), timeout=60) for _ in range(2)]
+            for each in busy:
+                each.sendall(head.format(it.token).encode() + line)
+            end = time.monotonic() + 60
+            while [each.phase for each in connections._open.copy()] != [Phase.WORKING] * 2:
+                assert time.monotonic() < end
+            refused = httpx.get(f"{it.url}/v1", verify=False)
+        assert refused.status_code == 503
+        assert (refused.json()["type"], refused.headers["retry-after"]) == ("busy", "1")
+        assert refused.headers["content-type"] == "application/problem+json"
+        for each in busy:
+            assert each.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        close(busy)
+        assert httpx.get(f"{it.url}/v1", verify=False).status_code == 200
+
+
+class Starved(socket.socket):
+    """A listening socket of a process that has no descriptor left for some time."""
+
+    failures = 5
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept, or fail as the system does."""
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+def test_without_descriptors_it_waits_instead_of_spinning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes on when there are some again; the log has one line about it, and no traceback."""
+    listener = Starved(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    with serving(tmp_path, listener=listener) as it:
+        assert httpx.get(f"{it.url}/v1", verify=False).status_code == 200
+    assert listener.failures == 0
+    errors = capfd.readouterr().err
+    assert errors.count("endpoint.exhausted") == 1
+    assert "Traceback" not in errors
+
+
+def test_what_is_no_request_is_no_line_in_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Anybody could fill the disk with it."""
+    with serving(tmp_path) as it:
+        host, port = it.url.removeprefix("http://").split(":")
+        for sent in (b"\x16\x03\x01 no http\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"):
+            with socket.create_connection((host, int(port)), timeout=60) as connection:
+                connection.sendall(sent)
+                assert connection.recv(100).startswith(b"HTTP/1.1 4")
+    assert capfd.readouterr().err == ""
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_allowed() -> None:
+    """A service starts with a soft limit of 1,024, which leaves too little for a thousand connections."""
+    code = (
+        "import resource, sys\n"
+        "from sessiond.endpoint.server.listener import raise_limit\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))\n"
+        "print(raise_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert hard == resource.RLIM_INFINITY or hard >= 2000
+    for soft, allowed, wanted in ((200, 256, 256), (200, 2000, MAX_CONNECTIONS + RESERVED), (1500, 2000, 1500)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(soft), str(allowed)],
+            env=os.environ | {"PYTHONPATH": "daemon"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == [str(wanted)] * 2
+    assert [most_connections(each) for each in (64, 256, 100_000)] == [16, 160, MAX_CONNECTIONS]
+
+
+def test_few_descriptors_are_enough_beside_half_sent_requests(tmp_path: Path) -> None:
+    """A whole process with 256 of them: it serves, says nothing, and ends well."""
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+        "from sessiond.endpoint.server.run import Options, serve\n"
+        "path = sys.argv[1]\n"
+        "serve(Options(directory=path, port=0, announce='-', token_file=path + '/token', until_eof=True))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": "daemon"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    url = json.loads(process.stdout.readline())["url"]
+    begun = half_sent(url, 400)
+    with Pusher(url, (tmp_path / "token").read_text().strip()) as pusher:
+        assert pusher.said(append(0, b"x\n")) == ["stored"]
+        assert pusher.bytes_of() == b"x\n"
+        assert len(select.select(begun, [], [], 0)[0]) >= 400 - 160
+    close(begun)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
