@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import tomllib
@@ -78,3 +79,16 @@ def _refuse_loose(path: str, found: os.stat_result) -> None:
 def hostname() -> str:
     """Name this machine as its user knows it: without the domain that a network adds."""
     return socket.gethostname().partition(".")[0] or "localhost"
+
+
+def machine_identity() -> str:
+    """Return what tells this machine from others and stays when it is renamed; its name where the system has no such.
+
+    A digest: the machine id itself is not meant to be shown (machine-id(5)).
+    """
+    try:
+        with open("/etc/machine-id", "rb") as file:
+            found = file.read(64).strip()
+    except OSError:
+        found = b""
+    return hashlib.blake2b(found, digest_size=8).hexdigest() if found else hostname()

@@ -17,7 +17,7 @@ from sessiond.endpoint import wire
 from sessiond.endpoint.backoff import make_retrying
 from sessiond.endpoint.client import Client
 from sessiond.errors import EndpointError, Rejected, SpoolDamaged, TooLarge, Unreachable, WrongEndpoint
-from sessiond.spool import Spool
+from sessiond.spool import Spool, health
 from sessiond.spool.rows import Segment, SessionState
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class Setting(msgspec.Struct, kw_only=True, dict=True):
     """Waits between two tries; ends early when the daemon stops."""
     settled: Callable[[Pushed], None] = lambda _: None
     """Called inside the transaction that takes a batch out of the outbox, with what came of it."""
+    installation: int = 0
+    """What tells this state directory from a copy of it (device.installation)."""
     attempts: int = 0
     """Batches since the last acknowledged one."""
 
@@ -88,10 +90,12 @@ def bind(setting: Setting) -> bool:
     about = setting.client.about()
     identity, last = str(about.endpoint_id), setting.spool.meta(BATCH)
     # A push whose answer was lost is one of the next names; any of them may have been stored.
-    expected = {last, *(_batch(last, attempt) for attempt in range(LOST_ANSWERS))}
+    expected = {last, *(_batch(last, attempt, setting.installation) for attempt in range(LOST_ANSWERS))}
     same = setting.spool.meta("endpoint") == identity and about.last_batch in expected
     if not same:
         with setting.spool.transaction():
+            if setting.spool.meta("endpoint") == identity and last is not None and about.last_batch is not None:
+                health.note_divergence(setting.spool, setting.now_ms())
             setting.spool.catalog.forget_endpoint()
             setting.spool.set_meta("endpoint", identity)
             setting.spool.set_meta(BATCH, about.last_batch)
@@ -99,9 +103,14 @@ def bind(setting: Setting) -> bool:
     return same
 
 
-def _batch(last: str | None, attempt: int) -> str:
-    """Name a batch after the last acknowledged one: each side can tell whether the other went on from there."""
-    return hashlib.blake2b(f"{last or ''}/{attempt}".encode(), digest_size=16).hexdigest()
+def _batch(last: str | None, attempt: int, installation: int) -> str:
+    """Return the name of a batch after the last acknowledged one: each side can tell whether the other went on from it.
+
+    The installation is part of it: a copy of a state directory has the same last batch, and would give its next one
+    the same name, so that neither copy could tell the other's push from its own.
+    """
+    salt = f"/{installation}" if installation else ""
+    return hashlib.blake2b(f"{last or ''}/{attempt}{salt}".encode(), digest_size=16).hexdigest()
 
 
 def upload(setting: Setting, *, since_ms: int = 0, live_ms: int | None = None, size: int = BYTES) -> Pushed:
@@ -163,7 +172,7 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
         part = stack.pop()
         with setting.spool.reading():
             pushes = [_wire(setting, item) for item in part]
-            batch = _batch(setting.spool.meta(BATCH), setting.attempts)
+            batch = _batch(setting.spool.meta(BATCH), setting.attempts, setting.installation)
         setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
         try:
             results = setting.retrying(setting.client.push, pushes, batch)

@@ -12,6 +12,7 @@ from sessiond.daemon import outage
 from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.restraint import PUSHING, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms
+from sessiond.device import installation
 from sessiond.endpoint.client import Client
 from sessiond.errors import EndpointError, StateFull, Unreachable
 from sessiond.logs import log
@@ -79,6 +80,7 @@ class Pushing:
             client=self._client,
             machine_id=rooms.machine_id,
             device_id=rooms.device.device_id,
+            installation=installation(rooms.directory),
             now_ms=now_ms,
             sleep=self._sleep,
             settled=self._settled,

@@ -11,8 +11,8 @@ import msgspec
 
 from sessiond import spool as spool_room
 from sessiond.config import Config, read_token, state_dir
-from sessiond.device import Device, first_start_ms, identify, installation
-from sessiond.errors import SpoolDamaged, StateError
+from sessiond.device import Device, first_start_ms, hostname, identify, installation, machine_identity
+from sessiond.errors import SpoolDamaged, StateError, StateFull
 from sessiond.ingest import Setting
 from sessiond.ingest.backfill import here_ms, oldest_ms
 from sessiond.ingest.pins import Pins
@@ -24,7 +24,7 @@ from sessiond.reader import Digest
 from sessiond.sources import find_project_roots, find_roots
 from sessiond.sources.base import Root, Source
 from sessiond.spool import Spool
-from sessiond.spool.health import CLEAN, REBUILT
+from sessiond.spool.health import CLEAN, REBUILT, note_host
 from sessiond.watch import WatchedRoot, Watcher
 
 
@@ -128,6 +128,8 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
     machine_id = config.machine_id or device.machine_id
     terms = terms_of(config, environ, device)
     spool = _open_spool(directory, damaged)
+    with suppress(StateFull):  # a full disk; the next start notes it
+        note_host(spool, hostname(), machine_identity(), now_ms())
     places = find_roots(config, environ)
     setting = Setting(
         spool=spool,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 
 from sessiond import service, spool
 from sessiond.doctor.finding import Finding, Grade, Patient
 from sessiond.errors import ServiceError, SpoolDamaged, StateError
+from sessiond.spool.health import read_copies
 
 
 def setup_checks(patient: Patient) -> Iterator[Finding]:
@@ -72,6 +74,24 @@ def _spool(patient: Patient) -> Iterator[Finding]:
         yield Finding(check="spool", grade=Grade.WRONG, what=str(error), fix=error.hint)
     else:
         yield Finding(check="spool", grade=Grade.FINE, what=f"{path} is whole")
+        yield from _copies(patient)
+
+
+def _copies(patient: Patient) -> Iterator[Finding]:
+    """Look for signs that two machines, or two processes, use copies of one state directory."""
+    opened = spool.Spool(patient.directory, readonly=True)
+    try:
+        copies = read_copies(opened)
+    finally:
+        opened.close()
+    fix = "stop one of the two; to keep both, run `sessiond sync` in one copy, stop it, and remove its device.toml"
+    times = copies.diverged(time.time_ns() // 1_000_000)
+    if times > 1:
+        what = f"another running sessiond pushes as this device, found {times} times today: the directory was copied"
+        yield Finding(check="copies", grade=Grade.WRONG, what=what, fix=fix)
+    elif copies.moved_from:
+        what = f"the state directory was used on {copies.moved_from} before; a sessiond that still runs there with it"
+        yield Finding(check="copies", grade=Grade.NOTE, what=f"{what} would push as this device", fix=fix)
 
 
 def _service(patient: Patient) -> Iterator[Finding]:

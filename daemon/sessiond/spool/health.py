@@ -8,6 +8,9 @@ from sessiond.spool import Spool
 
 CAPTURE = "health.capture"
 ENDPOINT = "health.endpoint"
+COPIES = "health.copies"
+"""Meta key: what hints at a second running copy of this state directory."""
+DAY_MS = 86_400_000
 SETUP = "health.setup"
 """Meta key: a digest of the token and what else a push depends on, as of the last state of the endpoint."""
 CONFIG = "health.config"
@@ -106,6 +109,50 @@ class ConfigHealth(Facts):
     redact: str = "mask"
     version: str = __version__
     """Of the sessiond that found it good; another one may not."""
+
+
+class CopiesHealth(Facts):
+    """What hints at a second running copy of this state directory, such as a home that was copied."""
+
+    host: str = ""
+    """Name of the machine that uses the directory."""
+    identity: str = ""
+    """What tells that machine from others; it stays when the name changes."""
+    moved_from: str | None = None
+    """Name of another machine that used the directory before."""
+    moved_ms: int | None = None
+    diverged_ms: list[int] = []  # noqa: RUF012 - each has its own
+    """When the endpoint was found to have stored another push of this device than our last ones: the newest few."""
+
+    def diverged(self, now_ms: int) -> int:
+        """Return how often that was found within the last day."""
+        return sum(0 <= now_ms - moment < DAY_MS for moment in self.diverged_ms)
+
+
+def read_copies(spool: Spool) -> CopiesHealth:
+    """Read what hints at a second copy."""
+    text = spool.meta(COPIES)
+    return CopiesHealth() if text is None else CopiesHealth.of(decoded(text))
+
+
+def note_host(spool: Spool, host: str, identity: str, now_ms: int) -> None:
+    """Note the machine that uses the spool from now on."""
+    old = read_copies(spool)
+    if (old.host, old.identity) == (host, identity):
+        return
+    fresh = old.but(host=host, identity=identity)
+    if old.identity and old.identity != identity:
+        fresh = fresh.but(moved_from=old.host, moved_ms=now_ms)
+    spool.set_meta(COPIES, encoded(fresh))
+
+
+def note_divergence(spool: Spool, now_ms: int) -> None:
+    """Note that the endpoint's last push of this device is none of ours. Once may be a restored backup of this side.
+
+    Again and again means that two copies push in turn: each one finds the other's push.
+    """
+    old = read_copies(spool)
+    spool.set_meta(COPIES, encoded(old.but(diverged_ms=[*old.diverged_ms[-9:], now_ms])))
 
 
 def read_capture(spool: Spool) -> CaptureHealth:

@@ -167,7 +167,13 @@ def _read_spool(directory: str, unreadable: str | None) -> _Held:
 def _fill(held: _Held, spool: Spool) -> None:
     with spool.snapshot():
         rebuilt = spool.meta(health_room.REBUILT)
-        held.shape = SpoolStatus(state=Shape.FINE, rebuilt_ms=int(rebuilt) if rebuilt else None)
+        copies = health_room.read_copies(spool)
+        held.shape = SpoolStatus(
+            state=Shape.FINE,
+            rebuilt_ms=int(rebuilt) if rebuilt else None,
+            diverged_ms=copies.diverged_ms,
+            moved_from=copies.moved_from,
+        )
         held.clean = spool.meta(health_room.CLEAN) is not None
         held.refused = spool.meta(health_room.CONFIG)
         held.taken = health_room.read_taken(spool)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sessiond.pause import until
+from sessiond.spool.health import CopiesHealth
 from sessiond.status.model import Advice, Running, Shape, Status
 
 RECENT_MS = 7 * 86_400_000
 """For so long a spool that was built anew is worth a line."""
+
+
+COPIED = 2
+"""How often within a day another push than ours has to be found at the endpoint: once is a restored backup."""
 
 
 def advise(status: Status) -> list[Advice]:
@@ -17,6 +22,7 @@ def advise(status: Status) -> list[Advice]:
         *_config(status),
         *_spool(status),
         *_daemon(status),
+        *_copies(status),
         *_paused(status),
         *_endpoint(status),
         *_sessions(status),
@@ -66,6 +72,17 @@ def _spool(status: Status) -> Iterator[Advice]:
             what="the spool was damaged and has been built anew",
             do=f"nothing to do; the old one lies in {status.state_dir} (spool.db.damaged-...)",
             degraded=False,
+        )
+
+
+def _copies(status: Status) -> Iterator[Advice]:
+    copies = CopiesHealth(diverged_ms=status.spool.diverged_ms, moved_from=status.spool.moved_from)
+    if copies.diverged(status.now_ms) >= COPIED:
+        before = f" (it was used on {copies.moved_from} before)" if copies.moved_from else ""
+        yield Advice(
+            what=f"another running sessiond pushes as this device: {status.state_dir} was copied{before}",
+            do="stop one of the two; to keep both, run `sessiond sync` in one copy, stop it, and remove its"
+            " device.toml",
         )
 
 

@@ -59,6 +59,10 @@ class SpoolStatus(Facts):
     reason: str | None = None
     hint: str | None = None
     rebuilt_ms: int | None = None
+    diverged_ms: list[int] = []  # noqa: RUF012 - each has its own
+    """When the endpoint was found to have another last push of this device than this spool."""
+    moved_from: str | None = None
+    """Another machine that used this state directory before."""
 
 
 class Discovery(Facts):
