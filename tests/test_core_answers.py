@@ -19,7 +19,7 @@ from sessiond.daemon.pushing import Cause, Pushing
 from sessiond.daemon.rooms import open_rooms
 from sessiond.endpoint.answers import parse_retry_after
 from sessiond.endpoint.server import running
-from sessiond.endpoint.wire import Limits, Result
+from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, Limits, Result
 from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.upload import Pushed, _settle
@@ -175,6 +175,25 @@ def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(house: Hous
     house.transport.fate = None
     house.settle()
     assert house.held(SESSION).count(b"\n") == 2
+
+
+def test_the_largest_items_that_are_taken_leave_room_for_the_next_ones(house: Household) -> None:
+    """What anybody with the device's token may push: the daemon goes on above it."""
+    (found,) = house.held_sessions().values()
+    revision = {**found, "op": "session", "revision": FREE_REVISION, "device_id": str(house.device_id)}
+    stream = {"machine_id": house.machine_id, "session": SESSION, "stream": "main"}
+    hostile = [revision, {**stream, "op": "generation", "generation": FREE_GENERATION, "previous": None, "keep": 0}]
+    headers = {"Authorization": f"Bearer {house.endpoint.token}", "Sessiond-Device": str(house.device_id)}
+    body = b"\n".join(map(msgspec.json.encode, hostile))
+    answer = httpx.post(f"{house.endpoint.url}/v1/push", headers=headers, content=body)
+    assert [each["status"] for each in answer.json()["results"]] == ["stored"] * 2
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 3
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
+    assert house.spool.overview.waiting().parked == 0
 
 
 def test_held_of_nonsense_is_refused(house: Household) -> None:

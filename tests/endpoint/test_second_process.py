@@ -188,7 +188,7 @@ def test_a_store_with_two_names_is_refused(tmp_path: Path) -> None:
         Store(str(tmp_path / "b"))
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_nothing_is_acknowledged_once_the_file_is_gone(endpoint: Running, pusher: Pusher, suffix: str) -> None:
     """Whoever deletes the store under us makes us fail, not lose what we answered with `stored`."""
     assert pusher.said(append(0, b"x")) == ["stored"]

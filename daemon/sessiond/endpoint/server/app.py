@@ -176,12 +176,10 @@ class Endpoint:
 
     async def offsets(self, request: Request, access: Access) -> Response:
         """Answer where streams of the user's machines stand; to a token that may not read, only of its own device's."""
-        asker = None if READ in access.scopes else device(request)
-        if READ not in access.scopes and not access.owns(asker):
-            asker = UUID(int=0)  # no device's
+        asker = device(request)
         encoding = body.check_kind(request, JSON)
         async with self._bodies.read(request, self.limits.body, _client(request)) as sent:
-            question, found = await self._read(partial(self._offsets, sent, encoding, access.user, asker))
+            question, found = await self._read(partial(self._offsets, sent, encoding, access, asker))
         digests = iter(await self._digester.digests([each for each in found if each is not None]))
         return _json(
             OffsetsAnswer(
@@ -199,7 +197,7 @@ class Endpoint:
         )
 
     def _offsets(
-        self, sent: bytes, encoding: str, user: str, asker: UUID | None
+        self, sent: bytes, encoding: str, access: Access, asker: UUID | None
     ) -> tuple[OffsetsQuestion, list[streams.State | None]]:
         try:
             plain = b"".join(body.decode(sent, encoding, self.limits.decoded))
@@ -209,10 +207,15 @@ class Endpoint:
         if len(question.streams) > self.limits.items:
             raise Refusal(413, "too-large", f"a question may name {self.limits.items} streams")
         with self.store.read() as db:
-            if asker is not None and not machines.belongs(db, user, question.machine_id, str(asker)):
+            # Without the scope `read`: of the machines that belong to the token's own device.
+            seen = READ in access.scopes or (
+                access.owns(asker) and machines.belongs(db, access.user, question.machine_id, str(asker))
+            )
+            if not seen:
                 return question, [None] * len(question.streams)
             return question, [
-                streams.state(db, user, question.machine_id, str(key.session), key.stream) for key in question.streams
+                streams.state(db, access.user, question.machine_id, str(key.session), key.stream)
+                for key in question.streams
             ]
 
     async def changes(self, request: Request, access: Access) -> Response:

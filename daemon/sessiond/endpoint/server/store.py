@@ -6,7 +6,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -17,6 +17,10 @@ from sessiond.errors import StateError, StateFull
 
 class StoreBusy(StateError):
     """Another process holds the store longer than a request can wait."""
+
+
+class StoreLost(StateError):
+    """The store's files were deleted or replaced under the running endpoint: it must end, and start anew."""
 
 
 class Store:
@@ -32,6 +36,8 @@ class Store:
         self._writer = connect(directory)
         self._files = self._inodes()
         self._turn = threading.Lock()
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when the files are found deleted or replaced."""
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self.endpoint_id = UUID(
             self._writer.execute("SELECT value FROM facts WHERE name = 'endpoint_id'").fetchone()[0]
@@ -63,8 +69,8 @@ class Store:
 
     def _inodes(self) -> list[tuple[int, int]]:
         self._writer.execute("SELECT count(*) FROM facts").fetchone()  # opens the write-ahead log
-        path = os.path.join(self.directory, FILE)
-        return [(found.st_dev, found.st_ino) for found in (os.stat(path), os.stat(f"{os.path.realpath(path)}-wal"))]
+        path = os.path.realpath(os.path.join(self.directory, FILE))
+        return [(found.st_dev, found.st_ino) for found in (os.stat(path + suffix) for suffix in ("", "-wal", "-shm"))]
 
     def _check_files(self) -> None:
         """Refuse to acknowledge what was written to a file that is no longer there: it ends with this process."""
@@ -73,9 +79,10 @@ class Store:
         except OSError:
             same = False
         if not same:
-            raise StateError(
+            self.on_lost()
+            raise StoreLost(
                 f"the store in {self.directory} was deleted or replaced under the running endpoint",
-                hint="restart the endpoint; what it answered since then with stored may be missing",
+                hint="restart the endpoint; each device sends again what is missing",
             )
 
     @contextmanager
