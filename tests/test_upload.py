@@ -90,6 +90,32 @@ def test_a_push_whose_answer_was_lost_does_not_make_another_endpoint(house: Hous
     assert bind(house.uploading)
 
 
+def test_a_push_after_a_lost_answer_has_a_name_of_its_own(house: Household) -> None:
+    """An endpoint that is restored to the state between the two must not be taken for one that has both."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    names: list[str] = []
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path == "/v1/push":
+            names.append(request.headers["sessiond-batch"])
+            if len(set(names)) == 1:
+                raise httpx.ReadError("the line broke")
+        return answer
+
+    house.transport.fate = fate
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.scan()
+    with pytest.raises(EndpointError):
+        house.push()
+    assert len(set(names)) == 1
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.scan()
+    assert house.push().segments > 0
+    assert len(set(names)) == 2
+
+
 def test_records_leave_half_of_a_batch_to_transcripts(house: Household) -> None:
     """More records than a batch has items don't keep the transcripts back, and the batch stays within its bound."""
     house.settle()
