@@ -301,6 +301,18 @@ def test_links_inside_a_root_are_not_followed(root: Path, tmp_path: Path) -> Non
     assert [path for path, _ in scan(tree(root).root)] == [str(root / "s")]
 
 
+def test_a_file_that_vanishes_during_a_look_is_left_out(root: Path) -> None:
+    """Its directory was listed already: there is nothing to say of it, least of all what was said of another."""
+    for number in range(5):
+        (root / f"{number}.jsonl").touch()
+    looking = scan(tree(root).root)
+    first, _ = next(looking)
+    for path in root.iterdir():
+        if str(path) != first:
+            path.unlink()
+    assert list(looking) == []
+
+
 def test_roots_may_share_and_nest_directories(root: Path, start: Start) -> None:
     """Each sees its changes, whoever else watches; the end of an inner root does not end the outer."""
     inner = root / "inner"
