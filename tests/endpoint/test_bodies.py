@@ -65,6 +65,16 @@ def test_frames_and_members_in_a_row_are_one_body(pusher: Pusher) -> None:
         assert len(answer.json()["results"]) == 3
 
 
+@pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity"])
+def test_a_body_of_exactly_the_limit_is_taken(encoding: str) -> None:
+    """The limit that is announced is what a client may send; one byte more is refused."""
+    pack = {"zstd": zstd.compress, "gzip": gzip.compress}.get(encoding, bytes)
+    assert b"".join(decode(pack(bytes(1000)), encoding, 1000)) == bytes(1000)
+    with pytest.raises(Refusal) as refused:
+        list(decode(pack(bytes(1001)), encoding, 1000))
+    assert refused.value.status == 413
+
+
 @pytest.mark.parametrize(
     ("encoding", "bomb"),
     [("gzip", gzip_bomb), ("zstd", zstd_bomb), ("zstd", zstd_members)],

@@ -25,6 +25,7 @@ from endpoint_lines import DEVICE, OTHER_DEVICE, Pusher, append, record
 
 from sessiond import zstd
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.server.run import is_loopback
 from sessiond.endpoint.server.store import Store
 from sessiond.errors import EndpointError, StateError, WrongEndpoint
 
@@ -363,3 +364,12 @@ def test_a_store_that_cannot_be_used_is_left_alone(tmp_path: Path) -> None:
             Store(str(tmp_path / name))
         assert failed.value.hint
     assert (tmp_path / "damaged" / "endpoint.db").read_bytes().startswith(b"not a database")
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.org", False)],
+)
+def test_only_an_address_of_this_machine_needs_no_tls(host: str, here: bool) -> None:
+    """By its number or by its name."""
+    assert is_loopback(host) is here

@@ -18,7 +18,7 @@ from mutants.tree import ROOT
 
 PACKAGES = ("daemon", "endpoint", "ingest", "spool", "upload", "redact", "watch")
 SEED = 1
-COUNT = 32
+COUNT = 25
 SOURCE = ROOT / "daemon" / "sessiond"
 
 

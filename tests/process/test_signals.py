@@ -19,6 +19,7 @@ from process_lab import SOON, SOURCE, Request, World, session, until
 from sessiond.daemon import SAME_WISH
 from sessiond.daemon.archive import Archive
 from sessiond.endpoint.client import Client
+from sessiond.spool import health
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -113,6 +114,12 @@ def test_a_configuration_that_can_not_be_read_ends_with_78(world: World) -> None
     assert not os.path.exists(os.path.join(world.state, "spool.db"))
 
 
+def refusal(world: World) -> str | None:
+    """Read why the daemon kept its old configuration, as `status` does."""
+    with world.spool() as spool:
+        return spool.meta(health.CONFIG) or None
+
+
 def test_an_edit_of_the_configuration_is_in_force_at_once(world: World) -> None:
     """Valid: taken over in the same process. Invalid: refused, and the last good one stays."""
     daemon = world.start()
@@ -121,12 +128,27 @@ def test_an_edit_of_the_configuration_is_in_force_at_once(world: World) -> None:
     until(lambda: world.events("config.refused"), "config.refused")
     world.write(1, 1)
     world.arrives()
+    assert refusal(world)
     world.configure(timeout='"7s"')
     until(lambda: world.events("config.reloaded"), "config.reloaded")
+    until(lambda: not refusal(world), "the end of the refusal")  # `status` shows it no longer
     world.write(1, 2)
     world.arrives()
     assert daemon.poll() is None
     world.judge()
+
+
+def test_a_refused_edit_is_forgotten_by_the_next_start(world: World) -> None:
+    """It was undone while the daemon did not run: `status` must not go on about it."""
+    daemon = world.start()
+    with open(world.config, "a") as file:
+        file.write("tiemout = 3\n")
+    until(lambda: refusal(world), "the refusal")
+    daemon.kill()
+    daemon.wait()
+    world.configure()
+    world.start()
+    until(lambda: not refusal(world), "the end of the refusal")
 
 
 def test_a_closed_stderr_costs_lines_and_no_more(world: World) -> None:

@@ -44,6 +44,7 @@ def message(kind: int, body: bytes = b"") -> bytes:
         (message(16), True),
         (message(17), False),
         (message(17, b"abc") + message(20), True),
+        (message(1) + message(20), True),
         (message(21) + b"\x10\0", False),
         (b"", False),
         (b"\0" * 16, False),
