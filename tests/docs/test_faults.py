@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 COUNTS = {"W": 20, "R": 22, "P": 10, "Q": 15, "N": 25, "E": 18, "L": 16, "X": 7, "C": 8, "S": 15}
 WHY = ("Not tested: ", "Does not apply: ")
 COUNTS["T"] = 20
-COUNTS["D"] = 9
+COUNTS["D"] = 12
 COUNTS["M"] = 5
 
 

@@ -191,6 +191,7 @@ class Pushing:
             return problem("stale", f"session {session}: revision {item.revision} is not above", revision=stored)
         if item.revision > max((stored or 0) + STEP, FREE_REVISION):
             raise Bad("invalid", f"revision {item.revision} is too far above {stored or 0}")
+        self._check_room(db, len(line.envelope))
         records.put(db, self.user, machine, item, line.envelope)
         self._changed[machine, session] = None
         said = [(stream.name, stream.generation, stream.length) for stream in item.streams]
@@ -213,9 +214,7 @@ class Pushing:
             if held is None:  # it came since, with another push or an earlier line of this one
                 held = streams.same(db, stream, to.generation, item.offset, appended.plain(), lambda _: None)
             return DUPLICATE if held else self._mismatch(db, index, stream, item, "offset-mismatch")
-        room = self.store.room(db)
-        if room is not None and room < appended.carried():
-            raise Bad("quota", "the endpoint's quota is used up")
+        self._check_room(db, appended.carried() + self.store.reserve)
         if stream is None or to is None:
             stream = streams.find_or_make(db, self.user, item.machine_id, str(item.session), item.stream)
             streams.begin(db, stream, 0, None, 0)
@@ -243,11 +242,17 @@ class Pushing:
                 return self._mismatch(db, index, stream, item, "no-generation")
             if source.length < item.keep:
                 return self._mismatch(db, index, stream, item, "offset-mismatch")
+        self._check_room(db, self.store.reserve)
         stream = streams.find_or_make(db, self.user, item.machine_id, str(item.session), item.stream)
         streams.begin(db, stream, item.generation, item.previous, item.keep)
         if item.previous is not None:
             self.store.digests.branch(stream, item.generation, item.previous, item.keep)
         return STORED
+
+    def _check_room(self, db: sqlite3.Connection, size: int) -> None:
+        room = self.store.room(db)
+        if room is not None and room < size:
+            raise Bad("quota", "the endpoint's quota is used up")
 
     def _mismatch(
         self, db: sqlite3.Connection, index: int, stream: int | None, item: PushAppend | PushGeneration, kind: str

@@ -7,7 +7,7 @@ import binascii
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -27,6 +27,8 @@ from sessiond.endpoint.wire import (
 from sessiond.errors import SessiondError
 from sessiond.session import Session
 
+PAGE = 2 << 20
+"""Bytes of records after which a page ends early: a thousand records may have a megabyte each."""
 Place = TypeVar("Place", bound=msgspec.Struct)
 
 
@@ -73,7 +75,8 @@ _read_envelope = msgspec.json.Decoder(_Envelope)
 
 
 class _AfterSession(msgspec.Struct, frozen=True, array_like=True):
-    started_ms: int
+    started_ms: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    """Bounded to what SQLite holds: clients may send back anything."""
     machine: str
     session: str
 
@@ -180,16 +183,17 @@ def listed(db: sqlite3.Connection, view: View, wanted: Filter, after: str | None
         where.append("(started_ms, machine, session) < (?, ?, ?)")
         values += [place.started_ms, place.machine, place.session]
     # Only fixed text is joined; every value is a parameter.
-    rows = db.execute(
+    found = db.execute(
         f"SELECT machine, session, revision, envelope, started_ms FROM sessions WHERE {' AND '.join(where)}"  # noqa: S608
         " ORDER BY started_ms DESC, machine DESC, session DESC LIMIT ?",
         (*values, limit + 1),
-    ).fetchall()
+    )
+    rows, more = _page(found, limit)
     follow = None
-    if len(rows) > limit:
-        machine, session, _, _, started = rows[limit - 1]
+    if more:
+        machine, session, _, _, started = rows[-1]
         follow = _seal(_AfterSession(started, machine, session))
-    return SessionsAnswer(sessions=[_stored(db, view, *row[:4]) for row in rows[:limit]], next=follow)
+    return SessionsAnswer(sessions=[_stored(db, view, *row[:4]) for row in rows], next=follow)
 
 
 def changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
@@ -202,18 +206,30 @@ def changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | Non
     place = _AfterChange(endpoint, 0) if since is None else _unseal(since, _AfterChange)
     if place.endpoint != endpoint or not 0 <= place.change <= latest:
         raise UnknownPlace("this endpoint did not give out that place", hint="start again without it")
-    rows = db.execute(
+    found = db.execute(
         "SELECT machine, session, revision, envelope, change FROM sessions WHERE user = ? AND change > ?"
         " ORDER BY change LIMIT ?",
         (view.user, place.change, limit + 1),
-    ).fetchall()
-    more = len(rows) > limit
-    seen = rows[limit - 1][4] if more else latest
+    )
+    rows, more = _page(found, limit)
+    seen = rows[-1][4] if more else latest
     return ChangesAnswer(
-        sessions=[_stored(db, view, *row[:4]) for row in rows[:limit]],
+        sessions=[_stored(db, view, *row[:4]) for row in rows],
         next=_seal(_AfterChange(endpoint, seen)),
         more=more,
     )
+
+
+def _page(found: sqlite3.Cursor, limit: int) -> tuple[list[tuple[Any, ...]], bool]:
+    """Return the rows of a page, `limit` or PAGE bytes of them and one at least, and whether more follow."""
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    for row in found:
+        size += len(row[3])
+        if len(rows) == limit or (rows and size > PAGE):
+            return rows, True
+        rows.append(row)
+    return rows, False
 
 
 def held(db: sqlite3.Connection, user: str, machine: str, session: str) -> StreamsAnswer:
@@ -260,5 +276,5 @@ def _seal(place: msgspec.Struct) -> str:
 def _unseal(sealed: str, kind: type[Place]) -> Place:
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4)), type=kind)
-    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+    except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError) as error:
         raise UnknownPlace("this endpoint did not give out that place", hint="start again without it") from error

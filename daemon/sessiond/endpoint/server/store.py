@@ -105,6 +105,11 @@ class Store:
                     db.execute("ROLLBACK")
                 self._readers.put(db)
 
+    @property
+    def reserve(self) -> int:
+        """The bytes of the quota that are kept for records: transcripts stop before, so that what is new is listed."""
+        return 0 if self.quota is None else self.quota // 16
+
     def room(self, db: sqlite3.Connection) -> int | None:
         """Count the bytes that the quota leaves; None without a quota."""
         if self.quota is None:
