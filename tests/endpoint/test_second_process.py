@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx
 import pytest
-from endpoint_lines import DEVICE, Pusher, append
+from endpoint_lines import DEVICE, SESSION, Pusher, append
 from test_serve import command, serve, serving
 
 from sessiond.endpoint.server import Running, running, tokens
@@ -195,6 +195,22 @@ def test_nothing_is_acknowledged_once_the_file_is_gone(endpoint: Running, pusher
     os.unlink(os.path.join(endpoint.store.directory, FILE + suffix))
     answer = pusher.post("/v1/push", content=json.dumps(append(1, b"y")))
     assert answer.status_code == 500
+
+
+def test_an_endpoint_without_its_store_ends_and_leaves_the_new_one_alone(tmp_path: Path) -> None:
+    """Another store has taken the place of ours: its write-ahead log is not ours to remove."""
+    with serving(tmp_path) as (process, url, token), Pusher(url, token) as pusher:
+        assert pusher.said(append(0, b"x")) == ["stored"]
+        for suffix in ("", "-wal", "-shm"):
+            os.rename(tmp_path / f"{FILE}{suffix}", tmp_path / f"old{suffix}")
+        with contextlib.closing(Store(str(tmp_path))) as other:
+            log = (tmp_path / f"{FILE}-wal").stat()
+            assert pusher.post("/v1/push", content=json.dumps(append(1, b"y"))).status_code == 500
+            assert process.wait(60) == 1
+            tokens.add(other, "kept")
+            assert os.path.samestat((tmp_path / f"{FILE}-wal").stat(), log)
+    assert sessions(tmp_path / "old") == {SESSION}
+    assert sessions(tmp_path / FILE) == set()
 
 
 def test_a_file_is_created_private_and_opened_by_nobody_else_meanwhile(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -118,7 +119,13 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
             announce(options.announce, Announcement(url=url, endpoint_id=store.endpoint_id, pid=os.getpid()))
         if listening is not None:
             listening(url)
+        store.on_lost = server.end
         server.run(sockets=[listener])
+        if store.lost:
+            # Not even the interpreter may close SQLite's connections (see Store.lost).
+            sys.stderr.write(f"the store in {options.directory} was deleted or replaced: restart the endpoint\n")
+            sys.stderr.flush()
+            os._exit(1)
 
 
 def token_from(path: str) -> str:

@@ -19,6 +19,10 @@ class StoreBusy(StateError):
     """Another process holds the store longer than a request can wait."""
 
 
+_LOST: list[Store] = []
+"""Stores that must not be closed, kept from being collected: that would close their connections, too."""
+
+
 class StoreLost(StateError):
     """The store's files were deleted or replaced under the running endpoint: it must end, and start anew."""
 
@@ -38,6 +42,9 @@ class Store:
         self._turn = threading.Lock()
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the files are found deleted or replaced."""
+        self.lost = False
+        """Whether they were. Then the store must not be closed: SQLite would unlink the write-ahead log by its name,
+        which may be that of another process's store by now."""
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self.endpoint_id = UUID(
             self._writer.execute("SELECT value FROM facts WHERE name = 'endpoint_id'").fetchone()[0]
@@ -79,6 +86,7 @@ class Store:
         except OSError:
             same = False
         if not same:
+            self.lost = True
             self.on_lost()
             raise StoreLost(
                 f"the store in {self.directory} was deleted or replaced under the running endpoint",
@@ -120,7 +128,10 @@ class Store:
         return int(self.quota - (pages - free) * size)
 
     def close(self) -> None:
-        """Close the file; the store can't be used afterwards."""
+        """Close the file; the store can't be used afterwards. One that is lost stays open until the process ends."""
+        if self.lost:
+            _LOST.append(self)
+            return
         with self._turn:
             self._writer.close()
         while not self._readers.empty():
