@@ -1,0 +1,135 @@
+"""Print what hostile clients cost a normal one at `sessiond serve`.
+
+    PYTHONPATH=daemon python bench/endpoint_load.py
+
+Three figures: the slowest push of a normal client beside 1,000 half-sent requests (also with 256 descriptors), the
+slowest push of another device during a stale append to a stream of 400 MB, and beside a push that unpacks to 4 GB.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from sessiond import zstd
+
+SEGMENT = 4 << 20
+HALF = b"POST /v1/push HTTP/1.1\r\nHost: x\r\nX-Half: "
+SERVE = (
+    "import resource, sys\n"
+    "limit = int(sys.argv[2])\n"
+    "resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 1024), limit))\n"
+    "from sessiond.endpoint.server.run import Options, serve\n"
+    "path = sys.argv[1]\n"
+    "serve(Options(directory=path, port=0, announce='-', token_file=path + '/token', until_eof=True))\n"
+)
+
+
+class Device:
+    """A device that pushes."""
+
+    def __init__(self, url: str, token: str, machine: str) -> None:
+        self.machine, self.session = machine, str(uuid.uuid4())
+        headers = {"Authorization": f"Bearer {token}", "Sessiond-Device": str(uuid.uuid4())}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=300, verify=False)
+        self.offset = 0
+
+    def line(self, offset: int, plain: bytes) -> bytes:
+        """Make an append."""
+        frame = zstd.compress(plain)
+        fields = {"op": "append", "machine_id": self.machine, "session": self.session, "stream": "main"}
+        fields |= {"generation": 0, "offset": offset, "length": len(plain), "encoding": "zstd"}
+        fields |= {"sha256": hashlib.sha256(frame).hexdigest(), "data": base64.b64encode(frame).decode()}
+        return json.dumps(fields).encode()
+
+    def push(self, *lines: bytes) -> list[dict]:
+        """Push lines."""
+        answer = self.http.post("/v1/push", content=b"\n".join(lines), headers={"Sessiond-Batch": uuid.uuid4().hex})
+        answer.raise_for_status()
+        return answer.json()["results"]
+
+    def append(self) -> float:
+        """Push a short line, and return the seconds until its acknowledgement."""
+        begun = time.perf_counter()
+        (result,) = self.push(self.line(self.offset, b"x\n"))
+        assert result["status"] == "stored", result
+        self.offset += 2
+        return time.perf_counter() - begun
+
+
+@contextmanager
+def serving(descriptors: int) -> Iterator[tuple[str, str]]:
+    """Serve in a process of its own with a limit of open files."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-c", SERVE, directory, str(descriptors)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["url"]
+            with open(os.path.join(directory, "token")) as file:
+                yield url, file.read().strip()
+            process.stdin.close()
+            process.wait(30)
+
+
+def half_sent(descriptors: int) -> float:
+    """Push beside 1,000 half-sent requests, each time over a new connection."""
+    with serving(descriptors) as (url, token):
+        host, port = url.removeprefix("http://").split(":")
+        opened = []
+        for _ in range(1000):
+            opened.append(socket.create_connection((host, int(port)), timeout=60))
+            opened[-1].sendall(HALF)
+        slowest = 0.0
+        for number in range(20):
+            slowest = max(slowest, Device(url, token, f"normal{number}").append())
+        for each in opened:
+            each.close()
+        return slowest
+
+
+def beside(device: Device, attack: Callable[[], object]) -> tuple[float, float]:
+    """Push until the attack is over: the slowest push, and how long the attack took."""
+    thread = threading.Thread(target=attack)
+    begun, slowest = time.perf_counter(), 0.0
+    thread.start()
+    while thread.is_alive():
+        slowest = max(slowest, device.append())
+    return slowest, time.perf_counter() - begun
+
+
+def main() -> None:
+    """Measure and print."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    for descriptors in (4096, 256):
+        print(f"beside 1,000 half-sent requests, {descriptors} descriptors: {half_sent(descriptors) * 1000:.0f} ms")
+    with serving(4096) as (url, token):
+        hog, normal = Device(url, token, "hog"), Device(url, token, "normal")
+        normal.append()
+        for number in range(100):
+            hog.push(hog.line(number * SEGMENT, os.urandom(64) * (SEGMENT // 64)))
+        waited, took = beside(normal, lambda: hog.push(hog.line(5, b"stale")))
+        print(f"during a stale append to 400 MB ({took:.1f} s): {waited * 1000:.0f} ms")
+        hog.session, frames = str(uuid.uuid4()), bytes(SEGMENT)
+        lines = [hog.line(number * SEGMENT, frames) for number in range(1000)]
+        waited, took = beside(normal, lambda: hog.push(*lines))
+        print(f"beside a push that unpacks to 4 GB ({took:.1f} s): {waited * 1000:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
