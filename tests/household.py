@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 
 import httpx
+from msgspec.structs import replace
 
 from sessiond import state, zstd
 from sessiond.device import identify
 from sessiond.endpoint import dictionary
-from sessiond.endpoint.client import Client
+from sessiond.endpoint.reading import ReadingClient as Client
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import EndpointError
 from sessiond.ingest import Outcome, Place, ingest, locate
@@ -31,7 +32,8 @@ from sessiond.reader import Digest
 from sessiond.sources import find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
-from sessiond.upload import Pushed, bind, upload
+from sessiond.transfer import Transfer
+from sessiond.upload import Pushed, bind, leave, upload
 from sessiond.upload import Setting as UploadSetting
 
 TOKEN = "test-token-of-the-household"
@@ -102,9 +104,14 @@ class Household:
         state.prepare(self.state)
         self.transport = Fates()
         self.machine_id = "testbox"
+        self.address = ""  # as `status` finds it configured: none, so the built-in archive
         self.masking = Masking()
         self.exclusion = Exclusion()
         self.records_only: frozenset[str] = frozenset()
+        self.enabled = True
+        """Whether the sources are switched on."""
+        self.archive: Running | None = None
+        """The built-in archive, where another endpoint is configured beside it."""
         self.make_spool: Callable[[str], Spool] = make_spool
         self.open()
 
@@ -113,10 +120,12 @@ class Household:
         device = identify(self.state)
         self.device_id = device.device_id
         self.spool = self.make_spool(self.state)
-        places = UserDirs(home=self.home, environ={}, platform="linux")
+        here = UserDirs(home=self.home, environ={}, platform="linux")
+        places = [(source, root) for source in find_sources() for root in source.roots(here)]
         self.ingesting = IngestSetting(
             spool=self.spool,
-            places=[(source, root) for source in find_sources() for root in source.roots(places)],
+            places=places if self.enabled else [],
+            dormant=[] if self.enabled else places,
             machine_id=self.machine_id,
             digest=Digest(device.seed),
             pins=Pins(os.path.join(self.state, "pins")),
@@ -139,10 +148,18 @@ class Household:
             device_id=device.device_id,
             now_ms=lambda: self.now_ms,
             sleep=lambda _: None,
+            address=self.address,
         )
+        leave(self.spool, self.address)
+        self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)
+
+    def _open_archive(self) -> Client:
+        assert self.archive is not None
+        return Client(self.archive.url, self.archive.token, device_id=self.device_id)
 
     def close(self) -> None:
         """Stop, cleanly or (it makes no difference to what is on the disk) not."""
+        self.transfer.close()
         self.spool.close()
 
     def write(self, relative: str, *lines: dict | bytes | str, mode: str = "ab") -> str:
@@ -186,6 +203,10 @@ class Household:
         """Push one batch."""
         self.now_ms += 1000
         bind(self.uploading)
+        if self.archive is not None and self.address:
+            self.transfer.prepare()
+            if self.transfer.pending():
+                return replace(self.transfer.step(), more=True)
         return upload(self.uploading)
 
     def settle(self, rounds: int = 20) -> None:

@@ -212,7 +212,7 @@ def test_what_a_rewrite_takes_before_it_was_queued_counts_as_lost(tmp_path: Path
         assert waited > 0
         Path(path).write_bytes(encode(claude(SESSION, 500)))
         house.settle(200)
-        assert house.spool.catalog.lost_bytes() == waited
+        assert house.spool.overview.totals().lost_bytes == waited
 
 
 def test_a_pin_follows_its_file_to_another_inode(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_path_with_the_sign_of_a_container_is_a_path(tmp_path: Path) -> None:
         path = big(house, f".claude/projects/-a::b/{SESSION}.jsonl")
         house.settle(200)
         assert house.held(SESSION) == Path(path).read_bytes()
-        assert house.spool.catalog.lost_bytes() == 0
+        assert house.spool.overview.totals().lost_bytes == 0
 
 
 def test_extents_are_not_all_read_for_an_append(house: Household) -> None:

@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import httpx
 import msgspec
@@ -22,13 +23,15 @@ from household import NOW_MS, TOKEN, Household, claude, encode, pushed
 from power import Killed, MortalSpool, cut_power
 from sessiond import zstd
 from sessiond.endpoint.dictionary import ENCODING, FEATURE
-from sessiond.endpoint.server import running
+from sessiond.endpoint.server import Running, running
 from sessiond.errors import EndpointError
 from sessiond.ingest.capture import decode
 from sessiond.session import Fold
 from sessiond.sources.claude_code import ClaudeCode
+from sessiond.spool.safety import State
 
 SESSIONS = [f"5f1d7c1e-0000-4000-8000-00000000000{n}" for n in range(2)]
+ENDPOINTS = ["first", "second", "archive"]
 FOLDERS = ["-home-dev-project", "-home-dev-elsewhere"]
 
 
@@ -38,13 +41,32 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.base = tempfile.mkdtemp(prefix="sessiond-machine-")
-        self.context = running(os.path.join(self.base, "endpoint"), token=TOKEN)
-        self.endpoint = self.context.__enter__()
-        self.house = Household(self.base, self.endpoint, make_spool=MortalSpool)
+        self.contexts: dict[str, AbstractContextManager[Running]] = {}
+        self.servers: dict[str, Running] = {}
+        for name in ENDPOINTS:
+            self.serve(name)
+        self.current = "first"
+        self.changed_behind_us = False
+        """Whether the endpoint lost something since the daemon heard of it last."""
+        self.house = Household(self.base, self.servers[self.current], make_spool=MortalSpool)
         self.numbers = itertools.count()
         self.folder = dict.fromkeys(SESSIONS, FOLDERS[0])
         self.seen: dict[str, list[bytes]] = {session: [] for session in SESSIONS}
         self.forgetful = False
+        self.configure()
+
+    def serve(self, name: str) -> None:
+        """Start an endpoint with the data that lies there under its name."""
+        self.contexts[name] = running(os.path.join(self.base, name), token=TOKEN)
+        self.servers[name] = self.contexts[name].__enter__()
+
+    def configure(self) -> None:
+        """Start the daemon with the endpoint that is configured now."""
+        self.house.client.close()
+        self.house.endpoint, self.house.archive = self.servers[self.current], self.servers["archive"]
+        self.house.address = "" if self.current == "archive" else self.house.endpoint.url
+        self.house.close()
+        self.boot()
 
     # The tool
 
@@ -253,6 +275,7 @@ class Machine(RuleBasedStateMachine):
         self.house.transport.fate = fate
         try:
             self.house.push()
+            self.changed_behind_us = False
         except EndpointError:
             pass
         finally:
@@ -293,27 +316,48 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def keep_endpoint_copy(self) -> None:
         """Back the endpoint up while it runs."""
-        kept = os.path.join(self.base, "old-endpoint")
+        kept = os.path.join(self.base, f"old-{self.current}")
         os.makedirs(kept, exist_ok=True)
-        source = sqlite3.connect(os.path.join(self.base, "endpoint", "endpoint.db"))
+        source = sqlite3.connect(os.path.join(self.base, self.current, "endpoint.db"))
         copy = sqlite3.connect(os.path.join(kept, "endpoint.db"))
         source.backup(copy)
         source.close()
         copy.close()
 
-    @precondition(lambda self: os.path.exists(os.path.join(self.base, "old-endpoint")))
+    @precondition(lambda self: os.path.exists(os.path.join(self.base, f"old-{self.current}")))
     @rule()
     def restore_old_endpoint(self) -> None:
         """The endpoint was restored from an older copy: it has lost what it acknowledged since."""
-        data = os.path.join(self.base, "endpoint")
-        self.house.client.close()
-        self.context.__exit__(None, None, None)
-        shutil.rmtree(data)
-        shutil.copytree(os.path.join(self.base, "old-endpoint"), data)
-        self.context = running(data, token=TOKEN)
-        self.endpoint = self.house.endpoint = self.context.__enter__()
-        self.restart()
-        self.forgetful = True
+        self._replace_endpoint(os.path.join(self.base, f"old-{self.current}"))
+
+    @rule()
+    def empty_endpoint(self) -> None:
+        """The endpoint has lost all, and begins again as another one under the same address."""
+        self._replace_endpoint(None)
+
+    def _replace_endpoint(self, data: str | None) -> None:
+        directory = os.path.join(self.base, self.current)
+        self.contexts[self.current].__exit__(None, None, None)
+        shutil.rmtree(directory)
+        if data is not None:
+            shutil.copytree(data, directory)
+        self.serve(self.current)
+        self.forgetful = self.changed_behind_us = True
+        self.configure()
+
+    @rule(name=st.sampled_from(["first", "second", "archive"]))
+    def change_endpoint(self, name: str) -> None:
+        """The user configures another endpoint, or none: then it is the built-in archive."""
+        if name != self.current:
+            self.current, self.forgetful, self.changed_behind_us = name, True, False
+            self.configure()
+
+    @rule(enabled=st.booleans())
+    def switch_source(self, enabled: bool) -> None:
+        """The user switches the source off, or on again."""
+        self.house.enabled = enabled
+        self.house.close()
+        self.boot()
 
     # The promise
 
@@ -332,6 +376,52 @@ class Machine(RuleBasedStateMachine):
                 assert position == stream.folded
                 assert stream.queued <= stream.folded
 
+    @invariant()
+    def what_is_reported_safe_is_at_the_endpoint(self) -> None:
+        """Byte for byte, whatever happened: the digests of what was captured tell."""
+        spool = self.house.spool
+        if self.changed_behind_us:
+            return  # nobody can know of it before the endpoint was asked again
+        for session in SESSIONS:
+            state = spool.catalog.session(uuid.UUID(session))
+            if state is None or state.record is None:
+                continue  # what has no record yet is no session, and is not reported
+            if spool.safety.session(state.id, self.house.address) is not State.SAFE:
+                continue
+            stored = self.house.get(f"/v1/sessions/testbox/{session}").json()
+            assert stored["revision"] >= state.revision  # a power cut may have taken a later one from the spool
+            if stored["revision"] == state.revision:
+                assert stored["record"] == msgspec.to_builtins(state.record)
+            for stream in spool.catalog.streams(state.id):
+                held = self.house.held(session, stream.name, stream.generation) if stream.folded else b""
+                for extent in spool.catalog.extents(stream.id):
+                    assert self.house.ingesting.digest(held[extent.start : extent.end]) == extent.digest
+
+    def assert_settled(self) -> None:
+        """Nothing is on its way any more: what is not safe is lost, and only because no place has it."""
+        totals = self.house.spool.overview.totals(self.house.address)
+        assert (totals.waiting, totals.archived, totals.parked, totals.archive.pending) == (0, 0, 0, 0)
+        if self.current != "archive":
+            for session, kept in self.generations("archive").items():
+                here = self.generations(self.current)[session]
+                for old in kept:
+                    assert any(new.startswith(old) for new in here), "the archive has what the endpoint lacks"
+
+    def generations(self, name: str) -> dict[str, list[bytes]]:
+        """Map the sessions that an endpoint lists to the content of each generation of their main stream."""
+        server, found = self.servers[name], {}
+        headers = {"Authorization": f"Bearer {server.token}"}
+
+        def get(path: str, **params: object) -> httpx.Response:
+            return httpx.get(f"{server.url}{path}", headers=headers, params=params, verify=False)
+
+        for item in get("/v1/sessions").json()["sessions"]:
+            path = f"/v1/sessions/testbox/{item['record']['id']}/streams"
+            streams = get(path).json()["streams"]
+            numbers = [each["generation"] for stream in streams for each in stream["generations"]]
+            found[item["record"]["id"]] = [get(f"{path}/main", generation=number).content for number in numbers]
+        return found
+
     @rule()
     def settle(self) -> None:
         """All is well for a while, and somebody takes back into the queue what was parked.
@@ -343,7 +433,14 @@ class Machine(RuleBasedStateMachine):
                 self.append(session, 1)
         with self.house.spool.transaction():
             self.house.spool.outbox.retry()
+            self.house.spool.archived.retry()
+        if not self.house.enabled:
+            self.house.settle()
+            self.assert_settled()
+            self.switch_source(True)
         self.house.settle()
+        self.changed_behind_us = False
+        self.assert_settled()
         held = self.house.held_sessions()
         for session in SESSIONS:
             content = self.content(session)
@@ -376,7 +473,8 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.house.client.close()
             self.house.close()
-            self.context.__exit__(None, None, None)
+            for context in self.contexts.values():
+                context.__exit__(None, None, None)
             shutil.rmtree(self.base)
 
 

@@ -48,7 +48,9 @@ def opcodes(spool: Spool) -> int:
         count += 1
 
     spool.connection.set_progress_handler(tick, 1)
-    for read in (Overview.totals, Overview.waiting, Overview.tools, Overview.redactions):
+    tools = spool.overview.tools()
+    spool.overview.totals(tools=tools)
+    for read in (Overview.waiting, Overview.redactions):
         read(spool.overview)
     spool.connection.set_progress_handler(None, 0)
     return count

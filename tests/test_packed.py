@@ -43,7 +43,7 @@ def test_a_packed_file_that_waits_is_unpacked_from_its_pin(tmp_path: Path) -> No
         os.unlink(path)
         house.settle(200)
         assert house.held(SESSION) == content
-        assert house.spool.catalog.lost_bytes() == 0
+        assert house.spool.overview.totals().lost_bytes == 0
         assert os.listdir(house.ingesting.pins.directory) == []
 
 

@@ -317,7 +317,7 @@ def test_transcripts_that_wait_are_caught_up(house: Household, store: Store) -> 
     while catch_up(house.ingesting, limit=1):
         pass
     assert house.spool.catalog.behind(100) == []
-    assert house.spool.catalog.lost_bytes() == 0
+    assert house.spool.overview.totals().lost_bytes == 0
     house.settle()
     assert len(house.held(A).splitlines()) == 100
     assert house.held(B, "sub") == said("three") + b"\n"

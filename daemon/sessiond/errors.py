@@ -5,6 +5,7 @@
     ├── StateError              1  our own files can't be used
     │   ├── SpoolTooNew        78  written by a newer sessiond
     │   ├── SpoolDamaged        1  SQLite says that the file is broken
+    │   ├── ArchiveUnreadable   1  the built-in archive, which is to be copied to an endpoint
     │   └── StateFull           1  no room to write (disk, quota)
     ├── AlreadyRunning         75  another daemon holds the lock
     ├── NotRunning              3  the command needs a daemon
@@ -73,6 +74,10 @@ class SpoolTooNew(StateError):
 
 class SpoolDamaged(StateError):
     """SQLite can't read the spool; it is set aside and rebuilt from the sources and the endpoint."""
+
+
+class ArchiveUnreadable(StateError):
+    """The built-in archive, which is to be copied to the configured endpoint, can't be read."""
 
 
 class StateFull(StateError):

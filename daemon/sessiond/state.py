@@ -13,6 +13,15 @@ LOCK = "lock"
 LOCK_SIZE = 1024
 
 
+ARCHIVE = "archive"
+"""The directory of the built-in archive in the state directory."""
+
+
+def has_archive(directory: str) -> bool:
+    """Return whether a built-in archive is in this state directory: an endpoint's store that may hold sessions."""
+    return os.path.exists(os.path.join(directory, ARCHIVE, "endpoint.db"))
+
+
 def prepare(directory: str) -> None:
     """Make the state directory, readable by its user alone. Raises: StateError."""
     try:

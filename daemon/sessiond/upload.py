@@ -19,6 +19,7 @@ from sessiond.endpoint.client import Client
 from sessiond.errors import EndpointError, Rejected, SpoolDamaged, TooLarge, Unreachable, WrongEndpoint
 from sessiond.spool import Spool, health
 from sessiond.spool.rows import Segment, SessionState
+from sessiond.spool.safety import BOUND
 
 if TYPE_CHECKING:
     import tenacity
@@ -32,6 +33,8 @@ UNPACKED = 32 << 20
 """Bytes of a batch's segments when unpacked: more than the reference endpoint stores at once only comes back."""
 TRIES = 3
 """Within one push; longer waits are in the spool, so that a restart keeps them."""
+ENDPOINT = "endpoint"
+"""Meta key: the id of the endpoint that the acknowledgements are of."""
 BATCH = "batch"
 """Meta key: the name of the last acknowledged batch."""
 LOST_ANSWERS = 256
@@ -70,6 +73,8 @@ class Setting(msgspec.Struct, kw_only=True, dict=True):
     """Waits between two tries; ends early when the daemon stops."""
     settled: Callable[[Pushed], None] = lambda _: None
     """Called inside the transaction that takes a batch out of the outbox, with what came of it."""
+    address: str
+    """The endpoint's address as it is configured; "" for the built-in archive, which has another one at each start."""
     installation: int = 0
     """What tells this state directory from a copy of it (device.installation)."""
     attempts: int = 0
@@ -89,21 +94,38 @@ def bind(setting: Setting) -> bool:
     """
     about = setting.client.about()
     identity, last = str(about.endpoint_id), setting.spool.meta(BATCH)
+    known, address = setting.spool.meta(ENDPOINT), setting.address
     # A push whose answer was lost is one of the next names; any of them may have been stored.
-    expected = {last, *(_batch(last, attempt, setting.installation) for attempt in range(LOST_ANSWERS))}
-    same = setting.spool.meta("endpoint") == identity and about.last_batch in expected
+    expected = {last, *(batch_name(last, attempt, setting.installation) for attempt in range(LOST_ANSWERS))}
+    same = known == identity and about.last_batch in expected
     if not same:
         with setting.spool.transaction():
-            if setting.spool.meta("endpoint") == identity and last is not None and about.last_batch is not None:
+            if known == identity and last is not None and about.last_batch is not None:
                 health.note_divergence(setting.spool, setting.now_ms())
-            setting.spool.catalog.forget_endpoint()
-            setting.spool.set_meta("endpoint", identity)
+            setting.spool.catalog.change_endpoint(known, identity)
+            setting.spool.set_meta(ENDPOINT, identity)
             setting.spool.set_meta(BATCH, about.last_batch)
         setting.attempts = 0
+    if setting.spool.meta(BOUND) != address:
+        setting.spool.set_meta(BOUND, address)
     return same
 
 
-def _batch(last: str | None, attempt: int, installation: int) -> str:
+def leave(spool: Spool, address: str) -> None:
+    """Believe no acknowledgement any more if another endpoint than the last one is configured, before it answers.
+
+    `address` is the configured one, "" for the built-in archive.
+    """
+    bound = spool.meta(BOUND)
+    if bound is None or bound == address:
+        return
+    with spool.transaction():
+        spool.catalog.change_endpoint(spool.meta(ENDPOINT), None)
+        spool.set_meta(ENDPOINT, None)
+        spool.set_meta(BOUND, None)
+
+
+def batch_name(last: str | None, attempt: int, installation: int) -> str:
     """Return the name of a batch after the last acknowledged one: each side can tell whether the other went on from it.
 
     The installation is part of it: a copy of a state directory has the same last batch, and would give its next one
@@ -172,7 +194,7 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
         part = stack.pop()
         with setting.spool.reading():
             pushes = [_wire(setting, item) for item in part]
-            batch = _batch(setting.spool.meta(BATCH), setting.attempts, setting.installation)
+            batch = batch_name(setting.spool.meta(BATCH), setting.attempts, setting.installation)
         setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
         try:
             results = setting.retrying(setting.client.push, pushes, batch)

@@ -16,6 +16,7 @@ from sessiond.cli import ls, main
 from sessiond.cli.transcript import render
 from sessiond.session import Session
 from sessiond.sources import UNREADABLE, Unreadable
+from sessiond.spool.safety import State
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 FIELDS = set(Session.__struct_fields__)
@@ -24,6 +25,7 @@ FIELDS = set(Session.__struct_fields__)
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
     with household(tmp_path) as made:
+        made.address = made.uploading.address = made.endpoint.url
         yield made
 
 
@@ -63,10 +65,10 @@ def test_ls_shows_the_newest_first(house: Household) -> None:
     two(house)
     sessions = list(house.spool.catalog.sessions())
     short = {SESSION: SESSION[:8], OTHER: OTHER[:8]}
-    assert ls.listing(sessions, short, now_ms=house.now_ms) == (
-        "id        active  tool         msgs  model            directory  title\n"
-        "5f1d7c1e    20 d  claude-code     1  -                …/project  Tides\n"
-        "5f1d7c1e    20 d  claude-code     2  claude-opus-4-5  …/project"
+    assert ls.listing(sessions, short, {OTHER: State.LOST}, now_ms=house.now_ms) == (
+        "id        active  tool         msgs  state  model            directory  title\n"
+        "5f1d7c1e    20 d  claude-code     1  lost   -                …/project  Tides\n"
+        "5f1d7c1e    20 d  claude-code     2  safe   claude-opus-4-5  …/project"
     )
 
 
@@ -140,7 +142,7 @@ def test_show_is_the_record_the_streams_and_what_was_said(house: Household, caps
         "messages   2\n"
         "machine    testbox\n"
         f"file       {house.home}/{CLAUDE}\n"
-        "endpoint   has the newest record\n"
+        "endpoint   has all of it\n"
         "stream     main: 808 B captured, 808 B acknowledged\n"
         "\n"
         "user  2026-09-01 10:00:01\n"

@@ -213,8 +213,8 @@ def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock
         "acknowledged  1 of them\n"
         "disk          215 kB in /state\n"
         "\n"
-        "tool         sessions  ongoing  idle  skipped  watch    directory\n"
-        "claude-code         1        0  20 d        0  watched  ~/.claude/projects\n"
+        "tool         sessions  acked  ongoing  idle  watch    directory\n"
+        "claude-code         1      1        0  20 d  watched  ~/.claude/projects\n"
         "1 more tool is known and not found here: sessiond sources"
     )
 
@@ -231,7 +231,7 @@ def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daem
         "endpoint      archive on this machine: fails since 3 min, next try in 1 min",
         "found         2 files, 1 not read yet",
         "captured      1 session, 0 ongoing",
-        "acknowledged  0 of them",
+        "acknowledged  0 of them; 1 waiting",
         "waiting       1 record, 1 segment (313 B), oldest 1 min ago",
     ]
     assert screen(_fixed(made)).endswith(

@@ -92,6 +92,7 @@ def test_an_invalid_config_is_78(house: Household, capsys: pytest.CaptureFixture
 def test_parked_items_are_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the endpoint will never take does not stop the rest, and is said."""
     with household(tmp_path) as house:
+        house.uploading.address = house.endpoint.url
         house.settle()
         house.write(CLAUDE, claude(SESSION, 1))
         house.scan()

@@ -16,6 +16,7 @@ from sessiond.cli.status import screen
 from sessiond.sources import find_sources
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.overview import ToolCount, Totals, Waiting
+from sessiond.spool.safety import Counts
 from sessiond.status import (
     ConfigStatus,
     DaemonStatus,
@@ -115,8 +116,10 @@ def _example() -> Status:
         hows = ("watched", *("missing",) * (len(paths) - 1))
         return [RootHealth(tool=tool, path=f"/home/ada/{path}", how=how) for path, how in zip(paths, hows, strict=True)]
 
-    claude = ToolCount(tool="claude-code", sessions=120, ongoing=1, active_ms=now_ms - 1000)
-    codex = ToolCount(tool="codex", sessions=44, active_ms=now_ms - 9 * 3_600_000)
+    counts = Counts(captured=120, acknowledged=119, waiting=1, only_here=31)
+    claude = ToolCount(tool="claude-code", sessions=120, ongoing=1, counts=counts, active_ms=now_ms - 1000)
+    counts = Counts(captured=44, acknowledged=44)
+    codex = ToolCount(tool="codex", sessions=44, counts=counts, active_ms=now_ms - 9 * 3_600_000)
     return Status(
         now_ms=now_ms,
         healthy=True,
@@ -127,7 +130,9 @@ def _example() -> Status:
         config=ConfigStatus(),
         spool=SpoolStatus(state=Shape.FINE),
         discovered=Discovery(files=213, unread=0, current=True),
-        totals=Totals(captured=164, ongoing=1, acknowledged=163, oldest_ms=now_ms - 1000, unprotected=0, lost=0),
+        totals=Totals(
+            captured=164, ongoing=1, acknowledged=163, waiting=1, only_here=31, oldest_ms=now_ms - 1000, unprotected=0
+        ),
         outbox=Waiting(sessions=1, segments=1, bytes=2100, oldest_ms=now_ms - 1000, parked=0, behind=0, behind_bytes=0),
         endpoint=EndpointHealth(url="https://sync.example.org", last_ack_ms=now_ms - 12_000, latency_ms=38),
         tools=[
@@ -135,6 +140,7 @@ def _example() -> Status:
             ToolStatus(count=codex, files=48, roots=roots("codex", ".codex/sessions", ".codex/archived_sessions")),
         ],
         redactions={},
+        lost=[],
         troubles=[],
         advice=[],
     )

@@ -55,6 +55,7 @@ def captured(house: Household) -> None:
         lines = [claude(session, number, role=("user", "assistant")[number % 2], timestamp=at) for number in range(6)]
         house.write(f".claude/projects/-home-dev-project/{session}.jsonl", *lines)
     house.now_ms = now_ms()
+    house.uploading.address = URL
     house.settle()
 
 

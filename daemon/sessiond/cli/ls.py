@@ -5,15 +5,35 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
 
 from sessiond.cli.output import WIDTH, columns, duration, print_json, shorten, table
-from sessiond.cli.reading import opened, short_ids
+from sessiond.cli.reading import endpoint_url, opened, short_ids
+from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState
+from sessiond.spool.safety import State, StreamSafety
 
-HEADER = ["id", "active", "tool", "msgs", "model", "directory", "title"]
+HEADER = ["id", "active", "tool", "msgs", "state", "model", "directory", "title"]
+GONE = "*"
+"""Beside the state of a session whose tool has deleted its own files: what sessiond keeps is the only copy."""
+
+
+class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A session in `ls --json --long`: the record, what goes beside it, and how safe it is."""
+
+    record: Session
+    title: str | None
+    parent: UUID | None
+    state: str
+    """`safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`; see docs/operations.md."""
+    only_here: bool
+    """The tool has deleted its own files."""
+    streams: list[StreamSafety]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,30 +45,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ongoing", action="store_true", help="only those that have not ended")
     parser.add_argument("--limit", type=_limit, metavar="N", help="so many at the most")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each, the Session record")
+    parser.add_argument("--long", action="store_true", help="with --json: also title, parent, streams and safety")
 
 
 def run(args: argparse.Namespace) -> int:
     """List sessions; none is an empty list, not an error."""
-    with opened(args) as (spool, _), spool.snapshot():
+    with opened(args) as (spool, config), spool.snapshot():
         chosen = list(_chosen(spool, args))
+        url = endpoint_url(spool, config)
         if args.json:
-            for session in chosen:
-                print_json(session.record)
+            for each in _long(spool, chosen, url) if args.long else (session.record for session in chosen):
+                print_json(each)
             return 0
         if not chosen:
             chosen_by = args.tool or args.since is not None or args.ongoing
             print("no session is like that" if chosen_by else "nothing has been captured yet", file=sys.stderr)
             return 0
-        short = short_ids(spool)
+        short, states = short_ids(spool), spool.safety.states(url)
     now_ms = time.time_ns() // 1_000_000
-    print(listing(chosen, short, now_ms=now_ms, width=columns(sys.stdout), home=args.environ.get("HOME", "")))
+    home = args.environ.get("HOME", "")
+    print(listing(chosen, short, states, now_ms=now_ms, width=columns(sys.stdout), home=home))
+    if any(session.gone_ms is not None for session in chosen):
+        print(f"{GONE} the tool has deleted its own files: sessiond keeps the only copy", file=sys.stderr)
     return 0
 
 
+def _long(spool: Spool, chosen: list[SessionState], url: str) -> Iterator[LongEntry]:
+    states = spool.safety.states(url)
+    for session in chosen:
+        assert session.record is not None
+        yield LongEntry(
+            record=session.record,
+            title=session.title,
+            parent=session.parent,
+            state=states.get(str(session.uuid), State.SAFE).word,
+            only_here=session.gone_ms is not None,
+            streams=spool.safety.streams(session.id, url),
+        )
+
+
 def listing(
-    sessions: list[SessionState], short: dict[str, str], *, now_ms: int, width: int = WIDTH, home: str = ""
+    sessions: list[SessionState],
+    short: dict[str, str],
+    states: Mapping[str, State],
+    *,
+    now_ms: int,
+    width: int = WIDTH,
+    home: str = "",
 ) -> str:
-    """Lay the sessions out as a table; the wider it may be, the more of model and directory it shows."""
+    """Return the sessions as a table; the wider it may be, the more of model and directory it shows."""
     titled = any(session.title for session in sessions)
     spare = max(0, width - WIDTH) if titled else width
     rows = [HEADER if titled else HEADER[:-1]]
@@ -64,6 +109,7 @@ def listing(
             active,
             record.tool,
             str(record.message_count),
+            states.get(str(session.uuid), State.SAFE).word + (GONE if session.gone_ms is not None else ""),
             shorten(_undated(record.model or "-"), 15 + spare // 4),
             _tail(directory, 12 + spare // 3),
         ]

@@ -1,4 +1,4 @@
-"""Show what waits for the endpoint and what is parked, and decide about the parked."""
+"""Show what waits for the endpoint, what is parked and what is lost, and decide about the latter two."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from sessiond.cli.output import age, columns, count, escape, print_json, size, table
-from sessiond.cli.reading import find_session, nudge, opened, short_ids
+from sessiond.cli.reading import endpoint_url, find_session, nudge, opened, short_ids
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
 from sessiond.spool import Spool
-from sessiond.spool.overview import Queued
+from sessiond.spool.overview import Queued, Totals
+from sessiond.spool.safety import State
 
 
 class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,14 @@ class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None = None
 
 
+class LostItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A session of which bytes are neither in the tool's file nor at the endpoint."""
+
+    session: str
+    tool: str
+    bytes: int
+
+
 class NotAsked(SessiondError):
     """The command needs a yes and there is nobody to ask."""
 
@@ -43,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     retry = actions.add_parser("retry", help="push parked items again", allow_abbrev=False)
     retry.add_argument("id", metavar="ID", nargs="?", help="of this session only")
-    drop = actions.add_parser("drop", help="give up the parked items of a session", allow_abbrev=False)
+    drop = actions.add_parser("drop", help="give up what is parked or lost of a session", allow_abbrev=False)
     drop.add_argument("id", metavar="ID", help="the session's id, or a head of it that no other one has")
     drop.add_argument("--yes", action="store_true", help="don't ask")
     for action in (retry, drop):
@@ -56,22 +65,31 @@ def run(args: argparse.Namespace) -> int:
         return _retry(args)
     if args.action == "drop":
         return _drop(args)
-    with opened(args) as (spool, _):
+    with opened(args) as (spool, config):
         with spool.snapshot():
-            waiting, parked, short = spool.overview.queue(), _parked(spool), short_ids(spool)
+            waiting, parked, lost, short = spool.overview.queue(), _parked(spool), _lost(spool), short_ids(spool)
+            totals = spool.overview.totals(endpoint_url(spool, config))
         if args.json:
-            print_json({"waiting": waiting, "parked": parked})
+            print_json({"waiting": waiting, "parked": parked, "lost": lost, "complete": totals.complete})
         else:
-            print(listing(waiting, parked, short, now_ms=time.time_ns() // 1_000_000, width=columns(sys.stdout)))
+            now_ms = time.time_ns() // 1_000_000
+            print(listing(waiting, parked, lost, short, totals, now_ms=now_ms, width=columns(sys.stdout)))
     return 0
 
 
 def listing(
-    waiting: list[Queued], parked: list[ParkedItem], short: dict[str, str], *, now_ms: int, width: int = 80
+    waiting: list[Queued],
+    parked: list[ParkedItem],
+    lost: list[LostItem],
+    short: dict[str, str],
+    totals: Totals,
+    *,
+    now_ms: int,
+    width: int = 80,
 ) -> str:
-    """Lay both out, what is parked with its reason."""
-    if not waiting and not parked:
-        return "nothing waits"
+    """Return what waits in the outbox, what is parked with its reason, and what is lost."""
+    if not waiting and not parked and not lost:
+        return "nothing waits" if totals.complete else _elsewhere(totals)
     parts: list[str] = []
     if waiting:
         rows = [["waiting", "tool", "record", "segments", "size", "queued", "title"]]
@@ -93,7 +111,31 @@ def listing(
         rows += [[short[each.session], each.tool, _what(each), each.reason] for each in parked]
         parts.append(table(rows, width=width))
         parts.append("try again: sessiond queue retry [ID]    give up: sessiond queue drop ID")
+    if lost:
+        rows = [["lost", "tool", "bytes", "reason"]]
+        reason = "neither the tool's file nor the endpoint has them"
+        rows += [[short[each.session], each.tool, size(each.bytes), reason] for each in lost]
+        parts.append(table(rows, right={2}, width=width))
+        parts.append("accept the loss: sessiond queue drop ID")
+    if not totals.complete and (totals.waiting > len(waiting) or totals.archive.pending):
+        parts.append(_elsewhere(totals))
     return "\n\n".join(parts)
+
+
+def _elsewhere(totals: Totals) -> str:
+    """Say what is not safe and not in the outbox: the endpoint is asked about it, or its files are read again."""
+    sessions = totals.waiting + totals.archived
+    parts = [f"{count(sessions, 'session')} to be compared with the endpoint or read again"] if sessions else []
+    if totals.archive.pending:
+        parts.append(f"{count(totals.archive.pending, 'session')} of the built-in archive to be copied to the endpoint")
+    if totals.dropped and not parts:
+        parts.append(f"nothing waits; {count(totals.dropped, 'session')} with parts that you dropped")
+    return "\n".join(parts)
+
+
+def _lost(spool: Spool) -> list[LostItem]:
+    found = spool.safety.unsafe(State.LOST)
+    return [LostItem(session=each.session, tool=each.tool, bytes=each.lost_bytes) for each in found]
 
 
 def _what(item: ParkedItem) -> str:
@@ -134,6 +176,7 @@ def _retry(args: argparse.Namespace) -> int:
         session = find_session(spool, args.id) if args.id else None
         with spool.transaction():
             taken = spool.outbox.retry(None if session is None else session.uuid)
+            taken += spool.archived.retry() if session is None else 0
         if not taken:
             raise NotFound("nothing is parked" + ("" if session is None else f" of session {session.uuid}"))
         pushed = "pushed now" if nudge(state_dir(config)) else "pushed when sessiond runs"
@@ -144,9 +187,11 @@ def _retry(args: argparse.Namespace) -> int:
 def _drop(args: argparse.Namespace) -> int:
     with opened(args, readonly=False) as (spool, config):
         session = find_session(spool, args.id)
-        mine = [item for item in _parked(spool) if item.session == str(session.uuid)]
+        mine: list[ParkedItem | LostItem] = [*_parked(spool), *_lost(spool)]
+        mine = [item for item in mine if item.session == str(session.uuid)]
         if not mine:
-            raise NotFound(f"nothing is parked of session {session.uuid}", hint="`sessiond queue` lists what is")
+            hint = "`sessiond queue` lists what is"
+            raise NotFound(f"nothing is parked or lost of session {session.uuid}", hint=hint)
         if not args.yes and not _agreed(f"{session.uuid} ({session.title or session.tool})", len(mine)):
             return 1
         with spool.transaction():
@@ -159,6 +204,6 @@ def _drop(args: argparse.Namespace) -> int:
 def _agreed(session: str, items: int) -> bool:
     if not (sys.stdin and sys.stdin.isatty()):
         raise NotAsked("this gives up what is parked, and nobody is there to ask", hint="add --yes")
-    question = f"Never push {count(items, 'parked item')} of {escape(session)}? [y/N] "
+    question = f"Give up {count(items, 'parked or lost item')} of {escape(session)}? [y/N] "
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -13,10 +13,22 @@ from sessiond.cli.output import settings
 from sessiond.config import Config, state_dir
 from sessiond.errors import NotFound
 from sessiond.spool import NAME, Spool
+from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import SessionState
 
 SHORT = 8
 """Characters of an id that are shown at the least."""
+
+
+def endpoint_url(spool: Spool, config: Config) -> str:
+    """Return the endpoint that `Safety` is asked about, "" for the built-in archive.
+
+    A running daemon has an environment of its own, so that its word counts; else it is the configured one.
+    """
+    endpoint = read_endpoint(spool)
+    if state.running(state_dir(config)) is not None and (endpoint.url or endpoint.archive):
+        return "" if endpoint.archive else endpoint.url
+    return config.endpoint.url
 
 
 @contextmanager

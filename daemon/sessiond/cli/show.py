@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.cli.output import colored, escape, print_json, size
-from sessiond.cli.reading import find_session, opened
+from sessiond.cli.reading import endpoint_url, find_session, opened
 from sessiond.errors import NotFound
 from sessiond.session import Session
 from sessiond.spool import Spool
@@ -19,16 +19,27 @@ from sessiond.spool.rows import SessionState, StreamState
 
 LABEL = 11
 MAIN = "main"
+ENDPOINT = {
+    "safe": "has all of it",
+    "waiting": "does not have all of it yet",
+    "archived": "does not have all of it yet; it is copied from the built-in archive",
+    "parked": "will not take a part of it: sessiond queue",
+    "lost": "lacks bytes that no place has any more: sessiond queue",
+    "dropped": "lacks what you dropped from the queue",
+}
+"""What `show` says of the endpoint, by the session's state."""
 
 
 class StreamView(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream and how far it is: bytes captured, queued for the endpoint, acknowledged by it."""
+    """A stream and how far it is: bytes captured, queued for the endpoint, acknowledged by it, lost everywhere."""
 
     name: str
     generation: int
+    state: str
     captured: int
     queued: int
     acknowledged: int
+    lost: int
     files: list[str]
 
 
@@ -42,6 +53,8 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     pushed: int
     """The newest revision that the endpoint has acknowledged; 0 for none."""
     parked: str | None
+    state: str
+    """How safe it is at the configured endpoint: `safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`."""
     gone_ms: int | None
     """When the last of its files was seen missing."""
     streams: list[StreamView]
@@ -76,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
             for piece in pieces(spool, config, args.environ, session, stream):
                 sys.stdout.buffer.write(piece)
             return 0
-        view = _view(spool, session, streams)
+        view = _view(spool, session, streams, endpoint_url(spool, config))
         if args.json:
             print_json(view)
             return 0
@@ -116,11 +129,13 @@ def facts(view: SessionView) -> Iterator[str]:
     for stream in view.streams:
         generation = f", generation {stream.generation}" if stream.generation else ""
         done = f"{size(stream.captured)} captured, {size(stream.acknowledged)} acknowledged"
+        done += f", {size(stream.lost)} lost" if stream.lost else ""
         yield f"{'stream':<{LABEL}}{escape(stream.name)}: {done}{generation}"
 
 
-def _view(spool: Spool, session: SessionState, streams: list[StreamState]) -> SessionView:
+def _view(spool: Spool, session: SessionState, streams: list[StreamState], url: str) -> SessionView:
     assert session.record is not None
+    safety = {each.name: each for each in spool.safety.streams(session.id, url)}
     return SessionView(
         record=session.record,
         title=session.title,
@@ -128,14 +143,17 @@ def _view(spool: Spool, session: SessionState, streams: list[StreamState]) -> Se
         revision=session.revision,
         pushed=session.pushed,
         parked=session.parked,
+        state=spool.safety.session(session.id, url).word,
         gone_ms=session.gone_ms,
         streams=[
             StreamView(
                 name=stream.name,
                 generation=stream.generation,
+                state=safety[stream.name].state.word,
                 captured=stream.folded,
                 queued=stream.queued,
-                acknowledged=stream.acked,
+                acknowledged=safety[stream.name].safe,
+                lost=safety[stream.name].lost,
                 files=[file.path for file in spool.catalog.files(stream.id) if file.gone_ms is None],
             )
             for stream in streams
@@ -152,9 +170,7 @@ def _file(view: SessionView) -> str | None:
 def _pushed(view: SessionView) -> str:
     if view.parked is not None:
         return f"will not take the record: {view.parked}"
-    if view.pushed >= view.revision:
-        return "has the newest record"
-    return "has an older record" if view.pushed else "has no record yet"
+    return ENDPOINT[view.state]
 
 
 def _utc(milliseconds: int) -> datetime:

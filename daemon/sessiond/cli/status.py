@@ -22,6 +22,7 @@ from sessiond.cli.output import (
     wrapped,
 )
 from sessiond.spool.health import RootHealth
+from sessiond.spool.overview import Totals
 from sessiond.status import Advice, Running, Status, ToolStatus, read_status
 
 TYPE_CHECKING = False
@@ -135,7 +136,15 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         yield "captured", _unknown(status)
     else:
         yield "captured", f"{count(totals.captured, 'session')}, {totals.ongoing} ongoing"
-        yield "acknowledged", f"{totals.acknowledged} of them"
+        yield "acknowledged", _acknowledged(totals)
+        if totals.only_here:
+            yield "only copy", f"{count(totals.only_here, 'session')} whose tool has deleted its own files"
+        archive = totals.archive
+        if archive.pending:
+            done = (
+                f"{archive.sessions - archive.pending} of {count(archive.sessions, 'session')} copied to the endpoint"
+            )
+            yield "archive", f"{done}, {size(archive.pending_bytes)} to go"
         yield from _backlog(status)
         if waiting.sessions or waiting.segments or waiting.parked:
             oldest = "" if totals.oldest_ms is None else f", oldest {_ago(status, totals.oldest_ms)}"
@@ -149,6 +158,19 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
     yield "disk", f"{size(status.disk_bytes)} in {tilde(status.state_dir, home)}"
+
+
+def _acknowledged(totals: Totals) -> str:
+    """Say how many sessions are safe, and what of the others."""
+    states = (
+        (totals.waiting, "waiting"),
+        (totals.archived, "only in the archive"),
+        (totals.parked, "parked"),
+        (totals.lost, "lost"),
+        (totals.dropped, "dropped by you"),
+    )
+    rest = [f"{number} {word}" for number, word in states if number]
+    return f"{totals.acknowledged} of them" + (f"; {', '.join(rest)}" if rest else "")
 
 
 def _backlog(status: Status) -> Iterator[tuple[str, str]]:
@@ -234,7 +256,7 @@ def _tools(status: Status, width: int, home: str) -> str:
     others = f"{absent} more {known} known and not found here: sessiond sources" if absent else ""
     if not here:
         return others
-    rows: list[list[str]] = [["tool", "sessions", "ongoing", "idle", "skipped", "watch", "directory"]]
+    rows: list[list[str]] = [["tool", "sessions", "acked", "ongoing", "idle", "skipped", "watch", "directory"]]
     for tool in here:
         seen = tool.count
         root = _best(tool)
@@ -243,6 +265,7 @@ def _tools(status: Status, width: int, home: str) -> str:
             [
                 seen.tool,
                 str(seen.sessions),
+                str(seen.counts.acknowledged),
                 str(seen.ongoing),
                 "-" if seen.active_ms is None else duration((status.now_ms - seen.active_ms) / 1000),
                 str(seen.damaged + seen.troubled),
@@ -250,7 +273,12 @@ def _tools(status: Status, width: int, home: str) -> str:
                 "-" if root is None else tilde(root.path, home) + more,
             ]
         )
-    drawn = table(rows, right={1, 2, 3, 4}, width=width)
+    numbers = {1, 2, 3, 4, 5}
+    skipped = rows[0].index("skipped")
+    if all(row[skipped] == "0" for row in rows[1:]):  # its place goes to the directory
+        rows = [[*row[:skipped], *row[skipped + 1 :]] for row in rows]
+        numbers.remove(skipped)
+    drawn = table(rows, right=numbers, width=width)
     return f"{drawn}\n{others}" if others else drawn
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import IO, cast
 
 from sessiond.config import Config, read_token, state_dir
+from sessiond.daemon.archive import open_archive
 from sessiond.database import open_database
 from sessiond.device import identify
 from sessiond.endpoint.reading import ReadingClient
@@ -20,7 +21,7 @@ from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projecti
 from sessiond.spool import Spool
 from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import FileState, SessionState, StreamState
-from sessiond.state import running
+from sessiond.state import has_archive, running
 
 PIECE = 1 << 20
 DAMAGED = (ValueError, RecursionError)
@@ -110,21 +111,36 @@ def _kept(projection: Projection) -> Projection:
 def _from_endpoint(
     spool: Spool, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
 ) -> Iterator[bytes]:
-    if not stream.acked:
-        raise NotFound(
-            f"stream {stream.name} is neither in the tool's file any more nor at the endpoint",
-            hint="`sessiond status` says whether something waits",
-        )
     record = session.record
     assert record is not None
-    with _client(spool, config, environ) as client:
-        yield from client.stream(record.machine_id or "", session.uuid, stream.name)
+    machine = record.machine_id or ""
+    also_archive = bool(config.endpoint.url) and has_archive(state_dir(config))
+    nowhere = NotFound(
+        f"stream {stream.name} is neither in the tool's file any more nor at the endpoint",
+        hint="`sessiond status` says whether something waits",
+    )
+    if stream.acked or not also_archive:
+        try:
+            if not stream.acked:
+                raise nowhere
+            with _client(spool, config, environ) as client:
+                yield from client.stream(machine, session.uuid, stream.name)
+            return
+        except (NotFound, EndpointError):
+            if not also_archive:
+                raise
+    # Another endpoint was configured before all of the archive was copied there: the archive still has it.
+    try:
+        with closing(open_archive(state_dir(config), identify(state_dir(config)).device_id)) as archive:
+            yield from archive.stream(machine, session.uuid, stream.name)
+    except NotFound as error:
+        raise nowhere from error
 
 
 @contextmanager
 def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterator[ReadingClient]:
     """Open a client for the endpoint that the daemon pushes to; an archive whose daemon does not run is served here."""
-    with ExitStack() as closing:
+    with ExitStack() as stack:
         url, token = config.endpoint.url, None
         if url:
             read = read_token(config, environ)
@@ -139,7 +155,7 @@ def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterato
                 from sessiond.endpoint.server import running as serving
 
                 # It only reads: a daemon that starts meanwhile must get the store's lock.
-                served = closing.enter_context(serving(directory, exclusive=False))
+                served = stack.enter_context(serving(directory, exclusive=False))
                 url, token = served.url, served.token
             else:
                 raise EndpointError("there is no archive on this machine yet", hint="start it: sessiond run")
@@ -151,5 +167,5 @@ def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterato
             timeout=endpoint.timeout,
             ca_file=endpoint.ca_file or None,
         )
-        closing.callback(client.close)
+        stack.callback(client.close)
         yield client

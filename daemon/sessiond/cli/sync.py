@@ -94,7 +94,8 @@ def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> Balan
     while state.running(directory) is not None:
         capture = read_capture(spool)
         paused = pause.read(directory, time.time_ns() // 1_000_000).pushing
-        now = balance(spool, capture.torn, paused)
+        endpoint = read_endpoint(spool)  # the daemon's: it has an environment of its own
+        now = balance(spool, "" if endpoint.archive else endpoint.url, capture.torn, paused)
         looked = capture.pid == pid and (capture.looked_ms or 0) >= asked_ms and not capture.backlog
         failed = now.endpoint.failing_since_ms is not None and now.endpoint != before  # since it was asked to
         given_up = now.only_unread and time.time_ns() // 1_000_000 - asked_ms > LOOKS * LOOK_AGAIN * 1000
@@ -121,14 +122,24 @@ def _judge(balance: Balance) -> int:
     if waiting.parked:
         hint = "`sessiond queue` says why"
         raise Incomplete(f"{count(waiting.parked, 'item')} parked: the endpoint will not take them", hint=hint)
+    totals = balance.totals
+    if totals.archive.refused:
+        what = f"{count(totals.archive.refused, 'session')} of the built-in archive: {totals.archive.reason}"
+        raise Incomplete(f"the endpoint will not take {what}", hint="the archive keeps them")
+    if totals.lost:
+        what = f"{count(totals.lost, 'session')} incomplete: {totals.lost_bytes} bytes are in no place any more"
+        raise Incomplete(what, hint="`sessiond queue` lists them; `sessiond queue drop ID` accepts the loss")
     troubled = sum(tool.troubled for tool in balance.tools)
     if troubled:
         named = "; ".join(f"{trouble.path}: {trouble.reason}" for trouble in balance.troubles)
         raise Incomplete(f"{count(troubled, 'file')} can't be read: {named}", hint="`sessiond sources` lists them")
-    if not balance.empty:
+    if not (balance.empty and totals.complete):
         raise Incomplete(f"not all could be captured and pushed: {_words(balance, balance.unread)}")
     left_out = f"; {count(balance.left_out, 'file')} left out by backfill" if balance.left_out else ""
-    print(f"{count(balance.totals.captured, 'session')}, all acknowledged{left_out}")
+    done = "all acknowledged"
+    if totals.dropped:
+        done = f"{totals.acknowledged} acknowledged; {totals.dropped} with parts that you dropped"
+    print(f"{count(totals.captured, 'session')}, {done}{left_out}")
     return 0
 
 
@@ -137,7 +148,9 @@ def _words(balance: Balance, unread: int) -> str:
 
     waiting = balance.waiting
     left = f"{count(waiting.sessions, 'record')} and {count(waiting.segments, 'segment')} to push"
-    return f"{count(unread, 'file')} to read, {left}"
+    archive = balance.totals.archive.pending
+    more = f", {count(archive, 'session')} of the built-in archive to copy" if archive else ""
+    return f"{count(unread, 'file')} to read, {left}{more}"
 
 
 def _seconds(text: str) -> float:

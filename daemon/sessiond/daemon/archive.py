@@ -8,21 +8,71 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import IO
+from typing import IO, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from sessiond.config import Token
+from sessiond.endpoint.reading import ReadingClient
 from sessiond.endpoint.wire import Announcement
-from sessiond.errors import StateError
+from sessiond.errors import ArchiveUnreadable, EndpointError, StateError
+from sessiond.lean import without
 from sessiond.logs import log
+from sessiond.state import ARCHIVE
 
-DIRECTORY = "archive"
+with without("httpx._main"):
+    import httpx
+
+T = TypeVar("T")
 GRACE = 5.0
 START = 60.0
 """Seconds until it has to listen: what it stands on may hang, and we would wait with it for ever."""
 RESPAWN = 10.0
 """Seconds between two starts: one that dies at once must not keep us busy."""
+
+
+def open_archive(state_directory: str, device_id: UUID) -> ReadingClient:
+    """Serve the archive beside another endpoint, and return a client that reads it; closing that ends both.
+
+    Raises: ArchiveUnreadable, here and from each method of the client.
+    """
+    try:
+        archive = Archive(state_directory, lambda: None)
+    except StateError as error:
+        raise ArchiveUnreadable(str(error), hint=error.hint) from error
+    return _ArchiveReader(archive, device_id)
+
+
+class _ArchiveReader(ReadingClient):
+    """Reads the archive, and tells its failures from those of the endpoint that it is copied to."""
+
+    def __init__(self, archive: Archive, device_id: UUID) -> None:
+        super().__init__(archive.url, archive.token.reveal(), device_id=device_id)
+        self._served = archive
+
+    def close(self) -> None:
+        super().close()
+        self._served.stop()
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> T:
+        try:
+            return super()._request(method, path, answer, body, headers)
+        except EndpointError as error:
+            raise ArchiveUnreadable(f"the built-in archive can't be read: {error}") from error
+
+    def _fetch(self, path: str, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
+        try:
+            return super()._fetch(path, headers)
+        except EndpointError as error:
+            raise ArchiveUnreadable(f"the built-in archive can't be read: {error}") from error
 
 
 class Archive:
@@ -40,7 +90,7 @@ class Archive:
         self._stopping = threading.Event()
         self._respawn = respawn
         self._began = time.monotonic()
-        directory = os.path.join(state_directory, DIRECTORY)
+        directory = os.path.join(state_directory, ARCHIVE)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         token_file = os.path.join(directory, "token")
         command = [sys.executable, "-P", "-m", "sessiond", "serve", "--data", directory, "--port", "0"]

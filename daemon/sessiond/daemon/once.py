@@ -54,8 +54,10 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def only_unread(self) -> bool:
-        """Tell whether nothing waits beside files that are being rewritten."""
-        return not (self.waiting.sessions or self.waiting.segments or self.waiting.behind)
+        """Return whether nothing is on its way beside files that are being rewritten."""
+        totals, archive = self.totals, self.totals.archive
+        on_its_way = totals.waiting or totals.archived or archive.pending > archive.refused
+        return not (on_its_way or self.waiting.sessions or self.waiting.segments or self.waiting.behind)
 
 
 def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> Balance:
@@ -91,17 +93,21 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> Balance:
         unread = _capture(capturing)
         if orders.paused.pushing is None:
             _push(rooms, pushing)
-        return balance(rooms.spool, unread, orders.paused.pushing)
+        return balance(rooms.spool, orders.config.endpoint.url, unread, orders.paused.pushing)
 
 
-def balance(spool: Spool, unread: int, paused: int | None = None) -> Balance:
-    """Say how far everything is. `unread`: files that were met in a rewrite, which the spool does not know."""
+def balance(spool: Spool, url: str, unread: int, paused: int | None = None) -> Balance:
+    """Return how far everything is. `unread`: files that were met in a rewrite, which the spool does not know.
+
+    `url` is the endpoint that counts, "" for the built-in archive.
+    """
     with spool.snapshot():
+        tools = spool.overview.tools(url)
         return Balance(
-            totals=spool.overview.totals(),
+            totals=spool.overview.totals(url, tools),
             waiting=spool.overview.waiting(),
             endpoint=read_endpoint(spool),
-            tools=spool.overview.tools(),
+            tools=tools,
             troubles=spool.overview.troubles(SHOWN),
             unread=unread,
             paused=paused,

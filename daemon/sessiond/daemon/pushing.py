@@ -6,6 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from sessiond.config import Backlog, Token
 from sessiond.daemon import outage
@@ -13,11 +16,15 @@ from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.restraint import PUSHING, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.device import installation
-from sessiond.endpoint.client import Client
-from sessiond.errors import EndpointError, StateFull, Unreachable
+from sessiond.endpoint.reading import ReadingClient
+from sessiond.errors import ArchiveUnreadable, EndpointError, StateFull, Unreachable
 from sessiond.logs import log
 from sessiond.spool import health
-from sessiond.upload import BYTES, Pushed, Setting, bind, upload
+from sessiond.state import has_archive
+from sessiond.upload import BYTES, Pushed, Setting, bind, leave, upload
+
+if TYPE_CHECKING:
+    from sessiond.transfer import Transfer
 
 HELD = 900.0
 """Seconds between two looks at whether the user's pause of pushing has ended; its end wakes the loop anyway."""
@@ -61,7 +68,7 @@ class Pushing:
         self._restraint = restraint or Restraint(PUSHING)
         self._rests = False
         """Whether what is left in the outbox waits for the restraint."""
-        self._client = Client(
+        self._client = ReadingClient(
             url,
             token.reveal() if token else None,
             device_id=rooms.device.device_id,
@@ -84,7 +91,16 @@ class Pushing:
             now_ms=now_ms,
             sleep=self._sleep,
             settled=self._settled,
+            address=rooms.config.endpoint.url,
         )
+        leave(rooms.spool, rooms.config.endpoint.url)
+        self._transfer: Transfer | None = None
+        """Copies the built-in archive, until all of it is at the endpoint."""
+        if rooms.config.endpoint.url and has_archive(rooms.directory):
+            self._transfer = self._make_transfer()
+        else:
+            with rooms.spool.transaction():
+                rooms.spool.archived.clear()
         old = health.read_endpoint(rooms.spool)
         archive = not rooms.config.endpoint.url
         last_ack_ms = old.last_ack_ms if archive and old.archive else None
@@ -177,6 +193,8 @@ class Pushing:
 
     def close(self) -> None:
         """Close the connection."""
+        if self._transfer is not None:
+            self._transfer.close()
         self._client.close()
 
     def last_push(self) -> None:
@@ -199,6 +217,7 @@ class Pushing:
             if not self._bound or self._began - self._bound_at > BIND_AGAIN:
                 bind(self._setting)
                 self._bound, self._bound_at = True, time.monotonic()
+                self._prepare_transfer()
             pushed = self._upload()
             self._rooms.spool.shrink()
         except EndpointError as error:
@@ -210,9 +229,72 @@ class Pushing:
         self._succeeded(pushed, before)
         return pushed
 
+    def _make_transfer(self) -> Transfer:
+        from sessiond.daemon.archive import open_archive  # late: most have no archive beside an endpoint
+        from sessiond.transfer import Transfer
+
+        rooms = self._rooms
+        return Transfer(
+            self._setting,
+            self._client,
+            lambda: open_archive(rooms.directory, rooms.device.device_id),
+            rooms.ingest.masking.twin,  # the capture thread masks at the same time
+        )
+
+    def _prepare_transfer(self) -> None:
+        if self._transfer is not None:
+            try:
+                self._transfer.prepare()
+            except ArchiveUnreadable as error:
+                self._fail_transfer(error)
+
+    def _fail_transfer(self, error: ArchiveUnreadable) -> None:
+        """Go on without the archive: what it alone has stays counted as not safe, with the reason."""
+        assert self._transfer is not None
+        log.error("archive.failed", reason=str(error))
+        with self._rooms.spool.transaction():
+            self._rooms.spool.archived.fail(str(error))
+        self._transfer.close()
+        self._transfer = None
+
     def _upload(self) -> Pushed:
+        """Push a batch: from the archive what is live in it, then the outbox, then what else the archive has."""
+        since_ms = now_ms() - RECENT_MS
+        if self._transfer is None:
+            return self._upload_outbox(since_ms)
+        try:
+            if self._transfer.pending(since_ms):
+                return self._copied(self._transfer.step(since_ms=since_ms))
+            pushed = self._upload_outbox(since_ms)
+            if pushed.more or pushed.sessions or pushed.segments:
+                return replace(pushed, more=True)  # the archive is next
+            return self._copy_backlog(self._transfer, pushed)
+        except ArchiveUnreadable as error:
+            self._fail_transfer(error)
+            return Pushed(more=True)
+
+    def _copy_backlog(self, transfer: Transfer, pushed: Pushed) -> Pushed:
+        """Copy a batch of the archive as the throttle allows; with nothing left to copy, stop serving the archive."""
+        if not transfer.pending():
+            transfer.close()
+            self._transfer = None
+            return pushed
+        self._rests = not self._restraint.open()
+        if self._rests:
+            return pushed
+        before = self._client.sent_bytes
+        copied = self._copied(transfer.step(size=self._restraint.batch(BYTES)))
+        self._restraint.sent(self._client.sent_bytes - before)
+        return copied
+
+    def _copied(self, pushed: Pushed) -> Pushed:
+        """Note what was copied; streams that waited for it can be asked about now."""
+        self._settled(pushed)
+        return replace(pushed, more=True)
+
+    def _upload_outbox(self, since_ms: int) -> Pushed:
         """Push a batch: all that waits, the newest first, or only what is live while the backlog has to wait."""
-        restraint, since_ms = self._restraint, now_ms() - RECENT_MS
+        restraint = self._restraint
         with self._rooms.spool.reading():
             backlog = self._rooms.spool.outbox.has_backlog(since_ms)
         self._rests = backlog and not restraint.open()

@@ -135,6 +135,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         spool=spool,
         places=places,
         machine_id=machine_id,
+        dormant=find_roots(config, environ, enabled=False),
         digest=Digest(device.seed),
         pins=Pins(os.path.join(directory, "pins")),
         budget=config.outbox.max_bytes,

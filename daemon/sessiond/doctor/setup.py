@@ -12,6 +12,8 @@ from sessiond import service, spool
 from sessiond.doctor.finding import Finding, Grade, Patient
 from sessiond.errors import ServiceError, SpoolDamaged, StateError
 from sessiond.spool.health import read_copies
+from sessiond.spool.overview import Totals
+from sessiond.state import ARCHIVE, has_archive
 
 
 def setup_checks(patient: Patient) -> Iterator[Finding]:
@@ -75,6 +77,7 @@ def _spool(patient: Patient) -> Iterator[Finding]:
     else:
         yield Finding(check="spool", grade=Grade.FINE, what=f"{path} is whole")
         yield from _copies(patient)
+        yield from _safety(patient)
 
 
 def _copies(patient: Patient) -> Iterator[Finding]:
@@ -92,6 +95,47 @@ def _copies(patient: Patient) -> Iterator[Finding]:
     elif copies.moved_from:
         what = f"the state directory was used on {copies.moved_from} before; a sessiond that still runs there with it"
         yield Finding(check="copies", grade=Grade.NOTE, what=f"{what} would push as this device", fix=fix)
+
+
+def _safety(patient: Patient) -> Iterator[Finding]:
+    """Say whether all that was captured is safe at the configured endpoint, and what becomes of the archive."""
+    url = patient.loaded.config.endpoint.url
+    opened = spool.Spool(patient.directory, readonly=True)
+    try:
+        with opened.snapshot():
+            totals = opened.overview.totals(url)
+    finally:
+        opened.close()
+    where = "the endpoint" if url else "the archive"
+    if totals.lost:
+        what = f"{totals.lost} of {totals.captured} sessions have bytes that no place has any more"
+        fix = "`sessiond queue` lists them; restore the tool's files, or accept the loss with `sessiond queue drop ID`"
+        yield Finding(check="safety", grade=Grade.WRONG, what=what, fix=fix)
+    elif not totals.settled:
+        open_ones = totals.captured - totals.acknowledged - totals.dropped
+        what = f"{open_ones} of {totals.captured} sessions are not yet safe at {where}"
+        yield Finding(check="safety", grade=Grade.NOTE, what=what, fix="sessiond sync")
+    else:
+        yield Finding(check="safety", grade=Grade.FINE, what=f"{where} has all {totals.captured} sessions")
+    if url and has_archive(patient.directory):
+        yield _archive(patient, totals)
+
+
+def _archive(patient: Patient, totals: Totals) -> Finding:
+    """Say whether the built-in archive, which is no longer the endpoint, can be removed."""
+    path, archive = os.path.join(patient.directory, ARCHIVE), totals.archive
+    if archive.problem is not None:
+        fix = "restore it from a backup; then `sessiond queue retry`"
+        return Finding(check="archive", grade=Grade.WRONG, what=archive.problem, fix=fix)
+    if archive.refused:
+        what = f"the endpoint will not take {archive.refused} of its sessions: {archive.reason}; keep {path}"
+        return Finding(check="archive", grade=Grade.WRONG, what=what, fix="`sessiond queue retry` tries again")
+    if archive.pending or not archive.listed:
+        done = f"{archive.sessions - archive.pending} of {archive.sessions}" if archive.listed else "none"
+        what = f"{done} of its sessions copied to the endpoint yet: keep {path}"
+        return Finding(check="archive", grade=Grade.NOTE, what=what, fix="sessiond sync")
+    what = f"the endpoint has all {archive.sessions} sessions of the built-in archive: it can be removed"
+    return Finding(check="archive", grade=Grade.NOTE, what=what, fix=f"rm -r {path}")
 
 
 def _service(patient: Patient) -> Iterator[Finding]:

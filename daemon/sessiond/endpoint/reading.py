@@ -5,42 +5,88 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from typing import TypeVar
 from urllib.parse import quote
 
+import msgspec
+
+from sessiond.endpoint import wire
+from sessiond.endpoint.answers import UNREADABLE
 from sessiond.endpoint.client import Client
-from sessiond.errors import NotFound
+from sessiond.errors import NotFound, WrongEndpoint
 from sessiond.lean import without
 
 with without("httpx._main"):
     import httpx
 
+T = TypeVar("T")
+PAGE = 100
+"""Sessions that one page of a list has."""
 PIECE = 2 << 20
 """Bytes of a stream that one request asks for; less than the client takes as an answer."""
 
 
 class ReadingClient(Client):
-    """A client for commands that show what the endpoint holds."""
+    """A client that also reads what the endpoint holds."""
 
-    def stream(self, machine_id: str, session: uuid.UUID, name: str) -> Iterator[bytes]:
-        """Yield the bytes of the current generation of a stream, piece by piece.
+    def sessions(self, after: str | None = None, limit: int = PAGE) -> wire.SessionsAnswer:
+        """List sessions, a page at a time; `after` is `next` of the page before. Raises: EndpointError."""
+        query = f"?limit={limit}" + (f"&after={quote(after)}" if after else "")
+        return self._request("GET", f"/v1/sessions{query}", wire.SessionsAnswer)
+
+    def session(self, machine_id: str, session: uuid.UUID) -> wire.StoredSession:
+        """Get one session with its record. Raises: NotFound where it has none there, EndpointError."""
+        return self._get(f"/v1/sessions/{quote(machine_id)}/{session}", wire.StoredSession)
+
+    def streams(self, machine_id: str, session: uuid.UUID) -> list[wire.StoredStream]:
+        """List the streams of a session with all their generations. Raises: NotFound, EndpointError."""
+        return self._get(f"/v1/sessions/{quote(machine_id)}/{session}/streams", wire.StreamsAnswer).streams
+
+    def stream(
+        self,
+        machine_id: str,
+        session: uuid.UUID,
+        name: str,
+        *,
+        generation: int | None = None,
+        end: int | None = None,
+    ) -> Iterator[bytes]:
+        """Iterate over the bytes of a stream up to `end`, piece by piece.
+
+        Without a `generation` they are of the current one; with it they stay the same whatever is added meanwhile.
 
         Raises: NotFound where the endpoint has none of it, EndpointError.
         """
-        path = httpx.URL(f"{self.url}/v1/sessions/{quote(machine_id)}/{session}/streams/{quote(name)}")
+        chosen = "" if generation is None else f"?generation={generation}"
+        path = f"/v1/sessions/{quote(machine_id)}/{session}/streams/{quote(name)}{chosen}"
         at, whole = 0, False
-        while not whole:
-            deadline = time.monotonic() + self._timeout
-            span = {"Range": f"bytes={at}-{at + PIECE - 1}"}
-            try:
-                response, content = self._exchange("GET", path, span, None, deadline)
-            except httpx.TransportError as error:
-                raise self._translate(error) from error
+        while not whole and (end is None or at < end):
+            last = at + PIECE - 1 if end is None else min(at + PIECE, end) - 1
+            response, content = self._fetch(path, {"Range": f"bytes={at}-{last}"})
             if response.status_code == 404:
                 raise NotFound(f"{self.url} has no stream {name} of session {session}")
             if response.status_code == 416 and at:
                 return
             if response.status_code != 206:
                 self._raise_for_status(response, content)
-            whole = response.status_code == 200 or len(content) < PIECE
+            whole = response.status_code == 200 or len(content) < last + 1 - at
             at += len(content)
             yield content
+
+    def _get(self, path: str, answer: type[T]) -> T:
+        """Ask for one thing that may not be there. Raises: NotFound, EndpointError."""
+        response, content = self._fetch(path, {})
+        if response.status_code == 404:
+            raise NotFound(f"{self.url} has nothing at {path}")
+        self._raise_for_status(response, content)
+        try:
+            return msgspec.json.decode(content, type=answer)
+        except UNREADABLE as error:
+            raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {error}") from error
+
+    def _fetch(self, path: str, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
+        deadline = time.monotonic() + self._timeout
+        try:
+            return self._exchange("GET", httpx.URL(self.url + path), headers, None, deadline)
+        except httpx.TransportError as error:
+            raise self._translate(error) from error

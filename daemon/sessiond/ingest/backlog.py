@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-from sessiond.errors import ReadError
-from sessiond.ingest import Outcome, Setting, ingest, locate
-from sessiond.ingest.capture import Capture
-from sessiond.ingest.content import Lines
+from sessiond.errors import ReadError, Torn
+from sessiond.ingest import Outcome, Place, Setting, ingest, locate
+from sessiond.ingest.capture import DAMAGED, Capture
+from sessiond.ingest.content import Content, Lines
 from sessiond.ingest.gone import release_pins
+from sessiond.ingest.opened import open_content
 from sessiond.ingest.setting import outer_path
 from sessiond.ingest.sync import reconcile, reconcile_without_source
 from sessiond.sources.base import Source
@@ -42,28 +43,48 @@ def catch_up(setting: Setting, limit: int, stuck: set[int] | None = None) -> boo
 
 
 def _catch_up_one(setting: Setting, number: int) -> Outcome:
+    """Read a stream again from the first place that has it: the tool's file, our link to it. Else give it up."""
     with setting.spool.reading():
         stream = setting.spool.catalog.stream(number)
         files = setting.spool.catalog.files(number)
+    unwatched = False
     for file in files:
         path, native_id = outer_path(file.path)
-        if file.gone_ms is None and os.path.lexists(path):
-            for place in locate(setting.places, path):
-                if place.source.tool == file.tool:
-                    return ingest(setting, place, only=[native_id] if native_id else [path])
-            return Outcome()  # its source is switched off: it waits where it is
+        # A container may stand while this session of it is gone.
+        if not os.path.lexists(path) or (native_id and file.gone_ms is not None):
+            continue
+        for place in locate(setting.places, path):
+            if place.source.tool == file.tool:
+                return ingest(setting, place, only=[native_id] if native_id else [path])
+        for place in locate(setting.dormant, path):
+            if place.source.tool == file.tool:
+                return _read_dormant(setting, stream, file, place)
+        unwatched = True
     for file in files:
         if file.pin is not None:
             return _from_pin(setting, stream, file)
-    _give_up(setting, stream)
+    if not unwatched:  # a file below no root any more is not read, but it is not lost either: it waits
+        _give_up(setting, stream)
     return Outcome()
+
+
+def _read_dormant(setting: Setting, stream: StreamState, file: FileState, place: Place) -> Outcome:
+    """Read what was captured of a source that is switched off now; nothing that was added since."""
+    try:
+        with open_content(setting, place, outer_path(file.path)[1], stream) as content:
+            return _read_again(setting, stream, file, content, place.source, captured_only=True)
+    except (ReadError, Torn, *DAMAGED) as error:
+        return Outcome(trouble=str(error))
+    except OSError as error:
+        return Outcome(trouble=f"not read: {error.strerror}")
 
 
 def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome:
     """Read the file that its tool has deleted, through the link that we kept (rule 5)."""
     assert file.pin is not None
     path = setting.pins.path(file.pin)
-    source = next((source for source, _ in setting.places if source.tool == file.tool), None)
+    known = (*setting.places, *setting.dormant)
+    source = next((source for source, _ in known if source.tool == file.tool), None)
     if source is None:
         return Outcome()
     try:
@@ -73,13 +94,14 @@ def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome
         return Outcome()
     try:
         most = setting.slice
-        if any(place.unit.packed for place in locate(setting.places, file.path) if place.source is source):
+        if any(place.unit.packed for place in locate(known, file.path) if place.source is source):
             packed = descriptor
             descriptor = setting.packed.open(packed, path, setting.pins.directory, setting.now_ms())
             os.close(packed)
             most = None
         endings = setting.endings.of(descriptor, setting.digest, most)
-        return _read_pin(setting, stream, file, source, Lines(descriptor, setting.digest, endings), most)
+        content = Lines(descriptor, setting.digest, endings)
+        return _read_again(setting, stream, file, content, source, most=most)
     except ReadError as error:
         return Outcome(trouble=str(error))
     except OSError as error:  # no room to unpack it, say
@@ -88,32 +110,46 @@ def _from_pin(setting: Setting, stream: StreamState, file: FileState) -> Outcome
         os.close(descriptor)
 
 
-def _read_pin(
-    setting: Setting, stream: StreamState, file: FileState, source: Source, content: Lines, most: int | None
+def _read_again(
+    setting: Setting,
+    stream: StreamState,
+    file: FileState,
+    content: Content,
+    source: Source,
+    *,
+    captured_only: bool = False,
+    most: int | None = None,
 ) -> Outcome:
     now_ms, read = setting.now_ms(), 0
     if stream.held is not None:
         reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, file.path)
     budget = setting.budget_of_lines
     capture = Capture(setting.spool, source, stream, setting.masking, setting.digest, budget, file.path, now_ms)
-    for steps in (capture.fill_gap(content), capture.advance(content)):
+    behind = capture.requeue(content) if captured_only else capture.advance(content)
+    for steps in (capture.fill_gap(content), behind):
         for step in steps:
             read += step.read
             with setting.spool.transaction():
                 capture.store(step, now_ms)
             if most is not None and read >= most:
                 return Outcome(read=read, more=True)
-    # While the search for a record's end goes on, the link is all that keeps the record: its tool has deleted the file.
-    if stream.queued == stream.folded and stream.gap is None and content.search.done:
+    with setting.spool.reading():
+        stream = setting.spool.catalog.stream(stream.id)
+        room = setting.spool.outbox.size < budget
+    if stream.queued < stream.folded or stream.gap is not None:
+        if not read and room:  # other bytes stand there now: those that were captured are nowhere
+            _give_up(setting, stream)
+    elif content.search.done:
+        # While the search for a record's end goes on, the link keeps what its tool has deleted.
         with setting.spool.transaction():
             release_pins(setting, stream.id)
     return Outcome(read=read, more=content.search.more, searched=content.search.read)
 
 
 def _give_up(setting: Setting, stream: StreamState) -> None:
-    """Note what is lost: neither the tool nor a pin has it any more. status shows it; it is never silent."""
+    """Stop waiting for bytes that no place has any more. `status` lists the session as lost; it is never silent."""
     if stream.held is not None:
         return reconcile_without_source(setting.spool, stream, stream.held, setting.now_ms())
     with setting.spool.transaction():
-        setting.spool.catalog.set_lost(stream.id)
+        setting.spool.catalog.give_up(stream.id)
     return None

@@ -110,6 +110,8 @@ class Capture:
         kept = stream.queued if stream.skipped is None else stream.skipped
         shared = min(keep, kept, stream.gap[0] if stream.gap else keep)
         lost = stream.folded - max(keep, stream.queued)
+        if stream.gap is not None:  # it was to be read again, for an endpoint that lacks it, and was rewritten before
+            lost += max(0, stream.gap[1] - max(keep, stream.gap[0]))
         previous = stream.generation
         stream.fold, stream.folded, stream.queued, stream.gap = fold, keep, shared, None
         stream.generation += 1
@@ -127,7 +129,7 @@ class Capture:
     def advance(self, content: Content) -> Iterator[Step]:
         """Read what was added, step by step. The caller stores each step before it asks for the next."""
         stream = self.stream
-        yield from self._refill(content, stream.queued, stream.folded)
+        yield from self.requeue(content)
         step, run = Step(), self._masking.run(self._path)
         fed: int | None = stream.queued
         for chunk in content.chunks(stream.folded):
@@ -152,6 +154,10 @@ class Capture:
                 step = Step()
         step.last = True
         yield self._finished(step) if step.read else step
+
+    def requeue(self, content: Content) -> Iterator[Step]:
+        """Queue what was captured and had no room in the outbox; read nothing that was added since."""
+        yield from self._refill(content, self.stream.queued, self.stream.folded)
 
     def fill_gap(self, content: Content) -> Iterator[Step]:
         """Queue again what the endpoint has acknowledged once and lost."""

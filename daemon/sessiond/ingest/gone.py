@@ -10,7 +10,7 @@ from sessiond.errors import ReadError
 from sessiond.ingest.advance import refresh_session
 from sessiond.ingest.setting import Outcome, Place, Setting
 from sessiond.sources.base import Source
-from sessiond.spool.rows import FileState
+from sessiond.spool.rows import FileState, StreamState
 
 
 def note_gone(setting: Setting, known: FileState | None) -> Outcome:
@@ -50,9 +50,20 @@ def note_back(setting: Setting, known: FileState) -> None:
             if file.gone_ms == known.gone_ms:
                 catalog.save_file(replace(file, gone_ms=None))
                 if file.stream is not None:
-                    session = catalog.stream(file.stream).session
-                    if catalog.set_gone(session, None):
-                        catalog.raise_revision(session, 0, setting.now_ms())
+                    stream = catalog.stream(file.stream)
+                    ask_again(setting, stream)
+                    if catalog.set_gone(stream.session, None):
+                        catalog.raise_revision(stream.session, 0, setting.now_ms())
+
+
+def ask_again(setting: Setting, stream: StreamState) -> None:
+    """Ask the endpoint about a stream of which bytes were given up: a file that came back may have them.
+
+    The answer is reconciled with the file, and what the endpoint lacks is read again.
+    """
+    if stream.given_up:
+        with setting.spool.transaction():
+            setting.spool.catalog.set_unknown(stream.id)
 
 
 def release_pins(setting: Setting, stream: int) -> None:

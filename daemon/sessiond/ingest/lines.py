@@ -11,7 +11,7 @@ from sessiond.ingest.admission import Admission, admit, leave, turn_away
 from sessiond.ingest.advance import add_stream, advance, unended_trouble
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import Lines
-from sessiond.ingest.gone import note_back, release_pins
+from sessiond.ingest.gone import ask_again, note_back, release_pins
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit
 from sessiond.reader import Checkpoint, open_regular
 from sessiond.sources.base import Memory
@@ -76,6 +76,8 @@ def _bring_up(visit: Visit, stream: StreamState | None, content: Lines) -> Outco
             checkpoint = None
     elif leave(visit, stream, content):
         return turn_away(Admission.EXCLUDED)
+    if visit.known is None or visit.known.stream is None or visit.known.gone_ms is not None:
+        ask_again(setting, stream)
     own = place.unit.native_id if place.unit.thread else None
     grew = checkpoint is not None and checkpoint.offset == stream.folded and content.grew(checkpoint, visit.now)
     return advance(

@@ -16,7 +16,7 @@ from sessiond.ingest.advance import add_stream, advance
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.content import Records
 from sessiond.ingest.files import database_stat, list_folder, read_file, stale, with_further
-from sessiond.ingest.gone import note_back, note_gone
+from sessiond.ingest.gone import ask_again, note_back, note_gone
 from sessiond.ingest.setting import Outcome, Place, Setting, Visit, inner_path
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry, session_id
@@ -190,6 +190,9 @@ def _capture(
     stream = _find_stream(visit, projection, content, path)
     if stream is None:
         return so_far, None
+    before = setting.spool.catalog.file(path)
+    if before is None or before.stream is None or before.gone_ms is not None:
+        ask_again(setting, stream)
     if path != visit.place.path and _stands(setting, stream, content, path, projection.metadata):
         return so_far, stream.id
 

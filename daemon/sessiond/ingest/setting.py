@@ -65,6 +65,8 @@ class Setting(msgspec.Struct, kw_only=True):
     spool: Spool
     places: Sequence[tuple[Source, Root]]
     machine_id: str
+    dormant: Sequence[tuple[Source, Root]] = ()
+    """Roots of sources that are switched off: what was captured there is read again for a new endpoint, nothing new."""
     digest: Digest
     pins: Pins
     budget: int

@@ -24,7 +24,9 @@ def reconcile(
         queued_from = spool.outbox.first_offset(stream.id, stream.generation)
         first = stream.queued if queued_from is None else queued_from
         theirs = held.generation
-        if theirs == stream.generation and held.length <= first:
+        # Only what this very endpoint acknowledged is known to be equal. Anything else is compared by its digest: an
+        # earlier life of this spool, or another endpoint's data under the same address, may have the same length.
+        if theirs == stream.generation and held.length <= (0 if stream.lost else stream.acked):
             _rewind(spool, stream, held.length, first)
         elif theirs is None and stream.generation == 0:
             _rewind(spool, stream, 0, first)
@@ -88,7 +90,12 @@ def _adopt(spool: Spool, stream: StreamState, generation: int, length: int) -> N
 
 
 def _chained(spool: Spool, stream: StreamState, held: Held) -> bool:
-    """Tell whether the outbox leads from what they hold to our generation without a hole."""
+    """Return whether the outbox leads from what they hold to our generation without a hole.
+
+    That compares only numbers, so it is not enough where they may hold bytes that this spool never pushed there.
+    """
+    if stream.unproven and held.generation is not None:
+        return False
     generation, end = (0, 0) if held.generation is None else (held.generation, held.length)
     if held.generation is None and spool.outbox.first_offset(stream.id, 0) != 0:
         return False
@@ -111,37 +118,69 @@ def _start_over(spool: Spool, stream: StreamState, generation: int, now_ms: int,
     generation = _salvage(spool, stream, generation, now_ms)
     stream.generation, stream.queued, stream.gap = generation, 0, None
     spool.catalog.restart(stream.id, acked=0)
+    if stands:
+        spool.catalog.clear_losses(stream.id)
+        stream.lost = 0
     if generation:
         spool.outbox.add_generation(stream.id, generation, None, 0, now_ms)
 
 
 def reconcile_without_source(spool: Spool, stream: StreamState, held: Held, now_ms: int) -> None:
-    """Push what only the outbox has, since the tool's file is gone and the endpoint differs.
+    """Push what only the outbox has, since no place has the tool's file any more and the endpoint differs.
 
-    The bytes before it are nowhere any more; a record of the same length says so, and they count as lost.
+    Nothing can be compared without the file, so only what this endpoint acknowledged is believed. Bytes that the
+    endpoint needs before those in the outbox and that no place has are replaced by a placeholder of the same length;
+    those, and what is missing at the end, count as lost (see spool/safety.py).
     """
+    catalog, outbox = spool.catalog, spool.outbox
     with spool.transaction():
-        theirs = -1 if held.generation is None else held.generation
-        first = spool.outbox.first_offset(stream.id, stream.generation)
-        spool.catalog.set_lost(stream.id)
-        if first is not None and theirs == stream.generation and held.length <= first:
-            spool.outbox.fill(stream.id, theirs, held.length, first, now_ms)
-            spool.catalog.add_lost(stream.id, first - held.length)
+        first = outbox.first_offset(stream.id, stream.generation)
+        chained = _chained(spool, stream, held)
+        theirs, generations = held.generation, outbox.generations(stream.id)
+        common = _acknowledged_still(stream, held)
+        catalog.give_up(stream.id)
+        if chained and (theirs != stream.generation or held.length <= common):
+            return  # what is queued follows what they hold
+        catalog.set_acked(stream.id, common)
+        if not generations:
+            return  # what lies behind `common` is lost
+        start = stream.folded if first is None else first
+        if generations == {stream.generation} and theirs == stream.generation and held.length <= start:
+            # The endpoint appends right behind what it holds: a placeholder fills the hole up to the outbox.
+            outbox.fill(stream.id, stream.generation, held.length, start, now_ms)
+            catalog.add_lost(stream.id, start - common)
             return
-        stream.generation = _salvage(spool, stream, max(theirs, stream.generation) + 1, now_ms) - 1
-        spool.catalog.set_generation(stream.id, stream.generation)
+        number = max(-1 if theirs is None else theirs, stream.generation) + 1
+        catalog.set_generation(stream.id, _salvage(spool, stream, number, now_ms, common=common) - 1)
+        # Of the new generation nothing is acknowledged but what it keeps of the old one.
+        catalog.set_acked(stream.id, start if first is not None and common >= start else 0)
 
 
-def _salvage(spool: Spool, stream: StreamState, number: int, now_ms: int) -> int:
-    """Give queued generations whose past the endpoint lacks numbers from `number` on; return the next free one."""
+def _acknowledged_still(stream: StreamState, held: Held) -> int:
+    """Count the bytes of the current generation that this endpoint acknowledged and still holds."""
+    if held.generation is None or held.generation < stream.generation:
+        return 0  # it never got this generation, or has lost it
+    if held.generation > stream.generation:
+        return stream.acked  # earlier generations are kept, and can still be read
+    return min(stream.acked, held.length)
+
+
+def _salvage(spool: Spool, stream: StreamState, number: int, now_ms: int, *, common: int = 0) -> int:
+    """Give queued generations whose past the endpoint lacks numbers from `number` on; return the next free one.
+
+    The first `common` bytes of the current generation are at the endpoint: they are kept, not replaced.
+    """
     for generation in sorted(spool.outbox.generations(stream.id)):
         spool.outbox.drop_start(stream.id, generation)
         first = spool.outbox.first_offset(stream.id, generation)
         if first is None:
             continue
         spool.outbox.renumber(stream.id, generation, number)
-        spool.outbox.add_generation(stream.id, number, None, 0, now_ms)
-        spool.outbox.fill(stream.id, number, 0, first, now_ms)
-        spool.catalog.add_lost(stream.id, first)
+        if generation == stream.generation and 0 < first <= common:
+            spool.outbox.add_generation(stream.id, number, generation, first, now_ms)
+        else:
+            spool.outbox.add_generation(stream.id, number, None, 0, now_ms)
+            spool.outbox.fill(stream.id, number, 0, first, now_ms)
+            spool.catalog.add_lost(stream.id, first)
         number += 1
     return number

@@ -37,6 +37,10 @@ class Masking:
         self.version = self._terms.version
         """Changes with whatever could make it find something else."""
 
+    def twin(self) -> Masking:
+        """Return one with the same terms for another thread: a scanner serves one thread at a time."""
+        return Masking(self._terms, self._cache_dir)
+
     def mask(self, data: bytes, path: str = "") -> Masked:
         """Cover the secrets in a run of whole records; `path` is the file that they come from."""
         redactor = self._ready()

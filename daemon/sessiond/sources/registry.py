@@ -22,13 +22,13 @@ def find_sources() -> tuple[Source, ...]:
     return tuple(sorted(found, key=lambda source: source.tool))
 
 
-def find_roots(config: Config, environ: Mapping[str, str]) -> list[tuple[Source, Root]]:
-    """Return the roots of every enabled source, including those from the configuration."""
+def find_roots(config: Config, environ: Mapping[str, str], *, enabled: bool = True) -> list[tuple[Source, Root]]:
+    """Return the roots of every source that is enabled (or that is not), including those from the configuration."""
     dirs = UserDirs.current(environ)
     places: list[tuple[Source, Root]] = []
     for source in find_sources():
         settings = config.sources.get(source.tool)
-        if settings is not None and not settings.enabled:
+        if enabled != (settings is None or settings.enabled):
             continue
         places += [(source, root) for root in source.roots(dirs)]
         if settings is not None:

@@ -17,11 +17,13 @@ from functools import cached_property
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
 from sessiond.spool.gate import Gate
 from sessiond.spool.overview import Overview
+from sessiond.spool.safety import Safety
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
 from sessiond.sqlite_files import create_private
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
 if TYPE_CHECKING:
+    from sessiond.spool.archived import Archived
     from sessiond.spool.catalog import Catalog
     from sessiond.spool.outbox import Outbox
 
@@ -58,8 +60,13 @@ class Spool:
                 self.connection.close()  # nobody else will: there is no spool to call `close` on
                 raise
         self.overview = Overview(self.connection)
+        self.safety = Safety(self.connection)
         if not readonly:
-            _ = self.catalog, self.outbox  # threads share these: they are here before there is a second thread
+            _ = (
+                self.catalog,
+                self.outbox,
+                self.archived,
+            )  # threads share these: they are here before there is a second thread
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -74,6 +81,13 @@ class Spool:
         from sessiond.spool.outbox import Outbox
 
         return Outbox(self.connection)
+
+    @cached_property
+    def archived(self) -> Archived:
+        """What the built-in archive has and the configured endpoint may lack."""
+        from sessiond.spool.archived import Archived
+
+        return Archived(self.connection)
 
     def _connect(self, readonly: bool, patience: float) -> sqlite3.Connection:
         if readonly:

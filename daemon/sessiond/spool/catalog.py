@@ -14,6 +14,7 @@ from sessiond.spool.decoding import sound
 from sessiond.spool.files import Files
 from sessiond.spool.private import Private
 from sessiond.spool.rows import SessionState, StreamState
+from sessiond.spool.safety import ARCHIVE_LISTED
 from sessiond.spool.streams import Streams
 
 _to_json = msgspec.json.Encoder().encode
@@ -136,10 +137,31 @@ class Catalog(Streams, Files, Private):
         )
         return changed.rowcount > 0
 
-    def forget_endpoint(self) -> None:
-        """Start over with another endpoint: ask it where each stream stands, and push every record again."""
-        self._db.execute("UPDATE stream SET known = 0, held = NULL, gap_from = NULL, gap_to = NULL")
-        self._db.execute("UPDATE session SET pushed = 0, parked = NULL")
+    def change_endpoint(self, old: str | None, new: str | None) -> None:
+        """Start over: ask the endpoint `new` where each stream stands, and push every record to it.
+
+        `old` and `new` are ids of endpoints; the same id twice is an endpoint that was restored from a backup, None
+        one that has not answered yet. What `old` acknowledged is kept: it counts again when `old` comes back. Of an
+        endpoint that never acknowledged a stream nothing is believed until its bytes are compared.
+        """
+        self._db.execute(
+            "UPDATE stream SET known = 0, held = NULL, gap_from = NULL, gap_to = NULL WHERE skipped IS NULL"
+        )
+        self._db.execute("UPDATE session SET pushed = 0, parked = NULL, dropped = NULL")
+        self._db.execute("UPDATE archived SET copied = 0, problem = NULL")
+        self._db.execute("DELETE FROM meta WHERE key = ?", (ARCHIVE_LISTED,))  # it may hold more by now
+        if old == new:
+            return
+        if old is not None:
+            self._db.execute(
+                "INSERT OR REPLACE INTO acknowledged SELECT ?, id, generation, acked FROM stream WHERE lost = 0", (old,)
+            )
+        self._db.execute(
+            "UPDATE stream SET acked = min(folded, coalesce((SELECT length FROM acknowledged WHERE endpoint = ?"
+            " AND stream = stream.id AND acknowledged.generation = stream.generation), 0)), unproven ="
+            " NOT EXISTS (SELECT 1 FROM acknowledged WHERE endpoint = ? AND stream = stream.id)",
+            (new, new),
+        )
 
 
 def session_state(row: tuple[Any, ...]) -> SessionState:

@@ -21,7 +21,11 @@ _WAITS = (
     "waiting > 0 AND held IS NULL AND known AND EXISTS"
     f" (SELECT 1 FROM segment WHERE segment.stream = stream.id AND {_SENDABLE})"
 )
-_UNKNOWN = "NOT known AND held IS NULL AND skipped IS NULL"
+_UNKNOWN = (
+    "NOT known AND held IS NULL AND skipped IS NULL AND NOT EXISTS (SELECT 1 FROM archived JOIN session AS owner"
+    " ON owner.uuid = archived.session WHERE owner.id = stream.session AND NOT copied AND problem IS NULL)"
+)
+"""Streams that the endpoint is to be asked about; what the built-in archive has of a session is copied before."""
 FILLER = 1 << 20
 """Bytes of a record that stands in place of others."""
 _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from sessiond.facts import Facts
+from sessiond.spool.safety import ArchiveCounts, Counts, Safety
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ _UNSENT = (
     " UNION SELECT session FROM stream WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
     " UNION SELECT session FROM segment JOIN stream ON stream.id = segment.stream WHERE segment.parked IS NOT NULL"
 )
-_UNACKED = (
-    "SELECT folded, acked FROM stream WHERE waiting > 0 AND held IS NULL"
-    " UNION ALL SELECT folded, acked FROM stream WHERE (queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL)"
-    " AND (waiting = 0 OR held IS NOT NULL)"
-)
 
 
 class ToolCount(Facts):
@@ -38,6 +34,8 @@ class ToolCount(Facts):
     tool: str
     sessions: int = 0
     ongoing: int = 0
+    counts: Counts = Counts()
+    """Its sessions by how safe they are."""
     active_ms: int | None = None
     """When its newest session was active last."""
     damaged: int = 0
@@ -50,22 +48,21 @@ class ToolCount(Facts):
     """The tool's version in the oldest session that has some."""
 
 
-class Totals(Facts):
-    """How far the sessions of all tools are."""
+class Totals(Counts):
+    """The sessions of all tools, by how safe they are at the configured endpoint."""
 
-    captured: int
-    """Sessions that have a record."""
     ongoing: int
-    acknowledged: int
-    """Of the captured ones those of which the endpoint has the newest record and all of the transcript."""
+    archive: ArchiveCounts = ArchiveCounts()
+    """The built-in archive, while another endpoint is configured."""
     oldest_ms: int | None
     """When the oldest of what is not acknowledged was captured."""
     unprotected: int
     """Streams whose transcript waits in the tool's file without a pin: a clean-up could take it."""
-    unsent_bytes: int = 0
-    """Bytes of transcript that are captured and wait to be acknowledged; parked ones are not counted."""
-    lost: int
-    """Bytes of transcript that were seen and are nowhere any more."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the endpoint has everything that is known, but for what the user gave up."""
+        return self.settled and not self.archive.pending and self.archive.problem is None
 
 
 class Trouble(Facts):
@@ -108,17 +105,15 @@ class Overview:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self._safety = Safety(connection)
 
-    def totals(self) -> Totals:
-        """Count over all tools."""
-        captured, ongoing = self._db.execute(
-            "SELECT coalesce(sum(sessions), 0), coalesce(sum(ongoing), 0) FROM tally"
-        ).fetchone()
-        unsent = self._one(f"SELECT count(*) FROM ({_UNSENT}) AS session WHERE {_KEPT}")
+    def totals(self, url: str | None = None, tools: list[ToolCount] | None = None) -> Totals:
+        """Count over all tools; `url` is the configured endpoint, see Safety. `tools`: see the method, if known."""
+        counts = None if tools is None else {each.tool: each.counts for each in tools}
         return Totals(
-            captured=captured,
-            ongoing=ongoing,
-            acknowledged=captured - unsent,
+            **vars(self._safety.total(url, tools=counts)),
+            ongoing=self._one("SELECT coalesce(sum(ongoing), 0) FROM tally"),
+            archive=self._safety.archive(),
             # A revision is the time at which its record changed.
             oldest_ms=self._db.execute(
                 "SELECT min(at) FROM (SELECT min(queued_ms) AS at FROM segment WHERE parked IS NULL"
@@ -128,23 +123,24 @@ class Overview:
                 "SELECT count(*) FROM stream WHERE queued < folded AND NOT EXISTS"
                 " (SELECT 1 FROM file WHERE file.stream = stream.id AND pin IS NOT NULL)"
             ),
-            unsent_bytes=self._one(f"SELECT coalesce(sum(max(folded - acked, 0)), 0) FROM ({_UNACKED})"),
-            lost=self._one("SELECT coalesce(sum(lost), 0) FROM stream WHERE lost > 0"),
         )
 
     def _one(self, query: str) -> int:
         return int(self._db.execute(query).fetchone()[0])
 
-    def tools(self) -> list[ToolCount]:
-        """Count for each tool of which anything was seen, by its name."""
+    def tools(self, url: str | None = None) -> list[ToolCount]:
+        """Count for each tool of which anything was seen, by its name; `url` is the configured endpoint, see Safety."""
         counts: dict[str, ToolCount] = {}
+        safety = self._safety.tools(url)
         for tool, sessions, ongoing, active_ms in self._db.execute(
             "SELECT tool, sessions, ongoing,"
             " (SELECT active_ms FROM session WHERE record IS NOT NULL AND session.tool = tally.tool"
             " ORDER BY active_ms DESC LIMIT 1)"
             " FROM tally WHERE sessions > 0"
         ):
-            counts[tool] = ToolCount(tool=tool, sessions=sessions, ongoing=ongoing, active_ms=active_ms)
+            counts[tool] = ToolCount(
+                tool=tool, sessions=sessions, ongoing=ongoing, counts=safety[tool], active_ms=active_ms
+            )
         for tool, troubled in self._db.execute(
             "SELECT tool, count(*) FROM file WHERE trouble IS NOT NULL AND gone_ms IS NULL GROUP BY tool"
         ):

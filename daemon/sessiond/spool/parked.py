@@ -10,6 +10,7 @@ from uuid import UUID
 from sessiond.errors import NotFound
 from sessiond.spool.catalog import session_state
 from sessiond.spool.rows import Segment, SessionState
+from sessiond.spool.safety import MISSING, UNSAFE
 
 SEGMENT = (
     "segment.id, session.uuid, segment.stream, stream.name, segment.generation, offset, length, data, previous,"
@@ -68,16 +69,21 @@ class Parked(ABC):
         return count + len(rows)
 
     def drop(self, identity: UUID, now_ms: int) -> int:
-        """Throw the parked items of a session away, on the user's word; tells how many.
+        """Give up what is parked or lost of a session, on the user's word; return how many items that was.
 
-        They stay in the tool's file. At the endpoint something else as long takes the place of dropped bytes: behind
-        a gap nothing could be appended, and to fill it they would be read and queued again.
+        Parked items stay in the tool's file. At the endpoint a placeholder of the same length takes the place of
+        dropped bytes: behind a gap nothing could be appended. The session does not count as acknowledged afterwards.
         """
         row = self._db.execute("SELECT id, revision FROM session WHERE uuid = ?", (str(identity),)).fetchone()
         if row is None:
             raise NotFound(f"no session {identity}", hint="`sessiond queue` lists what is parked")
         count = self._db.execute(
-            "UPDATE session SET parked = NULL, pushed = revision WHERE id = ? AND parked IS NOT NULL", (row[0],)
+            "UPDATE session SET parked = NULL, pushed = revision, dropped = revision"
+            " WHERE id = ? AND parked IS NOT NULL",
+            (row[0],),
+        ).rowcount
+        count += self._db.execute(
+            f"UPDATE stream SET accepted = {MISSING} WHERE session = ? AND {UNSAFE} AND {MISSING} > accepted", (row[0],)
         ).rowcount
         for number, stream, generation, offset, length in self._db.execute(
             "SELECT segment.id, segment.stream, segment.generation, offset, length FROM segment"
@@ -87,6 +93,9 @@ class Parked(ABC):
             if length:
                 count += self._delete("id = ?", number)
                 self.fill(stream, generation, offset, offset + length, now_ms)
+                self._db.execute(
+                    "UPDATE stream SET lost = lost + ?, accepted = accepted + ? WHERE id = ?", (length, length, stream)
+                )
             else:  # without its start a generation can't be
                 count += self._delete("stream = ? AND generation = ?", stream, generation)
         return count

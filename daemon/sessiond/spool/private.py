@@ -71,7 +71,7 @@ class Private(Folds):
                 self._db.execute(
                     "DELETE FROM mark WHERE path = ? AND native_id = ?", (container, os.fsdecode(native_id))
                 )
-        for table in ("segment", "extent", "file", "page"):
+        for table in ("segment", "extent", "file", "page", "acknowledged"):
             self._db.execute(f"DELETE FROM {table} WHERE stream IN {mine}", (session,))
         self._db.execute("DELETE FROM stream WHERE session = ?", (session,))
         self._db.execute("DELETE FROM session WHERE id = ?", (session,))

@@ -26,6 +26,10 @@ class StreamState(msgspec.Struct, kw_only=True):
     gap: tuple[int, int] | None = None
     held: Held | None = None
     rank: int = 0
+    lost: int = 0
+    """Bytes for which the endpoint got a placeholder, because no place had them any more."""
+    unproven: bool = False
+    """Whether this endpoint may hold bytes of it that this spool never pushed there."""
     skipped: int | None = None
     """Where its transcript stopped being kept: from there on only the record is (transcripts = false)."""
     fold: Fold = msgspec.field(default_factory=Fold)
@@ -36,6 +40,11 @@ class StreamState(msgspec.Struct, kw_only=True):
     def caught_up(self) -> bool:
         """Tell whether nothing of it waits to be read again."""
         return self.queued == self.folded and self.gap is None and self.held is None
+
+    @property
+    def given_up(self) -> bool:
+        """Return whether bytes of it were given up, since no place had them; a file that comes back may have them."""
+        return self.caught_up and self.known and self.skipped is None and (self.lost > 0 or self.acked < self.folded)
 
 
 class FileState(msgspec.Struct, frozen=True, kw_only=True):

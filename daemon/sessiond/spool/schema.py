@@ -141,6 +141,48 @@ MIGRATIONS = (
     CREATE INDEX segment_parked ON segment (id) WHERE parked IS NOT NULL;
     CREATE INDEX segment_blocked ON segment (stream, generation, parked) WHERE parked IS NOT NULL;
     """,
+    """
+    -- Bytes that are missing at the endpoint and that the user has given up: `queue drop`.
+    ALTER TABLE stream ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
+    -- 1: this endpoint may hold bytes of the stream that this spool never pushed there.
+    ALTER TABLE stream ADD COLUMN unproven INTEGER NOT NULL DEFAULT 0;
+    -- The revision that the user has given up: `queue drop`.
+    ALTER TABLE session ADD COLUMN dropped INTEGER;
+    CREATE INDEX session_dropped ON session (dropped, revision) WHERE dropped = revision;
+    CREATE INDEX session_gone ON session (tool) WHERE gone_ms IS NOT NULL AND record IS NOT NULL;
+    -- Every stream that is not safe at the endpoint; safety.py reads nothing else.
+    CREATE INDEX stream_unsafe ON stream
+        (session, folded, queued, acked, waiting, known, gap_from, gap_to, held, lost, accepted, skipped)
+        WHERE skipped IS NULL AND (waiting > 0 OR queued != folded OR acked != folded OR gap_from IS NOT NULL
+            OR held IS NOT NULL OR NOT known OR lost > 0);
+
+    -- What an endpoint acknowledged of a stream before another endpoint was configured.
+    CREATE TABLE acknowledged (
+        endpoint TEXT NOT NULL,
+        stream INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        length INTEGER NOT NULL,
+        PRIMARY KEY (endpoint, stream)
+    ) WITHOUT ROWID;
+    CREATE INDEX acknowledged_stream ON acknowledged (stream);
+
+    -- The sessions in the built-in archive, while another endpoint is configured.
+    CREATE TABLE archived (
+        session TEXT NOT NULL,                -- UUID
+        machine TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        active_ms INTEGER NOT NULL,
+        copied INTEGER NOT NULL DEFAULT 0,    -- 1: the endpoint holds all of it, compared by digest
+        problem TEXT,                         -- why the endpoint will not take it
+        PRIMARY KEY (session, machine)
+    ) WITHOUT ROWID;
+    CREATE INDEX archived_pending ON archived (active_ms DESC, session, machine, bytes) WHERE NOT copied;
+
+    -- Earlier versions believed an acknowledgement after the endpoint had changed: ask it about every stream.
+    UPDATE stream SET known = 0 WHERE skipped IS NULL;
+    INSERT INTO meta SELECT 'endpoint.url', iif(json_extract(value, '$.archive'), '', json_extract(value, '$.url'))
+        FROM meta WHERE key = 'health.endpoint' AND json_valid(value);
+    """,
 )
 OLDEST = 2
 """Of what came before there was no release; such a spool is made anew."""

@@ -18,7 +18,8 @@ _unpack_held = sound(msgspec.msgpack.Decoder(Held).decode)
 _to_json = msgspec.json.Encoder().encode
 
 _STREAM = (
-    "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold"
+    "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold,"
+    " lost, unproven"
 )
 _BEHIND = "queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
 
@@ -31,7 +32,7 @@ class Streams(Folds):
         kept = self._kept.pop(number, None)
         at = (-1, -1) if kept is None else (kept.generation, kept.folded)
         row = self._db.execute(
-            f"SELECT {_STREAM.removesuffix(', fold')}, iif((generation, folded) = (?, ?), NULL, fold)"
+            f"SELECT {_STREAM.replace(' fold,', ' iif((generation, folded) = (?, ?), NULL, fold),')}"
             " FROM stream WHERE id = ?",
             (*at, number),
         ).fetchone()
@@ -81,6 +82,8 @@ class Streams(Folds):
             held=None if row[11] is None else _unpack_held(row[11]),
             rank=row[12],
             skipped=row[13],
+            lost=row[15],
+            unproven=bool(row[16]),
             fold=fold,
             stored=stored,
         )
@@ -117,10 +120,23 @@ class Streams(Folds):
             "UPDATE stream SET acked = min(acked, ?), gap_from = NULL, gap_to = NULL WHERE id = ?", (acked, stream)
         )
 
+    def clear_losses(self, stream: int) -> None:
+        """Forget what was lost or given up: all that was captured of the stream is read and pushed again."""
+        self._db.execute("UPDATE stream SET lost = 0, accepted = 0 WHERE id = ?", (stream,))
+
     def set_held(self, stream: int, held: Held | None) -> None:
-        """Note what the endpoint says it holds of a stream: the next read reconciles it. None: it is reconciled."""
+        """Store what the endpoint says it holds of a stream: the next read reconciles it. None: it is reconciled.
+
+        Nothing is left to reconcile where that is exactly what this endpoint acknowledged and all that was captured.
+        """
+        if held is None:
+            self._db.execute("UPDATE stream SET held = NULL, known = 1, unproven = 0 WHERE id = ?", (stream,))
+            return
         self._db.execute(
-            "UPDATE stream SET held = ?, known = 1 WHERE id = ?", (None if held is None else _pack(held), stream)
+            "UPDATE stream SET known = 1, held ="
+            " iif((generation, acked, folded, queued, waiting, lost) = (?, ?, ?, ?, 0, 0) AND NOT unproven, NULL, ?)"
+            " WHERE id = ?",
+            (held.generation, held.length, held.length, held.length, _pack(held), stream),
         )
 
     def set_unknown(self, stream: int) -> None:
@@ -143,25 +159,23 @@ class Streams(Folds):
             (filled, filled, filled, stream, end),
         )
 
-    def set_lost(self, stream: int) -> None:
-        """Note that what waits to be read of a stream is nowhere any more."""
+    def give_up(self, stream: int) -> None:
+        """Stop waiting for what is to be read of a stream: no place has it any more.
+
+        What the endpoint does not acknowledge from here on counts as lost; see safety.py.
+        """
         self._db.execute(
-            "UPDATE stream SET lost = lost + folded - queued + coalesce(gap_to - gap_from, 0), queued = folded,"
-            " gap_from = NULL, gap_to = NULL, held = NULL WHERE id = ?",
+            "UPDATE stream SET queued = folded, gap_from = NULL, gap_to = NULL, held = NULL, unproven = 0 WHERE id = ?",
             (stream,),
         )
 
     def add_lost(self, stream: int, count: int) -> None:
-        """Note that so many bytes of a stream are nowhere any more."""
+        """Count bytes of a stream for which the endpoint gets a placeholder: no place has them any more."""
         self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (count, stream))
 
     def set_generation(self, stream: int, generation: int) -> None:
         """Note the number of the current generation."""
         self._db.execute("UPDATE stream SET generation = ? WHERE id = ?", (generation, stream))
-
-    def lost_bytes(self) -> int:
-        """Count the bytes that were seen and are nowhere any more."""
-        return int(self._db.execute("SELECT coalesce(sum(lost), 0) FROM stream WHERE lost > 0").fetchone()[0])
 
     def behind(self, limit: int) -> list[int]:
         """Find streams of which transcript is still to be read: the endpoint lost it, or the outbox was full.

@@ -17,6 +17,7 @@ from sessiond.spool import NAME, Spool
 from sessiond.spool import health as health_room
 from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
 from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
+from sessiond.spool.safety import BOUND, State, Unsafe
 from sessiond.status.advice import advise
 from sessiond.status.configured import Configured, Origins, read_configured
 from sessiond.status.model import (
@@ -65,11 +66,20 @@ class _Held:
         self.taken: ConfigHealth | None = None
         self.capture = CaptureHealth()
         self.endpoint = EndpointHealth()
+        self.bound: str | None = None
+        """The endpoint that the acknowledgements are of; see spool.safety.BOUND."""
         self.totals: Totals | None = None
         self.outbox: Waiting | None = None
         self.counts: list[ToolCount] = []
+        self.lost: list[Unsafe] = []
         self.troubles: list[Trouble] = []
         self.redactions: dict[str, int] = {}
+
+    def believe(self, url: str) -> None:
+        """Count nothing as acknowledged that another endpoint than the one at `url` acknowledged."""
+        if self.totals is not None and self.bound != url:
+            self.totals = self.totals.unanswered()
+            self.counts = [each.but(counts=each.counts.unanswered()) for each in self.counts]
 
 
 def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | None = None) -> Status:
@@ -80,6 +90,8 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     configured, holder, held = _look(file, environ)
     directory = configured.directory
+    endpoint = _endpoint(configured.url, holder, held.endpoint)
+    held.believe("" if endpoint.archive else endpoint.url)
     made = Status(
         now_ms=now_ms,
         healthy=False,
@@ -92,11 +104,12 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         discovered=_discovery(holder, held.capture),
         totals=held.totals,
         outbox=held.outbox,
-        endpoint=_endpoint(configured.url, holder, held.endpoint),
+        endpoint=endpoint,
         progress=_progress(holder, held),
         tools=_tools(held),
         redactions=held.redactions,
         scanner=_scanner(configured.redact),
+        lost=held.lost,
         troubles=held.troubles,
         advice=[],
         paused=pause.read(directory, now_ms),
@@ -179,9 +192,11 @@ def _fill(held: _Held, spool: Spool) -> None:
         held.taken = health_room.read_taken(spool)
         held.capture = health_room.read_capture(spool)
         held.endpoint = health_room.read_endpoint(spool)
-        held.totals = spool.overview.totals()
-        held.outbox = spool.overview.waiting()
+        held.bound = spool.meta(BOUND)
         held.counts = spool.overview.tools()
+        held.totals = spool.overview.totals(tools=held.counts)
+        held.lost = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if held.totals.lost else []
+        held.outbox = spool.overview.waiting()
         held.redactions = spool.overview.redactions()
         if any(count.troubled for count in held.counts):
             held.troubles = spool.overview.troubles(TROUBLES)

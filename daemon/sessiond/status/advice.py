@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sessiond.pause import until
 from sessiond.spool.health import CopiesHealth
+from sessiond.spool.overview import Totals
 from sessiond.status.model import Advice, Running, Shape, Status
 
 RECENT_MS = 7 * 86_400_000
@@ -142,10 +143,12 @@ def _sessions(status: Status) -> Iterator[Advice]:
         yield Advice(what=f"{_count(troubled, 'file')} can't be read{first}", do="`sessiond sources` lists them")
     totals = status.totals
     if totals is not None and totals.lost:
+        yield _lost(status, totals)
+    if totals is not None and totals.archive.refused:
         yield Advice(
-            what=f"{totals.lost} bytes of transcript are lost: their file vanished before there was room to read it",
-            do="raise outbox.max_bytes if the endpoint is often away for long",
-            degraded=False,
+            what=f"the endpoint will not take {_count(totals.archive.refused, 'session')} of the built-in archive:"
+            f" {totals.archive.reason}",
+            do="`sessiond sync` tries again; the archive keeps them",
         )
     if totals is not None and totals.unprotected:
         yield Advice(
@@ -154,6 +157,18 @@ def _sessions(status: Status) -> Iterator[Advice]:
             do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
             degraded=False,
         )
+
+
+def _lost(status: Status, totals: Totals) -> Advice:
+    """Say which sessions are lost, and what may bring them back."""
+    named = ", ".join(f"{each.session[:8]} ({each.tool})" for each in status.lost)
+    more = f" and {totals.lost - len(status.lost)} more" if totals.lost > len(status.lost) else ""
+    return Advice(
+        what=f"{_count(totals.lost, 'session')} incomplete everywhere: {totals.lost_bytes} bytes are neither in the"
+        f" tool's file nor at the endpoint: {named}{more}",
+        do="restore the tool's files or the earlier endpoint, and they are pushed again; `sessiond queue` lists them,"
+        " `sessiond queue drop ID` accepts the loss",
+    )
 
 
 def _roots(status: Status) -> Iterator[Advice]:

@@ -8,6 +8,7 @@ from sessiond.facts import Facts
 from sessiond.pause import Paused
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
+from sessiond.spool.safety import Unsafe
 from sessiond.status.progress import Progress
 
 
@@ -121,6 +122,8 @@ class Status(Facts):
     """Secrets that were masked, by their rule."""
     scanner: str = "hyperscan"
     """What looks for them: `hyperscan`; `re` where that is not installed, slower by far; `off`."""
+    lost: list[Unsafe]
+    """A few of the sessions of which bytes are in no place that can be reached."""
     troubles: list[Trouble]
     """A few of the files that can't be read."""
     advice: list[Advice]

@@ -62,7 +62,13 @@ def measure(capture: CaptureHealth, endpoint: EndpointHealth, totals: Totals, wa
         rate=rate,
         seconds_left=(found - acknowledged) / rate if going and rate else None,
         waits=waits,
-        done=not (capture.backlog or totals.unsent_bytes or waiting.sessions or waiting.segments),
+        done=not (
+            capture.backlog
+            or totals.unsent_bytes
+            or waiting.sessions
+            or waiting.segments
+            or totals.archive.pending > totals.archive.refused
+        ),
     )
 
 

@@ -1,0 +1,97 @@
+"""The sessions that the built-in archive holds, while another endpoint is configured and they are copied there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from uuid import UUID
+
+import msgspec
+
+from sessiond.spool.safety import ARCHIVE_LISTED, ARCHIVE_PROBLEM
+
+_PENDING = "NOT copied AND problem IS NULL"
+
+
+class ArchivedSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session in the archive. `bytes` are those of its streams, `active_ms` when it was active last."""
+
+    session: UUID
+    machine_id: str
+    bytes: int
+    active_ms: int
+
+
+class Archived:
+    """Writing methods run inside `Spool.transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def add(self, found: Iterable[ArchivedSession]) -> None:
+        """Add sessions that the archive was found to hold; one that is there already is copied again."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO archived (session, machine, bytes, active_ms) VALUES (?, ?, ?, ?)",
+            [(str(each.session), each.machine_id, each.bytes, each.active_ms) for each in found],
+        )
+
+    def clear(self) -> None:
+        """Forget all of them: the archive is listed again, or is gone."""
+        self._db.execute("DELETE FROM archived")
+        self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))
+
+    def pending(self, limit: int, since_ms: int = 0) -> list[ArchivedSession]:
+        """Return sessions that are still to be copied, those active last first; only those active since then.
+
+        What the spool knows of a session counts too: its tool may go on with it since the archive was left.
+        """
+        rows = self._db.execute(
+            "SELECT archived.session, machine, bytes, max(archived.active_ms, coalesce(session.active_ms, 0)) AS at"
+            f" FROM archived LEFT JOIN session ON session.uuid = archived.session WHERE {_PENDING}"
+            " AND at >= ? ORDER BY at DESC LIMIT ?",
+            (since_ms, limit),
+        )
+        return [
+            ArchivedSession(session=UUID(row[0]), machine_id=row[1], bytes=row[2], active_ms=row[3]) for row in rows
+        ]
+
+    def has_pending(self) -> bool:
+        """Return whether there is such a session."""
+        return self._db.execute(f"SELECT 1 FROM archived WHERE {_PENDING} LIMIT 1").fetchone() is not None
+
+    def mark_copied(self, each: ArchivedSession, archive: str, streams: Iterable[str]) -> None:
+        """Store that the endpoint holds all that the archive holds of a session: the digests were compared.
+
+        `archive` is the archive's id as an endpoint. Of the named streams the endpoint has the archive's generations
+        under the same numbers: what the archive acknowledged of them counts as acknowledged by the endpoint.
+        """
+        session = str(each.session)
+        self._db.execute("UPDATE archived SET copied = 1 WHERE session = ? AND machine = ?", (session, each.machine_id))
+        acknowledged = (
+            "(SELECT length FROM acknowledged WHERE endpoint = ? AND stream = stream.id"
+            " AND acknowledged.generation = stream.generation)"
+        )
+        for name in streams:
+            self._db.execute(
+                f"UPDATE stream SET unproven = 0, acked = max(acked, min(folded, {acknowledged}))"
+                " WHERE session = (SELECT id FROM session WHERE uuid = ?) AND name = ?"
+                f" AND {acknowledged} IS NOT NULL",
+                (archive, session, name, archive),
+            )
+
+    def refuse(self, each: ArchivedSession, reason: str) -> None:
+        """Store why the endpoint will not take a session; it stays in the archive."""
+        self._db.execute(
+            "UPDATE archived SET problem = ? WHERE session = ? AND machine = ?",
+            (reason, str(each.session), each.machine_id),
+        )
+
+    def fail(self, reason: str) -> None:
+        """Store that the archive can't be read: what is pending waits no longer for it, and `status` says why."""
+        self._db.execute("UPDATE archived SET problem = ? WHERE NOT copied", (reason,))
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (ARCHIVE_PROBLEM, reason))
+
+    def retry(self) -> int:
+        """Try the refused ones again, and the archive itself; return how many sessions that are."""
+        self._db.execute("DELETE FROM meta WHERE key = ?", (ARCHIVE_PROBLEM,))
+        return self._db.execute("UPDATE archived SET problem = NULL WHERE problem IS NOT NULL").rowcount

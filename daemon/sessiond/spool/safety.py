@@ -1,0 +1,276 @@
+"""What is safe at the configured endpoint, and what is not: the one answer that every command gives.
+
+A captured session is in exactly one state, the gravest of its record and its streams. A stream is safe when the
+endpoint acknowledged each of its bytes and nothing of it waits, is parked or is lost. The queries read only what is
+not safe, by indexes that hold nothing else, so that they cost little with any number of sessions.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from sessiond.facts import Facts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from typing import Self
+
+BOUND = "endpoint.url"
+"""Meta key: the address of the endpoint that the acknowledgements in the spool are of; "" for the built-in archive."""
+
+ARCHIVE_LISTED = "archive.listed"
+"""Meta key: the ids of the archive and of the endpoint for which the archive's sessions were listed."""
+ARCHIVE_PROBLEM = "archive.problem"
+"""Meta key: why the built-in archive can't be read, so that what only it has can't be copied."""
+
+UNSAFE = (
+    "skipped IS NULL AND (waiting > 0 OR queued != folded OR acked != folded OR gap_from IS NOT NULL"
+    " OR held IS NOT NULL OR NOT known OR lost > 0)"
+)
+"""The condition of the index `stream_unsafe`, word for word: otherwise SQLite does not use it."""
+_MOVING = "(waiting > 0 OR queued != folded OR gap_from IS NOT NULL OR held IS NOT NULL OR NOT known)"
+_PARKED = "stream.id IN (SELECT segment.stream FROM segment WHERE segment.parked IS NOT NULL)"
+MISSING = f"lost + iif({_MOVING} OR {_PARKED}, 0, folded - acked)"
+"""Bytes that no place has any more: placeholders, and what is neither acknowledged nor on its way."""
+
+
+class State(IntEnum):
+    """How safe a session or a stream is; of several states the highest counts."""
+
+    SAFE = 0
+    """The endpoint has all of it."""
+    DROPPED = 1
+    """What the endpoint lacks was given up by the user (`sessiond queue drop`)."""
+    ARCHIVED = 2
+    """The tool's file is gone and only the built-in archive has it; it is being copied to the endpoint."""
+    WAITING = 3
+    """It is on its way: in the outbox, in the tool's file, or the endpoint has still to be asked about it."""
+    PARKED = 4
+    """The endpoint will not take a part of it as it is."""
+    LOST = 5
+    """A part of it is in no place that can be reached."""
+
+    @property
+    def word(self) -> str:
+        """The state as commands print it."""
+        return self.name.lower()
+
+
+_STREAM_STATE = (
+    f"CASE WHEN {MISSING} > accepted THEN {State.LOST:d} WHEN {_PARKED} THEN {State.PARKED:d}"
+    f" WHEN {_MOVING} THEN {State.WAITING:d} ELSE {State.DROPPED:d} END"
+)
+_RECORD_STATE = (
+    f"CASE WHEN session.parked IS NOT NULL THEN {State.PARKED:d} WHEN revision > pushed THEN {State.WAITING:d}"
+    f" WHEN dropped = revision THEN {State.DROPPED:d} ELSE {State.SAFE:d} END"
+)
+# The streams of a session are next to one another in the index, so that they are grouped without being sorted; and a
+# session without an unsafe stream is found by the indexes of records that are not pushed.
+_BY_STREAMS = (
+    f"SELECT session.id, uuid, tool, gone_ms, max(worst, {_RECORD_STATE}) AS state, missing, unsent"
+    f" FROM (SELECT session, max({_STREAM_STATE}) AS worst, sum({MISSING}) AS missing,"
+    f" sum(max(folded - acked, 0)) AS unsent FROM stream INDEXED BY stream_unsafe WHERE {UNSAFE} GROUP BY session)"
+    " AS streams CROSS JOIN session ON session.id = streams.session WHERE record IS NOT NULL"
+)
+_ALONE = f"record IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stream WHERE stream.session = session.id AND {UNSAFE})"
+_BY_RECORDS = " UNION ALL ".join(
+    f"SELECT session.id, uuid, tool, gone_ms, {state:d}, 0, 0 FROM session WHERE {condition} AND {_ALONE}"
+    for state, condition in (
+        (State.WAITING, "revision > pushed AND parked IS NULL"),
+        (State.PARKED, "parked IS NOT NULL"),
+        (State.DROPPED, "dropped = revision AND revision <= pushed AND parked IS NULL"),
+    )
+)
+_SESSIONS = (
+    f"SELECT id, uuid, tool, missing, unsent, iif(state = {State.WAITING:d} AND gone_ms IS NOT NULL AND EXISTS"
+    " (SELECT 1 FROM archived WHERE archived.session = uuid AND NOT copied),"
+    f" {State.ARCHIVED:d}, state) AS state FROM ({_BY_STREAMS} UNION ALL {_BY_RECORDS})"
+)
+"""The sessions that are not safe, each once."""
+
+
+class Counts(Facts):
+    """Sessions by their state. Each captured one is in exactly one of the states; `only_here` counts across them."""
+
+    captured: int = 0
+    acknowledged: int = 0
+    """Of the captured ones those that are safe: the endpoint has the newest record and each byte."""
+    waiting: int = 0
+    archived: int = 0
+    parked: int = 0
+    lost: int = 0
+    dropped: int = 0
+    only_here: int = 0
+    """Of the captured ones those whose tool has deleted its own files: what sessiond keeps is the only copy."""
+    unsent_bytes: int = 0
+    """Bytes of transcript that the waiting and the archived ones still have to bring to the endpoint."""
+    lost_bytes: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the endpoint has every captured session, but for what the user gave up."""
+        return self.captured == self.acknowledged + self.dropped
+
+    def unanswered(self) -> Self:
+        """Return the same counts for an endpoint that has not answered yet: nothing is safe there."""
+        waiting = self.waiting + self.acknowledged + self.dropped
+        return self.but(acknowledged=0, dropped=0, waiting=waiting)
+
+
+class ArchiveCounts(Facts):
+    """The built-in archive, while another endpoint is configured: its sessions are copied there."""
+
+    listed: bool = False
+    """Whether its sessions were listed for the configured endpoint; before that they are not known."""
+    sessions: int = 0
+    pending: int = 0
+    """Of the sessions those that are not yet known to be complete at the endpoint."""
+    bytes: int = 0
+    pending_bytes: int = 0
+    refused: int = 0
+    """Of the pending ones those that the endpoint will not take."""
+    reason: str | None = None
+    """Why it will not take one of them."""
+    problem: str | None = None
+    """Why the archive as a whole can't be read."""
+
+
+class StreamSafety(Facts):
+    """One stream of a session: bytes captured, acknowledged by the endpoint, and missing everywhere."""
+
+    name: str
+    state: State
+    captured: int
+    safe: int
+    lost: int
+
+
+class Unsafe(Facts):
+    """A session that is not safe, with the bytes that the endpoint lacks and those that are lost."""
+
+    session: str
+    tool: str
+    state: State
+    unsent_bytes: int
+    lost_bytes: int
+
+
+class Safety:
+    """Answers what is safe. It only reads.
+
+    `url` is the address of the configured endpoint, "" for the built-in archive, None for the one that the spool was
+    bound to last. Nothing is safe at an endpoint that has not answered yet: then every session waits.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def total(self, url: str | None = None, *, tools: dict[str, Counts] | None = None) -> Counts:
+        """Count the sessions of all tools; `tools` are the counts of each one where they are known already."""
+        counts = self.tools(url) if tools is None else tools
+        sums = dict.fromkeys(vars(Counts()), 0)
+        for each in counts.values():
+            for name, value in vars(each).items():
+                sums[name] += value
+        return Counts(**sums)
+
+    def tools(self, url: str | None = None) -> dict[str, Counts]:
+        """Count the sessions of each tool that has any."""
+        counts = {
+            tool: {"captured": sessions, "acknowledged": sessions}
+            for tool, sessions in self._db.execute("SELECT tool, sessions FROM tally WHERE sessions > 0")
+        }
+        for tool, gone in self._db.execute(
+            "SELECT tool, count(*) FROM session WHERE gone_ms IS NOT NULL AND record IS NOT NULL GROUP BY tool"
+        ):
+            counts[tool]["only_here"] = gone
+        for tool, state, sessions, missing, unsent in self._db.execute(
+            f"SELECT tool, state, count(*), sum(missing), sum(unsent) FROM ({_SESSIONS}) GROUP BY tool, state"
+        ):
+            mine = counts[tool]
+            mine["acknowledged"] -= sessions
+            mine[State(state).word] = sessions
+            if state in (State.WAITING, State.ARCHIVED):
+                mine["unsent_bytes"] = mine.get("unsent_bytes", 0) + unsent
+            if state == State.LOST:
+                mine["lost_bytes"] = missing
+        bound = self.bound(url)
+        made = {tool: Counts(**counts[tool]) for tool in sorted(counts)}
+        return made if bound else {tool: each.unanswered() for tool, each in made.items()}
+
+    def bound(self, url: str | None = None) -> bool:
+        """Return whether the acknowledgements in the spool are of the endpoint at `url`."""
+        if url is None:
+            return True
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (BOUND,)).fetchone()
+        return row is not None and row[0] == url
+
+    def archive(self) -> ArchiveCounts:
+        """Count what the built-in archive holds, as far as it has been listed."""
+        sessions, size, pending, pending_size, refused, reason = self._db.execute(
+            "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(NOT copied), 0),"
+            " coalesce(sum(iif(copied, 0, bytes)), 0), count(problem), max(problem) FROM archived"
+        ).fetchone()
+        problem = self._db.execute("SELECT value FROM meta WHERE key = ?", (ARCHIVE_PROBLEM,)).fetchone()
+        listed = self._db.execute(
+            "SELECT substr(listed.value, -36) = bound.value FROM meta AS listed, meta AS bound"
+            " WHERE listed.key = ? AND bound.key = 'endpoint'",
+            (ARCHIVE_LISTED,),
+        ).fetchone()
+        return ArchiveCounts(
+            listed=listed is not None and bool(listed[0]),
+            sessions=sessions,
+            bytes=size,
+            pending=pending,
+            pending_bytes=pending_size,
+            refused=refused,
+            reason=reason,
+            problem=None if problem is None else str(problem[0]),
+        )
+
+    def unsafe(self, *states: State, limit: int = -1) -> Iterator[Unsafe]:
+        """Iterate over the sessions in one of `states` (any but SAFE if none is given), the gravest first."""
+        chosen = states or tuple(state for state in State if state is not State.SAFE)
+        marks = ", ".join("?" * len(chosen))
+        rows = self._db.execute(
+            f"SELECT uuid, tool, state, unsent, missing FROM ({_SESSIONS}) WHERE state IN ({marks})"
+            " ORDER BY state DESC, tool, id LIMIT ?",
+            (*map(int, chosen), limit),
+        )
+        for session, tool, state, unsent, missing in rows:
+            yield Unsafe(session=session, tool=tool, state=State(state), unsent_bytes=unsent, lost_bytes=missing)
+
+    def states(self, url: str | None = None) -> dict[str, State]:
+        """Map the ids of the sessions that are not safe to their state; None of the others is in it."""
+        if self.bound(url):
+            return {each.session: each.state for each in self.unsafe()}
+        rows = self._db.execute("SELECT uuid FROM session WHERE record IS NOT NULL")
+        waiting = {row[0]: State.WAITING for row in rows}
+        return waiting | {each.session: max(each.state, State.WAITING) for each in self.unsafe()}
+
+    def session(self, number: int, url: str | None = None) -> State:
+        """Return the state of one session, by its row."""
+        row = self._db.execute(f"SELECT state FROM ({_SESSIONS}) WHERE id = ?", (number,)).fetchone()
+        state = State.SAFE if row is None else State(row[0])
+        return state if self.bound(url) else max(state, State.WAITING)
+
+    def streams(self, session: int, url: str | None = None) -> list[StreamSafety]:
+        """Return the state of each stream of a session, the oldest stream first."""
+        bound = self.bound(url)
+        rows = self._db.execute(
+            f"SELECT name, iif({UNSAFE}, {_STREAM_STATE}, {State.SAFE:d}), folded, iif(known AND held IS NULL,"
+            f" acked, 0), {MISSING} FROM stream WHERE session = ? ORDER BY id",
+            (session,),
+        )
+        return [
+            StreamSafety(
+                name=name,
+                state=State(state) if bound else max(State(state), State.WAITING),
+                captured=captured,
+                safe=safe if bound else 0,
+                lost=lost,
+            )
+            for name, state, captured, safe, lost in rows
+        ]
