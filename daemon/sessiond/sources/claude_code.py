@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
-from sessiond.session import ASSISTANT, USER, Entry
+from sessiond.session import ASSISTANT, USER, Entry, Role
 from sessiond.sources.base import BaseSource, Memory, Retention, Root, Unit, UserDirs
 from sessiond.sources.processes import is_running
 from sessiond.sources.records import ABSENT, UUID, parse
@@ -137,7 +137,9 @@ class ClaudeCode(BaseSource):
         An answer is split over one line per content block; its lines have the same `message.id`, so they count once.
         """
         line = parse(LINE, record)
-        kind, message, role, key, model = line.type, line.message, None, line.uuid, None
+        kind, message, key = line.type, line.message, line.uuid
+        role: Role | None = None
+        model: str | None = None
         if line.is_sidechain:
             pass  # A subagent's line: 1.x and 2.0 wrote them into the main transcript.
         elif kind == "assistant" and isinstance(message, _Part):
@@ -149,17 +151,19 @@ class ClaudeCode(BaseSource):
         elif isinstance(line.attachment, _Part) and line.attachment.type == "queued_command":
             # A prompt typed while a tool ran. If it lacks a uuid, its time identifies it, which copies of 2.1 keep.
             role, key = USER if _is_prompt(line.attachment.prompt) else None, key or f"queued {line.timestamp}"
-        parent, copied, title = None, False, None
+        parent: str | None = None
+        copied = False
         if line.session_id != memory.get("session") or line.forked_from or line.request_session_id or line.session_kind:
             parent, copied = _origin(line, memory)
+        title: str | None = None
         if line.uuid:
             memory["leaf"] = line.uuid
         elif line.custom_title or line.ai_title or line.summary:
             title = _title(line, memory)
-        time, own, version, cwd, branch = line.timestamp, line.session_id, line.version, line.cwd, line.git_branch
+        time, version, cwd, branch = line.timestamp, line.version, line.cwd, line.git_branch
         if not (role or title or parent or copied) and kind in KNOWN:
             # The common case: most lines have no more, and each keyword argument costs time.
-            return Entry(time=time, version=version, cwd=cwd, branch=branch, native_id=own)
+            return Entry(time=time, version=version, cwd=cwd, branch=branch, native_id=line.session_id)
         return Entry(
             time=time,
             role=role,
@@ -170,7 +174,7 @@ class ClaudeCode(BaseSource):
             branch=branch,
             title=title,
             parent=parent,
-            native_id=own,
+            native_id=line.session_id,
             copied=copied,
             unknown=None if kind in KNOWN else kind,
         )
