@@ -464,3 +464,13 @@ def test_the_spool_has_no_key(house: Household) -> None:
         identify(house.state)
     assert raised.value.hint == f"run: chmod 600 {house.state}/device.toml"
     assert sqlite3.sqlite_version
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_a_directory_in_place_of_rules_costs_no_descriptor(tmp_path: Path) -> None:
+    """The configuration is read at each change, so what one attempt leaves open adds up."""
+    config = Config(redaction=Redaction(rules=[str(tmp_path)]))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ConfigError, match="is a directory"):
+        read_terms(config, {"HOME": str(tmp_path)}, KEY)
+    assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -17,7 +17,7 @@ from sessiond.sources.objects import get_in
 from sessiond.sources.processes import is_running
 from sessiond.sources.records import UUID, compact, digest, message_role, unknown_type
 from sessiond.sources.rows import as_json, column_or, select
-from sessiond.sources.user_dirs import path_from_uri
+from sessiond.sources.user_dirs import path_from_uri, read_settings, read_small_file
 
 
 def test_a_variable_names_a_directory_or_none() -> None:
@@ -129,3 +129,22 @@ def test_a_process_that_runs_is_told_from_one_that_does_not() -> None:
     assert is_running(os.getpid())
     assert not is_running(os.getpid(), "0") or not os.path.exists("/proc/self/stat")
     assert [is_running(pid) for pid in (0, -1, 1 << 40)] == [False] * 3
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_what_is_no_file_costs_no_descriptor(tmp_path: Path) -> None:
+    """Settings are read repeatedly: a directory or a pipe in their place must not use up the daemon's descriptors."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "target").write_text('{"a": 1} // a comment')
+    before = os.listdir("/proc/self/fd")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing"):
+        assert read_settings(str(path)) == {}
+        assert read_small_file(str(path)) == b""
+    assert read_settings(str(tmp_path / "link")) == {"a": 1}
+    assert read_small_file(str(tmp_path / "link")) == b""
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    assert read_settings(str(tmp_path / "pipe")) == {}
+    assert read_small_file(str(tmp_path / "pipe")) == b""
+    os.close(writer)

@@ -118,8 +118,9 @@ def _values(text: str) -> Iterator[str]:
 
 def _text(path: str, key: str) -> str:
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            content = file.read(LARGEST + 1)
+        # With an opener the descriptor is closed on an error too: the path may be a directory.
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            content = file.read(LARGEST + 1) or b""  # None for a pipe that another process has open
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
         raise ConfigError(f"can't be read: {reason}", file=path, key=key) from error

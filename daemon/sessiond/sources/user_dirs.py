@@ -90,8 +90,10 @@ def path_from_uri(path: str | None) -> str | None:
 def read_small_file(path: str, limit: int = SETTINGS_LIMIT) -> bytes:
     """Read a file in which a tool keeps settings or a list of projects. Return b"" if it is missing or a link."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            return stream.read(limit)
+        with open(
+            path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+        ) as stream:
+            return stream.read(limit) or b""  # None for a pipe that another process has open
     except OSError:
         return b""
 
@@ -102,8 +104,9 @@ def read_settings(path: str) -> dict[str, object]:
     Links are followed: users keep the settings of tools in a repository and link to them.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8") as file:
-            text = COMMENT.sub(lambda match: match[1] or "", file.read(SETTINGS_LIMIT))
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            source = (file.read(SETTINGS_LIMIT) or b"").decode()
+        text = COMMENT.sub(lambda match: match[1] or "", source)
         return msgspec.json.decode(text, type=dict[str, object])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
         return {}
