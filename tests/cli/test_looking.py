@@ -14,6 +14,8 @@ from household import CLAUDE, SESSION, TOKEN, Household, claude, household
 from sessiond import state
 from sessiond.cli import ls, main
 from sessiond.cli.transcript import render
+from sessiond.privacy import Masking, Terms
+from sessiond.redact import Policy
 from sessiond.session import Session
 from sessiond.sources import UNREADABLE, Unreadable
 from sessiond.spool.safety import State
@@ -158,6 +160,66 @@ def test_show_raw_is_the_stream_byte_for_byte(house: Household, capfdbinary: pyt
     content = (Path(house.home) / CLAUDE).read_bytes()
     assert run(house, "show", SESSION, "--raw") == 0
     assert capfdbinary.readouterr().out == content
+
+
+@pytest.mark.parametrize("redact", ["mask", "off"])
+def test_show_masks_secrets_unless_asked_not_to(
+    house: Household, capfdbinary: pytest.CaptureFixture[bytes], redact: str
+) -> None:
+    """From the tool's own file too, and whatever is stored. Only `--unmasked` shows that file as it is."""
+    from sessiond.redact.examples import expand
+
+    secret = expand("ghp_<A36>", 1)
+    house.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}"))
+    house.settle()
+    config = os.path.join(house.home, ".config/sessiond/config.toml")
+    if redact == "off":
+        os.makedirs(os.path.dirname(config), exist_ok=True)
+        before = Path(config).read_text() if os.path.exists(config) else ""
+        Path(config).write_text(f'redact = "off"\n{before}')
+    capfdbinary.readouterr()
+    for words in (["show", SESSION], ["show", SESSION, "--raw"]):
+        assert run(house, *words) == 0
+        out = capfdbinary.readouterr().out
+        assert secret.encode() not in out and b"*" * len(secret) in out
+        assert run(house, *words, "--unmasked") == 0
+        assert secret.encode() in capfdbinary.readouterr().out
+
+
+def test_no_other_command_prints_a_secret(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """A secret in a prompt, a title, a branch and a directory's name is in no output of any of them."""
+    from sessiond.redact.examples import expand
+
+    secret = expand("ghp_<A36>", 1)
+    house.masking = Masking(Terms(policy=Policy()))
+    house.close()
+    house.open()
+    house.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}", cwd=f"/w/{secret}", gitBranch=secret))
+    house.settle()
+    capfdbinary.readouterr()
+    file = os.path.join(house.home, CLAUDE)
+    for words in (
+        ["ls"],
+        ["ls", "--json"],
+        ["show", SESSION],
+        ["show", SESSION, "--json"],
+        ["show", SESSION, "--raw"],
+        ["status"],
+        ["status", "--json"],
+        ["sources"],
+        ["sources", "--json"],
+        ["queue"],
+        ["queue", "--json"],
+        ["doctor"],
+        ["doctor", "--json"],
+        ["redact", "scan", file],
+        ["redact", "scan", "--json", file],
+        ["redact", "scan", "--all"],
+        ["redact", "scan", "--all", "--json"],
+    ):
+        run(house, *words)
+        captured = capfdbinary.readouterr()
+        assert secret.encode() not in captured.out + captured.err, words
 
 
 def test_show_fetches_from_the_endpoint_what_the_tool_deleted(

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sessiond.cli.output import columns, count, print_json, settings, size, table, warn
-from sessiond.config import Config, state_dir
+from sessiond.config import Config
 from sessiond.errors import NotFound, ReadError, SessiondError, Torn
 
 if TYPE_CHECKING:
@@ -57,21 +57,11 @@ def _redactor(args: argparse.Namespace, config: Config) -> Redactor:
 
     Raises: ConfigError.
     """
-    import msgspec
+    from sessiond.cli.masked import open_redactor
 
-    from sessiond import device
-    from sessiond.privacy import read_terms
-    from sessiond.redact import Redactor
-
-    directory = state_dir(config)
-    known = os.path.exists(os.path.join(directory, device.FILE))
-    key = bytes.fromhex(device.identify(directory).key) if known else os.urandom(32)
     if config.redact == "off":
         warn("redact is off: nothing is masked; this is what would be")
-        config = msgspec.structs.replace(config, redact="mask")
-    terms = read_terms(config, args.environ, key)
-    terms.check()
-    return Redactor(terms.complete(), cache_dir=os.path.join(directory, "rules") if known else None)
+    return open_redactor(config, args.environ)
 
 
 def _scan(args: argparse.Namespace, config: Config) -> int:

@@ -70,15 +70,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=MAIN,
         metavar="STREAM",
-        help="write the bytes of a stream (main) as the tool wrote them; they may hold secrets",
+        help="write the bytes of a stream (main), with secrets masked",
+    )
+    parser.add_argument(
+        "--unmasked",
+        action="store_true",
+        help="leave secrets readable, where the tool's own file is still there; what is stored is always masked",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Show a session. Raises: NotFound, EndpointError, StateError."""
+    from sessiond.cli.masked import mask_pieces, open_redactor
     from sessiond.cli.streams import lines, pieces
 
     with opened(args) as (spool, config):
+        redactor = None if args.unmasked else open_redactor(config, args.environ)
+
+        def content(stream: StreamState) -> Iterator[bytes]:
+            path = next((file.path for file in spool.catalog.files(stream.id)), "")
+            return mask_pieces(redactor, pieces(spool, config, args.environ, session, stream), path)
+
         session = find_session(spool, args.id)
         streams = spool.catalog.streams(session.id)
         if args.raw is not None:
@@ -86,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             if stream is None:
                 known = ", ".join(escape(stream.name) for stream in streams)
                 raise NotFound(f"no stream {args.raw!a}", hint=f"it has {known}")
-            for piece in pieces(spool, config, args.environ, session, stream):
+            for piece in content(stream):
                 sys.stdout.buffer.write(piece)
             return 0
         view = _view(spool, session, streams, endpoint_url(spool, config))
@@ -100,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         for stream in streams:
             if len(streams) > 1:
                 print(f"\n--- {escape(stream.name)} ---")
-            for line in render(lines(pieces(spool, config, args.environ, session, stream)), color=color):
+            for line in render(lines(content(stream)), color=color):
                 print(line)
     return 0
 

@@ -1,0 +1,45 @@
+"""What commands print of transcripts, masked as it would be before it is sent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sessiond.config import Config, state_dir
+
+if TYPE_CHECKING:
+    from sessiond.redact import Redactor
+
+
+def open_redactor(config: Config, environ: Mapping[str, str]) -> Redactor:
+    """Return the redactor that the daemon would use; where `redact` is "off", one that masks all the same.
+
+    Raises: ConfigError.
+    """
+    from sessiond import device
+    from sessiond.privacy import read_terms
+    from sessiond.redact import Redactor
+
+    directory = state_dir(config)
+    known = os.path.exists(os.path.join(directory, device.FILE))
+    key = bytes.fromhex(device.identify(directory).key) if known else os.urandom(32)
+    if config.redact == "off":
+        config = msgspec.structs.replace(config, redact="mask")
+    terms = read_terms(config, environ, key)
+    terms.check()
+    return Redactor(terms.complete(), cache_dir=os.path.join(directory, "rules") if known else None)
+
+
+def mask_pieces(redactor: Redactor | None, pieces: Iterator[bytes], path: str = "") -> Iterator[bytes]:
+    """Iterate over the bytes with their secrets masked; without a redactor over the bytes as they are.
+
+    `path` is where they come from, for rules and exceptions about paths.
+    """
+    if redactor is None:
+        yield from pieces
+        return
+    for masked in redactor.mask_pieces(pieces, path):
+        yield masked.data
