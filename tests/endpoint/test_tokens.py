@@ -9,8 +9,10 @@ from uuid import UUID
 import httpx
 import pytest
 from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, record
+from starlette.requests import Request
 
 from sessiond.endpoint.server import Running, tokens
+from sessiond.endpoint.server.guard import client_name
 from sessiond.endpoint.server.push import Pushing, Sender
 from sessiond.endpoint.server.schema import FILE
 from sessiond.endpoint.wire import Limits
@@ -216,3 +218,14 @@ def test_bad_names_users_and_scopes_are_refused(endpoint: Running) -> None:
     with pytest.raises(SessiondError):
         tokens.add(endpoint.store, "laptop", scopes=["push", "write"])
     assert tokens.every(endpoint.store) == []
+
+
+def test_a_client_is_one_however_it_writes_its_token() -> None:
+    """Else each spelling of the header would have a share of the endpoint of its own."""
+
+    def name(header: bytes | None) -> str:
+        headers = [] if header is None else [(b"authorization", header)]
+        return client_name(Request({"type": "http", "headers": headers, "client": ("127.0.0.1", 1)}))
+
+    assert {name(b"Bearer sd_x"), name(b"bearer  sd_x "), name(b"BEARER sd_x")} == {"sd_x"}
+    assert name(None) == "127.0.0.1"

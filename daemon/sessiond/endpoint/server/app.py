@@ -6,8 +6,7 @@ they take turns to write anyway and each may hold its decoded body; reads beside
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -17,7 +16,6 @@ import anyio
 import anyio.to_thread
 import msgspec
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -26,14 +24,13 @@ from starlette.routing import Route
 from sessiond import __version__
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.server import body, machines, problems, ranges, records, streams, tokens
-from sessiond.endpoint.server.admission import Admission, Pieces, Released
-from sessiond.endpoint.server.connections import KNOWN
+from sessiond.endpoint.server.admission import Admission, Pieces
 from sessiond.endpoint.server.dictionaries import Dictionaries, noting
 from sessiond.endpoint.server.digester import Digester
+from sessiond.endpoint.server.guard import Guard, client_name, view
 from sessiond.endpoint.server.problems import Refusal
 from sessiond.endpoint.server.push import Answer, Pushing, Sender
 from sessiond.endpoint.server.query import Query, checked, device, identity
-from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
 from sessiond.endpoint.wire import (
@@ -50,7 +47,6 @@ from sessiond.endpoint.wire import (
     OffsetsQuestion,
     PushAnswer,
 )
-from sessiond.errors import StateError
 
 LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 JSON = frozenset({"application/json"})
@@ -62,17 +58,12 @@ READS_AT_ONCE = 4
 READS_WAITING = 64
 READS_OF_ONE = 16
 """Reads whose answer is being made or sent: in all, and of one token."""
-LOOKUPS_AT_ONCE = 8
-"""Tokens that are looked up at once, whatever else is read."""
 STEP = 1 << 20
 """Bytes of a stream that are read from the store at once."""
 FEATURES = ("offsets", "changes", "sessions", "streams", "ranges", "generations", dictionary.FEATURE)
 
 READING = (READ, ADMIN)
-
 Found = TypeVar("Found")
-Handler = Callable[[Request], Awaitable[Response]]
-Guarded = Callable[[Request, Access], Awaitable[Response]]
 
 
 class Endpoint:
@@ -91,13 +82,9 @@ class Endpoint:
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
-        # What a parent process hands over with --token-file: its own, so it is bound to no device.
-        owner = Access(user=DEFAULT_USER, scopes=frozenset(tokens.DEFAULT_SCOPES))
-        self._secrets = {tokens.hashed(secret): owner for secret in secrets}
-        self._uses = tokens.LastUses()
+        self._guard = Guard(store, secrets)
         self._pushes = anyio.CapacityLimiter(PUSHES_AT_ONCE)
         self._reads = anyio.CapacityLimiter(READS_AT_ONCE)
-        self._lookups = anyio.CapacityLimiter(LOOKUPS_AT_ONCE)
         self._waiting = Admission(PUSHES_WAITING, PUSHES_OF_ONE)
         self._reading = Admission(READS_WAITING, READS_OF_ONE)
         self._bodies = bodies or body.Bodies()
@@ -107,10 +94,10 @@ class Endpoint:
     def routes(self) -> list[Route]:
         """List every address."""
         one = "/v1/sessions/{machine_id:machine}/{id:uuid}"
-        reading = partial(self._guarded, admission=self._reading)
+        reading = partial(self._guard.needs, admission=self._reading)
         return [
-            Route("/v1", self._open(self.about), methods=["GET"]),
-            Route("/v1/push", self._guarded(self.push, PUSH), methods=["POST"]),
+            Route("/v1", self._guard.optional(self.about), methods=["GET"]),
+            Route("/v1/push", self._guard.needs(self.push, PUSH), methods=["POST"]),
             Route("/v1/offsets", reading(self.offsets, PUSH, READ), methods=["POST"]),
             Route("/v1/changes", reading(self.changes, *READING), methods=["GET"]),
             Route("/v1/sessions", reading(self.sessions, *READING), methods=["GET"]),
@@ -153,7 +140,7 @@ class Endpoint:
             raise tokens.wrong_device(access.name)
         sender = Sender(access=access, device=pusher, batch=batch)
         encoding = body.check_kind(request, LINES, dictionary.ENCODING)
-        client = _client(request)
+        client = client_name(request)
         async with self._bodies.read(request, self.limits.body, client) as sent:
             with self._waiting.admitted(client):
                 apply = partial(self._apply, sent, encoding, sender)
@@ -169,7 +156,7 @@ class Endpoint:
             encoding = "zstd"
         decoded = noting(body.decode(sent, encoding, self.limits.decoded, known), head)
         lines = body.lines(decoded, self.limits.items)
-        answer = Pushing(self.store, self.limits, sender, uses=self._uses).run(lines)
+        answer = Pushing(self.store, self.limits, sender, uses=self._guard.uses).run(lines)
         if answer.results:
             self._dictionaries.keep(pusher, dictionary.grown(known, bytes(head)))
         return answer
@@ -178,7 +165,7 @@ class Endpoint:
         """Answer where streams of the user's machines stand; to a token that may not read, only of its own device's."""
         asker = device(request)
         encoding = body.check_kind(request, JSON)
-        async with self._bodies.read(request, self.limits.body, _client(request)) as sent:
+        async with self._bodies.read(request, self.limits.body, client_name(request)) as sent:
             question, found = await self._read(partial(self._offsets, sent, encoding, access, asker))
         digests = iter(await self._digester.digests([each for each in found if each is not None]))
         return _json(
@@ -221,9 +208,9 @@ class Endpoint:
     async def changes(self, request: Request, access: Access) -> Response:
         """List what changed since a place in the user's sequence of changes."""
         query = Query(request, {"since", "limit", "user"})
-        view = _view(request, access, query)
+        seen = view(request, access, query)
         since, limit = query.text("since"), query.limit()
-        ask = partial(records.changes, view=view, endpoint=self.store.endpoint_id, since=since, limit=limit)
+        ask = partial(records.changes, view=seen, endpoint=self.store.endpoint_id, since=since, limit=limit)
         try:
             return _json(await self._read_db(ask))
         except records.UnknownPlace as error:
@@ -232,7 +219,7 @@ class Endpoint:
     async def sessions(self, request: Request, access: Access) -> Response:
         """List sessions."""
         query = Query(request, {"tool", "machine_id", "since", "text", "after", "limit", "user"})
-        view = _view(request, access, query)
+        seen = view(request, access, query)
         wanted = records.Filter(
             tool=query.text("tool"),
             machine_id=query.text("machine_id"),
@@ -241,15 +228,15 @@ class Endpoint:
         )
         after, limit = query.text("after"), query.limit()
         try:
-            return _json(await self._read_db(lambda db: records.listed(db, view, wanted, after, limit)))
+            return _json(await self._read_db(lambda db: records.listed(db, seen, wanted, after, limit)))
         except records.UnknownPlace as error:
             raise Refusal(400, "invalid", f"after: {error}") from error
 
     async def session(self, request: Request, access: Access) -> Response:
         """Show one session."""
         machine, session = identity(request)
-        view = _view(request, access, Query(request, {"user"}))
-        found = await self._read_db(lambda db: records.one(db, view, machine, session))
+        seen = view(request, access, Query(request, {"user"}))
+        found = await self._read_db(lambda db: records.one(db, seen, machine, session))
         if found is None:
             raise Refusal(404, "not-found", f"no session {session} of machine {machine}")
         return _json(found)
@@ -257,7 +244,7 @@ class Endpoint:
     async def streams(self, request: Request, access: Access) -> Response:
         """List the streams of a session."""
         machine, session = identity(request)
-        user = _view(request, access, Query(request, {"user"})).user
+        user = view(request, access, Query(request, {"user"})).user
         held = await self._read_db(lambda db: records.held(db, user, machine, session))
         known = bool(held.streams) or await self._read_db(
             lambda db: records.revision(db, user, machine, session) is not None
@@ -272,7 +259,7 @@ class Endpoint:
         name = checked(request.path_params["name"], "the name of the stream")
         query = Query(request, {"generation", "user"})
         generation = query.number("generation", most=MAX_GENERATION)
-        user = _view(request, access, query).user
+        user = view(request, access, query).user
         stream, life = await self._read_db(lambda db: _find(db, user, machine, session, name, generation))
         if stream is None or life is None:
             what = f"stream {name}" if generation is None else f"generation {generation} of stream {name}"
@@ -309,58 +296,6 @@ class Endpoint:
 
         return await self._read(ask)
 
-    async def _authenticate(self, request: Request) -> Access:
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        found = None
-        if scheme.lower() == "bearer":
-            found = await anyio.to_thread.run_sync(self._find_token, secret.strip(), limiter=self._lookups)
-        if found is None:
-            raise problems.unauthorized("the token is not accepted" if secret else "a bearer token is needed")
-        request.scope[KNOWN] = True
-        return found
-
-    def _find_token(self, secret: str) -> Access | None:
-        with self.store.read() as db:
-            return tokens.find(db, secret, self._secrets)
-
-    def _guarded(self, handler: Guarded, *scopes: str, admission: Admission | None = None) -> Handler:
-        """Answer with a token that has one of the scopes, and as many at a time as `admission` admits."""
-
-        async def guarded(request: Request) -> Response:
-            access = await self._authenticate(request)
-            if access.scopes.isdisjoint(scopes):
-                raise Refusal(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
-            due = self._uses.note(access)
-            client = _client(request)
-            if admission is not None:
-                admission.enter(client)
-            try:
-                response = await handler(request, access)
-            except BaseException:
-                if admission is not None:
-                    admission.leave(client)
-                raise
-            if due:
-                response.background = BackgroundTask(self._write_uses)
-            return response if admission is None else Released(response, partial(admission.leave, client))
-
-        return guarded
-
-    def _open(self, handler: Callable[[Request, Access | None], Awaitable[Response]]) -> Handler:
-        """Answer without a token, but refuse a wrong one: a client can check its token with `GET /v1`."""
-
-        async def open_to_all(request: Request) -> Response:
-            access = await self._authenticate(request) if "authorization" in request.headers else None
-            return await handler(request, access)
-
-        return open_to_all
-
-    def _write_uses(self) -> None:
-        with suppress(StateError):  # no read fails because its time can't be noted
-            if self._uses.pending():
-                with self.store.write() as db:
-                    self._uses.write(db)
-
 
 def build(
     store: Store,
@@ -377,27 +312,8 @@ def build(
     )
 
 
-def _client(request: Request) -> str:
-    """Name the client of a request: by its token, or its address."""
-    return request.headers.get("authorization") or (request.client.host if request.client else "")
-
-
 def _json(answer: msgspec.Struct) -> Response:
     return Response(msgspec.json.encode(answer), media_type="application/json")
-
-
-def _view(request: Request, access: Access, query: Query) -> records.View:
-    """Return whose sessions a request reads.
-
-    Raises:
-        Refusal: 403, only an `admin` may name a user. Whether there is one of that name makes no difference.
-    """
-    user = query.text("user")
-    if user is not None and ADMIN not in access.scopes:
-        raise Refusal(403, "forbidden", "user: only a token with the scope admin may name a user")
-    return records.View(
-        user=access.user if user is None else user, device=access.device if access.name else device(request)
-    )
 
 
 def _find(
