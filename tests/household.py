@@ -219,7 +219,12 @@ class Household:
             waiting = self.spool.overview.waiting()
             if not (waiting.sessions or waiting.segments or self.spool.catalog.behind(1)):
                 return
-        raise AssertionError(f"not settled: {self.spool.overview.waiting()}")
+        read = self.spool.connection.execute
+        streams = read(
+            "SELECT id, name, generation, folded, queued, acked, known, gap_from, gap_to, held, lost, unproven FROM stream"
+        ).fetchall()
+        segments = read("SELECT stream, generation, offset, length, previous, keep, parked FROM segment").fetchall()
+        raise AssertionError(f"not settled: {self.spool.overview.waiting()} {streams} {segments} {self.push()}")
 
     # What the endpoint has
 

@@ -14,7 +14,7 @@ from sessiond.spool.decoding import sound
 from sessiond.spool.files import Files
 from sessiond.spool.private import Private
 from sessiond.spool.rows import SessionState, StreamState
-from sessiond.spool.safety import ARCHIVE_LISTED
+from sessiond.spool.safety import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.streams import Streams
 
 _to_json = msgspec.json.Encoder().encode
@@ -148,8 +148,9 @@ class Catalog(Streams, Files, Private):
             "UPDATE stream SET known = 0, held = NULL, gap_from = NULL, gap_to = NULL WHERE skipped IS NULL"
         )
         self._db.execute("UPDATE session SET pushed = 0, parked = NULL, dropped = NULL")
-        self._db.execute("UPDATE archived SET copied = 0, problem = NULL")
-        self._db.execute("DELETE FROM meta WHERE key = ?", (ARCHIVE_LISTED,))  # it may hold more by now
+        # The archive is listed again for the new endpoint: it may hold more by now, or be the endpoint itself.
+        self._db.execute("DELETE FROM archived")
+        self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))
         if old == new:
             return
         if old is not None:
