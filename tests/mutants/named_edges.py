@@ -84,4 +84,32 @@ EDGES: list[Named] = [
         "if False:",
         ([HOSTILE, "-k", "bad_answer"],),
     ),
+    Named(
+        "marks of several records move to the wrong places",
+        "redact/redactor.py",
+        "shift, last = low - last - 1, last + 1 + high - low",
+        "shift, last = low - last - 1, last - 1 + high - low",
+        (["tests/redact/test_redactor.py", "-k", "several_records or marks_in_windows"],),
+    ),
+    Named(
+        "the token stays readable in an error",
+        "endpoint/client.py",
+        'text = text.replace(self._token, "***")',
+        "pass",
+        (["tests/endpoint/test_client_answers.py", "-k", "token_is_never_quoted"],),
+    ),
+    Named(
+        "an error of the endpoint's own makes it another endpoint",
+        "endpoint/client.py",
+        "if status in (408, 425, 429) or status >= 500:",
+        "if status in (408, 425, 429) or status > 500:",
+        (["tests/endpoint/test_client_answers.py", "-k", "has_its_kind"],),
+    ),
+    Named(
+        "a body that is too slow is called malformed",
+        "endpoint/server/body.py",
+        'raise Refusal(408, "too-slow", said) from error',
+        'raise Refusal(400, "malformed", said) from error',
+        (["tests/endpoint/test_bodies.py", "-k", "does_not_arrive"],),
+    ),
 ]
