@@ -28,18 +28,18 @@ class Verdict(NamedTuple):
 
 
 def select(mutant: Drawn, tests: list[Test], budget: float = BUDGET) -> list[Test]:
-    """Return the tests that reach the mutated lines, else those that reach its function, else its file."""
+    """Return the tests to run: those that reach the mutated lines, then others that reach the file, fastest first.
+
+    The others count because a fixture of a session, or an import, is measured for the first test that needs it alone,
+    and because a line may have been measured before it was changed.
+    """
     change = mutant.change
     lines = mutant.source.splitlines()[change.line - 1 : change.last]
     exact = {line_key(mutant.file, change.function, line) for line in lines}
-    function = f"{mutant.file}::{change.function}::" if change.function else None
-    reaching = [test for test in tests if exact & test.lines]
-    if not reaching and function:
-        reaching = [test for test in tests if any(line.startswith(function) for line in test.lines)]
-    if not reaching or not change.function:
-        reaching = [test for test in tests if any(line.startswith(f"{mutant.file}::") for line in test.lines)]
+    near = f"{mutant.file}::"
+    reaching = [test for test in tests if any(line.startswith(near) for line in test.lines)]
     chosen, total = [], 0.0
-    for test in sorted(reaching, key=lambda test: (test.seconds, test.name)):
+    for test in sorted(reaching, key=lambda test: (not exact & test.lines, test.seconds, test.name)):
         total += test.seconds
         if total > budget and chosen:
             break

@@ -163,3 +163,12 @@ def test_both_scanners_see_the_same_in_broken_text(stars: Redactor, plain: Redac
         key = "\n".join(prefix(n, line) for n, line in enumerate(KEY, 1))
         data = nest(key + "\n\n" + "\n".join(prefix(n, line) for n, line in enumerate(lines, 1)), 1)
         assert plain.mask(data) == stars.mask(data), name
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_wrapped_token_may_fill_its_last_line_and_end_the_text(depth: int, stars: Redactor) -> None:
+    """Nothing comes after it, neither a line break nor a shorter line."""
+    value = expand(TOKENS["anthropic"], 1)
+    half = len(value) // 2
+    masked = stars.mask(nest(value[:half] + "\n" + value[half:], depth))
+    assert unnest(masked.data, depth) == "*" * half + "\n" + "*" * half
