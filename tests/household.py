@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from sessiond import state, zstd
 from sessiond.device import identify
 from sessiond.endpoint import dictionary
-from sessiond.endpoint.reading import ReadingClient as Client
+from sessiond.endpoint.read_client import ReadClient as Client
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import EndpointError
 from sessiond.ingest import Outcome, Place, ingest, locate

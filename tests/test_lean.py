@@ -13,7 +13,7 @@ from sessiond.lean import without
 def test_a_daemon_loads_nothing_that_draws_on_a_terminal() -> None:
     """httpx and structlog take rich, click and pygments where they are installed: 10 MB, and 0.1 s of each start."""
     code = (
-        "import sys, sessiond.daemon.life, sessiond.endpoint.reading; from sessiond.logs import log;"
+        "import sys, sessiond.daemon.life, sessiond.endpoint.read_client; from sessiond.logs import log;"
         " log.warning('spool.filled', free=0);"
         " assert 'httpx' in sys.modules and 'structlog' in sys.modules; print(*sys.modules)"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessiond import cli, spool
-from sessiond.endpoint.alarm import Alarm
+from sessiond.endpoint.deadline import DeadlineTimer
 from sessiond.errors import Shortage, shortage
 
 
@@ -19,7 +19,7 @@ def test_an_alarm_whose_thread_could_not_start_can_be_closed(monkeypatch: pytest
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    alarm = Alarm(lambda: None)
+    alarm = DeadlineTimer(lambda: None)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start new thread"):

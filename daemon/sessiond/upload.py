@@ -325,7 +325,7 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
     if problem.type in ("offset-mismatch", "no-generation"):
         setting.spool.catalog.set_held(
             item.stream_id,
-            wire.Held(
+            wire.RemotePosition(
                 session=item.session,
                 stream=item.stream,
                 generation=problem.generation,

@@ -23,7 +23,7 @@ ANSWERS = [
     wire.PushAppend,
     wire.PushGeneration,
     wire.PushAnswer,
-    wire.OffsetsQuestion,
+    wire.OffsetsRequest,
     wire.OffsetsAnswer,
     wire.SessionsAnswer,
     wire.ChangesAnswer,
@@ -175,7 +175,7 @@ def paths() -> Json:
         parameter("after", "query", text, "`next` of the page before"),
         USER,
     ]
-    question = {"required": True, "content": {"application/json": {"schema": ref("OffsetsQuestion")}}}
+    question = {"required": True, "content": {"application/json": {"schema": ref("OffsetsRequest")}}}
     since = parameter("since", "query", text, "`next` of the answer before; without it, from the beginning")
     offsets = operation(
         "offsets",

@@ -19,7 +19,7 @@ from sessiond import zstd
 from sessiond.endpoint.server import Running
 from sessiond.endpoint.server.app import PUSHES_OF_ONE
 from sessiond.endpoint.server.body import Bodies, decode
-from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.problems import HttpError
 
 if sys.version_info >= (3, 14):
     from compression import zstd as raw_zstd
@@ -70,7 +70,7 @@ def test_a_body_of_exactly_the_limit_is_taken(encoding: str) -> None:
     """The limit that is announced is what a client may send; one byte more is refused."""
     pack = {"zstd": zstd.compress, "gzip": gzip.compress}.get(encoding, bytes)
     assert b"".join(decode(pack(bytes(1000)), encoding, 1000)) == bytes(1000)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(HttpError) as refused:
         list(decode(pack(bytes(1001)), encoding, 1000))
     assert refused.value.status == 413
 
@@ -85,7 +85,7 @@ def test_a_bomb_is_refused_while_it_unpacks(encoding: str, bomb: object) -> None
     assert callable(bomb)
     body = bomb()
     tracemalloc.start()
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(HttpError) as refused:
         list(decode(body, encoding, 2 * MIB))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

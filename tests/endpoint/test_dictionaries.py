@@ -20,7 +20,7 @@ from sessiond import zstd
 from sessiond.endpoint.dictionary import HEAD, SIZE, grown, pack
 from sessiond.endpoint.server import Running, running
 from sessiond.endpoint.server.dictionaries import CAPACITY, Dictionaries
-from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.problems import HttpError
 
 MIB = 1 << 20
 
@@ -144,9 +144,9 @@ def test_dictionaries_are_bounded() -> None:
     assert len(dictionaries._known) == CAPACITY
     sent = pack(b"{}", said, 3)
     assert dictionaries.split(sent, devices[-1]) == (said, sent[40:])
-    with pytest.raises(Refusal):
+    with pytest.raises(HttpError):
         dictionaries.split(sent, devices[0])
-    with pytest.raises(Refusal):
+    with pytest.raises(HttpError):
         dictionaries.split(sent, ("grace", devices[-1][1]))  # the same device id of another user
 
 

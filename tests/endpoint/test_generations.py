@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sessiond.endpoint.server import Running, streams
 from sessiond.endpoint.server.digester import Digester
-from sessiond.endpoint.server.push import Pushing
+from sessiond.endpoint.server.push import PushRequest
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Limits
 
@@ -124,11 +124,11 @@ def test_every_generation_reads_as_it_was_written(
                 store.digests.clear()
                 continue
             for said in ("stored", "duplicate"):
-                (result,) = Pushing(store, Limits(), sender()).run([msgspec.json.encode(line)]).results
+                (result,) = PushRequest(store, Limits(), sender()).run([msgspec.json.encode(line)]).results
                 assert result.status == said
         with store.read() as db:
             stream = streams.find(db, "default", "ada", SESSION, "main")
-            lives = [] if stream is None else streams.lives(db, stream)
+            lives = [] if stream is None else streams.list_generations(db, stream)
             assert [each.generation for each in lives] == sorted(held)
             assert lives == [] or stream is not None
             states = [streams.State(stream or 0, each.generation, each.length, each.sha256) for each in lives]

@@ -41,7 +41,7 @@ def make(directory: Path) -> None:
         db.execute("PRAGMA journal_mode = WAL")
         db.executescript(VERSION_1.read_text())
         db.execute("INSERT INTO facts VALUES ('endpoint_id', ?), ('change', 7)", (ENDPOINT,))
-        db.execute("INSERT INTO tokens VALUES ('laptop', ?, 5)", (tokens.hashed(SECRET),))
+        db.execute("INSERT INTO tokens VALUES ('laptop', ?, 5)", (tokens.hash_secret(SECRET),))
         db.execute("INSERT INTO machines VALUES ('ada', ?, 0)", (DEVICE,))
         db.execute("INSERT INTO devices VALUES (?, 'batch')", (DEVICE,))
         row = ("ada", SESSION, 2**63 - 1, 7, "codex", "/w", 1, None, json.dumps(envelope))
@@ -92,7 +92,7 @@ def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
         assert pusher.get("/v1/changes").json()["sessions"] == [session]
         assert pusher.said(append(9, b"?", generation=1)) == ["stored"]
         assert len(pusher.get("/v1/changes").json()["sessions"]) == 1
-        assert tokens.every(it.store)[0].user == "default"
+        assert tokens.list_tokens(it.store)[0].user == "default"
 
 
 def test_many_processes_may_open_an_old_store_at_once(tmp_path: Path) -> None:

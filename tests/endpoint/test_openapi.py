@@ -53,7 +53,7 @@ def test_the_prose_has_every_problem_and_limit(tmp_path: Path) -> None:
     prose = (DOCS / "protocol.md").read_text()
     server = Path(openapi_document.__file__).parents[2] / "daemon" / "sessiond" / "endpoint" / "server"
     code = "".join(file.read_text() for file in server.glob("*.py"))
-    kinds = set(re.findall(r'Refusal\(\s*\d+,\s*"([a-z-]+)"', code))
+    kinds = set(re.findall(r'HttpError\(\s*\d+,\s*"([a-z-]+)"', code))
     assert "unauthorized" in kinds
     for name in (*PROBLEMS, *kinds):
         assert f"`{name}`" in prose, name

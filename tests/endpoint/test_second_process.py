@@ -360,7 +360,7 @@ def test_a_hundred_random_trials_lose_nothing(tmp_path: Path, seed: int) -> None
 
 def test_a_token_made_by_another_process_is_seen_at_once(endpoint: Running) -> None:
     """The store is shared by files alone: nothing is cached that another process may change."""
-    secret = tokens.make()
+    secret = tokens.generate()
     other = Store(endpoint.store.directory)
     tokens.add(other, "other", secret)
     other.close()

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from sessiond.endpoint.server import Running, tokens
 from sessiond.endpoint.server.guard import client_name
-from sessiond.endpoint.server.push import Pushing, Sender
+from sessiond.endpoint.server.push import PushRequest, Sender
 from sessiond.endpoint.server.schema import FILE
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import NotFound, SessiondError
@@ -54,7 +54,7 @@ def test_tokens_come_and_go_while_the_endpoint_runs(endpoint: Running) -> None:
     """A lost laptop is locked out by one command."""
     secret = tokens.add(endpoint.store, "laptop")
     other = tokens.add(endpoint.store, "desk")
-    assert [each.name for each in tokens.every(endpoint.store)] == ["desk", "laptop"]
+    assert [each.name for each in tokens.list_tokens(endpoint.store)] == ["desk", "laptop"]
 
     def status(token: str) -> int:
         return httpx.get(f"{endpoint.url}/v1/changes", headers={"Authorization": f"bearer {token}"}).status_code
@@ -88,9 +88,9 @@ def test_a_token_pushes_as_one_device(endpoint: Running) -> None:
     secret = tokens.add(endpoint.store, "laptop")
     with Pusher(endpoint.url, secret) as first, Pusher(endpoint.url, secret, OTHER_DEVICE) as second:
         assert second.lines() == []
-        assert tokens.every(endpoint.store)[0].device is None
+        assert tokens.list_tokens(endpoint.store)[0].device is None
         assert first.said({"op": "nothing"}) == ["invalid"]
-        assert tokens.every(endpoint.store)[0].device == DEVICE
+        assert tokens.list_tokens(endpoint.store)[0].device == DEVICE
         for content in (b"", json.dumps(append(0, b"x")).encode()):
             refused = second.post("/v1/push", content=content)
             assert (refused.status_code, refused.json()["type"]) == (403, "wrong-device")
@@ -119,8 +119,8 @@ def test_the_device_is_checked_again_in_the_transaction(endpoint: Running) -> No
     tokens.add(endpoint.store, "laptop")
     line = json.dumps(append(0, b"x")).encode()
     with pytest.raises(tokens.Revoked):
-        Pushing(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE))).run([line])
-    assert tokens.every(endpoint.store)[0].device is None
+        PushRequest(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE))).run([line])
+    assert tokens.list_tokens(endpoint.store)[0].device is None
 
 
 def test_scopes_limit_a_token(endpoint: Running) -> None:
@@ -195,7 +195,7 @@ def test_the_last_use_is_written_once_a_minute_at_most(endpoint: Running) -> Non
     assert not uses.pending()
     with Pusher(endpoint.url, secret) as client:
         client.get("/v1/sessions")
-        (shown,) = tokens.every(endpoint.store)
+        (shown,) = tokens.list_tokens(endpoint.store)
         assert shown.used_ms is not None
         first = changes(endpoint)
         while (before := changes(endpoint)) != first:  # what the first read noted is written after its answer
@@ -217,7 +217,7 @@ def test_bad_names_users_and_scopes_are_refused(endpoint: Running) -> None:
             tokens.add(endpoint.store, "laptop", **wrong)  # type: ignore[arg-type]
     with pytest.raises(SessiondError):
         tokens.add(endpoint.store, "laptop", scopes=["push", "write"])
-    assert tokens.every(endpoint.store) == []
+    assert tokens.list_tokens(endpoint.store) == []
 
 
 def test_a_client_is_one_however_it_writes_its_token() -> None:

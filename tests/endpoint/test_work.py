@@ -18,8 +18,8 @@ from sessiond import zstd
 from sessiond.endpoint.server import running, streams
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.digests import SPACING, Digests
-from sessiond.endpoint.server.problems import Refusal
-from sessiond.endpoint.server.push import COMPARED, SECONDS, Answer, Pushing
+from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.push import COMPARED, SECONDS, PushOutcome, PushRequest
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Limits
 
@@ -45,13 +45,13 @@ def packed(offset: int, plain: bytes, **fields: Any) -> Line:
     }
 
 
-def push(store: Store, *lines: Line, **how: Any) -> Answer:
+def push(store: Store, *lines: Line, **how: Any) -> PushOutcome:
     """Push lines without a server."""
     limits = how.pop("limits", Limits())
-    return Pushing(store, limits, sender(), **how).run([msgspec.json.encode(line) for line in lines])
+    return PushRequest(store, limits, sender(), **how).run([msgspec.json.encode(line) for line in lines])
 
 
-def said(answer: Answer) -> list[str]:
+def said(answer: PushOutcome) -> list[str]:
     """Name what became of each line."""
     return [each.problem.type if each.problem else each.status for each in answer.results]
 
@@ -63,7 +63,7 @@ def test_a_push_that_unpacks_to_more_than_the_limit_is_stored_in_part(store: Sto
     assert said(push(store, *lines, limits=limits)) == ["stored"] * 3 + ["push-full"] * 4
     assert said(push(store, *lines[3:], limits=limits)) == ["stored"] * 3 + ["invalid"]
     with store.read() as db:
-        assert streams.life(db, 1) == streams.Life(0, None, 0, None, 5 * MIB, None)
+        assert streams.find_generation(db, 1) == streams.GenerationRow(0, None, 0, None, 5 * MIB, None)
 
 
 def test_one_append_of_the_greatest_length_always_fits(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_lines_are_decoded_before_the_turn_to_write(tmp_path: Path) -> None:
     """Whatever has to be unpacked and digested, no other device waits for it."""
     store = Watched(str(tmp_path))
     store.lines = [msgspec.json.encode(line) for line in (packed(0, bytes(MIB)), record(), {"op": "nothing"})]
-    answer = Pushing(store, Limits(), sender()).run(store.lines)
+    answer = PushRequest(store, Limits(), sender()).run(store.lines)
     assert store.left == [0, 0, 0]
     assert said(answer) == ["stored", "stored", "invalid"]
     store.close()
@@ -141,8 +141,8 @@ def test_no_stream_is_hashed_while_a_push_writes(store: Store) -> None:
     push(store, append(len(first + second), b"more"), generation(1, 0, 3))
 
     digester = Digester(store)
-    digests = asyncio.run(digester.digests(list(stale.owed.values())))
-    for result in stale.settle(digests):
+    digests = asyncio.run(digester.digests(list(stale.pending.values())))
+    for result in stale.complete(digests):
         assert result.problem is not None
         assert (result.problem.generation, result.problem.offset) == (0, len(first + second))
         assert result.problem.sha256 == hashlib.sha256(first + second).hexdigest()
@@ -201,7 +201,7 @@ def test_a_digest_that_takes_long_is_answered_busy_and_goes_on(store: Store) -> 
 
     async def ask() -> str:
         digester = Digester(store, patience=0)
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(HttpError) as refused:
             await digester.digests([streams.State(1, 0, len(plain), None)])
         assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "5"})
         while digester.hashed < len(plain):

@@ -21,10 +21,10 @@ EDGES: list[Named] = [
     ),
     Named(
         "a connection that comes after the deadline lives on",
-        "endpoint/alarm.py",
+        "endpoint/deadline.py",
         "            if self._over:\n                self._end()\n",
         "",
-        (["tests/test_alarm.py"],),
+        (["tests/test_deadline.py"],),
     ),
     Named(
         "what could not be read is not tried again",
@@ -36,10 +36,10 @@ EDGES: list[Named] = [
     Named(
         "redirects are followed",
         "endpoint/client.py",
-        "        response = self._way.handle_request(request)\n",
-        "        response = self._way.handle_request(request)\n        if 'location' in response.headers:\n"
+        "        response = self._transport.handle_request(request)\n",
+        "        response = self._transport.handle_request(request)\n        if 'location' in response.headers:\n"
         "            request = httpx.Request('GET', response.headers['location'], headers=self._headers)\n"
-        "            response = self._way.handle_request(request)\n",
+        "            response = self._transport.handle_request(request)\n",
         ([HOSTILE, "-k", "redirect"],),
     ),
     Named(
@@ -73,7 +73,7 @@ EDGES: list[Named] = [
     Named(
         "a request may take for ever",
         "endpoint/client.py",
-        "        self._line.begin()\n        self._alarm.arm(deadline)\n",
+        "        self._connection.reset()\n        self._deadline_timer.arm(deadline)\n",
         "",
         ([HOSTILE, "-k", "drips"],),
     ),
@@ -108,8 +108,8 @@ EDGES: list[Named] = [
     Named(
         "a body that is too slow is called malformed",
         "endpoint/server/body.py",
-        'raise Refusal(408, "too-slow", said) from error',
-        'raise Refusal(400, "malformed", said) from error',
+        'raise HttpError(408, "too-slow", said) from error',
+        'raise HttpError(400, "malformed", said) from error',
         (["tests/endpoint/test_bodies.py", "-k", "does_not_arrive"],),
     ),
 ]

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo. Raises: Stuck, StateError."""
-    from sessiond.endpoint.reading import ReadingClient
+    from sessiond.endpoint.read_client import ReadClient
     from sessiond.endpoint.server import running
 
     began = time.monotonic()
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         _append(path, identity, ("user", THANKS))
         _await(lambda: _acknowledged(rooms, os.path.getsize(path)), look, "acknowledged")
         _say(began, f"one more line: at the endpoint {time.monotonic() - appended:.2f} s after it was written")
-        client = ReadingClient(endpoint.url, endpoint.token, device_id=rooms.device.device_id)
+        client = ReadClient(endpoint.url, endpoint.token, device_id=rooms.device.device_id)
         closing.callback(client.close)
         held = b"".join(client.stream(rooms.machine_id, identity, "main"))
         with open(path, "rb") as file:

@@ -123,9 +123,9 @@ def _token(store: Store, args: argparse.Namespace) -> int:
     elif args.json:
         from sessiond.cli.output import print_json
 
-        print_json(tokens.every(store))
+        print_json(tokens.list_tokens(store))
     else:
-        _print_tokens(tokens.every(store))
+        _print_tokens(tokens.list_tokens(store))
     return 0
 
 
@@ -168,7 +168,7 @@ def _has_tokens(directory: str) -> bool:
 
     store = Store(directory)
     try:
-        return bool(tokens.every(store))
+        return bool(tokens.list_tokens(store))
     finally:
         store.close()
 

@@ -11,7 +11,7 @@ from sessiond.config import Config, read_token, state_dir
 from sessiond.daemon.archive import open_archive
 from sessiond.database import open_database
 from sessiond.device import identify
-from sessiond.endpoint.reading import ReadingClient
+from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, NotFound, ReadError
 from sessiond.ingest import Place, locate
 from sessiond.ingest.content import unpack
@@ -138,7 +138,7 @@ def _from_endpoint(
 
 
 @contextmanager
-def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterator[ReadingClient]:
+def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterator[ReadClient]:
     """Open a client for the endpoint that the daemon pushes to; an archive whose daemon does not run is served here."""
     with ExitStack() as stack:
         url, token = config.endpoint.url, None
@@ -160,7 +160,7 @@ def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterato
             else:
                 raise EndpointError("there is no archive on this machine yet", hint="start it: sessiond run")
         endpoint = config.endpoint
-        client = ReadingClient(
+        client = ReadClient(
             url,
             token,
             device_id=identify(state_dir(config)).device_id,

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.config import Token
-from sessiond.endpoint.reading import ReadingClient
+from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.wire import Announcement
 from sessiond.errors import ArchiveUnreadable, EndpointError, StateError
 from sessiond.lean import without
@@ -32,7 +32,7 @@ RESPAWN = 10.0
 """Seconds between two starts: one that dies at once must not keep us busy."""
 
 
-def open_archive(state_directory: str, device_id: UUID) -> ReadingClient:
+def open_archive(state_directory: str, device_id: UUID) -> ReadClient:
     """Serve the archive beside another endpoint, and return a client that reads it; closing that ends both.
 
     Raises: ArchiveUnreadable, here and from each method of the client.
@@ -44,7 +44,7 @@ def open_archive(state_directory: str, device_id: UUID) -> ReadingClient:
     return _ArchiveReader(archive, device_id)
 
 
-class _ArchiveReader(ReadingClient):
+class _ArchiveReader(ReadClient):
     """Reads the archive, and tells its failures from those of the endpoint that it is copied to."""
 
     def __init__(self, archive: Archive, device_id: UUID) -> None:

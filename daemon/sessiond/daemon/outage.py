@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from sessiond.config import Token
 from sessiond.endpoint.backoff import STEPS, next_wait
-from sessiond.endpoint.way import find_proxy
+from sessiond.endpoint.transport import find_proxy
 from sessiond.errors import EndpointError, Refused, Unreachable
 from sessiond.spool.health import EndpointHealth
 

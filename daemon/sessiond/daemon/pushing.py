@@ -16,7 +16,7 @@ from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.restraint import PUSHING, Restraint
 from sessiond.daemon.rooms import Rooms, now_ms
 from sessiond.device import installation
-from sessiond.endpoint.reading import ReadingClient
+from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, EndpointError, StateFull, Unreachable
 from sessiond.logs import log
 from sessiond.spool import health
@@ -68,7 +68,7 @@ class Pushing:
         self._restraint = restraint or Restraint(PUSHING)
         self._rests = False
         """Whether what is left in the outbox waits for the restraint."""
-        self._client = ReadingClient(
+        self._client = ReadClient(
             url,
             token.reveal() if token else None,
             device_id=rooms.device.device_id,

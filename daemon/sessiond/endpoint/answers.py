@@ -17,7 +17,7 @@ UNREADABLE = (msgspec.MsgspecError, RecursionError)
 """What decoding an answer raises: JSON may be nested deeper than any stack."""
 
 
-class _Problem(msgspec.Struct):
+class _ProblemBody(msgspec.Struct):
     title: str = ""
     detail: str | None = None
 
@@ -25,7 +25,7 @@ class _Problem(msgspec.Struct):
 def problem_text(content: bytes) -> str:
     """Return what an error's body says (RFC 9457), unchanged; an empty string where it says nothing."""
     try:
-        problem = msgspec.json.decode(content, type=_Problem)
+        problem = msgspec.json.decode(content, type=_ProblemBody)
     except UNREADABLE:
         return ""
     return problem.detail or problem.title

@@ -17,8 +17,8 @@ import msgspec
 from sessiond import __version__, zstd
 from sessiond.config import trusted
 from sessiond.endpoint import answers, dictionary, items, wire
-from sessiond.endpoint.alarm import Alarm, Line
-from sessiond.endpoint.way import make_way
+from sessiond.endpoint.deadline import Connection, DeadlineTimer
+from sessiond.endpoint.transport import make_transport
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.lean import without
 
@@ -58,9 +58,9 @@ class Client:
         """Bytes of all bodies so far, as they go over the wire."""
         self._token = token
         self._addresses: dict[str, httpx.URL] = {}
-        self._line = Line()
-        self._alarm = Alarm(self._line.cut)
-        self._said = dictionary.Said()
+        self._connection = Connection()
+        self._deadline_timer = DeadlineTimer(self._connection.cut)
+        self._dictionary = dictionary.PushDictionary()
         self._headers = {
             "User-Agent": f"sessiond/{__version__}",
             "Accept": "application/json",
@@ -73,8 +73,8 @@ class Client:
         if self.url.startswith("https:"):
             verify = trusted(ca_file or "")
         patience = httpx.Timeout(min(timeout, 10.0), connect=min(timeout, 5.0))
-        self._extensions = {"timeout": patience.as_dict(), "trace": self._line.note}
-        self._way = transport or make_way(self.url, verify)
+        self._extensions = {"timeout": patience.as_dict(), "trace": self._connection.note}
+        self._transport = transport or make_transport(self.url, verify)
 
     def about(self) -> wire.About:
         """Ask who answers there. Raises: EndpointError."""
@@ -85,12 +85,12 @@ class Client:
                 f"{self.url} speaks {spoken}, not {wire.SERVICE} {wire.PROTOCOL}",
                 hint="upgrade whichever of the two is older",
             )
-        self._said.offer(about.features)
+        self._dictionary.offer(about.features)
         return about
 
-    def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.Held | None]:
+    def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.RemotePosition | None]:
         """Ask where streams stand; None for a stream of which the answer can't be decoded. Raises: EndpointError."""
-        question = wire.OffsetsQuestion(machine_id=machine_id, streams=list(streams))
+        question = wire.OffsetsRequest(machine_id=machine_id, streams=list(streams))
         answer = self._request("POST", "/v1/offsets", items.OffsetsAnswer, _JSON.encode(question))
         found = [items.decode_held(each) for each in answer.streams]
         if len(found) != len(streams) or any(
@@ -102,7 +102,7 @@ class Client:
 
     def push(self, pushed: Sequence[wire.Push], batch: str) -> list[wire.Result]:
         """Push items as a batch of that name; the results are in their order. Raises: EndpointError."""
-        body, known = _JSON.encode_lines(pushed), self._said.take()
+        body, known = _JSON.encode_lines(pushed), self._dictionary.take()
         if known:
             try:
                 return self._push(len(pushed), body, batch, known)
@@ -123,7 +123,7 @@ class Client:
         results = items.decode_results(answer.results)
         if results is None:
             raise WrongEndpoint(f"{self.url} answered a push with nothing that can be decoded")
-        self._said.keep(known, body)
+        self._dictionary.keep(known, body)
         return [self._masked(result) for result in results]
 
     def _masked(self, result: wire.Result) -> wire.Result:
@@ -150,8 +150,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
-        self._alarm.close()
-        self._way.close()
+        self._deadline_timer.close()
+        self._transport.close()
 
     def _request(
         self,
@@ -163,8 +163,8 @@ class Client:
     ) -> T:
         deadline = time.monotonic() + self._timeout
         # A time-out of httpx is for each read: headers that drip in would keep us for ever.
-        self._line.begin()
-        self._alarm.arm(deadline)
+        self._connection.reset()
+        self._deadline_timer.arm(deadline)
         sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
         if body is not None:
             sent["Content-Length"] = str(len(body))
@@ -176,7 +176,7 @@ class Client:
                 raise Unreachable(f"{self.url} did not answer in time") from error
             raise self._translate(error) from error
         finally:
-            self._alarm.disarm()
+            self._deadline_timer.disarm()
         self.server_time = answers.parse_date(response.headers.get("date"))
         self._raise_for_status(response, content)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -201,7 +201,7 @@ class Client:
         request = httpx.Request(
             method, address, headers=self._headers | headers, content=content, extensions=self._extensions
         )
-        response = self._way.handle_request(request)
+        response = self._transport.handle_request(request)
         try:
             return response, _read(response, deadline)
         finally:

@@ -48,7 +48,7 @@ def unpack(sent: bytes) -> tuple[bytes, bytes]:
     return sent[len(_MAGIC) : _OVERHEAD], sent[_OVERHEAD:]
 
 
-class Said:
+class PushDictionary:
     """The client's side: the dictionary, as long as it is sure that the endpoint has the same."""
 
     def __init__(self) -> None:

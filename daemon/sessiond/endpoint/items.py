@@ -38,7 +38,7 @@ class _Status(msgspec.Struct, frozen=True):
 
 _result = msgspec.json.Decoder(wire.Result)
 _status = msgspec.json.Decoder(_Status)
-_held = msgspec.json.Decoder(wire.Held)
+_held = msgspec.json.Decoder(wire.RemotePosition)
 
 
 def decode_results(raw: Sequence[msgspec.Raw]) -> list[wire.Result] | None:
@@ -82,7 +82,7 @@ def _undecodable(reason: str) -> wire.Result:
     return wire.Result(status="problem", problem=problem)
 
 
-def decode_held(raw: msgspec.Raw) -> wire.Held | None:
+def decode_held(raw: msgspec.Raw) -> wire.RemotePosition | None:
     """Return what is held of a stream; None where that can't be decoded."""
     try:
         return _held.decode(raw)

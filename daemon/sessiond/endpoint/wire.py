@@ -177,14 +177,14 @@ class StreamKey(msgspec.Struct, frozen=True, kw_only=True):
     stream: Name
 
 
-class OffsetsQuestion(msgspec.Struct, frozen=True, kw_only=True):
+class OffsetsRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Body of `POST /v1/offsets`."""
 
     machine_id: Name
     streams: list[StreamKey]
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class RemotePosition(msgspec.Struct, frozen=True, kw_only=True):
     """What the endpoint holds of a stream; `generation` None: nothing."""
 
     session: UUID
@@ -197,7 +197,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `POST /v1/offsets`, in the order of the question."""
 
-    streams: list[Held]
+    streams: list[RemotePosition]
 
 
 class StoredSession(msgspec.Struct, frozen=True, kw_only=True):

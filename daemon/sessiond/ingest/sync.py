@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from sessiond.endpoint.wire import Held
+from sessiond.endpoint.wire import RemotePosition
 from sessiond.ingest.content import Content
 from sessiond.privacy import Masking
 from sessiond.spool import Spool
@@ -16,7 +16,13 @@ from sessiond.spool.rows import StreamState
 
 
 def reconcile(
-    spool: Spool, stream: StreamState, content: Content, held: Held, masking: Masking, now_ms: int, path: str = ""
+    spool: Spool,
+    stream: StreamState,
+    content: Content,
+    held: RemotePosition,
+    masking: Masking,
+    now_ms: int,
+    path: str = "",
 ) -> None:
     """Make the outbox continue what the endpoint holds. Changes `stream` and the spool, in one transaction."""
     with spool.transaction():
@@ -55,7 +61,9 @@ def _rewind(spool: Spool, stream: StreamState, offset: int, first: int) -> None:
         spool.catalog.set_gap(stream.id, offset, first)
 
 
-def _same(spool: Spool, stream: StreamState, content: Content, held: Held, masking: Masking, path: str) -> bool:
+def _same(
+    spool: Spool, stream: StreamState, content: Content, held: RemotePosition, masking: Masking, path: str
+) -> bool:
     """Compare what the endpoint holds with our own first bytes, as we would send them."""
     if held.length > stream.folded:
         return False
@@ -89,7 +97,7 @@ def _adopt(spool: Spool, stream: StreamState, generation: int, length: int) -> N
     _rewind(spool, stream, length, stream.queued if first is None else first)
 
 
-def _chained(spool: Spool, stream: StreamState, held: Held) -> bool:
+def _chained(spool: Spool, stream: StreamState, held: RemotePosition) -> bool:
     """Return whether the outbox leads from what they hold to our generation without a hole.
 
     That compares only numbers, so it is not enough where they may hold bytes that this spool never pushed there.
@@ -125,7 +133,7 @@ def _start_over(spool: Spool, stream: StreamState, generation: int, now_ms: int,
         spool.outbox.add_generation(stream.id, generation, None, 0, now_ms)
 
 
-def reconcile_without_source(spool: Spool, stream: StreamState, held: Held, now_ms: int) -> None:
+def reconcile_without_source(spool: Spool, stream: StreamState, held: RemotePosition, now_ms: int) -> None:
     """Push what only the outbox has, since no place has the tool's file any more and the endpoint differs.
 
     Nothing can be compared without the file, so only what this endpoint acknowledged is believed. Bytes that the
@@ -156,7 +164,7 @@ def reconcile_without_source(spool: Spool, stream: StreamState, held: Held, now_
         catalog.set_acked(stream.id, start if first is not None and common >= start else 0)
 
 
-def _acknowledged_still(stream: StreamState, held: Held) -> int:
+def _acknowledged_still(stream: StreamState, held: RemotePosition) -> int:
     """Count the bytes of the current generation that this endpoint acknowledged and still holds."""
     if held.generation is None or held.generation < stream.generation:
         return 0  # it never got this generation, or has lost it

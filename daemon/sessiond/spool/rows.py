@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.endpoint.wire import Held
+from sessiond.endpoint.wire import RemotePosition
 from sessiond.reader import Checkpoint
 from sessiond.session import Fold, Session
 
@@ -24,7 +24,7 @@ class StreamState(msgspec.Struct, kw_only=True):
     acked: int = 0
     known: bool = True
     gap: tuple[int, int] | None = None
-    held: Held | None = None
+    held: RemotePosition | None = None
     rank: int = 0
     lost: int = 0
     """Bytes for which the endpoint got a placeholder, because no place had them any more."""

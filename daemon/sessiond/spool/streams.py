@@ -7,14 +7,14 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.endpoint.wire import Held, StreamLength
+from sessiond.endpoint.wire import RemotePosition, StreamLength
 from sessiond.session import Fold
 from sessiond.spool.decoding import sound
 from sessiond.spool.folds import Folds, pack_row
 from sessiond.spool.rows import StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_held = sound(msgspec.msgpack.Decoder(Held).decode)
+_unpack_held = sound(msgspec.msgpack.Decoder(RemotePosition).decode)
 _to_json = msgspec.json.Encoder().encode
 
 _STREAM = (
@@ -124,7 +124,7 @@ class Streams(Folds):
         """Forget what was lost or given up: all that was captured of the stream is read and pushed again."""
         self._db.execute("UPDATE stream SET lost = 0, accepted = 0 WHERE id = ?", (stream,))
 
-    def set_held(self, stream: int, held: Held | None) -> None:
+    def set_held(self, stream: int, held: RemotePosition | None) -> None:
         """Store what the endpoint says it holds of a stream: the next read reconciles it. None: it is reconciled.
 
         Nothing is left to reconcile where that is exactly what this endpoint acknowledged and all that was captured.

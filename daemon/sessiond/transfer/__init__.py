@@ -16,7 +16,7 @@ from itertools import islice
 import msgspec
 
 from sessiond.endpoint import wire
-from sessiond.endpoint.reading import ReadingClient
+from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import NotFound, Unreachable
 from sessiond.logs import log
 from sessiond.privacy import Masking
@@ -53,15 +53,15 @@ class Transfer:
     def __init__(
         self,
         setting: Setting,
-        endpoint: ReadingClient,
-        open_archive: Callable[[], ReadingClient],
+        endpoint: ReadClient,
+        open_archive: Callable[[], ReadClient],
         masking: Callable[[], Masking],
     ) -> None:
         self._setting = setting
         self._endpoint = endpoint
         self._open = open_archive
         self._make_masking = masking
-        self._archive: ReadingClient | None = None
+        self._archive: ReadClient | None = None
         self._masking: Masking | None = None
         self._archive_id = ""
         self._work: Iterator[tuple[_Copy, wire.Push | None]] | None = None
@@ -121,7 +121,7 @@ class Transfer:
             self._archive.close()
             self._archive = None
 
-    def _reader(self) -> ReadingClient:
+    def _reader(self) -> ReadClient:
         if self._archive is None:
             self._archive = self._open()
             self._archive_id = str(self._archive.about().endpoint_id)
@@ -158,7 +158,7 @@ class Transfer:
             copy.sent = True
             yield copy, None
 
-    def _ask(self, archive: ReadingClient, copy: _Copy) -> bool:
+    def _ask(self, archive: ReadClient, copy: _Copy) -> bool:
         """Find the streams of a session, and what the endpoint has of them; False where it gives no sensible answer."""
         session = copy.session
         stored = [each for each in archive.streams(session.machine_id, session.session) if each.generations]

@@ -10,7 +10,7 @@ import msgspec
 
 from sessiond import zstd
 from sessiond.endpoint import wire
-from sessiond.endpoint.reading import ReadingClient
+from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import NotFound
 from sessiond.privacy import Masking
 from sessiond.spool.archived import ArchivedSession
@@ -27,7 +27,7 @@ class StreamCopy(msgspec.Struct):
     name: str
     generations: list[wire.Generation]
     """Those of the archive, in order; the last one is the current one."""
-    there: wire.Held
+    there: wire.RemotePosition
     shift: int = 0
     """Added to the archive's generation numbers, where the endpoint has used those for other bytes."""
 
@@ -40,7 +40,7 @@ class StreamCopy(msgspec.Struct):
 class StreamReader:
     """Reads streams of the archive as they are pushed: masked by the rules in force."""
 
-    def __init__(self, archive: ReadingClient, endpoint: ReadingClient, masking: Masking) -> None:
+    def __init__(self, archive: ReadClient, endpoint: ReadClient, masking: Masking) -> None:
         self._archive = archive
         self._endpoint = endpoint
         self._masking = masking

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sessiond.endpoint.server import problems
-from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.problems import HttpError
 
 PIECE = 256 << 10
 """Bytes of an answer that are handed to the connection at once: a client that takes less in a minute is cut off."""
@@ -29,7 +29,7 @@ class Admission:
         """Count a request until the context ends.
 
         Raises:
-            Refusal: 503, there are too many already.
+            HttpError: 503, there are too many already.
         """
         self.enter(client)
         try:
@@ -41,10 +41,10 @@ class Admission:
         """Count a request until `leave`.
 
         Raises:
-            Refusal: 503, there are too many already.
+            HttpError: 503, there are too many already.
         """
         if self._count >= self._total or self._clients[client] >= self._each:
-            raise Refusal(503, "busy", "too many requests at once", headers=problems.SOON)
+            raise HttpError(503, "busy", "too many requests at once", headers=problems.SOON)
         self._count += 1
         self._clients[client] += 1
 
@@ -56,7 +56,7 @@ class Admission:
             del self._clients[client]
 
 
-class Released(Response):
+class ReleasingResponse(Response):
     """An answer that calls `release` once it is sent, or can't be: until then it is held in memory."""
 
     def __init__(self, answer: Response, release: Callable[[], None]) -> None:
@@ -70,7 +70,7 @@ class Released(Response):
             self._release()
 
 
-class Pieces:
+class ChunkedAnswers:
     """Sends long answers piece by piece, so that a connection shows whether its client takes them."""
 
     def __init__(self, app: ASGIApp) -> None:

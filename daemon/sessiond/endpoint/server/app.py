@@ -24,12 +24,12 @@ from starlette.routing import Route
 from sessiond import __version__
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.server import body, machines, problems, ranges, records, streams, tokens
-from sessiond.endpoint.server.admission import Admission, Pieces
+from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
 from sessiond.endpoint.server.dictionaries import Dictionaries, noting
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.guard import Guard, client_name, view
-from sessiond.endpoint.server.problems import Refusal
-from sessiond.endpoint.server.push import Answer, Pushing, Sender
+from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.push import PushOutcome, PushRequest, Sender
 from sessiond.endpoint.server.query import Query, checked, device, identity
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
@@ -41,11 +41,11 @@ from sessiond.endpoint.wire import (
     PROTOCOL,
     SERVICE,
     About,
-    Held,
     Limits,
     OffsetsAnswer,
-    OffsetsQuestion,
+    OffsetsRequest,
     PushAnswer,
+    RemotePosition,
 )
 
 LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
@@ -132,10 +132,10 @@ class Endpoint:
         """Store the lines of a push and answer each."""
         batch = request.headers.get(BATCH_HEADER, "")
         if len(batch) > 200:
-            raise Refusal(400, "invalid", f"{BATCH_HEADER} is longer than 200 characters")
+            raise HttpError(400, "invalid", f"{BATCH_HEADER} is longer than 200 characters")
         pusher = device(request)
         if pusher is None:
-            raise Refusal(400, "invalid", f"a push needs the header {DEVICE_HEADER}")
+            raise HttpError(400, "invalid", f"a push needs the header {DEVICE_HEADER}")
         if access.device is not None and access.name is not None and pusher != access.device:
             raise tokens.wrong_device(access.name)
         sender = Sender(access=access, device=pusher, batch=batch)
@@ -146,17 +146,17 @@ class Endpoint:
                 apply = partial(self._apply, sent, encoding, sender)
                 answer = await anyio.to_thread.run_sync(apply, limiter=self._pushes)
         # Stored, and out of the way of other pushes: what digests of large streams cost is this client's wait alone.
-        results = answer.settle(await self._digester.digests(list(answer.owed.values())))
+        results = answer.complete(await self._digester.digests(list(answer.pending.values())))
         return _json(PushAnswer(batch=batch, results=results))
 
-    def _apply(self, sent: bytes, encoding: str, sender: Sender) -> Answer:
+    def _apply(self, sent: bytes, encoding: str, sender: Sender) -> PushOutcome:
         known, head, pusher = b"", bytearray(), (sender.access.user, sender.device)
         if encoding == dictionary.ENCODING:
             known, sent = self._dictionaries.split(sent, pusher)
             encoding = "zstd"
         decoded = noting(body.decode(sent, encoding, self.limits.decoded, known), head)
         lines = body.lines(decoded, self.limits.items)
-        answer = Pushing(self.store, self.limits, sender, uses=self._guard.uses).run(lines)
+        answer = PushRequest(self.store, self.limits, sender, uses=self._guard.uses).run(lines)
         if answer.results:
             self._dictionaries.keep(pusher, dictionary.grown(known, bytes(head)))
         return answer
@@ -171,7 +171,7 @@ class Endpoint:
         return _json(
             OffsetsAnswer(
                 streams=[
-                    Held(
+                    RemotePosition(
                         session=key.session,
                         stream=key.stream,
                         generation=None if state is None else state.generation,
@@ -185,14 +185,14 @@ class Endpoint:
 
     def _offsets(
         self, sent: bytes, encoding: str, access: Access, asker: UUID | None
-    ) -> tuple[OffsetsQuestion, list[streams.State | None]]:
+    ) -> tuple[OffsetsRequest, list[streams.State | None]]:
         try:
             plain = b"".join(body.decode(sent, encoding, self.limits.decoded))
-            question = msgspec.json.decode(plain, type=OffsetsQuestion)
+            question = msgspec.json.decode(plain, type=OffsetsRequest)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise Refusal(400, "invalid", f"the question is not valid: {error}") from error
+            raise HttpError(400, "invalid", f"the question is not valid: {error}") from error
         if len(question.streams) > self.limits.items:
-            raise Refusal(413, "too-large", f"a question may name {self.limits.items} streams")
+            raise HttpError(413, "too-large", f"a question may name {self.limits.items} streams")
         with self.store.read() as db:
             # Without the scope `read`: of the machines that belong to the token's own device.
             seen = READ in access.scopes or (
@@ -213,8 +213,8 @@ class Endpoint:
         ask = partial(records.changes, view=seen, endpoint=self.store.endpoint_id, since=since, limit=limit)
         try:
             return _json(await self._read_db(ask))
-        except records.UnknownPlace as error:
-            raise Refusal(410, "unknown-place", f"since: {error}; start again without it") from error
+        except records.UnknownPageToken as error:
+            raise HttpError(410, "unknown-place", f"since: {error}; start again without it") from error
 
     async def sessions(self, request: Request, access: Access) -> Response:
         """List sessions."""
@@ -229,8 +229,8 @@ class Endpoint:
         after, limit = query.text("after"), query.limit()
         try:
             return _json(await self._read_db(lambda db: records.listed(db, seen, wanted, after, limit)))
-        except records.UnknownPlace as error:
-            raise Refusal(400, "invalid", f"after: {error}") from error
+        except records.UnknownPageToken as error:
+            raise HttpError(400, "invalid", f"after: {error}") from error
 
     async def session(self, request: Request, access: Access) -> Response:
         """Show one session."""
@@ -238,7 +238,7 @@ class Endpoint:
         seen = view(request, access, Query(request, {"user"}))
         found = await self._read_db(lambda db: records.one(db, seen, machine, session))
         if found is None:
-            raise Refusal(404, "not-found", f"no session {session} of machine {machine}")
+            raise HttpError(404, "not-found", f"no session {session} of machine {machine}")
         return _json(found)
 
     async def streams(self, request: Request, access: Access) -> Response:
@@ -250,7 +250,7 @@ class Endpoint:
             lambda db: records.revision(db, user, machine, session) is not None
         )
         if not known:
-            raise Refusal(404, "not-found", f"no session {session} of machine {machine}")
+            raise HttpError(404, "not-found", f"no session {session} of machine {machine}")
         return _json(held)
 
     async def stream(self, request: Request, access: Access) -> Response:
@@ -263,7 +263,7 @@ class Endpoint:
         stream, life = await self._read_db(lambda db: _find(db, user, machine, session, name, generation))
         if stream is None or life is None:
             what = f"stream {name}" if generation is None else f"generation {generation} of stream {name}"
-            raise Refusal(404, "not-found", f"no {what} of session {session} of machine {machine}")
+            raise HttpError(404, "not-found", f"no {what} of session {session} of machine {machine}")
         # Not the stream's number in the store: that counts the streams of all users.
         key = blake2b(msgspec.json.encode([user, machine, session, name]), digest_size=8).hexdigest()
         etag = f'"{self.store.endpoint_id.hex[:8]}-{key}-{life.generation}-{life.length}"'
@@ -308,7 +308,7 @@ def build(
     return Starlette(
         routes=Endpoint(store, secrets=secrets, limits=limits, bodies=bodies).routes(),
         exception_handlers=problems.HANDLERS,
-        middleware=[Middleware(Pieces)],
+        middleware=[Middleware(ChunkedAnswers)],
     )
 
 
@@ -318,6 +318,6 @@ def _json(answer: msgspec.Struct) -> Response:
 
 def _find(
     db: Any, user: str, machine: str, session: str, name: str, generation: int | None
-) -> tuple[int | None, streams.Life | None]:
+) -> tuple[int | None, streams.GenerationRow | None]:
     stream = streams.find(db, user, machine, session, name)
-    return stream, None if stream is None else streams.life(db, stream, generation)
+    return stream, None if stream is None else streams.find_generation(db, stream, generation)

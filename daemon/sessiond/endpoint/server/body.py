@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from sessiond import zstd
 from sessiond.endpoint.server import problems
-from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.problems import HttpError
 
 ENCODINGS = ("zstd", "gzip", "identity")
 SECONDS = 120
@@ -30,14 +30,14 @@ def check_kind(request: Request, kinds: frozenset[str], *more: str) -> str:
     """Tell the content encoding of a body of one of these media types: one of ENCODINGS or `more`.
 
     Raises:
-        Refusal: 415, for another media type or encoding.
+        HttpError: 415, for another media type or encoding.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind and kind not in kinds:
-        raise Refusal(415, "unsupported-media-type", f"the body is {kind}, not {' or '.join(sorted(kinds))}")
+        raise HttpError(415, "unsupported-media-type", f"the body is {kind}, not {' or '.join(sorted(kinds))}")
     encoding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
     if encoding not in ENCODINGS and encoding not in more:
-        raise Refusal(
+        raise HttpError(
             415,
             "unsupported-encoding",
             f"the body is encoded as {encoding[:40]}, not {', '.join(ENCODINGS)}",
@@ -69,7 +69,7 @@ class Bodies:
         """Read a body as it was sent; it counts until the context ends. `client` names who sends it.
 
         Raises:
-            Refusal: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long, 400 if it ends
+            HttpError: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long, 400 if it ends
                 early, 503 if there are too many others.
         """
         declared = request.headers.get("content-length", "")
@@ -99,12 +99,12 @@ class Bodies:
                     scope.deadline = min(end, anyio.current_time() + self.stall)
         except ClientDisconnect as error:
             # Nobody reads this; but it is no fault of ours, and must not be logged as one.
-            raise Refusal(400, "malformed", "the body ended early") from error
+            raise HttpError(400, "malformed", "the body ended early") from error
         except TimeoutError as error:
             said = f"a body has {self.seconds:g} seconds, and {self.stall:g} for each part of it"
-            raise Refusal(408, "too-slow", said) from error
+            raise HttpError(408, "too-slow", said) from error
         if incoming.dropped:
-            raise Refusal(503, "busy", "too many other requests have begun", headers=problems.SOON)
+            raise HttpError(503, "busy", "too many other requests have begun", headers=problems.SOON)
         return bytes(body)
 
     def _reserve(self, incoming: _Incoming, size: int) -> None:
@@ -121,7 +121,7 @@ class Bodies:
         candidates = [each for each in self._incoming if not each.complete and not each.dropped and each.size]
         victim = max(candidates, key=lambda each: sizes[each.client], default=incoming)
         if victim is incoming:
-            raise Refusal(503, "busy", "too many requests are waiting", headers=problems.SOON)
+            raise HttpError(503, "busy", "too many requests are waiting", headers=problems.SOON)
         victim.dropped = True
         self._size -= victim.size
         victim.size = 0
@@ -132,7 +132,7 @@ def decode(body: bytes, encoding: str, limit: int, dictionary: bytes = b"") -> I
     """Undo the content encoding, part by part. `dictionary`: what frames of zstd were compressed with.
 
     Raises:
-        Refusal: 413 as soon as more than `limit` bytes come out, 400 for what is not so encoded.
+        HttpError: 413 as soon as more than `limit` bytes come out, 400 for what is not so encoded.
     """
     if not body:
         return
@@ -148,14 +148,14 @@ def decode(body: bytes, encoding: str, limit: int, dictionary: bytes = b"") -> I
                 raise _too_large(f"a body may have {limit} bytes when decoded")
             yield part
     except (zstd.Undecodable, zlib.error) as error:
-        raise Refusal(400, "malformed", f"the body is not {encoding}: {error}") from error
+        raise HttpError(400, "malformed", f"the body is not {encoding}: {error}") from error
 
 
 def lines(parts: Iterable[bytes], most: int) -> list[bytes]:
     """Split into lines; a line break at the very end begins no further one.
 
     Raises:
-        Refusal: 413 as soon as there are more than `most`.
+        HttpError: 413 as soon as there are more than `most`.
     """
     found: list[bytes] = []
     begun: list[bytes] = []
@@ -175,8 +175,8 @@ def lines(parts: Iterable[bytes], most: int) -> list[bytes]:
     return found
 
 
-def _too_large(detail: str) -> Refusal:
-    return Refusal(413, "too-large", detail)
+def _too_large(detail: str) -> HttpError:
+    return HttpError(413, "too-large", detail)
 
 
 def _gunzip(body: bytes) -> Iterator[bytes]:
@@ -188,11 +188,11 @@ def _gunzip(body: bytes) -> Iterator[bytes]:
             if member.eof:
                 member, members = zlib.decompressobj(31), members + 1
                 if members > MAX_MEMBERS:
-                    raise Refusal(400, "malformed", f"more than {MAX_MEMBERS} gzip members in a row")
+                    raise HttpError(400, "malformed", f"more than {MAX_MEMBERS} gzip members in a row")
             yield member.decompress(rest, zstd.SLICE)
             rest = member.unused_data if member.eof else member.unconsumed_tail
     while not member.eof:
         part = member.decompress(member.unconsumed_tail, zstd.SLICE)
         if not part:
-            raise Refusal(400, "malformed", "the gzip data ends in the middle of a member")
+            raise HttpError(400, "malformed", "the gzip data ends in the middle of a member")
         yield part

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sessiond import zstd
 from sessiond.endpoint import dictionary
-from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.problems import HttpError
 
 CAPACITY = 512
 """Devices, those that pushed last; 8 MiB of dictionaries at most."""
@@ -29,16 +29,16 @@ class Dictionaries:
         """Split a body that is encoded as `dcz`: the dictionary that it means, and the frames.
 
         Raises:
-            Refusal: 400 for what is not so encoded, 415 for another dictionary than the one of this device.
+            HttpError: 400 for what is not so encoded, 415 for another dictionary than the one of this device.
         """
         try:
             digest, frames = dictionary.unpack(sent)
         except zstd.Undecodable as error:
-            raise Refusal(400, "malformed", f"the body is not {dictionary.ENCODING}: {error}") from error
+            raise HttpError(400, "malformed", f"the body is not {dictionary.ENCODING}: {error}") from error
         with self._lock:
             known, found = self._known.get(pusher, (None, b""))
         if known != digest:
-            raise Refusal(415, "unknown-dictionary", "this is not what the device pushed last; send it without")
+            raise HttpError(415, "unknown-dictionary", "this is not what the device pushed last; send it without")
         return found, frames
 
     def keep(self, pusher: Pusher, grown: bytes) -> None:

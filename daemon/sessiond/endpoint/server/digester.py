@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from sessiond.endpoint.server import streams
-from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.store import Store
 
 STEP = 8 << 20
@@ -43,14 +43,14 @@ class Digester:
         """Return the SHA-256 of each of these states of generations, in hex.
 
         Raises:
-            Refusal: 503, it takes too long. The work goes on, so that the same question is answered sooner next time.
+            HttpError: 503, it takes too long. The work goes on, so that the same question is answered sooner next time.
             StateError: the store can't be read.
         """
         try:
             with anyio.fail_after(self._patience):
                 return [await self._digest(each) for each in wanted]
         except TimeoutError as error:
-            raise Refusal(503, "busy", "digests of large streams are being computed", headers=LATER) from error
+            raise HttpError(503, "busy", "digests of large streams are being computed", headers=LATER) from error
 
     async def _digest(self, state: streams.State) -> str:
         if state.sha256 is not None:
@@ -59,7 +59,7 @@ class Digester:
         flight = self._flights.get(key)
         if flight is None:
             if len(self._flights) >= FLIGHTS:
-                raise Refusal(503, "busy", "too many digests are being computed", headers=LATER)
+                raise HttpError(503, "busy", "too many digests are being computed", headers=LATER)
             flight = asyncio.ensure_future(self._compute(state))
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))

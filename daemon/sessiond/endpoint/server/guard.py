@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sessiond.endpoint.server import problems, records, tokens
-from sessiond.endpoint.server.admission import Admission, Released
+from sessiond.endpoint.server.admission import Admission, ReleasingResponse
 from sessiond.endpoint.server.connections import KNOWN
-from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.query import Query, device
 from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
@@ -38,14 +38,14 @@ class Guard:
         self._store = store
         # What a parent process hands over with --token-file: its own, so it is bound to no device.
         owner = Access(user=DEFAULT_USER, scopes=frozenset(tokens.DEFAULT_SCOPES))
-        self._secrets = {tokens.hashed(secret): owner for secret in secrets}
+        self._secrets = {tokens.hash_secret(secret): owner for secret in secrets}
         self._lookups = anyio.CapacityLimiter(LOOKUPS_AT_ONCE)
 
     async def authenticate(self, request: Request) -> Access:
         """Return what the token of a request allows.
 
         Raises:
-            Refusal: 401, there is none that is accepted.
+            HttpError: 401, there is none that is accepted.
             Expired: its time is over.
         """
         scheme, secret = _credentials(request)
@@ -67,7 +67,7 @@ class Guard:
         async def guarded(request: Request) -> Response:
             access = await self.authenticate(request)
             if access.scopes.isdisjoint(scopes):
-                raise Refusal(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
+                raise HttpError(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
             due = self.uses.note(access)
             client = client_name(request)
             if admission is not None:
@@ -80,7 +80,7 @@ class Guard:
                 raise
             if due:
                 response.background = BackgroundTask(self._write_uses)
-            return response if admission is None else Released(response, partial(admission.leave, client))
+            return response if admission is None else ReleasingResponse(response, partial(admission.leave, client))
 
         return guarded
 
@@ -109,11 +109,11 @@ def view(request: Request, access: Access, query: Query) -> records.View:
     """Return whose sessions a request reads.
 
     Raises:
-        Refusal: 403, only an `admin` may name a user. Whether there is one of that name makes no difference.
+        HttpError: 403, only an `admin` may name a user. Whether there is one of that name makes no difference.
     """
     user = query.text("user")
     if user is not None and ADMIN not in access.scopes:
-        raise Refusal(403, "forbidden", "user: only a token with the scope admin may name a user")
+        raise HttpError(403, "forbidden", "user: only a token with the scope admin may name a user")
     return records.View(
         user=access.user if user is None else user, device=access.device if access.name else device(request)
     )

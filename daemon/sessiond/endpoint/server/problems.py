@@ -21,7 +21,7 @@ SOON = {"Retry-After": "1"}
 LATER = {"Retry-After": "60"}
 
 
-class Refusal(SessiondError):
+class HttpError(SessiondError):
     """A request is answered with an HTTP error; `kind` names it for programs, the message says it to people."""
 
     def __init__(self, status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
@@ -38,22 +38,22 @@ class Refusal(SessiondError):
         )
 
 
-def unauthorized(detail: str) -> Refusal:
+def unauthorized(detail: str) -> HttpError:
     """Make the refusal of a request without a token that is accepted."""
-    return Refusal(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="sessiond"'})
+    return HttpError(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="sessiond"'})
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
+    assert isinstance(error, HttpError)
     return error.response()
 
 
 async def _full(request: Request, error: Exception) -> Response:
-    return Refusal(507, "full", str(error), headers=LATER).response()
+    return HttpError(507, "full", str(error), headers=LATER).response()
 
 
 async def _busy(request: Request, error: Exception) -> Response:
-    return Refusal(503, "busy", str(error), headers=SOON).response()
+    return HttpError(503, "busy", str(error), headers=SOON).response()
 
 
 async def _unauthorized(request: Request, error: Exception) -> Response:
@@ -61,24 +61,24 @@ async def _unauthorized(request: Request, error: Exception) -> Response:
 
 
 async def _wrong_device(request: Request, error: Exception) -> Response:
-    return Refusal(403, "wrong-device", str(error)).response()
+    return HttpError(403, "wrong-device", str(error)).response()
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     log.error("endpoint.failed", reason=str(error))
-    return Refusal(500, "failed", "the endpoint failed; its log says why").response()
+    return HttpError(500, "failed", "the endpoint failed; its log says why").response()
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "invalid")
-    return Refusal(
+    return HttpError(
         error.status_code, kind, f"{request.method} {request.url.path}: {error.detail}", headers=error.headers
     ).response()
 
 
 HANDLERS = {
-    Refusal: _refused,
+    HttpError: _refused,
     StateFull: _full,
     StoreBusy: _busy,
     StateError: _failed,

@@ -20,8 +20,8 @@ import msgspec
 
 from sessiond.endpoint.server import machines, records, streams
 from sessiond.endpoint.server.digests import EMPTY
-from sessiond.endpoint.server.received import Received, push_full, receive
-from sessiond.endpoint.server.results import DUPLICATE, STORED, Bad, problem
+from sessiond.endpoint.server.push_lines import PushLine, push_full, receive
+from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, problem
 from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import Access, LastUses, bind
@@ -50,23 +50,23 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     batch: str = ""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class PushOutcome(msgspec.Struct, frozen=True):
     """The results of a push, in order, and the digests that some of them still lack: see `settle`."""
 
     results: list[Result]
-    owed: dict[int, streams.State]
+    pending: dict[int, streams.State]
 
-    def settle(self, digests: Sequence[str]) -> list[Result]:
+    def complete(self, digests: Sequence[str]) -> list[Result]:
         """Return the results with the digests of `owed`, in its order."""
         results = list(self.results)
-        for index, digest in zip(self.owed, digests, strict=True):
+        for index, digest in zip(self.pending, digests, strict=True):
             found = results[index].problem
             assert found is not None
             results[index] = Result(status="problem", problem=msgspec.structs.replace(found, sha256=digest))
         return results
 
 
-class Pushing:
+class PushRequest:
     """One push on its way into the store. `clock` counts the seconds of work of this thread."""
 
     def __init__(
@@ -85,9 +85,9 @@ class Pushing:
         self._uses = uses or LastUses()
         self._clock = clock
         self._changed: dict[tuple[str, str], None] = {}
-        self._owed: dict[int, streams.State] = {}
+        self._pending: dict[int, streams.State] = {}
 
-    def run(self, lines: list[bytes]) -> Answer:
+    def run(self, lines: list[bytes]) -> PushOutcome:
         """Store the lines in one transaction and answer each, in order. `lines` is emptied.
 
         A push without lines changes nothing: neither the token's device nor the name of the last push.
@@ -98,7 +98,7 @@ class Pushing:
             StateError: the store can't take anything now; nothing of the push is stored.
         """
         if not lines:
-            return Answer([], {})
+            return PushOutcome([], {})
         received = receive(lines, self.limits)
         self._compare(received)
         with self.store.write() as db:
@@ -109,9 +109,9 @@ class Pushing:
             if self.sender.batch:
                 machines.note_batch(db, self.user, self.device, self.sender.batch)
             self._uses.write(db)
-        return Answer(results, self._owed)
+        return PushOutcome(results, self._pending)
 
-    def _compare(self, received: list[Received | Result]) -> None:
+    def _compare(self, received: list[PushLine | Result]) -> None:
         """Find out which appends are held already, while others may write."""
         compared = 0
 
@@ -121,11 +121,11 @@ class Pushing:
 
         with self.store.read() as db:
             for index, line in enumerate(received):
-                if not isinstance(line, Received) or not isinstance(line.item, PushAppend) or line.appended is None:
+                if not isinstance(line, PushLine) or not isinstance(line.item, PushAppend) or line.appended is None:
                     continue
                 item = line.item
                 stream = streams.find(db, self.user, line.machine, str(line.session), item.stream)
-                held = None if stream is None else streams.life(db, stream, item.generation)
+                held = None if stream is None else streams.find_generation(db, stream, item.generation)
                 if stream is None or held is None or item.offset + item.length > held.length:
                     continue
                 if compared > COMPARED:
@@ -135,7 +135,7 @@ class Pushing:
                     return
                 line.held = streams.same(db, stream, item.generation, item.offset, line.appended.plain(), meter)
 
-    def _store(self, db: sqlite3.Connection, received: list[Received | Result]) -> list[Result]:
+    def _store(self, db: sqlite3.Connection, received: list[PushLine | Result]) -> list[Result]:
         results: list[Result] = []
         begun, full = self._clock(), False
         for index, line in enumerate(received):
@@ -146,11 +146,11 @@ class Pushing:
             results.append(push_full(line.where) if full else self._line(db, index, line))
         return results
 
-    def _line(self, db: sqlite3.Connection, index: int, line: Received) -> Result:
+    def _line(self, db: sqlite3.Connection, index: int, line: PushLine) -> Result:
         db.execute("SAVEPOINT item")
         try:
             result = self._item(db, index, line)
-        except Bad as bad:
+        except ItemError as bad:
             db.execute("ROLLBACK TO item")
             result = bad.result(line.where)
         except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
@@ -161,7 +161,7 @@ class Pushing:
         db.execute("RELEASE item")
         return result
 
-    def _item(self, db: sqlite3.Connection, index: int, line: Received) -> Result:
+    def _item(self, db: sqlite3.Connection, index: int, line: PushLine) -> Result:
         item = line.item
         if isinstance(item, PushSession):
             return self._session(db, line, item)
@@ -178,10 +178,10 @@ class Pushing:
         # An append tells how long its stream is only up to itself: of its own generation, more is no news.
         return self._told(result, db, line.machine, str(line.session), [(item.stream, item.generation, sys.maxsize)])
 
-    def _session(self, db: sqlite3.Connection, line: Received, item: PushSession) -> Result:
+    def _session(self, db: sqlite3.Connection, line: PushLine, item: PushSession) -> Result:
         machine, session = line.machine, str(line.session)
         if item.device_id != self.sender.device:
-            raise Bad("invalid", "device_id is not that of the header Sessiond-Device")
+            raise ItemError("invalid", "device_id is not that of the header Sessiond-Device")
         if not machines.claim(db, self.user, machine, self.device):
             return self._taken(machine)
         stored = records.revision(db, self.user, machine, session)
@@ -190,18 +190,18 @@ class Pushing:
                 return DUPLICATE
             return problem("stale", f"session {session}: revision {item.revision} is not above", revision=stored)
         if item.revision > max((stored or 0) + STEP, FREE_REVISION):
-            raise Bad("invalid", f"revision {item.revision} is too far above {stored or 0}")
+            raise ItemError("invalid", f"revision {item.revision} is too far above {stored or 0}")
         self._check_room(db, len(line.envelope))
         records.put(db, self.user, machine, item, line.envelope)
         self._changed[machine, session] = None
         said = [(stream.name, stream.generation, stream.length) for stream in item.streams]
         return self._told(STORED, db, machine, session, said)
 
-    def _append(self, db: sqlite3.Connection, index: int, line: Received, item: PushAppend) -> Result:
+    def _append(self, db: sqlite3.Connection, index: int, line: PushLine, item: PushAppend) -> Result:
         appended = line.appended
         assert appended is not None
         stream = streams.find(db, self.user, item.machine_id, str(item.session), item.stream)
-        to = None if stream is None else streams.life(db, stream, item.generation)
+        to = None if stream is None else streams.find_generation(db, stream, item.generation)
         if stream is None or to is None:
             if item.generation > 0:
                 return self._mismatch(db, index, stream, item, "no-generation")
@@ -218,26 +218,28 @@ class Pushing:
         if stream is None or to is None:
             stream = streams.find_or_make(db, self.user, item.machine_id, str(item.session), item.stream)
             streams.begin(db, stream, 0, None, 0)
-            to = streams.life(db, stream, 0)
+            to = streams.find_generation(db, stream, 0)
             assert to is not None
         streams.append(db, self.store.digests, stream, to, appended)
         return STORED
 
     def _generation(self, db: sqlite3.Connection, index: int, item: PushGeneration) -> Result:
         stream = streams.find(db, self.user, item.machine_id, str(item.session), item.stream)
-        existing = None if stream is None else streams.life(db, stream, item.generation)
+        existing = None if stream is None else streams.find_generation(db, stream, item.generation)
         if existing is not None:
             if (existing.previous, existing.keep) == (item.previous, item.keep):
                 return DUPLICATE
             return self._mismatch(db, index, stream, item, "offset-mismatch")
-        current = None if stream is None else streams.life(db, stream)
+        current = None if stream is None else streams.find_generation(db, stream)
         if current is not None and current.generation > item.generation:
             return self._mismatch(db, index, stream, item, "offset-mismatch")
         highest = 0 if current is None else current.generation
         if item.generation > max(highest + STEP, FREE_GENERATION):
-            raise Bad("invalid", f"generation {item.generation} is too far above {highest}")
+            raise ItemError("invalid", f"generation {item.generation} is too far above {highest}")
         if item.keep:
-            source = None if stream is None or item.previous is None else streams.life(db, stream, item.previous)
+            source = (
+                None if stream is None or item.previous is None else streams.find_generation(db, stream, item.previous)
+            )
             if source is None:
                 return self._mismatch(db, index, stream, item, "no-generation")
             if source.length < item.keep:
@@ -252,7 +254,7 @@ class Pushing:
     def _check_room(self, db: sqlite3.Connection, size: int) -> None:
         room = self.store.room(db)
         if room is not None and room < size:
-            raise Bad("quota", "the endpoint's quota is used up")
+            raise ItemError("quota", "the endpoint's quota is used up")
 
     def _mismatch(
         self, db: sqlite3.Connection, index: int, stream: int | None, item: PushAppend | PushGeneration, kind: str
@@ -262,10 +264,10 @@ class Pushing:
         The digest is left out here: hashing a stream of hundreds of megabytes would make every other device wait.
         """
         detail = f"stream {item.stream} of session {item.session}"
-        current = None if stream is None else streams.life(db, stream)
+        current = None if stream is None else streams.find_generation(db, stream)
         if stream is None or current is None:
             return problem(kind, f"{detail}: nothing of it is held", generation=0, offset=0, sha256=EMPTY)
-        self._owed[index] = streams.State(stream, current.generation, current.length, current.sha256)
+        self._pending[index] = streams.State(stream, current.generation, current.length, current.sha256)
         return problem(
             kind,
             f"{detail}: generation {current.generation} is held up to {current.length}",

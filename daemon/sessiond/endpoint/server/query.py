@@ -9,8 +9,8 @@ import msgspec
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
-from sessiond.endpoint.server.problems import Refusal
-from sessiond.endpoint.server.results import Bad, check_name
+from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.results import ItemError, check_name
 from sessiond.endpoint.wire import DEVICE_HEADER
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
@@ -35,7 +35,7 @@ class Query:
     """The parameters of a request.
 
     Raises:
-        Refusal: 400, here and in each method, with the name of the parameter.
+        HttpError: 400, here and in each method, with the name of the parameter.
     """
 
     def __init__(self, request: Request, known: set[str]) -> None:
@@ -43,9 +43,9 @@ class Query:
         for name, value in request.query_params.multi_items():
             if name not in known:
                 # A filter that is silently ignored would answer with what nobody asked for.
-                raise Refusal(400, "invalid", f"unknown parameter {name[:40]}; known are {', '.join(sorted(known))}")
+                raise HttpError(400, "invalid", f"unknown parameter {name[:40]}; known are {', '.join(sorted(known))}")
             if name in self._values:
-                raise Refusal(400, "invalid", f"{name} is given twice")
+                raise HttpError(400, "invalid", f"{name} is given twice")
             self._values[name] = value
 
     def text(self, name: str) -> str | None:
@@ -58,7 +58,7 @@ class Query:
         if value is None:
             return None
         if not (value.isascii() and value.isdigit() and len(value) < 12 and least <= int(value) <= most):
-            raise Refusal(400, "invalid", f"{name} is not a number from {least} to {most}")
+            raise HttpError(400, "invalid", f"{name} is not a number from {least} to {most}")
         return int(value)
 
     def limit(self) -> int:
@@ -73,9 +73,9 @@ class Query:
         try:
             moment = msgspec.convert(value, datetime)
         except msgspec.ValidationError as error:
-            raise Refusal(400, "invalid", f"{name} is not a time such as 2026-11-22T13:00:00Z") from error
+            raise HttpError(400, "invalid", f"{name} is not a time such as 2026-11-22T13:00:00Z") from error
         if moment.tzinfo is None:
-            raise Refusal(400, "invalid", f"{name} has no time zone, such as the Z in 2026-11-22T13:00:00Z")
+            raise HttpError(400, "invalid", f"{name} has no time zone, such as the Z in 2026-11-22T13:00:00Z")
         return moment
 
 
@@ -83,7 +83,7 @@ def device(request: Request) -> UUID | None:
     """Tell the device that a push says it is from; None where it does not say.
 
     Raises:
-        Refusal: 400, it is not a UUID.
+        HttpError: 400, it is not a UUID.
     """
     said = request.headers.get(DEVICE_HEADER)
     if said is None:
@@ -91,19 +91,19 @@ def device(request: Request) -> UUID | None:
     try:
         return UUID(said)
     except ValueError as error:
-        raise Refusal(400, "invalid", f"{DEVICE_HEADER} is not a UUID") from error
+        raise HttpError(400, "invalid", f"{DEVICE_HEADER} is not a UUID") from error
 
 
 def checked(name: str, what: str) -> str:
     """Return a name out of a path as it is.
 
     Raises:
-        Refusal: 400, nothing can go by that name.
+        HttpError: 400, nothing can go by that name.
     """
     try:
         return check_name(name, what)
-    except Bad as error:
-        raise Refusal(400, "invalid", str(error)) from error
+    except ItemError as error:
+        raise HttpError(400, "invalid", str(error)) from error
 
 
 def identity(request: Request) -> tuple[str, str]:

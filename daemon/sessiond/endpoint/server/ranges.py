@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from sessiond.endpoint.server.problems import Refusal
+from sessiond.endpoint.server.problems import HttpError
 
 
 def read(header: str | None, length: int, headers: dict[str, str]) -> tuple[int, int, bool]:
     """Read a Range: start, end, and whether it is one. Several ranges, and what isn't one, get the whole.
 
     Raises:
-        Refusal: 416 with `headers`, for a range that lies behind the end.
+        HttpError: 416 with `headers`, for a range that lies behind the end.
     """
     match = re.fullmatch(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", header or "")
     if match is None or not (match[1] or match[2]):
@@ -24,7 +24,7 @@ def read(header: str | None, length: int, headers: dict[str, str]) -> tuple[int,
     else:
         start, end = max(length - int(match[2]), 0), length
     if start >= end:
-        raise Refusal(
+        raise HttpError(
             416,
             "no-such-range",
             f"the stream has {length} bytes",

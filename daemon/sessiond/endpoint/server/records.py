@@ -32,7 +32,7 @@ PAGE = 2 << 20
 Place = TypeVar("Place", bound=msgspec.Struct)
 
 
-class UnknownPlace(SessiondError):
+class UnknownPageToken(SessiondError):
     """A `since` or `after` that this endpoint did not give out."""
 
 
@@ -162,7 +162,7 @@ def listed(db: sqlite3.Connection, view: View, wanted: Filter, after: str | None
     """List sessions, the newest start first.
 
     Raises:
-        UnknownPlace: `after` is none of ours.
+        UnknownPageToken: `after` is none of ours.
     """
     where: list[str] = ["user = ?"]
     values: list[str | int] = [view.user]
@@ -200,12 +200,12 @@ def changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | Non
     """List the sessions that changed after `since`, each once, in the order of their last change.
 
     Raises:
-        UnknownPlace: `since` is from another endpoint, or from a later life of this one (a backup was restored).
+        UnknownPageToken: `since` is from another endpoint, or from a later life of this one (a backup was restored).
     """
     latest = _latest(db, view.user)
     place = _AfterChange(endpoint, 0) if since is None else _unseal(since, _AfterChange)
     if place.endpoint != endpoint or not 0 <= place.change <= latest:
-        raise UnknownPlace("this endpoint did not give out that place", hint="start again without it")
+        raise UnknownPageToken("this endpoint did not give out that place", hint="start again without it")
     found = db.execute(
         "SELECT machine, session, revision, envelope, change FROM sessions WHERE user = ? AND change > ?"
         " ORDER BY change LIMIT ?",
@@ -236,7 +236,7 @@ def held(db: sqlite3.Connection, user: str, machine: str, session: str) -> Strea
     """List the streams of a session with all their generations."""
     return StreamsAnswer(
         streams=[
-            StoredStream(name=name, generations=[each.public() for each in streams.lives(db, stream)])
+            StoredStream(name=name, generations=[each.public() for each in streams.list_generations(db, stream)])
             for stream, name in streams.names(db, user, machine, session)
         ]
     )
@@ -277,4 +277,4 @@ def _unseal(sealed: str, kind: type[Place]) -> Place:
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4)), type=kind)
     except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError) as error:
-        raise UnknownPlace("this endpoint did not give out that place", hint="start again without it") from error
+        raise UnknownPageToken("this endpoint did not give out that place", hint="start again without it") from error

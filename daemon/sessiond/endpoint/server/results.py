@@ -17,7 +17,7 @@ INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories: control, format, surrogate, line separator, paragraph separator."""
 
 
-class Bad(SessiondError):
+class ItemError(SessiondError):
     """A line is answered with a problem; `kind` is one of PROBLEMS."""
 
     def __init__(self, kind: str, detail: str) -> None:
@@ -47,14 +47,14 @@ def check_name(name: str, what: str) -> str:
     """Return a machine id or a stream name as it is, if it can be a part of an address.
 
     Raises:
-        Bad: it has a control character, or an empty, `.` or `..` segment.
+        ItemError: it has a control character, or an empty, `.` or `..` segment.
     """
     if not 1 <= len(name) <= 200:
-        raise Bad("invalid", f"{what} has {len(name)} characters, not 1 to 200")
+        raise ItemError("invalid", f"{what} has {len(name)} characters, not 1 to 200")
     if any(ord(each) < 32 or 127 <= ord(each) < 160 for each in name):
-        raise Bad("invalid", f"{what} has a control character")
+        raise ItemError("invalid", f"{what} has a control character")
     if any(segment in {"", ".", ".."} for segment in name.split("/")):
-        raise Bad("invalid", f"{what} has an empty, '.' or '..' segment")
+        raise ItemError("invalid", f"{what} has an empty, '.' or '..' segment")
     return name
 
 
@@ -62,11 +62,11 @@ def check_machine(name: str, what: str) -> str:
     """Return a machine id as it is, if people can tell it from others where it is shown.
 
     Raises:
-        Bad: as `check_name`, or it has an invisible character, such as one that turns text around (U+202E).
+        ItemError: as `check_name`, or it has an invisible character, such as one that turns text around (U+202E).
     """
     for each in check_name(name, what):
         if unicodedata.category(each) in INVISIBLE:
-            raise Bad("invalid", f"{what} has the invisible character U+{ord(each):04X}")
+            raise ItemError("invalid", f"{what} has the invisible character U+{ord(each):04X}")
     return name
 
 

@@ -71,7 +71,7 @@ def running(
         AlreadyRunning: another process serves the store.
         StateError: the store or the port can't be used.
     """
-    token = token or tokens.make()
+    token = token or tokens.generate()
     with ExitStack() as closing:
         if exclusive:
             closing.enter_context(StoreLock(str(data_dir)))
@@ -142,7 +142,7 @@ def token_from(path: str) -> str:
         raise ConfigError(f"cannot make it: {error.strerror}", file=path, hint="check --token-file") from error
     else:
         with os.fdopen(descriptor, "w") as file:
-            file.write(tokens.make() + "\n")
+            file.write(tokens.generate() + "\n")
     _check_private(path, "the token")
     try:
         with open(path) as file:

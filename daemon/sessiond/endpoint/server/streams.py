@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from sessiond import zstd
-from sessiond.endpoint.server.appended import Appended
 from sessiond.endpoint.server.digests import FOLLOWED, Digests
+from sessiond.endpoint.server.payload import AppendPayload
 from sessiond.endpoint.wire import Generation, StreamLength
 
 CHUNK = 64 << 10
@@ -24,7 +24,7 @@ MAX_CHUNK = 64 << 20
 """Decoded bytes of the largest chunk that is believed when read back; a segment is far smaller."""
 
 
-class Life(msgspec.Struct, frozen=True, gc=False):
+class GenerationRow(msgspec.Struct, frozen=True, gc=False):
     """A generation as stored: see the table."""
 
     generation: int
@@ -48,7 +48,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     sha256: str | None
 
 
-_LIFE = "SELECT generation, previous, keep, base, length, sha256 FROM generations WHERE stream = ?"
+_SELECT_GENERATION = "SELECT generation, previous, keep, base, length, sha256 FROM generations WHERE stream = ?"
 
 
 def find(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> int | None:
@@ -81,13 +81,13 @@ def names(db: sqlite3.Connection, user: str, machine: str, session: str) -> list
     return [(int(stream), str(name)) for stream, name in rows]
 
 
-def life(db: sqlite3.Connection, stream: int, generation: int | None = None) -> Life | None:
+def find_generation(db: sqlite3.Connection, stream: int, generation: int | None = None) -> GenerationRow | None:
     """Look up one generation, the current (highest) one if none is named."""
     if generation is None:
-        row = db.execute(f"{_LIFE} ORDER BY generation DESC LIMIT 1", (stream,)).fetchone()
+        row = db.execute(f"{_SELECT_GENERATION} ORDER BY generation DESC LIMIT 1", (stream,)).fetchone()
     else:
-        row = db.execute(f"{_LIFE} AND generation = ?", (stream, generation)).fetchone()
-    return None if row is None else Life(*row)
+        row = db.execute(f"{_SELECT_GENERATION} AND generation = ?", (stream, generation)).fetchone()
+    return None if row is None else GenerationRow(*row)
 
 
 def ahead(
@@ -101,7 +101,7 @@ def ahead(
         held = []
         for name in known:
             stream = find(db, user, machine, session, name)
-            now = None if stream is None else life(db, stream)
+            now = None if stream is None else find_generation(db, stream)
             if now is not None:
                 held.append(StreamLength(name=name, generation=now.generation, length=now.length))
     return [each for each in held if each.name in known and (each.generation, each.length) > known[each.name]]
@@ -117,15 +117,15 @@ def current(db: sqlite3.Connection, user: str, machine: str, session: str) -> li
     return [StreamLength(name=name, generation=generation, length=length) for name, generation, length in rows]
 
 
-def lives(db: sqlite3.Connection, stream: int) -> list[Life]:
+def list_generations(db: sqlite3.Connection, stream: int) -> list[GenerationRow]:
     """List the generations of a stream, the current one last."""
-    return [Life(*row) for row in db.execute(f"{_LIFE} ORDER BY generation", (stream,))]
+    return [GenerationRow(*row) for row in db.execute(f"{_SELECT_GENERATION} ORDER BY generation", (stream,))]
 
 
 def state(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> State | None:
     """Look up all that is held of the current generation of a stream; None: nothing."""
     stream = find(db, user, machine, session, name)
-    now = None if stream is None else life(db, stream)
+    now = None if stream is None else find_generation(db, stream)
     return None if stream is None or now is None else State(stream, now.generation, now.length, now.sha256)
 
 
@@ -149,7 +149,7 @@ def begin(db: sqlite3.Connection, stream: int, generation: int, previous: int | 
     )
 
 
-def append(db: sqlite3.Connection, digests: Digests, stream: int, to: Life, appended: Appended) -> None:
+def append(db: sqlite3.Connection, digests: Digests, stream: int, to: GenerationRow, appended: AppendPayload) -> None:
     """Add bytes at the end of a generation."""
     last = db.execute(
         "SELECT chunk, start, length, frame FROM chunks WHERE stream = ? AND generation = ?"

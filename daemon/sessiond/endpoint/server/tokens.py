@@ -73,7 +73,7 @@ class Revoked(SessiondError):
     """The token was revoked after the request had begun."""
 
 
-def make() -> str:
+def generate() -> str:
     """Return a new secret of 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
@@ -102,7 +102,7 @@ def add(
         )
     if not scopes or not set(scopes) <= set(SCOPES):
         raise SessiondError(f"scopes are {', '.join(SCOPES)}", hint="such as --scope push,read")
-    secret = secret or make()
+    secret = secret or generate()
     now_ms = _now_ms()
     expires_ms = None if lifetime is None else now_ms + int(lifetime * 1000)
     with store.write() as db:
@@ -112,12 +112,12 @@ def add(
             )
         db.execute(
             "INSERT INTO tokens (name, sha256, made_ms, user, scopes, expires_ms) VALUES (?, ?, ?, ?, ?, ?)",
-            (name, hashed(secret), now_ms, user, ",".join(each for each in SCOPES if each in scopes), expires_ms),
+            (name, hash_secret(secret), now_ms, user, ",".join(each for each in SCOPES if each in scopes), expires_ms),
         )
     return secret
 
 
-def every(store: Store) -> list[Token]:
+def list_tokens(store: Store) -> list[Token]:
     """Return the tokens by name."""
     with store.read() as db:
         rows = db.execute("SELECT name, user, scopes, device, made_ms, used_ms, expires_ms FROM tokens ORDER BY name")
@@ -166,7 +166,7 @@ def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) ->
     Raises:
         Expired: the token's time is over.
     """
-    digest = hashed(secret)
+    digest = hash_secret(secret)
     row = db.execute("SELECT name, user, scopes, device, expires_ms FROM tokens WHERE sha256 = ?", (digest,)).fetchone()
     if row is None:
         return others.get(digest)
@@ -210,7 +210,7 @@ def wrong_device(name: str) -> WrongDevice:
     )
 
 
-def hashed(secret: str) -> bytes:
+def hash_secret(secret: str) -> bytes:
     """Return the hash by which a secret is stored and found."""
     # A slow hash is for passwords: 256 random bits can't be searched, however fast the hash is.
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -7,11 +7,11 @@ import binascii
 import hashlib
 
 from sessiond import zstd
-from sessiond.endpoint.server.results import Bad
+from sessiond.endpoint.server.results import ItemError
 from sessiond.endpoint.wire import PushAppend
 
 
-class Appended:
+class AppendPayload:
     """Bytes of a segment whose length and digest are as the line says."""
 
     __slots__ = ("_frame", "_plain", "length", "sha256")
@@ -38,28 +38,28 @@ class Appended:
         return self._frame
 
 
-def unpack(item: PushAppend, limit: int) -> Appended:
+def unpack(item: PushAppend, limit: int) -> AppendPayload:
     """Decode and verify what an append carries; `limit` is the length of the longest segment in bytes.
 
     Raises:
-        Bad: it is empty, over the limit, or not what its length and digest say.
+        ItemError: it is empty, over the limit, or not what its length and digest say.
     """
     if item.length == 0:
-        raise Bad("invalid", "an append without bytes")
+        raise ItemError("invalid", "an append without bytes")
     if item.length > limit:
-        raise Bad("too-large", f"a segment may have {limit} bytes")
+        raise ItemError("too-large", f"a segment may have {limit} bytes")
     if item.encoding == "text":
-        appended = Appended(item.data.encode())
+        appended = AppendPayload(item.data.encode())
         carried = appended.sha256.hexdigest()
     else:
         try:
             frame = base64.b64decode(item.data, validate=True)
-            appended = Appended(zstd.decompress(frame, item.length), frame)
+            appended = AppendPayload(zstd.decompress(frame, item.length), frame)
         except (binascii.Error, ValueError, zstd.Undecodable) as error:
-            raise Bad("invalid", f"data: {error}") from error
+            raise ItemError("invalid", f"data: {error}") from error
         carried = hashlib.sha256(frame).hexdigest()
     if appended.length != item.length:
-        raise Bad("invalid", f"length is {item.length}, the data has {appended.length} bytes")
+        raise ItemError("invalid", f"length is {item.length}, the data has {appended.length} bytes")
     if carried != item.sha256:
-        raise Bad("invalid", "sha256 is not that of the data")
+        raise ItemError("invalid", "sha256 is not that of the data")
     return appended

@@ -26,7 +26,7 @@ PIECE = 2 << 20
 """Bytes of a stream that one request asks for; less than the client takes as an answer."""
 
 
-class ReadingClient(Client):
+class ReadClient(Client):
     """A client that also reads what the endpoint holds."""
 
     def sessions(self, after: str | None = None, limit: int = PAGE) -> wire.SessionsAnswer:

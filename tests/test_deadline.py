@@ -11,8 +11,8 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from sessiond.endpoint.alarm import Alarm
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.deadline import DeadlineTimer
 from sessiond.errors import Unreachable
 
 
@@ -25,7 +25,7 @@ def test_it_rings_once_at_its_time_whatever_time_it_had_before(before: float | N
         rung.append(time.monotonic())
         done.set()
 
-    alarm = Alarm(ring)
+    alarm = DeadlineTimer(ring)
     if before is not None:
         alarm.arm(time.monotonic() + before)
         alarm.disarm()
@@ -40,7 +40,7 @@ def test_it_rings_once_at_its_time_whatever_time_it_had_before(before: float | N
 def test_a_disarmed_one_is_silent_and_serves_again() -> None:
     """A request that ended is not cut later; the next one is, if it must be."""
     rung = threading.Event()
-    alarm = Alarm(rung.set)
+    alarm = DeadlineTimer(rung.set)
     alarm.arm(time.monotonic() + 0.02)
     alarm.disarm()
     assert not rung.wait(0.1)
@@ -51,7 +51,7 @@ def test_a_disarmed_one_is_silent_and_serves_again() -> None:
 
 def test_it_has_one_thread_for_all_requests() -> None:
     """A thread for each request costs as much as the request's bytes."""
-    before, alarm = threading.active_count(), Alarm(lambda: None)
+    before, alarm = threading.active_count(), DeadlineTimer(lambda: None)
     for _ in range(50):
         alarm.arm(time.monotonic() + 60)
         alarm.disarm()

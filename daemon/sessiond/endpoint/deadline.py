@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 
-class Alarm:
+class DeadlineTimer:
     """Calls `ring` once if it is not disarmed in time.
 
     One thread serves all of its times: a `threading.Timer` for each request costs as much as the request's bytes.
@@ -61,14 +61,14 @@ class Alarm:
                 self._changed.wait(None if left == math.inf else left)
 
 
-class Line:
+class Connection:
     """The connection under a request, so that another thread can cut it."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._over = False
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Note that another request begins."""
         self._over = False
 

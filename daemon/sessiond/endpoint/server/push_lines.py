@@ -11,8 +11,8 @@ from uuid import UUID
 import msgspec
 
 from sessiond.endpoint.server import records
-from sessiond.endpoint.server.appended import Appended, unpack
-from sessiond.endpoint.server.results import Bad, check_machine, check_name, describe, problem
+from sessiond.endpoint.server.payload import AppendPayload, unpack
+from sessiond.endpoint.server.results import ItemError, check_machine, check_name, describe, problem
 from sessiond.endpoint.server.streams import CHUNK
 from sessiond.endpoint.wire import (
     MAX_RECORD,
@@ -27,7 +27,7 @@ from sessiond.endpoint.wire import (
 _decoder = msgspec.json.Decoder(Push)
 
 
-class Received(msgspec.Struct, kw_only=True, gc=False):
+class PushLine(msgspec.Struct, kw_only=True, gc=False):
     """A line that can be stored."""
 
     where: str
@@ -35,7 +35,7 @@ class Received(msgspec.Struct, kw_only=True, gc=False):
     machine: str
     session: UUID
     item: Push
-    appended: Appended | None = None
+    appended: AppendPayload | None = None
     """The bytes of an append."""
     envelope: bytes = b""
     """What is stored of a record."""
@@ -44,13 +44,13 @@ class Received(msgspec.Struct, kw_only=True, gc=False):
     held of a generation never changes, so this stays true."""
 
 
-def receive(lines: list[bytes], limits: Limits) -> list[Received | Result]:
+def receive(lines: list[bytes], limits: Limits) -> list[PushLine | Result]:
     """Decode and verify the lines in order; a bad one becomes its answer.
 
     The appends may have `limits.appended` decoded bytes in all. From the first one on that has more, every line is
     answered `push-full` undecoded; the first append always fits. `lines` is emptied, so that no line is held twice.
     """
-    received: list[Received | Result] = []
+    received: list[PushLine | Result] = []
     left = max(limits.appended, limits.segment)
     for number, line in enumerate(lines, 1):
         lines[number - 1] = b""
@@ -58,7 +58,7 @@ def receive(lines: list[bytes], limits: Limits) -> list[Received | Result]:
             received.append(push_full(f"line {number}"))
             continue
         one = _one(number, line, limits, left)
-        left -= one.appended.length if isinstance(one, Received) and one.appended else 0
+        left -= one.appended.length if isinstance(one, PushLine) and one.appended else 0
         if isinstance(one, Result) and one.problem is not None and one.problem.type == "push-full":
             left = -1
         received.append(one)
@@ -70,36 +70,36 @@ def push_full(where: str) -> Result:
     return problem("push-full", f"{where}: the lines before it are as much as one push may hold; send it again")
 
 
-def _one(number: int, line: bytes, limits: Limits, left: int) -> Received | Result:
+def _one(number: int, line: bytes, limits: Limits, left: int) -> PushLine | Result:
     try:
         item: Push = _decoder.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return Bad("invalid", str(error)).result(describe(number, line))
+        return ItemError("invalid", str(error)).result(describe(number, line))
     try:
         if isinstance(item, PushSession):
             return _record(number, item, len(line))
         return _stream_item(number, item, limits, left)
-    except Bad as bad:
+    except ItemError as bad:
         return bad.result(describe(number, line))
 
 
-def _record(number: int, item: PushSession, size: int) -> Received:
+def _record(number: int, item: PushSession, size: int) -> PushLine:
     if size > MAX_RECORD:
-        raise Bad("too-large", f"a session line may have {MAX_RECORD} bytes")
+        raise ItemError("too-large", f"a session line may have {MAX_RECORD} bytes")
     record = item.record
     if record.machine_id is None:
-        raise Bad("invalid", "record.machine_id is null")
+        raise ItemError("invalid", "record.machine_id is null")
     machine = check_machine(record.machine_id, "record.machine_id")
     for stream in item.streams:
         check_name(stream.name, "the name of a stream")
     if not record.tool:
-        raise Bad("invalid", "record.tool is empty")
+        raise ItemError("invalid", "record.tool is empty")
     if not 0 <= record.message_count < 2**31:
-        raise Bad("invalid", f"record.message_count is {record.message_count}, not a 32-bit count")
+        raise ItemError("invalid", f"record.message_count is {record.message_count}, not a 32-bit count")
     for moment in (record.started_at, record.ended_at):
         if moment is not None and moment.tzinfo is None:
-            raise Bad("invalid", f"{moment.isoformat()} has no time zone")
-    return Received(
+            raise ItemError("invalid", f"{moment.isoformat()} has no time zone")
+    return PushLine(
         where=f"line {number} (session of session {record.id})",
         machine=machine,
         session=record.id,
@@ -108,18 +108,18 @@ def _record(number: int, item: PushSession, size: int) -> Received:
     )
 
 
-def _stream_item(number: int, item: PushAppend | PushGeneration, limits: Limits, left: int) -> Received | Result:
+def _stream_item(number: int, item: PushAppend | PushGeneration, limits: Limits, left: int) -> PushLine | Result:
     where = f"line {number} ({_OPERATIONS[type(item)]} of session {item.session} stream {item.stream})"
     machine = check_machine(item.machine_id, "machine_id")
     check_name(item.stream, "stream")
     if isinstance(item, PushGeneration):
         if item.generation == 0:
-            raise Bad("invalid", "generation 0 is made by its first append")
+            raise ItemError("invalid", "generation 0 is made by its first append")
         if item.previous is None and item.keep:
-            raise Bad("invalid", "keep without a previous generation")
+            raise ItemError("invalid", "keep without a previous generation")
         if item.previous is not None and item.previous >= item.generation:
-            raise Bad("invalid", "previous is not below generation")
-        return Received(where=where, machine=machine, session=item.session, item=item)
+            raise ItemError("invalid", "previous is not below generation")
+        return PushLine(where=where, machine=machine, session=item.session, item=item)
     if left < item.length <= limits.segment:
         return push_full(where)
     appended = unpack(item, limits.segment)
@@ -127,7 +127,7 @@ def _stream_item(number: int, item: PushAppend | PushGeneration, limits: Limits,
         appended.frame()  # compressed here, if it has to be, and not while others wait for their turn
     # The text is dropped: the bytes are in `appended`, and one push may have 32 MiB of them.
     item = msgspec.structs.replace(item, data="")
-    return Received(where=where, machine=machine, session=item.session, item=item, appended=appended)
+    return PushLine(where=where, machine=machine, session=item.session, item=item, appended=appended)
 
 
 _OPERATIONS: dict[type, str] = {PushAppend: "append", PushGeneration: "generation"}

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from sessiond.endpoint.client import Client
-from sessiond.endpoint.way import find_proxy
+from sessiond.endpoint.transport import find_proxy
 from sessiond.endpoint.wire import PROTOCOL, SERVICE
 
 ABOUT = {

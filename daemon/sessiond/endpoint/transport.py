@@ -15,7 +15,7 @@ IDLE = 60.0
 """Seconds after which an unused connection is not used any more."""
 
 
-def make_way(url: str, verify: ssl.SSLContext | bool) -> httpx.BaseTransport:
+def make_transport(url: str, verify: ssl.SSLContext | bool) -> httpx.BaseTransport:
     """Make what carries requests: one connection, HTTP/1.1.
 
     It carries, and no more: no redirects are followed and no cookies kept, so that there is nothing to switch off
