@@ -161,22 +161,11 @@ class Client:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> T:
-        deadline = time.monotonic() + self._timeout
-        # A time-out of httpx is for each read: headers that drip in would keep us for ever.
-        self._connection.reset()
-        self._deadline_timer.arm(deadline)
         sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
         if body is not None:
             sent["Content-Length"] = str(len(body))
             self.sent_bytes += len(body)
-        try:
-            response, content = self._exchange(method, self._address(path), sent, body, deadline)
-        except httpx.TransportError as error:
-            if time.monotonic() >= deadline:
-                raise Unreachable(f"{self.url} did not answer in time") from error
-            raise self._translate(error) from error
-        finally:
-            self._deadline_timer.disarm()
+        response, content = self._timed(method, self._address(path), sent, body)
         self.server_time = answers.parse_date(response.headers.get("date"))
         self._raise_for_status(response, content)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -192,6 +181,23 @@ class Client:
             raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {reason}") from error
         except answers.UNREADABLE as error:
             raise WrongEndpoint(f"{self.url} answered with JSON that is cut short or malformed") from error
+
+    def _timed(
+        self, method: str, address: httpx.URL, headers: dict[str, str], body: bytes | None
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request and read its answer before the deadline. Raises: EndpointError."""
+        deadline = time.monotonic() + self._timeout
+        # A time-out of httpx is for each read: headers that drip in would keep us for ever.
+        self._connection.reset()
+        self._deadline_timer.arm(deadline)
+        try:
+            return self._exchange(method, address, headers, body, deadline)
+        except httpx.TransportError as error:
+            if time.monotonic() >= deadline:
+                raise Unreachable(f"{self.url} did not answer in time") from error
+            raise self._translate(error) from error
+        finally:
+            self._deadline_timer.disarm()
 
     def _exchange(
         self, method: str, address: httpx.URL, headers: dict[str, str], body: bytes | None, deadline: float

@@ -22,6 +22,14 @@ class ArchivedSession(msgspec.Struct, frozen=True, kw_only=True):
     active_ms: int
 
 
+class CopiedStream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream that was copied: how long the archive's generations are, and by how much its numbers are higher now."""
+
+    name: str
+    lengths: dict[int, int]
+    shift: int
+
+
 class Archived:
     """Writing methods run inside `Spool.transaction`."""
 
@@ -59,24 +67,30 @@ class Archived:
         """Return whether there is such a session."""
         return self._db.execute(f"SELECT 1 FROM archived WHERE {_PENDING} LIMIT 1").fetchone() is not None
 
-    def mark_copied(self, each: ArchivedSession, archive: str, streams: Iterable[str]) -> None:
+    def mark_copied(self, each: ArchivedSession, archive: str, streams: Iterable[CopiedStream]) -> None:
         """Store that the endpoint holds all that the archive holds of a session: the digests were compared.
 
-        `archive` is the archive's id as an endpoint. Of the named streams the endpoint has the archive's generations
-        under the same numbers: what the archive acknowledged of them counts as acknowledged by the endpoint.
+        `archive` is the archive's id as an endpoint. What it acknowledged of the current generation of a stream and
+        still holds counts as acknowledged by the endpoint. It may hold less than it acknowledged, if it was restored
+        from an older copy: the rest is not called safe.
         """
         session = str(each.session)
         self._db.execute("UPDATE archived SET copied = 1 WHERE session = ? AND machine = ?", (session, each.machine_id))
-        acknowledged = (
-            "(SELECT length FROM acknowledged WHERE endpoint = ? AND stream = stream.id"
-            " AND acknowledged.generation = stream.generation)"
-        )
-        for name in streams:
+        for copied in streams:
+            row = self._db.execute(
+                "SELECT stream.id, stream.generation, min(folded, length), EXISTS (SELECT 1 FROM segment"
+                " WHERE segment.stream = stream.id) FROM stream JOIN acknowledged ON acknowledged.stream = stream.id"
+                " AND acknowledged.generation = stream.generation WHERE name = ? AND endpoint = ?"
+                " AND session = (SELECT id FROM session WHERE uuid = ?)",
+                (copied.name, archive, session),
+            ).fetchone()
+            # What is queued has the old number: then the stream is compared with the endpoint, like any other.
+            if row is None or row[1] not in copied.lengths or (copied.shift and row[3]):
+                continue
+            number, generation, length = row[:3]
             self._db.execute(
-                f"UPDATE stream SET unproven = 0, acked = max(acked, min(folded, {acknowledged}))"
-                " WHERE session = (SELECT id FROM session WHERE uuid = ?) AND name = ?"
-                f" AND {acknowledged} IS NOT NULL",
-                (archive, session, name, archive),
+                "UPDATE stream SET unproven = 0, acked = max(acked, ?), generation = ? WHERE id = ?",
+                (min(length, copied.lengths[generation]), generation + copied.shift, number),
             )
 
     def refuse(self, each: ArchivedSession, reason: str) -> None:

@@ -13,34 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-import msgspec
-
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import NotFound, Unreachable
+from sessiond.errors import ArchiveUnreadable, NotFound, Refused, Rejected, SessiondError, TooLarge, WrongEndpoint
 from sessiond.logs import log
 from sessiond.privacy import Masking
 from sessiond.spool.archived import ArchivedSession
 from sessiond.spool.safety import ARCHIVE_LISTED
+from sessiond.transfer.batch import SessionCopy, push_batch
 from sessiond.transfer.streams import StreamCopy, StreamReader
-from sessiond.upload import BATCH, BYTES, ENDPOINT, ITEMS, Pushed, Setting, batch_name
+from sessiond.upload import BYTES, ENDPOINT, ITEMS, Pushed, Setting
 
 TRIES = 3
-"""How often a session is planned again where the endpoint contradicts the plan, before it counts as refused."""
-FINAL = ("machine-taken", "invalid", "too-large")
-"""Problems that another try does not solve."""
-
-
-class _Copy(msgspec.Struct):
-    """A session that is being copied."""
-
-    session: ArchivedSession
-    streams: list[StreamCopy]
-    sent: bool = False
-    """All that it needs was pushed."""
-    refused: str | None = None
-    contradicted: bool = False
-    """The endpoint does not stand where it said: it is asked again."""
+"""How often a session is tried again where the endpoint contradicts itself, before it counts as refused."""
+UNCOMPARABLE = (NotFound, WrongEndpoint, Refused, Rejected, TooLarge)
+"""Errors of one session: the endpoint has just answered where its streams stand, and does not let us read them."""
 
 
 class Transfer:
@@ -64,7 +51,7 @@ class Transfer:
         self._archive: ReadClient | None = None
         self._masking: Masking | None = None
         self._archive_id = ""
-        self._work: Iterator[tuple[_Copy, wire.Push | None]] | None = None
+        self._work: Iterator[tuple[SessionCopy, wire.Push | None]] | None = None
         self._tries: dict[ArchivedSession, int] = {}
 
     def prepare(self) -> None:
@@ -100,7 +87,7 @@ class Transfer:
         """
         if self._work is None:
             self._work = self._plan(since_ms)
-        taken, batch = 0, list[tuple[_Copy, wire.Push | None]]()
+        taken, batch = 0, list[tuple[SessionCopy, wire.Push | None]]()
         try:
             for item in islice(self._work, ITEMS):
                 batch.append(item)
@@ -129,7 +116,7 @@ class Transfer:
 
     # What is to be pushed
 
-    def _plan(self, since_ms: int) -> Iterator[tuple[_Copy, wire.Push | None]]:
+    def _plan(self, since_ms: int) -> Iterator[tuple[SessionCopy, wire.Push | None]]:
         """Iterate over the pushes of one session after another; None ends a session."""
         archive = self._reader()
         if self._masking is None:
@@ -139,29 +126,41 @@ class Transfer:
         with spool.reading():
             sessions = spool.archived.pending(ITEMS, since_ms)
         for session in sessions:
+            copy = SessionCopy(session=session)
             try:
-                stored = archive.session(session.machine_id, session.session)
-            except NotFound:  # it went from the archive since it was listed
-                yield _Copy(session=session, streams=[], sent=True), None
-                continue
-            copy = _Copy(session=session, streams=[])
-            if not self._ask(archive, copy):
-                copy.refused = "what the endpoint answers about it can't be read"
-                yield copy, None
-                continue
-            yield copy, self._record(stored)
-            for stream in copy.streams:
-                for push in reader.pushes(stream):
+                for push in self._pushes(archive, reader, copy):
                     if copy.refused is not None or copy.contradicted:
                         break
                     yield copy, push
-            copy.sent = True
+            except (ArchiveUnreadable, *UNCOMPARABLE) as error:
+                self._set_aside(copy, error)
             yield copy, None
 
-    def _ask(self, archive: ReadClient, copy: _Copy) -> bool:
-        """Find the streams of a session, and what the endpoint has of them; False where it gives no sensible answer."""
+    def _pushes(self, archive: ReadClient, reader: StreamReader, copy: SessionCopy) -> Iterator[wire.Push]:
         session = copy.session
-        stored = [each for each in archive.streams(session.machine_id, session.session) if each.generations]
+        try:
+            stored = archive.session(session.machine_id, session.session)
+            streams = archive.streams(session.machine_id, session.session)
+        except NotFound:  # it went from the archive since it was listed
+            return
+        if not self._ask(copy, [each for each in streams if each.generations]):
+            copy.refused = "what the endpoint answers about it can't be read"
+            return
+        yield self._record(stored)
+        for stream in copy.streams:
+            yield from reader.pushes(stream)
+
+    def _set_aside(self, copy: SessionCopy, error: SessiondError) -> None:
+        """Store why one session can't be copied now. Raises: `error` where it is the endpoint or the archive itself."""
+        if copy.unasked and not isinstance(error, ArchiveUnreadable):
+            raise error
+        if isinstance(error, ArchiveUnreadable):
+            self._reader().about()  # raises where the archive does not answer at all
+        copy.refused = error.message
+
+    def _ask(self, copy: SessionCopy, stored: list[wire.StoredStream]) -> bool:
+        """Find what the endpoint has of the streams of a session; False where it gives no sensible answer."""
+        session = copy.session
         keys = [wire.StreamKey(session=session.session, stream=each.name) for each in stored]
         there = self._setting.client.offsets(session.machine_id, keys) if keys else []
         copy.streams = [
@@ -169,6 +168,7 @@ class Transfer:
             for each, held in zip(stored, there, strict=True)
             if held is not None
         ]
+        copy.unasked = False
         return None not in there
 
     def _record(self, stored: wire.StoredSession) -> wire.PushSession:
@@ -185,19 +185,18 @@ class Transfer:
 
     # What comes of it
 
-    def _send(self, batch: Sequence[tuple[_Copy, wire.Push | None]]) -> Pushed:
+    def _send(self, batch: Sequence[tuple[SessionCopy, wire.Push | None]]) -> Pushed:
         setting, spool = self._setting, self._setting.spool
         pushes = [(copy, push) for copy, push in batch if push is not None]
-        if pushes:
-            with spool.reading():
-                name = batch_name(spool.meta(BATCH), setting.attempts, setting.installation)
-            setting.attempts += 1
-            results = setting.retrying(setting.client.push, [push for _, push in pushes], name)
-            with spool.transaction():
-                spool.set_meta(BATCH, name)
-            setting.attempts = 0
-            for (copy, _), result in zip(pushes, results, strict=True):
-                _judge(copy, result)
+        try:
+            push_batch(setting, pushes)
+        except (TooLarge, Rejected) as error:
+            # It may be the endpoint, and it may be this one session: others and the outbox must not wait for it.
+            session = pushes[0][0].session
+            self._tries[session] = self._tries.get(session, 0) + 1
+            if self._tries[session] < TRIES:
+                raise
+            pushes[0][0].refused = error.message
         whole = [copy for copy, push in batch if push is None and self._whole(copy)]
         with spool.transaction():
             for copy in {id(copy): copy for copy, _ in batch}.values():
@@ -208,7 +207,7 @@ class Transfer:
         size = sum(push.length for _, push in pushes if isinstance(push, wire.PushAppend))
         return Pushed(segments=len(pushes), bytes=size, more=more)
 
-    def _whole(self, copy: _Copy) -> bool:
+    def _whole(self, copy: SessionCopy) -> bool:
         """Return whether the endpoint holds what the archive holds of a session, byte for byte."""
         if copy.refused is not None or copy.contradicted:
             return False
@@ -216,16 +215,19 @@ class Transfer:
         reader = StreamReader(self._reader(), self._endpoint, self._masking)
         keys = [wire.StreamKey(session=each.session.session, stream=each.name) for each in copy.streams]
         there = self._setting.client.offsets(copy.session.machine_id, keys) if keys else []
-        for stream, held in zip(copy.streams, there, strict=True):
-            stream.there = held or stream.there
-            if held is None or not reader.complete(stream):
-                copy.contradicted = True
-        return not copy.contradicted
+        try:
+            for stream, held in zip(copy.streams, there, strict=True):
+                stream.there = held or stream.there
+                if held is None or not reader.complete(stream):
+                    copy.contradicted = True
+        except (ArchiveUnreadable, *UNCOMPARABLE) as error:
+            self._set_aside(copy, error)
+        return not copy.contradicted and copy.refused is None
 
-    def _store(self, copy: _Copy, *, done: bool) -> None:
+    def _store(self, copy: SessionCopy, *, done: bool) -> None:
         archived = self._setting.spool.archived
         if done:
-            archived.mark_copied(copy.session, self._archive_id, [each.name for each in copy.streams if not each.shift])
+            archived.mark_copied(copy.session, self._archive_id, [each.copied() for each in copy.streams])
             self._tries.pop(copy.session, None)
         elif copy.refused is not None:
             archived.refuse(copy.session, copy.refused)
@@ -234,19 +236,6 @@ class Transfer:
             tries = self._tries[copy.session] = self._tries.get(copy.session, 0) + 1
             if tries >= TRIES:
                 archived.refuse(copy.session, "the endpoint does not hold what it acknowledged")
-
-
-def _judge(copy: _Copy, result: wire.Result) -> None:
-    """Take in what became of one push. Raises: Unreachable where the endpoint has no room."""
-    problem = result.problem
-    if problem is None or problem.type == "stale":  # a later state of the record is there already
-        return
-    if problem.type == "quota":
-        raise Unreachable("the endpoint has no room for more transcripts", hint="raise its quota (serve --max-bytes)")
-    if problem.type in FINAL:
-        copy.refused = problem.detail or problem.title
-    else:
-        copy.contradicted = True
 
 
 def _archived(stored: wire.StoredSession) -> ArchivedSession:

@@ -13,11 +13,16 @@ from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import NotFound
 from sessiond.privacy import Masking
-from sessiond.spool.archived import ArchivedSession
+from sessiond.spool.archived import ArchivedSession, CopiedStream
 
-PIECE = 1 << 20
-"""Bytes that one append carries."""
+PIECE = 256 << 10
+"""Bytes that one append carries: a proxy may take bodies of 1 MB at most."""
 LEVEL = 3
+SHIFTS = 8
+"""How many of the highest numbers are compared, to find out whether a copy under other numbers was begun there."""
+
+Missing = tuple[wire.Generation, int | None]
+"""A generation and the offset to go on from; None where the endpoint does not have it at all."""
 
 
 class StreamCopy(msgspec.Struct):
@@ -35,6 +40,11 @@ class StreamCopy(msgspec.Struct):
     def current(self) -> wire.Generation:
         """The generation that readers get."""
         return self.generations[-1]
+
+    def copied(self) -> CopiedStream:
+        """Return what the endpoint was found to hold, once all of it is there."""
+        lengths = {each.generation: each.length for each in self.generations}
+        return CopiedStream(name=self.name, lengths=lengths, shift=self.shift)
 
 
 class StreamReader:
@@ -55,54 +65,62 @@ class StreamReader:
         Where the endpoint holds other bytes under these numbers, the archive's generations get higher ones: nothing
         there is replaced.
         """
-        missing = self._missing(copy)
-        if missing is None:
-            there = -1 if copy.there.generation is None else copy.there.generation
-            copy.shift = max(there, copy.current.generation) + 1 - copy.generations[0].generation
-            missing = [(each, None) for each in copy.generations]
-        for each, offset in missing:
+        for each, offset in self._missing(copy):
             begins = offset is None and (each.generation + copy.shift > 0)
             if begins:
                 yield self._begin(copy, each)
             yield from self._appends(copy, each, (each.keep if begins else 0) if offset is None else offset)
 
-    def _missing(self, copy: StreamCopy) -> list[tuple[wire.Generation, int | None]] | None:
-        """Return the generations that the endpoint lacks, or lacks the end of, each with the offset to go on from.
-
-        An offset of None is a generation that it does not have. Instead of a list, None means that it holds other
-        bytes than the archive under one of these numbers, or has passed one of them over.
-        """
+    def _missing(self, copy: StreamCopy) -> list[Missing]:
+        """Return what the endpoint lacks, and set `copy.shift` where it gets it under other numbers."""
         if copy.there.generation is None:
             return [(each, None) for each in copy.generations]
-        session, missing = copy.session, list[tuple[wire.Generation, int | None]]()
+        session = copy.session
         stored = self._endpoint.streams(session.machine_id, session.session)
-        held = {
-            each.generation: each.length for known in stored if known.name == copy.name for each in known.generations
-        }
+        held = {each.generation: each for known in stored if known.name == copy.name for each in known.generations}
+        # An earlier try may have copied a part under higher numbers: it goes on there, and does not begin once more.
+        first = copy.generations[0].generation
+        shifts = [0, *(number - first for number in sorted(held, reverse=True) if number > copy.current.generation)]
+        for shift in shifts[: 1 + SHIFTS]:
+            missing = self._behind(copy, held, shift)
+            if missing is not None:
+                copy.shift = shift
+                return missing
+        copy.shift = max(copy.there.generation, copy.current.generation) + 1 - first
+        return [(each, None) for each in copy.generations]
+
+    def _behind(self, copy: StreamCopy, held: dict[int, wire.Generation], shift: int) -> list[Missing] | None:
+        """Return what the endpoint lacks of the archive's generations under numbers that are `shift` higher.
+
+        Instead of a list, None means that it holds other bytes under one of these numbers, or has passed one over.
+        """
+        assert copy.there.generation is not None
+        missing: list[Missing] = []
         for each in copy.generations:
-            length = held.get(each.generation)
-            if length is None:
-                if each.generation < copy.there.generation:
+            number = each.generation + shift
+            known = held.get(number)
+            if known is None:
+                if number < copy.there.generation:
                     return None
                 missing.append((each, None))
-            elif not self._agree(copy, each.generation, min(length, each.length)):
+            elif not self._agree(copy, each.generation, min(known.length, each.length), shift):
                 return None
-            elif length < each.length:
-                missing.append((each, length))
+            elif known.length < each.length:
+                missing.append((each, known.length))
         return missing
 
-    def _agree(self, copy: StreamCopy, generation: int, length: int) -> bool:
-        """Return whether the first bytes of a generation are equal on both sides.
+    def _agree(self, copy: StreamCopy, generation: int, length: int, shift: int = 0) -> bool:
+        """Return whether the first bytes of a generation are equal on both sides, there under a `shift` higher number.
 
         The endpoint tells the digest of its current generation; what it holds of another one is read back.
         """
         there, ours = copy.there, self.digest(copy, generation, length)
-        if (generation, length) == (there.generation, there.length):
+        if (generation + shift, length) == (there.generation, there.length):
             return there.sha256 == ours
         session = copy.session
         try:
             held = self._endpoint.stream(
-                session.machine_id, session.session, copy.name, generation=generation, end=length
+                session.machine_id, session.session, copy.name, generation=generation + shift, end=length
             )
             return _digest(held) == ours
         except NotFound:
@@ -115,7 +133,7 @@ class StreamReader:
         if (there.generation, there.length) == (number, current.length):
             return there.sha256 == self.digest(copy, current.generation, current.length)
         went_on = there.generation is not None and there.generation >= number and not copy.shift
-        return went_on and self._agree(copy, number, current.length)
+        return went_on and self._agree(copy, current.generation, current.length)
 
     def _begin(self, copy: StreamCopy, each: wire.Generation) -> wire.PushGeneration:
         return wire.PushGeneration(
