@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from sessiond.cli.output import encoded
+from sessiond.cli.output import to_json
 from sessiond.spool.health import RootHealth
 from sessiond.text import escape, escape_json, visible
 
@@ -22,7 +22,7 @@ def test_an_invisible_character_reaches_neither_text_nor_json(character: str) ->
     """C1 controls drive terminals, bidi controls reorder what is read, and fillers make two names look the same."""
     name = f"a{character}b"
     assert character not in escape(name)
-    shown = encoded(RootHealth(tool=name, path=name, how=name))
+    shown = to_json(RootHealth(tool=name, path=name, how=name))
     assert character not in shown
     assert json.loads(shown)["tool"] == name
 

@@ -43,8 +43,10 @@ class Home:
         """Return the exit code and the worst finding of each check."""
         code = main(["doctor", "--json", *words], self.environ)
         answer = json.loads(self._capsys.readouterr().out)
-        rank = ("fine", "note", "wrong").index
-        return code, {each["check"]: each for each in sorted(answer["findings"], key=lambda each: rank(each["grade"]))}
+        rank = ("ok", "info", "error").index
+        return code, {
+            each["check"]: each for each in sorted(answer["findings"], key=lambda each: rank(each["severity"]))
+        }
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_a_healthy_installation_has_nothing_wrong(home: Home, endpoint: Running)
     home.configure(endpoint.url)
     code, found = home.doctor()
     assert code == 0, found
-    assert {check for check, each in found.items() if each["grade"] == "fine"} >= {"endpoint", "name", "disk"}
+    assert {check for check, each in found.items() if each["severity"] == "ok"} >= {"endpoint", "name", "disk"}
     assert found["spool"]["what"] == "nothing was captured yet"
 
 
@@ -79,7 +81,7 @@ def test_a_damaged_spool_is_found(home: Home, endpoint: Running) -> None:
     home.state.mkdir(mode=0o700)
     (home.state / "spool.db").write_bytes(b"SQLite format 3\0" + os.urandom(8000))
     code, found = home.doctor()
-    assert (code, found["spool"]["grade"]) == (4, "wrong")
+    assert (code, found["spool"]["severity"]) == (4, "error")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_the_step_on_the_way_to_the_endpoint_is_named(
     if "token" in change:
         home.token.write_text(change["token"])
     code, found = home.doctor()
-    assert (code, found[check]["grade"]) == (4, "wrong"), found
+    assert (code, found[check]["severity"]) == (4, "error"), found
     assert says in found[check]["what"] or check == "token"
     assert found[check]["fix"]
 

@@ -15,7 +15,7 @@ import pytest
 from sessiond.cleanup import DAY_MS, due_before, find_retention
 from sessiond.cli import main
 from sessiond.config import Config, load
-from sessiond.doctor.survey import survey
+from sessiond.doctor.inventory import scan_tools
 from sessiond.endpoint.server import Running, running
 
 SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"
@@ -42,7 +42,7 @@ def endpoint(tmp_path: Path) -> Iterator[Running]:
 
 
 def test_it_tells_what_each_tools_clean_up_will_take(home: Path) -> None:
-    claude, codex = survey(Config(), {"HOME": str(home)}, NOW_MS)
+    claude, codex = scan_tools(Config(), {"HOME": str(home)}, NOW_MS)
     assert (claude.tool, claude.sessions, claude.days, claude.due) == ("claude-code", 1, 30, 1)
     assert claude.oldest_ms == NOW_MS - 25 * DAY_MS
     assert (codex.tool, codex.sessions, codex.days, codex.due) == ("codex", 1, None, 0)
@@ -74,7 +74,7 @@ def test_a_tool_that_deletes_sessions_is_known_by_the_name_in_its_records(home: 
     shutil.copytree(SAMPLES / "gemini-cli/0.61-resume/.gemini", home / ".gemini")
     for path in (home / ".gemini").rglob("session-*"):
         os.utime(path, (NOW_MS / 1000 - 25 * 86_400,) * 2)
-    (gemini,) = (found for found in survey(Config(), {"HOME": str(home)}, NOW_MS) if found.tool == "gemini-cli")
+    (gemini,) = (found for found in scan_tools(Config(), {"HOME": str(home)}, NOW_MS) if found.tool == "gemini-cli")
     assert (gemini.days, gemini.due) == (30, gemini.sessions)
     assert "sessionRetention" in (gemini.hint or "")
     assert due_before({"HOME": str(home)}, NOW_MS)["gemini-cli"] == NOW_MS - 23 * DAY_MS

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sessiond import __version__
-from sessiond.cli import COMMANDS, main, output, overview
+from sessiond.cli import COMMANDS, help_text, main, output
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -73,7 +73,7 @@ def test_the_help_lists_every_command_within_80_columns(capsys: pytest.CaptureFi
 def test_no_command_is_a_usage_error_that_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", overview() + "\n")
+    assert (captured.out, captured.err) == ("", help_text() + "\n")
 
 
 @pytest.mark.parametrize(

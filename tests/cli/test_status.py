@@ -21,7 +21,7 @@ from sessiond.daemon.reporting import note_config
 from sessiond.spool import NAME, Spool, health, set_aside
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
-from sessiond.status import Running, Shape, Status, read_status
+from sessiond.status import Running, SpoolState, Status, read_status
 from sessiond.status.advice import advise
 
 Look = Callable[..., Status]
@@ -144,7 +144,7 @@ def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, 
 
     first = look()
     assert (first.machine_id, first.scanner, first.config.files) == ("first", "off", (str(file),))
-    assert first.spool.state is Shape.FINE
+    assert first.spool.state is SpoolState.OK
     assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
     note_config(house.spool, load(str(file), environ | {"SESSIOND_MACHINE_ID": "other"}), None)
     assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
@@ -163,7 +163,7 @@ def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, 
     part.write_text('machine_id = "part"\n')
     assert look().machine_id == "part"
     part.write_text(f'state_dir = "{tmp_path}/other"\n')
-    assert look().spool.state is Shape.MISSING
+    assert look().spool.state is SpoolState.MISSING
 
 
 def test_what_another_version_found_good_is_read_again(house: Household, tmp_path: Path) -> None:
@@ -180,14 +180,14 @@ def test_what_another_version_found_good_is_read_again(house: Household, tmp_pat
 def test_a_health_that_is_none_of_ours_is_said(text: str, house: Household, look: Look) -> None:
     house.spool.set_meta(health.CAPTURE, text)
     made = look()
-    assert made.spool.state is Shape.UNREADABLE
+    assert made.spool.state is SpoolState.UNREADABLE
     assert "unexpected" in str(made.spool.reason)
 
 
 def test_before_the_first_start_it_says_how_to_start(tmp_path: Path) -> None:
     made = read_status(None, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "none")})
     assert made.daemon.state is Running.NEVER
-    assert made.spool.state is Shape.MISSING
+    assert made.spool.state is SpoolState.MISSING
     assert made.discovered.files is None
     assert made.endpoint.archive
     assert [tool.count.tool for tool in made.tools] == sorted(tool.count.tool for tool in made.tools)
@@ -379,7 +379,7 @@ def test_a_damaged_spool_is_said_and_the_rest_is_shown(house: Household, look: L
     for suffix in ("-wal", "-shm"):
         (Path(house.state) / (NAME + suffix)).unlink(missing_ok=True)
     made = look()
-    assert made.spool.state is Shape.DAMAGED
+    assert made.spool.state is SpoolState.DAMAGED
     assert made.totals is None
     assert any("sets the spool aside" in (each.do or "") for each in made.advice)
     assert "captured      unknown: the spool can't be read" in screen(made)
@@ -390,7 +390,7 @@ def test_a_damaged_spool_is_said_and_the_rest_is_shown(house: Household, look: L
 def test_a_spool_of_a_newer_version_is_said(house: Household, look: Look) -> None:
     house.spool.connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     made = look()
-    assert made.spool.state is Shape.TOO_NEW
+    assert made.spool.state is SpoolState.TOO_NEW
     assert any("upgrade sessiond" in (each.do or "") for each in made.advice)
 
 
@@ -399,7 +399,7 @@ def test_a_locked_spool_costs_no_waiting(house: Household, look: Look) -> None:
     holder = sqlite3.connect(os.path.join(house.state, NAME), isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
-    assert look().spool.state is Shape.UNREADABLE
+    assert look().spool.state is SpoolState.UNREADABLE
     holder.close()
     house.open()
 

@@ -22,7 +22,7 @@ from sessiond.status import (
     DaemonStatus,
     Discovery,
     Running,
-    Shape,
+    SpoolState,
     SpoolStatus,
     Status,
     ToolStatus,
@@ -128,7 +128,7 @@ def _example() -> Status:
         state_dir="/home/ada/.local/state/sessiond",
         disk_bytes=14_000_000,
         config=ConfigStatus(),
-        spool=SpoolStatus(state=Shape.FINE),
+        spool=SpoolStatus(state=SpoolState.OK),
         discovered=Discovery(files=213, unread=0, current=True),
         totals=Totals(
             captured=164, ongoing=1, acknowledged=163, waiting=1, only_here=31, oldest_ms=now_ms - 1000, unprotected=0

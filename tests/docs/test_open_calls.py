@@ -41,7 +41,7 @@ ALLOWED = {
     "ingest/outgoing.py": "descriptors of files of lines",
     "logs/sinks.py": "log files",
     "pause.py": "the pause file",
-    "privacy/survey.py": "a file that the user names, in a process that has no database open",
+    "privacy/secrets_scan.py": "a file that the user names, in a process that has no database open",
     "privacy/terms.py": ".sessiondignore",
     "reader.py:_below": "directories",
     "reader.py:open_regular": "transcripts; a database is checked with check_regular, which does not open it",

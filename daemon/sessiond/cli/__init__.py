@@ -122,7 +122,7 @@ def _dispatch(argv: list[str], environ: Mapping[str, str]) -> int:
         print(request.answer)
         return 0
     if request.command is None:
-        print(overview(), file=sys.stderr)
+        print(help_text(), file=sys.stderr)
         return USAGE
 
     import gc
@@ -178,11 +178,11 @@ def read(argv: Sequence[str]) -> Request:
     while rest:
         word = rest.pop(0)
         if word in ("-h", "--help"):
-            return Request(None, rest, answer=overview())
+            return Request(None, rest, answer=help_text())
         if word in ("-V", "--version"):
             return Request(None, rest, answer=f"sessiond {__version__}")
         if word == "help":
-            return Request(_known(rest[0]), ["--help"]) if rest else Request(None, rest, answer=overview())
+            return Request(_known(rest[0]), ["--help"]) if rest else Request(None, rest, answer=help_text())
         if word == "--config" and rest:
             config = rest.pop(0)
         elif word.startswith("--config="):
@@ -196,7 +196,7 @@ def read(argv: Sequence[str]) -> Request:
     return Request(None, rest, config)
 
 
-def overview() -> str:
+def help_text() -> str:
     """Make the help that lists the commands in their groups, within 80 columns."""
     width = max(map(len, COMMANDS)) + 2
     lines = [

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sessiond.cli import editing
-from sessiond.cli.output import WIDTH, escape, print_json, settings, warn
+from sessiond.cli.output import WIDTH, escape, load_config, print_json, warn
 from sessiond.config import Loaded, check_trust, load, read_token, state_dir, token_origin
 from sessiond.directories import config_file
 from sessiond.errors import ConfigError
@@ -78,7 +78,7 @@ def _check_terms(loaded: Loaded, environ: Mapping[str, str]) -> None:
 def _show(args: argparse.Namespace) -> int:
     import tomli_w
 
-    loaded = settings(args)
+    loaded = load_config(args)
     values = _values(loaded)
     origin = token_origin(loaded.config, args.environ)
     if args.json:

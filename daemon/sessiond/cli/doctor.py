@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sessiond.cli.output import colored, columns, escape, homely, print_json, wrapped
+from sessiond.cli.output import abbreviate_home, colored, columns, escape, print_json, wrapped
 from sessiond.errors import SessiondError
 
 DEGRADED = 4
-_COLORS = {"note": "33", "wrong": "31"}
+_COLORS = {"info": "33", "error": "31"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +26,10 @@ def run(args: argparse.Namespace) -> int:
     """Print the findings. Raises: ConfigError for a configuration that can't be read."""
     from sessiond.cli.config import known_tools, user_file
     from sessiond.config import load, state_dir
-    from sessiond.doctor import Finding, Grade, Patient, examine, mend
+    from sessiond.doctor import Finding, Installation, Severity, repair, run_checks
 
     loaded = load(args.config, args.environ, tools=known_tools())  # its warnings are among the findings
-    patient = Patient(
+    installation = Installation(
         loaded=loaded,
         directory=state_dir(loaded.config),
         config_file=user_file(args),
@@ -38,36 +38,36 @@ def run(args: argparse.Namespace) -> int:
     )
     color, home = colored(sys.stdout, args.environ), args.environ.get("HOME", "")
     findings: list[Finding] = []
-    wrong = 0
-    for finding in examine(patient):
+    errors = 0
+    for finding in run_checks(installation):
         done = None
         if args.fix and finding.repair is not None:
             try:
-                done = mend(finding, patient)
+                done = repair(finding, installation)
             except (SessiondError, OSError) as error:
                 print(f"sessiond: {finding.check} is not mended: {error}", file=sys.stderr)
-        wrong += finding.grade is Grade.WRONG and done is None
+        errors += finding.severity is Severity.ERROR and done is None
         findings.append(finding)
         if not args.json:
-            fix = finding.fix and homely(finding.fix, home)
-            _print(finding.check, str(finding.grade), homely(finding.what, home), done, fix, color=color)
+            fix = finding.fix and abbreviate_home(finding.fix, home)
+            _print(finding.check, str(finding.severity), abbreviate_home(finding.what, home), done, fix, color=color)
     if args.json:
-        print_json({"version": 1, "wrong": wrong, "findings": findings})
-    elif not wrong:
+        print_json({"version": 1, "errors": errors, "findings": findings})
+    elif not errors:
         print("\nNothing is wrong.")
-    return DEGRADED if wrong else 0
+    return DEGRADED if errors else 0
 
 
-def _print(check: str, grade: str, what: str, done: str | None, fix: str | None, *, color: bool) -> None:
-    label = f"{grade:<6}"
-    if color and grade in _COLORS:
-        label = f"\x1b[{_COLORS[grade]}m{label}\x1b[0m"
+def _print(check: str, severity: str, what: str, done: str | None, fix: str | None, *, color: bool) -> None:
+    label = f"{severity:<6}"
+    if color and severity in _COLORS:
+        label = f"\x1b[{_COLORS[severity]}m{label}\x1b[0m"
     width = columns(sys.stdout)
     first, *more = wrapped(f"{check}: {escape(what)}", width - 7)
     print(f"{label} {first}")
     if done is not None:
         more += wrapped(f"mended: {escape(done)}", width - 7)
-    elif fix is not None and grade != "fine":
+    elif fix is not None and severity != "ok":
         more += wrapped(f"-> {escape(fix)}", width - 7)
     for line in more:
         print(f"       {line}")

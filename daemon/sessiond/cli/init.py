@@ -15,7 +15,7 @@ from sessiond.errors import ConfigError, EndpointError, SessiondError
 
 if TYPE_CHECKING:
     from sessiond.config import Config, Loaded
-    from sessiond.doctor.survey import Found
+    from sessiond.doctor.inventory import ToolInventory
 
 TRIES = 5
 
@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(config: Config, args: argparse.Namespace) -> None:
-    from sessiond.doctor.survey import survey
+    from sessiond.doctor.inventory import scan_tools
 
     now_ms = time.time_ns() // 1_000_000
-    found = survey(config, args.environ, now_ms)
+    found = scan_tools(config, args.environ, now_ms)
     if not found:
         print("no tool has sessions here yet; what they write from now on is captured")
         return
@@ -72,7 +72,7 @@ def _named(args: argparse.Namespace, file: str) -> str:
     return escape(tilde(file, args.environ.get("HOME", "")))
 
 
-def _fate(found: Found) -> str:
+def _fate(found: ToolInventory) -> str:
     if found.days is None:
         return "none that is known"
     soon = f", {found.due} within a week" if found.due else ""

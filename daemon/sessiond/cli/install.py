@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from sessiond.cli.output import escape, settings, warn
+from sessiond.cli.output import escape, load_config, warn
 from sessiond.errors import AlreadyRunning, ServiceError
 
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from sessiond.config import read_token, state_dir
     from sessiond.sources import find_sources
 
-    loaded = settings(args, tools=[source.tool for source in find_sources()])
+    loaded = load_config(args, tools=[source.tool for source in find_sources()])
     directory = state_dir(loaded.config)
     manager = service.find(args.environ)
     plan = service.make_plan(args.environ, directory, args.config or args.environ.get("SESSIOND_CONFIG"))

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from sessiond.cli.output import colored, encoded, escape, settings
+from sessiond.cli.output import colored, escape, load_config, to_json
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
 
@@ -40,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print them, the oldest first. Raises: NotFound where nothing was logged."""
-    directory = state_dir(settings(args).config)
+    directory = state_dir(load_config(args).config)
     events: Iterator[Event] = (event for event in _events(args, directory) if _wanted(event, args))
     if not args.follow and args.since is None:
         events = iter(list(events)[-SHOWN:])
     color = colored(sys.stdout, args.environ)
     for event in events:
-        print(encoded(event) if args.json else line(event, color=color), flush=args.follow)
+        print(to_json(event) if args.json else line(event, color=color), flush=args.follow)
     return 0
 
 

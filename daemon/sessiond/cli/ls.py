@@ -11,8 +11,8 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond.cli.lookup import endpoint_url, opened, short_ids
 from sessiond.cli.output import WIDTH, columns, duration, print_json, shorten, table
-from sessiond.cli.reading import endpoint_url, opened, short_ids
 from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WIDTH",
+    "abbreviate_home",
     "age",
     "colored",
     "columns",
     "count",
     "duration",
-    "encoded",
     "escape",
-    "homely",
+    "load_config",
     "print_json",
-    "settings",
     "shorten",
     "size",
     "table",
     "tilde",
+    "to_json",
     "warn",
     "wrapped",
 ]
@@ -39,7 +39,7 @@ __all__ = [
 WIDTH = 80
 
 
-def settings(args: argparse.Namespace, *, tools: Collection[str] | None = None) -> Loaded:
+def load_config(args: argparse.Namespace, *, tools: Collection[str] | None = None) -> Loaded:
     """Read the config for a command and say on stderr what is odd about it.
 
     Raises: ConfigError, which the command line prints.
@@ -59,10 +59,10 @@ def warn(text: str) -> None:
 
 def print_json(answer: Any) -> None:
     """Print an answer for programs: one line of JSON."""
-    print(encoded(answer))
+    print(to_json(answer))
 
 
-def encoded(answer: Any) -> str:
+def to_json(answer: Any) -> str:
     """Write an answer for programs as one line of JSON."""
     if isinstance(answer, facts.Facts):
         return escape_json(facts.encoded(answer))
@@ -158,7 +158,7 @@ def tilde(path: str, home: str) -> str:
     return f"~{path[len(base) :]}" if within else path
 
 
-def homely(text: str, home: str) -> str:
+def abbreviate_home(text: str, home: str) -> str:
     """Write the paths in a text as people do, those in the home with a tilde; they are shorter too."""
     base = home.rstrip("/")
     return text.replace(f"{base}/", "~/") if base else text

@@ -8,7 +8,7 @@ import signal
 import time
 
 from sessiond import pause, state
-from sessiond.cli.output import settings
+from sessiond.cli.output import load_config
 from sessiond.config import state_dir
 from sessiond.config.units import parse_duration
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Pause it. Raises: SessiondError."""
     from sessiond.sources import find_sources
 
-    directory = state_dir(settings(args).config)
+    directory = state_dir(load_config(args).config)
     now_ms = time.time_ns() // 1_000_000
     end = pause.FOR_GOOD if args.for_ is None else now_ms + int(args.for_ * 1000)
     known = [source.tool for source in find_sources()]
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         check_tool(args.source, known)
         paused = paused.but(sources={**paused.sources, args.source: end})
-    take_over(directory, paused)
+    save_pause(directory, paused)
     print(f"{args.source or 'pushing'} is paused {pause.until(end)}")
     return 0
 
@@ -52,7 +52,7 @@ def check_tool(name: str, known: list[str]) -> None:
         raise NotFound(f"no source is called {name!a}", hint=did_you_mean(name, known) or "see `sessiond sources`")
 
 
-def take_over(directory: str, paused: pause.Paused) -> None:
+def save_pause(directory: str, paused: pause.Paused) -> None:
     """Keep what is paused and tell the daemon, if one runs; else the next one reads it. Raises: StateError."""
     state.prepare(directory)
     pause.write(directory, paused)

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from sessiond.cli.lookup import endpoint_url, find_session, nudge, opened, short_ids
 from sessiond.cli.output import age, columns, count, escape, print_json, size, table
-from sessiond.cli.reading import endpoint_url, find_session, nudge, opened, short_ids
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
 from sessiond.spool import Spool

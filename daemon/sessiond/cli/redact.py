@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sessiond.cli.output import columns, count, print_json, settings, size, table, warn
+from sessiond.cli.output import columns, count, load_config, print_json, size, table, warn
 from sessiond.config import Config
 from sessiond.errors import NotFound, ReadError, SessiondError, Torn
 
 if TYPE_CHECKING:
     from sessiond.ingest import Place
     from sessiond.privacy import Exclusion
-    from sessiond.privacy.survey import Seen
+    from sessiond.privacy.secrets_scan import SecretFinding
     from sessiond.redact import Redactor
 
 USAGE = 2
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
-    config = settings(args).config
+    config = load_config(args).config
     if args.action == "scan":
         return _scan(args, config)
     if args.action == "test":
@@ -72,7 +72,7 @@ def _scan(args: argparse.Namespace, config: Config) -> int:
             raise NotFound(f"no such file: {path}")
     redactor = _redactor(args, config)
     seen = _scan_sessions(args, config, redactor) if args.all else _scan_files(args.path, redactor)
-    found, files, scanned = list["Seen"](), 0, 0
+    found, files, scanned = list["SecretFinding"](), 0, 0
     for path, read, secrets in seen:
         try:
             found += secrets
@@ -110,15 +110,15 @@ def _files(paths: list[str]) -> Iterator[str]:
                     yield file
 
 
-Scanned = tuple[str, Callable[[], int], "Iterator[Seen]"]
+Scanned = tuple[str, Callable[[], int], "Iterator[SecretFinding]"]
 """A path, how many bytes of it were read in the end, and what is seen in it."""
 
 
 def _scan_files(paths: list[str], redactor: Redactor) -> Iterator[Scanned]:
-    from sessiond.privacy.survey import survey
+    from sessiond.privacy.secrets_scan import scan_file
 
     for path in _files(paths):
-        yield path, partial(os.path.getsize, path), survey(redactor, path)
+        yield path, partial(os.path.getsize, path), scan_file(redactor, path)
 
 
 def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor) -> Iterator[Scanned]:
@@ -137,12 +137,12 @@ def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor)
         settings = config.sources.get(place.source.tool)
         if config.transcripts and (settings is None or settings.transcripts):
             size = [0]
-            yield place.path, partial(size.__getitem__, 0), _survey_place(place, exclusion, redactor, size)
+            yield place.path, partial(size.__getitem__, 0), _scan_location(place, exclusion, redactor, size)
 
 
-def _survey_place(place: Place, exclusion: Exclusion, redactor: Redactor, size: list[int]) -> Iterator[Seen]:
+def _scan_location(place: Place, exclusion: Exclusion, redactor: Redactor, size: list[int]) -> Iterator[SecretFinding]:
     from sessiond.ingest.outgoing import list_outgoing
-    from sessiond.privacy.survey import survey_records
+    from sessiond.privacy.secrets_scan import scan_records
 
     def counted(records: Iterable[bytes]) -> Iterator[bytes]:
         for record in records:
@@ -151,16 +151,16 @@ def _survey_place(place: Place, exclusion: Exclusion, redactor: Redactor, size: 
 
     for stream in list_outgoing(place, time.time_ns() // 1_000_000):
         if not exclusion.excludes(stream.cwd):
-            yield from survey_records(redactor, stream.path, stream.name, counted(stream.records))
+            yield from scan_records(redactor, stream.path, stream.name, counted(stream.records))
 
 
 def _test(args: argparse.Namespace, config: Config) -> int:
-    from sessiond.privacy.survey import look
+    from sessiond.privacy.secrets_scan import find_secrets
 
     data = sys.stdin.buffer.read()
     redactor = _redactor(args, config)
     masked = redactor.mask(data)
-    found = look(data, masked, "stdin", 1)
+    found = find_secrets(data, masked, "stdin", 1)
     if args.json:
         print_json({"masked": masked.data.decode("utf-8", "replace"), "found": found})
         return 0

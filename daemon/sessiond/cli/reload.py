@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 
-from sessiond.cli.output import settings
+from sessiond.cli.output import load_config
 from sessiond.config import read_token, state_dir
 from sessiond.errors import NotRunning
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from sessiond import state
     from sessiond.sources import find_sources
 
-    loaded = settings(args, tools=[source.tool for source in find_sources()])
+    loaded = load_config(args, tools=[source.tool for source in find_sources()])
     read_token(loaded.config, args.environ)
     holder = state.running(state_dir(loaded.config))
     if holder is None or not holder.pid:

@@ -6,8 +6,8 @@ import argparse
 import time
 
 from sessiond import pause
-from sessiond.cli.output import settings
-from sessiond.cli.pause import check_tool, take_over
+from sessiond.cli.output import load_config
+from sessiond.cli.pause import check_tool, save_pause
 from sessiond.config import state_dir
 
 
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Resume it; 0 too where nothing was paused. Raises: SessiondError."""
     from sessiond.sources import find_sources
 
-    directory = state_dir(settings(args).config)
+    directory = state_dir(load_config(args).config)
     paused = pause.read(directory, time.time_ns() // 1_000_000)
     left = pause.Paused()
     if args.source is not None:
@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
     if left == paused:
         print("nothing was paused")
         return 0
-    take_over(directory, left)
+    save_pause(directory, left)
     print("resumed")
     return 0

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond.cli.lookup import endpoint_url, find_session, opened
 from sessiond.cli.output import colored, escape, print_json, size
-from sessiond.cli.reading import endpoint_url, find_session, opened
 from sessiond.errors import NotFound
 from sessiond.session import Session
 from sessiond.spool import Spool

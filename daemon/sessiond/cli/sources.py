@@ -16,7 +16,7 @@ from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.spool.health import RootHealth
 from sessiond.spool.overview import ToolCount, Trouble
-from sessiond.status import Shape, Status, ToolStatus, read_status
+from sessiond.status import SpoolState, Status, ToolStatus, read_status
 
 TROUBLES = 20
 LABEL = 12
@@ -171,7 +171,7 @@ def _place(root: RootHealth, home: str) -> str:
 
 
 def _troubles(status: Status) -> list[Trouble]:
-    if status.spool.state is not Shape.FINE or not status.troubles:
+    if status.spool.state is not SpoolState.OK or not status.troubles:
         return []
     spool = Spool(status.state_dir, readonly=True)
     try:

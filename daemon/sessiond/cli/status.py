@@ -6,19 +6,19 @@ import sys
 from contextlib import suppress
 
 from sessiond.cli.output import (
+    abbreviate_home,
     age,
     colored,
     columns,
     count,
     duration,
-    encoded,
     escape,
-    homely,
     print_json,
     shorten,
     size,
     table,
     tilde,
+    to_json,
     wrapped,
 )
 from sessiond.spool.health import RootHealth
@@ -89,7 +89,7 @@ def _watch(args: argparse.Namespace) -> int:
     import time
 
     from sessiond.cli.display import Display, in_place
-    from sessiond.status.glance import glance
+    from sessiond.status.fingerprint import read_fingerprint
 
     drawing = in_place(sys.stdout) and not args.json
     display, shown = Display(sys.stdout, in_place=drawing), None
@@ -97,17 +97,17 @@ def _watch(args: argparse.Namespace) -> int:
     with suppress(KeyboardInterrupt), display.open():
         while True:
             # Before it is read: what is written meanwhile is seen the next time.
-            seen, read = glance(status.state_dir, status.config.files), time.monotonic()
+            seen, read = read_fingerprint(status.state_dir, status.config.files), time.monotonic()
             status = read_status(args.config, args.environ)
             if not drawing and (facts := status.but(now_ms=0, disk_bytes=0)) != shown:
                 shown = facts
-                display.show(encoded(status) if args.json else f"{_drawn(status, args)}\n")
+                display.show(to_json(status) if args.json else f"{_drawn(status, args)}\n")
             while time.monotonic() < read + ANEW:
                 if drawing:
                     status = status.but(now_ms=time.time_ns() // 1_000_000)
                     display.show(_drawn(status, args))
                 time.sleep(LOOK)
-                if glance(status.state_dir, status.config.files) != seen:
+                if read_fingerprint(status.state_dir, status.config.files) != seen:
                     break
     return 0
 
@@ -293,9 +293,9 @@ def _advice(advice: list[Advice], width: int, home: str, color: bool) -> Iterato
     for each in advice[:SHOWN]:
         mark, paint = ("!", "31") if each.degraded else ("-", "2")
         first = _paint(mark, paint) if color else mark
-        for number, line in enumerate(_wrapped(homely(each.what, home), width - 2)):
+        for number, line in enumerate(_wrapped(abbreviate_home(each.what, home), width - 2)):
             yield f"{' ' if number else first} {line}"
-        for line in _wrapped(homely(each.do or "", home), width - 4):
+        for line in _wrapped(abbreviate_home(each.do or "", home), width - 4):
             yield f"    {line}"
     if len(advice) > SHOWN:
         yield f"  and {len(advice) - SHOWN} more: sessiond status --json"

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from sessiond.cli.output import settings
+from sessiond.cli.output import load_config
 from sessiond.config import state_dir
 from sessiond.errors import NotRunning, SessiondError
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Stop it. Raises: NotRunning, ServiceError."""
     from sessiond import service, state
 
-    directory = state_dir(settings(args).config)
+    directory = state_dir(load_config(args).config)
     holder = state.running(directory)
     if holder is None:
         raise NotRunning("no sessiond runs")

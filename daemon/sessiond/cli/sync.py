@@ -41,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Sync; 0 when the endpoint has everything. Raises: SessiondError."""
     from sessiond.cli.bar import drawing
-    from sessiond.cli.output import settings
+    from sessiond.cli.output import load_config
     from sessiond.config import state_dir
     from sessiond.daemon.once import sync_once
     from sessiond.sources import find_sources
 
-    loaded = settings(args, tools=[source.tool for source in find_sources()])
+    loaded = load_config(args, tools=[source.tool for source in find_sources()])
     until = None if args.timeout is None else time.monotonic() + args.timeout
     with drawing(sys.stderr, args.environ, state_dir(loaded.config), ending=False):
         while True:

@@ -16,7 +16,7 @@ from sessiond.cli.output import count, escape
 from sessiond.session import parse_time
 
 LARGEST = 4 << 20
-"""Bytes of a record that is decoded; of a larger one only its size is said."""
+"""Bytes of a record that is decoded; of a larger one only its size is shown."""
 SHORT = 200
 """Characters of a tool's input or output that are shown."""
 FIRST = 3
@@ -27,7 +27,7 @@ CALLS = {"function_call", "custom_tool_call", "local_shell_call", "web_search_ca
 NAMED = ("name", "type")
 
 
-class Said(msgspec.Struct, frozen=True):
+class TranscriptItem(msgspec.Struct, frozen=True):
     """One thing in a record: a text of somebody's, or a line about a tool."""
 
     who: str
@@ -44,14 +44,14 @@ def render(records: Iterable[bytes], *, color: bool = False) -> Iterator[str]:
     for record in records:
         if not record.strip():
             continue
-        said = tell(record)
-        if isinstance(said, str):
-            passed[said] += 1
+        items = parse_record(record)
+        if isinstance(items, str):
+            passed[items] += 1
             continue
         if passed:
             yield from _passed(passed)
             speaker = None
-        for each in said:
+        for each in items:
             if each.who != speaker:
                 yield ""
                 yield _heading(each, color)
@@ -62,7 +62,7 @@ def render(records: Iterable[bytes], *, color: bool = False) -> Iterator[str]:
         yield from _passed(passed)
 
 
-def tell(record: bytes) -> list[Said] | str:
+def parse_record(record: bytes) -> list[TranscriptItem] | str:
     """Tell what a record says; a name for one that has nothing to read, or whose shape is not known."""
     if len(record) > LARGEST:
         return f"{len(record)} bytes"
@@ -75,56 +75,56 @@ def tell(record: bytes) -> list[Said] | str:
     at_ms = parse_time(line.get("timestamp")) if isinstance(line.get("timestamp"), str | int | float) else None
     for inner in (line.get("message"), line.get("payload"), line):
         if isinstance(inner, dict):
-            said = _said(inner, at_ms, _text(line.get("type")))
-            if said:
-                return said
+            items = _items(inner, at_ms, _text(line.get("type")))
+            if items:
+                return items
     payload = line.get("payload")
     below = _text(payload.get("type")) if isinstance(payload, dict) else ""
     name = " ".join(part for part in (_text(line.get("type")), below) if part)
     return name or _short(line)
 
 
-def _said(item: dict[str, Any], at_ms: int | None, kind: str) -> list[Said]:
+def _items(item: dict[str, Any], at_ms: int | None, kind: str) -> list[TranscriptItem]:
     own = _text(item.get("type"))
     if own in CALLS:
         return [_call(item, at_ms)]
     if own.endswith("_output"):
-        return [Said("tool", f"= {_short(item.get('output'))}", at_ms, line=True)]
+        return [TranscriptItem("tool", f"= {_short(item.get('output'))}", at_ms, line=True)]
     if own in THOUGHTS and not item.get("role"):
         blocks = item.get("summary") or item.get("content")
-        text = "\n".join(said.text for said in _blocks(blocks, "", at_ms))
-        return [Said("assistant", f"(thinks) {_short(text)}", at_ms, line=True)] if text else []
+        text = "\n".join(item.text for item in _blocks(blocks, "", at_ms))
+        return [TranscriptItem("assistant", f"(thinks) {_short(text)}", at_ms, line=True)] if text else []
     who = _text(item.get("role")) or (kind if kind in ("user", "assistant", "system") else "")
     content = item.get("content")
     return list(_blocks(content, who, at_ms)) if who and isinstance(content, str | list) else []
 
 
-def _blocks(content: Any, who: str, at_ms: int | None) -> Iterator[Said]:
+def _blocks(content: Any, who: str, at_ms: int | None) -> Iterator[TranscriptItem]:
     for block in [content] if isinstance(content, str | dict) else content if isinstance(content, list) else []:
         if isinstance(block, str):
-            yield Said(who, block, at_ms)
+            yield TranscriptItem(who, block, at_ms)
             continue
         if not isinstance(block, dict):
             continue
         kind = _text(block.get("type"))
         if kind in TEXTS:
-            yield Said(who, _text(block.get("text")), at_ms)
+            yield TranscriptItem(who, _text(block.get("text")), at_ms)
         elif kind in CALLS:
             yield _call(block, at_ms)
         elif kind == "tool_result":
-            yield Said("tool", f"= {_short(block.get('content'))}", at_ms, line=True)
+            yield TranscriptItem("tool", f"= {_short(block.get('content'))}", at_ms, line=True)
         elif kind in THOUGHTS:
             thought = _text(block.get(THOUGHTS[kind]))
             if thought:
-                yield Said(who, f"(thinks) {_short(thought)}", at_ms, line=True)
+                yield TranscriptItem(who, f"(thinks) {_short(thought)}", at_ms, line=True)
         else:
-            yield Said(who, f"[{kind or 'something'}]", at_ms, line=True)
+            yield TranscriptItem(who, f"[{kind or 'something'}]", at_ms, line=True)
 
 
-def _call(item: dict[str, Any], at_ms: int | None) -> Said:
+def _call(item: dict[str, Any], at_ms: int | None) -> TranscriptItem:
     name = next((_text(item.get(key)) for key in NAMED if item.get(key)), "tool")
     given = next((item[key] for key in ("input", "arguments", "action") if item.get(key)), "")
-    return Said("assistant", f"> {name} {_short(given)}".rstrip(), at_ms, line=True)
+    return TranscriptItem("assistant", f"> {name} {_short(given)}".rstrip(), at_ms, line=True)
 
 
 def _short(value: Any) -> str:
@@ -141,18 +141,18 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _lines(said: Said) -> list[str]:
+def _lines(item: TranscriptItem) -> list[str]:
     """Cut text into lines; of what the tool says for itself (not the human, not the model) only the first few."""
-    whole = said.text.expandtabs(4).splitlines() or [""]
-    own = said.who not in ("user", "assistant", "tool") or said.text.lstrip().startswith("<")
+    whole = item.text.expandtabs(4).splitlines() or [""]
+    own = item.who not in ("user", "assistant", "tool") or item.text.lstrip().startswith("<")
     if not own or len(whole) <= FIRST + 1:
         return whole
     return [*whole[:FIRST], f"... {count(len(whole) - FIRST, 'more line')}"]
 
 
-def _heading(said: Said, color: bool) -> str:
-    at = "" if said.at_ms is None else f"  {datetime.fromtimestamp(said.at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
-    text = f"{escape(said.who)}{at}"
+def _heading(item: TranscriptItem, color: bool) -> str:
+    at = "" if item.at_ms is None else f"  {datetime.fromtimestamp(item.at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    text = f"{escape(item.who)}{at}"
     return f"\x1b[1m{text}\x1b[0m" if color else text
 
 

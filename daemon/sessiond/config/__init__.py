@@ -5,7 +5,7 @@ from __future__ import annotations
 from sessiond.config.load import Loaded, load, state_dir
 from sessiond.config.model import Backlog, Config, Endpoint, Log, Outbox, Redaction, SourceSettings
 from sessiond.config.token import Token, read_token, token_origin
-from sessiond.config.trust import check_trust, trusted
+from sessiond.config.trust import check_trust, make_ssl_context
 
 __all__ = [
     "Backlog",
@@ -19,8 +19,8 @@ __all__ = [
     "Token",
     "check_trust",
     "load",
+    "make_ssl_context",
     "read_token",
     "state_dir",
     "token_origin",
-    "trusted",
 ]

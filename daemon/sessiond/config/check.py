@@ -29,7 +29,7 @@ _PARSERS: dict[str, Callable[[str], float]] = {
 _SECRETS = {"token", "password", "secret", "api_key", "key", "auth", "authorization"}
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigPosition(msgspec.Struct, frozen=True, kw_only=True):
     """Where values come from: a file and the lines of its keys, or a variable of the environment."""
 
     file: str | None = None
@@ -76,7 +76,9 @@ def members(kind: Kind) -> dict[str, Kind]:
     return {}
 
 
-def checked(table: Mapping[str, Any], place: Place, kind: Kind = Config, path: tuple[str, ...] = ()) -> dict[str, Any]:
+def validate(
+    table: Mapping[str, Any], position: ConfigPosition, kind: Kind = Config, path: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Check a table against its type and make its values plain: seconds, bytes, absolute paths.
 
     Raises: ConfigError for the first key that is unknown, of a wrong type or out of bounds.
@@ -87,24 +89,24 @@ def checked(table: Mapping[str, Any], place: Place, kind: Kind = Config, path: t
         here = (*path, name)
         inner = known.get("*", known.get(name))
         if inner is None:
-            raise place.error("unknown key", here, hint=_nearest_key(name, path, known))
+            raise position.error("unknown key", here, hint=_nearest_key(name, path, known))
         if not members(inner):
-            plain[name] = leaf(value, inner, place, here)
+            plain[name] = validate_value(value, inner, position, here)
         elif isinstance(value, dict):
-            plain[name] = checked(value, place, inner, here)
+            plain[name] = validate(value, position, inner, here)
         else:
-            raise place.error(f"wants a table, found {describe(value)}", here, hint=f"write [{dotted(here)}]")
+            raise position.error(f"wants a table, found {describe(value)}", here, hint=f"write [{dotted(here)}]")
     return plain
 
 
-def leaf(value: Any, kind: Kind, place: Place, path: Path) -> Any:
+def validate_value(value: Any, kind: Kind, position: ConfigPosition, path: Path) -> Any:
     """Check one value; text with a unit becomes a number, `~/` becomes the home directory.
 
     Raises: ConfigError that says what is wanted and what was found.
     """
     if _form(kind) is list and isinstance(value, list):
         (element,) = typing.get_args(kind)
-        return [leaf(item, element, place, (*path, index)) for index, item in enumerate(value)]
+        return [validate_value(item, element, position, (*path, index)) for index, item in enumerate(value)]
     meta = _meta(kind)
     unit = (meta.extra or {}).get("unit") if meta else None
     try:
@@ -114,7 +116,7 @@ def leaf(value: Any, kind: Kind, place: Place, path: Path) -> Any:
             parse_backfill(value)
             plain = value
         elif isinstance(value, str) and unit == "path" and value:
-            plain = _absolute(value, place.home)
+            plain = _absolute(value, position.home)
         elif isinstance(value, float) and math.isnan(value):
             raise ValueError("not a number")
         else:
@@ -126,10 +128,10 @@ def leaf(value: Any, kind: Kind, place: Place, path: Path) -> Any:
         hint = None
         if _form(kind) is Literal and isinstance(value, str):
             hint = did_you_mean(value.lower(), typing.get_args(kind))
-        raise place.error(f"wants {wanted(kind)}; found {found}", path, hint=hint) from error
+        raise position.error(f"wants {describe_type(kind)}; found {found}", path, hint=hint) from error
 
 
-def wanted(kind: Kind) -> str:
+def describe_type(kind: Kind) -> str:
     """Say in words what a type takes."""
     meta = _meta(kind)
     if meta and meta.description:
@@ -138,7 +140,7 @@ def wanted(kind: Kind) -> str:
     if _form(base) is Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(base))
     if _form(base) is list:
-        return f"a list; each element {wanted(typing.get_args(base)[0])}"
+        return f"a list; each element {describe_type(typing.get_args(base)[0])}"
     words = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}
     return words.get(base, "another value")
 

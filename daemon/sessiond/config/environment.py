@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sessiond.config.check import Kind, Place, keys, leaf, members
+from sessiond.config.check import ConfigPosition, Kind, keys, members, validate_value
 from sessiond.config.model import Config
 from sessiond.directories import PREFIX, SPECIAL, variables
 
@@ -43,8 +43,8 @@ def overrides(environ: Mapping[str, str], home: str) -> tuple[list[Override], li
             meant = f': did you mean "{PREFIX}{near[0]}"?' if near else ""
             warnings.append(f"{variable} is not a setting{meant}")
             continue
-        place = Place(variable=variable, home=home)
-        value = leaf(read_text(text, kind), kind, place, path)
+        position = ConfigPosition(variable=variable, home=home)
+        value = validate_value(read_text(text, kind), kind, position, path)
         made.append(Override(variable=variable, path=path, value=value))
     return made, warnings
 

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import msgspec
 
-from sessiond.config.check import Place, checked, did_you_mean, dotted
+from sessiond.config.check import ConfigPosition, did_you_mean, dotted, validate
 from sessiond.config.environment import overrides
 from sessiond.config.model import Config
 from sessiond.directories import checksums, config_file, part_files, state_directory, variables
@@ -55,28 +55,28 @@ def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str]
     user_file = os.path.abspath(named or config_file())
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    places: dict[str, Place] = {}
+    positions: dict[str, ConfigPosition] = {}
     sums = checksums(variables(environ))
     files: list[str] = []
     warnings: list[str] = []
     for path in (user_file, *_parts(user_file)):
         if path == user_file and not named and not os.path.lexists(path):
             continue
-        table, place, sums[path] = _read(path, home)
+        table, position, sums[path] = _read(path, home)
         files.append(path)
         warnings += _exposed(path)
-        for key, value in _leaves(checked(table, place)):
+        for key, value in _leaves(validate(table, position)):
             _set(merged, key, value)
-            line = next((place.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in place.lines), None)
+            line = next((position.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in position.lines), None)
             origins[dotted(key)] = f"{path}:{line}"
-            places[dotted(key)] = place
+            positions[dotted(key)] = position
     made, unknown = overrides(environ, home)
     for override in made:
         _set(merged, override.path, override.value)
         origins[dotted(override.path)] = override.variable
-        places[dotted(override.path)] = Place(variable=override.variable, home=home)
+        positions[dotted(override.path)] = ConfigPosition(variable=override.variable, home=home)
     config = msgspec.convert(merged, Config)
-    _check_whole(config, places, tools)
+    _check_whole(config, positions, tools)
     return Loaded(
         config=config,
         files=tuple(files),
@@ -93,7 +93,7 @@ def _parts(user_file: str) -> list[str]:
         raise ConfigError(f"can't be read: {(error.strerror or '').lower()}", file=error.filename) from error
 
 
-def _read(path: str, home: str) -> tuple[dict[str, Any], Place, int]:
+def _read(path: str, home: str) -> tuple[dict[str, Any], ConfigPosition, int]:
     import tomllib
 
     from sessiond.config.lines import key_lines
@@ -108,7 +108,7 @@ def _read(path: str, home: str) -> tuple[dict[str, Any], Place, int]:
         raise ConfigError("is too large for a config file", file=path)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
-        return tomllib.loads(text), Place(file=path, lines=key_lines(text), home=home), crc32(content)
+        return tomllib.loads(text), ConfigPosition(file=path, lines=key_lines(text), home=home), crc32(content)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError("is not UTF-8 text", file=path, line=line) from error
@@ -147,7 +147,7 @@ def _set(table: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     table[path[-1]] = value
 
 
-def _check_whole(config: Config, places: Mapping[str, Place], tools: Collection[str] | None) -> None:
+def _check_whole(config: Config, positions: Mapping[str, ConfigPosition], tools: Collection[str] | None) -> None:
     """Check what no single key can tell, and blame the key that the user can change."""
     try:
         if config.endpoint.url:
@@ -155,16 +155,18 @@ def _check_whole(config: Config, places: Mapping[str, Place], tools: Collection[
 
             check_url(config.endpoint.url, allow_insecure_http=config.endpoint.allow_insecure_http)
     except ConfigError as error:
-        raise places["endpoint.url"].error(error.message, ("endpoint", "url"), hint=error.hint) from error
+        raise positions["endpoint.url"].error(error.message, ("endpoint", "url"), hint=error.hint) from error
     state = os.path.realpath(state_dir(config)) if config.sources else ""
     for tool, settings in config.sources.items():
         path = ("sources", tool)
-        place = places.get(dotted((*path, "roots"))) or places.get(dotted((*path, "enabled"))) or Place()
+        position = (
+            positions.get(dotted((*path, "roots"))) or positions.get(dotted((*path, "enabled"))) or ConfigPosition()
+        )
         if tools is not None and tool not in tools:
-            raise place.error("unknown tool", path, hint=did_you_mean(tool, tools) or "see `sessiond sources`")
+            raise position.error("unknown tool", path, hint=did_you_mean(tool, tools) or "see `sessiond sources`")
         for index, root in enumerate(settings.roots):
             real = os.path.realpath(root)
             # A root that holds the spool would make each capture cause the next one, for ever.
             if not root or os.path.commonpath((real, state)) in (real, state):
                 message = f'"{root}" and the state directory {state} lie in one another'
-                raise place.error(message, (*path, "roots", index), hint="name the directory of the tool alone")
+                raise position.error(message, (*path, "roots", index), hint="name the directory of the tool alone")

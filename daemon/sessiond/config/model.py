@@ -158,7 +158,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     transcripts: bool = True
     """False: only the records of sessions are kept and pushed, of no tool the transcript."""
     hash_paths: bool = False
-    """Put keyed hashes in the place of the paths in records."""
+    """Replace the paths in records by keyed hashes."""
     endpoint: Endpoint = Endpoint()
     redaction: Redaction = Redaction()
     backlog: Backlog = Backlog()

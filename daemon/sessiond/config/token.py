@@ -1,4 +1,4 @@
-"""The token: found, checked, and hard to print."""
+"""The token: found, validated, and hard to print."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Token:
 
 
 def token_origin(config: Config, environ: Mapping[str, str]) -> str | None:
-    """Name the place that the token comes from, or None where there is no token."""
+    """Return where the token comes from, or None where there is no token."""
     if environ.get("SESSIOND_TOKEN"):
         return "SESSIOND_TOKEN"
     credentials = environ.get("CREDENTIALS_DIRECTORY")

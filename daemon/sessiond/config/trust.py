@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import ssl
 
 
-def trusted(ca_file: str) -> ssl.SSLContext:
+def make_ssl_context(ca_file: str) -> ssl.SSLContext:
     """Read `endpoint.ca_file`; without one the system's certificates are trusted.
 
     Raises: ConfigError for a file that can't be read or that holds no certificates.
@@ -31,4 +31,4 @@ def trusted(ca_file: str) -> ssl.SSLContext:
 def check_trust(config: Config) -> None:
     """Make sure that the configured certificates can be used. Raises: ConfigError."""
     if config.endpoint.ca_file and config.endpoint.url.startswith("https:"):
-        trusted(config.endpoint.ca_file)
+        make_ssl_context(config.endpoint.ca_file)

@@ -12,7 +12,7 @@ from typing import Any
 
 import tomli_w
 
-from sessiond.config.check import Kind, Place, checked, did_you_mean, dotted, keys, leaf, members
+from sessiond.config.check import ConfigPosition, Kind, did_you_mean, dotted, keys, members, validate, validate_value
 from sessiond.config.environment import read_text
 from sessiond.config.load import load
 from sessiond.config.model import Config
@@ -44,10 +44,10 @@ def set_key(
     value = None
     if text is not None:
         home = environ.get("HOME") or os.path.expanduser("~")
-        value = leaf(read_text(text, kind), kind, Place(home=home), path)
+        value = validate_value(read_text(text, kind), kind, ConfigPosition(home=home), path)
     _put(table, path, value)
     content = "# Written by `sessiond config set`; it comes after config.toml.\n" + tomli_w.dumps(table)
-    checked(table, Place(file=file))
+    validate(table, ConfigPosition(file=file))
     _try(user_file, {file: content}, environ, tools)
     replace_file(file, content)
     return file, value
@@ -126,7 +126,7 @@ def _try(user_file: str, changed: Mapping[str, str], environ: Mapping[str, str],
         try:
             load(main, environ, tools=tools)
         except ConfigError as error:
-            place = ":".join(str(part) for part in (error.file, error.line) if part is not None)
-            bare = error.message.removeprefix(f"{place}: ").removeprefix(f"{error.key}: ")
+            position = ":".join(str(part) for part in (error.file, error.line) if part is not None)
+            bare = error.message.removeprefix(f"{position}: ").removeprefix(f"{error.key}: ")
             file = real.get(error.file or "", error.file)
             raise ConfigError(bare, file=file, key=error.key, line=error.line, hint=error.hint) from error

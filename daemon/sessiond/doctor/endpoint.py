@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from sessiond.config import Token, read_token
 from sessiond.config.url import is_loopback
-from sessiond.doctor.finding import Finding, Grade, Patient
+from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.endpoint.client import Client
 from sessiond.errors import ConfigError, EndpointError, Refused
 
@@ -20,54 +20,54 @@ SKEW = 120.0
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
-def endpoint_checks(patient: Patient) -> Iterator[Finding]:
+def endpoint_checks(installation: Installation) -> Iterator[Finding]:
     """Go the way that a push goes, step by step, and say at which one it ends."""
-    endpoint = patient.loaded.config.endpoint
+    endpoint = installation.loaded.config.endpoint
     if not endpoint.url:
         what = "none is configured: sessions go to an archive on this machine"
-        yield Finding(check="endpoint", grade=Grade.FINE, what=what)
+        yield Finding(check="endpoint", severity=Severity.OK, what=what)
         return
     parts = urlsplit(endpoint.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    proxied = yield from _proxy(patient, host)
+    proxied = yield from _proxy(installation, host)
     if not proxied:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             fix = "check the network, and the name in endpoint.url"
-            yield Finding(check="name", grade=Grade.WRONG, what=f"{host} is not found: {error.strerror}", fix=fix)
+            yield Finding(check="name", severity=Severity.ERROR, what=f"{host} is not found: {error.strerror}", fix=fix)
             return
-        yield Finding(check="name", grade=Grade.FINE, what=f"{host} is {found[0][4][0]}")
+        yield Finding(check="name", severity=Severity.OK, what=f"{host} is {found[0][4][0]}")
     if endpoint.ca_file:
         try:
             ssl.create_default_context(cafile=endpoint.ca_file)
         except OSError as error:  # ssl.SSLError is one
             fix = "name a file of certificates in PEM, or remove endpoint.ca_file"
             what = f"{endpoint.ca_file} can't be used: {error.strerror or error}"
-            yield Finding(check="certificate", grade=Grade.WRONG, what=what, fix=fix)
+            yield Finding(check="certificate", severity=Severity.ERROR, what=what, fix=fix)
             return
     try:
-        token = read_token(patient.loaded.config, patient.environ)
+        token = read_token(installation.loaded.config, installation.environ)
     except ConfigError as error:
         what = f"it was not asked, for want of a token: {error}"
-        yield Finding(check="endpoint", grade=Grade.WRONG, what=what, fix=error.hint)
+        yield Finding(check="endpoint", severity=Severity.ERROR, what=what, fix=error.hint)
         return
-    yield from _ask(patient, token)
+    yield from _ask(installation, token)
 
 
-def _proxy(patient: Patient, host: str) -> Generator[Finding, None, bool]:
+def _proxy(installation: Installation, host: str) -> Generator[Finding, None, bool]:
     """Yield a finding and return whether a proxy is used; its address may hold a password."""
-    name = next((name for name in PROXIES if patient.environ.get(name)), None)
+    name = next((name for name in PROXIES if installation.environ.get(name)), None)
     if name is None or is_loopback(host):
         return False
-    address = urlsplit(patient.environ[name])
+    address = urlsplit(installation.environ[name])
     what = f"requests go through {address.hostname}:{address.port} ({name})"
-    yield Finding(check="proxy", grade=Grade.NOTE, what=what, fix=f"NO_PROXY={host} goes past it")
+    yield Finding(check="proxy", severity=Severity.INFO, what=what, fix=f"NO_PROXY={host} goes past it")
     return True
 
 
-def _ask(patient: Patient, token: Token | None) -> Iterator[Finding]:
-    endpoint = patient.loaded.config.endpoint
+def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
+    endpoint = installation.loaded.config.endpoint
     client = Client(
         endpoint.url,
         token.reveal() if token else None,
@@ -80,23 +80,23 @@ def _ask(patient: Patient, token: Token | None) -> Iterator[Finding]:
         about = client.about()
     except Refused as error:
         fix = error.hint or "put a token that it accepts into endpoint.token_file"
-        yield Finding(check="token", grade=Grade.WRONG, what=str(error), fix=fix)
+        yield Finding(check="token", severity=Severity.ERROR, what=str(error), fix=fix)
         return
     except EndpointError as error:
-        store = patient.environ.get("SSL_CERT_FILE")
+        store = installation.environ.get("SSL_CERT_FILE")
         fix = error.hint or (f"certificates come from {store}" if store else "is it up, and is endpoint.url right?")
-        yield Finding(check="endpoint", grade=Grade.WRONG, what=str(error), fix=fix)
+        yield Finding(check="endpoint", severity=Severity.ERROR, what=str(error), fix=fix)
         return
     finally:
         client.close()
     milliseconds = (time.monotonic() - began) * 1000
     what = f"{endpoint.url} answers in {milliseconds:.0f} ms, version {about.version}, and takes the token"
-    yield Finding(check="endpoint", grade=Grade.FINE, what=what)
+    yield Finding(check="endpoint", severity=Severity.OK, what=what)
     if client.server_time is not None:
         skew = time.time() - client.server_time
         if abs(skew) > SKEW:
             what = f"this clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the endpoint's"
             fix = "let the system set it: timedatectl set-ntp true"
-            yield Finding(check="clock", grade=Grade.WRONG, what=what, fix=fix)
+            yield Finding(check="clock", severity=Severity.ERROR, what=what, fix=fix)
         else:
-            yield Finding(check="clock", grade=Grade.FINE, what=f"{abs(skew):.0f} s off the endpoint's")
+            yield Finding(check="clock", severity=Severity.OK, what=f"{abs(skew):.0f} s off the endpoint's")

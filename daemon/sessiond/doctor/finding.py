@@ -11,16 +11,16 @@ import msgspec
 from sessiond.config import Loaded
 
 
-class Grade(StrEnum):
+class Severity(StrEnum):
     """How bad it is."""
 
-    FINE = "fine"
-    NOTE = "note"
+    OK = "ok"
+    INFO = "info"
     """Worth knowing; nothing that is promised is broken by it."""
-    WRONG = "wrong"
+    ERROR = "error"
 
 
-class Patient(msgspec.Struct, frozen=True, kw_only=True):
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
     """The installation: its configuration as it could be read, and where it was read from."""
 
     loaded: Loaded
@@ -36,7 +36,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was looked at. `fix` is what to do; with `repair` sessiond can do it itself."""
 
     check: str
-    grade: Grade
+    severity: Severity
     what: str
     fix: str | None = None
     repair: Literal["chmod", "install"] | None = None

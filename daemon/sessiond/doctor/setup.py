@@ -9,44 +9,44 @@ import time
 from collections.abc import Iterator
 
 from sessiond import service, spool
-from sessiond.doctor.finding import Finding, Grade, Patient
+from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.errors import ServiceError, SpoolDamaged, StateError
 from sessiond.spool.health import read_copies
 from sessiond.spool.overview import Totals
 from sessiond.state import ARCHIVE, has_archive
 
 
-def setup_checks(patient: Patient) -> Iterator[Finding]:
+def setup_checks(installation: Installation) -> Iterator[Finding]:
     """Look at what sessiond itself has put, or been given, on this machine."""
-    yield from _config(patient)
-    yield from _private(patient)
-    yield from _spool(patient)
-    yield from _service(patient)
-    yield from _installations(patient)
+    yield from _config(installation)
+    yield from _private(installation)
+    yield from _spool(installation)
+    yield from _service(installation)
+    yield from _installations(installation)
 
 
-def _config(patient: Patient) -> Iterator[Finding]:
-    for warning in patient.loaded.warnings:
-        yield Finding(check="config", grade=Grade.NOTE, what=warning)
-    if not patient.loaded.warnings:
-        files = ", ".join(patient.loaded.files) or "no file, all is default"
-        yield Finding(check="config", grade=Grade.FINE, what=files)
+def _config(installation: Installation) -> Iterator[Finding]:
+    for warning in installation.loaded.warnings:
+        yield Finding(check="config", severity=Severity.INFO, what=warning)
+    if not installation.loaded.warnings:
+        files = ", ".join(installation.loaded.files) or "no file, all is default"
+        yield Finding(check="config", severity=Severity.OK, what=files)
 
 
-def _private(patient: Patient) -> Iterator[Finding]:
+def _private(installation: Installation) -> Iterator[Finding]:
     """What holds transcripts or the token is its user's alone."""
-    named = [("state", patient.directory, 0o700), ("token", patient.loaded.config.endpoint.token_file, 0o600)]
+    named = [("state", installation.directory, 0o700), ("token", installation.loaded.config.endpoint.token_file, 0o600)]
     for check, path, mode in named:
         if not path or not os.path.exists(path):
             continue
         found = os.stat(path)
         if found.st_uid != os.geteuid():
             fix = "use one of your own"
-            yield Finding(check=check, grade=Grade.WRONG, what=f"{path} belongs to another user", fix=fix)
+            yield Finding(check=check, severity=Severity.ERROR, what=f"{path} belongs to another user", fix=fix)
         elif stat.S_IMODE(found.st_mode) & ~mode:
             yield Finding(
                 check=check,
-                grade=Grade.WRONG,
+                severity=Severity.ERROR,
                 what=f"other users may read {path} (mode {stat.S_IMODE(found.st_mode):04o})",
                 fix=f"chmod {mode:o} {path}",
                 repair="chmod",
@@ -54,35 +54,35 @@ def _private(patient: Patient) -> Iterator[Finding]:
                 mode=mode,
             )
         else:
-            yield Finding(check=check, grade=Grade.FINE, what=f"{path} is yours alone")
+            yield Finding(check=check, severity=Severity.OK, what=f"{path} is yours alone")
 
 
-def _spool(patient: Patient) -> Iterator[Finding]:
-    path = os.path.join(patient.directory, spool.NAME)
-    kept = spool.damaged_spools(patient.directory) if os.path.isdir(patient.directory) else []
+def _spool(installation: Installation) -> Iterator[Finding]:
+    path = os.path.join(installation.directory, spool.NAME)
+    kept = spool.damaged_spools(installation.directory) if os.path.isdir(installation.directory) else []
     if kept:
         what = f"{len(kept)} damaged spools were set aside: {', '.join(kept)}"
         fix = f"delete them once `sessiond status` shows nothing lost; the first and the newest {spool.KEPT} are kept"
-        yield Finding(check="spool", grade=Grade.NOTE, what=what, fix=fix)
+        yield Finding(check="spool", severity=Severity.INFO, what=what, fix=fix)
     if not os.path.exists(path):
-        yield Finding(check="spool", grade=Grade.NOTE, what="nothing was captured yet", fix="sessiond run")
+        yield Finding(check="spool", severity=Severity.INFO, what="nothing was captured yet", fix="sessiond run")
         return
     try:
-        spool.check(patient.directory)
+        spool.check(installation.directory)
     except SpoolDamaged as error:
         fix = "restart sessiond: it sets the spool aside and builds it anew from the tools' files and the endpoint"
-        yield Finding(check="spool", grade=Grade.WRONG, what=str(error), fix=fix)
+        yield Finding(check="spool", severity=Severity.ERROR, what=str(error), fix=fix)
     except StateError as error:
-        yield Finding(check="spool", grade=Grade.WRONG, what=str(error), fix=error.hint)
+        yield Finding(check="spool", severity=Severity.ERROR, what=str(error), fix=error.hint)
     else:
-        yield Finding(check="spool", grade=Grade.FINE, what=f"{path} is whole")
-        yield from _copies(patient)
-        yield from _safety(patient)
+        yield Finding(check="spool", severity=Severity.OK, what=f"{path} is whole")
+        yield from _copies(installation)
+        yield from _safety(installation)
 
 
-def _copies(patient: Patient) -> Iterator[Finding]:
+def _copies(installation: Installation) -> Iterator[Finding]:
     """Look for signs that two machines, or two processes, use copies of one state directory."""
-    opened = spool.Spool(patient.directory, readonly=True)
+    opened = spool.Spool(installation.directory, readonly=True)
     try:
         copies = read_copies(opened)
     finally:
@@ -91,16 +91,16 @@ def _copies(patient: Patient) -> Iterator[Finding]:
     times = copies.diverged(time.time_ns() // 1_000_000)
     if times > 1:
         what = f"another running sessiond pushes as this device, found {times} times today: the directory was copied"
-        yield Finding(check="copies", grade=Grade.WRONG, what=what, fix=fix)
+        yield Finding(check="copies", severity=Severity.ERROR, what=what, fix=fix)
     elif copies.moved_from:
         what = f"the state directory was used on {copies.moved_from} before; a sessiond that still runs there with it"
-        yield Finding(check="copies", grade=Grade.NOTE, what=f"{what} would push as this device", fix=fix)
+        yield Finding(check="copies", severity=Severity.INFO, what=f"{what} would push as this device", fix=fix)
 
 
-def _safety(patient: Patient) -> Iterator[Finding]:
+def _safety(installation: Installation) -> Iterator[Finding]:
     """Say whether all that was captured is safe at the configured endpoint, and what becomes of the archive."""
-    url = patient.loaded.config.endpoint.url
-    opened = spool.Spool(patient.directory, readonly=True)
+    url = installation.loaded.config.endpoint.url
+    opened = spool.Spool(installation.directory, readonly=True)
     try:
         with opened.snapshot():
             totals = opened.overview.totals(url)
@@ -110,65 +110,67 @@ def _safety(patient: Patient) -> Iterator[Finding]:
     if totals.lost:
         what = f"{totals.lost} of {totals.captured} sessions have bytes that no place has any more"
         fix = "`sessiond queue` lists them; restore the tool's files, or accept the loss with `sessiond queue drop ID`"
-        yield Finding(check="safety", grade=Grade.WRONG, what=what, fix=fix)
+        yield Finding(check="safety", severity=Severity.ERROR, what=what, fix=fix)
     elif not totals.settled:
         open_ones = totals.captured - totals.acknowledged - totals.dropped
         what = f"{open_ones} of {totals.captured} sessions are not yet safe at {where}"
-        yield Finding(check="safety", grade=Grade.NOTE, what=what, fix="sessiond sync")
+        yield Finding(check="safety", severity=Severity.INFO, what=what, fix="sessiond sync")
     else:
-        yield Finding(check="safety", grade=Grade.FINE, what=f"{where} has all {totals.captured} sessions")
-    if url and has_archive(patient.directory):
-        yield _archive(patient, totals)
+        yield Finding(check="safety", severity=Severity.OK, what=f"{where} has all {totals.captured} sessions")
+    if url and has_archive(installation.directory):
+        yield _archive(installation, totals)
 
 
-def _archive(patient: Patient, totals: Totals) -> Finding:
+def _archive(installation: Installation, totals: Totals) -> Finding:
     """Say whether the built-in archive, which is no longer the endpoint, can be removed."""
-    path, archive = os.path.join(patient.directory, ARCHIVE), totals.archive
+    path, archive = os.path.join(installation.directory, ARCHIVE), totals.archive
     if archive.problem is not None:
         fix = "restore it from a backup; then `sessiond queue retry`"
-        return Finding(check="archive", grade=Grade.WRONG, what=archive.problem, fix=fix)
+        return Finding(check="archive", severity=Severity.ERROR, what=archive.problem, fix=fix)
     if archive.refused:
         what = f"the endpoint will not take {archive.refused} of its sessions: {archive.reason}; keep {path}"
-        return Finding(check="archive", grade=Grade.WRONG, what=what, fix="`sessiond queue retry` tries again")
+        return Finding(check="archive", severity=Severity.ERROR, what=what, fix="`sessiond queue retry` tries again")
     if archive.pending or not archive.listed:
         done = f"{archive.sessions - archive.pending} of {archive.sessions}" if archive.listed else "none"
         what = f"{done} of its sessions copied to the endpoint yet: keep {path}"
-        return Finding(check="archive", grade=Grade.NOTE, what=what, fix="sessiond sync")
+        return Finding(check="archive", severity=Severity.INFO, what=what, fix="sessiond sync")
     what = f"the endpoint has all {archive.sessions} sessions of the built-in archive: it can be removed"
-    return Finding(check="archive", grade=Grade.NOTE, what=what, fix=f"rm -r {path}")
+    return Finding(check="archive", severity=Severity.INFO, what=what, fix=f"rm -r {path}")
 
 
-def _service(patient: Patient) -> Iterator[Finding]:
+def _service(installation: Installation) -> Iterator[Finding]:
     try:
-        manager = service.find(patient.environ)
+        manager = service.find(installation.environ)
         if not manager.installed():
             what = f"not installed with {manager.name}: it runs only while a terminal does"
-            yield Finding(check="service", grade=Grade.NOTE, what=what, fix="sessiond install")
+            yield Finding(check="service", severity=Severity.INFO, what=what, fix="sessiond install")
             return
-        drift = manager.drift(service.make_plan(patient.environ, patient.directory, patient.named))
+        drift = manager.drift(service.make_plan(installation.environ, installation.directory, installation.named))
         if drift is not None:
             fix = "sessiond install, which writes it anew and restarts the service"
-            yield Finding(check="service", grade=Grade.NOTE, what=drift, fix=fix, repair="install")
+            yield Finding(check="service", severity=Severity.INFO, what=drift, fix=fix, repair="install")
         manager.check()
         pid = manager.pid()
         if pid is None:
-            yield Finding(check="service", grade=Grade.WRONG, what="installed, and not running", fix="sessiond start")
+            yield Finding(
+                check="service", severity=Severity.ERROR, what="installed, and not running", fix="sessiond start"
+            )
         elif drift is None:
-            yield Finding(check="service", grade=Grade.FINE, what=f"runs under {manager.name} (pid {pid})")
+            yield Finding(check="service", severity=Severity.OK, what=f"runs under {manager.name} (pid {pid})")
         if manager.lingers() is False:
             fix = "loginctl enable-linger"
-            yield Finding(check="service", grade=Grade.NOTE, what="it ends when you log out", fix=fix)
+            yield Finding(check="service", severity=Severity.INFO, what="it ends when you log out", fix=fix)
     except ServiceError as error:
-        yield Finding(check="service", grade=Grade.NOTE, what=str(error), fix=error.hint)
+        yield Finding(check="service", severity=Severity.INFO, what=str(error), fix=error.hint)
 
 
-def _installations(patient: Patient) -> Iterator[Finding]:
+def _installations(installation: Installation) -> Iterator[Finding]:
     found: dict[str, str] = {}
-    for folder in patient.environ.get("PATH", "").split(os.pathsep):
+    for folder in installation.environ.get("PATH", "").split(os.pathsep):
         path = shutil.which("sessiond", path=folder) if folder else None
         if path is not None:
             found.setdefault(os.path.realpath(path), path)
     if len(found) > 1:
         what = f"{len(found)} installations in PATH: {', '.join(found.values())}"
         fix = "remove all but one; a newer one changes the spool so that an older one refuses it"
-        yield Finding(check="installation", grade=Grade.NOTE, what=what, fix=fix)
+        yield Finding(check="installation", severity=Severity.INFO, what=what, fix=fix)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from sessiond import __version__, zstd
-from sessiond.config import trusted
+from sessiond.config import make_ssl_context
 from sessiond.endpoint import answers, dictionary, items, wire
 from sessiond.endpoint.deadline import Connection, DeadlineTimer
 from sessiond.endpoint.transport import make_transport
@@ -71,7 +71,7 @@ class Client:
             self._headers["Authorization"] = f"Bearer {token}"
         verify: ssl.SSLContext | bool = False  # without TLS, to this machine, no authorities need to be loaded
         if self.url.startswith("https:"):
-            verify = trusted(ca_file or "")
+            verify = make_ssl_context(ca_file or "")
         patience = httpx.Timeout(min(timeout, 10.0), connect=min(timeout, 5.0))
         self._extensions = {"timeout": patience.as_dict(), "trace": self._connection.note}
         self._transport = transport or make_transport(self.url, verify)

@@ -26,7 +26,7 @@ from sessiond.status.model import (
     DaemonStatus,
     Discovery,
     Running,
-    Shape,
+    SpoolState,
     SpoolStatus,
     Status,
     ToolStatus,
@@ -44,7 +44,7 @@ __all__ = [
     "Discovery",
     "Progress",
     "Running",
-    "Shape",
+    "SpoolState",
     "SpoolStatus",
     "Status",
     "ToolStatus",
@@ -56,7 +56,7 @@ PATIENCE = 0.03
 TROUBLES = 3
 
 
-class _Held:
+class _SpoolSnapshot:
     """What the spool says; members stay as they are here from where it could not be read any more."""
 
     def __init__(self, shape: SpoolStatus) -> None:
@@ -88,29 +88,29 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
     `file` and `environ` say where the configuration is, as for `config.load`.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    configured, holder, held = _look(file, environ)
+    configured, holder, snapshot = _locate(file, environ)
     directory = configured.directory
-    endpoint = _endpoint(configured.url, holder, held.endpoint)
-    held.believe("" if endpoint.archive else endpoint.url)
+    endpoint = _endpoint(configured.url, holder, snapshot.endpoint)
+    snapshot.believe("" if endpoint.archive else endpoint.url)
     made = Status(
         now_ms=now_ms,
         healthy=False,
-        daemon=_daemon(holder, held),
-        machine_id=configured.machine_id or held.capture.machine_id or None,
+        daemon=_daemon(holder, snapshot),
+        machine_id=configured.machine_id or snapshot.capture.machine_id or None,
         state_dir=directory,
         disk_bytes=_disk_bytes(directory),
-        config=configured.status.but(refused=held.refused if holder else None),
-        spool=held.shape,
-        discovered=_discovery(holder, held.capture),
-        totals=held.totals,
-        outbox=held.outbox,
+        config=configured.status.but(refused=snapshot.refused if holder else None),
+        spool=snapshot.shape,
+        discovered=_discovery(holder, snapshot.capture),
+        totals=snapshot.totals,
+        outbox=snapshot.outbox,
         endpoint=endpoint,
-        progress=_progress(holder, held),
-        tools=_tools(held),
-        redactions=held.redactions,
+        progress=_progress(holder, snapshot),
+        tools=_tools(snapshot),
+        redactions=snapshot.redactions,
         scanner=_scanner(configured.redact),
-        lost=held.lost,
-        troubles=held.troubles,
+        lost=snapshot.lost,
+        troubles=snapshot.troubles,
         advice=[],
         paused=pause.read(directory, now_ms),
     )
@@ -120,21 +120,21 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
     return made.but(advice=advice, healthy=healthy)
 
 
-def _look(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, state.Holder | None, _Held]:
+def _locate(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, state.Holder | None, _SpoolSnapshot]:
     """Find the configuration, and in its state directory a daemon and the spool."""
     origins = Origins(file, environ)
     directory = origins.directory()
     if directory is not None:
-        holder, held = _state(directory)
-        if (known := origins.recognised(directory, held.taken)) is not None:
-            return known, holder, held
+        holder, snapshot = _state(directory)
+        if (known := origins.recognised(directory, snapshot.taken)) is not None:
+            return known, holder, snapshot
     configured = read_configured(file, environ)
     if configured.directory != directory:
-        holder, held = _state(configured.directory)
-    return configured, holder, held
+        holder, snapshot = _state(configured.directory)
+    return configured, holder, snapshot
 
 
-def _state(directory: str) -> tuple[state.Holder | None, _Held]:
+def _state(directory: str) -> tuple[state.Holder | None, _SpoolSnapshot]:
     holder, reason = _holder(directory)
     return holder, _read_spool(directory, reason)
 
@@ -153,56 +153,58 @@ def _holder(directory: str) -> tuple[state.Holder | None, str | None]:
         return None, (error.strerror or str(error)).lower()
 
 
-def _read_spool(directory: str, unreadable: str | None) -> _Held:
+def _read_spool(directory: str, unreadable: str | None) -> _SpoolSnapshot:
     """Read as much as can be read."""
     if not os.path.lexists(os.path.join(directory, NAME)):
         if unreadable is not None:
-            return _Held(SpoolStatus(state=Shape.UNREADABLE, reason=f"{directory}: {unreadable}"))
-        return _Held(SpoolStatus(state=Shape.MISSING))
-    held = _Held(SpoolStatus(state=Shape.FINE))
+            return _SpoolSnapshot(SpoolStatus(state=SpoolState.UNREADABLE, reason=f"{directory}: {unreadable}"))
+        return _SpoolSnapshot(SpoolStatus(state=SpoolState.MISSING))
+    snapshot = _SpoolSnapshot(SpoolStatus(state=SpoolState.OK))
     try:
         spool = Spool(directory, readonly=True, patience=PATIENCE)
         try:
-            _fill(held, spool)
+            _fill(snapshot, spool)
         finally:
             spool.close()
     except SpoolTooNew as error:
-        held.shape = SpoolStatus(state=Shape.TOO_NEW, reason=str(error), hint=error.hint)
+        snapshot.shape = SpoolStatus(state=SpoolState.TOO_NEW, reason=str(error), hint=error.hint)
     except SpoolDamaged as error:
-        held.shape = SpoolStatus(state=Shape.DAMAGED, reason=str(error))
+        snapshot.shape = SpoolStatus(state=SpoolState.DAMAGED, reason=str(error))
     except StateError as error:
-        held.shape = SpoolStatus(state=Shape.UNREADABLE, reason=str(error), hint=error.hint)
+        snapshot.shape = SpoolStatus(state=SpoolState.UNREADABLE, reason=str(error), hint=error.hint)
     except ValueError as error:
-        held.shape = SpoolStatus(state=Shape.UNREADABLE, reason=f"the spool holds something unexpected: {error}")
-    return held
+        snapshot.shape = SpoolStatus(
+            state=SpoolState.UNREADABLE, reason=f"the spool holds something unexpected: {error}"
+        )
+    return snapshot
 
 
-def _fill(held: _Held, spool: Spool) -> None:
+def _fill(snapshot: _SpoolSnapshot, spool: Spool) -> None:
     with spool.snapshot():
         rebuilt = spool.meta(health_room.REBUILT)
         copies = health_room.read_copies(spool)
-        held.shape = SpoolStatus(
-            state=Shape.FINE,
+        snapshot.shape = SpoolStatus(
+            state=SpoolState.OK,
             rebuilt_ms=int(rebuilt) if rebuilt else None,
             diverged_ms=copies.diverged_ms,
             moved_from=copies.moved_from,
         )
-        held.clean = spool.meta(health_room.CLEAN) is not None
-        held.refused = spool.meta(health_room.CONFIG)
-        held.taken = health_room.read_taken(spool)
-        held.capture = health_room.read_capture(spool)
-        held.endpoint = health_room.read_endpoint(spool)
-        held.bound = spool.meta(BOUND)
-        held.counts = spool.overview.tools()
-        held.totals = spool.overview.totals(tools=held.counts)
-        held.lost = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if held.totals.lost else []
-        held.outbox = spool.overview.waiting()
-        held.redactions = spool.overview.redactions()
-        if any(count.troubled for count in held.counts):
-            held.troubles = spool.overview.troubles(TROUBLES)
+        snapshot.clean = spool.meta(health_room.CLEAN) is not None
+        snapshot.refused = spool.meta(health_room.CONFIG)
+        snapshot.taken = health_room.read_taken(spool)
+        snapshot.capture = health_room.read_capture(spool)
+        snapshot.endpoint = health_room.read_endpoint(spool)
+        snapshot.bound = spool.meta(BOUND)
+        snapshot.counts = spool.overview.tools()
+        snapshot.totals = spool.overview.totals(tools=snapshot.counts)
+        snapshot.lost = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if snapshot.totals.lost else []
+        snapshot.outbox = spool.overview.waiting()
+        snapshot.redactions = spool.overview.redactions()
+        if any(count.troubled for count in snapshot.counts):
+            snapshot.troubles = spool.overview.troubles(TROUBLES)
 
 
-def _daemon(holder: state.Holder | None, held: _Held) -> DaemonStatus:
+def _daemon(holder: state.Holder | None, snapshot: _SpoolSnapshot) -> DaemonStatus:
     if holder is not None:
         return DaemonStatus(
             state=Running.RUNNING,
@@ -211,10 +213,10 @@ def _daemon(holder: state.Holder | None, held: _Held) -> DaemonStatus:
             service=holder.service,
             stopped=holder.stopped,
         )
-    if held.shape.state is Shape.MISSING:
+    if snapshot.shape.state is SpoolState.MISSING:
         return DaemonStatus(state=Running.NEVER)
     # A spool that can't be read does not tell how its daemon ended.
-    died = held.shape.state is Shape.FINE and not held.clean
+    died = snapshot.shape.state is SpoolState.OK and not snapshot.clean
     return DaemonStatus(state=Running.DIED if died else Running.STOPPED)
 
 
@@ -233,10 +235,10 @@ def _discovery(holder: state.Holder | None, capture: CaptureHealth) -> Discovery
     )
 
 
-def _progress(holder: state.Holder | None, held: _Held) -> Progress | None:
-    if holder is None or held.capture.pid != holder.pid or held.totals is None or held.outbox is None:
+def _progress(holder: state.Holder | None, snapshot: _SpoolSnapshot) -> Progress | None:
+    if holder is None or snapshot.capture.pid != holder.pid or snapshot.totals is None or snapshot.outbox is None:
         return None
-    return measure(held.capture, held.endpoint, held.totals, held.outbox)
+    return measure(snapshot.capture, snapshot.endpoint, snapshot.totals, snapshot.outbox)
 
 
 def _endpoint(url: str, holder: state.Holder | None, known: EndpointHealth) -> EndpointHealth:
@@ -247,11 +249,11 @@ def _endpoint(url: str, holder: state.Holder | None, known: EndpointHealth) -> E
     return EndpointHealth(url=url, archive=not url)
 
 
-def _tools(held: _Held) -> list[ToolStatus]:
+def _tools(snapshot: _SpoolSnapshot) -> list[ToolStatus]:
     """List what is captured and what a daemon watched; before the first one nobody has looked for tools."""
-    roots = held.capture.roots
-    counts = {count.tool: count for count in held.counts}
-    files = held.capture.discovered
+    roots = snapshot.capture.roots
+    counts = {count.tool: count for count in snapshot.counts}
+    files = snapshot.capture.discovered
     tools = sorted({root.tool for root in roots} | counts.keys())
     return [
         ToolStatus(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sessiond.pause import until
 from sessiond.spool.health import CopiesHealth
 from sessiond.spool.overview import Totals
-from sessiond.status.model import Advice, Running, Shape, Status
+from sessiond.status.model import Advice, Running, SpoolState, Status
 
 RECENT_MS = 7 * 86_400_000
 """For so long a spool that was built anew is worth a line."""
@@ -56,16 +56,16 @@ def _config(status: Status) -> Iterator[Advice]:
 def _spool(status: Status) -> Iterator[Advice]:
     running = status.daemon.state is Running.RUNNING
     match status.spool.state:
-        case Shape.DAMAGED:
+        case SpoolState.DAMAGED:
             yield Advice(
                 what=status.spool.reason or "the spool is damaged",
                 do=f"{'restart' if running else 'start'} sessiond: it sets the spool aside and builds a new one"
                 " from the tools' files and what the endpoint holds",
             )
-        case Shape.TOO_NEW | Shape.UNREADABLE:
+        case SpoolState.TOO_NEW | SpoolState.UNREADABLE:
             do = status.spool.hint or f"look at {status.state_dir}; `sessiond status` again in a moment"
             yield Advice(what=status.spool.reason or "the spool can't be read", do=do)
-        case Shape.MISSING if running:
+        case SpoolState.MISSING if running:
             yield Advice(what="the spool is gone while the daemon runs", do="restart sessiond: it builds a new one")
     rebuilt = status.spool.rebuilt_ms
     if rebuilt is not None and status.now_ms - rebuilt < RECENT_MS:

@@ -22,10 +22,10 @@ class Running(StrEnum):
     NEVER = "never started"
 
 
-class Shape(StrEnum):
+class SpoolState(StrEnum):
     """How the spool is."""
 
-    FINE = "fine"
+    OK = "ok"
     MISSING = "missing"
     DAMAGED = "damaged"
     TOO_NEW = "too new"
@@ -56,7 +56,7 @@ class ConfigStatus(Facts):
 class SpoolStatus(Facts):
     """The spool as a file. `rebuilt_ms`: when it was begun anew because the one before was damaged."""
 
-    state: Shape
+    state: SpoolState
     reason: str | None = None
     hint: str | None = None
     rebuilt_ms: int | None = None

@@ -13,7 +13,7 @@ from sessiond.redact.text import blank
 BLOCK = 1 << 20
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class SecretFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Where a secret stands, by which rule it is one, and how to allow it."""
 
     file: str
@@ -26,22 +26,22 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """For `redaction.allow_hashes`. Whoever has it can try values on it, so it is not printed unasked."""
 
 
-def survey(redactor: Redactor, path: str) -> Iterator[Seen]:
+def scan_file(redactor: Redactor, path: str) -> Iterator[SecretFinding]:
     """List the secrets in a file, in any form that transcripts come in. Raises: OSError."""
     with open(path, "rb") as file:
         line = 1
         for data in _runs(file):
-            yield from look(data, redactor.mask(data, path), path, line)
+            yield from find_secrets(data, redactor.mask(data, path), path, line)
             line += data.count(b"\n")
 
 
-def survey_records(redactor: Redactor, path: str, name: str, records: Iterable[bytes]) -> Iterator[Seen]:
+def scan_records(redactor: Redactor, path: str, name: str, records: Iterable[bytes]) -> Iterator[SecretFinding]:
     """List the secrets in the records of a stream that has this name in a file; `line` counts its records."""
     label, held, size, line = f"{path}::{name}" if name else path, list[bytes](), 0, 1
 
-    def settle() -> list[Seen]:
+    def settle() -> list[SecretFinding]:
         data = b"".join(held)
-        return look(data, redactor.mask(data, path), label, line)
+        return find_secrets(data, redactor.mask(data, path), label, line)
 
     for record in records:
         held.append(record + b"\n")
@@ -53,16 +53,16 @@ def survey_records(redactor: Redactor, path: str, name: str, records: Iterable[b
     yield from settle()
 
 
-def look(data: bytes, masked: Masked, file: str, line: int) -> list[Seen]:
+def find_secrets(data: bytes, masked: Masked, file: str, line: int) -> list[SecretFinding]:
     """Say where findings stand, in bytes that begin at a line."""
-    found: list[Seen] = []
+    found: list[SecretFinding] = []
     counted = 0
     for finding in masked.findings:
         line += data.count(b"\n", counted, finding.start)
         counted = finding.start
         secret = data[finding.start : finding.start + finding.length]
         name = digest(blank(secret))
-        found.append(Seen(file=file, line=line, rule=finding.rule, length=finding.length, hash=name))
+        found.append(SecretFinding(file=file, line=line, rule=finding.rule, length=finding.length, hash=name))
     return found
 
 

@@ -13,7 +13,7 @@ from sessiond.sources import find_roots
 from sessiond.watch.scan import scan
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class ToolInventory(msgspec.Struct, frozen=True, kw_only=True):
     """What one tool has. Times are unix milliseconds."""
 
     tool: str
@@ -29,7 +29,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions that it may delete within a week."""
 
 
-def survey(config: Config, environ: Mapping[str, str], now_ms: int) -> list[Found]:
+def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[ToolInventory]:
     """Look at every root once; nothing is read but directories and the settings of tools that delete sessions."""
     places = find_roots(config, environ)
     times: dict[str, list[int]] = {}
@@ -51,7 +51,7 @@ def survey(config: Config, environ: Mapping[str, str], now_ms: int) -> list[Foun
         limit = 0 if kept is None else now_ms - (kept.days - DUE_DAYS) * DAY_MS
         due = sum(stamp < limit for stamp in stamps)
         found.append(
-            Found(
+            ToolInventory(
                 tool=tool,
                 sessions=len(stamps),
                 bytes=sizes[tool],

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sessiond import state
-from sessiond.cli.output import settings
+from sessiond.cli.output import load_config
 from sessiond.config import Config, state_dir
 from sessiond.errors import NotFound
 from sessiond.spool import NAME, Spool
@@ -34,7 +34,7 @@ def endpoint_url(spool: Spool, config: Config) -> str:
 @contextmanager
 def opened(args: argparse.Namespace, *, readonly: bool = True) -> Iterator[tuple[Spool, Config]]:
     """Open the spool that the configuration names. Raises: NotFound where there is none yet, StateError."""
-    config = settings(args).config
+    config = load_config(args).config
     directory = state_dir(config)
     if not os.path.exists(os.path.join(directory, NAME)):
         raise NotFound("nothing has been captured yet", hint="start it: sessiond run")

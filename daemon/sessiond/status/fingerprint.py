@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from sessiond import pause, state
 from sessiond.spool import NAME
 
-Glance = tuple[object, ...]
+Fingerprint = tuple[object, ...]
 
 FILES = (NAME, f"{NAME}-wal", state.LOCK, pause.FILE)
 
 
-def glance(directory: str, config_files: Iterable[str]) -> Glance:
+def read_fingerprint(directory: str, config_files: Iterable[str]) -> Fingerprint:
     """Look at the state in `directory` from outside; equal ones mean that nothing was written in between.
 
     The daemon's lock is asked, since a daemon that is killed writes nothing.
