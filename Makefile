@@ -5,9 +5,10 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 BIN = $(VENV)/bin
+SPELLED = daemon docs tests bench systemd launchd .github *.md *.toml Makefile
 RIVALS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessiond-bench/rivals
 
-.PHONY: help run test check lab bench bench-quick bench-rivals soak mutants pythons clean
+.PHONY: help run test check coverage lab bench bench-quick bench-rivals soak mutants pythons clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -19,12 +20,19 @@ run: $(VENV)/.installed  ## install into .venv and run the daemon here; stop it 
 test: $(VENV)/.installed-dev  ## run the tests (PYTEST_ARGS="..." adds arguments)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
-check: $(VENV)/.installed-dev  ## check style, types, layers and documents
+coverage: $(VENV)/.installed-dev  ## run the tests and report the lines and branches that none of them reaches
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: $(VENV)/.installed-dev  ## check style, types, layers, spelling, limits and documents
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --platform darwin
 	$(BIN)/lint-imports
+	$(BIN)/codespell $(SPELLED)
 	$(BIN)/python -m pytest tests/docs
 
 pythons: $(VENV)/.installed-dev  ## install the wheel in a fresh environment of each Python that is here; use it, run the core's tests
@@ -52,7 +60,7 @@ mutants: $(VENV)/.installed-dev  ## break the code on purpose: the tests have to
 	PYTHONPATH=tests $(BIN)/python -m mutants $(MUTANTS)
 
 clean:  ## remove the environment and what the tools left behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutants
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutants .coverage* htmlcov
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "sessiond needs Python 3.11 or newer; name one: make PYTHON=/path/to/python" >&2; exit 1; }

@@ -29,7 +29,7 @@ from sessiond.status import (
 )
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 TAIL = re.compile(r"\s*(?:#|\||>|&&).*")
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 HARMLESS = {"status", "ls", "sources", "queue", "config", "demo"}

@@ -48,8 +48,8 @@ print(urllib.request.urlopen(asked).read().hex())
 @pytest.fixture(scope="module")
 def wheel(base: Path) -> Path:
     """Install the wheel into an environment of its own; what it stands on is that of these tests."""
-    if importlib.util.find_spec("hatchling") is None:
-        pytest.skip("hatchling is not installed")
+    if any(importlib.util.find_spec(name) is None for name in ("hatchling", "hatch_vcs")):
+        pytest.skip("hatchling or hatch-vcs is not installed")
     made = base / "venv"
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(base / "wheel"), str(ROOT)]

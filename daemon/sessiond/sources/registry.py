@@ -8,7 +8,6 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-import sessiond.sources
 from sessiond.config import Config
 from sessiond.sources.base import Root, Source, UserDirs, Watch
 
@@ -17,7 +16,7 @@ from sessiond.sources.base import Root, Source, UserDirs, Watch
 def find_sources() -> tuple[Source, ...]:
     """Return every source, ordered by the tool's name."""
     found: list[Source] = []
-    for module in pkgutil.iter_modules(sessiond.sources.__path__):
+    for module in pkgutil.iter_modules([os.path.dirname(__file__)]):
         found += getattr(importlib.import_module(f"sessiond.sources.{module.name}"), "SOURCES", ())
     return tuple(sorted(found, key=lambda source: source.tool))
 
