@@ -221,7 +221,8 @@ class Household:
                 return
         read = self.spool.connection.execute
         streams = read(
-            "SELECT id, name, generation, folded, queued, acked, known, gap_from, gap_to, held, lost, unproven FROM stream"
+            "SELECT id, name, generation, folded, queued, acked, known, gap_from, gap_to, held, lost, unproven"
+            " FROM stream"
         ).fetchall()
         segments = read("SELECT stream, generation, offset, length, previous, keep, parked FROM segment").fetchall()
         raise AssertionError(f"not settled: {self.spool.overview.waiting()} {streams} {segments} {self.push()}")
