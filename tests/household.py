@@ -22,11 +22,10 @@ from sessiond.endpoint import dictionary
 from sessiond.endpoint.read_client import ReadClient as Client
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import EndpointError
-from sessiond.ingest import Outcome, Place, ingest, locate
-from sessiond.ingest import Setting as IngestSetting
+from sessiond.ingest import IngestContext, Location, Outcome, ingest, locate
 from sessiond.ingest.backlog import catch_up
 from sessiond.ingest.pins import Pins
-from sessiond.ingest.renewal import renew
+from sessiond.ingest.policy_changes import apply_policy_changes
 from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Digest
 from sessiond.sources import find_sources
@@ -122,9 +121,9 @@ class Household:
         self.spool = self.make_spool(self.state)
         here = UserDirs(home=self.home, environ={}, platform="linux")
         places = [(source, root) for source in find_sources() for root in source.roots(here)]
-        self.ingesting = IngestSetting(
+        self.ingesting = IngestContext(
             spool=self.spool,
-            places=places if self.enabled else [],
+            roots=places if self.enabled else [],
             dormant=[] if self.enabled else places,
             machine_id=self.machine_id,
             digest=Digest(device.seed),
@@ -137,7 +136,7 @@ class Household:
             exclusion=self.exclusion,
             records_only=self.records_only,
         )
-        renew(self.ingesting)
+        apply_policy_changes(self.ingesting)
         self.client = Client(
             self.endpoint.url, self.endpoint.token, device_id=device.device_id, transport=self.transport
         )
@@ -175,8 +174,8 @@ class Household:
         """Take in what a path has."""
         return [ingest(self.ingesting, place) for place in self.places(path)]
 
-    def places(self, path: str) -> list[Place]:
-        return locate(self.ingesting.places, path)
+    def places(self, path: str) -> list[Location]:
+        return locate(self.ingesting.roots, path)
 
     def scan(self) -> None:
         """Take in all there is, and what is gone."""
@@ -216,7 +215,7 @@ class Household:
             with suppress(EndpointError):
                 while self.push().more:
                     pass
-            waiting = self.spool.overview.waiting()
+            waiting = self.spool.stats.waiting()
             if not (waiting.sessions or waiting.segments or self.spool.catalog.behind(1)):
                 return
         read = self.spool.connection.execute
@@ -225,7 +224,7 @@ class Household:
             " FROM stream"
         ).fetchall()
         segments = read("SELECT stream, generation, offset, length, previous, keep, parked FROM segment").fetchall()
-        raise AssertionError(f"not settled: {self.spool.overview.waiting()} {streams} {segments} {self.push()}")
+        raise AssertionError(f"not settled: {self.spool.stats.waiting()} {streams} {segments} {self.push()}")
 
     # What the endpoint has
 

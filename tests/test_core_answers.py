@@ -121,7 +121,7 @@ def test_a_result_that_cannot_be_decoded_parks_its_item_only(house: Household, n
     assert bad == [{"status": "stored"}]
     assert house.held(OTHER).count(b"\n") == 1
     assert house.held(SESSION).count(b"\n") == 2
-    waiting = house.spool.overview.waiting()
+    waiting = house.spool.stats.waiting()
     assert (waiting.sessions, waiting.segments) == (0, 0)
     house.write(CLAUDE, claude(SESSION, 3))
     house.settle()
@@ -193,7 +193,7 @@ def test_the_largest_items_that_are_taken_leave_room_for_the_next_ones(house: Ho
     house.settle()
     assert house.held(SESSION).count(b"\n") == 3
     assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
-    assert house.spool.overview.waiting().parked == 0
+    assert house.spool.stats.waiting().parked == 0
 
 
 def test_held_of_nonsense_is_refused(house: Household) -> None:

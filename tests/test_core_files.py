@@ -96,7 +96,7 @@ def test_a_stream_is_named_so_that_the_endpoint_takes_it(house: Household) -> No
     name = f"agent-{'x' * 210}"
     path = house.write(f".claude/projects/-home-dev-project/{SESSION}/subagents/{name}.jsonl", claude(SESSION, 2))
     house.settle()
-    assert house.spool.overview.waiting().parked == 0
+    assert house.spool.stats.waiting().parked == 0
     names = [stream["name"] for stream in house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]]
     other = next(name for name in names if name != "main")
     assert house.held(SESSION, other) == Path(path).read_bytes()
@@ -109,7 +109,7 @@ def test_what_a_record_says_is_bounded(house: Household) -> None:
     line["message"]["model"] = huge
     house.write(CLAUDE, line, {"type": "custom-title", "customTitle": huge, "sessionId": SESSION})
     house.settle()
-    assert house.spool.overview.waiting().parked == 0
+    assert house.spool.stats.waiting().parked == 0
     assert len(str(house.held_sessions()[SESSION]["record"])) < 20_000
 
 
@@ -155,7 +155,7 @@ def test_a_file_that_fails_late_leaves_nothing_half_stored(house: Household, mon
         (outcome,) = house.ingest(path)
         assert outcome.retry
     assert house.spool.meta("other") == "stays"
-    assert house.spool.overview.waiting().segments == 0
+    assert house.spool.stats.waiting().segments == 0
     assert house.spool.catalog.extents(1) == []
     assert house.spool.outbox.size == 0
     monkeypatch.setattr(content_room.Lines, "probe", real)
@@ -178,7 +178,7 @@ def test_a_record_follows_a_rewrite_that_was_interrupted(house: Household, monke
         raise Killed
 
     with monkeypatch.context() as dying:
-        dying.setattr("sessiond.ingest.advance.refresh_session", die)
+        dying.setattr("sessiond.ingest.commit.refresh_session", die)
         with pytest.raises(Killed):
             house.ingest(path)
     house.close()
@@ -212,7 +212,7 @@ def test_what_a_rewrite_takes_before_it_was_queued_counts_as_lost(tmp_path: Path
         assert waited > 0
         Path(path).write_bytes(encode(claude(SESSION, 500)))
         house.settle(200)
-        assert house.spool.overview.totals().lost_bytes == waited
+        assert house.spool.stats.totals().lost_bytes == waited
 
 
 def test_a_pin_follows_its_file_to_another_inode(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_path_with_the_sign_of_a_container_is_a_path(tmp_path: Path) -> None:
         path = big(house, f".claude/projects/-a::b/{SESSION}.jsonl")
         house.settle(200)
         assert house.held(SESSION) == Path(path).read_bytes()
-        assert house.spool.overview.totals().lost_bytes == 0
+        assert house.spool.stats.totals().lost_bytes == 0
 
 
 def test_extents_are_not_all_read_for_an_append(house: Household) -> None:
@@ -286,7 +286,7 @@ def test_extents_are_not_all_read_for_an_append(house: Household) -> None:
 def test_an_index_of_many_roots_names_the_places_of_a_path_as_each_root_would(tmp_path: Path) -> None:
     """Roots may nest, be shared by sources, and come later."""
     with household(tmp_path) as house:
-        source = next(source for source, _ in house.ingesting.places if source.tool == "claude-code")
+        source = next(source for source, _ in house.ingesting.roots if source.tool == "claude-code")
         outer, inner = Root(path="/home/ada/projects/"), Root(path="/home/ada/projects/-p")
         roots = [(source, outer), (source, Root(path="/elsewhere")), (source, outer)]
         index = Index(roots)

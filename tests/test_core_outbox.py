@@ -189,11 +189,11 @@ def test_a_stream_that_is_to_be_reconciled_comes_before_those_that_wait_for_room
             house.ingest(newer)
         assert house.spool.catalog.behind(9) == [2, 3, 4]
         house.push()
-        assert house.spool.catalog.stream(1).held is not None
+        assert house.spool.catalog.stream(1).remote_position is not None
         stuck: set[int] = set()
         while catch_up(house.ingesting, limit=2, stuck=stuck):
             pass
-        assert house.spool.catalog.stream(1).held is None
+        assert house.spool.catalog.stream(1).remote_position is None
         assert os.path.exists(path)
 
 
@@ -340,7 +340,7 @@ def test_an_endpoint_that_refuses_everything_parks_nothing(house: Household) -> 
     house.transport.fate = fate
     with pytest.raises(Rejected):
         house.push()
-    assert house.spool.overview.waiting().parked == 0
+    assert house.spool.stats.waiting().parked == 0
     house.transport.fate = None
     house.settle()
     assert len(house.held_sessions()) == 3
@@ -352,7 +352,7 @@ def test_a_rewrite_shares_no_more_than_the_outbox_leads_to(tmp_path: Path) -> No
         lines = [claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)]
         house.write(CLAUDE, *lines)
         house.scan()
-        assert house.spool.overview.waiting().behind
+        assert house.spool.stats.waiting().behind
         path = house.write(CLAUDE, *lines[:-1], claude(SESSION, 400, text="another end"), mode="wb")
         house.settle(200)
         assert house.held(SESSION) == Path(path).read_bytes()

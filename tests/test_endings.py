@@ -233,13 +233,13 @@ def test_a_very_long_unended_record_is_reported_until_it_ends(tmp_path: Path, ho
             file.write(b"x" * MIB)
     changed(house, path)
     drain(house)
-    (trouble,) = house.rooms.spool.overview.troubles(3)
+    (trouble,) = house.rooms.spool.stats.troubles(3)
     assert (trouble.path, "no end after 65 MiB" in trouble.reason) == (path, True)
     with open(path, "ab") as file:
         file.write(b'"}\n')
     changed(house, path)
     drain(house)
-    assert house.rooms.spool.overview.troubles(3) == []
+    assert house.rooms.spool.stats.troubles(3) == []
     assert folded(house, 1) == os.path.getsize(path)
 
 

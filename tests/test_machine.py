@@ -399,7 +399,7 @@ class Machine(RuleBasedStateMachine):
 
     def assert_settled(self) -> None:
         """Nothing is on its way any more: what is not safe is lost, and only because no place has it."""
-        totals = self.house.spool.overview.totals(self.house.address)
+        totals = self.house.spool.stats.totals(self.house.address)
         assert (totals.waiting, totals.archived, totals.parked, totals.archive.pending) == (0, 0, 0, 0)
         if self.current != "archive":
             for session, kept in self.generations("archive").items():

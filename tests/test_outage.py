@@ -147,7 +147,7 @@ def test_another_network_ends_every_wait_but_not_more_often_than_the_shortest() 
     for _ in range(15):
         clock.fail(WrongEndpoint("a login page"))
     tried = clock.ms
-    paused = clock.health.but(next_attempt_ms=tried + 900_000)
+    paused = clock.health.replace(next_attempt_ms=tried + 900_000)
     late = outage.after_network_change(paused, tried, tried + 60_000)
     assert late.next_attempt_ms == tried + 60_000
     soon = outage.after_network_change(paused, tried, tried + 1000)
@@ -163,7 +163,7 @@ def test_the_state_survives_the_spool() -> None:
     """What is written as JSON comes back as it was."""
     clock = Clock()
     clock.fail(Refused("401"))
-    assert EndpointHealth.of(json.loads(json.dumps(vars(clock.health)))) == clock.health
+    assert EndpointHealth.from_json(json.loads(json.dumps(vars(clock.health)))) == clock.health
 
 
 class Loop:

@@ -47,7 +47,7 @@ def test_the_queue_counts_for_each_session_what_waits_of_it(house: Household) ->
     first, second = two_sessions(house)
     house.ingest(first)
     house.ingest(second)
-    queued = house.spool.overview.queue()
+    queued = house.spool.stats.queue()
     assert [(str(item.session), item.segments) for item in queued] == [(OTHER, 1), (SESSION, 1)]
     assert sum(item.bytes for item in queued) == house.spool.outbox.size
 
@@ -63,7 +63,7 @@ def test_a_generation_without_new_bytes_is_in_the_queue(house: Household) -> Non
     for item in house.spool.outbox.sessions(10):
         with house.spool.transaction():
             house.spool.outbox.acknowledge_session(item.id, item.revision)
-    assert [(item.segments, item.bytes) for item in house.spool.overview.queue()] == [(1, 0)]
+    assert [(item.segments, item.bytes) for item in house.spool.stats.queue()] == [(1, 0)]
 
 
 def test_dropping_what_is_parked_of_one_session_leaves_the_others_parked(house: Household) -> None:
@@ -82,7 +82,7 @@ def test_the_last_activity_of_a_tool_is_that_of_its_newest_session(house: Househ
     """Whichever was captured first."""
     two_sessions(house)
     house.scan()
-    (tool,) = house.spool.overview.tools()
+    (tool,) = house.spool.stats.tools()
     newest = max(item.active_ms for item in house.spool.outbox.sessions(10))
     oldest = min(item.active_ms for item in house.spool.outbox.sessions(10))
     assert tool.active_ms == newest > oldest

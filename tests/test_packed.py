@@ -43,7 +43,7 @@ def test_a_packed_file_that_waits_is_unpacked_from_its_pin(tmp_path: Path) -> No
         os.unlink(path)
         house.settle(200)
         assert house.held(SESSION) == content
-        assert house.spool.overview.totals().lost_bytes == 0
+        assert house.spool.stats.totals().lost_bytes == 0
         assert os.listdir(house.ingesting.pins.directory) == []
 
 
@@ -99,7 +99,7 @@ def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(t
     half = content.index(b"\n", len(content) // 2) + 1
     packed = zstd.compress(content[:half]) + zstd.compress(content[half:])  # that are two sizes, and none of the whole
     with household(tmp_path) as house:
-        house.ingesting.packed.largest = 1 << 24 if damaged else 1 << 20
+        house.ingesting.compressed.largest = 1 << 24 if damaged else 1 << 20
         path = house.write(ROLLOUT, packed[:-1] if damaged else packed)
         os.utime(path, (1_700_000_000,) * 2)
         said, costs = set(), []
@@ -115,7 +115,7 @@ def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(t
         if damaged:
             house.write(ROLLOUT, packed, mode="wb")
         else:
-            house.ingesting.packed.largest = 1 << 22  # there is room by now
+            house.ingesting.compressed.largest = 1 << 22  # there is room by now
         house.settle()
         assert house.held(SESSION) == content
 

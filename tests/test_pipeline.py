@@ -230,7 +230,7 @@ def test_records_outrun_transcripts(tmp_path: Path) -> None:
         assert record is not None
         assert record.record is not None
         assert record.record.message_count == 400
-        waiting = house.spool.overview.waiting()
+        waiting = house.spool.stats.waiting()
         assert waiting.behind == 1
         content = Path(path).read_bytes()
         os.unlink(path)  # the tool cleans up; our pin has it

@@ -111,7 +111,7 @@ def test_no_planted_secret_leaves_the_machine(house: Household, tmp_path: Path) 
     for name, place in (("spool", spool + stored(house)), ("wire", b"".join(wire)), ("store", store), ("held", held)):
         missed = [secret for secret, _ in kinds if secret.encode() in place]
         assert not missed, name
-    assert sum(house.spool.overview.redactions().values()) >= 3 * len(kinds)
+    assert sum(house.spool.stats.redactions().values()) >= 3 * len(kinds)
 
 
 def zstd_or_plain(request) -> bytes:  # type: ignore[no-untyped-def]

@@ -85,14 +85,14 @@ def said(text: str, **more: object) -> bytes:
 def house(tmp_path: Path) -> Iterator[Household]:
     with household(tmp_path) as made:
         source = Made()
-        made.ingesting.places = [(source, Root(path=f"{made.home}/.made"))]
+        made.ingesting.roots = [(source, Root(path=f"{made.home}/.made"))]
         os.makedirs(f"{made.home}/.made")
         yield made
 
 
 @pytest.fixture
 def source(house: Household) -> Made:
-    found = house.ingesting.places[0][0]
+    found = house.ingesting.roots[0][0]
     assert isinstance(found, Made)
     return found
 
@@ -317,7 +317,7 @@ def test_transcripts_that_wait_are_caught_up(house: Household, store: Store) -> 
     while catch_up(house.ingesting, limit=1):
         pass
     assert house.spool.catalog.behind(100) == []
-    assert house.spool.overview.totals().lost_bytes == 0
+    assert house.spool.stats.totals().lost_bytes == 0
     house.settle()
     assert len(house.held(A).splitlines()) == 100
     assert house.held(B, "sub") == said("three") + b"\n"
@@ -352,8 +352,8 @@ def test_lines_leave_room_for_what_no_link_can_protect(tmp_path: Path) -> None:
         assert house.spool.outbox.size >= budget // 4 * 3
         build("gemini-cli/0.25-document", house.home)
         house.scan()
-        waiting = house.spool.overview.waiting()
-        assert (waiting.behind, house.spool.overview.totals().unprotected) == (1, 0)
+        waiting = house.spool.stats.waiting()
+        assert (waiting.behind, house.spool.stats.totals().unprotected) == (1, 0)
         assert house.spool.outbox.size < budget
 
 
@@ -361,11 +361,11 @@ def test_what_waits_of_a_document_counts_as_unprotected(house: Household) -> Non
     """No link keeps it, and `status` may not look as if one did."""
     house.ingesting.budget = 0
     house.ingest(document(house, "a.json", {A: ["one", "two"]}))
-    assert house.spool.overview.totals().unprotected == 1
+    assert house.spool.stats.totals().unprotected == 1
     assert os.listdir(house.ingesting.pins.directory) == []
     house.ingesting.budget = 512 << 20
     house.settle()
-    assert house.spool.overview.totals().unprotected == 0
+    assert house.spool.stats.totals().unprotected == 0
 
 
 def test_a_document_that_fits_in_no_memory_is_named_and_stops_no_other(house: Household) -> None:

@@ -114,7 +114,7 @@ def test_what_only_the_archive_has_gets_to_the_endpoint(world: World) -> None:
     house.settle()
     assert house.held(SESSION) == before
     assert world.state() is State.SAFE
-    assert house.spool.overview.totals(house.address).complete
+    assert house.spool.stats.totals(house.address).complete
 
 
 def test_a_session_that_the_spool_does_not_know_is_copied_too(world: World) -> None:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from sessiond.session import Entry, Fold, Messages, Role, Rules, distinct, placed, summarize
+from sessiond.session import Entry, Fold, Messages, Role, Rules, distinct, is_positional, summarize
 
 NOW_MS = 1_790_000_000_000
 
@@ -28,9 +28,9 @@ def test_a_first_answer_without_an_id_is_no_evidence_of_a_copy() -> None:
     """Sessions of a tool that names no message all have a first answer; they are not one another's forks."""
     fold = Fold()
     fold.add([Entry(role=Role.USER), Entry(role=Role.ASSISTANT)], NOW_MS)
-    assert (len(fold.messages), fold.opening) == (2, None)
+    assert (len(fold.messages), fold.first_answer_key) == (2, None)
     fold.add([Entry(role=Role.ASSISTANT, key="a")], NOW_MS)
-    assert fold.opening == list(fold.messages)[-1]
+    assert fold.first_answer_key == list(fold.messages)[-1]
 
 
 @pytest.mark.parametrize(("more", "ended"), [([], True), ([Entry(time_ms=NOW_MS - 1, role=Role.USER)], False)])
@@ -61,6 +61,6 @@ def test_what_has_no_name_is_whichever_has_its_place() -> None:
 
 def test_places_are_no_evidence_of_a_copy() -> None:
     """All sessions have a first message."""
-    assert placed(messages_of(None))
-    assert not placed(messages_of("a"))
-    assert not placed(Messages())
+    assert is_positional(messages_of(None))
+    assert not is_positional(messages_of("a"))
+    assert not is_positional(Messages())

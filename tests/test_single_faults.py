@@ -126,7 +126,7 @@ def test_a_file_that_grows_faster_than_it_is_pushed_starves_nobody(tmp_path: Pat
             if turn == 4:
                 assert house.held_sessions()[OTHER]["record"]["message_count"] == 1
             assert house.spool.outbox.size <= budget + (1 << 20)
-        assert house.spool.overview.waiting().behind
+        assert house.spool.stats.waiting().behind
         house.settle(200)
         assert house.held(SESSION) == Path(path).read_bytes()
         assert house.held(OTHER) == Path(other).read_bytes()
@@ -204,7 +204,7 @@ def test_a_slow_line_gets_small_batches_and_live_sessions_first(house: Household
     house.push()
     path = house.write(CLAUDE, claude(SESSION, 1))
     house.ingest(path)
-    waiting = house.spool.overview.waiting().segments
+    waiting = house.spool.stats.waiting().segments
     assert waiting > 2
     house.push()
     assert house.held(SESSION) == Path(path).read_bytes()
@@ -249,7 +249,7 @@ def test_an_outage_in_the_middle_of_halving_parks_nothing(house: Household) -> N
     house.transport.fate = fate
     with pytest.raises(Unreachable):
         house.push()
-    assert house.spool.overview.waiting().parked == 0
+    assert house.spool.stats.waiting().parked == 0
     house.transport.fate = None
     house.settle()
     assert len(house.held_sessions()) == 4

@@ -167,7 +167,7 @@ def test_an_endpoint_that_discards_what_it_acknowledges_is_not_believed(world: W
     house.transport.fate = fate
     try_push(house)
     assert world.state() is not State.SAFE
-    assert not house.spool.overview.totals(house.address).complete
+    assert not house.spool.stats.totals(house.address).complete
     assert house.spool.safety.archive().pending == 1
 
 

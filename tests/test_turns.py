@@ -11,7 +11,7 @@ from pathlib import Path
 from capture_lab import DAY, Lab, lab, session, write
 from household import NOW_MS, SESSION, claude, encode, household
 from sessiond.ingest.capture import STEP
-from sessiond.spool.gate import Gate
+from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.rows import StreamState
 from sessiond.upload import upload
 from sessiond.watch import Batch
@@ -149,7 +149,7 @@ def test_a_stream_that_fills_every_batch_lets_another_go_before(tmp_path: Path) 
 
 def test_whoever_waits_for_the_spool_comes_before_the_thread_that_has_it(tmp_path: Path) -> None:
     """One that lets go of it and takes it again at once would else keep it from the other for seconds."""
-    gate, order = Gate(), []
+    gate, order = FairLock(), []
 
     def wait() -> None:
         with gate, gate:

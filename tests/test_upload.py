@@ -42,7 +42,7 @@ def test_a_push_counts_what_it_parked(house: Household) -> None:
     house.transport.fate = fate
     result = house.push()
     assert (result.parked, result.sessions, result.segments) == (1, 2, 1)
-    assert house.spool.overview.waiting().parked == 1
+    assert house.spool.stats.waiting().parked == 1
 
 
 def test_a_segment_that_the_own_disk_spoiled_is_not_blamed_on_the_endpoint(house: Household) -> None:
@@ -55,7 +55,7 @@ def test_a_segment_that_the_own_disk_spoiled_is_not_blamed_on_the_endpoint(house
     house.spool.connection.execute(f"UPDATE segment SET data = CAST({spoiled} AS BLOB)")
     with pytest.raises(SpoolDamaged):
         house.push()
-    assert house.spool.overview.waiting().parked == 0
+    assert house.spool.stats.waiting().parked == 0
 
 
 def test_an_endpoint_that_was_restored_is_asked_everything_once(house: Household) -> None:

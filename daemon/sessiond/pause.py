@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
-from sessiond.facts import Facts, decoded, encoded
+from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 
 FILE = "paused.json"
 ALL = ""
@@ -14,7 +14,7 @@ FOR_GOOD = 0
 """Instead of a time: until `sessiond resume`."""
 
 
-class Paused(Facts):
+class Paused(FrozenRecord):
     """What is paused until when, in unix milliseconds; `sources` by the tool's name."""
 
     pushing: int | None = None
@@ -30,9 +30,9 @@ def read(directory: str, now_ms: int) -> Paused:
     """Read what is paused now; what has ended, or can't be read, is not."""
     try:
         with open(os.path.join(directory, FILE), "rb") as file:
-            kept = decoded(file.read())
+            kept = parse_object(file.read())
         now = {name: end for name, end in kept.items() if end == FOR_GOOD or end > now_ms}
-        return Paused.of({"pushing": now.pop(ALL, None), "sources": now})
+        return Paused.from_json({"pushing": now.pop(ALL, None), "sources": now})
     except (OSError, ValueError, TypeError):
         return Paused()  # a power cut may leave anything there; to push what should wait is the lesser harm
 
@@ -47,7 +47,7 @@ def write(directory: str, paused: Paused) -> None:
         return
     temporary = f"{path}.{os.getpid()}"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(encoded(everything).encode())
+        file.write(to_json(everything).encode())
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -7,7 +7,7 @@ import os
 import time
 
 from sessiond.errors import AlreadyRunning, StateError
-from sessiond.facts import Facts, decoded, encoded
+from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 
 LOCK = "lock"
 LOCK_SIZE = 1024
@@ -37,7 +37,7 @@ def prepare(directory: str) -> None:
         os.chmod(directory, 0o700)
 
 
-class Holder(Facts):
+class Holder(FrozenRecord):
     """Who holds the lock, as it says itself."""
 
     pid: int = 0
@@ -68,12 +68,12 @@ class Lock:
     def note(self, *, stopped: str | None) -> None:
         """Say why nothing can be captured, or that it can again."""
         if stopped != self._holder.stopped:
-            self._holder = self._holder.but(stopped=stopped)
+            self._holder = self._holder.replace(stopped=stopped)
             self._write()
 
     def _write(self) -> None:
         # Padded, so that the file has its block before the disk is full.
-        os.pwrite(self._descriptor, encoded(self._holder).encode().ljust(LOCK_SIZE), 0)
+        os.pwrite(self._descriptor, to_json(self._holder).encode().ljust(LOCK_SIZE), 0)
 
     def release(self) -> None:
         """Let go of the lock."""
@@ -82,7 +82,7 @@ class Lock:
 
 def _holder(descriptor: int) -> Holder:
     try:
-        return Holder.of(decoded(os.pread(descriptor, LOCK_SIZE, 0)))
+        return Holder.from_json(parse_object(os.pread(descriptor, LOCK_SIZE, 0)))
     except ValueError:
         return Holder()  # it has the lock and has not yet written who it is
 

@@ -178,7 +178,7 @@ def _ask(setting: Setting) -> tuple[int, int]:
     with setting.spool.transaction():
         for (number, _, _), held in zip(unknown, answers, strict=True):
             if held is not None:  # else it stays unknown: its segments wait, and it is asked again with the next batch
-                setting.spool.catalog.set_held(number, held)
+                setting.spool.catalog.set_remote_position(number, held)
     undecoded = sum(held is None for held in answers)
     return len(unknown) - undecoded, undecoded
 
@@ -323,7 +323,7 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
         _park(setting, item, f"the endpoint names generation {problem.generation}, above which there may be none")
         return "parked"
     if problem.type in ("offset-mismatch", "no-generation"):
-        setting.spool.catalog.set_held(
+        setting.spool.catalog.set_remote_position(
             item.stream_id,
             wire.RemotePosition(
                 session=item.session,

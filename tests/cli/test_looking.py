@@ -446,8 +446,8 @@ def test_queue_drop_wants_a_yes(house: Household, capsys: pytest.CaptureFixture[
     """Nobody there to ask: nothing is dropped."""
     park(house)
     assert run(house, "queue", "drop", SESSION) == 2
-    assert house.spool.overview.waiting().parked == 1
+    assert house.spool.stats.waiting().parked == 1
     assert run(house, "queue", "drop", SESSION, "--yes") == 0
     assert capsys.readouterr().out == "1 item dropped; the tool's own file keeps what it has\n"
-    assert house.spool.overview.waiting().parked == 0
+    assert house.spool.stats.waiting().parked == 0
     assert run(house, "queue", "drop", SESSION, "--yes") == 1

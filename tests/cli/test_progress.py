@@ -24,7 +24,7 @@ from sessiond.config import Config
 from sessiond.daemon.pushing import Pushing
 from sessiond.daemon.rooms import Rooms, open_rooms
 from sessiond.spool.health import PACE_MS, CaptureHealth, EndpointHealth
-from sessiond.spool.overview import Totals, Waiting
+from sessiond.spool.stats import Totals, Waiting
 from sessiond.status import read_status
 from sessiond.status.progress import Progress, measure
 
@@ -37,9 +37,9 @@ NOTHING = Waiting(sessions=0, segments=0, bytes=0, oldest_ms=None, parked=0, beh
 
 def progress(endpoint: EndpointHealth | None = None, *, unsent: int = 0, **more: object) -> Progress:
     made = measure(
-        FOUND.but(**more),
+        FOUND.replace(**more),
         endpoint or EndpointHealth(),
-        TOTALS.but(unsent_bytes=unsent),
+        TOTALS.replace(unsent_bytes=unsent),
         NOTHING,
     )
     assert made is not None
@@ -61,7 +61,7 @@ def test_it_is_done_with_the_last_byte_and_the_last_record() -> None:
     assert progress().done
     assert not progress(backlog=1).done
     assert not progress(unsent=1).done
-    one = NOTHING.but(sessions=1)
+    one = NOTHING.replace(sessions=1)
     made = measure(FOUND, EndpointHealth(), TOTALS, one)
     assert made is not None and not made.done
 
@@ -76,7 +76,7 @@ def test_the_time_left_is_what_is_left_at_the_rate_of_the_last_minute() -> None:
     made = progress(paced, unsent=30 * MB)
     assert (made.rate, made.seconds_left) == (2 * MB, 15.0)
     assert progress(paced, unsent=30 * MB, waits="on battery").seconds_left is None
-    failing = paced.but(failing_since_ms=22_000)
+    failing = paced.replace(failing_since_ms=22_000)
     assert progress(failing, unsent=30 * MB).seconds_left is None
     assert progress(EndpointHealth(pace_ms=1_000, last_ack_ms=1_000), unsent=1).rate is None
 
@@ -129,7 +129,7 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
 def test_status_has_a_line_while_there_is_a_backlog(tmp_path: Path, made: Progress, line: str | None) -> None:
     """In its 80 columns."""
     status = read_status(os.devnull, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "state")})
-    status = status.but(totals=TOTALS, outbox=NOTHING, progress=made)
+    status = status.replace(totals=TOTALS, outbox=NOTHING, progress=made)
     lines = [text for text in screen(status).splitlines() if text.startswith("backlog")]
     assert lines == ([] if line is None else [f"backlog       {line}"])
     assert all(len(text) <= 80 for text in lines)

@@ -170,9 +170,9 @@ def test_what_another_version_found_good_is_read_again(house: Household, tmp_pat
     file = configure(tmp_path, house.spool, f'state_dir = "{house.state}"\nmachine_id = "first"\n')
     taken = health.read_taken(house.spool)
     assert taken is not None
-    health.write_taken(house.spool, taken.but(machine_id="told"))
+    health.write_taken(house.spool, taken.replace(machine_id="told"))
     assert read_status(str(file), {"HOME": house.home}).machine_id == "told"
-    health.write_taken(house.spool, taken.but(machine_id="told", version="0.0.1"))
+    health.write_taken(house.spool, taken.replace(machine_id="told", version="0.0.1"))
     assert read_status(str(file), {"HOME": house.home}).machine_id == "first"
 
 
@@ -242,9 +242,9 @@ def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daem
 
 def _fixed(made: Status) -> Status:
     """Replace what differs from run to run."""
-    daemon = made.daemon.but(pid=4711, since_ms=made.now_ms - 180 * MINUTE)
-    outbox = made.outbox and made.outbox.but(bytes=313)
-    return made.but(daemon=daemon, outbox=outbox, disk_bytes=215_000, state_dir="/state")
+    daemon = made.daemon.replace(pid=4711, since_ms=made.now_ms - 180 * MINUTE)
+    outbox = made.outbox and made.outbox.replace(bytes=313)
+    return made.replace(daemon=daemon, outbox=outbox, disk_bytes=215_000, state_dir="/state")
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -297,7 +297,7 @@ def test_what_backfill_leaves_out_is_never_counted_as_read(house: Household, loo
     made = CaptureHealth(pid=os.getpid(), discovered={"codex": 9}, left_out=4, left_out_bytes=12_000_000, backlog=2)
     health.write(house.spool, made)
     assert "found         9 files, 4 (12 MB) left out by backfill, 2 not read yet\n" in screen(look())
-    health.write(house.spool, made.but(backlog=0))
+    health.write(house.spool, made.replace(backlog=0))
     assert "found         9 files, 4 (12 MB) left out by backfill, the others read\n" in screen(look())
     assert (look().discovered.left_out, look().discovered.left_out_bytes) == (4, 12_000_000)
 
@@ -486,7 +486,7 @@ def test_a_slow_scanner_is_said_and_degrades_nothing(house: Household) -> None:
     """Without hyperscan the same secrets are found, slower: worth a line, not an alarm."""
     env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
     status = read_status(None, env)
-    slow = advise(status.but(scanner="re"))
+    slow = advise(status.replace(scanner="re"))
     (said,) = [each for each in slow if "hyperscan" in each.what]
     assert not said.degraded
     assert [each for each in advise(status) if "hyperscan" in each.what] == []

@@ -75,7 +75,7 @@ def test_an_endpoint_out_of_reach_is_69(house: Household, capsys: pytest.Capture
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "http://127.0.0.1:9 can't be reached" in captured.err
-    assert house.spool.overview.waiting().segments == 1
+    assert house.spool.stats.waiting().segments == 1
 
 
 def test_a_refused_token_is_77_even_with_nothing_to_push(house: Household, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sessiond.database import open_database
-from sessiond.session import Entry, Fold, Rules, Session, placed, session_id, summarize
+from sessiond.session import Entry, Fold, Rules, Session, is_positional, session_id, summarize
 from sessiond.sources import find_sources
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection, Source, Unit, UserDirs
 
@@ -109,7 +109,7 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
         fold = begun(source, unit, root)
         named, _ = fold_lines(source, fold, unpacked(path, unit))
         if unit.native_id and unit.thread:
-            fold.belong(unit.native_id)
+            fold.mark_as_copy_of(unit.native_id)
         return [Stream(unit.native_id or named or "", unit.stream, unit.thread, timed(fold, path, unit.timeless), path)]
     streams = []
     for projection in projections(source, path, unit, root):
@@ -119,7 +119,7 @@ def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
         assert not any(b"\n" in record[:-1] for record in records)
         fold_lines(source, fold, b"".join(records))
         if projection.metadata is not None:
-            fold.tell(projection.metadata, NOW_MS)
+            fold.apply_metadata(projection.metadata, NOW_MS)
         timeless = unit.timeless or projection.timeless
         if records:
             streams.append(
@@ -170,11 +170,11 @@ def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
     for native, group in by_id.items():
         parent = next((fold.parent for fold in main[native] if fold.parent and fold.parent != native), None)
         older = [] if source.own_keys else elders_of(native, parent, main)
-        elders = [fold.messages for other in older for fold in main[other] if not placed(fold.messages)]
+        ancestors = [fold.messages for other in older for fold in main[other] if not is_positional(fold.messages)]
         others = [s.fold for s in group if not s.thread]
         identity = session_id(tool, native, scope)
         parent = parent or min(older, key=lambda other: age(other, main[other]), default=None)
-        session = summarize(identity, tool, main[native], others, rules=RULES, source_path=None, elders=elders)
+        session = summarize(identity, tool, main[native], others, rules=RULES, source_path=None, ancestors=ancestors)
         if session is not None:
             found[identity] = Found(
                 session=session,
@@ -189,12 +189,12 @@ def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
 
 def elders_of(native: str, parent: str | None, main: dict[str, list[Fold]]) -> list[str]:
     """Name the sessions whose history this one may have copied: its parent, and older ones with the same opening."""
-    openings = {fold.opening for fold in main[native] if fold.opening is not None}
+    openings = {fold.first_answer_key for fold in main[native] if fold.first_answer_key is not None}
     return [
         other
         for other, folds in main.items()
         if other == parent
-        or (any(fold.opening in openings for fold in folds) and age(other, folds) < age(native, main[native]))
+        or (any(fold.first_answer_key in openings for fold in folds) and age(other, folds) < age(native, main[native]))
     ]
 
 

@@ -73,7 +73,7 @@ def test_the_same_words_in_two_sessions_are_two_messages() -> None:
     words = (event("user_message", "go on"), event("agent_message", "Done."))
     one, two = rollout("one", *words), rollout("two", *words)
     assert not set(one.messages) & set(two.messages)
-    assert one.opening != two.opening
+    assert one.first_answer_key != two.first_answer_key
 
 
 def test_the_same_prompt_twice_is_two_messages() -> None:

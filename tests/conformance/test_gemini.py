@@ -8,7 +8,7 @@ from pathlib import Path
 import engine
 import pytest
 
-from sessiond.session import NOBODY, Fold
+from sessiond.session import NO_MODEL, Fold
 from sessiond.sources.base import Kind, Unit, UserDirs
 from sessiond.sources.gemini_cli import GeminiCli
 from sessiond.sources.qwen_code import QwenCode
@@ -119,7 +119,7 @@ def test_a_resume_in_steps_keeps_the_models() -> None:
     talk = [said("1", "user", "weave"), said("2", "gemini", "Woven.", model="pro")]
     bare = [said("1", "user", [{"text": "weave"}]), said("2", "gemini", [{"text": "Woven."}])]
     made = fold(*talk, {"$set": {"messages": [said("0", "user", "<session_context>")]}}, {"$set": {"messages": bare}})
-    assert (list(made.messages.speakers), made.models) == ([NOBODY, 0], ["pro"])
+    assert (list(made.messages.model_indexes), made.models) == ([NO_MODEL, 0], ["pro"])
 
 
 @pytest.mark.parametrize(

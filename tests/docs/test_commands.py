@@ -15,8 +15,8 @@ from sessiond.cli import COMMANDS, main, read
 from sessiond.cli.status import screen
 from sessiond.sources import find_sources
 from sessiond.spool.health import EndpointHealth, RootHealth
-from sessiond.spool.overview import ToolCount, Totals, Waiting
 from sessiond.spool.safety import Counts
+from sessiond.spool.stats import ToolCount, Totals, Waiting
 from sessiond.status import (
     ConfigStatus,
     DaemonStatus,

@@ -24,7 +24,7 @@ EXCEPTIONS: dict[str, str] = {
     "daemon/__init__.py:run": "signals, reloads and the order of the end; to be split",
     "daemon/life.py:Life.__init__": "opens all resources of one run; an engine will own them",
     "daemon/pushing.py:Pushing.__init__": "the loop and its waits; to be split into loop and schedule",
-    "ingest/advance.py:advance": "the capture of one stream; to become a class",
+    "ingest/commit.py:advance": "the capture of one stream; to become a class",
     "ingest/record.py:refresh": "the record of a session; to become a class",
     "daemon/capturing.py:Capturing": "the queue's parts; to become one work queue",
     "daemon/pushing.py:Pushing": "the loop and its waits; to be split into loop and schedule",

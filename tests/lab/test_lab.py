@@ -138,7 +138,7 @@ def _folded_anew(anew: Household, home: str, repository: str, endpoint: Running)
     anew.home, anew.now_ms = home, time.time_ns() // 1_000_000
     anew.close()
     anew.open()
-    anew.ingesting.places.extend(find_project_roots(Config(), {"HOME": home}, [repository]))
+    anew.ingesting.roots.extend(find_project_roots(Config(), {"HOME": home}, [repository]))
     anew.settle()
     expected = sessions(endpoint)
     anew.client.close()

@@ -7,10 +7,12 @@ from mutants.named import CORE, SOURCES, Named
 CAPTURE: list[Named] = [
     Named(
         "the checkpoint moves before what was read is stored",
-        "ingest/advance.py",
-        "    with setting.spool.transaction():\n        capture.store(final, now_ms)\n        save(final.last)\n",
-        "    with setting.spool.transaction():\n        save(final.last)\n    setting.now_ms()\n"
-        "    with setting.spool.transaction():\n        capture.store(final, now_ms)\n",
+        "ingest/commit.py",
+        "    with context.spool.transaction():\n        capture.store(final, now_ms)\n"
+        "        save(final.last and content.search.done)\n",
+        "    with context.spool.transaction():\n        save(final.last and content.search.done)\n"
+        "    context.now_ms()\n"
+        "    with context.spool.transaction():\n        capture.store(final, now_ms)\n",
     ),
     Named(
         "an ack takes any revision of its session",
@@ -95,11 +97,11 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "a vanished file takes its session with it",
-        "ingest/gone.py",
+        "ingest/presence.py",
         "    catalog.save_file(replace(file, gone_ms=now_ms, trouble=None))\n",
         "    catalog.save_file(replace(file, gone_ms=now_ms, trouble=None))\n"
         "    if file.stream is not None:\n"
-        "        setting.spool.outbox.drop_generation(file.stream, 0)\n"
+        "        context.spool.outbox.drop_generation(file.stream, 0)\n"
         "        catalog._db.execute('UPDATE session SET pushed = revision')\n",
     ),
     Named(
@@ -116,13 +118,13 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "the endpoint's word on an offset is believed unseen",
-        "ingest/sync.py",
+        "ingest/reconcile.py",
         "return position >= held.length and running.hexdigest() == held.sha256",
         "return position >= held.length",
     ),
     Named(
         "what the endpoint lost is not read again",
-        "ingest/sync.py",
+        "ingest/reconcile.py",
         "        stream.gap = (offset, first)\n        spool.catalog.set_gap(stream.id, offset, first)\n",
         "        pass\n",
     ),
@@ -149,13 +151,13 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "a moved session keeps its old path",
-        "ingest/gone.py",
-        "return source is not None and refresh_session(setting, session, source, touched=False)",
+        "ingest/presence.py",
+        "return source is not None and refresh_session(context, session, source, touched=False)",
         "return False",
     ),
     Named(
         "a long file is read to its end before others have their turn",
-        "ingest/advance.py",
+        "ingest/commit.py",
         "if step.last or (most is not None and read >= most):",
         "if step.last:",
         (["tests/test_turns.py"],),
@@ -169,7 +171,7 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "what was refused is unpacked with each look",
-        "ingest/packed.py",
+        "ingest/compressed.py",
         "if refusal is not None and refusal.looked == looked:",
         "if refusal is not None and False:",
         (["tests/test_packed.py"],),
@@ -177,8 +179,8 @@ CAPTURE: list[Named] = [
     Named(
         "what came since the first start is left out for its age",
         "ingest/backfill.py",
-        "setting.oldest_ms * 1_000_000 and not came",
-        "setting.oldest_ms * 1_000_000",
+        "context.oldest_ms * 1_000_000 and not came",
+        "context.oldest_ms * 1_000_000",
         (["tests/test_backfill.py"],),
     ),
     Named(
@@ -191,8 +193,8 @@ CAPTURE: list[Named] = [
     Named(
         "a pin is read as if no tool packed",
         "ingest/backlog.py",
-        "if any(place.unit.packed for",
-        "if any(place.unit.packed and False for",
+        "if any(location.unit.packed for",
+        "if any(location.unit.packed and False for",
         (["tests/test_packed.py"],),
     ),
     Named(

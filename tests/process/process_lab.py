@@ -390,7 +390,7 @@ class World:
     def waiting(self) -> int:
         """Count what waits in the outbox."""
         with self.spool() as spool:
-            waiting = spool.overview.waiting()
+            waiting = spool.stats.waiting()
         return waiting.sessions + waiting.segments
 
     def health(self) -> health.EndpointHealth:

@@ -293,7 +293,7 @@ def test_too_large_a_push_is_halved(world: World) -> None:
     world.arrives()
     world.judge()
     with world.spool() as spool:
-        assert spool.overview.waiting().parked == 0
+        assert spool.stats.waiting().parked == 0
 
 
 def test_an_outage_for_days_is_few_requests_and_loses_nothing(world: World) -> None:

@@ -206,7 +206,7 @@ def test_a_hundred_thousand_files_are_found_and_kept_in_little_memory(world: Wor
 
     def captured() -> bool:
         with world.spool() as spool:
-            return spool.overview.waiting().segments == 100_000
+            return spool.stats.waiting().segments == 100_000
 
     until(captured, "all of them", 280, every=2)  # counting them takes time that the daemon needs
     assert world.memory(daemon.pid) < 200 << 20

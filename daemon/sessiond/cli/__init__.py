@@ -229,9 +229,9 @@ def _import_msgspec() -> None:
 
     Where another package has brought it, its import (and that of `inspect`) would be a tenth of the time of `status`.
     """
-    from sessiond.lean import without
+    from sessiond.memory import hide_modules
 
-    with without("typing_extensions"):
+    with hide_modules("typing_extensions"):
         import msgspec  # noqa: F401
 
 

@@ -152,7 +152,7 @@ def _messages(rooms: Rooms, identity: uuid.UUID) -> int:
 
 def _acknowledged(rooms: Rooms, length: int) -> bool:
     with rooms.spool.reading():
-        totals, waiting = rooms.spool.overview.totals(), rooms.spool.overview.waiting()
+        totals, waiting = rooms.spool.stats.totals(), rooms.spool.stats.waiting()
         streams = rooms.spool.catalog.streams(1)
     empty = not (waiting.sessions or waiting.segments)
     return empty and totals.acknowledged == 1 and sum(stream.acked for stream in streams) == length

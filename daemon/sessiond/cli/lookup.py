@@ -48,7 +48,7 @@ def opened(args: argparse.Namespace, *, readonly: bool = True) -> Iterator[tuple
 def find_session(spool: Spool, text: str) -> SessionState:
     """Find a session by its id or a head of it that no other one has. Raises: NotFound."""
     wanted = text.strip().lower()
-    found = spool.overview.ids(wanted) if wanted else []
+    found = spool.stats.ids(wanted) if wanted else []
     if len(found) == 1:
         session = spool.catalog.session(found[0])
         assert session is not None
@@ -61,7 +61,7 @@ def find_session(spool: Spool, text: str) -> SessionState:
 
 def short_ids(spool: Spool) -> dict[str, str]:
     """Map each session's id to the shortest head, all equally long, that tells them all apart."""
-    every = [str(each) for each in spool.overview.ids("")]
+    every = [str(each) for each in spool.stats.ids("")]
     length = SHORT
     while len({each[:length] for each in every}) < len(every):
         length += 1

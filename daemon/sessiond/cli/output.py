@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sessiond import facts
+from sessiond import frozen_record
 from sessiond.text import escape, escape_json
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` has 100 ms
@@ -64,8 +64,8 @@ def print_json(answer: Any) -> None:
 
 def to_json(answer: Any) -> str:
     """Write an answer for programs as one line of JSON."""
-    if isinstance(answer, facts.Facts):
-        return escape_json(facts.encoded(answer))
+    if isinstance(answer, frozen_record.FrozenRecord):
+        return escape_json(frozen_record.to_json(answer))
     import msgspec
 
     return escape_json(msgspec.json.encode(answer, enc_hook=vars).decode())

@@ -34,10 +34,10 @@ def run(args: argparse.Namespace) -> int:
     known = [source.tool for source in find_sources()]
     paused = pause.read(directory, now_ms)
     if args.source is None:
-        paused = paused.but(pushing=end)
+        paused = paused.replace(pushing=end)
     else:
         check_tool(args.source, known)
-        paused = paused.but(sources={**paused.sources, args.source: end})
+        paused = paused.replace(sources={**paused.sources, args.source: end})
     save_pause(directory, paused)
     print(f"{args.source or 'pushing'} is paused {pause.until(end)}")
     return 0

@@ -14,8 +14,8 @@ from sessiond.cli.output import age, columns, count, escape, print_json, size, t
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
 from sessiond.spool import Spool
-from sessiond.spool.overview import Queued, Totals
 from sessiond.spool.safety import State
+from sessiond.spool.stats import Queued, Totals
 
 
 class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
         return _drop(args)
     with opened(args) as (spool, config):
         with spool.snapshot():
-            waiting, parked, lost, short = spool.overview.queue(), _parked(spool), _lost(spool), short_ids(spool)
-            totals = spool.overview.totals(endpoint_url(spool, config))
+            waiting, parked, lost, short = spool.stats.queue(), _parked(spool), _lost(spool), short_ids(spool)
+            totals = spool.stats.totals(endpoint_url(spool, config))
         if args.json:
             print_json({"waiting": waiting, "parked": parked, "lost": lost, "complete": totals.complete})
         else:

@@ -16,7 +16,7 @@ from sessiond.config import Config
 from sessiond.errors import NotFound, ReadError, SessiondError, Torn
 
 if TYPE_CHECKING:
-    from sessiond.ingest import Place
+    from sessiond.ingest import Location
     from sessiond.privacy import Exclusion
     from sessiond.privacy.secrets_scan import SecretFinding
     from sessiond.redact import Redactor
@@ -123,12 +123,12 @@ def _scan_files(paths: list[str], redactor: Redactor) -> Iterator[Scanned]:
 
 def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor) -> Iterator[Scanned]:
     """Scan what would be sent: of all enabled tools the records, as they are made of their files."""
-    from sessiond.ingest import Place, locate
+    from sessiond.ingest import Location, locate
     from sessiond.privacy import Exclusion
     from sessiond.sources import find_roots
 
     exclusion = Exclusion(config.exclude, args.environ.get("HOME") or os.path.expanduser("~"))
-    places, seen = find_roots(config, args.environ), dict[tuple[str, str], Place]()
+    places, seen = find_roots(config, args.environ), dict[tuple[str, str], Location]()
     for _, root in places:
         for path in _files([root.path] if os.path.isdir(root.path) else []):
             for place in locate(places, path):
@@ -140,8 +140,10 @@ def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor)
             yield place.path, partial(size.__getitem__, 0), _scan_location(place, exclusion, redactor, size)
 
 
-def _scan_location(place: Place, exclusion: Exclusion, redactor: Redactor, size: list[int]) -> Iterator[SecretFinding]:
-    from sessiond.ingest.outgoing import list_outgoing
+def _scan_location(
+    place: Location, exclusion: Exclusion, redactor: Redactor, size: list[int]
+) -> Iterator[SecretFinding]:
+    from sessiond.ingest.preview import preview_streams
     from sessiond.privacy.secrets_scan import scan_records
 
     def counted(records: Iterable[bytes]) -> Iterator[bytes]:
@@ -149,7 +151,7 @@ def _scan_location(place: Place, exclusion: Exclusion, redactor: Redactor, size:
             size[0] += len(record) + 1
             yield record
 
-    for stream in list_outgoing(place, time.time_ns() // 1_000_000):
+    for stream in preview_streams(place, time.time_ns() // 1_000_000):
         if not exclusion.excludes(stream.cwd):
             yield from scan_records(redactor, stream.path, stream.name, counted(stream.records))
 

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source is not None:
         check_tool(args.source, [source.tool for source in find_sources()])
         sources = {tool: end for tool, end in paused.sources.items() if tool != args.source}
-        left = paused.but(sources=sources)
+        left = paused.replace(sources=sources)
     if left == paused:
         print("nothing was paused")
         return 0

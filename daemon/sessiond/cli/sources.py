@@ -15,7 +15,7 @@ from sessiond.sources import UNREADABLE, find_roots, find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.spool.health import RootHealth
-from sessiond.spool.overview import ToolCount, Trouble
+from sessiond.spool.stats import ToolCount, Trouble
 from sessiond.status import SpoolState, Status, ToolStatus, read_status
 
 TROUBLES = 20
@@ -69,10 +69,10 @@ def _looked(status: Status, config: Config, environ: Mapping[str, str]) -> Statu
         how = "not watched" if os.path.isdir(root.path) else "missing"
         roots.setdefault(source.tool, []).append(RootHealth(tool=source.tool, path=root.path, how=how))
     tools = [
-        counts.get(tool, ToolStatus(count=ToolCount(tool=tool), files=None, roots=[])).but(roots=found)
+        counts.get(tool, ToolStatus(count=ToolCount(tool=tool), files=None, roots=[])).replace(roots=found)
         for tool, found in roots.items()
     ]
-    return status.but(tools=tools)
+    return status.replace(tools=tools)
 
 
 def listed_sources(
@@ -176,6 +176,6 @@ def _troubles(status: Status) -> list[Trouble]:
     spool = Spool(status.state_dir, readonly=True)
     try:
         with spool.snapshot():
-            return spool.overview.troubles(TROUBLES)
+            return spool.stats.troubles(TROUBLES)
     finally:
         spool.close()

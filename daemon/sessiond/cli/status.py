@@ -22,7 +22,7 @@ from sessiond.cli.output import (
     wrapped,
 )
 from sessiond.spool.health import RootHealth
-from sessiond.spool.overview import Totals
+from sessiond.spool.stats import Totals
 from sessiond.status import Advice, Running, Status, ToolStatus, read_status
 
 TYPE_CHECKING = False
@@ -99,12 +99,12 @@ def _watch(args: argparse.Namespace) -> int:
             # Before it is read: what is written meanwhile is seen the next time.
             seen, read = read_fingerprint(status.state_dir, status.config.files), time.monotonic()
             status = read_status(args.config, args.environ)
-            if not drawing and (facts := status.but(now_ms=0, disk_bytes=0)) != shown:
+            if not drawing and (facts := status.replace(now_ms=0, disk_bytes=0)) != shown:
                 shown = facts
                 display.show(to_json(status) if args.json else f"{_drawn(status, args)}\n")
             while time.monotonic() < read + ANEW:
                 if drawing:
-                    status = status.but(now_ms=time.time_ns() // 1_000_000)
+                    status = status.replace(now_ms=time.time_ns() // 1_000_000)
                     display.show(_drawn(status, args))
                 time.sleep(LOOK)
                 if read_fingerprint(status.state_dir, status.config.files) != seen:

@@ -13,7 +13,7 @@ from sessiond.database import open_database
 from sessiond.device import identify
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, NotFound, ReadError
-from sessiond.ingest import Place, locate
+from sessiond.ingest import Location, locate
 from sessiond.ingest.content import unpack
 from sessiond.reader import open_regular, read_document
 from sessiond.sources import find_roots
@@ -82,7 +82,7 @@ def _read(file: IO[bytes], length: int) -> Iterator[bytes]:
             yield data
 
 
-def _projections(place: Place, native_id: str) -> list[Projection]:
+def _projections(place: Location, native_id: str) -> list[Projection]:
     if place.unit.kind is Kind.DATABASE:
         database = open_database(place.path)
         try:

@@ -17,11 +17,11 @@ from sessiond.config import Token
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.wire import Announcement
 from sessiond.errors import ArchiveUnreadable, EndpointError, StateError
-from sessiond.lean import without
 from sessiond.logs import log
+from sessiond.memory import hide_modules
 from sessiond.state import ARCHIVE
 
-with without("httpx._main"):
+with hide_modules("httpx._main"):
     import httpx
 
 T = TypeVar("T")

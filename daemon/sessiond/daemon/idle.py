@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sessiond.ingest import Setting, sweep_idle
+from sessiond.ingest import IngestContext, sweep_idle
 from sessiond.sources.base import Source
 
 LEAST = 60.0
@@ -14,21 +14,21 @@ LEAST = 60.0
 class Idle:
     """Asks the spool once a turn who has been idle longest. Only the thread that captures uses it."""
 
-    def __init__(self, setting: Setting, sources: Mapping[str, Source]) -> None:
-        self._setting, self._sources = setting, sources
+    def __init__(self, context: IngestContext, sources: Mapping[str, Source]) -> None:
+        self._context, self._sources = context, sources
         self._since_ms: int | None = None
 
     def sweep(self) -> bool:
         """End the sessions that are idle by now; tells whether there were any."""
-        setting, ended = self._setting, 0
-        self._since_ms = setting.spool.catalog.next_idle_ms()
-        if self._since_ms is not None and self._since_ms <= setting.now_ms() - setting.idle_after_ms:
-            ended = sweep_idle(setting, self._sources)
-            self._since_ms = setting.spool.catalog.next_idle_ms()
+        context, ended = self._context, 0
+        self._since_ms = context.spool.catalog.next_idle_ms()
+        if self._since_ms is not None and self._since_ms <= context.now_ms() - context.idle_after_ms:
+            ended = sweep_idle(context, self._sources)
+            self._since_ms = context.spool.catalog.next_idle_ms()
         return ended > 0
 
     def left(self) -> float | None:
         """Tell in how many seconds the next one may be; None: there is none."""
         if self._since_ms is None:
             return None
-        return max((self._since_ms + self._setting.idle_after_ms - self._setting.now_ms()) / 1000 + 1, LEAST)
+        return max((self._since_ms + self._context.idle_after_ms - self._context.now_ms()) / 1000 + 1, LEAST)

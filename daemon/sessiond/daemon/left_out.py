@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessiond.ingest import Outcome, Place
+from sessiond.ingest import Location, Outcome
 
 Key = tuple[str, str]
 
@@ -20,9 +20,9 @@ class LeftOut:
     def __len__(self) -> int:
         return len(self._units)
 
-    def note(self, place: Place, outcome: Outcome, size: int) -> None:
+    def note(self, location: Location, outcome: Outcome, size: int) -> None:
         """Take note of what came of a unit of so many bytes."""
-        path, key = place.path, _key(place)
+        path, key = location.path, _key(location)
         if outcome.left_out:
             self.size += size - self._units.get(path, (key, 0))[1]
             self._units[path] = key, size
@@ -43,6 +43,6 @@ class LeftOut:
         return wanted
 
 
-def _key(place: Place) -> Key:
+def _key(location: Location) -> Key:
     # Where only the content tells the session, each file stands for itself.
-    return place.source.tool, place.unit.native_id or place.path
+    return location.source.tool, location.unit.native_id or location.path

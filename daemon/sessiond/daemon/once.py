@@ -21,7 +21,7 @@ from sessiond.logs import hide
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint
-from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
+from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.watch import Watcher
 
 LOOKS = 8
@@ -102,13 +102,13 @@ def balance(spool: Spool, url: str, unread: int, paused: int | None = None) -> B
     `url` is the endpoint that counts, "" for the built-in archive.
     """
     with spool.snapshot():
-        tools = spool.overview.tools(url)
+        tools = spool.stats.tools(url)
         return Balance(
-            totals=spool.overview.totals(url, tools),
-            waiting=spool.overview.waiting(),
+            totals=spool.stats.totals(url, tools),
+            waiting=spool.stats.waiting(),
             endpoint=read_endpoint(spool),
             tools=tools,
-            troubles=spool.overview.troubles(SHOWN),
+            troubles=spool.stats.troubles(SHOWN),
             unread=unread,
             paused=paused,
             left_out=read_capture(spool).left_out,

@@ -58,8 +58,8 @@ def after_change(old: EndpointHealth) -> EndpointHealth:
     What failed before may succeed now, so the waits begin with the shortest one again.
     """
     if not old.failures:
-        return old.but(next_attempt_ms=None)
-    return old.but(next_attempt_ms=None, failures=1, rejections=0, rejected_since_ms=None, paused=False)
+        return old.replace(next_attempt_ms=None)
+    return old.replace(next_attempt_ms=None, failures=1, rejections=0, rejected_since_ms=None, paused=False)
 
 
 def after_network_change(old: EndpointHealth, tried_ms: int, now_ms: int) -> EndpointHealth:
@@ -71,11 +71,11 @@ def after_network_change(old: EndpointHealth, tried_ms: int, now_ms: int) -> End
     if not old.failures:
         return old
     if old.kind == "unreachable":
-        return old.but(next_attempt_ms=None)
+        return old.replace(next_attempt_ms=None)
     due = max(now_ms, tried_ms + int(STEPS[0] * 1000))
     if old.next_attempt_ms is not None and old.next_attempt_ms <= due:
         return old
-    return old.but(next_attempt_ms=due, rejections=0, rejected_since_ms=None, paused=False)
+    return old.replace(next_attempt_ms=due, rejections=0, rejected_since_ms=None, paused=False)
 
 
 def at_start(old: EndpointHealth, setup: str, stored: str | None) -> EndpointHealth:

@@ -170,7 +170,7 @@ class Pushing:
         if Cause.SETUP in causes:
             self._health = outage.after_change(self._health)
         elif Cause.USER in causes:
-            self._health = self._health.but(next_attempt_ms=None)
+            self._health = self._health.replace(next_attempt_ms=None)
         elif Cause.NETWORK in causes:
             tried_ms = now_ms() - int((time.monotonic() - self._began) * 1000)
             self._health = outage.after_network_change(self._health, tried_ms, now_ms())
@@ -299,7 +299,7 @@ class Pushing:
             backlog = self._rooms.spool.outbox.has_backlog(since_ms)
         self._rests = backlog and not restraint.open()
         if self._health.waits != (waits := restraint.reason if backlog else None):
-            self._health = self._health.but(waits=waits)
+            self._health = self._health.replace(waits=waits)
             self._keep()
         if not backlog:
             pushed = upload(self._setting, since_ms=since_ms, live_ms=since_ms)  # nor what came to the backlog since
@@ -352,7 +352,7 @@ class Pushing:
         self._healing = self._healing + 1 if pushed.healed and not pushed.bytes else 0
         due = now_ms() + int(IMPATIENT * 1000 * self._healing) if self._healing > 2 else None
         if self._health.next_attempt_ms != due:
-            self._health = self._health.but(next_attempt_ms=due)
+            self._health = self._health.replace(next_attempt_ms=due)
             self._keep()
 
     def _failed(self, error: EndpointError) -> None:

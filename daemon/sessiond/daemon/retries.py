@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sessiond.ingest import Outcome, Place
+from sessiond.ingest import Location, Outcome
 from sessiond.logs import log
 
 TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds until a file met in a rewrite is looked at again
@@ -55,11 +55,11 @@ class Retries:
         self._changed[path] = unit
         return True
 
-    def note(self, path: str, place: Place, outcome: Outcome) -> None:
+    def note(self, path: str, location: Location, outcome: Outcome) -> None:
         """Take note of what came of a path, and log what is worth it; what lasts is logged once."""
-        tool = place.source.tool
+        tool = location.source.tool
         if outcome.cost > FREE:
-            self._resting[place.path] = self._clock() + outcome.cost / RATE
+            self._resting[location.path] = self._clock() + outcome.cost / RATE
         if outcome.retry:
             tries = self._torn.get(path, (0, 0.0))[0]
             self._torn[path] = (tries + 1, self._clock() + TORN_WAITS[min(tries, len(TORN_WAITS) - 1)])

@@ -13,12 +13,12 @@ from sessiond import spool as spool_room
 from sessiond.config import Config, read_token, state_dir
 from sessiond.device import Device, first_start_ms, hostname, identify, installation, machine_identity
 from sessiond.errors import SpoolDamaged, StateError, StateFull
-from sessiond.ingest import Setting
+from sessiond.ingest import IngestContext
 from sessiond.ingest.backfill import here_ms, oldest_ms
 from sessiond.ingest.pins import Pins
-from sessiond.ingest.renewal import drop_excluded, renew
-from sessiond.lean import give_back
+from sessiond.ingest.policy_changes import apply_policy_changes, drop_excluded
 from sessiond.logs import hide, log
+from sessiond.memory import trim_memory
 from sessiond.privacy import Exclusion, Masking, Terms, read_terms
 from sessiond.reader import Digest
 from sessiond.sources import find_project_roots, find_roots
@@ -40,7 +40,7 @@ class Rooms(msgspec.Struct, kw_only=True):
     """All roots, those in projects included."""
     found: list[tuple[Source, Root]]
     """The roots that the tools and the configuration name by themselves."""
-    ingest: Setting
+    ingest: IngestContext
     environ: Mapping[str, str]
     directories: list[str] = []
     """The working directories that sessions name, as of `counted` sessions."""
@@ -75,7 +75,7 @@ class Rooms(msgspec.Struct, kw_only=True):
     def rest(self) -> None:
         """Give memory back that a look or a backlog took: what comes next is a line now and then."""
         self.spool.forget_pages()
-        give_back()
+        trim_memory()
 
     def heed(self) -> bool:
         """Let go of sessions in projects that are ignored by now; tell whether one is ignored no longer.
@@ -131,9 +131,9 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
     with suppress(StateFull):  # a full disk; the next start notes it
         note_host(spool, hostname(), machine_identity(), now_ms())
     places = find_roots(config, environ)
-    setting = Setting(
+    context = IngestContext(
         spool=spool,
-        places=places,
+        roots=places,
         machine_id=machine_id,
         dormant=find_roots(config, environ, enabled=False),
         digest=Digest(device.seed),
@@ -147,7 +147,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         here_ms=here_ms(spool, installation(directory), now_ms()),
         records_only=frozenset(source.tool for source, _ in places if not _keeps_transcripts(config, source.tool)),
     )
-    changed = renew(setting)
+    changed = apply_policy_changes(context)
     if changed:
         log.info("ingest.renewed", segments=changed)
     rooms = Rooms(
@@ -158,7 +158,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         spool=spool,
         places=places,
         found=list(places),
-        ingest=setting,
+        ingest=context,
         environ=environ,
     )
     rooms.learn()

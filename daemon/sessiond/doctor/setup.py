@@ -12,7 +12,7 @@ from sessiond import service, spool
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.errors import ServiceError, SpoolDamaged, StateError
 from sessiond.spool.health import read_copies
-from sessiond.spool.overview import Totals
+from sessiond.spool.stats import Totals
 from sessiond.state import ARCHIVE, has_archive
 
 
@@ -103,7 +103,7 @@ def _safety(installation: Installation) -> Iterator[Finding]:
     opened = spool.Spool(installation.directory, readonly=True)
     try:
         with opened.snapshot():
-            totals = opened.overview.totals(url)
+            totals = opened.stats.totals(url)
     finally:
         opened.close()
     where = "the endpoint" if url else "the archive"

@@ -7,9 +7,9 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from sessiond.lean import without
+from sessiond.memory import hide_modules
 
-with without("httpx._main"):
+with hide_modules("httpx._main"):
     import httpx
 
 MAX_RETRY_AFTER = 3600.0

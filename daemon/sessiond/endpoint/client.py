@@ -20,9 +20,9 @@ from sessiond.endpoint import answers, dictionary, items, wire
 from sessiond.endpoint.deadline import Connection, DeadlineTimer
 from sessiond.endpoint.transport import make_transport
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
-from sessiond.lean import without
+from sessiond.memory import hide_modules
 
-with without("httpx._main"):
+with hide_modules("httpx._main"):
     import httpx
 
 ANSWER_CAP = 4 << 20

@@ -13,9 +13,9 @@ from sessiond.endpoint import wire
 from sessiond.endpoint.answers import UNREADABLE
 from sessiond.endpoint.client import Client
 from sessiond.errors import NotFound, WrongEndpoint
-from sessiond.lean import without
+from sessiond.memory import hide_modules
 
-with without("httpx._main"):
+with hide_modules("httpx._main"):
     import httpx
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ import ssl
 import urllib.request
 
 from sessiond.config.url import is_loopback
-from sessiond.lean import without
+from sessiond.memory import hide_modules
 
-with without("httpx._main"):
+with hide_modules("httpx._main"):
     import httpx
 
 IDLE = 60.0

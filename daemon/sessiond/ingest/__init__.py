@@ -6,16 +6,18 @@ from collections.abc import Collection
 
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.backfill import is_left_out
-from sessiond.ingest.gone import note_gone, note_trouble, sweep_idle
+from sessiond.ingest.context import Index, IngestContext, Location, Outcome, locate
 from sessiond.ingest.lines import ingest_lines
+from sessiond.ingest.presence import note_gone, note_trouble, sweep_idle
 from sessiond.ingest.projected import ingest_projected
-from sessiond.ingest.setting import Index, Outcome, Place, Setting, locate
 from sessiond.sources.base import Kind
 
-__all__ = ["Index", "Outcome", "Place", "Setting", "ingest", "locate", "sweep_idle"]
+__all__ = ["Index", "IngestContext", "Location", "Outcome", "ingest", "locate", "sweep_idle"]
 
 
-def ingest(setting: Setting, place: Place, only: Collection[str] | None = None, *, changed: bool = False) -> Outcome:
+def ingest(
+    context: IngestContext, location: Location, only: Collection[str] | None = None, *, changed: bool = False
+) -> Outcome:
     """Bring what the spool has of a path up to what stands there now.
 
     `only` names sessions in a container that are read even if it did not change. `changed`: the path was seen to
@@ -23,18 +25,18 @@ def ingest(setting: Setting, place: Place, only: Collection[str] | None = None, 
     Errors of reading are an outcome (rule 9: one bad file never stops another); errors of the spool
     (StateFull, SpoolDamaged) are raised, for they concern every path.
     """
-    with setting.spool.reading():
-        known = setting.spool.catalog.file(place.path)
+    with context.spool.reading():
+        known = context.spool.catalog.file(location.path)
     try:
-        if not changed and is_left_out(setting, place, known):
+        if not changed and is_left_out(context, location, known):
             return Outcome(left_out=True)
-        lines = place.unit.kind is Kind.LINES
-        return ingest_lines(setting, place, known) if lines else ingest_projected(setting, place, known, only)
+        lines = location.unit.kind is Kind.LINES
+        return ingest_lines(context, location, known) if lines else ingest_projected(context, location, known, only)
     except FileNotFoundError:
-        return note_gone(setting, known)
+        return note_gone(context, known)
     except Torn as error:
         return Outcome(retry=True, trouble=str(error))
     except ReadError as error:
-        return note_trouble(setting, place, known, error)
+        return note_trouble(context, location, known, error)
     except OSError as error:
-        return note_trouble(setting, place, known, ReadError(f"not read: {error.strerror}"))
+        return note_trouble(context, location, known, ReadError(f"not read: {error.strerror}"))

@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator
 from enum import StrEnum
 
-from sessiond.ingest.advance import read_context
 from sessiond.ingest.capture import DAMAGED
+from sessiond.ingest.commit import read_context
 from sessiond.ingest.content import Content
-from sessiond.ingest.setting import Outcome, Setting, Visit
+from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.session import session_id
 from sessiond.sources.base import Memory, Source
 from sessiond.spool.rows import StreamState
@@ -31,46 +31,46 @@ class Admission(StrEnum):
     """It says not yet where its session works, and was changed a moment ago: more is coming."""
 
 
-def admit(visit: Visit, native_id: str, content: Content) -> Admission:
+def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission:
     """Decide on a stream by the first working directory in it.
 
     A tool that has said a message without saying where it works never says it. What is in the spool already was
     decided on; see `leave`.
     """
-    setting, source = visit.setting, visit.place.source
-    identity = session_id(source.tool, native_id, setting.scope(source))
-    with setting.spool.reading():
-        known = setting.spool.catalog.session(identity)
+    context, source = snapshot.context, snapshot.location.source
+    identity = session_id(source.tool, native_id, context.scope(source))
+    with context.spool.reading():
+        known = context.spool.catalog.session(identity)
     if known is not None:
         return Admission.YES
-    directory, decided = _outside(visit) or _directory(source, content, 0)
-    if setting.exclusion.excludes(directory):
+    directory, decided = _outside(snapshot) or _directory(source, content, 0)
+    if context.exclusion.excludes(directory):
         return Admission.EXCLUDED
-    age_ms = setting.now_ms() - visit.now.st_mtime_ns // 1_000_000
+    age_ms = context.now_ms() - snapshot.now.st_mtime_ns // 1_000_000
     return Admission.YES if decided or not 0 <= age_ms < PATIENCE_MS else Admission.LATER
 
 
-def leave(visit: Visit, stream: StreamState, content: Content) -> bool:
+def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool:
     """Let go of a session that is excluded by now, or that says only now where it works; tells whether it is."""
     if not stream.thread:
         return False  # a subagent may work elsewhere; its session decides
-    setting, directory = visit.setting, stream.fold.cwd
+    context, directory = snapshot.context, stream.fold.cwd
     if directory is None and not stream.fold.messages:
-        directory, _ = _outside(visit) or _directory(visit.place.source, content, stream.folded)
-    if not setting.exclusion.excludes(directory):
+        directory, _ = _outside(snapshot) or _directory(snapshot.location.source, content, stream.folded)
+    if not context.exclusion.excludes(directory):
         return False
-    forget(setting, stream.session)
+    purge_session(context, stream.session)
     return True
 
 
-def forget(setting: Setting, session: int) -> None:
+def purge_session(context: IngestContext, session: int) -> None:
     """Remove all there is of a session from the spool. What the endpoint has of it stays there."""
-    with setting.spool.erasing():
-        pins = setting.spool.catalog.forget_session(session)
-        setting.spool.outbox.forget_count()
+    with context.spool.erasing():
+        pins = context.spool.catalog.forget_session(session)
+        context.spool.outbox.forget_count()
     for pin in pins:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(setting.pins.path(pin))
+            os.unlink(context.pins.path(pin))
 
 
 def turn_away(verdict: Admission) -> Outcome:
@@ -80,11 +80,11 @@ def turn_away(verdict: Admission) -> Outcome:
     return Outcome()
 
 
-def _outside(visit: Visit) -> tuple[str, bool] | None:
+def _outside(snapshot: FileSnapshot) -> tuple[str, bool] | None:
     """Ask what is not in the transcript: the files beside it, and the root."""
-    place = visit.place
-    entry = read_context(place) if place.unit.beside else None
-    directory = (entry.cwd if entry is not None else None) or place.cwd
+    location = snapshot.location
+    entry = read_context(location) if location.unit.beside else None
+    directory = (entry.cwd if entry is not None else None) or location.cwd
     return (directory, True) if directory else None
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from sessiond.config.units import parse_backfill
+from sessiond.ingest.context import IngestContext, Location
 from sessiond.ingest.files import database_stat, list_folder
-from sessiond.ingest.setting import Place, Setting
 from sessiond.session import session_id
 from sessiond.sources.base import Kind
 from sessiond.spool import Spool
@@ -51,29 +51,29 @@ def here_ms(spool: Spool, installation: int, now_ms: int) -> int:
     return now_ms
 
 
-def is_left_out(setting: Setting, place: Place, known: FileState | None) -> bool:
+def is_left_out(context: IngestContext, location: Location, known: FileState | None) -> bool:
     """Tell whether a unit is too old to be taken in; what belongs to a session that was taken in never is.
 
     Raises: OSError, FileNotFoundError among them, and ReadError.
     """
-    if setting.oldest_ms is None or (known is not None and known.checkpoint is not None):
+    if context.oldest_ms is None or (known is not None and known.checkpoint is not None):
         return False
-    if place.unit.native_id is not None:
-        identity = session_id(place.source.tool, place.unit.native_id, setting.scope(place.source))
-        with setting.spool.reading():
-            if setting.spool.catalog.session(identity) is not None:
+    if location.unit.native_id is not None:
+        identity = session_id(location.source.tool, location.unit.native_id, context.scope(location.source))
+        with context.spool.reading():
+            if context.spool.catalog.session(identity) is not None:
                 return False
-    found = _look(place)
+    found = _look(location)
     # The ctime, which nobody can set, says when it came.
-    came = setting.here_ms is not None and found.st_ctime_ns // 1_000_000 > setting.here_ms
-    return found.st_mtime_ns < setting.oldest_ms * 1_000_000 and not came
+    came = context.here_ms is not None and found.st_ctime_ns // 1_000_000 > context.here_ms
+    return found.st_mtime_ns < context.oldest_ms * 1_000_000 and not came
 
 
-def _look(place: Place) -> os.stat_result:
-    match place.unit.kind:
+def _look(location: Location) -> os.stat_result:
+    match location.unit.kind:
         case Kind.DATABASE:
-            return database_stat(place.path)
+            return database_stat(location.path)
         case Kind.FOLDER:
-            return list_folder(place)[1]
+            return list_folder(location)[1]
         case _:
-            return os.stat(place.path, follow_symlinks=False)
+            return os.stat(location.path, follow_symlinks=False)

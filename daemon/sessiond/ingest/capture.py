@@ -70,7 +70,7 @@ class Step(msgspec.Struct, kw_only=True):
     """(end of the gap, how far it is filled)."""
 
 
-class Capture:
+class StreamCapture:
     """Brings one stream from where the spool has it to where the source has it."""
 
     def __init__(
@@ -126,7 +126,7 @@ class Capture:
             self._spool.catalog.save_stream(stream)
         self.touched = True
 
-    def advance(self, content: Content) -> Iterator[Step]:
+    def read_new(self, content: Content) -> Iterator[Step]:
         """Read what was added, step by step. The caller stores each step before it asks for the next."""
         stream = self.stream
         yield from self.requeue(content)

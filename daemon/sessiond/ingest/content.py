@@ -157,7 +157,7 @@ class Lines:
     def grew(self, checkpoint: Checkpoint, now: os.stat_result) -> bool:
         """Tell from a few kilobytes whether the file is what it was, or that with more at its end.
 
-        One that changed without growing was edited in place: only reading it all tells what.
+        One that changed without growing was edited in location: only reading it all tells what.
         """
         if self.size < checkpoint.offset or checkpoint.edited(now):
             return False

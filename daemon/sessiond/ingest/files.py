@@ -10,7 +10,7 @@ import msgspec
 
 from sessiond.errors import Torn
 from sessiond.ingest.capture import DAMAGED
-from sessiond.ingest.setting import Place, Visit
+from sessiond.ingest.context import FileSnapshot, Location
 from sessiond.reader import check_document, open_regular, pread, read_document
 from sessiond.sources.base import DocumentSource
 
@@ -20,29 +20,31 @@ STALE_MS = 60_000
 """A file that was not written for so long is not half a rewrite: what can't be parsed in it is damaged."""
 
 
-def stale(visit: Visit) -> bool:
+def stale(snapshot: FileSnapshot) -> bool:
     """Tell whether the unit is no rewrite under way: it was not written for a while."""
-    return visit.setting.now_ms() - visit.now.st_mtime_ns // 1_000_000 > STALE_MS
+    return snapshot.context.now_ms() - snapshot.now.st_mtime_ns // 1_000_000 > STALE_MS
 
 
-def with_further(place: Place, now_ms: int, source: DocumentSource, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+def with_further(
+    location: Location, now_ms: int, source: DocumentSource, files: Mapping[str, bytes]
+) -> Mapping[str, bytes]:
     """Add the files of the directories that the source finds named in those that were read."""
     found, looked = dict(files), set[str]()
-    while fresh := [name for name in source.more_directories(found, place.unit) if name not in looked]:
+    while fresh := [name for name in source.more_directories(found, location.unit) if name not in looked]:
         looked.update(fresh)
         for directory in fresh:
             try:
-                names = sorted(os.listdir(os.path.join(place.root, directory)))
+                names = sorted(os.listdir(os.path.join(location.root, directory)))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # not made yet, or gone with its session
-            found |= {f"{directory}/{name}": _read_whole(place, now_ms, f"{directory}/{name}") for name in names}
+            found |= {f"{directory}/{name}": _read_whole(location, now_ms, f"{directory}/{name}") for name in names}
     return found
 
 
-def _read_whole(place: Place, now_ms: int, name: str) -> bytes:
+def _read_whole(location: Location, now_ms: int, name: str) -> bytes:
     """Read one of many files of JSON. One that was damaged long ago must not stop its session (rule 9)."""
     try:
-        descriptor = open_regular(place.root, name)
+        descriptor = open_regular(location.root, name)
     except FileNotFoundError as error:
         raise Torn("a file of the session went away meanwhile") from error
     try:
@@ -59,10 +61,10 @@ def _read_whole(place: Place, now_ms: int, name: str) -> bytes:
     return content
 
 
-def list_folder(place: Place) -> tuple[list[str], os.stat_result]:
+def list_folder(location: Location) -> tuple[list[str], os.stat_result]:
     """List the files of a folder, and look at them as one."""
     names: list[str] = []
-    stats = [os.stat(place.path)]
+    stats = [os.stat(location.path)]
 
     def walk(directory: str, below: str, depth: int) -> None:
         with os.scandir(directory) as entries:
@@ -76,17 +78,17 @@ def list_folder(place: Place) -> tuple[list[str], os.stat_result]:
                         names.append(name)
                         stats.append(found)
 
-    walk(place.path, "", FOLDER_DEPTH)
+    walk(location.path, "", FOLDER_DEPTH)
     return sorted(names), _merged(stats)
 
 
-def read_file(place: Place, name: str) -> bytes:
+def read_file(location: Location, name: str) -> bytes:
     """Read a file of a folder. An empty one may be half a write, a lock or a journal at rest: its parser knows.
 
     Raises: Torn for one in a rewrite.
     """
     try:
-        descriptor = open_regular(place.root, f"{place.below}/{name}")
+        descriptor = open_regular(location.root, f"{location.below}/{name}")
     except FileNotFoundError as error:
         raise Torn("a file of the folder went away meanwhile") from error
     try:

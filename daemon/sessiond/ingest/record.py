@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 
-from sessiond.ingest.setting import as_text, inner_path, outer_path
+from sessiond.ingest.context import as_text, inner_path, outer_path
 from sessiond.privacy import Masking
-from sessiond.session import Fold, Rules, placed, session_id, summarize
+from sessiond.session import Fold, Rules, is_positional, session_id, summarize
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState, SessionState, StreamState
 
@@ -84,12 +84,12 @@ def _refresh_one(
     others = [stream.fold for stream in streams if not stream.thread and stream.fold.last_ms is not None]
     named = _named_parent(state, threads, scope)
     mine = _age(state, threads)
-    elders, ages = [], []
+    ancestors, ages = [], []
     for relative in family if kindred else ():
         folds = [stream.fold for stream in spool.catalog.streams(relative.id) if stream.thread]
         age = _age(relative, folds)
         if relative.uuid == named or (age < mine and _named_parent(relative, folds, scope) != state.uuid):
-            elders.append([key for fold in folds if not placed(fold.messages) for key in fold.messages])
+            ancestors.append([key for fold in folds if not is_positional(fold.messages) for key in fold.messages])
             ages.append((age, relative.uuid))
     # Without a named parent it is the oldest, whichever of them was met first; what was taken for one until it turned
     # out to be the copy is none.
@@ -103,7 +103,7 @@ def _refresh_one(
         rules=rules,
         source_path=_source_path(spool, streams),
         live=live,
-        elders=elders,
+        ancestors=ancestors,
     )
     if record is None:
         return False
@@ -112,7 +112,9 @@ def _refresh_one(
         masking.record(record),
         parent=parent,
         title=masking.text(next((fold.title for fold in reversed(threads) if fold.title), None)),
-        opening=next((_signed(fold.opening) for fold in threads if kindred and fold.opening is not None), None),
+        opening=next(
+            (_signed(fold.first_answer_key) for fold in threads if kindred and fold.first_answer_key is not None), None
+        ),
         active_ms=max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None),
         now_ms=rules.now_ms,
         touched=touched,
@@ -124,8 +126,10 @@ def _family(spool: Spool, state: SessionState, streams: list[StreamState]) -> li
     folds = [stream.fold for stream in streams if stream.thread]
     found = {relative.id: relative for relative in spool.catalog.children(state.uuid)}
     for fold in folds:
-        if fold.opening is not None:
-            found |= {relative.id: relative for relative in spool.catalog.kin(_signed(fold.opening), state.id)}
+        if fold.first_answer_key is not None:
+            found |= {
+                relative.id: relative for relative in spool.catalog.relatives(_signed(fold.first_answer_key), state.id)
+            }
     if state.parent is not None:
         elder = spool.catalog.session(state.parent)
         if elder is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from sessiond.lean import without
+from sessiond.memory import hide_modules
 
 if TYPE_CHECKING:
     from sessiond.logs.sinks import Record, Sink, Sinks
@@ -143,7 +143,7 @@ def recorded(level: Level = "debug") -> Iterator[list[Record]]:
 
 
 def _start(level: str, used: Sinks, *, strict: bool, clock: Callable[[], float]) -> None:
-    with without("rich"):
+    with hide_modules("rich"):
         import structlog
 
         from sessiond.logs import processors

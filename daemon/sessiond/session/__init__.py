@@ -6,13 +6,13 @@ Pure: no file, no clock, no network. Times are unix milliseconds until they reac
 from __future__ import annotations
 
 from sessiond.session.entry import ASSISTANT, USER, Entry, Role, parse_time
-from sessiond.session.fold import Fold, distinct, placed, replayed
-from sessiond.session.messages import NOBODY, Messages
+from sessiond.session.fold import Fold, copied_prefix_length, distinct, is_positional
+from sessiond.session.messages import NO_MODEL, Messages
 from sessiond.session.record import Rules, Session, session_id, summarize
 
 __all__ = [
     "ASSISTANT",
-    "NOBODY",
+    "NO_MODEL",
     "USER",
     "Entry",
     "Fold",
@@ -20,10 +20,10 @@ __all__ = [
     "Role",
     "Rules",
     "Session",
+    "copied_prefix_length",
     "distinct",
+    "is_positional",
     "parse_time",
-    "placed",
-    "replayed",
     "session_id",
     "summarize",
 ]

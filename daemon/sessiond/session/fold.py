@@ -10,7 +10,7 @@ import msgspec
 import xxhash
 
 from sessiond.session.entry import ASSISTANT, EARLIEST_MS, Entry, Role, parse_time
-from sessiond.session.messages import NOBODY, Messages
+from sessiond.session.messages import NO_MODEL, Messages
 
 DAY_MS = 86_400_000
 LONGEST_PATH = 4096
@@ -55,9 +55,9 @@ class Fold(msgspec.Struct, omit_defaults=True):
     messages: Messages = msgspec.field(default_factory=Messages)
     """Their keys, hashed, and the indexes of their models in `models`."""
     models: list[str] = []
-    taken: dict[int, int] = {}
+    retracted_models: dict[int, int] = msgspec.field(default_factory=dict, name="taken")
     """Models of messages that were taken back: a history that is said anew often leaves its models out."""
-    opening: int | None = None
+    first_answer_key: int | None = msgspec.field(default=None, name="opening")
     """Key of the first assistant message: copies of a session share it even where prompts get new ids."""
     unknown: dict[str, int] = {}
     damaged: int = 0
@@ -109,7 +109,7 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 self.add(entry.more, now_ms)
         self._spans_all(times, latest)
 
-    def belong(self, native_id: str) -> None:
+    def mark_as_copy_of(self, native_id: str) -> None:
         """Take the stream for a copy of the session that its records name from the start on, if that is another one.
 
         A file that its user copied has a name of its own, and every line of the original: which of the two is the
@@ -118,9 +118,9 @@ class Fold(msgspec.Struct, omit_defaults=True):
         if self.named not in (None, native_id):
             self.copied, self.parent = True, self.parent or self.named
 
-    def tell(self, told: Entry, now_ms: int) -> None:
+    def apply_metadata(self, told: Entry, now_ms: int) -> None:
         """Take in what the tool says of the session as a whole by now; a model that has not spoken gives way to it."""
-        if told.model and self.messages.speakers.count(NOBODY) == len(self.messages):
+        if told.model and self.messages.model_indexes.count(NO_MODEL) == len(self.messages):
             self.models = []
         self.add([told], now_ms)
 
@@ -147,31 +147,32 @@ class Fold(msgspec.Struct, omit_defaults=True):
 
     def _message(self, entry: Entry, role: Role) -> None:
         key = _hash(role, _PLACE.format(len(self.messages)) if entry.key is None else entry.key)
-        model = self.taken.pop(key, NOBODY) if self.taken else NOBODY
+        model = self.retracted_models.pop(key, NO_MODEL) if self.retracted_models else NO_MODEL
         if role is ASSISTANT:
-            if self.opening is None and entry.key is not None:
-                self.opening = key  # a place in the order is no evidence of a copy: all sessions have a first answer
+            if self.first_answer_key is None and entry.key is not None:
+                # A position is no evidence of a copy: every session has a first answer.
+                self.first_answer_key = key
             if entry.model:
                 model = self._model(entry.model)
         if key not in self.messages:
             self.messages.add(key, model)
 
     def _model(self, name: str) -> int:
-        """Find a model's index, or give it one; NOBODY for one too many."""
+        """Find a model's index, or give it one; NO_MODEL for one too many."""
         name = name[:LONGEST_NAME]
         if name not in self.models:
             if len(self.models) >= MOST_NAMES:
-                return NOBODY
+                return NO_MODEL
             self.models.append(name)
         return self.models.index(name)
 
     def _rewind(self, to: str) -> None:
         found = [at for role in Role if (at := self.messages.find(_hash(role, to))) >= 0]
         back = self.messages.cut(min(found, default=0))
-        self.taken.update((key, model) for key, model in back if model != NOBODY)
+        self.retracted_models.update((key, model) for key, model in back if model != NO_MODEL)
 
 
-def placed(messages: Messages) -> bool:
+def is_positional(messages: Messages) -> bool:
     """Tell whether messages have no names but their places, which are no evidence of a copy: all sessions have them."""
     return messages.first in {_hash(role, _PLACE.format(0)) for role in Role}
 
@@ -181,8 +182,8 @@ def distinct(threads: Sequence[Messages]) -> list[int]:
 
     So an import that kept no ids and no times counts what came after it, and what it imported only if nothing else has.
     """
-    named = [messages for messages in threads if not placed(messages)]
-    order = dict.fromkeys(chain(*named, *(messages for messages in threads if placed(messages))))
+    named = [messages for messages in threads if not is_positional(messages)]
+    order = dict.fromkeys(chain(*named, *(messages for messages in threads if is_positional(messages))))
     if len(named) < len(threads):
         for place in range(max(map(len, named), default=0)):
             for role in Role:
@@ -190,7 +191,7 @@ def distinct(threads: Sequence[Messages]) -> list[int]:
     return list(order)
 
 
-def replayed(mine: Iterable[int], elder: Iterable[int]) -> int:
+def copied_prefix_length(mine: Iterable[int], elder: Iterable[int]) -> int:
     """Count the messages at the head of a session that are a copy of its elder's.
 
     A fork or an old resume copies the history; some give prompts new ids and keep the assistant's. So all

@@ -10,7 +10,7 @@ import msgspec
 
 WIDTH = 8
 """Bytes of a key."""
-NOBODY = 255
+NO_MODEL = 255
 """In place of a model: a prompt, or a model that is not known."""
 _SEARCHES = 4
 
@@ -47,15 +47,15 @@ class Messages(msgspec.Struct, dict=True, omit_defaults=True):
 
     keys: bytearray = msgspec.field(default_factory=bytearray)
     """Each as WIDTH bytes, little-endian."""
-    speakers: bytearray = msgspec.field(default_factory=bytearray)
-    """A byte each: see NOBODY."""
+    model_indexes: bytearray = msgspec.field(default_factory=bytearray)
+    """A byte each: see NO_MODEL."""
 
     @cached_property
     def _known(self) -> _Known:
         return _Known(self.keys)
 
     def __len__(self) -> int:
-        return len(self.speakers)
+        return len(self.model_indexes)
 
     def __iter__(self) -> Iterator[int]:
         return iter(_unpack(self.keys))
@@ -71,7 +71,7 @@ class Messages(msgspec.Struct, dict=True, omit_defaults=True):
     def add(self, key: int, speaker: int) -> None:
         """Put a message behind the others."""
         self.keys += key.to_bytes(WIDTH, "little")
-        self.speakers.append(speaker)
+        self.model_indexes.append(speaker)
         self._known.add(key)
 
     def find(self, key: int) -> int:
@@ -80,12 +80,12 @@ class Messages(msgspec.Struct, dict=True, omit_defaults=True):
 
     def cut(self, keep: int) -> list[tuple[int, int]]:
         """Take back all messages but the first ones; return key and model of what was taken."""
-        taken = list(zip(_unpack(self.keys[keep * WIDTH :]), self.speakers[keep:], strict=True))
-        del self.keys[keep * WIDTH :], self.speakers[keep:]
-        self.rest()
+        taken = list(zip(_unpack(self.keys[keep * WIDTH :]), self.model_indexes[keep:], strict=True))
+        del self.keys[keep * WIDTH :], self.model_indexes[keep:]
+        self.drop_index()
         return taken
 
-    def rest(self) -> None:
+    def drop_index(self) -> None:
         """Let go of what makes many questions quick."""
         self.__dict__.clear()
 

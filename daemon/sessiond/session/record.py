@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from sessiond.session.fold import Fold, distinct, replayed
-from sessiond.session.messages import NOBODY
+from sessiond.session.fold import Fold, copied_prefix_length, distinct
+from sessiond.session.messages import NO_MODEL
 
 NAMESPACE = uuid.UUID("5f1d7c1e-8a57-5c0e-9d52-6f0d3d0b6a11")
 """Of every id that sessiond derives (UUIDv5). It never changes: a new one would make each session a new one."""
@@ -65,12 +65,12 @@ def summarize(
     rules: Rules,
     source_path: str | None,
     live: bool = False,
-    elders: Sequence[Iterable[int]] = (),
+    ancestors: Sequence[Iterable[int]] = (),
 ) -> Session | None:
     """Make the record of a session out of its folds; None while nothing in them makes it one.
 
     `threads` are the folds of the main thread (several where the tool spreads it over files), whose
-    messages count once each; `others` (subagents) add to its time only. `elders` are the message
+    messages count once each; `others` (subagents) add to its time only. `ancestors` are the message
     keys of sessions whose history it may have copied.
     """
     started = min((fold.started_ms for fold in threads if fold.started_ms is not None), default=None)
@@ -79,7 +79,7 @@ def summarize(
     last = max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None)
     # The keys of one fold are distinct already, and with tens of thousands of them that is worth knowing.
     order = threads[0].messages if len(threads) == 1 else distinct([fold.messages for fold in threads])
-    copied = max((replayed(order, elder) for elder in elders), default=0)
+    copied = max((copied_prefix_length(order, elder) for elder in ancestors), default=0)
     # Who was seen running a minute ago may have said since that it ended.
     idle = not live and rules.now_ms - last >= rules.idle_after_ms
     ended = idle or any(fold.ended for fold in threads)
@@ -100,7 +100,7 @@ def summarize(
 
 def _primary_model(threads: Sequence[Fold]) -> str | None:
     if len(threads) == 1:
-        models, spoken_by = threads[0].models, threads[0].messages.speakers
+        models, spoken_by = threads[0].models, threads[0].messages.model_indexes
         counts = {index: spoken_by.count(index) for index in range(len(models))}
         most = max(counts.values(), default=0)
         if most:
@@ -110,8 +110,8 @@ def _primary_model(threads: Sequence[Fold]) -> str | None:
     spoken = {
         key: fold.models[model]
         for fold in threads
-        for key, model in zip(fold.messages, fold.messages.speakers, strict=True)
-        if model != NOBODY
+        for key, model in zip(fold.messages, fold.messages.model_indexes, strict=True)
+        if model != NO_MODEL
     }
     common = Counter(spoken.values()).most_common(1)
     if common:

@@ -1,7 +1,7 @@
 """The spool: the one SQLite file with all of the daemon's state. All of its SQL is in this package.
 
 `Spool` opens it and runs transactions; `Spool.catalog` holds what was captured (sessions, streams, files,
-checkpoints), `Spool.outbox` what the endpoint has not acknowledged; `Spool.overview` counts both. WAL with
+checkpoints), `Spool.outbox` what the endpoint has not acknowledged; `Spool.stats` counts both. WAL with
 FULL sync: a power cut takes nothing back that was committed (NORMAL lost up to 120 commits in a simulation).
 """
 
@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
-from sessiond.spool.gate import Gate
-from sessiond.spool.overview import Overview
+from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.safety import Safety
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
+from sessiond.spool.stats import Stats
 from sessiond.sqlite_files import create_private
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
@@ -47,7 +47,7 @@ class Spool:
         Raises: SpoolTooNew, SpoolDamaged (see `set_aside`), StateFull, StateError.
         """
         self.path = os.path.join(directory, NAME)
-        self._lock = Gate()
+        self._lock = FairLock()
         self._depth = 0
         with translated():
             self.connection = self._connect(readonly, patience)
@@ -59,7 +59,7 @@ class Spool:
             except BaseException:
                 self.connection.close()  # nobody else will: there is no spool to call `close` on
                 raise
-        self.overview = Overview(self.connection)
+        self.stats = Stats(self.connection)
         self.safety = Safety(self.connection)
         if not readonly:
             _ = (

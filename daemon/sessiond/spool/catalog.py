@@ -12,7 +12,7 @@ import msgspec
 from sessiond.session import Session
 from sessiond.spool.decoding import sound
 from sessiond.spool.files import Files
-from sessiond.spool.private import Private
+from sessiond.spool.privacy_ops import PrivacyOps
 from sessiond.spool.rows import SessionState, StreamState
 from sessiond.spool.safety import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.streams import Streams
@@ -23,7 +23,7 @@ _from_json = sound(msgspec.json.Decoder(Session).decode)
 _SESSION = "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked"
 
 
-class Catalog(Streams, Files, Private):
+class Catalog(Streams, Files, PrivacyOps):
     """Sessions, streams, files and extents. Writing methods run inside `Spool.transaction`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -107,7 +107,7 @@ class Catalog(Streams, Files, Private):
             "UPDATE session SET revision = max(revision + 1, ?, ?) WHERE id = ?", (above + 1, now_ms, number)
         )
 
-    def kin(self, opening: int, but: int) -> list[SessionState]:
+    def relatives(self, opening: int, but: int) -> list[SessionState]:
         """Find sessions that begin with the same assistant message: copies of one another."""
         rows = self._db.execute(
             f"SELECT {_SESSION} FROM session WHERE opening = ? AND id != ? AND record IS NOT NULL", (opening, but)

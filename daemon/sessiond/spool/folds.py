@@ -37,12 +37,12 @@ class _Ends(msgspec.Struct, frozen=True, array_like=True):
     """Whether there is more, in the table."""
     head: bytes
     keys: bytes
-    speakers: bytes
+    model_indexes: bytes
 
     @property
     def parts(self) -> Parts:
         """All three."""
-        return self.head, self.keys, self.speakers
+        return self.head, self.keys, self.model_indexes
 
 
 _unpack_ends = sound(msgspec.msgpack.Decoder(_Ends).decode)
@@ -59,7 +59,7 @@ class Folds:
 
         Whoever asks for the stream next has it for himself, so that what he does not save is not kept either.
         """
-        stream.fold.messages.rest()
+        stream.fold.messages.drop_index()
         self._kept[stream.id] = stream
         size = sum(len(part) for kept in self._kept.values() for part in kept.stored)
         while size > KEPT_BYTES or len(self._kept) > KEPT:
@@ -79,17 +79,17 @@ class Folds:
                 "SELECT part, data FROM page WHERE stream = ? ORDER BY part, number", (number,)
             ):
                 whole[part].append(data)
-            head, keys, speakers = (b"".join((*pages, end)) for pages, end in zip(whole, parts, strict=True))
-            parts = head, keys, speakers
+            head, keys, model_indexes = (b"".join((*pages, end)) for pages, end in zip(whole, parts, strict=True))
+            parts = head, keys, model_indexes
         fold = _unpack_fold(parts[0])
-        fold.messages = Messages(keys=bytearray(parts[1]), speakers=bytearray(parts[2]))
+        fold.messages = Messages(keys=bytearray(parts[1]), model_indexes=bytearray(parts[2]))
         return fold, parts
 
     def save_fold(self, stream: StreamState) -> bytes:
         """Write the pages that differ from what is stored; return what belongs into the stream's row."""
         said = stream.fold.messages
         head = _pack(replace(stream.fold, messages=Messages()))
-        parts = head, bytes(said.keys), bytes(said.speakers)
+        parts = head, bytes(said.keys), bytes(said.model_indexes)
         for part, (old, new) in enumerate(zip(stream.stored, parts, strict=True)):
             if len(old) >= PAGE or len(new) >= PAGE:
                 self._save_part(stream.id, part, old, new)
@@ -115,5 +115,5 @@ class Folds:
 
 def pack_row(parts: Parts) -> bytes:
     """Make what of a fold belongs into the stream's row."""
-    head, keys, speakers = (part[len(part) // PAGE * PAGE :] for part in parts)
-    return _pack(_Ends(any(len(part) >= PAGE for part in parts), head, keys, speakers))
+    head, keys, model_indexes = (part[len(part) // PAGE * PAGE :] for part in parts)
+    return _pack(_Ends(any(len(part) >= PAGE for part in parts), head, keys, model_indexes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sessiond import __version__
-from sessiond.facts import Facts, decoded, encoded
+from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 from sessiond.spool import Spool
 
 CAPTURE = "health.capture"
@@ -24,7 +24,7 @@ REBUILT = "rebuilt"
 """Meta key: when this spool was begun because the one before was damaged, in unix ms."""
 
 
-class RootHealth(Facts):
+class RootHealth(FrozenRecord):
     """How a root is watched."""
 
     tool: str
@@ -35,7 +35,7 @@ class RootHealth(Facts):
     directories: int = 0
 
 
-class CaptureHealth(Facts):
+class CaptureHealth(FrozenRecord):
     """How far capturing is. `discovered` counts session files per tool; None before the first look is over."""
 
     pid: int = 0
@@ -59,7 +59,7 @@ class CaptureHealth(Facts):
     roots: list[RootHealth] = []  # noqa: RUF012 - each has its own
 
 
-class EndpointHealth(Facts):
+class EndpointHealth(FrozenRecord):
     """How the endpoint is."""
 
     url: str = ""
@@ -93,13 +93,13 @@ class EndpointHealth(Facts):
         """
         now = self.last_ack_ms or 0
         if old.pace_ms is None or not 0 <= now - (old.last_ack_ms or 0) < PACE_MS:
-            return self.but(pace_ms=now)
+            return self.replace(pace_ms=now)
         if now - old.pace_ms < PACE_MS:
-            return self.but(pace_ms=old.pace_ms, pace_bytes=old.pace_bytes + count)
-        return self.but(pace_ms=(old.pace_ms + now) // 2, pace_bytes=(old.pace_bytes + count) // 2)
+            return self.replace(pace_ms=old.pace_ms, pace_bytes=old.pace_bytes + count)
+        return self.replace(pace_ms=(old.pace_ms + now) // 2, pace_bytes=(old.pace_bytes + count) // 2)
 
 
-class ConfigHealth(Facts):
+class ConfigHealth(FrozenRecord):
     """The configuration that the daemon took over last, as far as `status` needs it."""
 
     sums: dict[str, int] = {}  # noqa: RUF012 - each has its own
@@ -111,7 +111,7 @@ class ConfigHealth(Facts):
     """Of the sessiond that found it good; another one may not."""
 
 
-class CopiesHealth(Facts):
+class CopiesHealth(FrozenRecord):
     """What hints at a second running copy of this state directory, such as a home that was copied."""
 
     host: str = ""
@@ -132,7 +132,7 @@ class CopiesHealth(Facts):
 def read_copies(spool: Spool) -> CopiesHealth:
     """Read what hints at a second copy."""
     text = spool.meta(COPIES)
-    return CopiesHealth() if text is None else CopiesHealth.of(decoded(text))
+    return CopiesHealth() if text is None else CopiesHealth.from_json(parse_object(text))
 
 
 def note_host(spool: Spool, host: str, identity: str, now_ms: int) -> None:
@@ -140,10 +140,10 @@ def note_host(spool: Spool, host: str, identity: str, now_ms: int) -> None:
     old = read_copies(spool)
     if (old.host, old.identity) == (host, identity):
         return
-    fresh = old.but(host=host, identity=identity)
+    fresh = old.replace(host=host, identity=identity)
     if old.identity and old.identity != identity:
-        fresh = fresh.but(moved_from=old.host, moved_ms=now_ms)
-    spool.set_meta(COPIES, encoded(fresh))
+        fresh = fresh.replace(moved_from=old.host, moved_ms=now_ms)
+    spool.set_meta(COPIES, to_json(fresh))
 
 
 def note_divergence(spool: Spool, now_ms: int) -> None:
@@ -152,7 +152,7 @@ def note_divergence(spool: Spool, now_ms: int) -> None:
     Again and again means that two copies push in turn: each one finds the other's push.
     """
     old = read_copies(spool)
-    spool.set_meta(COPIES, encoded(old.but(diverged_ms=[*old.diverged_ms[-9:], now_ms])))
+    spool.set_meta(COPIES, to_json(old.replace(diverged_ms=[*old.diverged_ms[-9:], now_ms])))
 
 
 def read_capture(spool: Spool) -> CaptureHealth:
@@ -160,28 +160,28 @@ def read_capture(spool: Spool) -> CaptureHealth:
     text = spool.meta(CAPTURE)
     if text is None:
         return CaptureHealth()
-    found = decoded(text)
-    return CaptureHealth.of(found, roots=[RootHealth.of(root) for root in found.get("roots", ())])
+    found = parse_object(text)
+    return CaptureHealth.from_json(found, roots=[RootHealth.from_json(root) for root in found.get("roots", ())])
 
 
 def read_endpoint(spool: Spool) -> EndpointHealth:
     """Read the health of the endpoint as the last daemon left it."""
     text = spool.meta(ENDPOINT)
-    return EndpointHealth() if text is None else EndpointHealth.of(decoded(text))
+    return EndpointHealth() if text is None else EndpointHealth.from_json(parse_object(text))
 
 
 def read_taken(spool: Spool) -> ConfigHealth | None:
     """Read the configuration that was taken over last; None where `status` has to read the files itself."""
     text = spool.meta(TAKEN)
-    return None if text is None else ConfigHealth.of(decoded(text))
+    return None if text is None else ConfigHealth.from_json(parse_object(text))
 
 
 def write_taken(spool: Spool, health: ConfigHealth | None) -> None:
     """Keep the configuration that was taken over."""
-    spool.set_meta(TAKEN, None if health is None else encoded(health))
+    spool.set_meta(TAKEN, None if health is None else to_json(health))
 
 
 def write(spool: Spool, health: CaptureHealth | EndpointHealth) -> None:
     """Keep a health."""
     key = CAPTURE if isinstance(health, CaptureHealth) else ENDPOINT
-    spool.set_meta(key, encoded(health))
+    spool.set_meta(key, to_json(health))

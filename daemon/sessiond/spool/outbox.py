@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sessiond import zstd
 from sessiond.spool.catalog import session_state
-from sessiond.spool.parked import JOINED, SEGMENT, Parked, segment_state
+from sessiond.spool.dead_letters import JOINED, SEGMENT, DeadLetters, segment_state
 from sessiond.spool.rows import Segment, SessionState
 
 # A generation stops at a parked segment, and behind a gap nothing can be appended: what fills it goes first.
@@ -34,7 +34,7 @@ _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 _LIVE = "SELECT session FROM stream WHERE waiting > 0 AND held IS NULL AND rank >= ?"
 
 
-class Outbox(Parked):
+class Outbox(DeadLetters):
     """The items to be pushed. Writing methods run inside `Spool.transaction`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

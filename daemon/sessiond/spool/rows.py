@@ -24,7 +24,7 @@ class StreamState(msgspec.Struct, kw_only=True):
     acked: int = 0
     known: bool = True
     gap: tuple[int, int] | None = None
-    held: RemotePosition | None = None
+    remote_position: RemotePosition | None = None
     rank: int = 0
     lost: int = 0
     """Bytes for which the endpoint got a placeholder, because no place had them any more."""
@@ -39,7 +39,7 @@ class StreamState(msgspec.Struct, kw_only=True):
     @property
     def caught_up(self) -> bool:
         """Tell whether nothing of it waits to be read again."""
-        return self.queued == self.folded and self.gap is None and self.held is None
+        return self.queued == self.folded and self.gap is None and self.remote_position is None
 
     @property
     def given_up(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from sessiond.facts import Facts
+from sessiond.frozen_record import FrozenRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ _SESSIONS = (
 """The sessions that are not safe, each once."""
 
 
-class Counts(Facts):
+class Counts(FrozenRecord):
     """Sessions by their state. Each captured one is in exactly one of the states; `only_here` counts across them."""
 
     captured: int = 0
@@ -116,10 +116,10 @@ class Counts(Facts):
     def unanswered(self) -> Self:
         """Return the same counts for an endpoint that has not answered yet: nothing is safe there."""
         waiting = self.waiting + self.acknowledged + self.dropped
-        return self.but(acknowledged=0, dropped=0, waiting=waiting)
+        return self.replace(acknowledged=0, dropped=0, waiting=waiting)
 
 
-class ArchiveCounts(Facts):
+class ArchiveCounts(FrozenRecord):
     """The built-in archive, while another endpoint is configured: its sessions are copied there."""
 
     listed: bool = False
@@ -137,7 +137,7 @@ class ArchiveCounts(Facts):
     """Why the archive as a whole can't be read."""
 
 
-class StreamSafety(Facts):
+class StreamSafety(FrozenRecord):
     """One stream of a session: bytes captured, acknowledged by the endpoint, and missing everywhere."""
 
     name: str
@@ -147,7 +147,7 @@ class StreamSafety(Facts):
     lost: int
 
 
-class Unsafe(Facts):
+class Unsafe(FrozenRecord):
     """A session that is not safe, with the bytes that the endpoint lacks and those that are lost."""
 
     session: str

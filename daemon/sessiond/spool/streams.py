@@ -79,7 +79,7 @@ class Streams(Folds):
             acked=row[7],
             known=bool(row[8]),
             gap=None if row[9] is None else (row[9], row[10]),
-            held=None if row[11] is None else _unpack_held(row[11]),
+            remote_position=None if row[11] is None else _unpack_held(row[11]),
             rank=row[12],
             skipped=row[13],
             lost=row[15],
@@ -124,7 +124,7 @@ class Streams(Folds):
         """Forget what was lost or given up: all that was captured of the stream is read and pushed again."""
         self._db.execute("UPDATE stream SET lost = 0, accepted = 0 WHERE id = ?", (stream,))
 
-    def set_held(self, stream: int, held: RemotePosition | None) -> None:
+    def set_remote_position(self, stream: int, held: RemotePosition | None) -> None:
         """Store what the endpoint says it holds of a stream: the next read reconciles it. None: it is reconciled.
 
         Nothing is left to reconcile where that is exactly what this endpoint acknowledged and all that was captured.

@@ -16,8 +16,8 @@ from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
 from sessiond.spool import NAME, Spool
 from sessiond.spool import health as health_room
 from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
-from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
 from sessiond.spool.safety import BOUND, State, Unsafe
+from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.status.advice import advise
 from sessiond.status.configured import Configured, Origins, read_configured
 from sessiond.status.model import (
@@ -79,7 +79,7 @@ class _SpoolSnapshot:
         """Count nothing as acknowledged that another endpoint than the one at `url` acknowledged."""
         if self.totals is not None and self.bound != url:
             self.totals = self.totals.unanswered()
-            self.counts = [each.but(counts=each.counts.unanswered()) for each in self.counts]
+            self.counts = [each.replace(counts=each.counts.unanswered()) for each in self.counts]
 
 
 def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | None = None) -> Status:
@@ -99,7 +99,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         machine_id=configured.machine_id or snapshot.capture.machine_id or None,
         state_dir=directory,
         disk_bytes=_disk_bytes(directory),
-        config=configured.status.but(refused=snapshot.refused if holder else None),
+        config=configured.status.replace(refused=snapshot.refused if holder else None),
         spool=snapshot.shape,
         discovered=_discovery(holder, snapshot.capture),
         totals=snapshot.totals,
@@ -117,7 +117,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
     advice = advise(made)
     running = made.daemon.state is Running.RUNNING
     healthy = running and not any(each.degraded for each in advice)
-    return made.but(advice=advice, healthy=healthy)
+    return made.replace(advice=advice, healthy=healthy)
 
 
 def _locate(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, state.Holder | None, _SpoolSnapshot]:
@@ -195,13 +195,13 @@ def _fill(snapshot: _SpoolSnapshot, spool: Spool) -> None:
         snapshot.capture = health_room.read_capture(spool)
         snapshot.endpoint = health_room.read_endpoint(spool)
         snapshot.bound = spool.meta(BOUND)
-        snapshot.counts = spool.overview.tools()
-        snapshot.totals = spool.overview.totals(tools=snapshot.counts)
+        snapshot.counts = spool.stats.tools()
+        snapshot.totals = spool.stats.totals(tools=snapshot.counts)
         snapshot.lost = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if snapshot.totals.lost else []
-        snapshot.outbox = spool.overview.waiting()
-        snapshot.redactions = spool.overview.redactions()
+        snapshot.outbox = spool.stats.waiting()
+        snapshot.redactions = spool.stats.redactions()
         if any(count.troubled for count in snapshot.counts):
-            snapshot.troubles = spool.overview.troubles(TROUBLES)
+            snapshot.troubles = spool.stats.troubles(TROUBLES)
 
 
 def _daemon(holder: state.Holder | None, snapshot: _SpoolSnapshot) -> DaemonStatus:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sessiond.pause import until
 from sessiond.spool.health import CopiesHealth
-from sessiond.spool.overview import Totals
+from sessiond.spool.stats import Totals
 from sessiond.status.model import Advice, Running, SpoolState, Status
 
 RECENT_MS = 7 * 86_400_000

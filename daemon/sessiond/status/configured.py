@@ -12,8 +12,8 @@ from zlib import crc32
 from sessiond import __version__
 from sessiond.directories import checksums, config_file, part_files, state_directory, variables
 from sessiond.errors import ConfigError
-from sessiond.facts import Facts
-from sessiond.lean import without
+from sessiond.frozen_record import FrozenRecord
+from sessiond.memory import hide_modules
 from sessiond.spool.health import ConfigHealth
 from sessiond.status.model import ConfigStatus
 
@@ -25,7 +25,7 @@ MOST = 1 << 20
 """Bytes of files that are compared; what is larger is no configuration."""
 
 
-class Configured(Facts):
+class Configured(FrozenRecord):
     """What `status` needs of a configuration."""
 
     directory: str
@@ -90,7 +90,7 @@ class Origins:
 
 def read_configured(file: str | None, environ: Mapping[str, str]) -> Configured:
     """Read the configuration; of an invalid one take where the state lies and defaults for the rest."""
-    with without("typing_extensions"):  # msgspec wants three names of it that `typing` has too
+    with hide_modules("typing_extensions"):  # msgspec wants three names of it that `typing` has too
         import msgspec  # noqa: F401
     from sessiond.config import load, state_dir
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sessiond.facts import Facts
+from sessiond.frozen_record import FrozenRecord
 from sessiond.pause import Paused
 from sessiond.spool.health import EndpointHealth, RootHealth
-from sessiond.spool.overview import ToolCount, Totals, Trouble, Waiting
 from sessiond.spool.safety import Unsafe
+from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.status.progress import Progress
 
 
@@ -33,7 +33,7 @@ class SpoolState(StrEnum):
     """Locked, without permission, or of another kind of trouble; `reason` has the words."""
 
 
-class DaemonStatus(Facts):
+class DaemonStatus(FrozenRecord):
     """The process, as the lock of the state directory tells."""
 
     state: Running
@@ -44,7 +44,7 @@ class DaemonStatus(Facts):
     """Why it can't capture now: a full disk."""
 
 
-class ConfigStatus(Facts):
+class ConfigStatus(FrozenRecord):
     """Which files make the configuration; `error`: why it can't be used, `refused`: why the daemon kept its old one."""
 
     files: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class ConfigStatus(Facts):
     refused: str | None = None
 
 
-class SpoolStatus(Facts):
+class SpoolStatus(FrozenRecord):
     """The spool as a file. `rebuilt_ms`: when it was begun anew because the one before was damaged."""
 
     state: SpoolState
@@ -66,7 +66,7 @@ class SpoolStatus(Facts):
     """Another machine that used this state directory before."""
 
 
-class Discovery(Facts):
+class Discovery(FrozenRecord):
     """What lies in the tools' directories. None and not `current`: nobody has looked since the daemon started."""
 
     files: int | None = None
@@ -79,7 +79,7 @@ class Discovery(Facts):
     """Whether a running daemon tells it; else it is what the last one left."""
 
 
-class ToolStatus(Facts):
+class ToolStatus(FrozenRecord):
     """One tool: what is captured of it and how its directories are watched."""
 
     count: ToolCount
@@ -92,7 +92,7 @@ class ToolStatus(Facts):
         return own or self.count.sessions > 0 or bool(self.files)
 
 
-class Advice(Facts):
+class Advice(FrozenRecord):
     """What is wrong, and what to do about it. Without `degraded` it is worth knowing and breaks no promise."""
 
     what: str
@@ -100,7 +100,7 @@ class Advice(Facts):
     degraded: bool = True
 
 
-class Status(Facts):
+class Status(FrozenRecord):
     """All that `sessiond status` shows. Members are added; what is here keeps its meaning within a version."""
 
     version: int = 1

@@ -10,16 +10,16 @@ import os
 
 from sessiond import state
 from sessiond.errors import StateError
-from sessiond.facts import Facts
+from sessiond.frozen_record import FrozenRecord
 from sessiond.spool import NAME, Spool
 from sessiond.spool.health import CaptureHealth, EndpointHealth, read_capture, read_endpoint
-from sessiond.spool.overview import Totals, Waiting
+from sessiond.spool.stats import Totals, Waiting
 
 PATIENCE = 0.5
 """Seconds to wait for a spool that is locked."""
 
 
-class Progress(Facts):
+class Progress(FrozenRecord):
     """What a look has found, without what `backfill` leaves out, and how far it is."""
 
     files: int
@@ -81,7 +81,7 @@ def read_progress(directory: str) -> tuple[Progress | None, EndpointHealth]:
         try:
             with spool.snapshot():
                 capture, endpoint = read_capture(spool), read_endpoint(spool)
-                totals, waiting = spool.overview.totals(), spool.overview.waiting()
+                totals, waiting = spool.stats.totals(), spool.stats.waiting()
         finally:
             spool.close()
     except StateError:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sessiond.lean import without
+from sessiond.memory import hide_modules
 
 
 def test_a_daemon_loads_nothing_that_draws_on_a_terminal() -> None:
@@ -33,7 +33,7 @@ def test_a_daemon_that_starts_loads_only_what_it_needs_then() -> None:
 def test_what_was_hidden_is_there_afterwards() -> None:
     """Only the imports inside meet it as missing, and not what is loaded already."""
     sys.modules.pop("colorsys", None)
-    with without("colorsys", "json"):
+    with hide_modules("colorsys", "json"):
         with pytest.raises(ImportError):
             import colorsys
         import json  # noqa: F401
@@ -46,10 +46,10 @@ def test_what_was_hidden_is_there_afterwards() -> None:
 def test_what_a_backlog_took_is_given_back() -> None:
     """Blocks between others that live stay with the C library for ever otherwise."""
     code = (
-        "from sessiond.lean import give_back\n"
+        "from sessiond.memory import trim_memory\n"
         "def held(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
         "blocks = [bytes(50_000) for _ in range(400)]; last = bytes(50_000); before = held()\n"
-        "del blocks; give_back(); print(before - held())"
+        "del blocks; trim_memory(); print(before - held())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(ran.stdout) > 8_000_000

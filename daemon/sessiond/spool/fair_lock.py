@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Gate:
+class FairLock:
     """A re-entrant lock that goes to whoever waits for it before the one that lets go of it gets it again.
 
     A `threading.RLock` does not: a thread that reads a long file takes it again within microseconds, and one that

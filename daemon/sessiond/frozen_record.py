@@ -1,4 +1,4 @@
-"""Facts: frozen records between modules, where `sessiond status` looks at them.
+"""FrozenRecord: frozen records between modules, where `sessiond status` looks at them.
 
 Elsewhere they are msgspec's Structs. Its import, with what it draws in (uuid, decimal, typing and more), takes as long
 as all else in the 100 ms that `status` has.
@@ -20,7 +20,7 @@ else:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-class Facts:
+class FrozenRecord:
     """A record of named facts: declared like a dataclass, made by keywords, never changed."""
 
     _types: ClassVar[dict[str, frozenset[str]]] = {}
@@ -55,12 +55,12 @@ class Facts:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
 
-    def but(self, **facts: Any) -> Self:
+    def replace(self, **facts: Any) -> Self:
         """Make another one, in which these facts are otherwise."""
         return type(self)(**(self.__dict__ | facts))
 
     @classmethod
-    def of(cls, found: object, **facts: Any) -> Self:
+    def from_json(cls, found: object, **facts: Any) -> Self:
         """Make one of what JSON held: unknown members, of another version, are left out; `facts` are made already.
 
         Raises: ValueError for what is no object, lacks a member or has one of another type.
@@ -70,7 +70,7 @@ class Facts:
         facts = {name: found[name] for name in cls._types if name in found} | facts
         for name, value in facts.items():
             kind = "None" if value is None else type(value).__name__
-            if kind not in cls._types[name] and not isinstance(value, Facts):
+            if kind not in cls._types[name] and not isinstance(value, FrozenRecord):
                 raise ValueError(f"{cls.__name__}.{name} is of type {kind}")
         try:
             return cls(**facts)
@@ -78,12 +78,12 @@ class Facts:
             raise ValueError(str(error)) from error
 
 
-def encoded(answer: Facts | Mapping[str, Any]) -> str:
+def to_json(answer: FrozenRecord | Mapping[str, Any]) -> str:
     """Write facts as one line of JSON, their members in the order in which they are declared."""
     return json.dumps(answer, default=vars, ensure_ascii=False, separators=(",", ":"))
 
 
-def decoded(text: str | bytes) -> dict[str, Any]:
+def parse_object(text: str | bytes) -> dict[str, Any]:
     """Read an object of JSON. Raises: ValueError for what is none."""
     found = json.loads(text)
     if not isinstance(found, dict):

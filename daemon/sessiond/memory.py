@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without(*names: str) -> Iterator[None]:
+def hide_modules(*names: str) -> Iterator[None]:
     """Let imports inside meet these modules as not installed, unless they are loaded already.
 
     httpx imports its command line where click and rich are installed, and structlog imports rich for tracebacks:
@@ -24,7 +24,7 @@ def without(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
     import ctypes  # late: `status` imports this module, and no memory of it is worth that
 

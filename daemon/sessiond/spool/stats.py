@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from sessiond.facts import Facts
+from sessiond.frozen_record import FrozenRecord
 from sessiond.spool.safety import ArchiveCounts, Counts, Safety
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ _UNSENT = (
 )
 
 
-class ToolCount(Facts):
+class ToolCount(FrozenRecord):
     """What the spool has of one tool."""
 
     tool: str
@@ -65,7 +65,7 @@ class Totals(Counts):
         return self.settled and not self.archive.pending and self.archive.problem is None
 
 
-class Trouble(Facts):
+class Trouble(FrozenRecord):
     """A file that can't be read, and why."""
 
     tool: str
@@ -73,7 +73,7 @@ class Trouble(Facts):
     reason: str
 
 
-class Waiting(Facts):
+class Waiting(FrozenRecord):
     """What the outbox holds: sessions and segments to be pushed, their bytes, the oldest, the parked."""
 
     sessions: int
@@ -86,7 +86,7 @@ class Waiting(Facts):
     behind_bytes: int
 
 
-class Queued(Facts):
+class Queued(FrozenRecord):
     """What of a session is not acknowledged and not parked."""
 
     session: UUID
@@ -100,7 +100,7 @@ class Queued(Facts):
     oldest_ms: int | None
 
 
-class Overview:
+class Stats:
     """Counts what is captured and what is acknowledged. It only reads."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -144,21 +144,21 @@ class Overview:
         for tool, troubled in self._db.execute(
             "SELECT tool, count(*) FROM file WHERE trouble IS NOT NULL AND gone_ms IS NULL GROUP BY tool"
         ):
-            counts[tool] = counts.get(tool, ToolCount(tool=tool)).but(troubled=troubled)
+            counts[tool] = counts.get(tool, ToolCount(tool=tool)).replace(troubled=troubled)
         for tool, unknown, damaged in self._db.execute(
             "SELECT tool, unknown, sum(damaged) FROM stream CROSS JOIN session ON session.id = stream.session"
             " WHERE damaged > 0 OR unknown IS NOT NULL GROUP BY tool, unknown"
         ):
             known = counts.get(tool, ToolCount(tool=tool))
             types = set(known.unknown) | set(json.loads(unknown) if unknown else ())
-            counts[tool] = known.but(damaged=known.damaged + damaged, unknown=sorted(types))
+            counts[tool] = known.replace(damaged=known.damaged + damaged, unknown=sorted(types))
         for tool, version, _ in self._db.execute(
             "SELECT tool, json_extract(CAST(record AS TEXT), '$.tool_version'),"
             " min(json_extract(CAST(record AS TEXT), '$.started_at'))"
             " FROM stream CROSS JOIN session ON session.id = stream.session"  # in this order: few streams are odd
             " WHERE unknown IS NOT NULL AND record IS NOT NULL GROUP BY tool"
         ):
-            counts[tool] = counts[tool].but(unknown_since=version)
+            counts[tool] = counts[tool].replace(unknown_since=version)
         return [counts[tool] for tool in sorted(counts)]
 
     def waiting(self) -> Waiting:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond.spool import Spool
-from sessiond.spool.overview import Overview
 from sessiond.spool.schema import MIGRATIONS
+from sessiond.spool.stats import Stats
 
 TOOLS = ("claude-code", "codex")
 RECORD = b'{"working_directory":"/home/ada"}'
@@ -48,10 +48,10 @@ def opcodes(spool: Spool) -> int:
         count += 1
 
     spool.connection.set_progress_handler(tick, 1)
-    tools = spool.overview.tools()
-    spool.overview.totals(tools=tools)
-    for read in (Overview.waiting, Overview.redactions):
-        read(spool.overview)
+    tools = spool.stats.tools()
+    spool.stats.totals(tools=tools)
+    for read in (Stats.waiting, Stats.redactions):
+        read(spool.stats)
     spool.connection.set_progress_handler(None, 0)
     return count
 
@@ -102,7 +102,7 @@ def test_what_waits_is_counted_without_a_look_at_the_records(tmp_path: Path) -> 
         "INSERT INTO segment (stream, generation, offset, length, data, size, queued_ms)"
         " SELECT id, 0, 0, 9, x'00', 1, 5 FROM stream"
     )
-    totals, waiting = spool.overview.totals(), spool.overview.waiting()
+    totals, waiting = spool.stats.totals(), spool.stats.waiting()
     assert (totals.captured, totals.acknowledged, totals.unsent_bytes, totals.oldest_ms) == (1_000, 0, 9_000, 5)
     assert (waiting.sessions, waiting.segments, waiting.bytes, waiting.oldest_ms) == (1_000, 1_000, 1_000, 5)
     assert opcodes(spool) < 150 * 1_000

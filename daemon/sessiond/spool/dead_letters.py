@@ -19,7 +19,7 @@ SEGMENT = (
 JOINED = "FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = stream.session"
 
 
-class Parked(ABC):
+class DeadLetters(ABC):
     """Parked revisions and segments. Writing methods run inside `Spool.transaction`."""
 
     _db: sqlite3.Connection

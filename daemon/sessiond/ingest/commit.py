@@ -8,12 +8,12 @@ from contextlib import suppress
 from itertools import chain
 
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest.capture import DAMAGED, Capture, Step
+from sessiond.ingest.capture import DAMAGED, Step, StreamCapture
 from sessiond.ingest.content import Content
+from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, stream_name
 from sessiond.ingest.endings import REPORTED
+from sessiond.ingest.reconcile import reconcile
 from sessiond.ingest.record import refresh
-from sessiond.ingest.setting import Outcome, Place, Setting, Visit, stream_name
-from sessiond.ingest.sync import reconcile
 from sessiond.reader import open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import Kind, Source
@@ -23,8 +23,8 @@ LARGEST_BESIDE = 1 << 20
 """Bytes of a file beside a unit; a larger one is not what its source takes it for."""
 
 
-def advance(
-    visit: Visit,
+def capture_stream(
+    snapshot: FileSnapshot,
     stream: StreamState,
     content: Content,
     *,
@@ -47,61 +47,63 @@ def advance(
 
     Raises: Torn where the content may be half a rewrite.
     """
-    setting, place, source = visit.setting, visit.place, visit.place.source
-    now_ms, damaged = setting.now_ms(), stream.fold.damaged
+    context, location, source = snapshot.context, snapshot.location, snapshot.location.source
+    now_ms, damaged = context.now_ms(), stream.fold.damaged
     # Times up to here are believed; on a machine that has lost its clock the file's own is the better one.
-    latest_ms = max(now_ms, visit.now.st_mtime_ns // 1_000_000)
-    capture = Capture(
-        setting.spool,
+    latest_ms = max(now_ms, snapshot.now.st_mtime_ns // 1_000_000)
+    capture = StreamCapture(
+        context.spool,
         source,
         stream,
-        setting.masking,
-        setting.digest,
-        setting.budget_of_lines if place.unit.kind is Kind.LINES else setting.budget,
-        place.path,
+        context.masking,
+        context.digest,
+        context.budget_of_lines if location.unit.kind is Kind.LINES else context.budget,
+        location.path,
         latest_ms,
     )
-    kept = stream.folded if grew else _kept(visit, stream, content, whole, now_ms)
-    if stream.held is not None and stream.skipped is None:
-        reconcile(setting.spool, stream, content, stream.held, setting.masking, now_ms, visit.place.path)
+    kept = stream.folded if grew else _kept(snapshot, stream, content, whole, now_ms)
+    if stream.remote_position is not None and stream.skipped is None:
+        reconcile(
+            context.spool, stream, content, stream.remote_position, context.masking, now_ms, snapshot.location.path
+        )
         capture.touched = True
     if kept < stream.folded:
         started_ms = stream.fold.started_ms
         capture.rewrite(content, kept, now_ms)
-        if place.unit.timeless:
+        if location.unit.timeless:
             stream.fold.started_ms = started_ms
-    if place.unit.beside and stream.fold.cwd is None:
-        entry = read_context(place)
+    if location.unit.beside and stream.fold.cwd is None:
+        entry = read_context(location)
         stream.fold.add([entry], latest_ms)
         capture.touched |= entry is not None
-    if place.cwd and stream.fold.cwd is None:
-        stream.fold.cwd = place.cwd
-    stream.rank = max(stream.rank, visit.now.st_mtime_ns // 1_000_000)
+    if location.cwd and stream.fold.cwd is None:
+        stream.fold.cwd = location.cwd
+    stream.rank = max(stream.rank, snapshot.now.st_mtime_ns // 1_000_000)
     read, final = 0, Step()
-    for step in chain(capture.fill_gap(content), capture.advance(content)):
+    for step in chain(capture.fill_gap(content), capture.read_new(content)):
         read += step.read
         if step.last or (most is not None and read >= most):
             final = step
             break
-        with setting.spool.transaction():
+        with context.spool.transaction():
             capture.store(step, now_ms)
             save(False)
-    if place.unit.timeless and capture.touched:
-        stream.fold.add([Entry(time_ms=moment) for moment in _times(visit.now)], latest_ms)
+    if location.unit.timeless and capture.touched:
+        stream.fold.add([Entry(time_ms=moment) for moment in _times(snapshot.now)], latest_ms)
     elif timeless and capture.touched:
-        stream.fold.add([Entry(time_ms=_times(visit.now)[1])], latest_ms)
+        stream.fold.add([Entry(time_ms=_times(snapshot.now)[1])], latest_ms)
     if told is not None:
-        stream.fold.tell(told, latest_ms)
+        stream.fold.apply_metadata(told, latest_ms)
     if own is not None:
-        stream.fold.belong(own)
+        stream.fold.mark_as_copy_of(own)
     if stream.fold.parent is None and parent:
         stream.fold.parent = parent
-    with setting.spool.transaction():
+    with context.spool.transaction():
         capture.store(final, now_ms)
         save(final.last and content.search.done)
         # Also where nothing was read: a look before this one may have ended between its last two commits.
-        changed = refresh_session(setting, stream.session, source, touched=capture.touched, mine=stream, there=True)
-        setting.spool.catalog.keep(stream)
+        changed = refresh_session(context, stream.session, source, touched=capture.touched, mine=stream, there=True)
+        context.spool.catalog.keep(stream)
     search = content.search
     return Outcome(
         read=read,
@@ -122,12 +124,12 @@ def unended_trouble(content: Content) -> str | None:
     return f"its last line has no end after {length >> 20} MiB: it is captured once it ends"
 
 
-def _kept(visit: Visit, stream: StreamState, content: Content, whole: bool, now_ms: int) -> int:
+def _kept(snapshot: FileSnapshot, stream: StreamState, content: Content, whole: bool, now_ms: int) -> int:
     """Count the bytes that stand as they were captured. Raises: Torn where it may be half a rewrite."""
-    kept = content.standing(visit.setting.spool.catalog.extents(stream.id))
+    kept = content.standing(snapshot.context.spool.catalog.extents(stream.id))
     if kept < stream.folded:
         torn = kept == 0 and next(iter(content.chunks(0)), None) is None
-        fresh = 0 <= now_ms - visit.now.st_mtime_ns // 1_000_000 < visit.setting.settle_ms
+        fresh = 0 <= now_ms - snapshot.now.st_mtime_ns // 1_000_000 < snapshot.context.settle_ms
         if torn or (fresh and not whole):
             # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
             raise Torn("the file lost bytes a moment ago")
@@ -140,23 +142,23 @@ def _times(found: os.stat_result) -> tuple[int, int]:
     return min(int(getattr(found, "st_birthtime", written / 1000) * 1000), written), written
 
 
-def read_context(place: Place) -> Entry | None:
+def read_context(location: Location) -> Entry | None:
     """Read what stands beside a unit. What is not there or not whole yet is looked for at its next change."""
     beside = {}
-    for name in place.unit.beside:
+    for name in location.unit.beside:
         with suppress(FileNotFoundError, ReadError, Torn):
-            descriptor = open_regular(place.root, name)
+            descriptor = open_regular(location.root, name)
             try:
                 beside[name] = read_document(descriptor, LARGEST_BESIDE)
             finally:
                 os.close(descriptor)
     with suppress(*DAMAGED):
-        return place.source.context(beside, place.unit) if beside else None
+        return location.source.context(beside, location.unit) if beside else None
     return None
 
 
 def refresh_session(
-    setting: Setting,
+    context: IngestContext,
     number: int,
     source: Source,
     *,
@@ -168,30 +170,30 @@ def refresh_session(
 
     `there`: a file of it is there, which may have been gone.
     """
-    state = setting.spool.catalog.session_by_row(number)
+    state = context.spool.catalog.session_by_row(number)
     if there and state.gone_ms is not None:
-        touched |= setting.spool.catalog.set_gone(number, None)
+        touched |= context.spool.catalog.set_gone(number, None)
     return refresh(
-        setting.spool,
+        context.spool,
         state,
-        rules=setting.rules(),
-        masking=setting.masking,
-        scope=setting.scope(source),
+        rules=context.rules(),
+        masking=context.masking,
+        scope=context.scope(source),
         kindred=not source.own_keys,
-        live=(state.tool, state.native_id) in setting.live,
+        live=(state.tool, state.native_id) in context.live,
         touched=touched,
         mine=mine,
     )
 
 
-def add_stream(setting: Setting, source: Source, native_id: str, name: str, *, thread: bool) -> StreamState:
+def add_stream(context: IngestContext, source: Source, native_id: str, name: str, *, thread: bool) -> StreamState:
     """Find or make a stream. One that is made while its endpoint is known needs no question where it stands."""
     name = stream_name(name)
-    catalog, bound = setting.spool.catalog, setting.spool.meta("endpoint") is not None
-    with setting.spool.transaction():
-        identity = session_id(source.tool, native_id, setting.scope(source))
+    catalog, bound = context.spool.catalog, context.spool.meta("endpoint") is not None
+    with context.spool.transaction():
+        identity = session_id(source.tool, native_id, context.scope(source))
         number = catalog.add_session(identity, source.tool, native_id)
         stream = catalog.add_stream(number, name, thread=thread, known=bound)
-    if stream.skipped is None and source.tool in setting.records_only:
+    if stream.skipped is None and source.tool in context.records_only:
         stream.skipped = stream.queued
     return stream

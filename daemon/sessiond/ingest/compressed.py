@@ -21,7 +21,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     error: ReadError | Torn
 
 
-class Packed:
+class CompressedFiles:
     """What was refused since the start. It may have cost gigabytes of writing, which no look shall cost again."""
 
     def __init__(self, largest: int = LARGEST) -> None:

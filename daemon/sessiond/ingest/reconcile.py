@@ -26,7 +26,7 @@ def reconcile(
 ) -> None:
     """Make the outbox continue what the endpoint holds. Changes `stream` and the spool, in one transaction."""
     with spool.transaction():
-        spool.catalog.set_held(stream.id, None)
+        spool.catalog.set_remote_position(stream.id, None)
         queued_from = spool.outbox.first_offset(stream.id, stream.generation)
         first = stream.queued if queued_from is None else queued_from
         theirs = held.generation
@@ -50,7 +50,7 @@ def reconcile(
             stands = content.standing(spool.catalog.extents(stream.id)) == stream.folded
             _start_over(spool, stream, number, now_ms, stands=stands)
         spool.catalog.save_stream(stream)
-    stream.held = None
+    stream.remote_position = None
 
 
 def _rewind(spool: Spool, stream: StreamState, offset: int, first: int) -> None:
@@ -134,10 +134,10 @@ def _start_over(spool: Spool, stream: StreamState, generation: int, now_ms: int,
 
 
 def reconcile_without_source(spool: Spool, stream: StreamState, held: RemotePosition, now_ms: int) -> None:
-    """Push what only the outbox has, since no place has the tool's file any more and the endpoint differs.
+    """Push what only the outbox has, since no location has the tool's file any more and the endpoint differs.
 
     Nothing can be compared without the file, so only what this endpoint acknowledged is believed. Bytes that the
-    endpoint needs before those in the outbox and that no place has are replaced by a placeholder of the same length;
+    endpoint needs before those in the outbox and that no location has are replaced by a placeholder of the same length;
     those, and what is missing at the end, count as lost (see spool/safety.py).
     """
     catalog, outbox = spool.catalog, spool.outbox

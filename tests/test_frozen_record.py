@@ -1,17 +1,17 @@
-"""Facts: frozen records that cost no import."""
+"""FrozenRecord: frozen records that cost no import."""
 
 from __future__ import annotations
 
 import pytest
 
-from sessiond.facts import Facts, decoded, encoded
+from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 
 
-class Inner(Facts):
+class Inner(FrozenRecord):
     name: str
 
 
-class Outer(Facts):
+class Outer(FrozenRecord):
     first: int
     inner: list[Inner] = []  # noqa: RUF012
     last: str | None = None
@@ -26,7 +26,7 @@ def test_they_are_made_by_keywords_compared_by_content_and_never_changed() -> No
     assert made == Outer(first=1, inner=[], last=None) != Outer(first=2)
     assert made != Wider(first=1)
     assert repr(made) == "Outer(first=1, inner=[], last=None)"
-    assert made.but(last="x") == Outer(first=1, last="x")
+    assert made.replace(last="x") == Outer(first=1, last="x")
     with pytest.raises(AttributeError):
         made.first = 2  # type: ignore[misc]
     assert len({Inner(name="x"), Inner(name="x")}) == 1
@@ -46,14 +46,14 @@ def test_a_missing_or_unknown_one_is_a_mistake(facts: dict[str, object]) -> None
 
 def test_they_come_back_out_of_json_in_the_same_order() -> None:
     made = Outer(first=1, inner=[Inner(name="é\udc80")], last="x")
-    text = encoded(made)
+    text = to_json(made)
     assert text == '{"first":1,"inner":[{"name":"é\udc80"}],"last":"x"}'
-    found = decoded(text)
-    assert Outer.of(found, inner=[Inner.of(each) for each in found["inner"]]) == made
+    found = parse_object(text)
+    assert Outer.from_json(found, inner=[Inner.from_json(each) for each in found["inner"]]) == made
 
 
 def test_what_another_version_added_is_left_out() -> None:
-    assert Outer.of({"first": 1, "later": True}) == Outer(first=1)
+    assert Outer.from_json({"first": 1, "later": True}) == Outer(first=1)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_what_another_version_added_is_left_out() -> None:
 )
 def test_what_is_of_another_type_is_refused(found: object) -> None:
     with pytest.raises(ValueError, match="Outer"):
-        Outer.of(found)
+        Outer.from_json(found)
 
 
 @pytest.mark.parametrize("text", ["[]", "", "{", b"\xff"])
 def test_what_is_no_object_is_refused(text: str | bytes) -> None:
     with pytest.raises(ValueError):
-        decoded(text)
+        parse_object(text)

@@ -9,8 +9,8 @@ from hashlib import blake2b
 
 import msgspec
 
+from sessiond.ingest.compressed import CompressedFiles
 from sessiond.ingest.endings import Endings
-from sessiond.ingest.packed import Packed
 from sessiond.ingest.pins import Pins
 from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Checkpoint, Digest
@@ -20,7 +20,7 @@ from sessiond.spool import Spool
 from sessiond.spool.rows import FileState
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class Location(msgspec.Struct, frozen=True, kw_only=True):
     """Where a path lies: below which root of which source, and what the source makes of it."""
 
     source: Source
@@ -59,11 +59,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that had to be read whatever had changed: of a document, a folder, a packed file."""
 
 
-class Setting(msgspec.Struct, kw_only=True):
+class IngestContext(msgspec.Struct, kw_only=True):
     """What ingest works with."""
 
     spool: Spool
-    places: Sequence[tuple[Source, Root]]
+    roots: Sequence[tuple[Source, Root]]
     machine_id: str
     dormant: Sequence[tuple[Source, Root]] = ()
     """Roots of sources that are switched off: what was captured there is read again for a new endpoint, nothing new."""
@@ -74,7 +74,7 @@ class Setting(msgspec.Struct, kw_only=True):
     now_ms: Callable[[], int]
     masking: Masking = msgspec.field(default_factory=Masking)
     exclusion: Exclusion = msgspec.field(default_factory=Exclusion)
-    packed: Packed = msgspec.field(default_factory=Packed)
+    compressed: CompressedFiles = msgspec.field(default_factory=CompressedFiles)
     endings: Endings = msgspec.field(default_factory=Endings)
     records_only: frozenset[str] = frozenset()
     """Tools of which no transcript is kept."""
@@ -103,11 +103,11 @@ class Setting(msgspec.Struct, kw_only=True):
         return self.machine_id if source.local_ids else ""
 
 
-class Visit(msgspec.Struct, kw_only=True):
-    """One look at a place: what was known of it before, and how it looks now."""
+class FileSnapshot(msgspec.Struct, kw_only=True):
+    """One look at a location: what was known of it before, and how it looks now."""
 
-    setting: Setting
-    place: Place
+    context: IngestContext
+    location: Location
     known: FileState | None
     now: os.stat_result
 
@@ -134,10 +134,10 @@ class Visit(msgspec.Struct, kw_only=True):
         self, stream: int | None, checkpoint: Checkpoint | None, pin: str | None = None, trouble: str | None = None
     ) -> None:
         """Move the checkpoint; runs inside the transaction that stores what was read (rule 1)."""
-        self.setting.spool.catalog.save_file(
+        self.context.spool.catalog.save_file(
             FileState(
-                path=self.place.path,
-                tool=self.place.source.tool,
+                path=self.location.path,
+                tool=self.location.source.tool,
                 stream=stream,
                 checkpoint=checkpoint,
                 pin=pin,
@@ -193,45 +193,45 @@ def outer_path(path: str) -> tuple[str, str]:
 class Index:
     """Whose path it is, found by the directories above it: roots are many, and a path is below few of them."""
 
-    def __init__(self, places: Sequence[tuple[Source, Root]]) -> None:
-        """`places` may grow later."""
-        self._places = places
+    def __init__(self, roots: Sequence[tuple[Source, Root]]) -> None:
+        """`roots` may grow later."""
+        self._all_roots = roots
         self._known = 0
         self._below: dict[str, list[int]] = {}
         self._last: tuple[str, list[tuple[Source, Root, int]]] = "", []
         """The directory that was asked for last, and what lies there: files come by directories."""
 
-    def __call__(self, path: str) -> list[Place]:
-        """Name the places of a path in the order of their roots: sources may share one, and most paths are none's."""
+    def __call__(self, path: str) -> list[Location]:
+        """Name the roots of a path in the order of their roots: sources may share one, and most paths are none's."""
         return [
-            Place(source=source, root=root.path, relative=relative, unit=_tame(unit), cwd=root.cwd)
+            Location(source=source, root=root.path, relative=relative, unit=_tame(unit), cwd=root.cwd)
             for source, root, relative, unit in self.units(path)
         ]
 
     def units(self, path: str) -> Iterator[tuple[Source, Root, str, Unit]]:
         """Name the units of a path as their sources spell them, each with its root and the path below that."""
         directory, last = path[: path.rfind("/") + 1], self._last
-        if directory != last[0] or self._known != len(self._places):
-            last = self._last = directory, self._roots(directory)
+        if directory != last[0] or self._known != len(self._all_roots):
+            last = self._last = directory, self._roots_above(directory)
         for source, root, length in last[1]:
             relative = path[length:]
             unit = source.unit(relative)
             if unit is not None:
                 yield source, root, relative, unit
 
-    def _roots(self, directory: str) -> list[tuple[Source, Root, int]]:
+    def _roots_above(self, directory: str) -> list[tuple[Source, Root, int]]:
         """List the roots that a directory lies in or is, each with the length of its name and a slash."""
-        for number in range(self._known, len(self._places)):
-            self._below.setdefault(self._places[number][1].path.rstrip("/"), []).append(number)
-        self._known = len(self._places)
+        for number in range(self._known, len(self._all_roots)):
+            self._below.setdefault(self._all_roots[number][1].path.rstrip("/"), []).append(number)
+        self._known = len(self._all_roots)
         numbers, cut = list[int](), directory.rfind("/")
         while cut >= 0:
             numbers += self._below.get(directory[:cut], ())
             cut = directory.rfind("/", 0, cut)
-        found = (self._places[number] for number in sorted(numbers))
+        found = (self._all_roots[number] for number in sorted(numbers))
         return [(source, root, len(root.path.rstrip("/")) + 1) for source, root in found]
 
 
-def locate(places: Sequence[tuple[Source, Root]], path: str) -> list[Place]:
+def locate(roots: Sequence[tuple[Source, Root]], path: str) -> list[Location]:
     """Find once whose path it is; see Index."""
-    return Index(places)(path)
+    return Index(roots)(path)

@@ -9,7 +9,7 @@ from sessiond.spool.folds import Folds
 from sessiond.spool.rows import Frame
 
 
-class Private(Folds):
+class PrivacyOps(Folds):
     """The part of the catalog that is about privacy. Writing methods run inside `Spool.transaction`."""
 
     def add_redactions(self, counts: Mapping[str, int]) -> None:
