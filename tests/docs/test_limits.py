@@ -29,7 +29,7 @@ EXCEPTIONS: dict[str, str] = {
     "daemon/capturing.py:Capturing": "the queue's parts; to become one work queue",
     "daemon/pushing.py:Pushing": "the loop and its waits; to be split into loop and schedule",
     "redact/redactor.py:Redactor": "compiled rules and their indexes, made once",
-    "status/__init__.py:_Held": "one field for each line of the screen",
+    "status/__init__.py:_SpoolSnapshot": "one field for each line of the screen",
     "watch/dirty.py:Dirty": "the change set and its timers, under one lock",
     "watch/watcher.py:Watcher": "targets, timers and the adapter, under one lock",
 }
