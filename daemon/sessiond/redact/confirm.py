@@ -16,13 +16,12 @@ import msgspec
 
 from sessiond.redact.cover import fit
 from sessiond.redact.rules import Rule
-from sessiond.redact.shape import HEAD, OPEN_REACH
+from sessiond.redact.shape import HEAD
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND, Sight
 
 _MANY = 64
 """Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
-_AROUND = 1024  # bytes of a mark's surroundings that are compared at most
-_CHUNK = 1 << 16  # bytes that are swept at a time
+_AROUND = 8192  # bytes of a mark's surroundings that are compared at most
 _REMEMBERED, _LONGEST_VALUE = 1024, 512
 _SPACE = re.compile(rb"\s+")
 
@@ -77,37 +76,12 @@ def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]
         return
     if len(marks) > _MANY:
         marks = _thin(case, marks, low, high)
-    if len(marks) > _MANY and rule.shape.barrier and rule.shape.reach != OPEN_REACH:
-        yield from _sweep(case, marks, low, high)
-        return
+    last: Span | None = None
     for place in _places(case, marks, low, high):
-        span = _try(case, place)
+        span = _try(case, place, last)
         if span is not None:
+            last = span
             yield span
-
-
-def _sweep(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]:
-    """Yield the same as a trial at each place would, where there are so many that `re` has to step through them."""
-    find = _sweeper(case.rule.pattern).finditer
-    for first, last in _ranges(marks, low, high):
-        position = first
-        while position <= last:
-            upto = min(last, position + _CHUNK)
-            text, left, stop = case.sight.see(position, LOOK_BEHIND, upto + case.rule.shape.reach)
-            end = min(upto + 1, left + stop)
-            for match in find(text, position - left, stop):
-                if left + match.start() >= end:
-                    break
-                span = _judge(case, match, 1, text, left)
-                if span is not None:
-                    yield span
-            position = max(end, position + 1)
-
-
-@functools.cache
-def _sweeper(pattern: bytes) -> re.Pattern[bytes]:
-    """Compile a rule so that its matches may overlap: its groups are numbered from 2."""
-    return re.compile(b"(?=(" + pattern + b"))")
 
 
 def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
@@ -183,41 +157,49 @@ def _thin(case: Case, marks: list[int], low: int, high: int) -> list[int]:
 def _around(case: Case, mark: int, low: int, high: int) -> bytes | None:
     """Give all the bytes that decide on a mark; None where they are too many, or others decide as well."""
     data, rule = case.sight.data, case.rule
-    begin, most = mark - high - rule.margin, min(mark - high + rule.shape.reach, mark + _AROUND)
-    if begin < 0 or not rule.shape.barrier or not rule.steady:
+    begin, most = mark - high - rule.margin, min(mark - low + rule.shape.reach, mark + _AROUND)
+    if begin < 0 or not rule.steady:
         return None
-    fence = _fence(rule.shape.barrier)(data, max(mark - low + rule.shape.tail, mark), most)
-    return None if fence is None else data[begin : fence.end()]
+    barrier = rule.shape.barrier
+    fence = _fence(barrier)(data, max(mark - low + rule.shape.tail, mark), most) if barrier else None
+    end = most if fence is None else fence.end()
+    whole = fence is not None or (most < len(data) and most == mark - low + rule.shape.reach)
+    return data[begin:end] if whole else None
 
 
-def _try(case: Case, place: int) -> Span | None:
-    """Try the rule itself at a place."""
+def _try(case: Case, place: int, last: Span | None = None) -> Span | None:
+    """Return the secret that begins at a place. One within `last`, a secret of the same rule, adds nothing to it."""
     rule, shape, sight = case.rule, case.rule.shape, case.sight
     stop = place + shape.reach
-    if shape.barrier and (fence := _fence(shape.barrier)(sight.data, place + shape.tail, stop)):
-        stop = fence.end()
+    # The bytes up to the first that the rule never looks past are enough. Where more are at hand, looking for that one
+    # would cost more than it saves.
+    if shape.barrier and not sight.shows(place, stop):
+        fence = _fence(shape.barrier)(sight.data, place + shape.tail, stop)
+        stop = stop if fence is None else fence.end()
     text, left, stop = sight.see(place, LOOK_BEHIND, stop)
     match = rule.regex.match(text, place - left, stop)
-    return None if match is None else _judge(case, match, 0, text, left)
+    return None if match is None else _judge(case, match, text, left, last)
 
 
-def _judge(case: Case, match: re.Match[bytes], whole: int, text: bytes, left: int) -> Span | None:
-    """Return the secret of a match in a window that begins at `left`, if it is one; `whole` is the rule's group 0."""
+def _judge(case: Case, match: re.Match[bytes], text: bytes, left: int, last: Span | None) -> Span | None:
+    """Return the secret of a match in a window that begins at `left`, if it is one."""
     rule = case.rule
-    group = whole + rule.group
-    if not rule.group and (groups := match.re.groups) > whole:
-        group = next((n for n in range(whole + 1, groups + 1) if match[n]), whole)
+    group = rule.group
+    if not group and match.re.groups:
+        group = _first_group(match)
+    if last is not None and last.start <= left + match.start(group) and left + match.end(group) <= last.end:
+        return None
     value = match[group]
     if not value or value in case.refused:
         return None
     identity = identify(value)
-    if not identity or (rule.entropy and entropy(identity) < rule.entropy) or _exempt(case, text, match, whole, group):
+    if not identity or (rule.entropy and entropy(identity) < rule.entropy) or _exempt(case, text, match, group):
         if len(value) <= _LONGEST_VALUE and rule.steady:
             if len(case.refused) > _REMEMBERED:
                 case.refused.clear()
             case.refused.add(value)
         return None
-    if rule.keywords and not _named(case, left + match.start(), match[whole]):
+    if rule.keywords and not _named(case, left + match.start(), match[0]):
         return None
     data = case.sight.data
     start, end = fit(data, left + match.start(group), left + match.end(group))
@@ -226,12 +208,17 @@ def _judge(case: Case, match: re.Match[bytes], whole: int, text: bytes, left: in
     return Span(start, end, case.rank, identity)
 
 
-def _exempt(case: Case, text: bytes, match: re.Match[bytes], whole: int, group: int) -> bool:
+def _first_group(match: re.Match[bytes]) -> int:
+    """Return the number of the first group that matched something, or 0 for the whole match."""
+    return next((number for number in range(1, match.re.groups + 1) if match[number]), 0)
+
+
+def _exempt(case: Case, text: bytes, match: re.Match[bytes], group: int) -> bool:
     return any(
         exemption.applies(
             match[group],
-            match[whole],
-            _line(text, match.start(whole), match.end(whole)) if exemption.target == "line" else b"",
+            match[0],
+            _line(text, match.start(), match.end()) if exemption.target == "line" else b"",
             case.path,
         )
         for exemption in case.rule.exemptions

@@ -16,11 +16,11 @@ import msgspec
 
 from sessiond.redact.lines import (
     BREAK,
-    LONGEST_LINE,
     MOST_BYTES,
     MOST_LINES,
     TOKEN,
     columns,
+    line_end,
     line_start,
     plain,
     prefix_length,
@@ -39,6 +39,8 @@ COLOUR = re.compile(
 COLOUR_TRIGGER = r"(?:\x1b|u001[bB])(?:\[|\])"
 _AROUND = 8192  # bytes on each side of a colour code that are looked at
 _MARGIN = 512  # bytes at an artificial end of a view in which nothing is believed
+_NESTED = 4
+"""Walks over the same lines that go on to the end of the value; those of further values take one line more."""
 _USUAL_WIDTHS = frozenset((64, 72, 76, 78, 79, 80, 100, 120, 132))
 _WORDS = re.compile(rb"(?:[A-Z]?[a-z]+[_.-]?)+|[A-Z_.-]+|[A-Za-z_][A-Za-z0-9_.]{0,40}=.*", re.DOTALL)
 
@@ -131,15 +133,19 @@ def without_wraps(data: bytes, marks: Iterable[int], begins: re.Pattern[bytes]) 
 
     A line that itself begins like a secret (`begins`) begins a value of its own.
     """
+    walked, nested = 0, 0
     for mark in marks:
+        # Where each line of a long text begins a value, a walk from each over all that follow would be quadratic.
+        nested = nested + 1 if mark < walked else 0
+        most = MOST_LINES if nested <= _NESTED else 2
         found = BREAK.match(data, mark - 1)
         if found is None or data[found.start() : found.start() + 2] == b"\n{":
             continue
         low = line_start(data, mark - 1)
         head, position, pieces = plain(data[low : mark - 1]), found.end(), [(low, mark - 1)]
         widths, follow = [columns(head)], 0
-        while len(pieces) < MOST_LINES and position - low < MOST_BYTES:
-            line = plain(data[position : position + LONGEST_LINE])
+        while len(pieces) < most and position - low < MOST_BYTES:
+            line = plain(data[position : line_end(data, position)])
             skip = prefix_length(head, line)
             piece = TOKEN.match(line, skip)
             if piece is None or line[skip - 1 : skip] == b"*" or begins.match(line, skip):
@@ -157,6 +163,7 @@ def without_wraps(data: bytes, marks: Iterable[int], begins: re.Pattern[bytes]) 
             position = found.end()
         if len(pieces) > 1:
             end = _RECORD.search(data, follow, follow + 32)
+            walked = max(walked, follow)
             pieces[-1] = (pieces[-1][0], end.start() if end else min(len(data), follow + 32))
             yield msgspec.structs.replace(_join(data, pieces, 0, 0), widths=tuple(widths))
 

@@ -6,12 +6,12 @@ differ, everything else has to be the same.
 
 from __future__ import annotations
 
+import functools
 import re
 
 _NEWLINE = rb"(?:(?:\\+r)?\\+n|\r?\n)"
 BREAK = re.compile(_NEWLINE + rb"(?:\\*\"[ ]{0,4},(?:[ ]|" + _NEWLINE + rb"){0,12}\\*\")?")
 BREAK_BEFORE = re.compile(BREAK.pattern + rb"\Z")
-_LAST_BREAK = re.compile(rb"(?s:.*)(?:\\n|\n)")
 LONGEST_LINE = 1024
 MOST_LINES = 400
 MOST_BYTES = 32_768
@@ -23,17 +23,21 @@ _PREFIX = re.compile(
 )
 _ESCAPED = re.compile(rb"\\+(?:u[0-9a-fA-F]{4}|.)?", re.DOTALL)
 _PART = re.compile(rb"[0-9 ]+|[^0-9 ]")
+_LONGEST_PREFIX = 200  # bytes of a line that may be a prefix
 _NUMBER = frozenset(b"0123456789 ")
 
 
 def prefix_length(before: bytes, line: bytes) -> int:
     """Return how much of a line is the decoration that the line before it has as well, or one that is well known."""
+    if not before:
+        return _PREFIX.match(line).end()  # type: ignore[union-attr]  # it may be empty
     common = 0
-    for old, new in zip(_PART.findall(before[:200]), _PART.findall(line[:200]), strict=False):
+    for old, found in zip(_parts(before[:_LONGEST_PREFIX]), _PART.finditer(line, 0, _LONGEST_PREFIX), strict=False):
+        new = found[0]
         if old != new and not (old[0] in _NUMBER and new[0] in _NUMBER) and not (old in b":-" and new in b":-"):
             break
-        common += len(new)
-    if match := _NOT_TOKEN.match(line[:common]):
+        common = found.end()
+    if common and (match := _NOT_TOKEN.match(line[:common])):
         return match.end()
     signs = next(n for n in (2, 1, 0) if before[:n] == line[:n] and not before[:n].strip(b"+-"))
     if signs:
@@ -42,15 +46,31 @@ def prefix_length(before: bytes, line: bytes) -> int:
     return known.end() if known else 0
 
 
+@functools.lru_cache(64)
+def _parts(before: bytes) -> list[bytes]:
+    """Return the parts of a line that others are compared with: all lines of a key have the same one."""
+    return _PART.findall(before)
+
+
 def plain(line: bytes) -> bytes:
     """Replace escapes by a byte that no prefix and no token holds, so that neither begins within one."""
     return _ESCAPED.sub(lambda match: b"\x01" * len(match[0]), line) if b"\\" in line else line
 
 
 def line_start(data: bytes, position: int) -> int:
+    """Return where the line begins that a place is in; no line is longer than `LONGEST_LINE` bytes."""
     low = max(0, position - LONGEST_LINE)
-    found = _LAST_BREAK.match(data, low, position)
-    return found.end() if found else low
+    newline, escaped = data.rfind(b"\n", low, position), data.rfind(b"\\n", low, position)
+    return max(low, newline + 1, escaped + 2 if escaped >= 0 else 0)
+
+
+def line_end(data: bytes, position: int) -> int:
+    """Return where the line ends that a place is in; no line is longer than `LONGEST_LINE` bytes."""
+    most = position + LONGEST_LINE
+    for newline in (b"\n", b"\\n"):
+        found = data.find(newline, position, most)
+        most = found if found >= 0 else most
+    return most
 
 
 def columns(line: bytes) -> int:

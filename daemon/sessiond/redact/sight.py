@@ -26,6 +26,10 @@ class Sight:
         self._begins = self._ends = False
         self._text = b""
 
+    def shows(self, position: int, stop: int) -> bool:
+        """Return whether the present window shows a place and what follows it up to `stop`."""
+        return self._left <= position < self._right and (stop <= self._right or self._ends)
+
     def see(self, position: int, margin: int, stop: int) -> tuple[bytes, int, int]:
         """Give a text that shows `margin` bytes before a place and what follows up to `stop`, within its record.
 
