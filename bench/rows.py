@@ -34,10 +34,10 @@ class Plan:
 
     def room(self, name: str) -> str:
         """Make an empty directory for a row; another run has its own."""
-        return clear(os.path.join(self.rooms, name))
+        return clear(os.path.join(self.resources, name))
 
     @property
-    def rooms(self) -> str:
+    def resources(self) -> str:
         """Where the rows of this run keep their states."""
         return os.path.join(self.directory, f"rooms-{os.getpid()}")
 

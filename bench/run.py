@@ -52,7 +52,7 @@ def main() -> None:
                 print(figure.line(), flush=True)
                 figures.append(figure)
     finally:
-        shutil.rmtree(plan.rooms, ignore_errors=True)
+        shutil.rmtree(plan.resources, ignore_errors=True)
         figures = merge(kept, figures)
     if options.document:
         write(options.document, options.quick, figures)

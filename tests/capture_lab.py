@@ -12,8 +12,8 @@ import msgspec
 from household import claude, encode
 from sessiond import state
 from sessiond.config import Config
-from sessiond.daemon.capturing import Capturing
-from sessiond.daemon.rooms import Rooms, open_rooms
+from sessiond.daemon.capture_loop import CaptureLoop
+from sessiond.daemon.resources import Resources, open_resources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import health
 from sessiond.spool.health import CaptureHealth
@@ -30,37 +30,37 @@ def session(number: int) -> str:
 class Lab:
     """What captures, a home, and the health that status would read."""
 
-    def __init__(self, base: str, rooms: Rooms, lock: state.Lock, **more: Any) -> None:
-        self.home, self.rooms, self.lock = os.path.join(base, "home"), rooms, lock
-        self.watcher = Watcher(rooms.watched)
+    def __init__(self, base: str, resources: Resources, lock: state.Lock, **more: Any) -> None:
+        self.home, self.resources, self.lock = os.path.join(base, "home"), resources, lock
+        self.watcher = Watcher(resources.watched)
         self.watcher.start()
-        self.capturing = Capturing(
-            rooms,
+        self.capture_loop = CaptureLoop(
+            resources,
             self.watcher,
             lock,
-            **{"captured": lambda: None, "aside": lambda _: False} | more,
-            places=UserDirs(home=self.home, environ={}),
+            **{"on_captured": lambda: None, "handle_other": lambda _: False} | more,
+            user_dirs=UserDirs(home=self.home, environ={}),
         )
 
     def look(self) -> CaptureHealth:
         """Look at everything and read what is new, as `sync` does; say what status would see."""
-        self.capturing.capture_all()
-        return health.read_capture(self.rooms.spool)
+        self.capture_loop.capture_all()
+        return health.read_capture(self.resources.spool)
 
     def touch(self, *paths: str) -> CaptureHealth:
         """Have the watcher tell of these paths, and one turn of the loop."""
-        self.capturing._take(Batch(paths=frozenset(paths)))
-        self.capturing._work()
+        self.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
+        self.capture_loop._read_queued()
         return self.turn()
 
     def turn(self) -> CaptureHealth:
         """Have one more turn of the loop."""
-        self.capturing._work()
-        return health.read_capture(self.rooms.spool)
+        self.capture_loop._read_queued()
+        return health.read_capture(self.resources.spool)
 
     def captured(self) -> set[str]:
         """The sessions that have a record."""
-        return {str(found.uuid) for found in self.rooms.spool.catalog.sessions()}
+        return {str(found.uuid) for found in self.resources.spool.catalog.sessions()}
 
 
 @contextmanager
@@ -71,13 +71,13 @@ def lab(base: object, settings: dict[str, Any] | None = None, **more: Any) -> It
     lock = state.Lock(directory)
     given = {"state_dir": directory, "machine_id": "testbox", "endpoint": {"url": "http://127.0.0.1:9"}}
     home = {"HOME": os.path.join(str(base), "home")}
-    rooms = open_rooms(msgspec.convert(given | (settings or {}), type=Config), home)
-    made = Lab(str(base), rooms, lock, **more)
+    resources = open_resources(msgspec.convert(given | (settings or {}), type=Config), home)
+    made = Lab(str(base), resources, lock, **more)
     try:
         yield made
     finally:
         made.watcher.close()
-        rooms.close()
+        resources.close()
         lock.release()
 
 

@@ -32,8 +32,7 @@ from sessiond.sources import find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.transfer import Transfer
-from sessiond.upload import Pushed, bind, leave, upload
-from sessiond.upload import Setting as UploadSetting
+from sessiond.upload import BatchResult, UploadContext, bind, unbind_changed_endpoint, upload
 
 TOKEN = "test-token-of-the-household"
 NOW_MS = 1_790_000_000_000
@@ -140,7 +139,7 @@ class Household:
         self.client = Client(
             self.endpoint.url, self.endpoint.token, device_id=device.device_id, transport=self.transport
         )
-        self.uploading = UploadSetting(
+        self.uploading = UploadContext(
             spool=self.spool,
             client=self.client,
             machine_id=self.machine_id,
@@ -149,7 +148,7 @@ class Household:
             sleep=lambda _: None,
             address=self.address,
         )
-        leave(self.spool, self.address)
+        unbind_changed_endpoint(self.spool, self.address)
         self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)
 
     def _open_archive(self) -> Client:
@@ -198,7 +197,7 @@ class Household:
         )
         return [os.fsdecode(row[0]) for row in rows.fetchall()]
 
-    def push(self) -> Pushed:
+    def push(self) -> BatchResult:
         """Push one batch."""
         self.now_ms += 1000
         bind(self.uploading)

@@ -34,7 +34,7 @@ def test_what_is_older_is_left_out_and_counted(tmp_path: Path) -> None:
             assert (found.discovered, found.left_out, found.backlog) == ({"claude-code": 2}, 1, 0)
             assert found.left_out_bytes == os.path.getsize(old)
             assert made.captured() == {session(2)}
-        assert [path for path, _ in made.rooms.spool.catalog.checkpoints()] == [new]
+        assert [path for path, _ in made.resources.spool.catalog.checkpoints()] == [new]
     with lab(tmp_path, {"backfill": "90d"}) as made:
         assert made.look().left_out == 1
 
@@ -47,8 +47,8 @@ def test_an_old_session_that_changes_is_captured_whole(tmp_path: Path) -> None:
         assert made.look().left_out == 2
         write(tmp_path, 1, age=0)
         assert made.touch(path).left_out == 0
-        (found,) = made.rooms.spool.catalog.sessions()
-        folded = {stream.name: stream.folded for stream in made.rooms.spool.catalog.streams(found.id)}
+        (found,) = made.resources.spool.catalog.sessions()
+        folded = {stream.name: stream.folded for stream in made.resources.spool.catalog.streams(found.id)}
         assert sorted(folded.values()) == sorted(os.path.getsize(each) for each in (path, agent))
 
 
@@ -92,8 +92,8 @@ def test_what_came_while_the_daemon_was_off_is_no_backfill(tmp_path: Path) -> No
     write(tmp_path, 2, age=40 * DAY)
     with lab(tmp_path, {"backfill": "none"}) as made:
         assert made.look().left_out == 2
-        began_ms = int(made.rooms.spool.meta(BEGAN) or 0) - 30 * DAY * 1000
-        made.rooms.spool.set_meta(BEGAN, str(began_ms))  # as if it had been started a month ago
+        began_ms = int(made.resources.spool.meta(BEGAN) or 0) - 30 * DAY * 1000
+        made.resources.spool.set_meta(BEGAN, str(began_ms))  # as if it had been started a month ago
     with lab(tmp_path, {"backfill": "none"}) as made:
         assert made.look().left_out == 1
         assert made.captured() == {session(1)}

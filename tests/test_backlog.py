@@ -12,10 +12,10 @@ import pytest
 from capture_lab import DAY, lab, session, write
 from household import CLAUDE, SESSION, Household, claude, encode, household
 from sessiond.config import Backlog, Config, Token, load
-from sessiond.daemon.pushing import Pushing
-from sessiond.daemon.restraint import ASK_AGAIN, PUSHING, READING, Haste, Restraint
-from sessiond.daemon.rooms import Rooms
-from sessiond.daemon.surroundings import ON_BATTERY, ON_METERED, Surroundings
+from sessiond.daemon.power import ON_BATTERY, ON_METERED, PowerAndNetwork
+from sessiond.daemon.resources import Resources
+from sessiond.daemon.throttle import ASK_AGAIN, PUSHING, READING, Override, Throttle
+from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.spool import health
@@ -33,7 +33,7 @@ class Clock:
         self.cpu += seconds
 
 
-class Machine(Surroundings):
+class Machine(PowerAndNetwork):
     """Surroundings that the test decides on, and how often they were asked for."""
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class Machine(Surroundings):
         return self.metered
 
 
-def restraint(settings: Backlog, clock: Clock, work: str = READING, machine: Machine | None = None) -> Restraint:
-    return Restraint(work, settings, surroundings=machine or Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu)
+def throttle(settings: Backlog, clock: Clock, work: str = READING, machine: Machine | None = None) -> Throttle:
+    return Throttle(work, settings, power=machine or Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu)
 
 
 # The share of a core
@@ -59,7 +59,7 @@ def restraint(settings: Backlog, clock: Clock, work: str = READING, machine: Mac
 @pytest.mark.parametrize(("percent", "rest"), [(100.0, 0.0), (50.0, 2.0), (10.0, 18.0)])
 def test_reading_rests_in_proportion_to_its_cpu_time(percent: float, rest: float) -> None:
     clock = Clock()
-    made = restraint(Backlog(max_cpu=percent), clock)
+    made = throttle(Backlog(max_cpu=percent), clock)
     assert made.open()
     made.begin()
     clock.works(2.0)
@@ -72,7 +72,7 @@ def test_reading_rests_in_proportion_to_its_cpu_time(percent: float, rest: float
 def test_time_that_is_not_cpu_time_costs_no_rest() -> None:
     """A slow disk has kept nobody else from the core."""
     clock = Clock()
-    made = restraint(Backlog(max_cpu=10.0), clock)
+    made = throttle(Backlog(max_cpu=10.0), clock)
     made.begin()
     clock.now += 60
     made.end()
@@ -85,17 +85,15 @@ def test_while_the_backlog_rests_live_changes_are_read(tmp_path: Path) -> None:
     for number in range(1, 4):
         write(tmp_path, number, age=number * DAY)
     write(tmp_path, 9, age=60)
-    made = Restraint(
-        READING, Backlog(max_cpu=1.0), surroundings=Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu
-    )
-    with lab(tmp_path, restraint=made) as house:
+    made = Throttle(READING, Backlog(max_cpu=1.0), power=Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu)
+    with lab(tmp_path, throttle=made) as house:
         made.begin()
         clock.works(1.0)
         made.end()  # 99 seconds of rest
-        house.capturing._look(house.rooms.watched)
+        house.capture_loop._scan(house.resources.watched)
         assert house.turn().backlog == 3
         assert house.captured() == {session(9)}
-        assert 98 < (house.capturing._timeout() or 0) <= 99
+        assert 98 < (house.capture_loop._timeout() or 0) <= 99
         live = write(tmp_path, 5, age=0)
         assert house.touch(live).backlog == 3
         assert house.captured() == {session(5), session(9)}
@@ -112,13 +110,13 @@ def test_on_battery_the_backlog_waits_and_live_changes_go_on(tmp_path: Path) -> 
     clock, machine = Clock(), Machine()
     machine.battery = True
     write(tmp_path, 1, age=DAY)
-    with lab(tmp_path, restraint=restraint(Backlog(), clock, machine=machine)) as house:
-        house.capturing._look(house.rooms.watched)
+    with lab(tmp_path, throttle=throttle(Backlog(), clock, machine=machine)) as house:
+        house.capture_loop._scan(house.resources.watched)
         for _ in range(5):
             found = house.turn()
             assert (found.backlog, found.waits) == (1, ON_BATTERY)
         assert machine.asked == 1
-        assert house.capturing._timeout() == ASK_AGAIN
+        assert house.capture_loop._timeout() == ASK_AGAIN
         assert house.touch(write(tmp_path, 2, age=0)).waits == ON_BATTERY
         assert house.captured() == {session(2)}
         machine.battery = False
@@ -138,8 +136,8 @@ def test_what_its_tool_is_about_to_delete_waits_for_no_charger(tmp_path: Path, s
     for number, days in ((1, 20), (2, 24), (3, 40)):
         write(tmp_path, number, age=days * DAY)
     (tmp_path / "home/.claude/settings.json").write_text(settings)
-    with lab(tmp_path, restraint=restraint(Backlog(), Clock(), machine=machine)) as house:
-        house.capturing._look(house.rooms.watched)
+    with lab(tmp_path, throttle=throttle(Backlog(), Clock(), machine=machine)) as house:
+        house.capture_loop._scan(house.resources.watched)
         for _ in range(3):
             found = house.turn()
         assert house.captured() == {session(number) for number in due}
@@ -150,38 +148,38 @@ def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
     """Who asks for everything now gets it: until all is read and pushed nothing is held back."""
     clock, machine = Clock(), Machine()
     machine.battery = True
-    haste = Haste()
+    override = Override()
     both = [
-        Restraint(work, surroundings=machine, settings=Backlog(max_upload=1, max_cpu=1.0), haste=haste)
+        Throttle(work, power=machine, settings=Backlog(max_upload=1, max_cpu=1.0), override=override)
         for work in (READING, PUSHING)
     ]
     assert [each.open() for each in both] == [False, False]
-    both[0].hurry()
+    both[0].override()
     assert [each.open() for each in both] == [True, True]
     both[1].sent(1 << 30)
     both[1].done()  # pushed all that was read so far
     assert [each.open() for each in both] == [True, True]
     both[0].done()
     both[1].done()
-    assert not haste.works
+    assert not override.works
     clock.now += 1
 
 
 def test_haste_ends_with_the_last_of_both(tmp_path: Path) -> None:
     """Pushing may be done before reading knows that it is: it is told, or the next backlog would know no limit."""
-    haste, told = Haste(), list[frozenset[str]]()
-    pushing = Restraint(PUSHING, haste=haste)
+    override, told = Override(), list[frozenset[str]]()
+    pushing = Throttle(PUSHING, override=override)
 
     def push_what_is_there() -> None:
         pushing.done()
-        told.append(haste.works)
+        told.append(override.works)
 
     write(tmp_path, 1, age=DAY)
-    with lab(tmp_path, restraint=Restraint(READING, haste=haste), captured=push_what_is_there) as house:
-        house.capturing.look_now()
+    with lab(tmp_path, throttle=Throttle(READING, override=override), on_captured=push_what_is_there) as house:
+        house.capture_loop.request_rescan()
         house.touch()
         assert house.captured() == {session(1)}
-        assert not haste.works
+        assert not override.works
         before = len(told)
         house.turn()
         assert len(told) == before
@@ -190,7 +188,7 @@ def test_haste_ends_with_the_last_of_both(tmp_path: Path) -> None:
 def test_other_settings_are_in_force_at_once() -> None:
     clock, machine = Clock(), Machine()
     machine.battery = True
-    made = restraint(Backlog(), clock, machine=machine)
+    made = throttle(Backlog(), clock, machine=machine)
     assert not made.open()
     made.apply(Backlog(on_battery="go on", max_cpu=1.0))
     assert (made.left(), made.open()) == (0, True)
@@ -205,11 +203,11 @@ def test_other_settings_are_in_force_at_once() -> None:
 def test_a_metered_network_holds_back_pushing_alone() -> None:
     clock, machine = Clock(), Machine()
     machine.metered = True
-    assert restraint(Backlog(), clock, READING, machine).open()
-    pushing = restraint(Backlog(), clock, PUSHING, machine)
+    assert throttle(Backlog(), clock, READING, machine).open()
+    pushing = throttle(Backlog(), clock, PUSHING, machine)
     assert not pushing.open()
     assert pushing.reason == ON_METERED
-    assert restraint(Backlog(on_metered="go on"), clock, PUSHING, machine).open()
+    assert throttle(Backlog(on_metered="go on"), clock, PUSHING, machine).open()
 
 
 # The line
@@ -223,9 +221,9 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 @contextmanager
-def pusher(house: Household, made: Restraint) -> Iterator[Pushing]:
+def pusher(house: Household, made: Throttle) -> Iterator[UploadLoop]:
     """What pushes, without its thread."""
-    rooms = Rooms(
+    resources = Resources(
         config=Config(),
         directory=house.state,
         device=identify(house.state),
@@ -236,7 +234,7 @@ def pusher(house: Household, made: Restraint) -> Iterator[Pushing]:
         ingest=house.ingesting,
         environ={},
     )
-    pushing = Pushing(rooms, house.endpoint.url, Token(house.endpoint.token), lambda: None, made)
+    pushing = UploadLoop(resources, house.endpoint.url, Token(house.endpoint.token), lambda: None, made)
     try:
         yield pushing
     finally:
@@ -252,7 +250,7 @@ def old(house: Household, number: int, *, size: int, age: float = DAY) -> str:
     return path
 
 
-def push(house: Household, made: Pushing, turns: int = 99) -> int:
+def push(house: Household, made: UploadLoop, turns: int = 99) -> int:
     """Push until nothing goes any more; the bytes that went over the wire."""
     before = made._client.sent_bytes
     while made.push_all() and turns:
@@ -264,7 +262,7 @@ def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household)
     """A batch of a second's worth, or one segment, and a rest for as long; all of it arrives, each byte once."""
     clock = Clock()
     limit = 100_000
-    with pusher(house, restraint(Backlog(max_upload=limit), clock, PUSHING)) as made:
+    with pusher(house, throttle(Backlog(max_upload=limit), clock, PUSHING)) as made:
         paths = [old(house, number, size=300_000) for number in range(2, 5)]
         house.scan()
         began, total = clock.now, 0
@@ -274,7 +272,7 @@ def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household)
             if not made._rests:
                 break
             assert sent < 2 * limit  # one segment of these
-            clock.now += made._restraint.left()
+            clock.now += made._throttle.left()
         assert total <= limit * (clock.now - began) + 2 * limit
         assert total > 400_000
         for number, path in enumerate(paths, start=2):
@@ -283,7 +281,7 @@ def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household)
 
 def test_while_the_line_rests_live_changes_are_pushed(house: Household) -> None:
     clock = Clock()
-    with pusher(house, restraint(Backlog(max_upload=50_000), clock, PUSHING)) as made:
+    with pusher(house, throttle(Backlog(max_upload=50_000), clock, PUSHING)) as made:
         for number in (2, 3):
             old(house, number, size=300_000)
         house.scan()
@@ -300,7 +298,7 @@ def test_while_the_line_rests_live_changes_are_pushed(house: Household) -> None:
 def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> None:
     clock, machine = Clock(), Machine()
     machine.metered = True
-    with pusher(house, restraint(Backlog(), clock, PUSHING, machine)) as made:
+    with pusher(house, throttle(Backlog(), clock, PUSHING, machine)) as made:
         old(house, 2, size=9000)
         house.write(CLAUDE, claude(SESSION, 1))
         house.scan()
@@ -308,7 +306,7 @@ def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> 
         assert set(house.held_sessions()) == {SESSION}
         assert health.read_endpoint(house.spool).waits == ON_METERED
         machine.metered = False
-        clock.now += made._restraint.left()
+        clock.now += made._throttle.left()
         push(house, made)
         assert set(house.held_sessions()) == {SESSION, session(2)}
         assert health.read_endpoint(house.spool).waits is None
@@ -324,9 +322,9 @@ def test_what_can_not_go_holds_nothing_up(house: Household) -> None:
     """Segments behind a parked one are no backlog: for them the system is not asked, nor any limit lifted."""
     clock, machine = Clock(), Machine()
     machine.metered = True
-    haste = Haste()
-    limits = Restraint(
-        PUSHING, Backlog(), haste=haste, surroundings=machine, clock=lambda: clock.now, cpu=lambda: clock.cpu
+    override = Override()
+    limits = Throttle(
+        PUSHING, Backlog(), override=override, power=machine, clock=lambda: clock.now, cpu=lambda: clock.cpu
     )
     with pusher(house, limits) as made:
         path = old(house, 2, size=3000)
@@ -343,10 +341,10 @@ def test_what_can_not_go_holds_nothing_up(house: Household) -> None:
                 house.spool.outbox.acknowledge_session(due.id, due.revision)
         push(house, made)
         assert (machine.asked, made._rests, health.read_endpoint(house.spool).waits) == (0, False, None)
-        haste.ask()
-        haste.end(READING)
+        override.ask()
+        override.end(READING)
         push(house, made)
-        assert not haste.works
+        assert not override.works
 
 
 # What the system tells
@@ -386,8 +384,8 @@ def test_linux_tells_of_its_supplies(tmp_path: Path, supplies: dict[str, dict[st
     """A charger counts, whatever its plug; a mouse's battery and a lone plug do not."""
     for name, files in supplies.items():
         supply(tmp_path, name, **files)
-    assert Surroundings(str(tmp_path), platform="linux").on_battery() is expected
-    assert Surroundings(str(tmp_path / "none"), platform="linux").on_battery() is False
+    assert PowerAndNetwork(str(tmp_path), platform="linux").on_battery() is expected
+    assert PowerAndNetwork(str(tmp_path / "none"), platform="linux").on_battery() is False
 
 
 @pytest.mark.parametrize(
@@ -405,7 +403,7 @@ def test_macos_tells_by_pmset(printed: str, expected: bool) -> None:
         asked.append(command)
         return printed
 
-    made = Surroundings(ask=ask, platform="darwin")
+    made = PowerAndNetwork(ask=ask, platform="darwin")
     assert made.on_battery() is expected
     assert asked == [["pmset", "-g", "batt"]]
     assert made.on_metered() is False
@@ -422,15 +420,15 @@ def test_network_manager_tells_what_is_metered(printed: str, expected: bool) -> 
         asked.append(command)
         return printed
 
-    assert Surroundings(ask=ask, platform="linux").on_metered() is expected
+    assert PowerAndNetwork(ask=ask, platform="linux").on_metered() is expected
     assert asked[0][0] == "busctl"
     assert "--auto-start=no" in asked[0]
 
 
 def test_a_program_that_is_not_there_or_fails_is_no(tmp_path: Path) -> None:
     """The real question, on whatever machine this is: it ends, and it is a yes or a no."""
-    assert Surroundings().on_metered() in (True, False)
-    assert Surroundings(platform="darwin").on_battery() in (True, False)
+    assert PowerAndNetwork().on_metered() in (True, False)
+    assert PowerAndNetwork(platform="darwin").on_battery() in (True, False)
 
 
 # The configuration

@@ -14,15 +14,15 @@ import pytest
 
 from household import CLAUDE, SESSION, TOKEN, Household, claude, household, pushed
 from sessiond.config import Config
-from sessiond.daemon import outage, pushing
-from sessiond.daemon.pushing import Cause, Pushing
-from sessiond.daemon.rooms import open_rooms
+from sessiond.daemon import outage, upload_loop
+from sessiond.daemon.resources import open_resources
+from sessiond.daemon.upload_loop import Cause, UploadLoop
 from sessiond.endpoint.answers import parse_retry_after
 from sessiond.endpoint.server import running
 from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, Limits, Result
 from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
-from sessiond.upload import Pushed, _settle
+from sessiond.upload import BatchResult, _settle
 
 OTHER = "00000000-5f1d-4000-8000-000000000002"
 
@@ -143,7 +143,7 @@ def test_an_acknowledgement_stays_one_whatever_is_beside_it(house: Household) ->
     house.transport.fate = fate
     house.push()
     house.transport.fate = None
-    assert house.push() == Pushed()
+    assert house.push() == BatchResult()
 
 
 def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(house: Household) -> None:
@@ -254,99 +254,101 @@ class Wall:
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     made = Wall()
-    monkeypatch.setattr(pushing, "now_ms", made)
+    monkeypatch.setattr(upload_loop, "now_ms", made)
     return made
 
 
 @pytest.fixture
-def push(tmp_path: Path, wall: Wall) -> Iterator[Pushing]:
+def push(tmp_path: Path, wall: Wall) -> Iterator[UploadLoop]:
     config = msgspec.convert(
         {"state_dir": str(tmp_path / "state"), "endpoint": {"url": "http://127.0.0.1:9"}}, type=Config
     )
     (tmp_path / "state").mkdir(mode=0o700)
-    rooms = open_rooms(config, {"HOME": str(tmp_path)})
-    made = Pushing(rooms, "http://127.0.0.1:9", None, lambda: None)
+    resources = open_resources(config, {"HOME": str(tmp_path)})
+    made = UploadLoop(resources, "http://127.0.0.1:9", None, lambda: None)
     yield made
     made.close()
-    rooms.close()
+    resources.close()
 
 
-def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(push: Pushing, wall: Wall) -> None:
+def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(push: UploadLoop, wall: Wall) -> None:
     """The next attempt was noted under a clock years ahead: it is made as soon as was meant, not in years."""
     wall.ms += 10 * 365 * 86_400_000
     push._failed(Unreachable("down", retry_after=60.0))
     assert 55_000 < push._wait_ms() <= 66_000
     wall.ms -= 10 * 365 * 86_400_000
     began = time.monotonic()
-    later = pushing.time
+    later = upload_loop.time
     try:
 
         class Later:
             monotonic = staticmethod(lambda: began + 70)
 
-        pushing.time = Later  # type: ignore[attr-defined]
+        upload_loop.time = Later  # type: ignore[attr-defined]
         assert push._wait_ms() <= 0
     finally:
-        pushing.time = later  # type: ignore[attr-defined]
+        upload_loop.time = later  # type: ignore[attr-defined]
 
 
-def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(push: Pushing, wall: Wall) -> None:
+def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(push: UploadLoop, wall: Wall) -> None:
     """What another daemon noted is believed for an hour at most."""
     wall.ms += 10 * 365 * 86_400_000
     push._failed(Unreachable("down", retry_after=60.0))
     wall.ms -= 10 * 365 * 86_400_000
-    again = Pushing(push._rooms, push._health.url, None, lambda: None)
+    again = UploadLoop(push._resources, push._health.url, None, lambda: None)
     first = again._wait_ms()
-    assert first <= pushing.LONGEST
+    assert first <= upload_loop.LONGEST
     time.sleep(0.05)
     assert again._wait_ms() < first
     again.close()
 
 
-def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(push: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(
+    push: UploadLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was lost of streams that do not change any more shows in `GET /v1` alone: it is asked for now and then."""
     asked: list[object] = []
-    monkeypatch.setattr(pushing, "bind", asked.append)
-    monkeypatch.setattr(pushing, "upload", lambda _, **__: Pushed())
+    monkeypatch.setattr(upload_loop, "bind", asked.append)
+    monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
     push._push()
     push._push()
     assert len(asked) == 1
-    monkeypatch.setattr(pushing, "BIND_AGAIN", 0.0)
+    monkeypatch.setattr(upload_loop, "BIND_AGAIN", 0.0)
     push._push()
     assert len(asked) == 2
 
 
-def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(push: Pushing) -> None:
+def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(push: UploadLoop) -> None:
     """Each healing makes a new revision, which is stored: that is no progress."""
     for _ in range(6):
-        push._succeeded(Pushed(sessions=1, segments=1, healed=1, more=True), push._health)
+        push._succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._health)
     assert push._wait_ms() > 1000
-    assert health.read_endpoint(push._rooms.spool).next_attempt_ms is not None
+    assert health.read_endpoint(push._resources.spool).next_attempt_ms is not None
 
 
-def test_after_healing_it_rests_until_somebody_wakes_it(push: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_healing_it_rests_until_somebody_wakes_it(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that was due and found nothing to do is due no more: the loop must not turn for ever."""
     for _ in range(6):
-        push._succeeded(Pushed(sessions=1, segments=1, healed=1, more=True), push._health)
+        push._succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._health)
     assert push._left()
-    monkeypatch.setattr(pushing, "bind", lambda _: True)
-    monkeypatch.setattr(pushing, "upload", lambda _, **__: Pushed())
+    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
+    monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
     assert not push.push_all()
     assert push._left() is None
 
 
-def test_a_failed_push_is_tried_again_though_nothing_happens(push: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_push_is_tried_again_though_nothing_happens(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next attempt comes by itself: no tool writes, no rescan finds anything, nobody wakes the loop."""
     tries: list[float] = []
 
-    def down(_: object, **__: object) -> Pushed:
+    def down(_: object, **__: object) -> BatchResult:
         tries.append(time.monotonic())
         if len(tries) >= 4:
             push.stop()
         raise Unreachable("down")
 
-    monkeypatch.setattr(pushing, "bind", lambda _: True)
-    monkeypatch.setattr(pushing, "upload", down)
+    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
+    monkeypatch.setattr(upload_loop, "upload", down)
     monkeypatch.setattr(outage, "next_wait", lambda *_: 0.02)
     loop = threading.Thread(target=push.run, daemon=True)
     loop.start()
@@ -356,35 +358,35 @@ def test_a_failed_push_is_tried_again_though_nothing_happens(push: Pushing, monk
 
 @pytest.mark.parametrize("cause", [Cause.SETUP, Cause.USER, Cause.NETWORK])
 def test_what_changes_during_a_failing_push_is_tried_at_once(
-    push: Pushing, monkeypatch: pytest.MonkeyPatch, cause: Cause
+    push: UploadLoop, monkeypatch: pytest.MonkeyPatch, cause: Cause
 ) -> None:
     """The network comes back while the push over the old one still times out: that failure must not delay the next."""
     tries: list[int] = []
 
-    def down(_: object, **__: object) -> Pushed:
+    def down(_: object, **__: object) -> BatchResult:
         tries.append(1)
         if len(tries) == 1:
-            push.try_sooner(cause)
+            push.retry_sooner(cause)
             raise Unreachable("down", retry_after=3000.0)
         push.stop()
         raise Unreachable("down")
 
-    monkeypatch.setattr(pushing, "bind", lambda _: True)
-    monkeypatch.setattr(pushing, "upload", down)
+    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
+    monkeypatch.setattr(upload_loop, "upload", down)
     loop = threading.Thread(target=push.run, daemon=True)
     loop.start()
     loop.join(60)
     assert len(tries) == 2
 
 
-def test_a_user_who_asks_does_not_end_the_pause(push: Pushing) -> None:
+def test_a_user_who_asks_does_not_end_the_pause(push: UploadLoop) -> None:
     """`sync` from a cron job tries at once, each minute, and the daemon itself stays with its quarter of an hour."""
     for _ in range(3):
         push._failed(Refused("401"))
-    push.try_sooner(Cause.USER)
+    push.retry_sooner(Cause.USER)
     push._heed()
     assert (push._health.next_attempt_ms, push._health.rejections) == (None, 3)
-    push.try_sooner(Cause.SETUP)
+    push.retry_sooner(Cause.SETUP)
     push._heed()
     assert push._health.rejections == 0
 

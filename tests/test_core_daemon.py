@@ -14,21 +14,23 @@ import pytest
 from capture_lab import lab
 from sessiond import state
 from sessiond.config import Config
+from sessiond.daemon import capture_loop as capture_loop_module
 from sessiond.daemon.archive import Archive
-from sessiond.daemon.capturing import Capturing
-from sessiond.daemon.edits import CONFIG
-from sessiond.daemon.rooms import Rooms, open_rooms
+from sessiond.daemon.capture_loop import CaptureLoop
+from sessiond.daemon.config_watch import CONFIG
+from sessiond.daemon.inventory import Inventory
+from sessiond.daemon.resources import Resources, open_resources
 from sessiond.errors import StateError
 from sessiond.sources.base import Root, UserDirs, Watch
 from sessiond.watch import Batch, WatchedRoot, Watcher
 
 
 @pytest.fixture
-def rooms(tmp_path: Path) -> Iterator[Rooms]:
+def resources(tmp_path: Path) -> Iterator[Resources]:
     (tmp_path / "state").mkdir(mode=0o700)
     endpoint = {"url": "http://127.0.0.1:9"}
     config = msgspec.convert({"state_dir": str(tmp_path / "state"), "endpoint": endpoint}, type=Config)
-    made = open_rooms(config, {"HOME": str(tmp_path)})
+    made = open_resources(config, {"HOME": str(tmp_path)})
     yield made
     made.close()
 
@@ -46,11 +48,13 @@ def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path) -
 
 
 @pytest.fixture
-def capturing(rooms: Rooms) -> Iterator[Capturing]:
+def capture_loop(resources: Resources) -> Iterator[CaptureLoop]:
     """A room that captures, without its thread."""
-    watcher, lock = Watcher([]), state.Lock(rooms.directory)
-    places = UserDirs(home="/nowhere", environ={})
-    yield Capturing(rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=places)
+    watcher, lock = Watcher([]), state.Lock(resources.directory)
+    user_dirs = UserDirs(home="/nowhere", environ={})
+    yield CaptureLoop(
+        resources, watcher, lock, on_captured=lambda: None, handle_other=lambda _: False, user_dirs=user_dirs
+    )
     watcher.close()
     lock.release()
 
@@ -61,22 +65,24 @@ def test_a_look_that_is_asked_for_puts_no_other_off(tmp_path: Path) -> None:
     registry.parent.mkdir(parents=True)
     due = WatchedRoot(root=Root(path=str(tmp_path / "config"), watch=Watch.FLAT, depth=0), owner=CONFIG)
     told: list[str] = []
-    with lab(tmp_path, aside=lambda path: bool(told.append(path))) as house:
-        house.capturing.look_now()
-        house.capturing._take(Batch(rescan=(due,)))
+    with lab(tmp_path, handle_other=lambda path: bool(told.append(path))) as house:
+        house.capture_loop.request_rescan()
+        house.capture_loop._queue_batch(Batch(rescan=(due,)))
         assert {due.root.path, str(registry)} <= set(told)
         assert house.turn().looked_ms is not None
 
 
-def test_a_change_that_is_no_sessions_wakes_nobody(rooms: Rooms, capturing: Capturing, tmp_path: Path) -> None:
+def test_a_change_that_is_no_sessions_wakes_nobody(
+    resources: Resources, capture_loop: CaptureLoop, tmp_path: Path
+) -> None:
     """Our own spool may lie in a directory that is watched: what we write there must not make us write again."""
     project = tmp_path / ".claude/projects/-home-dev"
-    ours = {f"{rooms.directory}/spool.db-wal", f"{rooms.directory}/lock", f"{project}/notes.txt"}
-    capturing._take(Batch(paths=frozenset(ours)))
-    assert not capturing._turns
+    ours = {f"{resources.directory}/spool.db-wal", f"{resources.directory}/lock", f"{project}/notes.txt"}
+    capture_loop._queue_batch(Batch(paths=frozenset(ours)))
+    assert not capture_loop._changed_files
     session = f"{project}/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
-    capturing._take(Batch(paths=frozenset({*ours, session})))
-    assert session in capturing._turns
+    capture_loop._queue_batch(Batch(paths=frozenset({*ours, session})))
+    assert session in capture_loop._changed_files
 
 
 def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
@@ -87,10 +93,17 @@ def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
         Archive(str(tmp_path), lambda: None, patience=2.0)
 
 
-def test_files_that_go_cost_no_search_through_all_others(capturing: Capturing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clean-up deletes thousands at once; only a directory's name stands for what was below it."""
+def test_files_that_go_cost_no_search_through_all_others(
+    capture_loop: CaptureLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clean-up deletes thousands of files at once. Only the path of a deleted directory covers others."""
     searched: list[str] = []
-    monkeypatch.setattr(capturing, "_forget_below", searched.append)
-    capturing._settled = {"/nowhere/a/1": 1, "/nowhere/b/1": 2}
-    capturing._take(Batch(paths=frozenset({"/nowhere/a/1", "/nowhere/b"})))
+
+    def forget_below(_: Inventory, directory: str) -> list[str]:
+        searched.append(directory)
+        return []
+
+    monkeypatch.setattr(capture_loop_module, "forget_below", forget_below)
+    capture_loop._inventory = {"/nowhere/a/1": 1, "/nowhere/b/1": 2}
+    capture_loop._queue_batch(Batch(paths=frozenset({"/nowhere/a/1", "/nowhere/b"})))
     assert searched == ["/nowhere/b"]

@@ -18,7 +18,7 @@ from household import CLAUDE, NOW_MS, SESSION, Household, claude, encode, househ
 from sessiond.errors import Rejected
 from sessiond.ingest.backlog import catch_up
 from sessiond.spool import Spool, health
-from sessiond.upload import ITEMS
+from sessiond.upload import BATCH_ITEMS
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_streams_that_are_stuck_leave_room_for_others(house: Household) -> None:
     """A batch of the newest streams, all of which wait behind a parked item: older ones are pushed all the same."""
     catalog, outbox = house.spool.catalog, house.spool.outbox
     with house.spool.transaction():
-        for number in range(ITEMS + 2):
+        for number in range(BATCH_ITEMS + 2):
             session = catalog.add_session(uuid.UUID(int=number + 1), "claude-code", str(number))
             stream = catalog.add_stream(session, "main", thread=True, known=True)
             stream.rank = 1000 - number
@@ -168,10 +168,10 @@ def test_streams_that_are_stuck_leave_room_for_others(house: Household) -> None:
             for offset in (0, 10):
                 outbox.add(stream.id, 0, offset, 10, b"x", NOW_MS)
         house.spool.connection.execute(
-            "UPDATE segment SET parked = 'no' WHERE offset = 0 AND stream <= ?", (ITEMS + 1,)
+            "UPDATE segment SET parked = 'no' WHERE offset = 0 AND stream <= ?", (BATCH_ITEMS + 1,)
         )
-        house.spool.connection.execute("UPDATE stream SET waiting = 1 WHERE id <= ?", (ITEMS + 1,))
-    assert [segment.stream_id for segment in outbox.segments(ITEMS, 1 << 20)] == [ITEMS + 2] * 2
+        house.spool.connection.execute("UPDATE stream SET waiting = 1 WHERE id <= ?", (BATCH_ITEMS + 1,))
+    assert [segment.stream_id for segment in outbox.segments(BATCH_ITEMS, 1 << 20)] == [BATCH_ITEMS + 2] * 2
 
 
 def test_a_stream_that_is_to_be_reconciled_comes_before_those_that_wait_for_room(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_push_says_whether_there_is_more(house: Household) -> None:
     assert (pushed.sessions, pushed.segments, pushed.more) == (1, 3, False)
     house.write(CLAUDE, claude(SESSION, 4))
     house.ingest(os.path.join(house.home, CLAUDE))
-    for number in range(ITEMS):
+    for number in range(BATCH_ITEMS):
         house.write(f".claude/projects/-p/{uuid.UUID(int=number)}.jsonl", claude(str(uuid.UUID(int=number)), 1))
     house.scan()
     assert house.push().more

@@ -19,11 +19,11 @@ from household import CLAUDE, SESSION, Household, claude, household
 from sessiond import logs
 from sessiond.config import Backlog, Config, Token
 from sessiond.daemon.idle import Idle
-from sessiond.daemon.inventory import recall, size_of, stamp
-from sessiond.daemon.pushing import Pushing
-from sessiond.daemon.restraint import READING, Restraint
-from sessiond.daemon.rooms import open_rooms
-from sessiond.daemon.surroundings import Surroundings
+from sessiond.daemon.inventory import fingerprint_size, load_inventory, make_fingerprint
+from sessiond.daemon.power import PowerAndNetwork
+from sessiond.daemon.resources import open_resources
+from sessiond.daemon.throttle import READING, Throttle
+from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.endpoint.server import running
 from sessiond.errors import StateFull
 from sessiond.sources import find_sources
@@ -55,9 +55,9 @@ def test_what_was_read_before_a_start_is_known_by_the_look_of_its_file(tmp_path:
         path = house.write(CLAUDE, claude(SESSION, 1))
         house.settle()
         found = os.stat(path)
-        (made,) = recall(house.spool).values()
-        assert made == stamp(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        assert size_of(made) == found.st_size
+        (made,) = load_inventory(house.spool).values()
+        assert made == make_fingerprint(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        assert fingerprint_size(made) == found.st_size
 
 
 def test_room_in_the_outbox_wakes_whoever_captures(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_room_in_the_outbox_wakes_whoever_captures(tmp_path: Path) -> None:
         while made.watcher.wait(0.5).rescan:
             pass
         began = time.monotonic()
-        made.capturing.more_room()
+        made.capture_loop.read_waiting_streams()
         made.watcher.wait(60)
         assert time.monotonic() - began < 30
 
@@ -77,10 +77,10 @@ def test_the_backlog_rests_after_each_part_that_was_read(tmp_path: Path) -> None
     for number in range(1, 4):
         write(tmp_path, number, age=number * DAY)
     clock = iter(range(1_000_000))
-    made = Restraint(READING, Backlog(max_cpu=1.0), clock=lambda: 1000.0, cpu=lambda: float(next(clock)))
-    with lab(tmp_path, restraint=made) as house:
+    made = Throttle(READING, Backlog(max_cpu=1.0), clock=lambda: 1000.0, cpu=lambda: float(next(clock)))
+    with lab(tmp_path, throttle=made) as house:
         assert made.rest() == 0
-        house.capturing._look(house.rooms.watched)
+        house.capture_loop._scan(house.resources.watched)
         house.turn()
         assert house.captured()
         assert made.rest() >= 99
@@ -95,7 +95,7 @@ def logged() -> Iterator[io.StringIO]:
     logs.configure(level="warning")
 
 
-class Plug(Surroundings):
+class Plug(PowerAndNetwork):
     """A machine that the test takes off the mains."""
 
     battery = True
@@ -108,7 +108,7 @@ class Plug(Surroundings):
 def test_a_backlog_that_goes_on_says_how_long_it_was_paused(logged: io.StringIO) -> None:
     """`sessiond logs` shows what a night on battery cost."""
     now, plug = [5000.0], Plug()
-    made = Restraint(READING, Backlog(on_battery="pause"), surroundings=plug, clock=lambda: now[0], cpu=lambda: 0.0)
+    made = Throttle(READING, Backlog(on_battery="pause"), power=plug, clock=lambda: now[0], cpu=lambda: 0.0)
     assert not made.open()
     now[0] += 7200
     plug.battery = False
@@ -136,12 +136,12 @@ def test_a_push_that_can_not_be_noted_is_tried_again_by_itself(tmp_path: Path) -
         state = tmp_path / "state"
         state.mkdir(mode=0o700)
         config = msgspec.convert({"state_dir": str(state), "endpoint": {"url": endpoint.url}}, type=Config)
-        rooms = open_rooms(config, {"HOME": str(tmp_path)})
-        made = Pushing(rooms, endpoint.url, Token(endpoint.token), lambda: None)
+        resources = open_resources(config, {"HOME": str(tmp_path)})
+        made = UploadLoop(resources, endpoint.url, Token(endpoint.token), lambda: None)
         try:
-            fill(rooms.spool)
+            fill(resources.spool)
             assert not made.push_all()
             assert made._left() is not None
         finally:
             made.close()
-            rooms.close()
+            resources.close()

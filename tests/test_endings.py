@@ -32,13 +32,13 @@ def read_bytes() -> int:
 
 def folded(house: Lab, number: int) -> int:
     """Return how many bytes of a session are captured."""
-    stream = house.rooms.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
+    stream = house.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
     return 0 if stream is None else stream.folded
 
 
 def changed(house: Lab, *paths: str, turns: int = 1) -> None:
     """Let the watcher report changes of these paths, and the loop turn."""
-    house.capturing._take(Batch(paths=frozenset(paths)))
+    house.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
     for _ in range(turns):
         house.turn()
 
@@ -46,7 +46,7 @@ def changed(house: Lab, *paths: str, turns: int = 1) -> None:
 def drain(house: Lab, limit: int = 10_000) -> int:
     """Turn until nothing is left to read; return the number of turns."""
     for turn in range(limit):
-        if not house.capturing._turns and not house.capturing._backlog:
+        if not house.capture_loop._changed_files and not house.capture_loop._backlog:
             return turn
         house.turn()
     raise AssertionError("it never ends")
@@ -55,7 +55,7 @@ def drain(house: Lab, limit: int = 10_000) -> int:
 @pytest.fixture
 def house(tmp_path: Path) -> object:
     with lab(tmp_path) as made:
-        made.rooms.ingest.slice = SLICE
+        made.resources.ingest.slice = SLICE
         yield made
 
 
@@ -131,13 +131,13 @@ def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Pat
             file.write(b"x" * MIB)
     made = time.time() - DAY
     os.utime(hog, (made, made))
-    house.capturing._look(house.rooms.watched)
+    house.capture_loop._scan(house.resources.watched)
     for _ in range(3):
         house.turn()
     assert all(folded(house, number) == os.path.getsize(path) for number, path in enumerate(old, 2))
-    assert house.rooms.ingest.endings.bytes_read < 4 * SLICE
+    assert house.resources.ingest.endings.bytes_read < 4 * SLICE
     drain(house)
-    assert house.rooms.ingest.endings.bytes_read <= 40 * MIB
+    assert house.resources.ingest.endings.bytes_read <= 40 * MIB
 
 
 def test_the_search_gives_others_their_turn(tmp_path: Path, house: Lab) -> None:
@@ -147,13 +147,13 @@ def test_the_search_gives_others_their_turn(tmp_path: Path, house: Lab) -> None:
         file.write(b"x" * (40 * MIB))
     changed(house, hog)
     for line in range(3):
-        searched = house.rooms.ingest.endings.bytes_read
+        searched = house.resources.ingest.endings.bytes_read
         with open(other, "ab") as file:
             file.write(encode(claude(session(2), 10 + line)))
         changed(house, other)
         assert folded(house, 2) == os.path.getsize(other)
-        assert house.rooms.ingest.endings.bytes_read - searched <= SLICE
-    assert house.capturing._turns
+        assert house.resources.ingest.endings.bytes_read - searched <= SLICE
+    assert house.capture_loop._changed_files
 
 
 def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, house: Lab) -> None:
@@ -197,14 +197,14 @@ def test_an_unended_file_that_changes_all_the_time_is_searched_at_a_bounded_rate
     """Each change may hide a newline anywhere; after a search of 32 MiB the next one from the start waits 2 s."""
     now = 0.0
     with lab(tmp_path) as house:
-        house.rooms.ingest.slice = SLICE
-        house.rooms.ingest.endings = endings.Endings(lambda: now)
+        house.resources.ingest.slice = SLICE
+        house.resources.ingest.endings = endings.Endings(lambda: now)
         path = write(tmp_path, 1, age=0)
         with open(path, "ab") as file:
             file.write(b"x" * (32 * MIB))
         changed(house, path)
         drain(house)
-        first = house.rooms.ingest.endings.bytes_read
+        first = house.resources.ingest.endings.bytes_read
 
         def edit(mark: bytes) -> None:
             with open(path, "r+b") as file:
@@ -214,11 +214,11 @@ def test_an_unended_file_that_changes_all_the_time_is_searched_at_a_bounded_rate
             drain(house)
 
         edit(b"a")
-        second = house.rooms.ingest.endings.bytes_read
+        second = house.resources.ingest.endings.bytes_read
         assert 0 < second - first <= 32 * MIB
         edit(b"b")
-        assert house.rooms.ingest.endings.bytes_read == second
-        assert house.capturing._retries.next() is not None, "it is not forgotten"
+        assert house.resources.ingest.endings.bytes_read == second
+        assert house.capture_loop._retries.next() is not None, "it is not forgotten"
         now += 32 * MIB / endings.RATE
         edit(b"\n")
         assert folded(house, 1) == MIB + 1
@@ -233,13 +233,13 @@ def test_a_very_long_unended_record_is_reported_until_it_ends(tmp_path: Path, ho
             file.write(b"x" * MIB)
     changed(house, path)
     drain(house)
-    (trouble,) = house.rooms.spool.stats.troubles(3)
+    (trouble,) = house.resources.spool.stats.troubles(3)
     assert (trouble.path, "no end after 65 MiB" in trouble.reason) == (path, True)
     with open(path, "ab") as file:
         file.write(b'"}\n')
     changed(house, path)
     drain(house)
-    assert house.rooms.spool.stats.troubles(3) == []
+    assert house.resources.spool.stats.troubles(3) == []
     assert folded(house, 1) == os.path.getsize(path)
 
 
@@ -249,7 +249,7 @@ def test_a_restart_during_the_search_searches_on(tmp_path: Path) -> None:
     with open(path, "ab") as file:
         file.write(b"x" * (20 * MIB) + b"\n")
     with lab(tmp_path) as house:
-        house.rooms.ingest.slice = SLICE
+        house.resources.ingest.slice = SLICE
         changed(house, path)
         assert folded(house, 1) < os.path.getsize(path)
     with lab(tmp_path) as house:
@@ -289,5 +289,5 @@ def test_what_a_document_costs_is_its_size(tmp_path: Path) -> None:
     lines = write(tmp_path, 1, age=0)
     with lab(tmp_path) as house:
         for path, cost in ((str(chat), chat.stat().st_size), (lines, 0)):
-            (place,) = locate(house.rooms.places, path)
-            assert ingest(house.rooms.ingest, place).cost == cost
+            (place,) = locate(house.resources.places, path)
+            assert ingest(house.resources.ingest, place).cost == cost

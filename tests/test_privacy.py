@@ -14,8 +14,8 @@ import pytest
 from household import CLAUDE, SESSION, Household, claude, encode, household, pushed
 from sessiond import state, zstd
 from sessiond.config import Config, Redaction
-from sessiond.daemon.capturing import Capturing
-from sessiond.daemon.rooms import open_rooms
+from sessiond.daemon.capture_loop import CaptureLoop
+from sessiond.daemon.resources import open_resources
 from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.privacy import IGNORE, Exclusion, Masking, Terms, read_terms
@@ -277,22 +277,22 @@ def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(claude(session, 1, cwd=cwd)))
     settings = {"state_dir": str(tmp_path / "state"), "hash_paths": hashed, "endpoint": {"url": "http://127.0.0.1:9"}}
-    rooms = open_rooms(msgspec.convert(settings, type=Config), {"HOME": str(tmp_path)})
-    watcher, lock = Watcher(rooms.watched), state.Lock(rooms.directory)
-    capturing = Capturing(
-        rooms,
+    resources = open_resources(msgspec.convert(settings, type=Config), {"HOME": str(tmp_path)})
+    watcher, lock = Watcher(resources.watched), state.Lock(resources.directory)
+    capture_loop = CaptureLoop(
+        resources,
         watcher,
         lock,
-        captured=lambda: None,
-        aside=lambda _: False,
-        places=UserDirs(home=str(tmp_path), environ={}),
+        on_captured=lambda: None,
+        handle_other=lambda _: False,
+        user_dirs=UserDirs(home=str(tmp_path), environ={}),
     )
     watcher.start()
 
     def look() -> tuple[set[str], int]:
-        capturing.capture_all()
-        (queued,) = rooms.spool.connection.execute("SELECT count(*) FROM segment WHERE length > 0").fetchone()
-        return {one.native_id for one in rooms.spool.catalog.sessions()}, queued
+        capture_loop.capture_all()
+        (queued,) = resources.spool.connection.execute("SELECT count(*) FROM segment WHERE length > 0").fetchone()
+        return {one.native_id for one in resources.spool.catalog.sessions()}, queued
 
     assert look() == ({SESSION, OTHER}, 2)
     (project / IGNORE).touch()
@@ -300,7 +300,7 @@ def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) ->
     (project / IGNORE).unlink()
     assert look() == ({SESSION, OTHER}, 2)
     watcher.close()
-    rooms.close()
+    resources.close()
     lock.release()
 
 

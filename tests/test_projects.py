@@ -9,7 +9,7 @@ from pathlib import Path
 from household import CLAUDE, SESSION, claude, encode
 from sessiond import state
 from sessiond.config import Config
-from sessiond.daemon.rooms import open_rooms
+from sessiond.daemon.resources import open_resources
 from sessiond.ingest import ingest, locate
 from sessiond.sources import find_project_roots
 from sessiond.sources.base import Watch
@@ -43,17 +43,17 @@ def test_a_project_that_was_learned_is_no_move_of_a_tool(tmp_path: Path) -> None
     state.prepare(str(tmp_path / "state"))
     write(home / "loom" / HISTORY, MARKDOWN)
     transcript = write(home / CLAUDE, encode(claude(SESSION, 1, cwd=str(home / "loom"))))
-    rooms = open_rooms(Config(state_dir=str(tmp_path / "state")), {"HOME": str(home)})
+    resources = open_resources(Config(state_dir=str(tmp_path / "state")), {"HOME": str(home)})
     try:
-        for place in locate(rooms.places, transcript):
-            ingest(rooms.ingest, place)
-        assert rooms.learn()
-        assert not rooms.moved()
+        for place in locate(resources.places, transcript):
+            ingest(resources.ingest, place)
+        assert resources.discover_project_roots()
+        assert not resources.roots_changed()
         listed = {"projects": [{"path": "/x", "data_dir": str(tmp_path / "crush")}]}
         write(home / ".local/share/crush/projects.json", json.dumps(listed))
-        assert rooms.moved()
+        assert resources.roots_changed()
     finally:
-        rooms.close()
+        resources.close()
 
 
 def test_a_daemon_learns_of_a_project_while_it_runs(tmp_path: Path) -> None:
@@ -63,22 +63,22 @@ def test_a_daemon_learns_of_a_project_while_it_runs(tmp_path: Path) -> None:
     state.prepare(str(tmp_path / "state"))
     history = write(home / "loom" / HISTORY, MARKDOWN)
     transcript = write(home / CLAUDE, encode(claude(SESSION, 1, cwd=str(home / "loom"))))
-    rooms = open_rooms(Config(state_dir=str(tmp_path / "state")), environ)
-    watcher = Watcher(rooms.watched)
+    resources = open_resources(Config(state_dir=str(tmp_path / "state")), environ)
+    watcher = Watcher(resources.watched)
     watcher.start()
     try:
         watcher.wait(1)
-        assert not locate(rooms.places, history)
-        for place in locate(rooms.places, transcript):
-            ingest(rooms.ingest, place)
-        assert [root.root.path for root in rooms.learn(watcher)] == [str(home / "loom")]
-        assert rooms.learn(watcher) == []
+        assert not locate(resources.places, history)
+        for place in locate(resources.places, transcript):
+            ingest(resources.ingest, place)
+        assert [root.root.path for root in resources.discover_project_roots(watcher)] == [str(home / "loom")]
+        assert resources.discover_project_roots(watcher) == []
         assert os.path.dirname(history) in [root.root.path for root in watcher.wait(5).rescan]
-        for place in locate(rooms.places, history):
-            ingest(rooms.ingest, place)
-        records = {found.tool: found.record for found in rooms.spool.catalog.sessions() if found.record}
+        for place in locate(resources.places, history):
+            ingest(resources.ingest, place)
+        records = {found.tool: found.record for found in resources.spool.catalog.sessions() if found.record}
         assert records["aider"].working_directory == str(home / "loom")
         assert records["aider"].message_count == 2
     finally:
         watcher.close()
-        rooms.close()
+        resources.close()

@@ -56,15 +56,15 @@ def test_a_directory_that_was_renamed_away_and_back_is_not_gone(tmp_path: Path) 
         house.look()
         os.rename(project, f"{tmp_path}/elsewhere")
         house.look()
-        file = house.rooms.spool.catalog.file(path)
+        file = house.resources.spool.catalog.file(path)
         assert file is not None
         assert file.gone_ms is not None
         os.rename(f"{tmp_path}/elsewhere", project)
         house.look()
-        file = house.rooms.spool.catalog.file(path)
+        file = house.resources.spool.catalog.file(path)
         assert file is not None
         assert file.gone_ms is None
-        (found,) = house.rooms.spool.catalog.sessions()
+        (found,) = house.resources.spool.catalog.sessions()
         assert found.gone_ms is None
         assert found.record is not None, "the endpoint hears of it"
 

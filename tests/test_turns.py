@@ -29,13 +29,13 @@ def lengthen(path: str, number: int, count: int) -> None:
 
 def tell(house: Lab, *paths: str) -> None:
     """Have the watcher tell of these paths, and one turn of the loop."""
-    house.capturing._take(Batch(paths=frozenset(paths)))
+    house.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
     house.turn()
 
 
 def main(house: Lab, number: int) -> StreamState:
     """Look at the transcript of the n-th session in the spool."""
-    stream = house.rooms.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
+    stream = house.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
     assert stream is not None
     return stream
 
@@ -45,7 +45,7 @@ def test_a_long_file_is_read_in_slices_and_a_line_elsewhere_waits_for_no_more_th
     hose, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     lengthen(hose, 1, 8 * STEP)
     with lab(tmp_path) as house:
-        house.rooms.ingest.slice = STEP
+        house.resources.ingest.slice = STEP
         tell(house, hose)
         assert STEP <= main(house, 1).folded < os.path.getsize(hose) // 2
         assert session(1) in house.captured(), "its record is there with the first slice"
@@ -55,7 +55,7 @@ def test_a_long_file_is_read_in_slices_and_a_line_elsewhere_waits_for_no_more_th
             tell(house, other)
             assert main(house, 2).folded == os.path.getsize(other)
             assert main(house, 1).folded < os.path.getsize(hose)
-        while house.capturing._turns:
+        while house.capture_loop._changed_files:
             house.turn()
         assert main(house, 1).queued == main(house, 1).folded == os.path.getsize(hose)
         assert main(house, 1).generation == 0
@@ -67,9 +67,9 @@ def test_long_files_take_turns(tmp_path: Path) -> None:
     for number, path in enumerate(hoses, 1):
         lengthen(path, number, 3 * STEP)
     with lab(tmp_path) as house:
-        house.rooms.ingest.slice = STEP
+        house.resources.ingest.slice = STEP
         tell(house, *hoses)
-        while house.capturing._turns:
+        while house.capture_loop._changed_files:
             folded = [main(house, number).folded for number in (1, 2, 3)]
             assert max(folded) - min(folded) <= 2 * STEP
             house.turn()
@@ -83,14 +83,14 @@ def test_a_long_file_of_the_backlog_lets_live_changes_pass(tmp_path: Path) -> No
     made = time.time() - DAY
     os.utime(old, (made, made))
     with lab(tmp_path) as house:
-        house.rooms.ingest.slice = STEP
-        house.capturing._look(house.rooms.watched)
+        house.resources.ingest.slice = STEP
+        house.capture_loop._scan(house.resources.watched)
         house.turn()
         assert main(house, 2).folded == os.path.getsize(live)
         house.turn()
         assert house.turn().backlog == 1
         assert 0 < main(house, 1).folded < os.path.getsize(old)
-        while house.capturing._backlog:
+        while house.capture_loop._backlog:
             house.turn()
         assert main(house, 1).folded == os.path.getsize(old)
 
@@ -100,14 +100,14 @@ def test_what_is_edited_between_two_slices_is_found(tmp_path: Path) -> None:
     path = write(tmp_path, 1, age=0)
     lengthen(path, 1, 3 * STEP)
     with lab(tmp_path) as house:
-        house.rooms.ingest.slice, house.rooms.ingest.settle_ms = STEP, 0
+        house.resources.ingest.slice, house.resources.ingest.settle_ms = STEP, 0
         tell(house, path)
         folded = main(house, 1).folded
         assert folded < os.path.getsize(path)
         with open(path, "r+b") as file:
             file.seek(folded // 2)
             file.write(b"X")
-        while house.capturing._turns:
+        while house.capture_loop._changed_files:
             house.turn()
         stream = main(house, 1)
         assert (stream.generation, stream.folded) == (1, os.path.getsize(path))
@@ -118,7 +118,7 @@ def test_a_restart_between_two_slices_reads_on(tmp_path: Path) -> None:
     path = write(tmp_path, 1, age=0)
     lengthen(path, 1, 3 * STEP)
     with lab(tmp_path) as house:
-        house.rooms.ingest.slice = STEP
+        house.resources.ingest.slice = STEP
         tell(house, path)
         assert main(house, 1).folded < os.path.getsize(path)
     with lab(tmp_path) as house:

@@ -12,7 +12,7 @@ import pytest
 
 from household import CLAUDE, SESSION, Household, claude, household, pushed
 from sessiond.errors import EndpointError, SpoolDamaged
-from sessiond.upload import BATCH, ITEMS, bind, upload
+from sessiond.upload import BATCH_ITEMS, LAST_BATCH, bind, upload
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 OTHER_FILE = f".claude/projects/-home-dev-project/{OTHER}.jsonl"
@@ -63,7 +63,7 @@ def test_an_endpoint_that_was_restored_is_asked_everything_once(house: Household
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     with house.spool.transaction():
-        house.spool.set_meta(BATCH, "a push that the endpoint does not remember")
+        house.spool.set_meta(LAST_BATCH, "a push that the endpoint does not remember")
     assert not bind(house.uploading)
     assert bind(house.uploading)
     upload(house.uploading)
@@ -120,7 +120,7 @@ def test_records_leave_half_of_a_batch_to_transcripts(house: Household) -> None:
     """More records than a batch has items don't keep the transcripts back, and the batch stays within its bound."""
     house.settle()
     with house.spool.transaction():
-        for number in range(ITEMS + 50):
+        for number in range(BATCH_ITEMS + 50):
             name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
             house.write(f".claude/projects/-home-dev-project/{name}.jsonl", claude(name, 1))
         house.scan()
@@ -128,5 +128,5 @@ def test_records_leave_half_of_a_batch_to_transcripts(house: Household) -> None:
     for path in house.known():
         house.ingest(path)  # the endpoint has said by now that it has nothing of their transcripts
     second = house.push()
-    assert first.sessions == ITEMS // 2
-    assert (second.sessions, second.segments) == (ITEMS // 2, ITEMS // 2)
+    assert first.sessions == BATCH_ITEMS // 2
+    assert (second.sessions, second.segments) == (BATCH_ITEMS // 2, BATCH_ITEMS // 2)

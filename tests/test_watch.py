@@ -16,8 +16,8 @@ import pytest
 
 from sessiond.errors import WatchLost
 from sessiond.sources.base import Watch
-from sessiond.watch import WatchedRoot, Watcher, Why, scan
-from sessiond.watch.rounds import Rounds
+from sessiond.watch import RescanReason, WatchedRoot, Watcher, scan
+from sessiond.watch.rescan_schedule import RescanSchedule
 from watch_lab import SOON, Child, Lab, flat, tree
 
 Start = Callable[..., Lab]
@@ -434,7 +434,7 @@ def test_a_poke_and_a_close_end_the_wait(root: Path, start: Start) -> None:
     """Shutdown and new work come from other threads; after close every wait is empty at once."""
     lab = start(tree(root))
     lab.forget()
-    for call in (lab.watcher.poke, lab.watcher.close):
+    for call in (lab.watcher.wake, lab.watcher.close):
         other = threading.Timer(0.05, call)
         other.start()
         batch = lab.watcher.wait(SOON)
@@ -596,14 +596,14 @@ def test_a_network_filesystem_is_polled(root: Path, tmp_path: Path, start: Start
 def test_a_full_look_is_rare_where_it_is_dear() -> None:
     """Idle costs less than 0.05 % of a core, whatever a look takes, and a quarter of an hour is the longest pause."""
     root = tree("/nowhere")
-    rounds = Rounds([root], rescan=60.0, poll=5.0)
+    schedule = RescanSchedule([root], rescan=60.0, poll=5.0)
     for cost, pause, poll in ((0.001, 60.0, 5.0), (0.1, 200.0, 20.0), (100.0, 900.0, 900.0)):
-        rounds.ask(Why.START)
-        assert rounds.take() == {root: Why.START}
-        rounds.looked(root, cost)
+        schedule.ask(RescanReason.START)
+        assert schedule.take() == {root: RescanReason.START}
+        schedule.record_scan(root, cost)
         now = time.monotonic()
-        assert rounds.next([]) == pytest.approx(now + pause, abs=1)
-        assert rounds.next([root]) == pytest.approx(now + poll, abs=1)
+        assert schedule.next([]) == pytest.approx(now + pause, abs=1)
+        assert schedule.next([root]) == pytest.approx(now + poll, abs=1)
 
 
 def test_a_file_that_leaves_does_not_hold_up_another(root: Path, tmp_path: Path, start: Start) -> None:

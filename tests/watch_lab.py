@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sessiond.sources.base import Root, Watch
-from sessiond.watch import Batch, State, WatchedRoot, Watcher
+from sessiond.watch import Batch, RootState, WatchedRoot, Watcher
 
 SOON = 8.0
 """Seconds until a test gives up; far more than anything takes."""
@@ -74,13 +74,13 @@ class Lab:
                 break
         self.paths, self.whys, self.looks = set(), set(), 0
 
-    def states(self) -> list[State]:
+    def states(self) -> list[RootState]:
         """Ask for the states."""
         return list(self.watcher.states())
 
     def how(self) -> list[str]:
         """Name how each root is watched."""
-        return [str(state.how) for state in self.states()]
+        return [str(state.mode) for state in self.states()]
 
 
 class Child:

@@ -10,7 +10,7 @@ from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 FILE = "paused.json"
 ALL = ""
 """The name under which pushing as a whole is paused; the other names are tools."""
-FOR_GOOD = 0
+INDEFINITELY = 0
 """Instead of a time: until `sessiond resume`."""
 
 
@@ -31,7 +31,7 @@ def read(directory: str, now_ms: int) -> Paused:
     try:
         with open(os.path.join(directory, FILE), "rb") as file:
             kept = parse_object(file.read())
-        now = {name: end for name, end in kept.items() if end == FOR_GOOD or end > now_ms}
+        now = {name: end for name, end in kept.items() if end == INDEFINITELY or end > now_ms}
         return Paused.from_json({"pushing": now.pop(ALL, None), "sources": now})
     except (OSError, ValueError, TypeError):
         return Paused()  # a power cut may leave anything there; to push what should wait is the lesser harm
@@ -55,7 +55,7 @@ def write(directory: str, paused: Paused) -> None:
 
 def until(end_ms: int) -> str:
     """Say in words when a pause ends: the hour, and the day where it is another one."""
-    if end_ms == FOR_GOOD:
+    if end_ms == INDEFINITELY:
         return "until `sessiond resume`"
     end = datetime.fromtimestamp(end_ms / 1000).astimezone()
     today = end.date() == datetime.now(end.tzinfo).date()

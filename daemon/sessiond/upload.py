@@ -24,8 +24,8 @@ from sessiond.spool.safety import BOUND
 if TYPE_CHECKING:
     import tenacity
 
-ITEMS = 200
-BYTES = 1 << 20
+BATCH_ITEMS = 200
+BATCH_BYTES = 1 << 20
 """A batch: so many items, so many (compressed) bytes. One of 1 MiB takes a 1 Mbit/s line ten seconds."""
 TEXT = 32 << 10
 """A segment up to this size travels as text, so that the body is compressed as one; a larger one as its frame."""
@@ -33,9 +33,9 @@ UNPACKED = 32 << 20
 """Bytes of a batch's segments when unpacked: more than the reference endpoint stores at once only comes back."""
 TRIES = 3
 """Within one push; longer waits are in the spool, so that a restart keeps them."""
-ENDPOINT = "endpoint"
+BOUND_ENDPOINT = "endpoint"
 """Meta key: the id of the endpoint that the acknowledgements are of."""
-BATCH = "batch"
+LAST_BATCH = "batch"
 """Meta key: the name of the last acknowledged batch."""
 LOST_ANSWERS = 256
 """Batches in a row whose answer may be lost before both sides look at everything again."""
@@ -48,7 +48,7 @@ _WAITING = {"quota": "full", "push-full": "postponed"}
 Item = SessionState | Segment
 
 
-class Pushed(msgspec.Struct, frozen=True, kw_only=True):
+class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a batch. `more`: the outbox holds more that could go now."""
 
     sessions: int = 0
@@ -61,7 +61,7 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     more: bool = False
 
 
-class Setting(msgspec.Struct, kw_only=True, dict=True):
+class UploadContext(msgspec.Struct, kw_only=True, dict=True):
     """What upload works with."""
 
     spool: Spool
@@ -71,7 +71,7 @@ class Setting(msgspec.Struct, kw_only=True, dict=True):
     now_ms: Callable[[], int]
     sleep: Callable[[float], None]
     """Waits between two tries; ends early when the daemon stops."""
-    settled: Callable[[Pushed], None] = lambda _: None
+    settled: Callable[[BatchResult], None] = lambda _: None
     """Called inside the transaction that takes a batch out of the outbox, with what came of it."""
     address: str
     """The endpoint's address as it is configured; "" for the built-in archive, which has another one at each start."""
@@ -86,32 +86,32 @@ class Setting(msgspec.Struct, kw_only=True, dict=True):
         return make_retrying(TRIES, self.sleep)
 
 
-def bind(setting: Setting) -> bool:
+def bind(setting: UploadContext) -> bool:
     """Find out which endpoint answers, and whether both remember the same last push; tells whether they do.
 
     With another endpoint, or where one of the two was restored from a backup, every record is pushed again and
     every stream's offset is asked for. Raises: EndpointError.
     """
     about = setting.client.about()
-    identity, last = str(about.endpoint_id), setting.spool.meta(BATCH)
-    known, address = setting.spool.meta(ENDPOINT), setting.address
+    identity, last = str(about.endpoint_id), setting.spool.meta(LAST_BATCH)
+    known, address = setting.spool.meta(BOUND_ENDPOINT), setting.address
     # A push whose answer was lost is one of the next names; any of them may have been stored.
-    expected = {last, *(batch_name(last, attempt, setting.installation) for attempt in range(LOST_ANSWERS))}
+    expected = {last, *(make_batch_name(last, attempt, setting.installation) for attempt in range(LOST_ANSWERS))}
     same = known == identity and about.last_batch in expected
     if not same:
         with setting.spool.transaction():
             if known == identity and last is not None and about.last_batch is not None:
                 health.note_divergence(setting.spool, setting.now_ms())
             setting.spool.catalog.change_endpoint(known, identity)
-            setting.spool.set_meta(ENDPOINT, identity)
-            setting.spool.set_meta(BATCH, about.last_batch)
+            setting.spool.set_meta(BOUND_ENDPOINT, identity)
+            setting.spool.set_meta(LAST_BATCH, about.last_batch)
         setting.attempts = 0
     if setting.spool.meta(BOUND) != address:
         setting.spool.set_meta(BOUND, address)
     return same
 
 
-def leave(spool: Spool, address: str) -> None:
+def unbind_changed_endpoint(spool: Spool, address: str) -> None:
     """Believe no acknowledgement any more if another endpoint than the last one is configured, before it answers.
 
     `address` is the configured one, "" for the built-in archive.
@@ -120,12 +120,12 @@ def leave(spool: Spool, address: str) -> None:
     if bound is None or bound == address:
         return
     with spool.transaction():
-        spool.catalog.change_endpoint(spool.meta(ENDPOINT), None)
-        spool.set_meta(ENDPOINT, None)
+        spool.catalog.change_endpoint(spool.meta(BOUND_ENDPOINT), None)
+        spool.set_meta(BOUND_ENDPOINT, None)
         spool.set_meta(BOUND, None)
 
 
-def batch_name(last: str | None, attempt: int, installation: int) -> str:
+def make_batch_name(last: str | None, attempt: int, installation: int) -> str:
     """Return the name of a batch after the last acknowledged one: each side can tell whether the other went on from it.
 
     The installation is part of it: a copy of a state directory has the same last batch, and would give its next one
@@ -135,7 +135,9 @@ def batch_name(last: str | None, attempt: int, installation: int) -> str:
     return hashlib.blake2b(f"{last or ''}/{attempt}{salt}".encode(), digest_size=16).hexdigest()
 
 
-def upload(setting: Setting, *, since_ms: int = 0, live_ms: int | None = None, size: int = BYTES) -> Pushed:
+def upload(
+    setting: UploadContext, *, since_ms: int = 0, live_ms: int | None = None, size: int = BATCH_BYTES
+) -> BatchResult:
     """Push one batch: the newest records and, in each stream's order, the newest streams' segments.
 
     `since_ms`: only of what was changed since then. What was changed since `live_ms` takes turns. `size`: compressed
@@ -144,13 +146,13 @@ def upload(setting: Setting, *, since_ms: int = 0, live_ms: int | None = None, s
     """
     asked, undecoded = _ask(setting)
     with setting.spool.reading():
-        sessions: list[Item] = list(setting.spool.outbox.sessions(ITEMS // 2, since_ms))
-        segments = list(setting.spool.outbox.segments(ITEMS - len(sessions), size, since_ms, live_ms))
+        sessions: list[Item] = list(setting.spool.outbox.sessions(BATCH_ITEMS // 2, since_ms))
+        segments = list(setting.spool.outbox.segments(BATCH_ITEMS - len(sessions), size, since_ms, live_ms))
         items = sessions + _limited(segments, UNPACKED)
     if not items and undecoded and not asked:
         raise WrongEndpoint("the endpoint's answer about offsets can't be decoded", hint="upgrade whichever is older")
     if not items:
-        return Pushed(asked=asked, more=asked > 0)
+        return BatchResult(asked=asked, more=asked > 0)
     return msgspec.structs.replace(_push(setting, items), asked=asked)
 
 
@@ -164,7 +166,7 @@ def _limited(segments: list[Segment], most: int) -> list[Item]:
     ]
 
 
-def _ask(setting: Setting) -> tuple[int, int]:
+def _ask(setting: UploadContext) -> tuple[int, int]:
     """Ask where streams stand of which the spool does not know it: a new endpoint, or a new spool.
 
     Return of how many streams the answer could be decoded, and of how many not.
@@ -183,18 +185,18 @@ def _ask(setting: Setting) -> tuple[int, int]:
     return len(unknown) - undecoded, undecoded
 
 
-def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
+def _push(setting: UploadContext, items: Sequence[Item]) -> BatchResult:
     """Push items, halving what the endpoint refuses as a whole until the one that it refuses is alone.
 
     An item is poison only if another one succeeded meanwhile; otherwise it is the endpoint (rule 12).
     """
-    stack, total = [list(items)], Pushed()
+    stack, total = [list(items)], BatchResult()
     refused: list[tuple[Item, EndpointError]] = []
     while stack:
         part = stack.pop()
         with setting.spool.reading():
             pushes = [_wire(setting, item) for item in part]
-            batch = batch_name(setting.spool.meta(BATCH), setting.attempts, setting.installation)
+            batch = make_batch_name(setting.spool.meta(LAST_BATCH), setting.attempts, setting.installation)
         setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
         try:
             results = setting.retrying(setting.client.push, pushes, batch)
@@ -212,10 +214,10 @@ def _push(setting: Setting, items: Sequence[Item]) -> Pushed:
         with setting.spool.transaction():
             for item, reason in refused:
                 _park(setting, item, reason.message)
-    return _add(total, Pushed(parked=len(refused), more=total.more))
+    return _add(total, BatchResult(parked=len(refused), more=total.more))
 
 
-def _wire(setting: Setting, item: Item) -> wire.Push:
+def _wire(setting: UploadContext, item: Item) -> wire.Push:
     if isinstance(item, SessionState):
         assert item.record is not None
         return wire.PushSession(
@@ -240,7 +242,7 @@ def _wire(setting: Setting, item: Item) -> wire.Push:
     return _append(setting, item, item.data)
 
 
-def _append(setting: Setting, item: Segment, frame: bytes) -> wire.PushAppend:
+def _append(setting: UploadContext, item: Segment, frame: bytes) -> wire.PushAppend:
     text = _plain(item, frame) if item.length <= TEXT else None
     return wire.PushAppend(
         machine_id=setting.machine_id,
@@ -265,11 +267,11 @@ def _plain(item: Segment, frame: bytes) -> str | None:
         return None
 
 
-def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Result], batch: str) -> Pushed:
+def _settle(setting: UploadContext, items: Sequence[Item], results: Sequence[wire.Result], batch: str) -> BatchResult:
     """Rule 2: take out of the outbox what was acknowledged, and nothing else; in one transaction."""
     sessions = segments = size = parked = healed = full = postponed = 0
     with setting.spool.transaction():
-        setting.spool.set_meta(BATCH, batch)
+        setting.spool.set_meta(LAST_BATCH, batch)
         broken: set[int] = set()
         for item, result in zip(items, results, strict=True):
             healed += _catch_up(setting, item, result.ahead)
@@ -287,7 +289,7 @@ def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Resu
                 segments += 1
                 size += item.length
         more = bool(healed or full or postponed) or setting.spool.outbox.has_due()
-        pushed = Pushed(sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed, more=more)
+        pushed = BatchResult(sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed, more=more)
         setting.settled(pushed)
     setting.attempts = 0
     if full and not segments:
@@ -298,7 +300,7 @@ def _settle(setting: Setting, items: Sequence[Item], results: Sequence[wire.Resu
     return pushed
 
 
-def _catch_up(setting: Setting, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
+def _catch_up(setting: UploadContext, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
     """Ask about streams of which the endpoint has more than we know of: our state is from a backup."""
     found = 0
     session = item.uuid if isinstance(item, SessionState) else item.session
@@ -310,7 +312,7 @@ def _catch_up(setting: Setting, item: Item, ahead: Sequence[wire.StreamLength]) 
     return found
 
 
-def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]) -> str:
+def _solve(setting: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> str:
     """Do what a problem asks for, and return the outcome; `broken`: streams whose items are out of order."""
     if isinstance(item, SessionState):
         return _solve_session(setting, item, problem)
@@ -340,7 +342,7 @@ def _solve(setting: Setting, item: Item, problem: wire.Problem, broken: set[int]
     return "parked"
 
 
-def _solve_session(setting: Setting, item: SessionState, problem: wire.Problem) -> str:
+def _solve_session(setting: UploadContext, item: SessionState, problem: wire.Problem) -> str:
     if problem.type in _WAITING:
         return _WAITING[problem.type]
     if (problem.revision or 0) > max(item.revision + wire.STEP, wire.FREE_REVISION):
@@ -353,15 +355,15 @@ def _solve_session(setting: Setting, item: SessionState, problem: wire.Problem) 
     return "parked"
 
 
-def _park(setting: Setting, item: Item, reason: str) -> None:
+def _park(setting: UploadContext, item: Item, reason: str) -> None:
     if isinstance(item, SessionState):
         setting.spool.outbox.park_session(item.id, item.revision, reason)
     else:
         setting.spool.outbox.park_segment(item, reason)
 
 
-def _add(one: Pushed, other: Pushed) -> Pushed:
-    return Pushed(
+def _add(one: BatchResult, other: BatchResult) -> BatchResult:
+    return BatchResult(
         sessions=one.sessions + other.sessions,
         segments=one.segments + other.segments,
         bytes=one.bytes + other.bytes,

@@ -97,7 +97,7 @@ def test_a_pause_is_kept_shown_and_ended(file: Path, tmp_path: Path, capsys: pyt
     now_ms = time.time_ns() // 1_000_000
     paused = pause.read(state, now_ms)
     assert 7_100_000 < (paused.pushing or 0) - now_ms <= 7_200_000
-    assert paused.sources == {"codex": pause.FOR_GOOD}
+    assert paused.sources == {"codex": pause.INDEFINITELY}
     capsys.readouterr()
     assert call(file, "status", "--json", **environ) == 3
     assert json.loads(capsys.readouterr().out)["paused"]["sources"] == {"codex": 0}

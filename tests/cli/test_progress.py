@@ -21,8 +21,8 @@ from rules_cache import put_rules
 from sessiond.cli.bar import Bar
 from sessiond.cli.status import screen
 from sessiond.config import Config
-from sessiond.daemon.pushing import Pushing
-from sessiond.daemon.rooms import Rooms, open_rooms
+from sessiond.daemon.resources import Resources, open_resources
+from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.spool.health import PACE_MS, CaptureHealth, EndpointHealth
 from sessiond.spool.stats import Totals, Waiting
 from sessiond.status import read_status
@@ -31,7 +31,7 @@ from sessiond.status.progress import Progress, measure
 MB = 1_000_000
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FOUND = CaptureHealth(pid=1, discovered={"codex": 50, "pi": 10}, found_bytes=100 * MB)
-TOTALS = Totals(captured=40, ongoing=0, acknowledged=20, oldest_ms=None, unprotected=0, lost=0)
+TOTALS = Totals(on_captured=40, ongoing=0, acknowledged=20, oldest_ms=None, unprotected=0, lost=0)
 NOTHING = Waiting(sessions=0, segments=0, bytes=0, oldest_ms=None, parked=0, behind=0, behind_bytes=0)
 
 
@@ -85,8 +85,8 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
     """A minute without a push ends it, and what is older counts for less and less."""
     (tmp_path / "state").mkdir(mode=0o700)
     put_rules(str(tmp_path / "state"))
-    rooms: Rooms = open_rooms(Config(state_dir=str(tmp_path / "state")), {"HOME": str(tmp_path)})
-    made = Pushing(rooms, "http://127.0.0.1:9", None, lambda: None)
+    resources: Resources = open_resources(Config(state_dir=str(tmp_path / "state")), {"HOME": str(tmp_path)})
+    made = UploadLoop(resources, "http://127.0.0.1:9", None, lambda: None)
 
     def ack(at_ms: int, count: int) -> EndpointHealth:
         made._health = EndpointHealth(last_ack_ms=at_ms).paced(made._health, count)
@@ -104,7 +104,7 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
         assert ack(98_000_000, 5).pace_ms == 98_000_000  # the clock was set back
     finally:
         made.close()
-        rooms.close()
+        resources.close()
 
 
 # In `status`

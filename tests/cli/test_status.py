@@ -17,7 +17,7 @@ from sessiond import state
 from sessiond.cli import main
 from sessiond.cli.status import screen
 from sessiond.config import load
-from sessiond.daemon.reporting import note_config
+from sessiond.daemon.reporting import record_config_health
 from sessiond.spool import NAME, Spool, health, set_aside
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
@@ -112,7 +112,7 @@ def test_it_imports_nothing_slow(how: str, arguments: list[str], tmp_path: Path)
         if how == "configured":
             configure(tmp_path, spool, 'machine_id = "testbox"\n')
         if how == "environment":
-            note_config(spool, load(None, env), None)
+            record_config_health(spool, load(None, env), None)
         if how == "parked":
             spool.connection.execute(
                 "INSERT INTO session (uuid, tool, native_id, record, parked) VALUES ('', 'codex', '', '{}', 'no')"
@@ -129,7 +129,7 @@ def configure(home: Path, spool: Spool, text: str) -> Path:
     file = home / ".config/sessiond/config.toml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
-    note_config(spool, load(str(file), {"HOME": str(home)}), None)
+    record_config_health(spool, load(str(file), {"HOME": str(home)}), None)
     return file
 
 
@@ -146,7 +146,7 @@ def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, 
     assert (first.machine_id, first.scanner, first.config.files) == ("first", "off", (str(file),))
     assert first.spool.state is SpoolState.OK
     assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
-    note_config(house.spool, load(str(file), environ | {"SESSIOND_MACHINE_ID": "other"}), None)
+    record_config_health(house.spool, load(str(file), environ | {"SESSIOND_MACHINE_ID": "other"}), None)
     assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
     assert look().machine_id == "first"
 

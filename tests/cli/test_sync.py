@@ -167,13 +167,13 @@ def test_beside_a_paused_daemon_it_says_so_and_ends(
 
 def test_a_pause_holds_without_a_daemon_too(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
     house.write(CLAUDE, claude(SESSION, 1))
-    pause.write(house.state, pause.Paused(pushing=pause.FOR_GOOD, sources={"codex": pause.FOR_GOOD}))
+    pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
     assert main(["sync"], environ(house)) == 4
     assert "pushing is paused until `sessiond resume`" in capsys.readouterr().err
     assert house.held_sessions() == {}
     pause.write(house.state, pause.Paused())
     assert main(["sync"], environ(house)) == 0
-    pause.write(house.state, pause.Paused(sources={"claude-code": pause.FOR_GOOD}))
+    pause.write(house.state, pause.Paused(sources={"claude-code": pause.INDEFINITELY}))
     house.write(CLAUDE, claude(SESSION, 2))
     assert main(["sync"], environ(house)) == 0
     assert house.held(SESSION).count(b"\n") == 1

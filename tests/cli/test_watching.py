@@ -48,7 +48,7 @@ def test_it_draws_in_place_what_changes_until_ctrl_c(house: Household, daemon: s
         house.scan()
         terminal.until(lambda: "captured      1 session, 0 ongoing" in terminal.text)
         assert terminal.text.count("captured") == 1
-        pause.write(house.state, pause.Paused(pushing=pause.FOR_GOOD))
+        pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY))
         terminal.until(lambda: "pushing is paused" in terminal.text)
         terminal.interrupt()
         assert terminal.end() == 0

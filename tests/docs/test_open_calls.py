@@ -29,7 +29,7 @@ ALLOWED = {
     "config/write.py": "configuration files",
     "daemon/archive.py": "the archive's token",
     "daemon/outage.py": "/proc, and the certificates of endpoint.ca_file",
-    "daemon/surroundings.py": "/sys",
+    "daemon/power.py": "/sys",
     "database.py:Database._is_closed": "a tool's database, under a guard: never while another connection locks it",
     "device.py": "device.toml, /etc/machine-id",
     "doctor/machine.py": "/proc",

@@ -15,20 +15,20 @@ HARMLESS: dict[str, str] = {
     "upload.py::_limited: if count == 0 or length <= most => if count == 1 or length <= most": (
         "a segment has at most CHUNK bytes, a part of UNPACKED: the first one always fits, and the second one as well"
     ),
-    "watch/watcher.py::Watcher._arm: if again.spots == planned.spots or refused: => "
-    "if again.spots == planned.spots and refused:": "one more pass, which adds no watch and thereby ends the loop",
-    "watch/watcher.py::Watcher._judge_tree: "
-    "if state.how is How.WATCHED and self._covered.get(state.watched) == directories: => "
-    "if state.how is not How.WATCHED and self._covered.get(state.watched) == directories:": (
+    "watch/watcher.py::Watcher._rewatch: if again.targets == planned.targets or refused: => "
+    "if again.targets == planned.targets and refused:": "one more pass, which adds no watch and thereby ends the loop",
+    "watch/watcher.py::Watcher._compare_with_kernel: "
+    "if state.mode is WatchMode.WATCHED and self._covered.get(state.watched) == directories: => "
+    "if state.mode is not WatchMode.WATCHED and self._covered.get(state.watched) == directories:": (
         "the shortcut saves work alone: without it the kernel is asked, and the answer is the same"
     ),
     "daemon/archive.py::Archive._watch: while output.read(4096): => while output.read(4097):": (
         "the size of a read whose bytes are thrown away"
     ),
-    'daemon/surroundings.py::Surroundings._read: return "" => pass': (
+    'daemon/power.py::PowerAndNetwork._read: return "" => pass': (
         "callers compare only with words, which neither None nor an empty text equals"
     ),
-    "daemon/pushing.py::Pushing.run: if not self._held and self._wait_ms() <= 0 and self.push_all(): => "
+    "daemon/upload_loop.py::UploadLoop.run: if not self._held and self._wait_ms() <= 0 and self.push_all(): => "
     "if not self._held and self._wait_ms() <= 1 and self.push_all():": "an attempt that comes a millisecond earlier",
     "endpoint/server/streams.py::append: if last is not None and last[2] + appended.length <= CHUNK: => "
     "if last is not None and last[2] + appended.length < CHUNK:": (
@@ -37,7 +37,7 @@ HARMLESS: dict[str, str] = {
     "redact/confirm.py::_ranges: if mark - high > last + 1: => if mark - high > last - 1:": (
         "ranges that touch are searched apart: a place on the border is confirmed twice, with the same result"
     ),
-    "daemon/life.py::Life.__init__: self._note_refusal(None) => pass": (
+    "daemon/daemon_run.py::DaemonRun.__init__: self._note_refusal(None) => pass": (
         "`edits.noticed()`, a few lines on, has the configuration read again at once, which notes the same"
     ),
     'endpoint/client.py::_read: raise httpx.ReadTimeout("the deadline passed while the answer came in") => pass': (

@@ -7,16 +7,16 @@ from mutants.named import HOSTILE, Named
 EDGES: list[Named] = [
     Named(
         "a project that was learned counts as a tool's move",
-        "daemon/rooms.py",
+        "daemon/resources.py",
         "find_roots(self.config, self.environ) != self.found",
         "find_roots(self.config, self.environ) != self.places",
         suites=(["tests/test_projects.py"],),
     ),
     Named(
         "any change wakes the capture",
-        "daemon/capturing.py",
-        "            if self._places(path):\n                self._turns.add([path])\n",
-        "            self._turns.add([path])\n",
+        "daemon/capture_loop.py",
+        "if places and not self._retries.rests(path, places[0].path):",
+        "if True:",
         (["tests/test_core_daemon.py"],),
     ),
     Named(
@@ -28,8 +28,8 @@ EDGES: list[Named] = [
     ),
     Named(
         "what could not be read is not tried again",
-        "daemon/capturing.py",
-        "            self._settled.pop(path, None)  # the next look",
+        "daemon/capture_loop.py",
+        "            self._inventory.pop(path, None)  # the next look",
         "            pass  # the next look",
         (["tests/process/test_limits.py", "-k", "can_not_be_read"],),
     ),

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from process_lab import SOON, SOURCE, Request, World, session, until
 
-from sessiond.daemon import SAME_WISH
+from sessiond.daemon import REPEATED_SIGNAL
 from sessiond.daemon.archive import Archive
 from sessiond.endpoint.client import Client
 from sessiond.spool import health
@@ -59,7 +59,7 @@ def test_a_second_signal_ends_it_at_once(world: World) -> None:
     daemon = world.start()
     until(world.proxy.pushes, "a push")
     daemon.send_signal(signal.SIGTERM)
-    time.sleep(SAME_WISH + 0.2)
+    time.sleep(REPEATED_SIGNAL + 0.2)
     assert daemon.poll() is None
     began = time.monotonic()
     assert world.stop(daemon) == 128 + signal.SIGTERM

@@ -139,7 +139,7 @@ def starting(house: Household) -> None:
 
 def paused(house: Household) -> None:
     healthy(house)
-    pause.write(house.state, pause.Paused(pushing=pause.FOR_GOOD, sources={"codex": pause.FOR_GOOD}))
+    pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
 
 
 def never(house: Household) -> None:

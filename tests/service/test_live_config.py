@@ -25,10 +25,10 @@ from rules_cache import put_rules
 from sample_tree import build
 from sessiond import pause, state
 from sessiond.config import Endpoint, load
-from sessiond.daemon.edits import EMPTY_QUIET
-from sessiond.daemon.life import Life
-from sessiond.daemon.notify import Notify
-from sessiond.daemon.orders import give
+from sessiond.daemon.config_watch import EMPTY_QUIET
+from sessiond.daemon.daemon_run import DaemonRun
+from sessiond.daemon.notify import ServiceNotifier
+from sessiond.daemon.settings import resolve_settings
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import ConfigError
 from sessiond.spool import Spool, health
@@ -266,14 +266,14 @@ def test_a_life_that_can_not_begin_leaves_nothing_open(tmp_path: Path) -> None:
     """What its rooms hold by then (the spool, a child process) would be in the way of the next one."""
     environ = {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "state")}
     state.prepare(str(tmp_path / "state"))
-    orders = give(load(os.devnull, environ), environ)
+    orders = resolve_settings(load(os.devnull, environ), environ)
     endpoint = Endpoint(url="https://sync.example.org", ca_file="/nowhere/ca.pem")
     config = msgspec.structs.replace(orders.config, endpoint=endpoint)
     orders = msgspec.structs.replace(orders, loaded=msgspec.structs.replace(orders.loaded, config=config))
     lock = state.Lock(str(tmp_path / "state"))
     before = {thread.name for thread in threading.enumerate()}
     with pytest.raises(ConfigError):
-        Life(orders, environ, None, lock, queue.SimpleQueue(), Notify({}))
+        DaemonRun(orders, environ, None, lock, queue.SimpleQueue(), ServiceNotifier({}))
     lock.release()
     opened = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if _is_open(number)]
     assert [path for path in opened if path.startswith(str(tmp_path))] == []

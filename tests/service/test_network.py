@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from sessiond.daemon.network import opens_a_way
+from sessiond.daemon.network import may_restore_network
 
 INSIDE = """
 import queue, subprocess
-from sessiond.daemon.network import Network
+from sessiond.daemon.network import NetworkMonitor
 told = queue.SimpleQueue()
-network = Network(lambda: told.put(1))
+network = NetworkMonitor(lambda: told.put(1))
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 told.get(timeout=10)
 network.close()
@@ -51,4 +51,4 @@ def message(kind: int, body: bytes = b"") -> bytes:
     ],
 )
 def test_only_what_comes_opens_a_way(datagram: bytes, opens: bool) -> None:
-    assert opens_a_way(datagram) is opens
+    assert may_restore_network(datagram) is opens

@@ -18,7 +18,7 @@ from sessiond.cli.output import count, size
 from sessiond.errors import SessiondError
 
 if TYPE_CHECKING:
-    from sessiond.daemon.rooms import Rooms
+    from sessiond.daemon.resources import Resources
     from sessiond.endpoint.server import Running
 
 PATIENCE = 20.0
@@ -51,24 +51,24 @@ def run(args: argparse.Namespace) -> int:
         base = closing.enter_context(tempfile.TemporaryDirectory(prefix="sessiond-demo-"))
         endpoint = closing.enter_context(running(os.path.join(base, "endpoint")))
         _say(began, f"an endpoint listens at {endpoint.url}")
-        rooms, look = closing.enter_context(_daemon(base, endpoint))
+        resources, look = closing.enter_context(_daemon(base, endpoint))
         _say(began, "the daemon watches a home where no tool has run yet")
         identity = uuid.uuid4()
         path = os.path.join(base, "home", ".claude", "projects", "-tide", f"{identity}.jsonl")
         os.makedirs(os.path.dirname(path))
         _append(path, identity, ("user", PROMPT), ("assistant", ANSWER))
         _say(began, f"Claude Code (pretended) wrote a prompt and an answer, {size(os.path.getsize(path))}")
-        _await(lambda: _messages(rooms, identity) == 2, look, "captured")
+        _await(lambda: _messages(resources, identity) == 2, look, "captured")
         _say(began, "captured: the record says 2 messages, the transcript is in the outbox")
-        _await(lambda: _acknowledged(rooms, os.path.getsize(path)), look, "acknowledged")
+        _await(lambda: _acknowledged(resources, os.path.getsize(path)), look, "acknowledged")
         _say(began, "acknowledged: the endpoint has it, the outbox is empty")
         appended = time.monotonic()
         _append(path, identity, ("user", THANKS))
-        _await(lambda: _acknowledged(rooms, os.path.getsize(path)), look, "acknowledged")
+        _await(lambda: _acknowledged(resources, os.path.getsize(path)), look, "acknowledged")
         _say(began, f"one more line: at the endpoint {time.monotonic() - appended:.2f} s after it was written")
-        client = ReadClient(endpoint.url, endpoint.token, device_id=rooms.device.device_id)
+        client = ReadClient(endpoint.url, endpoint.token, device_id=resources.device.device_id)
         closing.callback(client.close)
-        held = b"".join(client.stream(rooms.machine_id, identity, "main"))
+        held = b"".join(client.stream(resources.machine_id, identity, "main"))
         with open(path, "rb") as file:
             if held != file.read():
                 raise Stuck("what the endpoint holds is not what was written", hint="please report it")
@@ -79,13 +79,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Rooms, Callable[[], None]]]:
+def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Resources, Callable[[], None]]]:
     """Run the daemon's threads in a home of their own; yield its rooms and a look whether the threads live."""
     from sessiond import state
     from sessiond.config import Config, Endpoint, Token
-    from sessiond.daemon.capturing import Capturing
-    from sessiond.daemon.pushing import Pushing
-    from sessiond.daemon.rooms import open_rooms
+    from sessiond.daemon.capture_loop import CaptureLoop
+    from sessiond.daemon.resources import open_resources
+    from sessiond.daemon.upload_loop import UploadLoop
     from sessiond.sources.base import UserDirs
     from sessiond.watch import Watcher
 
@@ -95,14 +95,19 @@ def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Rooms, Callable[[], 
     state.prepare(directory)
     config = Config(state_dir=directory, machine_id="demo", endpoint=Endpoint(url=endpoint.url))
     lock = state.Lock(directory)
-    rooms = open_rooms(config, environ)
-    watcher = Watcher(rooms.watched)
-    pushing = Pushing(rooms, endpoint.url, Token(endpoint.token), lambda: capturing.more_room())  # noqa: PLW0108
-    capturing = Capturing(
-        rooms, watcher, lock, captured=pushing.captured, aside=lambda _: False, places=UserDirs.current(environ)
+    resources = open_resources(config, environ)
+    watcher = Watcher(resources.watched)
+    pushing = UploadLoop(resources, endpoint.url, Token(endpoint.token), lambda: capture_loop.read_waiting_streams())  # noqa: PLW0108
+    capture_loop = CaptureLoop(
+        resources,
+        watcher,
+        lock,
+        on_captured=pushing.captured,
+        handle_other=lambda _: False,
+        user_dirs=UserDirs.current(environ),
     )
     watcher.start()
-    threads = [threading.Thread(target=work.run, daemon=True) for work in (capturing, pushing)]
+    threads = [threading.Thread(target=work.run, daemon=True) for work in (capture_loop, pushing)]
 
     def look() -> None:
         if not all(thread.is_alive() for thread in threads):
@@ -111,15 +116,15 @@ def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Rooms, Callable[[], 
     for thread in threads:
         thread.start()
     try:
-        yield rooms, look
+        yield resources, look
     finally:
-        capturing.stop()
+        capture_loop.stop()
         threads[0].join()
         pushing.stop()
         threads[1].join()
         watcher.close()
         pushing.close()
-        rooms.close()
+        resources.close()
         lock.release()
 
 
@@ -144,16 +149,16 @@ def _line(identity: uuid.UUID, role: str, text: str) -> dict[str, object]:
     }
 
 
-def _messages(rooms: Rooms, identity: uuid.UUID) -> int:
-    with rooms.spool.reading():
-        session = rooms.spool.catalog.session(identity)
+def _messages(resources: Resources, identity: uuid.UUID) -> int:
+    with resources.spool.reading():
+        session = resources.spool.catalog.session(identity)
     return 0 if session is None or session.record is None else session.record.message_count
 
 
-def _acknowledged(rooms: Rooms, length: int) -> bool:
-    with rooms.spool.reading():
-        totals, waiting = rooms.spool.stats.totals(), rooms.spool.stats.waiting()
-        streams = rooms.spool.catalog.streams(1)
+def _acknowledged(resources: Resources, length: int) -> bool:
+    with resources.spool.reading():
+        totals, waiting = resources.spool.stats.totals(), resources.spool.stats.waiting()
+        streams = resources.spool.catalog.streams(1)
     empty = not (waiting.sessions or waiting.segments)
     return empty and totals.acknowledged == 1 and sum(stream.acked for stream in streams) == length
 

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     directory = state_dir(load_config(args).config)
     now_ms = time.time_ns() // 1_000_000
-    end = pause.FOR_GOOD if args.for_ is None else now_ms + int(args.for_ * 1000)
+    end = pause.INDEFINITELY if args.for_ is None else now_ms + int(args.for_ * 1000)
     known = [source.tool for source in find_sources()]
     paused = pause.read(directory, now_ms)
     if args.source is None:

@@ -13,7 +13,7 @@ from sessiond.errors import AlreadyRunning, EndpointError, Refused, SessiondErro
 
 if TYPE_CHECKING:
     from sessiond.config import Loaded
-    from sessiond.daemon.once import Balance
+    from sessiond.daemon.once import SyncResult
     from sessiond.spool import Spool
 
 POLL = 0.1
@@ -51,17 +51,17 @@ def run(args: argparse.Namespace) -> int:
     with drawing(sys.stderr, args.environ, state_dir(loaded.config), ending=False):
         while True:
             try:
-                balance = sync_once(loaded, args.environ)
+                sync_result = sync_once(loaded, args.environ)
                 break
             except AlreadyRunning:
                 waited = _wait(loaded, until)
                 if waited is not None:
-                    balance = waited
+                    sync_result = waited
                     break  # else the other one ended: now it is our turn
-    return _judge(balance)
+    return _judge(sync_result)
 
 
-def _wait(loaded: Loaded, until: float | None) -> Balance | None:
+def _wait(loaded: Loaded, until: float | None) -> SyncResult | None:
     """Let the running daemon do it; None if it ended. Raises: Incomplete."""
     from sessiond import state
     from sessiond.config import state_dir
@@ -82,10 +82,10 @@ def _wait(loaded: Loaded, until: float | None) -> Balance | None:
         return None
 
 
-def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> Balance | None:
+def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> SyncResult | None:
     """Ask the daemon to look at everything and to push, and wait until it has or can't."""
     from sessiond import pause, state
-    from sessiond.daemon.once import LOOK_AGAIN, LOOKS, balance
+    from sessiond.daemon.once import SCAN_ATTEMPTS, SCAN_RETRY_SECONDS, sync_result
     from sessiond.spool.health import read_capture, read_endpoint
 
     before = read_endpoint(spool)
@@ -95,10 +95,12 @@ def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> Balan
         capture = read_capture(spool)
         paused = pause.read(directory, time.time_ns() // 1_000_000).pushing
         endpoint = read_endpoint(spool)  # the daemon's: it has an environment of its own
-        now = balance(spool, "" if endpoint.archive else endpoint.url, capture.torn, paused)
+        now = sync_result(spool, "" if endpoint.archive else endpoint.url, capture.torn, paused)
         looked = capture.pid == pid and (capture.looked_ms or 0) >= asked_ms and not capture.backlog
         failed = now.endpoint.failing_since_ms is not None and now.endpoint != before  # since it was asked to
-        given_up = now.only_unread and time.time_ns() // 1_000_000 - asked_ms > LOOKS * LOOK_AGAIN * 1000
+        given_up = (
+            now.only_unread and time.time_ns() // 1_000_000 - asked_ms > SCAN_ATTEMPTS * SCAN_RETRY_SECONDS * 1000
+        )
         if failed or (looked and (now.empty or given_up or paused is not None)):
             return now
         if until is not None and time.monotonic() > until:
@@ -107,14 +109,14 @@ def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> Balan
     return None
 
 
-def _judge(balance: Balance) -> int:
+def _judge(sync_result: SyncResult) -> int:
     """Say what came of it. Raises: EndpointError, Incomplete."""
     from sessiond import pause
     from sessiond.cli.output import count
 
-    endpoint, waiting = balance.endpoint, balance.waiting
-    if balance.paused is not None and not balance.empty:
-        what = f"pushing is paused {pause.until(balance.paused)}: {_words(balance, balance.unread)}"
+    endpoint, waiting = sync_result.endpoint, sync_result.waiting
+    if sync_result.paused is not None and not sync_result.empty:
+        what = f"pushing is paused {pause.until(sync_result.paused)}: {_words(sync_result, sync_result.unread)}"
         raise Incomplete(what, hint="`sessiond resume` ends the pause")
     if endpoint.failing_since_ms is not None:
         kind = Refused if endpoint.kind == "refused" else EndpointError
@@ -122,20 +124,20 @@ def _judge(balance: Balance) -> int:
     if waiting.parked:
         hint = "`sessiond queue` says why"
         raise Incomplete(f"{count(waiting.parked, 'item')} parked: the endpoint will not take them", hint=hint)
-    totals = balance.totals
+    totals = sync_result.totals
     if totals.archive.refused:
         what = f"{count(totals.archive.refused, 'session')} of the built-in archive: {totals.archive.reason}"
         raise Incomplete(f"the endpoint will not take {what}", hint="the archive keeps them")
     if totals.lost:
         what = f"{count(totals.lost, 'session')} incomplete: {totals.lost_bytes} bytes are in no place any more"
         raise Incomplete(what, hint="`sessiond queue` lists them; `sessiond queue drop ID` accepts the loss")
-    troubled = sum(tool.troubled for tool in balance.tools)
+    troubled = sum(tool.troubled for tool in sync_result.tools)
     if troubled:
-        named = "; ".join(f"{trouble.path}: {trouble.reason}" for trouble in balance.troubles)
+        named = "; ".join(f"{trouble.path}: {trouble.reason}" for trouble in sync_result.troubles)
         raise Incomplete(f"{count(troubled, 'file')} can't be read: {named}", hint="`sessiond sources` lists them")
-    if not (balance.empty and totals.complete):
-        raise Incomplete(f"not all could be captured and pushed: {_words(balance, balance.unread)}")
-    left_out = f"; {count(balance.left_out, 'file')} left out by backfill" if balance.left_out else ""
+    if not (sync_result.empty and totals.complete):
+        raise Incomplete(f"not all could be captured and pushed: {_words(sync_result, sync_result.unread)}")
+    left_out = f"; {count(sync_result.left_out, 'file')} left out by backfill" if sync_result.left_out else ""
     done = "all acknowledged"
     if totals.dropped:
         done = f"{totals.acknowledged} acknowledged; {totals.dropped} with parts that you dropped"
@@ -143,12 +145,12 @@ def _judge(balance: Balance) -> int:
     return 0
 
 
-def _words(balance: Balance, unread: int) -> str:
+def _words(sync_result: SyncResult, unread: int) -> str:
     from sessiond.cli.output import count
 
-    waiting = balance.waiting
+    waiting = sync_result.waiting
     left = f"{count(waiting.sessions, 'record')} and {count(waiting.segments, 'segment')} to push"
-    archive = balance.totals.archive.pending
+    archive = sync_result.totals.archive.pending
     more = f", {count(archive, 'session')} of the built-in archive to copy" if archive else ""
     return f"{count(unread, 'file')} to read, {left}{more}"
 

@@ -19,14 +19,14 @@ from typing import NoReturn
 
 from sessiond import state
 from sessiond.config import Loaded, state_dir
-from sessiond.daemon.life import Life, Message
-from sessiond.daemon.network import Network
-from sessiond.daemon.notify import Notify, service
-from sessiond.daemon.orders import give, open_log
+from sessiond.daemon.daemon_run import DaemonRun, Message
+from sessiond.daemon.network import NetworkMonitor
+from sessiond.daemon.notify import ServiceNotifier, service
+from sessiond.daemon.settings import open_log, resolve_settings
 from sessiond.errors import ConfigError, SessiondError, SpoolDamaged, shortage
 
 CRASHED = 70
-SAME_WISH = 0.3
+REPEATED_SIGNAL = 0.3
 """Seconds within which a second signal is the first one again: timeout(1) signals a process and then its group."""
 
 PR_SET_DUMPABLE = 4
@@ -51,38 +51,46 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
     open_log(loaded.config, environ)
     _no_core()
     messages: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
-    notify = Notify(environ)
+    notify = ServiceNotifier(environ)
     _handle_signals(messages)  # before the lock: whoever holds that may be sent SIGUSR1 by `sync`
     lock = state.Lock(directory, service(environ))
-    orders, edits = give(loaded, environ), None
-    good, refused = orders, None
-    network = Network(lambda: messages.put(Message.NETWORK))
+    settings, config_watch = resolve_settings(loaded, environ), None
+    good, refused = settings, None
+    network = NetworkMonitor(lambda: messages.put(Message.NETWORK))
     damaged: SpoolDamaged | None = None
     try:
         while True:
             try:
-                life = Life(
-                    orders, environ, file, lock, messages, notify, before=edits, damaged=damaged, refused=refused
+                daemon_run = DaemonRun(
+                    settings,
+                    environ,
+                    file,
+                    lock,
+                    messages,
+                    notify,
+                    before=config_watch,
+                    damaged=damaged,
+                    refused=refused,
                 )
             except ConfigError as error:
-                if orders is good:
+                if settings is good:
                     raise
-                orders, refused = good, error  # the last good ones stay
+                settings, refused = good, error  # the last good ones stay
                 continue
             except SpoolDamaged as error:
                 if damaged is not None:
                     raise
                 damaged = error  # it shows only now that what is in it is read
                 continue
-            good, refused = orders, None
-            if edits is None:
-                ready(life.url)
-            ended = life.live()
+            good, refused = settings, None
+            if config_watch is None:
+                ready(daemon_run.url)
+            ended = daemon_run.run()
             again = isinstance(ended, SpoolDamaged) and damaged is None
             last = ended is Message.STOP or (isinstance(ended, BaseException) and not again)
             if last:
                 notify(STOPPING="1")  # not for a life that another one follows: systemd would take us for gone
-            life.end(last=last, whole=not isinstance(ended, BaseException))
+            daemon_run.end(last=last, whole=not isinstance(ended, BaseException))
             if isinstance(ended, SpoolDamaged) and again:
                 damaged = ended  # once: a disk that goes on breaking is for whoever reads the message
                 continue
@@ -90,7 +98,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
                 _raise(ended)
             if last:
                 return 0
-            orders, edits, damaged = life.orders, life.edits, None
+            settings, config_watch, damaged = daemon_run.settings, daemon_run.config_watch, None
     finally:
         network.close()
         lock.release()
@@ -109,7 +117,7 @@ def _handle_signals(messages: queue.SimpleQueue[Message | BaseException]) -> Non
 
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal asked
-        if asked is not None and time.monotonic() - asked > SAME_WISH:
+        if asked is not None and time.monotonic() - asked > REPEATED_SIGNAL:
             os._exit(128 + number)  # asked twice: at once; what is in the outbox stays there
         asked = asked or time.monotonic()
         messages.put(Message.STOP)  # SimpleQueue.put is safe here; Event.set could deadlock

@@ -9,10 +9,10 @@ PATIENCE = 120.0
 """Seconds in which each thread has to turn its loop once."""
 
 
-class Beating(Protocol):
+class MonitoredLoop(Protocol):
     """A thread's loop."""
 
-    beats: int
+    iterations: int
     """Incremented with each turn of the loop."""
 
 
@@ -22,7 +22,7 @@ class Heartbeat:
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, float]] = {}
 
-    def alive(self, loops: Iterable[Beating], now: float, patience: float = PATIENCE) -> bool:
+    def alive(self, loops: Iterable[MonitoredLoop], now: float, patience: float = PATIENCE) -> bool:
         """Return whether every loop has turned within `patience` seconds before `now` (monotonic).
 
         One that never turned counts from the first call. One hanging thread is enough for False: a daemon that only
@@ -30,8 +30,8 @@ class Heartbeat:
         """
         lives = True
         for loop in loops:
-            beats, turned = self._last.get(id(loop), (-1, 0.0))
-            if beats != loop.beats:
-                beats, turned = self._last[id(loop)] = loop.beats, now
+            iterations, turned = self._last.get(id(loop), (-1, 0.0))
+            if iterations != loop.iterations:
+                iterations, turned = self._last[id(loop)] = loop.iterations, now
             lives &= now - turned < patience
         return lives

@@ -19,7 +19,7 @@ QUIET = 1.0
 """Seconds without another message: a wireless network that comes up sends dozens."""
 
 
-class Network:
+class NetworkMonitor:
     """One thread that blocks until the kernel says something. Elsewhere than on Linux it does nothing."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
@@ -53,12 +53,12 @@ class Network:
                 self._changed()
                 continue
             try:
-                waiting = opens_a_way(listening.recv(65536)) or waiting
+                waiting = may_restore_network(listening.recv(65536)) or waiting
             except OSError:
                 waiting = True  # more messages than fit (ENOBUFS): something has changed in any case
 
 
-def opens_a_way(datagram: bytes) -> bool:
+def may_restore_network(datagram: bytes) -> bool:
     """Tell whether one of the messages in a datagram of rtnetlink may mean that the endpoint can be reached now."""
     at = 0
     while at + _HEADER.size <= len(datagram):

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 
 
-class Notify:
+class ServiceNotifier:
     """The service manager's socket; without one every call does nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:

@@ -12,10 +12,10 @@ import msgspec
 from sessiond import state
 from sessiond.config import Loaded, state_dir
 from sessiond.daemon.archive import Archive
-from sessiond.daemon.capturing import Capturing
-from sessiond.daemon.orders import give
-from sessiond.daemon.pushing import Cause, Pushing
-from sessiond.daemon.rooms import Rooms, open_rooms
+from sessiond.daemon.capture_loop import CaptureLoop
+from sessiond.daemon.resources import Resources, open_resources
+from sessiond.daemon.settings import resolve_settings
+from sessiond.daemon.upload_loop import Cause, UploadLoop
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import hide
 from sessiond.sources.base import UserDirs
@@ -24,15 +24,15 @@ from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.watch import Watcher
 
-LOOKS = 8
-LOOK_AGAIN = 0.5
+SCAN_ATTEMPTS = 8
+SCAN_RETRY_SECONDS = 0.5
 """How often, and after how many seconds, files that are met in a rewrite are looked at again."""
 ROUNDS = 1000
 """Of pushing and reading on: an endpoint that contradicts itself must not keep us busy for ever."""
 SHOWN = 3
 
 
-class Balance(msgspec.Struct, frozen=True, kw_only=True):
+class SyncResult(msgspec.Struct, frozen=True, kw_only=True):
     """How far everything is: what `sync` ends with."""
 
     totals: Totals
@@ -60,7 +60,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
         return not (on_its_way or self.waiting.sessions or self.waiting.segments or self.waiting.behind)
 
 
-def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> Balance:
+def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> SyncResult:
     """Capture all and push all, holding the lock.
 
     Raises: AlreadyRunning, StateError, ConfigError.
@@ -72,38 +72,43 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> Balance:
     with ExitStack() as closing:
         lock = state.Lock(directory)
         closing.callback(lock.release)
-        orders = give(loaded, environ)
-        rooms = open_rooms(orders.config, environ)
-        closing.callback(rooms.close)
-        url, token = orders.config.endpoint.url, orders.token
+        settings = resolve_settings(loaded, environ)
+        resources = open_resources(settings.config, environ)
+        closing.callback(resources.close)
+        url, token = settings.config.endpoint.url, settings.token
         if not url:
             archive = Archive(directory, lambda: None)
             closing.callback(archive.stop)
             url, token = archive.url, archive.token
         if token is not None:
             hide(token.reveal())
-        watcher = Watcher(rooms.watched)
+        watcher = Watcher(resources.watched)
         closing.callback(watcher.close)
-        pushing = Pushing(rooms, url, token, lambda: None)
+        pushing = UploadLoop(resources, url, token, lambda: None)
         closing.callback(pushing.close)
-        capturing = Capturing(
-            rooms, watcher, lock, captured=lambda: None, aside=lambda _: False, places=UserDirs.current(environ)
+        capture_loop = CaptureLoop(
+            resources,
+            watcher,
+            lock,
+            on_captured=lambda: None,
+            handle_other=lambda _: False,
+            user_dirs=UserDirs.current(environ),
         )
         watcher.start()
-        unread = _capture(capturing)
-        if orders.paused.pushing is None:
-            _push(rooms, pushing)
-        return balance(rooms.spool, orders.config.endpoint.url, unread, orders.paused.pushing)
+        unread = _capture(capture_loop)
+        if settings.paused.pushing is None:
+            _push(resources, pushing)
+        return sync_result(resources.spool, settings.config.endpoint.url, unread, settings.paused.pushing)
 
 
-def balance(spool: Spool, url: str, unread: int, paused: int | None = None) -> Balance:
+def sync_result(spool: Spool, url: str, unread: int, paused: int | None = None) -> SyncResult:
     """Return how far everything is. `unread`: files that were met in a rewrite, which the spool does not know.
 
     `url` is the endpoint that counts, "" for the built-in archive.
     """
     with spool.snapshot():
         tools = spool.stats.tools(url)
-        return Balance(
+        return SyncResult(
             totals=spool.stats.totals(url, tools),
             waiting=spool.stats.waiting(),
             endpoint=read_endpoint(spool),
@@ -115,23 +120,25 @@ def balance(spool: Spool, url: str, unread: int, paused: int | None = None) -> B
         )
 
 
-def _capture(capturing: Capturing) -> int:
+def _capture(capture_loop: CaptureLoop) -> int:
     torn = 0
-    for attempt in range(LOOKS):
+    for attempt in range(SCAN_ATTEMPTS):
         if attempt:
-            time.sleep(LOOK_AGAIN)
-        torn = capturing.capture_all()
+            time.sleep(SCAN_RETRY_SECONDS)
+        torn = capture_loop.capture_all()
         if not torn:
             break
     return torn
 
 
-def _push(rooms: Rooms, pushing: Pushing) -> None:
+def _push(resources: Resources, pushing: UploadLoop) -> None:
     """Push until nothing is left or the endpoint takes nothing; read on in what waited for room meanwhile."""
-    pushing.try_sooner(Cause.USER)
+    pushing.retry_sooner(Cause.USER)
     stuck: set[int] = set()
     for _ in range(ROUNDS):
         if pushing.push_all():
             continue
-        if read_endpoint(rooms.spool).next_attempt_ms is not None or not catch_up(rooms.ingest, limit=16, stuck=stuck):
+        if read_endpoint(resources.spool).next_attempt_ms is not None or not catch_up(
+            resources.ingest, limit=16, stuck=stuck
+        ):
             return

@@ -8,7 +8,7 @@ from sessiond.config import Loaded
 from sessiond.logs import log
 from sessiond.spool import Spool
 from sessiond.spool.health import CONFIG, CaptureHealth, ConfigHealth, RootHealth, write_taken
-from sessiond.watch import State
+from sessiond.watch import RootState
 
 
 class RootHealths:
@@ -16,10 +16,10 @@ class RootHealths:
 
     def __init__(self, tools: Container[str]) -> None:
         self._tools = tools
-        self._states: tuple[State, ...] = ()
+        self._states: tuple[RootState, ...] = ()
         self._made: list[RootHealth] = []
 
-    def of(self, states: tuple[State, ...]) -> list[RootHealth]:
+    def of(self, states: tuple[RootState, ...]) -> list[RootHealth]:
         """Take over states; the watcher hands the same tuple over for as long as they are the same."""
         if states is not self._states:
             self._states = states
@@ -27,18 +27,18 @@ class RootHealths:
         return self._made
 
 
-def _root_health(state: State) -> RootHealth:
+def _root_health(state: RootState) -> RootHealth:
     return RootHealth(
         tool=state.watched.owner,
         path=state.watched.root.path.encode("utf-8", "backslashreplace").decode(),  # it goes into JSON
-        how=str(state.how),
+        how=str(state.mode),
         detail=state.detail,
         hint=state.hint,
         directories=state.directories,
     )
 
 
-def note_config(spool: Spool, loaded: Loaded, refused: str | None) -> None:
+def record_config_health(spool: Spool, loaded: Loaded, refused: str | None) -> None:
     """Say which configuration holds, or why an edit of it was refused: then another one holds than stands there."""
     config, taken = loaded.config, None
     if refused is None:
@@ -50,7 +50,7 @@ def note_config(spool: Spool, loaded: Loaded, refused: str | None) -> None:
         write_taken(spool, taken)
 
 
-def note_roots(old_health: CaptureHealth, made: CaptureHealth) -> None:
+def log_root_changes(old_health: CaptureHealth, made: CaptureHealth) -> None:
     """Log what changed in how roots are watched."""
     before = {(root.tool, root.path): root for root in old_health.roots}
     for root in made.roots:

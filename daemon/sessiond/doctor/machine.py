@@ -11,7 +11,7 @@ from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.doctor.inventory import scan_tools
 from sessiond.sources import find_roots
 from sessiond.watch.kernel import Mounts
-from sessiond.watch.scan import Census, scan
+from sessiond.watch.scan import ScanStats, scan
 
 LITTLE = 100_000_000
 """Free bytes below which a disk counts as full: SQLite needs room for its log too."""
@@ -46,7 +46,7 @@ def _disk(installation: Installation) -> Iterator[Finding]:
 
 
 def _roots(installation: Installation) -> Iterator[Finding]:
-    mounts, remote, census = Mounts(), [], Census()
+    mounts, remote, stats = Mounts(), [], ScanStats()
     kind = mounts.remote(os.path.realpath(installation.directory))
     if kind:
         what = f"the state lies on a network filesystem ({kind}), where SQLite can be damaged"
@@ -54,22 +54,22 @@ def _roots(installation: Installation) -> Iterator[Finding]:
     for _, root in find_roots(installation.loaded.config, installation.environ):
         if not os.path.isdir(root.path):
             continue
-        for _ in scan(root, census=census):
+        for _ in scan(root, stats=stats):
             pass  # only the census is wanted
         kind = mounts.remote(os.path.realpath(root.path))
         if kind:
             remote.append(f"{root.path} ({kind})")
-    for path in census.unreadable:
+    for path in stats.unreadable:
         yield Finding(check="roots", severity=Severity.ERROR, what=f"{path} can't be read", fix=f"chmod u+rx {path}")
     if remote:
         what = f"on a network filesystem, which tells no changes, so looked at now and then: {', '.join(remote)}"
         yield Finding(check="roots", severity=Severity.INFO, what=what)
-    elif not census.unreadable:
-        number = len(census.directories)
+    elif not stats.unreadable:
+        number = len(stats.directories)
         what = f"{number} {'directory' if number == 1 else 'directories'} to watch"
         yield Finding(check="roots", severity=Severity.OK, what=what)
     if sys.platform == "linux":
-        yield from _inotify(len(census.directories))
+        yield from _inotify(len(stats.directories))
 
 
 def _inotify(needed: int) -> Iterator[Finding]:

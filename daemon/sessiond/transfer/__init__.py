@@ -22,7 +22,7 @@ from sessiond.spool.archived import ArchivedSession
 from sessiond.spool.safety import ARCHIVE_LISTED
 from sessiond.transfer.batch import SessionCopy, push_batch
 from sessiond.transfer.streams import StreamCopy, StreamReader
-from sessiond.upload import BYTES, ENDPOINT, ITEMS, Pushed, Setting
+from sessiond.upload import BATCH_BYTES, BATCH_ITEMS, BOUND_ENDPOINT, BatchResult, UploadContext
 
 TRIES = 3
 """How often a session is tried again where the endpoint contradicts itself, before it counts as refused."""
@@ -39,7 +39,7 @@ class Transfer:
 
     def __init__(
         self,
-        setting: Setting,
+        setting: UploadContext,
         endpoint: ReadClient,
         open_archive: Callable[[], ReadClient],
         masking: Callable[[], Masking],
@@ -60,7 +60,7 @@ class Transfer:
         Raises: EndpointError, StateError where the archive can't be read.
         """
         spool = self._setting.spool
-        endpoint = spool.meta(ENDPOINT)
+        endpoint = spool.meta(BOUND_ENDPOINT)
         if (spool.meta(ARCHIVE_LISTED) or " ").split(" ")[1] == endpoint:
             return
         archive, after, first = self._reader(), None, True
@@ -80,7 +80,7 @@ class Transfer:
         with self._setting.spool.reading():
             return bool(self._setting.spool.archived.pending(1, since_ms))
 
-    def step(self, *, since_ms: int = 0, size: int = BYTES) -> Pushed:
+    def step(self, *, since_ms: int = 0, size: int = BATCH_BYTES) -> BatchResult:
         """Copy one batch, of about `size` compressed bytes; of sessions that were active since `since_ms`.
 
         Raises: EndpointError when one of the sides does not answer; then the next call goes on from there.
@@ -89,7 +89,7 @@ class Transfer:
             self._work = self._plan(since_ms)
         taken, batch = 0, list[tuple[SessionCopy, wire.Push | None]]()
         try:
-            for item in islice(self._work, ITEMS):
+            for item in islice(self._work, BATCH_ITEMS):
                 batch.append(item)
                 taken += len(item[1].data) if isinstance(item[1], wire.PushAppend) else 0
                 if taken >= size:
@@ -124,7 +124,7 @@ class Transfer:
         reader = StreamReader(archive, self._endpoint, self._masking)
         spool = self._setting.spool
         with spool.reading():
-            sessions = spool.archived.pending(ITEMS, since_ms)
+            sessions = spool.archived.pending(BATCH_ITEMS, since_ms)
         for session in sessions:
             copy = SessionCopy(session=session)
             try:
@@ -185,7 +185,7 @@ class Transfer:
 
     # What comes of it
 
-    def _send(self, batch: Sequence[tuple[SessionCopy, wire.Push | None]]) -> Pushed:
+    def _send(self, batch: Sequence[tuple[SessionCopy, wire.Push | None]]) -> BatchResult:
         setting, spool = self._setting, self._setting.spool
         pushes = [(copy, push) for copy, push in batch if push is not None]
         try:
@@ -205,7 +205,7 @@ class Transfer:
         if whole and not more:
             log.info("archive.copied", endpoint=setting.client.url)
         size = sum(push.length for _, push in pushes if isinstance(push, wire.PushAppend))
-        return Pushed(segments=len(pushes), bytes=size, more=more)
+        return BatchResult(segments=len(pushes), bytes=size, more=more)
 
     def _whole(self, copy: SessionCopy) -> bool:
         """Return whether the endpoint holds what the archive holds of a session, byte for byte."""

@@ -10,7 +10,7 @@ from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
 from sessiond.spool.archived import ArchivedSession
 from sessiond.transfer.streams import StreamCopy
-from sessiond.upload import BATCH, LOST_ANSWERS, Setting, batch_name
+from sessiond.upload import LAST_BATCH, LOST_ANSWERS, UploadContext, make_batch_name
 
 FINAL = ("machine-taken", "invalid", "too-large")
 """Problems that another try does not solve."""
@@ -31,7 +31,7 @@ class SessionCopy(msgspec.Struct):
 Line = tuple[SessionCopy, wire.Push]
 
 
-def push_batch(setting: Setting, lines: Sequence[Line]) -> None:
+def push_batch(setting: UploadContext, lines: Sequence[Line]) -> None:
     """Push lines and store in each session what became of them.
 
     A request that is refused as a whole is halved, as in upload.py: a proxy may take less at once than the endpoint.
@@ -59,13 +59,13 @@ def push_batch(setting: Setting, lines: Sequence[Line]) -> None:
         copy.refused = reason.message
 
 
-def _push(setting: Setting, pushes: list[wire.Push]) -> list[wire.Result]:
+def _push(setting: UploadContext, pushes: list[wire.Push]) -> list[wire.Result]:
     with setting.spool.reading():
-        name = batch_name(setting.spool.meta(BATCH), setting.attempts, setting.installation)
+        name = make_batch_name(setting.spool.meta(LAST_BATCH), setting.attempts, setting.installation)
     setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
     results: list[wire.Result] = setting.retrying(setting.client.push, pushes, name)
     with setting.spool.transaction():
-        setting.spool.set_meta(BATCH, name)
+        setting.spool.set_meta(LAST_BATCH, name)
     setting.attempts = 0
     return results
 

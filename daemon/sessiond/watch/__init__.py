@@ -15,8 +15,8 @@ happened; whatever events missed, the next look at the root finds.
 
 from __future__ import annotations
 
-from sessiond.watch.roots import Batch, How, State, WatchedRoot, Why
+from sessiond.watch.roots import Batch, RescanReason, RootState, WatchedRoot, WatchMode
 from sessiond.watch.scan import Found, scan
 from sessiond.watch.watcher import Watcher
 
-__all__ = ["Batch", "Found", "How", "State", "WatchedRoot", "Watcher", "Why", "scan"]
+__all__ = ["Batch", "Found", "RescanReason", "RootState", "WatchMode", "WatchedRoot", "Watcher", "scan"]

@@ -48,7 +48,7 @@ class Dirty:
         """Whether `close()` was called."""
         return self._closed
 
-    def expect(self, routes: tuple[Route, ...], awaited: frozenset[str]) -> None:
+    def set_routes(self, routes: tuple[Route, ...], awaited: frozenset[str]) -> None:
         """Say which paths matter from now on."""
         with self._changed:
             self._routes, self._awaited = routes, awaited
@@ -62,13 +62,13 @@ class Dirty:
                 if path:
                     self._add(path, isinstance(event, DirCreatedEvent | DirMovedEvent) and path == appeared)
 
-    def lose(self) -> None:
+    def mark_overflow(self) -> None:
         """Note that events were dropped."""
         with self._changed:
             self._lost = True
             self._touch()
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Let the next or present `take()` return at once. Not for signal handlers: it takes a lock."""
         with self._changed:
             self._poked = True

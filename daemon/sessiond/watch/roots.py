@@ -17,7 +17,7 @@ class WatchedRoot(msgspec.Struct, frozen=True, kw_only=True):
     """The source's tool, for states."""
 
 
-class Why(StrEnum):
+class RescanReason(StrEnum):
     """Why roots are to be looked at as a whole."""
 
     START = "start"
@@ -40,11 +40,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     that is gone stands for all that was known below it."""
     rescan: tuple[WatchedRoot, ...] = ()
     """Roots to look at as a whole."""
-    why: frozenset[Why] = frozenset()
+    why: frozenset[RescanReason] = frozenset()
     """Empty if `rescan` is."""
 
 
-class How(StrEnum):
+class WatchMode(StrEnum):
     """How a root is watched."""
 
     WATCHED = "watched"
@@ -54,11 +54,11 @@ class How(StrEnum):
     UNREADABLE = "unreadable"
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class RootState(msgspec.Struct, frozen=True, kw_only=True):
     """How a root is watched now, and what the user may do about it."""
 
     watched: WatchedRoot
-    how: How
+    mode: WatchMode
     detail: str = ""
     """Why it is not simply watched; no final period."""
     hint: str = ""
@@ -69,7 +69,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Directories that the last look could not go into (the first few)."""
 
     def __str__(self) -> str:
-        return f"{self.how}: {self.detail}" if self.detail else str(self.how)
+        return f"{self.mode}: {self.detail}" if self.detail else str(self.mode)
 
 
 class Route:

@@ -12,7 +12,7 @@ Found: TypeAlias = tuple[str, os.stat_result]
 """A regular file: its path below `Root.path` (surrogateescape), and its lstat."""
 
 
-class Census:
+class ScanStats:
     """What a look went into, beside the files it found."""
 
     __slots__ = ("directories", "unreadable")
@@ -24,13 +24,13 @@ class Census:
         """Directories that could not be read; each look tries again."""
 
 
-def scan(root: Root, below: str = "", census: Census | None = None) -> Iterator[Found]:
+def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterator[Found]:
     """Yield the regular files of a root, or of the directory `below` (relative to it).
 
     Links are not followed, except one that is the root itself. What vanishes meanwhile is left out, and a
     directory that can't be read is noted in the census: neither stops the others. A missing root has no files.
     """
-    census = Census() if census is None else census
+    stats = ScanStats() if stats is None else stats
     deepest = 0 if root.watch is Watch.FLAT else root.depth
     skip = root.skip
     start = f"{root.path.rstrip('/')}/{below}" if below else root.path
@@ -47,9 +47,9 @@ def scan(root: Root, below: str = "", census: Census | None = None) -> Iterator[
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
-            census.unreadable.append(directory)
+            stats.unreadable.append(directory)
             continue
-        census.directories[inode] = directory
+        stats.directories[inode] = directory
         with entries:
             try:
                 for entry in entries:
@@ -63,4 +63,4 @@ def scan(root: Root, below: str = "", census: Census | None = None) -> Iterator[
                         pending.append((entry.path, entry.inode(), level + 1))
             except OSError:
                 # A network filesystem may fail in the middle of a listing; the next look tries again.
-                census.unreadable.append(directory)
+                stats.unreadable.append(directory)

@@ -22,7 +22,7 @@ from watchdog.events import (
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.utils import BaseThread
 
-from sessiond.watch.plan import Breadth, Spot
+from sessiond.watch.targets import WatchScope, WatchTarget
 
 if sys.platform == "linux":
     from watchdog.observers.inotify import InotifyEmitter
@@ -65,7 +65,7 @@ class _Log(logging.Handler):
 
 if sys.platform == "linux":
 
-    class _Reader(InotifyFD):
+    class _BatchingReader(InotifyFD):
         """Read events in gulps.
 
         Each read wakes three threads of watchdog in turn: 500 writes a second cost 10 % CPU. After a read we
@@ -75,7 +75,7 @@ if sys.platform == "linux":
         def __init__(self, ended: Callable[[], None]) -> None:
             super().__init__()
             self._ended = ended
-            self._hungry = True
+            self._queue_was_empty = True
 
         def run(self) -> None:
             """Read until the end, and tell of it: nothing else would wake a waiter whose reader died."""
@@ -86,10 +86,10 @@ if sys.platform == "linux":
 
         def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
             """Read what has come since the last pause."""
-            if not self._hungry:
+            if not self._queue_was_empty:
                 self.stopped_event.wait(_PAUSE)
             events = super().read_events(event_buffer_size=event_buffer_size)
-            self._hungry = not events
+            self._queue_was_empty = not events
             return events
 
     class _Emitter(InotifyEmitter):
@@ -108,7 +108,7 @@ if sys.platform == "linux":
         note: Callable[[FileSystemEvent], None], ended: Callable[[], None]
     ) -> tuple[BaseObserver, BaseThread | None]:
         """Start an observer, and the reader behind it if that is a thread of its own."""
-        reader = _Reader(ended)
+        reader = _BatchingReader(ended)
         reader.start()
         observer = BaseObserver(_Emitter, inotify_fd=reader, note=note)
         observer.start()
@@ -125,7 +125,7 @@ else:
         return observer, None
 
 
-class Observation:
+class WatchdogAdapter:
     """One inotify instance (or the platform's like) and the spots it watches.
 
     `note` gets every event and `lost` is called when events were dropped, both in threads of watchdog.
@@ -139,46 +139,46 @@ class Observation:
         self._log = _Log(lost)
         self._observer: BaseObserver | None = None
         self._reader: BaseThread | None = None
-        self._watches: dict[Spot, ObservedWatch] = {}
+        self._watches: dict[WatchTarget, ObservedWatch] = {}
 
-    def watch(self, spots: Iterable[Spot]) -> tuple[frozenset[Spot], dict[Spot, OSError]]:
+    def watch(self, targets: Iterable[WatchTarget]) -> tuple[frozenset[WatchTarget], dict[WatchTarget, OSError]]:
         """Watch these spots and no others: (newly watched, refused).
 
         Registering below a tree fails silently at the limit of watches: compare with `kernel.watched_inodes()`.
         """
-        wanted = set(spots)
+        wanted = set(targets)
         try:
             observer = self._observer or self._open()
         except OSError as error:
             return frozenset(), dict.fromkeys(wanted, error)
         running = {emitter.watch for emitter in observer.emitters if emitter.is_alive()}
-        for spot, watch in list(self._watches.items()):
+        for target, watch in list(self._watches.items()):
             # The emitter of a deleted directory has ended by itself.
-            if spot not in wanted or watch not in running:
-                observer.unschedule(self._watches.pop(spot))
-        fresh: set[Spot] = set()
-        refused: dict[Spot, OSError] = {}
-        for spot in wanted.difference(self._watches):
+            if target not in wanted or watch not in running:
+                observer.unschedule(self._watches.pop(target))
+        fresh: set[WatchTarget] = set()
+        refused: dict[WatchTarget, OSError] = {}
+        for target in wanted.difference(self._watches):
             try:
-                self._watches[spot] = observer.schedule(
+                self._watches[target] = observer.schedule(
                     self._listener,
-                    spot.path,
-                    recursive=spot.breadth is Breadth.TREE,
-                    event_filter=_NAMES if spot.breadth is Breadth.STEP else _CHANGES,
+                    target.path,
+                    recursive=target.scope is WatchScope.TREE,
+                    event_filter=_NAMES if target.scope is WatchScope.ANCESTOR else _CHANGES,
                 )
-                fresh.add(spot)
+                fresh.add(target)
             except OSError as error:
-                refused[spot] = error
+                refused[target] = error
         return frozenset(fresh), refused
 
-    def holds(self, spot: Spot) -> bool:
+    def holds(self, target: WatchTarget) -> bool:
         """Tell whether a spot is watched, its directory at least."""
-        return spot in self._watches
+        return target in self._watches
 
-    def forget(self, spot: Spot) -> None:
+    def forget(self, target: WatchTarget) -> None:
         """Stop watching a spot, so that the next `watch()` registers it anew."""
-        if self._observer is not None and spot in self._watches:
-            self._observer.unschedule(self._watches.pop(spot))
+        if self._observer is not None and target in self._watches:
+            self._observer.unschedule(self._watches.pop(target))
 
     def dead(self) -> str | None:
         """Name the thread that died, if one did: without it, watching is silently deaf."""

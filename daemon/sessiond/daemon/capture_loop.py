@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from sessiond.cleanup import due_before
-from sessiond.config import Backlog as Settings
+from sessiond.config import Backlog as BacklogLimits
+from sessiond.daemon.backfill_exclusions import BackfillExclusions
 from sessiond.daemon.backlog import Backlog, Rank
+from sessiond.daemon.changed_files import SLICE_BYTES, SLICE_SECONDS, ChangedFiles
 from sessiond.daemon.idle import Idle
-from sessiond.daemon.inventory import Change, Settled, count, entries, forget_below, recall, stamp
-from sessiond.daemon.left_out import LeftOut
-from sessiond.daemon.reporting import RootHealths, note_roots
-from sessiond.daemon.restraint import READING, Restraint
+from sessiond.daemon.inventory import Change, Inventory, count, entries, forget_below, load_inventory, make_fingerprint
+from sessiond.daemon.reporting import RootHealths, log_root_changes
+from sessiond.daemon.resources import Resources, now_ms
 from sessiond.daemon.retries import Retries
-from sessiond.daemon.rooms import Rooms, now_ms
-from sessiond.daemon.turns import SLICE_BYTES, SLICE_SECONDS, Turns
+from sessiond.daemon.throttle import READING, Throttle
 from sessiond.errors import StateFull
 from sessiond.ingest import Index, ingest
 from sessiond.ingest.backlog import catch_up
@@ -30,43 +30,45 @@ from sessiond.watch import Batch, WatchedRoot, Watcher
 FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
 
 
-class Capturing:
+class CaptureLoop:
     """The queue of what is to be read, and the loop that reads it."""
 
     def __init__(
         self,
-        rooms: Rooms,
+        resources: Resources,
         watcher: Watcher,
         lock: Lock,
         *,
-        captured: Callable[[], None],
-        aside: Callable[[str], bool],
-        places: UserDirs,
-        restraint: Restraint | None = None,
+        on_captured: Callable[[], None],
+        handle_other: Callable[[str], bool],
+        user_dirs: UserDirs,
+        throttle: Throttle | None = None,
     ) -> None:
-        """`captured` is called when there is something new to push; `aside` takes paths that are no tool's.
+        """`on_captured` is called when there is something new to push.
+
+        `handle_other` is called with each path that changed, and returns whether it is a file of the configuration.
 
         Without a `restraint` nothing holds the backlog back.
         """
-        self._rooms = rooms
+        self._resources = resources
         self._watcher = watcher
         self._lock = lock
-        self._captured = captured
-        self._aside = aside
-        self._environ = places
-        self._places = Index(rooms.places)
-        self._restraint = restraint or Restraint(READING)
-        self._sources = {source.tool: source for source, _ in rooms.places}
-        self._turns = Turns()
+        self._on_captured = on_captured
+        self._handle_other = handle_other
+        self._user_dirs = user_dirs
+        self._places = Index(resources.places)
+        self._throttle = throttle or Throttle(READING)
+        self._sources = {source.tool: source for source, _ in resources.places}
+        self._changed_files = ChangedFiles()
         self._backlog = Backlog()
-        self._left_out = LeftOut()
-        self._settled: Settled = {}
+        self._exclusions = BackfillExclusions()
+        self._inventory: Inventory = {}
         self._retries = Retries()
-        self._idle = Idle(rooms.ingest, self._sources)
+        self._idle = Idle(resources.ingest, self._sources)
         self._discovered: dict[str, int] | None = None
         self._found_bytes = 0
         self._root_healths = RootHealths(self._sources)
-        self._health = health.CaptureHealth(pid=os.getpid(), machine_id=rooms.machine_id)
+        self._health = health.CaptureHealth(pid=os.getpid(), machine_id=resources.machine_id)
         self._stopping = False
         self._behind = True
         self._stuck: set[int] = set()
@@ -74,104 +76,104 @@ class Capturing:
         self._searching = False  # whether all that the last read has left is the search for a record's end
         self._asked = False
         self._looked_ms: int | None = None
-        self.beats = 0
+        self.iterations = 0
         """Grows with each turn of the loop: a daemon that hangs is told from one that has nothing to do."""
 
     def run(self) -> None:
         """Capture until `stop()`; what came in by then is committed."""
         with suppress(StateFull):  # the loop meets it again, and says it
-            health.write(self._rooms.spool, self._health)
+            health.write(self._resources.spool, self._health)
         while not self._stopping:
-            self.beats += 1
+            self.iterations += 1
             batch = self._watcher.wait(self._timeout())
             try:
-                self._take(batch)
-                self._work()
+                self._queue_batch(batch)
+                self._read_queued()
                 if batch.rescan:
-                    self._rooms.learn(self._watcher)
+                    self._resources.discover_project_roots(self._watcher)
                 self._lock.note(stopped=None)
             except StateFull as error:
-                self._captured()  # some of it may be stored, and what is pushed makes room
+                self._on_captured()  # some of it may be stored, and what is pushed makes room
                 self._wait_for_room(error)
         with suppress(StateFull):  # what finds no room stays in the tools' files
-            for _ in self._turns.fresh(self._rooms.spool, self._read_live):
-                self._captured()
+            for _ in self._changed_files.fresh(self._resources.spool, self._read_live):
+                self._on_captured()
 
     def _wait_for_room(self, error: StateFull) -> None:
         """A full disk: what is to be read stays in the tools' files, and in the queue here, until it fits."""
-        log.error("spool.filled", reason=str(error), free=free_bytes(self._rooms.directory))
+        log.error("spool.filled", reason=str(error), free=free_bytes(self._resources.directory))
         self._lock.note(stopped=str(error))
         until = time.monotonic() + FULL_WAIT
         while not self._stopping and (left := until - time.monotonic()) > 0:
             with suppress(StateFull):  # a look that can't tell of itself has noted what is to be read
-                self._take(self._watcher.wait(left))
+                self._queue_batch(self._watcher.wait(left))
 
     def stop(self) -> None:
         """End the loop soon; any thread may call it."""
         self._stopping = True
-        self._watcher.poke()
+        self._watcher.wake()
 
-    def more_room(self) -> None:
+    def read_waiting_streams(self) -> None:
         """Read on in transcripts that wait for room in the outbox; any thread may call it."""
         self._behind = True
-        self._watcher.poke()
+        self._watcher.wake()
 
-    def look_now(self) -> None:
+    def request_rescan(self) -> None:
         """Look at every root soon, and then say in the health that it was done; any thread may call it."""
         self._asked = True
-        self._watcher.poke()
+        self._watcher.wake()
 
-    def restrain(self, settings: Settings) -> None:
+    def apply_limits(self, limits: BacklogLimits) -> None:
         """Hold the backlog back in another way; any thread may call it."""
-        self._restraint.apply(settings)
-        self._watcher.poke()
+        self._throttle.apply(limits)
+        self._watcher.wake()
 
     def capture_all(self) -> int:
         """Look at every root and read all that is new, for `sync`; tell how many files were met in a rewrite."""
-        roots = self._rooms.watched
+        roots = self._resources.watched
         while roots:
-            self._take(Batch(rescan=tuple(roots)))
-            while self._backlog or self._turns:
-                self._work()
-            roots = self._rooms.learn(self._watcher)
+            self._queue_batch(Batch(rescan=tuple(roots)))
+            while self._backlog or self._changed_files:
+                self._read_queued()
+            roots = self._resources.discover_project_roots(self._watcher)
         return len(self._retries)
 
     def _timeout(self) -> float | None:
-        if self._turns or (self._backlog and not self._backlog.old):
+        if self._changed_files or (self._backlog and not self._backlog.old):
             return 0
-        dues = [self._restraint.left()] if self._backlog else []
-        dues += [self._restraint.rest()] if self._behind else []
+        dues = [self._throttle.left()] if self._backlog else []
+        dues += [self._throttle.rest()] if self._behind else []
         dues += [due for due in (self._retries.next(), self._idle.left()) if due is not None]
         return max(min(dues), 0) if dues else None
 
     # What is to be read
 
-    def _take(self, batch: Batch) -> None:
+    def _queue_batch(self, batch: Batch) -> None:
         for path in batch.paths:
-            if self._aside(path):
+            if self._handle_other(path):
                 continue
-            was_file = self._settled.pop(path, None) is not None
+            was_file = self._inventory.pop(path, None) is not None
             # What is nobody's session wakes nobody: it may be our own spool, where the configuration lies beside it.
             places = self._places(path)
             if places and not self._retries.rests(path, places[0].path):
-                self._turns.add([path])
+                self._changed_files.add([path])
             if not was_file and not os.path.lexists(path):
-                self._turns.add(forget_below(self._settled, path))
-        self._turns.add(self._retries.due())
+                self._changed_files.add(forget_below(self._inventory, path))
+        self._changed_files.add(self._retries.due())
         asked, self._asked = self._asked, False
         if asked:
-            self._restraint.hurry()
-            self._captured()
+            self._throttle.override()
+            self._on_captured()
             self._looked_ms = now_ms()
         if asked or batch.rescan:
             others = {root.root.path for root in batch.rescan if root.owner not in self._sources}
-            for path in others | self._rooms.registries:
-                self._aside(path)
+            for path in others | self._resources.registries:
+                self._handle_other(path)
             ours = [root for root in batch.rescan if root.owner in self._sources]
             if asked or ours:
-                self._look(self._rooms.watched if asked else ours)
+                self._scan(self._resources.watched if asked else ours)
 
-    def _look(self, roots: Iterable[WatchedRoot]) -> None:
+    def _scan(self, roots: Iterable[WatchedRoot]) -> None:
         """Rule 11: the rescan is the guarantee. Compare every file's stat with what it was when it was read."""
         began, seen, changed = time.monotonic(), set[str](), list[Change]()
         if self._stuck:
@@ -180,81 +182,81 @@ class Capturing:
         first = self._discovered is None
         if first:
             self._discovered = {}
-        if self._rooms.heed() or first:
-            self._settled = recall(self._rooms.spool)
+        if self._resources.apply_exclusions() or first:
+            self._inventory = load_inventory(self._resources.spool)
         for root in roots:
             for path, found in self._watcher.scan(root):
                 seen.add(path)
-                made = stamp(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-                if self._settled.get(path) != made:
+                made = make_fingerprint(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                if self._inventory.get(path) != made:
                     changed.append(Change(path, found.st_mtime_ns, made))
-        due = due_before({**self._environ.environ, "HOME": self._environ.home}, now_ms()) if changed else {}
-        self._backlog.add(entries(changed, self._settled, self._places, now_ms(), due))
-        self._settled |= {each.path: each.stamp for each in changed}
-        gone = [path for path in self._settled if path not in seen and any(root.root.covers(path) for root in roots)]
+        due = due_before({**self._user_dirs.environ, "HOME": self._user_dirs.home}, now_ms()) if changed else {}
+        self._backlog.add(entries(changed, self._inventory, self._places, now_ms(), due))
+        self._inventory |= {each.path: each.fingerprint for each in changed}
+        gone = [path for path in self._inventory if path not in seen and any(root.root.covers(path) for root in roots)]
         for path in gone:
-            del self._settled[path]
-            self._turns.add([path])
+            del self._inventory[path]
+            self._changed_files.add([path])
         if first or changed or gone:
-            self._discovered, self._found_bytes = count(self._settled, self._places)
-            self._rooms.rest()
+            self._discovered, self._found_bytes = count(self._inventory, self._places)
+            self._resources.rest()
             log.debug(
                 "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)
             )
-        self._rooms.ingest.live = frozenset(
-            (source.tool, native_id) for source in self._sources.values() for native_id in source.live(self._environ)
+        self._resources.ingest.live = frozenset(
+            (source.tool, native_id) for source in self._sources.values() for native_id in source.live(self._user_dirs)
         )
         self._report()
 
     # Reading it
 
-    def _work(self) -> None:
+    def _read_queued(self) -> None:
         """One turn: all live changes, a slice of what is unfinished, as much of the backlog as one commit may hold."""
         news = False
-        for _ in self._turns.fresh(self._rooms.spool, self._read_live):
+        for _ in self._changed_files.fresh(self._resources.spool, self._read_live):
             if news:
-                self._captured()  # that is, of the one before; while it pushes the last one, nothing is to be done here
+                self._on_captured()  # of the commit before; after the last one, this thread is idle anyway
             news = True
-        if self._turns:
-            self._turns.next(self._rooms.spool, self._read_live)
+        if self._changed_files:
+            self._changed_files.next(self._resources.spool, self._read_live)
             news = True
-        if self._backlog and (not self._backlog.old or self._restraint.open()):
+        if self._backlog and (not self._backlog.old or self._throttle.open()):
             self._drain_backlog()
             if not self._backlog:
-                self._rooms.rest()
-        elif self._behind and not self._restraint.rest():
-            self._restraint.begin()
-            self._behind = catch_up(self._rooms.ingest, limit=16, stuck=self._stuck)
-            self._restraint.end()
+                self._resources.rest()
+        elif self._behind and not self._throttle.rest():
+            self._throttle.begin()
+            self._behind = catch_up(self._resources.ingest, limit=16, stuck=self._stuck)
+            self._throttle.end()
             news |= self._behind
-        if not self._backlog and self._restraint.done():
+        if not self._backlog and self._throttle.done():
             news = True  # who pushes may be done already, and is in haste until he hears of it
-        self._turns.add(self._left_out.take())
+        self._changed_files.add(self._exclusions.take())
         news |= self._idle.sweep()
         self._report()
         if news:
-            self._captured()
+            self._on_captured()
 
     def _drain_backlog(self) -> None:
         read, done, until, old = 0, 0, time.monotonic() + SLICE_SECONDS, self._backlog.old
-        self._restraint.begin()
-        with self._rooms.spool.transaction():
+        self._throttle.begin()
+        with self._resources.spool.transaction():
             for entry in self._backlog.newest():
                 if read > SLICE_BYTES or time.monotonic() > until or (entry.rank is Rank.OLD and not old):
                     break
                 one, more = self._read(entry.path, changed=entry.rank is Rank.CHANGED, size=entry.size)
                 read += one
-                if more and entry.rank is Rank.OLD and entry.path not in self._turns:
+                if more and entry.rank is Rank.OLD and entry.path not in self._changed_files:
                     if not self._searching:
                         break  # it stays the next one
                     self._backlog.put_last(entry)
                 elif more:
-                    self._turns.go_on(entry.path)
+                    self._changed_files.go_on(entry.path)
                 done += 1
         self._backlog.drop(done)
         if old:
-            self._restraint.end()
-        self._captured()
+            self._throttle.end()
+        self._on_captured()
 
     def _read_live(self, path: str) -> tuple[int, bool]:
         return self._read(path, changed=True)
@@ -263,13 +265,13 @@ class Capturing:
         """Read a path, or a slice of it: (bytes, whether there is more)."""
         read, more, self._searching = 0, False, False
         for place in self._places(path):
-            outcome = ingest(self._rooms.ingest, place, changed=changed)
+            outcome = ingest(self._resources.ingest, place, changed=changed)
             read += outcome.read + outcome.searched
             more |= outcome.more
             self._searching |= outcome.more and not outcome.read
-            self._left_out.note(place, outcome, size)
+            self._exclusions.note(place, outcome, size)
             if outcome.trouble is not None:
-                self._settled.pop(path, None)  # the next look tries again, though nothing of it changed
+                self._inventory.pop(path, None)  # the next look tries again, though nothing of it changed
             self._retries.note(path, place, outcome)
         return read, more
 
@@ -278,19 +280,19 @@ class Capturing:
     def _report(self) -> None:
         made = health.CaptureHealth(
             pid=os.getpid(),
-            machine_id=self._rooms.machine_id,
+            machine_id=self._resources.machine_id,
             looked_ms=self._looked_ms,
             torn=len(self._retries),
             discovered=self._discovered,
             found_bytes=self._found_bytes,
             backlog=len(self._backlog),
             backlog_bytes=self._backlog.size,
-            waits=self._restraint.reason,
-            left_out=len(self._left_out),
-            left_out_bytes=self._left_out.size,
+            waits=self._throttle.reason,
+            left_out=len(self._exclusions),
+            left_out_bytes=self._exclusions.size,
             roots=self._root_healths.of(self._watcher.states()),
         )
         if made != self._health:
-            health.write(self._rooms.spool, made)
-            note_roots(self._health, made)
+            health.write(self._resources.spool, made)
+            log_root_changes(self._health, made)
             self._health = made

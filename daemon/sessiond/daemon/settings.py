@@ -11,7 +11,7 @@ import msgspec
 from sessiond import logs, pause
 from sessiond.config import Config, Loaded, SourceSettings, Token, check_trust, load, read_token, state_dir
 from sessiond.daemon.outage import authorities
-from sessiond.daemon.rooms import terms_of
+from sessiond.daemon.resources import terms_of
 from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.logs import log
@@ -19,7 +19,7 @@ from sessiond.pause import Paused
 from sessiond.sources import find_sources
 
 
-class Orders(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What holds between two edits."""
 
     loaded: Loaded
@@ -43,7 +43,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         }
         return msgspec.structs.replace(config, sources={**config.sources, **off})
 
-    def need_restart(self, fresh: Orders) -> bool:
+    def requires_restart(self, fresh: Settings) -> bool:
         """Tell whether the threads have to start anew for other orders; a log or a limit never needs it."""
         same = msgspec.structs.replace(fresh.config, log=self.config.log, backlog=self.config.backlog)
         return same != self.config or fresh._beside() != self._beside()
@@ -53,7 +53,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         return self.token, self.terms, self.authorities
 
 
-def give(loaded: Loaded, environ: Mapping[str, str]) -> Orders:
+def resolve_settings(loaded: Loaded, environ: Mapping[str, str]) -> Settings:
     """Complete a configuration to orders. The lock is held already.
 
     Raises: ConfigError for a token that can't be read, and for rules and certificates that can't be used.
@@ -63,15 +63,15 @@ def give(loaded: Loaded, environ: Mapping[str, str]) -> Orders:
     token = read_token(loaded.config, environ) if loaded.config.endpoint.url else None
     paused = pause.read(state_dir(loaded.config), time.time_ns() // 1_000_000)
     ca = authorities(loaded.config.endpoint.ca_file) if loaded.config.endpoint.ca_file else b""
-    return Orders(loaded=loaded, token=token, paused=paused, terms=terms.version, authorities=ca)
+    return Settings(loaded=loaded, token=token, paused=paused, terms=terms.version, authorities=ca)
 
 
-def read_again(file: str | None, environ: Mapping[str, str], directory: str) -> Orders:
+def reload_settings(file: str | None, environ: Mapping[str, str], directory: str) -> Settings:
     """Read all of it anew for a daemon that runs with its state in `directory`. Raises: ConfigError."""
     loaded = load(file, environ, tools=[source.tool for source in find_sources()])
     if state_dir(loaded.config) != directory:
         raise ConfigError("can't change while the daemon runs", key="state_dir", hint="restart sessiond")
-    return give(loaded, environ)
+    return resolve_settings(loaded, environ)
 
 
 def open_log(config: Config, environ: Mapping[str, str]) -> None:
@@ -82,7 +82,7 @@ def open_log(config: Config, environ: Mapping[str, str]) -> None:
     logs.configure(level=config.log.level, format=config.log.format, file=file, environ=environ)
 
 
-def doubt(loaded: Loaded) -> None:
+def log_warnings(loaded: Loaded) -> None:
     """Log what is odd about a configuration and yet no error."""
     for warning in loaded.warnings:
         log.warning("config.doubted", reason=warning)

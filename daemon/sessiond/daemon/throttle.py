@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from sessiond.config import Backlog
-from sessiond.daemon.surroundings import ON_BATTERY, ON_METERED, Surroundings
+from sessiond.daemon.power import ON_BATTERY, ON_METERED, PowerAndNetwork
 from sessiond.logs import log
 
 ASK_AGAIN = 30.0
@@ -22,7 +22,7 @@ FREE = Backlog(on_battery="go on", on_metered="go on")
 READING, PUSHING = "reading", "pushing"
 
 
-class Haste:
+class Override:
     """Whether somebody asked for all of it now (`sync`): then nothing is held back until it is done."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Haste:
             return self.works != before
 
 
-class Restraint:
+class Throttle:
     """What holds back one of the two threads. Only that thread uses it, but `apply`, which any may call."""
 
     def __init__(
@@ -54,14 +54,14 @@ class Restraint:
         work: str,
         settings: Backlog = FREE,
         *,
-        haste: Haste | None = None,
-        surroundings: Surroundings | None = None,
+        override: Override | None = None,
+        power: PowerAndNetwork | None = None,
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.thread_time,
     ) -> None:
         """`work` is READING or PUSHING: a metered network matters to the second alone."""
-        self._work, self._settings, self._haste = work, settings, haste or Haste()
-        self._surroundings = surroundings or Surroundings()
+        self._work, self._settings, self._override = work, settings, override or Override()
+        self._power = power or PowerAndNetwork()
         self._clock, self._cpu = clock, cpu
         self._until = self._ask_at = self._began = -math.inf
         self._since = 0.0
@@ -74,23 +74,23 @@ class Restraint:
             self._settings = settings
             self._until = self._ask_at = -math.inf
 
-    def hurry(self) -> None:
+    def override(self) -> None:
         """Hold nothing back until all is read and pushed: somebody asked for it."""
-        self._haste.ask()
+        self._override.ask()
 
     def rest(self) -> float:
         """Tell how many seconds are left of the rest that the last part asked for."""
-        return 0.0 if self._haste.works else max(0.0, self._until - self._clock())
+        return 0.0 if self._override.works else max(0.0, self._until - self._clock())
 
     def left(self) -> float:
         """Tell in how many seconds it is worth to ask `open` again; 0 where the backlog may go on."""
-        if self._haste.works:
+        if self._override.works:
             return 0.0
         return max(0.0, self._until - self._clock(), 0.0 if self.reason is None else self._ask_at - self._clock())
 
     def open(self) -> bool:
         """Tell whether the backlog may go on now."""
-        if self._haste.works:
+        if self._override.works:
             self._note(None)
             return True
         now = self._clock()
@@ -102,10 +102,10 @@ class Restraint:
         return self.reason is None
 
     def _why(self) -> str | None:
-        if self._settings.on_battery == "pause" and self._surroundings.on_battery():
+        if self._settings.on_battery == "pause" and self._power.on_battery():
             return ON_BATTERY
         metered = self._work == PUSHING and self._settings.on_metered == "pause"
-        return ON_METERED if metered and self._surroundings.on_metered() else None
+        return ON_METERED if metered and self._power.on_metered() else None
 
     def _note(self, reason: str | None) -> None:
         before, self.reason = self.reason, reason
@@ -126,7 +126,7 @@ class Restraint:
     @property
     def limited(self) -> bool:
         """Whether the line is for live changes first."""
-        return self._settings.max_upload > 0 and not self._haste.works
+        return self._settings.max_upload > 0 and not self._override.works
 
     def batch(self, most: int) -> int:
         """Tell how many bytes a batch may have: what goes through in a second, so that nothing live waits for long."""
@@ -142,4 +142,4 @@ class Restraint:
         if self.reason is not None:
             self._note(None)
             self._ask_at = -math.inf
-        return self._haste.end(self._work)
+        return self._override.end(self._work)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Collection, Iterable, Sequence
 
-from sessiond.watch.roots import WatchedRoot, Why
+from sessiond.watch.roots import RescanReason, WatchedRoot
 
 _LOOK_SHARE = 2_000
 """A rescan comes after this many times the CPU time it takes, at the earliest: 0.05 % of a core."""
@@ -15,13 +15,13 @@ _POLL_SHARE = 200
 _LONGEST = 900.0
 
 
-class Rounds:
+class RescanSchedule:
     """The looks that are due. Times are in seconds, points in time monotonic."""
 
     def __init__(self, roots: Sequence[WatchedRoot], rescan: float, poll: float) -> None:
         self._roots = roots
         self._rescan, self._poll = rescan, poll
-        self._due: dict[WatchedRoot, Why] = {}
+        self._due: dict[WatchedRoot, RescanReason] = {}
         self._costs: dict[WatchedRoot, float] = {}
         self._looked: dict[WatchedRoot, float] = {}
         self._full = -math.inf
@@ -35,7 +35,7 @@ class Rounds:
         """Look at more roots from now on."""
         self._roots = (*self._roots, *roots)
 
-    def ask(self, why: Why, roots: Iterable[WatchedRoot] | None = None) -> None:
+    def ask(self, why: RescanReason, roots: Iterable[WatchedRoot] | None = None) -> None:
         """Have these roots looked at now, by default all; the first reason stands."""
         for watched in self._roots if roots is None else roots:
             self._due.setdefault(watched, why)
@@ -50,10 +50,10 @@ class Rounds:
         """Ask for what became due by the clock."""
         now = time.monotonic()
         if now >= self._next_full():
-            self.ask(Why.DUE)
-        self.ask(Why.POLL, [watched for watched in polled if now >= self._next_poll(watched)])
+            self.ask(RescanReason.DUE)
+        self.ask(RescanReason.POLL, [watched for watched in polled if now >= self._next_poll(watched)])
 
-    def take(self) -> dict[WatchedRoot, Why]:
+    def take(self) -> dict[WatchedRoot, RescanReason]:
         """Hand over what is due. It counts as looked at from now on, whether or not somebody looks."""
         now = time.monotonic()
         if self.complete:
@@ -62,7 +62,7 @@ class Rounds:
         due, self._due = self._due, {}
         return due
 
-    def looked(self, watched: WatchedRoot, cost: float) -> None:
+    def record_scan(self, watched: WatchedRoot, cost: float) -> None:
         """Note the end of a look, and the CPU time it took."""
         self._costs[watched] = cost
         self._looked[watched] = time.monotonic()

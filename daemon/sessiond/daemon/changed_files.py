@@ -16,7 +16,7 @@ Read = Callable[[str], tuple[int, bool]]
 """Reads a path: (bytes, whether there is more)."""
 
 
-class Turns:
+class ChangedFiles:
     """The paths of live changes. Only the thread that captures uses it."""
 
     def __init__(self) -> None:

@@ -43,7 +43,7 @@ def _ask(command: Sequence[str]) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-class Surroundings:
+class PowerAndNetwork:
     """What the system tells of the machine; each thread may ask."""
 
     def __init__(self, supplies: str = SUPPLIES, ask: Ask = _ask, platform: str = sys.platform) -> None:

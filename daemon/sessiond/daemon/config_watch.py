@@ -21,11 +21,11 @@ EMPTY_QUIET = 3.0
 Stamp = tuple[int, int, int]
 
 
-class Edits:
+class ConfigWatch:
     """The files whose edit is taken over at once. Only main uses it, but `has`, which any thread may call."""
 
     def __init__(
-        self, loaded: Loaded, environ: Mapping[str, str], file: str | None, before: Edits | None = None
+        self, loaded: Loaded, environ: Mapping[str, str], file: str | None, before: ConfigWatch | None = None
     ) -> None:
         """`before` knows how the files were when `loaded` was read from them; an edit since then is still to come.
 
@@ -56,7 +56,7 @@ class Edits:
             for directory in sorted(self._directories)
         ]
 
-    def noticed(self) -> None:
+    def note_change(self) -> None:
         """Take note that something has happened to one of the files."""
         stamps = self._stamps()
         if self._first is None and stamps != self._seen:
@@ -94,7 +94,7 @@ class Edits:
                 return path
         return None
 
-    def _stamps_since(self, before: Edits | None) -> dict[str, Stamp]:
+    def _stamps_since(self, before: ConfigWatch | None) -> dict[str, Stamp]:
         if before is None:
             return {}
         stamps = self._stamps()

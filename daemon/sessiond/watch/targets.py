@@ -10,13 +10,13 @@ import msgspec
 
 from sessiond.sources.base import Root, Watch
 from sessiond.watch.kernel import Mounts
-from sessiond.watch.roots import How, Route, State, WatchedRoot
+from sessiond.watch.roots import RootState, Route, WatchedRoot, WatchMode
 
 
-class Breadth(IntEnum):
+class WatchScope(IntEnum):
     """What a watch is to report; a broader one reports all that a narrower one does."""
 
-    STEP = 0
+    ANCESTOR = 0
     """Names that appear in the directory: one of them leads to a missing root."""
     FLAT = 1
     """Changes in the directory."""
@@ -24,80 +24,80 @@ class Breadth(IntEnum):
     """Changes in the directory and below."""
 
 
-class Spot(msgspec.Struct, frozen=True):
+class WatchTarget(msgspec.Struct, frozen=True):
     """A directory to watch. Another directory at the same path is another spot."""
 
     path: str
     """Resolved: no link in it."""
-    breadth: Breadth
+    scope: WatchScope
     device: int
     inode: int
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be watched, and what each root may expect of it."""
 
-    spots: frozenset[Spot]
-    covers: dict[WatchedRoot, Spot]
+    targets: frozenset[WatchTarget]
+    coverage: dict[WatchedRoot, WatchTarget]
     """Whose events tell about the root, or about its appearance."""
     awaited: frozenset[str]
     """Resolved paths whose appearance or end calls for another plan."""
     routes: tuple[Route, ...]
-    states: dict[WatchedRoot, State]
+    states: dict[WatchedRoot, RootState]
 
 
-def plan(roots: Sequence[WatchedRoot], mounts: Mounts) -> Plan:
+def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
     """Find the spots for some roots."""
-    wanted: dict[str, Spot] = {}
+    wanted: dict[str, WatchTarget] = {}
     place: dict[WatchedRoot, str] = {}
     awaited: set[str] = set()
     routes: list[Route] = []
-    states: dict[WatchedRoot, State] = {}
+    states: dict[WatchedRoot, RootState] = {}
     for watched in roots:
         resolved = os.path.realpath(watched.root.path)
-        state, path, breadth = _aim(watched, resolved, mounts)
+        state, path, scope = _aim(watched, resolved, mounts)
         states[watched] = state
         if path is None:
             continue
         routes.append(Route(watched, resolved))
         awaited.add(path)
-        if breadth is Breadth.STEP:
+        if scope is WatchScope.ANCESTOR:
             awaited.add(_next(path, resolved))
         try:
             stat = os.stat(path)
         except OSError:
             continue  # went away this moment; the caller plans until nothing changes any more
         place[watched] = path
-        if path not in wanted or wanted[path].breadth < breadth:
-            wanted[path] = Spot(path, breadth, stat.st_dev, stat.st_ino)
+        if path not in wanted or wanted[path].scope < scope:
+            wanted[path] = WatchTarget(path, scope, stat.st_dev, stat.st_ino)
     # One inode has one mask in an inotify instance, whichever watch set it last: a narrow watch inside of a
     # broad one would silence it. So what a tree covers is not watched again.
     covering = {path: _cover(path, wanted) for path in wanted}
-    return Plan(
-        spots=frozenset(covering.values()),
-        covers={watched: covering[path] for watched, path in place.items()},
+    return WatchPlan(
+        targets=frozenset(covering.values()),
+        coverage={watched: covering[path] for watched, path in place.items()},
         awaited=frozenset(awaited),
         routes=tuple(routes),
         states=states,
     )
 
 
-def _aim(watched: WatchedRoot, resolved: str, mounts: Mounts) -> tuple[State, str | None, Breadth]:
+def _aim(watched: WatchedRoot, resolved: str, mounts: Mounts) -> tuple[RootState, str | None, WatchScope]:
     """Decide how one root is watched: its state, where (None: nowhere), how broadly."""
-    how, detail, hint, path, breadth = How.WATCHED, "", "", None, Breadth.FLAT
+    mode, detail, hint, path, scope = WatchMode.WATCHED, "", "", None, WatchScope.FLAT
     if not os.path.isdir(resolved):
-        how, breadth = How.MISSING, Breadth.STEP
+        mode, scope = WatchMode.MISSING, WatchScope.ANCESTOR
         detail, path = _wait(watched.root, _ancestor(resolved), mounts)
     elif not os.access(resolved, os.R_OK | os.X_OK):
         # inotify needs the permission to read; watchdog takes the refusal for a success.
-        how, detail, hint = How.UNREADABLE, "no permission", f"chmod u+rx {resolved}"
+        mode, detail, hint = WatchMode.UNREADABLE, "no permission", f"chmod u+rx {resolved}"
     elif watched.root.watch is Watch.SCAN:
-        how = How.SCANNED
+        mode = WatchMode.SCANNED
     elif kind := mounts.remote(resolved):
-        how, detail = How.POLLED, f"{kind} does not tell what other machines change"
+        mode, detail = WatchMode.POLLED, f"{kind} does not tell what other machines change"
     else:
-        path, breadth = resolved, Breadth.TREE if watched.root.watch is Watch.TREE else Breadth.FLAT
-    return State(watched=watched, how=how, detail=detail, hint=hint), path, breadth
+        path, scope = resolved, WatchScope.TREE if watched.root.watch is Watch.TREE else WatchScope.FLAT
+    return RootState(watched=watched, mode=mode, detail=detail, hint=hint), path, scope
 
 
 def _wait(root: Root, ancestor: str, mounts: Mounts) -> tuple[str, str | None]:
@@ -125,11 +125,11 @@ def _next(ancestor: str, resolved: str) -> str:
     return prefix + resolved[len(prefix) :].split("/", 1)[0]
 
 
-def _cover(path: str, wanted: dict[str, Spot]) -> Spot:
+def _cover(path: str, wanted: dict[str, WatchTarget]) -> WatchTarget:
     """Find the broadest wanted spot that reports what happens at a path."""
-    spot, above = wanted[path], path
+    target, above = wanted[path], path
     while above != os.path.dirname(above):
         above = os.path.dirname(above)
-        if above in wanted and wanted[above].breadth is Breadth.TREE:
-            spot = wanted[above]
-    return spot
+        if above in wanted and wanted[above].scope is WatchScope.TREE:
+            target = wanted[above]
+    return target

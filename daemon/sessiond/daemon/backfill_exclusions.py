@@ -7,7 +7,7 @@ from sessiond.ingest import Location, Outcome
 Key = tuple[str, str]
 
 
-class LeftOut:
+class BackfillExclusions:
     """The units that are left out. Only the thread that captures uses it."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ from sessiond.spool.health import CLEAN, REBUILT, note_host
 from sessiond.watch import WatchedRoot, Watcher
 
 
-class Rooms(msgspec.Struct, kw_only=True):
+class Resources(msgspec.Struct, kw_only=True):
     """What is open."""
 
     config: Config
@@ -56,11 +56,11 @@ class Rooms(msgspec.Struct, kw_only=True):
         """Name the tools' files that list further roots."""
         return {f"{root.path}/{root.registry}" for _, root in self.places if root.registry}
 
-    def moved(self) -> bool:
+    def roots_changed(self) -> bool:
         """Tell whether the tools name other roots by now than when the rooms were opened."""
         return find_roots(self.config, self.environ) != self.found
 
-    def learn(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
+    def discover_project_roots(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
         """Add the roots in projects that other tools' sessions led to, and tell which are new."""
         self._count()
         known = {(source.tool, root.path) for source, root in self.places}
@@ -77,7 +77,7 @@ class Rooms(msgspec.Struct, kw_only=True):
         self.spool.forget_pages()
         trim_memory()
 
-    def heed(self) -> bool:
+    def apply_exclusions(self) -> bool:
         """Let go of sessions in projects that are ignored by now; tell whether one is ignored no longer.
 
         Then what no session is known of is to be read once more.
@@ -116,7 +116,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged | None = None) -> Rooms:
+def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged | None = None) -> Resources:
     """Open the spool (a damaged one is set aside and begun anew) and find the roots. The lock is held already.
 
     `damaged` is the damage that was met while it was in use: a check need not find it.
@@ -150,7 +150,7 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
     changed = apply_policy_changes(context)
     if changed:
         log.info("ingest.renewed", segments=changed)
-    rooms = Rooms(
+    resources = Resources(
         config=config,
         directory=directory,
         device=device,
@@ -161,8 +161,8 @@ def open_rooms(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged
         ingest=context,
         environ=environ,
     )
-    rooms.learn()
-    return rooms
+    resources.discover_project_roots()
+    return resources
 
 
 def terms_of(config: Config, environ: Mapping[str, str], device: Device) -> Terms:

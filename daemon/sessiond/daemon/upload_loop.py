@@ -13,15 +13,15 @@ from msgspec.structs import replace
 from sessiond.config import Backlog, Token
 from sessiond.daemon import outage
 from sessiond.daemon.backlog import RECENT_MS
-from sessiond.daemon.restraint import PUSHING, Restraint
-from sessiond.daemon.rooms import Rooms, now_ms
+from sessiond.daemon.resources import Resources, now_ms
+from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.device import installation
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, EndpointError, StateFull, Unreachable
 from sessiond.logs import log
 from sessiond.spool import health
 from sessiond.state import has_archive
-from sessiond.upload import BYTES, Pushed, Setting, bind, leave, upload
+from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, bind, unbind_changed_endpoint, upload
 
 if TYPE_CHECKING:
     from sessiond.transfer import Transfer
@@ -48,32 +48,32 @@ class Cause(StrEnum):
     NETWORK = "network"
 
 
-class Pushing:
+class UploadLoop:
     """The loop that pushes. A failure is kept in the spool with the time of the next try: a restart keeps it."""
 
     def __init__(
         self,
-        rooms: Rooms,
+        resources: Resources,
         url: str,
         token: Token | None,
         room: Callable[[], None],
-        restraint: Restraint | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         """`room` is called when the outbox has room again, or a stream has to be read again.
 
         Without a `restraint` nothing holds the backlog back.
         """
-        self._rooms = rooms
+        self._resources = resources
         self._room = room
-        self._restraint = restraint or Restraint(PUSHING)
+        self._throttle = throttle or Throttle(PUSHING)
         self._rests = False
         """Whether what is left in the outbox waits for the restraint."""
         self._client = ReadClient(
             url,
             token.reveal() if token else None,
-            device_id=rooms.device.device_id,
-            timeout=rooms.config.endpoint.timeout,
-            ca_file=rooms.config.endpoint.ca_file or None,
+            device_id=resources.device.device_id,
+            timeout=resources.config.endpoint.timeout,
+            ca_file=resources.config.endpoint.ca_file or None,
         )
         self._wake = threading.Condition()
         self._woken = True
@@ -82,32 +82,32 @@ class Pushing:
         self._stopping = False
         self._bound = False
         self._bound_at = 0.0
-        self._setting = Setting(
-            spool=rooms.spool,
+        self._setting = UploadContext(
+            spool=resources.spool,
             client=self._client,
-            machine_id=rooms.machine_id,
-            device_id=rooms.device.device_id,
-            installation=installation(rooms.directory),
+            machine_id=resources.machine_id,
+            device_id=resources.device.device_id,
+            installation=installation(resources.directory),
             now_ms=now_ms,
             sleep=self._sleep,
             settled=self._settled,
-            address=rooms.config.endpoint.url,
+            address=resources.config.endpoint.url,
         )
-        leave(rooms.spool, rooms.config.endpoint.url)
+        unbind_changed_endpoint(resources.spool, resources.config.endpoint.url)
         self._transfer: Transfer | None = None
         """Copies the built-in archive, until all of it is at the endpoint."""
-        if rooms.config.endpoint.url and has_archive(rooms.directory):
+        if resources.config.endpoint.url and has_archive(resources.directory):
             self._transfer = self._make_transfer()
         else:
-            with rooms.spool.transaction():
-                rooms.spool.archived.clear()
-        old = health.read_endpoint(rooms.spool)
-        archive = not rooms.config.endpoint.url
+            with resources.spool.transaction():
+                resources.spool.archived.clear()
+        old = health.read_endpoint(resources.spool)
+        archive = not resources.config.endpoint.url
         last_ack_ms = old.last_ack_ms if archive and old.archive else None
         fresh = health.EndpointHealth(url=url, archive=archive, last_ack_ms=last_ack_ms)
-        key = bytes.fromhex(rooms.device.key)
-        self._setup = outage.setup_digest(url, token, rooms.config.endpoint.ca_file, key)
-        stored = rooms.spool.meta(health.SETUP)
+        key = bytes.fromhex(resources.device.key)
+        self._setup = outage.setup_digest(url, token, resources.config.endpoint.ca_file, key)
+        stored = resources.spool.meta(health.SETUP)
         self._health = outage.at_start(old, self._setup, stored) if old.url == url else fresh
         self._began = 0.0
         self._wanted = False
@@ -116,14 +116,14 @@ class Pushing:
         """The next attempt as it was noted, and when that is by the monotonic clock."""
         self._healing = 0
         self._held = False
-        self.beats = 0
+        self.iterations = 0
         """Grows with each turn of the loop."""
 
     def run(self) -> None:
         """Push until `stop()`."""
         self._keep()  # where it goes is to be seen before anything was pushed
         while not self._stopping:
-            self.beats += 1
+            self.iterations += 1
             self._heed()
             if not self._held and self._wait_ms() <= 0 and self.push_all():
                 continue
@@ -138,7 +138,7 @@ class Pushing:
             return HELD
         if self._health.next_attempt_ms is not None:
             return max(self._wait_ms(), 0) / 1000
-        return self._restraint.left() if self._rests else None
+        return self._throttle.left() if self._rests else None
 
     def _wait_ms(self) -> int:
         due = self._health.next_attempt_ms
@@ -157,7 +157,7 @@ class Pushing:
             self._woken = True
             self._wake.notify()
 
-    def try_sooner(self, cause: Cause) -> None:
+    def retry_sooner(self, cause: Cause) -> None:
         """Try again sooner than was planned; any thread may call it."""
         with self._wake:
             self._causes.add(cause)
@@ -181,9 +181,9 @@ class Pushing:
             self._held = held
             self.captured()
 
-    def restrain(self, settings: Backlog) -> None:
+    def apply_limits(self, settings: Backlog) -> None:
         """Hold the backlog back in another way; any thread may call it."""
-        self._restraint.apply(settings)
+        self._throttle.apply(settings)
         self.captured()
 
     def stop(self) -> None:
@@ -211,7 +211,7 @@ class Pushing:
         pushed = self._push()
         return pushed.more and self._health.next_attempt_ms is None
 
-    def _push(self) -> Pushed:
+    def _push(self) -> BatchResult:
         self._began, before = time.monotonic(), self._health
         try:
             if not self._bound or self._began - self._bound_at > BIND_AGAIN:
@@ -219,13 +219,13 @@ class Pushing:
                 self._bound, self._bound_at = True, time.monotonic()
                 self._prepare_transfer()
             pushed = self._upload()
-            self._rooms.spool.shrink()
+            self._resources.spool.shrink()
         except EndpointError as error:
             self._failed(error)
-            return Pushed()
+            return BatchResult()
         except StateFull as error:
             self._failed(Unreachable(str(error), hint=error.hint))
-            return Pushed()
+            return BatchResult()
         self._succeeded(pushed, before)
         return pushed
 
@@ -233,12 +233,12 @@ class Pushing:
         from sessiond.daemon.archive import open_archive  # late: most have no archive beside an endpoint
         from sessiond.transfer import Transfer
 
-        rooms = self._rooms
+        resources = self._resources
         return Transfer(
             self._setting,
             self._client,
-            lambda: open_archive(rooms.directory, rooms.device.device_id),
-            rooms.ingest.masking.twin,  # the capture thread masks at the same time
+            lambda: open_archive(resources.directory, resources.device.device_id),
+            resources.ingest.masking.twin,  # the capture thread masks at the same time
         )
 
     def _prepare_transfer(self) -> None:
@@ -252,12 +252,12 @@ class Pushing:
         """Go on without the archive: what it alone has stays counted as not safe, with the reason."""
         assert self._transfer is not None
         log.error("archive.failed", reason=str(error))
-        with self._rooms.spool.transaction():
-            self._rooms.spool.archived.fail(str(error))
+        with self._resources.spool.transaction():
+            self._resources.spool.archived.fail(str(error))
         self._transfer.close()
         self._transfer = None
 
-    def _upload(self) -> Pushed:
+    def _upload(self) -> BatchResult:
         """Push a batch: from the archive what is live in it, then the outbox, then what else the archive has."""
         since_ms = now_ms() - RECENT_MS
         if self._transfer is None:
@@ -271,61 +271,61 @@ class Pushing:
             return self._copy_backlog(self._transfer, pushed)
         except ArchiveUnreadable as error:
             self._fail_transfer(error)
-            return Pushed(more=True)
+            return BatchResult(more=True)
 
-    def _copy_backlog(self, transfer: Transfer, pushed: Pushed) -> Pushed:
+    def _copy_backlog(self, transfer: Transfer, pushed: BatchResult) -> BatchResult:
         """Copy a batch of the archive as the throttle allows; with nothing left to copy, stop serving the archive."""
         if not transfer.pending():
             transfer.close()
             self._transfer = None
             return pushed
-        self._rests = not self._restraint.open()
+        self._rests = not self._throttle.open()
         if self._rests:
             return pushed
         before = self._client.sent_bytes
-        copied = self._copied(transfer.step(size=self._restraint.batch(BYTES)))
-        self._restraint.sent(self._client.sent_bytes - before)
+        copied = self._copied(transfer.step(size=self._throttle.batch(BATCH_BYTES)))
+        self._throttle.sent(self._client.sent_bytes - before)
         return copied
 
-    def _copied(self, pushed: Pushed) -> Pushed:
+    def _copied(self, pushed: BatchResult) -> BatchResult:
         """Note what was copied; streams that waited for it can be asked about now."""
         self._settled(pushed)
         return replace(pushed, more=True)
 
-    def _upload_outbox(self, since_ms: int) -> Pushed:
+    def _upload_outbox(self, since_ms: int) -> BatchResult:
         """Push a batch: all that waits, the newest first, or only what is live while the backlog has to wait."""
-        restraint = self._restraint
-        with self._rooms.spool.reading():
-            backlog = self._rooms.spool.outbox.has_backlog(since_ms)
-        self._rests = backlog and not restraint.open()
-        if self._health.waits != (waits := restraint.reason if backlog else None):
+        throttle = self._throttle
+        with self._resources.spool.reading():
+            backlog = self._resources.spool.outbox.has_backlog(since_ms)
+        self._rests = backlog and not throttle.open()
+        if self._health.waits != (waits := throttle.reason if backlog else None):
             self._health = self._health.replace(waits=waits)
             self._keep()
         if not backlog:
             pushed = upload(self._setting, since_ms=since_ms, live_ms=since_ms)  # nor what came to the backlog since
             if not pushed.more:
-                restraint.done()
+                throttle.done()
             return pushed
-        if self._rests or restraint.limited:
+        if self._rests or throttle.limited:
             pushed = upload(self._setting, since_ms=since_ms, live_ms=since_ms)
             if self._rests or pushed.more or pushed.sessions or pushed.segments:
                 return pushed
         before = self._client.sent_bytes
-        pushed = upload(self._setting, live_ms=since_ms, size=restraint.batch(BYTES))
-        restraint.sent(self._client.sent_bytes - before)
+        pushed = upload(self._setting, live_ms=since_ms, size=throttle.batch(BATCH_BYTES))
+        throttle.sent(self._client.sent_bytes - before)
         return pushed
 
-    def _settled(self, pushed: Pushed) -> None:
+    def _settled(self, pushed: BatchResult) -> None:
         """Keep how the endpoint is in the transaction of what it acknowledged: one of its own costs as much again."""
-        self._wanted = self._rooms.spool.catalog.has_behind()
+        self._wanted = self._resources.spool.catalog.has_behind()
         if pushed.sessions + pushed.segments:
             self._health = self._well(now_ms()).paced(self._health, pushed.bytes)
-            health.write(self._rooms.spool, self._health)
+            health.write(self._resources.spool, self._health)
 
     def _well(self, last_ack_ms: int | None) -> health.EndpointHealth:
         return outage.after_success(self._health, last_ack_ms, int((time.monotonic() - self._began) * 1000))
 
-    def _succeeded(self, pushed: Pushed, before: health.EndpointHealth) -> None:
+    def _succeeded(self, pushed: BatchResult, before: health.EndpointHealth) -> None:
         done = pushed.sessions + pushed.segments
         if pushed.healed:
             log.info("upload.healed", streams=pushed.healed)
@@ -367,10 +367,10 @@ class Pushing:
 
     def _keep(self) -> None:
         try:
-            with self._rooms.spool.transaction():
-                health.write(self._rooms.spool, self._health)
-                if self._rooms.spool.meta(health.SETUP) != self._setup:
-                    self._rooms.spool.set_meta(health.SETUP, self._setup)
+            with self._resources.spool.transaction():
+                health.write(self._resources.spool, self._health)
+                if self._resources.spool.meta(health.SETUP) != self._setup:
+                    self._resources.spool.set_meta(health.SETUP, self._setup)
         except StateFull as error:
             log.error("spool.filled", reason=str(error))  # it is known here; status learns it from the lock
 
