@@ -82,7 +82,7 @@ def pushed(encoding: str, body: bytes) -> bytes:
         digest, body = dictionary.unpack(body)
         known = _DICTIONARIES[digest]
     plain = b"".join(zstd.decompress_stream((body,), 1 << 30, known))
-    grown = dictionary.grown(known, plain)
+    grown = dictionary.extended(known, plain)
     _DICTIONARIES[sha256(grown).digest()] = grown
     return plain
 

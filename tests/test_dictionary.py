@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from household import CLAUDE, SESSION, Household, claude, encode, household
-from sessiond.endpoint.dictionary import ENCODING, FEATURE, HEAD, SIZE, grown
+from sessiond.endpoint.dictionary import ENCODING, FEATURE, HEAD, SIZE, extended
 from sessiond.errors import EndpointError
 from sessiond.upload import upload
 
@@ -138,5 +138,5 @@ def test_a_refused_token_is_no_fault_of_the_dictionary(house: Household) -> None
 
 def test_a_dictionary_has_a_bound_and_no_line_fills_it() -> None:
     """16 KiB, of them at most the half from one push; a few bytes are none."""
-    assert grown(b"a" * SIZE, b"b" * (1 << 20)) == b"a" * (SIZE - HEAD) + b"b" * HEAD
-    assert grown(b"", b"{}\n") == b""
+    assert extended(b"a" * SIZE, b"b" * (1 << 20)) == b"a" * (SIZE - HEAD) + b"b" * HEAD
+    assert extended(b"", b"{}\n") == b""

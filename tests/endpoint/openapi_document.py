@@ -1,6 +1,6 @@
-"""docs/openapi.json: the addresses are written here, the schemas come from the code.
+"""Generates docs/openapi.json. The paths are written here; the schemas come from the code.
 
-`python tests/endpoint/openapi_document.py` (with daemon/ on the path) writes the file anew; a test compares it.
+`python tests/endpoint/openapi_document.py` (with daemon/ on the path) writes the file; a test compares it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REASONS = {
     "403": "The token lacks the scope, or belongs to another device",
     "404": "There is no such session, stream or generation",
     "408": "The body did not arrive in time",
-    "410": "This endpoint did not give out that `since`: begin again without it",
+    "410": "This endpoint did not issue that `since`: start again without it",
     "413": "The request as a whole is over a limit",
     "415": "Another media type or content encoding is needed, or another dictionary",
     "416": "The range lies behind the end of the stream",

@@ -75,5 +75,5 @@ def test_results_are_decoded_one_by_one() -> None:
         )
         for each in (0, 2**31)
     ]
-    assert items.decode_held(held[0]) is not None
-    assert items.decode_held(held[1]) is None
+    assert items.decode_position(held[0]) is not None
+    assert items.decode_position(held[1]) is None

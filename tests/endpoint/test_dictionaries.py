@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessiond import zstd
-from sessiond.endpoint.dictionary import HEAD, SIZE, grown, pack
+from sessiond.endpoint.dictionary import HEAD, SIZE, extended, pack
 from sessiond.endpoint.server import Running, running
 from sessiond.endpoint.server.dictionaries import CAPACITY, Dictionaries
 from sessiond.endpoint.server.problems import HttpError
@@ -34,7 +34,7 @@ def plain(pusher: Pusher, said: bytes, device: str = DEVICE) -> bytes:
     """Push without a dictionary; return the one that both sides have then."""
     answer = pusher.post("/v1/push", content=said, headers={"Sessiond-Device": device})
     assert answer.status_code == 200
-    return grown(b"", said)
+    return extended(b"", said)
 
 
 def encoded(pusher: Pusher, sent: bytes, device: str = DEVICE) -> httpx.Response:
@@ -51,7 +51,7 @@ def test_each_push_is_the_dictionary_of_the_next(pusher: Pusher) -> None:
         said = body(record(number), append(at, b"%d" % number * 4000))
         answer = encoded(pusher, pack(said, known, 3))
         assert [each["status"] for each in answer.json()["results"]] == ["stored", "stored"]
-        known, at = grown(known, said), at + 4000
+        known, at = extended(known, said), at + 4000
     assert len(known) == SIZE
     assert len(pusher.bytes_of()) == at
 
@@ -59,7 +59,7 @@ def test_each_push_is_the_dictionary_of_the_next(pusher: Pusher) -> None:
 def test_another_dictionary_is_refused_whole(pusher: Pusher) -> None:
     """One of before, another device's, none: 415, nothing stored, and the same body passes without it."""
     old = plain(pusher, body(record(), append(0, b"one\n")))
-    new = grown(old, body(append(4, b"two\n")))
+    new = extended(old, body(append(4, b"two\n")))
     assert encoded(pusher, pack(body(append(4, b"two\n")), old, 3)).status_code == 200
     said = body(append(8, b"three\n"))
     for sent, device in [(pack(said, old, 3), DEVICE), (pack(said, new, 3), OTHER_DEVICE)]:
@@ -137,7 +137,7 @@ def test_whatever_follows_a_good_start_the_answer_is_no_failure(shared: Pusher, 
 
 def test_dictionaries_are_bounded() -> None:
     """Whoever pushes under many device ids drives out the oldest, no more."""
-    dictionaries, said = Dictionaries(), grown(b"", b"x" * HEAD)
+    dictionaries, said = Dictionaries(), extended(b"", b"x" * HEAD)
     devices = [("ada", UUID(int=number)) for number in range(CAPACITY + 10)]
     for device in devices:
         dictionaries.keep(device, said)

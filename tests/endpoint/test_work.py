@@ -200,7 +200,7 @@ def test_a_digest_that_takes_long_is_answered_busy_and_goes_on(store: Store) -> 
     store.digests.clear()
 
     async def ask() -> str:
-        digester = Digester(store, patience=0)
+        digester = Digester(store, timeout=0)
         with pytest.raises(HttpError) as refused:
             await digester.digests([streams.State(1, 0, len(plain), None)])
         assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "5"})

@@ -30,8 +30,8 @@ HARMLESS: dict[str, str] = {
     ),
     "daemon/upload_loop.py::UploadLoop.run: if not self._held and self._wait_ms() <= 0 and self.push_all(): => "
     "if not self._held and self._wait_ms() <= 1 and self.push_all():": "an attempt that comes a millisecond earlier",
-    "endpoint/server/streams.py::append: if last is not None and last[2] + appended.length <= CHUNK: => "
-    "if last is not None and last[2] + appended.length < CHUNK:": (
+    "endpoint/server/streams.py::append: if last is not None and last[2] + payload.length <= CHUNK: => "
+    "if last is not None and last[2] + payload.length < CHUNK:": (
         "how many rows of the store hold a stream is seen by no client"
     ),
     "redact/confirm.py::_ranges: if mark - high > last + 1: => if mark - high > last - 1:": (
@@ -40,8 +40,8 @@ HARMLESS: dict[str, str] = {
     "daemon/daemon_run.py::DaemonRun.__init__: self._note_refusal(None) => pass": (
         "`edits.noticed()`, a few lines on, has the configuration read again at once, which notes the same"
     ),
-    'endpoint/client.py::_read: raise httpx.ReadTimeout("the deadline passed while the answer came in") => pass': (
-        "the alarm cuts the connection at the same deadline, so that the next read raises"
+    'endpoint/client.py::_read: raise httpx.ReadTimeout("the deadline passed while reading the answer") => pass': (
+        "the timer aborts the connection at the same deadline, so that the next read raises"
     ),
     "redact/redactor.py::Redactor._find_broken: if WRAPS in marks and depth < UNWRAPPED: => "
     "if WRAPS in marks and depth <= UNWRAPPED:": "how many layers are looked into is a choice, as UNWRAPPED itself is",

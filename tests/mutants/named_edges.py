@@ -22,7 +22,7 @@ EDGES: list[Named] = [
     Named(
         "a connection that comes after the deadline lives on",
         "endpoint/deadline.py",
-        "            if self._over:\n                self._end()\n",
+        "            if self._aborted:\n                self._shut_down()\n",
         "",
         (["tests/test_deadline.py"],),
     ),
@@ -108,8 +108,8 @@ EDGES: list[Named] = [
     Named(
         "a body that is too slow is called malformed",
         "endpoint/server/body.py",
-        'raise HttpError(408, "too-slow", said) from error',
-        'raise HttpError(400, "malformed", said) from error',
+        'raise HttpError(408, "too-slow", detail) from error',
+        'raise HttpError(400, "malformed", detail) from error',
         (["tests/endpoint/test_bodies.py", "-k", "does_not_arrive"],),
     ),
 ]

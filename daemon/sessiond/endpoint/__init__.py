@@ -1,1 +1,1 @@
-"""The endpoint: the wire that both sides speak, the client that pushes, the reference server."""
+"""The endpoint: the sync protocol, the client, and the reference server."""

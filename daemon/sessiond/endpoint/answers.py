@@ -1,4 +1,4 @@
-"""Reads the parts of an answer that are not of the protocol itself: error bodies, dates, Retry-After, redirects."""
+"""Parses what any HTTP server may send: problem bodies, dates, Retry-After, redirects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ with hide_modules("httpx._main"):
 
 MAX_RETRY_AFTER = 3600.0
 UNREADABLE = (msgspec.MsgspecError, RecursionError)
-"""What decoding an answer raises: JSON may be nested deeper than any stack."""
+"""The errors of decoding an answer. RecursionError: the JSON may be nested too deeply."""
 
 
 class _ProblemBody(msgspec.Struct):
@@ -23,7 +23,7 @@ class _ProblemBody(msgspec.Struct):
 
 
 def problem_text(content: bytes) -> str:
-    """Return what an error's body says (RFC 9457), unchanged; an empty string where it says nothing."""
+    """Return the detail or the title of a problem body (RFC 9457) unchanged; "" if it has neither."""
     try:
         problem = msgspec.json.decode(content, type=_ProblemBody)
     except UNREADABLE:
@@ -32,7 +32,7 @@ def problem_text(content: bytes) -> str:
 
 
 def redirect_host(location: str) -> str:
-    """Return the host of a Location header; an empty string where it has none."""
+    """Return the host in a Location header; "" if it has none."""
     try:
         return httpx.URL(location).host
     except httpx.InvalidURL:
@@ -48,7 +48,7 @@ def parse_date(value: str | None) -> float | None:
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Return Retry-After in seconds, at most an hour; None for anything but a time in the future."""
+    """Return Retry-After in seconds, up to an hour; None if it is not a time in the future."""
     if value is None:
         return None
     try:

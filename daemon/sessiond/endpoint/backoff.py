@@ -1,4 +1,4 @@
-"""How long to wait before the next push after one that failed."""
+"""The wait before the next push after one that failed."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 CAP = 300.0
 """Seconds: the longest wait while the endpoint can't be reached, unless it asks for more."""
 STEPS = (5.0, 30.0, 120.0)
-"""Seconds until the first, second and each later retry after an answer that is wrong: a refused token, a login page."""
+"""Seconds until the first, second and each later retry after a wrong answer, such as a refused token or login page."""
 PAUSE = 900.0
-"""Seconds between two tries once wrong answers have come for that long; also how long they have to persist for it."""
+"""Seconds between two tries after wrong answers have persisted for this long."""
 JITTER = 0.2
-"""The share by which a wait after a wrong answer is varied in both directions."""
+"""The fraction by which a wait after a wrong answer varies in both directions."""
 
 
 def next_wait(error: EndpointError, failures: int, rejections: int = 1, lasted: float = 0.0) -> float:
-    """Return the seconds until the next push. It is always finite: a push is never given up.
+    """Return the seconds until the next push. They are always finite: a push is never abandoned.
 
-    `failures`: failed pushes in a row, this one included. `rejections`: how many of the last ones in a row were
-    answered, but wrongly. `lasted`: seconds since the first of those.
+    `failures`: failed pushes in a row, including this one. `rejections`: how many of the last ones in a row got a
+    wrong answer. `lasted`: seconds since the first of these.
     """
     if isinstance(error, Unreachable):
         return _unreachable_wait(error, failures)
-    # The count guards against a wall clock that is set forward by years: one bad answer never costs a long pause.
+    # The count protects against a wall clock that is set forward by years: one wrong answer must not cost a long pause.
     persistent = rejections > len(STEPS) and lasted >= PAUSE
     wait = PAUSE if persistent else STEPS[min(rejections, len(STEPS)) - 1]
     return wait * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter, not a secret
 
 
 def _unreachable_wait(error: Unreachable, failures: int) -> float:
-    """Return a wait with full jitter, which spreads a thousand clients evenly when their endpoint comes back.
+    """Return a wait with full jitter, so that a thousand clients do not return at the same moment.
 
-    What the endpoint asks for (Retry-After) is the minimum, plus up to a tenth.
+    Retry-After is the minimum; up to a tenth is added to it.
     """
     wait = random.uniform(0, min(CAP, 2.0 ** min(failures, 12)))  # noqa: S311 - jitter, not a secret
     asked = error.retry_after
@@ -46,8 +46,8 @@ def _unreachable_wait(error: Unreachable, failures: int) -> float:
 
 
 def make_retrying(tries: int, sleep: Callable[[float], None]) -> tenacity.Retrying:
-    """Make what tries a request so many times in all, unless the endpoint says itself how long to wait."""
-    import tenacity  # late: a daemon that starts with nothing to push does without
+    """Return a wrapper that tries a request up to `tries` times, unless the endpoint asks for a longer wait."""
+    import tenacity  # late: a daemon with nothing to push does not need it
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, Unreachable) and error.retry_after is None),

@@ -1,7 +1,8 @@
-"""The client side of the wire. Three outcomes: acked, come back later, never (errors.py names them).
+"""The client side of the sync protocol. A request is acknowledged, must be retried, or is refused (see errors.py).
 
-Rule 12: the endpoint is not trusted with our life. No redirects, one deadline for a whole request, answers
-read raw and capped, JSON and the echoed batch id required, nothing obeyed but result, offset and retry-after.
+Rule 12: the client does not trust the endpoint. It follows no redirects, sets one deadline for a whole request, reads
+answers without decompression and up to a limit, and requires JSON and the id of the push in the answer. It acts on
+nothing but results, offsets and Retry-After.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ with hide_modules("httpx._main"):
     import httpx
 
 ANSWER_CAP = 4 << 20
-"""Bytes of an answer that are read; ours are far smaller, and a gzip bomb of 0.3 MB cost a client 629 MB."""
+"""Bytes of an answer that are read. Answers of an endpoint are far smaller; without a limit, one could fill memory."""
 QUOTE, DETAIL = 200, 1000
-"""Characters that are kept of what an endpoint says, and of its detail about a single item."""
+"""Characters of an endpoint's text that are kept in an error, and in the detail about a single item."""
 _JSON = msgspec.json.Encoder()
 T = TypeVar("T")
 
@@ -46,20 +47,20 @@ class Client:
         ca_file: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Prepare a client; nothing is sent yet. `timeout` in seconds bounds each request as a whole.
+        """Create a client without connecting. `timeout`: seconds for a whole request.
 
-        Raises: ConfigError for a `ca_file` that can't be used.
+        Raises: ConfigError, the `ca_file` or the environment's proxy can't be used.
         """
         self.url = url.rstrip("/")
         self._timeout = timeout
         self.server_time: float | None = None
-        """What the last answer gave as its time, in unix seconds; for `doctor`, nothing else trusts it."""
+        """The time in the last answer's Date header, in unix seconds. Only `doctor` uses it, to compare the clocks."""
         self.sent_bytes = 0
-        """Bytes of all bodies so far, as they go over the wire."""
+        """Bytes of all bodies sent so far, after compression."""
         self._token = token
         self._addresses: dict[str, httpx.URL] = {}
         self._connection = Connection()
-        self._deadline_timer = DeadlineTimer(self._connection.cut)
+        self._deadline_timer = DeadlineTimer(self._connection.abort)
         self._dictionary = dictionary.PushDictionary()
         self._headers = {
             "User-Agent": f"sessiond/{__version__}",
@@ -69,45 +70,45 @@ class Client:
         }
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        verify: ssl.SSLContext | bool = False  # without TLS, to this machine, no authorities need to be loaded
+        verify: ssl.SSLContext | bool = False  # without TLS, no certificate authorities need to be loaded
         if self.url.startswith("https:"):
             verify = make_ssl_context(ca_file or "")
-        patience = httpx.Timeout(min(timeout, 10.0), connect=min(timeout, 5.0))
-        self._extensions = {"timeout": patience.as_dict(), "trace": self._connection.note}
+        timeouts = httpx.Timeout(min(timeout, 10.0), connect=min(timeout, 5.0))
+        self._extensions = {"timeout": timeouts.as_dict(), "trace": self._connection.trace}
         self._transport = transport or make_transport(self.url, verify)
 
     def about(self) -> wire.About:
-        """Ask who answers there. Raises: EndpointError."""
+        """Return the endpoint's id, limits and features. Raises: EndpointError."""
         about = self._request("GET", "/v1", wire.About)
         if about.service != wire.SERVICE or about.protocol != wire.PROTOCOL:
             spoken = f"{self._quoted(about.service)} protocol {about.protocol}"
             raise WrongEndpoint(
                 f"{self.url} speaks {spoken}, not {wire.SERVICE} {wire.PROTOCOL}",
-                hint="upgrade whichever of the two is older",
+                hint="upgrade the older of the two",
             )
         self._dictionary.offer(about.features)
         return about
 
     def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.RemotePosition | None]:
-        """Ask where streams stand; None for a stream of which the answer can't be decoded. Raises: EndpointError."""
-        question = wire.OffsetsRequest(machine_id=machine_id, streams=list(streams))
-        answer = self._request("POST", "/v1/offsets", items.OffsetsAnswer, _JSON.encode(question))
-        found = [items.decode_held(each) for each in answer.streams]
-        if len(found) != len(streams) or any(
-            held is not None and (held.session, held.stream) != (key.session, key.stream)
-            for key, held in zip(streams, found, strict=True)
+        """Return the endpoint's positions in streams; None for one that can't be decoded. Raises: EndpointError."""
+        request = wire.OffsetsRequest(machine_id=machine_id, streams=list(streams))
+        answer = self._request("POST", "/v1/offsets", items.OffsetsAnswer, _JSON.encode(request))
+        positions = [items.decode_position(each) for each in answer.streams]
+        if len(positions) != len(streams) or any(
+            position is not None and (position.session, position.stream) != (key.session, key.stream)
+            for key, position in zip(streams, positions, strict=True)
         ):
-            raise WrongEndpoint(f"{self.url} answered for other streams than it was asked for")
-        return found
+            raise WrongEndpoint(f"{self.url} answered for other streams than the request names")
+        return positions
 
     def push(self, pushed: Sequence[wire.Push], batch: str) -> list[wire.Result]:
-        """Push items as a batch of that name; the results are in their order. Raises: EndpointError."""
+        """Push items under the id `batch` and return their results in order. Raises: EndpointError."""
         body, known = _JSON.encode_lines(pushed), self._dictionary.take()
         if known:
             try:
                 return self._push(len(pushed), body, batch, known)
             except (Rejected, Refused, WrongEndpoint):
-                pass  # it has another dictionary or none any more, or what lies between knows no such encoding
+                pass  # the endpoint has another dictionary, or a proxy does not know the encoding: send it without one
         return self._push(len(pushed), body, batch, b"")
 
     def _push(self, count: int, body: bytes, batch: str, known: bytes) -> list[wire.Result]:
@@ -119,15 +120,15 @@ class Client:
         sent = dictionary.pack(body, known, 3) if known else zstd.compress(body, 3)
         answer = self._request("POST", "/v1/push", items.PushAnswer, sent, headers)
         if answer.batch != batch or len(answer.results) != count:
-            raise WrongEndpoint(f"{self.url} answered, but not to what was pushed")
+            raise WrongEndpoint(f"{self.url} answered another push than the one that was sent")
         results = items.decode_results(answer.results)
         if results is None:
-            raise WrongEndpoint(f"{self.url} answered a push with nothing that can be decoded")
+            raise WrongEndpoint(f"{self.url} answered a push with results that can't be decoded")
         self._dictionary.keep(known, body)
         return [self._masked(result) for result in results]
 
     def _masked(self, result: wire.Result) -> wire.Result:
-        """Return a result whose problem can be kept, logged and shown: without our token and control characters."""
+        """Return a result whose problem is safe to store, log and show: without the token and control characters."""
         problem = result.problem
         if problem is None:
             return result
@@ -136,16 +137,16 @@ class Client:
         return msgspec.structs.replace(result, problem=safe)
 
     def _quoted(self, text: str, limit: int = QUOTE) -> str:
-        """Return text from outside as it may be quoted in an error: without our token, printable and short.
+        """Return an endpoint's text as it may be quoted in an error: without the token, printable and short.
 
-        The token is masked before the text is cut; otherwise the first half of a token could remain.
+        The token is masked before the text is shortened; otherwise the first half of a token could remain.
         """
         if self._token:
             text = text.replace(self._token, "***")
         return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
     def limit(self, timeout: float) -> None:
-        """Let each later request take so many seconds at the most: the daemon is about to end."""
+        """Lower the timeout of later requests to `timeout` seconds, because the daemon is shutting down."""
         self._timeout = min(self._timeout, timeout)
 
     def close(self) -> None:
@@ -172,13 +173,13 @@ class Client:
         if kind != "application/json":
             raise WrongEndpoint(
                 f"{self.url} answered with {self._quoted(kind) or 'no content type'} instead of JSON",
-                hint="a network's login page may be in the way; else check endpoint.url",
+                hint="it may be a network's login page; otherwise check endpoint.url",
             )
         try:
             return msgspec.json.decode(content, type=answer)
         except msgspec.ValidationError as error:
             reason = self._quoted(str(error))
-            raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {reason}") from error
+            raise WrongEndpoint(f"{self.url} answered with JSON that does not follow the protocol: {reason}") from error
         except answers.UNREADABLE as error:
             raise WrongEndpoint(f"{self.url} answered with JSON that is cut short or malformed") from error
 
@@ -187,7 +188,7 @@ class Client:
     ) -> tuple[httpx.Response, bytes]:
         """Send a request and read its answer before the deadline. Raises: EndpointError."""
         deadline = time.monotonic() + self._timeout
-        # A time-out of httpx is for each read: headers that drip in would keep us for ever.
+        # A timeout of httpx is for a single read: headers that arrive one byte at a time would never time out.
         self._connection.reset()
         self._deadline_timer.arm(deadline)
         try:
@@ -202,7 +203,7 @@ class Client:
     def _exchange(
         self, method: str, address: httpx.URL, headers: dict[str, str], body: bytes | None, deadline: float
     ) -> tuple[httpx.Response, bytes]:
-        """Send a request, and read the answer to its end. Raises: httpx.TransportError, WrongEndpoint."""
+        """Send a request and return the response with its whole body. Raises: httpx.TransportError, WrongEndpoint."""
         content = None if body is None else _parts(body, deadline)
         request = httpx.Request(
             method, address, headers=self._headers | headers, content=content, extensions=self._extensions
@@ -214,7 +215,7 @@ class Client:
             response.close()
 
     def _address(self, path: str) -> httpx.URL:
-        """Take an address apart once: httpx does it twice for each request that names it as text."""
+        """Return the parsed URL of a path. It is parsed once, which httpx would do twice for each request."""
         return self._addresses.get(path) or self._addresses.setdefault(path, httpx.URL(self.url + path))
 
     def _translate(self, error: httpx.TransportError) -> EndpointError:
@@ -223,7 +224,7 @@ class Client:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return WrongEndpoint(
                     f"the certificate of {self.url} is not trusted: {cause.verify_message}",
-                    hint="set endpoint.ca_file where a company's own authority signs it",
+                    hint="if a company's own authority signed it, set endpoint.ca_file",
                 )
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, httpx.TimeoutException):
@@ -234,8 +235,8 @@ class Client:
         status = response.status_code
         if status == 200:
             return
-        said = self._quoted(answers.problem_text(content))
-        text = f"{self.url} answered {status}" + (f": {said}" if said else "")
+        reason = self._quoted(answers.problem_text(content))
+        text = f"{self.url} answered {status}" + (f": {reason}" if reason else "")
         if status in (401, 403):
             raise Refused(text, hint="check the token: SESSIOND_TOKEN or endpoint.token_file")
         if status == 413:
@@ -248,7 +249,9 @@ class Client:
             raise Unreachable(text, retry_after=answers.parse_retry_after(response.headers.get("retry-after")))
         if 300 <= status < 400:
             host = self._quoted(answers.redirect_host(response.headers.get("location", "")))
-            raise WrongEndpoint(f"{text} (a redirect to {host or 'nowhere'}, not followed)", hint="set endpoint.url")
+            raise WrongEndpoint(
+                f"{text} (a redirect to {host or 'no host'}, not followed)", hint="set endpoint.url to its target"
+            )
         raise WrongEndpoint(text, hint="check endpoint.url")
 
 
@@ -266,5 +269,5 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
         if len(content) > ANSWER_CAP:
             raise WrongEndpoint(f"the answer is longer than {ANSWER_CAP} bytes")
         if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("the deadline passed while the answer came in")
+            raise httpx.ReadTimeout("the deadline passed while reading the answer")
     return bytes(content)

@@ -1,4 +1,4 @@
-"""What bounds a request as a whole: an alarm in another thread, and the connection that it cuts."""
+"""The deadline of a whole request: a timer in another thread that aborts the connection."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from typing import Any
 
 
 class DeadlineTimer:
-    """Calls `ring` once if it is not disarmed in time.
+    """Calls `on_timeout` in its own thread if it is not disarmed before the deadline.
 
-    One thread serves all of its times: a `threading.Timer` for each request costs as much as the request's bytes.
-    It is woken by a first time only, and looks by itself whether a later one has come in the place of that.
+    One thread serves all requests, because a `threading.Timer` for each costs as much as sending a small request. The
+    thread is woken only for an earlier deadline; when it wakes up, it reads the current one.
     """
 
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
+    def __init__(self, on_timeout: Callable[[], None]) -> None:
+        self._on_timeout = on_timeout
         self._changed = threading.Condition()
-        self._at = self._asleep_until = math.inf
+        self._deadline = self._asleep_until = math.inf
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def arm(self, at: float) -> None:
-        """Ring at this monotonic time."""
+    def arm(self, deadline: float) -> None:
+        """Set the deadline, as a monotonic time."""
         with self._changed:
-            self._at = at
+            self._deadline = deadline
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="alarm", daemon=True)
+                thread = threading.Thread(target=self._run, name="deadline", daemon=True)
                 thread.start()
-                self._thread = thread  # only one that could be started is joined
-            elif at < self._asleep_until:
+                self._thread = thread  # set after start(), which may fail: `close` joins only a started thread
+            elif deadline < self._asleep_until:
                 self._changed.notify()
 
     def disarm(self) -> None:
-        """Do not ring."""
+        """Remove the deadline."""
         with self._changed:
-            self._at = math.inf
+            self._deadline = math.inf
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -52,40 +52,40 @@ class DeadlineTimer:
     def _run(self) -> None:
         with self._changed:
             while not self._closed:
-                left = self._at - time.monotonic()
+                left = self._deadline - time.monotonic()
                 if left <= 0:
-                    self._at = math.inf
-                    self._ring()
+                    self._deadline = math.inf
+                    self._on_timeout()
                     continue
-                self._asleep_until = self._at
+                self._asleep_until = self._deadline
                 self._changed.wait(None if left == math.inf else left)
 
 
 class Connection:
-    """The connection under a request, so that another thread can cut it."""
+    """The connection of the current request. Another thread can abort it."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
-        self._over = False
+        self._aborted = False
 
     def reset(self) -> None:
-        """Note that another request begins."""
-        self._over = False
+        """Prepare for the next request."""
+        self._aborted = False
 
-    def note(self, event: str, seen: Mapping[str, Any]) -> None:
-        """Hear from httpcore that a connection was made; one that comes too late, after `cut`, is ended at once."""
+    def trace(self, event: str, values: Mapping[str, Any]) -> None:
+        """Store the socket of a new connection; httpcore calls this. After `abort`, shut it down at once."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            self._socket = seen["return_value"].get_extra_info("socket")
-            if self._over:
-                self._end()
+            self._socket = values["return_value"].get_extra_info("socket")
+            if self._aborted:
+                self._shut_down()
 
-    def cut(self) -> None:
-        """End the connection, also one that is yet to come; whoever reads from it gets an error."""
-        self._over = True
-        self._end()
+    def abort(self) -> None:
+        """Shut down the connection, or the one that is still being opened. Reading from it then raises an error."""
+        self._aborted = True
+        self._shut_down()
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         if self._socket is not None:
             with suppress(OSError):
-                # Not SSLSocket's own, which would change what the reading thread uses.
+                # SSLSocket.shutdown would also reset the TLS state, which the reading thread is using.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

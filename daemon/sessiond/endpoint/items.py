@@ -1,7 +1,7 @@
-"""The items of an answer, decoded one by one: what is wrong with one affects that item and no other.
+"""Decodes the items of an answer one by one, so that a wrong item affects no other.
 
-Otherwise a single number out of bounds, in the answer about a single session, would keep a machine from pushing
-anything: the answer as a whole would be refused, each time.
+If the answer were decoded as a whole, one number out of bounds in one session would make it unusable each time, and
+the machine could never push anything again.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from sessiond.endpoint import wire
 from sessiond.endpoint.answers import UNREADABLE
 
 UNDECODABLE = "undecodable"
-"""The type of the problem that takes the place of a result which can't be decoded; no endpoint sends it."""
+"""The type of the problem that replaces a result which can't be decoded. No endpoint sends it."""
 
 
 class PushAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """As wire.PushAnswer, its results not decoded yet."""
+    """As wire.PushAnswer, with results that are not decoded yet."""
 
     batch: str
     results: list[msgspec.Raw]
 
 
 class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """As wire.OffsetsAnswer, its streams not decoded yet."""
+    """As wire.OffsetsAnswer, with streams that are not decoded yet."""
 
     streams: list[msgspec.Raw]
 
 
 class _Status(msgspec.Struct, frozen=True):
-    """As much of a result as decides what becomes of the item."""
+    """The status of a result without the fields beside it."""
 
     status: str
 
 
 _result = msgspec.json.Decoder(wire.Result)
 _status = msgspec.json.Decoder(_Status)
-_held = msgspec.json.Decoder(wire.RemotePosition)
+_position = msgspec.json.Decoder(wire.RemotePosition)
 
 
 def decode_results(raw: Sequence[msgspec.Raw]) -> list[wire.Result] | None:
-    """Return the results of a push; None where none of them can be decoded.
+    """Return the results of a push; None if none of them can be decoded.
 
-    In place of one that can't is a problem of type UNDECODABLE, or its bare status where that acknowledges the item:
-    an item that is stored must not be sent again because of a field beside it.
+    A result that can't be decoded becomes a problem of the type UNDECODABLE. If its status can be decoded and
+    acknowledges the item, only the status is kept: a stored item must not be sent again because of another field.
     """
     decoded = [_decode_result(each) for each in raw]
     if raw and all(each.problem is not None and each.problem.type == UNDECODABLE for each in decoded):
@@ -57,13 +57,13 @@ def _decode_result(raw: msgspec.Raw) -> wire.Result:
     try:
         result = _result.decode(raw)
     except UNREADABLE as error:
-        return _bare(raw) or _undecodable(str(error))
+        return _status_only(raw) or _undecodable(str(error))
     if (result.status == "problem") != (result.problem is not None):
-        return _undecodable("a problem without a name, or a name without a problem")
+        return _undecodable("the status and the problem contradict each other")
     return result
 
 
-def _bare(raw: msgspec.Raw) -> wire.Result | None:
+def _status_only(raw: msgspec.Raw) -> wire.Result | None:
     try:
         status = _status.decode(raw).status
     except UNREADABLE:
@@ -82,9 +82,9 @@ def _undecodable(reason: str) -> wire.Result:
     return wire.Result(status="problem", problem=problem)
 
 
-def decode_held(raw: msgspec.Raw) -> wire.RemotePosition | None:
-    """Return what is held of a stream; None where that can't be decoded."""
+def decode_position(raw: msgspec.Raw) -> wire.RemotePosition | None:
+    """Return the endpoint's position in a stream; None if it can't be decoded."""
     try:
-        return _held.decode(raw)
+        return _position.decode(raw)
     except UNREADABLE:
         return None

@@ -1,4 +1,4 @@
-"""The client that also reads: the bytes of streams, as the endpoint holds them."""
+"""The client that also reads sessions and the bytes of streams from an endpoint."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ with hide_modules("httpx._main"):
 
 T = TypeVar("T")
 PAGE = 100
-"""Sessions that one page of a list has."""
+"""Sessions on one page."""
 PIECE = 2 << 20
-"""Bytes of a stream that one request asks for; less than the client takes as an answer."""
+"""Bytes of a stream in one request. The client's limit for an answer is higher."""
 
 
 class ReadClient(Client):
-    """A client that also reads what the endpoint holds."""
+    """A client that also reads from the endpoint."""
 
     def sessions(self, after: str | None = None, limit: int = PAGE) -> wire.SessionsAnswer:
-        """List sessions, a page at a time; `after` is `next` of the page before. Raises: EndpointError."""
+        """Return a page of sessions; `after` is `next` of the previous page. Raises: EndpointError."""
         query = f"?limit={limit}" + (f"&after={quote(after)}" if after else "")
         return self._request("GET", f"/v1/sessions{query}", wire.SessionsAnswer)
 
     def session(self, machine_id: str, session: uuid.UUID) -> wire.StoredSession:
-        """Get one session with its record. Raises: NotFound where it has none there, EndpointError."""
+        """Return one session with its record. Raises: NotFound if it has no record there, EndpointError."""
         return self._get(f"/v1/sessions/{quote(machine_id)}/{session}", wire.StoredSession)
 
     def streams(self, machine_id: str, session: uuid.UUID) -> list[wire.StoredStream]:
-        """List the streams of a session with all their generations. Raises: NotFound, EndpointError."""
+        """Return the streams of a session with all their generations. Raises: NotFound, EndpointError."""
         return self._get(f"/v1/sessions/{quote(machine_id)}/{session}/streams", wire.StreamsAnswer).streams
 
     def stream(
@@ -50,11 +50,11 @@ class ReadClient(Client):
         generation: int | None = None,
         end: int | None = None,
     ) -> Iterator[bytes]:
-        """Iterate over the bytes of a stream up to `end`, piece by piece.
+        """Iterate over the bytes of a stream up to `end`, in pieces.
 
-        Without a `generation` they are of the current one; with it they stay the same whatever is added meanwhile.
+        Without `generation`, they are of the current one. With it, they never change: bytes are only appended.
 
-        Raises: NotFound where the endpoint has none of it, EndpointError.
+        Raises: NotFound if the endpoint does not have the stream, EndpointError.
         """
         chosen = "" if generation is None else f"?generation={generation}"
         path = f"/v1/sessions/{quote(machine_id)}/{session}/streams/{quote(name)}{chosen}"
@@ -75,15 +75,15 @@ class ReadClient(Client):
             yield content
 
     def _get(self, path: str, answer: type[T]) -> T:
-        """Ask for one thing that may not be there. Raises: NotFound, EndpointError."""
+        """Return an answer of this type. Raises: NotFound, EndpointError."""
         response, content = self._fetch(path, {})
         if response.status_code == 404:
-            raise NotFound(f"{self.url} has nothing at {path}")
+            raise NotFound(f"{self.url} has no {path}")
         self._raise_for_status(response, content)
         try:
             return msgspec.json.decode(content, type=answer)
         except UNREADABLE as error:
-            raise WrongEndpoint(f"{self.url} answered with JSON that is not the protocol's: {error}") from error
+            raise WrongEndpoint(f"{self.url} answered with JSON that does not follow the protocol: {error}") from error
 
     def _fetch(self, path: str, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
         # Not by `_request`: what is read is no JSON, and its addresses are too many to be kept.

@@ -1,4 +1,4 @@
-"""The way to an endpoint: straight, or through the proxy that the environment names."""
+"""The HTTP transport to an endpoint, direct or through the proxy that the environment names."""
 
 from __future__ import annotations
 
@@ -6,30 +6,52 @@ import ssl
 import urllib.request
 
 from sessiond.config.url import is_loopback
+from sessiond.errors import ConfigError
 from sessiond.memory import hide_modules
 
 with hide_modules("httpx._main"):
     import httpx
 
 IDLE = 60.0
-"""Seconds after which an unused connection is not used any more."""
+"""Seconds after which an unused connection is not used again."""
 
 
 def make_transport(url: str, verify: ssl.SSLContext | bool) -> httpx.BaseTransport:
-    """Make what carries requests: one connection, HTTP/1.1.
+    """Return an HTTP/1.1 transport with one connection.
 
-    It carries, and no more: no redirects are followed and no cookies kept, so that there is nothing to switch off
-    (rule 12). A client of httpx around it would take as long again for each request.
+    A transport neither follows redirects nor keeps cookies, so neither has to be turned off (rule 12). An httpx.Client
+    around it would double the time of each request.
+
+    Raises:
+        ConfigError: the proxy can't be used.
     """
     limits = httpx.Limits(max_connections=1, keepalive_expiry=IDLE)
-    return httpx.HTTPTransport(verify=verify, proxy=find_proxy(url), limits=limits)
+    proxy = find_proxy(url)
+    try:
+        return httpx.HTTPTransport(verify=verify, proxy=proxy, limits=limits)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:  # httpx imports a package for socks5: proxies
+        if proxy is None:
+            raise
+        raise ConfigError(
+            f"the proxy of the environment ({_describe(proxy)}) can't be used",
+            hint="name an http: or https: proxy in HTTPS_PROXY, or add the endpoint's host to NO_PROXY",
+        ) from error
 
 
 def find_proxy(url: str) -> str | None:
-    """Name the proxy for an address; none for this machine, or where the environment excepts the host."""
+    """Return the URL of the proxy for an endpoint, which may contain a password; None to connect directly.
+
+    No proxy is used for an address of this machine, or for a host that the environment excludes (NO_PROXY). The
+    environment is that of this process, as urllib reads it; on macOS, the system settings follow.
+    """
     address = httpx.URL(url)
     if is_loopback(address.host) or urllib.request.proxy_bypass(address.host):
         return None
     proxies = urllib.request.getproxies()
     found = proxies.get(address.scheme) or proxies.get("all")
     return found if not found or "://" in found else f"http://{found}"
+
+
+def _describe(proxy: str) -> str:
+    """Return the scheme of a proxy: the rest may contain a password."""
+    return proxy.partition("://")[0]

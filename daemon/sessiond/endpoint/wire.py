@@ -1,4 +1,4 @@
-"""The words of sync protocol v1, shared by the client and the reference endpoint (docs/protocol.md)."""
+"""The messages of sync protocol v1, shared by the client and the reference endpoint (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from sessiond.session import Session
 
 PROTOCOL = 1
 SERVICE = "sessiond"
-"""What `GET /v1` calls itself; anything else at that address is not an endpoint."""
+"""The `service` in the answer to `GET /v1`. Any other server is not an endpoint."""
 BATCH_HEADER = "Sessiond-Batch"
-"""Request header of a push, a random id; the answer repeats it in `batch`. A captive portal does not."""
+"""Request header of a push: a random id, which the answer repeats in `batch`. A captive portal does not repeat it."""
 DEVICE_HEADER = "Sessiond-Device"
-"""Request header with the device id: required for a push. A token pushes as one device only."""
+"""Request header with the device id, required for a push. A token pushes as one device only."""
 GENERATION_HEADER = "Sessiond-Generation"
-"""Answer header of a stream's bytes: the generation that they are of."""
+"""Response header of a stream's bytes: their generation."""
 MAX_NAME = 200
-"""Characters of a machine id and of a stream name."""
+"""Characters of a machine id or a stream name."""
 MAX_RECORD = 1 << 20
 """Bytes of a `session` line."""
 
 MAX_NUMBER = 2**53 - 1
-"""The largest revision, offset, length and time, in both directions: what any JSON library reads exactly."""
+"""The highest revision, offset, length and time in both directions: every JSON library reads it exactly."""
 MAX_GENERATION = 2**31 - 1
-"""The largest number of a generation, in both directions."""
+"""The highest generation in both directions."""
 FREE_REVISION = 1 << 52
 FREE_GENERATION = 1 << 30
-"""Up to these, any revision and any generation may be pushed."""
+"""Up to these numbers, any revision or generation may be pushed."""
 STEP = 1 << 20
-"""Above them, one may be this much above what is held: no item can take the last number and leave none after it."""
+"""Beyond them, a new number may exceed the stored one by this much. So no item can use the highest number, after which
+nothing could follow."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 """Bytes, revisions, milliseconds."""
 Ordinal = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]
@@ -42,7 +43,7 @@ Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What an endpoint takes at once: bytes of a body as sent and decoded, lines of a push, bytes of a segment, and
+    """The limits of one request: bytes of a body as sent and as decoded, lines of a push, bytes of a segment, and
     decoded bytes of all appends of one push."""
 
     body: int = 8 << 20
@@ -58,19 +59,19 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     protocol: int
     endpoint_id: UUID
-    """Made at the endpoint's first start: another one means another store, whatever the address."""
+    """A random id, made at the endpoint's first start. Another id means another store, even at the same address."""
     version: str
     limits: Limits
     encodings: list[str]
     features: list[str] = []
     last_batch: str | None = None
-    """The last push that was stored of the device which asks (DEVICE_HEADER) with its own token. Another one than the
-    device remembers means that one of the two was restored from a backup: it asks for the offsets of all its
-    streams."""
+    """The id of the last stored push of the requesting device (DEVICE_HEADER), shown to the device's own token only.
+    If the device remembers another id, one of the two was restored from a backup, and the device requests the offsets
+    of all its streams."""
 
 
 class StreamLength(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a stream is at the source: what the endpoint has when all is pushed."""
+    """The generation and length of a stream."""
 
     name: Name
     generation: Ordinal
@@ -78,7 +79,7 @@ class StreamLength(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushSession(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="session"):
-    """Upsert a record: a higher revision wins, an equal one is a duplicate, a lower one is answered `stale`."""
+    """Store a record: a higher revision replaces it, an equal one is a duplicate, a lower one is answered `stale`."""
 
     record: Session
     revision: Count
@@ -91,7 +92,7 @@ class PushSession(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
 
 
 class PushAppend(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="append"):
-    """Append bytes to a stream if it is exactly `offset` long (compare and set)."""
+    """Append bytes to a stream if its length is exactly `offset` (compare and set)."""
 
     machine_id: Name
     session: UUID
@@ -101,16 +102,16 @@ class PushAppend(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     length: Count
     """Bytes of the decoded data."""
     sha256: Digest
-    """Of what `data` carries, in hex: of the text's bytes, or of the zstd frames."""
+    """The digest of the bytes in `data`, in hex: of the text in UTF-8, or of the zstd frames."""
     data: str
     encoding: Literal["text", "zstd"] = "text"
     """`text`: the bytes as UTF-8. `zstd`: Base64 of a zstd frame of them."""
 
 
 class PushGeneration(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="generation"):
-    """Start a new generation of a stream, whose first `keep` bytes are those of `previous`.
+    """Begin a new generation of a stream, whose first `keep` bytes are those of `previous`.
 
-    Generation 0 needs no start: an append at offset 0 makes it. `previous` may be None with `keep` 0.
+    Generation 0 begins with an append at offset 0. With `keep` 0, `previous` may be None.
     """
 
     machine_id: Name
@@ -125,10 +126,10 @@ Push = PushSession | PushAppend | PushGeneration
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why an item was not stored (RFC 9457), with what the client needs to go on.
+    """The reason why an item was not stored (RFC 9457), with the data that the client needs to go on.
 
-    `type` is one of PROBLEMS. For `offset-mismatch`: the current `generation` and `offset` of the stream
-    and the `sha256` of what is held of it, so that the client can rewind or skip without another call.
+    `type` is one of PROBLEMS. For `offset-mismatch` and `no-generation`: the current `generation` of the stream, its
+    length as `offset` and the `sha256` of its bytes, so that the client needs no other request to rewind or skip.
     """
 
     type: str
@@ -138,40 +139,40 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     offset: Count | None = None
     sha256: str | None = None
     revision: Count | None = None
-    """For `stale`: the revision that is stored."""
+    """For `stale`: the stored revision."""
 
 
 PROBLEMS = {
     "offset-mismatch": "the stream has another length",
-    "no-generation": "the generation is not known here",
+    "no-generation": "the endpoint does not have the generation",
     "stale": "a higher revision is stored",
     "too-large": "the item is larger than the limits allow",
     "invalid": "the item is not valid",
-    "quota": "there is no room for the item",
-    "push-full": "the push has more in it than is stored at once",
-    "machine-taken": "another device brought this machine id first",
+    "quota": "the quota has no space for the item",
+    "push-full": "the push has more items than are stored at once",
+    "machine-taken": "the machine id belongs to another device",
 }
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one line of a push."""
+    """The result of one line of a push."""
 
     status: Literal["stored", "duplicate", "problem"]
     problem: Problem | None = None
     ahead: list[StreamLength] = []
-    """Streams of the line's session of which the endpoint has a later generation, or more bytes, than the line says:
-    the client's state is older than the endpoint's (a restored backup), and it should ask for the offsets."""
+    """Streams of the line's session of which the endpoint has a later generation or more bytes than the line says. The
+    client's state is older than the endpoint's (a restored backup), and it should request the offsets."""
 
 
 class PushAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a push: a result for each line, in order, under the id of the request."""
+    """The answer to a push: the id of the request and a result for each line, in order."""
 
     batch: str
     results: list[Result]
 
 
 class StreamKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream's name at the endpoint."""
+    """Identifies a stream of a machine."""
 
     session: UUID
     stream: Name
@@ -185,7 +186,7 @@ class OffsetsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RemotePosition(msgspec.Struct, frozen=True, kw_only=True):
-    """What the endpoint holds of a stream; `generation` None: nothing."""
+    """The endpoint's position in a stream: its current generation, length and digest. `generation` None: no stream."""
 
     session: UUID
     stream: str
@@ -195,38 +196,38 @@ class RemotePosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `POST /v1/offsets`, in the order of the question."""
+    """The answer to `POST /v1/offsets`, in the order of the request."""
 
     streams: list[RemotePosition]
 
 
 class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as the endpoint holds it: the last record that was pushed and what lies beside it."""
+    """A stored session: the last record that was pushed, with its other fields."""
 
     record: Session
     revision: Count
     device_id: UUID | None
-    """None to all but the token of that device."""
+    """Shown to the token of that device only; otherwise None."""
     parent: UUID | None
     title: str | None
     gone_at: Count | None
     streams: list[StreamLength]
-    """How long the streams were at the source when this revision was made."""
+    """The lengths of the streams at the source when this revision was made."""
     held: list[StreamLength]
-    """How much of them is here: the current generation of each stream and its length."""
+    """The current generation and length of each stream at the endpoint."""
 
 
 class SessionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `GET /v1/sessions`, newest start first; `next` goes on from here, None at the end."""
+    """The answer to `GET /v1/sessions`, newest start first. `next` is `after` of the next page; None at the end."""
 
     sessions: list[StoredSession]
     next: str | None
 
 
 class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `GET /v1/changes`: every session changed after `since`, once, oldest change first.
+    """The answer to `GET /v1/changes`: each session that changed after `since`, once, oldest change first.
 
-    `next` is the `since` of the next request, also when nothing changed; `more` says that it won't be empty.
+    `next` is the `since` of the next request, also if nothing changed. `more`: the next answer will not be empty.
     """
 
     sessions: list[StoredSession]
@@ -235,7 +236,7 @@ class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """One life of a stream: its first `keep` bytes are those of `previous`."""
+    """A generation of a stream. Its first `keep` bytes are those of `previous`."""
 
     generation: Ordinal
     previous: Ordinal | None
@@ -244,7 +245,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredStream(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream as the endpoint holds it; the last of `generations` is the current one."""
+    """A stored stream. The last of `generations` is the current one."""
 
     name: str
     generations: list[Generation]
@@ -257,7 +258,7 @@ class StreamsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a request as a whole was not answered (RFC 9457)."""
+    """The reason why a whole request failed (RFC 9457)."""
 
     type: str
     title: str
@@ -266,7 +267,7 @@ class HttpProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
-    """What `sessiond serve --announce` writes as one JSON line once it takes requests."""
+    """The JSON line that `sessiond serve --announce` writes once it accepts requests."""
 
     url: str
     endpoint_id: UUID

@@ -1,8 +1,7 @@
 """The reference endpoint: protocol v1 over one SQLite file.
 
-Two ways to run it: `running` in a thread, for a test, and `serve`, which is `sessiond serve`. Nothing is
-imported before one of them is called: the web packages weigh 30 MB, and a daemon imports
-`sessiond.endpoint` for its client only.
+`running` serves in a thread, for a daemon or a test; `serve` is `sessiond serve`. The web packages take 30 MB of
+memory, and a daemon needs only the client, so nothing is imported before one of the two is called.
 """
 
 from __future__ import annotations

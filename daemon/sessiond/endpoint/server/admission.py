@@ -1,4 +1,4 @@
-"""How many requests are worked on at once, in all and of one client."""
+"""Limits on the number of requests that are handled at the same time, in total and per client."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sessiond.endpoint.server import problems
 from sessiond.endpoint.server.problems import HttpError
 
-PIECE = 256 << 10
-"""Bytes of an answer that are handed to the connection at once: a client that takes less in a minute is cut off."""
+CHUNK = 256 << 10
+"""Bytes of an answer that are passed to the connection at once. A client that reads less in a minute is disconnected."""
 
 
 class Admission:
-    """Admits `total` requests at a time, `each` of them from one client. It belongs to one event loop."""
+    """Admits `total` requests at a time, and `each` from one client. Use it from one event loop only."""
 
     def __init__(self, total: int, each: int) -> None:
         self._total, self._each = total, each
@@ -29,7 +29,7 @@ class Admission:
         """Count a request until the context ends.
 
         Raises:
-            HttpError: 503, there are too many already.
+            HttpError: 503, a limit is reached.
         """
         self.enter(client)
         try:
@@ -38,10 +38,10 @@ class Admission:
             self.leave(client)
 
     def enter(self, client: str) -> None:
-        """Count a request until `leave`.
+        """Count a request until `leave` is called.
 
         Raises:
-            HttpError: 503, there are too many already.
+            HttpError: 503, a limit is reached.
         """
         if self._count >= self._total or self._clients[client] >= self._each:
             raise HttpError(503, "busy", "too many requests at once", headers=problems.SOON)
@@ -49,7 +49,7 @@ class Admission:
         self._clients[client] += 1
 
     def leave(self, client: str) -> None:
-        """End a request that was counted."""
+        """Stop counting a request."""
         self._count -= 1
         self._clients[client] -= 1
         if not self._clients[client]:
@@ -57,7 +57,7 @@ class Admission:
 
 
 class ReleasingResponse(Response):
-    """An answer that calls `release` once it is sent, or can't be: until then it is held in memory."""
+    """A response that calls `release` once it is sent or has failed. Until then its body is in memory."""
 
     def __init__(self, answer: Response, release: Callable[[], None]) -> None:
         self._answer = answer
@@ -71,20 +71,20 @@ class ReleasingResponse(Response):
 
 
 class ChunkedAnswers:
-    """Sends long answers piece by piece, so that a connection shows whether its client takes them."""
+    """Middleware that sends long answers in chunks, so that the connection notices a client that stops reading."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_pieces(message: Message) -> None:
+        async def send_chunks(message: Message) -> None:
             body = message.get("body", b"")
-            if message["type"] != "http.response.body" or len(body) <= PIECE:
+            if message["type"] != "http.response.body" or len(body) <= CHUNK:
                 await send(message)
                 return
-            for start in range(0, len(body), PIECE):
-                last = start + PIECE >= len(body)
+            for start in range(0, len(body), CHUNK):
+                last = start + CHUNK >= len(body)
                 more = message.get("more_body", False) or not last
-                await send({"type": message["type"], "body": body[start : start + PIECE], "more_body": more})
+                await send({"type": message["type"], "body": body[start : start + CHUNK], "more_body": more})
 
-        await self._app(scope, receive, send_pieces)
+        await self._app(scope, receive, send_chunks)

@@ -1,4 +1,4 @@
-"""Request bodies: read up to a cap, decoded up to a cap, and never a byte over it in memory."""
+"""Request bodies: read and decoded up to a limit, so that no byte beyond it is ever in memory."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sessiond.endpoint.server.problems import HttpError
 
 ENCODINGS = ("zstd", "gzip", "identity")
 SECONDS = 120
-"""For a whole body: who is slower holds memory for nothing."""
+"""For a whole body. A slower sender would hold memory for too long."""
 STALL = 30
-"""For the next part of a body."""
+"""Seconds for the next part of a body."""
 BUFFERED = 128 << 20
-"""Bytes of all bodies that come in or wait for their turn."""
-NO_LIMIT = 1 << 62  # of its own: the caller counts
+"""Bytes of all bodies that are being received or wait for a thread."""
+NO_LIMIT = 1 << 62  # the zstd decoder needs no limit: `decode` counts the bytes
 MAX_MEMBERS = 256
-"""Of a gzip body; each empty one costs a sender 20 bytes and us a decoder."""
+"""Members of a gzip body. An empty one costs the sender 20 bytes and the endpoint a new decoder."""
 
 
 def check_kind(request: Request, kinds: frozenset[str], *more: str) -> str:
-    """Tell the content encoding of a body of one of these media types: one of ENCODINGS or `more`.
+    """Return the content encoding of a body whose media type is one of `kinds`: one of ENCODINGS or `more`.
 
     Raises:
-        HttpError: 415, for another media type or encoding.
+        HttpError: 415, another media type or encoding.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind and kind not in kinds:
@@ -47,7 +47,7 @@ def check_kind(request: Request, kinds: frozenset[str], *more: str) -> str:
 
 
 class _Incoming:
-    """A body that comes in, or that waits for its turn once it is `complete`."""
+    """A body that is being received, or that waits for a thread once it is `complete`."""
 
     def __init__(self, client: str, scope: anyio.CancelScope) -> None:
         self.client = client
@@ -57,20 +57,23 @@ class _Incoming:
 
 
 class Bodies:
-    """The bodies of all requests until they are answered, `most` bytes at most. It belongs to one event loop."""
+    """Holds the bodies of all requests until they are answered, up to `capacity` bytes.
 
-    def __init__(self, most: int = BUFFERED, *, seconds: float = SECONDS, stall: float = STALL) -> None:
-        self.most, self.seconds, self.stall = most, seconds, stall
+    Use it from one event loop only.
+    """
+
+    def __init__(self, capacity: int = BUFFERED, *, seconds: float = SECONDS, stall: float = STALL) -> None:
+        self.capacity, self.seconds, self.stall = capacity, seconds, stall
         self._size = 0
         self._incoming: dict[_Incoming, None] = {}
 
     @asynccontextmanager
     async def read(self, request: Request, limit: int, client: str) -> AsyncIterator[bytes]:
-        """Read a body as it was sent; it counts until the context ends. `client` names who sends it.
+        """Read a body without decoding it. Its memory counts until the context ends. `client` identifies the sender.
 
         Raises:
-            HttpError: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long, 400 if it ends
-                early, 503 if there are too many others.
+            HttpError: 413 beyond `limit` bytes, before more of it is read; 408 if it takes too long; 400 if it ends
+                early; 503 if other bodies need the memory.
         """
         declared = request.headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
@@ -98,23 +101,26 @@ class Bodies:
                     body += part
                     scope.deadline = min(end, anyio.current_time() + self.stall)
         except ClientDisconnect as error:
-            # Nobody reads this; but it is no fault of ours, and must not be logged as one.
+            # The client is gone and reads no answer. The error only keeps this from being logged as a failure.
             raise HttpError(400, "malformed", "the body ended early") from error
         except TimeoutError as error:
-            said = f"a body has {self.seconds:g} seconds, and {self.stall:g} for each part of it"
-            raise HttpError(408, "too-slow", said) from error
+            detail = f"a body may take {self.seconds:g} seconds, and {self.stall:g} for each part of it"
+            raise HttpError(408, "too-slow", detail) from error
         if incoming.dropped:
-            raise HttpError(503, "busy", "too many other requests have begun", headers=problems.SOON)
+            raise HttpError(503, "busy", "too many other requests are being received", headers=problems.SOON)
         return bytes(body)
 
     def _reserve(self, incoming: _Incoming, size: int) -> None:
-        while self._size + size > self.most:
+        while self._size + size > self.capacity:
             self._drop(incoming)
         incoming.size += size
         self._size += size
 
     def _drop(self, incoming: _Incoming) -> None:
-        """Give up an incomplete body: of the client that has most bytes here, the oldest."""
+        """Drop the oldest incomplete body of the client whose bodies take the most memory.
+
+        A complete body is never dropped: its client has sent everything and waits for the answer.
+        """
         sizes: Counter[str] = Counter()
         for each in self._incoming:
             sizes[each.client] += each.size
@@ -129,10 +135,10 @@ class Bodies:
 
 
 def decode(body: bytes, encoding: str, limit: int, dictionary: bytes = b"") -> Iterator[bytes]:
-    """Undo the content encoding, part by part. `dictionary`: what frames of zstd were compressed with.
+    """Iterate over the decoded parts of a body. `dictionary`: the one with which zstd frames were compressed.
 
     Raises:
-        HttpError: 413 as soon as more than `limit` bytes come out, 400 for what is not so encoded.
+        HttpError: 413 as soon as more than `limit` bytes are decoded; 400 if the body is not encoded as stated.
     """
     if not body:
         return
@@ -151,27 +157,27 @@ def decode(body: bytes, encoding: str, limit: int, dictionary: bytes = b"") -> I
         raise HttpError(400, "malformed", f"the body is not {encoding}: {error}") from error
 
 
-def lines(parts: Iterable[bytes], most: int) -> list[bytes]:
-    """Split into lines; a line break at the very end begins no further one.
+def split_lines(parts: Iterable[bytes], limit: int) -> list[bytes]:
+    """Return the lines of a body without their line breaks. Nothing after the last line break is not a line.
 
     Raises:
-        HttpError: 413 as soon as there are more than `most`.
+        HttpError: 413 as soon as there are more than `limit` lines.
     """
     found: list[bytes] = []
-    begun: list[bytes] = []
+    unfinished: list[bytes] = []
     for part in parts:
         head, *others = part.split(b"\n")
-        begun.append(head)
+        unfinished.append(head)
         for each in others:
-            found.append(b"".join(begun))
-            begun = [each]
-        if len(found) > most:
+            found.append(b"".join(unfinished))
+            unfinished = [each]
+        if len(found) > limit:
             break
-    last = b"".join(begun)
+    last = b"".join(unfinished)
     if last:
         found.append(last)
-    if len(found) > most:
-        raise _too_large(f"a push may have {most} lines")
+    if len(found) > limit:
+        raise _too_large(f"a push may have {limit} lines")
     return found
 
 

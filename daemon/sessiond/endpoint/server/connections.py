@@ -1,7 +1,7 @@
-"""Connections: how long each may be in which state, and which one goes when there are too many.
+"""Timeouts of connections, and the choice of the one to drop when there are too many.
 
-uvicorn limits only how long a connection may be idle after an answer. Here, headers have to be complete in time, what
-is left of a refused body is read for a moment only, an answer has to be taken, and a close has to end.
+uvicorn limits only how long a connection may be idle after an answer. This module also limits the time for the headers,
+for the rest of a refused body, for an answer that the client does not read, and for closing.
 """
 
 from __future__ import annotations
@@ -19,46 +19,47 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from sessiond.endpoint.wire import HttpProblem
 
 LOGGER = logging.getLogger("uvicorn.error.requests")
-"""What is wrong with a request is told to its sender. A line in the log for each would let anybody fill the disk."""
+"""Errors in requests are answered and not logged. A log line for each would let any client fill the disk."""
 LOGGER.setLevel(logging.ERROR)
 KNOWN = "sessiond.known"
-"""Key of a request's scope: it came with a token that is accepted."""
+"""Key in a request's scope: the request came with an accepted token."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that a connection may stay in a state."""
 
     headers: float = 10
-    """From the first byte of a request (for the first one: from the connection) to the end of its headers."""
+    """From the first byte of a request to the end of its headers. For the first request: from the connection on."""
     idle: float = 75
     """Between two requests."""
     answer: float = 60
-    """In which nothing of an answer is taken, of which at most 256 KiB are on their way."""
+    """Without progress of an answer, of which at most 256 KiB are in transit."""
     rest: float = 10
-    """To go on sending a body whose request is answered already. Closed at once, it might not see the answer."""
+    """To finish sending a body whose request is already answered. After an immediate close, the client might not see
+    the answer."""
     close: float = 10
-    """From the decision to close to the end."""
+    """From the decision to close until the connection is closed."""
 
 
 class Phase(enum.IntEnum):
-    """What a connection is busy with; those with a low value are dropped first."""
+    """What a connection is doing."""
 
     HANDSHAKE = 0
     """TLS is being negotiated."""
     HEADERS = 1
-    """A request has begun, or none has come yet."""
+    """A request has begun, or none has arrived yet."""
     IDLE = 2
     REST = 3
-    """The request is answered, and its body still comes in."""
+    """The request is answered, and its body is still being received."""
     CLOSING = 4
     BODY = 5
     """The headers are complete, the body is not."""
     WORKING = 6
-    """The request is complete and is not answered yet. Such a connection is never dropped."""
+    """The request is complete and not answered yet. Such a connection is never dropped."""
 
 
 class Connection(H11Protocol):
-    """A connection of uvicorn's with the timeouts that uvicorn has not."""
+    """A uvicorn connection with additional timeouts."""
 
     def __init__(self, *arguments: Any, connections: Connections, address: str, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -66,7 +67,7 @@ class Connection(H11Protocol):
         self.phase = Phase.HANDSHAKE
         self.address = address
         self.number = 0
-        """Counts connections: a lower one is older."""
+        """The count of connections when this one was accepted: a lower number is older."""
         self._known = False
         self._open = connections
         self._timer: asyncio.TimerHandle | None = None
@@ -75,7 +76,7 @@ class Connection(H11Protocol):
 
     @property
     def known(self) -> bool:
-        """Whether a request with a good token came over it."""
+        """Whether a request with an accepted token came over this connection."""
         scope = cast("dict[str, Any] | None", self.scope)  # None until the first request
         return self._known or bool(scope and scope.get(KNOWN))
 
@@ -95,7 +96,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         self._known = self.known
         super().on_response_complete()
-        self._unset_keepalive_if_required()  # ours is kept by `_update`, also where data comes in after an answer
+        self._unset_keepalive_if_required()  # `_update` has its own timer, also for data that follows an answer
         self._update(received=bool(self.conn.trailing_data[0]))
 
     def pause_writing(self) -> None:
@@ -114,7 +115,7 @@ class Connection(H11Protocol):
         self._update(received=False)
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be sent."""
+        """Close at once and discard unsent data."""
         self._open.discard(self)
         self._stop_timers()
         if self.transport is not None:
@@ -123,7 +124,7 @@ class Connection(H11Protocol):
             self._open.cancel(self)
 
     def _update(self, *, received: bool) -> None:
-        """Enter the phase that the state of the connection says; `received`: bytes came that are no request yet."""
+        """Enter the phase that matches the connection's state; `received`: bytes of an incomplete request arrived."""
         timeouts = self._open.timeouts
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None until the first request
         if self.transport.is_closing():
@@ -139,7 +140,7 @@ class Connection(H11Protocol):
 
     def _enter(self, phase: Phase, seconds: float | None) -> None:
         if phase is self.phase:
-            return  # its time goes on: bytes that drip in must not extend it
+            return  # the timer keeps running: a client that sends a byte now and then must not extend it
         self.phase = phase
         if self._timer is not None:
             self._timer.cancel()
@@ -150,7 +151,7 @@ class Connection(H11Protocol):
             self.abort()
             return
         if self.phase is Phase.HEADERS and self.conn.trailing_data[0]:
-            self.transport.write(refusal(408, "too-slow", "the headers did not arrive in time"))
+            self.transport.write(problem_answer(408, "too-slow", "the headers did not arrive in time"))
         self.transport.close()
         self._update(received=False)
 
@@ -162,13 +163,13 @@ class Connection(H11Protocol):
 
 
 class Connections:
-    """All open connections, `most` at most. It belongs to one event loop."""
+    """The open connections, up to `limit`. Use it from one event loop only."""
 
-    def __init__(self, most: int, timeouts: Timeouts | None = None) -> None:
-        self.most = most
+    def __init__(self, limit: int, timeouts: Timeouts | None = None) -> None:
+        self.limit = limit
         self.timeouts = timeouts or Timeouts()
         self.dropped = 0
-        """Connections that went for others to come."""
+        """Connections that were dropped for new ones."""
         self._open: set[Connection] = set()
         self._handshakes: dict[Connection, asyncio.Task[None]] = {}
         self._count = 0
@@ -177,36 +178,36 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection) -> None:
-        """Count a connection that was accepted."""
+        """Add a connection that was accepted."""
         self._count += 1
         connection.number = self._count
         self._open.add(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Forget a connection that is closed."""
+        """Remove a connection that is closed."""
         self._open.discard(connection)
 
     def negotiate(self, connection: Connection, handshake: asyncio.Task[None]) -> None:
-        """Note the task that makes a connection ready; it ends when the connection is dropped before."""
+        """Record the task of a connection's TLS handshake, to cancel it if the connection is dropped."""
         self._handshakes[connection] = handshake
         handshake.add_done_callback(lambda _: self._handshakes.pop(connection, None))
 
     def cancel(self, connection: Connection) -> None:
-        """End a connection that is not ready yet."""
+        """Cancel the handshake of a connection."""
         handshake = self._handshakes.get(connection)
         if handshake is not None:
             handshake.cancel()
 
-    def make_room(self) -> bool:
-        """Drop a connection if there are too many; False where all of them are being answered."""
-        return len(self._open) < self.most or self.drop()
+    def admit(self) -> bool:
+        """Return whether one more connection may be opened. If there are too many, drop another one for it."""
+        return len(self._open) < self.limit or self.drop()
 
     def drop(self) -> bool:
-        """Drop the connection that is least worth keeping; False where all of them are being answered.
+        """Drop one connection and return True; return False if all of them are being answered.
 
-        First those over which no good token came. Of these, those of the address that has most of them, so that one
-        client with a thousand half-sent requests takes the place of none but its own. Of these, the least advanced,
-        and then the oldest.
+        Connections without an accepted token go first. Among these, those of the address that has the most of them,
+        so that a client with a thousand half-sent requests displaces only its own. Among these, one whose headers are
+        not complete, and then the oldest.
         """
         idle = [each for each in self._open if each.phase is not Phase.WORKING]
         if not idle:
@@ -219,8 +220,8 @@ class Connections:
         return True
 
 
-def refusal(status: int, kind: str, detail: str, *headers: str) -> bytes:
-    """Return a whole answer with a problem, for where no request can be answered by the application."""
+def problem_answer(status: int, kind: str, detail: str, *headers: str) -> bytes:
+    """Return a complete HTTP answer with a problem, for a connection that never reaches the application."""
     reason = {408: "Request Timeout", 503: "Service Unavailable"}[status]
     body = msgspec.json.encode(HttpProblem(type=kind, title=reason, status=status, detail=detail))
     lines = (

@@ -1,4 +1,7 @@
-"""The dictionaries of the devices that push: in memory only, for losing one costs a client a second request."""
+"""The compression dictionaries of the devices that push.
+
+They are kept in memory only: a device whose dictionary is lost repeats one request without it.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,23 @@ from sessiond.endpoint import dictionary
 from sessiond.endpoint.server.problems import HttpError
 
 CAPACITY = 512
-"""Devices, those that pushed last; 8 MiB of dictionaries at most."""
+"""Devices, the ones that pushed last. Their dictionaries take up to 8 MiB."""
 Pusher = tuple[str, UUID]
-"""A user and a device: a device id that another user sends means another dictionary."""
+"""A user and a device. The same device id sent by another user has a dictionary of its own."""
 
 
 class Dictionaries:
-    """What each device pushed last. Threads may share it."""
+    """The dictionary of each device. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[Pusher, tuple[bytes, bytes]] = OrderedDict()
 
     def split(self, sent: bytes, pusher: Pusher) -> tuple[bytes, bytes]:
-        """Split a body that is encoded as `dcz`: the dictionary that it means, and the frames.
+        """Split a body with the encoding `dcz` into the dictionary that it refers to and the zstd frames.
 
         Raises:
-            HttpError: 400 for what is not so encoded, 415 for another dictionary than the one of this device.
+            HttpError: 400, the body has another encoding; 415, it refers to another dictionary than the device's.
         """
         try:
             digest, frames = dictionary.unpack(sent)
@@ -38,22 +41,24 @@ class Dictionaries:
         with self._lock:
             known, found = self._known.get(pusher, (None, b""))
         if known != digest:
-            raise HttpError(415, "unknown-dictionary", "this is not what the device pushed last; send it without")
+            raise HttpError(
+                415, "unknown-dictionary", "this dictionary is not the device's current one; send the push without"
+            )
         return found, frames
 
-    def keep(self, pusher: Pusher, grown: bytes) -> None:
-        """Keep a device's dictionary instead of the one before; b"" for none."""
-        digest = sha256(grown).digest()
+    def keep(self, pusher: Pusher, new: bytes) -> None:
+        """Replace a device's dictionary; b"" removes it."""
+        digest = sha256(new).digest()
         with self._lock:
             self._known.pop(pusher, None)
-            if grown:
-                self._known[pusher] = digest, grown
+            if new:
+                self._known[pusher] = digest, new
             while len(self._known) > CAPACITY:
                 self._known.popitem(last=False)
 
 
-def noting(parts: Iterable[bytes], head: bytearray) -> Iterator[bytes]:
-    """Pass the parts of a body on, and note the head of it."""
+def copy_head(parts: Iterable[bytes], head: bytearray) -> Iterator[bytes]:
+    """Iterate over the parts of a body, and copy its first bytes into `head`."""
     for part in parts:
         head += part[: dictionary.HEAD - len(head)]
         yield part

@@ -1,7 +1,7 @@
-"""Digests of whole streams, computed outside of the write transaction and a few at a time.
+"""Digests of whole streams, computed outside the write transaction, a few at a time.
 
-What a generation holds of its first N bytes never changes. So a digest that is computed after a push was committed is
-still the digest of the state that the push was answered with, whatever was appended meanwhile.
+The first N bytes of a generation never change. So a digest that is computed after a push was committed is still the
+digest of the state in the push's answer, even if more was appended since.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.store import Store
 
 STEP = 8 << 20
-"""Bytes that are hashed before another stream has its turn. One step is one short read transaction."""
-AT_ONCE = 2
-FLIGHTS = 64
-"""Streams that are hashed or wait for it; further ones are answered 503."""
-PATIENCE = 20.0
-"""Seconds that a request waits for its digests. A client waits 30 s for an answer; 503 brings it back later, and what
-was hashed meanwhile is kept."""
+"""Bytes that are hashed before another stream gets the thread. One step is one short read transaction."""
+MAX_THREADS = 2
+MAX_TASKS = 64
+"""Streams that are being hashed or wait for a thread. Requests for more are answered 503."""
+TIMEOUT = 20.0
+"""Seconds that a request waits for its digests. A client waits 30 s for an answer. After 503 it comes back later, and
+the hash of what was read so far is kept."""
 LATER = {"Retry-After": "5"}
 
 
 class Digester:
-    """Computes digests, each once however many requests ask for it. It belongs to one event loop."""
+    """Computes each digest once, even if several requests need it. Use it from one event loop only."""
 
-    def __init__(self, store: Store, *, patience: float = PATIENCE) -> None:
+    def __init__(self, store: Store, *, timeout: float = TIMEOUT) -> None:
         self.hashed = 0
         """Bytes that were read and hashed so far."""
         self._store = store
-        self._patience = patience
-        self._limiter = anyio.CapacityLimiter(AT_ONCE)
-        self._flights: dict[tuple[int, int, int], asyncio.Task[str]] = {}
+        self._timeout = timeout
+        self._limiter = anyio.CapacityLimiter(MAX_THREADS)
+        self._tasks: dict[tuple[int, int, int], asyncio.Task[str]] = {}
 
     async def digests(self, wanted: Sequence[streams.State]) -> list[str]:
-        """Return the SHA-256 of each of these states of generations, in hex.
+        """Return the SHA-256 of each state in hex.
 
         Raises:
-            HttpError: 503, it takes too long. The work goes on, so that the same question is answered sooner next time.
+            HttpError: 503, it takes too long. The work goes on, so that the next request for it is answered sooner.
             StateError: the store can't be read.
         """
         try:
-            with anyio.fail_after(self._patience):
+            with anyio.fail_after(self._timeout):
                 return [await self._digest(each) for each in wanted]
         except TimeoutError as error:
             raise HttpError(503, "busy", "digests of large streams are being computed", headers=LATER) from error
@@ -56,20 +56,20 @@ class Digester:
         if state.sha256 is not None:
             return state.sha256
         key = (state.stream, state.generation, state.length)
-        flight = self._flights.get(key)
-        if flight is None:
-            if len(self._flights) >= FLIGHTS:
+        task = self._tasks.get(key)
+        if task is None:
+            if len(self._tasks) >= MAX_TASKS:
                 raise HttpError(503, "busy", "too many digests are being computed", headers=LATER)
-            flight = asyncio.ensure_future(self._compute(state))
-            self._flights[key] = flight
-            flight.add_done_callback(lambda done: self._landed(key, done))
-        # Shielded: a client that gives up and asks again must not start from the first byte each time.
-        return await asyncio.shield(flight)
+            task = asyncio.ensure_future(self._compute(state))
+            self._tasks[key] = task
+            task.add_done_callback(lambda done: self._finished(key, done))
+        # Shielded: if a client gives up and asks again, the work must not start over from the first byte.
+        return await asyncio.shield(task)
 
-    def _landed(self, key: tuple[int, int, int], flight: asyncio.Task[str]) -> None:
-        del self._flights[key]
-        if not flight.cancelled():
-            flight.exception()  # whoever still waits is told; else asyncio would log that nobody asked
+    def _finished(self, key: tuple[int, int, int], task: asyncio.Task[str]) -> None:
+        del self._tasks[key]
+        if not task.cancelled():
+            task.exception()  # a waiting request raises it; without this call asyncio would log it as never retrieved
 
     async def _compute(self, state: streams.State) -> str:
         done, running = await anyio.to_thread.run_sync(self._begin, state, limiter=self._limiter)

@@ -1,4 +1,4 @@
-"""SHA-256 states of stream prefixes, so that no byte is hashed again for each question."""
+"""SHA-256 states of stream prefixes, so that no request hashes the same bytes again."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections.abc import Sequence
 
 CAPACITY = 2048
 SPACING = 64 << 20
-"""Bytes between two states that are kept of one generation. A generation that shares a prefix with another one is
-hashed from the last of them, so that a chain of generations of a large stream costs at most this much each."""
-FOLLOWED = 64 << 10
+"""Bytes between two states that are kept for one generation. A generation that shares a prefix with another one is
+hashed from the last shared state, so that each generation of a large stream costs at most this many bytes."""
+MAX_FOLLOWED = 64 << 10
+"""Bytes of the longest append that is added to the running hash while it is stored."""
 EMPTY = hashlib.sha256().hexdigest()
 
 Owner = tuple[int, int]
-"""A generation and how many of its first bytes are shared: see `streams.owners`."""
+"""A generation and the number of its first bytes that are shared: see `streams.owners`."""
 
 
 class Digests:
-    """Running hashes of the generations that were last written or asked for. Threads may share it.
+    """Running hashes of the generations that were last written or requested. Threads may share it.
 
-    A generation only grows, so the hash of a prefix stays valid; it is evicted when CAPACITY generations are exceeded
-    and dropped when a transaction is rolled back.
+    A generation only grows, so the hash of a prefix stays valid. The oldest is removed when there are more than
+    CAPACITY generations. All are removed when a transaction is rolled back, because they may include its bytes.
     """
 
     def __init__(self) -> None:
@@ -30,17 +31,17 @@ class Digests:
         self._known: OrderedDict[tuple[int, int], list[tuple[int, hashlib._Hash]]] = OrderedDict()
 
     def extend(self, stream: int, generation: int, offset: int, appended: int, own: hashlib._Hash, data: bytes) -> str:
-        """Return the digest of a generation after an append at `offset`, or "" where it is not known.
+        """Return the digest of a generation after an append at `offset`, or "" if it is not known.
 
-        `own` is the hash of the `appended` bytes alone, which is that of the stream where they begin it. `data` is
-        the bytes where they are at hand. Long segments are not hashed a second time: that would be half of the cost
-        of a push, and the digest is asked for only after a client lost its spool.
+        `own` is the hash of the `appended` bytes alone; at offset 0 it is that of the stream. `data` has the bytes of
+        a short segment. A segment longer than MAX_FOLLOWED is not hashed a second time: that would take half of the
+        time of a push, and a client needs the digest only after it lost its spool.
         """
         with self._lock:
             length, running = self._last(stream, generation)
             if offset == 0:
                 running = own.copy()
-            elif length != offset or running is None or appended > FOLLOWED:
+            elif length != offset or running is None or appended > MAX_FOLLOWED:
                 return ""
             else:
                 running = running.copy()
@@ -49,14 +50,14 @@ class Digests:
             return running.hexdigest()
 
     def branch(self, stream: int, generation: int, previous: int, keep: int) -> None:
-        """Follow a new generation that keeps all of its previous one, the usual case of a document that grew."""
+        """Reuse the hash for a new generation that keeps all of the previous one, as a document that grew does."""
         with self._lock:
             length, running = self._last(stream, previous)
             if running is not None and length == keep:
                 self._keep(stream, generation, keep, running)
 
     def nearest(self, stream: int, owners: Sequence[Owner]) -> tuple[int, hashlib._Hash]:
-        """Return the longest known prefix of a generation that has these owners: its length and a copy of its hash."""
+        """Return the length of the longest prefix with a known hash among these owners, and a copy of that hash."""
         best, running = 0, hashlib.sha256()
         with self._lock:
             for generation, shared in owners:
@@ -72,7 +73,7 @@ class Digests:
                 self._keep(stream, generation, length, running.copy())
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all hashes."""
         with self._lock:
             self._known.clear()
 
@@ -83,7 +84,7 @@ class Digests:
     def _keep(self, stream: int, generation: int, length: int, running: hashlib._Hash) -> None:
         states = self._known.setdefault((stream, generation), [])
         if states and states[-1][0] - (states[-2][0] if len(states) > 1 else 0) < SPACING:
-            states.pop()  # only the end of the generation, which has moved on
+            states.pop()  # it was the end of the generation, and the end has moved
         states.append((length, running))
         self._known.move_to_end((stream, generation))
         while len(self._known) > CAPACITY:

@@ -1,4 +1,4 @@
-"""Who asks: every request is answered for a token, with what its scopes allow and as many at a time as are admitted."""
+"""Authentication: finds the token of each request, checks its scopes, and limits the requests of one client."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sessiond.endpoint.server import problems, records, tokens
 from sessiond.endpoint.server.admission import Admission, ReleasingResponse
 from sessiond.endpoint.server.connections import KNOWN
 from sessiond.endpoint.server.problems import HttpError
-from sessiond.endpoint.server.query import Query, device
+from sessiond.endpoint.server.query import Query, device_id
 from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, Access
 from sessiond.errors import StateError
 
 LOOKUPS_AT_ONCE = 8
-"""Tokens that are looked up at once, whatever else is read."""
+"""Tokens that are looked up at the same time. These threads are separate: no slow read delays a lookup."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 Guarded = Callable[[Request, Access], Awaitable[Response]]
@@ -31,22 +31,22 @@ Optional = Callable[[Request, Access | None], Awaitable[Response]]
 
 
 class Guard:
-    """Finds the token of each request. `secrets` are tokens that are accepted beside those in the store."""
+    """Finds the token of each request. `secrets` are tokens that are accepted in addition to those in the store."""
 
     def __init__(self, store: Store, secrets: tuple[str, ...] = ()) -> None:
         self.uses = tokens.LastUses()
         self._store = store
-        # What a parent process hands over with --token-file: its own, so it is bound to no device.
+        # The token of --token-file belongs to the parent process and is not bound to a device.
         owner = Access(user=DEFAULT_USER, scopes=frozenset(tokens.DEFAULT_SCOPES))
         self._secrets = {tokens.hash_secret(secret): owner for secret in secrets}
         self._lookups = anyio.CapacityLimiter(LOOKUPS_AT_ONCE)
 
     async def authenticate(self, request: Request) -> Access:
-        """Return what the token of a request allows.
+        """Return the access that the token of a request gives.
 
         Raises:
-            HttpError: 401, there is none that is accepted.
-            Expired: its time is over.
+            HttpError: 401, there is no token or it is not accepted.
+            Expired: the token has expired.
         """
         scheme, secret = _credentials(request)
         found = None
@@ -62,7 +62,7 @@ class Guard:
             return tokens.find(db, secret, self._secrets)
 
     def needs(self, handler: Guarded, *scopes: str, admission: Admission | None = None) -> Handler:
-        """Answer with a token that has one of the scopes, and as many at a time as `admission` admits."""
+        """Return a handler that requires a token with one of the scopes, and a free slot in `admission`."""
 
         async def guarded(request: Request) -> Response:
             access = await self.authenticate(request)
@@ -85,7 +85,7 @@ class Guard:
         return guarded
 
     def optional(self, handler: Optional) -> Handler:
-        """Answer without a token, but refuse a wrong one: a client can check its token with `GET /v1`."""
+        """Return a handler that needs no token but refuses a wrong one, so that a client can check its token."""
 
         async def open_to_all(request: Request) -> Response:
             access = await self.authenticate(request) if "authorization" in request.headers else None
@@ -94,14 +94,14 @@ class Guard:
         return open_to_all
 
     def _write_uses(self) -> None:
-        with suppress(StateError):  # no read fails because its time can't be noted
+        with suppress(StateError):  # a read must not fail because the last use can't be written
             if self.uses.pending():
                 with self._store.write() as db:
                     self.uses.write(db)
 
 
 def client_name(request: Request) -> str:
-    """Return a name of the client of a request: its token, however it is written in the header, or its address."""
+    """Return what identifies the client of a request: its token, without the scheme before it, or its address."""
     return _credentials(request)[1] or (request.client.host if request.client else "")
 
 
@@ -109,13 +109,14 @@ def view(request: Request, access: Access, query: Query) -> records.View:
     """Return whose sessions a request reads.
 
     Raises:
-        HttpError: 403, only an `admin` may name a user. Whether there is one of that name makes no difference.
+        HttpError: 403, the request names a user without the scope `admin`. It does not depend on whether that user
+            exists.
     """
     user = query.text("user")
     if user is not None and ADMIN not in access.scopes:
         raise HttpError(403, "forbidden", "user: only a token with the scope admin may name a user")
     return records.View(
-        user=access.user if user is None else user, device=access.device if access.name else device(request)
+        user=access.user if user is None else user, device=access.device if access.name else device_id(request)
     )
 
 

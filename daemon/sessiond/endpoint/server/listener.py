@@ -1,4 +1,4 @@
-"""Accepting connections, as many as there are descriptors for."""
+"""Accepts connections, as many as the limit of open files allows."""
 
 from __future__ import annotations
 
@@ -11,43 +11,46 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
-from sessiond.endpoint.server.connections import Connection, Connections, refusal
+from sessiond.endpoint.server.connections import Connection, Connections, problem_answer
 from sessiond.logs import log
 
 MAX_CONNECTIONS = 1024
 MIN_CONNECTIONS = 16
 RESERVED = 96
-"""Descriptors for everything else: the store's connections, with two or three files each, and what Python opens."""
+"""Descriptors for everything else: connections to the store, with two or three files each, and Python's own files."""
 WANTED = MAX_CONNECTIONS + RESERVED
 AT_ONCE = 32
-"""Connections that are accepted before the loop turns: descriptors of dropped ones are free only then."""
+"""Connections that are accepted in one iteration of the loop: it frees the descriptors of dropped ones at its end."""
 PAUSE = 0.1
-"""Seconds without accepting where there is no descriptor left and no connection to drop."""
+"""Seconds without accepting when no descriptor is left and no connection can be dropped."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-BUSY = refusal(503, "busy", "too many connections", "Retry-After: 1")
+BUSY = problem_answer(503, "busy", "too many connections", "Retry-After: 1")
 
 Factory = Callable[[str], Connection]
-"""Makes the protocol of a connection from this address."""
+"""Returns the asyncio protocol for a connection from this address."""
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of open files as far as it is useful and allowed, and return it."""
+    """Raise the soft limit of open files as far as is useful and allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):  # macOS has another limit beside it; what there is has to do
+        with suppress(ValueError, OSError):  # macOS has a second limit; keep the current one if that is lower
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             return wanted
     return WANTED if soft == resource.RLIM_INFINITY else soft
 
 
 def most_connections(descriptors: int) -> int:
-    """Return how many connections may be open with so many descriptors."""
+    """Return how many connections may be open with this many descriptors."""
     return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, descriptors - RESERVED))
 
 
 class Listener:
-    """Accepts connections on a listening socket. asyncio itself has no limit, and is loud without descriptors."""
+    """Accepts connections on a listening socket.
+
+    asyncio's own listener has no limit, and logs an error for each connection when no descriptor is left.
+    """
 
     def __init__(
         self, sock: socket.socket, connections: Connections, factory: Factory, context: ssl.SSLContext | None = None
@@ -64,14 +67,14 @@ class Listener:
         self._loop.add_reader(sock.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting connections."""
         if self._paused is not None:
             self._paused.cancel()
         with suppress(OSError, ValueError):
             self._loop.remove_reader(self._sock.fileno())
 
     async def wait_closed(self) -> None:
-        """Do nothing: uvicorn calls it of asyncio's servers."""
+        """Do nothing. uvicorn calls this method of asyncio's servers."""
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
@@ -88,8 +91,8 @@ class Listener:
 
     def _take(self, accepted: socket.socket, address: str) -> None:
         accepted.setblocking(False)
-        if not self._connections.make_room():
-            # All are being answered. This one hears so, instead of waiting for its timeout.
+        if not self._connections.admit():
+            # All connections are being answered. Answer 503 at once, so that the client does not wait for its timeout.
             with accepted, suppress(OSError):
                 if self._ssl is None:
                     accepted.send(BUSY)
@@ -103,21 +106,21 @@ class Listener:
 
     async def _connect(self, accepted: socket.socket, connection: Connection) -> None:
         timeout = {"ssl_handshake_timeout": self._connections.timeouts.headers} if self._ssl else {}
-        with suppress(OSError):  # the client went away or failed the handshake: that is its own affair
+        with suppress(OSError):  # the client disconnected or failed the handshake; only it is affected
             await self._loop.connect_accepted_socket(lambda: connection, accepted, ssl=self._ssl, **timeout)
 
     def _connected(self, done: asyncio.Task[None], accepted: socket.socket, connection: Connection) -> None:
         self._tasks.discard(done)
-        if cast("asyncio.Transport | None", connection.transport) is None:  # failed, or dropped for another one
+        if cast("asyncio.Transport | None", connection.transport) is None:  # it failed, or was dropped
             self._connections.discard(connection)
-            self._loop.call_soon(accepted.close)  # once asyncio has let go of the descriptor
+            self._loop.call_soon(accepted.close)  # later, when asyncio no longer uses the descriptor
 
     def _exhausted(self, error: OSError) -> None:
         if not self._reported:
             self._reported = True
             log.warning("endpoint.exhausted", reason=str(error))
         if self._connections.drop():
-            return  # its descriptor is free when the loop turns; the listener is still readable then
+            return  # its descriptor is free in the next iteration; the listener is still readable then
         self._loop.remove_reader(self._sock.fileno())
         self._paused = self._loop.call_later(PAUSE, self._resume)
 

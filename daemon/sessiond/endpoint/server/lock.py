@@ -1,4 +1,4 @@
-"""The lock of a store: one serving process at a time."""
+"""The lock of a store. Only one process at a time serves it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ RETRY = 0.05
 class StoreLock:
     """An exclusive lock on the store in `directory`, held until `release` or the end of the process.
 
-    It is an flock on a file of its own beside the database: the system frees it however the process ends, and the
-    database itself is never opened for it. The real location of the database counts, so that a symbolic link to
-    the directory or to the file leads to the same lock. Token commands, `adopt` and `.backup` do not take it.
+    It is an flock on a separate file next to the database. The kernel releases it however the process ends. The
+    database itself must not be opened for it: closing that descriptor would drop SQLite's own locks, and a second
+    process could then delete the write-ahead log with acknowledged data. Symbolic links to the directory or the
+    database are resolved, so that every path leads to the same lock. Token commands, `adopt` and `.backup` do not
+    take the lock.
     """
 
-    def __init__(self, directory: str, *, patience: float = 0.0) -> None:
-        """Take the lock; wait up to `patience` seconds for a process that is about to end.
+    def __init__(self, directory: str, *, timeout: float = 0.0) -> None:
+        """Take the lock. Wait up to `timeout` seconds for a process that is about to end.
 
         Raises:
             AlreadyRunning: another process serves this store.
@@ -33,12 +35,12 @@ class StoreLock:
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             self.path = os.path.join(os.path.dirname(os.path.realpath(os.path.join(directory, FILE))), NAME)
-            self._descriptor = self._take(directory, time.monotonic() + patience)
+            self._descriptor = self._take(directory, time.monotonic() + timeout)
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             raise StateError(
-                f"cannot lock the store in {directory}: {error.strerror}", hint="choose another place with --data"
+                f"cannot lock the store in {directory}: {error.strerror}", hint="choose another directory with --data"
             ) from error
 
     def _take(self, directory: str, deadline: float) -> int:
@@ -62,7 +64,7 @@ class StoreLock:
                 raise
             if _is_at(self.path, descriptor):
                 return descriptor
-            os.close(descriptor)  # the file was deleted between open and flock: lock the one that is there now
+            os.close(descriptor)  # the file was deleted between open and flock: lock the new file of that name
 
     def release(self) -> None:
         """Release the lock. The file stays: deleting it would let two processes lock two files of that name."""

@@ -1,8 +1,8 @@
-"""Machine ids and the devices they belong to, for each user by itself.
+"""The machine ids of each user and the devices that own them.
 
-Two laptops may have the same hostname. Their sessions would run into each other, so a machine id belongs to
-the device that brought it first, and another device of the user is answered `machine-taken`. Another user's machine
-of the same name is another machine.
+Two laptops may have the same hostname, and their sessions must not be mixed. So a machine id belongs to the first
+device that pushes under it, and another device of the user is answered `machine-taken`. Users are separate: the same
+name is another machine for another user.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sessiond.errors import NotFound
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """A machine id, its user and device, and whether another device of the user may take it over."""
+    """A machine id with its user and device. If it is `open`, another device of the user may take it over."""
 
     user: str
     machine: str
@@ -26,7 +26,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def claim(db: sqlite3.Connection, user: str, machine: str, device: str) -> bool:
-    """Tie a machine id of a user to a device if it is free, and return whether it is this device's now."""
+    """Give a free machine id of a user to a device. Return whether the id belongs to this device."""
     row = db.execute("SELECT device, open FROM machines WHERE user = ? AND machine = ?", (user, machine)).fetchone()
     if row is None:
         db.execute("INSERT INTO machines (user, machine, device) VALUES (?, ?, ?)", (user, machine, device))
@@ -48,23 +48,22 @@ def belongs(db: sqlite3.Connection, user: str, machine: str, device: str) -> boo
 
 
 def note_batch(db: sqlite3.Connection, user: str, device: str, batch: str) -> None:
-    """Store the name of the last push of a device."""
+    """Store the id of a device's last push."""
     db.execute(
         "INSERT INTO devices VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET batch = excluded.batch", (user, device, batch)
     )
 
 
 def last_batch(db: sqlite3.Connection, user: str, device: str) -> str | None:
-    """Return the name of the last push of a device that was stored; None where there was none."""
+    """Return the id of the last stored push of a device; None if there is none."""
     row = db.execute("SELECT batch FROM devices WHERE user = ? AND device = ?", (user, device)).fetchone()
     return None if row is None else str(row[0])
 
 
 def adopt(store: Store, machine: str, user: str = DEFAULT_USER) -> Machine:
-    """Let the next other device of the user that pushes under this machine id take it over.
+    """Allow another device of the user to take over a machine id with its next push.
 
-    The present device stays until then: a machine that was replaced goes on being what it was until its
-    successor speaks up.
+    Until then, the present device keeps it and can go on pushing.
 
     Raises:
         NotFound: no device of this user ever pushed under this machine id.

@@ -1,4 +1,4 @@
-"""Problems of a request as a whole (RFC 9457)."""
+"""HTTP errors of whole requests, as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LATER = {"Retry-After": "60"}
 
 
 class HttpError(SessiondError):
-    """A request is answered with an HTTP error; `kind` names it for programs, the message says it to people."""
+    """The request is answered with this HTTP status. `kind` is for programs, the message for people."""
 
     def __init__(self, status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.kind, self.headers = status, kind, headers
 
     def response(self) -> Response:
-        """Make the answer."""
+        """Return the HTTP response."""
         problem = HttpProblem(
             type=self.kind, title=HTTPStatus(self.status).phrase, status=self.status, detail=self.message
         )
@@ -39,7 +39,7 @@ class HttpError(SessiondError):
 
 
 def unauthorized(detail: str) -> HttpError:
-    """Make the refusal of a request without a token that is accepted."""
+    """Return the error for a request without an accepted token."""
     return HttpError(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="sessiond"'})
 
 
@@ -66,7 +66,7 @@ async def _wrong_device(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     log.error("endpoint.failed", reason=str(error))
-    return HttpError(500, "failed", "the endpoint failed; its log says why").response()
+    return HttpError(500, "failed", "the endpoint failed; see its log").response()
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -88,4 +88,4 @@ HANDLERS = {
     HTTPException: _http,
     500: _failed,
 }
-"""What the application answers to each exception."""
+"""The handler that answers each kind of exception."""

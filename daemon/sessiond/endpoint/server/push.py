@@ -1,11 +1,11 @@
-"""A push, line by line: each is stored whole or answered with a problem, and never disturbs its neighbours.
+"""Stores a push line by line. Each line is stored completely or answered with a problem; it affects no other line.
 
-Everything is idempotent: a client that lost an answer sends the same lines again and learns that they
-are duplicates. A record is known by its revision, an append by its place and its bytes.
+Every operation is idempotent: a client that lost an answer sends the same lines again, and each is answered
+`duplicate`. A record is identified by its revision, an append by its offset and its bytes.
 
-While a push writes, every other device waits. So the lines are decoded and verified before (received.py), appends that
-may be duplicates are compared with what is held before, digests of streams are computed after (digester.py), and the
-lines themselves may take SECONDS.
+While one push writes, all other devices wait. So lines are decoded and verified before the write transaction
+(push_lines.py), and appends that may be duplicates are compared with the stored bytes before it. Digests of whole
+streams are computed after it (digester.py). The lines of one push may take SECONDS inside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 
 from sessiond.endpoint.server import machines, records, streams
 from sessiond.endpoint.server.digests import EMPTY
-from sessiond.endpoint.server.push_lines import PushLine, push_full, receive
+from sessiond.endpoint.server.push_lines import PushLine, decode_lines, push_full
 from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, problem
 from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
@@ -37,13 +37,13 @@ from sessiond.endpoint.wire import (
 )
 
 SECONDS = 0.5
-"""CPU time that the lines of one push may take in the store before the rest of them is answered `push-full`."""
+"""CPU seconds that the lines of one push may take in the store. The remaining lines are answered `push-full`."""
 COMPARED = 64 << 20
-"""Bytes that are decoded to compare the appends of one push with what is held."""
+"""Bytes that one push may have decoded to compare its appends with the stored bytes."""
 
 
 class Sender(msgspec.Struct, frozen=True, kw_only=True):
-    """Who pushes: what the token may do, the device, and the name of the push."""
+    """The sender of a push: the access that its token gives, the device, and the id of the push."""
 
     access: Access
     device: UUID
@@ -51,13 +51,16 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushOutcome(msgspec.Struct, frozen=True):
-    """The results of a push, in order, and the digests that some of them still lack: see `settle`."""
+    """The results of a push in order, and the streams whose digests some of them still need: see `complete`.
+
+    `pending`: the state of a stream by the index of its result.
+    """
 
     results: list[Result]
     pending: dict[int, streams.State]
 
     def complete(self, digests: Sequence[str]) -> list[Result]:
-        """Return the results with the digests of `owed`, in its order."""
+        """Return the results with the digests of `pending`, which are in its order."""
         results = list(self.results)
         for index, digest in zip(self.pending, digests, strict=True):
             found = results[index].problem
@@ -67,7 +70,7 @@ class PushOutcome(msgspec.Struct, frozen=True):
 
 
 class PushRequest:
-    """One push on its way into the store. `clock` counts the seconds of work of this thread."""
+    """Stores one push. `clock` returns the CPU seconds of this thread."""
 
     def __init__(
         self,
@@ -88,31 +91,31 @@ class PushRequest:
         self._pending: dict[int, streams.State] = {}
 
     def run(self, lines: list[bytes]) -> PushOutcome:
-        """Store the lines in one transaction and answer each, in order. `lines` is emptied.
+        """Store the lines in one transaction and return their results in order. `lines` is emptied.
 
-        A push without lines changes nothing: neither the token's device nor the name of the last push.
+        A push without lines changes nothing: neither the token's device nor the id of the device's last push.
 
         Raises:
             WrongDevice: the token belongs to another device.
-            Revoked: the token was revoked meanwhile.
-            StateError: the store can't take anything now; nothing of the push is stored.
+            Revoked: the token was revoked after the request began.
+            StateError: the store can't be written; no line of the push is stored.
         """
         if not lines:
             return PushOutcome([], {})
-        received = receive(lines, self.limits)
-        self._compare(received)
+        decoded = decode_lines(lines, self.limits)
+        self._compare(decoded)
         with self.store.write() as db:
             bind(db, self.sender.access, self.sender.device)
-            results = self._store(db, received)
+            results = self._store(db, decoded)
             if self._changed:
-                records.touch(db, self.user, self._changed)
+                records.mark_changed(db, self.user, self._changed)
             if self.sender.batch:
                 machines.note_batch(db, self.user, self.device, self.sender.batch)
             self._uses.write(db)
         return PushOutcome(results, self._pending)
 
-    def _compare(self, received: list[PushLine | Result]) -> None:
-        """Find out which appends are held already, while others may write."""
+    def _compare(self, decoded: list[PushLine | Result]) -> None:
+        """Find the appends whose bytes are already stored, outside the write transaction, while others may write."""
         compared = 0
 
         def meter(size: int) -> None:
@@ -120,8 +123,8 @@ class PushRequest:
             compared += size
 
         with self.store.read() as db:
-            for index, line in enumerate(received):
-                if not isinstance(line, PushLine) or not isinstance(line.item, PushAppend) or line.appended is None:
+            for index, line in enumerate(decoded):
+                if not isinstance(line, PushLine) or not isinstance(line.item, PushAppend) or line.payload is None:
                     continue
                 item = line.item
                 stream = streams.find(db, self.user, line.machine, str(line.session), item.stream)
@@ -129,16 +132,16 @@ class PushRequest:
                 if stream is None or held is None or item.offset + item.length > held.length:
                     continue
                 if compared > COMPARED:
-                    received[index:] = [
-                        each if isinstance(each, Result) else push_full(each.where) for each in received[index:]
+                    decoded[index:] = [
+                        each if isinstance(each, Result) else push_full(each.where) for each in decoded[index:]
                     ]
                     return
-                line.held = streams.same(db, stream, item.generation, item.offset, line.appended.plain(), meter)
+                line.held = streams.same(db, stream, item.generation, item.offset, line.payload.plain(), meter)
 
-    def _store(self, db: sqlite3.Connection, received: list[PushLine | Result]) -> list[Result]:
+    def _store(self, db: sqlite3.Connection, decoded: list[PushLine | Result]) -> list[Result]:
         results: list[Result] = []
         begun, full = self._clock(), False
-        for index, line in enumerate(received):
+        for index, line in enumerate(decoded):
             if isinstance(line, Result):
                 results.append(line)
                 continue
@@ -154,9 +157,9 @@ class PushRequest:
             db.execute("ROLLBACK TO item")
             result = bad.result(line.where)
         except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
-            # This line is at fault; any other error of SQLite is the whole push's.
+            # Only this line is at fault. Any other SQLite error fails the whole push, and nothing of it is stored.
             db.execute("ROLLBACK TO item")
-            self.store.digests.clear()
+            self.store.digests.clear()  # they may include bytes that were rolled back
             result = problem("invalid", f"{line.where}: {error}")
         db.execute("RELEASE item")
         return result
@@ -166,7 +169,7 @@ class PushRequest:
         if isinstance(item, PushSession):
             return self._session(db, line, item)
         if not machines.claim(db, self.user, line.machine, self.device):
-            return self._taken(line.machine)
+            return self._machine_taken(line.machine)
         if isinstance(item, PushAppend):
             result = self._append(db, index, line, item)
         else:
@@ -175,15 +178,17 @@ class PushRequest:
             self._changed[line.machine, str(line.session)] = None
         if result.problem is not None:
             return result
-        # An append tells how long its stream is only up to itself: of its own generation, more is no news.
-        return self._told(result, db, line.machine, str(line.session), [(item.stream, item.generation, sys.maxsize)])
+        # An append does not say how long its generation is at the source, so only later generations are `ahead` of it.
+        return self._with_ahead(
+            result, db, line.machine, str(line.session), [(item.stream, item.generation, sys.maxsize)]
+        )
 
     def _session(self, db: sqlite3.Connection, line: PushLine, item: PushSession) -> Result:
         machine, session = line.machine, str(line.session)
         if item.device_id != self.sender.device:
-            raise ItemError("invalid", "device_id is not that of the header Sessiond-Device")
+            raise ItemError("invalid", "device_id differs from the header Sessiond-Device")
         if not machines.claim(db, self.user, machine, self.device):
-            return self._taken(machine)
+            return self._machine_taken(machine)
         stored = records.revision(db, self.user, machine, session)
         if stored is not None and stored >= item.revision:
             if stored == item.revision:
@@ -191,15 +196,15 @@ class PushRequest:
             return problem("stale", f"session {session}: revision {item.revision} is not above", revision=stored)
         if item.revision > max((stored or 0) + STEP, FREE_REVISION):
             raise ItemError("invalid", f"revision {item.revision} is too far above {stored or 0}")
-        self._check_room(db, len(line.envelope))
+        self._check_quota(db, len(line.envelope))
         records.put(db, self.user, machine, item, line.envelope)
         self._changed[machine, session] = None
-        said = [(stream.name, stream.generation, stream.length) for stream in item.streams]
-        return self._told(STORED, db, machine, session, said)
+        client = [(stream.name, stream.generation, stream.length) for stream in item.streams]
+        return self._with_ahead(STORED, db, machine, session, client)
 
     def _append(self, db: sqlite3.Connection, index: int, line: PushLine, item: PushAppend) -> Result:
-        appended = line.appended
-        assert appended is not None
+        payload = line.payload
+        assert payload is not None
         stream = streams.find(db, self.user, item.machine_id, str(item.session), item.stream)
         to = None if stream is None else streams.find_generation(db, stream, item.generation)
         if stream is None or to is None:
@@ -211,16 +216,16 @@ class PushRequest:
             if item.offset + item.length > to.length:
                 return self._mismatch(db, index, stream, item, "offset-mismatch")
             held = line.held
-            if held is None:  # it came since, with another push or an earlier line of this one
-                held = streams.same(db, stream, to.generation, item.offset, appended.plain(), lambda _: None)
+            if held is None:  # stored after the comparison, by another push or by an earlier line of this one
+                held = streams.same(db, stream, to.generation, item.offset, payload.plain(), lambda _: None)
             return DUPLICATE if held else self._mismatch(db, index, stream, item, "offset-mismatch")
-        self._check_room(db, appended.carried() + self.store.reserve)
+        self._check_quota(db, payload.wire_size() + self.store.reserve)
         if stream is None or to is None:
-            stream = streams.find_or_make(db, self.user, item.machine_id, str(item.session), item.stream)
+            stream = streams.find_or_create(db, self.user, item.machine_id, str(item.session), item.stream)
             streams.begin(db, stream, 0, None, 0)
             to = streams.find_generation(db, stream, 0)
             assert to is not None
-        streams.append(db, self.store.digests, stream, to, appended)
+        streams.append(db, self.store.digests, stream, to, payload)
         return STORED
 
     def _generation(self, db: sqlite3.Connection, index: int, item: PushGeneration) -> Result:
@@ -244,49 +249,49 @@ class PushRequest:
                 return self._mismatch(db, index, stream, item, "no-generation")
             if source.length < item.keep:
                 return self._mismatch(db, index, stream, item, "offset-mismatch")
-        self._check_room(db, self.store.reserve)
-        stream = streams.find_or_make(db, self.user, item.machine_id, str(item.session), item.stream)
+        self._check_quota(db, self.store.reserve)
+        stream = streams.find_or_create(db, self.user, item.machine_id, str(item.session), item.stream)
         streams.begin(db, stream, item.generation, item.previous, item.keep)
         if item.previous is not None:
             self.store.digests.branch(stream, item.generation, item.previous, item.keep)
         return STORED
 
-    def _check_room(self, db: sqlite3.Connection, size: int) -> None:
-        room = self.store.room(db)
-        if room is not None and room < size:
+    def _check_quota(self, db: sqlite3.Connection, size: int) -> None:
+        remaining = self.store.remaining_quota(db)
+        if remaining is not None and remaining < size:
             raise ItemError("quota", "the endpoint's quota is used up")
 
     def _mismatch(
         self, db: sqlite3.Connection, index: int, stream: int | None, item: PushAppend | PushGeneration, kind: str
     ) -> Result:
-        """Answer with where the stream stands, so that the client goes on from there without another call.
+        """Return a problem with the stream's current position, so that the client needs no other request to go on.
 
-        The digest is left out here: hashing a stream of hundreds of megabytes would make every other device wait.
+        The digest is added later: hashing hundreds of megabytes here would keep every other device waiting.
         """
         detail = f"stream {item.stream} of session {item.session}"
         current = None if stream is None else streams.find_generation(db, stream)
         if stream is None or current is None:
-            return problem(kind, f"{detail}: nothing of it is held", generation=0, offset=0, sha256=EMPTY)
+            return problem(kind, f"{detail}: no bytes of it are stored", generation=0, offset=0, sha256=EMPTY)
         self._pending[index] = streams.State(stream, current.generation, current.length, current.sha256)
         return problem(
             kind,
-            f"{detail}: generation {current.generation} is held up to {current.length}",
+            f"{detail}: generation {current.generation} is stored up to byte {current.length}",
             generation=current.generation,
             offset=current.length,
         )
 
-    def _told(
+    def _with_ahead(
         self,
         result: Result,
         db: sqlite3.Connection,
         machine: str,
         session: str,
-        said: Sequence[tuple[str, int, int]],
+        client: Sequence[tuple[str, int, int]],
     ) -> Result:
-        ahead = streams.ahead(db, self.user, machine, session, said)
+        ahead = streams.ahead(db, self.user, machine, session, client)
         return msgspec.structs.replace(result, ahead=ahead) if ahead else result
 
-    def _taken(self, machine: str) -> Result:
+    def _machine_taken(self, machine: str) -> Result:
         user = "" if self.user == DEFAULT_USER else f" --user {self.user}"
         return problem(
             "machine-taken",

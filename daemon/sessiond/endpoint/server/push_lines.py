@@ -1,7 +1,7 @@
-"""The lines of a push, decoded and verified.
+"""Decodes and verifies the lines of a push.
 
-All of this happens before the push takes its turn to write: whatever a client sends, unpacking and digesting it keeps
-no other device waiting.
+This happens before the write transaction, so that decompressing and hashing what a client sends keeps no other device
+waiting.
 """
 
 from __future__ import annotations
@@ -28,46 +28,47 @@ _decoder = msgspec.json.Decoder(Push)
 
 
 class PushLine(msgspec.Struct, kw_only=True, gc=False):
-    """A line that can be stored."""
+    """A valid line."""
 
     where: str
-    """Describes the line for people."""
+    """A description of the line for people."""
     machine: str
     session: UUID
     item: Push
-    appended: AppendPayload | None = None
+    payload: AppendPayload | None = None
     """The bytes of an append."""
     envelope: bytes = b""
-    """What is stored of a record."""
+    """A record as it is stored."""
     held: bool | None = None
-    """Whether the store already held these bytes at this place before the turn to write; None: not known then. What is
-    held of a generation never changes, so this stays true."""
+    """Whether the store had these bytes at this offset before the write transaction; None: not known. Stored bytes
+    never change, so the answer stays valid."""
 
 
-def receive(lines: list[bytes], limits: Limits) -> list[PushLine | Result]:
-    """Decode and verify the lines in order; a bad one becomes its answer.
+def decode_lines(lines: list[bytes], limits: Limits) -> list[PushLine | Result]:
+    """Return the decoded lines in order. A bad line becomes its result.
 
-    The appends may have `limits.appended` decoded bytes in all. From the first one on that has more, every line is
-    answered `push-full` undecoded; the first append always fits. `lines` is emptied, so that no line is held twice.
+    All appends together may have `limits.appended` decoded bytes. From the first one that exceeds them on, every line
+    becomes `push-full` without being decoded; the first append always fits. `lines` is emptied, so that no line is in
+    memory twice.
     """
-    received: list[PushLine | Result] = []
+    decoded: list[PushLine | Result] = []
     left = max(limits.appended, limits.segment)
     for number, line in enumerate(lines, 1):
         lines[number - 1] = b""
         if left < 0:
-            received.append(push_full(f"line {number}"))
+            decoded.append(push_full(f"line {number}"))
             continue
         one = _one(number, line, limits, left)
-        left -= one.appended.length if isinstance(one, PushLine) and one.appended else 0
+        left -= one.payload.length if isinstance(one, PushLine) and one.payload else 0
         if isinstance(one, Result) and one.problem is not None and one.problem.type == "push-full":
             left = -1
-        received.append(one)
-    return received
+        decoded.append(one)
+    return decoded
 
 
 def push_full(where: str) -> Result:
-    """Make the answer to a line that was left for another push."""
-    return problem("push-full", f"{where}: the lines before it are as much as one push may hold; send it again")
+    """Return the result for a line that has to be sent again in another push."""
+    return problem("push-full", f"{where}: the lines before it are as much as one push may contain; send it again")
 
 
 def _one(number: int, line: bytes, limits: Limits, left: int) -> PushLine | Result:
@@ -114,20 +115,20 @@ def _stream_item(number: int, item: PushAppend | PushGeneration, limits: Limits,
     check_name(item.stream, "stream")
     if isinstance(item, PushGeneration):
         if item.generation == 0:
-            raise ItemError("invalid", "generation 0 is made by its first append")
+            raise ItemError("invalid", "generation 0 begins with its first append")
         if item.previous is None and item.keep:
-            raise ItemError("invalid", "keep without a previous generation")
+            raise ItemError("invalid", "keep needs a previous generation")
         if item.previous is not None and item.previous >= item.generation:
             raise ItemError("invalid", "previous is not below generation")
         return PushLine(where=where, machine=machine, session=item.session, item=item)
     if left < item.length <= limits.segment:
         return push_full(where)
-    appended = unpack(item, limits.segment)
-    if appended.length > CHUNK:
-        appended.frame()  # compressed here, if it has to be, and not while others wait for their turn
-    # The text is dropped: the bytes are in `appended`, and one push may have 32 MiB of them.
+    payload = unpack(item, limits.segment)
+    if payload.length > CHUNK:
+        payload.frame()  # compress it now, if necessary, and not in the write transaction
+    # Drop the text: `payload` has the bytes, and one push may have 32 MiB of them.
     item = msgspec.structs.replace(item, data="")
-    return PushLine(where=where, machine=machine, session=item.session, item=item, appended=appended)
+    return PushLine(where=where, machine=machine, session=item.session, item=item, payload=payload)
 
 
 _OPERATIONS: dict[type, str] = {PushAppend: "append", PushGeneration: "generation"}

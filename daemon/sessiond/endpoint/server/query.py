@@ -1,4 +1,4 @@
-"""What a request asks about: its path, its query, its headers, each checked before anybody looks it up."""
+"""Parsing and validation of a request's path, query parameters and headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 
 
 class _MachineId(Convertor[str]):
-    """A machine id in a path: it may have a `/` in it, so it ends where a session's UUID begins."""
+    """A machine id in a path. It may contain `/`, so it extends to the session's UUID."""
 
     regex = ".+?"
 
@@ -32,80 +32,83 @@ register_url_convertor("machine", _MachineId())
 
 
 class Query:
-    """The parameters of a request.
+    """The query parameters of a request.
 
-    Raises:
-        HttpError: 400, here and in each method, with the name of the parameter.
+    The constructor and each method raise HttpError 400 with the name of a parameter that is not valid.
     """
 
     def __init__(self, request: Request, known: set[str]) -> None:
         self._values: dict[str, str] = {}
         for name, value in request.query_params.multi_items():
             if name not in known:
-                # A filter that is silently ignored would answer with what nobody asked for.
+                # A client whose filter is ignored would take the answer for a filtered one.
                 raise HttpError(400, "invalid", f"unknown parameter {name[:40]}; known are {', '.join(sorted(known))}")
             if name in self._values:
                 raise HttpError(400, "invalid", f"{name} is given twice")
             self._values[name] = value
 
     def text(self, name: str) -> str | None:
-        """Read any text; None where it isn't given."""
+        """Return a parameter as text; None if it is missing."""
         return self._values.get(name)
 
-    def number(self, name: str, *, least: int = 0, most: int) -> int | None:
-        """Read a number from `least` to `most`."""
+    def number(self, name: str, *, lowest: int = 0, highest: int) -> int | None:
+        """Return a parameter as a number from `lowest` to `highest`; None if it is missing."""
         value = self._values.get(name)
         if value is None:
             return None
-        if not (value.isascii() and value.isdigit() and len(value) < 12 and least <= int(value) <= most):
-            raise HttpError(400, "invalid", f"{name} is not a number from {least} to {most}")
+        if not (value.isascii() and value.isdigit() and len(value) < 12 and lowest <= int(value) <= highest):
+            raise HttpError(400, "invalid", f"{name} is not a number from {lowest} to {highest}")
         return int(value)
 
     def limit(self) -> int:
-        """Read how many are wanted at most."""
-        return self.number("limit", least=1, most=MAX_LIMIT) or DEFAULT_LIMIT
+        """Return the number of sessions that a page may have."""
+        return self.number("limit", lowest=1, highest=MAX_LIMIT) or DEFAULT_LIMIT
 
-    def moment(self, name: str) -> datetime | None:
-        """Read an RFC 3339 time with its offset."""
+    def time(self, name: str) -> datetime | None:
+        """Return a parameter as an RFC 3339 time with its offset; None if it is missing."""
         value = self._values.get(name)
         if value is None:
             return None
         try:
-            moment = msgspec.convert(value, datetime)
+            time = msgspec.convert(value, datetime)
         except msgspec.ValidationError as error:
             raise HttpError(400, "invalid", f"{name} is not a time such as 2026-11-22T13:00:00Z") from error
-        if moment.tzinfo is None:
+        if time.tzinfo is None:
             raise HttpError(400, "invalid", f"{name} has no time zone, such as the Z in 2026-11-22T13:00:00Z")
-        return moment
+        return time
 
 
-def device(request: Request) -> UUID | None:
-    """Tell the device that a push says it is from; None where it does not say.
+def device_id(request: Request) -> UUID | None:
+    """Return the device id in the header Sessiond-Device; None if the header is missing.
 
     Raises:
         HttpError: 400, it is not a UUID.
     """
-    said = request.headers.get(DEVICE_HEADER)
-    if said is None:
+    value = request.headers.get(DEVICE_HEADER)
+    if value is None:
         return None
     try:
-        return UUID(said)
+        return UUID(value)
     except ValueError as error:
         raise HttpError(400, "invalid", f"{DEVICE_HEADER} is not a UUID") from error
 
 
-def checked(name: str, what: str) -> str:
-    """Return a name out of a path as it is.
+def valid_name(name: str, label: str) -> str:
+    """Return a name from a path unchanged. `label` says in the error which name it is.
 
     Raises:
-        HttpError: 400, nothing can go by that name.
+        HttpError: 400, the name is not valid.
     """
     try:
-        return check_name(name, what)
+        return check_name(name, label)
     except ItemError as error:
         raise HttpError(400, "invalid", str(error)) from error
 
 
-def identity(request: Request) -> tuple[str, str]:
-    """Read the machine id and the session's id out of a path."""
-    return checked(request.path_params["machine_id"], "machine_id"), str(request.path_params["id"])
+def session_path(request: Request) -> tuple[str, str]:
+    """Return the machine id and the session id in a path.
+
+    Raises:
+        HttpError: 400, the machine id is not valid.
+    """
+    return valid_name(request.path_params["machine_id"], "machine_id"), str(request.path_params["id"])

@@ -7,11 +7,13 @@ import re
 from sessiond.endpoint.server.problems import HttpError
 
 
-def read(header: str | None, length: int, headers: dict[str, str]) -> tuple[int, int, bool]:
-    """Read a Range: start, end, and whether it is one. Several ranges, and what isn't one, get the whole.
+def parse_range(header: str | None, length: int, headers: dict[str, str]) -> tuple[int, int, bool]:
+    """Return the first byte, the end, and whether the answer is partial content.
+
+    Without a valid single range, all `length` bytes are meant.
 
     Raises:
-        HttpError: 416 with `headers`, for a range that lies behind the end.
+        HttpError: 416 with `headers`, the range begins behind the end.
     """
     match = re.fullmatch(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", header or "")
     if match is None or not (match[1] or match[2]):

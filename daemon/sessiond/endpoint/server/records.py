@@ -1,4 +1,4 @@
-"""Session records in the store: upsert, one, list, and what changed since."""
+"""Session records in the store: upsert, lookup, listing, and the sequence of changes."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from sessiond.errors import SessiondError
 from sessiond.session import Session
 
 PAGE = 2 << 20
-"""Bytes of records after which a page ends early: a thousand records may have a megabyte each."""
-Place = TypeVar("Place", bound=msgspec.Struct)
+"""Bytes of records after which a page ends early. Without it, a page of a thousand records may have a gigabyte."""
+PageToken = TypeVar("PageToken", bound=msgspec.Struct)
 
 
 class UnknownPageToken(SessiondError):
-    """A `since` or `after` that this endpoint did not give out."""
+    """A `since` or `after` that this endpoint did not issue."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sessions to list; what is None does not matter. `since`: still ongoing or ended at that time or later."""
+    """Which sessions to list; None matches all. `since`: sessions that are ongoing or ended at that time or later."""
 
     tool: str | None = None
     machine_id: str | None = None
     since: datetime | None = None
     text: str | None = None
-    """Part of the working directory, whatever its case."""
+    """Part of the working directory; case is ignored."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose sessions a request sees, and which device it is from."""
+    """The user whose sessions a request may read, and the device that sends it."""
 
     user: str
     device: UUID | None = None
-    """The only device whose id is shown: another one's is nobody's business."""
+    """The only device whose id is shown in answers; the ids of other devices are hidden."""
 
 
 class _Length(msgspec.Struct, frozen=True, kw_only=True):
-    """As StreamLength, without bounds: stores of version 1 may hold any number."""
+    """As StreamLength, without bounds: a store of version 1 may have any number."""
 
     name: str
     generation: int
@@ -76,7 +76,7 @@ _read_envelope = msgspec.json.Decoder(_Envelope)
 
 class _AfterSession(msgspec.Struct, frozen=True, array_like=True):
     started_ms: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-    """Bounded to what SQLite holds: clients may send back anything."""
+    """Bounded to SQLite's integers: a client may send any number back."""
     machine: str
     session: str
 
@@ -87,7 +87,7 @@ class _AfterChange(msgspec.Struct, frozen=True, array_like=True):
 
 
 def revision(db: sqlite3.Connection, user: str, machine: str, session: str) -> int | None:
-    """Tell which revision of a record is stored; None: none."""
+    """Return the stored revision of a record; None if there is no record."""
     row = db.execute(
         "SELECT revision FROM sessions WHERE user = ? AND machine = ? AND session = ?", (user, machine, session)
     ).fetchone()
@@ -95,7 +95,7 @@ def revision(db: sqlite3.Connection, user: str, machine: str, session: str) -> i
 
 
 def envelope(item: PushSession) -> bytes:
-    """Return what is stored of a record as JSON."""
+    """Return a record as it is stored, in JSON."""
     return msgspec.json.encode(
         _Envelope(
             record=item.record,
@@ -131,8 +131,8 @@ def put(db: sqlite3.Connection, user: str, machine: str, item: PushSession, enco
     )
 
 
-def touch(db: sqlite3.Connection, user: str, changed: Iterable[tuple[str, str]]) -> None:
-    """Put sessions at the end of what /v1/changes tells, each at a place of its own."""
+def mark_changed(db: sqlite3.Connection, user: str, changed: Iterable[tuple[str, str]]) -> None:
+    """Move sessions to the end of the user's sequence of changes, in order."""
     change = _latest(db, user)
     for machine, session in changed:
         change += 1
@@ -144,13 +144,13 @@ def touch(db: sqlite3.Connection, user: str, changed: Iterable[tuple[str, str]])
 
 
 def _latest(db: sqlite3.Connection, user: str) -> int:
-    """Return the last place in the user's own sequence of changes."""
+    """Return the last position in the user's sequence of changes."""
     row = db.execute("SELECT change FROM users WHERE user = ?", (user,)).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def one(db: sqlite3.Connection, view: View, machine: str, session: str) -> StoredSession | None:
-    """Look up a session; None without a record, even if streams of it are held."""
+def get_session(db: sqlite3.Connection, view: View, machine: str, session: str) -> StoredSession | None:
+    """Return a session; None if it has no record, even if it has streams."""
     row = db.execute(
         "SELECT machine, session, revision, envelope FROM sessions WHERE user = ? AND machine = ? AND session = ?",
         (view.user, machine, session),
@@ -158,11 +158,11 @@ def one(db: sqlite3.Connection, view: View, machine: str, session: str) -> Store
     return None if row is None else _stored(db, view, *row)
 
 
-def listed(db: sqlite3.Connection, view: View, wanted: Filter, after: str | None, limit: int) -> SessionsAnswer:
-    """List sessions, the newest start first.
+def list_sessions(db: sqlite3.Connection, view: View, wanted: Filter, after: str | None, limit: int) -> SessionsAnswer:
+    """Return a page of sessions, the newest start first.
 
     Raises:
-        UnknownPageToken: `after` is none of ours.
+        UnknownPageToken: this endpoint did not issue `after`.
     """
     where: list[str] = ["user = ?"]
     values: list[str | int] = [view.user]
@@ -179,49 +179,49 @@ def listed(db: sqlite3.Connection, view: View, wanted: Filter, after: str | None
         where.append("instr(lower(directory), lower(?)) > 0")
         values.append(wanted.text)
     if after is not None:
-        place = _unseal(after, _AfterSession)
+        position = _decode_token(after, _AfterSession)
         where.append("(started_ms, machine, session) < (?, ?, ?)")
-        values += [place.started_ms, place.machine, place.session]
-    # Only fixed text is joined; every value is a parameter.
+        values += [position.started_ms, position.machine, position.session]
+    # Only constant text is joined; every value is a parameter.
     found = db.execute(
         f"SELECT machine, session, revision, envelope, started_ms FROM sessions WHERE {' AND '.join(where)}"  # noqa: S608
         " ORDER BY started_ms DESC, machine DESC, session DESC LIMIT ?",
         (*values, limit + 1),
     )
     rows, more = _page(found, limit)
-    follow = None
+    following = None
     if more:
         machine, session, _, _, started = rows[-1]
-        follow = _seal(_AfterSession(started, machine, session))
-    return SessionsAnswer(sessions=[_stored(db, view, *row[:4]) for row in rows], next=follow)
+        following = _encode_token(_AfterSession(started, machine, session))
+    return SessionsAnswer(sessions=[_stored(db, view, *row[:4]) for row in rows], next=following)
 
 
-def changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
-    """List the sessions that changed after `since`, each once, in the order of their last change.
+def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
+    """Return a page of the sessions that changed after `since`, each once, in the order of their last change.
 
     Raises:
-        UnknownPageToken: `since` is from another endpoint, or from a later life of this one (a backup was restored).
+        UnknownPageToken: `since` is from another endpoint, or newer than this store, which was restored from a backup.
     """
     latest = _latest(db, view.user)
-    place = _AfterChange(endpoint, 0) if since is None else _unseal(since, _AfterChange)
-    if place.endpoint != endpoint or not 0 <= place.change <= latest:
-        raise UnknownPageToken("this endpoint did not give out that place", hint="start again without it")
+    position = _AfterChange(endpoint, 0) if since is None else _decode_token(since, _AfterChange)
+    if position.endpoint != endpoint or not 0 <= position.change <= latest:
+        raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it")
     found = db.execute(
         "SELECT machine, session, revision, envelope, change FROM sessions WHERE user = ? AND change > ?"
         " ORDER BY change LIMIT ?",
-        (view.user, place.change, limit + 1),
+        (view.user, position.change, limit + 1),
     )
     rows, more = _page(found, limit)
     seen = rows[-1][4] if more else latest
     return ChangesAnswer(
         sessions=[_stored(db, view, *row[:4]) for row in rows],
-        next=_seal(_AfterChange(endpoint, seen)),
+        next=_encode_token(_AfterChange(endpoint, seen)),
         more=more,
     )
 
 
 def _page(found: sqlite3.Cursor, limit: int) -> tuple[list[tuple[Any, ...]], bool]:
-    """Return the rows of a page, `limit` or PAGE bytes of them and one at least, and whether more follow."""
+    """Return the rows of a page and whether more follow. It ends after `limit` rows or PAGE bytes, but has one row."""
     rows: list[tuple[Any, ...]] = []
     size = 0
     for row in found:
@@ -232,8 +232,8 @@ def _page(found: sqlite3.Cursor, limit: int) -> tuple[list[tuple[Any, ...]], boo
     return rows, False
 
 
-def held(db: sqlite3.Connection, user: str, machine: str, session: str) -> StreamsAnswer:
-    """List the streams of a session with all their generations."""
+def list_streams(db: sqlite3.Connection, user: str, machine: str, session: str) -> StreamsAnswer:
+    """Return the streams of a session with all their generations."""
     return StreamsAnswer(
         streams=[
             StoredStream(name=name, generations=[each.public() for each in streams.list_generations(db, stream)])
@@ -245,21 +245,21 @@ def held(db: sqlite3.Connection, user: str, machine: str, session: str) -> Strea
 def _stored(
     db: sqlite3.Connection, view: View, machine: str, session: str, number: int, envelope: bytes
 ) -> StoredSession:
-    beside = _read_envelope.decode(envelope)
+    fields = _read_envelope.decode(envelope)
     return StoredSession(
-        record=beside.record,
+        record=fields.record,
         revision=number,
-        device_id=beside.device_id if beside.device_id == view.device else None,
-        parent=beside.parent,
-        title=beside.title,
-        gone_at=None if beside.gone_at is None else min(beside.gone_at, MAX_NUMBER),
+        device_id=fields.device_id if fields.device_id == view.device else None,
+        parent=fields.parent,
+        title=fields.title,
+        gone_at=None if fields.gone_at is None else min(fields.gone_at, MAX_NUMBER),
         streams=[
             StreamLength(
                 name=each.name,
                 generation=min(each.generation, MAX_GENERATION),
                 length=min(each.length, MAX_NUMBER),
             )
-            for each in beside.streams
+            for each in fields.streams
         ],
         held=streams.current(db, view.user, machine, session),
     )
@@ -269,12 +269,12 @@ def _ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _seal(place: msgspec.Struct) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+def _encode_token(position: msgspec.Struct) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
 
 
-def _unseal(sealed: str, kind: type[Place]) -> Place:
+def _decode_token(token: str, kind: type[PageToken]) -> PageToken:
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4)), type=kind)
+        return msgspec.json.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)), type=kind)
     except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError) as error:
-        raise UnknownPageToken("this endpoint did not give out that place", hint="start again without it") from error
+        raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it") from error

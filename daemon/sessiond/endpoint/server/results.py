@@ -1,4 +1,4 @@
-"""Answers to the lines of a push, and what names a line in them."""
+"""Results for the lines of a push, the checks of names, and the description of a line in an error."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from sessiond.errors import SessiondError
 
 STORED = Result(status="stored")
 DUPLICATE = Result(status="duplicate")
-MAX_SAID = 200
+MAX_QUOTED = 200
+"""Characters of a line's field that an error repeats."""
 INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories: control, format, surrogate, line separator, paragraph separator."""
 
 
 class ItemError(SessiondError):
-    """A line is answered with a problem; `kind` is one of PROBLEMS."""
+    """The line is answered with a problem. `kind` is one of PROBLEMS."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
         self.kind = kind
 
     def result(self, where: str) -> Result:
-        """Make the answer to the line that is named."""
+        """Return the result for the line that `where` describes."""
         return problem(self.kind, f"{where}: {self.message}")
 
 
-class _Named(msgspec.Struct):
-    """As much of a bad line as tells which it was."""
+class _LineFields(msgspec.Struct):
+    """The fields of a bad line that identify it."""
 
     op: Any = None
     session: Any = None
@@ -39,44 +40,44 @@ class _Named(msgspec.Struct):
 
 
 def problem(kind: str, detail: str | None = None, **known: Any) -> Result:
-    """Make the answer to a line that was not stored."""
+    """Return the result for a line that was not stored."""
     return Result(status="problem", problem=Problem(type=kind, title=PROBLEMS[kind], detail=detail, **known))
 
 
-def check_name(name: str, what: str) -> str:
-    """Return a machine id or a stream name as it is, if it can be a part of an address.
+def check_name(name: str, label: str) -> str:
+    """Return a machine id or a stream name unchanged if it can be part of a URL.
 
     Raises:
-        ItemError: it has a control character, or an empty, `.` or `..` segment.
+        ItemError: it has a wrong length, a control character, or an empty, `.` or `..` segment.
     """
     if not 1 <= len(name) <= 200:
-        raise ItemError("invalid", f"{what} has {len(name)} characters, not 1 to 200")
+        raise ItemError("invalid", f"{label} has {len(name)} characters, not 1 to 200")
     if any(ord(each) < 32 or 127 <= ord(each) < 160 for each in name):
-        raise ItemError("invalid", f"{what} has a control character")
+        raise ItemError("invalid", f"{label} has a control character")
     if any(segment in {"", ".", ".."} for segment in name.split("/")):
-        raise ItemError("invalid", f"{what} has an empty, '.' or '..' segment")
+        raise ItemError("invalid", f"{label} has an empty, '.' or '..' segment")
     return name
 
 
-def check_machine(name: str, what: str) -> str:
-    """Return a machine id as it is, if people can tell it from others where it is shown.
+def check_machine(name: str, label: str) -> str:
+    """Return a machine id unchanged if people can distinguish it from others on a screen.
 
     Raises:
-        ItemError: as `check_name`, or it has an invisible character, such as one that turns text around (U+202E).
+        ItemError: as `check_name`, or it has an invisible character, such as U+202E, which reverses text.
     """
-    for each in check_name(name, what):
+    for each in check_name(name, label):
         if unicodedata.category(each) in INVISIBLE:
-            raise ItemError("invalid", f"{what} has the invisible character U+{ord(each):04X}")
+            raise ItemError("invalid", f"{label} has the invisible character U+{ord(each):04X}")
     return name
 
 
 def describe(number: int, line: bytes) -> str:
-    """Describe a line for people: its number, and what it seems to be about."""
+    """Return a description of a line for people: its number, operation, session and stream."""
     try:
-        named = msgspec.json.decode(line, type=_Named)
+        fields = msgspec.json.decode(line, type=_LineFields)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return f"line {number}"
-    session = named.session or (named.record.get("id") if isinstance(named.record, dict) else None)
-    about = [named.op, "of session" if session else None, session, "stream" if named.stream else None, named.stream]
-    said = " ".join(str(each)[:MAX_SAID] for each in about if each)
-    return f"line {number} ({said})" if said else f"line {number}"
+    session = fields.session or (fields.record.get("id") if isinstance(fields.record, dict) else None)
+    words = [fields.op, "of session" if session else None, session, "stream" if fields.stream else None, fields.stream]
+    description = " ".join(str(each)[:MAX_QUOTED] for each in words if each)
+    return f"line {number} ({description})" if description else f"line {number}"

@@ -1,4 +1,4 @@
-"""Run the endpoint: in a thread beside a daemon or a test, or as the process of `sessiond serve`."""
+"""Runs the endpoint in a thread, for a daemon or a test, or as the process `sessiond serve`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Announcement, Limits
 from sessiond.errors import ConfigError, StateError
 
-PARENT_PATIENCE = 2.0 * GRACE
-"""Seconds that a daemon's new child waits for the lock: the child of a killed daemon may still be ending."""
+PARENT_TIMEOUT = 2.0 * GRACE
+"""Seconds that a new child process waits for the lock, because the child of a killed daemon may still be ending."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to serve; see `sessiond serve --help`."""
+    """The options of `sessiond serve`; see `sessiond serve --help`."""
 
     directory: str
     host: str = "127.0.0.1"
@@ -38,14 +38,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: str | None = None
     tls_key: str | None = None
     announce: str | None = None
-    """A file to make, a descriptor's number, or `-` for stdout."""
+    """A file to create, the number of a descriptor, or `-` for stdout."""
     token_file: str | None = None
     until_eof: bool = False
     quota: int | None = None
 
 
 class Running(msgspec.Struct, frozen=True):
-    """An endpoint that takes requests."""
+    """An endpoint that accepts requests."""
 
     url: str
     token: str
@@ -64,8 +64,8 @@ def running(
 ) -> Iterator[Running]:
     """Serve on 127.0.0.1 in a thread until the context ends.
 
-    `token` is accepted beside those in the store; None makes one. Port 0 takes a free one. Without `exclusive`, the
-    store's lock is not taken: for short reads that must not keep another process from serving the store.
+    `token` is accepted in addition to those in the store; None generates one. Port 0 chooses a free port. Without
+    `exclusive`, the store's lock is not taken: for short reads that must not keep another process from serving it.
 
     Raises:
         AlreadyRunning: another process serves the store.
@@ -80,22 +80,22 @@ def running(
         listener = closing.enter_context(_listening("127.0.0.1", port))
         url = _url("http", listener)
         closing.enter_context(in_thread(Server(build(store, secrets=(token,), limits=limits)), listener))
-        # The socket listens already: a request that comes before the loop runs waits, it is not refused.
+        # The socket is already listening: a request that arrives before the event loop runs waits for it.
         yield Running(url, token, store)
 
 
 def serve(options: Options, *, listening: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, or, with `until_eof`, until stdin ends: then our parent has gone.
+    """Serve until SIGTERM or SIGINT. With `until_eof`, also until stdin ends because the parent process has exited.
 
-    `listening` is called with the URL once requests are taken.
+    `listening` is called with the URL once requests are accepted.
 
     Raises:
         AlreadyRunning: another process serves the store.
         StateError: the store or the address can't be used.
-        ConfigError: the TLS files or the token file can't, or others may read the key or the token.
+        ConfigError: the TLS files or the token file can't be used, or other users can read the key or the token.
     """
     if (options.tls_cert is None) != (options.tls_key is None):
-        raise ConfigError("--tls-cert and --tls-key go together", hint="give both, or none")
+        raise ConfigError("--tls-cert and --tls-key belong together", hint="give both or neither")
     for path in (options.tls_cert, options.tls_key):
         if path is not None and not os.access(path, os.R_OK):
             raise ConfigError("cannot read the file", file=path, hint="check --tls-cert and --tls-key")
@@ -103,8 +103,8 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         _check_private(options.tls_key, "the key")
     token = token_from(options.token_file) if options.token_file else None
     with ExitStack() as closing:
-        patience = PARENT_PATIENCE if options.until_eof else 0.0
-        closing.enter_context(StoreLock(options.directory, patience=patience))
+        timeout = PARENT_TIMEOUT if options.until_eof else 0.0
+        closing.enter_context(StoreLock(options.directory, timeout=timeout))
         store = Store(options.directory, quota=options.quota)
         closing.callback(store.close)
         listener = closing.enter_context(_listening(options.host, options.port))
@@ -122,24 +122,25 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         store.on_lost = server.end
         server.run(sockets=[listener])
         if store.lost:
-            # Not even the interpreter may close SQLite's connections (see Store.lost).
+            # Exit without closing SQLite's connections, not even at interpreter shutdown: closing them would unlink
+            # the write-ahead log by its name, which may belong to another process's new store (see Store.lost).
             sys.stderr.write(f"the store in {options.directory} was deleted or replaced: restart the endpoint\n")
             sys.stderr.flush()
             os._exit(1)
 
 
 def token_from(path: str) -> str:
-    """Read the token in a file; a file that isn't there is made, with a new token, for its owner only.
+    """Return the token in a file. A missing file is created with a new token and mode 0600.
 
     Raises:
-        ConfigError: the file can't be read or made, or is empty.
+        ConfigError: the file can't be read or created, others can read it, or its token is too short.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         pass
     except OSError as error:
-        raise ConfigError(f"cannot make it: {error.strerror}", file=path, hint="check --token-file") from error
+        raise ConfigError(f"cannot create it: {error.strerror}", file=path, hint="check --token-file") from error
     else:
         with os.fdopen(descriptor, "w") as file:
             file.write(tokens.generate() + "\n")
@@ -150,7 +151,9 @@ def token_from(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read it: {error}", file=path, hint="check --token-file") from error
     if len(token) < 16:
-        raise ConfigError("no token of 16 characters or more in it", file=path, hint="remove it: a new one is made")
+        raise ConfigError(
+            "it has no token of 16 characters or more", file=path, hint="remove the file; a new one is created"
+        )
     return token
 
 
@@ -166,7 +169,7 @@ def _check_private(path: str, what: str) -> None:
 
 
 def announce(to: str, announcement: Announcement) -> None:
-    """Tell where we listen: one JSON line, to a file that is there only when it is whole, or to a descriptor.
+    """Write where the endpoint listens as one JSON line, to a descriptor or, by an atomic rename, to a file.
 
     Raises:
         StateError: it can't be written.
@@ -177,7 +180,7 @@ def announce(to: str, announcement: Announcement) -> None:
             descriptor = 1 if to == "-" else int(to)
             os.write(descriptor, line)
             if descriptor > 2:
-                os.close(descriptor)  # so that a parent that reads to the end sees it
+                os.close(descriptor)  # a parent that reads to the end of the pipe gets the line now
             return
         part = f"{to}.{secrets.token_hex(4)}"
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -189,7 +192,7 @@ def announce(to: str, announcement: Announcement) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address."""
+    """Return whether an address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -201,7 +204,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         family, kind, _, _, address = found
-        # The protocol by name: asyncio turns Nagle's algorithm off (40 ms an answer) only where it sees it.
+        # The protocol is given: asyncio turns off Nagle's algorithm, which costs 40 ms an answer, only if it is TCP.
         listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     except (OSError, OverflowError) as error:
         raise StateError(f"cannot listen on {host}:{port}: {error}", hint="choose another --host or --port") from error
@@ -222,8 +225,8 @@ def _url(scheme: str, listener: socket.socket) -> str:
 
 
 def _end_at_signals(server: Server) -> None:
-    # uvicorn ends well at these signals and then raises them once more, for whoever handled them before: that
-    # is us, so the process ends with 0 and a closed store. Until uvicorn runs, they end it too.
+    # uvicorn shuts down at these signals and then raises them again for the handler that was set before. That is this
+    # one, so the process ends with exit code 0 and a closed store. It also handles signals before uvicorn runs.
     def end(number: int, frame: FrameType | None) -> None:
         server.end()
 
@@ -232,8 +235,8 @@ def _end_at_signals(server: Server) -> None:
 
 
 def _end_at_eof(server: Server) -> None:
-    # The parent holds the other end and writes nothing: however it dies, the system closes it.
-    with suppress(OSError):  # no stdin at all: nobody holds it
+    # The parent holds the other end of the pipe and writes nothing. However it dies, the kernel closes the pipe.
+    with suppress(OSError):  # stdin is closed: there is no parent to wait for
         while os.read(0, 4096):
             pass
     server.end()

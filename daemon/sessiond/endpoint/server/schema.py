@@ -1,4 +1,4 @@
-"""The tables of the reference endpoint, and how a connection to them is opened."""
+"""The tables of the reference endpoint, their migration, and the opening of a connection."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ VERSION = 2
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 DEFAULT_USER = "default"
-"""Whose the tokens are that were added without `--user`, and all machines of a store of version 1."""
+"""The user of tokens that were added without `--user`, and of all data in a store of version 1."""
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
--- Only hashes: who reads the file can't push. They are looked up by the index of UNIQUE, so 10,000 tokens cost as much
--- as one. `scopes` is a list such as push,read; `device` is set by the first push; times are unix milliseconds.
+-- Only hashes: reading the file does not allow to push. UNIQUE has an index, so a lookup costs the same with 10,000
+-- tokens as with one. `scopes` is a list such as push,read; `device` is set by the first push; times are unix
+-- milliseconds.
 CREATE TABLE tokens (
     name TEXT PRIMARY KEY,
     sha256 BLOB NOT NULL UNIQUE,
@@ -33,14 +34,14 @@ CREATE TABLE tokens (
 """
 
 _OWNED = """
--- `change` is the last place in the user's own sequence of /v1/changes: it says nothing about other users' changes.
+-- `change` is the last position in the user's own sequence of /v1/changes. It reveals nothing about other users.
 CREATE TABLE users (
     user TEXT PRIMARY KEY,
     change INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
--- Everything below is found by its user first: two users may both have a machine `laptop`, and neither learns of it.
--- `open`: another device of the user may take the machine id over (sessiond serve adopt).
+-- The key of each table below begins with the user: two users may both have a machine `laptop`, and neither can tell.
+-- `open`: another device of the user may take over the machine id (sessiond serve adopt).
 CREATE TABLE machines (
     user TEXT NOT NULL,
     machine TEXT NOT NULL,
@@ -49,7 +50,7 @@ CREATE TABLE machines (
     PRIMARY KEY (user, machine)
 ) WITHOUT ROWID;
 
--- The last push of each device: a device that remembers another one, or the endpoint, was restored from a backup.
+-- The id of each device's last push. If the device remembers another one, one of the two was restored from a backup.
 CREATE TABLE devices (
     user TEXT NOT NULL,
     device TEXT NOT NULL,
@@ -57,7 +58,7 @@ CREATE TABLE devices (
     PRIMARY KEY (user, device)
 ) WITHOUT ROWID;
 
--- `change` orders /v1/changes; it grows with every revision and with every byte of a stream.
+-- `change` orders /v1/changes; it grows with every new revision and every append.
 CREATE TABLE sessions (
     user TEXT NOT NULL,
     machine TEXT NOT NULL,
@@ -121,7 +122,7 @@ ALTER TABLE devices RENAME TO old_devices;
 ALTER TABLE sessions RENAME TO old_sessions;
 ALTER TABLE streams RENAME TO old_streams;
 """,
-    # Version 1 took revisions up to 2^63 - 1, above which no client could go.
+    # Version 1 accepted revisions up to 2^63 - 1. Above them no new revision is possible, so they are lowered.
     """
 INSERT INTO users SELECT 'default', value FROM facts WHERE name = 'change';
 DELETE FROM facts WHERE name = 'change';
@@ -136,17 +137,18 @@ DROP TABLE old_sessions;
 DROP TABLE old_streams;
 """,
 )
-"""How a store of version 1 becomes one of version 2: before and after the new tables are made. No byte of a stream is
-touched."""
+"""Migration from version 1 to 2: the statements before and after the new tables are created. The bytes of streams are
+not changed."""
 
 
 def connect(directory: str) -> sqlite3.Connection:
-    """Open a connection to the store in `directory`; the first one makes the tables.
+    """Return a connection to the store in `directory`. The first one creates or migrates the tables.
 
-    WAL and FULL: a reader never waits for a push, and an answered push survives a power cut.
+    With journal_mode WAL, a reader never waits for a push. With synchronous FULL, each commit is flushed to the disk,
+    so that an acknowledged push survives a power cut.
 
     Raises:
-        StateFull: there is no room to create or migrate it.
+        StateFull: the disk is too full to create or migrate the store.
         StateError: the store can't be opened, or a newer sessiond wrote it.
     """
     path = os.path.join(directory, FILE)
@@ -155,24 +157,27 @@ def connect(directory: str) -> sqlite3.Connection:
         found = create_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
     except (OSError, sqlite3.Error) as error:
-        raise StateError(f"cannot open the store {path}: {error}", hint="choose another place with --data") from error
+        raise StateError(
+            f"cannot open the store {path}: {error}", hint="choose another directory with --data"
+        ) from error
     try:
         if found.st_nlink > 1:
-            # SQLite names the write-ahead log after the path: under two names, two processes would each have one.
+            # SQLite derives the name of the write-ahead log from the path. Two processes that use different names
+            # would each have their own log, and each would lose what the other one commits.
             raise StateError(
                 f"the store {path} has {found.st_nlink} names (hard links)",
-                hint="remove the others; a copy is made with sqlite3 and .backup",
+                hint="remove the other names; to copy the store, use sqlite3 and .backup",
             )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA journal_size_limit = {64 << 20}")
         db.execute("PRAGMA cache_size = -8192")
         _upgrade(db, path)
-        db.execute("PRAGMA foreign_keys = ON")  # only now: a migration drops tables that others refer to
+        db.execute("PRAGMA foreign_keys = ON")  # after the migration, which drops tables that others refer to
     except sqlite3.Error as error:
         db.close()
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-            raise StateFull(f"no room for the store {path}: {error}", hint="make room on the disk") from error
+            raise StateFull(f"no space for the store {path}: {error}", hint="free space on the disk") from error
         raise StateError(f"cannot use the store {path}: {error}", hint="restore it from a backup") from error
     except StateError:
         db.close()
@@ -181,13 +186,13 @@ def connect(directory: str) -> sqlite3.Connection:
 
 
 def _upgrade(db: sqlite3.Connection, path: str) -> None:
-    """Create or migrate the tables in one transaction: a kill leaves the store as it was, or whole."""
+    """Create or migrate the tables in one transaction: a kill leaves the store either as it was or migrated."""
     if _version(db) == VERSION:
         return
-    db.execute("PRAGMA legacy_alter_table = ON")  # renaming a table must not change what other tables refer to
+    db.execute("PRAGMA legacy_alter_table = ON")  # references to a renamed table must keep its old name
     db.execute("BEGIN IMMEDIATE")
     try:
-        found = _version(db)  # another process may have been first
+        found = _version(db)  # again: another process may have created or migrated it in the meantime
         if found > VERSION:
             raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
         if found == 0:
@@ -204,7 +209,7 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
 
 
 def _run(db: sqlite3.Connection, script: str) -> None:
-    # executescript() would commit the transaction first.
+    # Not executescript(), which would commit the transaction first.
     for statement in script.split(";\n"):
         db.execute(statement)
 

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with limits for connections and without its clock."""
+"""The HTTP server: uvicorn with limits for connections, and without its polling."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sessiond.endpoint.server.connections import Connection, Connections
 from sessiond.endpoint.server.listener import Listener, most_connections
 
 GRACE = 5
-"""Seconds that requests have to end in when the endpoint is told to."""
+"""Seconds that running requests may take to finish when the endpoint shuts down."""
 
 
 class Server(uvicorn.Server):
     """Serves an application over accepted connections.
 
-    uvicorn looks ten times a second whether to end, on a laptop that is to sleep; this one waits to be told.
+    uvicorn checks ten times a second whether to shut down, which wakes an idle laptop. This server waits for an event.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                date_header=False,  # it would need the clock
+                date_header=False,  # uvicorn updates it in the polling loop, which does not run here
                 timeout_graceful_shutdown=GRACE,
                 ssl_certfile=tls_cert,
                 ssl_keyfile=tls_key,
@@ -56,32 +56,32 @@ class Server(uvicorn.Server):
             connections = Connections(most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
         self.connections = connections
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._told = asyncio.Event()
+        self._shutdown = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections on these sockets."""
         await self.lifespan.startup()
         listeners = [Listener(each, self.connections, self._connection, self.config.ssl) for each in sockets or ()]
-        self.servers = cast(Any, listeners)  # uvicorn only closes them
+        self.servers = cast(Any, listeners)  # uvicorn only calls close() and wait_closed()
         self.started = True
 
     async def main_loop(self) -> None:
-        """Wait for the end."""
+        """Wait until the server has to shut down."""
         self._loop = asyncio.get_running_loop()
         if not self.should_exit:
-            await self._told.wait()
+            await self._shutdown.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End at a signal."""
+        """Shut down at a signal."""
         super().handle_exit(sig, frame)
         self.end()
 
     def end(self) -> None:
-        """End; from any thread, or from inside a signal handler."""
-        self.should_exit = True  # first: main_loop looks at it after it has shown its loop
+        """Shut down. Any thread or signal handler may call this."""
+        self.should_exit = True  # first: main_loop sets _loop and then reads should_exit, so one of the two is seen
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: it has ended
-                self._loop.call_soon_threadsafe(self._told.set)
+            with suppress(RuntimeError):  # the loop is closed: the server has already shut down
+                self._loop.call_soon_threadsafe(self._shutdown.set)
 
     def _connection(self, address: str) -> Connection:
         return Connection(

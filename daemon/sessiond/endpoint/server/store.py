@@ -1,4 +1,4 @@
-"""The store: one writer at a time, readers beside it, one border for what SQLite may raise."""
+"""The store: one writer at a time, concurrent readers, and the translation of SQLite's errors."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sessiond.errors import StateError, StateFull
 
 
 class StoreBusy(StateError):
-    """Another process holds the store longer than a request can wait."""
+    """Another process locks the store for longer than a request can wait."""
 
 
 _LOST: list[Store] = []
-"""Stores that must not be closed, kept from being collected: that would close their connections, too."""
+"""Lost stores, which must not be closed. References here keep the garbage collector from closing their connections."""
 
 
 class StoreLost(StateError):
-    """The store's files were deleted or replaced under the running endpoint: it must end, and start anew."""
+    """The store's files were deleted or replaced while the endpoint was running. It must be restarted."""
 
 
 class Store:
-    """Everything that the endpoint holds, in one SQLite file in `directory`.
+    """The data of the endpoint, in one SQLite file in `directory`.
 
-    `quota` bounds the file in bytes; None: the disk does. Threads may share a store.
+    `quota` limits the file in bytes; None: only the disk does. Threads may share a store.
     """
 
     def __init__(self, directory: str, *, quota: int | None = None) -> None:
@@ -43,8 +43,8 @@ class Store:
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the files are found deleted or replaced."""
         self.lost = False
-        """Whether they were. Then the store must not be closed: SQLite would unlink the write-ahead log by its name,
-        which may be that of another process's store by now."""
+        """Whether the files were deleted or replaced. If so, the store must not be closed: SQLite would unlink the
+        write-ahead log by its name, and that file may belong to another process's store now."""
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self.endpoint_id = UUID(
             self._writer.execute("SELECT value FROM facts WHERE name = 'endpoint_id'").fetchone()[0]
@@ -52,10 +52,12 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Take the turn to write, for one transaction: all of it is on the disk afterwards, or nothing.
+        """Return a context with a write transaction. When it ends, either all of it is on the disk or nothing.
+
+        One thread at a time writes; others wait.
 
         Raises:
-            StateFull: there is no room for it.
+            StateFull: the disk is full.
             StoreBusy: another process is writing.
             StateError: SQLite can't write for another reason.
         """
@@ -69,18 +71,22 @@ class Store:
                 self._check_files()
             finally:
                 if not done:
-                    # Digests may have followed bytes that are not stored after all.
+                    # The hashes may include bytes of this transaction, which are not stored after all.
                     self.digests.clear()
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
 
     def _inodes(self) -> list[tuple[int, int]]:
-        self._writer.execute("SELECT count(*) FROM facts").fetchone()  # opens the write-ahead log
+        self._writer.execute("SELECT count(*) FROM facts").fetchone()  # makes SQLite open the write-ahead log
         path = os.path.realpath(os.path.join(self.directory, FILE))
         return [(found.st_dev, found.st_ino) for found in (os.stat(path + suffix) for suffix in ("", "-wal", "-shm"))]
 
     def _check_files(self) -> None:
-        """Refuse to acknowledge what was written to a file that is no longer there: it ends with this process."""
+        """Raise StoreLost if the database is no longer the file at its path.
+
+        A commit to a deleted file succeeds, but its bytes are gone when this process ends. The push must fail, so that
+        the client keeps its data and sends it again.
+        """
         try:
             same = self._inodes() == self._files
         except OSError:
@@ -89,13 +95,13 @@ class Store:
             self.lost = True
             self.on_lost()
             raise StoreLost(
-                f"the store in {self.directory} was deleted or replaced under the running endpoint",
-                hint="restart the endpoint; each device sends again what is missing",
+                f"the store in {self.directory} was deleted or replaced while the endpoint was running",
+                hint="restart the endpoint; each device sends the missing data again",
             )
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that sees one consistent state, whatever is pushed meanwhile.
+        """Return a context with a read transaction, which sees one consistent state while others write.
 
         Raises:
             StateError: SQLite can't read.
@@ -115,11 +121,11 @@ class Store:
 
     @property
     def reserve(self) -> int:
-        """The bytes of the quota that are kept for records: transcripts stop before, so that what is new is listed."""
+        """Bytes of the quota reserved for records. Transcripts stop earlier, so that new sessions are still listed."""
         return 0 if self.quota is None else self.quota // 16
 
-    def room(self, db: sqlite3.Connection) -> int | None:
-        """Count the bytes that the quota leaves; None without a quota."""
+    def remaining_quota(self, db: sqlite3.Connection) -> int | None:
+        """Return the bytes that are left of the quota; None without a quota."""
         if self.quota is None:
             return None
         pages, free, size = (
@@ -128,7 +134,7 @@ class Store:
         return int(self.quota - (pages - free) * size)
 
     def close(self) -> None:
-        """Close the file; the store can't be used afterwards. One that is lost stays open until the process ends."""
+        """Close the store, which can't be used afterwards. A lost store stays open until the process ends."""
         if self.lost:
             _LOST.append(self)
             return
@@ -143,10 +149,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        # 8 bits: the extended codes (SQLITE_IOERR_WRITE, ...) have the primary one at their end
+        # The low 8 bits of an extended code such as SQLITE_IOERR_WRITE are the primary code.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
-            raise StateFull(f"the store is full: {error}", hint="make room on the endpoint's disk") from error
+            raise StateFull(f"the store is full: {error}", hint="free space on the endpoint's disk") from error
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise StoreBusy(f"the store is busy: {error}") from error
-        raise StateError(f"the store failed: {error}", hint="look at the endpoint's disk") from error
+        raise StateError(f"the store failed: {error}", hint="check the endpoint's disk") from error

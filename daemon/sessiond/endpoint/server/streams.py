@@ -1,8 +1,8 @@
-"""Streams in the store: generations, chunks, and the bytes they make.
+"""Streams in the store: their generations and chunks.
 
-A generation shares the start of an older one by reference. Only chunks are bytes, each one Zstandard frame;
-small appends grow the last chunk until it is CHUNK bytes long, so that a stream of single lines
-does not become a table of single lines.
+A generation refers to an older one for the bytes that both share. Bytes are stored in chunks, each one a Zstandard
+frame. Small appends extend the last chunk until it has CHUNK bytes, so that a stream that grows line by line does not
+have a row for each line.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from sessiond import zstd
-from sessiond.endpoint.server.digests import FOLLOWED, Digests
+from sessiond.endpoint.server.digests import MAX_FOLLOWED, Digests
 from sessiond.endpoint.server.payload import AppendPayload
 from sessiond.endpoint.wire import Generation, StreamLength
 
 CHUNK = 64 << 10
 FEW = 8
-"""Streams of a session that are looked up one by one; more of them take one question about all."""
+"""Up to this many streams of a session are looked up one by one; for more, one query lists all."""
 MAX_CHUNK = 64 << 20
-"""Decoded bytes of the largest chunk that is believed when read back; a segment is far smaller."""
+"""Decoded bytes of the largest chunk that is read. A segment is far smaller, so a larger chunk is damaged."""
 
 
 class GenerationRow(msgspec.Struct, frozen=True, gc=False):
-    """A generation as stored: see the table."""
+    """A row of the table `generations`."""
 
     generation: int
     previous: int | None
@@ -35,12 +35,12 @@ class GenerationRow(msgspec.Struct, frozen=True, gc=False):
     sha256: str | None
 
     def public(self) -> Generation:
-        """Tell it in the words of the wire."""
+        """Return the generation as it is sent to clients."""
         return Generation(generation=self.generation, previous=self.previous, keep=self.keep, length=self.length)
 
 
 class State(msgspec.Struct, frozen=True, gc=False):
-    """The first `length` bytes of a generation; `sha256` is their digest where it is stored."""
+    """The first `length` bytes of a generation. `sha256` is their digest if it is stored, else None."""
 
     stream: int
     generation: int
@@ -52,7 +52,7 @@ _SELECT_GENERATION = "SELECT generation, previous, keep, base, length, sha256 FR
 
 
 def find(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> int | None:
-    """Find the number of a stream; None where nothing of it was ever stored."""
+    """Return the number of a stream in the store; None if it does not exist."""
     row = db.execute(
         "SELECT stream FROM streams WHERE user = ? AND machine = ? AND session = ? AND name = ?",
         (user, machine, session, name),
@@ -60,8 +60,8 @@ def find(db: sqlite3.Connection, user: str, machine: str, session: str, name: st
     return None if row is None else int(row[0])
 
 
-def find_or_make(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> int:
-    """Find the number of a stream, or give it one."""
+def find_or_create(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> int:
+    """Return the number of a stream in the store; create it if it does not exist."""
     found = find(db, user, machine, session, name)
     if found is None:
         made = db.execute(
@@ -73,7 +73,7 @@ def find_or_make(db: sqlite3.Connection, user: str, machine: str, session: str, 
 
 
 def names(db: sqlite3.Connection, user: str, machine: str, session: str) -> list[tuple[int, str]]:
-    """List the streams of a session by name."""
+    """Return the number and name of each stream of a session, by name."""
     rows = db.execute(
         "SELECT stream, name FROM streams WHERE user = ? AND machine = ? AND session = ? ORDER BY name",
         (user, machine, session),
@@ -82,7 +82,7 @@ def names(db: sqlite3.Connection, user: str, machine: str, session: str) -> list
 
 
 def find_generation(db: sqlite3.Connection, stream: int, generation: int | None = None) -> GenerationRow | None:
-    """Look up one generation, the current (highest) one if none is named."""
+    """Return a generation of a stream, by default the current (highest) one; None if it does not exist."""
     if generation is None:
         row = db.execute(f"{_SELECT_GENERATION} ORDER BY generation DESC LIMIT 1", (stream,)).fetchone()
     else:
@@ -91,10 +91,10 @@ def find_generation(db: sqlite3.Connection, stream: int, generation: int | None 
 
 
 def ahead(
-    db: sqlite3.Connection, user: str, machine: str, session: str, said: Iterable[tuple[str, int, int]]
+    db: sqlite3.Connection, user: str, machine: str, session: str, client: Iterable[tuple[str, int, int]]
 ) -> list[StreamLength]:
-    """Name the streams of which more is held than (name, generation, length) of a client say."""
-    known = {name: (generation, length) for name, generation, length in said}
+    """Return the streams of which the store has more than the client's (name, generation, length)."""
+    known = {name: (generation, length) for name, generation, length in client}
     if len(known) > FEW:
         held = current(db, user, machine, session)
     else:
@@ -108,7 +108,7 @@ def ahead(
 
 
 def current(db: sqlite3.Connection, user: str, machine: str, session: str) -> list[StreamLength]:
-    """List the current generation of each stream of a session, by name."""
+    """Return the current generation and length of each stream of a session, by name."""
     rows = db.execute(
         "SELECT name, max(generation), generations.length FROM streams JOIN generations USING (stream)"
         " WHERE user = ? AND machine = ? AND session = ? GROUP BY stream ORDER BY name",
@@ -118,22 +118,23 @@ def current(db: sqlite3.Connection, user: str, machine: str, session: str) -> li
 
 
 def list_generations(db: sqlite3.Connection, stream: int) -> list[GenerationRow]:
-    """List the generations of a stream, the current one last."""
+    """Return the generations of a stream, the current one last."""
     return [GenerationRow(*row) for row in db.execute(f"{_SELECT_GENERATION} ORDER BY generation", (stream,))]
 
 
-def state(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> State | None:
-    """Look up all that is held of the current generation of a stream; None: nothing."""
+def find_state(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> State | None:
+    """Return the state of the current generation of a stream; None if the stream does not exist."""
     stream = find(db, user, machine, session, name)
     now = None if stream is None else find_generation(db, stream)
     return None if stream is None or now is None else State(stream, now.generation, now.length, now.sha256)
 
 
 def begin(db: sqlite3.Connection, stream: int, generation: int, previous: int | None, keep: int) -> None:
-    """Add a generation that shares the first `keep` bytes of `previous`, which must hold them."""
+    """Add a generation that shares the first `keep` bytes of `previous`, which must have them."""
     base = None
     if keep:
-        # What is kept may lie wholly in what `previous` itself shares. One statement, whatever the depth.
+        # `previous` may itself share all of the kept bytes with an older generation. The new one refers to the
+        # generation that owns the last of them. One statement finds it at any depth.
         (base,) = db.execute(
             "WITH RECURSIVE chain (generation, keep, base) AS ("
             " SELECT generation, keep, base FROM generations WHERE stream = :stream AND generation = :previous"
@@ -149,55 +150,55 @@ def begin(db: sqlite3.Connection, stream: int, generation: int, previous: int | 
     )
 
 
-def append(db: sqlite3.Connection, digests: Digests, stream: int, to: GenerationRow, appended: AppendPayload) -> None:
+def append(db: sqlite3.Connection, digests: Digests, stream: int, to: GenerationRow, payload: AppendPayload) -> None:
     """Add bytes at the end of a generation."""
     last = db.execute(
         "SELECT chunk, start, length, frame FROM chunks WHERE stream = ? AND generation = ?"
         " ORDER BY start DESC LIMIT 1",
         (stream, to.generation),
     ).fetchone()
-    if last is not None and last[2] + appended.length <= CHUNK:
-        merged = zstd.decompress(last[3], MAX_CHUNK) + appended.plain()
+    if last is not None and last[2] + payload.length <= CHUNK:
+        merged = zstd.decompress(last[3], MAX_CHUNK) + payload.plain()
         db.execute(
             "UPDATE chunks SET length = ?, frame = ? WHERE chunk = ?", (len(merged), zstd.compress(merged), last[0])
         )
     else:
         db.execute(
             "INSERT INTO chunks (stream, generation, start, length, frame) VALUES (?, ?, ?, ?, ?)",
-            (stream, to.generation, to.length, appended.length, appended.frame()),
+            (stream, to.generation, to.length, payload.length, payload.frame()),
         )
-    data = appended.plain() if appended.length <= FOLLOWED else b""
-    sha256 = digests.extend(stream, to.generation, to.length, appended.length, appended.sha256, data)
+    data = payload.plain() if payload.length <= MAX_FOLLOWED else b""
+    sha256 = digests.extend(stream, to.generation, to.length, payload.length, payload.sha256, data)
     db.execute(
         "UPDATE generations SET length = ?, sha256 = ? WHERE stream = ? AND generation = ?",
-        (to.length + appended.length, sha256 or None, stream, to.generation),
+        (to.length + payload.length, sha256 or None, stream, to.generation),
     )
 
 
-def owners(db: sqlite3.Connection, stream: int, generation: int, end: int, most: int = -1) -> list[tuple[int, int]]:
-    """List the generations that hold the first `end` bytes of one, itself first, each with how many it shares.
+def owners(db: sqlite3.Connection, stream: int, generation: int, end: int, limit: int = -1) -> list[tuple[int, int]]:
+    """Return the generations that own the first `end` bytes of one, itself first, each with how many it shares.
 
-    `most` of them at most; -1: all.
+    Up to `limit` of them; -1: all.
     """
-    # One statement, whatever the depth: a stream may have many thousands of generations.
+    # One statement at any depth: a stream may have many thousands of generations.
     rows = db.execute(
         "WITH RECURSIVE chain (generation, shared, keep, base) AS ("
         " SELECT generation, :end, keep, base FROM generations WHERE stream = :stream AND generation = :generation"
         " UNION ALL SELECT next.generation, min(chain.shared, chain.keep), next.keep, next.base FROM chain"
         " JOIN generations AS next ON next.stream = :stream AND next.generation = chain.base)"
-        " SELECT generation, shared FROM chain LIMIT :most",
-        {"stream": stream, "generation": generation, "end": end, "most": most},
+        " SELECT generation, shared FROM chain LIMIT :limit",
+        {"stream": stream, "generation": generation, "end": end, "limit": limit},
     )
     return [(int(owner), int(shared)) for owner, shared in rows]
 
 
 def read(db: sqlite3.Connection, stream: int, generation: int, start: int, end: int) -> bytes:
-    """Read the bytes [start, end) of a generation, which must hold them."""
+    """Return the bytes [start, end) of a generation, which must have them."""
     return b"".join(parts(db, stream, generation, start, end))
 
 
 def parts(db: sqlite3.Connection, stream: int, generation: int, start: int, end: int) -> Iterator[bytes]:
-    """Iterate over the bytes [start, end) of a generation, which must hold them, chunk by chunk."""
+    """Iterate over the bytes [start, end) of a generation, which must have them, chunk by chunk."""
     for _, frame, first, stop in _chunks(db, stream, generation, start, end):
         yield zstd.decompress(frame, MAX_CHUNK)[first:stop]
 
@@ -205,9 +206,9 @@ def parts(db: sqlite3.Connection, stream: int, generation: int, start: int, end:
 def same(
     db: sqlite3.Connection, stream: int, generation: int, start: int, data: bytes, meter: Callable[[int], None]
 ) -> bool:
-    """Return whether a generation holds these bytes from `start` on.
+    """Return whether a generation has these bytes from `start` on.
 
-    `meter` is called with the decoded length of each chunk before it is decoded: a few bytes may lie in a large one.
+    `meter` is called with the decoded length of each chunk before it is decoded: a few bytes may be in a large chunk.
     """
     at = 0
     for length, frame, first, stop in _chunks(db, stream, generation, start, start + len(data)):
@@ -222,7 +223,7 @@ def same(
 def _chunks(
     db: sqlite3.Connection, stream: int, generation: int, start: int, end: int
 ) -> Iterator[tuple[int, bytes, int, int]]:
-    """Iterate over the chunks with the bytes [start, end): decoded length, frame, and the part that is meant."""
+    """Iterate over the chunks of the bytes [start, end): decoded length, frame, first and last index in the chunk."""
     chain = db.execute(
         "WITH RECURSIVE chain (generation, keep, base) AS ("
         " SELECT generation, keep, base FROM generations WHERE stream = :stream AND generation = :generation"

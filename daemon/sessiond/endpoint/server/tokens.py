@@ -1,7 +1,7 @@
-"""Bearer tokens: 256 random bits, shown once, kept as a hash.
+"""Bearer tokens: 256 random bits, shown once and stored as a hash.
 
-A token belongs to a user and sees nothing of other users. To push, it also belongs to one device: the first that
-pushes with it, until `rebind` releases it.
+A token belongs to a user and gives no access to other users' data. It is bound to the first device that pushes with
+it, until `rebind` releases it.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ from sessiond.endpoint.server.store import Store
 from sessiond.errors import NotFound, SessiondError
 
 PREFIX = "sd_"
-"""Lets a secret scanner know our tokens."""
+"""Lets secret scanners recognize our tokens."""
 PUSH, READ, ADMIN = SCOPES = ("push", "read", "admin")
 """`push`: push as the token's device. `read`: read what the user's machines pushed. `admin`: read any user's."""
 DEFAULT_SCOPES = (PUSH, READ)
-NOTED_EVERY_MS = 60_000
+WRITE_INTERVAL_MS = 60_000
 """A token's last use is written at most this often."""
 MAX_USER = 100
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """A token that is accepted; the secret itself is not kept. Times are in unix milliseconds."""
+    """An accepted token without its secret, which is not stored. Times are unix milliseconds."""
 
     name: str
     user: str
     scopes: list[str]
     device: str | None
-    """The device that pushes with it; None until the first push."""
+    """The device that it is bound to; None until the first push."""
     made_ms: int
     used_ms: int | None
-    """The last use, at most a minute too early; None: never used."""
+    """The last use, up to a minute too early; None: never used."""
     expires_ms: int | None
     """None: never."""
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bearer of a token may do."""
+    """The access that a token gives."""
 
     user: str
     scopes: frozenset[str]
     name: str | None = None
-    """The token's name; None for the token of `--token-file`, which is not bound to a device."""
+    """The token's name; None for the token of `--token-file`, which is never bound to a device."""
     digest: bytes = b""
     """The hash of its secret; empty for that token."""
     device: UUID | None = None
 
     def owns(self, device: UUID | None) -> bool:
-        """Return whether a device is the token's: nothing else is told of a device to others."""
+        """Return whether a device is the token's own. Only then may an answer say anything about the device."""
         return device is not None and (self.name is None or device == self.device)
 
 
 class Expired(SessiondError):
-    """The token was accepted once; its time is over."""
+    """The token has expired."""
 
 
 class WrongDevice(SessiondError):
@@ -87,7 +87,7 @@ def add(
     scopes: Collection[str] = DEFAULT_SCOPES,
     lifetime: float | None = None,
 ) -> str:
-    """Accept a new token under `name`, and return its secret: the only time that it is seen.
+    """Add a token and return its secret, which is not stored and can't be shown again.
 
     `lifetime`: seconds until it expires; None: never.
 
@@ -118,7 +118,7 @@ def add(
 
 
 def list_tokens(store: Store) -> list[Token]:
-    """Return the tokens by name."""
+    """Return all tokens by name."""
     with store.read() as db:
         rows = db.execute("SELECT name, user, scopes, device, made_ms, used_ms, expires_ms FROM tokens ORDER BY name")
         return [
@@ -136,10 +136,10 @@ def list_tokens(store: Store) -> list[Token]:
 
 
 def revoke(store: Store, name: str) -> None:
-    """Stop accepting a token; a running endpoint refuses it from the next request on.
+    """Remove a token. A running endpoint refuses it from the next request on.
 
     Raises:
-        NotFound: no token goes by that name.
+        NotFound: no token has that name.
     """
     with store.write() as db:
         if not db.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount:
@@ -147,10 +147,10 @@ def revoke(store: Store, name: str) -> None:
 
 
 def rebind(store: Store, name: str) -> None:
-    """Release a token from its device: it belongs to the next device that pushes with it.
+    """Release a token from its device. The next device that pushes with it gets it.
 
     Raises:
-        NotFound: no token goes by that name.
+        NotFound: no token has that name.
     """
     with store.write() as db:
         if not db.execute("UPDATE tokens SET device = NULL WHERE name = ?", (name,)).rowcount:
@@ -158,13 +158,13 @@ def rebind(store: Store, name: str) -> None:
 
 
 def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) -> Access | None:
-    """Return what the bearer of a secret may do; None where it is none of the tokens.
+    """Return the access that a secret gives; None if there is no such token.
 
     `others`: accesses by the hash of secrets that are not in the store. The hash of 256 random bits is looked up in an
-    index: how long that takes says nothing of use about a guess, and does not depend on the number of tokens.
+    index. The time of a lookup reveals nothing useful about a guess, and does not depend on the number of tokens.
 
     Raises:
-        Expired: the token's time is over.
+        Expired: the token has expired.
     """
     digest = hash_secret(secret)
     row = db.execute("SELECT name, user, scopes, device, expires_ms FROM tokens WHERE sha256 = ?", (digest,)).fetchone()
@@ -185,11 +185,11 @@ def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) ->
 def bind(db: sqlite3.Connection, access: Access, device: UUID) -> None:
     """Bind a token to the device that pushes with it, in the transaction of that push.
 
-    What was known when the request began may be out of date: the body may have taken a minute.
+    The token is looked up again: since the request began it may have been revoked, or bound by another push.
 
     Raises:
         WrongDevice: the token belongs to another device.
-        Revoked: it is accepted no longer.
+        Revoked: the token was revoked.
     """
     if access.name is None:
         return
@@ -203,21 +203,21 @@ def bind(db: sqlite3.Connection, access: Access, device: UUID) -> None:
 
 
 def wrong_device(name: str) -> WrongDevice:
-    """Return the error that says that a token belongs to another device."""
+    """Return the error for a push from another device than the token's."""
     return WrongDevice(
-        f"the token {name} belongs to another device: add one for this device on the endpoint, or release this one:"
-        f" sessiond serve token rebind {name}"
+        f"the token {name} belongs to another device: on the endpoint, add a token for this device, or release this"
+        f" token: sessiond serve token rebind {name}"
     )
 
 
 def hash_secret(secret: str) -> bytes:
     """Return the hash by which a secret is stored and found."""
-    # A slow hash is for passwords: 256 random bits can't be searched, however fast the hash is.
+    # A slow hash protects passwords, which can be guessed. 256 random bits can't be, even with a fast hash.
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 class LastUses:
-    """When tokens were last used, written at most once a minute for each, so that a read does not cost a write.
+    """The times of the last use of each token, written at most once a minute, so that not each read costs a write.
 
     Threads may share it.
     """
@@ -228,24 +228,26 @@ class LastUses:
         self._pending: dict[str, int] = {}
 
     def note(self, access: Access) -> bool:
-        """Note that a token is used now; return whether that should be written soon."""
+        """Record that a token is used now. Return whether the time should be written soon."""
         if access.name is None:
             return False
         now_ms = _now_ms()
         with self._lock:
             written = self._written.get(access.name)
-            if written is not None and 0 <= now_ms - written < NOTED_EVERY_MS:  # not for ever after a clock ahead
+            if (
+                written is not None and 0 <= now_ms - written < WRITE_INTERVAL_MS
+            ):  # negative: the clock was ahead before
                 return False
             self._pending[access.name] = now_ms
             return True
 
     def pending(self) -> bool:
-        """Return whether there is something to write."""
+        """Return whether there are times to write."""
         with self._lock:
             return bool(self._pending)
 
     def write(self, db: sqlite3.Connection) -> None:
-        """Write what is pending, inside a transaction that writes anyway or one of its own."""
+        """Write the pending times in the caller's transaction."""
         with self._lock:
             pending, self._pending = self._pending, {}
             self._written |= pending

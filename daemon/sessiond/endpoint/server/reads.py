@@ -1,0 +1,160 @@
+"""The requests that read sessions, changes and the bytes of streams.
+
+Every read runs in a worker thread, because SQLite blocks. A request reads only what the user of its token owns.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from hashlib import blake2b
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from sessiond.endpoint.server import ranges, records, streams
+from sessiond.endpoint.server.guard import view
+from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.query import Query, session_path, valid_name
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.tokens import Access
+from sessiond.endpoint.wire import GENERATION_HEADER, MAX_GENERATION
+
+MAX_THREADS = 4
+"""Reads that run at the same time."""
+STEP = 1 << 20
+"""Bytes of a stream that one transaction reads."""
+Answer = TypeVar("Answer")
+
+
+class Reader:
+    """Runs functions that read the store in worker threads, MAX_THREADS at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._limiter = anyio.CapacityLimiter(MAX_THREADS)
+
+    async def run(self, function: Callable[[], Answer]) -> Answer:
+        """Return what `function` returns."""
+        return await anyio.to_thread.run_sync(function, limiter=self._limiter)
+
+    async def query(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """Return what `function` returns for a connection in a read transaction."""
+
+        def read() -> Answer:
+            with self.store.read() as db:
+                return function(db)
+
+        return await self.run(read)
+
+
+class ReadHandlers:
+    """Handlers of the requests that need the scope `read` or `admin`."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._endpoint_id = reader.store.endpoint_id
+
+    async def changes(self, request: Request, access: Access) -> Response:
+        """List the user's sessions that changed after a position in the user's sequence of changes."""
+        query = Query(request, {"since", "limit", "user"})
+        seen = view(request, access, query)
+        since, limit = query.text("since"), query.limit()
+        ask = partial(records.list_changes, view=seen, endpoint=self._endpoint_id, since=since, limit=limit)
+        try:
+            return json_response(await self._reader.query(ask))
+        except records.UnknownPageToken as error:
+            raise HttpError(410, "unknown-place", f"since: {error}; start again without it") from error
+
+    async def sessions(self, request: Request, access: Access) -> Response:
+        """List the user's sessions."""
+        query = Query(request, {"tool", "machine_id", "since", "text", "after", "limit", "user"})
+        seen = view(request, access, query)
+        wanted = records.Filter(
+            tool=query.text("tool"),
+            machine_id=query.text("machine_id"),
+            since=query.time("since"),
+            text=query.text("text"),
+        )
+        after, limit = query.text("after"), query.limit()
+        try:
+            return json_response(
+                await self._reader.query(lambda db: records.list_sessions(db, seen, wanted, after, limit))
+            )
+        except records.UnknownPageToken as error:
+            raise HttpError(400, "invalid", f"after: {error}") from error
+
+    async def session(self, request: Request, access: Access) -> Response:
+        """Return one session."""
+        machine, session = session_path(request)
+        seen = view(request, access, Query(request, {"user"}))
+        found = await self._reader.query(lambda db: records.get_session(db, seen, machine, session))
+        if found is None:
+            raise HttpError(404, "not-found", f"no session {session} of machine {machine}")
+        return json_response(found)
+
+    async def streams(self, request: Request, access: Access) -> Response:
+        """List the streams of a session."""
+        machine, session = session_path(request)
+        user = view(request, access, Query(request, {"user"})).user
+        held = await self._reader.query(lambda db: records.list_streams(db, user, machine, session))
+        known = bool(held.streams) or await self._reader.query(
+            lambda db: records.revision(db, user, machine, session) is not None
+        )
+        if not known:
+            raise HttpError(404, "not-found", f"no session {session} of machine {machine}")
+        return json_response(held)
+
+    async def stream(self, request: Request, access: Access) -> Response:
+        """Return the bytes of a stream, or a range of them."""
+        machine, session = session_path(request)
+        name = valid_name(request.path_params["name"], "the name of the stream")
+        query = Query(request, {"generation", "user"})
+        generation = query.number("generation", highest=MAX_GENERATION)
+        user = view(request, access, query).user
+        stream, row = await self._reader.query(
+            lambda db: _find_generation(db, (user, machine, session, name), generation)
+        )
+        if stream is None or row is None:
+            missing = f"stream {name}" if generation is None else f"generation {generation} of stream {name}"
+            raise HttpError(404, "not-found", f"no {missing} of session {session} of machine {machine}")
+        # The stream's number in the store is not used: it counts the streams of all users.
+        key = blake2b(msgspec.json.encode([user, machine, session, name]), digest_size=8).hexdigest()
+        etag = f'"{self._endpoint_id.hex[:8]}-{key}-{row.generation}-{row.length}"'
+        headers = {"Accept-Ranges": "bytes", "ETag": etag, GENERATION_HEADER: str(row.generation)}
+        span = None if request.headers.get("if-range", etag) != etag else request.headers.get("range")
+        start, end, partial_content = ranges.parse_range(span, row.length, headers)
+        headers["Content-Length"] = str(end - start)
+        if partial_content:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.length}"
+        return StreamingResponse(
+            self._bytes(stream, row.generation, start, start if request.method == "HEAD" else end),
+            status_code=206 if partial_content else 200,
+            headers=headers,
+            media_type="application/x-ndjson",
+        )
+
+    async def _bytes(self, stream: int, generation: int, start: int, end: int) -> AsyncIterator[bytes]:
+        # One short transaction for each step. Stored bytes of a generation never change, so the steps fit together.
+        for at in range(start, end, STEP):
+            stop = min(at + STEP, end)
+            yield await self._reader.query(
+                partial(streams.read, stream=stream, generation=generation, start=at, end=stop)
+            )
+
+
+def json_response(answer: msgspec.Struct) -> Response:
+    """Return a response with a struct as JSON."""
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def _find_generation(
+    db: sqlite3.Connection, key: tuple[str, str, str, str], generation: int | None
+) -> tuple[int | None, streams.GenerationRow | None]:
+    stream = streams.find(db, *key)
+    return stream, None if stream is None else streams.find_generation(db, stream, generation)
