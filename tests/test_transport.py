@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from sessiond.endpoint.client import Client
-from sessiond.endpoint.transport import find_proxy
+from sessiond.endpoint.transport import describe_proxy, find_proxy
 from sessiond.endpoint.wire import PROTOCOL, SERVICE
+from sessiond.errors import ConfigError
 
 ABOUT = {
     "service": SERVICE,
@@ -109,3 +110,20 @@ def test_no_cookie_comes_back(server: HTTPServer) -> None:
     ask(f"http://127.0.0.1:{server.server_port}", times=2)
     assert len(asked(server)) == 2
     assert not any("Cookie" in headers for _, headers in asked(server))
+
+
+@pytest.mark.parametrize("proxy", ["socks9://ada:SENTINEL@127.0.0.1:1", "http://ada:SENTINEL@host:port"])
+def test_a_proxy_that_can_not_be_used_is_a_configuration_error(
+    proxy: str, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon ends with a message instead of a traceback, and the message has no password."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ConfigError, match=r"\(HTTPS_PROXY\) can't be used") as caught:
+        Client("https://endpoint.test", "a-token", device_id=uuid.UUID(int=1))
+    assert "SENTINEL" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("password", ["SENTINEL", "SEN/TINEL", "SEN@TINEL", "SEN/TI@NEL"])
+def test_a_proxy_is_described_without_its_password(password: str) -> None:
+    """Also if its special characters are not percent-encoded."""
+    assert describe_proxy(f"http://ada:{password}@proxy.test:3128/") == "http://proxy.test:3128"

@@ -116,12 +116,39 @@ def test_what_claude_code_will_delete_is_told(home: Home, endpoint: Running) -> 
 
 
 def test_it_fits_80_columns_and_never_shows_a_proxys_password(
-    home: Home, endpoint: Running, capsys: pytest.CaptureFixture[str]
+    home: Home, endpoint: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.configure("https://nowhere.invalid")
-    home.environ["HTTPS_PROXY"] = "http://ada:SENTINEL@127.0.0.1:1"
+    set_proxy(monkeypatch, HTTPS_PROXY="http://ada:SENTINEL@127.0.0.1:1")
     assert main(["doctor"], home.environ) == 4
     out = capsys.readouterr().out
-    assert "requests go through 127.0.0.1:1 (HTTPS_PROXY)" in out.replace("\n       ", " ")
+    assert "requests go through http://127.0.0.1:1 (HTTPS_PROXY)" in out.replace("\n       ", " ")
     assert "SENTINEL" not in out
     assert max(len(line) for line in out.splitlines() if "/" not in line) <= 80
+
+
+def test_it_names_no_proxy_for_an_excluded_host(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client connects directly to a host in NO_PROXY, and doctor reports the same."""
+    home.configure("https://endpoint.invalid")
+    set_proxy(monkeypatch, HTTPS_PROXY="http://127.0.0.1:1", NO_PROXY="endpoint.invalid")
+    _, found = home.doctor()
+    assert "proxy" not in found
+    assert found["name"]["what"].startswith("endpoint.invalid is not found")
+
+
+def test_a_proxy_that_can_not_be_used_is_an_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy with an unknown scheme is reported with the variable that names it."""
+    home.configure("https://endpoint.invalid")
+    set_proxy(monkeypatch, ALL_PROXY="socks9://127.0.0.1:1")
+    code, found = home.doctor()
+    assert (code, found["endpoint"]["severity"]) == (4, "error")
+    assert "socks9://127.0.0.1:1 (ALL_PROXY) can't be used" in found["endpoint"]["what"]
+
+
+def set_proxy(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Set the proxy variables of this process; the client reads these."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)

@@ -6,18 +6,17 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sessiond.config import Token, read_token
-from sessiond.config.url import is_loopback
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.transport import describe_proxy, find_proxy, proxy_origin
 from sessiond.errors import ConfigError, EndpointError, Refused
 
 SKEW = 120.0
 """Seconds that the clocks may differ. Nothing depends on it but certificates and the order in which people read."""
-PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def endpoint_checks(installation: Installation) -> Iterator[Finding]:
@@ -29,8 +28,12 @@ def endpoint_checks(installation: Installation) -> Iterator[Finding]:
         return
     parts = urlsplit(endpoint.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    proxied = yield from _proxy(installation, host)
-    if not proxied:
+    proxy = find_proxy(endpoint.url)
+    if proxy is not None:
+        what = f"requests go through {describe_proxy(proxy)} ({proxy_origin(proxy)})"
+        fix = f"to connect directly, add {host} to NO_PROXY"
+        yield Finding(check="proxy", severity=Severity.INFO, what=what, fix=fix)
+    else:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
@@ -55,26 +58,19 @@ def endpoint_checks(installation: Installation) -> Iterator[Finding]:
     yield from _ask(installation, token)
 
 
-def _proxy(installation: Installation, host: str) -> Generator[Finding, None, bool]:
-    """Yield a finding and return whether a proxy is used; its address may hold a password."""
-    name = next((name for name in PROXIES if installation.environ.get(name)), None)
-    if name is None or is_loopback(host):
-        return False
-    address = urlsplit(installation.environ[name])
-    what = f"requests go through {address.hostname}:{address.port} ({name})"
-    yield Finding(check="proxy", severity=Severity.INFO, what=what, fix=f"NO_PROXY={host} goes past it")
-    return True
-
-
 def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
     endpoint = installation.loaded.config.endpoint
-    client = Client(
-        endpoint.url,
-        token.reveal() if token else None,
-        device_id=uuid.uuid4(),
-        timeout=endpoint.timeout,
-        ca_file=endpoint.ca_file or None,
-    )
+    try:
+        client = Client(
+            endpoint.url,
+            token.reveal() if token else None,
+            device_id=uuid.uuid4(),
+            timeout=endpoint.timeout,
+            ca_file=endpoint.ca_file or None,
+        )
+    except ConfigError as error:
+        yield Finding(check="endpoint", severity=Severity.ERROR, what=str(error), fix=error.hint)
+        return
     began = time.monotonic()
     try:
         about = client.about()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import urllib.request
 
@@ -33,8 +34,8 @@ def make_transport(url: str, verify: ssl.SSLContext | bool) -> httpx.BaseTranspo
         if proxy is None:
             raise
         raise ConfigError(
-            f"the proxy of the environment ({_describe(proxy)}) can't be used",
-            hint="name an http: or https: proxy in HTTPS_PROXY, or add the endpoint's host to NO_PROXY",
+            f"the proxy {describe_proxy(proxy)} ({proxy_origin(proxy)}) can't be used",
+            hint="sessiond needs a proxy with an http:// or https:// address; NO_PROXY excludes the endpoint's host",
         ) from error
 
 
@@ -52,6 +53,15 @@ def find_proxy(url: str) -> str | None:
     return found if not found or "://" in found else f"http://{found}"
 
 
-def _describe(proxy: str) -> str:
-    """Return the scheme of a proxy: the rest may contain a password."""
-    return proxy.partition("://")[0]
+def describe_proxy(proxy: str) -> str:
+    """Return the scheme, host and port of a proxy without its user name and password."""
+    scheme, _, rest = proxy.partition("://")
+    # Everything up to the last @ may belong to the password, even a slash that should have been percent-encoded.
+    return f"{scheme}://{rest.rpartition('@')[2].partition('/')[0]}"
+
+
+def proxy_origin(proxy: str) -> str:
+    """Return the name of the environment variable with this proxy."""
+    values = {proxy, proxy.removeprefix("http://")}
+    names = (name for name, value in os.environ.items() if name.lower().endswith("_proxy") and value in values)
+    return next(names, "system settings")

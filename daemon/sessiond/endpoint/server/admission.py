@@ -13,7 +13,7 @@ from sessiond.endpoint.server import problems
 from sessiond.endpoint.server.problems import HttpError
 
 CHUNK = 256 << 10
-"""Bytes of an answer that are passed to the connection at once. A client that reads less in a minute is disconnected."""
+"""Bytes of an answer that are sent at once. A client that reads less than that in a minute is disconnected."""
 
 
 class Admission:
