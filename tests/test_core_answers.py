@@ -22,7 +22,7 @@ from sessiond.endpoint.server import running
 from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, Limits, Result
 from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
-from sessiond.upload import BatchResult, _settle
+from sessiond.upload import BatchResult, settle
 
 OTHER = "00000000-5f1d-4000-8000-000000000002"
 
@@ -81,10 +81,10 @@ def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house:
     """A lie is overtaken once the endpoint tells the truth."""
     session = house.spool.catalog.session(UUID(SESSION))
     assert session is not None
-    _settle(house.uploading, [session], [msgspec.convert(problem("stale", revision=2**52 - 2**20), Result)], "batch")
+    settle(house.uploading, [session], [msgspec.convert(problem("stale", revision=2**52 - 2**20), Result)], "batch")
     segments = house.spool.outbox.segments(1, 1)
     told = problem("offset-mismatch", generation=2**30 - 2**20, offset=2**53 - 1, sha256="0" * 64)
-    _settle(house.uploading, segments, [msgspec.convert(told, Result)], "batch")
+    settle(house.uploading, segments, [msgspec.convert(told, Result)], "batch")
     house.settle()
     assert house.held(SESSION).count(b"\n") == 2
 
@@ -422,9 +422,9 @@ def test_an_endpoint_that_postpones_everything_is_given_time(house: Household) -
 
 
 def test_a_record_over_the_quota_waits_instead_of_being_parked(house: Household) -> None:
-    """The endpoint has no room now; when it has, the record is pushed."""
+    """The endpoint has quota is used up now; when it has, the record is pushed."""
     house.transport.fate = answering(problem("quota"))
-    with pytest.raises(Unreachable, match="no room"):
+    with pytest.raises(Unreachable, match="quota is used up"):
         house.push()
     assert house.spool.outbox.parked() == ([], [])
     house.transport.fate = None

@@ -19,7 +19,6 @@ ATTRIBUTES = 12
 EXCEPTIONS: dict[str, str] = {
     "cli/status.py": "the screen and its table; to be split",
     "daemon/upload_loop.py": "the loop and its waits; to be split into loop and schedule",
-    "upload.py": "batches and their results; to be split",
     "daemon/__init__.py:run": "signals, reloads and the order of the end; to be split",
     "daemon/daemon_run.py:DaemonRun.__init__": "opens all resources of one run; an engine will own them",
     "daemon/upload_loop.py:UploadLoop.__init__": "the loop and its waits; to be split into loop and schedule",

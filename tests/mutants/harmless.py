@@ -8,11 +8,11 @@ HARMLESS: dict[str, str] = {
     "ingest/admission.py::admit: return Admission.EXCLUDED => return None": (
         "callers ask only whether the verdict is YES or LATER, and mypy refuses None here"
     ),
-    "upload.py::bind: setting.attempts = 0 => setting.attempts = 1": (
+    "upload/binding.py::bind: context.attempts = 0 => context.attempts = 1": (
         "the number only makes the name of the next batch; both sides accept the names of all LOST_ANSWERS attempts"
     ),
-    "upload.py::_plain: return None => pass": "the end of the function is next, and returns None as well",
-    "upload.py::_limited: if count == 0 or length <= most => if count == 1 or length <= most": (
+    "upload/items.py::decode_text: return None => pass": "the end of the function is next, and returns None as well",
+    "upload/__init__.py::_limit_unpacked: if count == 0 or length <= limit => if count == 1 or length <= limit": (
         "a segment has at most CHUNK bytes, a part of UNPACKED: the first one always fits, and the second one as well"
     ),
     "watch/watcher.py::Watcher._rewatch: if again.targets == planned.targets or refused: => "

@@ -84,7 +84,7 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "an endpoint that takes nothing parks what it refuses",
-        "upload.py",
+        "upload/__init__.py",
         "    if refused and not total.sessions + total.segments:\n        raise refused[0][1]\n",
         "",
     ),
@@ -112,9 +112,9 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "another store at the same address goes unnoticed",
-        "upload.py",
-        'same = setting.spool.meta("endpoint") == identity and about.last_batch in expected',
-        'same = setting.spool.meta("endpoint") is not None',
+        "upload/binding.py",
+        "same = known == identity and about.last_batch in expected",
+        "same = known is not None",
     ),
     Named(
         "the endpoint's word on an offset is believed unseen",
@@ -130,15 +130,15 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "a stale revision is not raised",
-        "upload.py",
-        "            spool.catalog.raise_revision(item.id, problem.revision or item.revision, setting.now_ms())\n",
+        "upload/settle.py",
+        "        context.spool.catalog.raise_revision(item.id, problem.revision or item.revision, context.now_ms())\n",
         "",
         (["tests/test_single_faults.py", "-k", "cloned"],),
         hangs=True,
     ),
     Named(
         "an outage is taken for a refusal",
-        "upload.py",
+        "upload/__init__.py",
         "except (TooLarge, Rejected) as error:",
         "except EndpointError as error:",
     ),

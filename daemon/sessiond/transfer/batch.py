@@ -34,7 +34,7 @@ Line = tuple[SessionCopy, wire.Push]
 def push_batch(setting: UploadContext, lines: Sequence[Line]) -> None:
     """Push lines and store in each session what became of them.
 
-    A request that is refused as a whole is halved, as in upload.py: a proxy may take less at once than the endpoint.
+    A request that is refused as a whole is halved, as in upload(): a proxy may take less at once than the endpoint.
     Raises: EndpointError where nothing was taken.
     """
     stack, taken = [list(lines)] if lines else [], False

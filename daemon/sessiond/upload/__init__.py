@@ -1,0 +1,141 @@
+"""Uploads one batch, from the outbox to its acknowledgement.
+
+`upload()` takes a batch from the outbox, pushes it, and applies the results. It needs no thread and no clock.
+
+    context.py   what uploading works with, and names of batches
+    binding.py   which endpoint answers
+    items.py     items of the outbox as lines of a push
+    settle.py    the endpoint's results, applied in one transaction
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import msgspec
+
+from sessiond.endpoint import wire
+from sessiond.errors import EndpointError, Rejected, TooLarge, WrongEndpoint
+from sessiond.spool.rows import Segment
+from sessiond.upload.binding import bind, unbind_changed_endpoint
+from sessiond.upload.context import (
+    BOUND_ENDPOINT,
+    LAST_BATCH,
+    LOST_ANSWERS,
+    BatchResult,
+    Item,
+    UploadContext,
+    make_batch_name,
+)
+from sessiond.upload.items import to_push
+from sessiond.upload.settle import park, settle
+
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_ITEMS",
+    "BOUND_ENDPOINT",
+    "LAST_BATCH",
+    "LOST_ANSWERS",
+    "BatchResult",
+    "UploadContext",
+    "bind",
+    "make_batch_name",
+    "settle",
+    "unbind_changed_endpoint",
+    "upload",
+]
+
+BATCH_ITEMS = 200
+BATCH_BYTES = 1 << 20
+"""Limits of a batch: items, and bytes after compression. 1 MiB takes ten seconds at 1 Mbit/s."""
+UNPACKED = 32 << 20
+"""Limit of a batch in bytes before compression: the reference endpoint stores no more of one push at once."""
+OFFSETS_LIMIT = 500
+"""Streams in one request for offsets."""
+
+
+def upload(
+    context: UploadContext, *, since_ms: int = 0, live_ms: int | None = None, size: int = BATCH_BYTES
+) -> BatchResult:
+    """Push one batch: the newest records, and segments of the newest streams, in order within each stream.
+
+    Only items changed after `since_ms` are pushed. Streams changed after `live_ms` take turns. A batch has at most
+    `size` compressed bytes, but at least one segment.
+    Raises: EndpointError if the endpoint stored nothing; everything stays in the outbox then.
+    """
+    asked, undecoded = _ask_positions(context)
+    with context.spool.reading():
+        sessions: list[Item] = list(context.spool.outbox.sessions(BATCH_ITEMS // 2, since_ms))
+        segments = list(context.spool.outbox.segments(BATCH_ITEMS - len(sessions), size, since_ms, live_ms))
+        items = sessions + _limit_unpacked(segments, UNPACKED)
+    if not items and undecoded and not asked:
+        raise WrongEndpoint("the endpoint's answer about offsets can't be decoded", hint="upgrade whichever is older")
+    if not items:
+        return BatchResult(asked=asked, more=asked > 0)
+    return msgspec.structs.replace(_push(context, items), asked=asked)
+
+
+def _limit_unpacked(segments: list[Segment], limit: int) -> list[Item]:
+    """Return the first segments that have at most `limit` bytes before compression, but at least one."""
+    lengths = accumulate(segment.length for segment in segments)
+    return [
+        segment
+        for count, (segment, length) in enumerate(zip(segments, lengths, strict=True))
+        if count == 0 or length <= limit
+    ]
+
+
+def _ask_positions(context: UploadContext) -> tuple[int, int]:
+    """Ask for the endpoint's position in streams where the spool does not know it.
+
+    The endpoint or the spool is a new one then. Return the number of streams whose position could be decoded, and of
+    those where it could not.
+    """
+    with context.spool.reading():
+        unknown = context.spool.outbox.unknown_streams(OFFSETS_LIMIT)
+    if not unknown:
+        return 0, 0
+    keys = [wire.StreamKey(session=session, stream=name) for _, session, name in unknown]
+    answers = context.client.offsets(context.machine_id, keys)
+    with context.spool.transaction():
+        for (number, _, _), position in zip(unknown, answers, strict=True):
+            # A position that can't be decoded stays unknown: the stream's segments wait, and the next batch asks again.
+            if position is not None:
+                context.spool.catalog.set_remote_position(number, position)
+    undecoded = sum(position is None for position in answers)
+    return len(unknown) - undecoded, undecoded
+
+
+def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
+    """Push items; halve a request that is refused as a whole until the refused item is alone.
+
+    That item is parked only if another one was stored meanwhile. Otherwise the endpoint may be at fault, and parking
+    would take a good item out of the outbox (rule 12).
+    """
+    stack, total = [list(items)], BatchResult()
+    refused: list[tuple[Item, EndpointError]] = []
+    while stack:
+        part = stack.pop()
+        with context.spool.reading():
+            pushes = [to_push(context, item) for item in part]
+            batch = make_batch_name(context.spool.meta(LAST_BATCH), context.attempts, context.installation)
+        # Each attempt has its own name: the answer to an earlier one may be lost although its items were stored.
+        context.attempts = (context.attempts + 1) % LOST_ANSWERS
+        try:
+            results = context.retrying(context.client.push, pushes, batch)
+        except (TooLarge, Rejected) as error:
+            if len(part) > 1:
+                half = len(part) // 2
+                stack += [part[half:], part[:half]]
+            else:
+                refused.append((part[0], error))
+            continue
+        total = total.plus(settle(context, part, results, batch))
+    if refused and not total.sessions + total.segments:
+        raise refused[0][1]
+    if refused:
+        with context.spool.transaction():
+            for item, reason in refused:
+                park(context, item, reason.message)
+    return total.plus(BatchResult(parked=len(refused), more=total.more))

@@ -1,0 +1,72 @@
+"""Converts items of the outbox to lines of a push."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from sessiond import zstd
+from sessiond.endpoint import wire
+from sessiond.errors import SpoolDamaged
+from sessiond.spool.rows import Segment, SessionState
+from sessiond.upload.context import Item, UploadContext
+
+MAX_TEXT = 32 << 10
+"""Segments of up to this many bytes are sent as text, so that the whole body is compressed at once.
+
+A larger segment is sent as its compressed frame.
+"""
+
+
+def to_push(context: UploadContext, item: Item) -> wire.Push:
+    """Return the line of a push for an item. Raises: SpoolDamaged for a segment that can't be decompressed."""
+    if isinstance(item, SessionState):
+        assert item.record is not None
+        return wire.PushSession(
+            record=item.record,
+            revision=item.revision,
+            device_id=context.device_id,
+            parent=item.parent,
+            title=item.title,
+            gone_at=item.gone_ms,
+            streams=context.spool.catalog.lengths(item.id),
+        )
+    if item.data is None:
+        assert item.keep is not None
+        return wire.PushGeneration(
+            machine_id=context.machine_id,
+            session=item.session,
+            stream=item.stream,
+            generation=item.generation,
+            previous=item.previous,
+            keep=item.keep,
+        )
+    return _append(context, item, item.data)
+
+
+def _append(context: UploadContext, item: Segment, frame: bytes) -> wire.PushAppend:
+    text = decode_text(item, frame) if item.length <= MAX_TEXT else None
+    return wire.PushAppend(
+        machine_id=context.machine_id,
+        session=item.session,
+        stream=item.stream,
+        generation=item.generation,
+        offset=item.offset,
+        length=item.length,
+        sha256=hashlib.sha256(frame if text is None else text.encode()).hexdigest(),
+        data=base64.b64encode(frame).decode() if text is None else text,
+        encoding="zstd" if text is None else "text",
+    )
+
+
+def decode_text(item: Segment, frame: bytes) -> str | None:
+    """Return a segment's text, or None if it is not UTF-8.
+
+    Raises: SpoolDamaged if the frame does not decompress to what was stored.
+    """
+    try:
+        return zstd.decompress(frame, item.length).decode()
+    except zstd.Undecodable as error:
+        raise SpoolDamaged(f"the spool is damaged: a segment in it can't be decompressed: {error}") from error
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,142 @@
+"""Applies the results of a push to the outbox, item by item, in one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from sessiond.endpoint import wire
+from sessiond.errors import Unreachable
+from sessiond.spool.rows import Segment, SessionState
+from sessiond.upload.context import LAST_BATCH, BatchResult, Item, UploadContext
+from sessiond.upload.items import decode_text
+
+
+class Outcome(Enum):
+    """What happened to an item that the endpoint did not store."""
+
+    PARKED = auto()
+    HEALED = auto()
+    """The spool learned the endpoint's position; the next read of the file reconciles the two."""
+    FULL = auto()
+    """The endpoint's quota is used up: the item stays in the outbox."""
+    POSTPONED = auto()
+    """The push was too much work at once: the item stays in the outbox."""
+    BEHIND = auto()
+    """An earlier item of the same stream failed: the item stays in the outbox."""
+
+
+_KEPT = {"quota": Outcome.FULL, "push-full": Outcome.POSTPONED}
+"""Problems of the endpoint, not of the item."""
+
+
+def settle(context: UploadContext, items: Sequence[Item], results: Sequence[wire.Result], batch: str) -> BatchResult:
+    """Remove from the outbox what was acknowledged, and nothing else (rule 2).
+
+    Results, positions and health change in one transaction. After a crash the spool therefore either knows the whole
+    answer, or sends the same batch once more, which the endpoint recognizes.
+    Raises: Unreachable if the endpoint stored nothing because of its quota or the size of the push.
+    """
+    sessions = segments = size = healed = 0
+    outcomes = Counter[Outcome]()
+    with context.spool.transaction():
+        context.spool.set_meta(LAST_BATCH, batch)
+        broken: set[int] = set()
+        for item, result in zip(items, results, strict=True):
+            healed += _forget_positions(context, item, result.ahead)
+            if result.problem is not None:
+                outcomes[_solve(context, item, result.problem, broken)] += 1
+            elif isinstance(item, SessionState):
+                context.spool.outbox.acknowledge_session(item.id, item.revision)
+                sessions += 1
+            else:
+                context.spool.outbox.acknowledge_segment(item)
+                segments += 1
+                size += item.length
+        healed += outcomes[Outcome.HEALED]
+        full, postponed, parked = outcomes[Outcome.FULL], outcomes[Outcome.POSTPONED], outcomes[Outcome.PARKED]
+        more = bool(healed or full or postponed) or context.spool.outbox.has_due()
+        result_of_all = BatchResult(
+            sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed, more=more
+        )
+        context.settled(result_of_all)
+    context.attempts = 0
+    if full and not segments:
+        raise Unreachable("the endpoint's quota is used up", hint="raise it (serve --max-bytes)")
+    if postponed and not sessions + segments + parked + healed:
+        # The protocol has the endpoint store at least one item of each push. Repeating the push at once would loop.
+        raise Unreachable("the endpoint stored nothing of a push and asks for a smaller one")
+    return result_of_all
+
+
+def park(context: UploadContext, item: Item, reason: str) -> None:
+    """Set an item aside with the reason; `sessiond queue` lists it."""
+    if isinstance(item, SessionState):
+        context.spool.outbox.park_session(item.id, item.revision, reason)
+    else:
+        context.spool.outbox.park_segment(item, reason)
+
+
+def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
+    """Forget the endpoint's position in streams of which it has more than the spool has read; return their number.
+
+    The spool was restored from a backup. The position is asked for again before anything else of the stream is sent.
+    """
+    found = 0
+    session = item.uuid if isinstance(item, SessionState) else item.session
+    for remote in ahead:
+        stream = context.spool.catalog.find_stream(session, remote.name)
+        if stream and (remote.generation, remote.length) > (stream.generation, stream.folded):
+            context.spool.catalog.set_unknown(stream.id)
+            found += 1
+    return found
+
+
+def _solve(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:
+    """Handle a problem with an item. `broken` holds the streams of which an earlier item of this push failed."""
+    if isinstance(item, SessionState):
+        return _solve_session(context, item, problem)
+    if item.stream_id in broken:
+        # Segments of a stream are stored in order, so this one failed because an earlier one did. Judging it by its
+        # own problem could park bytes that the endpoint takes once the earlier ones are stored.
+        return Outcome.BEHIND
+    broken.add(item.stream_id)
+    if problem.type in _KEPT:
+        return _KEPT[problem.type]
+    if (problem.generation or 0) > max(item.generation + wire.STEP, wire.FREE_GENERATION):
+        # Following a faulty endpoint to a huge number would leave no numbers for later rewrites of the file.
+        park(context, item, f"the endpoint's generation {problem.generation} exceeds the allowed range")
+        return Outcome.PARKED
+    if problem.type in ("offset-mismatch", "no-generation"):
+        context.spool.catalog.set_remote_position(item.stream_id, _position(item, problem))
+        return Outcome.HEALED
+    if problem.type == "invalid" and item.data is not None:
+        # Our own disk may have damaged the segment. Then SpoolDamaged is raised here, the spool is rebuilt, and the
+        # bytes are read from the tool's file again. Parking the segment would lose them.
+        decode_text(item, item.data)
+    park(context, item, problem.detail or problem.title)
+    return Outcome.PARKED
+
+
+def _position(item: Segment, problem: wire.Problem) -> wire.RemotePosition:
+    return wire.RemotePosition(
+        session=item.session,
+        stream=item.stream,
+        generation=problem.generation,
+        length=problem.offset or 0,
+        sha256=problem.sha256,
+    )
+
+
+def _solve_session(context: UploadContext, item: SessionState, problem: wire.Problem) -> Outcome:
+    if problem.type in _KEPT:
+        return _KEPT[problem.type]
+    if (problem.revision or 0) > max(item.revision + wire.STEP, wire.FREE_REVISION):
+        park(context, item, f"the endpoint's revision {problem.revision} exceeds the allowed range")
+        return Outcome.PARKED
+    if problem.type == "stale":
+        context.spool.catalog.raise_revision(item.id, problem.revision or item.revision, context.now_ms())
+        return Outcome.HEALED
+    park(context, item, problem.detail or problem.title)
+    return Outcome.PARKED
