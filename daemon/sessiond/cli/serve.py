@@ -1,4 +1,4 @@
-"""`sessiond serve`: the reference endpoint, its tokens, and who owns a machine id."""
+"""`sessiond serve`: run the reference endpoint, and manage its tokens and machine ids."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ if TYPE_CHECKING:
 HELP = "run a sync endpoint of your own"
 PORT = 8377
 MAX_LIFETIME = 1000 * 365 * 86_400.0
-"""Seconds; dates end in the year 9999."""
+"""Seconds. Python's dates end in the year 9999."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command to argparse."""
     parser.description = (
-        "Run the reference endpoint: sessions and transcripts of all your machines in one SQLite file."
-        " Make a token for each machine first."
+        "Run the reference endpoint, which stores the sessions and transcripts of all your machines in one SQLite"
+        " file. Add a token for each machine first."
     )
     _add_data(parser, None)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=PORT, help="port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=PORT, help="port; 0 chooses a free one (default: %(default)s)")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain in PEM: serve https")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key in PEM")
-    parser.add_argument("--max-bytes", type=_bytes, metavar="N", help="size that the store may grow to (as 500M, 20G)")
-    parser.add_argument("--token-file", metavar="FILE", help="accept the token in this file too; made if missing")
-    parser.add_argument("--announce", metavar="TO", help="write where we listen as JSON to a file, a descriptor or -")
-    parser.add_argument("--until-eof", action="store_true", help="end when stdin does (for a parent process)")
+    parser.add_argument("--max-bytes", type=_bytes, metavar="N", help="maximum size of the store (500M, 20G)")
+    parser.add_argument("--token-file", metavar="FILE", help="also accept the token in this file; created if missing")
+    parser.add_argument("--announce", metavar="TO", help="write the URL as JSON to a file, a descriptor or -")
+    parser.add_argument("--until-eof", action="store_true", help="end when stdin ends (for a parent process)")
 
     commands = parser.add_subparsers(dest="serve_command", metavar="[COMMAND]")
     token = commands.add_parser("token", help="add, list and revoke tokens")
     actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = actions.add_parser("add", help="make a token and print it, this once")
-    add.add_argument("name", metavar="NAME", help="name of the token, such as that of the machine that uses it")
+    add = actions.add_parser("add", help="create a token and print it, only once")
+    add.add_argument("name", metavar="NAME", help="name of the token, such as the name of the machine that uses it")
     add.add_argument("--user", metavar="USER", default="default", help="owner of the token (default: %(default)s)")
     add.add_argument(
         "--scope",
         metavar="LIST",
         type=lambda text: [each.strip() for each in text.split(",")],
         default=["push", "read"],
-        help="what it may do, of push, read and admin (default: push,read)",
+        help="any of push, read and admin (default: push,read)",
     )
-    add.add_argument("--expires", metavar="TIME", type=_duration, help="lifetime (as 90d, 12h); default: no end")
+    add.add_argument("--expires", metavar="TIME", type=_duration, help="lifetime (90d, 12h); default: unlimited")
     shown = actions.add_parser("list", help="list the tokens")
     shown.add_argument("--json", action="store_true", help="print JSON")
-    revoke = actions.add_parser("revoke", help="stop accepting a token")
+    revoke = actions.add_parser("revoke", help="revoke a token")
     revoke.add_argument("name", metavar="NAME")
-    rebind = actions.add_parser("rebind", help="release a token from its device; the next one that pushes gets it")
+    rebind = actions.add_parser("rebind", help="release a token from its device; the next device gets it")
     rebind.add_argument("name", metavar="NAME")
-    adopt = commands.add_parser("adopt", help="let another device take a machine id over")
+    adopt = commands.add_parser("adopt", help="allow another device to take over a machine id")
     adopt.add_argument("machine_id", metavar="MACHINE_ID")
     adopt.add_argument("--user", metavar="USER", default="default", help="user of the machine (default: %(default)s)")
     for each in (add, shown, revoke, rebind, adopt):
@@ -63,10 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the arguments say; 0 when it is done.
+    """Run the command and return exit code 0.
 
     Raises:
-        SessiondError: it can't be done.
+        SessiondError: the command failed.
     """
     directory = args.data or _default_directory()
     if args.serve_command is None:
@@ -86,11 +86,11 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
     from sessiond.endpoint.server import run as server
 
     if args.tls_cert is None and not server.is_loopback(args.host):
-        _say(f"warning: {args.host} without TLS: tokens and transcripts can be read on the way")
-        _say("  give --tls-cert and --tls-key, or put a TLS proxy before it")
+        _warn(f"warning: {args.host} without TLS: anyone on the network can read tokens and transcripts")
+        _warn("  use --tls-cert and --tls-key, or a TLS proxy in front of the endpoint")
     if not (args.token_file or _has_tokens(directory)):
-        _say("no token yet: every request will be refused")
-        _say("  make one: sessiond serve token add NAME" + (f" --data {args.data}" if args.data else ""))
+        _warn("there is no token yet: every request will be refused")
+        _warn("  add one: sessiond serve token add NAME" + (f" --data {args.data}" if args.data else ""))
     server.serve(
         server.Options(
             directory=directory,
@@ -103,7 +103,7 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
             until_eof=args.until_eof,
             quota=args.max_bytes,
         ),
-        listening=None if args.announce else lambda url: _say(f"serving {directory} at {url}"),
+        listening=None if args.announce else lambda url: _warn(f"serving {directory} at {url}"),
     )
     return 0
 
@@ -113,13 +113,13 @@ def _token(store: Store, args: argparse.Namespace) -> int:
 
     if args.action == "add":
         print(tokens.add(store, args.name, user=args.user, scopes=args.scope, lifetime=args.expires))
-        _say("this is the only time that it is shown; keep it in a file of mode 0600 (token_file)")
+        _warn("the token is shown only once; store it in a file of mode 0600 (endpoint.token_file)")
     elif args.action == "revoke":
         tokens.revoke(store, args.name)
-        _say(f"revoked {args.name}")
+        _warn(f"revoked {args.name}")
     elif args.action == "rebind":
         tokens.rebind(store, args.name)
-        _say(f"released {args.name}: it belongs to the next device that pushes with it")
+        _warn(f"released {args.name}: the next device that pushes with it gets it")
     elif args.json:
         from sessiond.cli.output import print_json
 
@@ -132,7 +132,7 @@ def _token(store: Store, args: argparse.Namespace) -> int:
 def _print_tokens(found: list[Token]) -> None:
     """Print a table of tokens; an empty one is a line on stderr."""
     if not found:
-        _say("no tokens; add one: sessiond serve token add NAME")
+        _warn("no tokens; add one: sessiond serve token add NAME")
         return
     rows = [("name", "user", "scope", "device", "created", "last used", "expires")]
     now_ms = datetime.now(UTC).timestamp() * 1000
@@ -158,7 +158,7 @@ def _adopt(store: Store, machine: str, user: str) -> int:
     from sessiond.endpoint.server import machines
 
     machines.adopt(store, machine, user)
-    _say(f"the next other device of user {user} that pushes as {machine} takes it over")
+    _warn(f"the next other device of user {user} that pushes as {machine} takes it over")
     return 0
 
 
@@ -180,7 +180,7 @@ def _default_directory() -> str:
 
 
 def _add_data(parser: argparse.ArgumentParser, default: str | None) -> None:
-    parser.add_argument("--data", metavar="DIR", default=default, help="where the store lies")
+    parser.add_argument("--data", metavar="DIR", default=default, help="directory of the store")
 
 
 def _port(text: str) -> int:
@@ -214,5 +214,5 @@ def _day(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d")
 
 
-def _say(line: str) -> None:
+def _warn(line: str) -> None:
     print(line, file=sys.stderr)
