@@ -27,8 +27,8 @@ def test_a_long_record_of_a_projection_stands_whole_or_not_at_all() -> None:
     extents = [
         Extent(start=chunk.offset, length=len(chunk.data), digest=digest(chunk.data)) for chunk in before.chunks(0)
     ]
-    assert before.standing(extents) == before.size
-    assert Records([short, long[:-1] + b"y"], digest).standing(extents) == len(short) + 1
+    assert before.unchanged_prefix(extents) == before.size
+    assert Records([short, long[:-1] + b"y"], digest).unchanged_prefix(extents) == len(short) + 1
 
 
 def test_an_emptied_file_changes_nothing_until_it_has_a_record_again(house: Household) -> None:

@@ -86,7 +86,7 @@ def test_a_fold_comes_back_as_it_was_stored(steps: list[tuple[str, int]]) -> Non
                 stream.fold.memory.clear()
             with spool.transaction():
                 spool.catalog.save_stream(stream)
-                spool.catalog.keep(stream)
+                spool.catalog.cache_fold(stream)
             expected = msgspec.msgpack.encode(stream.fold)
             stored = spool.catalog.find_stream(uuid.UUID(int=1), "main")
             assert stored is not None
@@ -108,12 +108,12 @@ def test_what_is_kept_in_memory_is_bounded(tmp_path: Path) -> None:
             stream = spool.catalog.add_stream(session, str(number), thread=True, known=True)
             stream.fold.messages.keys += bytes(KEPT_BYTES // 3)
             spool.catalog.save_stream(stream)
-            spool.catalog.keep(stream)
+            spool.catalog.cache_fold(stream)
             assert len(spool.catalog._kept) <= 2
         for number in range(KEPT + 3):
             stream = spool.catalog.add_stream(session, f"small {number}", thread=True, known=True)
             spool.catalog.save_stream(stream)
-            spool.catalog.keep(stream)
+            spool.catalog.cache_fold(stream)
     assert len(spool.catalog._kept) == KEPT
     spool.close()
 

@@ -14,7 +14,7 @@ import pytest
 from household import SESSION, household
 from sessiond import zstd
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest.content import unpack
+from sessiond.ingest.content import decompress_file
 from sessiond.reader import LARGEST_DOCUMENT
 
 ROLLOUT = f".codex/sessions/2026/09/01/rollout-2026-09-01T10-00-00-{SESSION}.jsonl.zst"
@@ -50,7 +50,7 @@ def test_a_packed_file_that_waits_is_unpacked_from_its_pin(tmp_path: Path) -> No
 def unpacked(path: Path, largest: int) -> bytes:
     packed = os.open(path, os.O_RDONLY)
     try:
-        plain = unpack(packed, str(path.parent), largest)
+        plain = decompress_file(packed, str(path.parent), largest)
         try:
             return os.pread(plain, 1 << 24, 0)
         finally:

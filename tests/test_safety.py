@@ -418,7 +418,7 @@ def test_no_two_commands_contradict_each_other(arrange, world: World, capsys: py
     main(["doctor", "--json"], environ)
     found = json.loads(capsys.readouterr().out)["findings"]
     (safety,) = [each for each in found if each["check"] == "safety"]
-    assert safety["grade"] == {"safe": "fine", "lost": "wrong"}.get(word, "note")
+    assert safety["severity"] == {"safe": "ok", "lost": "error"}.get(word, "info")
 
 
 def test_sync_fails_while_anything_is_lost_and_drop_accepts_it(

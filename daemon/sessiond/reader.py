@@ -1,6 +1,6 @@
-"""What was added to a tool's file since it was last read, and whether what was read still stands.
+"""Reads what was added to a tool's file, and checks whether the bytes read before are unchanged.
 
-Nothing here writes to, locks or follows a link to anything of a tool's.
+Nothing here writes to a tool's files, locks them or follows a link to them.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ import xxhash
 from sessiond.errors import ReadError, Torn, Unsafe
 
 PROBE = 4096
-"""Bytes at the head and before the offset that are hashed to tell whether a grown file is the same file."""
+"""Bytes at the start and before the offset that are hashed to recognise a file that grew."""
 CHUNK = 1 << 20
-"""Bytes that are read at once; also the largest piece of a record that travels alone."""
+"""Bytes read at once; also the largest piece of a long record in one segment."""
 MAX_RECORD = 64 << 20
-"""A longer record is carried in pieces and not decoded; memory stays flat."""
+"""A longer record is captured in pieces and not decoded, so that memory use stays bounded."""
 LARGEST_DOCUMENT = 256 << 20
-"""Bytes of a document, which is parsed as a whole and takes several times as much memory."""
+"""Bytes of a document. It is parsed as a whole, which takes several times as much memory."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a file was read, and what it looked like then. Times in ns; `probe` see `probe()`."""
+    """How far a file was read, and its identity and times then. Times are in ns; for `probe` see `probe()`."""
 
     dev: int
     ino: int
     size: int
-    """Of one that was not read to its end `~size`: it never looks unchanged, so that a restart reads on."""
+    """`~size` if the file was not read to its end: then it never counts as unchanged, so a restart reads on."""
     mtime_ns: int
     ctime_ns: int
     offset: int
     probe: bytes
 
     def unchanged(self, now: os.stat_result) -> bool:
-        """Tell, without reading, that nothing happened. ctime shows an edit whose author restored the mtime."""
+        """Return whether the file is unchanged, without reading it. The ctime shows edits that restore the mtime."""
         return self.same_file(now) and self.size == now.st_size and self._times() == (now.st_mtime_ns, now.st_ctime_ns)
 
     def edited(self, now: os.stat_result) -> bool:
-        """Tell whether it was changed, or is another file, and did not grow; nothing is read for that."""
+        """Return whether the file was changed or replaced without growing, without reading it."""
         same = self.same_file(now) and self._times() == (now.st_mtime_ns, now.st_ctime_ns)
         return not same and now.st_size == (self.size if self.size >= 0 else ~self.size)
 
     def same_file(self, now: os.stat_result) -> bool:
-        """Tell whether it is the same inode."""
+        """Return whether it is the same inode."""
         return (self.dev, self.ino) == (now.st_dev, now.st_ino)
 
     def _times(self) -> tuple[int, int]:
@@ -63,7 +63,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
     piece: bool = False
     last: bool = True
-    """False for all pieces of a long record but its last; they are stored together or not at all."""
+    """False for all pieces of a long record but its last. They are stored together or not at all: a checkpoint in the
+    middle of a record would take the rest of it for a record of its own."""
 
     @property
     def end(self) -> int:
@@ -72,7 +73,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of bytes that was captured: where, how long, and its seeded digest (raw bytes, before redaction)."""
+    """A captured run of bytes: its start, length and seeded digest (of the raw bytes, before redaction)."""
 
     start: int
     length: int
@@ -85,13 +86,13 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Digest:
-    """A hash of 16 bytes, seeded per installation: it finds changes (10 GB/s), it proves nothing to strangers."""
+    """A 16-byte hash, seeded per installation. It detects changes (10 GB/s); it is not cryptographic."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def __call__(self, *parts: bytes) -> bytes:
-        """Hash the parts as one run of bytes."""
+        """Return the hash of the parts as one run of bytes."""
         if len(parts) == 1:
             return xxhash.xxh3_128_digest(parts[0], seed=self._seed)
         running = xxhash.xxh3_128(seed=self._seed)
@@ -101,10 +102,10 @@ class Digest:
 
 
 def open_regular(root: str, relative: str) -> int:
-    """Open a file below a root for reading, and only if it is a regular file of the user's.
+    """Open a file below a root for reading, if it is a regular file of this user.
 
-    Rule 7: no component below the root may be a link, for a project may plant one to a secret; nor a
-    FIFO (it would block), a device or a file of somebody else's (a hard link to it).
+    Rule 7: no component below the root may be a link, since a project could plant a link to a secret. FIFOs (which
+    would block), devices and other users' files (hard links to them) are refused too.
 
     Raises: Unsafe, or ReadError where it can't be opened (FileNotFoundError passes through).
     """
@@ -117,7 +118,7 @@ def open_regular(root: str, relative: str) -> int:
 
 
 def check_regular(root: str, relative: str) -> None:
-    """Apply rule 7 to a database without opening it: closing it again would drop SQLite's locks (sqlite_files).
+    """Check rule 7 for a database without opening it: closing it would drop SQLite's locks (see sqlite_files.py).
 
     Raises: as `open_regular`.
     """
@@ -133,14 +134,14 @@ def _is_regular(found: os.stat_result) -> bool:
 
 @contextmanager
 def _below(root: str, relative: str) -> Iterator[tuple[int, str]]:
-    """Open the directory that holds a path below a root; yield its descriptor and the last name."""
+    """Open the parent directory of a path below a root; yield its descriptor and the last name."""
     *parents, name = relative.split("/")
     directory = None
     try:
         for step in (root, *parents):
             flags = _OPEN | os.O_DIRECTORY
             if directory is None:
-                flags &= ~os.O_NOFOLLOW  # the root itself may be a link: the user's own choice
+                flags &= ~os.O_NOFOLLOW  # the root itself may be a link that the user made
             deeper = os.open(step, flags, dir_fd=directory)
             if directory is not None:
                 os.close(directory)
@@ -159,15 +160,15 @@ def _below(root: str, relative: str) -> Iterator[tuple[int, str]]:
 
 
 def check_document(size: int, largest: int = LARGEST_DOCUMENT) -> None:
-    """Refuse to take so large a file for a document. Raises: ReadError."""
+    """Raise ReadError if a file is too large for a document."""
     if size > largest:
         raise ReadError(f"not read: it has more than {largest >> 20} MiB")
 
 
 def pread(descriptor: int, length: int, offset: int) -> bytes:
-    """Read exactly `length` bytes, however short the single reads are.
+    """Read exactly `length` bytes, in as many reads as it takes.
 
-    Raises: Torn where the file ends before (it was cut meanwhile), ReadError where it can't be read.
+    Raises: Torn where the file ends earlier (it was truncated meanwhile), ReadError where it can't be read.
     """
     try:
         data = os.pread(descriptor, length, offset)
@@ -180,31 +181,31 @@ def pread(descriptor: int, length: int, offset: int) -> bytes:
     except OSError as error:
         raise ReadError(f"not read: {error.strerror}") from error
     if len(whole) < length:
-        raise Torn("the file was cut while it was read")
+        raise Torn("the file was truncated while it was read")
     return bytes(whole)
 
 
 def probe(descriptor: int, offset: int, digest: Digest) -> bytes:
-    """Hash the first and the last bytes before the offset: equal ones mean that it is the file as it was."""
+    """Return a hash of the first and the last bytes before `offset`. If it is equal, the file is taken as unchanged."""
     if offset <= 2 * PROBE:
         return digest(pread(descriptor, offset, 0))
     return digest(pread(descriptor, PROBE, 0), pread(descriptor, PROBE, offset - PROBE))
 
 
 class Newlines:
-    """Finds the end of a record that is longer than a chunk. This one remembers nothing (see ingest.endings)."""
+    """Finds the end of a record that is longer than a chunk. This one remembers nothing; see ingest/endings.py."""
 
     def known(self, offset: int) -> int | None:
-        """Return up to where the record at `offset` is known to have no newline; None where nothing is known."""
+        """Return the offset up to which the record at `offset` has no newline; None if that is unknown."""
         return None
 
     def begin(self, start: int, data: bytes) -> None:
-        """Note that the record at `start` begins with this data, in which there is no newline."""
+        """Begin the search for the end of the record at `start`, whose first bytes are `data`, without a newline."""
 
     def find(self, descriptor: int, start: int, offset: int, size: int) -> int | None:
         """Return the offset after the first newline of the record at `start`, searched from `offset` on.
 
-        None where there is none before `size`, or where the search goes on another time.
+        None if there is none before `size`, or if the search will go on later.
         """
         while offset < size:
             offset = skip_hole(descriptor, offset, size)
@@ -217,18 +218,18 @@ class Newlines:
 
 
 def skip_hole(descriptor: int, offset: int, size: int) -> int:
-    """Return the offset of the next data at or after `offset`, at most `size`: a hole of a sparse file is all zeros."""
+    """Return the offset of the next data at or after `offset`, at most `size`. Holes of sparse files read as zeros."""
     try:
         return min(size, os.lseek(descriptor, offset, os.SEEK_DATA))
     except OSError as error:
-        return size if error.errno == errno.ENXIO else offset  # ENXIO: no more data; else it knows of no holes
+        return size if error.errno == errno.ENXIO else offset  # ENXIO: no more data; else: holes are not supported
 
 
 def read_lines(descriptor: int, offset: int, size: int, newlines: Newlines | None = None) -> Iterator[Chunk]:
-    """Read whole records from the offset on, up to the last newline before `size`.
+    """Iterate over whole records from `offset` on, up to the last newline before `size`.
 
-    What stands behind the last newline is a record being written: it is left for later (rule 8). `newlines` may
-    remember how far it was searched, so that it is not read again from its start.
+    The bytes after the last newline are a record that is still being written; they are left for later (rule 8).
+    `newlines` may remember how far such a record was searched, so that it is not read again from its start.
     """
     newlines = newlines or Newlines()
     while offset < size:
@@ -255,12 +256,12 @@ def read_lines(descriptor: int, offset: int, size: int, newlines: Newlines | Non
             offset += len(data)
 
 
-def standing_prefix(
+def unchanged_prefix(
     descriptor: int, size: int, extents: Iterable[Extent], digest: Digest, seen: Callable[[int, bytes], None]
 ) -> int:
-    """Count the bytes at the head of the file that are still those captured in the extents, up to a record's end.
+    """Return how many bytes at the start of the file still match the extents, up to the end of a record.
 
-    `seen` is given what stands: offset and bytes.
+    `seen` is called with the offset and the bytes of each matching extent.
     """
     kept = 0
     for extent in extents:
@@ -270,15 +271,15 @@ def standing_prefix(
         if digest(data) != extent.digest:
             break
         seen(extent.start, data)
-        if data.endswith(b"\n"):  # not between two pieces of a long record
+        if data.endswith(b"\n"):  # never between two pieces of a long record
             kept = extent.end
     return kept
 
 
 def read_document(descriptor: int, largest: int = LARGEST_DOCUMENT) -> bytes:
-    """Read a file as a whole, as one state of it.
+    """Read a whole file in one consistent state.
 
-    Raises: Torn where it changed while it was read or is empty: both are a rewrite under way (rule 8);
+    Raises: Torn where it changed while it was read or is empty, which both mean a rewrite in progress (rule 8);
         ReadError where it has more than `largest` bytes.
     """
     before = os.fstat(descriptor)

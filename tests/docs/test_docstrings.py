@@ -16,7 +16,6 @@ NOT_YET = {
     "daemon/sessiond/config",
     "daemon/sessiond/daemon",
     "daemon/sessiond/doctor",
-    "daemon/sessiond/ingest",
     "daemon/sessiond/logs",
     "daemon/sessiond/privacy",
     "daemon/sessiond/redact",

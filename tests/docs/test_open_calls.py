@@ -37,7 +37,7 @@ ALLOWED = {
     "endpoint/server/run.py:announce": "the file that announces the address",
     "endpoint/server/run.py:token_from": "the token file",
     "ingest/backlog.py": "pins, which exist of files of lines only",
-    "ingest/content.py": "descriptors of packed files of lines",
+    "ingest/content.py": "descriptors of compressed files of lines",
     "ingest/preview.py": "descriptors of files of lines",
     "logs/sinks.py": "log files",
     "pause.py": "the pause file",

@@ -49,7 +49,7 @@ CAPTURE: list[Named] = [
     Named(
         "growth without the hash before the offset",
         "ingest/content.py",
-        "return self._seen.probe(checkpoint.offset, self._digest) == checkpoint.probe",
+        "return self._read_bytes.probe(checkpoint.offset, self._digest) == checkpoint.probe",
         "return True",
     ),
     Named(
@@ -119,8 +119,8 @@ CAPTURE: list[Named] = [
     Named(
         "the endpoint's word on an offset is believed unseen",
         "ingest/reconcile.py",
-        "return position >= held.length and running.hexdigest() == held.sha256",
-        "return position >= held.length",
+        "return position >= remote.length and running.hexdigest() == remote.sha256",
+        "return position >= remote.length",
     ),
     Named(
         "what the endpoint lost is not read again",
@@ -158,7 +158,7 @@ CAPTURE: list[Named] = [
     Named(
         "a long file is read to its end before others have their turn",
         "ingest/commit.py",
-        "if step.last or (most is not None and read >= most):",
+        "if step.last or (limit is not None and read >= limit):",
         "if step.last:",
         (["tests/test_turns.py"],),
     ),
@@ -172,14 +172,14 @@ CAPTURE: list[Named] = [
     Named(
         "what was refused is unpacked with each look",
         "ingest/compressed.py",
-        "if refusal is not None and refusal.looked == looked:",
+        "if refusal is not None and refusal.identity == identity:",
         "if refusal is not None and False:",
         (["tests/test_packed.py"],),
     ),
     Named(
         "what came since the first start is left out for its age",
         "ingest/backfill.py",
-        "context.oldest_ms * 1_000_000 and not came",
+        "context.oldest_ms * 1_000_000 and not is_new",
         "context.oldest_ms * 1_000_000",
         (["tests/test_backfill.py"],),
     ),

@@ -14,7 +14,7 @@ from sessiond.device import identify
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, NotFound, ReadError
 from sessiond.ingest import Location, locate
-from sessiond.ingest.content import unpack
+from sessiond.ingest.content import decompress_file
 from sessiond.reader import open_regular, read_document
 from sessiond.sources import find_roots
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
@@ -65,7 +65,7 @@ def _from_tool(
         if place.unit.kind is Kind.LINES:
             descriptor = open_regular(place.root, place.below)
             if place.unit.packed:
-                packed, descriptor = descriptor, unpack(descriptor, state_dir(config))
+                packed, descriptor = descriptor, decompress_file(descriptor, state_dir(config))
                 os.close(packed)
                 os.lseek(descriptor, 0, os.SEEK_SET)
             return _read(os.fdopen(descriptor, "rb"), stream.folded)

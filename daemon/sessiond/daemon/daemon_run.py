@@ -177,7 +177,7 @@ class DaemonRun:
                 self._send_heartbeat()
             if message is Message.RETRY:
                 with self._resources.spool.reading():
-                    self._resources.spool.outbox.forget_count()  # `queue drop` may have made room in it
+                    self._resources.spool.outbox.invalidate_size()  # `queue drop` may have made room in it
                 self._upload_loop.retry_sooner(Cause.USER)
                 self._capture_loop.read_waiting_streams()
                 self._capture_loop.request_rescan()

@@ -74,7 +74,7 @@ class Resources(msgspec.Struct, kw_only=True):
 
     def rest(self) -> None:
         """Give memory back that a look or a backlog took: what comes next is a line now and then."""
-        self.spool.forget_pages()
+        self.spool.release_memory()
         trim_memory()
 
     def apply_exclusions(self) -> bool:
@@ -89,7 +89,7 @@ class Resources(msgspec.Struct, kw_only=True):
         if not self.ingest.exclusion.lifted():
             return False
         with self.spool.transaction():
-            self.spool.catalog.look_again()
+            self.spool.catalog.reread_files_without_session()
         return True
 
     def _count(self) -> None:

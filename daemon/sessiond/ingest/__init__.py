@@ -1,4 +1,4 @@
-"""Ingest: one dirty path, from a change on the disk to a commit in the spool."""
+"""Ingest: one changed path, from its file to a commit in the spool."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ __all__ = ["Index", "IngestContext", "Location", "Outcome", "ingest", "locate", 
 def ingest(
     context: IngestContext, location: Location, only: Collection[str] | None = None, *, changed: bool = False
 ) -> Outcome:
-    """Bring what the spool has of a path up to what stands there now.
+    """Bring the spool up to date with the file at a location.
 
-    `only` names sessions in a container that are read even if it did not change. `changed`: the path was seen to
-    change, so that it is taken in however old it looks (see `backfill`).
-    Errors of reading are an outcome (rule 9: one bad file never stops another); errors of the spool
-    (StateFull, SpoolDamaged) are raised, for they concern every path.
+    `only` names sessions of a container that are read even if it did not change. `changed`: the path was seen to
+    change, so it is captured whatever its age (see backfill.py).
+
+    Errors of reading become an outcome (rule 9: a bad file never stops the others).
+
+    Raises: StateFull, SpoolDamaged, which concern every path.
     """
     with context.spool.reading():
         known = context.spool.catalog.file(location.path)

@@ -1,6 +1,7 @@
-"""Which sessions are taken in at all: none of an excluded project, and none before that can be told.
+"""Decides whether a session is captured. Nothing is stored before its project is known.
 
-Asked before anything of a session is stored: what is excluded leaves no trace in the spool, not even its path.
+This is asked before anything of a session is stored: an excluded session leaves no trace in the spool, not even its
+path.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from sessiond.sources.base import Memory, Source
 from sessiond.spool.rows import StreamState
 
 PATIENCE_MS = 60_000
-"""How long after its last change a file is left alone that says neither where its session works nor anything."""
+"""How long after its last change a file without a working directory and without a message is left alone."""
 
 
 class Admission(StrEnum):
-    """Whether a stream is taken in."""
+    """Whether a stream is captured."""
 
     YES = "yes"
     EXCLUDED = "excluded"
     LATER = "later"
-    """It says not yet where its session works, and was changed a moment ago: more is coming."""
+    """It has no working directory yet and changed a moment ago, so more is coming."""
 
 
 def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission:
-    """Decide on a stream by the first working directory in it.
+    """Decide on a stream by its first working directory.
 
-    A tool that has said a message without saying where it works never says it. What is in the spool already was
-    decided on; see `leave`.
+    A tool that has written a message without a working directory never writes one. A session that is in the spool
+    was admitted before; see `leave`.
     """
     context, source = snapshot.context, snapshot.location.source
     identity = session_id(source.tool, native_id, context.scope(source))
@@ -46,12 +47,15 @@ def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission
     directory, decided = _outside(snapshot) or _directory(source, content, 0)
     if context.exclusion.excludes(directory):
         return Admission.EXCLUDED
-    age_ms = context.now_ms() - snapshot.now.st_mtime_ns // 1_000_000
+    age_ms = context.now_ms() - snapshot.mtime_ms
     return Admission.YES if decided or not 0 <= age_ms < PATIENCE_MS else Admission.LATER
 
 
 def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool:
-    """Let go of a session that is excluded by now, or that says only now where it works; tells whether it is."""
+    """Purge a captured session that is excluded, and return whether it is.
+
+    That happens if its working directory appears only now, or if the configuration has changed.
+    """
     if not stream.thread:
         return False  # a subagent may work elsewhere; its session decides
     context, directory = snapshot.context, stream.fold.cwd
@@ -64,24 +68,25 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
 
 
 def purge_session(context: IngestContext, session: int) -> None:
-    """Remove all there is of a session from the spool. What the endpoint has of it stays there."""
+    """Remove everything of a session from the spool. The endpoint keeps what it has."""
     with context.spool.erasing():
         pins = context.spool.catalog.forget_session(session)
-        context.spool.outbox.forget_count()
+        context.spool.outbox.invalidate_size()
+    # Only after the commit: a kill in between leaves pins without a row, which the next start removes.
     for pin in pins:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(context.pins.path(pin))
 
 
-def turn_away(verdict: Admission) -> Outcome:
-    """Say what comes of a file that is not taken in (now)."""
+def reject(verdict: Admission) -> Outcome:
+    """Return the outcome of a file that is not captured, or not yet."""
     if verdict is Admission.LATER:
-        return Outcome(retry=True, trouble="it does not say yet where its session works")
+        return Outcome(retry=True, trouble="its session has no working directory yet")
     return Outcome()
 
 
 def _outside(snapshot: FileSnapshot) -> tuple[str, bool] | None:
-    """Ask what is not in the transcript: the files beside it, and the root."""
+    """Return the working directory according to the files beside the transcript or to the root."""
     location = snapshot.location
     entry = read_context(location) if location.unit.beside else None
     directory = (entry.cwd if entry is not None else None) or location.cwd
@@ -89,7 +94,10 @@ def _outside(snapshot: FileSnapshot) -> tuple[str, bool] | None:
 
 
 def _directory(source: Source, content: Content, offset: int) -> tuple[str | None, bool]:
-    """Read on until the working directory is known, or it is known that it will not be."""
+    """Read until the working directory is known, or until it is certain that there will be none.
+
+    Returns: the directory, and whether the answer is final.
+    """
     memory: Memory = {}
     for line in _records(content, offset):
         try:

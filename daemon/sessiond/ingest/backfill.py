@@ -1,9 +1,9 @@
-"""Backfill: how much of what was there before the first start is taken in.
+"""Backfill: decides how many of the sessions that existed before the first start are captured.
 
-A unit that nothing is captured of is left out where it was changed last before the first start less the age in the
-configuration, and lay there already when this state directory was first used where it is: an old file that was copied
-or restored since, with its old time, did not. It is looked at again with each change, and when the configuration
-changes: nothing of it is stored.
+A unit of which nothing is captured yet is left out if it was last changed earlier than the configured age before the
+first start, and if it was already there when this state directory was first used on this machine. The second condition
+captures an old file that was copied or restored since then, with its old time. Nothing is stored of what is left out:
+it is judged again when it or the configuration changes.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from sessiond.spool import Spool
 from sessiond.spool.rows import FileState
 
 BEGAN = "backfill.began_ms"
-"""Meta key: when sessiond was started first with this state directory, in unix ms."""
+"""Meta key: when sessiond was first started with this state directory, in unix ms."""
 HERE = "backfill.here"
-"""Meta key: which copy of the state directory this is, and when it was used first, in unix ms."""
+"""Meta key: which copy of the state directory this is, and when it was first used, in unix ms."""
 
 
 def oldest_ms(spool: Spool, backfill: str, began_ms: int) -> int | None:
-    """Tell from when on a change counts; None where all is taken in.
+    """Return the time before which unchanged files are left out, in unix ms; None if all files are captured.
 
-    The first start is pinned in the spool: it is `began_ms` unless that was told before. A later one than is pinned
-    would leave out what was written meanwhile; an earlier one means that the clock was wrong when it was pinned.
+    The spool keeps the earliest `began_ms` as the time of the first start. A later one would leave out files that were
+    written in between; an earlier one means that the clock was wrong before.
     """
-    pinned = spool.meta(BEGAN)
-    if pinned is None or int(pinned) > began_ms:
+    stored = spool.meta(BEGAN)
+    if stored is None or int(stored) > began_ms:
         spool.set_meta(BEGAN, str(began_ms))
     else:
-        began_ms = int(pinned)
+        began_ms = int(stored)
     age = parse_backfill(backfill)
     return None if age is None else began_ms - int(age * 1000)
 
 
 def here_ms(spool: Spool, installation: int, now_ms: int) -> int:
-    """Tell when the state directory was first used where it is.
+    """Return when this copy of the state directory was first used, in unix ms.
 
-    `installation` is another one for a copy of it: with it came all files of the home, which makes none of them new.
+    `installation` identifies the copy. Somebody who copies a state directory copies the home too; that makes none of
+    its files new.
     """
     known = (spool.meta(HERE) or "").split()
     if known[:1] == [str(installation)]:
@@ -52,7 +53,7 @@ def here_ms(spool: Spool, installation: int, now_ms: int) -> int:
 
 
 def is_left_out(context: IngestContext, location: Location, known: FileState | None) -> bool:
-    """Tell whether a unit is too old to be taken in; what belongs to a session that was taken in never is.
+    """Return whether a unit is too old to be captured. Files of a captured session never are.
 
     Raises: OSError, FileNotFoundError among them, and ReadError.
     """
@@ -63,13 +64,13 @@ def is_left_out(context: IngestContext, location: Location, known: FileState | N
         with context.spool.reading():
             if context.spool.catalog.session(identity) is not None:
                 return False
-    found = _look(location)
-    # The ctime, which nobody can set, says when it came.
-    came = context.here_ms is not None and found.st_ctime_ns // 1_000_000 > context.here_ms
-    return found.st_mtime_ns < context.oldest_ms * 1_000_000 and not came
+    found = _stat(location)
+    # Programs can set the mtime, but not the ctime: it says when the file appeared.
+    is_new = context.here_ms is not None and found.st_ctime_ns // 1_000_000 > context.here_ms
+    return found.st_mtime_ns < context.oldest_ms * 1_000_000 and not is_new
 
 
-def _look(location: Location) -> os.stat_result:
+def _stat(location: Location) -> os.stat_result:
     match location.unit.kind:
         case Kind.DATABASE:
             return database_stat(location.path)

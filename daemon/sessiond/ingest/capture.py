@@ -1,6 +1,6 @@
-"""From a stream's content to what the spool stores: folded, redacted, compressed, step by step.
+"""Turns a stream's content into what the spool stores: folded, masked and compressed, in steps.
 
-A step is what fits into memory and into one transaction. Steps of a stream are made and stored in order.
+A step fits into memory and into one transaction. The steps of a stream are made and stored in order.
 """
 
 from __future__ import annotations
@@ -13,38 +13,37 @@ import msgspec
 
 from sessiond import zstd
 from sessiond.ingest.content import Content
-from sessiond.privacy import Masking
-from sessiond.reader import CHUNK, Digest, Extent
+from sessiond.ingest.context import IngestContext
+from sessiond.reader import CHUNK, Extent
 from sessiond.redact.policy import Masked
 from sessiond.session import Entry, Fold
 from sessiond.sources.base import Source
-from sessiond.spool import Spool
 from sessiond.spool.rows import StreamState
 
 STEP = 4 << 20
-"""Bytes that are read between two commits."""
+"""Bytes read between two commits."""
 
 OVERLAP = 1 << 16
-"""Bytes of a long record that are looked at again before what is queued of it; no secret is longer."""
+"""Bytes of a long record that are scanned for secrets again before the part that is queued; no secret is longer."""
 
 LEVEL = 1
-"""Of zstd: 360 MB/s, where level 3 does 233 for a seventh less."""
+"""Compression level of zstd: 360 MB/s. Level 3 makes a seventh less, at 233 MB/s."""
 
 DAMAGED = (
     msgspec.MsgspecError,
     ValueError,
     RecursionError,
-    # A cell of a database has any type at all, whatever its column says: rule 9 is kept here and not by each source.
+    # A database cell may have any type, whatever its column says. Catching these here keeps rule 9 for all sources.
     TypeError,
     AttributeError,
     LookupError,
     ArithmeticError,
 )
-"""What a source raises for a damaged record."""
+"""What a source may raise for a damaged record."""
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes for the outbox: redacted, as a zstd frame."""
+    """Bytes for the outbox: masked, as a zstd frame."""
 
     generation: int
     offset: int
@@ -58,59 +57,62 @@ class Step(msgspec.Struct, kw_only=True):
     extents: list[Extent] = []
     segments: list[Segment] = []
     run: list[bytes] = []
-    """Redacted bytes that follow one another and are not yet packed: small records share a segment."""
+    """Consecutive masked bytes that are not yet compressed: small records share a segment."""
     run_start: int = 0
     run_length: int = 0
     read: int = 0
     last: bool = False
-    """Nothing follows: it is stored together with the session's new record."""
+    """Whether nothing follows: the step is stored together with the session's new record."""
     redactions: Counter[str] = msgspec.field(default_factory=Counter)
-    """Secrets that were masked, by their rule."""
+    """Number of masked secrets by rule."""
     gap_filled: tuple[int, int] | None = None
-    """(end of the gap, how far it is filled)."""
+    """(end of the gap, offset up to which it is filled)."""
 
 
 class StreamCapture:
-    """Brings one stream from where the spool has it to where the source has it."""
+    """Captures one stream from the spool's position to the end of its content."""
 
     def __init__(
         self,
-        spool: Spool,
+        context: IngestContext,
         source: Source,
         stream: StreamState,
-        masking: Masking,
-        digest: Digest,
-        budget: int,
         path: str,
         latest_ms: int,
+        budget: int,
     ) -> None:
-        """`path` is the file that is read, for rules about paths; times after `latest_ms` are not believed."""
+        """Prepare the capture.
+
+        `path` is the file, for redaction rules that depend on it. Times after `latest_ms` are ignored. `budget` is the
+        size of the outbox, in bytes, from which on no transcript is queued.
+        """
         self.stream = stream
-        self._spool = spool
+        self._spool = context.spool
         self._source = source
-        self._masking = masking
+        self._masking = context.masking
         self._path = path
         self._latest_ms = latest_ms
-        self._digest = digest
+        self._digest = context.digest
         self._budget = budget
         self.touched = False
-        """Whether anything was captured or healed: the session's record then needs a new look."""
+        """Whether anything was captured or requeued, so that the session's record has to be rebuilt."""
 
     def rewrite(self, content: Content, keep: int, now_ms: int) -> None:
-        """Begin a new generation that keeps the first bytes, and fold them anew: what follows may differ.
+        """Begin a new generation that keeps the first `keep` bytes, and fold them again.
 
-        What the outbox holds of the old generation stays there: it was on the disk, so it is history.
+        Queued bytes of the old generation stay in the outbox: they were on the disk and exist nowhere else now.
         """
         stream = self.stream
         fold = Fold()
         for chunk in content.chunks(0, keep):
             if not chunk.piece:
                 decode(self._source, chunk.data, fold, self._latest_ms)
-        # What of the kept bytes the endpoint has not been promised is queued again, as this generation's.
+        # The new generation shares only bytes that were queued for the old one: the outbox leads the endpoint to those.
+        # All other kept bytes are queued again. To share more would leave a hole that the endpoint refuses.
         kept = stream.queued if stream.skipped is None else stream.skipped
         shared = min(keep, kept, stream.gap[0] if stream.gap else keep)
         lost = stream.folded - max(keep, stream.queued)
-        if stream.gap is not None:  # it was to be read again, for an endpoint that lacks it, and was rewritten before
+        if stream.gap is not None:  # rewritten before the gap could be read again: the endpoint lacks those bytes
             lost += max(0, stream.gap[1] - max(keep, stream.gap[0]))
         previous = stream.generation
         stream.fold, stream.folded, stream.queued, stream.gap = fold, keep, shared, None
@@ -121,13 +123,13 @@ class StreamCapture:
             self._spool.catalog.cut_extents(stream.id, keep)
             self._spool.outbox.add_generation(stream.id, stream.generation, previous, shared, now_ms)
             self._spool.catalog.restart(stream.id, acked=shared)
-            if lost > 0:  # it waited for room in the file, and stands there no more
+            if lost > 0:  # bytes that waited in the file for space in the outbox, and are no longer there
                 self._spool.catalog.add_lost(stream.id, lost)
             self._spool.catalog.save_stream(stream)
         self.touched = True
 
     def read_new(self, content: Content) -> Iterator[Step]:
-        """Read what was added, step by step. The caller stores each step before it asks for the next."""
+        """Read what was added, in steps. The caller has to store each step before it asks for the next."""
         stream = self.stream
         yield from self.requeue(content)
         step, run = Step(), self._masking.run(self._path)
@@ -140,8 +142,8 @@ class StreamCapture:
             step.extents.append(Extent(start=chunk.offset, length=len(chunk.data), digest=self._digest(chunk.data)))
             if stream.skipped is not None:
                 stream.queued = chunk.end
-            # Rule 5: records outrun transcripts. Past the budget only the record goes on.
-            elif fed == chunk.offset and self._has_room(step):
+            # Rule 5: past the budget only the record is kept up to date; the transcript waits in its file, pinned.
+            elif fed == chunk.offset and self._has_space(step):
                 for offset, masked in run.feed(chunk.offset, chunk.data):
                     stream.queued = self._queue_masked(step, offset, masked)
                 fed = chunk.end
@@ -156,29 +158,29 @@ class StreamCapture:
         yield self._finished(step) if step.read else step
 
     def requeue(self, content: Content) -> Iterator[Step]:
-        """Queue what was captured and had no room in the outbox; read nothing that was added since."""
+        """Queue what was captured and did not fit into the outbox; read nothing that was added since."""
         yield from self._refill(content, self.stream.queued, self.stream.folded)
 
     def fill_gap(self, content: Content) -> Iterator[Step]:
-        """Queue again what the endpoint has acknowledged once and lost."""
+        """Queue again what the endpoint acknowledged and then lost."""
         if self.stream.gap is not None:
             start, end = self.stream.gap
             yield from self._refill(content, start, end, gap=True)
 
     def _refill(self, content: Content, start: int, end: int, *, gap: bool = False) -> Iterator[Step]:
-        """Queue what was captured before and is not queued, the same bytes as they would have been then."""
+        """Queue bytes that were captured before, as they would have been queued then."""
         if start >= end:
             return
         step, position = Step(), start
-        # In the middle of a long record a secret may have begun before: what is read before it is not queued.
+        # Inside a long record a secret may begin before `start`: read some bytes before it, but don't queue them.
         run = self._masking.run(self._path)
         for extent in self._spool.catalog.extents(self.stream.id, max(0, start - OVERLAP)):
-            # A gap is begun even without room: what fills the outbox may be waiting behind it.
-            if position >= end or not (self._has_room(step) or (gap and position == start)):
+            # Begin a gap even if the outbox is full: what fills it may be waiting for the gap.
+            if position >= end or not (self._has_space(step) or (gap and position == start)):
                 break
             data = content.slice(extent)
             if data is None:
-                break  # rewritten meanwhile: the next look at the file finds it out
+                break  # rewritten meanwhile; the next scan of the file notices it
             if extent.end <= start and data.endswith(b"\n"):
                 continue
             for offset, masked in run.feed(extent.start, data):
@@ -186,7 +188,7 @@ class StreamCapture:
                     position = self._queue_masked(step, offset, masked, position, end)
             step.read += len(data)
             if gap:
-                step.redactions.clear()  # they were counted when these bytes were queued first
+                step.redactions.clear()  # counted when these bytes were first queued
                 step.gap_filled = (end, position)
             else:
                 self.stream.queued = position
@@ -197,14 +199,14 @@ class StreamCapture:
             yield self._finished(step)
 
     def _queue_masked(self, step: Step, offset: int, masked: Masked, start: int = 0, end: int = 1 << 62) -> int:
-        """Queue masked bytes, as far as they lie between two offsets; return where they end."""
+        """Queue the masked bytes between `start` and `end`; return the offset after them."""
         low, high = max(offset, start), min(offset + len(masked.data), end)
         whole = low == offset and high == offset + len(masked.data)
         self._queue(step, low, masked.data if whole else masked.data[low - offset : high - offset])
         step.redactions.update(finding.rule for finding in masked.findings)
         return high
 
-    def _has_room(self, step: Step) -> bool:
+    def _has_space(self, step: Step) -> bool:
         packed = sum(len(segment.data) for segment in step.segments)
         return self._spool.outbox.size + packed + step.run_length < self._budget
 
@@ -236,7 +238,7 @@ class StreamCapture:
         return step
 
     def store(self, step: Step, now_ms: int) -> None:
-        """Write a step; runs inside the transaction that also moves the checkpoint (rule 1)."""
+        """Write a step. Runs inside the transaction that also moves the checkpoint (rule 1)."""
         catalog, outbox = self._spool.catalog, self._spool.outbox
         catalog.put_extents(self.stream.id, step.extents)
         for segment in step.segments:
@@ -249,7 +251,7 @@ class StreamCapture:
 
 
 def decode(source: Source, data: bytes, fold: Fold, now_ms: int) -> None:
-    """Fold a run of whole records. Rule 9: a bad one is counted and stops no other."""
+    """Fold a run of whole records. Rule 9: a damaged record is counted and does not stop the others."""
     fold.add(_entries(source, data, fold), now_ms)
 
 
@@ -265,7 +267,7 @@ def _entries(source: Source, data: bytes, fold: Fold) -> Iterator[Entry | None]:
 
 
 def _views(data: bytes) -> Iterator[bytes]:
-    """Split into lines without copying them; never splitlines(): U+2028 and U+0085 stand raw inside strings."""
+    """Split into lines without copying. splitlines() would also split at U+2028 and U+0085 inside strings."""
     whole, start, find = cast(bytes, memoryview(data)), 0, data.find
     while (end := find(b"\n", start)) >= 0:
         yield whole[start:end]

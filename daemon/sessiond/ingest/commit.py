@@ -1,4 +1,4 @@
-"""From a stream's content to its session's new record: what lines and projections have in common."""
+"""Captures one stream: from its content at the tool to the commits in the spool and the session's new record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
+
+import msgspec
 
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.capture import DAMAGED, Step, StreamCapture
@@ -19,101 +21,82 @@ from sessiond.session import Entry, session_id
 from sessiond.sources.base import Kind, Source
 from sessiond.spool.rows import StreamState
 
-LARGEST_BESIDE = 1 << 20
-"""Bytes of a file beside a unit; a larger one is not what its source takes it for."""
+MAX_CONTEXT_FILE = 1 << 20
+"""Largest file beside a unit that is read, in bytes. A larger one is not the small file that its source expects."""
+
+
+class StreamDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a stream besides its content."""
+
+    parent: str | None = None
+    """Native id of the parent session, where only the path has it."""
+    thread_id: str | None = None
+    """Native id in the path of a main thread. Records that name another session show that the file is a copy."""
+    metadata: Entry | None = None
+    """Metadata of the whole session; see Projection."""
+    timeless: bool = False
+    """Whether the records have no times; see Projection."""
+    complete: bool = False
+    """Whether the content is a consistent state even if it is shorter than before, as in a database transaction."""
+    only_grew: bool = False
+    """Whether the bytes captured before are known to be unchanged."""
 
 
 def capture_stream(
     snapshot: FileSnapshot,
     stream: StreamState,
     content: Content,
-    *,
-    grew: bool,
+    details: StreamDetails,
     save: Callable[[bool], None],
-    parent: str | None = None,
-    whole: bool = False,
-    timeless: bool = False,
-    told: Entry | None = None,
-    own: str | None = None,
-    most: int | None = None,
+    limit: int | None = None,
 ) -> Outcome:
-    """Capture what the content adds to its stream, or the new generation that a rewrite begins.
+    """Capture what was added to a stream, or the new generation that a rewrite begins.
 
-    `grew`: it is known that what was captured stands. `save(done)` moves the checkpoint, inside the
-    transactions. `parent` is the parent's native id where only the path says it. `whole`: the content is known
-    to be one state as the tool meant it, such as a transaction's, however short it is.
-    `timeless` and `told`: see Projection. `own` is the native id of a thread whose path says it. Past `most` bytes it
-    stops: the record is that of what was read, and the checkpoint that of a file which is not read to its end.
+    `save(done)` moves the checkpoint, inside the transaction that stores what was read (rule 1). After about `limit`
+    bytes this function stops: the checkpoint then says that the file was not read to its end.
 
-    Raises: Torn where the content may be half a rewrite.
+    Raises: Torn where the content may be half of a rewrite.
     """
     context, location, source = snapshot.context, snapshot.location, snapshot.location.source
     now_ms, damaged = context.now_ms(), stream.fold.damaged
-    # Times up to here are believed; on a machine that has lost its clock the file's own is the better one.
-    latest_ms = max(now_ms, snapshot.now.st_mtime_ns // 1_000_000)
-    capture = StreamCapture(
-        context.spool,
-        source,
-        stream,
-        context.masking,
-        context.digest,
-        context.budget_of_lines if location.unit.kind is Kind.LINES else context.budget,
-        location.path,
-        latest_ms,
-    )
-    kept = stream.folded if grew else _kept(snapshot, stream, content, whole, now_ms)
-    if stream.remote_position is not None and stream.skipped is None:
-        reconcile(
-            context.spool, stream, content, stream.remote_position, context.masking, now_ms, snapshot.location.path
-        )
-        capture.touched = True
-    if kept < stream.folded:
-        started_ms = stream.fold.started_ms
-        capture.rewrite(content, kept, now_ms)
-        if location.unit.timeless:
-            stream.fold.started_ms = started_ms
-    if location.unit.beside and stream.fold.cwd is None:
-        entry = read_context(location)
-        stream.fold.add([entry], latest_ms)
-        capture.touched |= entry is not None
-    if location.cwd and stream.fold.cwd is None:
-        stream.fold.cwd = location.cwd
-    stream.rank = max(stream.rank, snapshot.now.st_mtime_ns // 1_000_000)
+    latest_ms = max(now_ms, snapshot.mtime_ms)  # later times are ignored; the machine may have lost its clock
+    capture = StreamCapture(context, source, stream, location.path, latest_ms, _budget(snapshot))
+    _apply_rewrite(snapshot, capture, content, details, now_ms)
+    _add_working_directory(location, capture, latest_ms)
+    stream.rank = max(stream.rank, snapshot.mtime_ms)
     read, final = 0, Step()
     for step in chain(capture.fill_gap(content), capture.read_new(content)):
         read += step.read
-        if step.last or (most is not None and read >= most):
+        if step.last or (limit is not None and read >= limit):
             final = step
             break
         with context.spool.transaction():
             capture.store(step, now_ms)
             save(False)
-    if location.unit.timeless and capture.touched:
-        stream.fold.add([Entry(time_ms=moment) for moment in _times(snapshot.now)], latest_ms)
-    elif timeless and capture.touched:
-        stream.fold.add([Entry(time_ms=_times(snapshot.now)[1])], latest_ms)
-    if told is not None:
-        stream.fold.apply_metadata(told, latest_ms)
-    if own is not None:
-        stream.fold.mark_as_copy_of(own)
-    if stream.fold.parent is None and parent:
-        stream.fold.parent = parent
+    _add_details(snapshot, capture, details, latest_ms)
+    # Rule 1: the last bytes, the checkpoint and the record are committed together. A kill before that repeats the step.
     with context.spool.transaction():
         capture.store(final, now_ms)
         save(final.last and content.search.done)
-        # Also where nothing was read: a look before this one may have ended between its last two commits.
-        changed = refresh_session(context, stream.session, source, touched=capture.touched, mine=stream, there=True)
-        context.spool.catalog.keep(stream)
-    search = content.search
+        # Even if nothing was read: an earlier scan may have been killed between its last two commits.
+        changed = refresh_session(
+            context, stream.session, source, touched=capture.touched, current=stream, present=True
+        )
+        context.spool.catalog.cache_fold(stream)
     return Outcome(
         read=read,
         changed=changed,
         damaged=max(stream.fold.damaged - damaged, 0),
-        more=not final.last or search.more,
-        retry=search.later,
-        searched=search.read,
+        more=not final.last or content.search.more,
+        retry=content.search.later,
+        searched=content.search.read,
         trouble=unended_trouble(content),
     )
+
+
+def _budget(snapshot: FileSnapshot) -> int:
+    lines = snapshot.location.unit.kind is Kind.LINES
+    return snapshot.context.budget_of_lines if lines else snapshot.context.budget
 
 
 def unended_trouble(content: Content) -> str | None:
@@ -124,32 +107,78 @@ def unended_trouble(content: Content) -> str | None:
     return f"its last line has no end after {length >> 20} MiB: it is captured once it ends"
 
 
-def _kept(snapshot: FileSnapshot, stream: StreamState, content: Content, whole: bool, now_ms: int) -> int:
-    """Count the bytes that stand as they were captured. Raises: Torn where it may be half a rewrite."""
-    kept = content.standing(snapshot.context.spool.catalog.extents(stream.id))
+def _apply_rewrite(
+    snapshot: FileSnapshot, capture: StreamCapture, content: Content, details: StreamDetails, now_ms: int
+) -> None:
+    """Begin a new generation if bytes captured before have changed. Raises: Torn, see `_unchanged_prefix`."""
+    stream, location = capture.stream, snapshot.location
+    kept = stream.folded if details.only_grew else _unchanged_prefix(snapshot, stream, content, details, now_ms)
+    if stream.remote_position is not None and stream.skipped is None:
+        # Before anything is queued: the new bytes must follow those that the endpoint really holds.
+        reconcile(snapshot.context, stream, content, stream.remote_position, location.path)
+        capture.touched = True
     if kept < stream.folded:
-        torn = kept == 0 and next(iter(content.chunks(0)), None) is None
-        fresh = 0 <= now_ms - snapshot.now.st_mtime_ns // 1_000_000 < snapshot.context.settle_ms
-        if torn or (fresh and not whole):
-            # Rule 8: half a rewrite is normal. A file without a record changes nothing until it has one again.
+        started_ms = stream.fold.started_ms
+        capture.rewrite(content, kept, now_ms)
+        if location.unit.timeless:
+            stream.fold.started_ms = started_ms
+
+
+def _unchanged_prefix(
+    snapshot: FileSnapshot, stream: StreamState, content: Content, details: StreamDetails, now_ms: int
+) -> int:
+    """Return how many bytes at the start are unchanged. Raises: Torn where the content may be half of a rewrite."""
+    kept = content.unchanged_prefix(snapshot.context.spool.catalog.extents(stream.id))
+    if kept < stream.folded:
+        emptied = kept == 0 and next(iter(content.chunks(0)), None) is None
+        recent = 0 <= now_ms - snapshot.mtime_ms < snapshot.context.settle_ms
+        if emptied or (recent and not details.complete):
+            # Rule 8: tools rewrite files in location, so half of a rewrite is normal. Capturing it would start a
+            # generation with content that the tool never meant; an emptied file is left until it has a record again.
             raise Torn("the file lost bytes a moment ago")
     return kept
 
 
-def _times(found: os.stat_result) -> tuple[int, int]:
-    """Tell when a file was made, where the system knows it, and when it was written last."""
-    written = found.st_mtime_ns // 1_000_000
-    return min(int(getattr(found, "st_birthtime", written / 1000) * 1000), written), written
+def _add_working_directory(location: Location, capture: StreamCapture, latest_ms: int) -> None:
+    """Fold what the files beside the unit and its root say, while the stream itself has no working directory."""
+    fold = capture.stream.fold
+    if location.unit.beside and fold.cwd is None:
+        entry = read_context(location)
+        fold.add([entry], latest_ms)
+        capture.touched |= entry is not None
+    if location.cwd and fold.cwd is None:
+        fold.cwd = location.cwd
+
+
+def _add_details(snapshot: FileSnapshot, capture: StreamCapture, details: StreamDetails, latest_ms: int) -> None:
+    """Fold what is known besides the records: the file's times where the records have none, and metadata."""
+    fold = capture.stream.fold
+    if capture.touched and snapshot.location.unit.timeless:
+        fold.add([Entry(time_ms=moment) for moment in _file_times(snapshot.stat)], latest_ms)
+    elif capture.touched and details.timeless:
+        fold.add([Entry(time_ms=snapshot.mtime_ms)], latest_ms)
+    if details.metadata is not None:
+        fold.apply_metadata(details.metadata, latest_ms)
+    if details.thread_id is not None:
+        fold.mark_as_copy_of(details.thread_id)
+    if fold.parent is None and details.parent:
+        fold.parent = details.parent
+
+
+def _file_times(stat: os.stat_result) -> tuple[int, int]:
+    """Return when a file was created, where the system knows it, and when it was last written, in unix ms."""
+    written = stat.st_mtime_ns // 1_000_000
+    return min(int(getattr(stat, "st_birthtime", written / 1000) * 1000), written), written
 
 
 def read_context(location: Location) -> Entry | None:
-    """Read what stands beside a unit. What is not there or not whole yet is looked for at its next change."""
+    """Read the files beside a unit. Missing or half-written ones are ignored until the unit changes again."""
     beside = {}
     for name in location.unit.beside:
         with suppress(FileNotFoundError, ReadError, Torn):
             descriptor = open_regular(location.root, name)
             try:
-                beside[name] = read_document(descriptor, LARGEST_BESIDE)
+                beside[name] = read_document(descriptor, MAX_CONTEXT_FILE)
             finally:
                 os.close(descriptor)
     with suppress(*DAMAGED):
@@ -163,31 +192,26 @@ def refresh_session(
     source: Source,
     *,
     touched: bool,
-    mine: StreamState | None = None,
-    there: bool = False,
+    current: StreamState | None = None,
+    present: bool = False,
 ) -> bool:
-    """Store a session's record anew; runs inside a transaction. Tells whether it changed.
+    """Rebuild and store a session's record; return whether it changed. Runs inside a transaction.
 
-    `there`: a file of it is there, which may have been gone.
+    `touched`: its streams changed. `current` is one of its streams that is in memory. `present`: a file of the session
+    exists, so the session is no longer marked as gone.
     """
     state = context.spool.catalog.session_by_row(number)
-    if there and state.gone_ms is not None:
+    if present and state.gone_ms is not None:
         touched |= context.spool.catalog.set_gone(number, None)
-    return refresh(
-        context.spool,
-        state,
-        rules=context.rules(),
-        masking=context.masking,
-        scope=context.scope(source),
-        kindred=not source.own_keys,
-        live=(state.tool, state.native_id) in context.live,
-        touched=touched,
-        mine=mine,
-    )
+    live = (state.tool, state.native_id) in context.live
+    return refresh(context, source, state, live=live, touched=touched, current=current)
 
 
 def add_stream(context: IngestContext, source: Source, native_id: str, name: str, *, thread: bool) -> StreamState:
-    """Find or make a stream. One that is made while its endpoint is known needs no question where it stands."""
+    """Return a stream of a session; create both if they are new.
+
+    The endpoint has nothing of a new stream. So it is asked about one only if it is not known yet which endpoint it is.
+    """
     name = stream_name(name)
     catalog, bound = context.spool.catalog, context.spool.meta("endpoint") is not None
     with context.spool.transaction():

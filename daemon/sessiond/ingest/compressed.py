@@ -1,4 +1,4 @@
-"""Packed files, and which of them were found too large or damaged: unpacking one is what is learnt of that by."""
+"""Decompresses transcripts, and remembers those that failed so that a scan does not decompress them again."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ import os
 import msgspec
 
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest.content import LARGEST, unpack
+from sessiond.ingest.content import MAX_DECOMPRESSED, decompress_file
 
 STALE_MS = 60_000
-"""A file that was not written for so long is not half a write: it stays as damaged as it is."""
+"""A file that was not written for this long is not half-written: it is damaged, and stays so."""
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """How a file looked that was refused, how many bytes were allowed to come out of it, and what was said."""
+    """A file that was refused: its identity and times, how many decompressed bytes were allowed, and the error."""
 
-    looked: tuple[int, ...]
-    most: int
+    identity: tuple[int, ...]
+    limit: int
     error: ReadError | Torn
 
 
 class CompressedFiles:
-    """What was refused since the start. It may have cost gigabytes of writing, which no look shall cost again."""
+    """Opens compressed files, and remembers the refused ones: each may have cost gigabytes of writing to the disk."""
 
-    def __init__(self, largest: int = LARGEST) -> None:
+    def __init__(self, largest: int = MAX_DECOMPRESSED) -> None:
         self.largest = largest
         self._refused: dict[str, _Refusal] = {}
 
     def open(self, descriptor: int, path: str, directory: str, now_ms: int) -> int:
-        """Unpack a file into an unnamed one in `directory`; return its descriptor.
+        """Decompress a file into an unnamed one in `directory`; return its descriptor.
 
-        What was refused is refused again without a look inside, until it changes; or, where it was too large for the
-        free disk, until twice as much may come out.
+        A refused file is refused again, unread, until it changes. If it was too large for the free disk space, it is
+        tried again once twice as much is allowed.
 
-        Raises: Torn, ReadError; see unpack().
+        Raises: Torn, ReadError; see decompress_file().
         """
         found, disk = os.fstat(descriptor), os.statvfs(directory)
-        most = min(self.largest, disk.f_bavail * disk.f_frsize // 2)
-        looked = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        limit = min(self.largest, disk.f_bavail * disk.f_frsize // 2)
+        identity = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
         refusal = self._refused.get(path)
-        if refusal is not None and refusal.looked == looked:
+        if refusal is not None and refusal.identity == identity:
             damaged = isinstance(refusal.error, Torn)
-            if damaged or most < min(2 * refusal.most, self.largest) or most <= refusal.most:
+            if damaged or limit < min(2 * refusal.limit, self.largest) or limit <= refusal.limit:
                 raise refusal.error.with_traceback(None)
         self._refused.pop(path, None)
         try:
-            return unpack(descriptor, directory, most)
+            return decompress_file(descriptor, directory, limit)
         except (ReadError, Torn) as error:
             if not isinstance(error, Torn) or now_ms - found.st_mtime_ns // 1_000_000 > STALE_MS:
-                self._refused[path] = _Refusal(looked, most, error)
+                self._refused[path] = _Refusal(identity, limit, error)
             raise

@@ -1,4 +1,4 @@
-"""A stream's bytes as they stand at the source now, whatever keeps them: JSON lines or a projection."""
+"""The bytes of a stream as its tool has them now: a file of lines or the records of a projection."""
 
 from __future__ import annotations
 
@@ -23,45 +23,48 @@ from sessiond.reader import (
     pread,
     probe,
     read_lines,
-    standing_prefix,
+    unchanged_prefix,
 )
 
-LARGEST = 8 << 30
-"""Bytes that a packed file may unpack to, four times the longest session that was met; they go to the disk."""
+MAX_DECOMPRESSED = 8 << 30
+"""Bytes that a compressed file may decompress to, on the disk: four times the longest session seen."""
 
 
 class Content(Protocol):
     """The bytes of one stream."""
 
     size: int
-    """Bytes there are; of lines, the last ones may be a record that is still being written."""
+    """Number of bytes. The last ones of a file of lines may be a record that is still being written."""
 
     @property
     def search(self) -> SearchResult:
-        """How the search for the end of the last record went, so far."""
+        """The search for the end of the last record, so far."""
         ...
 
     def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
-        """Read from an offset on, at which an extent ended, to the end or to another such offset."""
+        """Iterate over the bytes from `offset` to `end` or to the end. Both must be ends of extents."""
         ...
 
-    def standing(self, extents: Sequence[Extent]) -> int:
-        """Count the bytes at the head that are still those that were captured."""
+    def unchanged_prefix(self, extents: Sequence[Extent]) -> int:
+        """Return how many bytes at the start are still those that were captured."""
         ...
 
     def slice(self, extent: Extent) -> bytes | None:
-        """Read what was captured as an extent again; None where other bytes stand there now."""
+        """Return the bytes of an extent; None if they have changed since they were captured."""
         ...
 
 
 class SearchResult(NamedTuple):
-    """How far the end of an unended record was searched. `more`: go on after other files had their turn; `later`:
-    come back after a while; `read`: bytes that this look has read; `unended`: bytes searched without a newline."""
+    """How far the search for the end of a long record went in this scan."""
 
     more: bool = False
+    """Whether to go on after other files had their turn."""
     later: bool = False
+    """Whether to try again after a while."""
     read: int = 0
+    """Bytes read by this scan."""
     unended: int = 0
+    """Bytes searched without finding a newline."""
 
     @property
     def done(self) -> bool:
@@ -69,22 +72,22 @@ class SearchResult(NamedTuple):
         return not (self.more or self.later)
 
 
-class _Seen:
-    """What reader.probe() hashes, kept from the bytes that were read.
+class _ReadBytes:
+    """Keeps the bytes that reader.probe() hashes, from what was read.
 
-    A tool may rewrite its file between two reads. A probe of the file as it stands afterwards would vouch for bytes
-    that nobody has captured, for ever; one of the bytes that were read differs at the next look.
+    A tool may rewrite its file between two reads. A probe of the file afterwards would then match content that was
+    never captured, and it would never be read. A probe of the bytes that were read differs in the next scan.
     """
 
     def __init__(self) -> None:
         self._front, self._back, self._end = b"", b"", 0
 
     def start(self, front: bytes, back: bytes, end: int) -> None:
-        """Begin behind bytes of which the first and the last are known."""
+        """Begin at `end`, after bytes of which the first and the last are given."""
         self._front, self._back, self._end = front, back, end
 
     def add(self, offset: int, data: bytes) -> None:
-        """Take in what was read next; at offset 0 it begins anew."""
+        """Add what was read next. Offset 0 starts again."""
         if offset == 0:
             self.start(b"", b"", 0)
         if offset != self._end:
@@ -96,7 +99,7 @@ class _Seen:
         self._end = offset + len(data)
 
     def probe(self, offset: int, digest: Digest) -> bytes | None:
-        """Hash what reader.probe() would; None where something else was read than what lies before the offset."""
+        """Return the hash of reader.probe(); None if the bytes before the offset are not those that were read."""
         if offset != self._end:
             return None
         if offset <= 2 * PROBE:
@@ -111,23 +114,23 @@ class Lines:
         self._descriptor = descriptor
         self._digest = digest
         self._head: Chunk | None = None
-        self._seen = _Seen()
+        self._read_bytes = _ReadBytes()
         self._endings = endings
         self.size = os.fstat(descriptor).st_size
 
     @property
     def search(self) -> SearchResult:
-        """How the search for the end of the last record went, so far."""
+        """The search for the end of the last record, so far."""
         endings = self._endings
         if endings is None:
             return SearchResult()
         return SearchResult(endings.more, endings.later, endings.read, endings.unended)
 
     def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
-        """Read whole records. Where a look ended with its first chunk, the next look begins with the same one."""
+        """Iterate over whole records. If a reader stopped after the first chunk, the next one gets the same chunk."""
         for chunk in self._chunks(offset, self.size if end is None else end, self._endings if end is None else None):
             if end is None:
-                self._seen.add(chunk.offset, chunk.data)
+                self._read_bytes.add(chunk.offset, chunk.data)
             yield chunk
 
     def _chunks(self, offset: int, size: int, endings: FileEndings | None) -> Iterator[Chunk]:
@@ -137,46 +140,47 @@ class Lines:
             offset = head.end
         self._head = None
         for chunk in read_lines(self._descriptor, offset, size, endings):
-            # Whose session it is and where it works is asked before it is read: of most files that is all there is.
+            # The session id and the working directory are read from the first chunk before the file is captured. Keep
+            # that chunk, which is the whole of most files, so that it is not read twice.
             self._head = chunk if head is None and len(chunk.data) <= CHUNK and not chunk.piece else None
             head = head or chunk
             yield chunk
             self._head = None
 
-    def standing(self, extents: Sequence[Extent]) -> int:
-        """Read all that was captured again and compare."""
-        return standing_prefix(self._descriptor, self.size, extents, self._digest, self._seen.add)
+    def unchanged_prefix(self, extents: Sequence[Extent]) -> int:
+        """Return how many bytes are unchanged: read everything that was captured and compare the digests."""
+        return unchanged_prefix(self._descriptor, self.size, extents, self._digest, self._read_bytes.add)
 
     def slice(self, extent: Extent) -> bytes | None:
-        """Read an extent again."""
+        """Return the bytes of an extent; None if they have changed."""
         if extent.end > self.size:
             return None
         data = pread(self._descriptor, extent.length, extent.start)
         return data if self._digest(data) == extent.digest else None
 
     def grew(self, checkpoint: Checkpoint, now: os.stat_result) -> bool:
-        """Tell from a few kilobytes whether the file is what it was, or that with more at its end.
+        """Return whether the file is unchanged up to the checkpoint, judged by a few kilobytes.
 
-        One that changed without growing was edited in location: only reading it all tells what.
+        A file that changed without growing was edited in location. Then the answer is False, and all of it is compared.
         """
         if self.size < checkpoint.offset or checkpoint.edited(now):
             return False
         front = pread(self._descriptor, min(checkpoint.offset, 2 * PROBE), 0)
         back = pread(self._descriptor, min(checkpoint.offset, PROBE), max(checkpoint.offset - PROBE, 0))
-        self._seen.start(front, back, checkpoint.offset)
-        return self._seen.probe(checkpoint.offset, self._digest) == checkpoint.probe
+        self._read_bytes.start(front, back, checkpoint.offset)
+        return self._read_bytes.probe(checkpoint.offset, self._digest) == checkpoint.probe
 
     def ctime_ns(self) -> int:
-        """Tell the file's ctime now: our own hard link to it moves it."""
+        """Return the file's ctime now: our own hard link to it changes it."""
         return os.fstat(self._descriptor).st_ctime_ns
 
     def probe(self, offset: int) -> bytes:
-        """Hash what tells the file from another up to an offset: what was read of it, if it was just read."""
-        return self._seen.probe(offset, self._digest) or probe(self._descriptor, offset, self._digest)
+        """Return the probe at `offset` (see reader.probe()), of the bytes that were read if possible."""
+        return self._read_bytes.probe(offset, self._digest) or probe(self._descriptor, offset, self._digest)
 
 
 class Records:
-    """A projection: the stream is its records, a line each."""
+    """A projection: the stream is its records, one per line."""
 
     search = SearchResult()
 
@@ -187,7 +191,7 @@ class Records:
         self.size = self._starts[-1]
 
     def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
-        """Go through the records, one each; one that is larger than MAX_RECORD in pieces, as it is of lines."""
+        """Iterate over the records, a chunk each. Records larger than MAX_RECORD come in pieces, as with lines."""
         first = bisect_left(self._starts, offset)
         for position, record in zip(self._starts[first:], self._records[first:], strict=False):
             if end is not None and position >= end:
@@ -200,18 +204,18 @@ class Records:
                     last = start == pieces[-1]
                     yield Chunk(offset=position + start, data=record[start : start + CHUNK], piece=True, last=last)
 
-    def standing(self, extents: Sequence[Extent]) -> int:
-        """Compare digests, record by record."""
+    def unchanged_prefix(self, extents: Sequence[Extent]) -> int:
+        """Return how many bytes are unchanged: compare the digests record by record."""
         kept = 0
         for extent, chunk in zip(extents, self.chunks(0), strict=False):
             if self._digest(chunk.data) != extent.digest:
                 break
-            if chunk.last:  # not between two pieces of a long record
+            if chunk.last:  # never between two pieces of a long record
                 kept = extent.end
         return kept
 
     def slice(self, extent: Extent) -> bytes | None:
-        """Find the record of an extent, or the piece of one."""
+        """Return the record of an extent, or the piece of one; None if it has changed."""
         index = bisect_right(self._starts, extent.start) - 1
         if index >= len(self._records):
             return None
@@ -220,25 +224,25 @@ class Records:
         return data if self._digest(data) == extent.digest else None
 
 
-def unpack(descriptor: int, directory: str, largest: int = LARGEST) -> int:
-    """Unpack a zstd file of a tool's into an unnamed file of ours (it may be gigabytes); return its descriptor.
+def decompress_file(descriptor: int, directory: str, largest: int = MAX_DECOMPRESSED) -> int:
+    """Decompress a tool's zstd file into an unnamed file in `directory`; return its descriptor.
 
-    Raises: Torn where the frame is not whole yet, ReadError where more than `largest` bytes would come out, or
-        more than half of what is free on the disk: the spool is on it, too.
+    Raises: Torn where the frame is not complete yet; ReadError where more than `largest` bytes would come out, or more
+        than half of the free disk space, which the spool needs too.
     """
     disk = os.statvfs(directory)
-    most = min(largest, disk.f_bavail * disk.f_frsize // 2)
-    if zstd.declared(os.pread(descriptor, zstd.HEAD, 0)) > most:
-        raise ReadError(f"not read: it unpacks to more than {most} bytes")
+    limit = min(largest, disk.f_bavail * disk.f_frsize // 2)
+    if zstd.declared(os.pread(descriptor, zstd.HEAD, 0)) > limit:
+        raise ReadError(f"not read: it decompresses to more than {limit} bytes")
     with tempfile.TemporaryFile(dir=directory) as plain:
         source = os.fdopen(os.dup(descriptor), "rb")
         with source:
             try:
-                for block in zstd.decompress_stream(iter(lambda: source.read(CHUNK), b""), most):
+                for block in zstd.decompress_stream(iter(lambda: source.read(CHUNK), b""), limit):
                     plain.write(block)
             except zstd.Oversized as error:
-                raise ReadError(f"not read: it unpacks to more than {most} bytes") from error
+                raise ReadError(f"not read: it decompresses to more than {limit} bytes") from error
             except zstd.Undecodable as error:
-                raise Torn(f"the file can't be unpacked: {error}") from error
+                raise Torn(f"the file can't be decompressed: {error}") from error
         plain.flush()
         return os.dup(plain.fileno())

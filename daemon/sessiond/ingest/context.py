@@ -1,4 +1,4 @@
-"""What ingest works with, where a path lies, and what comes of it."""
+"""What ingest works with: its context, the location of a path, a snapshot of its file, and the outcome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sessiond.spool.rows import FileState
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a path lies: below which root of which source, and what the source makes of it."""
+    """A path below a root of a source, and the unit that the source takes it for."""
 
     source: Source
     root: str
@@ -31,42 +31,45 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def below(self) -> str:
-        """What is read, below the root: the unit's own path, which may be the database of a changed -wal."""
+        """The path of the unit, relative to the root. It may differ from `relative`: the database of a changed -wal."""
         return self.unit.path or self.relative
 
     @property
     def path(self) -> str:
-        """The same as a whole path."""
-        # os.path.join() would say the same and take ten times as long; a look asks for each file several times.
+        """The absolute path of the unit."""
+        # os.path.join() takes ten times as long, and a scan asks for each file several times.
         return f"{self.root}{'' if self.root.endswith('/') else '/'}{self.below}"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a path. `retry`: it was met in a rewrite, come back soon; `trouble`: why it can't be read."""
+    """The outcome of ingesting a path."""
 
     read: int = 0
     changed: bool = False
     retry: bool = False
+    """Whether it was being rewritten; try again soon."""
     trouble: str | None = None
+    """Why it can't be read."""
     damaged: int = 0
+    """Records that could not be decoded."""
     left_out: bool = False
-    """It is older than what is filled in; see `backfill`."""
+    """Whether it is too old to be captured; see backfill.py."""
     more: bool = False
-    """It was read in part, a slice of it: come back when the others had their turn."""
+    """Whether only a slice of it was read; go on after other files had their turn."""
     searched: int = 0
-    """Bytes that were read in search of a record's end, and not captured."""
+    """Bytes that were read to find the end of a record, and not captured."""
     cost: int = 0
-    """Bytes that had to be read whatever had changed: of a document, a folder, a packed file."""
+    """Bytes that had to be read however small the change: all of a document, a folder or a compressed file."""
 
 
 class IngestContext(msgspec.Struct, kw_only=True):
-    """What ingest works with."""
+    """The dependencies and settings of ingest."""
 
     spool: Spool
     roots: Sequence[tuple[Source, Root]]
     machine_id: str
     dormant: Sequence[tuple[Source, Root]] = ()
-    """Roots of sources that are switched off: what was captured there is read again for a new endpoint, nothing new."""
+    """Roots of disabled sources. Captured bytes are read there again if an endpoint lacks them; nothing new is read."""
     digest: Digest
     pins: Pins
     budget: int
@@ -77,54 +80,59 @@ class IngestContext(msgspec.Struct, kw_only=True):
     compressed: CompressedFiles = msgspec.field(default_factory=CompressedFiles)
     endings: Endings = msgspec.field(default_factory=Endings)
     records_only: frozenset[str] = frozenset()
-    """Tools of which no transcript is kept."""
+    """Tools whose transcripts are not kept."""
     live: frozenset[tuple[str, str]] = frozenset()
-    """(tool, native id) of sessions whose process runs."""
+    """(tool, native id) of the sessions whose process runs."""
     oldest_ms: int | None = None
-    """What was changed last before then, and is not captured yet, is left out; None: nothing is."""
+    """Files last changed before this time are left out unless captured already; None: none is left out."""
     here_ms: int | None = None
-    """What has come since then is not left out, however old it is."""
+    """Files that appeared after this time are not left out, however old they are."""
     settle_ms: int = 1000
-    """A file that lost bytes is left alone until it was quiet for so long: it may be half a rewrite."""
+    """How long a file that lost bytes must be unchanged before it is read: it may be half of a rewrite."""
     slice: int | None = None
-    """Bytes of a file of lines that one look reads, about; then others have their turn. None: all there are."""
+    """About how many bytes of a file of lines are read at once, before other files have their turn. None: all."""
 
     @property
     def budget_of_lines(self) -> int:
-        """Bytes of the outbox for files of lines: they can wait under a hard link, what else there is can't."""
+        """Bytes of the outbox for files of lines. The rest is for units that no hard link can protect meanwhile."""
         return self.budget // 4 * 3
 
     def rules(self) -> Rules:
-        """What a record needs beside its folds."""
+        """Return what a record needs besides its folds."""
         return Rules(machine_id=self.machine_id, now_ms=self.now_ms(), idle_after_ms=self.idle_after_ms)
 
     def scope(self, source: Source) -> str:
-        """The scope of the tool's native ids."""
+        """Return the scope of the tool's native ids: the machine if they are unique on one machine only."""
         return self.machine_id if source.local_ids else ""
 
 
 class FileSnapshot(msgspec.Struct, kw_only=True):
-    """One look at a location: what was known of it before, and how it looks now."""
+    """A location as it is now, with what the spool knows of it."""
 
     context: IngestContext
     location: Location
     known: FileState | None
-    now: os.stat_result
+    stat: os.stat_result
+
+    @property
+    def mtime_ms(self) -> int:
+        """When the file was last written, in unix ms."""
+        return self.stat.st_mtime_ns // 1_000_000
 
     @property
     def unchanged(self) -> bool:
-        """Tell, without reading, that nothing happened."""
+        """Whether the file is unchanged since its checkpoint, judged without reading it."""
         known = self.known
-        return known is not None and known.checkpoint is not None and known.checkpoint.unchanged(self.now)
+        return known is not None and known.checkpoint is not None and known.checkpoint.unchanged(self.stat)
 
     def checkpoint(self, offset: int = 0, probe: bytes = b"", **changes: int) -> Checkpoint:
-        """Make the checkpoint of what was read; `changes` replace parts of it."""
+        """Return the checkpoint after `offset` bytes; `changes` replace fields of it."""
         made = Checkpoint(
-            dev=self.now.st_dev,
-            ino=self.now.st_ino,
-            size=self.now.st_size,
-            mtime_ns=self.now.st_mtime_ns,
-            ctime_ns=self.now.st_ctime_ns,
+            dev=self.stat.st_dev,
+            ino=self.stat.st_ino,
+            size=self.stat.st_size,
+            mtime_ns=self.stat.st_mtime_ns,
+            ctime_ns=self.stat.st_ctime_ns,
             offset=offset,
             probe=probe,
         )
@@ -133,7 +141,10 @@ class FileSnapshot(msgspec.Struct, kw_only=True):
     def save(
         self, stream: int | None, checkpoint: Checkpoint | None, pin: str | None = None, trouble: str | None = None
     ) -> None:
-        """Move the checkpoint; runs inside the transaction that stores what was read (rule 1)."""
+        """Move the checkpoint. Runs inside the transaction that stores what was read (rule 1).
+
+        If it moved in a transaction of its own, a kill between the two would lose those bytes or queue them twice.
+        """
         self.context.spool.catalog.save_file(
             FileState(
                 path=self.location.path,
@@ -146,26 +157,26 @@ class FileSnapshot(msgspec.Struct, kw_only=True):
         )
 
 
-_STRANGE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^$|(?:^|/)\.{0,2}(?:/|$)")
-_ROOM = 180
-"""Characters of a stream's name: a mark behind it must fit too (wire.MAX_NAME)."""
+_UNSUITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^$|(?:^|/)\.{0,2}(?:/|$)")
+_MAX_NAME = 180
+"""Characters of a stream's name. A suffix behind it must fit too (wire.MAX_NAME)."""
 
 
 def as_text(name: str) -> str:
-    """Spell a name that may have bytes which are no UTF-8 as text; any other one stays as it is."""
+    """Return a file name as text: bytes that are not UTF-8 are escaped, any other name is unchanged."""
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
 def stream_name(name: str) -> str:
-    """Name a stream so that the endpoint takes it: of an odd or long name its plain part and a digest."""
-    if len(name) <= _ROOM and not _STRANGE.search(name):
+    """Return a stream name that the endpoint accepts: a long or unsuitable one becomes its plain part and a digest."""
+    if len(name) <= _MAX_NAME and not _UNSUITABLE.search(name):
         return name
     digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100] + "~" + digest
 
 
-def _tame(unit: Unit) -> Unit:
-    """Spell what a unit takes from a file's name as text that can be stored and sent."""
+def _sanitize(unit: Unit) -> Unit:
+    """Return a unit whose names, which come from a file's name, can be stored and sent."""
     native_id = None if unit.native_id is None else as_text(unit.native_id)
     parent = None if unit.parent is None else as_text(unit.parent)
     names = native_id, parent, stream_name(unit.stream)
@@ -175,41 +186,41 @@ def _tame(unit: Unit) -> Unit:
 
 
 def inner_path(path: str, native_id: str, stream: str = "main") -> str:
-    """Name what a container holds: `<file>::<native id>` a session, with `::<stream>` what is not its main stream.
+    """Return the path of a stream in a container: `<file>::<native id>`, with `::<stream>` unless it is the main one.
 
-    The native id is empty where the file has one session only.
+    The native id is empty if the file has one session only.
     """
     return f"{path}::{native_id}::{'' if stream == 'main' else stream}".rstrip(":")
 
 
 def outer_path(path: str) -> tuple[str, str]:
-    """Split what `inner_path` made into the file and the native id."""
+    """Split a result of `inner_path` into the file and the native id."""
     if os.path.lexists(path):
-        return path, ""  # the sign may stand in a name of the tool's
+        return path, ""  # a file name of the tool may contain "::"
     file, native_id, *_ = f"{path}::".split("::")
     return file, native_id
 
 
 class Index:
-    """Whose path it is, found by the directories above it: roots are many, and a path is below few of them."""
+    """Maps a path to the sources that own it, by its parent directories instead of a scan over all roots."""
 
     def __init__(self, roots: Sequence[tuple[Source, Root]]) -> None:
-        """`roots` may grow later."""
+        """`roots` may grow later: new projects add roots while the daemon runs."""
         self._all_roots = roots
         self._known = 0
         self._below: dict[str, list[int]] = {}
         self._last: tuple[str, list[tuple[Source, Root, int]]] = "", []
-        """The directory that was asked for last, and what lies there: files come by directories."""
+        """The last directory and its roots: consecutive paths are mostly in the same directory."""
 
     def __call__(self, path: str) -> list[Location]:
-        """Name the roots of a path in the order of their roots: sources may share one, and most paths are none's."""
+        """Return the locations of a path, in the order of the roots. Sources may share a root; most paths have none."""
         return [
-            Location(source=source, root=root.path, relative=relative, unit=_tame(unit), cwd=root.cwd)
+            Location(source=source, root=root.path, relative=relative, unit=_sanitize(unit), cwd=root.cwd)
             for source, root, relative, unit in self.units(path)
         ]
 
     def units(self, path: str) -> Iterator[tuple[Source, Root, str, Unit]]:
-        """Name the units of a path as their sources spell them, each with its root and the path below that."""
+        """Iterate over (source, root, relative path, unit) of a path; names are as the source has them."""
         directory, last = path[: path.rfind("/") + 1], self._last
         if directory != last[0] or self._known != len(self._all_roots):
             last = self._last = directory, self._roots_above(directory)
@@ -220,7 +231,7 @@ class Index:
                 yield source, root, relative, unit
 
     def _roots_above(self, directory: str) -> list[tuple[Source, Root, int]]:
-        """List the roots that a directory lies in or is, each with the length of its name and a slash."""
+        """Return the roots that contain a directory, each with the length of its path and a slash."""
         for number in range(self._known, len(self._all_roots)):
             self._below.setdefault(self._all_roots[number][1].path.rstrip("/"), []).append(number)
         self._known = len(self._all_roots)
@@ -233,5 +244,5 @@ class Index:
 
 
 def locate(roots: Sequence[tuple[Source, Root]], path: str) -> list[Location]:
-    """Find once whose path it is; see Index."""
+    """Return the locations of one path; see Index."""
     return Index(roots)(path)

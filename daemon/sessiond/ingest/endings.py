@@ -1,7 +1,7 @@
-"""Remembers how far records without a newline were searched, so that none is read again and again.
+"""Remembers how far records without a newline were searched, so that their bytes are not read again each time.
 
-A record that grows by a megabyte every 0.3 s would otherwise be read from its start each time, and a sparse file of
-ten gigabytes as a whole, while every other session waits.
+Otherwise, a record that grows by a megabyte every 0.3 s would be read from its start each time, and a sparse file of
+ten gigabytes would be read whole while every other session waits.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import msgspec
 from sessiond.reader import CHUNK, PROBE, Digest, Newlines, pread, skip_hole
 
 REMEMBERED = 1000
-"""Files whose searches are remembered; the one that was used least lately is forgotten first."""
+"""Files whose searches are remembered; the least recently used one is forgotten first."""
 RATE = 16 << 20
-"""Bytes a second, on average, that are searched again from the start of a record that changed where it was searched."""
+"""Bytes a second, on average, that are searched again after a record has changed in the part already searched."""
 REPORTED = 64 << 20
-"""Bytes without a newline after which a record is named in `status`: no tool writes such a record on purpose."""
+"""Bytes without a newline after which `status` reports the file: no tool writes records this long on purpose."""
 
 
 class Search(msgspec.Struct, kw_only=True):
-    """How far one record was searched, and what the file looked like then."""
+    """How far one record was searched, and what identifies the file's state then."""
 
     start: int
     searched: int
-    """No newline lies between `start` and here; here may be one."""
+    """There is no newline between `start` and this offset; there may be one at it."""
     hole: int | None = None
-    """Where the first zeros are, of a hole or not: a tool that allocates its file first fills them later."""
+    """Offset of the first zero byte, in a hole or not: a tool that preallocates its file fills it in later."""
     size: int = 0
     times: tuple[int, int] = (0, 0)
     head: bytes = b""
@@ -40,11 +40,11 @@ class Search(msgspec.Struct, kw_only=True):
     cost: int = 0
     """Bytes read since the search last began at the start."""
     again_at: float = 0.0
-    """Monotonic time before which it does not begin at the start again."""
+    """Monotonic time before which the search does not begin at the start again."""
 
 
 class Endings:
-    """The searches of all files. Only the thread that captures uses it."""
+    """The searches of all files. Only the capture thread uses it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -53,7 +53,7 @@ class Endings:
         """Bytes read by all searches so far."""
 
     def of(self, descriptor: int, digest: Digest, budget: int | None) -> FileEndings:
-        """Begin a look at an open file, which reads about `budget` bytes of unended records at most (None: all)."""
+        """Return the search in an open file. It reads about `budget` bytes of unended records (None: all)."""
         return FileEndings(self, descriptor, digest, budget)
 
     def get(self, key: tuple[int, int]) -> Search | None:
@@ -64,7 +64,7 @@ class Endings:
         return found
 
     def put(self, key: tuple[int, int], search: Search | None) -> None:
-        """Remember the search of a file, or that it has come to its end."""
+        """Store the search of a file; None removes it."""
         self._searches.pop(key, None)
         if search is not None:
             self._searches[key] = search
@@ -77,7 +77,7 @@ class Endings:
 
 
 class FileEndings(Newlines):
-    """The search in one open file, for one look at it."""
+    """The search in one open file during one scan."""
 
     def __init__(self, all_files: Endings, descriptor: int, digest: Digest, budget: int | None) -> None:
         self._all = all_files
@@ -86,11 +86,11 @@ class FileEndings(Newlines):
         self._left = budget
         self._found = os.fstat(descriptor)
         self.read = 0
-        """Bytes read by this look."""
+        """Bytes read by this scan."""
         self.more = False
-        """Whether the search ended with the budget, and is to go on after others had their turn."""
+        """Whether the budget is used up: go on after other files had their turn."""
         self.later = False
-        """Whether the search has to begin at the record's start again and was begun a moment ago: come back later."""
+        """Whether the search has to begin at the start again, but did so only a moment ago: try again later."""
         self.unended = 0
         """Bytes of the record without a newline at the end of the file, as far as they were searched."""
 
@@ -99,17 +99,17 @@ class FileEndings(Newlines):
         return self._found.st_dev, self._found.st_ino
 
     def known(self, offset: int) -> int | None:
-        """Return up to where the record at `offset` has no newline, if what was searched still stands."""
+        """Return the offset up to which the record at `offset` has no newline; None if that is unknown."""
         search = self._all.get(self._key)
         if search is None or search.start != offset or search.searched > self._found.st_size:
             return None
-        if (search.size, search.times) == self._looks():
+        if (search.size, search.times) == self._state():
             return search.searched
-        grown = self._found.st_size > search.size and self._stands(search)
+        grown = self._found.st_size > search.size and self._is_unchanged(search)
         if grown and search.hole is None:
             return search.searched
-        # Something changed before the end of the search: only reading it again tells what. Rule 9: at a bounded rate,
-        # or a file that is changed all the time would be read all the time.
+        # Bytes already searched may have changed, so they must be read again. Rule 9: at a bounded rate, or a file that
+        # changes all the time would be read all the time.
         if self._all.now() < search.again_at:
             self.later = True
             return search.searched
@@ -121,7 +121,7 @@ class FileEndings(Newlines):
         return restart if restart > offset else None
 
     def begin(self, start: int, data: bytes) -> None:
-        """Begin the search for the end of the record at `start`."""
+        """Begin the search for the end of the record at `start`, whose first bytes are `data`."""
         zero = data.find(b"\0")
         search = Search(start=start, searched=start + len(data), hole=None if zero < 0 else start + zero)
         before = self._all.get(self._key)
@@ -131,11 +131,11 @@ class FileEndings(Newlines):
         self._all.put(self._key, search)
 
     def find(self, descriptor: int, start: int, offset: int, size: int) -> int | None:
-        """Search on from `offset`, as far as the budget goes."""
+        """Search on from `offset`, as far as the budget allows."""
         if self.later:
             return None
         search = self._all.get(self._key)
-        if search is None or search.start != start:  # forgotten: another name of the file was read in between
+        if search is None or search.start != start:  # forgotten, as when another link to the file was read in between
             search = Search(start=start, searched=offset, hole=start)
         position = offset
         while position < size:
@@ -152,7 +152,7 @@ class FileEndings(Newlines):
                 search.hole = position + zero
             found = data.find(b"\n")
             if found >= 0:
-                self._remember(search, position + found)  # the record may be asked for again in this look or the next
+                self._remember(search, position + found)  # this scan or the next may ask for the record again
                 self.unended = 0
                 return position + found + 1
             position += len(data)
@@ -169,11 +169,11 @@ class FileEndings(Newlines):
         search.head_length = min(PROBE, searched - search.start)
         search.head = self._digest(pread(self._descriptor, search.head_length, search.start))
         search.tail = self._digest(self._tail(search))
-        search.size, search.times = self._looks()
+        search.size, search.times = self._state()
         self.unended = searched - search.start
         self._all.put(self._key, search)
 
-    def _stands(self, search: Search) -> bool:
+    def _is_unchanged(self, search: Search) -> bool:
         head = pread(self._descriptor, search.head_length, search.start)
         return self._digest(head) == search.head and self._digest(self._tail(search)) == search.tail
 
@@ -181,5 +181,5 @@ class FileEndings(Newlines):
         length = min(PROBE, search.searched - search.start)
         return pread(self._descriptor, length, search.searched - length)
 
-    def _looks(self) -> tuple[int, tuple[int, int]]:
+    def _state(self) -> tuple[int, tuple[int, int]]:
         return self._found.st_size, (self._found.st_mtime_ns, self._found.st_ctime_ns)

@@ -1,4 +1,4 @@
-"""The files that are read as one: a folder's, those that a document names, a database and its -wal."""
+"""Reads files that belong together: those of a folder, those that a document names, a database and its -wal."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from sessiond.sources.base import DocumentSource
 FOLDER_DEPTH = 3
 """Levels of directories that a folder unit may have."""
 STALE_MS = 60_000
-"""A file that was not written for so long is not half a rewrite: what can't be parsed in it is damaged."""
+"""A file that was not written for this long is not half of a rewrite: if it can't be parsed, it is damaged."""
 
 
-def stale(snapshot: FileSnapshot) -> bool:
-    """Tell whether the unit is no rewrite under way: it was not written for a while."""
-    return snapshot.context.now_ms() - snapshot.now.st_mtime_ns // 1_000_000 > STALE_MS
+def is_settled(snapshot: FileSnapshot) -> bool:
+    """Return whether no rewrite can be under way: the unit was not written for a while."""
+    return snapshot.context.now_ms() - snapshot.mtime_ms > STALE_MS
 
 
 def with_further(
     location: Location, now_ms: int, source: DocumentSource, files: Mapping[str, bytes]
 ) -> Mapping[str, bytes]:
-    """Add the files of the directories that the source finds named in those that were read."""
-    found, looked = dict(files), set[str]()
-    while fresh := [name for name in source.more_directories(found, location.unit) if name not in looked]:
-        looked.update(fresh)
+    """Return the files together with those in the directories that the source finds named in them."""
+    found, listed = dict(files), set[str]()
+    while fresh := [name for name in source.more_directories(found, location.unit) if name not in listed]:
+        listed.update(fresh)
         for directory in fresh:
             try:
                 names = sorted(os.listdir(os.path.join(location.root, directory)))
             except (FileNotFoundError, NotADirectoryError):
-                continue  # not made yet, or gone with its session
+                continue  # not created yet, or gone with its session
             found |= {f"{directory}/{name}": _read_whole(location, now_ms, f"{directory}/{name}") for name in names}
     return found
 
 
 def _read_whole(location: Location, now_ms: int, name: str) -> bytes:
-    """Read one of many files of JSON. One that was damaged long ago must not stop its session (rule 9)."""
+    """Read one of many JSON files. A file that was damaged long ago does not stop its session (rule 9)."""
     try:
         descriptor = open_regular(location.root, name)
     except FileNotFoundError as error:
-        raise Torn("a file of the session went away meanwhile") from error
+        raise Torn("a file of the session vanished while it was read") from error
     try:
         now = os.fstat(descriptor)
         check_document(now.st_size)
@@ -62,7 +62,7 @@ def _read_whole(location: Location, now_ms: int, name: str) -> bytes:
 
 
 def list_folder(location: Location) -> tuple[list[str], os.stat_result]:
-    """List the files of a folder, and look at them as one."""
+    """Return the files of a folder, and one stat for all of them."""
     names: list[str] = []
     stats = [os.stat(location.path)]
 
@@ -79,18 +79,18 @@ def list_folder(location: Location) -> tuple[list[str], os.stat_result]:
                         stats.append(found)
 
     walk(location.path, "", FOLDER_DEPTH)
-    return sorted(names), _merged(stats)
+    return sorted(names), _merge(stats)
 
 
 def read_file(location: Location, name: str) -> bytes:
-    """Read a file of a folder. An empty one may be half a write, a lock or a journal at rest: its parser knows.
+    """Read a file of a folder. An empty one may be half-written, a lock or an unused journal: its parser decides.
 
-    Raises: Torn for one in a rewrite.
+    Raises: Torn where it is being rewritten.
     """
     try:
         descriptor = open_regular(location.root, f"{location.below}/{name}")
     except FileNotFoundError as error:
-        raise Torn("a file of the folder went away meanwhile") from error
+        raise Torn("a file of the folder vanished while it was read") from error
     try:
         if os.fstat(descriptor).st_size == 0:
             return b""
@@ -100,9 +100,9 @@ def read_file(location: Location, name: str) -> bytes:
 
 
 def database_stat(path: str) -> os.stat_result:
-    """Look at a database and its -wal as one: a change shows in either (rule 6). The -shm says nothing.
+    """Return one stat for a database and its -wal: a change shows in either (rule 6). The -shm is ignored.
 
-    Nor does the ctime of the -wal: SQLite moves it when root opens one to read (it sets its owner anew).
+    So is the ctime of the -wal: SQLite changes it when root opens one to read, since it sets its owner.
     """
     found = os.stat(path, follow_symlinks=False)
     try:
@@ -110,15 +110,15 @@ def database_stat(path: str) -> os.stat_result:
     except FileNotFoundError:
         return found
     newest = max(found.st_mtime_ns, wal.st_mtime_ns)
-    return _changed(found, size=found.st_size + wal.st_size, mtime_ns=newest, ctime_ns=found.st_ctime_ns)
+    return _replace(found, size=found.st_size + wal.st_size, mtime_ns=newest, ctime_ns=found.st_ctime_ns)
 
 
-def _merged(parts: Sequence[os.stat_result]) -> os.stat_result:
-    """Make one stat of several, the first's otherwise: sizes summed, newest times.
+def _merge(parts: Sequence[os.stat_result]) -> os.stat_result:
+    """Combine several stats into one: the sum of the sizes, the newest times, all else from the first.
 
-    Each part counts, an empty one too: within a tick of the clock nothing else tells that it came.
+    Each part adds at least 1, so that a new empty file shows even within one tick of the clock.
     """
-    return _changed(
+    return _replace(
         parts[0],
         size=sum(part.st_size + 1 for part in parts),
         mtime_ns=max(part.st_mtime_ns for part in parts),
@@ -126,6 +126,6 @@ def _merged(parts: Sequence[os.stat_result]) -> os.stat_result:
     )
 
 
-def _changed(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) -> os.stat_result:
+def _replace(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) -> os.stat_result:
     values = [*found[:6], size, *found[7:10]]
     return os.stat_result(values, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns, "st_atime_ns": 0})

@@ -1,4 +1,4 @@
-"""Opens one stream of a unit as it is at its tool now, whatever keeps it: a file of lines, a document, a database."""
+"""Opens one stream of a unit in its tool's file, document, folder or database."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sessiond.spool.rows import StreamState
 
 @contextmanager
 def open_content(context: IngestContext, location: Location, native_id: str, stream: StreamState) -> Iterator[Content]:
-    """Open the content of a stream. `native_id` names its session in a container; it is "" where there is one only.
+    """Open the content of a stream. `native_id` is its session in a container, and "" if there is only one.
 
-    Raises: ReadError where the unit has no such stream, or can't be read; Torn in the middle of a rewrite; OSError.
+    Raises: ReadError where the unit has no such stream or can't be read; Torn in the middle of a rewrite; OSError.
     """
     if location.unit.kind is not Kind.LINES:
         yield _projection(context, location, native_id, stream)
@@ -41,7 +41,7 @@ def _projection(context: IngestContext, location: Location, native_id: str, stre
     for projection in _projections(context, location, native_id):
         if (not native_id or projection.native_id == native_id) and projection.stream == stream.name:
             return Records(projection.records, context.digest)
-    raise ReadError(f"it has no stream {stream.name} any more")
+    raise ReadError(f"it no longer has a stream {stream.name}")
 
 
 def _projections(context: IngestContext, location: Location, native_id: str) -> Iterator[Projection]:

@@ -1,4 +1,4 @@
-"""Hard links that keep a file which waits for room in the outbox, whatever its tool does to it (rule 5)."""
+"""Hard links that keep a file until all of it is in the outbox, even if its tool deletes it (rule 5)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from hashlib import blake2b
 
 
 class Pins:
-    """The directory of pins, in the state directory; a link costs no bytes."""
+    """The directory of pins, in the state directory. A link takes no space of its own."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
         os.makedirs(directory, mode=0o700, exist_ok=True)
 
     def settle(self, path: str, stream: int, *, needed: bool, old: str | None) -> str | None:
-        """Make or remove the pin of a stream's file as needed; return its name, or None where there is none.
+        """Create or remove the pin of a stream's file as needed; return its name, or None if there is none.
 
-        None although it is needed means that the file is unprotected: another filesystem, or a system
-        that allows no such link.
+        None although a pin is needed means that the file is unprotected: it is on another filesystem, or the system
+        does not allow the link.
         """
         if not needed:
             if old is not None:
@@ -37,15 +37,15 @@ class Pins:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh)
             os.link(path, fresh, follow_symlinks=False)
-            os.replace(fresh, self.path(name))  # a tool that saves by renaming has put another file there
+            os.replace(fresh, self.path(name))  # replaces the pin of a file that its tool saved by renaming
         except OSError:
             return old
         return name
 
     def sweep(self, known: Collection[str]) -> None:
-        """Remove pins that nobody knows: who made them died before he could say so.
+        """Remove pins that the spool does not know: their daemon was killed before it could store them.
 
-        One that is the last link to its bytes stays, whoever made it (a spool that was damaged, say).
+        A pin that is the last link to its bytes stays: it may belong to a spool that was damaged and set aside.
         """
         with os.scandir(self.directory) as entries:
             for entry in entries:
@@ -55,5 +55,5 @@ class Pins:
                             os.unlink(entry.path)
 
     def path(self, name: str) -> str:
-        """Say where a pin lies."""
+        """Return the path of a pin."""
         return os.path.join(self.directory, name)

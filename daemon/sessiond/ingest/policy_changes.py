@@ -1,7 +1,8 @@
-"""When the terms change: what is queued is masked anew, what is excluded by now goes, what no longer is comes back.
-And when the machine id does: what is not stored yet is the new one's.
+"""Applies changes of the configuration to the spool: redaction, exclusion, kept transcripts and the machine id.
 
-Runs once at a start, before anything is pushed. A kill in the middle repeats it: what is covered stays as it is.
+Queued segments are masked again, sessions that are now excluded are purged, and files that no longer are excluded are
+read again. This runs once at start, before anything is pushed. After a kill in the middle it runs again; bytes that
+are masked already stay as they are.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from sessiond.reader import CHUNK
 from sessiond.spool.rows import Frame
 
 TERMS = "privacy.terms"
-"""Meta key: by which terms all that is queued was masked."""
+"""Meta key: version of the redaction rules by which everything in the queue was masked."""
 MACHINE = "machine_id"
-"""Meta key: the machine id that the records in the outbox have."""
+"""Meta key: the machine id of the records in the outbox."""
 EXCLUSION = "privacy.exclusion"
-"""Meta key: by which globs sessions were excluded."""
+"""Meta key: version of the globs by which sessions were excluded."""
 
 
 def apply_policy_changes(context: IngestContext) -> int:
-    """Bring the spool up to the terms in force; return how many queued segments were masked anew."""
-    _renew_kept(context)
-    _renew_exclusion(context)
-    _renew_machine(context)
+    """Apply the current configuration to the spool; return how many queued segments were masked again."""
+    _apply_kept_transcripts(context)
+    _apply_exclusion(context)
+    _apply_machine_id(context)
     if os.listdir(context.pins.directory):
         context.pins.sweep(context.spool.catalog.pins())
     if context.spool.meta(TERMS) == context.masking.version:
@@ -42,24 +43,24 @@ def apply_policy_changes(context: IngestContext) -> int:
     return changed
 
 
-def _renew_kept(context: IngestContext) -> None:
+def _apply_kept_transcripts(context: IngestContext) -> None:
     with context.spool.erasing():
         context.spool.catalog.skip_transcripts(context.records_only)
         context.spool.catalog.keep_transcripts(context.records_only)
-        context.spool.outbox.forget_count()
+        context.spool.outbox.invalidate_size()
 
 
-def _renew_exclusion(context: IngestContext) -> None:
+def _apply_exclusion(context: IngestContext) -> None:
     if context.spool.meta(EXCLUSION) == context.exclusion.version:
         return
     drop_excluded(context)
     with context.spool.transaction():
-        context.spool.catalog.look_again()
+        context.spool.catalog.reread_files_without_session()
         context.spool.set_meta(EXCLUSION, context.exclusion.version)
 
 
-def _renew_machine(context: IngestContext) -> None:
-    """Let what waits go out under the machine id in force; what was parked may have been so for the other one."""
+def _apply_machine_id(context: IngestContext) -> None:
+    """Give waiting records the current machine id. Retry parked items: the old id may have been the reason."""
     spool = context.spool
     if spool.meta(MACHINE) == context.machine_id:
         return
@@ -74,7 +75,7 @@ def _renew_machine(context: IngestContext) -> None:
 
 
 def drop_excluded(context: IngestContext) -> None:
-    """Let go of all sessions that are excluded by now."""
+    """Purge all sessions that are excluded now."""
     with context.spool.reading():
         known = context.spool.catalog.directories()
     for directory, sessions in known.items():
@@ -84,7 +85,7 @@ def drop_excluded(context: IngestContext) -> None:
 
 
 def _mask_queue(context: IngestContext) -> int:
-    """Mask the queued frames anew. A record may lie in several of them: they are masked as one run."""
+    """Mask the queued frames again. A record may span several frames, so consecutive ones are masked as one run."""
     spool, changed = context.spool, 0
     run, waiting = context.masking.run(), list[tuple[Frame, bytes]]()
     masked, end = bytearray(), -1
@@ -97,7 +98,7 @@ def _mask_queue(context: IngestContext) -> int:
             continue
         data = zstd.decompress(packed, 2 * CHUNK)
         if (frame.stream, frame.generation) != key or frame.offset != end:
-            changed += _settle(context, waiting, masked + _rest(run))
+            changed += _settle(context, waiting, masked + _flush(run))
             run, masked = context.masking.run(_path(context, frame.stream)), bytearray()
         key, end = (frame.stream, frame.generation), frame.offset + frame.length
         waiting.append((frame, data))
@@ -106,29 +107,29 @@ def _mask_queue(context: IngestContext) -> int:
         if not run.inside:
             changed += _settle(context, waiting, masked)
             masked = bytearray()
-    return changed + _settle(context, waiting, masked + _rest(run))
+    return changed + _settle(context, waiting, masked + _flush(run))
 
 
 def _path(context: IngestContext, stream: int) -> str:
     return next((file.path for file in context.spool.catalog.files(stream)), "")
 
 
-def _rest(run: Run) -> bytes:
-    """Give what is left of a record of which the end is not queued."""
+def _flush(run: Run) -> bytes:
+    """Return the rest of a record whose end is not queued."""
     return b"".join(part.data for _, part in run.feed(0, b"\n"))[:-1] if run.inside else b""
 
 
 def _settle(context: IngestContext, waiting: list[tuple[Frame, bytes]], masked: bytes | bytearray) -> int:
-    """Put masked bytes in the location of what is queued, where they differ."""
+    """Replace queued bytes by masked ones where they differ."""
     start = changed = 0
     with context.spool.erasing():
         for frame, data in waiting:
-            fresh = bytes(masked[start : start + len(data)])
+            replacement = bytes(masked[start : start + len(data)])
             start += len(data)
-            if fresh != data:
-                context.spool.catalog.replace_frame(frame.id, zstd.compress(fresh, LEVEL))
+            if replacement != data:
+                context.spool.catalog.replace_frame(frame.id, zstd.compress(replacement, LEVEL))
                 changed += 1
-        context.spool.outbox.forget_count()
+        context.spool.outbox.invalidate_size()
     waiting.clear()
     return changed
 

@@ -1,4 +1,4 @@
-"""Files that vanish and come back, sessions that fall idle, files that can't be read."""
+"""Files that vanish and come back, sessions that fall idle, and files that can't be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sessiond.spool.rows import FileState, StreamState
 
 
 def note_gone(context: IngestContext, known: FileState | None) -> Outcome:
-    """Note that a file is not there any more, and with it the sessions inside. Rule 4: nothing is deleted for that."""
+    """Record that a file, and the sessions in it, no longer exist. Rule 4: nothing is deleted because of that."""
     if known is None or known.gone_ms is not None:
         return Outcome()
     now_ms, changed = context.now_ms(), False
@@ -33,7 +33,7 @@ def _note_one_gone(context: IngestContext, file: FileState, now_ms: int) -> bool
     session = catalog.stream(file.stream).session
     left = [file for stream in catalog.streams(session) for file in catalog.files(stream.id)]
     if any(other.gone_ms is None for other in left):
-        # It may go on under another name, which its record is to have now that this one is gone.
+        # The session may continue under another name; its record then has to show that path.
         source = next((source for source, _ in context.roots if source.tool == file.tool), None)
         return source is not None and refresh_session(context, session, source, touched=False)
     gone = catalog.set_gone(session, now_ms)
@@ -43,7 +43,7 @@ def _note_one_gone(context: IngestContext, file: FileState, now_ms: int) -> bool
 
 
 def note_back(context: IngestContext, known: FileState) -> None:
-    """Note that a file which was gone is there again, and with it the sessions that went with it."""
+    """Record that a vanished file exists again, and with it the sessions that vanished with it."""
     catalog = context.spool.catalog
     with context.spool.transaction():
         for file in (known, *catalog.inside(known.path)):
@@ -57,7 +57,7 @@ def note_back(context: IngestContext, known: FileState) -> None:
 
 
 def ask_again(context: IngestContext, stream: StreamState) -> None:
-    """Ask the endpoint about a stream of which bytes were given up: a file that came back may have them.
+    """Ask the endpoint about a stream whose bytes were given up: a file that came back may have them.
 
     The answer is reconciled with the file, and what the endpoint lacks is read again.
     """
@@ -67,7 +67,7 @@ def ask_again(context: IngestContext, stream: StreamState) -> None:
 
 
 def release_pins(context: IngestContext, stream: int) -> None:
-    """Let go of all files of a stream that were kept for it: it is caught up."""
+    """Remove the pins of a stream. It is caught up, so the outbox or the endpoint has every byte of its files."""
     for file in context.spool.catalog.files(stream):
         if file.pin is not None:
             context.pins.settle(file.path, stream, needed=False, old=file.pin)
@@ -75,7 +75,7 @@ def release_pins(context: IngestContext, stream: int) -> None:
 
 
 def note_trouble(context: IngestContext, location: Location, known: FileState | None, error: ReadError) -> Outcome:
-    """Remember why a file can't be read, for status; the next change or rescan tries again."""
+    """Store why a file can't be read, for `status`. The next change or rescan tries again."""
     trouble = str(error)
     if known is None or known.trouble != trouble:
         base = known or FileState(path=location.path, tool=location.source.tool)
@@ -85,7 +85,7 @@ def note_trouble(context: IngestContext, location: Location, known: FileState | 
 
 
 def sweep_idle(context: IngestContext, sources: Mapping[str, Source]) -> int:
-    """End the sessions that were idle for long enough and whose process is not known to run; tells how many."""
+    """End the sessions that have been idle for long enough and whose process does not run; return how many."""
     now_ms, ended = context.now_ms(), 0
     for number in context.spool.catalog.idle(now_ms - context.idle_after_ms):
         source = sources.get(context.spool.catalog.session_by_row(number).tool)

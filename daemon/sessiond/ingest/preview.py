@@ -1,4 +1,4 @@
-"""What would be sent of a location: its streams as they stand at the source, with no spool asked and nothing stored."""
+"""Reads the streams of a location as they would be captured, without the spool and without storing anything."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from sessiond.database import open_database
 from sessiond.errors import ReadError
 from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.commit import read_context
-from sessiond.ingest.content import unpack
+from sessiond.ingest.content import decompress_file
 from sessiond.ingest.context import Location, inner_path
 from sessiond.ingest.files import list_folder, read_file, with_further
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Memory, Projection
 
 HEAD = 200
-"""Records in which the working directory is looked for."""
+"""How many records are searched for the working directory."""
 
 
 class StreamPreview(msgspec.Struct, frozen=True, kw_only=True):
-    """One stream: the file it lies in, what it is called in there, where its session works, and its records."""
+    """A stream: its file, its name in there, its session's working directory, and its records."""
 
     path: str
     name: str
@@ -35,7 +35,7 @@ class StreamPreview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def preview_streams(location: Location, now_ms: int) -> Iterator[StreamPreview]:
-    """List the streams of a location; each one's records are read before the next is asked for.
+    """Iterate over the streams of a location. Read the records of each before asking for the next.
 
     Raises: ReadError, Torn, OSError.
     """
@@ -60,7 +60,7 @@ def _lines(location: Location, outside: str) -> Iterator[StreamPreview]:
         return
     descriptor = open_regular(location.root, location.below)
     if location.unit.packed:
-        packed, descriptor = descriptor, unpack(descriptor, tempfile.gettempdir())
+        packed, descriptor = descriptor, decompress_file(descriptor, tempfile.gettempdir())
         os.close(packed)
     with os.fdopen(descriptor, "rb") as file:
         cwd = outside or _directory(location, (line.rstrip(b"\n") for line in islice(file, HEAD)))
@@ -94,7 +94,7 @@ def _projections(location: Location, now_ms: int) -> Iterator[Projection]:
 
 
 def _directory(location: Location, records: Iterable[bytes]) -> str | None:
-    """Find the first working directory that the records name."""
+    """Return the first working directory in the records."""
     memory: Memory = {}
     for record in islice(records, HEAD):
         with suppress(*DAMAGED):

@@ -1,4 +1,4 @@
-"""Documents, folders and databases: streams by projection."""
+"""Ingests documents, folders and databases, whose content a source projects to streams of records."""
 
 from __future__ import annotations
 
@@ -13,57 +13,58 @@ from sessiond.database import Database, open_database
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.admission import Admission, admit, leave
 from sessiond.ingest.capture import DAMAGED
-from sessiond.ingest.commit import add_stream, capture_stream
+from sessiond.ingest.commit import StreamDetails, add_stream, capture_stream
 from sessiond.ingest.content import Records
 from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, inner_path
-from sessiond.ingest.files import database_stat, list_folder, read_file, stale, with_further
+from sessiond.ingest.files import database_stat, is_settled, list_folder, read_file, with_further
 from sessiond.ingest.presence import ask_again, note_back, note_gone
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
 from sessiond.spool.rows import FileState, StreamState
 
-SURVEY_MS = 86_400_000
-"""Between two looks at every row of a database: what moves no watermark is found then."""
-SURVEYED = ""
-"""The name among the watermarks under which the last such look is noted."""
+FULL_SCAN_MS = 86_400_000
+"""Between two scans of every row of a database, which find changes that move no watermark."""
+LAST_FULL_SCAN = ""
+"""The key of the last full scan among the watermarks."""
 
 
 def ingest_projected(
     context: IngestContext, location: Location, known: FileState | None, only: Collection[str] | None = None
 ) -> Outcome:
-    """Bring the streams of a document, a folder or a database up to what stands there.
+    """Bring the streams of a document, a folder or a database up to date.
 
-    `only` names sessions of a container that are read whether or not it changed: their transcripts wait.
+    `only` names sessions of a container that are read even if it did not change: their transcripts are waiting.
 
-    Raises: Torn where it was met in the middle of a rewrite.
+    Raises: Torn where it is in the middle of a rewrite.
     """
     match location.unit.kind:
         case Kind.DATABASE:
             return _ingest_database(context, location, known, only)
         case Kind.FOLDER:
             files, now = list_folder(location)
-            snapshot = FileSnapshot(context=context, location=location, known=known, now=now)
-            if _settled(snapshot, only):
+            snapshot = FileSnapshot(context=context, location=location, known=known, stat=now)
+            if _is_unchanged(snapshot, only):
                 return Outcome()
             content = {name: read_file(location, name) for name in files}
-            # What was left empty must not stop the rest.
-            files_read = {name: data for name, data in content.items() if data or not stale(snapshot)}
-            return replace(_ingest_document(snapshot, files_read), cost=snapshot.now.st_size)
+            # A file that stays empty must not stop the others.
+            files_read = {name: data for name, data in content.items() if data or not is_settled(snapshot)}
+            return replace(_ingest_document(snapshot, files_read), cost=snapshot.stat.st_size)
         case _:
             descriptor = open_regular(location.root, location.below)
             try:
-                snapshot = FileSnapshot(context=context, location=location, known=known, now=os.fstat(descriptor))
-                # An emptied file is the first half of a rewrite; its other half is a change of its own (rule 8).
-                if snapshot.now.st_size == 0 or _settled(snapshot, only):
+                snapshot = FileSnapshot(context=context, location=location, known=known, stat=os.fstat(descriptor))
+                # An emptied file is the first half of a rewrite. The other half is a change of its own (rule 8).
+                if snapshot.stat.st_size == 0 or _is_unchanged(snapshot, only):
                     return Outcome()
                 outcome = _ingest_document(snapshot, {location.below: read_document(descriptor)})
-                return replace(outcome, cost=snapshot.now.st_size)
+                return replace(outcome, cost=snapshot.stat.st_size)
             finally:
                 os.close(descriptor)
 
 
-def _settled(snapshot: FileSnapshot, only: Collection[str] | None) -> bool:
+def _is_unchanged(snapshot: FileSnapshot, only: Collection[str] | None) -> bool:
+    """Return whether nothing is to be read; if the file had vanished, store that it is back."""
     if snapshot.known is not None and snapshot.known.gone_ms is not None:
         note_back(snapshot.context, snapshot.known)
     return snapshot.unchanged and not only
@@ -76,10 +77,10 @@ def _ingest_document(snapshot: FileSnapshot, files: Mapping[str, bytes]) -> Outc
     context, location, source = snapshot.context, snapshot.location, cast(DocumentSource, snapshot.location.source)
     try:
         projections = list(source.project(with_further(location, context.now_ms(), source, files), location.unit))
-        # Records are made here, so that a half-written document is found out before anything is stored.
+        # All records are built first, so that a half-written document is noticed before anything is stored.
         contents = [Records(projection.records, context.digest) for projection in projections]
     except DAMAGED as error:
-        raise (ReadError if stale(snapshot) else Torn)(f"it can't be parsed: {error}") from error
+        raise (ReadError if is_settled(snapshot) else Torn)(f"it can't be parsed: {error}") from error
     container = len({projection.native_id for projection in projections}) > 1
     outcome, main, paths, excluded = Outcome(), None, set[str](), False
     for projection, content in zip(projections, contents, strict=True):
@@ -90,7 +91,7 @@ def _ingest_document(snapshot: FileSnapshot, files: Mapping[str, bytes]) -> Outc
         excluded |= verdict is not Admission.YES
         if verdict is not Admission.YES:
             continue
-        # Its parser vouches for a document that did not shrink.
+        # A document that parses and did not shrink is complete.
         outcome, stream = _capture(snapshot, projection, content, outcome, path, shrinks=False)
         main = stream if path == location.path else main
     if outcome.retry or (excluded and not container):
@@ -110,30 +111,30 @@ def _ingest_database(
     context: IngestContext, location: Location, known: FileState | None, only: Collection[str] | None
 ) -> Outcome:
     check_regular(location.root, location.below)
-    snapshot = FileSnapshot(context=context, location=location, known=known, now=database_stat(location.path))
-    if _settled(snapshot, only):
+    snapshot = FileSnapshot(context=context, location=location, known=known, stat=database_stat(location.path))
+    if _is_unchanged(snapshot, only):
         return Outcome()
     marks, source = context.spool.catalog.marks(location.path), cast(DatabaseSource, location.source)
-    outcome, trouble, listed = Outcome(), None, {SURVEYED}
-    # One in the future was noted under a clock that was ahead.
-    thorough = not 0 <= context.now_ms() - int(marks.pop(SURVEYED, 0)) < SURVEY_MS
+    outcome, trouble, listed = Outcome(), None, {LAST_FULL_SCAN}
+    # A time in the future was stored while the clock was ahead.
+    thorough = not 0 <= context.now_ms() - int(marks.pop(LAST_FULL_SCAN, 0)) < FULL_SCAN_MS
     database = open_database(location.path, marks, thorough=thorough)
     try:
         for native_id, mark in list(source.sessions(database)):
             if not isinstance(native_id, str):
-                trouble = f"a session has no id but {type(native_id).__name__}"
+                trouble = f"the id of a session is of type {type(native_id).__name__}"
                 continue
             listed.add(native_id)
             if marks.get(native_id) == mark and not (only and native_id in only):
                 continue
             try:
-                taken, outcome = _capture_session(snapshot, database, native_id, outcome)
+                captured, outcome = _capture_session(snapshot, database, native_id, outcome)
             except DAMAGED as error:
-                # Rule 9. Without a watermark it is tried again when the database changes.
+                # Rule 9. Its watermark does not move, so it is tried again when the database changes.
                 trouble = f"session {native_id} can't be read: {error}"
                 continue
-            if not taken:
-                continue  # without a watermark it is looked at again with the next change
+            if not captured:
+                continue  # its watermark does not move, so it is read again with the next change
             with context.spool.transaction():
                 context.spool.catalog.set_mark(location.path, native_id, mark)
     except DAMAGED as error:
@@ -149,22 +150,22 @@ def _ingest_database(
     with context.spool.transaction():
         snapshot.save(None, snapshot.checkpoint(), trouble=trouble)
         if thorough:
-            context.spool.catalog.set_mark(location.path, SURVEYED, str(context.now_ms()))
+            context.spool.catalog.set_mark(location.path, LAST_FULL_SCAN, str(context.now_ms()))
     return Outcome(read=outcome.read, changed=outcome.changed, damaged=outcome.damaged, trouble=trouble)
 
 
 def _capture_session(
     snapshot: FileSnapshot, database: Database, native_id: str, outcome: Outcome
 ) -> tuple[bool, Outcome]:
-    taken = True
+    captured = True
     for projection in cast(DatabaseSource, snapshot.location.source).projections(database, native_id):
         path = inner_path(snapshot.location.path, projection.native_id, projection.stream)
         content = Records(projection.records, snapshot.context.digest)
         if _admit(snapshot, projection, content) is Admission.YES:
             outcome, _ = _capture(snapshot, projection, content, outcome, path, shrinks=True)
         else:
-            taken = False
-    return taken, outcome
+            captured = False
+    return captured, outcome
 
 
 # One stream
@@ -187,11 +188,11 @@ def _capture(
 ) -> tuple[Outcome, int | None]:
     """Capture one stream, under a path of its own (see `inner_path`).
 
-    `shrinks`: fewer records are what the tool has now, not half of what it is writing.
+    `shrinks`: fewer records than before are a consistent state, not half of a rewrite.
     """
     context, source, known = snapshot.context, snapshot.location.source, snapshot.known
     if content.size == 0:
-        # Never reported as emptied, and none that is not there yet.
+        # An empty projection changes nothing: no stream is created for it, and none counts as emptied.
         return so_far, known.stream if known is not None and path == snapshot.location.path else None
     stream = _find_stream(snapshot, projection, content, path)
     if stream is None:
@@ -199,26 +200,21 @@ def _capture(
     before = context.spool.catalog.file(path)
     if before is None or before.stream is None or before.gone_ms is not None:
         ask_again(context, stream)
-    if path != snapshot.location.path and _stands(context, stream, content, path, projection.metadata):
+    if path != snapshot.location.path and _has_no_news(context, stream, content, path, projection.metadata):
         return so_far, stream.id
 
     def save(_: bool) -> None:
-        # The file's checkpoint moves when all its streams are stored; until then it stays as it was.
+        # The file's checkpoint moves only after all its streams are stored: a kill in between reads all of them again.
         checkpoint = known.checkpoint if known is not None and path == snapshot.location.path else None
         context.spool.catalog.save_file(FileState(path=path, tool=source.tool, stream=stream.id, checkpoint=checkpoint))
 
-    whole = shrinks or content.size >= stream.folded
-    outcome = capture_stream(
-        snapshot,
-        stream,
-        content,
-        grew=False,
-        save=save,
+    details = StreamDetails(
         parent=projection.parent,
-        whole=whole,
+        complete=shrinks or content.size >= stream.folded,
         timeless=projection.timeless,
-        told=projection.metadata,
+        metadata=projection.metadata,
     )
+    outcome = capture_stream(snapshot, stream, content, details, save)
     return (
         Outcome(
             read=so_far.read + outcome.read,
@@ -229,32 +225,35 @@ def _capture(
     )
 
 
-def _stands(context: IngestContext, stream: StreamState, content: Records, path: str, told: Entry | None) -> bool:
-    """Tell whether nothing is to be done for a stream: of a container's hundreds, mostly one has changed."""
+def _has_no_news(
+    context: IngestContext, stream: StreamState, content: Records, path: str, metadata: Entry | None
+) -> bool:
+    """Return whether a stream needs no work: of hundreds in a container, mostly one has changed."""
     file = context.spool.catalog.file(path)
     return (
-        told is None
+        metadata is None
         and (file is not None and file.stream == stream.id and file.gone_ms is None)
         and (stream.caught_up and content.size == stream.folded)
-        and content.standing(context.spool.catalog.extents(stream.id)) == content.size
+        and content.unchanged_prefix(context.spool.catalog.extents(stream.id)) == content.size
     )
 
 
 def _find_stream(snapshot: FileSnapshot, projection: Projection, content: Records, path: str) -> StreamState | None:
-    """Find the stream of a projection; None where another file that is there has all of it.
+    """Return the stream of a projection; None if another existing file has all of it.
 
-    A migration, a copy to another workspace or a database beside old files give one session several roots. One
-    that only repeats what another says adds nothing, one that goes on from there goes on; else both are kept.
+    After a migration, a copy to another workspace, or with a database beside old files, a session is in several files.
+    A file that only repeats another adds nothing. A file that continues another continues its stream. Any other becomes
+    a stream of its own, so that both are kept.
     """
     context, source, name = snapshot.context, snapshot.location.source, projection.stream
     stream = add_stream(context, source, projection.native_id, name, thread=projection.thread)
     others = [file for file in context.spool.catalog.files(stream.id) if file.path != path and file.gone_ms is None]
     if not any(os.path.exists(file.path.partition("::")[0]) for file in others):
         return stream
-    standing = content.standing(context.spool.catalog.extents(stream.id))
-    if standing == stream.folded:
+    kept = content.unchanged_prefix(context.spool.catalog.extents(stream.id))
+    if kept == stream.folded:
         return stream
-    if standing == content.size:
+    if kept == content.size:
         return None
-    apart = blake2b(os.fsencode(path), digest_size=4).hexdigest()
-    return add_stream(context, source, projection.native_id, f"{name}@{apart}", thread=projection.thread)
+    suffix = blake2b(os.fsencode(path), digest_size=4).hexdigest()
+    return add_stream(context, source, projection.native_id, f"{name}@{suffix}", thread=projection.thread)

@@ -147,8 +147,8 @@ class Spool:
                 if self.connection.in_transaction:
                     for statement in back:
                         self.connection.execute(statement)
-                self.outbox.forget_count()
-                self.catalog.forget_folds()
+                self.outbox.invalidate_size()
+                self.catalog.clear_fold_cache()
                 raise
             finally:
                 self._depth -= 1
@@ -204,7 +204,7 @@ class Spool:
                 # execute() takes one step of a statement without columns, and each step gives one page back.
                 self.connection.executescript("PRAGMA incremental_vacuum(4096);")
 
-    def forget_pages(self) -> None:
+    def release_memory(self) -> None:
         """Empty the cache of pages, of which a backlog leaves 4 MiB behind; it fills again by itself."""
         with self.reading():
             self.connection.execute("PRAGMA shrink_memory").fetchall()

@@ -54,7 +54,7 @@ class Folds:
     _db: sqlite3.Connection
     _kept: dict[int, StreamState]
 
-    def keep(self, stream: StreamState) -> None:
+    def cache_fold(self, stream: StreamState) -> None:
         """Keep the fold of a stream that was saved, for its next line.
 
         Whoever asks for the stream next has it for himself, so that what he does not save is not kept either.
@@ -65,7 +65,7 @@ class Folds:
         while size > KEPT_BYTES or len(self._kept) > KEPT:
             size -= sum(map(len, self._kept.pop(next(iter(self._kept))).stored))
 
-    def forget_folds(self) -> None:
+    def clear_fold_cache(self) -> None:
         """Read folds anew: a transaction was taken back."""
         self._kept.clear()
 

@@ -51,7 +51,7 @@ class Outbox(DeadLetters):
             self._size = int(self._db.execute("SELECT coalesce(sum(size), 0) FROM segment").fetchone()[0])
         return self._size
 
-    def forget_count(self) -> None:
+    def invalidate_size(self) -> None:
         """Count the bytes anew: a transaction was taken back."""
         self._size = None
 

@@ -77,7 +77,7 @@ class PrivacyOps(Folds):
         self._db.execute("DELETE FROM session WHERE id = ?", (session,))
         return names
 
-    def look_again(self) -> None:
+    def reread_files_without_session(self) -> None:
         """Read the files of which nothing is kept once more: what excluded their sessions may be gone."""
         self._db.execute("UPDATE file SET checkpoint = NULL WHERE stream IS NULL")
 
