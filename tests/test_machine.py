@@ -395,7 +395,8 @@ class Machine(RuleBasedStateMachine):
             for stream in spool.catalog.streams(state.id):
                 held = self.house.held(session, stream.name, stream.generation) if stream.folded else b""
                 for extent in spool.catalog.extents(stream.id):
-                    assert self.house.ingesting.digest(held[extent.start : extent.end]) == extent.digest
+                    same = self.house.ingesting.digest(held[extent.start : extent.end]) == extent.digest
+                    assert same, f"{stream.name}#{stream.generation} of {session} at {extent.start}: {len(held)} held"
 
     def assert_settled(self) -> None:
         """Nothing is on its way any more: what is not safe is lost, and only because no place has it."""
