@@ -32,7 +32,7 @@ from sessiond.sources import find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.transfer import Transfer
-from sessiond.upload import BatchResult, UploadContext, bind, unbind_changed_endpoint, upload
+from sessiond.upload import BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 
 TOKEN = "test-token-of-the-household"
 NOW_MS = 1_790_000_000_000
@@ -147,6 +147,7 @@ class Household:
             now_ms=lambda: self.now_ms,
             sleep=lambda _: None,
             address=self.address,
+            runs=begin_run(self.spool),
         )
         unbind_changed_endpoint(self.spool, self.address)
         self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)

@@ -8,21 +8,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from household import CLAUDE, SESSION, TOKEN, Household, claude, encode
 from sessiond.cli import main
 from sessiond.endpoint.server import Running, running
+from sessiond.errors import Unreachable
 from sessiond.privacy import Masking, Terms
 from sessiond.redact.policy import Policy
 from sessiond.spool.safety import Counts, State
 from sessiond.status import read_status
-from sessiond.upload import bind
+from sessiond.upload import bind, upload
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 SECRET = "ghp_" + "a1B2c3D4e5F6a7B8c9D0e1F2a3B4c5D6e7F8"
@@ -294,6 +297,42 @@ def test_a_restored_endpoint_is_not_believed(world: World) -> None:
     world.configure("first")
     house.settle()
     assert (world.state(), world.state(OTHER)) == (State.LOST, State.SAFE)
+
+
+def test_a_backup_between_two_pushes_of_two_runs_is_noticed(world: World) -> None:
+    """The answer to a push is lost, the daemon starts again and pushes more; then a backup from between comes back."""
+    house = world.house
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.scan()
+
+    def answer_lost(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        send().read()
+        raise httpx.ReadError("the connection was cut")
+
+    bind(house.uploading)
+    house.transport.fate = answer_lost
+    with pytest.raises(Unreachable):
+        upload(house.uploading)
+    house.transport.fate = None
+    source = sqlite3.connect(world.base / "archive" / "endpoint.db")
+    (world.base / "backup").mkdir()
+    copy = sqlite3.connect(world.base / "backup" / "endpoint.db")
+    source.backup(copy)
+    source.close()
+    copy.close()
+    world.close()
+    house.open()
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.settle()
+    assert house.held(SESSION) == content(world)
+    world.close()
+    house.endpoint = world.serve(world.base / "backup")
+    house.open()
+    assert house.held(SESSION) != content(world)
+    house.settle()
+    assert house.held(SESSION) == content(world)
 
 
 def test_a_source_that_is_off_takes_what_was_captured_along(world: World) -> None:

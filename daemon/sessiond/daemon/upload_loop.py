@@ -21,7 +21,7 @@ from sessiond.errors import ArchiveUnreadable, EndpointError, StateFull, Unreach
 from sessiond.logs import log
 from sessiond.spool import health
 from sessiond.state import has_archive
-from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, bind, unbind_changed_endpoint, upload
+from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 
 if TYPE_CHECKING:
     from sessiond.transfer import Transfer
@@ -88,6 +88,7 @@ class UploadLoop:
             machine_id=resources.machine_id,
             device_id=resources.device.device_id,
             installation=installation(resources.directory),
+            runs=begin_run(resources.spool),
             now_ms=now_ms,
             sleep=self._sleep,
             settled=self._settled,

@@ -155,7 +155,9 @@ class Catalog(Streams, Files, PrivacyOps):
             return
         if old is not None:
             self._db.execute(
-                "INSERT OR REPLACE INTO acknowledged SELECT ?, id, generation, acked FROM stream WHERE lost = 0", (old,)
+                "INSERT OR REPLACE INTO acknowledged SELECT ?, id, generation, acked FROM stream"
+                " WHERE lost = 0 AND acked > 0",
+                (old,),
             )
         self._db.execute(
             "UPDATE stream SET acked = min(folded, coalesce((SELECT length FROM acknowledged WHERE endpoint = ?"

@@ -61,7 +61,7 @@ def push_batch(setting: UploadContext, lines: Sequence[Line]) -> None:
 
 def _push(setting: UploadContext, pushes: list[wire.Push]) -> list[wire.Result]:
     with setting.spool.reading():
-        name = make_batch_name(setting.spool.meta(LAST_BATCH), setting.attempts, setting.installation)
+        name = make_batch_name(setting)
     setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
     results: list[wire.Result] = setting.retrying(setting.client.push, pushes, name)
     with setting.spool.transaction():

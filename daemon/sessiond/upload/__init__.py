@@ -26,6 +26,7 @@ from sessiond.upload.context import (
     BatchResult,
     Item,
     UploadContext,
+    begin_run,
     make_batch_name,
 )
 from sessiond.upload.items import to_push
@@ -39,6 +40,7 @@ __all__ = [
     "LOST_ANSWERS",
     "BatchResult",
     "UploadContext",
+    "begin_run",
     "bind",
     "make_batch_name",
     "settle",
@@ -119,7 +121,7 @@ def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
         part = stack.pop()
         with context.spool.reading():
             pushes = [to_push(context, item) for item in part]
-            batch = make_batch_name(context.spool.meta(LAST_BATCH), context.attempts, context.installation)
+            batch = make_batch_name(context)
         # Each attempt has its own name: the answer to an earlier one may be lost although its items were stored.
         context.attempts = (context.attempts + 1) % LOST_ANSWERS
         try:

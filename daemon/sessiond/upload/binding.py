@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sessiond.spool import Spool, health
 from sessiond.spool.safety import BOUND
-from sessiond.upload.context import BOUND_ENDPOINT, LAST_BATCH, LOST_ANSWERS, UploadContext, make_batch_name
+from sessiond.upload.context import BOUND_ENDPOINT, LAST_BATCH, UploadContext, expected_batch_names
 
 
 def bind(context: UploadContext) -> bool:
@@ -16,10 +16,7 @@ def bind(context: UploadContext) -> bool:
     about = context.client.about()
     identity, last = str(about.endpoint_id), context.spool.meta(LAST_BATCH)
     known, address = context.spool.meta(BOUND_ENDPOINT), context.address
-    # After a lost answer the endpoint has stored a batch that was never acknowledged here. Without these names, each
-    # lost answer would cause a comparison of all streams.
-    expected = {last, *(make_batch_name(last, attempt, context.installation) for attempt in range(LOST_ANSWERS))}
-    same = known == identity and about.last_batch in expected
+    same = known == identity and about.last_batch in expected_batch_names(context)
     if not same:
         with context.spool.transaction():
             if known == identity and last is not None and about.last_batch is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ BOUND_ENDPOINT = "endpoint"
 """Meta key: the id of the endpoint that sent the acknowledgements."""
 LAST_BATCH = "batch"
 """Meta key: the name of the last acknowledged batch."""
+RUNS = "batch.runs"
+"""Meta key: the ids of the last runs of the daemon, the newest first."""
+KEPT_RUNS = 8
 LOST_ANSWERS = 256
 """Number of consecutive batches whose answers may be lost before both sides compare everything again."""
 
@@ -73,6 +77,8 @@ class UploadContext(msgspec.Struct, kw_only=True, dict=True):
     """The configured address of the endpoint; "" for the built-in archive, whose address changes at each start."""
     installation: int = 0
     """Distinguishes this state directory from a copy of it (device.installation)."""
+    runs: tuple[str, ...] = ("",)
+    """Random ids of this run of the daemon and of a few before it, this one first; see `begin_run`."""
     attempts: int = 0
     """Batches sent since the last acknowledged one."""
 
@@ -82,12 +88,40 @@ class UploadContext(msgspec.Struct, kw_only=True, dict=True):
         return make_retrying(TRIES, self.sleep)
 
 
-def make_batch_name(last: str | None, attempt: int, installation: int) -> str:
-    """Return the name of a batch that follows the batch `last`.
+def begin_run(spool: Spool) -> tuple[str, ...]:
+    """Store a random id for this run of the daemon; return it with the ids of the last runs (UploadContext.runs).
+
+    The id is part of each batch's name. Otherwise a push after a restart could have the same name as an earlier one
+    whose answer was lost. Then an endpoint restored from a backup made between the two would look up to date, although
+    it lacks the second push.
+    """
+    earlier = (spool.meta(RUNS) or "").split()
+    runs = (secrets.token_hex(8), *earlier[: KEPT_RUNS - 1])
+    spool.set_meta(RUNS, " ".join(runs))
+    return runs
+
+
+def make_batch_name(context: UploadContext) -> str:
+    """Return the name of the next batch.
 
     The name depends on the last acknowledged one, so each side can check that the other continued from it. It also
     depends on the installation: a copy of a state directory has the same last batch, and without the installation it
-    would give its next batch the same name. Then neither copy could detect pushes of the other.
+    would give its next batch the same name. Then neither copy could detect pushes of the other. It depends on the run
+    as well, see `begin_run`.
     """
-    salt = f"/{installation}" if installation else ""
-    return hashlib.blake2b(f"{last or ''}/{attempt}{salt}".encode(), digest_size=16).hexdigest()
+    return _name(context, context.spool.meta(LAST_BATCH), context.attempts, context.runs[0])
+
+
+def expected_batch_names(context: UploadContext) -> set[str | None]:
+    """Return the names that the endpoint's last batch may have: the last acknowledged one, or one of the next.
+
+    After a lost answer the endpoint has stored a batch that was never acknowledged here. Without these names, each lost
+    answer would cause a comparison of all streams.
+    """
+    last = context.spool.meta(LAST_BATCH)
+    return {last, *(_name(context, last, attempt, run) for run in context.runs for attempt in range(LOST_ANSWERS))}
+
+
+def _name(context: UploadContext, last: str | None, attempt: int, run: str) -> str:
+    text = f"{last or ''}/{attempt}/{context.installation}/{run}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
