@@ -1,15 +1,19 @@
-"""What all tests stand on: a machine in UTC, as the samples' is, and Hypothesis without a clock.
-
-Some tools write local times without a zone.
-"""
+"""Settings for all tests: UTC, Hypothesis without a clock, and signals that programs under test can receive."""
 
 import os
+import signal
 import time
 
 from hypothesis import HealthCheck, settings
 
+# Some tools write local times without a zone, and the samples were made in UTC.
 os.environ["TZ"] = "UTC"
 time.tzset()
-# How long an example takes, or to make one, is a matter of the machine and of who else uses it.
+# How long an example takes depends on the machine and on what else runs on it.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+# A shell starts a job in the background with SIGINT ignored, and nohup ignores SIGHUP. Programs inherit that, and
+# tests that send these signals would never end.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
