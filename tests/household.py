@@ -150,6 +150,8 @@ class Household:
             runs=begin_run(self.spool),
         )
         unbind_changed_endpoint(self.spool, self.address)
+        self.bound = False
+        """Whether the endpoint was asked who it is since the start or the last failure, as the daemon does it."""
         self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)
 
     def _open_archive(self) -> Client:
@@ -201,12 +203,18 @@ class Household:
     def push(self) -> BatchResult:
         """Push one batch."""
         self.now_ms += 1000
-        bind(self.uploading)
-        if self.archive is not None and self.address:
-            self.transfer.prepare()
-            if self.transfer.pending():
-                return replace(self.transfer.step(), more=True)
-        return upload(self.uploading)
+        if not self.bound or self.uploading.bind_again:
+            bind(self.uploading)
+            self.bound = True
+        try:
+            if self.archive is not None and self.address:
+                self.transfer.prepare()
+                if self.transfer.pending():
+                    return replace(self.transfer.step(), more=True)
+            return upload(self.uploading)
+        except EndpointError:
+            self.bound = False
+            raise
 
     def settle(self, rounds: int = 20) -> None:
         """Take in and push until nothing is left to do."""

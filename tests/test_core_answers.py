@@ -19,7 +19,7 @@ from sessiond.daemon.resources import open_resources
 from sessiond.daemon.upload_loop import Cause, UploadLoop
 from sessiond.endpoint.answers import parse_retry_after
 from sessiond.endpoint.server import running
-from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, Limits, Result
+from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, Limits, PushAnswer, Result
 from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.upload import BatchResult, settle
@@ -77,14 +77,18 @@ def test_an_answer_that_makes_no_sense_moves_nothing(house: Household, result: d
     assert house.held(SESSION).count(b"\n") == 2
 
 
+def answered(result: dict) -> PushAnswer:
+    return PushAnswer(batch="batch", results=[msgspec.convert(result, Result)])
+
+
 def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house: Household) -> None:
     """A lie is overtaken once the endpoint tells the truth."""
     session = house.spool.catalog.session(UUID(SESSION))
     assert session is not None
-    settle(house.uploading, [session], [msgspec.convert(problem("stale", revision=2**52 - 2**20), Result)], "batch")
+    settle(house.uploading, [session], answered(problem("stale", revision=2**52 - 2**20)))
     segments = house.spool.outbox.segments(1, 1)
     told = problem("offset-mismatch", generation=2**30 - 2**20, offset=2**53 - 1, sha256="0" * 64)
-    settle(house.uploading, segments, [msgspec.convert(told, Result)], "batch")
+    settle(house.uploading, segments, answered(told))
     house.settle()
     assert house.held(SESSION).count(b"\n") == 2
 

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,7 @@ import pytest
 from household import CLAUDE, SESSION, Household, claude, pushed
 from sessiond.errors import EndpointError
 from sessiond.spool.safety import State
-from sessiond.upload import bind
+from sessiond.upload import bind, store_batch, upload
 from test_safety import OTHER, World, content, delete, lines
 
 Send = Callable[[], httpx.Response]
@@ -238,3 +239,65 @@ def test_a_copy_under_other_numbers_goes_on_after_a_kill(world: World) -> None:
     assert house.held(SESSION, generation=numbers[-1]) == later
     assert len(numbers) == 2, numbers
     assert world.state() is State.SAFE
+
+
+def test_a_restored_endpoint_is_found_at_the_next_push(world: World) -> None:
+    """The daemon runs on, and what it pushes next fits: after that push both sides name the same one again."""
+    house = world.house
+    world.configure("first")
+    bind(house.uploading)
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.scan()
+    upload(house.uploading)
+    copy_store(world.base / "first", world.base / "copy")
+    house.write(CLAUDE, *lines(3))
+    house.scan()
+    while upload(house.uploading).more:
+        pass
+    delete(world)
+    while upload(house.uploading).more:
+        pass
+    assert world.state() is State.SAFE
+    restored = world.serve(world.base / "copy")
+    house.transport.fate = lambda request, send: redirected(house, request, restored.url)
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 2))
+    house.scan()
+    house.now_ms += 1000
+    upload(house.uploading)
+    assert world.state() is not State.SAFE
+    house.settle()
+    assert world.state() is State.LOST
+    assert world.state(OTHER) is State.SAFE
+
+
+def test_two_copies_of_a_state_directory_do_not_ask_for_everything_at_each_push(world: World) -> None:
+    house = world.house
+    world.configure("first")
+    house.write(CLAUDE, *lines(3))
+    house.settle()
+    asked = 0
+    for number in range(10):
+        with house.spool.transaction():
+            store_batch(house.uploading, f"push {number}", "a push of the other copy")
+        (unknown,) = house.spool.connection.execute("SELECT count(*) FROM stream WHERE NOT known").fetchone()
+        asked += unknown
+        house.settle()
+        house.now_ms += 1000
+    assert asked == 1  # the others wait for the next question of who the endpoint is
+
+
+def redirected(house: Household, request: httpx.Request, url: str) -> httpx.Response:
+    to = httpx.URL(url)
+    address = request.url.copy_with(port=to.port)
+    sent = httpx.Request(request.method, address, headers=request.headers, content=request.content)
+    return house.transport.real.handle_request(sent)
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Back a store up while it is served."""
+    target.mkdir()
+    with (
+        closing(sqlite3.connect(source / "endpoint.db")) as live,
+        closing(sqlite3.connect(target / "endpoint.db")) as to,
+    ):
+        live.backup(to)

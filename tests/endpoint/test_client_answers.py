@@ -41,7 +41,7 @@ def ask(canned: Canned, *, token: str | None = TOKEN) -> EndpointError | list[wi
     """Push one item; return its result or the error."""
     client = Client("http://127.0.0.1:9", token, device_id=uuid.UUID(int=1), transport=canned)
     try:
-        return client.push([ITEM], BATCH)
+        return client.push([ITEM], BATCH).results
     except EndpointError as error:
         return error
     finally:

@@ -6,25 +6,21 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from sessiond.config import Backlog, Token
 from sessiond.daemon import outage
+from sessiond.daemon.archive_copy import ArchiveCopy
 from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.resources import Resources, now_ms
 from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.device import installation
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import ArchiveUnreadable, EndpointError, StateFull, Unreachable
+from sessiond.errors import EndpointError, StateFull, Unreachable
 from sessiond.logs import log
 from sessiond.spool import health
-from sessiond.state import has_archive
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
-
-if TYPE_CHECKING:
-    from sessiond.transfer import Transfer
 
 HELD = 900.0
 """Seconds between two looks at whether the user's pause of pushing has ended; its end wakes the loop anyway."""
@@ -95,13 +91,7 @@ class UploadLoop:
             address=resources.config.endpoint.url,
         )
         unbind_changed_endpoint(resources.spool, resources.config.endpoint.url)
-        self._transfer: Transfer | None = None
-        """Copies the built-in archive, until all of it is at the endpoint."""
-        if resources.config.endpoint.url and has_archive(resources.directory):
-            self._transfer = self._make_transfer()
-        else:
-            with resources.spool.transaction():
-                resources.spool.archived.clear()
+        self._archive = ArchiveCopy(resources, self._setting, self._client)
         old = health.read_endpoint(resources.spool)
         archive = not resources.config.endpoint.url
         last_ack_ms = old.last_ack_ms if archive and old.archive else None
@@ -194,8 +184,7 @@ class UploadLoop:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._transfer is not None:
-            self._transfer.close()
+        self._archive.close()
         self._client.close()
 
     def last_push(self) -> None:
@@ -215,10 +204,10 @@ class UploadLoop:
     def _push(self) -> BatchResult:
         self._began, before = time.monotonic(), self._health
         try:
-            if not self._bound or self._began - self._bound_at > BIND_AGAIN:
+            if not self._bound or self._setting.bind_again or self._began - self._bound_at > BIND_AGAIN:
                 bind(self._setting)
                 self._bound, self._bound_at = True, time.monotonic()
-                self._prepare_transfer()
+                self._archive.prepare()
             pushed = self._upload()
             self._resources.spool.shrink()
         except EndpointError as error:
@@ -230,61 +219,33 @@ class UploadLoop:
         self._succeeded(pushed, before)
         return pushed
 
-    def _make_transfer(self) -> Transfer:
-        from sessiond.daemon.archive import open_archive  # late: most have no archive beside an endpoint
-        from sessiond.transfer import Transfer
-
-        resources = self._resources
-        return Transfer(
-            self._setting,
-            self._client,
-            lambda: open_archive(resources.directory, resources.device.device_id),
-            resources.ingest.masking.twin,  # the capture thread masks at the same time
-        )
-
-    def _prepare_transfer(self) -> None:
-        if self._transfer is not None:
-            try:
-                self._transfer.prepare()
-            except ArchiveUnreadable as error:
-                self._fail_transfer(error)
-
-    def _fail_transfer(self, error: ArchiveUnreadable) -> None:
-        """Go on without the archive: what it alone has stays counted as not safe, with the reason."""
-        assert self._transfer is not None
-        log.error("archive.failed", reason=str(error))
-        with self._resources.spool.transaction():
-            self._resources.spool.archived.fail(str(error))
-        self._transfer.close()
-        self._transfer = None
-
     def _upload(self) -> BatchResult:
         """Push a batch: from the archive what is live in it, then the outbox, then what else the archive has."""
         since_ms = now_ms() - RECENT_MS
-        if self._transfer is None:
-            return self._upload_outbox(since_ms)
-        try:
-            if self._transfer.pending(since_ms):
-                return self._copied(self._transfer.step(since_ms=since_ms))
-            pushed = self._upload_outbox(since_ms)
-            if pushed.more or pushed.sessions or pushed.segments:
-                return replace(pushed, more=True)  # the archive is next
-            return self._copy_backlog(self._transfer, pushed)
-        except ArchiveUnreadable as error:
-            self._fail_transfer(error)
-            return BatchResult(more=True)
-
-    def _copy_backlog(self, transfer: Transfer, pushed: BatchResult) -> BatchResult:
-        """Copy a batch of the archive as the throttle allows; with nothing left to copy, stop serving the archive."""
-        if not transfer.pending():
-            transfer.close()
-            self._transfer = None
+        if self._archive.pending(since_ms):
+            try:
+                return self._copied(self._archive.step(since_ms=since_ms))
+            except EndpointError:
+                pushed = self._upload_outbox(since_ms)  # what is new does not wait for what can't be copied now
+                if pushed.sessions or pushed.segments or pushed.asked:
+                    return replace(pushed, more=True)
+                raise
+        pushed = self._upload_outbox(since_ms)
+        if pushed.more or not self._archive.pending():
+            if not pushed.more:
+                self._archive.close()
             return pushed
+        if pushed.sessions or pushed.segments:
+            return replace(pushed, more=True)  # the archive is next
+        return self._copy_backlog(pushed)
+
+    def _copy_backlog(self, pushed: BatchResult) -> BatchResult:
+        """Copy a batch of the archive as the throttle allows."""
         self._rests = not self._throttle.open()
         if self._rests:
             return pushed
         before = self._client.sent_bytes
-        copied = self._copied(transfer.step(size=self._throttle.batch(BATCH_BYTES)))
+        copied = self._copied(self._archive.step(size=self._throttle.batch(BATCH_BYTES)))
         self._throttle.sent(self._client.sent_bytes - before)
         return copied
 

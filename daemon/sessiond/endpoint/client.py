@@ -101,8 +101,8 @@ class Client:
             raise WrongEndpoint(f"{self.url} answered for other streams than the request names")
         return positions
 
-    def push(self, pushed: Sequence[wire.Push], batch: str) -> list[wire.Result]:
-        """Push items under the id `batch` and return their results in order. Raises: EndpointError."""
+    def push(self, pushed: Sequence[wire.Push], batch: str) -> wire.PushAnswer:
+        """Push items under the id `batch` and return the answer, its results in order. Raises: EndpointError."""
         body, known = _JSON.encode_lines(pushed), self._dictionary.take()
         if known:
             try:
@@ -111,7 +111,7 @@ class Client:
                 pass  # the endpoint has another dictionary, or a proxy does not know the encoding: send it without one
         return self._push(len(pushed), body, batch, b"")
 
-    def _push(self, count: int, body: bytes, batch: str, known: bytes) -> list[wire.Result]:
+    def _push(self, count: int, body: bytes, batch: str, known: bytes) -> wire.PushAnswer:
         headers = {
             "Content-Type": "application/x-ndjson",
             "Content-Encoding": dictionary.ENCODING if known else "zstd",
@@ -125,7 +125,8 @@ class Client:
         if results is None:
             raise WrongEndpoint(f"{self.url} answered a push with results that can't be decoded")
         self._dictionary.keep(known, body)
-        return [self._masked(result) for result in results]
+        masked = [self._masked(result) for result in results]
+        return wire.PushAnswer(batch=batch, results=masked, previous=answer.previous)
 
     def _masked(self, result: wire.Result) -> wire.Result:
         """Return a result whose problem is safe to store, log and show: without the token and control characters."""

@@ -22,6 +22,7 @@ class PushAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: str
     results: list[msgspec.Raw]
+    previous: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -169,6 +169,8 @@ class PushAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: str
     results: list[Result]
+    previous: str | msgspec.UnsetType | None = msgspec.UNSET
+    """The name of the push before this one that was stored of the device; None: there was none."""
 
 
 class StreamKey(msgspec.Struct, frozen=True, kw_only=True):

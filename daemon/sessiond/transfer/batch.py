@@ -10,7 +10,7 @@ from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
 from sessiond.spool.archived import ArchivedSession
 from sessiond.transfer.streams import StreamCopy
-from sessiond.upload import LAST_BATCH, LOST_ANSWERS, UploadContext, make_batch_name
+from sessiond.upload import LOST_ANSWERS, UploadContext, make_batch_name, store_batch
 
 FINAL = ("machine-taken", "invalid", "too-large")
 """Problems that another try does not solve."""
@@ -63,11 +63,11 @@ def _push(setting: UploadContext, pushes: list[wire.Push]) -> list[wire.Result]:
     with setting.spool.reading():
         name = make_batch_name(setting)
     setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
-    results: list[wire.Result] = setting.retrying(setting.client.push, pushes, name)
+    answer: wire.PushAnswer = setting.retrying(setting.client.push, pushes, name)
     with setting.spool.transaction():
-        setting.spool.set_meta(LAST_BATCH, name)
+        store_batch(setting, name, answer.previous)
     setting.attempts = 0
-    return results
+    return answer.results
 
 
 def _judge(copy: SessionCopy, result: wire.Result) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, Rejected, TooLarge, WrongEndpoint
 from sessiond.spool.rows import Segment
-from sessiond.upload.binding import bind, unbind_changed_endpoint
+from sessiond.upload.binding import bind, store_batch, unbind_changed_endpoint
 from sessiond.upload.context import (
     BOUND_ENDPOINT,
     LAST_BATCH,
@@ -44,6 +44,7 @@ __all__ = [
     "bind",
     "make_batch_name",
     "settle",
+    "store_batch",
     "unbind_changed_endpoint",
     "upload",
 ]
@@ -125,7 +126,7 @@ def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
         # Each attempt has its own name: the answer to an earlier one may be lost although its items were stored.
         context.attempts = (context.attempts + 1) % LOST_ANSWERS
         try:
-            results = context.retrying(context.client.push, pushes, batch)
+            answer = context.retrying(context.client.push, pushes, batch)
         except (TooLarge, Rejected) as error:
             if len(part) > 1:
                 half = len(part) // 2
@@ -133,7 +134,7 @@ def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
             else:
                 refused.append((part[0], error))
             continue
-        total = total.plus(settle(context, part, results, batch))
+        total = total.plus(settle(context, part, answer))
     if refused and not total.sessions + total.segments:
         raise refused[0][1]
     if refused:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from sessiond.spool import Spool, health
 from sessiond.spool.safety import BOUND
 from sessiond.upload.context import BOUND_ENDPOINT, LAST_BATCH, UploadContext, expected_batch_names
+
+UNTRUSTED = "endpoint.untrusted"
+"""Meta key, set if the endpoint lost batches, or another copy of this state directory pushes there."""
+COMPARE_MS = 900_000
+"""Milliseconds between two comparisons of all streams."""
 
 
 def bind(context: UploadContext) -> bool:
@@ -16,18 +23,44 @@ def bind(context: UploadContext) -> bool:
     about = context.client.about()
     identity, last = str(about.endpoint_id), context.spool.meta(LAST_BATCH)
     known, address = context.spool.meta(BOUND_ENDPOINT), context.address
-    same = known == identity and about.last_batch in expected_batch_names(context)
+    follows = about.last_batch in expected_batch_names(context)
+    same = known == identity and follows and context.spool.meta(UNTRUSTED) is None
     if not same:
         with context.spool.transaction():
-            if known == identity and last is not None and about.last_batch is not None:
+            if known == identity and not follows and last is not None and about.last_batch is not None:
                 health.note_divergence(context.spool, context.now_ms())
             context.spool.catalog.change_endpoint(known, identity)
+            context.spool.set_meta(UNTRUSTED, None)
             context.spool.set_meta(BOUND_ENDPOINT, identity)
             context.spool.set_meta(LAST_BATCH, about.last_batch)
         context.attempts = 0
+    context.bind_again = False
     if context.spool.meta(BOUND) != address:
         context.spool.set_meta(BOUND, address)
     return same
+
+
+def store_batch(context: UploadContext, batch: str, previous: str | msgspec.UnsetType | None) -> None:
+    """Store the name of an acknowledged batch, in the transaction that applies its results.
+
+    `previous` is the batch that the endpoint had stored before this one, unset if it does not report that. If it is
+    not the last one of this installation, the endpoint was restored from an older copy. Afterwards both sides have
+    the same last batch again, so this is the only moment at which that can be detected. Then every stream is compared.
+
+    Two copies of a state directory find each other's batches at each push. To keep them from comparing all streams
+    each time, a second detection within COMPARE_MS has its effect at the next `bind`.
+    """
+    spool, now_ms, last = context.spool, context.now_ms(), context.spool.meta(LAST_BATCH)
+    if previous not in (msgspec.UNSET, last) and previous not in expected_batch_names(context):
+        if last is not None and previous is not None:
+            health.note_divergence(spool, now_ms)
+        if context.compared_ms is None or now_ms - context.compared_ms > COMPARE_MS:
+            endpoint = spool.meta(BOUND_ENDPOINT)
+            spool.catalog.change_endpoint(endpoint, endpoint)
+            context.compared_ms, context.bind_again = now_ms, True
+        else:
+            spool.set_meta(UNTRUSTED, "1")
+    spool.set_meta(LAST_BATCH, batch)
 
 
 def unbind_changed_endpoint(spool: Spool, address: str) -> None:

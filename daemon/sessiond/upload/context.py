@@ -81,6 +81,10 @@ class UploadContext(msgspec.Struct, kw_only=True, dict=True):
     """Random ids of this run of the daemon and of a few before it, this one first; see `begin_run`."""
     attempts: int = 0
     """Batches sent since the last acknowledged one."""
+    bind_again: bool = False
+    """Whether to ask which endpoint answers before the next batch."""
+    compared_ms: int | None = None
+    """When a lost batch last caused a comparison of all streams."""
 
     @cached_property
     def retrying(self) -> tenacity.Retrying:

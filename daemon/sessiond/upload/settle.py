@@ -9,7 +9,8 @@ from enum import Enum, auto
 from sessiond.endpoint import wire
 from sessiond.errors import Unreachable
 from sessiond.spool.rows import Segment, SessionState
-from sessiond.upload.context import LAST_BATCH, BatchResult, Item, UploadContext
+from sessiond.upload.binding import store_batch
+from sessiond.upload.context import BatchResult, Item, UploadContext
 from sessiond.upload.items import decode_text
 
 
@@ -31,7 +32,7 @@ _KEPT = {"quota": Outcome.FULL, "push-full": Outcome.POSTPONED}
 """Problems of the endpoint, not of the item."""
 
 
-def settle(context: UploadContext, items: Sequence[Item], results: Sequence[wire.Result], batch: str) -> BatchResult:
+def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswer) -> BatchResult:
     """Remove from the outbox what was acknowledged, and nothing else (rule 2).
 
     Results, positions and health change in one transaction. After a crash the spool therefore either knows the whole
@@ -41,9 +42,8 @@ def settle(context: UploadContext, items: Sequence[Item], results: Sequence[wire
     sessions = segments = size = healed = 0
     outcomes = Counter[Outcome]()
     with context.spool.transaction():
-        context.spool.set_meta(LAST_BATCH, batch)
         broken: set[int] = set()
-        for item, result in zip(items, results, strict=True):
+        for item, result in zip(items, answer.results, strict=True):
             healed += _forget_positions(context, item, result.ahead)
             if result.problem is not None:
                 outcomes[_solve(context, item, result.problem, broken)] += 1
@@ -56,7 +56,8 @@ def settle(context: UploadContext, items: Sequence[Item], results: Sequence[wire
                 size += item.length
         healed += outcomes[Outcome.HEALED]
         full, postponed, parked = outcomes[Outcome.FULL], outcomes[Outcome.POSTPONED], outcomes[Outcome.PARKED]
-        more = bool(healed or full or postponed) or context.spool.outbox.has_due()
+        store_batch(context, answer.batch, answer.previous)
+        more = bool(healed or full or postponed or context.bind_again) or context.spool.outbox.has_due()
         result_of_all = BatchResult(
             sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed, more=more
         )

@@ -12,6 +12,7 @@ from uuid import UUID
 import anyio
 import anyio.to_thread
 import msgspec
+from msgspec import UNSET
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -134,7 +135,8 @@ class Endpoint:
                 outcome = await anyio.to_thread.run_sync(apply, limiter=self._push_threads)
         # The lines are committed. Only this client waits for the digests of large streams; other pushes go on.
         results = outcome.complete(await self._digester.digests(list(outcome.pending.values())))
-        return json_response(PushAnswer(batch=batch, results=results))
+        previous = outcome.previous if batch and results else UNSET
+        return json_response(PushAnswer(batch=batch, results=results, previous=previous))
 
     def _apply(self, sent: bytes, encoding: str, sender: Sender) -> PushOutcome:
         known, head, pusher = b"", bytearray(), (sender.access.user, sender.device)

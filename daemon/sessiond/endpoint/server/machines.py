@@ -47,11 +47,13 @@ def belongs(db: sqlite3.Connection, user: str, machine: str, device: str) -> boo
     return row is not None
 
 
-def note_batch(db: sqlite3.Connection, user: str, device: str, batch: str) -> None:
-    """Store the id of a device's last push."""
+def note_batch(db: sqlite3.Connection, user: str, device: str, batch: str) -> str | None:
+    """Store the id of a device's last push, and return that of the one before; None: there was none."""
+    before = last_batch(db, user, device)
     db.execute(
         "INSERT INTO devices VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET batch = excluded.batch", (user, device, batch)
     )
+    return before
 
 
 def last_batch(db: sqlite3.Connection, user: str, device: str) -> str | None:

@@ -53,11 +53,12 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
 class PushOutcome(msgspec.Struct, frozen=True):
     """The results of a push in order, and the streams whose digests some of them still need: see `complete`.
 
-    `pending`: the state of a stream by the index of its result.
+    `pending`: the state of a stream by the index of its result. `previous`: the id of the push before this one.
     """
 
     results: list[Result]
     pending: dict[int, streams.State]
+    previous: str | None = None
 
     def complete(self, digests: Sequence[str]) -> list[Result]:
         """Return the results with the digests of `pending`, which are in its order."""
@@ -81,8 +82,7 @@ class PushRequest:
         uses: LastUses | None = None,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        self.store = store
-        self.limits = limits
+        self.store, self.limits = store, limits
         self.sender = sender
         self.user, self.device = sender.access.user, str(sender.device)
         self._uses = uses or LastUses()
@@ -109,10 +109,10 @@ class PushRequest:
             results = self._store(db, decoded)
             if self._changed:
                 records.mark_changed(db, self.user, self._changed)
-            if self.sender.batch:
-                machines.note_batch(db, self.user, self.device, self.sender.batch)
+            batch = self.sender.batch
+            previous = machines.note_batch(db, self.user, self.device, batch) if batch else None
             self._uses.write(db)
-        return PushOutcome(results, self._pending)
+        return PushOutcome(results, self._pending, previous)
 
     def _compare(self, decoded: list[PushLine | Result]) -> None:
         """Find the appends whose bytes are already stored, outside the write transaction, while others may write."""
