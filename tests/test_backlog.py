@@ -60,23 +60,23 @@ def throttle(settings: Backlog, clock: Clock, work: str = READING, machine: Mach
 def test_reading_rests_in_proportion_to_its_cpu_time(percent: float, rest: float) -> None:
     clock = Clock()
     made = throttle(Backlog(max_cpu=percent), clock)
-    assert made.open()
-    made.begin()
+    assert made.allows()
+    made.start()
     clock.works(2.0)
-    made.end()
-    assert (made.left(), made.open()) == (pytest.approx(rest), rest == 0)
+    made.finish()
+    assert (made.seconds_until_open(), made.allows()) == (pytest.approx(rest), rest == 0)
     clock.now += rest + 0.001
-    assert made.open()
+    assert made.allows()
 
 
 def test_time_that_is_not_cpu_time_costs_no_rest() -> None:
     """A slow disk has kept nobody else from the core."""
     clock = Clock()
     made = throttle(Backlog(max_cpu=10.0), clock)
-    made.begin()
+    made.start()
     clock.now += 60
-    made.end()
-    assert made.open()
+    made.finish()
+    assert made.allows()
 
 
 def test_while_the_backlog_rests_live_changes_are_read(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_while_the_backlog_rests_live_changes_are_read(tmp_path: Path) -> None:
     write(tmp_path, 9, age=60)
     made = Throttle(READING, Backlog(max_cpu=1.0), power=Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu)
     with lab(tmp_path, throttle=made) as house:
-        made.begin()
+        made.start()
         clock.works(1.0)
-        made.end()  # 99 seconds of rest
+        made.finish()  # 99 seconds of rest
         house.capture_loop._scan(house.resources.watched)
         assert house.turn().backlog == 3
         assert house.captured() == {session(9)}
@@ -150,17 +150,17 @@ def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
     machine.battery = True
     override = Override()
     both = [
-        Throttle(work, power=machine, settings=Backlog(max_upload=1, max_cpu=1.0), override=override)
+        Throttle(work, power=machine, limits=Backlog(max_upload=1, max_cpu=1.0), override=override)
         for work in (READING, PUSHING)
     ]
-    assert [each.open() for each in both] == [False, False]
+    assert [each.allows() for each in both] == [False, False]
     both[0].override()
-    assert [each.open() for each in both] == [True, True]
-    both[1].sent(1 << 30)
-    both[1].done()  # pushed all that was read so far
-    assert [each.open() for each in both] == [True, True]
-    both[0].done()
-    both[1].done()
+    assert [each.allows() for each in both] == [True, True]
+    both[1].record_sent(1 << 30)
+    both[1].finish_backlog()  # pushed all that was read so far
+    assert [each.allows() for each in both] == [True, True]
+    both[0].finish_backlog()
+    both[1].finish_backlog()
     assert not override.works
     clock.now += 1
 
@@ -171,7 +171,7 @@ def test_haste_ends_with_the_last_of_both(tmp_path: Path) -> None:
     pushing = Throttle(PUSHING, override=override)
 
     def push_what_is_there() -> None:
-        pushing.done()
+        pushing.finish_backlog()
         told.append(override.works)
 
     write(tmp_path, 1, age=DAY)
@@ -189,25 +189,25 @@ def test_other_settings_are_in_force_at_once() -> None:
     clock, machine = Clock(), Machine()
     machine.battery = True
     made = throttle(Backlog(), clock, machine=machine)
-    assert not made.open()
-    made.apply(Backlog(on_battery="go on", max_cpu=1.0))
-    assert (made.left(), made.open()) == (0, True)
-    made.begin()
+    assert not made.allows()
+    made.apply_limits(Backlog(on_battery="go on", max_cpu=1.0))
+    assert (made.seconds_until_open(), made.allows()) == (0, True)
+    made.start()
     clock.works(10)
-    made.end()
-    assert made.left() > 900
-    made.apply(Backlog(on_battery="go on"))
-    assert (made.left(), made.open()) == (0, True)
+    made.finish()
+    assert made.seconds_until_open() > 900
+    made.apply_limits(Backlog(on_battery="go on"))
+    assert (made.seconds_until_open(), made.allows()) == (0, True)
 
 
 def test_a_metered_network_holds_back_pushing_alone() -> None:
     clock, machine = Clock(), Machine()
     machine.metered = True
-    assert throttle(Backlog(), clock, READING, machine).open()
+    assert throttle(Backlog(), clock, READING, machine).allows()
     pushing = throttle(Backlog(), clock, PUSHING, machine)
-    assert not pushing.open()
+    assert not pushing.allows()
     assert pushing.reason == ON_METERED
-    assert throttle(Backlog(on_metered="go on"), clock, PUSHING, machine).open()
+    assert throttle(Backlog(on_metered="go on"), clock, PUSHING, machine).allows()
 
 
 # The line
@@ -269,10 +269,10 @@ def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household)
         for _ in range(99):
             sent = push(house, made)
             total += sent
-            if not made._rests:
+            if not made._throttled:
                 break
             assert sent < 2 * limit  # one segment of these
-            clock.now += made._throttle.left()
+            clock.now += made._throttle.seconds_until_open()
         assert total <= limit * (clock.now - began) + 2 * limit
         assert total > 400_000
         for number, path in enumerate(paths, start=2):
@@ -286,13 +286,13 @@ def test_while_the_line_rests_live_changes_are_pushed(house: Household) -> None:
             old(house, number, size=300_000)
         house.scan()
         push(house, made)
-        assert made._rests
+        assert made._throttled
         path = house.write(CLAUDE, claude(SESSION, 1))
         house.scan()
         assert 0 < push(house, made) < 5000
         assert house.held(SESSION) == Path(path).read_bytes()
         assert SESSION in house.held_sessions()
-        assert made._rests
+        assert made._throttled
 
 
 def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> None:
@@ -306,7 +306,7 @@ def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> 
         assert set(house.held_sessions()) == {SESSION}
         assert health.read_endpoint(house.spool).waits == ON_METERED
         machine.metered = False
-        clock.now += made._throttle.left()
+        clock.now += made._throttle.seconds_until_open()
         push(house, made)
         assert set(house.held_sessions()) == {SESSION, session(2)}
         assert health.read_endpoint(house.spool).waits is None
@@ -340,9 +340,9 @@ def test_what_can_not_go_holds_nothing_up(house: Household) -> None:
             for due in house.spool.outbox.sessions(9):
                 house.spool.outbox.acknowledge_session(due.id, due.revision)
         push(house, made)
-        assert (machine.asked, made._rests, health.read_endpoint(house.spool).waits) == (0, False, None)
-        override.ask()
-        override.end(READING)
+        assert (machine.asked, made._throttled, health.read_endpoint(house.spool).waits) == (0, False, None)
+        override.start()
+        override.finish(READING)
         push(house, made)
         assert not override.works
 

@@ -14,9 +14,10 @@ import pytest
 
 from household import CLAUDE, SESSION, TOKEN, Household, claude, household, pushed
 from sessiond.config import Config
-from sessiond.daemon import outage, upload_loop
+from sessiond.daemon import endpoint_state, outage, upload_loop
+from sessiond.daemon.endpoint_state import Cause
 from sessiond.daemon.resources import open_resources
-from sessiond.daemon.upload_loop import Cause, UploadLoop
+from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.endpoint.answers import parse_retry_after
 from sessiond.endpoint.server import running
 from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, Limits, PushAnswer, Result
@@ -258,7 +259,7 @@ class Wall:
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     made = Wall()
-    monkeypatch.setattr(upload_loop, "now_ms", made)
+    monkeypatch.setattr(endpoint_state, "now_ms", made)
     return made
 
 
@@ -279,19 +280,19 @@ def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(push: UploadLoop
     """The next attempt was noted under a clock years ahead: it is made as soon as was meant, not in years."""
     wall.ms += 10 * 365 * 86_400_000
     push._failed(Unreachable("down", retry_after=60.0))
-    assert 55_000 < push._wait_ms() <= 66_000
+    assert 55_000 < push._state.wait_ms() <= 66_000
     wall.ms -= 10 * 365 * 86_400_000
     began = time.monotonic()
-    later = upload_loop.time
+    later = endpoint_state.time
     try:
 
         class Later:
             monotonic = staticmethod(lambda: began + 70)
 
-        upload_loop.time = Later  # type: ignore[attr-defined]
-        assert push._wait_ms() <= 0
+        endpoint_state.time = Later  # type: ignore[attr-defined]
+        assert push._state.wait_ms() <= 0
     finally:
-        upload_loop.time = later  # type: ignore[attr-defined]
+        endpoint_state.time = later  # type: ignore[attr-defined]
 
 
 def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(push: UploadLoop, wall: Wall) -> None:
@@ -299,11 +300,11 @@ def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(push: Up
     wall.ms += 10 * 365 * 86_400_000
     push._failed(Unreachable("down", retry_after=60.0))
     wall.ms -= 10 * 365 * 86_400_000
-    again = UploadLoop(push._resources, push._health.url, None, lambda: None)
-    first = again._wait_ms()
-    assert first <= upload_loop.LONGEST
+    again = UploadLoop(push._resources, push._state.health.url, None, lambda: None)
+    first = again._state.wait_ms()
+    assert first <= endpoint_state.LONGEST
     time.sleep(0.05)
-    assert again._wait_ms() < first
+    assert again._state.wait_ms() < first
     again.close()
 
 
@@ -325,20 +326,20 @@ def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(
 def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(push: UploadLoop) -> None:
     """Each healing makes a new revision, which is stored: that is no progress."""
     for _ in range(6):
-        push._succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._health)
-    assert push._wait_ms() > 1000
+        push._state.succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._state.health)
+    assert push._state.wait_ms() > 1000
     assert health.read_endpoint(push._resources.spool).next_attempt_ms is not None
 
 
 def test_after_healing_it_rests_until_somebody_wakes_it(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that was due and found nothing to do is due no more: the loop must not turn for ever."""
     for _ in range(6):
-        push._succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._health)
-    assert push._left()
+        push._state.succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._state.health)
+    assert push._idle_seconds()
     monkeypatch.setattr(upload_loop, "bind", lambda _: True)
     monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
     assert not push.push_all()
-    assert push._left() is None
+    assert push._idle_seconds() is None
 
 
 def test_a_failed_push_is_tried_again_though_nothing_happens(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,11 +389,11 @@ def test_a_user_who_asks_does_not_end_the_pause(push: UploadLoop) -> None:
     for _ in range(3):
         push._failed(Refused("401"))
     push.retry_sooner(Cause.USER)
-    push._heed()
-    assert (push._health.next_attempt_ms, push._health.rejections) == (None, 3)
+    push._apply_causes()
+    assert (push._state.health.next_attempt_ms, push._state.health.rejections) == (None, 3)
     push.retry_sooner(Cause.SETUP)
-    push._heed()
-    assert push._health.rejections == 0
+    push._apply_causes()
+    assert push._state.health.rejections == 0
 
 
 def test_a_push_that_holds_too_much_is_sent_in_parts_and_nothing_is_parked(tmp_path: Path) -> None:

@@ -79,11 +79,11 @@ def test_the_backlog_rests_after_each_part_that_was_read(tmp_path: Path) -> None
     clock = iter(range(1_000_000))
     made = Throttle(READING, Backlog(max_cpu=1.0), clock=lambda: 1000.0, cpu=lambda: float(next(clock)))
     with lab(tmp_path, throttle=made) as house:
-        assert made.rest() == 0
+        assert made.pause_left() == 0
         house.capture_loop._scan(house.resources.watched)
         house.turn()
         assert house.captured()
-        assert made.rest() >= 99
+        assert made.pause_left() >= 99
 
 
 @pytest.fixture
@@ -109,10 +109,10 @@ def test_a_backlog_that_goes_on_says_how_long_it_was_paused(logged: io.StringIO)
     """`sessiond logs` shows what a night on battery cost."""
     now, plug = [5000.0], Plug()
     made = Throttle(READING, Backlog(on_battery="pause"), power=plug, clock=lambda: now[0], cpu=lambda: 0.0)
-    assert not made.open()
+    assert not made.allows()
     now[0] += 7200
     plug.battery = False
-    assert made.open()
+    assert made.allows()
     (resumed,) = [line for line in map(json.loads, logged.getvalue().splitlines()) if "resumed" in line["event"]]
     assert resumed["seconds"] == 7200
 
@@ -141,7 +141,7 @@ def test_a_push_that_can_not_be_noted_is_tried_again_by_itself(tmp_path: Path) -
         try:
             fill(resources.spool)
             assert not made.push_all()
-            assert made._left() is not None
+            assert made._idle_seconds() is not None
         finally:
             made.close()
             resources.close()

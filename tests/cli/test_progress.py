@@ -31,7 +31,7 @@ from sessiond.status.progress import Progress, measure
 MB = 1_000_000
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FOUND = CaptureHealth(pid=1, discovered={"codex": 50, "pi": 10}, found_bytes=100 * MB)
-TOTALS = Totals(on_captured=40, ongoing=0, acknowledged=20, oldest_ms=None, unprotected=0, lost=0)
+TOTALS = Totals(captured=40, ongoing=0, acknowledged=20, oldest_ms=None, unprotected=0, lost=0)
 NOTHING = Waiting(sessions=0, segments=0, bytes=0, oldest_ms=None, parked=0, behind=0, behind_bytes=0)
 
 
@@ -89,8 +89,8 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
     made = UploadLoop(resources, "http://127.0.0.1:9", None, lambda: None)
 
     def ack(at_ms: int, count: int) -> EndpointHealth:
-        made._health = EndpointHealth(last_ack_ms=at_ms).paced(made._health, count)
-        return made._health
+        made._state.health = EndpointHealth(last_ack_ms=at_ms).paced(made._state.health, count)
+        return made._state.health
 
     try:
         assert (ack(10_000_000, 5).pace_ms, ack(10_001_000, 7).pace_bytes) == (10_000_000, 7)
@@ -100,7 +100,7 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
         span = last.last_ack_ms - last.pace_ms
         assert span <= PACE_MS
         assert 900 < last.pace_bytes / span * 1000 < 1100
-        assert (ack(99_000_000, 5).pace_ms, made._health.pace_bytes) == (99_000_000, 0)
+        assert (ack(99_000_000, 5).pace_ms, made._state.health.pace_bytes) == (99_000_000, 0)
         assert ack(98_000_000, 5).pace_ms == 98_000_000  # the clock was set back
     finally:
         made.close()

@@ -18,12 +18,10 @@ ATTRIBUTES = 12
 
 EXCEPTIONS: dict[str, str] = {
     "cli/status.py": "the screen and its table; to be split",
-    "daemon/upload_loop.py": "the loop and its waits; to be split into loop and schedule",
     "daemon/__init__.py:run": "signals, reloads and the order of the end; to be split",
     "daemon/daemon_run.py:DaemonRun.__init__": "opens all resources of one run; an engine will own them",
-    "daemon/upload_loop.py:UploadLoop.__init__": "the loop and its waits; to be split into loop and schedule",
     "daemon/capture_loop.py:CaptureLoop": "the queue's parts; to become one work queue",
-    "daemon/upload_loop.py:UploadLoop": "the loop and its waits; to be split into loop and schedule",
+    "daemon/upload_loop.py:UploadLoop": "the loop, its requests and its wake-up; messages will replace them",
     "redact/redactor.py:Redactor": "compiled rules and their indexes, made once",
     "status/__init__.py:_SpoolSnapshot": "one field for each line of the screen",
     "watch/dirty.py:Dirty": "the change set and its timers, under one lock",

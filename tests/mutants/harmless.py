@@ -28,8 +28,10 @@ HARMLESS: dict[str, str] = {
     'daemon/power.py::PowerAndNetwork._read: return "" => pass': (
         "callers compare only with words, which neither None nor an empty text equals"
     ),
-    "daemon/upload_loop.py::UploadLoop.run: if not self._held and self._wait_ms() <= 0 and self.push_all(): => "
-    "if not self._held and self._wait_ms() <= 1 and self.push_all():": "an attempt that comes a millisecond earlier",
+    "daemon/upload_loop.py::UploadLoop.run: if not self._paused and self._state.wait_ms() <= 0 and self.push_all(): => "
+    "if not self._paused and self._state.wait_ms() <= 1 and self.push_all():": (
+        "an attempt that comes a millisecond earlier"
+    ),
     "endpoint/server/streams.py::append: if last is not None and last[2] + payload.length <= CHUNK: => "
     "if last is not None and last[2] + payload.length < CHUNK:": (
         "how many rows of the store hold a stream is seen by no client"

@@ -193,7 +193,7 @@ def test_a_file_that_is_being_written_switches_nothing(daemon: Daemon, endpoint:
     assert all(at - began >= timedelta(seconds=EMPTY_QUIET) for at in refused)
     os.rename(daemon.config, f"{daemon.config}~")
     until(lambda: daemon.events("config.refused"))
-    until(lambda: "has lost all that it held" in (daemon.refusal() or ""))
+    until(lambda: "is empty or was removed" in (daemon.refusal() or ""))
     daemon.config.write_text(text)
     until(lambda: daemon.refusal() is None)
     written = daemon.write(1)

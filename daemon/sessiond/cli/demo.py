@@ -102,7 +102,7 @@ def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Resources, Callable[
         resources,
         watcher,
         lock,
-        on_captured=pushing.captured,
+        on_captured=pushing.wake,
         handle_other=lambda _: False,
         user_dirs=UserDirs.current(environ),
     )

@@ -125,7 +125,7 @@ class CaptureLoop:
 
     def apply_limits(self, limits: BacklogLimits) -> None:
         """Hold the backlog back in another way; any thread may call it."""
-        self._throttle.apply(limits)
+        self._throttle.apply_limits(limits)
         self._watcher.wake()
 
     def capture_all(self) -> int:
@@ -141,8 +141,8 @@ class CaptureLoop:
     def _timeout(self) -> float | None:
         if self._changed_files or (self._backlog and not self._backlog.old):
             return 0
-        dues = [self._throttle.left()] if self._backlog else []
-        dues += [self._throttle.rest()] if self._behind else []
+        dues = [self._throttle.seconds_until_open()] if self._backlog else []
+        dues += [self._throttle.pause_left()] if self._behind else []
         dues += [due for due in (self._retries.next(), self._idle.left()) if due is not None]
         return max(min(dues), 0) if dues else None
 
@@ -220,16 +220,16 @@ class CaptureLoop:
         if self._changed_files:
             self._changed_files.next(self._resources.spool, self._read_live)
             news = True
-        if self._backlog and (not self._backlog.old or self._throttle.open()):
+        if self._backlog and (not self._backlog.old or self._throttle.allows()):
             self._drain_backlog()
             if not self._backlog:
                 self._resources.rest()
-        elif self._behind and not self._throttle.rest():
-            self._throttle.begin()
+        elif self._behind and not self._throttle.pause_left():
+            self._throttle.start()
             self._behind = catch_up(self._resources.ingest, limit=16, stuck=self._stuck)
-            self._throttle.end()
+            self._throttle.finish()
             news |= self._behind
-        if not self._backlog and self._throttle.done():
+        if not self._backlog and self._throttle.finish_backlog():
             news = True  # who pushes may be done already, and is in haste until he hears of it
         self._changed_files.add(self._exclusions.take())
         news |= self._idle.sweep()
@@ -239,7 +239,7 @@ class CaptureLoop:
 
     def _drain_backlog(self) -> None:
         read, done, until, old = 0, 0, time.monotonic() + SLICE_SECONDS, self._backlog.old
-        self._throttle.begin()
+        self._throttle.start()
         with self._resources.spool.transaction():
             for entry in self._backlog.newest():
                 if read > SLICE_BYTES or time.monotonic() > until or (entry.rank is Rank.OLD and not old):
@@ -255,7 +255,7 @@ class CaptureLoop:
                 done += 1
         self._backlog.drop(done)
         if old:
-            self._throttle.end()
+            self._throttle.finish()
         self._on_captured()
 
     def _read_live(self, path: str) -> tuple[int, bool]:

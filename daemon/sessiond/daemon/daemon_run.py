@@ -1,4 +1,4 @@
-"""One life of the daemon: from one configuration to the next."""
+"""One run of the daemon under one configuration."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from sessiond import __version__, logs, pause, state
+from sessiond import __version__, pause, state
 from sessiond.daemon.capture_loop import CaptureLoop
 from sessiond.daemon.changed_files import SLICE_OF_FILE
 from sessiond.daemon.config_watch import ConfigWatch
+from sessiond.daemon.endpoint_state import Cause
 from sessiond.daemon.heartbeat import PATIENCE, Heartbeat
 from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.reporting import record_config_health
 from sessiond.daemon.resources import Resources, now_ms, open_resources
-from sessiond.daemon.settings import Settings, log_warnings, open_log, reload_settings
+from sessiond.daemon.settings import Settings, change_log, log_warnings, reload_settings
 from sessiond.daemon.throttle import PUSHING, READING, Override, Throttle
-from sessiond.daemon.upload_loop import Cause, UploadLoop
+from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.errors import ConfigError, SpoolDamaged, StateFull
 from sessiond.logs import hide, log
 from sessiond.sources.base import UserDirs
@@ -30,29 +31,29 @@ from sessiond.spool import translated
 from sessiond.watch import Watcher
 
 ENDING = 8.0
-"""Seconds that the threads have to end in; then the process goes without them, which costs a repeated push."""
+"""Seconds until the process ends without its threads. That costs a repeated push, and no data."""
 CLOCK_CHECK = 60.0
-"""Seconds between two looks at the clock while something is paused: it may be set, or the machine sleep."""
+"""Seconds between two checks of the wall clock while something is paused: it may be set, or the machine may sleep."""
 
 
 class Message(StrEnum):
-    """What main may be told."""
+    """A message to the main thread."""
 
     STOP = "stop"
     RELOAD = "reload"
-    """Asked for by SIGHUP."""
+    """SIGHUP asks for it."""
     EDITED = "edited"
-    """Something has happened to a file of the configuration."""
+    """A file of the configuration changed."""
     MOVED = "moved"
-    """A tool's list of further roots has changed."""
+    """A tool's list of roots changed."""
     RETRY = "retry"
     NETWORK = "network"
-    """A link or an address has come."""
+    """A network link or an address appeared."""
     DIED = "died"
 
 
 class DaemonRun:
-    """The daemon between two configurations."""
+    """The threads and resources of one configuration."""
 
     def __init__(
         self,
@@ -67,24 +68,23 @@ class DaemonRun:
         damaged: SpoolDamaged | None = None,
         refused: ConfigError | None = None,
     ) -> None:
-        """Open the rooms and start the threads. `before` and `damaged` are of the life before.
+        """Open the resources and start the threads.
 
-        `refused` is why the life that should have come instead could not begin.
-        Raises: StateError, ConfigError; nothing is left open then.
+        `before` and `damaged` come from the previous run: its watched configuration, and damage found in the spool.
+        `refused` is the error of a newer configuration that could not be used.
+        Raises: StateError, ConfigError; nothing stays open then.
         """
         self.settings, self._environ, self._file = settings, environ, file
         self._messages, self._notify = messages, notify
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._heartbeat = Heartbeat()
-        self._next_beat = self._began
+        self._next_heartbeat = self._started
         with ExitStack() as undo:
             self._open(lock, before, damaged, undo)
             undo.pop_all()
-        self._upload_loop.hold(settings.paused.pushing is not None)
+        self._upload_loop.set_paused(settings.paused.pushing is not None)
         if before:
-            self._upload_loop.retry_sooner(
-                Cause.SETUP
-            )  # what failed with the old configuration may succeed with this one
+            self._upload_loop.retry_sooner(Cause.SETUP)  # the new configuration may fix the failure
         if refused is None:
             self._note_refusal(None)
         else:
@@ -112,15 +112,15 @@ class DaemonRun:
     def _open(
         self, lock: state.Lock, before: ConfigWatch | None, damaged: SpoolDamaged | None, undo: ExitStack
     ) -> None:
-        """Open the rooms and watch; `undo` closes again what was opened."""
+        """Open the resources and create the watcher and the loops; `undo` closes what was opened."""
         settings, config = self.settings, self.settings.config
         self._resources: Resources = open_resources(config, self._environ, damaged)
         undo.callback(self._resources.close, clean=False)
-        self._resources.ingest.slice = SLICE_OF_FILE  # `sync` reads each file to its end: it has to come to one itself
+        self._resources.ingest.slice = SLICE_OF_FILE  # only here: `sync` reads each file to its end
         self._archive: Archive | None = None
         self.url, token = config.endpoint.url, settings.token
         if not self.url:
-            from sessiond.daemon.archive import Archive  # late: most have an endpoint, and need no subprocess
+            from sessiond.daemon.archive import Archive  # late: with an endpoint no subprocess is needed
 
             self._archive = Archive(self._resources.directory, lambda: self._messages.put(Message.DIED))
             undo.callback(self._archive.stop)
@@ -135,7 +135,7 @@ class DaemonRun:
             self._resources,
             self.url,
             token,
-            lambda: self._capture_loop.read_waiting_streams(),  # noqa: PLW0108 - each of the two knows the other
+            lambda: self._capture_loop.read_waiting_streams(),  # noqa: PLW0108 - the two loops refer to each other
             Throttle(PUSHING, config.backlog, override=override),
         )
         undo.callback(self._upload_loop.close)
@@ -143,7 +143,7 @@ class DaemonRun:
             self._resources,
             self._watcher,
             lock,
-            on_captured=self._upload_loop.captured,
+            on_captured=self._upload_loop.wake,
             handle_other=self._aside,
             user_dirs=UserDirs.current(self._environ),
             throttle=Throttle(READING, config.backlog, override=override),
@@ -162,22 +162,22 @@ class DaemonRun:
         try:
             with translated():
                 work()
-        except Exception as error:  # noqa: BLE001 - the one guard: main ends the process with it
+        except Exception as error:  # noqa: BLE001 - the only one: main ends the process with it
             self._messages.put(error)
 
     def run(self) -> Message | BaseException:
-        """Wait for what ends this life; the orders of the next one are in `orders` then."""
+        """Handle messages until one ends this run; `settings` then holds those of the next run."""
         while True:
             try:
                 message = self._messages.get(timeout=self._timeout())
             except queue.Empty:
-                message = Message.EDITED  # nothing is said that the clock does not say
-            if self._notify.watchdog is not None and time.monotonic() >= self._next_beat:
-                self._next_beat = time.monotonic() + self._notify.watchdog
+                message = Message.EDITED  # a timeout: the edit or pause that is due is handled below
+            if self._notify.watchdog is not None and time.monotonic() >= self._next_heartbeat:
+                self._next_heartbeat = time.monotonic() + self._notify.watchdog
                 self._send_heartbeat()
             if message is Message.RETRY:
                 with self._resources.spool.reading():
-                    self._resources.spool.outbox.invalidate_size()  # `queue drop` may have made room in it
+                    self._resources.spool.outbox.invalidate_size()  # `queue drop` may have removed items
                 self._upload_loop.retry_sooner(Cause.USER)
                 self._capture_loop.read_waiting_streams()
                 self._capture_loop.request_rescan()
@@ -196,8 +196,8 @@ class DaemonRun:
                 return message
 
     def _timeout(self) -> float | None:
-        """Return how long nothing is due: no edit to read, no sign of life, no end of a pause."""
-        beat = None if self._notify.watchdog is None else self._next_beat - time.monotonic()
+        """Return the seconds until an edit, a heartbeat or the end of a pause is due; None if none is."""
+        beat = None if self._notify.watchdog is None else self._next_heartbeat - time.monotonic()
         end = self.settings.paused.next_end_ms()
         return soonest(beat, self.config_watch.due(), None if end is None else (end - now_ms()) / 1000)
 
@@ -206,61 +206,63 @@ class DaemonRun:
         return end is not None and end <= now_ms()
 
     def _repause(self) -> bool:
-        """Take over what is paused now; True where a new life is needed: a source came or went."""
+        """Apply the pauses in force now; return whether a restart of the threads is needed: a source came or went."""
         before = self.settings
         self.settings = replace(before, paused=pause.read(self._resources.directory, now_ms()))
-        self._upload_loop.hold(self.settings.paused.pushing is not None)
+        self._upload_loop.set_paused(self.settings.paused.pushing is not None)
         return before.requires_restart(self.settings)
 
     def _send_heartbeat(self) -> None:
-        """Tell the service manager that we live, if both threads turned lately: a hung disk is no life."""
-        # A push that fails takes several requests of a full time-out each, and that is no reason to die.
+        """Send the service manager a sign of life if both threads made progress lately. A hung disk stops that."""
+        # A failing push makes several requests, each with a full timeout. That is not a hang.
         patience = max(PATIENCE, 6 * self.settings.config.endpoint.timeout)
         if self._heartbeat.alive((self._capture_loop, self._upload_loop), time.monotonic(), patience):
             self._notify(WATCHDOG="1")
         self._watcher.wake()
-        self._upload_loop.captured()
+        self._upload_loop.wake()
 
     def _take_over(self, *, asked: bool) -> bool:
-        """Read the orders again; what is wrong changes nothing and is said. True where a new life is needed."""
+        """Reload the settings; return whether the threads have to restart. Invalid ones are only logged."""
         try:
             if not asked and (path := self.config_watch.emptied()):
-                hint = "the last good configuration stays; `sessiond reload` if it is meant to be empty"
-                raise ConfigError("has lost all that it held", file=path, hint=hint)
+                hint = (
+                    "the last good configuration stays in force; run `sessiond reload` if the file is meant to be empty"
+                )
+                raise ConfigError("is empty or was removed", file=path, hint=hint)
             fresh = reload_settings(self._file, self._environ, self._resources.directory)
         except ConfigError as error:
             self._refuse(error)
             return self._repause()
         before, self.settings = self.settings, fresh
         self._note_refusal(None)
-        anew = before.requires_restart(fresh)
+        restart = before.requires_restart(fresh)
         if asked or fresh != before:
             log_warnings(fresh.loaded)
-            log.info("config.reloaded", files=len(fresh.loaded.files), anew=anew)
+            log.info("config.reloaded", files=len(fresh.loaded.files), anew=restart)
         if fresh.config.log != before.config.log:
-            _change_log(before, fresh, self._environ)
-        if not anew:
+            change_log(before.config, fresh.config, self._environ)
+        if not restart:
             self.config_watch = ConfigWatch(fresh.loaded, self._environ, self._file, self.config_watch)
-            self._upload_loop.hold(fresh.paused.pushing is not None)
+            self._upload_loop.set_paused(fresh.paused.pushing is not None)
             if asked or fresh != before:
                 self._upload_loop.retry_sooner(Cause.SETUP)
             self._upload_loop.apply_limits(fresh.config.backlog)
             self._capture_loop.apply_limits(fresh.config.backlog)
-        return anew
+        return restart
 
     def _refuse(self, error: ConfigError) -> None:
         log.error("config.refused", file=error.file, line=error.line, key=error.key, reason=str(error), hint=error.hint)
         self._note_refusal(str(error))
 
     def _note_refusal(self, reason: str | None) -> None:
-        # On a full disk `status` does not learn it; the log has it.
+        # On a full disk only the log has it; `status` doesn't show it.
         with suppress(StateFull):
             record_config_health(self._resources.spool, self.settings.loaded, reason)
 
     def end(self, *, last: bool, whole: bool) -> None:
-        """End in the data's order: watch no more, commit what came in, push once, leave the rest in the outbox.
+        """End in the order of the data: stop watching, commit what was read, push once, leave the rest in the outbox.
 
-        `whole` is false after an error: then nothing more is tried, and the next start checks the spool.
+        `whole` is false after an error: then nothing more is pushed, and the next start checks the spool.
         """
         self._capture_loop.stop()
         self._join(self._threads[0])
@@ -274,7 +276,7 @@ class DaemonRun:
         if self._archive is not None:
             self._archive.stop()
         if last:
-            log.info("daemon.stopped", seconds=round(time.monotonic() - self._began))
+            log.info("daemon.stopped", seconds=round(time.monotonic() - self._started))
         if all(not thread.is_alive() for thread in self._threads):
             self._resources.close(clean=whole)
 
@@ -283,18 +285,10 @@ class DaemonRun:
 
 
 def soonest(beat: float | None, edit: float | None, pause_end: float | None) -> float | None:
-    """Return the seconds until the first of three times is due; None where none is set.
+    """Return the seconds until the first of three times is due; None if none is set.
 
-    Each is given in seconds from now, None where it is not set, negative where it has passed. The end of a pause is
-    a time of the wall clock, which may be set, and the machine may sleep: it is compared again after NAP seconds.
+    Each is given in seconds from now: None if it is not set, negative if it has passed. The end of a pause is a time
+    of the wall clock, which may be set, and the machine may sleep. It is checked again after CLOCK_CHECK seconds.
     """
     dues = [beat, edit, None if pause_end is None else min(pause_end, CLOCK_CHECK)]
     return min((max(0.0, due) for due in dues if due is not None), default=None)
-
-
-def _change_log(before: Settings, fresh: Settings, environ: Mapping[str, str]) -> None:
-    old, new = before.config.log, fresh.config.log
-    if (old.format, old.file) == (new.format, new.file):
-        logs.set_level(new.level)
-    else:
-        open_log(fresh.config, environ)

@@ -13,9 +13,10 @@ from sessiond import state
 from sessiond.config import Loaded, state_dir
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.capture_loop import CaptureLoop
+from sessiond.daemon.endpoint_state import Cause
 from sessiond.daemon.resources import Resources, open_resources
 from sessiond.daemon.settings import resolve_settings
-from sessiond.daemon.upload_loop import Cause, UploadLoop
+from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import hide
 from sessiond.sources.base import UserDirs

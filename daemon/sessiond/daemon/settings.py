@@ -1,4 +1,4 @@
-"""Orders: what the user wants of the daemon now. The configuration, the token, and what is paused."""
+"""The settings in force: the configuration, the token, and what is paused."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sessiond.sources import find_sources
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds between two edits."""
+    """The settings of one run of the daemon."""
 
     loaded: Loaded
     token: Token | None
     """Of the configured endpoint; the built-in archive has its own."""
     paused: Paused
     terms: str
-    """The version of what is masked: files of rules and secrets may change where the configuration does not."""
+    """Version of the redaction rules: their files may change without a change of the configuration."""
     authorities: bytes = b""
-    """What `endpoint.ca_file` holds: a renewed certificate authority must not wait for a restart."""
+    """Content of `endpoint.ca_file`, so that a renewed certificate authority is used without a restart."""
 
     @property
     def config(self) -> Config:
@@ -44,19 +44,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(config, sources={**config.sources, **off})
 
     def requires_restart(self, fresh: Settings) -> bool:
-        """Tell whether the threads have to start anew for other orders; a log or a limit never needs it."""
+        """Return whether the threads have to restart for new settings. Log and limits never need that."""
         same = msgspec.structs.replace(fresh.config, log=self.config.log, backlog=self.config.backlog)
-        return same != self.config or fresh._beside() != self._beside()
+        return same != self.config or fresh._files() != self._files()
 
-    def _beside(self) -> tuple[Token | None, str, bytes]:
-        """Return what the threads work with that is read from other files than the configuration's."""
+    def _files(self) -> tuple[Token | None, str, bytes]:
+        """Return what the threads use from files beside the configuration."""
         return self.token, self.terms, self.authorities
 
 
 def resolve_settings(loaded: Loaded, environ: Mapping[str, str]) -> Settings:
-    """Complete a configuration to orders. The lock is held already.
+    """Return the settings for a configuration. The caller holds the lock.
 
-    Raises: ConfigError for a token that can't be read, and for rules and certificates that can't be used.
+    Raises: ConfigError if the token, the redaction rules or the certificates can't be used.
     """
     check_trust(loaded.config)
     terms = terms_of(loaded.config, environ, identify(state_dir(loaded.config)))
@@ -67,7 +67,7 @@ def resolve_settings(loaded: Loaded, environ: Mapping[str, str]) -> Settings:
 
 
 def reload_settings(file: str | None, environ: Mapping[str, str], directory: str) -> Settings:
-    """Read all of it anew for a daemon that runs with its state in `directory`. Raises: ConfigError."""
+    """Reload all settings of a running daemon whose state is in `directory`. Raises: ConfigError."""
     loaded = load(file, environ, tools=[source.tool for source in find_sources()])
     if state_dir(loaded.config) != directory:
         raise ConfigError("can't change while the daemon runs", key="state_dir", hint="restart sessiond")
@@ -75,7 +75,7 @@ def reload_settings(file: str | None, environ: Mapping[str, str], directory: str
 
 
 def open_log(config: Config, environ: Mapping[str, str]) -> None:
-    """Send events where the configuration says."""
+    """Configure logging as the configuration says."""
     file = os.path.join(state_dir(config), "log", "sessiond.log") if config.log.file else None
     if file:
         os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
@@ -83,6 +83,14 @@ def open_log(config: Config, environ: Mapping[str, str]) -> None:
 
 
 def log_warnings(loaded: Loaded) -> None:
-    """Log what is odd about a configuration and yet no error."""
+    """Log the warnings about a configuration."""
     for warning in loaded.warnings:
         log.warning("config.doubted", reason=warning)
+
+
+def change_log(before: Config, after: Config, environ: Mapping[str, str]) -> None:
+    """Apply a change of the log settings; a change of the level alone keeps the file open."""
+    if (before.log.format, before.log.file) == (after.log.format, after.log.file):
+        logs.set_level(after.log.level)
+    else:
+        open_log(after, environ)
