@@ -110,7 +110,7 @@ class Writer:
         return str(uuid.UUID(int=self.rnd.getrandbits(128), version=4))
 
     def now(self) -> str:
-        """Let some time pass and tell it."""
+        """Advance the time, and return it."""
         self.time += timedelta(milliseconds=self.rnd.randint(200, 12_000))
         return f"{self.time:%Y-%m-%dT%H:%M:%S}.{self.time.microsecond // 1000:03d}Z"
 
@@ -272,13 +272,13 @@ def _spread(rnd: random.Random, least: int, most: int) -> int:
 
 
 def claude_path(session: str, cwd: str, agent: str = "") -> str:
-    """Say where Claude Code keeps a session."""
+    """Return the path of a session of Claude Code."""
     folder = f".claude/projects/{re.sub(r'[^A-Za-z0-9]', '-', cwd)}/{session}"
     return f"{folder}/subagents/agent-{agent}.jsonl" if agent else f"{folder}.jsonl"
 
 
 def codex_path(session: str, start: datetime) -> str:
-    """Say where Codex keeps a session."""
+    """Return the path of a session of Codex."""
     return f".codex/sessions/{start:%Y/%m/%d}/rollout-{start:%Y-%m-%dT%H-%M-%S}-{session}.jsonl"
 
 

@@ -73,7 +73,7 @@ class Store:
 
 
 def session_name(number: int) -> str:
-    """Name a session."""
+    """Return the id of a session."""
     return f"ses_{number:012x}ABCDEFGHIJKLMN"
 
 

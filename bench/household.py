@@ -116,7 +116,7 @@ class Daemon:
             return ()
 
     def captured(self) -> bool:
-        """Tell whether all that was found has been read, since the process began."""
+        """Return whether all that was found has been read, since the process began."""
         if self.process.poll() is not None:
             raise RuntimeError(f"the daemon ended with {self.process.returncode}, see {self.state}/stderr")
         found = self.ask("SELECT value FROM meta WHERE key = 'health.capture'")
@@ -126,7 +126,7 @@ class Daemon:
         return health["discovered"] is not None and not health["backlog"]
 
     def pushed(self) -> bool:
-        """Tell whether the endpoint has everything."""
+        """Return whether the endpoint has everything."""
         return self.ask(
             "SELECT (SELECT count(*) FROM segment) + (SELECT count(*) FROM session WHERE revision > pushed)"
             " + (SELECT count(*) FROM stream WHERE queued < folded OR NOT known)"

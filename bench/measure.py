@@ -20,7 +20,7 @@ TOO_MANY = b"HTTP/1.1 429 Slow\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnect
 
 
 def load() -> float:
-    """Tell the load average of the last minute."""
+    """Return the load average of the last minute."""
     return os.getloadavg()[0]
 
 

@@ -25,7 +25,7 @@ class Rival:
 
     @classmethod
     def installed(cls, cache: str) -> bool:
-        """Tell whether it is there."""
+        """Return whether it is installed."""
         return os.path.exists(os.path.join(cache, "rivals", cls.name, "bin", cls.command[0]))
 
     def start(self) -> None:
@@ -88,7 +88,7 @@ class Rival:
         raise NotImplementedError
 
     def sees(self, session: str, marker: str) -> bool:
-        """Tell whether a text of a Claude Code session is in its store."""
+        """Return whether a text of a Claude Code session is in its store."""
         raise NotImplementedError
 
 
@@ -99,7 +99,7 @@ class AgentsView(Rival):
     command = ("agentsview", "serve", "--no-browser", "--no-update-check")
 
     def more(self) -> list[str]:
-        """Let it listen where nobody else does."""
+        """Return the arguments that make it listen on a free port."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             return ["--port", str(free.getsockname()[1])]
 

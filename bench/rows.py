@@ -370,7 +370,7 @@ def root(plan: Plan) -> Iterator[Figure]:
 
 
 def outage(plan: Plan) -> Iterator[Figure]:
-    """Let the endpoint be away for a while, and see when the next push comes after it is well again."""
+    """Stop the endpoint for a while, and measure how long after its return the next push comes."""
     seconds = 10 if plan.quick else 60
     room = plan.room("outage")
     home, session = os.path.join(room, "home"), str(uuid.uuid4())

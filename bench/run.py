@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def default_directory() -> str:
-    """Say where generated things are kept: never in the repository."""
+    """Return the directory for generated files, which is outside of the repository."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(cache, "sessiond-bench")
 

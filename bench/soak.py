@@ -143,7 +143,7 @@ class Soak:
             self.note("deleted")
 
     def _captured(self, session: Session) -> bool:
-        """Tell whether the daemon has all of it: what is deleted before that is nobody's."""
+        """Return whether the daemon has captured all of it; only then may it be deleted."""
         found = self.daemon.ask(
             "SELECT folded, queued FROM stream JOIN session ON session.id = stream.session"
             f" WHERE uuid = '{session.writer.session}'"
@@ -207,7 +207,7 @@ class Soak:
             time.sleep(self.rnd.uniform(0.02, 0.3))
 
     def settle(self) -> float:
-        """Let everything be well, end what was torn, and wait until the endpoint has all."""
+        """End all faults, complete torn lines, and wait until the endpoint has everything."""
         self.proxy.mode = "pass"
         for session in self.sessions:
             if session.alive and session.half:
@@ -237,7 +237,7 @@ class Soak:
         return found
 
     def complaints(self) -> list[str]:
-        """Say what grew."""
+        """Return what grew."""
         third = max(1, len(self.samples) // 3)
         first, last = self.samples[:third], self.samples[-third:]
         said = []

@@ -23,7 +23,7 @@ DAY = 86_400
 
 
 def session(number: int) -> str:
-    """Name the n-th session."""
+    """Return the id of the n-th session."""
     return f"5f1d7c1e-0000-4000-8000-{number:012x}"
 
 
@@ -82,7 +82,7 @@ def lab(base: object, settings: dict[str, Any] | None = None, **more: Any) -> It
 
 
 def write(base: object, number: int, *, age: float, relative: str = "", lines: int = 1) -> str:
-    """Let Claude Code have written a session so many seconds ago; return the path of its file."""
+    """Write a session of Claude Code with a time so many seconds ago; return the path of its file."""
     name = relative or f"{session(number)}.jsonl"
     path = os.path.join(str(base), "home", ".claude", "projects", "-home-dev-project", name)
     os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -28,7 +28,7 @@ class Clock:
         self.now = self.cpu = 1000.0
 
     def works(self, seconds: float) -> None:
-        """Let so much work be done; it takes as long."""
+        """Spend so much CPU time, and as much wall time."""
         self.now += seconds
         self.cpu += seconds
 
@@ -242,7 +242,7 @@ def pusher(house: Household, made: Throttle) -> Iterator[UploadLoop]:
 
 
 def old(house: Household, number: int, *, size: int, age: float = DAY) -> str:
-    """Let a session of about so many bytes, which can't be compressed, lie there for so long."""
+    """Write an incompressible session of about so many bytes, with a time so long ago."""
     name = f".claude/projects/-home-dev-project/{session(number)}.jsonl"
     path = house.write(name, *(claude(session(number), n, text=os.urandom(1500).hex()) for n in range(size // 3000)))
     made = os.stat(path).st_mtime - age

@@ -198,7 +198,7 @@ def test_a_look_at_every_row_under_a_clock_ahead_is_no_last_one(tmp_path: Path) 
 
 
 def read_of(house: Household) -> list[tuple[int, int, int]]:
-    """Tell of each stream how far it was read, and how often it was rewritten."""
+    """Return of each stream how far it was read, and how often it was rewritten."""
     states = house.spool.catalog.sessions()
     return sorted((s.id, s.generation, s.folded) for state in states for s in house.spool.catalog.streams(state.id))
 

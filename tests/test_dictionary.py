@@ -42,7 +42,7 @@ def live(house: Household, *numbers: int) -> list[tuple[int, str, int]]:
 
 
 def arrived(house: Household) -> bool:
-    """Tell whether the endpoint has each byte of the session, once, and its record."""
+    """Return whether the endpoint has each byte of the session, once, and its record."""
     with open(Path(house.home) / CLAUDE, "rb") as file:
         content = file.read()
     record = house.held_sessions()[SESSION]["record"]

@@ -37,7 +37,7 @@ def folded(house: Lab, number: int) -> int:
 
 
 def changed(house: Lab, *paths: str, turns: int = 1) -> None:
-    """Let the watcher report changes of these paths, and the loop turn."""
+    """Report changes of these paths as the watcher does, and run the loop once."""
     house.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
     for _ in range(turns):
         house.turn()

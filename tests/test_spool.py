@@ -39,5 +39,5 @@ def test_what_a_transaction_may_take_back_is_in_no_file_elsewhere(tmp_path: Path
 
 
 def _is_open(descriptor: str) -> bool:
-    """Tell whether it still is: the one that lists the directory is not."""
+    """Return whether a descriptor is still open; the one that lists the directory is not."""
     return os.path.lexists(f"/proc/self/fd/{descriptor}")

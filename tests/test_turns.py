@@ -21,7 +21,7 @@ LINE = 60_000
 
 
 def lengthen(path: str, number: int, count: int) -> None:
-    """Let the tool write so many bytes to a session, and a line more."""
+    """Append so many bytes and one more line to a session."""
     with open(path, "ab") as file:
         for line in range(count // LINE + 1):
             file.write(encode(claude(session(number), 1000 + line, text=f"{line} " * (LINE // len(f"{line} ")))))

@@ -19,12 +19,12 @@ SOON = 8.0
 
 
 def tree(path: object, owner: str = "tool", **options: Any) -> WatchedRoot:
-    """Name a root that is watched with all below it."""
+    """Return a root that is watched with everything below it."""
     return WatchedRoot(owner=owner, root=Root(path=str(path), **options))
 
 
 def flat(path: object, owner: str = "tool") -> WatchedRoot:
-    """Name a root of which the directory alone is watched."""
+    """Return a root of which only the directory is watched."""
     return tree(path, owner, watch=Watch.FLAT)
 
 
@@ -79,7 +79,7 @@ class Lab:
         return list(self.watcher.states())
 
     def how(self) -> list[str]:
-        """Name how each root is watched."""
+        """Return how each root is watched."""
         return [str(state.mode) for state in self.states()]
 
 
@@ -93,7 +93,7 @@ class Child:
         self.run = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=paths_of_modules)
 
     def tell(self, seconds: float) -> None:
-        """Let it wait for one batch for so long."""
+        """Make it wait for one batch, at most for so long."""
         assert self.run.stdin is not None
         self.run.stdin.write(f"{seconds}\n".encode())
         self.run.stdin.flush()
@@ -105,12 +105,12 @@ class Child:
         return answer
 
     def ask(self, seconds: float = SOON) -> dict[str, Any]:
-        """Tell and hear."""
+        """Send a request, and return the answer."""
         self.tell(seconds)
         return self.hear()
 
     def end(self) -> str:
-        """Let it close and end; what it wrote to stderr."""
+        """Close it and wait for its end; return what it wrote to stderr."""
         _, errors = self.run.communicate(timeout=SOON)
         assert self.run.returncode == 0, errors.decode()
         return errors.decode()

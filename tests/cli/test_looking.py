@@ -51,7 +51,7 @@ def two(house: Household) -> None:
 
 
 def park(house: Household, reason: str = "the item is larger than the limits allow") -> None:
-    """Let the endpoint have refused the bytes of a session for good."""
+    """Park the bytes of a session, as if the endpoint had refused them for good."""
     house.settle()
     house.write(CLAUDE, claude(SESSION, 1))
     house.scan()

@@ -153,7 +153,7 @@ def projections(source: Source, path: str, unit: Unit, root: str) -> Iterator[Pr
 
 
 def timed(fold: Fold, path: str, timeless: bool) -> Fold:
-    """Let the file stand in for the times of its records."""
+    """Use the file's times in place of those of its records."""
     if timeless:
         fold.add([Entry(time_ms=os.stat(path).st_mtime_ns // 1_000_000)], NOW_MS)
     return fold
@@ -188,7 +188,7 @@ def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
 
 
 def elders_of(native: str, parent: str | None, main: dict[str, list[Fold]]) -> list[str]:
-    """Name the sessions whose history this one may have copied: its parent, and older ones with the same opening."""
+    """Return the sessions whose history this one may have copied: its parent, and older ones with the same opening."""
     openings = {fold.first_answer_key for fold in main[native] if fold.first_answer_key is not None}
     return [
         other

@@ -15,7 +15,7 @@ ID = "00000301-0000-4000-8000-000000000301"
 
 
 def roots(platform: str = "linux", **environ: str) -> list[str]:
-    """Name the roots of a home."""
+    """Return the roots of a home."""
     return [root.path for root in SOURCE.roots(UserDirs(home="/home/ada", environ=environ, platform=platform))]
 
 

@@ -17,7 +17,7 @@ NAME = f"rollout-2026-04-01T12-00-00-{ID}"
 
 
 def roots(**environ: str) -> list[str]:
-    """Name the roots of a home."""
+    """Return the roots of a home."""
     return [root.path for root in SOURCE.roots(UserDirs(home="/home/ada", environ=environ, platform="linux"))]
 
 

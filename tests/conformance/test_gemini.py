@@ -19,7 +19,7 @@ BESIDE = ("p/.project_root",)
 
 
 def roots(source: GeminiCli, **environ: str) -> list[str]:
-    """Name the roots of a home."""
+    """Return the roots of a home."""
     return [root.path for root in source.roots(UserDirs(home="/home/ada", environ=environ, platform="linux"))]
 
 

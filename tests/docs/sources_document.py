@@ -67,13 +67,13 @@ variables move them.
 
 
 def roots(source: Source, platform: str) -> dict[str, None]:
-    """Name the directories of a source."""
+    """Return the directories of a source."""
     places = UserDirs(home="~", environ={}, platform=platform)
     return dict.fromkeys(root.path for root in source.roots(places))
 
 
 def stores(source: Source) -> set[str]:
-    """Name how the tool keeps what the samples have of it."""
+    """Return the kinds of units in a source's samples."""
     found = set()
     for name in NAMES:
         if name.startswith(f"{source.tool}/"):

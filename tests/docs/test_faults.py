@@ -19,7 +19,7 @@ def rows() -> list[list[str]]:
 
 
 def exists(test: str) -> bool:
-    """Tell whether a test is there: a function, or a name that the module binds."""
+    """Return whether a test exists: a function, or a name that the module binds."""
     file, _, name = test.partition("::")
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}

@@ -70,7 +70,7 @@ class Loop:
         return [timer.seconds for timer in self.timers]
 
     def fire(self) -> None:
-        """Let the time of the only call come."""
+        """Make the only scheduled call."""
         (timer,) = self.timers
         timer.cancel()
         timer.call()
@@ -96,7 +96,7 @@ class Transport:
         self.state = "aborted"
 
     def is_closing(self) -> bool:
-        """Say whether it will be closed."""
+        """Return whether it will be closed."""
         return self.state != "open"
 
     def pause_reading(self) -> None:

@@ -44,7 +44,7 @@ BACKUP = (
 
 
 def open_and_close(path: Path) -> None:
-    """Let another process open the store and close it, as every command does."""
+    """Open and close the store in another process, as every command does."""
     script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT * FROM facts').fetchall()"
     subprocess.run([sys.executable, "-c", f"{script}; db.close()", str(path)], check=True)
 

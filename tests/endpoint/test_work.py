@@ -52,7 +52,7 @@ def push(store: Store, *lines: Line, **how: Any) -> PushOutcome:
 
 
 def said(answer: PushOutcome) -> list[str]:
-    """Name what became of each line."""
+    """Return the result of each line."""
     return [each.problem.type if each.problem else each.status for each in answer.results]
 
 

@@ -134,7 +134,7 @@ def test_what_a_real_tool_writes_arrives(run: Run, endpoint: Running, tmp_path: 
 
 
 def _folded_anew(anew: Household, home: str, repository: str, endpoint: Running) -> dict[str, dict]:
-    """Tell what a look at the finished home gives, which knows nothing of how it came about."""
+    """Return what a scan of the finished home gives, without what was seen while it was written."""
     anew.home, anew.now_ms = home, time.time_ns() // 1_000_000
     anew.close()
     anew.open()

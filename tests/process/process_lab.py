@@ -146,12 +146,12 @@ class Request(BaseHTTPRequestHandler):
             self.connection.shutdown(2)
 
     def hang(self) -> None:
-        """Say nothing until the test is over."""
+        """Answer nothing until the test is over."""
         self.server.over.wait(SOON)
         self.cut()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class World:
@@ -263,7 +263,7 @@ class World:
     # The tool
 
     def path(self, number: int) -> str:
-        """Name the file of a session."""
+        """Return the file of a session."""
         return os.path.join(self.home, PROJECT, f"{session(number)}.jsonl")
 
     def write(self, number: int, *lines: int, size: int = 20, mode: str = "ab") -> str:
@@ -302,7 +302,7 @@ class World:
         return found
 
     def arrived(self, *numbers: int) -> bool:
-        """Tell whether the endpoint has everything of these sessions, or of all."""
+        """Return whether the endpoint has everything of these sessions, or of all."""
         files = {session(number): self.path(number) for number in numbers} if numbers else self.files()
         for name, path in files.items():
             with open(path, "rb") as file:
@@ -321,7 +321,7 @@ class World:
             raise AssertionError(f"{error}: {self.missing()}\n{self.said()[-3000:]}") from None
 
     def missing(self) -> dict[str, tuple[int, int]]:
-        """Say what of which session is where: bytes here and there."""
+        """Return the sessions that differ, each with its bytes here and at the endpoint."""
         here = {name: os.path.getsize(path) for name, path in self.files().items()}
         return {name: (size, len(self.held(name) or b"")) for name, size in here.items()}
 
@@ -337,7 +337,7 @@ class World:
             after = f"&after={page['next']}"
 
     def records_match(self) -> bool:
-        """Tell whether each record counts the messages that stand in its file."""
+        """Return whether each record counts the messages that stand in its file."""
         records = self.records()
         for name, path in self.files().items():
             with open(path, "rb") as file:
@@ -371,18 +371,18 @@ class World:
             spool.close()
 
     def captured(self, number: int) -> bool:
-        """Tell whether the spool has a file up to its last newline, sent or not."""
+        """Return whether the spool has a file up to its last newline, sent or not."""
         with self.spool() as spool:
             file = spool.catalog.file(self.path(number))
         return bool(file and file.checkpoint and file.checkpoint.offset == os.path.getsize(self.path(number)))
 
     def memory(self, pid: int) -> int:
-        """Tell the most memory that a process has had, in bytes."""
+        """Return the most memory that a process has had, in bytes."""
         with open(f"/proc/{pid}/status") as file:
             return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
 
     def held_length(self, name: str) -> int:
-        """Tell how long a session's main stream is at the endpoint."""
+        """Return how long a session's main stream is at the endpoint."""
         answer = self.get(f"/v1/sessions/{MACHINE}/{name}/streams")
         streams = json.loads(answer)["streams"] if answer else []
         return streams[0]["generations"][-1]["length"] if streams else 0
@@ -399,7 +399,7 @@ class World:
             return health.read_endpoint(spool)
 
     def check_spool(self) -> None:
-        """Let SQLite look at every page."""
+        """Check every page with SQLite."""
         connection = sqlite3.connect(os.path.join(self.state, "spool.db"))
         try:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

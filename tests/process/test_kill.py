@@ -18,7 +18,7 @@ TALKS = "sendto,recvfrom"
 
 
 def cycle(world: World, calls: str, points: Iterable[int]) -> int:
-    """Let a daemon live once for each point, in one home, and die at its n-th call; count those that died.
+    """Run a daemon once for each point, in one home, and kill it at its n-th call; return how many died.
 
     strace counts each kind of call in each thread apart: one point stands for one of them.
     """

@@ -137,7 +137,7 @@ class Machine:
 
 
 def possible() -> str | None:
-    """Say why this system can't do it; None where it may."""
+    """Return why this system can't do it, or None if it may."""
     needed = ("systemd-nspawn", "systemctl", "loginctl", "dbus-daemon", "nsenter", "setpriv", "runuser", "unshare")
     if os.geteuid():
         return "a container needs root"

@@ -107,7 +107,7 @@ class Box:
         return path
 
     def say(self, *numbers: int) -> None:
-        """Let Claude Code write lines, as the user does by working with it."""
+        """Write lines as Claude Code, as the user does by working with it."""
         path = self.home / CLAUDE
         before = path.read_bytes() if path.exists() else b""
         self.write(CLAUDE, before + b"".join(encode(claude(SESSION, number)) for number in numbers))

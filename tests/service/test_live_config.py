@@ -72,7 +72,7 @@ class Daemon:
         return [line for line in lines if line["event"] == name]
 
     def write(self, *numbers: int) -> bytes:
-        """Let the tool append lines; return all that the file holds."""
+        """Append lines as the tool; return the file's content."""
         path = self.home / CLAUDE
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab") as file:
