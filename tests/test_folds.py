@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from household import CLAUDE, SESSION, Household, claude, household
 from sessiond.session import Entry, Fold, Role
 from sessiond.spool import NAME, Spool
-from sessiond.spool.folds import KEPT, KEPT_BYTES, PAGE
+from sessiond.spool.folds import MAX_CACHED, MAX_CACHED_BYTES, PAGE
 
 NOW_MS = 1_790_000_000_000
 
@@ -104,17 +104,17 @@ def test_what_is_kept_in_memory_is_bounded(tmp_path: Path) -> None:
     spool = Spool(str(tmp_path))
     with spool.transaction():
         session = spool.catalog.add_session(uuid.UUID(int=1), "claude-code", "1")
-        for number in range(KEPT + 3):
+        for number in range(MAX_CACHED + 3):
             stream = spool.catalog.add_stream(session, str(number), thread=True, known=True)
-            stream.fold.messages.keys += bytes(KEPT_BYTES // 3)
+            stream.fold.messages.keys += bytes(MAX_CACHED_BYTES // 3)
             spool.catalog.save_stream(stream)
             spool.catalog.cache_fold(stream)
-            assert len(spool.catalog._kept) <= 2
-        for number in range(KEPT + 3):
+            assert len(spool.catalog._cached) <= 2
+        for number in range(MAX_CACHED + 3):
             stream = spool.catalog.add_stream(session, f"small {number}", thread=True, known=True)
             spool.catalog.save_stream(stream)
             spool.catalog.cache_fold(stream)
-    assert len(spool.catalog._kept) == KEPT
+    assert len(spool.catalog._cached) == MAX_CACHED
     spool.close()
 
 

@@ -1,4 +1,4 @@
-"""A tool's SQLite file, opened for one short look: never written, never locked for longer than a SELECT (rule 6)."""
+"""Reads a tool's SQLite file. It is never written, and never locked for longer than a SELECT (rule 6)."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ _GUARD = threading.Lock()
 
 
 class Database:
-    """An SQLite file of a tool's, opened read-only for one short look.
+    """A tool's SQLite file, opened read-only for a short time.
 
-    Rule 6: never written, never locked for longer than a SELECT, never `immutable` on a live store (it
-    would miss the -wal). But SQLite makes an empty -wal beside a closed store in WAL mode, even to read it: such
-    a store is read as immutable, and if a writer comes meanwhile, what was read counts for nothing.
+    Rule 6: it is never written, never locked for longer than a SELECT, and never opened as `immutable` while its tool
+    has it open (that would miss the -wal). But even to read a closed file in WAL mode, SQLite creates an empty -wal
+    beside it. Such a file is opened as immutable; if a writer opens it meanwhile, all that was read is discarded.
     """
 
     def __init__(self, path: str, marks: Mapping[str, str], *, thorough: bool) -> None:
         self.marks = marks
-        """What was listed at the last look: native id and watermark of each session."""
+        """The watermark of each session at the last scan, by native id."""
         self.thorough = thorough
-        """Whether every row may be looked at, however long that takes."""
+        """Whether every row may be read, however long that takes."""
         self._path = path
-        with _GUARD:  # from the look at the header until the new connection counts as one that locks
+        with _GUARD:  # from reading the header until the new connection is counted
             found = os.stat(path)
             self._key = found.st_dev, found.st_ino
-            self._closed = self._look() if self._is_closed() else None
+            self._closed = self._state() if self._is_closed() else None
             self._connection = self._open()
             self._locks = self._closed is None
             _LOCKED[self._key] += self._locks
 
     def _is_closed(self) -> bool:
-        """Return whether it is in WAL mode (bytes 18 and 19 of the file are 2) and no connection has it open."""
+        """Return whether the file is in WAL mode (bytes 18 and 19 are 2) and no connection has it open."""
         # Closing the header would drop the locks of our other connections to the file (see sqlite_files).
         if _LOCKED[self._key] or os.path.exists(f"{self._path}-wal"):
             return False
         with open(self._path, "rb") as file:
             return file.read(20)[18:] == b"\2\2"
 
-    def _look(self) -> tuple[object, ...]:
+    def _state(self) -> tuple[object, ...]:
         found = os.stat(self._path)
         return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, os.path.exists(f"{self._path}-wal")
 
@@ -61,21 +61,21 @@ class Database:
         return connection
 
     def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
-        """Run one SELECT. Raises: Torn where the database is busy, ReadError where SQLite can't read it."""
+        """Iterate over the rows of one SELECT. Raises: Torn if the database is busy, ReadError if it can't be read."""
         try:
-            # `yield from` would close the cursor of a closed connection, where nobody went through all rows.
+            # If not all rows were read, `yield from` would close the cursor after the connection was closed.
             for row in self._connection.execute(sql, parameters):  # noqa: UP028
                 yield row
         except sqlite3.OperationalError as error:
             raise Torn(f"the database can't be read now: {error}") from error
         except sqlite3.DatabaseError as error:
-            if self._closed is None or self._closed == self._look():
+            if self._closed is None or self._closed == self._state():
                 raise ReadError(f"the database can't be read: {error}") from error
-        if self._closed is not None and self._closed != self._look():
+        if self._closed is not None and self._closed != self._state():
             raise Torn("the database was opened by its tool meanwhile")
 
     def has(self, table: str, *columns: str) -> bool:
-        """Tell whether the table exists and has these columns."""
+        """Return whether the table exists and has these columns."""
         known = {row[1] for row in self.rows(f'PRAGMA table_info("{table}")')}
         return bool(known) and known.issuperset(columns)
 
@@ -90,7 +90,7 @@ class Database:
 
 
 def open_database(path: str, marks: Mapping[str, str] = MappingProxyType({}), *, thorough: bool = True) -> Database:
-    """Open a tool's database. Raises: ReadError where it is none."""
+    """Open a tool's database. Raises: ReadError if it can't be opened."""
     try:
         return Database(path, marks, thorough=thorough)
     except (sqlite3.Error, PermissionError) as error:

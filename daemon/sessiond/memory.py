@@ -1,4 +1,4 @@
-"""Keeping memory small: importing libraries without what they draw on a terminal with, and giving back what is free."""
+"""Keeps memory use low: imports libraries without their optional parts, and returns freed memory to the system."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def hide_modules(*names: str) -> Iterator[None]:
-    """Let imports inside meet these modules as not installed, unless they are loaded already.
+    """Make imports inside see these modules as not installed, unless they are loaded already.
 
-    httpx imports its command line where click and rich are installed, and structlog imports rich for tracebacks:
-    together 10 MB of memory and 0.1 s for what is never used.
+    httpx imports its command line if click and rich are installed, and structlog imports rich for tracebacks. Together
+    they take 10 MB of memory and 0.1 s, and are never used.
     """
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
@@ -25,8 +25,8 @@ def hide_modules(*names: str) -> Iterator[None]:
 
 
 def trim_memory() -> None:
-    """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
-    import ctypes  # late: `status` imports this module, and no memory of it is worth that
+    """Return freed memory to the system, where the C library (glibc) would keep it."""
+    import ctypes  # imported late: `status` imports this module and never trims
 
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -1,9 +1,9 @@
-"""How a file that SQLite has open may be touched by other means: not at all.
+"""Creates SQLite files safely. No file that SQLite has open may be opened by other means.
 
 SQLite guards a database with POSIX locks. They belong to the process, and closing *any* descriptor of the file
 drops all of them, also those of other threads ("How To Corrupt An SQLite Database File", section 2.2). The next
-process to close the database then believes that it is the last one and unlinks the write-ahead log: every later
-commit goes into a deleted file. So a database is created before SQLite opens it, and looked at only with `stat`.
+process to close the database then believes that it is the last one and unlinks the write-ahead log, so every later
+commit goes into a deleted file. Therefore a database is created before SQLite opens it, and inspected only with `stat`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _CREATING = threading.Lock()
 
 
 def create_private(path: str) -> os.stat_result:
-    """Create an empty file of mode 0600 where none exists, and return what `stat` says of it.
+    """Create an empty file with mode 0600 if it does not exist; return its stat.
 
-    SQLite itself would create it with the umask, readable by others. An existing file is never opened; if others
-    can read it and it is ours, its mode becomes 0600. A link is followed, as SQLite does.
+    SQLite itself would apply the umask and might make it readable by others. An existing file is never opened; if it is
+    ours and others can read it, its mode becomes 0600. Links are followed, as by SQLite.
 
     Raises: OSError.
     """
@@ -29,9 +29,9 @@ def create_private(path: str) -> os.stat_result:
         try:
             found = os.stat(path)
         except FileNotFoundError:
-            with suppress(FileExistsError):  # another process was faster
+            with suppress(FileExistsError):  # another process created it first
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
             found = os.stat(path)
     if found.st_mode & 0o077 and found.st_uid == os.geteuid():
-        os.chmod(path, 0o600)  # restored from a backup, say
+        os.chmod(path, 0o600)  # for example, after a restore from a backup
     return found

@@ -1,4 +1,4 @@
-"""Text from outside on its way to a person's screen or into JSON."""
+"""Makes text of unknown origin safe to print on a terminal or in JSON."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u
 
 
 def visible(character: str) -> bool:
-    """Return whether a character shows as itself: no control, bidi or other format character, no filler."""
+    """Return whether a character is visible: not a control, bidi or other format character, and not a filler."""
     supplement = "\U000e0100" <= character <= "\U000e01ef"  # variation selectors that hide data in names
     return character.isprintable() and character not in _INVISIBLE and not supplement
 
 
 def escape(text: str) -> str:
-    """Return text that is harmless on a terminal: invisible characters and undecodable bytes become escapes."""
+    """Return text that is safe on a terminal: invisible characters and undecodable bytes become escapes."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if visible(c) else c.encode("unicode_escape").decode() for c in text)

@@ -1,7 +1,7 @@
-"""Zstandard with a ceiling: the one place that knows where the module lives and how much may come out.
+"""Zstandard with limits. Only this module imports the library.
 
-A few bytes can decode to gigabytes, so nothing here decodes without a limit, and the limit holds *while*
-decoding: what is over it is never in memory.
+A few bytes can decode to gigabytes, so every decoding has a limit. It applies while decoding: bytes over the limit are
+never in memory.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ else:
 
 LEVEL = 3
 WINDOW_LOG = 23
-"""Largest window of a frame, 8 MiB: what RFC 9659 allows on the web. A decoder reserves the window it is told."""
+"""Largest window of a frame, 8 MiB (as in RFC 9659). A decoder reserves the window that a frame asks for."""
 MAX_FRAMES = 256
-"""Frames in a row; each empty one costs a sender 9 bytes and a reader a new decoder."""
+"""Consecutive frames. An empty frame costs its sender 9 bytes, and the reader a new decoder."""
 SLICE = 64 << 10
 HEAD = 18
-"""Bytes of the longest header of a frame."""
+"""Bytes of the longest frame header."""
 _CHECKED: dict[int, int] = {_zstd.CompressionParameter.checksum_flag: 1}
 
 
@@ -36,19 +36,19 @@ class Oversized(Undecodable):
 
 
 def compress(data: bytes, level: int = LEVEL, prefix: bytes = b"") -> bytes:
-    """Compress to one frame that carries its decoded size and a checksum; with a prefix, it may refer to those bytes.
+    """Compress to one frame with its decoded size and a checksum. With a prefix, the frame may refer to those bytes.
 
-    A frame with a prefix is on the wire at once and carries no checksum.
+    A frame with a prefix has no checksum: it is sent at once and never stored.
     """
     if not prefix:
         return bytes(_zstd.compress(data, options=_CHECKED | {_zstd.CompressionParameter.compression_level: level}))
     compressor = _zstd.ZstdCompressor(level=level, zstd_dict=_zstd.ZstdDict(prefix, is_raw=True).as_prefix)
-    compressor.set_pledged_input_size(len(data))  # else its tables are made for megabytes
+    compressor.set_pledged_input_size(len(data))  # otherwise its tables are sized for megabytes
     return bytes(compressor.compress(data, compressor.FLUSH_FRAME))
 
 
 def declared(head: bytes) -> int:
-    """Tell how many bytes a frame of which these are the first HEAD says that it decodes to; 0 where it doesn't say."""
+    """Return the decoded size that a frame declares in its first HEAD bytes; 0 if it declares none."""
     try:
         return _zstd.get_frame_info(head).decompressed_size or 0
     except _zstd.ZstdError:
@@ -60,15 +60,15 @@ def decompress(data: bytes, limit: int) -> bytes:
 
     Raises:
         Oversized: more than `limit` bytes would come out.
-        Undecodable: the data is no complete Zstandard frame.
+        Undecodable: the data is not complete Zstandard frames.
     """
     return b"".join(decompress_stream((data,), limit))
 
 
 def decompress_stream(parts: Iterable[bytes], limit: int, prefix: bytes = b"") -> Iterator[bytes]:
-    """Decode frames that arrive in parts, at most 64 KiB at a time and at most `limit` bytes in all.
+    """Iterate over the decoded bytes of frames that arrive in parts: at most 64 KiB at a time, and `limit` in all.
 
-    `prefix`: what they were compressed with.
+    `prefix` is the prefix with which they were compressed.
 
     Raises:
         Oversized: more than `limit` bytes would come out.

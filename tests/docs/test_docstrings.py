@@ -19,8 +19,6 @@ NOT_YET = {
     "daemon/sessiond/privacy",
     "daemon/sessiond/redact",
     "daemon/sessiond/service",
-    "daemon/sessiond/session",
-    "daemon/sessiond/spool",
     "daemon/sessiond/status",
     "daemon/sessiond/watch",
 }

@@ -1,6 +1,6 @@
-"""What a session is: the record, the entries it is made of, and the fold from one to the other.
+"""Sessions: the record, the entries that it is made of, and the fold that turns entries into the record.
 
-Pure: no file, no clock, no network. Times are unix milliseconds until they reach the record.
+Pure: no file, no clock, no network. Times are unix milliseconds up to the record.
 """
 
 from __future__ import annotations

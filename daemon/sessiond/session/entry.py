@@ -1,4 +1,4 @@
-"""What one record says: who said what, and when."""
+"""Entries: the facts in one record of a transcript."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from enum import StrEnum
 
 import msgspec
 
-EARLIEST_MS = 1_577_836_800_000  # 2020-01-01: no tool that we read is older; an earlier time is a wrong unit
+EARLIEST_MS = 1_577_836_800_000  # 2020-01-01: no supported tool is older, so an earlier time has a wrong unit
 
 
 class Role(StrEnum):
-    """Who said a message that counts."""
+    """The author of a message that counts."""
 
     USER = "user"
     ASSISTANT = "assistant"
 
 
 USER, ASSISTANT = Role.USER, Role.ASSISTANT
-"""The same, for what runs once a line: to look a member up in its class takes as long as to decode a short line."""
+"""The members, for code that runs once per line: the attribute lookup takes as long as decoding a short line."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one record says. Everything is optional; an entry without anything is a record of no interest.
+    """The facts in one record. All are optional; an entry without any is a record of no interest.
 
-    `role` marks a message that counts (docs/formats/README.md): a prompt by a human or a message by the model in
-    the main thread; a `model` without it is one that was chosen and has not said anything yet. `key` is the
-    producer's id of that message, the same wherever a copy of it stands; without one, each such record counts as
-    a message of its own. `rewind` takes back the message with that key and all after it (all of them where
-    the key is unknown). `ended` is a true end marker of the tool;
-    any later entry without one reopens the session. `unknown` names a record type that the source
-    does not know; `copied` marks a record that a fork or a resume copied from another session. `more` is what
-    else the record says, in order: one that replaces the history takes all back and says each message anew.
-    `time` is the time as the tool wrote it (see `parse_time`), in place of `time_ms`: most records are neither the
-    first nor the last, and their text is then never parsed.
+    - `role` marks a message that counts (docs/formats/README.md): a prompt by a human, or a message by the model in
+      the main thread. A `model` without `role` was selected but has not answered yet.
+    - `key` is the tool's id of the message, the same in every copy of it. Without a key, each record counts as a
+      message of its own.
+    - `rewind` retracts the message with that key and all later ones, or all messages if the key is unknown.
+    - `ended` is a true end marker of the tool. Any later entry without it reopens the session.
+    - `unknown` is a record type that the source does not know.
+    - `copied` marks a record that a fork or a resume copied from another session.
+    - `more` are further entries of the same record, in order. A record that replaces the history retracts all messages
+      and repeats them here.
+    - `time` is the time as the tool wrote it (see `parse_time`), instead of `time_ms`. Only the first and the last time
+      of a session count, so most texts are never parsed.
     """
 
     time_ms: int | None = None
@@ -55,11 +57,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def parse_time(value: str | float | None, *, local: bool = False) -> int | None:
-    """Read a time as unix milliseconds: ISO 8601 text (UTC unless it says), or a number of s, ms, us or ns.
+    """Return a time in unix milliseconds, from ISO 8601 text (UTC by default) or a number of s, ms, us or ns.
 
-    `local`: text without a zone is of this machine's.
+    `local`: text without a zone is in this machine's zone.
 
-    None for what is not a time, and for one before 2020: a tool that writes seconds where it says
+    Returns None for a value that is not a time, and for times before 2020: a tool that writes seconds instead of
     milliseconds would otherwise start its sessions in 1970.
     """
     if isinstance(value, str):

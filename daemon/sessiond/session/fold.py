@@ -1,4 +1,4 @@
-"""The fold: what the entries of one stream have said so far."""
+"""The fold: the accumulated facts of all entries of one stream."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sessiond.session.messages import NO_MODEL, Messages
 DAY_MS = 86_400_000
 LONGEST_PATH = 4096
 LONGEST_NAME = 500
-"""Characters of a working directory and of any other name: a record of megabytes is no record to an endpoint."""
+"""Characters of a working directory, and of any other name: an endpoint rejects records of megabytes."""
 MOST_NAMES = 100
-"""Models and unknown record types that a fold tells apart."""
+"""How many models and unknown record types a fold distinguishes."""
 
 _PREFIXES = {role: f"{role.value}\0".encode() for role in Role}
-# A message without a key has its place for a name.
-_PLACE = "#{}"
+# The key of a message without one is its position.
+_POSITION = "#{}"
 
 
 def _hash(role: Role, key: str) -> int:
@@ -29,16 +29,17 @@ def _hash(role: Role, key: str) -> int:
 
 
 def _sorts(times: Sequence[str]) -> bool:
-    """Tell whether they are all of the shape `2026-04-01T12:00:00.000Z`, which sorts as text does."""
+    """Return whether all times have the form `2026-04-01T12:00:00.000Z`, whose order is that of text."""
     joined, count = "".join(times), len(times)
     marks = ((4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"), (19, "."), (23, "Z"))
-    return len(joined) == 24 * count and all(joined[place::24] == mark * count for place, mark in marks)
+    return len(joined) == 24 * count and all(joined[position::24] == mark * count for position, mark in marks)
 
 
 class Fold(msgspec.Struct, omit_defaults=True):
-    """What the entries of one stream have said so far; kept in the spool with the stream's checkpoint.
+    """The accumulated facts of one stream, stored in the spool with the stream's checkpoint.
 
-    Folding a stream record by record, over any number of restarts, gives the same as folding it whole.
+    Folding a stream record by record, over any number of restarts, gives the same result as folding it at once. The
+    names under which some attributes are stored are older than the attributes' names.
     """
 
     started_ms: int | None = None
@@ -51,24 +52,24 @@ class Fold(msgspec.Struct, omit_defaults=True):
     ended: bool = False
     copied: bool = False
     named: str | None = None
-    """The native id that the first record which has one names."""
+    """The native id in the first record that has one."""
     messages: Messages = msgspec.field(default_factory=Messages)
-    """Their keys, hashed, and the indexes of their models in `models`."""
+    """The hashed keys of the messages, and the index of each one's model in `models`."""
     models: list[str] = []
     retracted_models: dict[int, int] = msgspec.field(default_factory=dict, name="taken")
-    """Models of messages that were taken back: a history that is said anew often leaves its models out."""
+    """Models of retracted messages, by key: a history that is repeated often lacks its models."""
     first_answer_key: int | None = msgspec.field(default=None, name="opening")
-    """Key of the first assistant message: copies of a session share it even where prompts get new ids."""
+    """Key of the first assistant message. Copies of a session share it, even if prompts get new ids."""
     unknown: dict[str, int] = {}
     damaged: int = 0
     """Records that could not be decoded."""
     oversized: int = 0
-    """Records too large to be decoded; they are carried all the same."""
+    """Records that were too large to decode. They are captured and pushed all the same."""
     memory: dict[str, Any] = {}
-    """What the source needs to remember from one record to the next."""
+    """State that the source needs from one record to the next."""
 
     def add(self, entries: Iterable[Entry | None], now_ms: int) -> None:
-        """Fold entries in, in the order of their records. `now_ms` bounds what is believed to be a time."""
+        """Add entries in the order of their records. Times more than a day after `now_ms` are ignored."""
         latest = now_ms + DAY_MS
         times: list[str] = []
         for entry in entries:
@@ -77,7 +78,7 @@ class Fold(msgspec.Struct, omit_defaults=True):
             if entry.time is not None:
                 times.append(entry.time)
                 self.ended = entry.ended
-            elif self._spans(entry.time_ms, latest):
+            elif self._extend_span(entry.time_ms, latest):
                 self.ended = entry.ended
             elif entry.ended:
                 self.ended = True
@@ -107,25 +108,25 @@ class Fold(msgspec.Struct, omit_defaults=True):
                 self._model(entry.model)
             if entry.more:
                 self.add(entry.more, now_ms)
-        self._spans_all(times, latest)
+        self._extend_span_all(times, latest)
 
     def mark_as_copy_of(self, native_id: str) -> None:
-        """Take the stream for a copy of the session that its records name from the start on, if that is another one.
+        """Mark the stream as a copy if its records name another session than `native_id`.
 
-        A file that its user copied has a name of its own, and every line of the original: which of the two is the
-        original, nothing else tells.
+        A file that a user copied has a name of its own, but every line of the original. Nothing else shows which of
+        the two is the original.
         """
         if self.named not in (None, native_id):
             self.copied, self.parent = True, self.parent or self.named
 
-    def apply_metadata(self, told: Entry, now_ms: int) -> None:
-        """Take in what the tool says of the session as a whole by now; a model that has not spoken gives way to it."""
-        if told.model and self.messages.model_indexes.count(NO_MODEL) == len(self.messages):
+    def apply_metadata(self, metadata: Entry, now_ms: int) -> None:
+        """Apply session-level metadata. It replaces a model that was selected but never used."""
+        if metadata.model and self.messages.model_indexes.count(NO_MODEL) == len(self.messages):
             self.models = []
-        self.add([told], now_ms)
+        self.add([metadata], now_ms)
 
-    def _spans(self, time_ms: int | None, latest: int) -> bool:
-        """Take in a time, unless it is none or can't be one."""
+    def _extend_span(self, time_ms: int | None, latest: int) -> bool:
+        """Extend the time span; return False if the time is missing or implausible."""
         if time_ms is None or not EARLIEST_MS <= time_ms <= latest:
             return False
         if self.started_ms is None or time_ms < self.started_ms:
@@ -134,19 +135,19 @@ class Fold(msgspec.Struct, omit_defaults=True):
             self.last_ms = time_ms
         return True
 
-    def _spans_all(self, times: Sequence[str], latest: int) -> None:
-        """Take in times of which only the first and the last count: parsing them all costs more than all else here."""
+    def _extend_span_all(self, times: Sequence[str], latest: int) -> None:
+        """Extend the time span by many times. If possible, only the first and the last are parsed: it is slow."""
         if not times:
             return
         if _sorts(times):
-            ends = [self._spans(parse_time(time), latest) for time in (min(times), max(times))]
+            ends = [self._extend_span(parse_time(time), latest) for time in (min(times), max(times))]
             if all(ends):
                 return
         for time in times:
-            self._spans(parse_time(time), latest)
+            self._extend_span(parse_time(time), latest)
 
     def _message(self, entry: Entry, role: Role) -> None:
-        key = _hash(role, _PLACE.format(len(self.messages)) if entry.key is None else entry.key)
+        key = _hash(role, _POSITION.format(len(self.messages)) if entry.key is None else entry.key)
         model = self.retracted_models.pop(key, NO_MODEL) if self.retracted_models else NO_MODEL
         if role is ASSISTANT:
             if self.first_answer_key is None and entry.key is not None:
@@ -158,7 +159,7 @@ class Fold(msgspec.Struct, omit_defaults=True):
             self.messages.add(key, model)
 
     def _model(self, name: str) -> int:
-        """Find a model's index, or give it one; NO_MODEL for one too many."""
+        """Return the index of a model, which is added if it is new; NO_MODEL if there are too many."""
         name = name[:LONGEST_NAME]
         if name not in self.models:
             if len(self.models) >= MOST_NAMES:
@@ -173,31 +174,32 @@ class Fold(msgspec.Struct, omit_defaults=True):
 
 
 def is_positional(messages: Messages) -> bool:
-    """Tell whether messages have no names but their places, which are no evidence of a copy: all sessions have them."""
-    return messages.first in {_hash(role, _PLACE.format(0)) for role in Role}
+    """Return whether the keys of messages are their positions, which all sessions share and which show no copy."""
+    return messages.first in {_hash(role, _POSITION.format(0)) for role in Role}
 
 
 def distinct(threads: Sequence[Messages]) -> list[int]:
-    """Name each message of a session's threads once; without a name, it is whichever has its place in another thread.
+    """Return the key of each message of a session's threads once.
 
-    So an import that kept no ids and no times counts what came after it, and what it imported only if nothing else has.
+    A message without a key is taken for the one at the same position in another thread. So an import that kept neither
+    ids nor times adds only the messages that came after it, or that no other thread has.
     """
     named = [messages for messages in threads if not is_positional(messages)]
     order = dict.fromkeys(chain(*named, *(messages for messages in threads if is_positional(messages))))
     if len(named) < len(threads):
-        for place in range(max(map(len, named), default=0)):
+        for position in range(max(map(len, named), default=0)):
             for role in Role:
-                order.pop(_hash(role, _PLACE.format(place)), None)
+                order.pop(_hash(role, _POSITION.format(position)), None)
     return list(order)
 
 
-def copied_prefix_length(mine: Iterable[int], elder: Iterable[int]) -> int:
-    """Count the messages at the head of a session that are a copy of its elder's.
+def copied_prefix_length(messages: Iterable[int], ancestor: Iterable[int]) -> int:
+    """Return how many messages at the start of a session are copies of its ancestor's.
 
-    A fork or an old resume copies the history; some give prompts new ids and keep the assistant's. So all
-    up to the last message that both have is a copy (fail open: no common one, no copy).
+    A fork or an old resume copies the history. Some give prompts new ids and keep those of answers, so everything up to
+    the last common message is a copy. Without a common message, nothing is.
     """
-    shared, order = set(elder), list(mine)
+    shared, order = set(ancestor), list(messages)
     for index in range(len(order) - 1, -1, -1):
         if order[index] in shared:
             return index + 1

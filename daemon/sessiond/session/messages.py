@@ -1,4 +1,4 @@
-"""The messages that a fold has counted: a key each, and which model said it."""
+"""The messages that a fold has counted: the key and the model of each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import msgspec
 WIDTH = 8
 """Bytes of a key."""
 NO_MODEL = 255
-"""In place of a model: a prompt, or a model that is not known."""
+"""The model index of a prompt, or of a message whose model is unknown."""
 _SEARCHES = 4
 
 
-class _Known:
-    """Which keys there are: a set once that is asked often. To make one costs as much as thousands of searches."""
+class _KeyIndex:
+    """Answers whether a key exists. It builds a set only after a few searches: a set costs as much as thousands."""
 
     __slots__ = ("_asked", "_keys", "_set")
 
@@ -24,7 +24,7 @@ class _Known:
         self._keys, self._asked, self._set = keys, 0, set[int]()
 
     def has(self, key: int) -> bool:
-        """Tell whether a key is there."""
+        """Return whether a key exists."""
         if self._asked < _SEARCHES:
             self._asked += 1
             return _find(self._keys, key) >= 0
@@ -33,26 +33,25 @@ class _Known:
         return key in self._set
 
     def add(self, key: int) -> None:
-        """Add a key that was put behind the others, too."""
+        """Add a key that was appended to the others."""
         if self._asked > _SEARCHES:
             self._set.add(key)
 
 
 class Messages(msgspec.Struct, dict=True, omit_defaults=True):
-    """Keys of 64 bits in the order of first sight, and the index of each one's model.
+    """64-bit keys in the order of their first occurrence, and the index of each one's model.
 
-    Nine bytes a message: those of a long session are at hand for its next line, and are stored, without a look at
-    each of them.
+    A message takes nine bytes, so those of a long session can be loaded and stored without a loop over them.
     """
 
     keys: bytearray = msgspec.field(default_factory=bytearray)
     """Each as WIDTH bytes, little-endian."""
     model_indexes: bytearray = msgspec.field(default_factory=bytearray)
-    """A byte each: see NO_MODEL."""
+    """One byte each; see NO_MODEL."""
 
     @cached_property
-    def _known(self) -> _Known:
-        return _Known(self.keys)
+    def _index(self) -> _KeyIndex:
+        return _KeyIndex(self.keys)
 
     def __len__(self) -> int:
         return len(self.model_indexes)
@@ -61,39 +60,39 @@ class Messages(msgspec.Struct, dict=True, omit_defaults=True):
         return iter(_unpack(self.keys))
 
     def __contains__(self, key: int) -> bool:
-        return self._known.has(key)
+        return self._index.has(key)
 
     @property
     def first(self) -> int | None:
         """The key of the first message."""
         return int.from_bytes(self.keys[:WIDTH], "little") if self.keys else None
 
-    def add(self, key: int, speaker: int) -> None:
-        """Put a message behind the others."""
+    def add(self, key: int, model_index: int) -> None:
+        """Append a message."""
         self.keys += key.to_bytes(WIDTH, "little")
-        self.model_indexes.append(speaker)
-        self._known.add(key)
+        self.model_indexes.append(model_index)
+        self._index.add(key)
 
     def find(self, key: int) -> int:
-        """Say which message has a key; -1: none."""
+        """Return the index of the message with a key; -1 if there is none."""
         return _find(self.keys, key)
 
     def cut(self, keep: int) -> list[tuple[int, int]]:
-        """Take back all messages but the first ones; return key and model of what was taken."""
-        taken = list(zip(_unpack(self.keys[keep * WIDTH :]), self.model_indexes[keep:], strict=True))
+        """Remove all messages after the first `keep`; return (key, model index) of each."""
+        removed = list(zip(_unpack(self.keys[keep * WIDTH :]), self.model_indexes[keep:], strict=True))
         del self.keys[keep * WIDTH :], self.model_indexes[keep:]
         self.drop_index()
-        return taken
+        return removed
 
     def drop_index(self) -> None:
-        """Let go of what makes many questions quick."""
+        """Free the index that makes repeated lookups fast. It is built again when needed."""
         self.__dict__.clear()
 
 
 def _find(keys: bytearray, key: int) -> int:
     wanted = key.to_bytes(WIDTH, "little")
     at = keys.find(wanted)
-    while at >= 0 and at % WIDTH:  # it stands across two others
+    while at >= 0 and at % WIDTH:  # a match across two keys
         at = keys.find(wanted, at + 1)
     return at // WIDTH if at >= 0 else -1
 

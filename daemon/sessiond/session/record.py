@@ -1,4 +1,4 @@
-"""The record of a session, its id, and how the folds of its streams make it."""
+"""The record of a session, its id, and how the record is built from the folds of its streams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sessiond.session.fold import Fold, copied_prefix_length, distinct
 from sessiond.session.messages import NO_MODEL
 
 NAMESPACE = uuid.UUID("5f1d7c1e-8a57-5c0e-9d52-6f0d3d0b6a11")
-"""Of every id that sessiond derives (UUIDv5). It never changes: a new one would make each session a new one."""
+"""The namespace of all derived ids (UUIDv5). It never changes: a new one would give every session a new id."""
 INT32_MAX = 2**31 - 1
 
 
@@ -34,10 +34,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def session_id(tool: str, native_id: str, scope: str = "") -> uuid.UUID:
-    """Name a session: the tool's own UUID where it has one, else a UUIDv5 that is the same for ever.
+    """Return the id of a session: the tool's own UUID if it has one, else a UUIDv5 that never changes.
 
-    `scope` is the machine id for native ids that are unique on one machine only, else "".
-    A prefix such as `T-` or `ses_` is not part of a UUID; version bits are not looked at.
+    `scope` is the machine id for native ids that are unique on one machine only, else "". A prefix such as `T-` or
+    `ses_` is not part of a UUID. Version bits are not checked.
     """
     bare = native_id.rsplit("_", 1)[-1].removeprefix("T-")
     if len(bare) == 36:
@@ -49,7 +49,7 @@ def session_id(tool: str, native_id: str, scope: str = "") -> uuid.UUID:
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What a record needs beside its folds: where and when it is made."""
+    """What a record needs besides its folds: where and when it is built."""
 
     machine_id: str
     now_ms: int
@@ -67,20 +67,20 @@ def summarize(
     live: bool = False,
     ancestors: Sequence[Iterable[int]] = (),
 ) -> Session | None:
-    """Make the record of a session out of its folds; None while nothing in them makes it one.
+    """Return the record of a session, built from its folds; None while no fold of the main thread has a time.
 
-    `threads` are the folds of the main thread (several where the tool spreads it over files), whose
-    messages count once each; `others` (subagents) add to its time only. `ancestors` are the message
-    keys of sessions whose history it may have copied.
+    `threads` are the folds of the main thread (several if the tool spreads it over files); each message counts once.
+    `others` (subagents) only extend its time. `ancestors` are the message keys of sessions whose history it may have
+    copied; copied messages do not count.
     """
     started = min((fold.started_ms for fold in threads if fold.started_ms is not None), default=None)
     if started is None:
         return None
     last = max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None)
-    # The keys of one fold are distinct already, and with tens of thousands of them that is worth knowing.
+    # The keys of one fold are distinct already. Skipping the check matters with tens of thousands of them.
     order = threads[0].messages if len(threads) == 1 else distinct([fold.messages for fold in threads])
-    copied = max((copied_prefix_length(order, elder) for elder in ancestors), default=0)
-    # Who was seen running a minute ago may have said since that it ended.
+    copied = max((copied_prefix_length(order, ancestor) for ancestor in ancestors), default=0)
+    # A process that ran at the last check may have written an end marker since.
     idle = not live and rules.now_ms - last >= rules.idle_after_ms
     ended = idle or any(fold.ended for fold in threads)
     return Session(
@@ -100,12 +100,12 @@ def summarize(
 
 def _primary_model(threads: Sequence[Fold]) -> str | None:
     if len(threads) == 1:
-        models, spoken_by = threads[0].models, threads[0].messages.model_indexes
-        counts = {index: spoken_by.count(index) for index in range(len(models))}
+        models, model_indexes = threads[0].models, threads[0].messages.model_indexes
+        counts = {index: model_indexes.count(index) for index in range(len(models))}
         most = max(counts.values(), default=0)
         if most:
-            # Of several, the one that spoke first, as below.
-            return models[min((i for i in counts if counts[i] == most), key=spoken_by.index)]
+            # Of several, the one that answered first, as below.
+            return models[min((i for i in counts if counts[i] == most), key=model_indexes.index)]
         return _first(models)
     spoken = {
         key: fold.models[model]

@@ -1,8 +1,8 @@
-"""The spool: the one SQLite file with all of the daemon's state. All of its SQL is in this package.
+"""The spool: one SQLite file with all of the daemon's state. All SQL of the daemon is in this package.
 
-`Spool` opens it and runs transactions; `Spool.catalog` holds what was captured (sessions, streams, files,
-checkpoints), `Spool.outbox` what the endpoint has not acknowledged; `Spool.stats` counts both. WAL with
-FULL sync: a power cut takes nothing back that was committed (NORMAL lost up to 120 commits in a simulation).
+`Spool` opens it and runs transactions. `Spool.catalog` has the captured sessions, streams, files and checkpoints,
+`Spool.outbox` has what the endpoint has not acknowledged, and `Spool.stats` counts both. It uses WAL with FULL sync,
+so that a power cut loses no commit (NORMAL lost up to 120 commits in a simulation).
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ if TYPE_CHECKING:
     from sessiond.spool.outbox import Outbox
 
 KEPT = 3
-"""Damaged spools that are kept beside the first one."""
+"""How many damaged spools are kept besides the first one."""
 NAME = "spool.db"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _OUTER = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 _NESTED = ("SAVEPOINT inner", "RELEASE inner", ("ROLLBACK TO inner", "RELEASE inner"))
-"""How a transaction begins, is committed and taken back; the innermost savepoint of a name is the one that is meant."""
+"""Statements that begin, commit and roll back a transaction. A savepoint's name refers to the innermost one."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Spool:
-    """The open spool of one daemon (or of one command that only reads)."""
+    """The open spool of a daemon, or of a command that only reads."""
 
     def __init__(self, directory: str, *, readonly: bool = False, patience: float = 5.0) -> None:
-        """Open the spool in the state directory, making or migrating it unless `readonly`.
+        """Open the spool in the state directory; create or migrate it unless `readonly`.
 
-        `patience`: seconds to wait for another process that writes.
+        `patience` is how many seconds to wait for another process that writes.
+
         Raises: SpoolTooNew, SpoolDamaged (see `set_aside`), StateFull, StateError.
         """
         self.path = os.path.join(directory, NAME)
@@ -57,20 +58,17 @@ class Spool:
                 else:
                     self._prepare()
             except BaseException:
-                self.connection.close()  # nobody else will: there is no spool to call `close` on
+                self.connection.close()  # the caller gets no spool on which to call close()
                 raise
         self.stats = Stats(self.connection)
         self.safety = Safety(self.connection)
         if not readonly:
-            _ = (
-                self.catalog,
-                self.outbox,
-                self.archived,
-            )  # threads share these: they are here before there is a second thread
+            # Threads share these, so they are created while there is only one.
+            _ = self.catalog, self.outbox, self.archived
 
     @cached_property
     def catalog(self) -> Catalog:
-        """What was captured. Whoever only counts (`status`) does not import it."""
+        """What was captured. Imported late: `status` only counts, and does not need it."""
         from sessiond.spool.catalog import Catalog
 
         return Catalog(self.connection)
@@ -84,7 +82,7 @@ class Spool:
 
     @cached_property
     def archived(self) -> Archived:
-        """What the built-in archive has and the configured endpoint may lack."""
+        """The sessions of the built-in archive that the configured endpoint may lack."""
         from sessiond.spool.archived import Archived
 
         return Archived(self.connection)
@@ -97,19 +95,19 @@ class Spool:
         return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
 
     def _prepare(self) -> None:
-        """Bring the file to this version's tables. Raises: SpoolTooNew, SpoolDamaged."""
+        """Migrate the file to this version's tables. Raises: SpoolTooNew, SpoolDamaged."""
         connection = self.connection
-        version = self._check_version()  # before anything is written: a newer spool stays as it is
+        version = self._check_version()  # before anything is written: a newer spool is left unchanged
         if version == 0:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
         connection.execute("PRAGMA journal_mode = WAL")
         for pragma in ("synchronous = FULL", "fullfsync = 1", "journal_size_limit = 16777216", "cache_size = -4096"):
             connection.execute(f"PRAGMA {pragma}")
-        # What a nested transaction may take back: in files of /var/tmp it was as much to write as the log itself.
+        # The rollback data of nested transactions. In files below /var/tmp it doubled the bytes written.
         connection.execute("PRAGMA temp_store = MEMORY")
         while version < VERSION:
             made = max(version + 1, OLDEST)
-            # One transaction a step: a kill between the two leaves the old version, whole.
+            # One transaction per step: a kill in the middle leaves the old version intact.
             connection.executescript(
                 f"BEGIN IMMEDIATE; {MIGRATIONS[made - OLDEST]}; PRAGMA user_version = {made}; COMMIT;"
             )
@@ -119,19 +117,19 @@ class Spool:
         version = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
             raise SpoolTooNew(
-                f"the spool {self.path} is of version {version}; this sessiond knows up to {VERSION}",
+                f"the spool {self.path} has version {version}; this sessiond supports versions up to {VERSION}",
                 hint="upgrade sessiond again, or set state_dir to another directory",
             )
         if 0 < version < OLDEST:
-            raise SpoolDamaged(f"the spool {self.path} is of version {version}, which was never released")
+            raise SpoolDamaged(f"the spool {self.path} has version {version}, which was never released")
         return version
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all that is written inside together, or nothing of it.
+        """Commit everything written inside together, or nothing of it.
 
-        A nested one is committed with the outer one, and taken back alone where it fails: what one file had begun
-        to store is not kept because another file's commit follows.
+        A nested transaction is committed with the outer one. If it fails, it alone is rolled back: a file that was
+        stored in part is not committed together with the next file.
 
         Raises: StateFull, SpoolDamaged, StateError.
         """
@@ -143,7 +141,7 @@ class Spool:
                 yield
                 self.connection.execute(commit)
             except BaseException:
-                # SQLite rolls back by itself on a full disk: then there is nothing left to roll back.
+                # On a full disk SQLite has rolled back already.
                 if self.connection.in_transaction:
                     for statement in back:
                         self.connection.execute(statement)
@@ -155,7 +153,7 @@ class Spool:
 
     @contextmanager
     def erasing(self) -> Iterator[None]:
-        """Overwrite what is deleted inside, on the disk too; otherwise SQLite leaves it in the free pages."""
+        """Overwrite deleted data on the disk, which SQLite would leave in free pages; commit everything together."""
         with self._lock, translated():
             self.connection.execute("PRAGMA secure_delete = ON").fetchall()
             try:
@@ -166,13 +164,13 @@ class Spool:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Keep other threads out of the connection during some SELECTs."""
+        """Lock the connection during some SELECTs."""
         with self._lock, translated():
             yield
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let all SELECTs inside see one moment, whatever a daemon commits meanwhile."""
+        """Make all SELECTs inside see the same state, whatever a daemon commits meanwhile."""
         with self._lock, translated():
             self.connection.execute("BEGIN")
             try:
@@ -181,13 +179,13 @@ class Spool:
                 self.connection.execute("ROLLBACK")
 
     def meta(self, key: str) -> str | None:
-        """Read a value that stands for the whole spool."""
+        """Return a value that concerns the whole spool; None if it is not set."""
         with self.reading():
             row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
     def set_meta(self, key: str, value: str | None) -> None:
-        """Write such a value; None removes it."""
+        """Store a value that concerns the whole spool; None removes it."""
         with self._lock, translated():  # a lone statement is a transaction by itself
             if value is None:
                 self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
@@ -197,26 +195,26 @@ class Spool:
                 )
 
     def shrink(self) -> None:
-        """Give free pages back to the disk once they are many; a backlog that was pushed leaves them behind."""
+        """Return free pages to the filesystem if there are many, as after a large backlog was pushed."""
         with self.reading():
             free = int(self.connection.execute("PRAGMA freelist_count").fetchone()[0])
             if free > 8192:  # 32 MiB
-                # execute() takes one step of a statement without columns, and each step gives one page back.
+                # Each step of this statement returns one page, and execute() would take only one step.
                 self.connection.executescript("PRAGMA incremental_vacuum(4096);")
 
     def release_memory(self) -> None:
-        """Empty the cache of pages, of which a backlog leaves 4 MiB behind; it fills again by itself."""
+        """Empty SQLite's page cache, which holds 4 MiB after a backlog. It fills again as needed."""
         with self.reading():
             self.connection.execute("PRAGMA shrink_memory").fetchall()
 
     def close(self) -> None:
-        """Close the file; all that was committed is on disk already."""
+        """Close the file. All commits are on disk already."""
         with self._lock:
             self.connection.close()
 
 
 def check(directory: str) -> None:
-    """Let SQLite look for damage, which it otherwise meets only where it reads. Raises: SpoolDamaged."""
+    """Check the whole file for damage, which SQLite otherwise notices only where it reads. Raises: SpoolDamaged."""
     path = os.path.join(directory, NAME)
     if not os.path.exists(path):
         return
@@ -231,14 +229,18 @@ def check(directory: str) -> None:
 
 
 def set_aside(directory: str) -> str:
-    """Move a damaged spool out of the way and return its new path; a new one is then built from the sources."""
+    """Rename a damaged spool and return its new path. A new spool is then built from the sources."""
     path, taken = os.path.join(directory, NAME), damaged_spools(directory)
     aside = base = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
     number = 1
-    while any(name.startswith(aside) for name in taken):  # two within a second: neither may overwrite the other
+    while any(name.startswith(aside) for name in taken):  # two within one second must not overwrite each other
         number += 1
         aside = f"{base}.{number:03d}"
-    for suffix in ("-wal", "-shm", ""):  # the database last: until then the next start finds and moves the rest
+    for suffix in (
+        "-wal",
+        "-shm",
+        "",
+    ):  # the database last: after a kill, the next start still finds it and moves the rest
         if os.path.exists(path + suffix):
             os.replace(path + suffix, aside + suffix)
     return aside
@@ -254,8 +256,8 @@ def damaged_spools(directory: str) -> list[str]:
 def drop_damaged(directory: str) -> list[str]:
     """Remove all damaged spools but the first and the newest KEPT, and return the paths of those removed.
 
-    The first one is kept because it is the most likely to hold bytes that were never sent: each later one was built
-    from the sources and what the endpoint holds.
+    The first one is the most likely to hold bytes that were never sent: each later spool was built from the sources and
+    from what the endpoint holds.
     """
     later = damaged_spools(directory)[1:]
     dropped = later[: max(0, len(later) - KEPT)]
@@ -266,27 +268,27 @@ def drop_damaged(directory: str) -> list[str]:
     return dropped
 
 
-class _Border:
-    """Turns SQLite's errors into ours. No generator: it is entered for every statement."""
+class _ErrorTranslation:
+    """Turns SQLite's errors into sessiond's. A class, since a generator would be slow for every statement."""
 
     def __enter__(self) -> None:
-        """Let what follows meet SQLite."""
+        """Do nothing."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Translate what comes back. Raises: SpoolDamaged, StateFull, StateError."""
+        """Translate an error of SQLite. Raises: SpoolDamaged, StateFull, StateError."""
         if not isinstance(error, sqlite3.DatabaseError):
             return
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _DAMAGED:
             raise SpoolDamaged(f"the spool is damaged: {error}") from error
         if code in _FULL:
-            raise StateFull(f"the spool can't be written: {error}", hint="make room on the disk") from error
+            raise StateFull(f"the spool can't be written: {error}", hint="free some disk space") from error
         raise StateError(f"the spool can't be used: {error}") from error
 
 
-_BORDER = _Border()
+_ERROR_TRANSLATION = _ErrorTranslation()
 
 
-def translated() -> _Border:
-    """Turn SQLite's errors into ours inside: the one border between the two."""
-    return _BORDER
+def translated() -> _ErrorTranslation:
+    """Return a context in which SQLite's errors become sessiond's. It is the only such border."""
+    return _ERROR_TRANSLATION

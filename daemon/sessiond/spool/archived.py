@@ -1,4 +1,4 @@
-"""The sessions that the built-in archive holds, while another endpoint is configured and they are copied there."""
+"""The sessions of the built-in archive, while another endpoint is configured and they are copied there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PENDING = "NOT copied AND problem IS NULL"
 
 
 class ArchivedSession(msgspec.Struct, frozen=True, kw_only=True):
-    """A session in the archive. `bytes` are those of its streams, `active_ms` when it was active last."""
+    """A session in the archive: the bytes of its streams, and when it was last active."""
 
     session: UUID
     machine_id: str
@@ -31,27 +31,27 @@ class CopiedStream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Archived:
-    """Writing methods run inside `Spool.transaction`."""
+    """The archived sessions. Writing methods run inside `Spool.transaction`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def add(self, found: Iterable[ArchivedSession]) -> None:
-        """Add sessions that the archive was found to hold; one that is there already is copied again."""
+        """Add sessions that the archive holds. One that was added before is copied again."""
         self._db.executemany(
             "INSERT OR REPLACE INTO archived (session, machine, bytes, active_ms) VALUES (?, ?, ?, ?)",
             [(str(each.session), each.machine_id, each.bytes, each.active_ms) for each in found],
         )
 
     def clear(self) -> None:
-        """Forget all of them: the archive is listed again, or is gone."""
+        """Remove all of them: the archive will be listed again, or no longer exists."""
         self._db.execute("DELETE FROM archived")
         self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))
 
     def pending(self, limit: int, since_ms: int = 0) -> list[ArchivedSession]:
-        """Return sessions that are still to be copied, those active last first; only those active since then.
+        """Return the sessions to be copied that were active at or after `since_ms`, most recently active first.
 
-        What the spool knows of a session counts too: its tool may go on with it since the archive was left.
+        Activity that the spool knows of counts too: the session may have continued since the archive was replaced.
         """
         rows = self._db.execute(
             "SELECT archived.session, machine, bytes, max(archived.active_ms, coalesce(session.active_ms, 0)) AS at"
@@ -64,11 +64,11 @@ class Archived:
         ]
 
     def has_pending(self) -> bool:
-        """Return whether there is such a session."""
+        """Return whether there is a session to be copied."""
         return self._db.execute(f"SELECT 1 FROM archived WHERE {_PENDING} LIMIT 1").fetchone() is not None
 
     def mark_copied(self, each: ArchivedSession, archive: str, streams: Iterable[CopiedStream]) -> None:
-        """Store that the endpoint holds all that the archive holds of a session: the digests were compared.
+        """Store that the endpoint has everything that the archive has of a session; the digests were compared.
 
         `archive` is the archive's id as an endpoint. What it acknowledged of the current generation of a stream and
         still holds counts as acknowledged by the endpoint. It may hold less than it acknowledged, if it was restored
@@ -94,18 +94,18 @@ class Archived:
             )
 
     def refuse(self, each: ArchivedSession, reason: str) -> None:
-        """Store why the endpoint will not take a session; it stays in the archive."""
+        """Store why the endpoint rejects a session. It stays in the archive."""
         self._db.execute(
             "UPDATE archived SET problem = ? WHERE session = ? AND machine = ?",
             (reason, str(each.session), each.machine_id),
         )
 
     def fail(self, reason: str) -> None:
-        """Store that the archive can't be read: what is pending waits no longer for it, and `status` says why."""
+        """Store why the archive can't be read, for `status`. Pending sessions no longer wait for it."""
         self._db.execute("UPDATE archived SET problem = ? WHERE NOT copied", (reason,))
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (ARCHIVE_PROBLEM, reason))
 
     def retry(self) -> int:
-        """Try the refused ones again, and the archive itself; return how many sessions that are."""
+        """Try rejected sessions and the archive again; return how many sessions are concerned."""
         self._db.execute("DELETE FROM meta WHERE key = ?", (ARCHIVE_PROBLEM,))
         return self._db.execute("UPDATE archived SET problem = NULL WHERE problem IS NOT NULL").rowcount

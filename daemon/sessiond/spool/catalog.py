@@ -1,4 +1,4 @@
-"""What was captured: sessions, their streams, and how far which file was read."""
+"""The captured sessions, their streams, and how far each file was read."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ class Catalog(Streams, Files, PrivacyOps):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self._kept: dict[int, StreamState] = {}
+        self._cached: dict[int, StreamState] = {}
 
     def session(self, identity: UUID) -> SessionState | None:
-        """Find a session by its id."""
+        """Return a session by its id; None if there is none."""
         row = self._db.execute(f"SELECT {_SESSION} FROM session WHERE uuid = ?", (str(identity),)).fetchone()
         return None if row is None else session_state(row)
 
     def session_by_row(self, number: int) -> SessionState:
-        """Get the session of a stream."""
+        """Return a session by the number of its row."""
         return session_state(self._db.execute(f"SELECT {_SESSION} FROM session WHERE id = ?", (number,)).fetchone())
 
     def count(self) -> int:
-        """Count the sessions that have a record."""
+        """Return the number of sessions that have a record."""
         return int(self._db.execute("SELECT coalesce(sum(sessions), 0) FROM tally").fetchone()[0])
 
     def working_directories(self) -> list[str]:
-        """List the working directories of all sessions."""
+        """Return the working directories of all sessions."""
         found = self._db.execute(
             "SELECT DISTINCT json_extract(CAST(record AS TEXT), '$.working_directory') FROM session"
         )
         return [row[0] for row in found if row[0]]
 
     def sessions(self) -> Iterator[SessionState]:
-        """List all sessions that have a record, newest activity first."""
+        """Iterate over all sessions that have a record, most recently active first."""
         for row in self._db.execute(f"SELECT {_SESSION} FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC"):
             yield session_state(row)
 
     def add_session(self, identity: UUID, tool: str, native_id: str) -> int:
-        """Find or make the row of a session, still without a record."""
+        """Return the row of a session; create it, without a record, if it is new."""
         made = self._db.execute(
             "INSERT INTO session (uuid, tool, native_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             (str(identity), tool, native_id),
@@ -77,10 +77,12 @@ class Catalog(Streams, Files, PrivacyOps):
         now_ms: int,
         touched: bool,
     ) -> bool:
-        """Store a session's record; a new revision where it (or its streams: `touched`) changed.
+        """Store a session's record as a new revision if it changed, or if its streams did (`touched`).
 
-        A revision grows even after a lost spool, for it is never below the clock (design.md 3). A new
-        revision is worth another try at the endpoint, so it is no longer parked.
+        A revision is never below the clock, so revisions grow even after a lost spool. A new revision is tried again at
+        the endpoint, so the session is no longer parked.
+
+        Returns: whether there is a new revision.
         """
         if not touched and (old.record, old.parent, old.title) == (record, parent, title):
             return False
@@ -102,35 +104,36 @@ class Catalog(Streams, Files, PrivacyOps):
         return True
 
     def raise_revision(self, number: int, above: int, now_ms: int) -> None:
-        """Give a session a revision above one that the endpoint holds from another life of this spool."""
+        """Raise a session's revision above one that the endpoint has from an earlier spool."""
         self._db.execute(
             "UPDATE session SET revision = max(revision + 1, ?, ?) WHERE id = ?", (above + 1, now_ms, number)
         )
 
-    def relatives(self, opening: int, but: int) -> list[SessionState]:
-        """Find sessions that begin with the same assistant message: copies of one another."""
+    def relatives(self, first_answer_key: int, excluded: int) -> list[SessionState]:
+        """Return sessions with the same first assistant message, which are copies of one another."""
         rows = self._db.execute(
-            f"SELECT {_SESSION} FROM session WHERE opening = ? AND id != ? AND record IS NOT NULL", (opening, but)
+            f"SELECT {_SESSION} FROM session WHERE opening = ? AND id != ? AND record IS NOT NULL",
+            (first_answer_key, excluded),
         )
         return [session_state(row) for row in rows]
 
     def children(self, identity: UUID) -> list[SessionState]:
-        """Find sessions that name this one as their parent."""
+        """Return the sessions whose parent is this one."""
         rows = self._db.execute(f"SELECT {_SESSION} FROM session WHERE parent = ?", (str(identity),))
         return [session_state(row) for row in rows]
 
     def idle(self, before_ms: int) -> list[int]:
-        """Find ongoing sessions without activity since then."""
+        """Return the rows of ongoing sessions without activity after `before_ms`."""
         rows = self._db.execute("SELECT id FROM session WHERE ongoing AND active_ms <= ?", (before_ms,))
         return [row[0] for row in rows]
 
     def next_idle_ms(self) -> int | None:
-        """Say when the longest idle of the ongoing sessions was active last."""
+        """Return the oldest last activity of all ongoing sessions, in unix ms; None if there is none."""
         row = self._db.execute("SELECT min(active_ms) FROM session WHERE ongoing").fetchone()
         return None if row[0] is None else int(row[0])
 
     def set_gone(self, session: int, gone_ms: int | None) -> bool:
-        """Note that no file of a session is left (or is there again); tells whether that is news."""
+        """Store that no file of a session is left (or, with None, that one is back); return whether that is new."""
         changed = self._db.execute(
             "UPDATE session SET gone_ms = ? WHERE id = ? AND (gone_ms IS NULL) != (? IS NULL)",
             (gone_ms, session, gone_ms),
@@ -138,11 +141,11 @@ class Catalog(Streams, Files, PrivacyOps):
         return changed.rowcount > 0
 
     def change_endpoint(self, old: str | None, new: str | None) -> None:
-        """Start over: ask the endpoint `new` where each stream stands, and push every record to it.
+        """Start over with another endpoint: ask it how much it has of each stream, and push every record to it.
 
-        `old` and `new` are ids of endpoints; the same id twice is an endpoint that was restored from a backup, None
-        one that has not answered yet. What `old` acknowledged is kept: it counts again when `old` comes back. Of an
-        endpoint that never acknowledged a stream nothing is believed until its bytes are compared.
+        `old` and `new` are ids of endpoints. The same id twice is an endpoint that was restored from a backup; None is
+        one that has not answered yet. What `old` acknowledged is kept, and counts again if `old` comes back. If `new`
+        never acknowledged a stream, nothing that it has of it is trusted before the bytes are compared.
         """
         self._db.execute(
             "UPDATE stream SET known = 0, held = NULL, gap_from = NULL, gap_to = NULL WHERE skipped IS NULL"
@@ -168,7 +171,7 @@ class Catalog(Streams, Files, PrivacyOps):
 
 
 def session_state(row: tuple[Any, ...]) -> SessionState:
-    """Make a SessionState of the columns in `_SESSION`."""
+    """Return the SessionState of a row with the columns in `_SESSION`."""
     record, parent = row[4], row[5]
     return SessionState(
         id=row[0],

@@ -1,4 +1,4 @@
-"""The part of the outbox that is set aside: what the endpoint will never take, until the user decides on it."""
+"""Parked items of the outbox: the endpoint will never accept them, so they wait for a decision of the user."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ class DeadLetters(ABC):
 
     @abstractmethod
     def _count(self, stream: int, segments: int, size: int) -> None:
-        """Note that so many segments and bytes more wait."""
+        """Add to the numbers of waiting segments and bytes of a stream."""
 
     @abstractmethod
     def _delete(self, condition: str, *parameters: object) -> int:
-        """Let go of segments; tells how many."""
+        """Remove segments; return how many."""
 
     @abstractmethod
     def fill(self, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
-        """Queue records in place of bytes that are nowhere."""
+        """Queue placeholder records for missing bytes."""
 
     def park_session(self, number: int, revision: int, reason: str) -> None:
-        """Set a revision aside that the endpoint will never take; the next revision is tried again."""
+        """Park a revision that the endpoint will never accept. The next revision is tried again."""
         self._db.execute("UPDATE session SET parked = ? WHERE id = ? AND revision = ?", (reason, number, revision))
 
     def park_segment(self, segment: Segment, reason: str) -> None:
-        """Set a segment aside that the endpoint will never take; its generation's later ones wait behind it."""
+        """Park a segment that the endpoint will never accept. Later segments of its generation wait behind it."""
         parked = self._db.execute("UPDATE segment SET parked = ? WHERE id = ? AND parked IS NULL", (reason, segment.id))
         if parked.rowcount:
             self._count(segment.stream_id, -1, 0)
 
     def parked(self) -> tuple[list[SessionState], list[Segment]]:
-        """List what is parked."""
+        """Return the parked revisions and segments."""
         sessions = self._db.execute(
             "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
             " parked FROM session WHERE parked IS NOT NULL ORDER BY active_ms DESC"
@@ -56,7 +56,7 @@ class DeadLetters(ABC):
         return [session_state(row) for row in sessions], [segment_state(row) for row in segments]
 
     def retry(self, identity: UUID | None = None) -> int:
-        """Take parked items (of one session, or all) back into the queue; tells how many."""
+        """Put parked items (of one session, or all) back into the queue; return how many."""
         only = " AND uuid = ?" if identity else ""
         values = (str(identity),) if identity else ()
         count = self._db.execute(f"UPDATE session SET parked = NULL WHERE parked IS NOT NULL{only}", values).rowcount
@@ -69,10 +69,10 @@ class DeadLetters(ABC):
         return count + len(rows)
 
     def drop(self, identity: UUID, now_ms: int) -> int:
-        """Give up what is parked or lost of a session, on the user's word; return how many items that was.
+        """Give up the parked and lost items of a session, as the user asked; return how many.
 
-        Parked items stay in the tool's file. At the endpoint a placeholder of the same length takes the place of
-        dropped bytes: behind a gap nothing could be appended. The session does not count as acknowledged afterwards.
+        They stay in the tool's file. At the endpoint, a placeholder of the same length replaces dropped bytes, since
+        nothing could be appended behind a gap. The session does not count as acknowledged afterwards.
         """
         row = self._db.execute("SELECT id, revision FROM session WHERE uuid = ?", (str(identity),)).fetchone()
         if row is None:
@@ -96,13 +96,13 @@ class DeadLetters(ABC):
                 self._db.execute(
                     "UPDATE stream SET lost = lost + ?, accepted = accepted + ? WHERE id = ?", (length, length, stream)
                 )
-            else:  # without its start a generation can't be
+            else:  # a generation can't exist without its start
                 count += self._delete("stream = ? AND generation = ?", stream, generation)
         return count
 
 
 def segment_state(row: tuple[Any, ...]) -> Segment:
-    """Make a Segment of the columns in `SEGMENT`."""
+    """Return the Segment of a row with the columns in `SEGMENT`."""
     return Segment(
         id=row[0],
         session=UUID(row[1]),

@@ -1,4 +1,4 @@
-"""Decoding what the spool holds. SQLite does not see damage inside of a value: it shows here, or nowhere."""
+"""Decodes values of the spool. SQLite does not notice damage inside a value, so it has to be noticed here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def sound(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
-    """Make a decoder that raises SpoolDamaged for what is no such value, so that the spool is made anew."""
+    """Return a decoder that raises SpoolDamaged for an invalid value, so that the spool is rebuilt."""
 
     def decoded(data: bytes) -> T:
         try:

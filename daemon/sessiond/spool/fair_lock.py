@@ -1,4 +1,4 @@
-"""The gate before the spool's connection, which the threads share."""
+"""The lock of the spool's connection, which the threads share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 
 
 class FairLock:
-    """A re-entrant lock that goes to whoever waits for it before the one that lets go of it gets it again.
+    """A re-entrant lock that a waiting thread gets before the thread that releases it can take it again.
 
-    A `threading.RLock` does not: a thread that reads a long file takes it again within microseconds, and one that
-    had waited for it to push a line waited for seconds.
+    A `threading.RLock` is not fair: a thread that read a long file took it again within microseconds, and the uploader
+    waited seconds for it.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class FairLock:
     def __enter__(self) -> None:
         me = threading.get_ident()
         if self._owner != me:
-            with self._turn:  # whoever waits for the lock has this, and nobody passes by
+            with self._turn:  # held by the thread that is next, so no other can overtake it
                 self._lock.acquire()
             self._owner = me
         self._depth += 1

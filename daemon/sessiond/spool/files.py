@@ -1,4 +1,4 @@
-"""The part of the catalog that is about files: how far which was read, and what was captured of them."""
+"""The files in the catalog: how far each was read, and what was captured of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Files:
     # Files
 
     def file(self, path: str) -> FileState | None:
-        """Find what is known of a path."""
+        """Return the stored state of a path; None if there is none."""
         row = self._db.execute(
             "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file WHERE path = ?",
             (os.fsencode(path),),
@@ -33,21 +33,21 @@ class Files:
         return None if row is None else file_state(row)
 
     def files(self, stream: int) -> list[FileState]:
-        """List the paths where a stream lies or lay."""
+        """Return the files that have or had a stream."""
         rows = self._db.execute(
             "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file WHERE stream = ?", (stream,)
         )
         return [file_state(row) for row in rows]
 
     def checkpoints(self) -> Iterator[tuple[str, Checkpoint]]:
-        """List how far the files were read that were not found missing, by their path."""
+        """Iterate over (path, checkpoint) of the files that still exist."""
         for path, packed in self._db.execute(
             "SELECT path, checkpoint FROM file WHERE gone_ms IS NULL AND checkpoint IS NOT NULL"
         ):
             yield os.fsdecode(path), _unpack_checkpoint(packed)
 
     def save_file(self, file: FileState) -> None:
-        """Write what is known of a path."""
+        """Store the state of a path."""
         checkpoint = None if file.checkpoint is None else _pack(file.checkpoint)
         self._db.execute(
             "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -55,19 +55,19 @@ class Files:
         )
 
     def marks(self, path: str) -> dict[str, str]:
-        """Map the native ids of the sessions in a database to the watermarks up to which they were read."""
+        """Return the watermark of each session in a database, by native id."""
         return dict(self._db.execute("SELECT native_id, mark FROM mark WHERE path = ?", (os.fsencode(path),)))
 
     def set_mark(self, path: str, native_id: str, mark: str) -> None:
-        """Note a watermark."""
+        """Store a watermark."""
         self._db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (os.fsencode(path), native_id, mark))
 
     def drop_mark(self, path: str, native_id: str) -> None:
-        """Forget a watermark: the session is not listed any more, and is read again when it comes back."""
+        """Remove the watermark of a session that vanished, so that it is read if it comes back."""
         self._db.execute("DELETE FROM mark WHERE path = ? AND native_id = ?", (os.fsencode(path), native_id))
 
     def inside(self, path: str) -> list[FileState]:
-        """List what is known of the sessions in a container."""
+        """Return the stored states of the sessions in a container."""
         start, end = os.fsencode(f"{path}::"), os.fsencode(f"{path}:;")
         rows = self._db.execute(
             "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file WHERE path > ? AND path < ?",
@@ -76,17 +76,17 @@ class Files:
         return [file_state(row) for row in rows]
 
     def pins(self) -> set[str]:
-        """List the pins of all files."""
+        """Return the pins of all files."""
         return {row[0] for row in self._db.execute("SELECT pin FROM file WHERE pin IS NOT NULL")}
 
     def save_pin(self, path: str, pin: str | None) -> None:
-        """Note the pin of a file, or that it has none any more."""
+        """Store the pin of a file; None: it has none."""
         self._db.execute("UPDATE file SET pin = ? WHERE path = ?", (pin, os.fsencode(path)))
 
     # Extents
 
     def extents(self, stream: int, start: int = 0) -> list[Extent]:
-        """List what was captured of a stream from an offset on: the extents that end behind it."""
+        """Return the extents of a stream that end after `start`, in their order."""
         rows = self._db.execute(
             "SELECT start, length, digest FROM extent WHERE stream = ? AND start + length > ? AND start >="
             " coalesce((SELECT max(start) FROM extent WHERE stream = ? AND start <= ?), 0) ORDER BY start",
@@ -95,19 +95,19 @@ class Files:
         return [Extent(start=row[0], length=row[1], digest=row[2]) for row in rows]
 
     def put_extents(self, stream: int, extents: Iterable[Extent]) -> None:
-        """Note what was captured."""
+        """Store what was captured."""
         self._db.executemany(
             "INSERT OR REPLACE INTO extent VALUES (?, ?, ?, ?)",
             [(stream, extent.start, extent.length, extent.digest) for extent in extents],
         )
 
     def cut_extents(self, stream: int, keep: int) -> None:
-        """Forget what was captured behind an offset: the tool rewrote it."""
+        """Remove the extents at and after `keep`: the tool rewrote those bytes."""
         self._db.execute("DELETE FROM extent WHERE stream = ? AND start >= ?", (stream, keep))
 
 
 def file_state(row: tuple[Any, ...]) -> FileState:
-    """Make a FileState of a row of `file`."""
+    """Return the FileState of a row of `file`."""
     return FileState(
         path=os.fsdecode(row[0]),
         tool=row[1],

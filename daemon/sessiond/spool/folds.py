@@ -1,8 +1,8 @@
-"""The part of the catalog that is about folds: what a line adds to one costs what the line weighs, not the session.
+"""The folds in the catalog. Storing a line costs the same in a long session as in a short one.
 
-A fold is stored in three parts: what was said of the session, the keys of its messages, and who said them. Of each
-part the whole pages lie in a table of their own and what is behind them in the stream's row. Parts grow at their ends,
-so that a line changes the row, and at times adds a page; a page that differs is written anew.
+A fold is stored in three parts: the session's metadata, the keys of its messages, and their model indexes. The full
+pages of each part are in a table of their own, and the rest is in the stream's row. The parts grow at their ends, so
+a line changes the row and sometimes adds a page. Only pages that differ are written.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from sessiond.spool.decoding import sound
 from sessiond.spool.rows import StreamState
 
 PAGE = 992
-"""Bytes: four of them fit into a page of SQLite's, and three of them into a row that needs no second one."""
-KEPT = 8
-"""Streams whose fold stays in memory: as many as a person's tools write at once."""
-KEPT_BYTES = 8 << 20
-"""What they may take together, as they are stored."""
+"""Bytes of a page. Four of them fit into a page of SQLite, and the rests of the three parts into one row."""
+MAX_CACHED = 8
+"""Streams whose fold stays in memory: as many as one person's tools write at the same time."""
+MAX_CACHED_BYTES = 8 << 20
+"""Bytes that they may take together, in their stored form."""
 
 Parts = tuple[bytes, bytes, bytes]
-NOTHING: Parts = (b"", b"", b"")
+EMPTY: Parts = (b"", b"", b"")
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_fold = sound(msgspec.msgpack.Decoder(Fold).decode)
 
 
 class _Ends(msgspec.Struct, frozen=True, array_like=True):
-    """What of a fold's parts lies in the stream's row."""
+    """The ends of a fold's parts, which are in the stream's row."""
 
     paged: bool
-    """Whether there is more, in the table."""
+    """Whether there are pages in the table."""
     head: bytes
     keys: bytes
     model_indexes: bytes
@@ -49,28 +49,28 @@ _unpack_ends = sound(msgspec.msgpack.Decoder(_Ends).decode)
 
 
 class Folds:
-    """Folds, as they are stored and as some of them are kept in memory."""
+    """Loads and stores folds, and caches a few of them."""
 
     _db: sqlite3.Connection
-    _kept: dict[int, StreamState]
+    _cached: dict[int, StreamState]
 
     def cache_fold(self, stream: StreamState) -> None:
-        """Keep the fold of a stream that was saved, for its next line.
+        """Cache the fold of a stream that was saved, for its next line.
 
-        Whoever asks for the stream next has it for himself, so that what he does not save is not kept either.
+        `stream()` removes it from the cache. The caller owns it until it is saved, so unsaved changes are never cached.
         """
         stream.fold.messages.drop_index()
-        self._kept[stream.id] = stream
-        size = sum(len(part) for kept in self._kept.values() for part in kept.stored)
-        while size > KEPT_BYTES or len(self._kept) > KEPT:
-            size -= sum(map(len, self._kept.pop(next(iter(self._kept))).stored))
+        self._cached[stream.id] = stream
+        size = sum(len(part) for cached in self._cached.values() for part in cached.stored)
+        while size > MAX_CACHED_BYTES or len(self._cached) > MAX_CACHED:
+            size -= sum(map(len, self._cached.pop(next(iter(self._cached))).stored))
 
     def clear_fold_cache(self) -> None:
-        """Read folds anew: a transaction was taken back."""
-        self._kept.clear()
+        """Drop all cached folds: a transaction was rolled back."""
+        self._cached.clear()
 
     def load_fold(self, number: int, row: bytes) -> tuple[Fold, Parts]:
-        """Put the fold of a stream together, of its row and its pages."""
+        """Return the fold of a stream, from its row and its pages, and the stored parts."""
         ends = _unpack_ends(row)
         parts = ends.parts
         if ends.paged:
@@ -86,15 +86,15 @@ class Folds:
         return fold, parts
 
     def save_fold(self, stream: StreamState) -> bytes:
-        """Write the pages that differ from what is stored; return what belongs into the stream's row."""
-        said = stream.fold.messages
+        """Write the pages that differ from the stored ones; return the value for the stream's row."""
+        messages = stream.fold.messages
         head = _pack(replace(stream.fold, messages=Messages()))
-        parts = head, bytes(said.keys), bytes(said.model_indexes)
+        parts = head, bytes(messages.keys), bytes(messages.model_indexes)
         for part, (old, new) in enumerate(zip(stream.stored, parts, strict=True)):
             if len(old) >= PAGE or len(new) >= PAGE:
                 self._save_part(stream.id, part, old, new)
         stream.stored = parts
-        self._kept.pop(stream.id, None)  # what another copy has of the pages is not what is stored any more
+        self._cached.pop(stream.id, None)  # another copy no longer matches the stored pages
         return pack_row(parts)
 
     def _save_part(self, stream: int, part: int, old: bytes, new: bytes) -> None:
@@ -114,6 +114,6 @@ class Folds:
 
 
 def pack_row(parts: Parts) -> bytes:
-    """Make what of a fold belongs into the stream's row."""
+    """Return the ends of a fold's parts, packed for the stream's row."""
     head, keys, model_indexes = (part[len(part) // PAGE * PAGE :] for part in parts)
     return _pack(_Ends(any(len(part) >= PAGE for part in parts), head, keys, model_indexes))

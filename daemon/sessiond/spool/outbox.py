@@ -1,4 +1,4 @@
-"""What the endpoint has not acknowledged yet: session revisions and segments."""
+"""The outbox: session revisions and segments that the endpoint has not acknowledged yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sessiond.spool.catalog import session_state
 from sessiond.spool.dead_letters import JOINED, SEGMENT, DeadLetters, segment_state
 from sessiond.spool.rows import Segment, SessionState
 
-# A generation stops at a parked segment, and behind a gap nothing can be appended: what fills it goes first.
+# A generation stops at a parked segment. Nothing can be appended behind a gap, so what fills it is sent first.
 _SENDABLE = (
     "segment.generation NOT IN (SELECT generation FROM segment AS parked"
     " WHERE parked.stream = segment.stream AND parked.parked IS NOT NULL)"
@@ -25,34 +25,34 @@ _UNKNOWN = (
     "NOT known AND held IS NULL AND skipped IS NULL AND NOT EXISTS (SELECT 1 FROM archived JOIN session AS owner"
     " ON owner.uuid = archived.session WHERE owner.id = stream.session AND NOT copied AND problem IS NULL)"
 )
-"""Streams that the endpoint is to be asked about; what the built-in archive has of a session is copied before."""
+"""Streams that the endpoint has to be asked about. A session in the built-in archive is copied first."""
 FILLER = 1 << 20
-"""Bytes of a record that stands in place of others."""
+"""Bytes of one placeholder record."""
 _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 
-# Sessions of which the transcript was changed lately, whatever times their records say.
+# Sessions whose transcript changed recently, whatever times are in its records.
 _LIVE = "SELECT session FROM stream WHERE waiting > 0 AND held IS NULL AND rank >= ?"
 
 
 class Outbox(DeadLetters):
-    """The items to be pushed. Writing methods run inside `Spool.transaction`."""
+    """The items to push. Writing methods run inside `Spool.transaction`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._size: int | None = None
         self._turn = 0
         self._turns: dict[int, int] = {}
-        """In which turn a stream that waits was taken from last."""
+        """The turn in which segments of a waiting stream were last taken."""
 
     @property
     def size(self) -> int:
-        """Count the bytes (compressed) of all segments, parked ones included: the outbox's budget is in them."""
+        """Return the compressed bytes of all segments, with parked ones. The outbox's budget limits this size."""
         if self._size is None:
             self._size = int(self._db.execute("SELECT coalesce(sum(size), 0) FROM segment").fetchone()[0])
         return self._size
 
     def invalidate_size(self) -> None:
-        """Count the bytes anew: a transaction was taken back."""
+        """Forget the cached size: a transaction was rolled back."""
         self._size = None
 
     # From the capture
@@ -68,7 +68,7 @@ class Outbox(DeadLetters):
             self._count(stream, 1, len(data))
 
     def add_generation(self, stream: int, generation: int, previous: int | None, keep: int, now_ms: int) -> None:
-        """Queue the start of a generation, which shares `keep` bytes with the previous one."""
+        """Queue the start of a generation that shares `keep` bytes with the previous one."""
         added = self._db.execute(
             "INSERT INTO segment (stream, generation, offset, length, previous, keep, queued_ms)"
             " VALUES (?, ?, ?, 0, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -78,7 +78,7 @@ class Outbox(DeadLetters):
             self._count(stream, 1, 0)
 
     def fill(self, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
-        """Queue records in place of bytes that are not to be had: as long, so that what follows keeps its offset."""
+        """Queue placeholder records for missing bytes, of the same length, so that what follows keeps its offset."""
         while start < end:
             length = min(end - start, FILLER)
             text = b'{"type":"sessiond","lost_bytes":%d}' % length
@@ -94,9 +94,9 @@ class Outbox(DeadLetters):
     # To the endpoint
 
     def sessions(self, limit: int, since_ms: int = 0) -> list[SessionState]:
-        """Take the sessions whose newest revision is not acknowledged, newest activity first.
+        """Return the sessions whose newest revision is not acknowledged, most recently active first.
 
-        `since_ms`: only those that were active, or of which a file was changed, since then.
+        `since_ms`: only those that were active, or whose file changed, at or after that time.
         """
         live, values = ("", ()) if not since_ms else (f" AND (active_ms >= ? OR id IN ({_LIVE}))", (since_ms, since_ms))
         rows = self._db.execute(
@@ -107,7 +107,7 @@ class Outbox(DeadLetters):
         return [session_state(row) for row in rows]
 
     def unsent(self) -> list[SessionState]:
-        """List the sessions of which a revision or a segment is not acknowledged, parked ones included."""
+        """Return the sessions with a revision or segment that is not acknowledged, parked ones included."""
         rows = self._db.execute(
             "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
             " parked FROM session WHERE revision > pushed OR id IN"
@@ -116,7 +116,7 @@ class Outbox(DeadLetters):
         return [session_state(row) for row in rows]
 
     def unknown_streams(self, limit: int) -> list[tuple[int, UUID, str]]:
-        """Take streams whose place at this endpoint is not known: (stream, session, name), newest first."""
+        """Return streams whose length at this endpoint is unknown: (stream, session, name), newest first."""
         rows = self._db.execute(
             "SELECT stream.id, uuid, name FROM stream JOIN session ON session.id = stream.session"
             f" WHERE {_UNKNOWN} ORDER BY rank DESC LIMIT ?",
@@ -125,12 +125,12 @@ class Outbox(DeadLetters):
         return [(row[0], UUID(row[1]), row[2]) for row in rows]
 
     def segments(self, items: int, size: int, since_ms: int = 0, live_ms: int | None = None) -> list[Segment]:
-        """Take segments of at most `size` bytes: the newest streams first, each stream's in its own order.
+        """Return segments of at most `size` bytes (at least one): newest streams first, each in its own order.
 
-        `since_ms`: only of streams whose file was changed since then. Those that were changed since `live_ms` take
-        turns: one that grows faster than it is pushed is always the newest.
+        `since_ms`: only of streams whose file changed at or after that time. Streams that changed since `live_ms` take
+        turns; otherwise one that grows faster than it is pushed would be first each time.
 
-        A stream stops at a parked segment's generation: what stands behind a gap can't be appended.
+        A stream stops at the generation of a parked segment, since nothing can be appended behind a gap.
         """
         taken: list[Segment] = []
         self._turn += 1
@@ -140,7 +140,7 @@ class Outbox(DeadLetters):
         ).fetchall()
         if live_ms is not None:
             streams.sort(key=lambda row: (row[1] < live_ms, self._turns.get(row[0], 0) if row[1] >= live_ms else 0))
-            # Whoever had all of its segments taken is forgotten, and the first again when it has new ones.
+            # A stream with no more segments is forgotten; when it has new ones, it is first.
             self._turns = {stream: self._turns[stream] for stream, _ in streams if stream in self._turns}
         total = 0
         for stream, _ in streams:
@@ -161,7 +161,7 @@ class Outbox(DeadLetters):
         return taken
 
     def has_due(self) -> bool:
-        """Tell whether there is anything to push or to ask the endpoint now."""
+        """Return whether there is anything to push or to ask the endpoint now."""
         found = self._db.execute(
             f"SELECT 1 FROM session WHERE {_DUE} UNION ALL SELECT 1 FROM stream WHERE {_WAITS}"
             f" UNION ALL SELECT 1 FROM stream WHERE {_UNKNOWN} LIMIT 1"
@@ -169,7 +169,7 @@ class Outbox(DeadLetters):
         return found.fetchone() is not None
 
     def has_backlog(self, since_ms: int) -> bool:
-        """Tell whether anything could go now that was not changed since then."""
+        """Return whether anything can be pushed that did not change at or after `since_ms`."""
         row = self._db.execute(
             f"SELECT EXISTS (SELECT 1 FROM session WHERE {_DUE} AND active_ms < ? AND id NOT IN ({_LIVE}))"
             f" OR EXISTS (SELECT 1 FROM stream WHERE {_WAITS} AND rank < ?)",
@@ -178,11 +178,11 @@ class Outbox(DeadLetters):
         return bool(row[0])
 
     def acknowledge_session(self, number: int, revision: int) -> None:
-        """Rule 2: note that the endpoint has this revision; a newer one stays due."""
+        """Store that the endpoint has this revision. Rule 2: a newer one stays due."""
         self._db.execute("UPDATE session SET pushed = max(pushed, ?) WHERE id = ?", (revision, number))
 
     def acknowledge_segment(self, segment: Segment) -> None:
-        """Rule 2: let go of exactly this segment."""
+        """Remove this segment. Rule 2: exactly this one, since others may have been queued meanwhile."""
         self._db.execute(
             "UPDATE stream SET acked = max(acked, ?) WHERE id = ? AND generation = ?",
             (segment.offset + segment.length, segment.stream_id, segment.generation),
@@ -200,26 +200,26 @@ class Outbox(DeadLetters):
     # When the two sides differ
 
     def first_offset(self, stream: int, generation: int) -> int | None:
-        """Say where the queued bytes of a generation begin."""
+        """Return the offset of the first queued byte of a generation; None if none is queued."""
         row = self._db.execute(
             "SELECT min(offset) FROM segment WHERE stream = ? AND generation = ? AND length > 0", (stream, generation)
         ).fetchone()
         return None if row[0] is None else int(row[0])
 
     def drop_until(self, stream: int, generation: int, offset: int) -> None:
-        """Let go of segments that end before an offset up to which the endpoint was found to have the same bytes."""
+        """Remove the segments that end at or before `offset`: the endpoint has the same bytes up to there."""
         self._delete("stream = ? AND generation = ? AND offset + length <= ?", stream, generation, offset)
 
     def drop_start(self, stream: int, generation: int) -> None:
-        """Let go of the start of a generation."""
+        """Remove the start of a generation."""
         self._delete("stream = ? AND generation = ? AND length = 0", stream, generation)
 
     def drop_generation(self, stream: int, generation: int) -> None:
-        """Let go of what is queued of a generation: it is read and queued again in a new one."""
+        """Remove everything queued of a generation: its bytes are read again and queued in a new one."""
         self._delete("stream = ? AND generation = ?", stream, generation)
 
     def straddling(self, stream: int, generation: int, offset: int) -> int | None:
-        """Say where the segment ends that begins before and ends after an offset, if there is one."""
+        """Return the end of the segment that begins before `offset` and ends after it; None if there is none."""
         row = self._db.execute(
             "SELECT offset + length FROM segment WHERE stream = ? AND generation = ? AND offset < ?"
             " AND offset + length > ?",
@@ -228,17 +228,17 @@ class Outbox(DeadLetters):
         return None if row is None else int(row[0])
 
     def runs(self, stream: int) -> Iterator[tuple[int, int, int]]:
-        """List what is queued of a stream in its order: generation, offset and length, 0 for a generation's start."""
+        """Iterate over the queue of a stream: (generation, offset, length). The start of a generation has length 0."""
         yield from self._db.execute(
             "SELECT generation, offset, length FROM segment WHERE stream = ? ORDER BY generation, offset, length",
             (stream,),
         ).fetchall()
 
     def generations(self, stream: int) -> set[int]:
-        """List the generations of which anything is queued."""
+        """Return the generations that have anything queued."""
         rows = self._db.execute("SELECT DISTINCT generation FROM segment WHERE stream = ?", (stream,))
         return {row[0] for row in rows}
 
     def renumber(self, stream: int, old: int, new: int) -> None:
-        """Give what is queued of a generation another number, since the endpoint has used its own already."""
+        """Give the queued items of a generation another number: the endpoint has used theirs for other bytes."""
         self._db.execute("UPDATE segment SET generation = ? WHERE stream = ? AND generation = ?", (new, stream, old))

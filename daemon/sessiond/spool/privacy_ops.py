@@ -1,4 +1,4 @@
-"""What the spool keeps for privacy's sake: counts of what was masked, and the ways out for what is not to be kept."""
+"""Privacy in the spool: counts of masked secrets, unkept transcripts, excluded sessions, and masking again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sessiond.spool.rows import Frame
 
 
 class PrivacyOps(Folds):
-    """The part of the catalog that is about privacy. Writing methods run inside `Spool.transaction`."""
+    """Operations of the catalog for privacy. Writing methods run inside `Spool.transaction`."""
 
     def add_redactions(self, counts: Mapping[str, int]) -> None:
-        """Count secrets that were masked."""
+        """Add to the numbers of masked secrets."""
         self._db.executemany(
             "INSERT INTO redaction VALUES (?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
             list(counts.items()),
@@ -22,7 +22,7 @@ class PrivacyOps(Folds):
     # Transcripts that are not kept
 
     def skip_transcripts(self, tools: Collection[str]) -> None:
-        """Keep no transcript of these tools from now on: what is queued of them is let go, to be read again later."""
+        """Stop keeping transcripts of these tools. Queued bytes are removed; they can be read again later."""
         for tool in tools:
             rows = self._db.execute(
                 "SELECT stream.id, min(queued, coalesce(gap_from, queued), coalesce((SELECT min(offset) FROM segment"
@@ -38,19 +38,19 @@ class PrivacyOps(Folds):
                     (begin, stream),
                 )
 
-    def keep_transcripts(self, but: Collection[str]) -> None:
-        """Keep transcripts again, of all tools but some: what was skipped is read as far as it is still there."""
-        marks = ", ".join("?" * len(but))
+    def keep_transcripts(self, excluded: Collection[str]) -> None:
+        """Keep transcripts again, except of some tools. Skipped bytes are read if they still exist."""
+        marks = ", ".join("?" * len(excluded))
         self._db.execute(
             "UPDATE stream SET queued = min(queued, skipped), skipped = NULL, known = 0 WHERE skipped IS NOT NULL"
             f" AND session IN (SELECT id FROM session WHERE tool NOT IN ({marks}))",
-            tuple(but),
+            tuple(excluded),
         )
 
     # Sessions that are excluded
 
     def directories(self) -> dict[str, set[int]]:
-        """Map working directories to the sessions in them."""
+        """Return the sessions of each working directory."""
         found: dict[str, set[int]] = {}
         for number, session, row in self._db.execute("SELECT id, session, fold FROM stream").fetchall():
             directory = self.load_fold(number, row)[0].cwd
@@ -59,11 +59,11 @@ class PrivacyOps(Folds):
         return found
 
     def forget_session(self, session: int) -> list[str]:
-        """Let go of all there is of a session, its files and what is queued; return the names of its pins."""
-        mine = "(SELECT id FROM stream WHERE session = ?)"
-        pins = self._db.execute(f"SELECT pin FROM file WHERE stream IN {mine} AND pin IS NOT NULL", (session,))
+        """Remove everything of a session: its files, streams and queued items. Return the names of its pins."""
+        streams = "(SELECT id FROM stream WHERE session = ?)"
+        pins = self._db.execute(f"SELECT pin FROM file WHERE stream IN {streams} AND pin IS NOT NULL", (session,))
         names = [row[0] for row in pins.fetchall()]
-        paths = self._db.execute(f"SELECT path FROM file WHERE stream IN {mine}", (session,)).fetchall()
+        paths = self._db.execute(f"SELECT path FROM file WHERE stream IN {streams}", (session,)).fetchall()
         for (path,) in paths:
             container, _, inner = path.partition(b"::")
             native_id = inner.partition(b"::")[0]
@@ -72,19 +72,19 @@ class PrivacyOps(Folds):
                     "DELETE FROM mark WHERE path = ? AND native_id = ?", (container, os.fsdecode(native_id))
                 )
         for table in ("segment", "extent", "file", "page", "acknowledged"):
-            self._db.execute(f"DELETE FROM {table} WHERE stream IN {mine}", (session,))
+            self._db.execute(f"DELETE FROM {table} WHERE stream IN {streams}", (session,))
         self._db.execute("DELETE FROM stream WHERE session = ?", (session,))
         self._db.execute("DELETE FROM session WHERE id = ?", (session,))
         return names
 
     def reread_files_without_session(self) -> None:
-        """Read the files of which nothing is kept once more: what excluded their sessions may be gone."""
+        """Have files without a captured session read again: their sessions may no longer be excluded."""
         self._db.execute("UPDATE file SET checkpoint = NULL WHERE stream IS NULL")
 
     # A change of rules
 
     def frames(self) -> Iterator[Frame]:
-        """List what is queued of transcripts, each generation in its order; the frames themselves are not loaded."""
+        """Iterate over the queued frames of all transcripts, in order, without loading their data."""
         rows = self._db.execute(
             "SELECT id, stream, generation, offset, length FROM segment WHERE length > 0"
             " ORDER BY stream, generation, offset"
@@ -93,14 +93,14 @@ class PrivacyOps(Folds):
             yield Frame(id=row[0], stream=row[1], generation=row[2], offset=row[3], length=row[4])
 
     def load_frame(self, number: int) -> bytes | None:
-        """Load a queued frame; None if it was acknowledged meanwhile."""
+        """Return the data of a queued frame; None if it was acknowledged meanwhile."""
         row = self._db.execute("SELECT data FROM segment WHERE id = ?", (number,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def replace_frame(self, number: int, data: bytes) -> None:
-        """Put a frame with the same bytes, masked anew, in the place of a queued one."""
+        """Replace a queued frame by one with the same bytes, masked again."""
         self._db.execute("UPDATE segment SET data = ?, size = ? WHERE id = ?", (data, len(data), number))
 
     def replace_record(self, session: int, record: bytes, title: str | None) -> None:
-        """Put a record, masked anew, in the place of one that is not pushed yet."""
+        """Replace a record that is not pushed yet by one that was masked again."""
         self._db.execute("UPDATE session SET record = ?, title = ? WHERE id = ?", (record, title, session))

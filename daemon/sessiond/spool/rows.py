@@ -1,4 +1,4 @@
-"""What goes into the spool and comes out of it."""
+"""The rows of the spool: streams, files, sessions, segments and frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sessiond.session import Fold, Session
 
 
 class StreamState(msgspec.Struct, kw_only=True):
-    """A stream with its fold: the working copy of whoever captures it, written back in one transaction."""
+    """A stream with its fold: a working copy that the capture writes back in one transaction."""
 
     id: int
     session: int
@@ -20,35 +20,42 @@ class StreamState(msgspec.Struct, kw_only=True):
     thread: bool
     generation: int = 0
     folded: int = 0
+    """Bytes that were captured and folded into the record."""
     queued: int = 0
+    """Bytes whose transcript has entered the outbox; less than `folded` if it was full."""
     acked: int = 0
+    """Bytes of the current generation that the endpoint acknowledged."""
     known: bool = True
+    """False: ask the endpoint how much it has before anything is pushed."""
     gap: tuple[int, int] | None = None
+    """Bytes that the endpoint acknowledged and then lost, as (start, end): they are read again."""
     remote_position: RemotePosition | None = None
+    """What the endpoint says it holds, until it is reconciled."""
     rank: int = 0
+    """When its file was last written, in unix ms: newer streams go first."""
     lost: int = 0
-    """Bytes for which the endpoint got a placeholder, because no place had them any more."""
+    """Bytes for which the endpoint got a placeholder, because they existed nowhere any more."""
     unproven: bool = False
-    """Whether this endpoint may hold bytes of it that this spool never pushed there."""
+    """Whether the endpoint may have bytes of this stream that this spool never pushed there."""
     skipped: int | None = None
-    """Where its transcript stopped being kept: from there on only the record is (transcripts = false)."""
+    """Offset at which its transcript stopped being kept; from there on only the record is (transcripts = false)."""
     fold: Fold = msgspec.field(default_factory=Fold)
     stored: tuple[bytes, bytes, bytes] = (b"", b"", b"")
     """The parts of the fold as they are stored; see Folds."""
 
     @property
     def caught_up(self) -> bool:
-        """Tell whether nothing of it waits to be read again."""
+        """Whether nothing of it has to be read again."""
         return self.queued == self.folded and self.gap is None and self.remote_position is None
 
     @property
     def given_up(self) -> bool:
-        """Return whether bytes of it were given up, since no place had them; a file that comes back may have them."""
+        """Whether bytes of it were given up because they existed nowhere. A file that comes back may have them."""
         return self.caught_up and self.known and self.skipped is None and (self.lost > 0 or self.acked < self.folded)
 
 
 class FileState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a path: its stream and checkpoint, or why there is none."""
+    """The stored state of a path: its stream and checkpoint, or why it has none."""
 
     path: str
     tool: str
@@ -60,7 +67,7 @@ class FileState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """A session with its record and what goes beside it (the envelope)."""
+    """A session with its record and its envelope."""
 
     id: int
     uuid: UUID
@@ -94,7 +101,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a queued run of a stream's bytes lies, without the bytes."""
+    """The position of a queued run of a stream's bytes, without the bytes."""
 
     id: int
     stream: int

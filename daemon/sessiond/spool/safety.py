@@ -1,8 +1,8 @@
-"""What is safe at the configured endpoint, and what is not: the one answer that every command gives.
+"""Computes what is safe at the configured endpoint. Every command uses this one answer.
 
-A captured session is in exactly one state, the gravest of its record and its streams. A stream is safe when the
-endpoint acknowledged each of its bytes and nothing of it waits, is parked or is lost. The queries read only what is
-not safe, by indexes that hold nothing else, so that they cost little with any number of sessions.
+A captured session is in exactly one state: the worst of its record and its streams. A stream is safe if the endpoint
+acknowledged each of its bytes, and nothing of it waits, is parked or is lost. The queries use partial indexes of what
+is not safe, so they are cheap with any number of sessions.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
     from typing import Self
 
 BOUND = "endpoint.url"
-"""Meta key: the address of the endpoint that the acknowledgements in the spool are of; "" for the built-in archive."""
+"""Meta key: address of the endpoint whose acknowledgements are in the spool; "" for the built-in archive."""
 
 ARCHIVE_LISTED = "archive.listed"
 """Meta key: the ids of the archive and of the endpoint for which the archive's sessions were listed."""
 ARCHIVE_PROBLEM = "archive.problem"
-"""Meta key: why the built-in archive can't be read, so that what only it has can't be copied."""
+"""Meta key: why the built-in archive can't be read and copied."""
 
 UNSAFE = (
     "skipped IS NULL AND (waiting > 0 OR queued != folded OR acked != folded OR gap_from IS NOT NULL"
     " OR held IS NOT NULL OR NOT known OR lost > 0)"
 )
-"""The condition of the index `stream_unsafe`, word for word: otherwise SQLite does not use it."""
+"""The condition of the index `stream_unsafe`, literally: otherwise SQLite does not use the index."""
 _MOVING = "(waiting > 0 OR queued != folded OR gap_from IS NOT NULL OR held IS NOT NULL OR NOT known)"
 _PARKED = "stream.id IN (SELECT segment.stream FROM segment WHERE segment.parked IS NOT NULL)"
 MISSING = f"lost + iif({_MOVING} OR {_PARKED}, 0, folded - acked)"
-"""Bytes that no place has any more: placeholders, and what is neither acknowledged nor on its way."""
+"""Bytes that exist nowhere any more: placeholders, and bytes that are neither acknowledged nor on their way."""
 
 
 class State(IntEnum):
-    """How safe a session or a stream is; of several states the highest counts."""
+    """How safe a session or a stream is. Of several states, the highest counts."""
 
     SAFE = 0
     """The endpoint has all of it."""
     DROPPED = 1
-    """What the endpoint lacks was given up by the user (`sessiond queue drop`)."""
+    """The user gave up what the endpoint lacks (`sessiond queue drop`)."""
     ARCHIVED = 2
     """The tool's file is gone and only the built-in archive has it; it is being copied to the endpoint."""
     WAITING = 3
-    """It is on its way: in the outbox, in the tool's file, or the endpoint has still to be asked about it."""
+    """It is on its way: in the outbox or in the tool's file, or the endpoint has not been asked about it yet."""
     PARKED = 4
-    """The endpoint will not take a part of it as it is."""
+    """The endpoint rejects a part of it."""
     LOST = 5
-    """A part of it is in no place that can be reached."""
+    """A part of it exists nowhere that sessiond can reach."""
 
     @property
     def word(self) -> str:
@@ -66,8 +66,8 @@ _RECORD_STATE = (
     f"CASE WHEN session.parked IS NOT NULL THEN {State.PARKED:d} WHEN revision > pushed THEN {State.WAITING:d}"
     f" WHEN dropped = revision THEN {State.DROPPED:d} ELSE {State.SAFE:d} END"
 )
-# The streams of a session are next to one another in the index, so that they are grouped without being sorted; and a
-# session without an unsafe stream is found by the indexes of records that are not pushed.
+# The streams of a session are adjacent in the index, so that grouping needs no sorting. A session without an unsafe
+# stream is found by the indexes of unpushed records.
 _BY_STREAMS = (
     f"SELECT session.id, uuid, tool, gone_ms, max(worst, {_RECORD_STATE}) AS state, missing, unsent"
     f" FROM (SELECT session, max({_STREAM_STATE}) AS worst, sum({MISSING}) AS missing,"
@@ -92,25 +92,25 @@ _SESSIONS = (
 
 
 class Counts(FrozenRecord):
-    """Sessions by their state. Each captured one is in exactly one of the states; `only_here` counts across them."""
+    """Sessions by state. Each captured session is in exactly one state; `only_here` counts across states."""
 
     captured: int = 0
     acknowledged: int = 0
-    """Of the captured ones those that are safe: the endpoint has the newest record and each byte."""
+    """Captured sessions that are safe: the endpoint has the newest record and each byte."""
     waiting: int = 0
     archived: int = 0
     parked: int = 0
     lost: int = 0
     dropped: int = 0
     only_here: int = 0
-    """Of the captured ones those whose tool has deleted its own files: what sessiond keeps is the only copy."""
+    """Captured sessions whose tool deleted its files: sessiond has the only copies."""
     unsent_bytes: int = 0
-    """Bytes of transcript that the waiting and the archived ones still have to bring to the endpoint."""
+    """Transcript bytes of waiting and archived sessions that are still to be pushed."""
     lost_bytes: int = 0
 
     @property
     def settled(self) -> bool:
-        """Whether the endpoint has every captured session, but for what the user gave up."""
+        """Whether the endpoint has every captured session, except what the user gave up."""
         return self.captured == self.acknowledged + self.dropped
 
     def unanswered(self) -> Self:
@@ -123,16 +123,16 @@ class ArchiveCounts(FrozenRecord):
     """The built-in archive, while another endpoint is configured: its sessions are copied there."""
 
     listed: bool = False
-    """Whether its sessions were listed for the configured endpoint; before that they are not known."""
+    """Whether its sessions were listed for the configured endpoint. Before that, they are unknown."""
     sessions: int = 0
     pending: int = 0
-    """Of the sessions those that are not yet known to be complete at the endpoint."""
+    """Sessions that are not yet known to be complete at the endpoint."""
     bytes: int = 0
     pending_bytes: int = 0
     refused: int = 0
-    """Of the pending ones those that the endpoint will not take."""
+    """Pending sessions that the endpoint rejects."""
     reason: str | None = None
-    """Why it will not take one of them."""
+    """Why it rejects one of them."""
     problem: str | None = None
     """Why the archive as a whole can't be read."""
 
@@ -148,7 +148,7 @@ class StreamSafety(FrozenRecord):
 
 
 class Unsafe(FrozenRecord):
-    """A session that is not safe, with the bytes that the endpoint lacks and those that are lost."""
+    """A session that is not safe, with the bytes that the endpoint lacks and the bytes that are lost."""
 
     session: str
     tool: str
@@ -158,17 +158,17 @@ class Unsafe(FrozenRecord):
 
 
 class Safety:
-    """Answers what is safe. It only reads.
+    """Computes what is safe. Only reads.
 
-    `url` is the address of the configured endpoint, "" for the built-in archive, None for the one that the spool was
-    bound to last. Nothing is safe at an endpoint that has not answered yet: then every session waits.
+    `url` is the address of the configured endpoint, "" for the built-in archive, and None for the endpoint that the
+    spool was last bound to. At an endpoint that has not answered yet nothing is safe: every session waits.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def total(self, url: str | None = None, *, tools: dict[str, Counts] | None = None) -> Counts:
-        """Count the sessions of all tools; `tools` are the counts of each one where they are known already."""
+        """Return the counts of all tools together; `tools` are the counts of each one, if already known."""
         counts = self.tools(url) if tools is None else tools
         sums = dict.fromkeys(vars(Counts()), 0)
         for each in counts.values():
@@ -177,7 +177,7 @@ class Safety:
         return Counts(**sums)
 
     def tools(self, url: str | None = None) -> dict[str, Counts]:
-        """Count the sessions of each tool that has any."""
+        """Return the counts of each tool that has sessions."""
         counts = {
             tool: {"captured": sessions, "acknowledged": sessions}
             for tool, sessions in self._db.execute("SELECT tool, sessions FROM tally WHERE sessions > 0")
@@ -189,26 +189,26 @@ class Safety:
         for tool, state, sessions, missing, unsent in self._db.execute(
             f"SELECT tool, state, count(*), sum(missing), sum(unsent) FROM ({_SESSIONS}) GROUP BY tool, state"
         ):
-            mine = counts[tool]
-            mine["acknowledged"] -= sessions
-            mine[State(state).word] = sessions
+            count = counts[tool]
+            count["acknowledged"] -= sessions
+            count[State(state).word] = sessions
             if state in (State.WAITING, State.ARCHIVED):
-                mine["unsent_bytes"] = mine.get("unsent_bytes", 0) + unsent
+                count["unsent_bytes"] = count.get("unsent_bytes", 0) + unsent
             if state == State.LOST:
-                mine["lost_bytes"] = missing
+                count["lost_bytes"] = missing
         bound = self.bound(url)
         made = {tool: Counts(**counts[tool]) for tool in sorted(counts)}
         return made if bound else {tool: each.unanswered() for tool, each in made.items()}
 
     def bound(self, url: str | None = None) -> bool:
-        """Return whether the acknowledgements in the spool are of the endpoint at `url`."""
+        """Return whether the acknowledgements in the spool came from the endpoint at `url`."""
         if url is None:
             return True
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (BOUND,)).fetchone()
         return row is not None and row[0] == url
 
     def archive(self) -> ArchiveCounts:
-        """Count what the built-in archive holds, as far as it has been listed."""
+        """Return the counts of the built-in archive, as far as it was listed."""
         sessions, size, pending, pending_size, refused, reason = self._db.execute(
             "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(NOT copied), 0),"
             " coalesce(sum(iif(copied, 0, bytes)), 0), count(problem), max(problem) FROM archived"
@@ -231,7 +231,7 @@ class Safety:
         )
 
     def unsafe(self, *states: State, limit: int = -1) -> Iterator[Unsafe]:
-        """Iterate over the sessions in one of `states` (any but SAFE if none is given), the gravest first."""
+        """Iterate over the sessions in one of `states` (any but SAFE if none is given), the worst first."""
         chosen = states or tuple(state for state in State if state is not State.SAFE)
         marks = ", ".join("?" * len(chosen))
         rows = self._db.execute(
@@ -243,7 +243,7 @@ class Safety:
             yield Unsafe(session=session, tool=tool, state=State(state), unsent_bytes=unsent, lost_bytes=missing)
 
     def states(self, url: str | None = None) -> dict[str, State]:
-        """Map the ids of the sessions that are not safe to their state; None of the others is in it."""
+        """Return the state of each session that is not safe, by session id."""
         if self.bound(url):
             return {each.session: each.state for each in self.unsafe()}
         rows = self._db.execute("SELECT uuid FROM session WHERE record IS NOT NULL")
@@ -251,7 +251,7 @@ class Safety:
         return waiting | {each.session: max(each.state, State.WAITING) for each in self.unsafe()}
 
     def session(self, number: int, url: str | None = None) -> State:
-        """Return the state of one session, by its row."""
+        """Return the state of one session, by its row number."""
         row = self._db.execute(f"SELECT state FROM ({_SESSIONS}) WHERE id = ?", (number,)).fetchone()
         state = State.SAFE if row is None else State(row[0])
         return state if self.bound(url) else max(state, State.WAITING)

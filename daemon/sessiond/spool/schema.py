@@ -1,4 +1,4 @@
-"""The layout of the spool, as migrations: the first makes a file of version OLDEST, each other one of the next."""
+"""The schema of the spool, as migrations. The first creates version OLDEST, each other one the next version."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ MIGRATIONS = (
         uuid TEXT NOT NULL UNIQUE,
         tool TEXT NOT NULL,
         native_id TEXT NOT NULL,
-        record BLOB,                          -- JSON; NULL until its content makes it a session
+        record BLOB,                          -- JSON; NULL until the content is enough for a record
         parent TEXT,                          -- UUID
         title TEXT,
-        opening INTEGER,                      -- see Fold.opening; finds copies of a session
+        opening INTEGER,                      -- Fold.first_answer_key; finds copies of a session
         active_ms INTEGER NOT NULL DEFAULT 0, -- last activity in the content
         ongoing INTEGER NOT NULL DEFAULT 0,
         gone_ms INTEGER,                      -- when its last file was first seen missing
         revision INTEGER NOT NULL DEFAULT 0,
         pushed INTEGER NOT NULL DEFAULT 0,    -- the revision that the endpoint acknowledged
-        parked TEXT                           -- why the endpoint will never take this revision
+        parked TEXT                           -- why the endpoint will never accept this revision
     );
     CREATE INDEX session_due ON session (active_ms DESC, revision, pushed, parked)
         WHERE revision > pushed AND parked IS NULL;
@@ -32,7 +32,7 @@ MIGRATIONS = (
     CREATE INDEX session_parent ON session (parent) WHERE parent IS NOT NULL;
     CREATE INDEX session_opening ON session (opening) WHERE opening IS NOT NULL;
 
-    CREATE TABLE tally (                      -- of the sessions that have a record, for status: kept by the triggers
+    CREATE TABLE tally (                      -- counts the sessions that have a record, for status; kept by triggers
         tool TEXT PRIMARY KEY,
         sessions INTEGER NOT NULL,
         ongoing INTEGER NOT NULL
@@ -58,14 +58,14 @@ MIGRATIONS = (
         name TEXT NOT NULL,
         thread INTEGER NOT NULL,
         generation INTEGER NOT NULL DEFAULT 0,
-        folded INTEGER NOT NULL DEFAULT 0,    -- bytes that the record knows of
+        folded INTEGER NOT NULL DEFAULT 0,    -- bytes that were folded into the record
         queued INTEGER NOT NULL DEFAULT 0,    -- bytes whose transcript has entered the outbox
         acked INTEGER NOT NULL DEFAULT 0,     -- bytes of this generation that the endpoint acknowledged
-        known INTEGER NOT NULL DEFAULT 1,     -- 0: ask the endpoint where it stands before pushing
-        gap_from INTEGER, gap_to INTEGER,     -- acknowledged once and lost by the endpoint: to be read again
-        held BLOB,                            -- what the endpoint says it holds, to be reconciled by a read
+        known INTEGER NOT NULL DEFAULT 1,     -- 0: ask the endpoint how much it has before pushing
+        gap_from INTEGER, gap_to INTEGER,     -- acknowledged and then lost by the endpoint: to be read again
+        held BLOB,                            -- what the endpoint says it holds, until it is reconciled
         rank INTEGER NOT NULL DEFAULT 0,      -- newest first
-        lost INTEGER NOT NULL DEFAULT 0,      -- bytes that neither the source nor the endpoint has any more
+        lost INTEGER NOT NULL DEFAULT 0,      -- bytes that exist neither at the source nor at the endpoint
         waiting INTEGER NOT NULL DEFAULT 0,   -- segments in the outbox that are not parked
         skipped INTEGER,                      -- where its transcript stopped being kept (transcripts = false)
         damaged INTEGER NOT NULL DEFAULT 0,   -- the fold's, where status counts them
@@ -119,7 +119,7 @@ MIGRATIONS = (
         PRIMARY KEY (stream, start)
     ) WITHOUT ROWID;
 
-    CREATE TABLE redaction (                  -- secrets that were masked, by their rule; never a value
+    CREATE TABLE redaction (                  -- number of masked secrets by rule; never a value
         rule TEXT PRIMARY KEY,
         count INTEGER NOT NULL
     ) WITHOUT ROWID;
@@ -142,11 +142,11 @@ MIGRATIONS = (
     CREATE INDEX segment_blocked ON segment (stream, generation, parked) WHERE parked IS NOT NULL;
     """,
     """
-    -- Bytes that are missing at the endpoint and that the user has given up: `queue drop`.
+    -- Bytes missing at the endpoint that the user gave up: `queue drop`.
     ALTER TABLE stream ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
-    -- 1: this endpoint may hold bytes of the stream that this spool never pushed there.
+    -- 1: the endpoint may have bytes of the stream that this spool never pushed there.
     ALTER TABLE stream ADD COLUMN unproven INTEGER NOT NULL DEFAULT 0;
-    -- The revision that the user has given up: `queue drop`.
+    -- The revision that the user gave up: `queue drop`.
     ALTER TABLE session ADD COLUMN dropped INTEGER;
     CREATE INDEX session_dropped ON session (dropped, revision) WHERE dropped = revision;
     CREATE INDEX session_gone ON session (tool) WHERE gone_ms IS NOT NULL AND record IS NOT NULL;
@@ -172,18 +172,18 @@ MIGRATIONS = (
         machine TEXT NOT NULL,
         bytes INTEGER NOT NULL,
         active_ms INTEGER NOT NULL,
-        copied INTEGER NOT NULL DEFAULT 0,    -- 1: the endpoint holds all of it, compared by digest
-        problem TEXT,                         -- why the endpoint will not take it
+        copied INTEGER NOT NULL DEFAULT 0,    -- 1: the endpoint has all of it, compared by digest
+        problem TEXT,                         -- why the endpoint rejects it
         PRIMARY KEY (session, machine)
     ) WITHOUT ROWID;
     CREATE INDEX archived_pending ON archived (active_ms DESC, session, machine, bytes) WHERE NOT copied;
 
-    -- Earlier versions believed an acknowledgement after the endpoint had changed: ask it about every stream.
+    -- Earlier versions kept trusting acknowledgements after the endpoint had changed: ask it about every stream.
     UPDATE stream SET known = 0 WHERE skipped IS NULL;
     INSERT INTO meta SELECT 'endpoint.url', iif(json_extract(value, '$.archive'), '', json_extract(value, '$.url'))
         FROM meta WHERE key = 'health.endpoint' AND json_valid(value);
     """,
 )
 OLDEST = 2
-"""Of what came before there was no release; such a spool is made anew."""
+"""The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""
 VERSION = OLDEST + len(MIGRATIONS) - 1

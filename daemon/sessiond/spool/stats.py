@@ -1,7 +1,7 @@
 """The spool in numbers, for `status` and `sources`: cheap at any size.
 
-What counts all sessions is a tally that triggers keep; all else goes by indexes that hold what is odd or unsent alone,
-and that cover their query: a look at the table reads pages full of records.
+Triggers keep a tally of all sessions. All other numbers come from partial indexes of what is unsent or unusual. These
+indexes cover their queries, since reading the table would read pages full of records.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import sqlite3
     from uuid import UUID
 
-_KEPT = "session.id NOT IN (SELECT id FROM session WHERE record IS NULL)"
-"""Instead of `record IS NOT NULL`, which no index covers."""
-_DUE = f"revision > pushed AND session.parked IS NULL AND {_KEPT}"
+_HAS_RECORD = "session.id NOT IN (SELECT id FROM session WHERE record IS NULL)"
+"""Used instead of `record IS NOT NULL`, which no index covers."""
+_DUE = f"revision > pushed AND session.parked IS NULL AND {_HAS_RECORD}"
 _UNSENT = (
     "SELECT id FROM session WHERE revision > pushed AND parked IS NULL"
     " UNION SELECT id FROM session WHERE parked IS NOT NULL"
@@ -29,39 +29,39 @@ _UNSENT = (
 
 
 class ToolCount(FrozenRecord):
-    """What the spool has of one tool."""
+    """The sessions of one tool in the spool."""
 
     tool: str
     sessions: int = 0
     ongoing: int = 0
     counts: Counts = Counts()
-    """Its sessions by how safe they are."""
+    """Its sessions by state; see safety.py."""
     active_ms: int | None = None
-    """When its newest session was active last."""
+    """When its newest session was last active."""
     damaged: int = 0
-    """Records that could not be decoded; they are carried all the same."""
+    """Records that could not be decoded. They are captured and pushed all the same."""
     troubled: int = 0
     """Files that can't be read."""
     unknown: list[str] = []  # noqa: RUF012 - each has its own
     """Record types that its source does not know."""
     unknown_since: str | None = None
-    """The tool's version in the oldest session that has some."""
+    """The tool's version in the oldest session with unknown record types."""
 
 
 class Totals(Counts):
-    """The sessions of all tools, by how safe they are at the configured endpoint."""
+    """The sessions of all tools, by state at the configured endpoint."""
 
     ongoing: int
     archive: ArchiveCounts = ArchiveCounts()
     """The built-in archive, while another endpoint is configured."""
     oldest_ms: int | None
-    """When the oldest of what is not acknowledged was captured."""
+    """When the oldest unacknowledged item was captured."""
     unprotected: int
-    """Streams whose transcript waits in the tool's file without a pin: a clean-up could take it."""
+    """Streams whose transcript waits in the tool's file without a pin: the tool's clean-up could delete it."""
 
     @property
     def complete(self) -> bool:
-        """Whether the endpoint has everything that is known, but for what the user gave up."""
+        """Whether the endpoint has everything, except what the user gave up."""
         return self.settled and not self.archive.pending and self.archive.problem is None
 
 
@@ -74,7 +74,7 @@ class Trouble(FrozenRecord):
 
 
 class Waiting(FrozenRecord):
-    """What the outbox holds: sessions and segments to be pushed, their bytes, the oldest, the parked."""
+    """The contents of the outbox: sessions and segments to push, their bytes, the oldest one, and parked items."""
 
     sessions: int
     segments: int
@@ -82,12 +82,12 @@ class Waiting(FrozenRecord):
     oldest_ms: int | None
     parked: int
     behind: int
-    """Streams whose transcript still waits in its own file."""
+    """Streams whose transcript still waits in its file."""
     behind_bytes: int
 
 
 class Queued(FrozenRecord):
-    """What of a session is not acknowledged and not parked."""
+    """The items of a session that are neither acknowledged nor parked."""
 
     session: UUID
     tool: str
@@ -96,19 +96,19 @@ class Queued(FrozenRecord):
     """Whether its newest record waits."""
     segments: int
     bytes: int
-    """Compressed, as they wait."""
+    """Compressed bytes."""
     oldest_ms: int | None
 
 
 class Stats:
-    """Counts what is captured and what is acknowledged. It only reads."""
+    """Counts what is captured and what is acknowledged. Only reads."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._safety = Safety(connection)
 
     def totals(self, url: str | None = None, tools: list[ToolCount] | None = None) -> Totals:
-        """Count over all tools; `url` is the configured endpoint, see Safety. `tools`: see the method, if known."""
+        """Return the totals of all tools. `url`: the endpoint (see Safety); `tools`: their counts, if known."""
         counts = None if tools is None else {each.tool: each.counts for each in tools}
         return Totals(
             **vars(self._safety.total(url, tools=counts)),
@@ -129,7 +129,7 @@ class Stats:
         return int(self._db.execute(query).fetchone()[0])
 
     def tools(self, url: str | None = None) -> list[ToolCount]:
-        """Count for each tool of which anything was seen, by its name; `url` is the configured endpoint, see Safety."""
+        """Return the counts of each known tool, by name. `url` is the configured endpoint; see Safety."""
         counts: dict[str, ToolCount] = {}
         safety = self._safety.tools(url)
         for tool, sessions, ongoing, active_ms in self._db.execute(
@@ -155,14 +155,14 @@ class Stats:
         for tool, version, _ in self._db.execute(
             "SELECT tool, json_extract(CAST(record AS TEXT), '$.tool_version'),"
             " min(json_extract(CAST(record AS TEXT), '$.started_at'))"
-            " FROM stream CROSS JOIN session ON session.id = stream.session"  # in this order: few streams are odd
+            " FROM stream CROSS JOIN session ON session.id = stream.session"  # this order: few streams match
             " WHERE unknown IS NOT NULL AND record IS NOT NULL GROUP BY tool"
         ):
             counts[tool] = counts[tool].replace(unknown_since=version)
         return [counts[tool] for tool in sorted(counts)]
 
     def waiting(self) -> Waiting:
-        """Count what is waiting, for status."""
+        """Return the contents of the outbox, for `status`."""
         sessions = self._db.execute(f"SELECT count(*) FROM session WHERE {_DUE}").fetchone()[0]
         segments, size, oldest = self._db.execute(
             "SELECT count(*), coalesce(sum(size), 0), min(queued_ms) FROM segment WHERE parked IS NULL"
@@ -185,12 +185,12 @@ class Stats:
         )
 
     def redactions(self) -> dict[str, int]:
-        """Count the secrets that were masked, by their rule, the most frequent first."""
+        """Return the number of masked secrets by rule, most frequent first."""
         return dict(self._db.execute("SELECT rule, count FROM redaction ORDER BY count DESC, rule").fetchall())
 
     def ids(self, head: str) -> list[UUID]:
-        """List the sessions with a record whose id begins so."""
-        from uuid import UUID  # late, here and below: `status` asks for no ids
+        """Return the sessions with a record whose id begins with `head`."""
+        from uuid import UUID  # imported late, here and below: `status` needs no ids
 
         rows = self._db.execute(
             "SELECT uuid FROM session WHERE record IS NOT NULL AND uuid >= ? AND uuid < ?", (head, head + "\U0010ffff")
@@ -198,7 +198,7 @@ class Stats:
         return [UUID(row[0]) for row in rows]
 
     def queue(self) -> list[Queued]:
-        """List the sessions of which something waits to be pushed, newest activity first."""
+        """Return the sessions that have something to push, most recently active first."""
         from uuid import UUID
 
         rows = self._db.execute(
@@ -223,7 +223,7 @@ class Stats:
         ]
 
     def troubles(self, limit: int) -> list[Trouble]:
-        """List files that can't be read."""
+        """Return up to `limit` files that can't be read."""
         rows = self._db.execute(
             "SELECT tool, path, trouble FROM file WHERE trouble IS NOT NULL AND gone_ms IS NULL LIMIT ?", (limit,)
         )

@@ -1,4 +1,4 @@
-"""The part of the catalog that is about streams: how far each is read, queued and acknowledged."""
+"""The streams in the catalog: how far each was read, queued and acknowledged."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Streams(Folds):
     """Streams and their folds. Writing methods run inside `Spool.transaction`."""
 
     def stream(self, number: int) -> StreamState:
-        """Get a working copy of a stream."""
-        kept = self._kept.pop(number, None)
-        at = (-1, -1) if kept is None else (kept.generation, kept.folded)
+        """Return a working copy of a stream. It is removed from the cache; see `cache_fold`."""
+        cached = self._cached.pop(number, None)
+        at = (-1, -1) if cached is None else (cached.generation, cached.folded)
         row = self._db.execute(
             f"SELECT {_STREAM.replace(' fold,', ' iif((generation, folded) = (?, ?), NULL, fold),')}"
             " FROM stream WHERE id = ?",
             (*at, number),
         ).fetchone()
-        return self._state(row, kept)
+        return self._state(row, cached)
 
     def add_stream(self, session: int, name: str, *, thread: bool, known: bool) -> StreamState:
-        """Find or make a stream of a session."""
+        """Return a stream of a session; create it if it is new."""
         self._db.execute(
             "INSERT INTO stream (session, name, thread, known, fold) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (session, name, thread, known, pack_row((_pack(Fold()), b"", b""))),
@@ -50,24 +50,25 @@ class Streams(Folds):
         return self._state(row)
 
     def find_stream(self, identity: UUID, name: str) -> StreamState | None:
-        """Find a stream by its session and name."""
+        """Return a stream by its session and name; None if there is none."""
         row = self._db.execute(
             f"SELECT {_STREAM} FROM stream WHERE name = ? AND session = (SELECT id FROM session WHERE uuid = ?)",
             (name, str(identity)),
         ).fetchone()
         return None if row is None else self._state(row)
 
-    def streams(self, session: int, mine: StreamState | None = None) -> list[StreamState]:
-        """List the streams of a session, the oldest first; `mine` is one that is at hand and not read again."""
+    def streams(self, session: int, current: StreamState | None = None) -> list[StreamState]:
+        """Return the streams of a session, oldest first. `current` is one that is in memory and not read again."""
         rows = self._db.execute(
-            f"SELECT {_STREAM} FROM stream WHERE session = ? AND id != ?", (session, -1 if mine is None else mine.id)
+            f"SELECT {_STREAM} FROM stream WHERE session = ? AND id != ?",
+            (session, -1 if current is None else current.id),
         ).fetchall()
         found = [self._state(row) for row in rows]
-        return sorted(found if mine is None else [*found, mine], key=lambda stream: stream.id)
+        return sorted(found if current is None else [*found, current], key=lambda stream: stream.id)
 
-    def _state(self, row: tuple[Any, ...], kept: StreamState | None = None) -> StreamState:
-        """Make a StreamState of the columns in `_STREAM`; the fold of `kept` stands for one that is NULL there."""
-        fold, stored = self.load_fold(row[0], row[14]) if kept is None or row[14] else (kept.fold, kept.stored)
+    def _state(self, row: tuple[Any, ...], cached: StreamState | None = None) -> StreamState:
+        """Return the StreamState of a row with the columns in `_STREAM`; a NULL fold means that of `cached`."""
+        fold, stored = self.load_fold(row[0], row[14]) if cached is None or row[14] else (cached.fold, cached.stored)
         return StreamState(
             id=row[0],
             session=row[1],
@@ -89,7 +90,7 @@ class Streams(Folds):
         )
 
     def lengths(self, session: int) -> list[StreamLength]:
-        """Say how long the streams of a session are at the source, those whose transcript is kept."""
+        """Return the captured lengths of a session's streams whose transcript is kept."""
         rows = self._db.execute(
             "SELECT name, generation, folded FROM stream WHERE session = ? AND folded AND skipped IS NULL ORDER BY id",
             (session,),
@@ -97,7 +98,11 @@ class Streams(Folds):
         return [StreamLength(name=row[0], generation=row[1], length=row[2]) for row in rows]
 
     def save_stream(self, stream: StreamState) -> None:
-        """Write what capturing changes; `acked`, `known`, `gap` and `held` are the upload's, see `heal`."""
+        """Store what the capture changes.
+
+        Not `acked`, `known`, `gap` and `remote_position`: the uploader may have changed them meanwhile. They have
+        methods of their own below.
+        """
         self._db.execute(
             "UPDATE stream SET generation = ?, folded = ?, queued = ?, rank = max(rank, ?), damaged = ?, unknown = ?,"
             " skipped = ?, fold = ? WHERE id = ?",
@@ -115,19 +120,19 @@ class Streams(Folds):
         )
 
     def restart(self, stream: int, acked: int) -> None:
-        """Begin a new generation, of which the endpoint will have the first bytes."""
+        """Begin a new generation whose first `acked` bytes the endpoint will have."""
         self._db.execute(
             "UPDATE stream SET acked = min(acked, ?), gap_from = NULL, gap_to = NULL WHERE id = ?", (acked, stream)
         )
 
     def clear_losses(self, stream: int) -> None:
-        """Forget what was lost or given up: all that was captured of the stream is read and pushed again."""
+        """Clear the counts of lost bytes: everything captured of the stream is read and pushed again."""
         self._db.execute("UPDATE stream SET lost = 0, accepted = 0 WHERE id = ?", (stream,))
 
     def set_remote_position(self, stream: int, held: RemotePosition | None) -> None:
-        """Store what the endpoint says it holds of a stream: the next read reconciles it. None: it is reconciled.
+        """Store what the endpoint says it holds of a stream; the next read reconciles it. None: it is reconciled.
 
-        Nothing is left to reconcile where that is exactly what this endpoint acknowledged and all that was captured.
+        If it is exactly what this endpoint acknowledged, and everything that was captured, nothing is to reconcile.
         """
         if held is None:
             self._db.execute("UPDATE stream SET held = NULL, known = 1, unproven = 0 WHERE id = ?", (stream,))
@@ -140,19 +145,19 @@ class Streams(Folds):
         )
 
     def set_unknown(self, stream: int) -> None:
-        """Ask the endpoint where it stands in a stream before anything more of it is pushed."""
+        """Have the endpoint asked how much it has of a stream before more of it is pushed."""
         self._db.execute("UPDATE stream SET known = 0 WHERE id = ?", (stream,))
 
     def set_acked(self, stream: int, acked: int) -> None:
-        """Note how much of the current generation the endpoint was found to have."""
+        """Store how much of the current generation the endpoint has."""
         self._db.execute("UPDATE stream SET acked = ? WHERE id = ?", (acked, stream))
 
     def set_gap(self, stream: int, start: int, end: int) -> None:
-        """Note that bytes which the endpoint has acknowledged are to be read again: it has lost them."""
+        """Store that acknowledged bytes have to be read again, because the endpoint lost them."""
         self._db.execute("UPDATE stream SET gap_from = ?, gap_to = ? WHERE id = ?", (start, end, stream))
 
     def fill_gap(self, stream: int, end: int, filled: int) -> None:
-        """Note how far the gap that ends there is filled."""
+        """Store how far the gap that ends at `end` is filled."""
         self._db.execute(
             "UPDATE stream SET gap_from = iif(? < gap_to, ?, NULL), gap_to = iif(? < gap_to, gap_to, NULL)"
             " WHERE id = ? AND gap_to = ?",
@@ -160,9 +165,9 @@ class Streams(Folds):
         )
 
     def give_up(self, stream: int) -> None:
-        """Stop waiting for what is to be read of a stream: no place has it any more.
+        """Stop waiting for bytes of a stream that exist nowhere any more.
 
-        What the endpoint does not acknowledge from here on counts as lost; see safety.py.
+        Bytes that the endpoint does not acknowledge afterwards count as lost; see safety.py.
         """
         self._db.execute(
             "UPDATE stream SET queued = folded, gap_from = NULL, gap_to = NULL, held = NULL, unproven = 0 WHERE id = ?",
@@ -170,17 +175,17 @@ class Streams(Folds):
         )
 
     def add_lost(self, stream: int, count: int) -> None:
-        """Count bytes of a stream for which the endpoint gets a placeholder: no place has them any more."""
+        """Add to the bytes of a stream for which the endpoint gets a placeholder, since they exist nowhere."""
         self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (count, stream))
 
     def set_generation(self, stream: int, generation: int) -> None:
-        """Note the number of the current generation."""
+        """Store the number of the current generation."""
         self._db.execute("UPDATE stream SET generation = ? WHERE id = ?", (generation, stream))
 
     def behind(self, limit: int) -> list[int]:
-        """Find streams of which transcript is still to be read: the endpoint lost it, or the outbox was full.
+        """Return streams whose transcript has to be read again: the endpoint lost it, or the outbox was full.
 
-        The former go first: what fills the outbox may be waiting behind them.
+        The former come first: items that fill the outbox may be waiting behind them.
         """
         rows = self._db.execute(
             f"SELECT id FROM stream WHERE {_BEHIND} ORDER BY held IS NULL AND gap_from IS NULL, rank DESC LIMIT ?",
@@ -189,11 +194,11 @@ class Streams(Folds):
         return [row[0] for row in rows]
 
     def has_behind(self) -> bool:
-        """Tell whether there is such a stream."""
+        """Return whether there is a stream whose transcript has to be read again."""
         return self._db.execute(f"SELECT 1 FROM stream WHERE {_BEHIND} LIMIT 1").fetchone() is not None
 
     def progress(self, stream: int) -> tuple[int, bool]:
-        """Say how much of a stream is queued or known to be lost, and whether what is missing there holds others up."""
+        """Return how far a stream is queued (comparable between calls), and whether other items wait for it."""
         row = self._db.execute(
             "SELECT queued - coalesce(gap_to - gap_from, 0) - (held IS NOT NULL),"
             " held IS NOT NULL OR gap_from IS NOT NULL FROM stream WHERE id = ?",
