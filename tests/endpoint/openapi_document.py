@@ -208,7 +208,13 @@ def paths() -> Json:
         },
         f"{one}/streams": {
             "get": operation(
-                "streams", "The streams of a session", "StreamsAnswer", "400", "403", "404", parameters=[*SESSION, USER]
+                "streams",
+                "The streams of a session",
+                "StreamsAnswer",
+                "400",
+                "403",
+                "404",
+                parameters=[*SESSION, parameter("after", "query", text, "`next` of the previous page"), USER],
             )
         },
         f"{one}/streams/{{name}}": {"get": stream()},

@@ -9,12 +9,18 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import msgspec
 import pytest
 from endpoint_lines import SESSION, Pusher, append, generation, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessiond.endpoint.server import Running, running
+from sessiond.endpoint import wire
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.server import Running, records, running
+from sessiond.endpoint.server.limits import MAX_STREAMS
+from sessiond.errors import WrongEndpoint
 
 MIB = 1 << 20
 
@@ -67,6 +73,84 @@ def test_the_quota_holds_for_everything(tmp_path: Path) -> None:
         assert pusher.said(generation(1, 0, 5)) == ["quota"]
         assert pusher.bytes_of() == raw * (offset // len(raw))
     assert (tmp_path / "endpoint.db").stat().st_size < 4 * MIB
+
+
+def test_a_list_of_streams_is_bounded_and_complete(endpoint: Running, pusher: Pusher) -> None:
+    """A page of the streams of a session ends after 2 MiB, also within the generations of one stream."""
+    names = [f"{number:04}{'ü' * 190}" for number in range(4500)]
+    assert pusher.said(record()) == ["stored"]
+    left = [append(0, b"x", stream=name) for name in names]
+    left += [generation(number, 0, 1, stream=names[7]) for number in range(1, 30)]
+    while left:
+        results = pusher.said(*left[:1000])
+        assert set(results) <= {"stored", "push-full"}
+        left = [line for line, result in zip(left, results, strict=False) if result == "push-full"] + left[1000:]
+    path = f"/v1/sessions/ada/{SESSION}/streams"
+    first = pusher.get(path)
+    assert first.json()["next"] is not None
+    assert len(first.content) < 3 * MIB
+    with endpoint.store.read() as db:
+        after = base64.urlsafe_b64encode(json.dumps(["0007" + "ü" * 190, 11]).encode()).rstrip(b"=").decode()
+        page = records.list_streams(db, "default", "ada", SESSION, after)
+    assert [each.generation for each in page.streams[0].generations] == list(range(12, 30))
+    client = ReadClient(endpoint.url, endpoint.token, device_id=uuid.uuid4())
+    found = client.streams("ada", uuid.UUID(SESSION))
+    client.close()
+    assert [each.name for each in found] == names
+    assert [len(each.generations) for each in found] == [30 if number == 7 else 1 for number in range(4500)]
+    assert pusher.get(path, params={"after": "x"}).status_code == 400
+
+
+class Endless(httpx.BaseTransport):
+    """Answers every request for streams with the same page."""
+
+    def __init__(self, page: wire.StreamsAnswer) -> None:
+        self.page = page
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the page."""
+        body = msgspec.json.encode(self.page)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+
+@pytest.mark.parametrize("token", ["again", "x" * 70_000])
+def test_a_list_without_an_end_is_refused(token: str) -> None:
+    """Neither a list that repeats itself nor a position that is too long for a URL stops the client."""
+    listed = [wire.Generation(generation=0, previous=None, keep=0, length=1)] * 1000
+    page = wire.StreamsAnswer(streams=[wire.StoredStream(name="main", generations=listed)], next=token)
+    client = ReadClient("http://127.0.0.1:9", None, device_id=uuid.uuid4(), transport=Endless(page))
+    with pytest.raises(WrongEndpoint):
+        client.streams("ada", uuid.UUID(SESSION))
+    client.close()
+
+
+def test_a_session_has_a_limit_of_streams(endpoint: Running, pusher: Pusher) -> None:
+    """Each answer about a session lists its streams. Those that exist still grow."""
+    assert pusher.said(append(0, b"x")) == ["stored"]
+    with endpoint.store.write() as db:
+        rows = [("default", "ada", SESSION, f"agents/{number}") for number in range(MAX_STREAMS - 1)]
+        db.executemany("INSERT INTO streams (user, machine, session, name) VALUES (?, ?, ?, ?)", rows)
+    lines = [append(0, b"x", stream="one more"), generation(1, None, 0, stream="one more"), append(1, b"y")]
+    assert pusher.said(*lines) == ["invalid", "invalid", "stored"]
+
+
+def test_machines_and_devices_need_space_in_the_quota(tmp_path: Path) -> None:
+    """A line that stores nothing else adds a row for its machine, and a push one for its device."""
+    with running(str(tmp_path), quota=MIB) as it, Pusher(it.url, it.token) as pusher:
+        raw = random.Random(2).randbytes(50_000).hex().encode()
+        offset = 0
+        while pusher.said(append(offset, raw)) == ["stored"]:
+            offset += len(raw)
+        title, revision = random.Random(3).randbytes(200).hex(), 1
+        while pusher.said(record(revision, id=str(uuid.UUID(int=revision))) | {"title": title}) == ["stored"]:
+            revision += 1
+        refused = [generation(1, 0, 5, machine_id=f"m{number}") for number in range(20)]
+        assert set(pusher.said(*refused)) == {"quota"}
+        with Pusher(it.url, it.token, str(uuid.uuid4())) as other:
+            other.said(append(0, b"x", machine_id="other"))
+        with it.store.read() as db:
+            counts = [db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("machines", "devices")]
+    assert counts == [1, 1]
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])

@@ -19,6 +19,8 @@ with hide_modules("httpx._main"):
     import httpx
 
 T = TypeVar("T")
+MAX_LISTED = 200_000
+"""Streams and generations of a session that are read. A list without an end must not fill memory (rule 12)."""
 PAGE = 100
 """Sessions on one page."""
 PIECE = 2 << 20
@@ -39,7 +41,18 @@ class ReadClient(Client):
 
     def streams(self, machine_id: str, session: uuid.UUID) -> list[wire.StoredStream]:
         """Return the streams of a session with all their generations. Raises: NotFound, EndpointError."""
-        return self._get(f"/v1/sessions/{quote(machine_id)}/{session}/streams", wire.StreamsAnswer).streams
+        path = f"/v1/sessions/{quote(machine_id)}/{session}/streams"
+        found: dict[str, list[wire.Generation]] = {}
+        answer, count = self._get(path, wire.StreamsAnswer), 0
+        while True:
+            for stream in answer.streams:
+                found.setdefault(stream.name, []).extend(stream.generations)
+                count += 1 + len(stream.generations)
+            if answer.next is None:
+                return [wire.StoredStream(name=name, generations=listed) for name, listed in found.items()]
+            if not answer.streams or count > MAX_LISTED:
+                raise WrongEndpoint(f"{self.url} lists streams without an end")
+            answer = self._get(f"{path}?after={quote(answer.next)}", wire.StreamsAnswer)
 
     def stream(
         self,
@@ -86,5 +99,9 @@ class ReadClient(Client):
             raise WrongEndpoint(f"{self.url} answered with JSON that does not follow the protocol: {error}") from error
 
     def _fetch(self, path: str, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
-        # Not by `_request`: what is read is no JSON, and its addresses are too many to be kept.
-        return self._timed("GET", httpx.URL(self.url + path), headers, None)
+        # Not with `_request`: the bytes of a stream are not JSON, and there are too many addresses to cache.
+        try:
+            address = httpx.URL(self.url + path)
+        except httpx.InvalidURL as error:  # `next` of a page may be too long
+            raise WrongEndpoint(f"{self.url} answered with a position that can't be requested") from error
+        return self._timed("GET", address, headers, None)

@@ -254,9 +254,13 @@ class StoredStream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `GET /v1/sessions/{machine_id}/{id}/streams`, by name."""
+    """The answer to `GET /v1/sessions/{machine_id}/{id}/streams`, by name. `next` is `after` of the next page.
+
+    If a page ends within the generations of a stream, the next page has the others under the same name.
+    """
 
     streams: list[StoredStream]
+    next: str | None = None
 
 
 class HttpProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

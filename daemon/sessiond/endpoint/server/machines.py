@@ -39,6 +39,11 @@ def claim(db: sqlite3.Connection, user: str, machine: str, device: str) -> bool:
     return False
 
 
+def is_free(db: sqlite3.Connection, user: str, machine: str) -> bool:
+    """Return whether no device of a user owns a machine id."""
+    return db.execute("SELECT 1 FROM machines WHERE user = ? AND machine = ?", (user, machine)).fetchone() is None
+
+
 def belongs(db: sqlite3.Connection, user: str, machine: str, device: str) -> bool:
     """Return whether a machine id of a user belongs to a device."""
     row = db.execute(

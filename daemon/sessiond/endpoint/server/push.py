@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.endpoint.server import machines, records, streams
+from sessiond.endpoint.server import limits, machines, records, streams
 from sessiond.endpoint.server.digests import EMPTY
 from sessiond.endpoint.server.push_lines import PushLine, decode_lines, push_full
 from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, problem
@@ -109,8 +109,9 @@ class PushRequest:
             results = self._store(db, decoded)
             if self._changed:
                 records.mark_changed(db, self.user, self._changed)
-            batch = self.sender.batch
-            previous = machines.note_batch(db, self.user, self.device, batch) if batch else None
+            previous = None
+            if self.sender.batch and limits.can_note_batch(db, self.store, self.user, self.device):
+                previous = machines.note_batch(db, self.user, self.device, self.sender.batch)
             self._uses.write(db)
         return PushOutcome(results, self._pending, previous)
 
@@ -168,7 +169,7 @@ class PushRequest:
         item = line.item
         if isinstance(item, PushSession):
             return self._session(db, line, item)
-        if not machines.claim(db, self.user, line.machine, self.device):
+        if not limits.claim_machine(db, self.store, self.user, line.machine, self.device):
             return self._machine_taken(line.machine)
         if isinstance(item, PushAppend):
             result = self._append(db, index, line, item)
@@ -187,7 +188,7 @@ class PushRequest:
         machine, session = line.machine, str(line.session)
         if item.device_id != self.sender.device:
             raise ItemError("invalid", "device_id differs from the header Sessiond-Device")
-        if not machines.claim(db, self.user, machine, self.device):
+        if not limits.claim_machine(db, self.store, self.user, machine, self.device):
             return self._machine_taken(machine)
         stored = records.revision(db, self.user, machine, session)
         if stored is not None and stored >= item.revision:
@@ -196,7 +197,7 @@ class PushRequest:
             return problem("stale", f"session {session}: revision {item.revision} is not above", revision=stored)
         if item.revision > max((stored or 0) + STEP, FREE_REVISION):
             raise ItemError("invalid", f"revision {item.revision} is too far above {stored or 0}")
-        self._check_quota(db, len(line.envelope))
+        limits.check_quota(db, self.store, len(line.envelope))
         records.put(db, self.user, machine, item, line.envelope)
         self._changed[machine, session] = None
         client = [(stream.name, stream.generation, stream.length) for stream in item.streams]
@@ -219,7 +220,9 @@ class PushRequest:
             if held is None:  # stored after the comparison, by another push or by an earlier line of this one
                 held = streams.same(db, stream, to.generation, item.offset, payload.plain(), lambda _: None)
             return DUPLICATE if held else self._mismatch(db, index, stream, item, "offset-mismatch")
-        self._check_quota(db, payload.wire_size() + self.store.reserve)
+        if stream is None:
+            limits.check_streams(db, self.user, item)
+        limits.check_quota(db, self.store, payload.wire_size() + self.store.reserve)
         if stream is None or to is None:
             stream = streams.find_or_create(db, self.user, item.machine_id, str(item.session), item.stream)
             streams.begin(db, stream, 0, None, 0)
@@ -249,17 +252,14 @@ class PushRequest:
                 return self._mismatch(db, index, stream, item, "no-generation")
             if source.length < item.keep:
                 return self._mismatch(db, index, stream, item, "offset-mismatch")
-        self._check_quota(db, self.store.reserve)
+        if stream is None:
+            limits.check_streams(db, self.user, item)
+        limits.check_quota(db, self.store, self.store.reserve)
         stream = streams.find_or_create(db, self.user, item.machine_id, str(item.session), item.stream)
         streams.begin(db, stream, item.generation, item.previous, item.keep)
         if item.previous is not None:
             self.store.digests.branch(stream, item.generation, item.previous, item.keep)
         return STORED
-
-    def _check_quota(self, db: sqlite3.Connection, size: int) -> None:
-        remaining = self.store.remaining_quota(db)
-        if remaining is not None and remaining < size:
-            raise ItemError("quota", "the endpoint's quota is used up")
 
     def _mismatch(
         self, db: sqlite3.Connection, index: int, stream: int | None, item: PushAppend | PushGeneration, kind: str

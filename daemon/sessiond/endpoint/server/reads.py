@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 
 from sessiond.endpoint.server import ranges, records, streams
 from sessiond.endpoint.server.guard import view
+from sessiond.endpoint.server.pages import UnknownPageToken
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.query import Query, session_path, valid_name
 from sessiond.endpoint.server.store import Store
@@ -68,7 +69,7 @@ class ReadHandlers:
         ask = partial(records.list_changes, view=seen, endpoint=self._endpoint_id, since=since, limit=limit)
         try:
             return json_response(await self._reader.query(ask))
-        except records.UnknownPageToken as error:
+        except UnknownPageToken as error:
             raise HttpError(410, "unknown-place", f"since: {error}; start again without it") from error
 
     async def sessions(self, request: Request, access: Access) -> Response:
@@ -86,7 +87,7 @@ class ReadHandlers:
             return json_response(
                 await self._reader.query(lambda db: records.list_sessions(db, seen, wanted, after, limit))
             )
-        except records.UnknownPageToken as error:
+        except UnknownPageToken as error:
             raise HttpError(400, "invalid", f"after: {error}") from error
 
     async def session(self, request: Request, access: Access) -> Response:
@@ -99,10 +100,14 @@ class ReadHandlers:
         return json_response(found)
 
     async def streams(self, request: Request, access: Access) -> Response:
-        """List the streams of a session."""
+        """List the streams of a session, a page at a time."""
         machine, session = session_path(request)
-        user = view(request, access, Query(request, {"user"})).user
-        held = await self._reader.query(lambda db: records.list_streams(db, user, machine, session))
+        query = Query(request, {"after", "user"})
+        user, after = view(request, access, query).user, query.text("after")
+        try:
+            held = await self._reader.query(lambda db: records.list_streams(db, user, machine, session, after))
+        except UnknownPageToken as error:
+            raise HttpError(400, "invalid", f"after: {error}") from error
         known = bool(held.streams) or await self._reader.query(
             lambda db: records.revision(db, user, machine, session) is not None
         )

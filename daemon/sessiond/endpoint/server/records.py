@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
 from sessiond.endpoint.server import streams
+from sessiond.endpoint.server.pages import PAGE, UnknownPageToken, decode_token, encode_token
 from sessiond.endpoint.wire import (
     MAX_GENERATION,
     MAX_NUMBER,
     ChangesAnswer,
+    Generation,
     PushSession,
     SessionsAnswer,
     StoredSession,
@@ -24,16 +24,7 @@ from sessiond.endpoint.wire import (
     StreamLength,
     StreamsAnswer,
 )
-from sessiond.errors import SessiondError
 from sessiond.session import Session
-
-PAGE = 2 << 20
-"""Bytes of records after which a page ends early. Without it, a page of a thousand records may have a gigabyte."""
-PageToken = TypeVar("PageToken", bound=msgspec.Struct)
-
-
-class UnknownPageToken(SessiondError):
-    """A `since` or `after` that this endpoint did not issue."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +75,15 @@ class _AfterSession(msgspec.Struct, frozen=True, array_like=True):
 class _AfterChange(msgspec.Struct, frozen=True, array_like=True):
     endpoint: UUID
     change: int
+
+
+class _AfterGeneration(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    generation: Annotated[int, msgspec.Meta(ge=-1, le=MAX_GENERATION)]
+
+
+_GENERATION_SIZE = 128
+"""Bytes of the longest generation in a list of streams, as JSON."""
 
 
 def revision(db: sqlite3.Connection, user: str, machine: str, session: str) -> int | None:
@@ -179,7 +179,7 @@ def list_sessions(db: sqlite3.Connection, view: View, wanted: Filter, after: str
         where.append("instr(lower(directory), lower(?)) > 0")
         values.append(wanted.text)
     if after is not None:
-        position = _decode_token(after, _AfterSession)
+        position = decode_token(after, _AfterSession)
         where.append("(started_ms, machine, session) < (?, ?, ?)")
         values += [position.started_ms, position.machine, position.session]
     # Only constant text is joined; every value is a parameter.
@@ -188,12 +188,12 @@ def list_sessions(db: sqlite3.Connection, view: View, wanted: Filter, after: str
         " ORDER BY started_ms DESC, machine DESC, session DESC LIMIT ?",
         (*values, limit + 1),
     )
-    rows, more = _page(found, limit)
+    sessions, last = _page(db, view, found, limit)
     following = None
-    if more:
-        machine, session, _, _, started = rows[-1]
-        following = _encode_token(_AfterSession(started, machine, session))
-    return SessionsAnswer(sessions=[_stored(db, view, *row[:4]) for row in rows], next=following)
+    if last is not None:
+        machine, session, _, _, started = last
+        following = encode_token(_AfterSession(started, machine, session))
+    return SessionsAnswer(sessions=sessions, next=following)
 
 
 def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
@@ -203,7 +203,7 @@ def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str 
         UnknownPageToken: `since` is from another endpoint, or newer than this store, which was restored from a backup.
     """
     latest = _latest(db, view.user)
-    position = _AfterChange(endpoint, 0) if since is None else _decode_token(since, _AfterChange)
+    position = _AfterChange(endpoint, 0) if since is None else decode_token(since, _AfterChange)
     if position.endpoint != endpoint or not 0 <= position.change <= latest:
         raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it")
     found = db.execute(
@@ -211,34 +211,55 @@ def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str 
         " ORDER BY change LIMIT ?",
         (view.user, position.change, limit + 1),
     )
-    rows, more = _page(found, limit)
-    seen = rows[-1][4] if more else latest
-    return ChangesAnswer(
-        sessions=[_stored(db, view, *row[:4]) for row in rows],
-        next=_encode_token(_AfterChange(endpoint, seen)),
-        more=more,
-    )
+    sessions, last = _page(db, view, found, limit)
+    seen = latest if last is None else last[4]
+    return ChangesAnswer(sessions=sessions, next=encode_token(_AfterChange(endpoint, seen)), more=last is not None)
 
 
-def _page(found: sqlite3.Cursor, limit: int) -> tuple[list[tuple[Any, ...]], bool]:
-    """Return the rows of a page and whether more follow. It ends after `limit` rows or PAGE bytes, but has one row."""
-    rows: list[tuple[Any, ...]] = []
-    size = 0
+def _page(
+    db: sqlite3.Connection, view: View, found: sqlite3.Cursor, limit: int
+) -> tuple[list[StoredSession], tuple[Any, ...] | None]:
+    """Return the sessions of a page, and the row of the last one if more follow.
+
+    A page ends after `limit` sessions or PAGE bytes, but has one session.
+    """
+    sessions: list[StoredSession] = []
+    last, size = None, 0
     for row in found:
-        size += len(row[3])
-        if len(rows) == limit or (rows and size > PAGE):
-            return rows, True
-        rows.append(row)
-    return rows, False
+        if len(sessions) == limit:
+            return sessions, last
+        stored = _stored(db, view, *row[:4])
+        size += len(row[3]) + sum(len(each.name.encode()) + _GENERATION_SIZE for each in stored.held)
+        if sessions and size > PAGE:
+            return sessions, last
+        sessions.append(stored)
+        last = row
+    return sessions, None
 
 
-def list_streams(db: sqlite3.Connection, user: str, machine: str, session: str) -> StreamsAnswer:
-    """Return the streams of a session with all their generations."""
+def list_streams(
+    db: sqlite3.Connection, user: str, machine: str, session: str, after: str | None = None
+) -> StreamsAnswer:
+    """Return a page of the streams of a session and their generations, by name and generation.
+
+    Raises:
+        UnknownPageToken: this endpoint did not issue `after`.
+    """
+    position = _AfterGeneration("", -1) if after is None else decode_token(after, _AfterGeneration)
+    found: dict[str, list[Generation]] = {}
+    size = 0
+    following: _AfterGeneration | None = None
+    for name, generation in streams.generations(db, user, machine, session, (position.name, position.generation)):
+        size += _GENERATION_SIZE + (0 if name in found else len(name.encode()))
+        if found and size > PAGE:
+            break
+        found.setdefault(name, []).append(generation)
+        following = _AfterGeneration(name, generation.generation)
+    else:
+        following = None
     return StreamsAnswer(
-        streams=[
-            StoredStream(name=name, generations=[each.public() for each in streams.list_generations(db, stream)])
-            for stream, name in streams.names(db, user, machine, session)
-        ]
+        streams=[StoredStream(name=name, generations=generations) for name, generations in found.items()],
+        next=None if following is None else encode_token(following),
     )
 
 
@@ -267,14 +288,3 @@ def _stored(
 
 def _ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
-
-
-def _encode_token(position: msgspec.Struct) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
-
-
-def _decode_token(token: str, kind: type[PageToken]) -> PageToken:
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)), type=kind)
-    except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError) as error:
-        raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it") from error

@@ -34,10 +34,6 @@ class GenerationRow(msgspec.Struct, frozen=True, gc=False):
     length: int
     sha256: str | None
 
-    def public(self) -> Generation:
-        """Return the generation as it is sent to clients."""
-        return Generation(generation=self.generation, previous=self.previous, keep=self.keep, length=self.length)
-
 
 class State(msgspec.Struct, frozen=True, gc=False):
     """The first `length` bytes of a generation. `sha256` is their digest if it is stored, else None."""
@@ -72,13 +68,13 @@ def find_or_create(db: sqlite3.Connection, user: str, machine: str, session: str
     return found
 
 
-def names(db: sqlite3.Connection, user: str, machine: str, session: str) -> list[tuple[int, str]]:
-    """Return the number and name of each stream of a session, by name."""
-    rows = db.execute(
-        "SELECT stream, name FROM streams WHERE user = ? AND machine = ? AND session = ? ORDER BY name",
-        (user, machine, session),
-    )
-    return [(int(stream), str(name)) for stream, name in rows]
+def count(db: sqlite3.Connection, user: str, machine: str, session: str, limit: int) -> int:
+    """Return the number of streams of a session, up to `limit`."""
+    row = db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM streams WHERE user = ? AND machine = ? AND session = ? LIMIT ?)",
+        (user, machine, session, limit),
+    ).fetchone()
+    return int(row[0])
 
 
 def find_generation(db: sqlite3.Connection, stream: int, generation: int | None = None) -> GenerationRow | None:
@@ -117,9 +113,19 @@ def current(db: sqlite3.Connection, user: str, machine: str, session: str) -> li
     return [StreamLength(name=name, generation=generation, length=length) for name, generation, length in rows]
 
 
-def list_generations(db: sqlite3.Connection, stream: int) -> list[GenerationRow]:
-    """Return the generations of a stream, the current one last."""
-    return [GenerationRow(*row) for row in db.execute(f"{_SELECT_GENERATION} ORDER BY generation", (stream,))]
+def generations(
+    db: sqlite3.Connection, user: str, machine: str, session: str, after: tuple[str, int]
+) -> Iterator[tuple[str, Generation]]:
+    """Iterate over the generations of a session's streams behind (name, generation), each with its stream's name."""
+    name, generation = after
+    rows = db.execute(
+        "SELECT name, generation, previous, keep, length FROM streams JOIN generations USING (stream)"
+        " WHERE user = ? AND machine = ? AND session = ? AND name >= ? AND (name > ? OR generation > ?)"
+        " ORDER BY name, generation",
+        (user, machine, session, name, name, generation),
+    )
+    for name, number, previous, keep, length in rows:
+        yield name, Generation(generation=number, previous=previous, keep=keep, length=length)
 
 
 def find_state(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> State | None:
