@@ -1,9 +1,12 @@
 """Load with faults for ten minutes, and then: is what the tools wrote what the endpoint holds?
 
 Sessions are appended to, in halves too, replaced, rewritten and deleted, while the endpoint refuses, cuts, asks for
-patience and is restarted, and the daemon is killed. Everything is on loopback, in one directory, and bounded. At the
-end each file's SHA-256 is compared with what the endpoint gives back; what the daemon held on the way (memory, open
-files, threads, spool, log) must not have grown. Redaction is on, and secrets are planted: what has to arrive is what
+patience and is restarted, and the daemon is killed. Another endpoint is configured: from the archive to one, to the
+other and back. Tokens are revoked and replaced, and other processes open the stores. Everything is on loopback, in one
+directory, and bounded. At the end each file's SHA-256 is compared with what the endpoint gives back, and so is each
+session that is reported safe. Only a session whose file is gone may be reported lost, if it was acknowledged by an
+endpoint that is not configured any more. What the daemon held on the way (memory, open files, threads, spool, log)
+must not have grown. Redaction is on, and secrets are planted: what has to arrive is what
 the redactor makes of each file.
 
 The faults come from a bag that has each kind once, so that none is left out; the seed is drawn and printed. In the
@@ -24,11 +27,14 @@ import urllib.request
 
 import corpus
 import measure
-from household import TOKEN, Daemon, Endpoint, clear
+from household import TOKEN, clear
 from run import default_directory
 from sessiond.redact.examples import expand
 from sessiond.redact.policy import Policy
 from sessiond.redact.redactor import Redactor
+from sessiond.spool import Spool
+from sessiond.spool.safety import State
+from soak_endpoints import ARCHIVE, COMMANDS, Endpoints, SoakDaemon
 
 MOST_SESSIONS = 60
 MOST_BYTES = 200 << 20
@@ -37,7 +43,9 @@ GROWTH = 12 << 20
 """Bytes of memory that the last third of the time may have above the first."""
 SPOOL = 64 << 20
 """Bytes that the spool may have once all is pushed: it gives free pages back when they are 32 MiB."""
-FAULTS = ("429", "cut", "refuse", "endpoint killed", "endpoint stopped", "daemon killed", "daemon stopped")
+DAEMON_FAULTS = ("daemon killed", "daemon stopped", "endpoint changed", "endpoint changed back")
+"""Only in the first half of the time."""
+FAULTS = ("429", "cut", "refuse", "endpoint killed", "endpoint stopped", "token replaced", *COMMANDS, *DAEMON_FAULTS)
 SECRET = "ghp_<A36>"
 SETTLED = 240.0
 
@@ -92,9 +100,9 @@ class Soak:
         self.text = corpus.Text(self.rnd)
         self.home = os.path.join(directory, "home")
         os.makedirs(self.home)
-        self.endpoint = Endpoint(os.path.join(directory, "endpoint"))
-        self.proxy = measure.Proxy(self.endpoint.port)
-        self.daemon = Daemon(self.home, os.path.join(directory, "state"), self.proxy.url)
+        self.endpoints = Endpoints(directory, self.rnd)
+        self.daemon = SoakDaemon(self.home, os.path.join(directory, "state"), "")
+        self.daemon.configure("", "")
         self.daemon.start()
         self.sessions: list[Session] = []
         self.done: dict[str, int] = {}
@@ -154,26 +162,51 @@ class Soak:
         """Begin or end a fault, when it is time to."""
         now = time.monotonic()
         if self.fault_ends and now > self.fault_ends:
-            self.proxy.mode, self.fault_ends = "pass", 0.0
+            self.heal()
         if now < self.next_fault:
             return
         self.next_fault = now + self.rnd.uniform(3, 12)
         if not self.bag:
-            kinds = [kind for kind in FAULTS if not kind.startswith("daemon") or now - self.started < self.seconds / 2]
+            kinds = [kind for kind in FAULTS if kind not in DAEMON_FAULTS or now - self.started < self.seconds / 2]
             self.bag = self.rnd.sample(kinds, len(kinds))
         kind = self.bag.pop()
-        if kind.startswith("daemon") and now - self.started >= self.seconds / 2:
+        if kind in DAEMON_FAULTS and now - self.started >= self.seconds / 2:
             return
         self.note(kind)
-        if kind.startswith("endpoint"):
-            self.endpoint.stop(kill=kind.endswith("killed"))
-            self.endpoint.start()
+        self.break_something(kind, now)
+
+    def heal(self) -> None:
+        """End the fault of a while."""
+        self.fault_ends = 0.0
+        for name, proxy in self.endpoints.proxies.items():
+            proxy.mode = "pass"
+            if name not in self.endpoints.tokens:
+                self.endpoints.replace_token(name)
+
+    def break_something(self, kind: str, now: float) -> None:
+        """Begin a fault."""
+        server = self.rnd.choice(list(self.endpoints.servers))
+        if kind in COMMANDS:
+            self.endpoints.run_command(kind)
+        elif kind.startswith("endpoint changed"):
+            self.endpoints.change(self.daemon)
+            self.samples = []
+        elif kind.startswith("endpoint"):
+            endpoint = self.endpoints.servers[server]
+            endpoint.stop(kill=kind.endswith("killed"))
+            endpoint.start()
+        elif kind == "token replaced":
+            if server in self.endpoints.tokens:
+                self.endpoints.revoke_token(server)
+                self.fault_ends = now + self.rnd.uniform(0.5, 4)
         elif kind.startswith("daemon"):
             self.daemon.stop(kill=kind.endswith("killed"))
             self.daemon.start()
             self.samples = []  # what follows is another process
         else:
-            self.proxy.mode, self.fault_ends = kind, now + self.rnd.uniform(0.5, 4)
+            self.fault_ends = now + self.rnd.uniform(0.5, 4)
+            for proxy in self.endpoints.proxies.values():
+                proxy.mode = kind
 
     def sample(self) -> None:
         """Note what the daemon holds."""
@@ -196,9 +229,17 @@ class Soak:
         """Write, break and look until the time is over."""
         self.seconds = seconds
         next_look = 5.0
+        leaves_archive = seconds / 8
         while (now := time.monotonic() - self.started) < seconds:
             self.write()
             self.fault()
+            if leaves_archive and now >= leaves_archive:
+                leaves_archive = 0.0
+                if self.endpoints.current == ARCHIVE:
+                    self.endpoints.change(self.daemon, "first")
+            if now >= seconds / 2 and self.endpoints.current == ARCHIVE:
+                self.endpoints.change(self.daemon)  # in the second half it stays at an endpoint
+                self.samples = []
             if now >= next_look:
                 self.sample()
                 next_look = now + 2
@@ -208,32 +249,46 @@ class Soak:
 
     def settle(self) -> float:
         """End all faults, complete torn lines, and wait until the endpoint has everything."""
-        self.proxy.mode = "pass"
+        self.heal()
         for session in self.sessions:
             if session.alive and session.half:
                 session.append(session.half)
                 session.half = b""
         began = time.monotonic()
         time.sleep(3)
-        measure.wait(lambda: not self.differing() and self.daemon.pushed(), SETTLED, 2.0)
+        measure.wait(lambda: self.daemon.pushed() and not self.differing(), SETTLED, 2.0)
         self.sample()
         return time.monotonic() - began
 
     def differing(self) -> list[str]:
-        """Compare every file with what the endpoint holds."""
+        """Compare every file with what the endpoint holds, and with what is reported of it."""
         found = []
+        port = self.endpoints.servers[self.endpoints.current].port
+        spool = Spool(self.daemon.state, readonly=True)
+        try:
+            with spool.snapshot():
+                states = spool.safety.states(self.endpoints.url)
+        finally:
+            spool.close()
         for session in self.sessions:
             if not session.content:
                 continue  # begun, and nothing said: that is no session yet
-            url = f"http://127.0.0.1:{self.endpoint.port}/v1/sessions/bench/{session.writer.session}/streams/main"
+            url = f"http://127.0.0.1:{port}/v1/sessions/bench/{session.writer.session}/streams/main"
             request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
                     held = hashlib.sha256(answer.read()).hexdigest()
             except OSError as error:
                 held = str(error)
-            if held != hashlib.sha256(self.redactor.mask(session.content).data).hexdigest():
-                found.append(f"{session.writer.session}: {len(session.content)} bytes, alive: {session.alive}, {held}")
+            same = held == hashlib.sha256(self.redactor.mask(session.content).data).hexdigest()
+            state = states.get(session.writer.session, State.SAFE)
+            if not same and not session.alive and state is State.LOST:
+                continue  # only an endpoint that is not configured any more has it, and that is reported
+            if not same or state is not State.SAFE:
+                found.append(
+                    f"{session.writer.session}: {len(session.content)} bytes, alive: {session.alive},"
+                    f" {state.word}, {held}"
+                )
         return found
 
     def complaints(self) -> list[str]:
@@ -260,8 +315,7 @@ class Soak:
     def close(self) -> None:
         """End all that was started."""
         self.daemon.stop()
-        self.proxy.close()
-        self.endpoint.stop()
+        self.endpoints.close()
 
 
 def main() -> int:
@@ -283,6 +337,7 @@ def main() -> int:
         said = soak.complaints()
     finally:
         soak.close()
+    said += soak.endpoints.check_stores()
     size = sum(len(session.content) for session in soak.sessions)
     ends = {what: [one[what] for one in soak.samples] for what in soak.samples[0] if what != "at"}
     print(f"{options.seconds:.0f} s, seed {options.seed}, load {measure.load():.1f}: {json.dumps(soak.done)}")

@@ -190,4 +190,5 @@ ANYTHING = st.one_of(
 def test_no_parameter_makes_the_endpoint_fail(shared: Pusher, path: str, query: dict[str, str], wanted: str) -> None:
     """Whatever is asked: an answer, or a problem of the one who asks."""
     answer = shared.get(path, params=query, headers={"Range": wanted} if wanted else {})
-    assert answer.status_code in {200, 206, 400, 410, 416}
+    missing = {404} if "generation" in query else set()  # a number of which there is no generation
+    assert answer.status_code in {200, 206, 400, 410, 416} | missing
