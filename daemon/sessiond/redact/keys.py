@@ -58,8 +58,8 @@ def _lines_below(data: bytes, begin: int, mark: int) -> list[tuple[int, int]]:
 
 
 def _next_marker(data: bytes, position: int, most: int) -> int:
-    """Return where the next BEGIN or END is, or `most` if there is none before."""
-    for marker in (b"-----BEGIN", b"-----END"):
+    """Return where the next beginning or end of a key is, or `most` if there is none before."""
+    for marker in (b"-----BEGIN", b"-----END", b"Private-Lines"):
         found = data.find(marker, position, most)
         most = found if found >= 0 else most
     return most

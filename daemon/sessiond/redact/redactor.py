@@ -25,6 +25,7 @@ from sessiond.redact.layout import (
 )
 from sessiond.redact.pieces import Pieces
 from sessiond.redact.policy import Finding, Masked, Policy
+from sessiond.redact.repeats import fold
 from sessiond.redact.rules import Rule, RuleSet, load_rules
 from sessiond.redact.scanner import Trigger, make_scanner
 from sessiond.redact.sight import KEYWORD_REACH, Sight
@@ -91,6 +92,15 @@ class Redactor:
         """Cover the secrets in a run of whole records; `path` is where they come from, for rules about paths."""
         if self._policy.mode == "off" or self._allowed_path(path):
             return Masked(data)
+        folded = fold(data)
+        if folded is not None:
+            whole = folded.unfold(data, self._mask(folded.data, path))
+            if whole is not None:
+                return whole
+        return self._mask(data, path)
+
+    def _mask(self, data: bytes, path: str) -> Masked:
+        """Cover the secrets in bytes that hold no long repeat."""
         spans = self._find(data, None, path)
         findings: list[Finding] = []
         for _ in range(_ROUNDS):
