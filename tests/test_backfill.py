@@ -193,5 +193,5 @@ def test_it_is_written_as_an_age_or_a_word(text: str, seconds: float | None, tmp
 @pytest.mark.parametrize("value", ['"90"', '"some"', "90", '""', '"-3d"', "true"])
 def test_anything_else_is_an_error_that_says_what_is_wanted(value: str, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(f"backfill = {value}\n")
-    with pytest.raises(ConfigError, match='wants "all", "none", or an age as text like "90d"'):
+    with pytest.raises(ConfigError, match='expected "all", "none", or an age as text like "90d"'):
         load(str(tmp_path / "c.toml"), {})

@@ -190,13 +190,13 @@ def test_other_settings_are_in_force_at_once() -> None:
     machine.battery = True
     made = throttle(Backlog(), clock, machine=machine)
     assert not made.allows()
-    made.apply_limits(Backlog(on_battery="go on", max_cpu=1.0))
+    made.apply_limits(Backlog(on_battery="continue", max_cpu=1.0))
     assert (made.seconds_until_open(), made.allows()) == (0, True)
     made.start()
     clock.works(10)
     made.finish()
     assert made.seconds_until_open() > 900
-    made.apply_limits(Backlog(on_battery="go on"))
+    made.apply_limits(Backlog(on_battery="continue"))
     assert (made.seconds_until_open(), made.allows()) == (0, True)
 
 
@@ -207,7 +207,7 @@ def test_a_metered_network_holds_back_pushing_alone() -> None:
     pushing = throttle(Backlog(), clock, PUSHING, machine)
     assert not pushing.allows()
     assert pushing.reason == ON_METERED
-    assert throttle(Backlog(on_metered="go on"), clock, PUSHING, machine).allows()
+    assert throttle(Backlog(on_metered="continue"), clock, PUSHING, machine).allows()
 
 
 # The line
@@ -442,7 +442,7 @@ def test_a_program_that_is_not_there_or_fails_is_no(tmp_path: Path) -> None:
         ('max_upload = "1MB/s"', Backlog(max_upload=1_000_000)),
         ('max_upload = "64 KiB/s"', Backlog(max_upload=65_536)),
         ('max_upload = "0"', Backlog()),
-        ('on_battery = "go on"\non_metered = "go on"', Backlog(on_battery="go on", on_metered="go on")),
+        ('on_battery = "continue"\non_metered = "continue"', Backlog(on_battery="continue", on_metered="continue")),
     ],
 )
 def test_limits_are_written_as_people_do(tmp_path: Path, text: str, expected: Backlog) -> None:
@@ -453,10 +453,10 @@ def test_limits_are_written_as_people_do(tmp_path: Path, text: str, expected: Ba
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('max_cpu = "0%"', 'wants text like "50%", at the most "100%"'),
-        ('max_cpu = "200%"', "wants text like"),
-        ('max_upload = "fast"', 'wants bytes a second, or text like "1MB/s"; 0 is no limit'),
-        ('on_battery = "stop"', 'wants one of "pause", "go on"'),
+        ('max_cpu = "0%"', 'expected a percentage like "50%", at most "100%"'),
+        ('max_cpu = "200%"', "expected a percentage like"),
+        ('max_upload = "fast"', 'expected bytes per second, or text like "1MB/s"; 0 means no limit'),
+        ('on_battery = "stop"', 'expected one of "pause", "continue"'),
     ],
 )
 def test_a_wrong_limit_says_what_is_wanted(tmp_path: Path, text: str, message: str) -> None:

@@ -137,27 +137,33 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) 
     [
         ('[endpoint]\n\nulr = "x"\n', 3, "endpoint.ulr", "unknown key", 'did you mean "url"?'),
         ("[enpoint]\n", 1, "enpoint", "unknown key", 'did you mean "endpoint"?'),
-        ('url = "https://x"\n', 1, "url", "unknown key", 'did you mean "endpoint.url"? it stands in [endpoint]'),
+        ('url = "https://x"\n', 1, "url", "unknown key", 'did you mean "endpoint.url"? it belongs in [endpoint]'),
         ("[log]\nrescan = 5\n", 2, "log.rescan", "unknown key", "above the first [table]"),
-        ("zzz = 1", 1, "zzz", "unknown key", "known here: backfill, backlog, endpoint, exclude"),
+        ("zzz = 1", 1, "zzz", "unknown key", "known keys: backfill, backlog, endpoint, exclude"),
         ('[endpoint]\ntoken = "SENTINEL"', 2, "endpoint.token", "unknown key", "endpoint.token_file"),
-        ('[log]\nlevel = "Info"', 2, "log.level", 'wants one of "debug", "info"', 'did you mean "info"?'),
-        ("endpoint.timeout = 0", 1, "endpoint.timeout", "wants seconds above 0", None),
-        ("endpoint.timeout = nan", 1, "endpoint.timeout", "wants seconds above 0", None),
-        ("endpoint.timeout = inf", 1, "endpoint.timeout", "found the number inf", None),
-        ('rescan = "soon"', 1, "rescan", '"1h30m", "2d"; found text "soon"', None),
-        ("rescan = true", 1, "rescan", "found true", None),
-        ("[outbox]\nmax_bytes = 5", 2, "outbox.max_bytes", "wants bytes, 1 MiB at the least", None),
-        ("machine_id = 5", 1, "machine_id", "found the number 5", None),
+        ('[log]\nlevel = "Info"', 2, "log.level", 'expected one of "debug", "info"', 'did you mean "info"?'),
+        ("endpoint.timeout = 0", 1, "endpoint.timeout", "expected seconds above 0", None),
+        ("endpoint.timeout = nan", 1, "endpoint.timeout", "expected seconds above 0", None),
+        ("endpoint.timeout = inf", 1, "endpoint.timeout", "got the number inf", None),
+        ('rescan = "soon"', 1, "rescan", '"1h30m", "2d"; got text "soon"', None),
+        ("rescan = true", 1, "rescan", "got true", None),
+        ("[outbox]\nmax_bytes = 5", 2, "outbox.max_bytes", "expected bytes, at least 1 MiB", None),
+        ("machine_id = 5", 1, "machine_id", "got the number 5", None),
         ('machine_id = "a\\nb"', 1, "machine_id", "on one line", None),
-        ("endpoint = 5", 1, "endpoint", "wants a table, found the number 5", "write [endpoint]"),
-        ("[[endpoint]]", 1, "endpoint", "wants a table, found a list", None),
-        ("state_dir = 1979-05-27", 1, "state_dir", "found a date or time", None),
-        ('state_dir = "here"', 1, "state_dir", 'begins with "/" or "~/"', None),
-        ('[sources.codex]\nroots = [\n  "/a",\n  5,\n]', 4, "sources.codex.roots[1]", "wants a path", None),
-        ('[sources.codex]\nroots = "/a"', 2, "sources.codex.roots", "wants a list; each element a path", None),
+        ("endpoint = 5", 1, "endpoint", "expected a table; got the number 5", "write [endpoint]"),
+        ("[[endpoint]]", 1, "endpoint", "expected a table; got a list", None),
+        ("state_dir = 1979-05-27", 1, "state_dir", "got a date or time", None),
+        ('state_dir = "here"', 1, "state_dir", 'starts with "/" or "~/"', None),
+        ('[sources.codex]\nroots = [\n  "/a",\n  5,\n]', 4, "sources.codex.roots[1]", "expected a path", None),
+        (
+            '[sources.codex]\nroots = "/a"',
+            2,
+            "sources.codex.roots",
+            "expected a list of values that are each a path",
+            None,
+        ),
         ('[sources."codex"]\nenabld = true', 2, "sources.codex.enabld", "unknown key", 'did you mean "enabled"?'),
-        ('[sources."a b"]\nenabled = 1', 2, 'sources."a b".enabled', "wants true or false", None),
+        ('[sources."a b"]\nenabled = 1', 2, 'sources."a b".enabled', "expected true or false", None),
     ],
 )
 def test_an_error_names_the_line_the_key_and_what_was_meant(
@@ -214,7 +220,7 @@ def test_files_from_other_editors_are_read(tmp_path: Path) -> None:
 def test_a_bad_variable_is_named(tmp_path: Path) -> None:
     error = refused(tmp_path, "", SESSIOND_OUTBOX__MAX_BYTES="lots")
     assert error.key == "SESSIOND_OUTBOX__MAX_BYTES"
-    assert 'found text "lots"' in str(error)
+    assert 'got text "lots"' in str(error)
     assert refused(tmp_path, "", SESSIOND_ENDPOINT__URL="http://x.example").key == "SESSIOND_ENDPOINT__URL"
 
 
@@ -251,11 +257,11 @@ def test_safe_addresses_are_taken(tmp_path: Path, url: str) -> None:
         ("http://10.0.0.1", "plain http", "allow_insecure_http"),
         ("https://ada:SENTINEL@example.org", "user name or password", "token_file"),
         ("http://SENTINEL@localhost", "user name or password", "token_file"),
-        ("sync.example.org", 'begins with "https://"', 'did you mean "https://sync.example.org"?'),
-        ("ftp://sync.example.org", 'begins with "https://"', "https://sync.example.org"),
-        ("https://", 'begins with "https://"', None),
-        ("https://x:99999", "is not an address", None),
-        ("https://[::1", "is not an address", None),
+        ("sync.example.org", 'starts with "https://"', 'did you mean "https://sync.example.org"?'),
+        ("ftp://sync.example.org", 'starts with "https://"', "https://sync.example.org"),
+        ("https://", 'starts with "https://"', None),
+        ("https://x:99999", "is not a valid address", None),
+        ("https://[::1", "is not a valid address", None),
         ("https://x.example/ y", "a space", None),
         ("https://x.example/?token=SENTINEL", '"?"', None),
     ],
@@ -292,7 +298,7 @@ def test_an_unknown_tool_is_named_where_tools_are_known(tmp_path: Path) -> None:
 def test_a_config_that_others_can_change_is_a_warning(tmp_path: Path) -> None:
     file = write(tmp_path, "")
     os.chmod(file, 0o666)
-    assert load(file, {}).warnings == (f"{file} can be changed by every user of this machine: chmod o-w {file}",)
+    assert load(file, {}).warnings == (f"every user of this machine can change {file}: chmod o-w {file}",)
 
 
 # --- units ---

@@ -453,7 +453,7 @@ def test_no_two_commands_contradict_each_other(arrange, world: World, capsys: py
     assert queue["complete"] is (word == "safe")
     assert (len(queue["lost"]) == 1) is (word == "lost")
     main(["queue"], environ)
-    assert ("nothing waits" in capsys.readouterr().out) is (word == "safe")
+    assert ("the queue is empty" in capsys.readouterr().out) is (word == "safe")
     main(["doctor", "--json"], environ)
     found = json.loads(capsys.readouterr().out)["findings"]
     (safety,) = [each for each in found if each["check"] == "safety"]
@@ -466,7 +466,7 @@ def test_sync_fails_while_anything_is_lost_and_drop_accepts_it(
     lost(world)
     environ = world.environ()
     assert main(["sync"], environ) == 4
-    assert "no place any more" in capsys.readouterr().err
+    assert "bytes are lost" in capsys.readouterr().err
     assert main(["queue", "drop", SESSION, "--yes"], environ) == 0
     assert main(["sync"], environ) == 0
     assert "1 with parts that you dropped" in capsys.readouterr().out

@@ -27,11 +27,13 @@ when the error reaches the command line.
 
 from __future__ import annotations
 
+from sessiond import exit_codes
+
 
 class SessiondError(Exception):
     """Any error that sessiond raises on purpose."""
 
-    exit_code = 1
+    exit_code = exit_codes.FAILED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -45,7 +47,7 @@ class SessiondError(Exception):
 class ConfigError(SessiondError):
     """The configuration can't be used; `file`, `key` and `line` say where, as far as they are known."""
 
-    exit_code = 78
+    exit_code = exit_codes.CONFIG
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class StateError(SessiondError):
 class SpoolTooNew(StateError):
     """The spool was written by a newer sessiond; reading it with this one could lose what it holds."""
 
-    exit_code = 78
+    exit_code = exit_codes.CONFIG
 
 
 class SpoolDamaged(StateError):
@@ -87,13 +89,13 @@ class StateFull(StateError):
 class AlreadyRunning(SessiondError):
     """Another daemon holds the lock of this state directory."""
 
-    exit_code = 75
+    exit_code = exit_codes.ALREADY_RUNNING
 
 
 class NotRunning(SessiondError):
     """The command needs a running daemon."""
 
-    exit_code = 3
+    exit_code = exit_codes.NOT_RUNNING
 
 
 class ServiceError(SessiondError):
@@ -103,7 +105,7 @@ class ServiceError(SessiondError):
 class Shortage(SessiondError):
     """The system refuses another thread or more memory."""
 
-    exit_code = 71
+    exit_code = exit_codes.SHORTAGE
 
 
 def shortage(error: BaseException) -> Shortage | None:
@@ -142,7 +144,7 @@ class Torn(ReadError):
 class EndpointError(SessiondError):
     """The endpoint did not take a request; nothing of it is lost."""
 
-    exit_code = 69
+    exit_code = exit_codes.UNAVAILABLE
 
 
 class Unreachable(EndpointError):
@@ -159,7 +161,7 @@ class Unreachable(EndpointError):
 class Refused(EndpointError):
     """The endpoint does not accept the token (401, 403); pushing pauses until the token or the config changes."""
 
-    exit_code = 77
+    exit_code = exit_codes.REFUSED
 
 
 class WrongEndpoint(EndpointError):

@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 
+from sessiond.clock import now_ms
 from sessiond.errors import AlreadyRunning, StateError
 from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 
@@ -62,7 +63,7 @@ class Lock:
             raise AlreadyRunning(
                 f"another sessiond (pid {other.pid or 'unknown'}) uses {directory}", hint="`sessiond status` shows it"
             ) from error
-        self._holder = Holder(pid=os.getpid(), since_ms=time.time_ns() // 1_000_000, service=service)
+        self._holder = Holder(pid=os.getpid(), since_ms=now_ms(), service=service)
         self._write()
 
     def note(self, *, stopped: str | None) -> None:

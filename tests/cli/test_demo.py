@@ -18,8 +18,8 @@ def test_it_shows_each_step_and_leaves_nothing(
     assert main(["demo"], {"HOME": str(tmp_path / "home")}) == 0
     captured = capsys.readouterr()
     steps = [re.sub(r"[\d.]+", "0", line[9:]).split()[0] for line in captured.out.splitlines()]
-    wanted = ["an", "the", "Claude", "captured:", "acknowledged:", "one", "read", "everything"]
+    wanted = ["endpoint:", "daemon:", "sample:", "captured:", "acknowledged:", "one", "read", "done:"]
     assert steps == wanted
-    assert "byte for byte what was written" in captured.out
+    assert "identical to what was written" in captured.out
     assert captured.err == ""
     assert list(tmp_path.iterdir()) == []

@@ -59,7 +59,7 @@ def test_a_healthy_installation_has_nothing_wrong(home: Home, endpoint: Running)
     code, found = home.doctor()
     assert code == 0, found
     assert {check for check, each in found.items() if each["severity"] == "ok"} >= {"endpoint", "name", "disk"}
-    assert found["spool"]["what"] == "nothing was captured yet"
+    assert found["spool"]["what"] == "nothing has been captured yet"
 
 
 def test_permissions_are_found_and_mended(home: Home, endpoint: Running) -> None:

@@ -45,17 +45,17 @@ def test_set_writes_beside_the_users_file(file: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == f"rescan is no longer set in {file.parent}/config.d/50-set.toml\n"
     assert load(str(file), {}).config.rescan == 60
     assert call(file, "config", "set", "rescan", "9", SESSIOND_RESCAN="3") == 0
-    assert "SESSIOND_RESCAN is set here and wins" in capsys.readouterr().err
+    assert "the environment variable SESSIOND_RESCAN overrides it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
         ("endpoint.ulr", "x", 'did you mean "endpoint.url"?'),
-        ("endpoint", "x", "no such key"),
+        ("endpoint", "x", "unknown key"),
         ("endpoint.url", "http://example.org", "plain http to example.org"),
         ("sources.codx.enabled", "no", 'did you mean "codex"?'),
-        ("rescan", "soon", "rescan: wants seconds"),
+        ("rescan", "soon", "rescan: expected seconds"),
     ],
 )
 def test_what_would_be_refused_is_not_written(
@@ -106,7 +106,7 @@ def test_a_pause_is_kept_shown_and_ended(file: Path, tmp_path: Path, capsys: pyt
     assert pause.read(state, now_ms + 7_300_000).pushing is None
     assert call(file, "resume", **environ) == 0
     assert not (tmp_path / "state" / pause.FILE).exists()
-    assert call(file, "pause", "--source", "codx", **environ) == 1
+    assert call(file, "pause", "--source", "codx", **environ) == 2
     assert call(file, "pause", "soon", **environ) == 2
 
 

@@ -114,6 +114,13 @@ def test_ls_refuses_what_is_no_filter(wrong: list[str], house: Household) -> Non
     assert run(house, "ls", *wrong) == 2
 
 
+def test_ls_refuses_an_unknown_tool_with_a_suggestion(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelled tool is a usage error; an empty list would look as if nothing had been captured of it."""
+    two(house)
+    assert run(house, "ls", "--tool", "codxe") == 2
+    assert capsys.readouterr().err == "sessiond: unknown tool 'codxe'\n  did you mean \"codex\"?\n"
+
+
 def test_without_a_spool_they_say_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["ls"], ["show", "x"], ["queue"]):
         assert main(command, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "none")}) == 1
@@ -127,7 +134,7 @@ def test_ls_tells_an_empty_spool_from_a_filter_that_fits_nothing(
     assert capsys.readouterr().err == "nothing has been captured yet\n"
     two(house)
     assert run(house, "ls", "--tool", "codex") == 0
-    assert capsys.readouterr().err == "no session is like that\n"
+    assert capsys.readouterr().err == "no matching sessions\n"
 
 
 # --- show ---
@@ -144,7 +151,7 @@ def test_show_is_the_record_the_streams_and_what_was_said(house: Household, caps
         "messages   2\n"
         "machine    testbox\n"
         f"file       {house.home}/{CLAUDE}\n"
-        "endpoint   has all of it\n"
+        "endpoint   has everything\n"
         "stream     main: 808 B captured, 808 B acknowledged\n"
         "\n"
         "user  2026-09-01 10:00:01\n"
@@ -248,11 +255,11 @@ def test_a_long_stream_is_fetched_in_pieces(house: Household, capfdbinary: pytes
 def test_show_says_which_id_or_stream_is_wrong(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
     two(house)
     assert run(house, "show", "5f1d") == 1
-    assert "several sessions begin with '5f1d'" in capsys.readouterr().err
+    assert "several sessions start with '5f1d'" in capsys.readouterr().err
     assert run(house, "show", "ff%_") == 1
     assert "no session 'ff%_'" in capsys.readouterr().err
     assert run(house, "show", SESSION, "--raw", "agent") == 1
-    assert "no stream 'agent'\n  it has main" in capsys.readouterr().err
+    assert "no stream 'agent'\n  streams of this session: main" in capsys.readouterr().err
 
 
 def test_a_stream_that_is_nowhere_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +267,7 @@ def test_a_stream_that_is_nowhere_is_said(house: Household, capsys: pytest.Captu
     house.scan()
     os.unlink(os.path.join(house.home, CLAUDE))
     assert run(house, "show", SESSION, "--raw") == 1
-    assert "neither in the tool's file any more nor at the endpoint" in capsys.readouterr().err
+    assert "neither in the tool's file nor at the endpoint" in capsys.readouterr().err
 
 
 def test_a_transcript_can_not_draw_on_the_terminal() -> None:
@@ -319,7 +326,7 @@ def test_sources_says_what_was_not_understood(house: Household, capsys: pytest.C
     assert "claude-code  1 session, 0 ongoing, last active" in text
     assert "  ! 1 unknown record type since 2.1.330: hologram\n    messages may be undercounted" in text
     assert "  ! 1 damaged record: kept in the transcript" in text
-    assert "Known and not found here: aider, " in text
+    assert "Supported, not found here: aider, " in text
     assert max(map(len, text.splitlines())) <= 80
     assert run(house, "sources", "--json") == 0
     listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
@@ -359,7 +366,7 @@ def test_sources_says_since_when_a_tool_writes_something_new(
     assert run(house, "sources") == 0
     text = capsys.readouterr().out
     assert "  ! 3 unknown record types since 0.171.0: aura, hologram, karma\n" in text
-    assert "    messages may be undercounted; the transcripts are whole" in text
+    assert "    messages may be undercounted; the transcripts are complete" in text
     assert run(house, "sources", "--json") == 0
     listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
     assert listed["codex"]["count"]["unknown_since"] == "0.171.0"
@@ -414,7 +421,7 @@ def test_queue_shows_what_waits(house: Household, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.startswith("waiting   tool         record  segments")
     house.settle()
     assert run(house, "queue") == 0
-    assert capsys.readouterr().out == "nothing waits\n"
+    assert capsys.readouterr().out == "the queue is empty\n"
 
 
 def test_queue_shows_why_an_item_is_parked(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
@@ -435,7 +442,7 @@ def test_queue_retry_takes_back_and_tells_the_daemon(house: Household, capsys: p
     finally:
         lock.release()
         signal.signal(signal.SIGUSR1, before)
-    assert capsys.readouterr().out == "1 item taken back into the queue, pushed now\n"
+    assert capsys.readouterr().out == "1 item queued again; pushing now\n"
     assert told == [signal.SIGUSR1]
     house.settle()
     assert house.held(SESSION) == (Path(house.home) / CLAUDE).read_bytes()
@@ -448,6 +455,6 @@ def test_queue_drop_wants_a_yes(house: Household, capsys: pytest.CaptureFixture[
     assert run(house, "queue", "drop", SESSION) == 2
     assert house.spool.stats.waiting().parked == 1
     assert run(house, "queue", "drop", SESSION, "--yes") == 0
-    assert capsys.readouterr().out == "1 item dropped; the tool's own file keeps what it has\n"
+    assert capsys.readouterr().out == "1 item dropped; the tool's own file is not changed\n"
     assert house.spool.stats.waiting().parked == 0
     assert run(house, "queue", "drop", SESSION, "--yes") == 1

@@ -82,7 +82,7 @@ def test_no_command_is_a_usage_error_that_helps(capsys: pytest.CaptureFixture[st
         (["confg"], "sessiond: unknown command 'confg'\n  did you mean `sessiond config`?\n"),
         (["x\x1b[2J"], "sessiond: unknown command 'x\\x1b[2J'\n  see `sessiond --help`\n"),
         (["--verbose"], "sessiond: unknown option '--verbose'\n  see `sessiond --help`\n"),
-        (["--config"], "sessiond: --config wants a file\n"),
+        (["--config"], "sessiond: --config needs a file\n"),
     ],
 )
 def test_a_wrong_word_is_a_usage_error_with_the_right_one(
@@ -160,7 +160,7 @@ def test_config_check_says_what_it_read(tmp_path: Path, capsys: pytest.CaptureFi
     file.write_text("rescan = 5")
     assert main(["config", "check", "--config", str(file)], {"SESSIOND_X": "1"}) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"fine: {file}\n"
+    assert captured.out == f"OK: {file}\n"
     assert captured.err == "sessiond: warning: SESSIOND_X is not a setting\n"
     assert main(["config", "check", "--json", "--config", str(file)], {}) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": True, "files": [str(file)], "warnings": [], "token": False}
@@ -192,7 +192,7 @@ def test_config_show_is_toml_with_the_origin_of_each_value(tmp_path: Path, capsy
     assert main(["config", "show", "--config", str(file)], environ) == 0
     text = capsys.readouterr().out
     assert "SENTINEL" not in text
-    assert "# The token comes from SESSIOND_TOKEN" in text
+    assert "# token: from SESSIOND_TOKEN" in text
     assert "max_bytes = 2000000000                   # SESSIOND_OUTBOX__MAX_BYTES\n" in text
     assert f"# {file}:3\nroots = [" in text
     shown = tomllib.loads(text)

@@ -122,7 +122,7 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
         ),
         (
             progress(backlog=1, backlog_bytes=5000, waits="on battery"),
-            "waits: on battery; 100 MB of 100 MB acknowledged, 100 MB captured",
+            "paused: on battery; 100 MB of 100 MB acknowledged, 100 MB captured",
         ),
     ],
 )
@@ -196,8 +196,8 @@ def environ(house: Household, **more: str) -> dict[str, str]:
         "SESSIOND_CONFIG": os.devnull,
         "SESSIOND_ENDPOINT__URL": house.endpoint.url,
         "SESSIOND_TOKEN": TOKEN,
-        "SESSIOND_BACKLOG__ON_BATTERY": "go on",
-        "SESSIOND_BACKLOG__ON_METERED": "go on",
+        "SESSIOND_BACKLOG__ON_BATTERY": "continue",
+        "SESSIOND_BACKLOG__ON_METERED": "continue",
         **more,
     }
 
@@ -228,7 +228,9 @@ def test_the_first_start_in_a_terminal_draws_a_bar(house: Household) -> None:
         == 1
     )
     others = [line for line in seen if line not in bars]
-    assert all(line.startswith(("2", "4 sessions", "sessiond runs", "Ctrl+C", "^C")) for line in others), others
+    assert all(line.startswith(("2", "4 sessions", "sessiond is running", "Press Ctrl+C", "^C")) for line in others), (
+        others
+    )
 
 
 def test_sync_draws_it_too_and_ends_with_its_answer(house: Household) -> None:
@@ -259,8 +261,8 @@ def test_what_is_printed_meanwhile_stands_above_the_bar(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("made", "failing", "words"),
     [
-        (progress(backlog=9, backlog_bytes=9 * MB, waits="on battery"), False, "reading .* waits: on battery$"),
-        (progress(unsent=9 * MB), True, "pushing .* 91 MB of 100 MB 40 sessions the endpoint fails$"),
+        (progress(backlog=9, backlog_bytes=9 * MB, waits="on battery"), False, "reading .* paused: on battery$"),
+        (progress(unsent=9 * MB), True, "pushing .* 91 MB of 100 MB 40 sessions the endpoint is failing$"),
     ],
 )
 def test_the_bar_says_why_nothing_goes_on(tmp_path: Path, made: Progress, failing: bool, words: str) -> None:

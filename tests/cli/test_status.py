@@ -191,7 +191,7 @@ def test_before_the_first_start_it_says_how_to_start(tmp_path: Path) -> None:
     assert made.discovered.files is None
     assert made.endpoint.archive
     assert [tool.count.tool for tool in made.tools] == sorted(tool.count.tool for tool in made.tools)
-    assert made.advice[0].do == "set it up: sessiond init; or just start it: sessiond run"
+    assert made.advice[0].do == "set it up: sessiond init; or start it: sessiond run"
     assert not (tmp_path / "none").exists()
 
 
@@ -215,7 +215,7 @@ def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock
         "\n"
         "tool         sessions  acked  ongoing  idle  watch    directory\n"
         "claude-code         1      1        0  20 d  watched  ~/.claude/projects\n"
-        "1 more tool is known and not found here: sessiond sources"
+        "1 more supported tool, not found here: sessiond sources"
     )
 
 
@@ -228,7 +228,7 @@ def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daem
     assert not made.healthy
     assert screen(_fixed(made), home=house.home).splitlines()[:6] == [
         "sessiond      running for 3 h, degraded (pid 4711, by systemd, as testbox)",
-        "endpoint      archive on this machine: fails since 3 min, next try in 1 min",
+        "endpoint      archive on this machine: failing for 3 min, next attempt in 1 min",
         "found         2 files, 1 not read yet",
         "captured      1 session, 0 ongoing",
         "acknowledged  0 of them; 1 waiting",
@@ -236,7 +236,7 @@ def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daem
     ]
     assert screen(_fixed(made)).endswith(
         "! http://127.0.0.1:1 can't be reached: connection refused\n"
-        "    it is tried again by itself; `sessiond sync` tries now"
+        "    retried automatically; `sessiond sync` retries now"
     )
 
 
@@ -283,22 +283,22 @@ def test_what_a_daemon_before_saw_says_nothing_about_now(house: Household, look:
     tell(house, pid=1, files=7)
     made = look()
     assert made.discovered.files is None
-    assert "the first look is under way" in screen(made)
+    assert "the first scan is running" in screen(made)
 
 
 def test_without_a_daemon_it_does_not_claim_to_know_what_is_new(house: Household, look: Look) -> None:
     tell(house, files=7)
     made = look()
     assert not made.discovered.current
-    assert "7 files when it ran last; what came since is not known" in screen(made)
+    assert "7 files in the last run; newer ones are unknown" in screen(made)
 
 
 def test_what_backfill_leaves_out_is_never_counted_as_read(house: Household, look: Look, daemon: state.Lock) -> None:
     made = CaptureHealth(pid=os.getpid(), discovered={"codex": 9}, left_out=4, left_out_bytes=12_000_000, backlog=2)
     health.write(house.spool, made)
-    assert "found         9 files, 4 (12 MB) left out by backfill, 2 not read yet\n" in screen(look())
+    assert "found         9 files, 4 (12 MB) excluded by backfill, 2 not read yet\n" in screen(look())
     health.write(house.spool, made.replace(backlog=0))
-    assert "found         9 files, 4 (12 MB) left out by backfill, the others read\n" in screen(look())
+    assert "found         9 files, 4 (12 MB) excluded by backfill, the others read\n" in screen(look())
     assert (look().discovered.left_out, look().discovered.left_out_bytes) == (4, 12_000_000)
 
 
@@ -360,7 +360,7 @@ def test_parked_items_degrade(house: Household, look: Look, daemon: state.Lock) 
         house.spool.outbox.park_session(session.id, session.revision, "too large")
     made = look()
     assert not made.healthy
-    assert made.advice[0].what == "1 item parked: the endpoint will not take them as they are"
+    assert made.advice[0].what == "1 item parked: the endpoint refuses them"
 
 
 # --- the state of our own files ---
@@ -408,7 +408,7 @@ def test_a_rebuilt_spool_is_worth_a_line_for_a_week(house: Household, look: Look
     house.spool.set_meta(health.REBUILT, str(house.now_ms))
     made = look()
     assert made.healthy
-    assert made.advice[0].what == "the spool was damaged and has been built anew"
+    assert made.advice[0].what == "the spool was damaged and has been rebuilt"
     house.now_ms += 8 * 86_400_000
     assert look().advice == []
 

@@ -57,7 +57,7 @@ def test_what_backfill_leaves_out_is_said(house: Household, capsys: pytest.Captu
     path = house.write(CLAUDE, claude(SESSION, 1))
     os.utime(path, (1, 1))
     assert main(["sync"], environ(house, SESSIOND_BACKFILL="90d")) == 0
-    assert capsys.readouterr().out == "0 sessions, all acknowledged; 1 file left out by backfill\n"
+    assert capsys.readouterr().out == "0 sessions, all acknowledged; 1 file excluded by backfill\n"
 
 
 def test_without_an_endpoint_it_pushes_to_the_archive(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_a_daemon_that_is_killed_is_seen(house: Household) -> None:
 
 def test_a_window_that_is_too_small_shows_the_head(house: Household) -> None:
     with Terminal(["status", "--watch"], environ(house), rows=6) as terminal:
-        terminal.until(lambda: "more lines: make the window higher" in terminal.text)
+        terminal.until(lambda: "more lines; enlarge the window" in terminal.text)
         assert terminal.text.startswith("sessiond      not running: it died")
         terminal.resize(60, 30)
         terminal.until(lambda: "start it again" in terminal.text)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sessiond import exit_codes
 from sessiond.cli import COMMANDS, main, read
 from sessiond.cli.status import screen
 from sessiond.sources import find_sources
@@ -62,6 +63,14 @@ def test_every_documented_command_is_understood(line: str) -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
     module.add_arguments(parser)
     parser.parse_args(request.rest)
+
+
+def test_the_table_of_exit_codes_is_complete() -> None:
+    """docs/operations.md has each code of exit_codes.py below 128, and no other one."""
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    table = text.partition("## Exit codes")[2].partition("\n## ")[0]
+    listed = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert listed == sorted(value for name, value in vars(exit_codes).items() if name.isupper() and value < 128)
 
 
 RUN = [line for line in commands() if " " in line and line.split()[1] in HARMLESS and "--watch" not in line]

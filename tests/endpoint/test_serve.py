@@ -24,8 +24,8 @@ import pytest
 from endpoint_lines import DEVICE, OTHER_DEVICE, Pusher, append, record
 
 from sessiond import zstd
+from sessiond.config.url import is_loopback
 from sessiond.endpoint.client import Client
-from sessiond.endpoint.server.run import is_loopback
 from sessiond.endpoint.server.store import Store
 from sessiond.errors import EndpointError, StateError, WrongEndpoint
 
@@ -368,7 +368,14 @@ def test_a_store_that_cannot_be_used_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "here"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.org", False)],
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("a.localhost", True),
+        ("0.0.0.0", False),
+        ("example.org", False),
+    ],
 )
 def test_only_an_address_of_this_machine_needs_no_tls(host: str, here: bool) -> None:
     """By its number or by its name."""

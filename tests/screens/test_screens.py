@@ -29,7 +29,7 @@ SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"
 PAINT = re.compile(rb"\x1b\[[\d;]*m")
 SIZES = re.compile(rb"(^disk +|segments? \()[\d.]+ \w+", re.MULTILINE)
 """How much something takes on the disk and in the outbox: it depends on the file system and on zstd."""
-KNOWN = re.compile(rb"(Known and not found here: )[^.]+")
+KNOWN = re.compile(rb"(Supported, not found here: )[^.]+")
 """The tools that are known and not found: with each new source there is one more."""
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 URL = "https://sync.example.org"

@@ -226,7 +226,7 @@ def test_it_comes_back_from_a_kill_and_from_a_hang_and_not_from_a_wrong_config(b
     refused = box.machine(str(box.program), "start")
     assert (refused.code, "config.toml:1: rescn: unknown key" in refused.err) == (1, True)
     box.write(".config/sessiond/config.toml", text)
-    assert box.sessiond("start") == "the service runs\n"
+    assert box.sessiond("start") == "the service is running\n"
 
 
 def test_init_with_yes_asks_nothing_on_a_terminal(box: Box) -> None:
@@ -234,7 +234,7 @@ def test_init_with_yes_asks_nothing_on_a_terminal(box: Box) -> None:
     box.machine.log_in()
     words = ["script", "--quiet", "--return", "/dev/null", "--command"]
     done = box.machine(*words, f"{box.program} install")
-    assert "Keep it running when you log out, and start it at boot? [Y/n]" in done.out
+    assert "Keep it running after you log out, and start it at boot? [Y/n]" in done.out
     assert (done.code, "lingering" in done.out) == (0, False)
     done = box.machine(*words, f"{box.program} init --yes")
     assert done.code == 0, done
@@ -317,7 +317,7 @@ def test_uninstall_leaves_nothing_that_a_boot_would_start(box: Box) -> None:
     until(lambda: box.machine.up)
     box.sessiond("install")
     gone = box.machine(str(box.program), "uninstall")
-    assert "Lingering stays on: loginctl disable-linger" in gone.err
+    assert "Lingering stays enabled" in gone.err
     box.machine.shut_down()
     box.machine.boot()
     until(lambda: box.machine("systemctl", "--user", "is-system-running", "--wait").out == "running\n")

@@ -11,7 +11,7 @@ from test_files import KEY_TYPES
 
 from sessiond.errors import ServiceError
 from sessiond.service import Launchd, Plan
-from sessiond.service.launchd import LABEL, UNLOADING
+from sessiond.service.launchd import LABEL, UNLOAD_TIMEOUT
 from sessiond.service.plan import packaged
 
 LAUNCHCTL = """#!/bin/sh
@@ -120,7 +120,7 @@ def test_a_refused_agent_is_an_error_that_says_why(home: Path, monkeypatch: pyte
 
 
 def test_a_stop_waits_for_longer_than_the_daemon_may_take() -> None:
-    assert plistlib.loads(packaged(f"{LABEL}.plist").encode())["ExitTimeOut"] < UNLOADING
+    assert plistlib.loads(packaged(f"{LABEL}.plist").encode())["ExitTimeOut"] < UNLOAD_TIMEOUT
 
 
 def test_nothing_is_written_where_launchd_does_not_answer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,7 +324,7 @@ def test_what_is_odd_about_an_edit_is_logged(daemon: Daemon) -> None:
     daemon.config.write_text(daemon.config.read_text() + "\n")
     daemon.config.chmod(0o666)
     until(lambda: daemon.events("config.doubted"))
-    assert "can be changed by every user" in daemon.events("config.doubted")[0]["reason"]
+    assert "every user of this machine can change" in daemon.events("config.doubted")[0]["reason"]
 
 
 def test_a_pause_ends_by_itself_and_nothing_is_pushed_before(daemon: Daemon, endpoint: Running) -> None:

@@ -69,7 +69,7 @@ def test_the_commands_go_the_way_of_a_mac(mac: Mac, tmp_path: Path) -> None:
     assert SESSION[:8] in said(mac, "ls")
     assert "captured      1 session" in said(mac, "status", code=3)
     assert "launchd" in said(mac, "doctor")
-    said(mac, "config", "set", "backlog.on_battery", "go on")
+    said(mac, "config", "set", "backlog.on_battery", "continue")
     assert plistlib.loads(said(mac, "install", "--print").encode())["Label"] == "io.sessiond"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".claude", "Library"]
     assert {path.parent.name for path in (tmp_path / STATE).rglob("*.toml")} == {"sessiond", "config.d"}

@@ -58,7 +58,7 @@ def install(inside: Manager) -> None:
     done = inside("sessiond", "install")
     assert (done.code, done.err) == (
         0,
-        "`sessiond status` shows how it goes, `sessiond uninstall` takes it away again.\n",
+        "`sessiond status` shows its state, `sessiond uninstall` removes it.\n",
     )
 
 
@@ -75,7 +75,7 @@ def test_install_runs_it_and_uninstall_leaves_nothing_but_the_state(inside: Mana
     pid = inside.show("MainPID")
     environ = inside("cat", f"/proc/{pid}/environ").out.split("\0")
     assert "CODEX_HOME=/srv/my codex%" in environ
-    assert "SESSIOND_TOKEN may hold a secret" in done.err
+    assert "SESSIOND_TOKEN may contain a secret" in done.err
     assert not any("SENTINEL" in path.read_text(errors="replace") for path in unit.parent.rglob("*.conf"))
     again = inside("sessiond", "install", CODEX_HOME="/srv/my codex%")
     assert f"kept {unit}\n" in again.out
@@ -87,7 +87,7 @@ def test_install_runs_it_and_uninstall_leaves_nothing_but_the_state(inside: Mana
     assert inside.show("LoadState") == "not-found"
     assert {name.split("/")[:3][-1] for name in files(inside.home)} == {"sessiond"}
     assert (inside.home / ".local/state/sessiond/spool.db").exists()
-    assert inside("sessiond", "uninstall").out == "there is no service\n"
+    assert inside("sessiond", "uninstall").out == "the service is not installed\n"
 
 
 def test_a_sandbox_lets_links_pass_from_a_tools_directory_to_ours(inside: Manager) -> None:
@@ -142,12 +142,12 @@ def test_an_error_in_the_config_is_not_tried_again(inside: Manager) -> None:
     inside("sleep", "1")
     assert (inside.show("NRestarts"), inside.show("ExecMainStatus")) == ("0", "78")
     config.write_text("rescan = 5\n")
-    assert inside("sessiond", "start").out == "the service runs\n"
+    assert inside("sessiond", "start").out == "the service is running\n"
 
 
 def test_stop_start_and_reload_do_what_they_say(inside: Manager) -> None:
     assert inside("sessiond", "stop").code == 3
-    assert inside("sessiond", "start").err.startswith("sessiond: there is no service\n")
+    assert inside("sessiond", "start").err.startswith("sessiond: the service is not installed\n")
     install(inside)
     pid = inside.show("MainPID")
     assert inside("sessiond", "reload").code == 0

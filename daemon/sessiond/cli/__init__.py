@@ -1,10 +1,10 @@
-"""The command line: finds the command, imports that one alone, and turns its errors into exit codes.
+"""The command line: find the command, import only that one, and turn its errors into exit codes.
 
 A command is a module of this package with `add_arguments(parser)` and `run(args) -> int`, and a line in
-GROUPS. The parsed `args` also hold `config` (what `--config` names, or None) and `environ`. A command prints
-its answer to stdout and all else to stderr, and raises SessiondError for what went wrong.
+GROUPS. The parsed `args` also have `config` (the argument of `--config`, or None) and `environ`. A command prints
+its answer to stdout and everything else to stderr. It raises SessiondError when it fails.
 
-Nothing is imported here that `sessiond --version` does not need: a prompt may ask for `status` every second.
+This module imports only what `sessiond --version` needs: a shell prompt may run `status` every second.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import sys
 
-from sessiond import __version__
+from sessiond import __version__, exit_codes
 from sessiond.errors import SessiondError, shortage
 
-TYPE_CHECKING = False  # as in `typing`, whose import is half of the time that `--version` takes
+TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`; importing typing would double the time of `--version`
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
@@ -23,53 +23,49 @@ if TYPE_CHECKING:
 GROUPS: dict[str, dict[str, str]] = {
     "Keep sessions": {
         "run": "run the daemon in the foreground",
-        "sync": "capture all and push all, once",
-        "serve": "run a sync endpoint of your own",
+        "sync": "capture and push everything once",
+        "serve": "run your own sync endpoint",
     },
-    "Look": {
-        "status": "show how it goes, what is wrong and what to do",
-        "ls": "list the captured sessions",
-        "show": "show one session and what was said in it",
-        "sources": "show the tools that are read and where",
-        "queue": "show what waits and what is parked; retry or drop it",
+    "Inspect": {
+        "status": "show the state of the daemon, sessions and endpoint",
+        "ls": "list captured sessions",
+        "show": "show one session and its transcript",
+        "sources": "show the supported tools and their directories",
+        "queue": "show, retry or drop waiting, parked or lost items",
     },
-    "Try": {
-        "demo": "watch a pretend session travel, with nothing installed",
+    "Try it": {
+        "demo": "follow a sample session to an endpoint; installs nothing",
     },
     "Set up": {
         "init": "choose the endpoint, write a configuration, install the service",
-        "install": "install it as a service of yours and start it",
-        "uninstall": "take the service away; what was captured stays",
+        "install": "install and start the service",
+        "uninstall": "remove the service; captured sessions stay",
         "config": "check, show and change the configuration",
         "completions": "print completions for bash, zsh or fish",
-        "redact": "show what is masked, and try it",
+        "redact": "show what is masked, and test it",
     },
     "Run the service": {
         "start": "start the service",
         "stop": "stop the daemon after a last push",
-        "restart": "stop the service and start it anew",
-        "reload": "read the configuration again",
-        "logs": "show what it logged",
-        "doctor": "look for what could go wrong, and say how to mend it",
-        "pause": "push nothing, or do not read one tool, for a while",
+        "restart": "restart the service",
+        "reload": "reload the configuration",
+        "logs": "show the log of the daemon",
+        "doctor": "find problems and show how to fix them",
+        "pause": "pause pushing, or pause capturing one tool",
         "resume": "end a pause",
     },
 }
 COMMANDS = {name: line for group in GROUPS.values() for name, line in group.items()}
-"""Each command and what it does, in one line."""
+"""Each command with its one-line description."""
 
 LEAN = frozenset({"status"})
-"""Commands that do without msgspec, or import it themselves where they need it."""
-
-USAGE = 2
-INTERRUPTED = 130
-BROKEN_PIPE = 141
+"""Commands that do not need msgspec, or import it themselves where they do."""
 
 
 class Request:
-    """What stands before the command and which command it is.
+    """The global options and the name of the command.
 
-    `rest` is left for the command; `answer` is to be printed instead of running anything (version, help).
+    `rest` holds the arguments of the command; `answer` is printed instead of running anything (version, help).
     """
 
     __slots__ = ("answer", "command", "config", "rest")
@@ -81,15 +77,15 @@ class Request:
 
 
 class UsageError(SessiondError):
-    """The command line can't be understood."""
+    """The command line is not valid."""
 
-    exit_code = USAGE
+    exit_code = exit_codes.USAGE
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run one command and return its exit code: 0 fine, 1 failed, 2 usage; docs/operations.md lists the others."""
+    """Run one command and return its exit code; see exit_codes.py."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names in another encoding are printed escaped, not a traceback
+        if hasattr(stream, "reconfigure"):  # print characters that the encoding lacks as escapes; no traceback
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv), os.environ if environ is None else environ)
@@ -100,20 +96,20 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         reported = error if isinstance(error, SessiondError) else shortage(error)
         if reported is None:
             raise
-        _say(reported)
+        _print_error(reported)
         return reported.exit_code
     except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader (head, less) has what it wants
+        return exit_codes.INTERRUPTED
+    except BrokenPipeError:  # the reader (head, less) has closed the pipe
         _drop_output()
-        return BROKEN_PIPE
-    except OSError as error:  # a full disk under a redirection, a directory that vanished
+        return exit_codes.BROKEN_PIPE
+    except OSError as error:  # a full disk behind a redirection, a directory that was removed
         _drop_output()
         where = f"{error.filename}: " if error.filename else ""
-        _say(SessiondError(f"{where}{(error.strerror or str(error)).lower()}"))
+        _print_error(SessiondError(f"{where}{(error.strerror or str(error)).lower()}"))
         return SessiondError.exit_code
-    except SystemExit as end:  # argparse has said what is wrong, or printed the help
-        return end.code if isinstance(end.code, int) else USAGE
+    except SystemExit as end:  # argparse has printed an error, or the help
+        return end.code if isinstance(end.code, int) else exit_codes.USAGE
 
 
 def _dispatch(argv: list[str], environ: Mapping[str, str]) -> int:
@@ -123,12 +119,12 @@ def _dispatch(argv: list[str], environ: Mapping[str, str]) -> int:
         return 0
     if request.command is None:
         print(help_text(), file=sys.stderr)
-        return USAGE
+        return exit_codes.USAGE
 
     import gc
     import importlib
 
-    gc.disable()  # an import makes many objects and no garbage: the collector takes a fifth of the time of `status`
+    gc.disable()  # imports make many objects and no garbage; the collector would take a fifth of the time of `status`
     if request.command not in LEAN:
         _import_msgspec()
     command = importlib.import_module(f"{__name__}.{request.command.replace('-', '_')}")
@@ -141,9 +137,9 @@ def _dispatch(argv: list[str], environ: Mapping[str, str]) -> int:
 
 
 def _flags(request: Request, flags: Mapping[str, str] | None) -> Any:
-    """Read a command line of flags alone, as argparse would: its import takes a tenth of the time of `status`.
+    """Parse a command line that has only flags, without importing argparse (a tenth of the time of `status`).
 
-    None where it holds anything else, or the command does not say that its options are flags.
+    Return None if it has anything else, or if the command has no FLAGS.
     """
     if flags is None or not flags.keys() >= set(request.rest):
         return None
@@ -154,22 +150,22 @@ def _flags(request: Request, flags: Mapping[str, str] | None) -> Any:
 
 
 def _arguments(request: Request, command: Any) -> Any:
-    """Read the rest of the command line as the command describes it."""
+    """Parse the arguments of the command with argparse."""
     import argparse
 
     parser = argparse.ArgumentParser(
         prog=f"sessiond {request.command}",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=_width()),
         description=(command.__doc__ or "").partition("\n")[0],
-        allow_abbrev=False,  # an abbreviation in a script would break with the next option
+        allow_abbrev=False,  # an abbreviated option in a script would break when a new option makes it ambiguous
     )
-    parser.add_argument("--config", metavar="FILE", default=request.config, help="read this file for the configuration")
+    parser.add_argument("--config", metavar="FILE", default=request.config, help="read this configuration file")
     command.add_arguments(parser)
     return parser.parse_args(request.rest)
 
 
 def read(argv: Sequence[str]) -> Request:
-    """Read what stands before the command's own arguments.
+    """Parse the arguments before the command's own.
 
     Raises: UsageError for an unknown option or command.
     """
@@ -188,7 +184,7 @@ def read(argv: Sequence[str]) -> Request:
         elif word.startswith("--config="):
             config = word.partition("=")[2]
         elif word == "--config":
-            raise UsageError("--config wants a file")
+            raise UsageError("--config needs a file")
         elif word.startswith("-"):
             raise UsageError(f"unknown option {word!a}", hint="see `sessiond --help`")
         else:
@@ -197,10 +193,10 @@ def read(argv: Sequence[str]) -> Request:
 
 
 def help_text() -> str:
-    """Make the help that lists the commands in their groups, within 80 columns."""
+    """Return the help that lists the commands by group, within 80 columns."""
     width = max(map(len, COMMANDS)) + 2
     lines = [
-        "Keeps every session of your AI coding tools.",
+        "Keep every session of your AI coding tools.",
         "",
         "Usage: sessiond [--config FILE] COMMAND [ARGUMENTS]",
     ]
@@ -209,15 +205,15 @@ def help_text() -> str:
     lines += [
         "",
         "Options:",
-        "  --config FILE  read this file for the configuration",
+        "  --config FILE  read this configuration file",
         "  --version      print the version",
-        "  -h, --help     print this, or a command's help: sessiond COMMAND --help",
+        "  -h, --help     print this help; `sessiond COMMAND --help` explains a command",
     ]
     return "\n".join(lines)
 
 
 def _width() -> int:
-    """Tell how wide help may be; argparse alone imports shutil for that with every option that it is given."""
+    """Return the width of the help text. argparse would import shutil for this, once for each option."""
     try:
         return int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns) - 2
     except (OSError, ValueError):
@@ -225,9 +221,9 @@ def _width() -> int:
 
 
 def _import_msgspec() -> None:
-    """Import msgspec without typing_extensions, of which it wants three names that `typing` has too.
+    """Import msgspec without typing_extensions, of which it uses three names that `typing` has too.
 
-    Where another package has brought it, its import (and that of `inspect`) would be a tenth of the time of `status`.
+    Importing typing_extensions (and `inspect` with it) would take a tenth of the time of `status`.
     """
     from sessiond.memory import hide_modules
 
@@ -246,12 +242,12 @@ def _known(word: str) -> str:
 
 
 def _drop_output() -> None:
-    """Let what is still buffered go nowhere: Python would complain about it when it exits."""
+    """Discard buffered output; Python would print an error about it at exit."""
     if sys.stdout is sys.__stdout__:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _say(error: SessiondError) -> None:
+def _print_error(error: SessiondError) -> None:
     print(f"sessiond: {error}", file=sys.stderr)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)

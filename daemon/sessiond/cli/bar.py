@@ -1,4 +1,4 @@
-"""A bar: how far the backlog is, on the last line of a terminal, until it is done. What others print goes above it."""
+"""Progress bar for the backlog on the last line of a terminal. Other output is printed above it."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from sessiond.cli.output import count, duration, size
 from sessiond.spool.health import EndpointHealth
 from sessiond.status.progress import Progress, read_progress
 
-SOON = 0.7
-"""Seconds after which it is drawn; what is done by then needs none."""
-OFTEN, SELDOM = 0.25, 5.0
-"""Seconds between two looks while something moves, and while nothing does."""
+DELAY = 0.7
+"""Seconds before the bar is drawn; shorter work needs none."""
+FAST, SLOW = 0.25, 5.0
+"""Seconds between two updates while there is progress, and at most while there is none."""
 _WIPE = "\r\x1b[2K"
 
 Read = Callable[[], tuple[Progress | None, EndpointHealth]]
 
 
 class Bar:
-    """A thread that draws. It ends by itself once all is acknowledged, or the rest is not a matter of minutes."""
+    """A thread that draws the bar. It ends when all is acknowledged, or all is captured while the endpoint fails."""
 
     def __init__(self, stream: IO[str], environ: Mapping[str, str], read: Read, *, ending: bool = True) -> None:
-        """`stream` is a terminal; `read` tells how far it is; `ending`: say at last what was done."""
+        """`stream` is a terminal; `read` returns the progress; `ending`: print a summary at the end."""
         self._stream, self._environ, self._read, self._ending = stream, environ, read, ending
         self._lock = threading.Lock()
         self._line = ""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self.above: Any = Above(self, stream)
-        """What stands in the place of `stream` while it is drawn."""
+        """Replaces `stream` while the bar is drawn."""
 
     def __enter__(self) -> Bar:
-        """Begin to draw."""
+        """Start drawing."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Wipe it and draw no more."""
+        """Erase the bar and stop drawing."""
         self._over.set()
         self._thread.join()
 
     def _run(self) -> None:
-        began, wait, before = time.monotonic(), OFTEN, None
+        began, wait, before = time.monotonic(), FAST, None
         drawn = False
         while not self._over.wait(wait):
             progress, endpoint = self._read()
@@ -59,25 +59,25 @@ class Bar:
                 if drawn and self._ending:
                     self.print(f"{_ending(progress, time.monotonic() - began)}\n")
                 return
-            if time.monotonic() - began >= SOON:
+            if time.monotonic() - began >= DELAY:
                 self._draw(self._render(progress, failing))
                 drawn = True
-            wait = OFTEN if progress != before else min(SELDOM, wait * 1.5)
+            wait = FAST if progress != before else min(SLOW, wait * 1.5)
             before = progress
         self._draw("")
 
     def _render(self, progress: Progress, failing: bool) -> str:
-        """Draw one line as wide as the terminal; rich is imported here and nowhere else."""
+        """Return the bar as one line as wide as the terminal. Only this function imports rich."""
         from rich.console import Console
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
         console = Console(file=self._stream, force_terminal=True, highlight=False, _environ=self._environ)
-        # Half of the way is to be captured, the other half to be acknowledged.
+        # Capturing is the first half of the bar, acknowledging the second.
         done = progress.captured_bytes + progress.acknowledged_bytes
         bar = ProgressBar(total=2 * max(1, progress.bytes), completed=done)
         grid = Table.grid(expand=True, padding=(0, 1))
-        words = _words(progress, failing)
+        words = _texts(progress, failing)
         for index in range(len(words) + 1):
             grid.add_column(ratio=1 if index == 1 else None, no_wrap=True)
         grid.add_row(words[0], bar, *words[1:])
@@ -93,19 +93,19 @@ class Bar:
                 self._line = line
 
     def print(self, text: str) -> None:
-        """Print text above it."""
+        """Print text above the bar."""
         with self._lock:
             if self._line and text.endswith("\n"):  # a line of the log
                 text = f"{_WIPE}{text}{self._line}"
             elif self._line:
-                text, self._line = _WIPE + text, ""  # drawn again with the next look
+                text, self._line = _WIPE + text, ""  # the next update draws the bar again
             self._stream.write(text)
             self._stream.flush()
 
 
 @contextmanager
 def drawing(stream: IO[str], environ: Mapping[str, str], directory: str, *, ending: bool = True) -> Iterator[None]:
-    """Draw on stderr, if that is a terminal, how far the daemon with its state in `directory` is."""
+    """Draw the progress of the daemon with its state in `directory`, if `stream` is a terminal."""
     if not stream.isatty() or environ.get("TERM", "dumb") == "dumb":
         yield
         return
@@ -119,28 +119,28 @@ def drawing(stream: IO[str], environ: Mapping[str, str], directory: str, *, endi
 
 
 class Above:
-    """The terminal above a bar: a stream."""
+    """A stream that prints above a bar."""
 
     def __init__(self, bar: Bar, stream: IO[str]) -> None:
         self._bar, self._stream = bar, stream
 
     def write(self, text: str) -> int:
-        """Write text; a line at a time looks best."""
+        """Write text above the bar; best one line at a time."""
         self._bar.print(text)
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)  # isatty, fileno, flush, encoding: the terminal's own
+        return getattr(self._stream, name)  # isatty, fileno, flush, encoding of the terminal
 
 
-def _words(progress: Progress, failing: bool) -> list[str]:
+def _texts(progress: Progress, failing: bool) -> list[str]:
     reading = progress.captured_files < progress.files
     done = f"{size(progress.acknowledged_bytes)} of {size(progress.bytes)}"
     words = ["reading" if reading else "pushing", done, count(progress.captured_sessions, "session")]
     if progress.waits is not None:
-        return [*words, f"waits: {progress.waits}"]
+        return [*words, f"paused: {progress.waits}"]
     if failing:
-        return [*words, "the endpoint fails"]
+        return [*words, "the endpoint is failing"]
     if progress.rate is not None:
         words.append(f"{size(progress.rate)}/s")
     if progress.seconds_left is not None:
@@ -152,4 +152,4 @@ def _ending(progress: Progress, seconds: float) -> str:
     all_of = f"{count(progress.captured_sessions, 'session')} ({size(progress.bytes)})"
     if progress.done:
         return f"{all_of} captured and acknowledged in {duration(seconds)}."
-    return f"{all_of} captured; they are pushed when the endpoint is well: sessiond status"
+    return f"{all_of} captured; they are pushed once the endpoint works again."

@@ -13,14 +13,14 @@ PLACES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     places = "; ".join(f"{shell}: {place}" for shell, place in PLACES.items())
-    parser.description = f"Print a script that completes commands and options. Where it belongs: {places}."
+    parser.description = f"Print a shell script that completes commands and options. Save it as: {places}."
     parser.add_argument("shell", choices=SHELLS)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the script."""
     import shtab
 
     from sessiond.cli.parsers import whole
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fish() -> list[str]:
-    """Write what fish wants, which shtab of some versions does not."""
+    """Return the lines of a script for fish, which some versions of shtab do not support."""
     from sessiond.cli.parsers import parsers
 
     lines = ["complete -c sessiond -f"]

@@ -1,4 +1,4 @@
-"""Check, show and change the configuration: what is set, where each value comes from, which files are read."""
+"""Check, show and change the configuration."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DEFAULT = "default"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the actions."""
+    """Add the actions of the command."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, line in (
-        ("check", "read everything and say what is wrong, exit code 78"),
-        ("show", "print every value and where it comes from; never the token"),
-        ("path", "print which file is the user's"),
+        ("check", "check all files and variables; exit code 78 if one is wrong"),
+        ("show", "print every value and its origin; never the token"),
+        ("path", "print the path of your configuration file"),
     ):
         action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
         action.add_argument("--json", action="store_true", help="print JSON")
@@ -47,13 +47,13 @@ def _check(args: argparse.Namespace) -> int:
     try:
         loaded = load(args.config, args.environ, tools=known_tools())
         token = read_token(loaded.config, args.environ)
-        _check_terms(loaded, args.environ)
+        _check_redaction(loaded, args.environ)
         check_trust(loaded.config)
     except ConfigError as error:
         if not args.json:
             raise
-        place = {"file": error.file, "line": error.line, "key": error.key}
-        print_json({"ok": False, "error": {"message": error.message, "hint": error.hint, **place}})
+        position = {"file": error.file, "line": error.line, "key": error.key}
+        print_json({"ok": False, "error": {"message": error.message, "hint": error.hint, **position}})
         return error.exit_code
     if args.json:
         answer = {"ok": True, "files": loaded.files, "warnings": loaded.warnings, "token": token is not None}
@@ -62,14 +62,14 @@ def _check(args: argparse.Namespace) -> int:
     for warning in loaded.warnings:
         warn(warning)
     for file in loaded.files:
-        print(f"fine: {escape(file)}")
+        print(f"OK: {escape(file)}")
     if not loaded.files:
-        print("fine: no config file, all is default")
+        print("OK: no configuration file, all values are defaults")
     return 0
 
 
-def _check_terms(loaded: Loaded, environ: Mapping[str, str]) -> None:
-    """Read the user's rules and secrets too. Raises: ConfigError."""
+def _check_redaction(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    """Check the user's redaction rules and secrets. Raises: ConfigError."""
     from sessiond.privacy import read_terms
 
     read_terms(loaded.config, environ, b"\0" * 32).check()
@@ -97,7 +97,7 @@ def _show(args: argparse.Namespace) -> int:
         comment = f"# {escape(loaded.origins.get(_dotted(path), DEFAULT))}"
         beside = f"{line:<40} {comment}"
         print(beside if "\n" not in line and len(beside) <= WIDTH else f"{comment}\n{line}")
-    print(f"\n# The token comes from {escape(origin)}" if origin else "\n# There is no token")
+    print(f"\n# token: from {escape(origin)}" if origin else "\n# token: not set")
     return 0
 
 
@@ -112,19 +112,19 @@ def _path(args: argparse.Namespace) -> int:
 
 
 def user_file(args: argparse.Namespace) -> str:
-    """Name the user's file, whether it exists or not."""
+    """Return the path of the user's file, which need not exist."""
     return os.path.abspath(args.config or args.environ.get("SESSIOND_CONFIG") or config_file())
 
 
 def known_tools() -> list[str]:
-    """List the tools that a configuration may name."""
+    """Return the tools that a configuration may name."""
     from sessiond.sources import find_sources
 
     return [source.tool for source in find_sources()]
 
 
 def _values(loaded: Loaded) -> list[tuple[tuple[str, ...], Any]]:
-    """List each key and value, the keys of a table together and those of the top first, as TOML wants them."""
+    """Return all keys and values in the order of TOML: top-level keys first, then table by table."""
     tables: dict[str, Any] = msgspec.to_builtins(loaded.config)
     tables["state_dir"] = state_dir(loaded.config)
     found: list[tuple[tuple[str, ...], Any]] = []

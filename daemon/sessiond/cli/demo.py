@@ -1,4 +1,4 @@
-"""Watch a pretend session travel from a tool's file to an endpoint and back; nothing is left behind."""
+"""Follow a sample session from a tool's file to an endpoint and back; leaves no files behind."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from sessiond.endpoint.server import Running
 
 PATIENCE = 20.0
-"""Seconds until a step that does not happen is a failure."""
-TURN = 0.005
+"""Seconds after which a step that has not happened is a failure."""
+POLL_INTERVAL = 0.005
 PROMPT = "Why does the tide come twice a day?"
 ANSWER = "The moon pulls the near ocean more than the Earth, and the Earth more than the far ocean."
 THANKS = "So there are two bulges. Thanks!"
@@ -34,10 +34,10 @@ class Stuck(SessiondError):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Write a pretend Claude Code session into a temporary home, let the daemon's own parts capture it and push"
-        " it to a temporary endpoint, and read it back. Needs no AI tool and no network; leaves nothing behind."
+        "Write a sample Claude Code session into a temporary home, capture it, push it to a temporary endpoint, and"
+        " read it back. Needs no AI tool and no network, and leaves no files behind."
     )
 
 
@@ -50,37 +50,37 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as closing:
         base = closing.enter_context(tempfile.TemporaryDirectory(prefix="sessiond-demo-"))
         endpoint = closing.enter_context(running(os.path.join(base, "endpoint")))
-        _say(began, f"an endpoint listens at {endpoint.url}")
-        resources, look = closing.enter_context(_daemon(base, endpoint))
-        _say(began, "the daemon watches a home where no tool has run yet")
+        _say(began, f"endpoint: listening at {endpoint.url}")
+        resources, check_threads = closing.enter_context(_daemon(base, endpoint))
+        _say(began, "daemon: watching a new home directory")
         identity = uuid.uuid4()
         path = os.path.join(base, "home", ".claude", "projects", "-tide", f"{identity}.jsonl")
         os.makedirs(os.path.dirname(path))
         _append(path, identity, ("user", PROMPT), ("assistant", ANSWER))
-        _say(began, f"Claude Code (pretended) wrote a prompt and an answer, {size(os.path.getsize(path))}")
-        _await(lambda: _messages(resources, identity) == 2, look, "captured")
-        _say(began, "captured: the record says 2 messages, the transcript is in the outbox")
-        _await(lambda: _acknowledged(resources, os.path.getsize(path)), look, "acknowledged")
-        _say(began, "acknowledged: the endpoint has it, the outbox is empty")
+        _say(began, f"sample: Claude Code wrote a prompt and an answer, {size(os.path.getsize(path))}")
+        _await(lambda: _messages(resources, identity) == 2, check_threads, "captured")
+        _say(began, "captured: 2 messages in the record, the transcript in the outbox")
+        _await(lambda: _acknowledged(resources, os.path.getsize(path)), check_threads, "acknowledged")
+        _say(began, "acknowledged: the endpoint has everything, the outbox is empty")
         appended = time.monotonic()
         _append(path, identity, ("user", THANKS))
-        _await(lambda: _acknowledged(resources, os.path.getsize(path)), look, "acknowledged")
-        _say(began, f"one more line: at the endpoint {time.monotonic() - appended:.2f} s after it was written")
+        _await(lambda: _acknowledged(resources, os.path.getsize(path)), check_threads, "acknowledged")
+        _say(began, f"one more line: acknowledged {time.monotonic() - appended:.2f} s after it was written")
         client = ReadClient(endpoint.url, endpoint.token, device_id=resources.device.device_id)
         closing.callback(client.close)
         held = b"".join(client.stream(resources.machine_id, identity, "main"))
         with open(path, "rb") as file:
             if held != file.read():
-                raise Stuck("what the endpoint holds is not what was written", hint="please report it")
+                raise Stuck("the endpoint returned other bytes than were written", hint="please report this")
         records = count(held.count(b"\n"), "record")
-        _say(began, f"read back: {records}, {size(len(held))}, byte for byte what was written")
-    _say(began, "everything of the demo is removed; for your own sessions: sessiond run")
+        _say(began, f"read back: {records}, {size(len(held))}, identical to what was written")
+    _say(began, "done: all files of the demo are removed; for your own sessions: sessiond run")
     return 0
 
 
 @contextmanager
 def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Resources, Callable[[], None]]]:
-    """Run the daemon's threads in a home of their own; yield its rooms and a look whether the threads live."""
+    """Run the threads of the daemon in a temporary home; yield its resources and a check that they are alive."""
     from sessiond import state
     from sessiond.config import Config, Endpoint, Token
     from sessiond.daemon.capture_loop import CaptureLoop
@@ -109,14 +109,14 @@ def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Resources, Callable[
     watcher.start()
     threads = [threading.Thread(target=work.run, daemon=True) for work in (capture_loop, pushing)]
 
-    def look() -> None:
+    def check_threads() -> None:
         if not all(thread.is_alive() for thread in threads):
-            raise Stuck("a part of the daemon ended", hint="please report it")
+            raise Stuck("a thread of the daemon ended", hint="please report this")
 
     for thread in threads:
         thread.start()
     try:
-        yield resources, look
+        yield resources, check_threads
     finally:
         capture_loop.stop()
         threads[0].join()
@@ -163,13 +163,13 @@ def _acknowledged(resources: Resources, length: int) -> bool:
     return empty and totals.acknowledged == 1 and sum(stream.acked for stream in streams) == length
 
 
-def _await(done: Callable[[], bool], look: Callable[[], None], step: str) -> None:
+def _await(done: Callable[[], bool], check_threads: Callable[[], None], step: str) -> None:
     until = time.monotonic() + PATIENCE
     while not done():
-        look()
+        check_threads()
         if time.monotonic() > until:
-            raise Stuck(f"after {PATIENCE:.0f} s the session is not {step}", hint="please report it")
-        time.sleep(TURN)
+            raise Stuck(f"after {PATIENCE:.0f} s the session is not {step}", hint="please report this")
+        time.sleep(POLL_INTERVAL)
 
 
 def _say(began: float, text: str) -> None:

@@ -1,29 +1,29 @@
-"""Look for what could go wrong on this machine, and say how to mend it."""
+"""Find problems on this machine and show how to fix them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from sessiond import exit_codes
 from sessiond.cli.output import abbreviate_home, colored, columns, escape, print_json, wrapped
 from sessiond.errors import SessiondError
 
-DEGRADED = 4
 _COLORS = {"info": "33", "error": "31"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Look at limits, permissions, the disk, the spool, the service, the tools' clean-up and the way to the"
-        " endpoint. Exit code 0 where nothing is wrong, 4 where something is."
+        "Check limits, permissions, the disk, the spool, the service, the retention of your tools, and the connection"
+        " to the endpoint. Exit code 0: no errors, 4: errors found."
     )
-    parser.add_argument("--fix", action="store_true", help="mend what can be mended without a loss")
+    parser.add_argument("--fix", action="store_true", help="fix what can be fixed without losing data")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings. Raises: ConfigError for a configuration that can't be read."""
+    """Print the findings. Raises: ConfigError if the configuration is not valid."""
     from sessiond.cli.config import known_tools, user_file
     from sessiond.config import load, state_dir
     from sessiond.doctor import Finding, Installation, Severity, repair, run_checks
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 done = repair(finding, installation)
             except (SessiondError, OSError) as error:
-                print(f"sessiond: {finding.check} is not mended: {error}", file=sys.stderr)
+                print(f"sessiond: {finding.check} could not be fixed: {error}", file=sys.stderr)
         errors += finding.severity is Severity.ERROR and done is None
         findings.append(finding)
         if not args.json:
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"version": 1, "errors": errors, "findings": findings})
     elif not errors:
-        print("\nNothing is wrong.")
-    return DEGRADED if errors else 0
+        print("\nNo problems found.")
+    return exit_codes.DEGRADED if errors else exit_codes.OK
 
 
 def _print(check: str, severity: str, what: str, done: str | None, fix: str | None, *, color: bool) -> None:
@@ -66,7 +66,7 @@ def _print(check: str, severity: str, what: str, done: str | None, fix: str | No
     first, *more = wrapped(f"{check}: {escape(what)}", width - 7)
     print(f"{label} {first}")
     if done is not None:
-        more += wrapped(f"mended: {escape(done)}", width - 7)
+        more += wrapped(f"fixed: {escape(done)}", width - 7)
     elif fix is not None and severity != "ok":
         more += wrapped(f"-> {escape(fix)}", width - 7)
     for line in more:

@@ -16,12 +16,12 @@ from sessiond.errors import ConfigError, SessiondError
 
 
 def add_actions(actions: Any) -> None:
-    """Add the actions to the parser's subcommands."""
+    """Add the actions to the subparsers of `sessiond config`."""
     lines = {
-        "init": "write a configuration with every key explained; never over one that is there",
-        "edit": "open the user's file in $VISUAL or $EDITOR and save it once it is without error",
-        "set": "set a key in config.d/50-set.toml, which comes after the user's file",
-        "unset": "take a key out of config.d/50-set.toml",
+        "init": "write a commented configuration file; never overwrites one",
+        "edit": "edit your file in $VISUAL or $EDITOR; saved only if valid",
+        "set": "set a key in config.d/50-set.toml, which overrides your file",
+        "unset": "remove a key from config.d/50-set.toml",
     }
     made = {}
     for name, line in lines.items():
@@ -29,8 +29,8 @@ def add_actions(actions: Any) -> None:
         action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         made[name] = action
     for name in ("set", "unset"):
-        made[name].add_argument("key", metavar="KEY", help="as in `sessiond config show`: endpoint.url")
-    made["set"].add_argument("value", metavar="VALUE", help="text, yes or no, a number, 512MiB, 30m, a list as JSON")
+        made[name].add_argument("key", metavar="KEY", help="a key as in `sessiond config show`: endpoint.url")
+    made["set"].add_argument("value", metavar="VALUE", help="text, yes or no, a number, 512MiB, 30m, or a JSON list")
 
 
 def run(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
@@ -45,18 +45,18 @@ def run(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
 
     text = args.value if args.action == "set" else None
     changed, value = set_key(file, args.key, text, args.environ, tools)
-    said = f"{args.key} is no longer set" if text is None else f"{args.key} = {_toml(value)}"
-    print(f"{escape(said)} in {escape(changed)}")
+    result = f"{args.key} is no longer set" if text is None else f"{args.key} = {_toml(value)}"
+    print(f"{escape(result)} in {escape(changed)}")
     variable = "SESSIOND_" + args.key.upper().replace(".", "__").replace("-", "_")
     if variable in args.environ:
-        print(f"sessiond: warning: {variable} is set here and wins", file=sys.stderr)
+        print(f"sessiond: warning: the environment variable {variable} overrides it", file=sys.stderr)
     return 0
 
 
 def write_example(file: str, **endpoint: str) -> None:
     """Write the commented example as the user's file, with keys of `[endpoint]` set.
 
-    Raises: SessiondError where a file is there already.
+    Raises: SessiondError if the file exists.
     """
     from sessiond.config.write import replace_file
     from sessiond.service.plan import packaged
@@ -67,7 +67,7 @@ def write_example(file: str, **endpoint: str) -> None:
         assert line in text, f"the example has no {key}"
         text = text.replace(line, f"{key} = {_toml(value)}\n")
     if os.path.lexists(file):
-        raise SessiondError(f"{file} is there already", hint="`sessiond config edit` changes it")
+        raise SessiondError(f"{file} already exists", hint="`sessiond config edit` changes it")
     replace_file(file, text)
 
 
@@ -84,7 +84,7 @@ def _edit(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
         while True:
             ended = subprocess.run([*shlex.split(editor), draft], check=False)  # noqa: S603 - the user's own editor
             if ended.returncode:
-                raise SessiondError(f"{editor} ended with {ended.returncode}", hint="nothing was changed")
+                raise SessiondError(f"{editor} exited with {ended.returncode}", hint="nothing was changed")
             text = _read(draft)
             if text == before:
                 print("nothing was changed")
@@ -102,7 +102,7 @@ def _edit(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
 
 
 def _again(error: ConfigError) -> bool:
-    """Ask whether to go on with an edit that can't be saved; without a terminal nobody can answer."""
+    """Ask whether to edit an invalid file again; return False without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(f"{error}\n  {error.hint or ''}".rstrip(), file=sys.stderr)

@@ -1,16 +1,16 @@
-"""Set sessiond up: show what is there, choose where it goes, write a configuration, install the service."""
+"""Set up sessiond: show the tools, choose the endpoint, write a configuration, install the service."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-import time
 import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sessiond.cli.output import columns, escape, size, table, tilde
+from sessiond.clock import now_ms
 from sessiond.errors import ConfigError, EndpointError, SessiondError
 
 if TYPE_CHECKING:
@@ -21,20 +21,20 @@ TRIES = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Show which tools have sessions here and what their own clean-up will delete, choose the endpoint (or the"
-        " archive on this machine) and test it, write a commented configuration, and install the service. A"
-        " configuration that is there is kept."
+        "Show which tools have sessions here and when they delete them, choose and test the endpoint (or use the"
+        " archive on this machine), write a commented configuration, and install the service. An existing configuration"
+        " is kept."
     )
     parser.add_argument("--endpoint", metavar="URL", help='the endpoint; "" for the archive on this machine')
-    parser.add_argument("--token-file", metavar="FILE", help="a file of mode 0600 with the endpoint's token")
-    parser.add_argument("--yes", action="store_true", help="ask nothing and take what is proposed")
+    parser.add_argument("--token-file", metavar="FILE", help="a file of mode 0600 with the token for the endpoint")
+    parser.add_argument("--yes", action="store_true", help="accept all defaults without asking")
     parser.add_argument("--no-service", action="store_true", help="do not install the service")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Go through the steps. Raises: SessiondError; an endpoint that fails its test is not written anywhere."""
+    """Run the steps. An endpoint that fails its test is not written. Raises: SessiondError."""
     from sessiond.cli.config import known_tools, user_file
     from sessiond.config import load
 
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if there:
         if args.endpoint is not None or args.token_file is not None:
             hint = "`sessiond config set endpoint.url URL` changes it"
-            raise SessiondError(f"{file} is there already and is kept", hint=hint)
-        print(f"{_named(args, file)} is there already and is kept")
+            raise SessiondError(f"{file} already exists and is kept", hint=hint)
+        print(f"{_named(args, file)} already exists and is kept")
         _test(before, environ)
     else:
         _choose(args, file, before, environ)
@@ -57,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
 def _show(config: Config, args: argparse.Namespace) -> None:
     from sessiond.doctor.inventory import scan_tools
 
-    now_ms = time.time_ns() // 1_000_000
-    found = scan_tools(config, args.environ, now_ms)
-    if not found:
-        print("no tool has sessions here yet; what they write from now on is captured")
+    inventories = scan_tools(config, args.environ, now_ms())
+    if not inventories:
+        print("no tool has sessions here yet; new sessions will be captured")
         return
-    rows = [("tool", "sessions", "size", "oldest", "its own clean-up")]
-    rows += [(each.tool, str(each.sessions), size(each.bytes), _day(each.oldest_ms), _fate(each)) for each in found]
+    rows = [("tool", "sessions", "size", "oldest", "deleted by the tool")]
+    for each in inventories:
+        rows.append((each.tool, str(each.sessions), size(each.bytes), _day(each.oldest_ms), _retention(each)))
     print(table(rows, right={1, 2}, width=columns(sys.stdout)))
     print()
 
@@ -72,15 +72,15 @@ def _named(args: argparse.Namespace, file: str) -> str:
     return escape(tilde(file, args.environ.get("HOME", "")))
 
 
-def _fate(found: ToolInventory) -> str:
+def _retention(found: ToolInventory) -> str:
     if found.days is None:
-        return "none that is known"
+        return "never, as far as known"
     soon = f", {found.due} within a week" if found.due else ""
     return f"after {found.days} days{soon}"
 
 
 def _choose(args: argparse.Namespace, file: str, before: Loaded, environ: dict[str, str]) -> None:
-    """Ask for the endpoint until one answers, and write it down."""
+    """Ask for the endpoint until one passes its test, and write the configuration."""
     from sessiond.cli.editing import write_example
 
     for attempt in range(TRIES):
@@ -110,7 +110,7 @@ def _choose(args: argparse.Namespace, file: str, before: Loaded, environ: dict[s
 
 
 def _with(before: Loaded, chosen: dict[str, str], environ: dict[str, str]) -> Loaded:
-    """Check what was chosen as the configuration would be checked. Raises: ConfigError."""
+    """Return the configuration with the chosen endpoint. Raises: ConfigError if it is not valid."""
     import msgspec
 
     from sessiond.config.url import check_url
@@ -121,7 +121,7 @@ def _with(before: Loaded, chosen: dict[str, str], environ: dict[str, str]) -> Lo
 
 
 def _test(loaded: Loaded, environ: dict[str, str]) -> None:
-    """Ask the endpoint who it is, with the token. Raises: EndpointError, ConfigError."""
+    """Test the endpoint with the token. Raises: EndpointError, ConfigError."""
     from sessiond.config import read_token
     from sessiond.endpoint.client import Client
 
@@ -138,11 +138,11 @@ def _test(loaded: Loaded, environ: dict[str, str]) -> None:
         about = client.about()
     finally:
         client.close()
-    print(f"{escape(endpoint.url)} answers (version {escape(about.version)}) and takes the token")
+    print(f"{escape(endpoint.url)} answers (version {escape(about.version)}) and accepts the token")
 
 
 def _new_token_file(file: str) -> str:
-    """Ask for a token and keep it beside the configuration, readable by its user alone; "" without one."""
+    """Ask for a token and store it beside the configuration with mode 0600; return "" if none was given."""
     import getpass
 
     token = getpass.getpass("Token (not shown; empty: none): ", stream=sys.stderr).strip()
@@ -153,7 +153,7 @@ def _new_token_file(file: str) -> str:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
-        raise SessiondError(f"{path} is there already", hint=f"name it: --token-file {path}") from error
+        raise SessiondError(f"{path} already exists", hint=f"use it: --token-file {path}") from error
     with open(descriptor, "w") as stream:
         stream.write(token + "\n")
     return path
@@ -163,7 +163,7 @@ def _service(args: argparse.Namespace, file: str) -> int:
     if args.no_service or not (args.yes or _asks(args)):
         print("`sessiond run` starts it in this terminal, `sessiond install` as a service.", file=sys.stderr)
         return 0
-    if _ask(args, "Install it as a service of yours and start it? [Y/n]", "y").lower() not in ("y", "yes"):
+    if _ask(args, "Install it as a service and start it? [Y/n]", "y").lower() not in ("y", "yes"):
         return 0
     from sessiond.cli import install
 

@@ -1,4 +1,4 @@
-"""Show what the daemon logged: out of the journal under systemd, out of its rotated file elsewhere."""
+"""Show the log of the daemon: from the journal under systemd, otherwise from its rotated file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
+from sessiond.cli.lookup import check_tool
 from sessiond.cli.output import colored, escape, load_config, to_json
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
@@ -21,25 +22,29 @@ Event = dict[str, Any]
 
 LEVELS = ("debug", "info", "warning", "error")
 SHOWN = 200
-"""Events that are shown where neither a time nor --follow limits them."""
-LOOK = 0.3
-"""Seconds between two looks at the file while following it."""
+"""Events that are shown without --since and --follow."""
+POLL_INTERVAL = 0.3
+"""Seconds between two reads of the file with --follow."""
 _PRIORITIES = {"3": "error", "4": "warning", "6": "info", "7": "debug"}
 _COLORS = {"debug": "2", "warning": "33", "error": "31"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
-    parser.description = f"Show the last {SHOWN} events, or those since a time. docs/logging.md explains each one."
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is logged from now on")
-    parser.add_argument("--level", choices=LEVELS, default="debug", help="leave out what is less than this")
-    parser.add_argument("--source", metavar="TOOL", help="events about this tool alone")
-    parser.add_argument("--since", metavar="TIME", type=_since, help='"2h" ago, "1d", or 2026-09-01T10:00')
+    """Add the arguments of the command."""
+    parser.description = f"Show the last {SHOWN} events, or those since a time. docs/logging.md explains each event."
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing new events")
+    parser.add_argument("--level", choices=LEVELS, default="debug", help="hide events below this level")
+    parser.add_argument("--source", metavar="TOOL", help="show only events about this tool")
+    parser.add_argument(
+        "--since", metavar="TIME", type=_since, help='show events since TIME: "2h", "1d" or 2026-09-01T10:00'
+    )
     parser.add_argument("--json", action="store_true", help="print the events as JSON lines")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print them, the oldest first. Raises: NotFound where nothing was logged."""
+    """Print events, oldest first. Raises: NotFound if nothing was logged."""
+    if args.source is not None:
+        check_tool(args.source)
     directory = state_dir(load_config(args).config)
     events: Iterator[Event] = (event for event in _events(args, directory) if _wanted(event, args))
     if not args.follow and args.since is None:
@@ -51,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def line(event: Event, *, color: bool = False) -> str:
-    """Write an event for people: the local time, how bad, what, and its keys."""
+    """Format an event for people: local time, level, event and its keys."""
     from sessiond.logs.sinks import message
 
     when = datetime.fromisoformat(event["timestamp"]).astimezone()
@@ -80,7 +85,7 @@ def _events(args: argparse.Namespace, directory: str) -> Iterator[Event]:
 
 
 def _file(path: str, *, follow: bool) -> Iterator[Event]:
-    """Read the rotated files, the oldest first, and then what is added; a file that was renamed is read to its end."""
+    """Iterate the events of the rotated files, oldest first, then new events. A renamed file is read to its end."""
     for number in range(9, 0, -1):
         if os.path.exists(f"{path}.{number}"):
             with open(f"{path}.{number}", "rb") as old:
@@ -93,7 +98,7 @@ def _file(path: str, *, follow: bool) -> Iterator[Event]:
                 events, rest = _whole(stream, rest)
                 yield from events
                 if not events:
-                    time.sleep(LOOK)
+                    time.sleep(POLL_INTERVAL)
             yield from _whole(stream, rest)[0]
         if not follow:
             return
@@ -108,7 +113,7 @@ def _decoded(text: bytes) -> Event | None:
     try:
         event = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.MsgspecError:
-        return None  # a line that a full disk cut
+        return None  # a line that a full disk truncated
     return event if {"timestamp", "level", "event"} <= event.keys() and event["level"] in LEVELS else None
 
 
@@ -120,8 +125,8 @@ def _replaced(stream: IO[bytes], path: str) -> bool:
 
 
 def _journal(args: argparse.Namespace, file: str) -> Iterator[Event]:
-    # Not `--user`: what a user's service logs stands in the system's journal where that has no parts by user (root, a
-    # journal that is in memory only), and all that may be read is looked at without it.
+    # Not `--user`: without per-user journals (root, a volatile journal) a user service logs to the system journal.
+    # Without `--user`, journalctl reads every journal that this user may read.
     words = ["journalctl", f"_UID={os.getuid()}", "--identifier=sessiond"]
     words += ["--output=json", "--quiet", "--no-pager"]
     if args.since is not None:
@@ -133,7 +138,9 @@ def _journal(args: argparse.Namespace, file: str) -> Iterator[Event]:
     try:
         reader = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
     except FileNotFoundError as error:
-        raise NotFound(f"nothing was logged: there is no {file}", hint="`sessiond run` logs to the terminal") from error
+        raise NotFound(
+            f"nothing was logged: {file} does not exist", hint="`sessiond run` logs to the terminal"
+        ) from error
     assert reader.stdout is not None
     assert reader.stderr is not None
     try:
@@ -143,7 +150,9 @@ def _journal(args: argparse.Namespace, file: str) -> Iterator[Event]:
                 yield event
         if reader.wait():
             reason = reader.stderr.read().decode(errors="replace").strip().partition("\n")[0]
-            raise SessiondError(f"the journal can't be read: {reason}", hint="is there a journal for users here?")
+            raise SessiondError(
+                f"the journal can't be read: {reason}", hint="check that `journalctl` works for your user"
+            )
     finally:
         reader.kill()
         reader.wait()
@@ -152,7 +161,7 @@ def _journal(args: argparse.Namespace, file: str) -> Iterator[Event]:
 
 
 def _from_journal(entry: Event) -> Event | None:
-    """Give an entry of the journal the shape that the file has; None for what is no event of ours."""
+    """Convert a journal entry to an event as in the log file; None if it is not an event of sessiond."""
     name, _, _ = str(entry.get("MESSAGE", "")).partition(" ")
     fields = {key[9:].lower(): value for key, value in entry.items() if key.startswith("SESSIOND_")}
     level = _PRIORITIES.get(str(entry.get("PRIORITY")))
@@ -172,4 +181,4 @@ def _since(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f'{text} is no time; write "2h", "1d" or 2026-09-01T10:00') from error
+        raise argparse.ArgumentTypeError(f'{text} is not a time like "2h", "1d" or 2026-09-01T10:00') from error

@@ -1,11 +1,11 @@
-"""What commands that look into the spool share: opening it, finding a session by the head of its id."""
+"""Shared by commands that read the spool: open it, find a session by a prefix of its id."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from sessiond import state
@@ -17,13 +17,13 @@ from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import SessionState
 
 SHORT = 8
-"""Characters of an id that are shown at the least."""
+"""The minimum number of characters of an id to show."""
 
 
 def endpoint_url(spool: Spool, config: Config) -> str:
-    """Return the endpoint that `Safety` is asked about, "" for the built-in archive.
+    """Return the endpoint whose acknowledgements count, "" for the built-in archive.
 
-    A running daemon has an environment of its own, so that its word counts; else it is the configured one.
+    The endpoint of a running daemon comes before the configured one: the daemon has its own environment.
     """
     endpoint = read_endpoint(spool)
     if state.running(state_dir(config)) is not None and (endpoint.url or endpoint.archive):
@@ -33,7 +33,7 @@ def endpoint_url(spool: Spool, config: Config) -> str:
 
 @contextmanager
 def opened(args: argparse.Namespace, *, readonly: bool = True) -> Iterator[tuple[Spool, Config]]:
-    """Open the spool that the configuration names. Raises: NotFound where there is none yet, StateError."""
+    """Open the configured spool. Raises: NotFound if there is none yet, StateError."""
     config = load_config(args).config
     directory = state_dir(config)
     if not os.path.exists(os.path.join(directory, NAME)):
@@ -45,8 +45,23 @@ def opened(args: argparse.Namespace, *, readonly: bool = True) -> Iterator[tuple
         spool.close()
 
 
+def check_tool(name: str, stored: Collection[str] = ()) -> None:
+    """Check the name of a tool; `stored` are further tools to accept, of sessions that are in the spool.
+
+    Raises: UsageError with the most similar name as the hint.
+    """
+    from sessiond.cli import UsageError
+    from sessiond.config.check import did_you_mean
+    from sessiond.sources import find_sources
+
+    known = {source.tool for source in find_sources()} | set(stored)
+    if name not in known:
+        hint = did_you_mean(name, sorted(known)) or "`sessiond sources` lists the tools"
+        raise UsageError(f"unknown tool {name!a}", hint=hint)
+
+
 def find_session(spool: Spool, text: str) -> SessionState:
-    """Find a session by its id or a head of it that no other one has. Raises: NotFound."""
+    """Return the session with this id, or this unique prefix of an id. Raises: NotFound."""
     wanted = text.strip().lower()
     found = spool.stats.ids(wanted) if wanted else []
     if len(found) == 1:
@@ -55,12 +70,12 @@ def find_session(spool: Spool, text: str) -> SessionState:
         return session
     if found:
         some = ", ".join(str(each) for each in found[:3])
-        raise NotFound(f"several sessions begin with {text!a}: {some}", hint="give more of the id")
+        raise NotFound(f"several sessions start with {text!a}: {some}", hint="give more characters of the id")
     raise NotFound(f"no session {text!a}", hint="`sessiond ls` lists them")
 
 
 def short_ids(spool: Spool) -> dict[str, str]:
-    """Map each session's id to the shortest head, all equally long, that tells them all apart."""
+    """Map each session id to its prefix of the shortest length at which all prefixes differ."""
     every = [str(each) for each in spool.stats.ids("")]
     length = SHORT
     while len({each[:length] for each in every}) < len(every):
@@ -68,8 +83,8 @@ def short_ids(spool: Spool) -> dict[str, str]:
     return {each: each[:length] for each in every}
 
 
-def nudge(directory: str) -> bool:
-    """Tell a running daemon to look at everything and to push now; False where none runs."""
+def notify_daemon(directory: str) -> bool:
+    """Make a running daemon scan and push now. Return False if no daemon runs."""
     holder = state.running(directory)
     if holder is None or not holder.pid:
         return False

@@ -1,18 +1,18 @@
-"""List the captured sessions, the newest activity first."""
+"""List captured sessions, most recently active first."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
 
-from sessiond.cli.lookup import endpoint_url, opened, short_ids
+from sessiond.cli.lookup import check_tool, endpoint_url, opened, short_ids
 from sessiond.cli.output import WIDTH, columns, duration, print_json, shorten, table
+from sessiond.clock import now_ms
 from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState
@@ -20,11 +20,11 @@ from sessiond.spool.safety import State, StreamSafety
 
 HEADER = ["id", "active", "tool", "msgs", "state", "model", "directory", "title"]
 GONE = "*"
-"""Beside the state of a session whose tool has deleted its own files: what sessiond keeps is the only copy."""
+"""Follows the state of a session whose tool deleted its files: sessiond has the only copy."""
 
 
 class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A session in `ls --json --long`: the record, what goes beside it, and how safe it is."""
+    """A session in `ls --json --long`: the record, further metadata, and its safety."""
 
     record: Session
     title: str | None
@@ -32,25 +32,30 @@ class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     """`safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`; see docs/operations.md."""
     only_here: bool
-    """The tool has deleted its own files."""
+    """Whether the tool has deleted its files."""
     streams: list[StreamSafety]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
-    parser.add_argument("--tool", help="only of this tool: claude-code, codex, ...")
+    """Add the arguments of the command."""
+    parser.add_argument("--tool", metavar="TOOL", help="show sessions of this tool: claude-code, codex, ...")
     parser.add_argument(
-        "--since", type=_moment, metavar="TIME", help='active since then: "2d", "12h", 2026-11-22, 2026-11-22T13:00Z'
+        "--since",
+        type=_moment,
+        metavar="TIME",
+        help='show sessions active since TIME: "2d", 2026-11-22, 2026-11-22T13:00Z',
     )
-    parser.add_argument("--ongoing", action="store_true", help="only those that have not ended")
-    parser.add_argument("--limit", type=_limit, metavar="N", help="so many at the most")
-    parser.add_argument("--json", action="store_true", help="print a line of JSON for each, the Session record")
-    parser.add_argument("--long", action="store_true", help="with --json: also title, parent, streams and safety")
+    parser.add_argument("--ongoing", action="store_true", help="show sessions that have not ended")
+    parser.add_argument("--limit", type=_limit, metavar="N", help="show at most N sessions")
+    parser.add_argument("--json", action="store_true", help="print each session record as a line of JSON")
+    parser.add_argument("--long", action="store_true", help="with --json: add title, parent, streams and safety")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List sessions; none is an empty list, not an error."""
+    """List sessions. An empty list is not an error. Raises: UsageError for an unknown tool, StateError."""
     with opened(args) as (spool, config), spool.snapshot():
+        if args.tool is not None:
+            check_tool(args.tool, {each.tool for each in spool.stats.tools()})
         chosen = list(_chosen(spool, args))
         url = endpoint_url(spool, config)
         if args.json:
@@ -59,14 +64,13 @@ def run(args: argparse.Namespace) -> int:
             return 0
         if not chosen:
             chosen_by = args.tool or args.since is not None or args.ongoing
-            print("no session is like that" if chosen_by else "nothing has been captured yet", file=sys.stderr)
+            print("no matching sessions" if chosen_by else "nothing has been captured yet", file=sys.stderr)
             return 0
         short, states = short_ids(spool), spool.safety.states(url)
-    now_ms = time.time_ns() // 1_000_000
     home = args.environ.get("HOME", "")
-    print(listing(chosen, short, states, now_ms=now_ms, width=columns(sys.stdout), home=home))
+    print(listing(chosen, short, states, now_ms=now_ms(), width=columns(sys.stdout), home=home))
     if any(session.gone_ms is not None for session in chosen):
-        print(f"{GONE} the tool has deleted its own files: sessiond keeps the only copy", file=sys.stderr)
+        print(f"{GONE} the tool has deleted its files; sessiond has the only copy", file=sys.stderr)
     return 0
 
 
@@ -93,7 +97,7 @@ def listing(
     width: int = WIDTH,
     home: str = "",
 ) -> str:
-    """Return the sessions as a table; the wider it may be, the more of model and directory it shows."""
+    """Return the sessions as a table; a wider table shows more of model and directory."""
     titled = any(session.title for session in sessions)
     spare = max(0, width - WIDTH) if titled else width
     rows = [HEADER if titled else HEADER[:-1]]
@@ -129,33 +133,33 @@ def _chosen(spool: Spool, args: argparse.Namespace) -> Iterator[SessionState]:
 
 
 def _undated(model: str) -> str:
-    """Leave out the date of a release: it is the longest part of a model's name and tells the least."""
+    """Return a model name without its release date, the longest and least useful part."""
     name, _, date = model.rpartition("-")
     return name if name and len(date) == 8 and date.isdigit() else model
 
 
 def _tail(directory: str, width: int) -> str:
-    """Show a directory, of one that is too long the last part."""
+    """Return a directory; if it is too long, its last component."""
     if len(directory) <= width:
         return directory or "-"
     return shorten("…/" + directory.rstrip("/").rpartition("/")[2], width)
 
 
 def _moment(text: str) -> int:
-    """Read an age or a time as unix milliseconds; a time without a zone is this machine's."""
+    """Parse an age or a time and return unix milliseconds; a time without a zone is local time."""
     from sessiond.config.units import parse_duration
 
     try:
-        return time.time_ns() // 1_000_000 - int(parse_duration(text) * 1000)
+        return now_ms() - int(parse_duration(text) * 1000)
     except ValueError:
         pass
     try:
         return int(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
     except (ValueError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f'{text!a} is neither an age such as "2d" nor a date') from error
+        raise argparse.ArgumentTypeError(f'{text!a} is neither an age like "2d" nor a date') from error
 
 
 def _limit(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!a} is not a number above 0")
+    raise argparse.ArgumentTypeError(f"{text!a} is not a positive number")

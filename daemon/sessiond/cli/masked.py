@@ -1,4 +1,4 @@
-"""What commands print of transcripts, masked as it would be before it is sent."""
+"""Masking of transcripts that a command prints, by the rules that apply before sending."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_redactor(config: Config, environ: Mapping[str, str]) -> Redactor:
-    """Return the redactor that the daemon would use; where `redact` is "off", one that masks all the same.
+    """Return the redactor that the daemon would use; if `redact` is "off", one that masks all the same.
 
     Raises: ConfigError.
     """
@@ -34,9 +34,9 @@ def open_redactor(config: Config, environ: Mapping[str, str]) -> Redactor:
 
 
 def mask_pieces(redactor: Redactor | None, pieces: Iterator[bytes], path: str = "") -> Iterator[bytes]:
-    """Iterate over the bytes with their secrets masked; without a redactor over the bytes as they are.
+    """Iterate the bytes with their secrets masked, or unchanged if there is no redactor.
 
-    `path` is where they come from, for rules and exceptions about paths.
+    `path` is the file they come from, for rules and exceptions about paths.
     """
     if redactor is None:
         yield from pieces

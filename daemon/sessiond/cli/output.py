@@ -1,4 +1,4 @@
-"""What commands print: tables of 80 columns, sizes, ages, names from outside made harmless."""
+"""Output of the commands: tables within 80 columns, sizes, ages, escaped names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from sessiond import frozen_record
 from sessiond.text import escape, escape_json
 
-TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` has 100 ms
+TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`, without the import: `status` has a budget of 100 ms
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Mapping, Sequence
@@ -40,9 +40,9 @@ WIDTH = 80
 
 
 def load_config(args: argparse.Namespace, *, tools: Collection[str] | None = None) -> Loaded:
-    """Read the config for a command and say on stderr what is odd about it.
+    """Load the configuration for a command and print its warnings to stderr.
 
-    Raises: ConfigError, which the command line prints.
+    Raises: ConfigError.
     """
     from sessiond.config import load
 
@@ -53,17 +53,17 @@ def load_config(args: argparse.Namespace, *, tools: Collection[str] | None = Non
 
 
 def warn(text: str) -> None:
-    """Say on stderr what is odd and yet no error."""
+    """Print a warning to stderr."""
     print(f"sessiond: warning: {escape(text)}", file=sys.stderr)
 
 
 def print_json(answer: Any) -> None:
-    """Print an answer for programs: one line of JSON."""
+    """Print an answer as one line of JSON."""
     print(to_json(answer))
 
 
 def to_json(answer: Any) -> str:
-    """Write an answer for programs as one line of JSON."""
+    """Return an answer as one line of JSON."""
     if isinstance(answer, frozen_record.FrozenRecord):
         return escape_json(frozen_record.to_json(answer))
     import msgspec
@@ -72,12 +72,12 @@ def to_json(answer: Any) -> str:
 
 
 def colored(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Tell whether colours are wanted: on a terminal that has them, unless NO_COLOR is set."""
+    """Return whether to use colour: on a terminal that supports it, unless NO_COLOR is set."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def columns(stream: IO[str]) -> int:
-    """Tell how wide lines may be: as the terminal, else 80 columns."""
+    """Return the width of the terminal; 80 columns if `stream` is not a terminal."""
     if not stream.isatty():
         return WIDTH
     try:
@@ -87,7 +87,7 @@ def columns(stream: IO[str]) -> int:
 
 
 def size(count: float) -> str:
-    """Write bytes in at most seven characters, in powers of 1000: "999 B", "1.2 MB", "537 MB"."""
+    """Format bytes in at most seven characters, in powers of 1000: "999 B", "1.2 MB", "537 MB"."""
     if count < 1000:
         return f"{count:.0f} B"
     for unit in ("kB", "MB", "GB", "TB", "PB"):
@@ -100,7 +100,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration in its largest unit: "0 s", "59 s", "12 min", "3 h", "9 d"."""
+    """Format a duration in its largest unit: "0 s", "59 s", "12 min", "3 h", "9 d"."""
     whole = max(0, int(seconds))
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if whole >= length:
@@ -109,22 +109,22 @@ def duration(seconds: float) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """Write how long ago something was: "just now", "12 min ago"; a time in the future is now, None is never."""
+    """Format an age: "just now", "12 min ago". A negative age is "just now"; None is "never"."""
     if seconds is None:
         return "never"
     return "just now" if seconds < 1 else f"{duration(seconds)} ago"
 
 
 def count(number: int, noun: str) -> str:
-    """Write how many there are of something: "1 file", "2 files"."""
+    """Format a count with its noun: "1 file", "2 files"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexible: int = -1, width: int = WIDTH) -> str:
-    """Lay out rows, the first one the header, in columns that fit `width`.
+    """Format rows as a table that fits `width`; the first row is the header.
 
-    The columns in `right` are aligned to the right. What does not fit is cut out of the middle of the
-    `flexible` column, since both ends of a path tell more than its middle.
+    The columns in `right` are right-aligned. Text that does not fit is cut from the middle of the `flexible`
+    column: the ends of a path say more than its middle.
     """
     if not rows:
         return ""
@@ -145,27 +145,27 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexibl
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Break text into lines of at most `width` characters, at spaces where there are any."""
+    """Wrap text at spaces into lines of at most `width` characters."""
     import textwrap
 
     return textwrap.wrap(text, max(20, width), break_on_hyphens=False) or [""]
 
 
 def tilde(path: str, home: str) -> str:
-    """Write a path in the home as people do: ~/.config."""
+    """Return a path with the home directory replaced by a tilde: ~/.config."""
     base = home.rstrip("/")
     within = bool(base) and f"{path}/".startswith(f"{base}/")
     return f"~{path[len(base) :]}" if within else path
 
 
 def abbreviate_home(text: str, home: str) -> str:
-    """Write the paths in a text as people do, those in the home with a tilde; they are shorter too."""
+    """Return a text with the home directory replaced by a tilde in every path."""
     base = home.rstrip("/")
     return text.replace(f"{base}/", "~/") if base else text
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut the middle out of text that is wider than `width` characters."""
+    """Shorten text to `width` characters by cutting its middle."""
     if len(text) <= width:
         return text
     tail = (width - 1) // 2

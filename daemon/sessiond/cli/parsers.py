@@ -1,4 +1,4 @@
-"""All commands as parsers: what completions and the manual page are made of."""
+"""The parsers of all commands, for the completions and the manual page."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from sessiond.cli import COMMANDS
 
 
 def parsers() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
-    """Yield each command's name, its line, and its parser."""
+    """Iterate the name, one-line description and parser of each command."""
     for name, line in COMMANDS.items():
         command = importlib.import_module(f"sessiond.cli.{name.replace('-', '_')}")
         parser = argparse.ArgumentParser(prog=f"sessiond {name}", allow_abbrev=False)
-        parser.add_argument("--config", metavar="FILE", help="read this file for the configuration")
+        parser.add_argument("--config", metavar="FILE", help="read this configuration file")
         command.add_arguments(parser)
         yield name, line, parser
 
 
 def whole() -> argparse.ArgumentParser:
-    """Make one parser of all commands. The program itself never uses it: it would import every command."""
+    """Return one parser for all commands. The program does not use it: that would import every command."""
     made = argparse.ArgumentParser(prog="sessiond", allow_abbrev=False)
-    made.add_argument("--config", metavar="FILE", help="read this file for the configuration")
+    made.add_argument("--config", metavar="FILE", help="read this configuration file")
     made.add_argument("--version", action="store_true", help="print the version")
     commands = made.add_subparsers(dest="command")
     for name, line in COMMANDS.items():
         command = importlib.import_module(f"sessiond.cli.{name.replace('-', '_')}")
         parser = commands.add_parser(name, help=line.replace("%", "%%"), allow_abbrev=False)
-        parser.add_argument("--config", metavar="FILE", help="read this file for the configuration")
+        parser.add_argument("--config", metavar="FILE", help="read this configuration file")
         command.add_arguments(parser)
     return made

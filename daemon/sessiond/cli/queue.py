@@ -1,16 +1,17 @@
-"""Show what waits for the endpoint, what is parked and what is lost, and decide about the latter two."""
+"""Show what is waiting, parked or lost; retry or drop it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from typing import Any
 
 import msgspec
 
-from sessiond.cli.lookup import endpoint_url, find_session, nudge, opened, short_ids
+from sessiond import exit_codes
+from sessiond.cli.lookup import endpoint_url, find_session, notify_daemon, opened, short_ids
 from sessiond.cli.output import age, columns, count, escape, print_json, size, table
+from sessiond.clock import now_ms
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
 from sessiond.spool import Spool
@@ -19,7 +20,7 @@ from sessiond.spool.stats import Queued, Totals
 
 
 class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
-    """An item that the endpoint will not take: a record, or bytes of a stream and what stands behind them."""
+    """An item that the endpoint refuses: a record, or a range of a stream and everything after it."""
 
     session: str
     tool: str
@@ -33,34 +34,34 @@ class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LostItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A session of which bytes are neither in the tool's file nor at the endpoint."""
+    """A session with bytes that are neither in the tool's file nor at the endpoint."""
 
     session: str
     tool: str
     bytes: int
 
 
-class NotAsked(SessiondError):
-    """The command needs a yes and there is nobody to ask."""
+class ConfirmationRequired(SessiondError):
+    """The command asks for confirmation, and stdin is not a terminal."""
 
-    exit_code = 2
+    exit_code = exit_codes.USAGE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `retry` and `drop`; without either, list."""
+    """Add the actions `retry` and `drop`. Without an action the command lists."""
     parser.add_argument("--json", action="store_true", help="print JSON")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     retry = actions.add_parser("retry", help="push parked items again", allow_abbrev=False)
-    retry.add_argument("id", metavar="ID", nargs="?", help="of this session only")
-    drop = actions.add_parser("drop", help="give up what is parked or lost of a session", allow_abbrev=False)
-    drop.add_argument("id", metavar="ID", help="the session's id, or a head of it that no other one has")
-    drop.add_argument("--yes", action="store_true", help="don't ask")
+    retry.add_argument("id", metavar="ID", nargs="?", help="retry only this session")
+    drop = actions.add_parser("drop", help="give up parked or lost items of a session", allow_abbrev=False)
+    drop.add_argument("id", metavar="ID", help="the id of the session, or a unique prefix of it")
+    drop.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     for action in (retry, drop):
         action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, retry or drop. Raises: NotFound, StateError, NotAsked."""
+    """List, retry or drop. Raises: NotFound, StateError, ConfirmationRequired."""
     if args.action == "retry":
         return _retry(args)
     if args.action == "drop":
@@ -72,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json({"waiting": waiting, "parked": parked, "lost": lost, "complete": totals.complete})
         else:
-            now_ms = time.time_ns() // 1_000_000
-            print(listing(waiting, parked, lost, short, totals, now_ms=now_ms, width=columns(sys.stdout)))
+            print(listing(waiting, parked, lost, short, totals, now_ms=now_ms(), width=columns(sys.stdout)))
     return 0
 
 
@@ -87,9 +87,9 @@ def listing(
     now_ms: int,
     width: int = 80,
 ) -> str:
-    """Return what waits in the outbox, what is parked with its reason, and what is lost."""
+    """Return tables of what is waiting in the outbox, parked (with the reason) and lost."""
     if not waiting and not parked and not lost:
-        return "nothing waits" if totals.complete else _elsewhere(totals)
+        return "the queue is empty" if totals.complete else _elsewhere(totals)
     parts: list[str] = []
     if waiting:
         rows = [["waiting", "tool", "record", "segments", "size", "queued", "title"]]
@@ -123,13 +123,13 @@ def listing(
 
 
 def _elsewhere(totals: Totals) -> str:
-    """Say what is not safe and not in the outbox: the endpoint is asked about it, or its files are read again."""
+    """Describe sessions that are not safe and not in the outbox: they are compared or read again first."""
     sessions = totals.waiting + totals.archived
-    parts = [f"{count(sessions, 'session')} to be compared with the endpoint or read again"] if sessions else []
+    parts = [f"{count(sessions, 'session')} to compare with the endpoint or to read again"] if sessions else []
     if totals.archive.pending:
-        parts.append(f"{count(totals.archive.pending, 'session')} of the built-in archive to be copied to the endpoint")
+        parts.append(f"{count(totals.archive.pending, 'session')} to copy from the built-in archive to the endpoint")
     if totals.dropped and not parts:
-        parts.append(f"nothing waits; {count(totals.dropped, 'session')} with parts that you dropped")
+        parts.append(f"the queue is empty; {count(totals.dropped, 'session')} with parts that you dropped")
     return "\n".join(parts)
 
 
@@ -178,9 +178,9 @@ def _retry(args: argparse.Namespace) -> int:
             taken = spool.outbox.retry(None if session is None else session.uuid)
             taken += spool.archived.retry() if session is None else 0
         if not taken:
-            raise NotFound("nothing is parked" + ("" if session is None else f" of session {session.uuid}"))
-        pushed = "pushed now" if nudge(state_dir(config)) else "pushed when sessiond runs"
-        print(f"{count(taken, 'item')} taken back into the queue, {pushed}")
+            raise NotFound("nothing is parked" + ("" if session is None else f" for session {session.uuid}"))
+        pushed = "pushing now" if notify_daemon(state_dir(config)) else "pushed once sessiond runs"
+        print(f"{count(taken, 'item')} queued again; {pushed}")
     return 0
 
 
@@ -190,20 +190,20 @@ def _drop(args: argparse.Namespace) -> int:
         mine: list[ParkedItem | LostItem] = [*_parked(spool), *_lost(spool)]
         mine = [item for item in mine if item.session == str(session.uuid)]
         if not mine:
-            hint = "`sessiond queue` lists what is"
-            raise NotFound(f"nothing is parked or lost of session {session.uuid}", hint=hint)
-        if not args.yes and not _agreed(f"{session.uuid} ({session.title or session.tool})", len(mine)):
+            hint = "`sessiond queue` lists parked and lost items"
+            raise NotFound(f"nothing is parked or lost for session {session.uuid}", hint=hint)
+        if not args.yes and not _confirmed(f"{session.uuid} ({session.title or session.tool})", len(mine)):
             return 1
         with spool.transaction():
-            dropped = spool.outbox.drop(session.uuid, int(time.time() * 1000))
-        nudge(state_dir(config))
-        print(f"{count(dropped, 'item')} dropped; the tool's own file keeps what it has")
+            dropped = spool.outbox.drop(session.uuid, now_ms())
+        notify_daemon(state_dir(config))
+        print(f"{count(dropped, 'item')} dropped; the tool's own file is not changed")
     return 0
 
 
-def _agreed(session: str, items: int) -> bool:
+def _confirmed(session: str, items: int) -> bool:
     if not (sys.stdin and sys.stdin.isatty()):
-        raise NotAsked("this gives up what is parked, and nobody is there to ask", hint="add --yes")
-    question = f"Give up {count(items, 'parked or lost item')} of {escape(session)}? [y/N] "
+        raise ConfirmationRequired("this drops parked and lost items for good and needs confirmation", hint="add --yes")
+    question = f"Drop {count(items, 'parked or lost item')} of {escape(session)}? [y/N] "
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,17 +1,18 @@
-"""Say what is masked: in files, in what stands on stdin, and by which rules. A value is never printed."""
+"""Show what is masked in files or stdin, and the rules. Secret values are never printed."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sessiond import exit_codes
 from sessiond.cli.output import columns, count, load_config, print_json, size, table, warn
+from sessiond.clock import now_ms
 from sessiond.config import Config
 from sessiond.errors import NotFound, ReadError, SessiondError, Torn
 
@@ -21,23 +22,26 @@ if TYPE_CHECKING:
     from sessiond.privacy.secrets_scan import SecretFinding
     from sessiond.redact import Redactor
 
-USAGE = 2
 SHOWN = 200
-"""Findings that are listed; `--json` has all."""
+"""Most findings in the table; `--json` has all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `scan`, `test` and `rules`."""
+    """Add the actions `scan`, `test` and `rules`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, line in (
-        ("scan", "list what would be masked in files, by rule, file and line"),
-        ("test", "mask what stands on stdin; the findings go to stderr"),
-        ("rules", "list the rules in force"),
+        ("scan", "list what would be masked in files: file, line, rule"),
+        ("test", "mask stdin and write it to stdout; findings go to stderr"),
+        ("rules", "list the active rules"),
     ):
         action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
         if name == "scan":
-            action.add_argument("path", metavar="PATH", nargs="*", help="a file, or a directory with all below it")
-            action.add_argument("--all", action="store_true", help="what would be sent of every session of every tool")
+            action.add_argument(
+                "path", metavar="PATH", nargs="*", help="a file, or a directory that is scanned recursively"
+            )
+            action.add_argument(
+                "--all", action="store_true", help="scan the sessions of all tools, as they would be sent"
+            )
         action.add_argument("--json", action="store_true", help="print JSON")
         action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
@@ -53,20 +57,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _redactor(args: argparse.Namespace, config: Config) -> Redactor:
-    """Make the redactor as the daemon's would be, with whatever is off switched on: the question is what it would do.
+    """Return the redactor of the daemon; if `redact` is "off", one that masks, to show what it would do.
 
     Raises: ConfigError.
     """
     from sessiond.cli.masked import open_redactor
 
     if config.redact == "off":
-        warn("redact is off: nothing is masked; this is what would be")
+        warn('redact is "off", so nothing is masked; this shows what would be masked')
     return open_redactor(config, args.environ)
 
 
 def _scan(args: argparse.Namespace, config: Config) -> int:
     if bool(args.path) == args.all:
-        raise _usage("name files or directories, or give --all")
+        raise _usage("give files or directories, or --all")
     for path in args.path:
         if not os.path.lexists(path):
             raise NotFound(f"no such file: {path}")
@@ -90,7 +94,7 @@ def _scan(args: argparse.Namespace, config: Config) -> int:
         rows += [[seen.file, str(seen.line), seen.rule, str(seen.length)] for seen in found[:SHOWN]]
         print(table(rows, right={1, 3}, flexible=0, width=columns(sys.stdout)))
         if len(found) > SHOWN:
-            print(f"and {len(found) - SHOWN} more: --json")
+            print(f"{len(found) - SHOWN} more: sessiond redact scan --json")
         print()
         print(table([["rule", "found"], *([rule, str(number)] for rule, number in rules)], right={1}))
         print()
@@ -111,7 +115,7 @@ def _files(paths: list[str]) -> Iterator[str]:
 
 
 Scanned = tuple[str, Callable[[], int], "Iterator[SecretFinding]"]
-"""A path, how many bytes of it were read in the end, and what is seen in it."""
+"""A path, a function that returns how many bytes of it were read, and its findings."""
 
 
 def _scan_files(paths: list[str], redactor: Redactor) -> Iterator[Scanned]:
@@ -122,7 +126,7 @@ def _scan_files(paths: list[str], redactor: Redactor) -> Iterator[Scanned]:
 
 
 def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor) -> Iterator[Scanned]:
-    """Scan what would be sent: of all enabled tools the records, as they are made of their files."""
+    """Scan what would be sent: the records of all enabled tools."""
     from sessiond.ingest import Location, locate
     from sessiond.privacy import Exclusion
     from sessiond.sources import find_roots
@@ -151,7 +155,7 @@ def _scan_location(
             size[0] += len(record) + 1
             yield record
 
-    for stream in preview_streams(place, time.time_ns() // 1_000_000):
+    for stream in preview_streams(place, now_ms()):
         if not exclusion.excludes(stream.cwd):
             yield from scan_records(redactor, stream.path, stream.name, counted(stream.records))
 
@@ -188,5 +192,5 @@ def _rules(args: argparse.Namespace, config: Config) -> int:
 
 def _usage(message: str) -> SessiondError:
     error = SessiondError(message, hint="see `sessiond redact scan --help`")
-    error.exit_code = USAGE
+    error.exit_code = exit_codes.USAGE
     return error

@@ -1,4 +1,4 @@
-"""Read the configuration again; an edit is noticed without this too."""
+"""Reload the configuration. The daemon notices most edits by itself."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sessiond.errors import NotRunning
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Check the configuration and let the running daemon read it again. It does so by itself within a second of an"
-        " edit; this is for a file system that does not tell of edits, and to see what is wrong."
+        "Check the configuration and make the running daemon reload it. The daemon reloads it by itself within a second"
+        " of an edit; use this on a file system without change events, or to see errors."
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check it first, then tell the daemon. Raises: ConfigError, NotRunning."""
+    """Check the configuration, then notify the daemon. Raises: ConfigError, NotRunning."""
     from sessiond import state
     from sessiond.sources import find_sources
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     read_token(loaded.config, args.environ)
     holder = state.running(state_dir(loaded.config))
     if holder is None or not holder.pid:
-        raise NotRunning("no sessiond runs", hint="`sessiond start` or `sessiond run`")
+        raise NotRunning("sessiond is not running", hint="`sessiond start` or `sessiond run`")
     os.kill(holder.pid, signal.SIGHUP)
-    print("the daemon reads its configuration again")
+    print("the daemon reloads its configuration")
     return 0

@@ -1,4 +1,4 @@
-"""Stop the service and start it anew."""
+"""Restart the service."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from sessiond.errors import ServiceError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = "Restart the installed service and wait until it is ready."
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask the service manager for it. Raises: ServiceError."""
+    """Restart the service. Raises: ServiceError."""
     from sessiond import service
 
     manager = service.find(args.environ)
     if not manager.installed():
-        raise ServiceError("there is no service", hint="`sessiond install` makes one, `sessiond run` needs none")
+        raise ServiceError(
+            "the service is not installed", hint="`sessiond install` installs it; `sessiond run` runs without it"
+        )
     manager.check()
     manager.restart()
-    print("the service runs")
+    print("the service is running")
     return 0

@@ -1,31 +1,32 @@
-"""End a pause: of pushing, of one tool, or of everything."""
+"""End a pause: all pauses, or that of one tool."""
 
 from __future__ import annotations
 
 import argparse
-import time
 
 from sessiond import pause
+from sessiond.cli.lookup import check_tool
 from sessiond.cli.output import load_config
-from sessiond.cli.pause import check_tool, save_pause
+from sessiond.cli.pause import save_pause
+from sessiond.clock import now_ms
 from sessiond.config import state_dir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
-    parser.description = "End every pause, or with --source that of one tool. What waited is captured and pushed."
-    parser.add_argument("--source", metavar="TOOL", help="end the pause of this tool alone")
+    """Add the arguments of the command."""
+    parser.description = (
+        "End all pauses, or with --source the pause of one tool. Waiting sessions are captured and pushed."
+    )
+    parser.add_argument("--source", metavar="TOOL", help="end only the pause of this tool")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Resume it; 0 too where nothing was paused. Raises: SessiondError."""
-    from sessiond.sources import find_sources
-
+    """End the pause; return 0 even if nothing was paused. Raises: SessiondError."""
     directory = state_dir(load_config(args).config)
-    paused = pause.read(directory, time.time_ns() // 1_000_000)
+    paused = pause.read(directory, now_ms())
     left = pause.Paused()
     if args.source is not None:
-        check_tool(args.source, [source.tool for source in find_sources()])
+        check_tool(args.source)
         sources = {tool: end for tool, end in paused.sources.items() if tool != args.source}
         left = paused.replace(sources=sources)
     if left == paused:

@@ -1,4 +1,4 @@
-"""`sessiond run`: the daemon, in the foreground; a service manager keeps it in the background."""
+"""Run the daemon in the foreground. A service manager runs it in the background."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 HELP = "run the daemon in the foreground"
 FLAGS: dict[str, str] = {}
-"""All that `add_arguments` describes: a service starts without argparse."""
+"""All options of `add_arguments`; with it the service starts without importing argparse."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Watch the tools' sessions and push them to the endpoint until a signal ends it (Ctrl+C). Without"
-        " endpoint.url in the configuration, an archive on this machine is the endpoint."
+        "Watch the sessions of your tools and push them to the endpoint, until Ctrl+C or SIGTERM. If endpoint.url is"
+        " not set, sessions go to an archive on this machine."
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run until a signal. Raises: SessiondError."""
+    """Run the daemon until SIGINT or SIGTERM. Raises: SessiondError."""
     from sessiond import daemon
     from sessiond.cli.bar import drawing
     from sessiond.config import load, state_dir
@@ -35,22 +35,22 @@ def run(args: argparse.Namespace) -> int:
     def ready(url: str) -> None:
         if sys.stderr.isatty():
             where = "the archive on this machine" if not loaded.config.endpoint.url else url
-            print(f"sessiond runs and pushes to {where}; `sessiond status` shows how it goes.", file=sys.stderr)
-            print("Ctrl+C ends it. What was captured by then is kept.", file=sys.stderr)
+            print(f"sessiond is running and pushes to {where}; `sessiond status` shows its state.", file=sys.stderr)
+            print("Press Ctrl+C to stop it. Captured sessions are kept.", file=sys.stderr)
 
     with drawing(sys.stderr, args.environ, state_dir(loaded.config)):
         return daemon.run(loaded, args.environ, args.config, ready=ready)
 
 
 def _open_standard_streams() -> None:
-    """Put /dev/null where whoever started us closed a standard stream.
+    """Open /dev/null for each standard stream that the parent process closed.
 
-    Else the spool would get the number of stderr, and what a library has to say there would end up in it.
+    Otherwise the spool could get file descriptor 2, and text that a library writes to stderr would corrupt it.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free descriptor, which is `number`
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for the life of the process
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - for the life of the process

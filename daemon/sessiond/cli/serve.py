@@ -83,9 +83,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace, directory: str) -> int:
+    from sessiond.config.url import is_loopback
     from sessiond.endpoint.server import run as server
 
-    if args.tls_cert is None and not server.is_loopback(args.host):
+    if args.tls_cert is None and not is_loopback(args.host):
         _warn(f"warning: {args.host} without TLS: anyone on the network can read tokens and transcripts")
         _warn("  use --tls-cert and --tls-key, or a TLS proxy in front of the endpoint")
     if not (args.token_file or _has_tokens(directory)):

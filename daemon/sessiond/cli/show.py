@@ -1,4 +1,4 @@
-"""Show one session: its record, its streams, and what was said in it."""
+"""Show one session: its record, its streams and its transcript."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from sessiond.spool.rows import SessionState, StreamState
 LABEL = 11
 MAIN = "main"
 ENDPOINT = {
-    "safe": "has all of it",
-    "waiting": "does not have all of it yet",
-    "archived": "does not have all of it yet; it is copied from the built-in archive",
-    "parked": "will not take a part of it: sessiond queue",
-    "lost": "lacks bytes that no place has any more: sessiond queue",
+    "safe": "has everything",
+    "waiting": "does not have everything yet",
+    "archived": "does not have everything yet; copying from the built-in archive",
+    "parked": "refuses a part of it; see `sessiond queue`",
+    "lost": "lacks bytes that are lost; see `sessiond queue`",
     "dropped": "lacks what you dropped from the queue",
 }
-"""What `show` says of the endpoint, by the session's state."""
+"""The endpoint line of `show`, by the state of the session."""
 
 
 class StreamView(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream and how far it is: bytes captured, queued for the endpoint, acknowledged by it, lost everywhere."""
+    """A stream with its bytes captured, queued for the endpoint, acknowledged by it, and lost."""
 
     name: str
     generation: int
@@ -44,38 +44,40 @@ class StreamView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
-    """A session: the record, what goes beside it, and its streams."""
+    """A session: the record, further metadata, and its streams."""
 
     record: Session
     title: str | None
     parent: UUID | None
     revision: int
     pushed: int
-    """The newest revision that the endpoint has acknowledged; 0 for none."""
+    """The newest revision that the endpoint has acknowledged; 0 if none."""
     parked: str | None
     state: str
-    """How safe it is at the configured endpoint: `safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`."""
+    """Its state at the configured endpoint: `safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`."""
     gone_ms: int | None
-    """When the last of its files was seen missing."""
+    """When the last of its files was found missing, in unix milliseconds."""
     streams: list[StreamView]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
-    parser.add_argument("id", metavar="ID", help="the session's id, or a head of it that no other one has")
+    """Add the arguments of the command."""
+    parser.add_argument("id", metavar="ID", help="the id of the session, or a unique prefix of it")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--json", action="store_true", help="print record and streams as JSON, without the transcript")
+    kind.add_argument(
+        "--json", action="store_true", help="print the record and streams as JSON, without the transcript"
+    )
     kind.add_argument(
         "--raw",
         nargs="?",
         const=MAIN,
         metavar="STREAM",
-        help="write the bytes of a stream (main), with secrets masked",
+        help="write the bytes of a stream (default: main), with secrets masked",
     )
     parser.add_argument(
         "--unmasked",
         action="store_true",
-        help="leave secrets readable, where the tool's own file is still there; what is stored is always masked",
+        help="do not mask secrets when reading the tool's own file; stored transcripts are always masked",
     )
 
 
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             stream = next((stream for stream in streams if stream.name == args.raw), None)
             if stream is None:
                 known = ", ".join(escape(stream.name) for stream in streams)
-                raise NotFound(f"no stream {args.raw!a}", hint=f"it has {known}")
+                raise NotFound(f"no stream {args.raw!a}", hint=f"streams of this session: {known}")
             for piece in content(stream):
                 sys.stdout.buffer.write(piece)
             return 0
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def facts(view: SessionView) -> Iterator[str]:
-    """Write the record and what goes beside it, a fact a line."""
+    """Iterate the lines that describe the record and its metadata."""
     record = view.record
     model = f", {record.model}" if record.model else ""
     ended = "ongoing" if record.ended_at is None else f"ended {_moment(record.ended_at)}"
@@ -181,7 +183,7 @@ def _file(view: SessionView) -> str | None:
 
 def _pushed(view: SessionView) -> str:
     if view.parked is not None:
-        return f"will not take the record: {view.parked}"
+        return f"refuses the record: {view.parked}"
     return ENDPOINT[view.state]
 
 

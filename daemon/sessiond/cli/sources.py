@@ -1,4 +1,4 @@
-"""Show every tool that sessiond reads: where its sessions lie, what was found, what was not understood."""
+"""Show the supported tools: their directories, what was found, and what could not be read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABEL = 12
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool. `seen`: one of its directories is there; `enabled`: the configuration does not turn it off."""
+    """A tool. `seen`: one of its directories exists. `enabled`: the configuration does not disable it."""
 
     tool: str
     enabled: bool
@@ -33,24 +33,24 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     roots: list[RootHealth]
     troubles: list[Trouble]
     unreadable: str | None = None
-    """Why none of its sessions is read, of a tool that is recognised only."""
+    """Why its sessions can't be read, for a tool that is only recognized."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.add_argument(
-        "--all", action="store_true", dest="every", help="name the places of tools that are not here too"
+        "--all", action="store_true", dest="every", help="also show the directories of tools that are not installed"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the sources. Raises: ConfigError."""
+    """Print the tools. Raises: ConfigError."""
     tools = [source.tool for source in find_sources()]
     config = load(args.config, args.environ, tools=tools).config
     status = read_status(args.config, args.environ)
     if not any(tool.roots for tool in status.tools):
-        status = _looked(status, config, args.environ)
+        status = _with_default_roots(status, config, args.environ)
     disabled = {tool for tool, settings in config.sources.items() if not settings.enabled}
     home = args.environ.get("HOME", "")
     listed = listed_sources(status, tools, disabled, _troubles(status), home)
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _looked(status: Status, config: Config, environ: Mapping[str, str]) -> Status:
-    """Say what a daemon would watch, where none has said yet what it does watch."""
+def _with_default_roots(status: Status, config: Config, environ: Mapping[str, str]) -> Status:
+    """Return the status with the directories that a daemon would watch, before one has recorded them."""
     counts, roots = {tool.count.tool: tool for tool in status.tools}, dict[str, list[RootHealth]]()
     for source, root in find_roots(config, environ):
         how = "not watched" if os.path.isdir(root.path) else "missing"
@@ -78,7 +78,7 @@ def _looked(status: Status, config: Config, environ: Mapping[str, str]) -> Statu
 def listed_sources(
     status: Status, tools: list[str], disabled: set[str], troubles: list[Trouble], home: str
 ) -> list[SourceStatus]:
-    """Bring together what status knows of each tool and of those that it does not show."""
+    """Return every tool with what `status` knows about it."""
     known = {tool.count.tool: tool for tool in status.tools}
     listed = []
     for tool in sorted({*tools, *known}):
@@ -100,8 +100,8 @@ def listed_sources(
 
 
 def _unreadable(environ: Mapping[str, str]) -> list[SourceStatus]:
-    """Name the tools that are here and that nobody could read."""
-    places = UserDirs.current(environ)
+    """Return the installed tools whose sessions can't be read."""
+    dirs = UserDirs.current(environ)
     return [
         SourceStatus(
             tool=it.tool,
@@ -114,12 +114,12 @@ def _unreadable(environ: Mapping[str, str]) -> list[SourceStatus]:
             unreadable=it.reason,
         )
         for it in UNREADABLE
-        if (path := it.find(places))
+        if (path := it.find(dirs))
     ]
 
 
 def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: str = "", every: bool = False) -> str:
-    """Lay the sources out, a paragraph each; those that are not here share one, unless `every` one is wanted."""
+    """Format the tools, one paragraph each; missing tools share one unless `every` is set."""
     paragraphs = []
     absent = [] if every else [source.tool for source in listed if source.enabled and not source.seen]
     for source in listed:
@@ -128,7 +128,7 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
         lines = [f"{source.tool:<{LABEL}} {_summary(source, now_ms)}"]
         there = [root for root in source.roots if root.how != "missing"]
         roots = source.roots if every or not there else there
-        lines += [f"  {root.how:<{LABEL - 2}} {_place(root, home)}" for root in roots]
+        lines += [f"  {root.how:<{LABEL - 2}} {_format_root(root, home)}" for root in roots]
         if source.unreadable:
             lines += [
                 f"  ! {line}" if not at else f"    {line}"
@@ -138,21 +138,21 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
         if unknown:
             since = f" since {source.count.unknown_since}" if source.count.unknown_since else ""
             lines.append(f"  ! {count(len(unknown), 'unknown record type')}{since}: {', '.join(unknown)}")
-            lines.append("    messages may be undercounted; the transcripts are whole")
+            lines.append("    messages may be undercounted; the transcripts are complete")
         if source.count.damaged:
             lines.append(f"  ! {count(source.count.damaged, 'damaged record')}: kept in the transcript, not counted")
         for trouble in source.troubles:
             lines.append(f"  ! {trouble.path}: {trouble.reason}")
         paragraphs.append("\n".join(shorten(escape(line), width) for line in lines))
     if absent:
-        known = wrapped(f"Known and not found here: {', '.join(absent)}.", width)
-        paragraphs.append("\n".join(["", *known]) + "\n`sessiond sources --all` names the places where they would be.")
+        known = wrapped(f"Supported, not found here: {', '.join(absent)}.", width)
+        paragraphs.append("\n".join(["", *known]) + "\n`sessiond sources --all` shows their directories.")
     return "\n".join(paragraphs)
 
 
 def _summary(source: SourceStatus, now_ms: int) -> str:
     if not source.enabled:
-        return "turned off in the configuration"
+        return "disabled in the configuration"
     if not source.seen:
         return "not found on this machine"
     if source.unreadable:
@@ -165,7 +165,7 @@ def _summary(source: SourceStatus, now_ms: int) -> str:
     return f"{count(counts.sessions, 'session')}{files}, {counts.ongoing} ongoing{active}"
 
 
-def _place(root: RootHealth, home: str) -> str:
+def _format_root(root: RootHealth, home: str) -> str:
     path = "~" + root.path[len(home) :] if home and root.path.startswith(home + "/") else root.path
     return f"{path} ({root.detail})" if root.detail and root.how != "missing" else path
 

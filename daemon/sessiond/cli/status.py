@@ -1,10 +1,11 @@
-"""Show on one screen what is watched, captured and acknowledged, what is wrong and what to do about it."""
+"""Show what is watched, captured and acknowledged, what is wrong, and what to do about it."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
 
+from sessiond import exit_codes
 from sessiond.cli.output import (
     abbreviate_home,
     age,
@@ -21,6 +22,7 @@ from sessiond.cli.output import (
     to_json,
     wrapped,
 )
+from sessiond.clock import now_ms
 from sessiond.spool.health import RootHealth
 from sessiond.spool.stats import Totals
 from sessiond.status import Advice, Running, Status, ToolStatus, read_status
@@ -31,42 +33,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FLAGS = {"--json": "json", "-w": "watch", "--watch": "watch"}
-"""All that `add_arguments` describes."""
-NOT_RUNNING = 3
-DEGRADED = 4
+"""All options of `add_arguments`."""
 LABEL = 14
 RULES = 3
-"""Of the rules that found secrets, how many are named."""
+"""How many of the rules that found secrets are shown."""
 SHOWN = 3
-"""Lines of advice on the screen; `--json` has all."""
+"""Pieces of advice on the screen; `--json` has all."""
 LINES = 2
-"""Lines that one piece of advice may take."""
+"""Most lines of one piece of advice."""
 BACKLOG = 1_000_000
-"""Bytes; a smaller one is gone before anybody has read of it."""
-LOOK = 1.0
-"""Seconds between two glances at what is shown with `--watch`."""
-ANEW = 10.0
-"""Seconds after which it is read again without a reason: a part in config.d, the disk."""
+"""Bytes below which a backlog is not shown: it is done before the line can be read."""
+INTERVAL = 1.0
+"""Seconds between two checks for changes with `--watch`."""
+FULL_INTERVAL = 10.0
+"""Seconds after which `--watch` reads the status even without a change, for config.d and disk usage."""
 BEST_FIRST = ("watched", "polled", "scan only", "not watched", "unreadable", "missing")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Show how the daemon, the sessions and the endpoint are, whether or not the daemon runs. Exit code 0: healthy,"
-        " 3: not running, 4: degraded."
+        "Show the state of the daemon, the sessions and the endpoint; works without a running daemon too. Exit code 0:"
+        " healthy, 3: not running, 4: degraded."
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON (docs/operations.md)")
     parser.add_argument(
         "-w",
         "--watch",
         action="store_true",
-        help="go on showing it until Ctrl+C; off a terminal, and with --json, once for each change",
+        help="keep showing it until Ctrl+C; without a terminal, or with --json, print after each change",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; the exit code says whether it is healthy. With `--watch` it is 0: it was asked to end."""
+    """Print the status and return 0 if healthy, 3 if not running, 4 if degraded. With `--watch` return 0."""
     if args.watch:
         return _watch(args)
     status = read_status(args.config, args.environ)
@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(_drawn(status, args))
     if status.daemon.state is not Running.RUNNING:
-        return NOT_RUNNING
-    return 0 if status.healthy else DEGRADED
+        return exit_codes.NOT_RUNNING
+    return exit_codes.OK if status.healthy else exit_codes.DEGRADED
 
 
 def _drawn(status: Status, args: argparse.Namespace) -> str:
@@ -85,7 +85,7 @@ def _drawn(status: Status, args: argparse.Namespace) -> str:
 
 
 def _watch(args: argparse.Namespace) -> int:
-    """Show it again and again. A glance a second tells whether to read it anew; else only the ages have grown."""
+    """Show the status until Ctrl+C. Read it again only if its fingerprint has changed; otherwise update the ages."""
     import time
 
     from sessiond.cli.display import Display, in_place
@@ -96,24 +96,24 @@ def _watch(args: argparse.Namespace) -> int:
     status = read_status(args.config, args.environ)
     with suppress(KeyboardInterrupt), display.open():
         while True:
-            # Before it is read: what is written meanwhile is seen the next time.
+            # The fingerprint comes first: a change during the read is then noticed the next time.
             seen, read = read_fingerprint(status.state_dir, status.config.files), time.monotonic()
             status = read_status(args.config, args.environ)
             if not drawing and (facts := status.replace(now_ms=0, disk_bytes=0)) != shown:
                 shown = facts
                 display.show(to_json(status) if args.json else f"{_drawn(status, args)}\n")
-            while time.monotonic() < read + ANEW:
+            while time.monotonic() < read + FULL_INTERVAL:
                 if drawing:
-                    status = status.replace(now_ms=time.time_ns() // 1_000_000)
+                    status = status.replace(now_ms=now_ms())
                     display.show(_drawn(status, args))
-                time.sleep(LOOK)
+                time.sleep(INTERVAL)
                 if read_fingerprint(status.state_dir, status.config.files) != seen:
                     break
     return 0
 
 
 def screen(status: Status, *, width: int = 80, home: str = "", color: bool = False) -> str:
-    """Draw the status. Colour only repeats what the words say."""
+    """Format the status as text. Colour adds no information."""
     lines = []
     for label, text in _facts(status, home, width - LABEL):
         painted = _paint(label.ljust(LABEL), "1") if color else label.ljust(LABEL)
@@ -138,13 +138,13 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         yield "captured", f"{count(totals.captured, 'session')}, {totals.ongoing} ongoing"
         yield "acknowledged", _acknowledged(totals)
         if totals.only_here:
-            yield "only copy", f"{count(totals.only_here, 'session')} whose tool has deleted its own files"
+            yield "only copy", f"{count(totals.only_here, 'session')} whose tool has deleted its files"
         archive = totals.archive
         if archive.pending:
             done = (
                 f"{archive.sessions - archive.pending} of {count(archive.sessions, 'session')} copied to the endpoint"
             )
-            yield "archive", f"{done}, {size(archive.pending_bytes)} to go"
+            yield "archive", f"{done}, {size(archive.pending_bytes)} left"
         yield from _backlog(status)
         if waiting.sessions or waiting.segments or waiting.parked:
             oldest = "" if totals.oldest_ms is None else f", oldest {_ago(status, totals.oldest_ms)}"
@@ -161,7 +161,7 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
 
 
 def _acknowledged(totals: Totals) -> str:
-    """Say how many sessions are safe, and what of the others."""
+    """Format how many sessions are safe, and the states of the others."""
     states = (
         (totals.waiting, "waiting"),
         (totals.archived, "only in the archive"),
@@ -174,27 +174,27 @@ def _acknowledged(totals: Totals) -> str:
 
 
 def _backlog(status: Status) -> Iterator[tuple[str, str]]:
-    """Say how far the backlog is, while there is one."""
+    """Iterate the line about the progress of the backlog, if there is one."""
     made = status.progress
     if made is None or made.done or (made.waits is None and made.bytes - made.acknowledged_bytes < BACKLOG):
         return
     done = f"{size(made.acknowledged_bytes)} of {size(made.bytes)} acknowledged, {size(made.captured_bytes)} captured"
     if made.waits is not None:
-        yield "backlog", f"waits: {made.waits}; {done}"
+        yield "backlog", f"paused: {made.waits}; {done}"
     else:
         rate = "" if made.rate is None or made.seconds_left is None else f"; {size(made.rate)}/s"
         yield "backlog", done + (f"{rate}, {duration(made.seconds_left)} left" if made.seconds_left is not None else "")
 
 
 def _unknown(status: Status) -> str:
-    """Say why it is not known how much is captured."""
+    """Return why the number of captured sessions is unknown."""
     if status.daemon.state is Running.NEVER:
         return "nothing yet"
     return "unknown: the spool " + ("is missing" if status.spool.reason is None else "can't be read")
 
 
 def _more_rules(status: Status) -> str:
-    """Say that there are more rules than fit."""
+    """Return an ellipsis if there are more rules than are shown."""
     return ", ..." if len(status.redactions) > RULES else ""
 
 
@@ -211,7 +211,7 @@ def _daemon(status: Status) -> str:
 
 
 def _endpoint(status: Status, width: int) -> str:
-    """Tell the endpoint and how it is; of the two the address is cut where both do not fit."""
+    """Format the endpoint and its state; shorten the address if both do not fit."""
     where = "archive on this machine" if status.endpoint.archive else status.endpoint.url
     how = _answers(status)
     room = width - len(how) - 2
@@ -222,13 +222,13 @@ def _endpoint(status: Status, width: int) -> str:
 def _answers(status: Status) -> str:
     endpoint = status.endpoint
     if endpoint.failing_since_ms is not None:
-        words = {"refused": "refuses the token", "wrong": "answers wrongly"}
-        failing = words.get(endpoint.kind or "", "fails")
+        words = {"refused": "token refused", "wrong": "invalid answers"}
+        failing = words.get(endpoint.kind or "", "failing")
         due = endpoint.next_attempt_ms
         left = 0.0 if due is None else (due - status.now_ms) / 1000
-        again = f", next try in {duration(left)}" if left > 0 and status.daemon.state is Running.RUNNING else ""
+        again = f", next attempt in {duration(left)}" if left > 0 and status.daemon.state is Running.RUNNING else ""
         since = duration((status.now_ms - (endpoint.rejected_since_ms or endpoint.failing_since_ms)) / 1000)
-        return f"{failing} since {since}{again}"
+        return f"{failing} for {since}{again}"
     if endpoint.last_ack_ms is None:
         return "nothing acknowledged yet"
     took = "" if endpoint.latency_ms is None else f", took {endpoint.latency_ms} ms"
@@ -238,11 +238,11 @@ def _answers(status: Status) -> str:
 def _found(status: Status) -> str:
     found = status.discovered
     if found.files is None or found.unread is None:
-        return "not known yet: the first look is under way" if found.current else "not known: nobody has looked yet"
+        return "unknown: the first scan is running" if found.current else "unknown: no scan yet"
     files = count(found.files, "file")
     if not found.current:
-        return f"{files} when it ran last; what came since is not known"
-    left = f", {found.left_out} ({size(found.left_out_bytes)}) left out by backfill" if found.left_out else ""
+        return f"{files} in the last run; newer ones are unknown"
+    left = f", {found.left_out} ({size(found.left_out_bytes)}) excluded by backfill" if found.left_out else ""
     if found.unread:
         return f"{files}{left}, {found.unread} not read yet"
     return f"{files}{left}, {'the others' if left else 'all'} read"
@@ -252,8 +252,8 @@ def _tools(status: Status, width: int, home: str) -> str:
     here = [tool for tool in status.tools if tool.is_here(home)]
     here.sort(key=lambda tool: (-(tool.count.active_ms or 0), tool.count.tool))
     absent = len(status.tools) - len(here)
-    known = "tool is" if absent == 1 else "tools are"
-    others = f"{absent} more {known} known and not found here: sessiond sources" if absent else ""
+    known = "tool" if absent == 1 else "tools"
+    others = f"{absent} more supported {known}, not found here: sessiond sources" if absent else ""
     if not here:
         return others
     rows: list[list[str]] = [["tool", "sessions", "acked", "ongoing", "idle", "skipped", "watch", "directory"]]
@@ -275,7 +275,7 @@ def _tools(status: Status, width: int, home: str) -> str:
         )
     numbers = {1, 2, 3, 4, 5}
     skipped = rows[0].index("skipped")
-    if all(row[skipped] == "0" for row in rows[1:]):  # its place goes to the directory
+    if all(row[skipped] == "0" for row in rows[1:]):  # leaves more width for the directory
         rows = [[*row[:skipped], *row[skipped + 1 :]] for row in rows]
         numbers.remove(skipped)
     drawn = table(rows, right=numbers, width=width)
@@ -298,7 +298,7 @@ def _advice(advice: list[Advice], width: int, home: str, color: bool) -> Iterato
         for line in _wrapped(abbreviate_home(each.do or "", home), width - 4):
             yield f"    {line}"
     if len(advice) > SHOWN:
-        yield f"  and {len(advice) - SHOWN} more: sessiond status --json"
+        yield f"  {len(advice) - SHOWN} more: sessiond status --json"
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Stop the daemon: what was captured is pushed once more and kept."""
+"""Stop the daemon after a last push."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from sessiond.config import state_dir
 from sessiond.errors import NotRunning, SessiondError
 
 PATIENCE = 30.0
-"""Seconds for the last commit and the last push."""
+"""Seconds to wait for the last commit and the last push."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Stop the service until the next login or `sessiond start`, or a daemon that runs in a terminal for good, and"
-        " wait for its last push."
+        "Stop the daemon and wait for its last push. A service starts again at the next login or with `sessiond start`;"
+        " a daemon in a terminal ends for good."
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stop it. Raises: NotRunning, ServiceError."""
+    """Stop the daemon. Raises: NotRunning, ServiceError."""
     from sessiond import service, state
 
     directory = state_dir(load_config(args).config)
     holder = state.running(directory)
     if holder is None:
-        raise NotRunning("no sessiond runs")
+        raise NotRunning("sessiond is not running")
     if holder.service:
         manager = service.find(args.environ)
         manager.check()
@@ -40,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     until = time.monotonic() + PATIENCE
     while state.running(directory) is not None:
         if time.monotonic() > until:
-            raise SessiondError(f"sessiond (pid {holder.pid}) has not ended", hint=f"kill {holder.pid} ends it at once")
+            raise SessiondError(
+                f"sessiond (pid {holder.pid}) is still running", hint=f"end it at once: kill {holder.pid}"
+            )
         time.sleep(0.05)
     print("stopped")
     return 0

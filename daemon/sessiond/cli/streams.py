@@ -1,4 +1,4 @@
-"""The bytes of a stream, from the tool's own file where that is there, else from the endpoint."""
+"""Read the bytes of a stream from the tool's own file, or from the endpoint if the file is gone."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ DAMAGED = (ValueError, RecursionError)
 def pieces(
     spool: Spool, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
 ) -> Iterator[bytes]:
-    """Yield the bytes of a stream up to what was captured of it.
+    """Iterate the captured bytes of a stream.
 
-    Raises: EndpointError, NotFound where neither the tool nor the endpoint has it.
+    Raises: EndpointError, NotFound if neither the tool nor the endpoint has the stream.
     """
     for file in spool.catalog.files(stream.id):
         try:
@@ -46,7 +46,7 @@ def pieces(
 
 
 def lines(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Cut bytes into records."""
+    """Iterate the lines in a sequence of bytes."""
     rest = b""
     for part in parts:
         *whole, rest = (rest + part).split(b"\n")
@@ -91,7 +91,7 @@ def _projections(place: Location, native_id: str) -> list[Projection]:
         finally:
             database.close()
     if place.unit.kind is Kind.FOLDER:
-        return []  # many small files that change one by one: what the endpoint holds is one state of them
+        return []  # many small files that change one by one; the endpoint has a consistent state of them
     descriptor = open_regular(place.root, place.below)
     try:
         content = read_document(descriptor)
@@ -104,7 +104,7 @@ def _projections(place: Location, native_id: str) -> list[Projection]:
 
 
 def _kept(projection: Projection) -> Projection:
-    """Read the records while the file is open."""
+    """Return the projection with its records read, while the file is open."""
     return Projection(native_id=projection.native_id, records=list(projection.records), stream=projection.stream)
 
 
@@ -116,8 +116,8 @@ def _from_endpoint(
     machine = record.machine_id or ""
     also_archive = bool(config.endpoint.url) and has_archive(state_dir(config))
     nowhere = NotFound(
-        f"stream {stream.name} is neither in the tool's file any more nor at the endpoint",
-        hint="`sessiond status` says whether something waits",
+        f"stream {stream.name} is neither in the tool's file nor at the endpoint",
+        hint="`sessiond status` shows whether something is waiting",
     )
     if stream.acked or not also_archive:
         try:
@@ -129,7 +129,7 @@ def _from_endpoint(
         except (NotFound, EndpointError):
             if not also_archive:
                 raise
-    # Another endpoint was configured before all of the archive was copied there: the archive still has it.
+    # The endpoint was configured before the archive was copied there completely, so the archive may still have it.
     try:
         with closing(open_archive(state_dir(config), identify(state_dir(config)).device_id)) as archive:
             yield from archive.stream(machine, session.uuid, stream.name)
@@ -139,7 +139,7 @@ def _from_endpoint(
 
 @contextmanager
 def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterator[ReadClient]:
-    """Open a client for the endpoint that the daemon pushes to; an archive whose daemon does not run is served here."""
+    """Open a client for the daemon's endpoint. If that is the archive and no daemon runs, serve it in this process."""
     with ExitStack() as stack:
         url, token = config.endpoint.url, None
         if url:
@@ -154,11 +154,11 @@ def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterato
             elif os.path.isdir(directory):
                 from sessiond.endpoint.server import running as serving
 
-                # It only reads: a daemon that starts meanwhile must get the store's lock.
+                # Without the lock of the store, so that a daemon that starts now can take it. This client only reads.
                 served = stack.enter_context(serving(directory, exclusive=False))
                 url, token = served.url, served.token
             else:
-                raise EndpointError("there is no archive on this machine yet", hint="start it: sessiond run")
+                raise EndpointError("there is no archive on this machine yet", hint="start sessiond: sessiond run")
         endpoint = config.endpoint
         client = ReadClient(
             url,

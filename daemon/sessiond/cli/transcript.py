@@ -1,6 +1,6 @@
-"""A transcript as people read it: who said what, tool calls in a line, whatever the tool's format.
+"""Render a transcript for people: messages by author, tool calls in one line, for the formats of all tools.
 
-Records of unknown shape are named in a line, runs of them in one: nothing is shown as if it were not there.
+Records of unknown types are summarized in one line, so nothing is hidden.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sessiond.cli.output import count, escape
 from sessiond.session import parse_time
 
 LARGEST = 4 << 20
-"""Bytes of a record that is decoded; of a larger one only its size is shown."""
+"""Largest record in bytes that is decoded; of a larger one only the size is shown."""
 SHORT = 200
-"""Characters of a tool's input or output that are shown."""
+"""Most characters of a tool's input or output that are shown."""
 FIRST = 3
-"""Lines of what the tool adds for the model: its instructions, the state of the project."""
+"""Lines shown of a message that the tool adds for the model, like its instructions."""
 TEXTS = {"text", "input_text", "output_text", "summary_text", "Text"}
 THOUGHTS = {"thinking": "thinking", "reasoning": "text"}
 CALLS = {"function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_use", "server_tool_use"}
@@ -28,28 +28,28 @@ NAMED = ("name", "type")
 
 
 class TranscriptItem(msgspec.Struct, frozen=True):
-    """One thing in a record: a text of somebody's, or a line about a tool."""
+    """One item of a record: a text by an author, or a line about a tool call."""
 
     who: str
     text: str
     at_ms: int | None = None
     line: bool = False
-    """One line, abbreviated: a tool call, its result, a thought."""
+    """Whether it is one shortened line: a tool call, its result, or reasoning."""
 
 
 def render(records: Iterable[bytes], *, color: bool = False) -> Iterator[str]:
-    """Turn records into lines of text without control characters."""
+    """Iterate the lines of text for records, without control characters."""
     speaker: str | None = None
-    passed: Counter[str] = Counter()
+    other: Counter[str] = Counter()
     for record in records:
         if not record.strip():
             continue
         items = parse_record(record)
         if isinstance(items, str):
-            passed[items] += 1
+            other[items] += 1
             continue
-        if passed:
-            yield from _passed(passed)
+        if other:
+            yield from _summary(other)
             speaker = None
         for each in items:
             if each.who != speaker:
@@ -58,12 +58,12 @@ def render(records: Iterable[bytes], *, color: bool = False) -> Iterator[str]:
                 speaker = each.who
             for line in _lines(each):
                 yield f"  {escape(line)}".rstrip()
-    if passed:
-        yield from _passed(passed)
+    if other:
+        yield from _summary(other)
 
 
 def parse_record(record: bytes) -> list[TranscriptItem] | str:
-    """Tell what a record says; a name for one that has nothing to read, or whose shape is not known."""
+    """Return the items of a record, or the name of its type if it has no text or an unknown shape."""
     if len(record) > LARGEST:
         return f"{len(record)} bytes"
     try:
@@ -128,7 +128,7 @@ def _call(item: dict[str, Any], at_ms: int | None) -> TranscriptItem:
 
 
 def _short(value: Any) -> str:
-    """Write any value in one line of at most SHORT characters."""
+    """Format any value in one line of at most SHORT characters."""
     if isinstance(value, list):
         texts = [_text(block.get("text")) for block in value if isinstance(block, dict) and "text" in block]
         value = "\n".join(texts) if texts else value
@@ -142,7 +142,7 @@ def _text(value: Any) -> str:
 
 
 def _lines(item: TranscriptItem) -> list[str]:
-    """Cut text into lines; of what the tool says for itself (not the human, not the model) only the first few."""
+    """Return the lines of an item; only the first few if neither the user nor the model wrote it."""
     whole = item.text.expandtabs(4).splitlines() or [""]
     own = item.who not in ("user", "assistant", "tool") or item.text.lstrip().startswith("<")
     if not own or len(whole) <= FIRST + 1:
@@ -156,9 +156,9 @@ def _heading(item: TranscriptItem, color: bool) -> str:
     return f"\x1b[1m{text}\x1b[0m" if color else text
 
 
-def _passed(passed: Counter[str]) -> Iterator[str]:
-    names = ", ".join(name if number == 1 else f"{name} x{number}" for name, number in passed.items())
+def _summary(other: Counter[str]) -> Iterator[str]:
+    names = ", ".join(name if number == 1 else f"{name} x{number}" for name, number in other.items())
     text = names if len(names) <= SHORT else names[: SHORT - 1] + "…"
     yield ""
-    yield f"({count(passed.total(), 'other record')}: {escape(text)})"
-    passed.clear()
+    yield f"({count(other.total(), 'other record')}: {escape(text)})"
+    other.clear()

@@ -1,4 +1,4 @@
-"""Stop the service and take it away; what was captured stays."""
+"""Stop and remove the service; captured sessions stay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sessiond.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command to argparse."""
+    """Add the arguments of the command."""
     parser.description = (
         "Stop and disable the service and remove what `sessiond install` wrote. Captured sessions, the configuration"
         " and your own drop-ins stay."
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Uninstall it; 0 too where there was nothing to do. Raises: ServiceError."""
+    """Uninstall the service; return 0 even if it was not installed. Raises: ServiceError."""
     from sessiond import service
 
     manager = service.find(args.environ)
@@ -27,12 +27,15 @@ def run(args: argparse.Namespace) -> int:
     for step in steps:
         print(escape(step))
     if not steps:
-        print("there is no service")
+        print("the service is not installed")
     elif manager.lingers():
-        print("Lingering stays on: loginctl disable-linger, if nothing else of yours needs it", file=sys.stderr)
+        print(
+            "Lingering stays enabled; turn it off with `loginctl disable-linger` if nothing else needs it.",
+            file=sys.stderr,
+        )
     try:
         directory = state_dir(load(args.config, args.environ).config)
     except ConfigError:
-        return 0  # a config that can't be read is no reason to keep a service
-    print(f"The state stays in {escape(directory)}", file=sys.stderr)
+        return 0  # an unreadable configuration must not prevent the removal
+    print(f"Captured sessions stay in {escape(directory)}.", file=sys.stderr)
     return 0

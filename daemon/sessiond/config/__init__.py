@@ -1,4 +1,4 @@
-"""The configuration: its types, and how it is read."""
+"""The configuration: its types, loading and validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values against the config's types, key by key, so that an error can name the key and what was meant."""
+"""Validate values against the types of the configuration, with errors that name the key and a suggestion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sessiond.config.lines import Path
 
 Kind = Any
-"""A type as msgspec takes it: a class, or a form of `typing` with its bounds."""
+"""A type as msgspec accepts it: a class, or a form of `typing` with bounds."""
 
 _PARSERS: dict[str, Callable[[str], float]] = {
     "seconds": parse_duration,
@@ -30,7 +30,7 @@ _SECRETS = {"token", "password", "secret", "api_key", "key", "auth", "authorizat
 
 
 class ConfigPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """Where values come from: a file and the lines of its keys, or a variable of the environment."""
+    """Where values come from: a file with the lines of its keys, or an environment variable."""
 
     file: str | None = None
     lines: dict[Path, int] = {}
@@ -38,7 +38,7 @@ class ConfigPosition(msgspec.Struct, frozen=True, kw_only=True):
     home: str = "/"
 
     def error(self, message: str, path: Path, *, hint: str | None = None) -> ConfigError:
-        """Make the error for a key, with the line of the key or of the table around it."""
+        """Return the error for a key, with the line of the key or of its table."""
         line = None
         for length in range(len(path), 0, -1):
             line = line or self.lines.get(path[:length])
@@ -46,7 +46,7 @@ class ConfigPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def dotted(path: Path) -> str:
-    """Write a key as one would in TOML: `sources.claude-code.roots[0]`."""
+    """Format a key as in TOML: `sources.claude-code.roots[0]`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -58,7 +58,7 @@ def dotted(path: Path) -> str:
 
 
 def keys(kind: Kind = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Kind]]:
-    """List every key of the config with its type; `*` stands for any name (the tools below `sources`)."""
+    """Iterate every key of the configuration with its type; `*` means any name (the tools in `sources`)."""
     for name, inner in members(kind).items():
         here = (*path, name)
         if members(inner):
@@ -68,7 +68,7 @@ def keys(kind: Kind = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tupl
 
 
 def members(kind: Kind) -> dict[str, Kind]:
-    """List what a table of this type holds, by name; nothing for a type that is no table."""
+    """Return the types of the keys of a table, by name; empty if the type is not a table."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     if _form(kind) is dict:
@@ -79,7 +79,7 @@ def members(kind: Kind) -> dict[str, Kind]:
 def validate(
     table: Mapping[str, Any], position: ConfigPosition, kind: Kind = Config, path: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Check a table against its type and make its values plain: seconds, bytes, absolute paths.
+    """Validate a table and return its values as plain ones: seconds, bytes, absolute paths.
 
     Raises: ConfigError for the first key that is unknown, of a wrong type or out of bounds.
     """
@@ -95,14 +95,14 @@ def validate(
         elif isinstance(value, dict):
             plain[name] = validate(value, position, inner, here)
         else:
-            raise position.error(f"wants a table, found {describe(value)}", here, hint=f"write [{dotted(here)}]")
+            raise position.error(f"expected a table; got {describe(value)}", here, hint=f"write [{dotted(here)}]")
     return plain
 
 
 def validate_value(value: Any, kind: Kind, position: ConfigPosition, path: Path) -> Any:
-    """Check one value; text with a unit becomes a number, `~/` becomes the home directory.
+    """Validate one value; convert text with a unit to a number, and `~/` to the home directory.
 
-    Raises: ConfigError that says what is wanted and what was found.
+    Raises: ConfigError with the expected type and the value.
     """
     if _form(kind) is list and isinstance(value, list):
         (element,) = typing.get_args(kind)
@@ -123,16 +123,16 @@ def validate_value(value: Any, kind: Kind, position: ConfigPosition, path: Path)
             plain = value
         return msgspec.convert(plain, kind, strict=True)
     except ValueError as error:  # msgspec.ValidationError is one
-        # The text of a path is not repeated: people put the token itself where its file is asked for.
+        # Do not repeat the text of a path: it may be a token that was set instead of its file.
         found = "other text" if unit in ("path", "secret") and isinstance(value, str) else describe(value)
         hint = None
         if _form(kind) is Literal and isinstance(value, str):
             hint = did_you_mean(value.lower(), typing.get_args(kind))
-        raise position.error(f"wants {describe_type(kind)}; found {found}", path, hint=hint) from error
+        raise position.error(f"expected {describe_type(kind)}; got {found}", path, hint=hint) from error
 
 
 def describe_type(kind: Kind) -> str:
-    """Say in words what a type takes."""
+    """Describe the values of a type in words."""
     meta = _meta(kind)
     if meta and meta.description:
         return meta.description
@@ -140,13 +140,13 @@ def describe_type(kind: Kind) -> str:
     if _form(base) is Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(base))
     if _form(base) is list:
-        return f"a list; each element {describe_type(typing.get_args(base)[0])}"
+        return f"a list of values that are each {describe_type(typing.get_args(base)[0])}"
     words = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number"}
     return words.get(base, "another value")
 
 
 def describe(value: object) -> str:
-    """Say in words what was found; long text is cut."""
+    """Describe a value in words; shorten long text."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -164,8 +164,8 @@ def describe(value: object) -> str:
 
 
 def did_you_mean(name: str, choices: Collection[str]) -> str | None:
-    """Make the hint that names the nearest choice; None when nothing is near."""
-    import difflib  # here and elsewhere in this package: late, since `status` reads a config that has no error
+    """Return a hint with the closest choice; None if no choice is similar."""
+    import difflib  # late import: `status` does not need it unless there is an error
 
     near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else None
@@ -173,20 +173,20 @@ def did_you_mean(name: str, choices: Collection[str]) -> str | None:
 
 def _nearest_key(name: str, path: Path, known: Mapping[str, Kind]) -> str:
     if name.lower() in _SECRETS:
-        return "a token stays out of this file: put it into a file of mode 0600 and name that in endpoint.token_file"
+        return "do not put a token here: put it in a file of mode 0600 and set endpoint.token_file to that file"
     if hint := did_you_mean(name, known):
         return hint
     for other, _ in keys():
         if other[-1] == name and "*" not in other:
             where = f"in [{dotted(other[:-1])}]" if len(other) > 1 else "above the first [table]"
-            return f'did you mean "{dotted(other)}"? it stands {where}'
+            return f'did you mean "{dotted(other)}"? it belongs {where}'
     everywhere = {dotted(other) for other, _ in keys() if "*" not in other}
     hint = did_you_mean(dotted((*path, name)), everywhere)
-    return hint or "known here: " + ", ".join(sorted(known))
+    return hint or "known keys: " + ", ".join(sorted(known))
 
 
 def _form(kind: Kind) -> object:
-    """Tell the form of a type (`list` of `list[str]`), typed loosely: `Annotated` and `Literal` are no classes."""
+    """Return the origin of a type (`list` for `list[str]`) as an object: `Annotated` and `Literal` are not classes."""
     return typing.get_origin(kind)
 
 
@@ -197,7 +197,7 @@ def _meta(kind: Kind) -> msgspec.Meta | None:
 
 
 def _quoted(text: str) -> str:
-    """Quote text from outside; it may hold control characters, and lone surrogates where it was no UTF-8."""
+    """Quote untrusted text; escape control characters, and surrogates from bytes that are not UTF-8."""
     return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) + '"'
 
 

@@ -1,4 +1,4 @@
-"""Settings out of the environment: `SESSIOND_ENDPOINT__URL` is `url` in `[endpoint]`."""
+"""Configuration from environment variables: `SESSIOND_ENDPOINT__URL` sets `url` in `[endpoint]`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO = frozenset({"0", "false", "no", "off"})
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting that the environment makes."""
+    """One key that an environment variable sets."""
 
     variable: str
     path: tuple[str, ...]
@@ -26,11 +26,11 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def overrides(environ: Mapping[str, str], home: str) -> tuple[list[Override], list[str]]:
-    """Read every `SESSIOND_*` variable; return the settings, and a warning for each that is none.
+    """Return the keys that `SESSIOND_*` variables set, and a warning for each variable that is not a key.
 
-    Text is read by the type of its setting: yes and no, units, lists as JSON or separated like PATH.
+    Text is parsed by the type of its key: yes and no, units, lists as JSON or separated like PATH.
 
-    Raises: ConfigError for a value that its setting does not take.
+    Raises: ConfigError for an invalid value.
     """
     made: list[Override] = []
     warnings: list[str] = []
@@ -55,7 +55,7 @@ def _setting(variable: str) -> tuple[tuple[str, ...], Kind | None]:
     for part in variable.removeprefix(PREFIX).lower().split("__"):
         inside = members(kind)
         if "*" in inside and part:
-            path, kind = (*path, part.replace("_", "-")), inside["*"]  # names of tools are written with dashes
+            path, kind = (*path, part.replace("_", "-")), inside["*"]  # names of tools contain dashes
         elif part in inside:
             path, kind = (*path, part), inside[part]
         else:
@@ -69,7 +69,7 @@ def _names() -> list[str]:
 
 
 def read_text(text: str, kind: Kind) -> Any:
-    """Turn text into the kind of value that TOML would give; what does not fit stays text and is refused as such."""
+    """Parse text to the value that TOML would give. Text that does not fit stays text and fails the validation."""
     base = typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
     if base is bool:
         word = text.strip().lower()

@@ -1,4 +1,4 @@
-"""Where the keys of a TOML text stand: tomllib gives values, an error message needs their lines."""
+"""Line numbers of the keys in a TOML text, for error messages; tomllib returns only values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import tomllib
 
 Path = tuple[str | int, ...]
-"""Names of tables and keys; an integer counts the tables of an array, or the elements of a list."""
+"""Names of tables and keys; an integer is the index in an array of tables or in a list."""
 
 _BLANK = re.compile(r"[ \t]*")
 _GAP = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -22,15 +22,15 @@ _SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """Find the line, counted from 1, of every table, key and list element of a TOML text.
+    """Return the line number, from 1, of every table, key and list element of a TOML text.
 
-    The text must be one that tomllib accepts; for another the result is of no use, but it ends.
+    The text must be valid TOML; for other text the result is meaningless, but the function returns.
     """
     return _Walk(text).document()
 
 
 class _Walk:
-    """One pass over a text that is known to be valid: it finds extents and leaves meaning to tomllib."""
+    """One pass over valid TOML that finds where values start and end, but does not parse them."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -50,7 +50,7 @@ class _Walk:
             else:
                 self.pair(table)
             self.skip(_GAP)
-            if self.at == start:  # not TOML: give up rather than stand still
+            if self.at == start:  # not TOML: stop instead of looping forever
                 break
         return self.found
 

@@ -1,4 +1,4 @@
-"""The config out of its files and the environment, with errors that name file, key and line."""
+"""Load the configuration from its files and the environment, with errors that name file, key and line."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from sessiond.directories import checksums, config_file, part_files, state_direc
 from sessiond.errors import ConfigError
 
 MAX_FILE = 1 << 20
-"""Bytes of a config file; what is larger was named by mistake."""
+"""Largest configuration file in bytes; a larger one was given by mistake."""
 
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A config and how it came about."""
+    """A configuration and where its values come from."""
 
     config: Config
     files: tuple[str, ...] = ()
-    """The files that were read, in the order in which later ones win."""
+    """The files that were read; later ones override earlier ones."""
     warnings: tuple[str, ...] = ()
-    """What is odd and yet no error, one sentence each."""
+    """Problems that are not errors, one sentence each."""
     origins: dict[str, str] = {}
-    """For each key that is set (`endpoint.url`) where: `FILE:LINE` or the variable. The others have their default."""
+    """The origin of each key that is set (`endpoint.url`): `FILE:LINE` or the variable. Other keys are defaults."""
     sums: dict[str, int] = {}
-    """For each file the checksum of what was read, and for each variable that of its text."""
+    """Checksums of the content of each file and of the text of each variable."""
 
 
 def state_dir(config: Config) -> str:
-    """Name the directory of the spool: the configured one, or the platform's (`~/.local/state/sessiond`)."""
+    """Return the state directory: the configured one, or the default (`~/.local/state/sessiond`)."""
     return config.state_dir or state_directory()
 
 
 def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str] | None = None) -> Loaded:
-    """Read the config: the user's file, `config.d/*.toml` beside it, and `SESSIOND_*`; later ones win.
+    """Load the user's file, `config.d/*.toml` next to it, and `SESSIOND_*` variables; later ones override.
 
-    `file` is what `--config` names; without it SESSIOND_CONFIG, then the platform's place, which may be
-    empty: then all is default. With `tools`, a name below `[sources]` has to be one of them.
+    `file` is the argument of `--config`; without it, SESSIOND_CONFIG, then the default path, which need not exist.
+    With `tools`, the names in `[sources]` must be among them.
 
-    Raises: ConfigError for what can't be read, is no TOML, unknown, of a wrong type or out of bounds.
+    Raises: ConfigError for a file that can't be read or is not TOML, and for unknown keys and invalid values.
     """
     home = environ.get("HOME") or os.path.expanduser("~")
     named = file or environ.get("SESSIOND_CONFIG")
@@ -105,7 +105,7 @@ def _read(path: str, home: str) -> tuple[dict[str, Any], ConfigPosition, int]:
         reason = (error.strerror or "unknown reason").lower()
         raise ConfigError(f"can't be read: {reason}", file=path, hint="see `sessiond config path`") from error
     if len(content) > MAX_FILE:
-        raise ConfigError("is too large for a config file", file=path)
+        raise ConfigError("is too large for a configuration file", file=path)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
         return tomllib.loads(text), ConfigPosition(file=path, lines=key_lines(text), home=home), crc32(content)
@@ -122,14 +122,14 @@ def _read(path: str, home: str) -> tuple[dict[str, Any], ConfigPosition, int]:
             f"not valid TOML: {what[:1].lower()}{what[1:]}{where}",
             file=path,
             line=line,
-            hint='text stands in quotes (url = "https://..."), tables in brackets ([endpoint])',
+            hint='put text in quotes (url = "https://...") and tables in brackets ([endpoint])',
         ) from error
 
 
 def _exposed(path: str) -> list[str]:
     mode = os.stat(path).st_mode
     if mode & 0o002 and S_ISREG(mode):
-        return [f"{path} can be changed by every user of this machine: chmod o-w {path}"]
+        return [f"every user of this machine can change {path}: chmod o-w {path}"]
     return []
 
 
@@ -148,7 +148,7 @@ def _set(table: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _check_whole(config: Config, positions: Mapping[str, ConfigPosition], tools: Collection[str] | None) -> None:
-    """Check what no single key can tell, and blame the key that the user can change."""
+    """Validate keys that depend on each other; the error names the key that the user can change."""
     try:
         if config.endpoint.url:
             from sessiond.config.url import check_url
@@ -166,7 +166,7 @@ def _check_whole(config: Config, positions: Mapping[str, ConfigPosition], tools:
             raise position.error("unknown tool", path, hint=did_you_mean(tool, tools) or "see `sessiond sources`")
         for index, root in enumerate(settings.roots):
             real = os.path.realpath(root)
-            # A root that holds the spool would make each capture cause the next one, for ever.
+            # If a root contained the spool, each capture would change a file in the root and so cause another capture.
             if not root or os.path.commonpath((real, state)) in (real, state):
-                message = f'"{root}" and the state directory {state} lie in one another'
-                raise position.error(message, (*path, "roots", index), hint="name the directory of the tool alone")
+                message = f'"{root}" and the state directory {state} must not contain each other'
+                raise position.error(message, (*path, "roots", index), hint="use only the directory of the tool")

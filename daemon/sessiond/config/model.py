@@ -1,4 +1,4 @@
-"""The configuration as frozen types: what the user may set, its defaults and its bounds."""
+"""The configuration as frozen types, with defaults and bounds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Seconds = Annotated[
     ),
 ]
 Percent = Annotated[
-    float, msgspec.Meta(gt=0, le=100, description='text like "50%", at the most "100%"', extra={"unit": "percent"})
+    float, msgspec.Meta(gt=0, le=100, description='a percentage like "50%", at most "100%"', extra={"unit": "percent"})
 ]
 Rate = Annotated[
     int,
     msgspec.Meta(
-        ge=0, le=1 << 50, description='bytes a second, or text like "1MB/s"; 0 is no limit', extra={"unit": "rate"}
+        ge=0, le=1 << 50, description='bytes per second, or text like "1MB/s"; 0 means no limit', extra={"unit": "rate"}
     ),
 ]
 Backfill = Annotated[
@@ -33,9 +33,7 @@ Backfill = Annotated[
         extra={"unit": "backfill"},
     ),
 ]
-FilePath = Annotated[
-    str, msgspec.Meta(description='a path as text that begins with "/" or "~/"', extra={"unit": "path"})
-]
+FilePath = Annotated[str, msgspec.Meta(description='a path that starts with "/" or "~/"', extra={"unit": "path"})]
 Glob = Annotated[
     str,
     msgspec.Meta(
@@ -46,7 +44,7 @@ SecretsFrom = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^(?:env:[^\x00-\x1f=]+|(?:~?/)[^\x00-\x1f]+)$",
-        description='a path that begins with "/" or "~/", or "env:" and a glob of names: "env:*_TOKEN"',
+        description='a path that starts with "/" or "~/", or "env:" and a glob of variable names: "env:*_TOKEN"',
         extra={"unit": "secret"},
     ),
 ]
@@ -65,65 +63,65 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where sessions go."""
 
     url: str = ""
-    """Empty: the built-in archive, an endpoint of our own on loopback with its data beside the spool."""
+    """Empty: the built-in archive, an endpoint on loopback that keeps its data in the state directory."""
     token_file: FilePath = ""
-    """A file of mode 0600 that holds the token; SESSIOND_TOKEN and systemd credentials come before it."""
+    """A file of mode 0600 with the token; SESSIOND_TOKEN and systemd credentials override it."""
     allow_insecure_http: bool = False
-    """Plain http to another host than loopback sends the token and all transcripts readable; off unless asked."""
+    """Allow plain http to hosts other than loopback, which sends the token and all transcripts unencrypted."""
     timeout: Seconds = 30.0
-    """Seconds that one request may take in all."""
+    """Total time limit of one request, in seconds."""
     ca_file: FilePath = ""
     """A PEM bundle to trust instead of the system's."""
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How what was there before is caught up with. Live changes wait for none of it."""
+    """Limits for older sessions. Live changes are not limited."""
 
     max_cpu: Percent = 100.0
-    """Percent of one core that reading it may take, on average."""
+    """Average share of one core for reading the backlog, in percent."""
     max_upload: Rate = 0
-    """Bytes a second, on the wire, that pushing it may take; 0: all there is."""
-    on_battery: Literal["pause", "go on"] = "pause"
-    """Whether reading and pushing it wait while the machine runs on its battery."""
-    on_metered: Literal["pause", "go on"] = "pause"
-    """Whether pushing it waits while the network is a metered one."""
+    """Upload rate for the backlog in bytes per second on the wire; 0 means no limit."""
+    on_battery: Literal["pause", "continue"] = "pause"
+    """Whether to pause reading and pushing the backlog on battery."""
+    on_metered: Literal["pause", "continue"] = "pause"
+    """Whether to pause pushing the backlog on a metered network."""
 
 
 class Outbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may wait on disk."""
+    """Limits of the outbox."""
 
     max_bytes: Annotated[
         int,
         msgspec.Meta(
             ge=1 << 20,
             le=1 << 50,
-            description='bytes, 1 MiB at the least, or text like "512 MiB" or "2 GB"',
+            description='bytes, at least 1 MiB, or text like "512 MiB" or "2 GB"',
             extra={"unit": "bytes"},
         ),
     ] = 512 << 20
-    """Transcript bytes (compressed) that wait for the endpoint; past that, transcripts wait in their own files."""
+    """Compressed transcript bytes in the outbox. When it is full, transcripts stay in the tools' files until later."""
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is said, and how."""
+    """Level, format and file of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json", "journal"] = "auto"
     file: bool = True
-    """Keep a rotated file of JSON lines in the state directory, five of 5 MB, where no journal keeps them."""
+    """Write a rotated file of JSON lines to the state directory (five of 5 MB), unless a journal keeps the log."""
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is a secret, and what only looks like one."""
+    """Additional secrets and rules, and exceptions."""
 
     rules: list[FilePath] = []
-    """Files of further rules, in the TOML fields of gitleaks; a rule replaces ours of the same id."""
+    """Files with additional rules in the format of gitleaks; a rule replaces the built-in one with the same id."""
     secrets_from: list[SecretsFrom] = []
-    """Where values stand that are secret wherever they appear; they are held in memory only."""
+    """Sources of values that are always masked; the values are kept only in memory."""
     allow_rules: list[Name] = []
-    """Ids of rules that are not applied."""
+    """Ids of rules to disable."""
     allow_hashes: list[ValueHash] = []
-    """Hashes of values that are no secrets, as `sessiond redact scan` prints them."""
+    """Hashes of values that are not secrets, as `sessiond redact scan` prints them."""
     allow_paths: list[Glob] = []
     """Globs of transcripts in which nothing is masked."""
 
@@ -133,30 +131,30 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     enabled: bool = True
     transcripts: bool = True
-    """False: only the records of its sessions are kept and pushed."""
+    """False: capture only the records of its sessions."""
     roots: list[FilePath] = []
-    """Further directories to look into, beside the tool's own; they are laid out like the tool's own."""
+    """Additional directories with the layout of the tool's own directory."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that the user may set. Paths are absolute, durations are seconds, sizes are bytes."""
+    """All keys. Paths are absolute, durations are seconds, sizes are bytes."""
 
     state_dir: FilePath = ""
-    """Where the spool lies; empty: the platform's place for state."""
+    """The state directory; empty: the default of the platform."""
     machine_id: Name = ""
-    """Empty: the hostname at the first start, kept from then on."""
+    """Empty: the hostname at the first start, which is then kept."""
     idle_after: Seconds = 1800.0
     """Seconds without a change after which a session counts as ended."""
     rescan: Seconds = 60.0
-    """Seconds between two looks at every root; longer where a look is expensive."""
+    """Seconds between two scans of all roots; longer if a scan is expensive."""
     redact: Literal["mask", "hash", "off"] = "mask"
-    """How secrets are covered before anything is stored: by stars, by a keyed hash, or not at all."""
+    """How secrets are masked before anything is stored: stars, keyed hashes, or not at all."""
     exclude: list[Glob] = []
-    """Globs of working directories whose sessions are none of sessiond's business."""
+    """Globs of working directories whose sessions are not captured."""
     backfill: Backfill = "all"
-    """How old a session may be that was there before the first start; see `units.parse_backfill`."""
+    """Largest age of sessions from before the first start; see `units.parse_backfill`."""
     transcripts: bool = True
-    """False: only the records of sessions are kept and pushed, of no tool the transcript."""
+    """False: capture only the records of sessions, no transcripts."""
     hash_paths: bool = False
     """Replace the paths in records by keyed hashes."""
     endpoint: Endpoint = Endpoint()
@@ -165,4 +163,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     outbox: Outbox = Outbox()
     log: Log = Log()
     sources: dict[str, SourceSettings] = {}
-    """By the tool's name: "claude-code"."""
+    """By name of the tool: "claude-code"."""

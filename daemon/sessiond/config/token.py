@@ -1,4 +1,4 @@
-"""The token: found, validated, and hard to print."""
+"""Find and validate the token, and keep it out of output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class Token:
-    """A bearer token; only `reveal` shows it, and only the request's header needs that."""
+    """A bearer token. Only `reveal` returns its text, for the header of a request."""
 
     __slots__ = ("_text",)
 
@@ -24,7 +24,7 @@ class Token:
         self._text = text
 
     def reveal(self) -> str:
-        """Give the token itself."""
+        """Return the text of the token."""
         return self._text
 
     def __repr__(self) -> str:
@@ -39,7 +39,7 @@ class Token:
         return hash(self._text)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a token is not pickled")
+        raise TypeError("a token can't be pickled")
 
 
 def token_origin(config: Config, environ: Mapping[str, str]) -> str | None:
@@ -55,14 +55,14 @@ def token_origin(config: Config, environ: Mapping[str, str]) -> str | None:
 def read_token(config: Config, environ: Mapping[str, str]) -> Token | None:
     """Read the token from SESSIOND_TOKEN, systemd's credential `token`, or `endpoint.token_file`, in this order.
 
-    Raises: ConfigError for a file that can't be read, that others can read, or that holds no token.
+    Raises: ConfigError for a file that can't be read, that other users can read, or that has no token.
     """
     origin = token_origin(config, environ)
     if origin is None:
         return None
     if origin == "SESSIOND_TOKEN":
         return _token(environ["SESSIOND_TOKEN"], key="SESSIOND_TOKEN")
-    # systemd keeps its credentials safe by itself, for a service user by an access list that the mode can't tell.
+    # systemd protects its credentials itself; for a service user by an ACL that the mode does not show.
     ours = origin == config.endpoint.token_file
     key = "endpoint.token_file" if ours else "CREDENTIALS_DIRECTORY"
     return _token(_private_text(origin, key, private=ours), file=origin, key=key)
@@ -70,7 +70,7 @@ def read_token(config: Config, environ: Mapping[str, str]) -> Token | None:
 
 def _private_text(path: str, key: str, *, private: bool) -> str:
     try:
-        # A FIFO put there would hold us for ever without O_NONBLOCK.
+        # Without O_NONBLOCK, opening a FIFO would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
@@ -80,7 +80,7 @@ def _private_text(path: str, key: str, *, private: bool) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError("is not a regular file", file=path, key=key)
         if private and status.st_uid != os.geteuid():
-            raise ConfigError("belongs to another user", file=path, key=key, hint="make a file of your own")
+            raise ConfigError("belongs to another user", file=path, key=key, hint="use a file that you own")
         if private and status.st_mode & 0o077:
             mode = f"{stat.S_IMODE(status.st_mode):04o}"
             raise ConfigError(
@@ -94,7 +94,7 @@ def _private_text(path: str, key: str, *, private: bool) -> str:
 def _token(text: str, *, key: str, file: str | None = None) -> Token:
     word = text.strip()
     if not word:
-        raise ConfigError("holds no token", file=file, key=key)
+        raise ConfigError("contains no token", file=file, key=key)
     if len(word) > MAX_TOKEN or not _TOKEN.fullmatch(word):
-        raise ConfigError("holds something else than one token of printable characters", file=file, key=key)
+        raise ConfigError("must contain a single token of printable ASCII characters", file=file, key=key)
     return Token(word)

@@ -1,4 +1,4 @@
-"""Whom to trust: the certificates that an endpoint is checked with."""
+"""The certificates that verify the endpoint."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def make_ssl_context(ca_file: str) -> ssl.SSLContext:
-    """Read `endpoint.ca_file`; without one the system's certificates are trusted.
+    """Return an SSL context that trusts `endpoint.ca_file`, or the certificates of the system if it is empty.
 
-    Raises: ConfigError for a file that can't be read or that holds no certificates.
+    Raises: ConfigError for a file that can't be read or that has no certificates.
     """
-    import ssl  # late: it takes a tenth of the time that `status` has
+    import ssl  # late import: it takes a tenth of the time budget of `status`
 
     try:
         return ssl.create_default_context(cafile=ca_file or None)
@@ -24,11 +24,11 @@ def make_ssl_context(ca_file: str) -> ssl.SSLContext:
         raise ConfigError(
             f"{ca_file} can't be used: {error.strerror or error}",
             key="endpoint.ca_file",
-            hint="name a file of certificates in PEM, or remove endpoint.ca_file",
+            hint="use a PEM file of certificates, or remove endpoint.ca_file",
         ) from error
 
 
 def check_trust(config: Config) -> None:
-    """Make sure that the configured certificates can be used. Raises: ConfigError."""
+    """Check that the configured certificates can be loaded. Raises: ConfigError."""
     if config.endpoint.ca_file and config.endpoint.url.startswith("https:"):
         make_ssl_context(config.endpoint.ca_file)

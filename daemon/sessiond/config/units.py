@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them: "512 MB", "1h30m"."""
+"""Parse sizes and durations as people write them: "512 MB", "1h30m"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ for _power, _letter in enumerate("kmgt", start=1):
     _BYTES[f"{_letter}ib"] = 1024**_power
     _BYTES[f"{_letter}i"] = _BYTES[_letter] = 1024**_power
 
-# Compiled when the first is met: `sessiond status` has 100 ms, and most configurations have none of them.
+# Not compiled at import: `sessiond status` has a budget of 100 ms, and most configurations use none of them.
 _DURATION = r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhdw])\s*)+"
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])"
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -19,9 +19,9 @@ _SIZE = r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)"
 
 
 def parse_duration(text: str) -> float:
-    """Read "90s", "30m", "1h30m", "1.5 h", "2d" or a plain number as seconds.
+    """Parse "90s", "30m", "1h30m", "1.5 h", "2d" or a plain number as seconds.
 
-    Raises: ValueError for what is none of these.
+    Raises: ValueError for other text.
     """
     plain = text.strip().lower()
     if re.fullmatch(_NUMBER, plain):
@@ -32,15 +32,15 @@ def parse_duration(text: str) -> float:
 
 
 def parse_rate(text: str) -> int:
-    """Read "1MB/s", "200 kB/s" or a size as bytes a second.
+    """Parse "1MB/s", "200 kB/s" or a size as bytes per second.
 
-    Raises: ValueError for what is none of these.
+    Raises: ValueError for other text.
     """
     return parse_size(text.strip().removesuffix("/s"))
 
 
 def parse_percent(text: str) -> float:
-    """Read "50%" or a plain number. Raises: ValueError for what is none of these."""
+    """Parse "50%" or a plain number. Raises: ValueError for other text."""
     plain = text.strip().removesuffix("%").rstrip()
     if not re.fullmatch(_NUMBER, plain):
         raise ValueError("not a percentage")
@@ -48,9 +48,9 @@ def parse_percent(text: str) -> float:
 
 
 def parse_backfill(text: str) -> float | None:
-    """Read "90d" as seconds; "none" is 0 and "all" is None, for there is no limit.
+    """Parse "90d" as seconds; "none" is 0, and "all" is None (no limit).
 
-    Raises: ValueError for what is none of these.
+    Raises: ValueError for other text.
     """
     plain = text.strip().lower()
     if plain in ("all", "none"):
@@ -61,9 +61,9 @@ def parse_backfill(text: str) -> float | None:
 
 
 def parse_size(text: str) -> int:
-    """Read "512 MB" (powers of 1000), "512 MiB" or "512M" (powers of 1024) or a plain number as bytes.
+    """Parse "512 MB" (powers of 1000), "512 MiB" or "512M" (powers of 1024) or a plain number as bytes.
 
-    Raises: ValueError for what is none of these.
+    Raises: ValueError for other text.
     """
     match = re.fullmatch(_SIZE, text.strip().lower())
     if match is None or match[2] not in _BYTES:

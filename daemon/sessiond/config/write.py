@@ -1,4 +1,4 @@
-"""Writing configuration: files of our own in config.d/, and the user's file only where the user asked for it."""
+"""Write configuration: keys to a file in config.d/, and the user's own file only on request."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from sessiond.config.load import load
 from sessiond.config.model import Config
 from sessiond.errors import ConfigError
 
-OURS = "50-set.toml"
-"""The file in config.d/ that holds what `sessiond config set` was told."""
+SET_FILE = "50-set.toml"
+"""The file in config.d/ that `sessiond config set` writes."""
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def set_key(
     user_file: str, key: str, text: str | None, environ: Mapping[str, str], tools: Collection[str]
 ) -> tuple[str, Any]:
-    """Set a key in our own file beside the user's, or remove it there (None); return the file and the value.
+    """Set a key in config.d/50-set.toml, or remove it (`text` is None); return the file and the value.
 
-    The whole configuration is read with it first, so that nothing is written that would be refused.
+    The whole configuration is validated with the change first, so that an invalid one is never written.
 
     Raises: ConfigError.
     """
     path, kind = _find(key)
-    file = os.path.join(os.path.dirname(user_file), "config.d", OURS)
+    file = os.path.join(os.path.dirname(user_file), "config.d", SET_FILE)
     try:
         with open(file, "rb") as stream:
             table = tomllib.load(stream)
     except FileNotFoundError:
         table = {}
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not valid TOML: {error}", file=file, hint="correct it, or remove it") from error
+        raise ConfigError(f"not valid TOML: {error}", file=file, hint="correct the file, or remove it") from error
     value = None
     if text is not None:
         home = environ.get("HOME") or os.path.expanduser("~")
         value = validate_value(read_text(text, kind), kind, ConfigPosition(home=home), path)
     _put(table, path, value)
-    content = "# Written by `sessiond config set`; it comes after config.toml.\n" + tomli_w.dumps(table)
+    content = "# Written by `sessiond config set`; overrides config.toml.\n" + tomli_w.dumps(table)
     validate(table, ConfigPosition(file=file))
     _try(user_file, {file: content}, environ, tools)
     replace_file(file, content)
@@ -54,7 +54,7 @@ def set_key(
 
 
 def check_text(user_file: str, text: str, environ: Mapping[str, str], tools: Collection[str]) -> None:
-    """Read the configuration as it would be with another text in the user's file. Raises: ConfigError."""
+    """Validate the configuration as it would be with another text in the user's file. Raises: ConfigError."""
     _try(user_file, {user_file: text}, environ, tools)
 
 
@@ -86,7 +86,7 @@ def _find(key: str) -> tuple[tuple[str, ...], Kind]:
             break
     if not path or kind is None or members(kind):
         names = [dotted(known).replace('"*"', "TOOL") for known, _ in keys()]
-        raise ConfigError("no such key", key=key, hint=did_you_mean(key, names) or "known: " + ", ".join(names))
+        raise ConfigError("unknown key", key=key, hint=did_you_mean(key, names) or "known keys: " + ", ".join(names))
     return path, kind
 
 
@@ -103,7 +103,7 @@ def _put(table: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _try(user_file: str, changed: Mapping[str, str], environ: Mapping[str, str], tools: Collection[str]) -> None:
-    """Load a copy of all files with the changed ones in it; errors name the real ones."""
+    """Load a copy of all files with the changes applied; errors name the original files."""
     folder = os.path.join(os.path.dirname(user_file), "config.d")
     with tempfile.TemporaryDirectory(prefix="sessiond-") as copy:
         main = os.path.join(copy, os.path.basename(user_file))

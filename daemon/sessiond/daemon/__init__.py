@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import NoReturn
 
-from sessiond import state
+from sessiond import exit_codes, state
 from sessiond.config import Loaded, state_dir
 from sessiond.daemon.daemon_run import DaemonRun, Message
 from sessiond.daemon.network import NetworkMonitor
@@ -25,7 +25,6 @@ from sessiond.daemon.notify import ServiceNotifier, service
 from sessiond.daemon.settings import open_log, resolve_settings
 from sessiond.errors import ConfigError, SessiondError, SpoolDamaged, shortage
 
-CRASHED = 70
 REPEATED_SIGNAL = 0.3
 """Seconds within which a second signal is the first one again: timeout(1) signals a process and then its group."""
 
@@ -35,7 +34,7 @@ PR_SET_DUMPABLE = 4
 class Crash(SessiondError):
     """A thread of the daemon ended by an error that nobody expected: a bug."""
 
-    exit_code = CRASHED
+    exit_code = exit_codes.CRASHED
 
 
 def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: Callable[[str], None]) -> int:
@@ -118,7 +117,7 @@ def _handle_signals(messages: queue.SimpleQueue[Message | BaseException]) -> Non
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal asked
         if asked is not None and time.monotonic() - asked > REPEATED_SIGNAL:
-            os._exit(128 + number)  # asked twice: at once; what is in the outbox stays there
+            os._exit(exit_codes.SIGNALLED + number)  # asked twice: at once; what is in the outbox stays there
         asked = asked or time.monotonic()
         messages.put(Message.STOP)  # SimpleQueue.put is safe here; Event.set could deadlock
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from sessiond.cleanup import due_before
+from sessiond.clock import now_ms
 from sessiond.config import Backlog as BacklogLimits
 from sessiond.daemon.backfill_exclusions import BackfillExclusions
 from sessiond.daemon.backlog import Backlog, Rank
@@ -15,7 +16,7 @@ from sessiond.daemon.changed_files import SLICE_BYTES, SLICE_SECONDS, ChangedFil
 from sessiond.daemon.idle import Idle
 from sessiond.daemon.inventory import Change, Inventory, count, entries, forget_below, load_inventory, make_fingerprint
 from sessiond.daemon.reporting import RootHealths, log_root_changes
-from sessiond.daemon.resources import Resources, now_ms
+from sessiond.daemon.resources import Resources
 from sessiond.daemon.retries import Retries
 from sessiond.daemon.throttle import READING, Throttle
 from sessiond.errors import StateFull

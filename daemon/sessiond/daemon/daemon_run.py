@@ -13,6 +13,7 @@ from enum import StrEnum
 from msgspec.structs import replace
 
 from sessiond import __version__, pause, state
+from sessiond.clock import now_ms
 from sessiond.daemon.capture_loop import CaptureLoop
 from sessiond.daemon.changed_files import SLICE_OF_FILE
 from sessiond.daemon.config_watch import ConfigWatch
@@ -20,7 +21,7 @@ from sessiond.daemon.endpoint_state import Cause
 from sessiond.daemon.heartbeat import PATIENCE, Heartbeat
 from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.reporting import record_config_health
-from sessiond.daemon.resources import Resources, now_ms, open_resources
+from sessiond.daemon.resources import Resources, open_resources
 from sessiond.daemon.settings import Settings, change_log, log_warnings, reload_settings
 from sessiond.daemon.throttle import PUSHING, READING, Override, Throttle
 from sessiond.daemon.upload_loop import UploadLoop

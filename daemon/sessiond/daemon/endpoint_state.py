@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 
+from sessiond.clock import now_ms
 from sessiond.config import Token
 from sessiond.daemon import outage
-from sessiond.daemon.resources import Resources, now_ms
+from sessiond.daemon.resources import Resources
 from sessiond.errors import EndpointError, StateFull
 from sessiond.logs import log
 from sessiond.spool import Spool, health

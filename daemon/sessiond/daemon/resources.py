@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
 
 from sessiond import spool as spool_room
+from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.device import Device, first_start_ms, hostname, identify, installation, machine_identity
 from sessiond.errors import SpoolDamaged, StateError, StateFull
@@ -109,11 +109,6 @@ class Resources(msgspec.Struct, kw_only=True):
                     self.spool.set_meta(CLEAN, "1")
         finally:
             self.spool.close()
-
-
-def now_ms() -> int:
-    """Tell the time of the wall clock in unix milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged | None = None) -> Resources:

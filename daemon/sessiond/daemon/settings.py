@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 
 import msgspec
 
 from sessiond import logs, pause
+from sessiond.clock import now_ms
 from sessiond.config import Config, Loaded, SourceSettings, Token, check_trust, load, read_token, state_dir
 from sessiond.daemon.outage import authorities
 from sessiond.daemon.resources import terms_of
@@ -61,7 +61,7 @@ def resolve_settings(loaded: Loaded, environ: Mapping[str, str]) -> Settings:
     check_trust(loaded.config)
     terms = terms_of(loaded.config, environ, identify(state_dir(loaded.config)))
     token = read_token(loaded.config, environ) if loaded.config.endpoint.url else None
-    paused = pause.read(state_dir(loaded.config), time.time_ns() // 1_000_000)
+    paused = pause.read(state_dir(loaded.config), now_ms())
     ca = authorities(loaded.config.endpoint.ca_file) if loaded.config.endpoint.ca_file else b""
     return Settings(loaded=loaded, token=token, paused=paused, terms=terms.version, authorities=ca)
 

@@ -18,7 +18,7 @@ ASK_AGAIN = 30.0
 """Seconds between two checks of power and network while there is a backlog."""
 LEAST_BATCH = 32 << 10
 """Smallest batch in bytes, however low the limit is: the size of a segment that is sent as text."""
-UNLIMITED = Backlog(on_battery="go on", on_metered="go on")
+UNLIMITED = Backlog(on_battery="continue", on_metered="continue")
 READING, PUSHING = "reading", "pushing"
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from sessiond.clock import now_ms
 from sessiond.config import Backlog, Token
 from sessiond.daemon.archive_copy import ArchiveCopy
 from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.endpoint_state import Cause, EndpointState
-from sessiond.daemon.resources import Resources, now_ms
+from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.device import installation
 from sessiond.endpoint.read_client import ReadClient

@@ -1,7 +1,7 @@
-"""What could go wrong on this machine, each finding with what mends it.
+"""Checks of the installation; each finding says how to fix it.
 
 findings = list(run_checks(installation))
-for finding in findings: repair(finding)    # only where `repair` says that it is safe
+for finding in findings: repair(finding, installation)    # only if `finding.repair` is set
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Finding", "Installation", "Severity", "repair", "run_checks"]
 
 
 def run_checks(installation: Installation) -> Iterator[Finding]:
-    """Yield the findings as they are made; the last ones need the network and may take some seconds."""
+    """Run all checks and iterate their findings. The last checks use the network and may take some seconds."""
     yield from setup_checks(installation)
     yield from machine_checks(installation)
     yield from endpoint_checks(installation)

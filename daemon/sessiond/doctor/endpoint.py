@@ -1,4 +1,4 @@
-"""The way to the endpoint: name, proxy, certificate, token, protocol, clock."""
+"""Checks of the connection to the endpoint: name, proxy, certificate, token, protocol, clock."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sessiond.endpoint.transport import describe_proxy, find_proxy, proxy_origin
 from sessiond.errors import ConfigError, EndpointError, Refused
 
 SKEW = 120.0
-"""Seconds that the clocks may differ. Nothing depends on it but certificates and the order in which people read."""
+"""Largest clock difference in seconds. It matters for certificates and for the order of sessions."""
 
 
 def endpoint_checks(installation: Installation) -> Iterator[Finding]:
-    """Go the way that a push goes, step by step, and say at which one it ends."""
+    """Check each step of a push in order, and stop at the first that fails."""
     endpoint = installation.loaded.config.endpoint
     if not endpoint.url:
-        what = "none is configured: sessions go to an archive on this machine"
+        what = "none configured: sessions go to an archive on this machine"
         yield Finding(check="endpoint", severity=Severity.OK, what=what)
         return
     parts = urlsplit(endpoint.url)
@@ -45,14 +45,14 @@ def endpoint_checks(installation: Installation) -> Iterator[Finding]:
         try:
             ssl.create_default_context(cafile=endpoint.ca_file)
         except OSError as error:  # ssl.SSLError is one
-            fix = "name a file of certificates in PEM, or remove endpoint.ca_file"
+            fix = "use a PEM file of certificates, or remove endpoint.ca_file"
             what = f"{endpoint.ca_file} can't be used: {error.strerror or error}"
             yield Finding(check="certificate", severity=Severity.ERROR, what=what, fix=fix)
             return
     try:
         token = read_token(installation.loaded.config, installation.environ)
     except ConfigError as error:
-        what = f"it was not asked, for want of a token: {error}"
+        what = f"not checked, because there is no token: {error}"
         yield Finding(check="endpoint", severity=Severity.ERROR, what=what, fix=error.hint)
         return
     yield from _ask(installation, token)
@@ -75,24 +75,26 @@ def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
     try:
         about = client.about()
     except Refused as error:
-        fix = error.hint or "put a token that it accepts into endpoint.token_file"
+        fix = error.hint or "write a valid token to endpoint.token_file"
         yield Finding(check="token", severity=Severity.ERROR, what=str(error), fix=fix)
         return
     except EndpointError as error:
         store = installation.environ.get("SSL_CERT_FILE")
-        fix = error.hint or (f"certificates come from {store}" if store else "is it up, and is endpoint.url right?")
+        fix = error.hint or (
+            f"certificates come from {store}" if store else "check that it is running, and that endpoint.url is right"
+        )
         yield Finding(check="endpoint", severity=Severity.ERROR, what=str(error), fix=fix)
         return
     finally:
         client.close()
     milliseconds = (time.monotonic() - began) * 1000
-    what = f"{endpoint.url} answers in {milliseconds:.0f} ms, version {about.version}, and takes the token"
+    what = f"{endpoint.url} answers in {milliseconds:.0f} ms, version {about.version}, and accepts the token"
     yield Finding(check="endpoint", severity=Severity.OK, what=what)
     if client.server_time is not None:
         skew = time.time() - client.server_time
         if abs(skew) > SKEW:
-            what = f"this clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the endpoint's"
-            fix = "let the system set it: timedatectl set-ntp true"
+            what = f"the clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the endpoint's"
+            fix = "synchronize the clock: timedatectl set-ntp true"
             yield Finding(check="clock", severity=Severity.ERROR, what=what, fix=fix)
         else:
-            yield Finding(check="clock", severity=Severity.OK, what=f"{abs(skew):.0f} s off the endpoint's")
+            yield Finding(check="clock", severity=Severity.OK, what=f"{abs(skew):.0f} s from the endpoint's")

@@ -1,4 +1,4 @@
-"""What is examined, and what is found."""
+"""Types of the checks: the installation and the findings."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from sessiond.config import Loaded
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """How serious a finding is."""
 
     OK = "ok"
     INFO = "info"
-    """Worth knowing; nothing that is promised is broken by it."""
+    """Worth knowing; sessions are captured and pushed all the same."""
     ERROR = "error"
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
-    """The installation: its configuration as it could be read, and where it was read from."""
+    """The installation to check: its configuration and where that was read from."""
 
     loaded: Loaded
     directory: str
-    """Of the state."""
+    """The state directory."""
     config_file: str
     named: str | None
-    """What `--config` or SESSIOND_CONFIG named."""
+    """The file of `--config` or SESSIOND_CONFIG, if given."""
     environ: Mapping[str, str]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. `fix` is what to do; with `repair` sessiond can do it itself."""
+    """The result of one check. `fix` is what the user can do; `repair` is set if `repair()` can do it."""
 
     check: str
     severity: Severity
@@ -42,4 +42,4 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     repair: Literal["chmod", "install"] | None = None
     path: str = ""
     mode: int = 0
-    """For `chmod`: of which file, to what."""
+    """For `chmod`: the new mode of `path`."""

@@ -1,4 +1,4 @@
-"""What the tools have on this machine, and when their own clean-up takes it: for `init` and `doctor`."""
+"""Inventory of the tools on this machine: their sessions, and when the tools delete them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from sessiond.watch.scan import scan
 
 
 class ToolInventory(msgspec.Struct, frozen=True, kw_only=True):
-    """What one tool has. Times are unix milliseconds."""
+    """The sessions of one tool. Times are unix milliseconds."""
 
     tool: str
     sessions: int
     bytes: int
     oldest_ms: int
-    """When the session that was left alone the longest was last changed."""
+    """The last change of the session that has been unchanged the longest."""
     days: int | None
-    """After how many days without a change the tool deletes a session; None where it keeps them."""
+    """Days without a change after which the tool deletes a session; None if it keeps them."""
     hint: str | None
-    """How the user makes the tool keep them."""
+    """How to make the tool keep them."""
     due: int
-    """Sessions that it may delete within a week."""
+    """Sessions that the tool may delete within a week."""
 
 
 def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[ToolInventory]:
-    """Look at every root once; nothing is read but directories and the settings of tools that delete sessions."""
+    """Scan every root once. Only directories and the settings of tools that delete sessions are read."""
     places = find_roots(config, environ)
     times: dict[str, list[int]] = {}
     sizes: dict[str, int] = {}

@@ -1,27 +1,27 @@
-"""The machine: limits of the kernel, room on the disk, where the roots lie, what the tools delete."""
+"""Checks of the machine: kernel limits, disk space, file systems, retention of the tools."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 
+from sessiond.clock import now_ms
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.doctor.inventory import scan_tools
 from sessiond.sources import find_roots
 from sessiond.watch.kernel import Mounts
 from sessiond.watch.scan import ScanStats, scan
 
-LITTLE = 100_000_000
-"""Free bytes below which a disk counts as full: SQLite needs room for its log too."""
+LOW_SPACE = 100_000_000
+"""Free bytes below which a disk counts as full: SQLite needs space for its log too."""
 LIMITS = "/proc/sys/fs/inotify"
 LONG_DAYS = 300
-"""A tool that keeps sessions longer than this is not mentioned."""
+"""Tools that keep sessions longer than this are not reported."""
 
 
 def machine_checks(installation: Installation) -> Iterator[Finding]:
-    """Look at what the machine lets us do."""
+    """Check limits and resources of the machine."""
     yield from _disk(installation)
     yield from _roots(installation)
     yield from _retention(installation)
@@ -33,14 +33,19 @@ def _disk(installation: Installation) -> Iterator[Finding]:
         path = os.path.dirname(path)
     found = os.statvfs(path)
     free, budget = found.f_bavail * found.f_frsize, installation.loaded.config.outbox.max_bytes
-    if free < LITTLE:
-        what = f"{free // 1_000_000} MB free in {path}: capturing stops when it is full"
+    if free < LOW_SPACE:
+        what = f"{free // 1_000_000} MB free in {path}: capturing stops when the disk is full"
         yield Finding(
-            check="disk", severity=Severity.ERROR, what=what, fix="make room, or set state_dir to another disk"
+            check="disk",
+            severity=Severity.ERROR,
+            what=what,
+            fix="free some disk space, or set state_dir to another disk",
         )
     elif free < budget:
         what = f"{free // 1_000_000} MB free in {path}, less than the outbox may take ({budget // 1_000_000} MB)"
-        yield Finding(check="disk", severity=Severity.INFO, what=what, fix="make room, or lower outbox.max_bytes")
+        yield Finding(
+            check="disk", severity=Severity.INFO, what=what, fix="free some disk space, or lower outbox.max_bytes"
+        )
     else:
         yield Finding(check="disk", severity=Severity.OK, what=f"{free / 1e9:.1f} GB free")
 
@@ -49,20 +54,20 @@ def _roots(installation: Installation) -> Iterator[Finding]:
     mounts, remote, stats = Mounts(), [], ScanStats()
     kind = mounts.remote(os.path.realpath(installation.directory))
     if kind:
-        what = f"the state lies on a network filesystem ({kind}), where SQLite can be damaged"
+        what = f"the state directory is on a network file system ({kind}), where SQLite files can be damaged"
         yield Finding(check="state", severity=Severity.ERROR, what=what, fix="set state_dir to a local disk")
     for _, root in find_roots(installation.loaded.config, installation.environ):
         if not os.path.isdir(root.path):
             continue
         for _ in scan(root, stats=stats):
-            pass  # only the census is wanted
+            pass  # only the census is needed
         kind = mounts.remote(os.path.realpath(root.path))
         if kind:
             remote.append(f"{root.path} ({kind})")
     for path in stats.unreadable:
         yield Finding(check="roots", severity=Severity.ERROR, what=f"{path} can't be read", fix=f"chmod u+rx {path}")
     if remote:
-        what = f"on a network filesystem, which tells no changes, so looked at now and then: {', '.join(remote)}"
+        what = f"on a network file system without change events, so scanned periodically: {', '.join(remote)}"
         yield Finding(check="roots", severity=Severity.INFO, what=what)
     elif not stats.unreadable:
         number = len(stats.directories)
@@ -85,16 +90,16 @@ def _inotify(needed: int) -> Iterator[Finding]:
         yield Finding(
             check="inotify",
             severity=Severity.ERROR if limit < needed else Severity.INFO,
-            what=f"fs.inotify.{name} is {limit}; other programs use them too, and what is not watched is polled",
+            what=f"fs.inotify.{name} is {limit}; other programs use them too; directories without a watch are polled",
             fix=f"echo fs.inotify.{name}={max(524288, least) if 'watches' in name else 1024}"
             " | sudo tee /etc/sysctl.d/60-inotify.conf && sudo sysctl --system",
         )
 
 
 def _retention(installation: Installation) -> Iterator[Finding]:
-    for found in scan_tools(installation.loaded.config, installation.environ, time.time_ns() // 1_000_000):
+    for found in scan_tools(installation.loaded.config, installation.environ, now_ms()):
         if found.days is None or found.days > LONG_DAYS:
             continue
         soon = f"; {found.due} of {found.sessions} within a week" if found.due else ""
-        what = f"{found.tool} deletes sessions after {found.days} days{soon}; what was captured stays"
+        what = f"{found.tool} deletes sessions after {found.days} days{soon}; captured sessions stay"
         yield Finding(check="clean-up", severity=Severity.INFO, what=what, fix=found.hint)

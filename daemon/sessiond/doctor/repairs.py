@@ -1,4 +1,4 @@
-"""Repairs that lose nothing: permissions of our own files, and a service that is not as this version installs it."""
+"""Repairs that can't lose data: file permissions, and an outdated service definition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from sessiond.doctor.finding import Finding, Installation
 
 
 def repair(finding: Finding, installation: Installation) -> str | None:
-    """Do what a finding proposes and say it; None where only its user can. Raises: SessiondError, OSError."""
+    """Repair a finding and return what was done; None if only the user can fix it.
+
+    Raises: SessiondError, OSError.
+    """
     if finding.repair == "chmod":
         os.chmod(finding.path, finding.mode)
         return f"chmod {finding.mode:o} {finding.path}"

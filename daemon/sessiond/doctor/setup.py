@@ -1,14 +1,14 @@
-"""The installation itself: permissions, the spool, the service, other installations."""
+"""Checks of the installation: permissions, the spool, the service, other installations."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 
 from sessiond import service, spool
+from sessiond.clock import now_ms
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.errors import ServiceError, SpoolDamaged, StateError
 from sessiond.spool.health import read_copies
@@ -17,7 +17,7 @@ from sessiond.state import ARCHIVE, has_archive
 
 
 def setup_checks(installation: Installation) -> Iterator[Finding]:
-    """Look at what sessiond itself has put, or been given, on this machine."""
+    """Check the files and the service of sessiond."""
     yield from _config(installation)
     yield from _private(installation)
     yield from _spool(installation)
@@ -29,19 +29,19 @@ def _config(installation: Installation) -> Iterator[Finding]:
     for warning in installation.loaded.warnings:
         yield Finding(check="config", severity=Severity.INFO, what=warning)
     if not installation.loaded.warnings:
-        files = ", ".join(installation.loaded.files) or "no file, all is default"
+        files = ", ".join(installation.loaded.files) or "no file, all values are defaults"
         yield Finding(check="config", severity=Severity.OK, what=files)
 
 
 def _private(installation: Installation) -> Iterator[Finding]:
-    """What holds transcripts or the token is its user's alone."""
+    """Check that only the user can read transcripts and the token."""
     named = [("state", installation.directory, 0o700), ("token", installation.loaded.config.endpoint.token_file, 0o600)]
     for check, path, mode in named:
         if not path or not os.path.exists(path):
             continue
         found = os.stat(path)
         if found.st_uid != os.geteuid():
-            fix = "use one of your own"
+            fix = "use one that you own"
             yield Finding(check=check, severity=Severity.ERROR, what=f"{path} belongs to another user", fix=fix)
         elif stat.S_IMODE(found.st_mode) & ~mode:
             yield Finding(
@@ -54,7 +54,7 @@ def _private(installation: Installation) -> Iterator[Finding]:
                 mode=mode,
             )
         else:
-            yield Finding(check=check, severity=Severity.OK, what=f"{path} is yours alone")
+            yield Finding(check=check, severity=Severity.OK, what=f"only you can read {path}")
 
 
 def _spool(installation: Installation) -> Iterator[Finding]:
@@ -62,43 +62,43 @@ def _spool(installation: Installation) -> Iterator[Finding]:
     kept = spool.damaged_spools(installation.directory) if os.path.isdir(installation.directory) else []
     if kept:
         what = f"{len(kept)} damaged spools were set aside: {', '.join(kept)}"
-        fix = f"delete them once `sessiond status` shows nothing lost; the first and the newest {spool.KEPT} are kept"
+        fix = f"delete them once `sessiond status` shows nothing lost; the oldest and the newest {spool.KEPT} are kept"
         yield Finding(check="spool", severity=Severity.INFO, what=what, fix=fix)
     if not os.path.exists(path):
-        yield Finding(check="spool", severity=Severity.INFO, what="nothing was captured yet", fix="sessiond run")
+        yield Finding(check="spool", severity=Severity.INFO, what="nothing has been captured yet", fix="sessiond run")
         return
     try:
         spool.check(installation.directory)
     except SpoolDamaged as error:
-        fix = "restart sessiond: it sets the spool aside and builds it anew from the tools' files and the endpoint"
+        fix = "restart sessiond: it sets the spool aside and rebuilds it from the tools' files and the endpoint"
         yield Finding(check="spool", severity=Severity.ERROR, what=str(error), fix=fix)
     except StateError as error:
         yield Finding(check="spool", severity=Severity.ERROR, what=str(error), fix=error.hint)
     else:
-        yield Finding(check="spool", severity=Severity.OK, what=f"{path} is whole")
+        yield Finding(check="spool", severity=Severity.OK, what=f"{path} is intact")
         yield from _copies(installation)
         yield from _safety(installation)
 
 
 def _copies(installation: Installation) -> Iterator[Finding]:
-    """Look for signs that two machines, or two processes, use copies of one state directory."""
+    """Check whether two machines or processes use copies of one state directory."""
     opened = spool.Spool(installation.directory, readonly=True)
     try:
         copies = read_copies(opened)
     finally:
         opened.close()
     fix = "stop one of the two; to keep both, run `sessiond sync` in one copy, stop it, and remove its device.toml"
-    times = copies.diverged(time.time_ns() // 1_000_000)
+    times = copies.diverged(now_ms())
     if times > 1:
-        what = f"another running sessiond pushes as this device, found {times} times today: the directory was copied"
+        what = f"another running sessiond pushes as this device ({times} times today): the state directory was copied"
         yield Finding(check="copies", severity=Severity.ERROR, what=what, fix=fix)
     elif copies.moved_from:
-        what = f"the state directory was used on {copies.moved_from} before; a sessiond that still runs there with it"
+        what = f"the state directory was used on {copies.moved_from} before; a sessiond that still runs there"
         yield Finding(check="copies", severity=Severity.INFO, what=f"{what} would push as this device", fix=fix)
 
 
 def _safety(installation: Installation) -> Iterator[Finding]:
-    """Say whether all that was captured is safe at the configured endpoint, and what becomes of the archive."""
+    """Check that all captured sessions are safe at the configured endpoint, and the state of the archive."""
     url = installation.loaded.config.endpoint.url
     opened = spool.Spool(installation.directory, readonly=True)
     try:
@@ -108,8 +108,8 @@ def _safety(installation: Installation) -> Iterator[Finding]:
         opened.close()
     where = "the endpoint" if url else "the archive"
     if totals.lost:
-        what = f"{totals.lost} of {totals.captured} sessions have bytes that no place has any more"
-        fix = "`sessiond queue` lists them; restore the tool's files, or accept the loss with `sessiond queue drop ID`"
+        what = f"{totals.lost} of {totals.captured} sessions have lost bytes"
+        fix = "`sessiond queue` lists them; restore the tool's files, or accept the loss: `sessiond queue drop ID`"
         yield Finding(check="safety", severity=Severity.ERROR, what=what, fix=fix)
     elif not totals.settled:
         open_ones = totals.captured - totals.acknowledged - totals.dropped
@@ -122,13 +122,13 @@ def _safety(installation: Installation) -> Iterator[Finding]:
 
 
 def _archive(installation: Installation, totals: Totals) -> Finding:
-    """Say whether the built-in archive, which is no longer the endpoint, can be removed."""
+    """Check whether the built-in archive can be removed once another endpoint is configured."""
     path, archive = os.path.join(installation.directory, ARCHIVE), totals.archive
     if archive.problem is not None:
         fix = "restore it from a backup; then `sessiond queue retry`"
         return Finding(check="archive", severity=Severity.ERROR, what=archive.problem, fix=fix)
     if archive.refused:
-        what = f"the endpoint will not take {archive.refused} of its sessions: {archive.reason}; keep {path}"
+        what = f"the endpoint refuses {archive.refused} of its sessions: {archive.reason}; keep {path}"
         return Finding(check="archive", severity=Severity.ERROR, what=what, fix="`sessiond queue retry` tries again")
     if archive.pending or not archive.listed:
         done = f"{archive.sessions - archive.pending} of {archive.sessions}" if archive.listed else "none"
@@ -142,24 +142,24 @@ def _service(installation: Installation) -> Iterator[Finding]:
     try:
         manager = service.find(installation.environ)
         if not manager.installed():
-            what = f"not installed with {manager.name}: it runs only while a terminal does"
+            what = f"not installed with {manager.name}: sessiond runs only in a terminal"
             yield Finding(check="service", severity=Severity.INFO, what=what, fix="sessiond install")
             return
         drift = manager.drift(service.make_plan(installation.environ, installation.directory, installation.named))
         if drift is not None:
-            fix = "sessiond install, which writes it anew and restarts the service"
+            fix = "`sessiond install` updates it and restarts the service"
             yield Finding(check="service", severity=Severity.INFO, what=drift, fix=fix, repair="install")
         manager.check()
         pid = manager.pid()
         if pid is None:
             yield Finding(
-                check="service", severity=Severity.ERROR, what="installed, and not running", fix="sessiond start"
+                check="service", severity=Severity.ERROR, what="installed but not running", fix="sessiond start"
             )
         elif drift is None:
             yield Finding(check="service", severity=Severity.OK, what=f"runs under {manager.name} (pid {pid})")
         if manager.lingers() is False:
             fix = "loginctl enable-linger"
-            yield Finding(check="service", severity=Severity.INFO, what="it ends when you log out", fix=fix)
+            yield Finding(check="service", severity=Severity.INFO, what="stops when you log out", fix=fix)
     except ServiceError as error:
         yield Finding(check="service", severity=Severity.INFO, what=str(error), fix=error.hint)
 
@@ -172,5 +172,5 @@ def _installations(installation: Installation) -> Iterator[Finding]:
             found.setdefault(os.path.realpath(path), path)
     if len(found) > 1:
         what = f"{len(found)} installations in PATH: {', '.join(found.values())}"
-        fix = "remove all but one; a newer one changes the spool so that an older one refuses it"
+        fix = "remove all but one: an older one can't use the spool after a newer one has upgraded it"
         yield Finding(check="installation", severity=Severity.INFO, what=what, fix=fix)

@@ -1,10 +1,10 @@
-"""What the daemon says about itself: events with keys out of a closed list.
+"""The log of the daemon: events with keys from a closed list.
 
     from sessiond.logs import log
     log.info("upload.acked", sessions=3, bytes=1200)
 
-Until `configure` is called only warnings and errors are said, on stderr. structlog is imported with the first
-event, so that commands which log nothing do not wait for it.
+Until `configure` is called, only warnings and errors are logged, to stderr. structlog is imported with the first
+event, so commands that log nothing do not load it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ JOURNAL = "/run/systemd/journal/socket"
 
 
 class Log:
-    """Takes events. One for the process: `log`."""
+    """Logs events. The process has one instance, `log`."""
 
     def __init__(self) -> None:
         self._least = LEVELS["warning"]
@@ -38,19 +38,19 @@ class Log:
         self._secrets: set[str] = set()
 
     def debug(self, event: str, **fields: object) -> None:
-        """Log what is of use to whoever looks for a fault."""
+        """Log details for debugging."""
         self._emit("debug", event, fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """Log what went as it should."""
+        """Log normal operation."""
         self._emit("info", event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
-        """Log what went wrong and heals by itself, or waits for the user."""
+        """Log a problem that resolves itself or waits for the user."""
         self._emit("warning", event, fields)
 
     def error(self, event: str, **fields: object) -> None:
-        """Log what ends the daemon or costs the user something."""
+        """Log a problem that ends the daemon or loses something."""
         self._emit("error", event, fields)
 
     def _emit(self, level: str, event: str, fields: Mapping[str, object]) -> None:
@@ -68,13 +68,13 @@ log = Log()
 
 
 def set_level(level: Level) -> None:
-    """Change from now on what is logged; any thread may call it."""
+    """Set the minimum level. Thread-safe."""
     log._least = LEVELS[level]
 
 
 def hide(secret: str) -> None:
-    """Mask a secret wherever it would appear in an event from now on; what it was before stays masked."""
-    if len(secret) >= 4:  # masking a shorter one would black out ordinary words and tell what it is
+    """Mask a secret in all future events; secrets from earlier calls stay masked."""
+    if len(secret) >= 4:  # masking a shorter one would hide ordinary words and reveal the secret
         log._secrets.add(secret)
 
 
@@ -88,10 +88,10 @@ def configure(
     journal: str = JOURNAL,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Say where events go: to `stream` (stderr) or the journal, and to `file`, rotated, where no journal keeps them.
+    """Set where events go: to `stream` (stderr) or the journal, and to a rotated `file` if there is no journal.
 
-    `auto` means the journal where it reads our stderr, lines for people on a terminal, and JSON lines elsewhere.
-    Warnings of the libraries go the same way, as `library.warned`.
+    The format `auto` means the journal if it reads stderr, readable lines on a terminal, and JSON lines otherwise.
+    Warnings of libraries are logged as `library.warned`.
     """
     from sessiond.logs import sinks
 
@@ -101,7 +101,7 @@ def configure(
     if chosen == "journal" and os.path.exists(journal):
         used.append(sinks.Journal(journal))
     else:
-        # launchd keeps what goes to stderr in a file that nobody rotates: only what no log could take goes there.
+        # launchd writes stderr to a file that is never rotated, so events go only to the rotated file.
         kept = file is not None and environ.get("XPC_SERVICE_NAME", "").startswith("io.sessiond")
         colors = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
         if not kept or stream.isatty():
@@ -116,21 +116,21 @@ def configure(
 
 
 def choose(stream: IO[str], environ: Mapping[str, str], journal: str = JOURNAL) -> Format:
-    """Choose the format for a stream: the journal's own if it is what reads the stream (JOURNAL_STREAM)."""
+    """Return the format for a stream: `journal` if the journal reads the stream (JOURNAL_STREAM)."""
     if stream.isatty():
         return "console"
     try:
         status = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # closed, or not a file at all
+    except (OSError, ValueError):  # closed, or not a file
         return "json"
-    # A child with a redirected stderr inherits the variable too; only the numbers tell.
+    # A child process with redirected stderr inherits the variable; only device and inode tell the two apart.
     ours = environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
     return "journal" if ours and os.path.exists(journal) else "json"
 
 
 @contextmanager
 def recorded(level: Level = "debug") -> Iterator[list[Record]]:
-    """Collect events instead of writing them, for tests; an event or key that is not listed raises LookupError."""
+    """Collect events instead of writing them, for tests; unlisted events and keys raise LookupError."""
     from sessiond.logs import sinks
 
     before = log._least, log._logger

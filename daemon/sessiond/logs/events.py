@@ -1,6 +1,6 @@
-"""Every event that is ever logged, and the keys it may carry; docs/logging.md says what each one means.
+"""All log events and their keys; docs/logging.md explains each one.
 
-The list is closed so that a log can be shown to anybody: no key holds a prompt, an answer or a token.
+The list is closed so that a log can be shared: no key contains a prompt, an answer or a token.
 """
 
 from __future__ import annotations

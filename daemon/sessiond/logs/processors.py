@@ -1,4 +1,4 @@
-"""What happens to an event between the call and the sinks."""
+"""Processors of an event between the call and the sinks."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from sessiond.text import escape
 Fields = MutableMapping[str, Any]
 
 LONGEST = 1000
-"""Characters of a value; what is longer is cut."""
+"""Most characters of a value; longer ones are truncated."""
 QUIET = 60.0
 """Seconds in which a repeated failure is not logged again."""
 CAUSES = 20
-"""Different failures under one event that are logged in that time: ten thousand unreadable files are one fault."""
+"""Most failures of one event in that time: ten thousand unreadable files have one cause."""
 
 
 class Listed:
-    """Lets through what EVENTS lists.
+    """Drops keys that EVENTS does not list; in tests it raises LookupError.
 
-    Otherwise a new key could carry a transcript into the log: it is dropped, in tests it raises LookupError.
-    The event itself always gets through, since a fault without a word would be worse.
+    Otherwise a new key could write a transcript to the log. The event itself is never dropped, because a silent
+    fault would be worse.
     """
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
 
     def __call__(self, logger: object, method: str, fields: Fields) -> Fields:
-        """Drop the keys that the event's line in EVENTS does not have."""
+        """Drop the keys that EVENTS does not list for the event."""
         event = fields["event"]
         unlisted = fields.keys() - COMMON - EVENTS.get(event, frozenset())
         if self._strict and (unlisted or event not in EVENTS):
@@ -43,7 +43,7 @@ class Listed:
 
 
 class _Seen:
-    """When something was last logged, and how often it was dropped since."""
+    """When a failure was last logged, and how often it was dropped since."""
 
     __slots__ = ("at", "dropped", "logged")
 
@@ -52,9 +52,9 @@ class _Seen:
 
 
 class Repeats:
-    """Logs a failure that repeats once, then at most once a minute with how often it was `repeated` in between.
+    """Logs a repeated failure once, then at most once a minute with the number of repetitions (`repeated`).
 
-    Failures are the same if the event and its texts are; numbers (sizes, delays) may differ.
+    Failures are the same if their event and texts are equal; numbers (sizes, delays) may differ.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -64,7 +64,7 @@ class Repeats:
         self._events: dict[str, _Seen] = {}
 
     def __call__(self, logger: object, method: str, fields: Fields) -> Fields:
-        """Drop the event, or note what was dropped before it. Raises: structlog.DropEvent."""
+        """Drop the event, or add how many were dropped before it. Raises: structlog.DropEvent."""
         if method not in ("warning", "error"):
             return fields
         texts = tuple(sorted((key, value) for key, value in fields.items() if isinstance(value, str)))
@@ -85,7 +85,7 @@ class Repeats:
         storm = self._events.setdefault(event, _Seen(now))
         if now - storm.at >= QUIET:
             storm.at, storm.logged = now, 0
-            # Causes that did not come back are forgotten, or a long life would fill the memory with them.
+            # Forget failures that did not repeat; otherwise memory would grow without limit.
             self._causes = {key: seen for key, seen in self._causes.items() if now - seen.at < QUIET or seen.dropped}
         if storm.logged >= CAUSES:
             storm.dropped += 1
@@ -97,13 +97,13 @@ class Repeats:
 
 
 class Harmless:
-    """Makes values plain and harmless: no secret, no control character, no endless text."""
+    """Sanitizes values: masks secrets, escapes control characters, limits the length."""
 
     def __init__(self, secrets: Collection[str]) -> None:
         self._secrets = secrets
 
     def __call__(self, logger: object, method: str, fields: Fields) -> Fields:
-        """Replace each value that is no number by safe text."""
+        """Replace each value that is not a number by safe text."""
         return {key: self._plain(value) for key, value in fields.items()}
 
     def _plain(self, value: object) -> object:
@@ -112,6 +112,6 @@ class Harmless:
         if isinstance(value, list | tuple | set | frozenset):
             return [self._plain(item) for item in value]
         text = str(value)
-        for secret in list(self._secrets):  # before it is cut, or half a secret would remain
+        for secret in list(self._secrets):  # before truncating, which could leave half a secret
             text = text.replace(secret, "***")
         return escape(text if len(text) <= LONGEST else text[:LONGEST] + "…")

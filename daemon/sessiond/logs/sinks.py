@@ -1,4 +1,4 @@
-"""Where events go. None of these ever raises: a log that can't be written is no reason to stop capturing."""
+"""Sinks for log events. They never raise: capturing continues if the log can't be written."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _COLOR = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[
 
 
 class Sink(Protocol):
-    """A place for events."""
+    """A destination for events."""
 
     def write(self, record: Record) -> None:
-        """Write one event, or lose it."""
+        """Write one event, or drop it on an error."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds; an event after that is lost."""
+        """Close it; later events are dropped."""
         ...
 
 
@@ -46,7 +46,7 @@ class Sinks:
         self._lock = threading.Lock()
 
     def info(self, **record: Any) -> None:
-        """Write one event; what it is called does not matter, the record holds the level."""
+        """Write one event. All methods do the same, because the record has the level."""
         with self._lock:
             for sink in self._sinks:
                 sink.write(record)
@@ -61,7 +61,7 @@ class Sinks:
 
 
 class JsonLines:
-    """One JSON object a line."""
+    """Writes one JSON object per line."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -71,11 +71,11 @@ class JsonLines:
         _print(self._stream, json_line(record))
 
     def close(self) -> None:
-        """Leave the stream open: it is not ours."""
+        """Do nothing: the caller owns the stream."""
 
 
 class Console:
-    """A line for people: when, how bad, what, and its keys."""
+    """Writes readable lines: time, level, event and its keys."""
 
     def __init__(self, stream: IO[str], *, colors: bool) -> None:
         self._stream, self._colors = stream, colors
@@ -88,16 +88,16 @@ class Console:
         _print(self._stream, f"{record['timestamp'][:19]}Z {level} {message(record)}")
 
     def close(self) -> None:
-        """Leave the stream open: it is not ours."""
+        """Do nothing: the caller owns the stream."""
 
 
 class Journal:
-    """The journal's own protocol: each key is a field that `journalctl SESSIOND_TOOL=codex` finds."""
+    """Sends events by the native protocol of the journal; `journalctl SESSIOND_TOOL=codex` filters by a key."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(0.2)  # a journal that hangs may cost us lines, not time
+        self._socket.settimeout(0.2)  # if the journal hangs, drop events instead of blocking
 
     def write(self, record: Record) -> None:
         """Send the event as one datagram."""
@@ -107,12 +107,12 @@ class Journal:
             "SYSLOG_IDENTIFIER": "sessiond",
         }
         fields |= {f"SESSIOND_{key.upper()}": _text(value) for key, value in record.items() if key not in _SAID}
-        # Values hold no line break here (processors.Harmless), so the simple form of a field is enough.
+        # Values contain no line breaks (processors.Harmless), so the simple form of a field is enough.
         datagram = "".join(f"{key}={value}\n" for key, value in fields.items()).encode("utf-8", "replace")
         try:
             self._socket.sendto(datagram, self._path)
         except OSError:
-            return  # the journal restarts: the line is lost
+            return  # the journal restarts: the event is dropped
 
     def close(self) -> None:
         """Close the socket."""
@@ -120,7 +120,7 @@ class Journal:
 
 
 class RotatedFile:
-    """A file of JSON lines that nobody else can read, rotated by size; lines that can't be written are lost."""
+    """A file of JSON lines with mode 0600, rotated by size; events that can't be written are dropped."""
 
     def __init__(self, path: str, *, size: int = FILE_BYTES, count: int = FILES) -> None:
         self._path, self._most, self._count = path, size, count
@@ -130,7 +130,7 @@ class RotatedFile:
     def write(self, record: Record) -> None:
         """Append the event as one line."""
         line = (json_line(record) + "\n").encode("utf-8", "backslashreplace")
-        with suppress(OSError):  # the disk is full, or the directory is gone
+        with suppress(OSError):  # the disk is full, or the directory was removed
             if self._descriptor < 0:
                 self._open()
             if 0 < self._size > self._most - len(line):
@@ -168,11 +168,11 @@ class Kept:
         self.records.append(record)
 
     def close(self) -> None:
-        """Keep them all the same."""
+        """Do nothing: the events stay available."""
 
 
 def listen_to_libraries(log: Log) -> None:
-    """Take over what libraries say by `logging`, warnings and worse; else Python prints it to stderr as it is."""
+    """Log warnings and errors that libraries send to `logging`; Python would print them to stderr unfiltered."""
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Libraries)]:
         root.removeHandler(handler)
@@ -180,13 +180,13 @@ def listen_to_libraries(log: Log) -> None:
 
 
 def json_line(record: Record) -> str:
-    """Write an event as JSON, time, level and event first."""
+    """Format an event as JSON, with time, level and event first."""
     first = {key: record[key] for key in ("timestamp", "level", "event")}
     return escape_json(msgspec.json.encode(first | dict(record)).decode())
 
 
 def message(record: Record) -> str:
-    """Write an event and its keys as `upload.acked sessions=3 endpoint=https://...`."""
+    """Format an event and its keys as `upload.acked sessions=3 endpoint=https://...`."""
     pairs = (f"{key}={_quoted(_text(value))}" for key, value in record.items() if key not in _SAID)
     return " ".join((record["event"], *pairs))
 
@@ -200,7 +200,7 @@ class _Libraries(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Only the first line: what follows in a library's message may be what it was working on.
+        # Only the first line: later lines of a library's message may contain the data it was processing.
         reason = record.getMessage().partition("\n")[0][:200]
         self._log.warning("library.warned", library=record.name, reason=reason)
 
@@ -210,7 +210,7 @@ def _print(stream: IO[str], line: str) -> None:
         stream.write(line + "\n")
         stream.flush()
     except (OSError, ValueError):
-        return  # closed, full, or nobody reads it any more
+        return  # closed, disk full, or a broken pipe
 
 
 def _text(value: object) -> str:

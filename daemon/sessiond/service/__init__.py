@@ -1,8 +1,8 @@
 """sessiond as a service of the user: systemd's user manager on Linux, launchd on macOS.
 
-service = find(environ)      which manager there is
-service.check()              that it can be talked to; nothing is written before
-service.install(plan)        the unit or the plist, rendered from the packaged one; yields what was done
+service = find(environ)      find the service manager
+service.check()              check that it answers, before anything is written
+service.install(plan)        write the unit or the plist and start it; iterates what was done
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Service = Systemd | Launchd
 
 
 def find(environ: Mapping[str, str]) -> Service:
-    """Choose the service manager of this system.
+    """Return the service manager of this system.
 
-    Raises: ServiceError where there is none that we know.
+    Raises: ServiceError if there is no supported one.
     """
     if sys.platform == "darwin":
         return Launchd(environ)
     if shutil.which("systemctl", path=environ.get("PATH")):
         return Systemd(environ)
     raise ServiceError(
-        "there is no service manager here that sessiond knows (systemd, launchd)",
-        hint="let your own one run `sessiond run`; it stays in the foreground and ends with SIGTERM",
+        "no supported service manager found (systemd, launchd)",
+        hint="run `sessiond run` from your own supervisor; it stays in the foreground and ends on SIGTERM",
     )

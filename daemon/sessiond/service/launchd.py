@@ -1,4 +1,4 @@
-"""launchd, the service manager of macOS: the agent's plist, and how it is started."""
+"""launchd, the service manager of macOS: install, start and stop the agent."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sessiond.service.call import Call
 from sessiond.service.plan import Plan, packaged, write
 
 LABEL = "io.sessiond"
-UNLOADING = 45.0
-"""Seconds that launchd may take to forget an agent: `bootout` returns before it has, and the daemon has the agent's
-`ExitTimeOut` for its last push."""
-RELEASING = 10.0
-"""Seconds in which launchd may refuse an agent that it has forgotten just now."""
+UNLOAD_TIMEOUT = 45.0
+"""Seconds to wait until an agent is unloaded: `bootout` returns earlier, and the daemon may use `ExitTimeOut` for its
+last push."""
+LOAD_TIMEOUT = 10.0
+"""Seconds in which launchd may refuse an agent that was unloaded just before."""
 BUSY = (5, 37)
-"""What `bootstrap` ends with meanwhile (EIO, EALREADY); the first also for an agent that it can't use."""
+"""Exit codes of `bootstrap` in that time (EIO, EALREADY); EIO also means an invalid agent."""
 AT_SCREEN, ANYWHERE = "gui", "user"
-"""The domain of a login at the screen, and the one that any login makes. Into that only what says so is loaded."""
+"""The domain of a graphical login, and that of any login. Only agents that request it are loaded into the latter."""
 
 
 class Launchd:
-    """The launchd of whoever calls, in the domain of their login."""
+    """launchd of the calling user."""
 
     name = "launchd"
 
@@ -42,29 +42,29 @@ class Launchd:
 
     @property
     def file(self) -> str:
-        """Name the agent's file."""
+        """The path of the agent's file."""
         return os.path.join(self._home, "Library", "LaunchAgents", f"{LABEL}.plist")
 
     @property
     def _errors(self) -> str:
-        """Name the file of what comes before the log is open, or ends it: an error in the configuration."""
+        """The path of the file for errors before the log is open, such as an invalid configuration."""
         return os.path.join(self._home, "Library", "Logs", "sessiond.log")
 
     def installed(self) -> bool:
-        """Tell whether the agent's file is there."""
+        """Return whether the agent is installed."""
         return os.path.exists(self.file)
 
     def check(self) -> None:
-        """Make sure that launchd answers for this login; nothing was written by then. Raises: ServiceError."""
-        # Over ssh, without anybody logged in at the screen, there is only the second.
+        """Check that launchd answers for this login. Raises: ServiceError."""
+        # Over ssh, without a graphical login, only the second domain exists.
         for seat in (AT_SCREEN, ANYWHERE):
             if self._call("launchctl", "print", f"{seat}/{os.getuid()}", patience=20).returncode == 0:
                 self._found = seat
                 return
-        raise ServiceError("launchd does not answer", hint="call it as yourself, without sudo")
+        raise ServiceError("launchd does not answer", hint="run it as your own user, without sudo")
 
     def render(self, plan: Plan) -> str:
-        """Put this program into the packaged agent."""
+        """Return the packaged agent with the values of the plan."""
         return self._render(plan, self._found or self._seat)
 
     def _render(self, plan: Plan, seat: str) -> str:
@@ -78,7 +78,7 @@ class Launchd:
         return plistlib.dumps(job, sort_keys=False).decode()
 
     def _installed_for(self) -> str | None:
-        """Tell from the agent's file which domain it was made for; None where there is none, or nobody can tell."""
+        """Return the domain of the installed agent; None if it is not installed or unreadable."""
         try:
             with open(self.file, "rb") as file:
                 job = plistlib.load(file)
@@ -87,16 +87,16 @@ class Launchd:
         return ANYWHERE if isinstance(job, dict) and job.get("LimitLoadToSessionType") == "Background" else AT_SCREEN
 
     def install(self, plan: Plan) -> Iterator[str]:
-        """Write the agent's file and start it; yield what was done, one line each. Raises: ServiceError."""
+        """Write the agent's file and start it; iterate what was done, one line each. Raises: ServiceError."""
         yield f"{'wrote' if write(self.file, self.render(plan)) else 'kept'} {self.file}"
-        self.stop()  # in the domain of the file that was there
+        self.stop()  # in the domain of the previous file
         self._seat = self._found or self._seat
         self.start()
         yield "enabled it: it starts with your login"
         yield "started it"
 
     def uninstall(self) -> Iterator[str]:
-        """Stop it and remove what `install` wrote; yield what was done."""
+        """Stop the agent and remove its files; iterate what was done."""
         if self._loaded():
             self.stop()
             yield "stopped it"
@@ -106,45 +106,45 @@ class Launchd:
                 yield f"removed {path}"
 
     def start(self) -> None:
-        """Load it, which starts it (`RunAtLoad`). Raises: ServiceError."""
+        """Load the agent, which starts it (`RunAtLoad`). Raises: ServiceError."""
         if self._loaded():
             if self.pid() is None:
                 self._call.done("launchctl", "kickstart", f"{self._domain}/{LABEL}")
             return
         self._call.done("launchctl", "enable", f"{self._domain}/{LABEL}")
-        until = time.monotonic() + RELEASING
+        until = time.monotonic() + LOAD_TIMEOUT
         load = ("launchctl", "bootstrap", self._domain, self.file)
         while (ended := self._call(*load)).returncode in BUSY and time.monotonic() < until:
             if self._loaded():
                 return
             time.sleep(0.5)
         if ended.returncode:
-            said = (ended.stderr or ended.stdout).strip().splitlines()
-            reason = said[0] if said else f"it ended with {ended.returncode}"
-            raise ServiceError(f"launchd does not load the agent: {reason}", hint="log out and in again: that loads it")
+            lines = (ended.stderr or ended.stdout).strip().splitlines()
+            reason = lines[0] if lines else f"exit code {ended.returncode}"
+            raise ServiceError(f"launchd does not load the agent: {reason}", hint="log out and in again to load it")
 
     def stop(self) -> None:
-        """Unload it until the next login or start. Raises: ServiceError."""
+        """Unload the agent until the next login or start. Raises: ServiceError."""
         if self._loaded():
             self._call("launchctl", "bootout", f"{self._domain}/{LABEL}")
-            until = time.monotonic() + UNLOADING
+            until = time.monotonic() + UNLOAD_TIMEOUT
             while self._loaded():
                 if time.monotonic() > until:
                     raise ServiceError("launchd does not unload the agent", hint="try again in a minute")
                 time.sleep(0.2)
 
     def restart(self) -> None:
-        """Unload it and load it anew, so that a changed file counts. Raises: ServiceError."""
+        """Unload and load the agent, which applies changes of its file. Raises: ServiceError."""
         self.stop()
         self.start()
 
     def pid(self) -> int | None:
-        """Name the main process; None while it does not run."""
+        """Return the pid of the daemon; None if it is not running."""
         found = re.search(r"(?m)^\s*pid = (\d+)$", self._call("launchctl", "print", f"{self._domain}/{LABEL}").stdout)
         return int(found[1]) if found else None
 
     def drift(self, plan: Plan) -> str | None:
-        """Say how the installed agent differs from what would be installed now; None where it does not."""
+        """Return how the installed agent differs from the plan; None if it does not."""
         try:
             with open(self.file, encoding="utf-8") as file:
                 text = file.read()
@@ -155,11 +155,11 @@ class Launchd:
         )
 
     def lingers(self) -> bool | None:
-        """Tell nothing: an agent ends with the login, and there is no choice."""
+        """Return None: an agent always ends with the login."""
         return None
 
     def linger(self) -> None:
-        """Do nothing, as `lingers` tells."""
+        """Do nothing: launchd has no lingering."""
 
     def _loaded(self) -> bool:
         return self._call("launchctl", "print", f"{self._domain}/{LABEL}", patience=20).returncode == 0

@@ -1,4 +1,4 @@
-"""What is to be installed: which program, in which surroundings, writing where."""
+"""The plan of a service: command, environment and state directory."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ COMMON_VARIABLES = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-"""Variables that decide where tools keep their sessions, beside their own, and how the endpoint is reached."""
+"""Variables that affect where tools keep their sessions and how the endpoint is reached."""
 SECRETS = ("SESSIOND_TOKEN",)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the unit or the plist is rendered with."""
+    """The values for rendering the unit or the plist."""
 
     command: tuple[str, ...]
-    """Absolute path of the program and its arguments, `run` among them."""
+    """Absolute path of the program and its arguments, including `run`."""
     state_dir: str
     environment: dict[str, str] = {}
-    """Variables of the caller that the service needs too; never a secret."""
+    """Variables of the caller that the service needs; never a secret."""
     left_out: tuple[str, ...] = ()
-    """Variables that are set and hold a secret, so that they can't be written into a unit."""
+    """Names of variables that are not copied because they may contain a secret."""
 
 
 def make_plan(environ: Mapping[str, str], state_dir: str, config_file: str | None) -> Plan:
-    """Plan a service that runs this program as it runs now. `config_file` is the file of `--config`, if any.
+    """Return the plan of a service that runs this program. `config_file` is the file of `--config`, if any.
 
-    The service gets the caller's variables that decide where tools keep their sessions and how the endpoint is
-    reached. A service manager does not know what a shell's profile sets, so without them the service would watch other
-    directories than `sessiond run`.
+    The service gets the caller's variables that affect where tools keep their sessions and how the endpoint is
+    reached. A service manager does not read shell profiles, so without them the service would watch other directories
+    than `sessiond run`.
     """
     wanted = [name for name in (*find_variables(), *COMMON_VARIABLES) if environ.get(name)]
     wanted += sorted(name for name in environ if name.startswith("SESSIOND_") and name not in SECRETS)
@@ -55,7 +55,7 @@ def make_plan(environ: Mapping[str, str], state_dir: str, config_file: str | Non
     left_out = [name for name in SECRETS if environ.get(name)]
     for name in wanted:
         value = environ[name]
-        # A proxy's address may hold its password; control characters would end a line of the unit.
+        # The address of a proxy may contain a password; control characters could end a line of the unit.
         if "@" in value or not value.isprintable():
             left_out.append(name)
         else:
@@ -67,7 +67,7 @@ def make_plan(environ: Mapping[str, str], state_dir: str, config_file: str | Non
 
 
 def program(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Name this program by an absolute path that an upgrade keeps: links of pipx and uv are not resolved."""
+    """Return the absolute path of this program; links of pipx and uv are kept, so it survives an upgrade."""
     name = sys.argv[0]
     if os.path.basename(name) == "sessiond":
         found = name if os.path.dirname(name) else shutil.which(name, path=environ.get("PATH"))
@@ -77,21 +77,21 @@ def program(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def packaged(name: str) -> str:
-    """Read a file that comes with the package: `sessiond.service`, `io.sessiond.plist`, `config.example.toml`.
+    """Return the text of a packaged file: `sessiond.service`, `io.sessiond.plist`, `config.example.toml`.
 
-    Raises: ServiceError where the installation is not whole.
+    Raises: ServiceError if the file is missing.
     """
     inside = importlib.resources.files("sessiond") / "share" / name
     if inside.is_file():
         return inside.read_text(encoding="utf-8")
-    # An editable installation has the files where the repository has them.
+    # In an editable installation the files are in the repository.
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     for folder in ("systemd", "launchd", ""):
         path = os.path.join(source, folder, name)
         if os.path.isfile(path):
             with open(path, encoding="utf-8") as file:
                 return file.read()
-    raise ServiceError(f"{name} is missing from this installation", hint="install sessiond again")
+    raise ServiceError(f"{name} is missing from this installation", hint="reinstall sessiond")
 
 
 def write(path: str, text: str, *, mode: int = 0o644) -> bool:

@@ -1,4 +1,4 @@
-"""The systemd user manager: the unit, its drop-ins, and how it is started."""
+"""The systemd user manager: install, start and stop the unit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 
+from sessiond import exit_codes
 from sessiond.errors import ServiceError
 from sessiond.service.call import Call
 from sessiond.service.plan import Plan, packaged, write
@@ -23,20 +24,19 @@ SANDBOX = {
     "ProtectKernelModules": "yes",
     "CapabilityBoundingSet": "",
 }
-"""What needs a mount namespace, which not every kernel allows to a user."""
+"""Settings that need a mount namespace, which not every kernel allows for users."""
 STRICTER = {"ProtectKernelLogs": "yes", "ProtectKernelTunables": "yes"}
-"""What changes /proc and /dev besides, which fewer allow: not inside a container, for one."""
+"""Settings that also change /proc and /dev, which fewer systems allow; containers usually do not."""
 BACKOFF = {"RestartSteps": "6", "RestartMaxDelaySec": "5min"}
-"""Since systemd 254: after each failure a longer wait."""
+"""Longer waits after repeated failures, since systemd 254."""
 BACKOFF_SINCE = 254
-CONFIG_EXIT, RUNNING_EXIT = 78, 75
-CHECK = "mend that and start it again; `sessiond config check` looks at the configuration"
-TELLING = 1.0
-"""Seconds in which the journal has what a service said at its end."""
+CHECK = "fix it and start it again; `sessiond config check` checks the configuration"
+JOURNAL_DELAY = 1.0
+"""Seconds to wait until the journal has the last lines of a service."""
 
 
 class Systemd:
-    """The user manager of whoever calls."""
+    """The systemd manager of the calling user."""
 
     name = "systemd"
 
@@ -45,27 +45,27 @@ class Systemd:
         self._home = environ.get("HOME") or os.path.expanduser("~")
         self._call = Call(environ)
 
-    # Where things lie
+    # Paths
 
     @property
     def directory(self) -> str:
-        """Name the directory of the user's units."""
+        """The directory of the user's units."""
         base = self._environ.get("XDG_CONFIG_HOME") or os.path.join(self._home, ".config")
         return os.path.join(base, "systemd", "user")
 
     @property
     def file(self) -> str:
-        """Name the unit's file."""
+        """The path of the unit."""
         return os.path.join(self.directory, UNIT)
 
     def installed(self) -> bool:
-        """Tell whether the unit is there."""
+        """Return whether the unit is installed."""
         return os.path.exists(self.file)
 
     def check(self) -> None:
-        """Make sure that the manager answers and reads the directory that we write to.
+        """Check that the manager answers and reads the directory of the unit. Nothing is written.
 
-        Raises: ServiceError with what to do; nothing was written by then.
+        Raises: ServiceError with a hint.
         """
         asked = self._call("systemctl", "--user", "show", "--property=UnitPath", "--value", patience=20)
         if asked.returncode:
@@ -83,20 +83,20 @@ class Systemd:
             return (
                 "XDG_RUNTIME_DIR is not set: log in by itself (ssh, console) instead of su, or `machinectl shell USER@`"
             )
-        return "is this a container or a system without systemd? then let its supervisor run `sessiond run`"
+        return "in a container or without systemd, run `sessiond run` from your own supervisor"
 
     # Installing
 
     def render(self, plan: Plan) -> str:
-        """Put this program into the packaged unit."""
+        """Return the packaged unit with the command of the plan."""
         command = " ".join(_quoted(word) for word in plan.command)
-        # A function, since a backslash in a replacement text would mean something.
+        # A function, because backslashes in a replacement string are escapes.
         return re.sub(r"(?m)^ExecStart=.*$", lambda _: f"ExecStart={command}", packaged(UNIT))
 
     def install(self, plan: Plan) -> Iterator[str]:
-        """Write the unit and its drop-ins, enable and start it; yield what was done, one line each.
+        """Write the unit and its drop-ins, enable and start it; iterate what was done, one line each.
 
-        Raises: ServiceError; what was written then stays for the next try.
+        Raises: ServiceError. Files that were already written stay for the next attempt.
         """
         changed = write(self.file, self.render(plan))
         yield f"{'wrote' if changed else 'kept'} {self.file}"
@@ -104,7 +104,7 @@ class Systemd:
             path = os.path.join(f"{self.file}.d", name)
             if settings:
                 text = "".join(f"{line}\n" for line in (f"# {why}", "[Service]", *settings))
-                # Addresses of proxies and names of directories are nobody else's business.
+                # Mode 0600: addresses of proxies and names of directories are private.
                 yield f"{'wrote' if write(path, text, mode=0o600) else 'kept'} {path}"
             elif os.path.exists(path):
                 os.unlink(path)
@@ -119,8 +119,8 @@ class Systemd:
         yield (
             "10-sandbox.conf",
             self._sandbox(plan),
-            "This system allows a user's service its own view of the file system. Home stays one mount, because"
-            " files\n# that wait are held by hard links from the tools' directories into the state directory.",
+            "Sandbox, because this system allows it. Home stays a single mount, because pins are hard links\n# from the"
+            " tools' directories into the state directory.",
         )
         lines = [
             f"Environment={_quoted(f'{name}={value}', variables=False)}" for name, value in plan.environment.items()
@@ -128,13 +128,13 @@ class Systemd:
         yield (
             "20-environment.conf",
             lines,
-            "Set in the shell that called `sessiond install`; a service does not know it.",
+            "Copied from the shell that ran `sessiond install`; a service does not inherit them.",
         )
         lines = [f"{name}={value}" for name, value in BACKOFF.items()] if self._version() >= BACKOFF_SINCE else []
-        yield "30-backoff.conf", lines, "systemd 254 and newer wait longer after each failure."
+        yield "30-backoff.conf", lines, "Longer waits after repeated failures (systemd 254 and newer)."
 
     def _sandbox(self, plan: Plan) -> list[str]:
-        """Try the sandbox on this program; nothing where the system does not let a user have it."""
+        """Return the sandbox settings with which this program starts; empty if the system allows none."""
         writable = dict.fromkeys((self._home, plan.state_dir))
         inside = [path for path in writable if path == self._home or not _below(path, self._home)]
         paths = [f"ReadWritePaths={_quoted('-' + path, variables=False)}" for path in inside]
@@ -148,7 +148,7 @@ class Systemd:
         words = ["systemd-run", "--user", "--wait", "--quiet", "--collect", "--service-type=exec"]
         words += [f"--property={setting}" for setting in settings]
         try:
-            # The program itself, since a sandbox may be granted and keep Python from starting.
+            # Run the program itself: a sandbox may be allowed and still prevent Python from starting.
             tried = self._call(*words, "--", *plan.command[: plan.command.index("run")], "--version", patience=30)
         except ServiceError:
             return False
@@ -159,7 +159,7 @@ class Systemd:
         return int(found[0]) if found else 0
 
     def uninstall(self) -> Iterator[str]:
-        """Stop it and remove what `install` wrote; yield what was done. Works without a manager too."""
+        """Stop the unit and remove its files; iterate what was done. Works without a running manager too."""
         reachable = self._call("systemctl", "--user", "show", "--property=Version", patience=20).returncode == 0
         if reachable and self.installed():
             self._call("systemctl", "--user", "disable", "--now", UNIT)
@@ -174,7 +174,7 @@ class Systemd:
             if os.path.isdir(folder) and not os.listdir(folder):
                 os.rmdir(folder)
         if os.path.isdir(f"{self.file}.d"):
-            yield f"left {self.file}.d, which has files of yours"
+            yield f"kept {self.file}.d, which has files of yours"
         if reachable:
             self._call("systemctl", "--user", "daemon-reload")
             self._call("systemctl", "--user", "reset-failed", UNIT)
@@ -182,42 +182,44 @@ class Systemd:
     # Running
 
     def start(self) -> None:
-        """Start it and wait until it is ready. Raises: ServiceError."""
+        """Start the unit and wait until it is ready. Raises: ServiceError."""
         self._verb("start")
 
     def stop(self) -> None:
-        """Stop it and wait for its last push. Raises: ServiceError."""
+        """Stop the unit and wait for its last push. Raises: ServiceError."""
         self._verb("stop")
 
     def restart(self) -> None:
-        """Start it anew and wait until it is ready. Raises: ServiceError."""
+        """Restart the unit and wait until it is ready. Raises: ServiceError."""
         self._verb("restart")
 
     def _verb(self, verb: str) -> None:
         self._call(
             "systemctl", "--user", "reset-failed", UNIT
-        )  # after a config error it would count as tried too often
+        )  # otherwise systemd could refuse the start after repeated failures
         ended = self._call("systemctl", "--user", verb, UNIT)
         if ended.returncode == 0:
             return
         status = self._property("ExecMainStatus")
-        if status == str(CONFIG_EXIT):
-            raise ServiceError(self._told() or "the configuration or the state can't be used", hint=CHECK)
-        if status == str(RUNNING_EXIT):
-            raise ServiceError("another sessiond runs already", hint="end it first: `sessiond status` shows its pid")
-        said = f"it ended with {status}" if status not in ("", "0") else _reason(ended.stderr)
-        raise ServiceError(f"systemd could not {verb} {UNIT}: {said}", hint=f"journalctl --user -u {UNIT} -n 20")
+        if status == str(exit_codes.CONFIG):
+            raise ServiceError(self._last_error() or "the configuration or the state can't be used", hint=CHECK)
+        if status == str(exit_codes.ALREADY_RUNNING):
+            raise ServiceError(
+                "another sessiond is already running", hint="stop it first; `sessiond status` shows its pid"
+            )
+        reason = f"exit code {status}" if status not in ("", "0") else _reason(ended.stderr)
+        raise ServiceError(f"systemd could not {verb} {UNIT}: {reason}", hint=f"journalctl --user -u {UNIT} -n 20")
 
-    def _told(self) -> str | None:
-        """Find in the journal why the last start was given up; None where there is none that we may read."""
-        until = time.monotonic() + TELLING
+    def _last_error(self) -> str | None:
+        """Return the last error of the service from the journal; None if there is none or it is not readable."""
+        until = time.monotonic() + JOURNAL_DELAY
         words = [f"_PID={self._property('ExecMainPID')}", "--since=-10min", "--identifier=sessiond", "--output=cat"]
         while True:
             try:
-                said = self._call("journalctl", *words, "--lines=50", "--quiet", "--no-pager", patience=10).stdout
+                output = self._call("journalctl", *words, "--lines=50", "--quiet", "--no-pager", patience=10).stdout
             except ServiceError:
                 return None
-            for line in reversed(said.splitlines()):
+            for line in reversed(output.splitlines()):
                 if line.startswith("sessiond: ") and not line.startswith("sessiond: warning: "):
                     return f"the service ended: {line.removeprefix('sessiond: ')}"
             if time.monotonic() > until:
@@ -228,12 +230,12 @@ class Systemd:
         return self._call("systemctl", "--user", "show", f"--property={name}", "--value", UNIT).stdout.strip()
 
     def pid(self) -> int | None:
-        """Name the main process; None while it does not run."""
+        """Return the pid of the daemon; None if it is not running."""
         text = self._property("MainPID")
         return int(text) if text.isdigit() and text != "0" else None
 
     def drift(self, plan: Plan) -> str | None:
-        """Say how the installed unit differs from what would be installed now; None where it does not."""
+        """Return how the installed unit differs from the plan; None if it does not."""
         try:
             with open(self.file, encoding="utf-8") as file:
                 text = file.read()
@@ -241,10 +243,10 @@ class Systemd:
             return None
         return None if text == self.render(plan) else f"{self.file} differs from what this version installs"
 
-    # Logging out
+    # Lingering
 
     def lingers(self) -> bool | None:
-        """Tell whether the manager stays when its user logs out; None where nobody knows."""
+        """Return whether lingering is enabled; None if it is unknown."""
         asked = self._call("loginctl", "show-user", str(os.geteuid()), "--property=Linger", "--value", patience=10)
         answer = asked.stdout.strip()
         if asked.returncode or answer not in ("yes", "no"):
@@ -252,13 +254,13 @@ class Systemd:
         return answer == "yes"
 
     def linger(self) -> None:
-        """Keep the manager when its user logs out, and start it at boot. Raises: ServiceError."""
-        # By number: without one, logind looks for the caller's session, and a shell in tmux may have none.
+        """Enable lingering: the manager starts at boot and stays after the logout. Raises: ServiceError."""
+        # With the uid: without it, logind needs a session of the caller, which a shell in tmux may not have.
         self._call.done("loginctl", "enable-linger", str(os.geteuid()), hint="as root: loginctl enable-linger USER")
 
 
 def _quoted(word: str, *, variables: bool = True) -> str:
-    """Quote a word for a unit file; `%` and, in a command, `$` mean something there."""
+    """Quote a word for a unit file; escape `%` and, in a command, `$`."""
     text = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     if variables:
         text = text.replace("$", "$$")

@@ -1,17 +1,16 @@
-"""Status: how the daemon, its sessions and its endpoint are, read from disk, with or without a running daemon.
+"""The status of the daemon, its sessions and its endpoint, read from disk with or without a running daemon.
 
-It never looks complete while something is undiscovered or unread: what only a daemon knows (which files
-there are, whether all were read) counts only from the one that runs now. Nothing slow is imported here and nothing is
-asked over a network: `sessiond status` has 100 ms.
+The status never looks complete while files are undiscovered or unread: facts that only a daemon knows (which files
+exist, whether all were read) count only if the running daemon wrote them. `sessiond status` has a budget of 100 ms, so
+this package imports nothing slow and does not use the network.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from importlib.machinery import PathFinder
 
-from sessiond import pause, state
+from sessiond import clock, pause, state
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
 from sessiond.spool import NAME, Spool
 from sessiond.spool import health as health_room
@@ -52,22 +51,22 @@ __all__ = [
 ]
 
 PATIENCE = 0.03
-"""Seconds to wait for a spool that is locked; in WAL mode only a recovery locks readers out."""
+"""Seconds to wait for a locked spool; in WAL mode only a recovery blocks readers."""
 TROUBLES = 3
 
 
 class _SpoolSnapshot:
-    """What the spool says; members stay as they are here from where it could not be read any more."""
+    """The contents of the spool. If reading fails, the members that were not read keep their defaults."""
 
-    def __init__(self, shape: SpoolStatus) -> None:
-        self.shape = shape
+    def __init__(self, status: SpoolStatus) -> None:
+        self.spool = status
         self.clean = False
         self.refused: str | None = None
         self.taken: ConfigHealth | None = None
         self.capture = CaptureHealth()
         self.endpoint = EndpointHealth()
         self.bound: str | None = None
-        """The endpoint that the acknowledgements are of; see spool.safety.BOUND."""
+        """The endpoint that sent the acknowledgements; see spool.safety.BOUND."""
         self.totals: Totals | None = None
         self.outbox: Waiting | None = None
         self.counts: list[ToolCount] = []
@@ -75,23 +74,26 @@ class _SpoolSnapshot:
         self.troubles: list[Trouble] = []
         self.redactions: dict[str, int] = {}
 
-    def believe(self, url: str) -> None:
-        """Count nothing as acknowledged that another endpoint than the one at `url` acknowledged."""
+    def drop_foreign_acks(self, url: str) -> None:
+        """Discard acknowledgements that came from another endpoint than the one at `url`.
+
+        Otherwise sessions would count as safe that the configured endpoint does not have.
+        """
         if self.totals is not None and self.bound != url:
             self.totals = self.totals.unanswered()
             self.counts = [each.replace(counts=each.counts.unanswered()) for each in self.counts]
 
 
 def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | None = None) -> Status:
-    """Read how everything is; never fails for the state that anything is in.
+    """Read the status. A damaged or missing spool or configuration is reported in it, not raised.
 
-    `file` and `environ` say where the configuration is, as for `config.load`.
+    `file` and `environ` locate the configuration, as for `config.load`.
     """
-    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    now_ms = clock.now_ms() if now_ms is None else now_ms
     configured, holder, snapshot = _locate(file, environ)
     directory = configured.directory
     endpoint = _endpoint(configured.url, holder, snapshot.endpoint)
-    snapshot.believe("" if endpoint.archive else endpoint.url)
+    snapshot.drop_foreign_acks("" if endpoint.archive else endpoint.url)
     made = Status(
         now_ms=now_ms,
         healthy=False,
@@ -100,7 +102,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         state_dir=directory,
         disk_bytes=_disk_bytes(directory),
         config=configured.status.replace(refused=snapshot.refused if holder else None),
-        spool=snapshot.shape,
+        spool=snapshot.spool,
         discovered=_discovery(holder, snapshot.capture),
         totals=snapshot.totals,
         outbox=snapshot.outbox,
@@ -121,12 +123,12 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
 
 
 def _locate(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, state.Holder | None, _SpoolSnapshot]:
-    """Find the configuration, and in its state directory a daemon and the spool."""
+    """Return the configuration, the running daemon and the contents of the spool."""
     origins = Origins(file, environ)
     directory = origins.directory()
     if directory is not None:
         holder, snapshot = _state(directory)
-        if (known := origins.recognised(directory, snapshot.taken)) is not None:
+        if (known := origins.recognize(directory, snapshot.taken)) is not None:
             return known, holder, snapshot
     configured = read_configured(file, environ)
     if configured.directory != directory:
@@ -140,7 +142,7 @@ def _state(directory: str) -> tuple[state.Holder | None, _SpoolSnapshot]:
 
 
 def _scanner(redact: str) -> str:
-    """Tell what looks for secrets, without loading it: that would take a tenth of a second."""
+    """Return the engine that finds secrets, without importing it: that would take a tenth of a second."""
     if redact == "off":
         return "off"
     return "re" if PathFinder.find_spec("hyperscan") is None else "hyperscan"
@@ -154,7 +156,7 @@ def _holder(directory: str) -> tuple[state.Holder | None, str | None]:
 
 
 def _read_spool(directory: str, unreadable: str | None) -> _SpoolSnapshot:
-    """Read as much as can be read."""
+    """Read as much of the spool as possible."""
     if not os.path.lexists(os.path.join(directory, NAME)):
         if unreadable is not None:
             return _SpoolSnapshot(SpoolStatus(state=SpoolState.UNREADABLE, reason=f"{directory}: {unreadable}"))
@@ -167,15 +169,13 @@ def _read_spool(directory: str, unreadable: str | None) -> _SpoolSnapshot:
         finally:
             spool.close()
     except SpoolTooNew as error:
-        snapshot.shape = SpoolStatus(state=SpoolState.TOO_NEW, reason=str(error), hint=error.hint)
+        snapshot.spool = SpoolStatus(state=SpoolState.TOO_NEW, reason=str(error), hint=error.hint)
     except SpoolDamaged as error:
-        snapshot.shape = SpoolStatus(state=SpoolState.DAMAGED, reason=str(error))
+        snapshot.spool = SpoolStatus(state=SpoolState.DAMAGED, reason=str(error))
     except StateError as error:
-        snapshot.shape = SpoolStatus(state=SpoolState.UNREADABLE, reason=str(error), hint=error.hint)
+        snapshot.spool = SpoolStatus(state=SpoolState.UNREADABLE, reason=str(error), hint=error.hint)
     except ValueError as error:
-        snapshot.shape = SpoolStatus(
-            state=SpoolState.UNREADABLE, reason=f"the spool holds something unexpected: {error}"
-        )
+        snapshot.spool = SpoolStatus(state=SpoolState.UNREADABLE, reason=f"the spool has unexpected content: {error}")
     return snapshot
 
 
@@ -183,7 +183,7 @@ def _fill(snapshot: _SpoolSnapshot, spool: Spool) -> None:
     with spool.snapshot():
         rebuilt = spool.meta(health_room.REBUILT)
         copies = health_room.read_copies(spool)
-        snapshot.shape = SpoolStatus(
+        snapshot.spool = SpoolStatus(
             state=SpoolState.OK,
             rebuilt_ms=int(rebuilt) if rebuilt else None,
             diverged_ms=copies.diverged_ms,
@@ -213,16 +213,16 @@ def _daemon(holder: state.Holder | None, snapshot: _SpoolSnapshot) -> DaemonStat
             service=holder.service,
             stopped=holder.stopped,
         )
-    if snapshot.shape.state is SpoolState.MISSING:
+    if snapshot.spool.state is SpoolState.MISSING:
         return DaemonStatus(state=Running.NEVER)
-    # A spool that can't be read does not tell how its daemon ended.
-    died = snapshot.shape.state is SpoolState.OK and not snapshot.clean
+    # An unreadable spool does not show how its daemon ended.
+    died = snapshot.spool.state is SpoolState.OK and not snapshot.clean
     return DaemonStatus(state=Running.DIED if died else Running.STOPPED)
 
 
 def _discovery(holder: state.Holder | None, capture: CaptureHealth) -> Discovery:
     if holder is not None and capture.pid != holder.pid:
-        return Discovery(current=True)  # the daemon starts and has not looked yet; what another one saw is past
+        return Discovery(current=True)  # the daemon has not scanned yet, and facts of an earlier daemon are outdated
     if capture.discovered is None:
         return Discovery(current=holder is not None)
     files, unread = sum(capture.discovered.values()), capture.backlog + capture.torn
@@ -242,15 +242,15 @@ def _progress(holder: state.Holder | None, snapshot: _SpoolSnapshot) -> Progress
 
 
 def _endpoint(url: str, holder: state.Holder | None, known: EndpointHealth) -> EndpointHealth:
-    """Tell the endpoint that the daemon pushes to; of one that does not run, the one that it would push to."""
+    """Return the endpoint of the running daemon, or the configured one if no daemon runs."""
     same = known.archive if not url else known.url == url
     if same or (holder is not None and known.url):
-        return known  # of a daemon that runs always: it has an environment of its own
+        return known  # a running daemon has its own environment, so its endpoint is the one in use
     return EndpointHealth(url=url, archive=not url)
 
 
 def _tools(snapshot: _SpoolSnapshot) -> list[ToolStatus]:
-    """List what is captured and what a daemon watched; before the first one nobody has looked for tools."""
+    """Return the tools with captured sessions or with roots that a daemon has watched."""
     roots = snapshot.capture.roots
     counts = {count.tool: count for count in snapshot.counts}
     files = snapshot.capture.discovered
@@ -266,7 +266,7 @@ def _tools(snapshot: _SpoolSnapshot) -> list[ToolStatus]:
 
 
 def _disk_bytes(directory: str) -> int:
-    """Add up what the state directory takes. A pin of a file that its tool still has costs nothing."""
+    """Return the disk usage of the state directory. Files with other hard links (pins) count as 0."""
     total, pending = 0, [directory]
     while pending:
         try:

@@ -1,4 +1,4 @@
-"""What is wrong and what to do about it, the gravest first."""
+"""Advice: what is wrong and what to do about it, most serious first."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from sessiond.spool.stats import Totals
 from sessiond.status.model import Advice, Running, SpoolState, Status
 
 RECENT_MS = 7 * 86_400_000
-"""For so long a spool that was built anew is worth a line."""
-
+"""Milliseconds for which a rebuilt spool is reported."""
 
 COPIED = 2
-"""How often within a day another push than ours has to be found at the endpoint: once is a restored backup."""
+"""Foreign pushes in a day that mean a copied state directory; a single one means a restored backup."""
 
 
 def advise(status: Status) -> list[Advice]:
-    """List what is wrong: first what stops sessiond or degrades it, then what is worth knowing."""
+    """Return the advice: problems that stop or degrade sessiond first, then hints."""
     found = [
         *_config(status),
         *_spool(status),
@@ -35,8 +34,8 @@ def advise(status: Status) -> list[Advice]:
 def _scanner(status: Status) -> Iterator[Advice]:
     if status.scanner == "re":
         yield Advice(
-            what="secrets are looked for without hyperscan, some hundred times slower",
-            do="install the package hyperscan beside sessiond, where there is one for this machine",
+            what="secrets are searched for without hyperscan, about a hundred times slower",
+            do="install the package hyperscan next to sessiond, if it is available for this machine",
             degraded=False,
         )
 
@@ -44,12 +43,12 @@ def _scanner(status: Status) -> Iterator[Advice]:
 def _config(status: Status) -> Iterator[Advice]:
     config, running = status.config, status.daemon.state is Running.RUNNING
     if config.error is not None:
-        kept = "; the daemon goes on with the last good one" if running else ""
-        yield Advice(what=f"the configuration can't be used: {config.error}{kept}", do=config.hint)
+        kept = "; the daemon keeps the last valid one" if running else ""
+        yield Advice(what=f"the configuration is not valid: {config.error}{kept}", do=config.hint)
     elif config.refused is not None:
         yield Advice(
-            what=f"the daemon refused an edit of its configuration: {config.refused}",
-            do="it goes on with the last good one and takes over the next edit by itself",
+            what=f"the daemon rejected an edit of the configuration: {config.refused}",
+            do="it keeps the last valid one and reads the next edit by itself",
         )
 
 
@@ -59,19 +58,21 @@ def _spool(status: Status) -> Iterator[Advice]:
         case SpoolState.DAMAGED:
             yield Advice(
                 what=status.spool.reason or "the spool is damaged",
-                do=f"{'restart' if running else 'start'} sessiond: it sets the spool aside and builds a new one"
-                " from the tools' files and what the endpoint holds",
+                do=f"{'restart' if running else 'start'} sessiond: it sets the spool aside and rebuilds it"
+                " from the tools' files and the endpoint",
             )
         case SpoolState.TOO_NEW | SpoolState.UNREADABLE:
-            do = status.spool.hint or f"look at {status.state_dir}; `sessiond status` again in a moment"
+            do = status.spool.hint or f"check {status.state_dir}, then run `sessiond status` again"
             yield Advice(what=status.spool.reason or "the spool can't be read", do=do)
         case SpoolState.MISSING if running:
-            yield Advice(what="the spool is gone while the daemon runs", do="restart sessiond: it builds a new one")
+            yield Advice(
+                what="the spool was removed while the daemon is running", do="restart sessiond: it rebuilds the spool"
+            )
     rebuilt = status.spool.rebuilt_ms
     if rebuilt is not None and status.now_ms - rebuilt < RECENT_MS:
         yield Advice(
-            what="the spool was damaged and has been built anew",
-            do=f"nothing to do; the old one lies in {status.state_dir} (spool.db.damaged-...)",
+            what="the spool was damaged and has been rebuilt",
+            do=f"nothing to do; the old one is in {status.state_dir} (spool.db.damaged-...)",
             degraded=False,
         )
 
@@ -91,22 +92,20 @@ def _daemon(status: Status) -> Iterator[Advice]:
     if status.daemon.stopped is not None:
         yield Advice(
             what=f"nothing is captured: {status.daemon.stopped}",
-            do="make room on the disk; sessiond goes on by itself within ten seconds",
+            do="free some disk space; sessiond continues by itself within ten seconds",
         )
     match status.daemon.state:
         case Running.NEVER:
-            yield Advice(
-                what="sessiond has never run here", do="set it up: sessiond init; or just start it: sessiond run"
-            )
+            yield Advice(what="sessiond has never run here", do="set it up: sessiond init; or start it: sessiond run")
         case Running.STOPPED:
             yield Advice(
-                what="sessiond does not run: what the tools write now is not captured",
+                what="sessiond is not running: new sessions are not captured",
                 do="start it: sessiond start (the service), or sessiond run",
             )
         case Running.DIED:
             yield Advice(
-                what="sessiond ended without closing its spool (killed, crashed or a power cut)",
-                do="start it again: sessiond start (the service), or sessiond run; nothing that was captured is lost",
+                what="sessiond ended unexpectedly (killed, crashed, or a power cut)",
+                do="start it again: sessiond start (the service), or sessiond run; captured sessions are not lost",
             )
 
 
@@ -114,28 +113,28 @@ def _paused(status: Status) -> Iterator[Advice]:
     paused = status.paused
     if paused.pushing is not None:
         what = f"pushing is paused {until(paused.pushing)}"
-        yield Advice(what=what, do="`sessiond resume` ends it; capturing goes on", degraded=False)
+        yield Advice(what=what, do="`sessiond resume` ends it; capturing continues", degraded=False)
     for tool, end in sorted(paused.sources.items()):
         do = f"`sessiond resume --source {tool}` ends it"
-        yield Advice(what=f"{tool} is paused {until(end)}: its sessions are not read", do=do, degraded=False)
+        yield Advice(what=f"{tool} is paused {until(end)}: its sessions are not captured", do=do, degraded=False)
 
 
 def _endpoint(status: Status) -> Iterator[Advice]:
     endpoint = status.endpoint
     if endpoint.failing_since_ms is None:
         return
-    reason = endpoint.reason or "the endpoint does not take what is pushed"
+    reason = endpoint.reason or "the endpoint does not accept pushes"
     if endpoint.kind == "refused":
         yield Advice(what=reason, do=endpoint.hint or "check the token: SESSIOND_TOKEN or endpoint.token_file")
     else:
-        yield Advice(what=reason, do=endpoint.hint or "it is tried again by itself; `sessiond sync` tries now")
+        yield Advice(what=reason, do=endpoint.hint or "retried automatically; `sessiond sync` retries now")
 
 
 def _sessions(status: Status) -> Iterator[Advice]:
     if status.outbox is not None and status.outbox.parked:
         yield Advice(
-            what=f"{_count(status.outbox.parked, 'item')} parked: the endpoint will not take them as they are",
-            do="`sessiond queue` says why; `sessiond queue retry` tries again",
+            what=f"{_count(status.outbox.parked, 'item')} parked: the endpoint refuses them",
+            do="`sessiond queue` shows the reason; `sessiond queue retry` tries again",
         )
     troubled = sum(tool.count.troubled for tool in status.tools)
     if troubled:
@@ -146,27 +145,27 @@ def _sessions(status: Status) -> Iterator[Advice]:
         yield _lost(status, totals)
     if totals is not None and totals.archive.refused:
         yield Advice(
-            what=f"the endpoint will not take {_count(totals.archive.refused, 'session')} of the built-in archive:"
+            what=f"the endpoint refuses {_count(totals.archive.refused, 'session')} of the built-in archive:"
             f" {totals.archive.reason}",
             do="`sessiond sync` tries again; the archive keeps them",
         )
     if totals is not None and totals.unprotected:
         yield Advice(
-            what=f"{_count(totals.unprotected, 'transcript')} not yet read from the tool's own file, which can't be"
-            " linked to: a clean-up by the tool would take it",
+            what=f"{_count(totals.unprotected, 'transcript')} not captured yet, and no hard link to the file is"
+            " possible: it is lost if the tool deletes the file",
             do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
             degraded=False,
         )
 
 
 def _lost(status: Status, totals: Totals) -> Advice:
-    """Say which sessions are lost, and what may bring them back."""
+    """Return the advice that names the lost sessions and says how to restore them."""
     named = ", ".join(f"{each.session[:8]} ({each.tool})" for each in status.lost)
     more = f" and {totals.lost - len(status.lost)} more" if totals.lost > len(status.lost) else ""
     return Advice(
-        what=f"{_count(totals.lost, 'session')} incomplete everywhere: {totals.lost_bytes} bytes are neither in the"
-        f" tool's file nor at the endpoint: {named}{more}",
-        do="restore the tool's files or the earlier endpoint, and they are pushed again; `sessiond queue` lists them,"
+        what=f"{_count(totals.lost, 'session')} incomplete: {totals.lost_bytes} bytes are neither in the tool's file"
+        f" nor at the endpoint: {named}{more}",
+        do="restore the tool's files or the earlier endpoint to push them again; `sessiond queue` lists them,"
         " `sessiond queue drop ID` accepts the loss",
     )
 
@@ -189,7 +188,7 @@ def _formats(status: Status) -> Iterator[Advice]:
             yield Advice(
                 what=f"{tool.count.tool}: {_count(len(unknown), 'unknown record type')} ({some}),"
                 " messages may be undercounted",
-                do="upgrade sessiond; the transcripts themselves are whole",
+                do="upgrade sessiond; the transcripts are complete",
                 degraded=False,
             )
 

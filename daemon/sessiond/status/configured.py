@@ -1,7 +1,7 @@
-"""Which configuration holds, for `status`, without reading one that somebody has read already.
+"""Find the active configuration for `status`, without parsing one that the daemon has already parsed.
 
-To parse, check and type a configuration takes longer than all else that `status` does. So where its files are what
-the daemon took over last, what the daemon said of it is believed; only other ones are read here.
+Parsing and validating a configuration takes longer than the rest of `status`. If its files are unchanged since the
+daemon loaded them, the values that the daemon wrote to the spool are used; otherwise the files are parsed here.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MOST = 1 << 20
-"""Bytes of files that are compared; what is larger is no configuration."""
+MAX_FILE = 1 << 20
+"""Bytes; a larger file is not a configuration."""
 
 
 class Configured(FrozenRecord):
-    """What `status` needs of a configuration."""
+    """The values of a configuration that `status` needs."""
 
     directory: str
-    """Of the state."""
+    """The state directory."""
     url: str = ""
     machine_id: str = ""
     redact: str = "mask"
@@ -37,10 +37,10 @@ class Configured(FrozenRecord):
 
 
 class Origins:
-    """The files and variables of a configuration as they are now: enough to recognise one that a daemon has read."""
+    """The files and variables of a configuration, to compare with those that a daemon has loaded."""
 
     def __init__(self, file: str | None, environ: Mapping[str, str]) -> None:
-        """`file` and `environ` say where the configuration is, as for `config.load`."""
+        """`file` and `environ` locate the configuration, as for `config.load`."""
         self._texts: dict[str, bytes] = {}
         self._variables = variables(environ)
         self._home = environ.get("HOME", "")
@@ -49,19 +49,19 @@ class Origins:
         try:
             self._read(os.path.abspath(named or config_file()), must_be=bool(named))
         except OSError:
-            self._whole = False  # `config.load` says why
+            self._whole = False  # `config.load` reports the error
 
     def _read(self, user_file: str, *, must_be: bool) -> None:
         for path in (user_file, *part_files(user_file)):
             if path == user_file and not must_be and not os.path.lexists(path):
                 continue
             with open(path, "rb") as stream:
-                self._texts[path] = stream.read(MOST)
+                self._texts[path] = stream.read(MAX_FILE)
 
     def directory(self) -> str | None:
-        """Guess where the state is; None where there is none to be made.
+        """Guess the state directory without a TOML parser; None if the files can't be read.
 
-        A guess will do: in another directory there is no daemon's word on just these files.
+        A wrong guess is harmless: no other directory has checksums of exactly these files.
         """
         found = self._variables.get("SESSIOND_STATE_DIR", "")
         for text in () if found else self._texts.values():
@@ -71,11 +71,11 @@ class Origins:
                     found = os.fsdecode(value.partition(b"#")[0].strip().strip(b"\"'"))
         if found.startswith("~/"):
             found = self._home + found[1:]
-        fine = self._whole and "\0" not in found
-        return (os.path.normpath(found) if found else state_directory()) if fine else None
+        usable = self._whole and "\0" not in found
+        return (os.path.normpath(found) if found else state_directory()) if usable else None
 
-    def recognised(self, directory: str, taken: ConfigHealth | None) -> Configured | None:
-        """Take what the daemon said of its configuration, if it is this one. Where nothing is set there is none."""
+    def recognize(self, directory: str, taken: ConfigHealth | None) -> Configured | None:
+        """Return the configuration that the daemon has loaded, if it is this one; None if it differs."""
         files = tuple(self._texts)
         if not files and not self._variables:
             return Configured(directory=directory)
@@ -89,8 +89,8 @@ class Origins:
 
 
 def read_configured(file: str | None, environ: Mapping[str, str]) -> Configured:
-    """Read the configuration; of an invalid one take where the state lies and defaults for the rest."""
-    with hide_modules("typing_extensions"):  # msgspec wants three names of it that `typing` has too
+    """Load the configuration; if it is invalid, return its state directory and defaults for the rest."""
+    with hide_modules("typing_extensions"):  # msgspec uses three of its names, which `typing` has too
         import msgspec  # noqa: F401
     from sessiond.config import load, state_dir
 
@@ -110,7 +110,7 @@ def read_configured(file: str | None, environ: Mapping[str, str]) -> Configured:
 
 
 def _directory_of(file: str | None, environ: Mapping[str, str]) -> str:
-    """Find the state directory in a configuration that is wrong elsewhere, else the platform's."""
+    """Return the state directory of an otherwise invalid configuration, or the default directory."""
     import tomllib
 
     from sessiond.config import load

@@ -1,4 +1,4 @@
-"""A glance: whether anything may differ from the status that was read last, at the cost of a few stats."""
+"""Fingerprint of the state directory, to notice changes of the status with a few calls of stat."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FILES = (NAME, f"{NAME}-wal", state.LOCK, pause.FILE)
 
 
 def read_fingerprint(directory: str, config_files: Iterable[str]) -> Fingerprint:
-    """Look at the state in `directory` from outside; equal ones mean that nothing was written in between.
+    """Return a fingerprint of the state in `directory`; equal fingerprints mean that nothing was written.
 
-    The daemon's lock is asked, since a daemon that is killed writes nothing.
+    It includes the holder of the lock, because a daemon that is killed writes nothing.
     """
     try:
         holder = state.running(directory)

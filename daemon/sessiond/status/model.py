@@ -1,4 +1,4 @@
-"""What `sessiond status` tells, as types; `--json` prints them."""
+"""Types of the status; `sessiond status --json` prints them."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from sessiond.status.progress import Progress
 
 
 class Running(StrEnum):
-    """How the daemon is."""
+    """The state of the daemon."""
 
     RUNNING = "running"
     STOPPED = "stopped"
     DIED = "died"
-    """It ended without closing the spool: a kill, a crash, a power cut. Nothing that was captured is lost."""
+    """It ended without closing the spool: a kill, a crash, a power cut. Captured sessions are not lost."""
     NEVER = "never started"
 
 
 class SpoolState(StrEnum):
-    """How the spool is."""
+    """The state of the spool file."""
 
     OK = "ok"
     MISSING = "missing"
     DAMAGED = "damaged"
     TOO_NEW = "too new"
     UNREADABLE = "unreadable"
-    """Locked, without permission, or of another kind of trouble; `reason` has the words."""
+    """Locked, not permitted, or another error; see `reason`."""
 
 
 class DaemonStatus(FrozenRecord):
-    """The process, as the lock of the state directory tells."""
+    """The process that holds the lock of the state directory."""
 
     state: Running
     pid: int | None = None
     since_ms: int | None = None
     service: str | None = None
     stopped: str | None = None
-    """Why it can't capture now: a full disk."""
+    """Why it can't capture now, such as a full disk."""
 
 
 class ConfigStatus(FrozenRecord):
-    """Which files make the configuration; `error`: why it can't be used, `refused`: why the daemon kept its old one."""
+    """The configuration files; `error`: why they are invalid, `refused`: why the daemon kept the previous values."""
 
     files: tuple[str, ...] = ()
     error: str | None = None
@@ -54,46 +54,46 @@ class ConfigStatus(FrozenRecord):
 
 
 class SpoolStatus(FrozenRecord):
-    """The spool as a file. `rebuilt_ms`: when it was begun anew because the one before was damaged."""
+    """The spool file. `rebuilt_ms`: when it was rebuilt because the previous one was damaged."""
 
     state: SpoolState
     reason: str | None = None
     hint: str | None = None
     rebuilt_ms: int | None = None
     diverged_ms: list[int] = []  # noqa: RUF012 - each has its own
-    """When the endpoint was found to have another last push of this device than this spool."""
+    """When pushes of this device that are not in this spool were found at the endpoint."""
     moved_from: str | None = None
-    """Another machine that used this state directory before."""
+    """The machine that used this state directory before this one."""
 
 
 class Discovery(FrozenRecord):
-    """What lies in the tools' directories. None and not `current`: nobody has looked since the daemon started."""
+    """Files in the tools' directories. None if there was no scan yet."""
 
     files: int | None = None
     unread: int | None = None
-    """Of the files those that were found and are not yet read."""
+    """Files that were found but not read yet."""
     left_out: int = 0
-    """Of the files those that `backfill` leaves out."""
+    """Files that `backfill` excludes."""
     left_out_bytes: int = 0
     current: bool = False
-    """Whether a running daemon tells it; else it is what the last one left."""
+    """Whether the values are from the running daemon; otherwise they are from the last one."""
 
 
 class ToolStatus(FrozenRecord):
-    """One tool: what is captured of it and how its directories are watched."""
+    """One tool: its captured sessions and its directories."""
 
     count: ToolCount
     files: int | None
     roots: list[RootHealth]
 
     def is_here(self, home: str) -> bool:
-        """Tell whether there is anything of it: sessions, files, or a directory of its own, which the home is not."""
+        """Return whether the tool has sessions, files, or a directory of its own (the home directory is not)."""
         own = any(root.how != "missing" and root.path != home for root in self.roots)
         return own or self.count.sessions > 0 or bool(self.files)
 
 
 class Advice(FrozenRecord):
-    """What is wrong, and what to do about it. Without `degraded` it is worth knowing and breaks no promise."""
+    """What is wrong, and what to do about it. Without `degraded` it is only a hint."""
 
     what: str
     do: str | None = None
@@ -101,7 +101,7 @@ class Advice(FrozenRecord):
 
 
 class Status(FrozenRecord):
-    """All that `sessiond status` shows. Members are added; what is here keeps its meaning within a version."""
+    """Everything that `sessiond status` shows. Within a version, members are added but do not change."""
 
     version: int = 1
     now_ms: int
@@ -110,7 +110,7 @@ class Status(FrozenRecord):
     machine_id: str | None
     state_dir: str
     disk_bytes: int
-    """What the state directory takes on the disk, the built-in archive included."""
+    """Disk usage of the state directory, including the built-in archive."""
     config: ConfigStatus
     spool: SpoolStatus
     discovered: Discovery
@@ -119,15 +119,15 @@ class Status(FrozenRecord):
     endpoint: EndpointHealth
     tools: list[ToolStatus]
     redactions: dict[str, int]
-    """Secrets that were masked, by their rule."""
+    """Numbers of masked secrets, by rule."""
     scanner: str = "hyperscan"
-    """What looks for them: `hyperscan`; `re` where that is not installed, slower by far; `off`."""
+    """The engine that finds secrets: `hyperscan`, `re` (much slower) if hyperscan is not installed, or `off`."""
     lost: list[Unsafe]
-    """A few of the sessions of which bytes are in no place that can be reached."""
+    """Some of the sessions with lost bytes."""
     troubles: list[Trouble]
-    """A few of the files that can't be read."""
+    """Some of the files that can't be read."""
     advice: list[Advice]
     progress: Progress | None = None
-    """How far a running daemon is with what it has found; None where none has looked yet."""
+    """Progress of the running daemon; None before its first scan."""
     paused: Paused = Paused()
     """What the user has paused."""

@@ -1,7 +1,7 @@
-"""How far the backlog is: bytes and sessions that were found, captured and acknowledged, how fast, and how long yet.
+"""Progress of the backlog: bytes and sessions found, captured and acknowledged, the rate and the time left.
 
-All of it stands in the spool, so that `status` tells the same of a service as a terminal does. Bytes are those of the
-tools' files; of documents and databases, of which a transcript is made, the last two are an estimate until the end.
+All values come from the spool, so `status` shows the same for a service and for a daemon in a terminal. Bytes are those
+of the tools' files. For documents and databases, captured and acknowledged bytes are estimates until the end.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sessiond.spool.health import CaptureHealth, EndpointHealth, read_capture, r
 from sessiond.spool.stats import Totals, Waiting
 
 PATIENCE = 0.5
-"""Seconds to wait for a spool that is locked."""
+"""Seconds to wait for a locked spool."""
 
 
 class Progress(FrozenRecord):
-    """What a look has found, without what `backfill` leaves out, and how far it is."""
+    """Totals of the last scan, without files that `backfill` excludes, and how much is done."""
 
     files: int
     bytes: int
@@ -30,17 +30,17 @@ class Progress(FrozenRecord):
     acknowledged_bytes: int
     acknowledged_sessions: int
     rate: float | None = None
-    """Bytes a second that were acknowledged in the last minute of pushing; None where none were."""
+    """Acknowledged bytes per second in the last minute of pushing; None if there were none."""
     seconds_left: float | None = None
-    """Until all is acknowledged, at this rate; None where nothing goes on, or nobody knows."""
+    """Seconds until everything is acknowledged at this rate; None if paused, failing or unknown."""
     waits: str | None = None
-    """Why the backlog waits, in words: on battery, on a metered network."""
+    """Why the backlog is paused: on battery, on a metered network."""
     done: bool = False
-    """Whether all that was found is read, but for files that are being rewritten, and nothing is left to push."""
+    """Whether all files are read, except ones that are being rewritten, and nothing is left to push."""
 
 
 def measure(capture: CaptureHealth, endpoint: EndpointHealth, totals: Totals, waiting: Waiting) -> Progress | None:
-    """Tell how far it is; None before the first look is over."""
+    """Return the progress; None before the first scan is complete."""
     if capture.discovered is None:
         return None
     found = max(0, capture.found_bytes - capture.left_out_bytes)
@@ -73,7 +73,7 @@ def measure(capture: CaptureHealth, endpoint: EndpointHealth, totals: Totals, wa
 
 
 def read_progress(directory: str) -> tuple[Progress | None, EndpointHealth]:
-    """Read how far a running daemon, or `sync`, is with the state in `directory`; None before its first look."""
+    """Return the progress of a running daemon or `sync` with the state in `directory`; None before its first scan."""
     if not os.path.exists(os.path.join(directory, NAME)):
         return None, EndpointHealth()
     try:
@@ -85,7 +85,7 @@ def read_progress(directory: str) -> tuple[Progress | None, EndpointHealth]:
         finally:
             spool.close()
     except StateError:
-        return None, EndpointHealth()  # it is being made, or set aside
+        return None, EndpointHealth()  # the spool is being created, or set aside
     holder = state.running(directory)
-    told = holder is not None and holder.pid == capture.pid  # what another one saw is past
-    return (measure(capture, endpoint, totals, waiting) if told else None), endpoint
+    current = holder is not None and holder.pid == capture.pid  # values of an earlier daemon are outdated
+    return (measure(capture, endpoint, totals, waiting) if current else None), endpoint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 import signal
@@ -189,14 +188,6 @@ def announce(to: str, announcement: Announcement) -> None:
         os.replace(part, to)
     except OSError as error:
         raise StateError(f"cannot announce to {to}: {error.strerror}", hint="check --announce") from error
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @contextmanager

@@ -10,12 +10,12 @@ import hashlib
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
 import msgspec
 
+from sessiond import clock
 from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
 from sessiond.errors import NotFound, SessiondError
@@ -103,7 +103,7 @@ def add(
     if not scopes or not set(scopes) <= set(SCOPES):
         raise SessiondError(f"scopes are {', '.join(SCOPES)}", hint="such as --scope push,read")
     secret = secret or generate()
-    now_ms = _now_ms()
+    now_ms = clock.now_ms()
     expires_ms = None if lifetime is None else now_ms + int(lifetime * 1000)
     with store.write() as db:
         if db.execute("SELECT 1 FROM tokens WHERE name = ?", (name,)).fetchone():
@@ -171,7 +171,7 @@ def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) ->
     if row is None:
         return others.get(digest)
     name, user, scopes, device, expires_ms = row
-    if expires_ms is not None and expires_ms <= _now_ms():
+    if expires_ms is not None and expires_ms <= clock.now_ms():
         raise Expired("the token has expired", hint="add another one: sessiond serve token add")
     return Access(
         user=user,
@@ -231,7 +231,7 @@ class LastUses:
         """Record that a token is used now. Return whether the time should be written soon."""
         if access.name is None:
             return False
-        now_ms = _now_ms()
+        now_ms = clock.now_ms()
         with self._lock:
             written = self._written.get(access.name)
             if (
@@ -256,7 +256,3 @@ class LastUses:
 
 def _unknown(name: str) -> NotFound:
     return NotFound(f"no token is named {name}", hint="see sessiond serve token list")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
