@@ -1,4 +1,4 @@
-"""The alarm that bounds a request as a whole."""
+"""The deadline of a whole request."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from sessiond.errors import Unreachable
 
 
 @pytest.mark.parametrize("before", [None, 3600.0])
-def test_it_rings_once_at_its_time_whatever_time_it_had_before(before: float | None) -> None:
-    """Its thread may sleep until a later time; a sooner one wakes it."""
-    rung, done = [], threading.Event()
+def test_it_fires_once_at_its_deadline_after_an_earlier_or_later_one(before: float | None) -> None:
+    """Its thread may sleep until a later deadline; an earlier one wakes it."""
+    fired, done = [], threading.Event()
 
-    def ring() -> None:
-        rung.append(time.monotonic())
+    def on_timeout() -> None:
+        fired.append(time.monotonic())
         done.set()
 
-    alarm = DeadlineTimer(ring)
+    timer = DeadlineTimer(on_timeout)
     if before is not None:
-        alarm.arm(time.monotonic() + before)
-        alarm.disarm()
+        timer.arm(time.monotonic() + before)
+        timer.disarm()
     at = time.monotonic() + 0.05
-    alarm.arm(at)
+    timer.arm(at)
     assert done.wait(60)
-    alarm.close()
-    assert len(rung) == 1
-    assert rung[0] >= at
+    timer.close()
+    assert len(fired) == 1
+    assert fired[0] >= at
 
 
-def test_a_disarmed_one_is_silent_and_serves_again() -> None:
-    """A request that ended is not cut later; the next one is, if it must be."""
-    rung = threading.Event()
-    alarm = DeadlineTimer(rung.set)
-    alarm.arm(time.monotonic() + 0.02)
-    alarm.disarm()
-    assert not rung.wait(0.1)
-    alarm.arm(time.monotonic() + 0.02)
-    assert rung.wait(60)
-    alarm.close()
+def test_a_disarmed_timer_does_not_fire_and_can_be_armed_again() -> None:
+    """A request that has ended is not aborted; the next one is, if it is late."""
+    fired = threading.Event()
+    timer = DeadlineTimer(fired.set)
+    timer.arm(time.monotonic() + 0.5)
+    timer.disarm()
+    assert not fired.wait(0.8)
+    timer.arm(time.monotonic() + 0.02)
+    assert fired.wait(60)
+    timer.close()
 
 
-def test_it_has_one_thread_for_all_requests() -> None:
+def test_one_thread_serves_all_requests() -> None:
     """A thread for each request costs as much as the request's bytes."""
-    before, alarm = threading.active_count(), DeadlineTimer(lambda: None)
+    before, timer = threading.active_count(), DeadlineTimer(lambda: None)
     for _ in range(50):
-        alarm.arm(time.monotonic() + 60)
-        alarm.disarm()
+        timer.arm(time.monotonic() + 60)
+        timer.disarm()
     assert threading.active_count() == before + 1
-    alarm.close()
+    timer.close()
     assert threading.active_count() == before
 
 
 class Late(httpx.HTTPTransport):
-    """A name that takes longer to be found than the whole request may take."""
+    """A transport that connects only after the deadline, as a slow name lookup does."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         threading.Event().wait(0.4)
@@ -69,7 +69,7 @@ class Late(httpx.HTTPTransport):
 
 
 def test_a_connection_that_comes_after_the_deadline_is_cut() -> None:
-    """Nothing was there to cut when the alarm rang; headers that drip in would keep us."""
+    """There was no connection to abort at the deadline, and headers that arrive byte by byte would never time out."""
     cut = threading.Event()
 
     def drip() -> None:
