@@ -168,11 +168,11 @@ def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, 
 
 def test_what_another_version_found_good_is_read_again(house: Household, tmp_path: Path) -> None:
     file = configure(tmp_path, house.spool, f'state_dir = "{house.state}"\nmachine_id = "first"\n')
-    taken = health.read_taken(house.spool)
+    taken = health.read_applied_config(house.spool)
     assert taken is not None
-    health.write_taken(house.spool, taken.replace(machine_id="told"))
+    health.write_applied_config(house.spool, taken.replace(machine_id="told"))
     assert read_status(str(file), {"HOME": house.home}).machine_id == "told"
-    health.write_taken(house.spool, taken.replace(machine_id="told", version="0.0.1"))
+    health.write_applied_config(house.spool, taken.replace(machine_id="told", version="0.0.1"))
     assert read_status(str(file), {"HOME": house.home}).machine_id == "first"
 
 

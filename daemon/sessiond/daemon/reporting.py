@@ -7,7 +7,7 @@ from collections.abc import Container
 from sessiond.config import Loaded
 from sessiond.logs import log
 from sessiond.spool import Spool
-from sessiond.spool.health import CONFIG, CaptureHealth, ConfigHealth, RootHealth, write_taken
+from sessiond.spool.health import CONFIG, CaptureHealth, ConfigHealth, RootHealth, write_applied_config
 from sessiond.watch import RootState
 
 
@@ -47,7 +47,7 @@ def record_config_health(spool: Spool, loaded: Loaded, refused: str | None) -> N
         )
     with spool.transaction():
         spool.set_meta(CONFIG, refused)
-        write_taken(spool, taken)
+        write_applied_config(spool, taken)
 
 
 def log_root_changes(old_health: CaptureHealth, made: CaptureHealth) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.session import Session
-from sessiond.spool.decoding import sound
+from sessiond.spool.decoding import checked
 from sessiond.spool.files import Files
 from sessiond.spool.privacy_ops import PrivacyOps
 from sessiond.spool.rows import SessionState, StreamState
@@ -18,7 +18,7 @@ from sessiond.spool.safety import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.streams import Streams
 
 _to_json = msgspec.json.Encoder().encode
-_from_json = sound(msgspec.json.Decoder(Session).decode)
+_from_json = checked(msgspec.json.Decoder(Session).decode)
 
 _SESSION = "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked"
 

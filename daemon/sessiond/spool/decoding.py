@@ -12,13 +12,13 @@ from sessiond.errors import SpoolDamaged
 T = TypeVar("T")
 
 
-def sound(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
+def checked(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
     """Return a decoder that raises SpoolDamaged for an invalid value, so that the spool is rebuilt."""
 
-    def decoded(data: bytes) -> T:
+    def decode_checked(data: bytes) -> T:
         try:
             return decode(data)
         except msgspec.MsgspecError as error:
             raise SpoolDamaged(f"the spool is damaged: a value in it can't be decoded: {error}") from error
 
-    return decoded
+    return decode_checked

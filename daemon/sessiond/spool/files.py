@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from sessiond.reader import Checkpoint, Extent
-from sessiond.spool.decoding import sound
+from sessiond.spool.decoding import checked
 from sessiond.spool.rows import FileState
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_checkpoint = sound(msgspec.msgpack.Decoder(Checkpoint).decode)
+_unpack_checkpoint = checked(msgspec.msgpack.Decoder(Checkpoint).decode)
 
 
 class Files:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Fold, Messages
-from sessiond.spool.decoding import sound
+from sessiond.spool.decoding import checked
 from sessiond.spool.rows import StreamState
 
 PAGE = 992
@@ -27,7 +27,7 @@ Parts = tuple[bytes, bytes, bytes]
 EMPTY: Parts = (b"", b"", b"")
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_fold = sound(msgspec.msgpack.Decoder(Fold).decode)
+_unpack_fold = checked(msgspec.msgpack.Decoder(Fold).decode)
 
 
 class _Ends(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +45,7 @@ class _Ends(msgspec.Struct, frozen=True, array_like=True):
         return self.head, self.keys, self.model_indexes
 
 
-_unpack_ends = sound(msgspec.msgpack.Decoder(_Ends).decode)
+_unpack_ends = checked(msgspec.msgpack.Decoder(_Ends).decode)
 
 
 class Folds:

@@ -15,7 +15,7 @@ SETUP = "health.setup"
 """Meta key: a digest of the token and the other settings of a push, when the state of the endpoint was last stored."""
 CONFIG = "health.config"
 """Meta key: why an edit of the configuration was rejected."""
-TAKEN = "health.taken"
+APPLIED_CONFIG = "health.taken"
 """Meta key: the configuration in effect."""
 PACE_MS = 60_000
 CLEAN = "clean"
@@ -170,15 +170,15 @@ def read_endpoint(spool: Spool) -> EndpointHealth:
     return EndpointHealth() if text is None else EndpointHealth.from_json(parse_object(text))
 
 
-def read_taken(spool: Spool) -> ConfigHealth | None:
+def read_applied_config(spool: Spool) -> ConfigHealth | None:
     """Return the configuration in effect; None if `status` has to read the files itself."""
-    text = spool.meta(TAKEN)
+    text = spool.meta(APPLIED_CONFIG)
     return None if text is None else ConfigHealth.from_json(parse_object(text))
 
 
-def write_taken(spool: Spool, health: ConfigHealth | None) -> None:
+def write_applied_config(spool: Spool, health: ConfigHealth | None) -> None:
     """Store the configuration in effect."""
-    spool.set_meta(TAKEN, None if health is None else to_json(health))
+    spool.set_meta(APPLIED_CONFIG, None if health is None else to_json(health))
 
 
 def write(spool: Spool, health: CaptureHealth | EndpointHealth) -> None:

@@ -9,12 +9,12 @@ import msgspec
 
 from sessiond.endpoint.wire import RemotePosition, StreamLength
 from sessiond.session import Fold
-from sessiond.spool.decoding import sound
+from sessiond.spool.decoding import checked
 from sessiond.spool.folds import Folds, pack_row
 from sessiond.spool.rows import StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_held = sound(msgspec.msgpack.Decoder(RemotePosition).decode)
+_unpack_position = checked(msgspec.msgpack.Decoder(RemotePosition).decode)
 _to_json = msgspec.json.Encoder().encode
 
 _STREAM = (
@@ -80,7 +80,7 @@ class Streams(Folds):
             acked=row[7],
             known=bool(row[8]),
             gap=None if row[9] is None else (row[9], row[10]),
-            remote_position=None if row[11] is None else _unpack_held(row[11]),
+            remote_position=None if row[11] is None else _unpack_position(row[11]),
             rank=row[12],
             skipped=row[13],
             lost=row[15],

@@ -191,7 +191,7 @@ def _fill(snapshot: _SpoolSnapshot, spool: Spool) -> None:
         )
         snapshot.clean = spool.meta(health_room.CLEAN) is not None
         snapshot.refused = spool.meta(health_room.CONFIG)
-        snapshot.taken = health_room.read_taken(spool)
+        snapshot.taken = health_room.read_applied_config(spool)
         snapshot.capture = health_room.read_capture(spool)
         snapshot.endpoint = health_room.read_endpoint(spool)
         snapshot.bound = spool.meta(BOUND)
