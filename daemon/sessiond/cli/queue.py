@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def listing(
+def listing(  # noqa: PLR0913 - the three lists of the screen, and how to print them
     waiting: list[Queued],
     parked: list[ParkedItem],
     lost: list[LostItem],

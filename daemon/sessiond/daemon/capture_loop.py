@@ -34,7 +34,7 @@ FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
 class CaptureLoop:
     """The queue of what is to be read, and the loop that reads it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the resources of the loop, and whom it wakes
         self,
         resources: Resources,
         watcher: Watcher,

@@ -56,7 +56,7 @@ class Message(StrEnum):
 class DaemonRun:
     """The threads and resources of one configuration."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that a run depends on
         self,
         settings: Settings,
         environ: Mapping[str, str],

@@ -110,7 +110,7 @@ def _from_pin(context: IngestContext, stream: StreamState, file: FileState) -> O
         os.close(descriptor)
 
 
-def _read_again(
+def _read_again(  # noqa: PLR0913 - one stream of a unit, and how much of it to read
     context: IngestContext,
     stream: StreamState,
     file: FileState,

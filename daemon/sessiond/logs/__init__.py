@@ -78,7 +78,7 @@ def hide(secret: str) -> None:
         log._secrets.add(secret)
 
 
-def configure(
+def configure(  # noqa: PLR0913 - settings, each with its default
     *,
     level: Level = "info",
     format: Format = "auto",

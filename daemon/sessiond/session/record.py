@@ -56,7 +56,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     idle_after_ms: int
 
 
-def summarize(
+def summarize(  # noqa: PLR0913 - the fields of a record that are no part of its fold
     identity: uuid.UUID,
     tool: str,
     threads: Sequence[Fold],

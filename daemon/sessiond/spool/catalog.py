@@ -65,7 +65,7 @@ class Catalog(Streams, Files, PrivacyOps):
             return made.lastrowid
         return int(self._db.execute("SELECT id FROM session WHERE uuid = ?", (str(identity),)).fetchone()[0])
 
-    def put_record(
+    def put_record(  # noqa: PLR0913 - the columns of a row
         self,
         old: SessionState,
         record: Session,

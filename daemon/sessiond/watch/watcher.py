@@ -43,7 +43,7 @@ class Watcher:
     filesystems (proc(5), mountinfo).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each with its default
         self,
         roots: Sequence[WatchedRoot],
         *,
