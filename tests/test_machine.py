@@ -267,7 +267,7 @@ class Machine(RuleBasedStateMachine):
         """The endpoint knows dictionaries, or (an older one) does not."""
         self.house.transport.withheld = frozenset() if able else frozenset({FEATURE})
 
-    @rule(fate=st.sampled_from(["acked", "ack lost", "down", "429", "401", "html", "halved", "lies", "415", "501"]))
+    @rule(fate=st.sampled_from(["acked", "ack lost", "down", "429", "401", "html", "halved", "lies", "lying offsets", "415", "501"]))
     def push(self, fate: str) -> None:
         self.push_under(None if fate == "acked" else FATES[fate])
 
@@ -544,6 +544,19 @@ def _lies(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.R
     return _answer(request, results)
 
 
+def _lying_offsets(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    """Report digests of other bytes, and fewer of them than there are."""
+    answer = send()
+    if request.url.path != "/v1/offsets" or answer.status_code != 200:
+        return answer
+    positions = msgspec.json.decode(answer.read())
+    for each in positions["streams"]:
+        if each["sha256"] is not None:
+            each |= {"sha256": "0" * 64, "length": each["length"] // 2}
+    content = httpx.ByteStream(msgspec.json.encode(positions))
+    return httpx.Response(200, headers={"content-type": "application/json"}, stream=content)
+
+
 FATES: dict[str, Callable[..., httpx.Response]] = {
     "ack lost": _ack_lost,
     "down": _down,
@@ -552,6 +565,7 @@ FATES: dict[str, Callable[..., httpx.Response]] = {
     "html": _status(200, "<html>", "text/html"),
     "halved": _halved,
     "lies": _lies,
+    "lying offsets": _lying_offsets,
     "415": _no_dictionary(415),
     "501": _no_dictionary(501),
 }
