@@ -319,6 +319,7 @@ def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(
     push._push()
     assert len(asked) == 1
     monkeypatch.setattr(upload_loop, "BIND_AGAIN", 0.0)
+    assert push._idle_seconds() == 0.0  # nothing has to be captured for it
     push._push()
     assert len(asked) == 2
 
@@ -339,7 +340,9 @@ def test_after_healing_it_rests_until_somebody_wakes_it(push: UploadLoop, monkey
     monkeypatch.setattr(upload_loop, "bind", lambda _: True)
     monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
     assert not push.push_all()
-    assert push._idle_seconds() is None
+    idle = push._idle_seconds()
+    assert idle is not None
+    assert idle > 3000  # only to ask again which endpoint answers
 
 
 def test_a_failed_push_is_tried_again_though_nothing_happens(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,7 +267,11 @@ class Machine(RuleBasedStateMachine):
         """The endpoint knows dictionaries, or (an older one) does not."""
         self.house.transport.withheld = frozenset() if able else frozenset({FEATURE})
 
-    @rule(fate=st.sampled_from(["acked", "ack lost", "down", "429", "401", "html", "halved", "lies", "lying offsets", "415", "501"]))
+    @rule(
+        fate=st.sampled_from(
+            ["acked", "ack lost", "down", "429", "401", "html", "halved", "lies", "lying offsets", "415", "501"]
+        )
+    )
     def push(self, fate: str) -> None:
         self.push_under(None if fate == "acked" else FATES[fate])
 

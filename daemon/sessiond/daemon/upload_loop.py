@@ -101,7 +101,12 @@ class UploadLoop:
             return PAUSED_CHECK
         if self._state.health.next_attempt_ms is not None:
             return max(self._state.wait_ms(), 0) / 1000
-        return self._throttle.seconds_until_open() if self._throttled else None
+        if self._throttled:
+            return self._throttle.seconds_until_open()
+        if self._bound_at is None:
+            return None
+        # Otherwise a quiet machine would trust an endpoint that was restored from a backup until its next push.
+        return max(self._bound_at + BIND_AGAIN - time.monotonic(), 0.0)
 
     def wake(self) -> None:
         """Push what was captured; any thread may call it."""
