@@ -16,12 +16,12 @@ SPECIAL = frozenset({"SESSIOND_TOKEN", "SESSIOND_CONFIG"})
 
 
 def config_file() -> str:
-    """Name the platform's place for the user's config: `~/.config/sessiond/config.toml`; it need not exist."""
+    """Return the platform's path of the user's config: `~/.config/sessiond/config.toml`; it need not exist."""
     return os.path.join(_place("XDG_CONFIG_HOME", "~/.config"), "config.toml")
 
 
 def state_directory() -> str:
-    """Name the platform's place for the state: `~/.local/state/sessiond`."""
+    """Return the platform's directory for the state: `~/.local/state/sessiond`."""
     return _place("XDG_STATE_HOME", "~/.local/state")
 
 

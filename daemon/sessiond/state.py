@@ -67,7 +67,7 @@ class Lock:
         self._write()
 
     def note(self, *, stopped: str | None) -> None:
-        """Say why nothing can be captured, or that it can again."""
+        """Record why nothing can be captured, or that it can again."""
         if stopped != self._holder.stopped:
             self._holder = self._holder.replace(stopped=stopped)
             self._write()
@@ -77,7 +77,7 @@ class Lock:
         os.pwrite(self._descriptor, to_json(self._holder).encode().ljust(LOCK_SIZE), 0)
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
@@ -100,7 +100,7 @@ def _take(descriptor: int) -> None:
 
 
 def running(directory: str) -> Holder | None:
-    """Tell which daemon holds the lock; None if none does. The lock is asked, the pid alone is not believed."""
+    """Return which daemon holds the lock; None if none does. It tests the lock itself: a pid alone may be reused."""
     try:
         descriptor = os.open(os.path.join(directory, LOCK), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -115,6 +115,6 @@ def running(directory: str) -> Holder | None:
 
 
 def free_bytes(directory: str) -> int:
-    """Tell how much room there is for the user's files on the disk of a directory."""
+    """Return the bytes that the user may still write on the disk of a directory."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize

@@ -32,11 +32,11 @@ class Exclusion:
         """Changes with the globs."""
 
     def excludes(self, directory: str | None) -> bool:
-        """Tell whether a working directory is excluded. One that is not known is not."""
+        """Return whether a working directory is excluded; an unknown one is not."""
         return self.excludes_any([directory] if directory else [])
 
     def excludes_any(self, directories: Iterable[str]) -> bool:
-        """Tell whether any of these working directories is excluded; what they lie in together is asked once."""
+        """Return whether any of these working directories is excluded; each common parent is checked once."""
         asked = set[str]()
         for directory in directories:
             for above in _upwards(directory):
@@ -48,7 +48,7 @@ class Exclusion:
         return False
 
     def lifted(self) -> bool:
-        """Tell whether a file that excluded something is gone since this was asked last."""
+        """Return whether a file that excluded something was deleted since the last call."""
         gone = {directory for directory in self._ignoring if not _ignores(directory)}
         self._ignoring -= gone
         return bool(gone)

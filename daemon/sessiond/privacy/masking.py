@@ -113,7 +113,7 @@ class Run:
 
     @property
     def inside(self) -> bool:
-        """Tell whether a record is begun and not ended."""
+        """Return whether a record has begun and not ended."""
         return self._pieces is not None
 
     def feed(self, offset: int, data: bytes) -> Iterator[tuple[int, Masked]]:
@@ -136,5 +136,5 @@ class Run:
 
 
 def _escaped(text: str) -> bool:
-    """Tell whether lone surrogates in a text stand for bytes of a path that is no UTF-8."""
+    """Return whether lone surrogates in a text represent bytes of a path that is not UTF-8."""
     return any("\udc80" <= letter <= "\udcff" for letter in text) if not text.isascii() else False

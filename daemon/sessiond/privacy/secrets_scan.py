@@ -54,7 +54,7 @@ def scan_records(redactor: Redactor, path: str, name: str, records: Iterable[byt
 
 
 def find_secrets(data: bytes, masked: Masked, file: str, line: int) -> list[SecretFinding]:
-    """Say where findings stand, in bytes that begin at a line."""
+    """Return the positions of findings, in bytes that begin at a line."""
     found: list[SecretFinding] = []
     counted = 0
     for finding in masked.findings:

@@ -72,7 +72,7 @@ def read_terms(config: Config, environ: Mapping[str, str], key: bytes, secrets: 
 
 
 def _version(policy: Policy, rules: tuple[tuple[str, str], ...], config: Config) -> str:
-    """Name the terms without compiling anything: 190 ms of a start would go into that."""
+    """Return the version of the terms without compiling them, which would take 190 ms of a start."""
     if policy.mode == "off":
         return "off"
     state = blake2b(digest_size=16, key=policy.key[:64])

@@ -41,7 +41,7 @@ def fit(data: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def covered(secret: bytes, hashed: bool) -> bool:
-    """Say whether this is what `cover()` makes of a secret: stars, or (where it is asked for) a hash."""
+    """Return whether this is what `cover()` makes of a secret: stars, or (where it is asked for) a hash."""
     if not secret.startswith((b"*", b"\\")):
         return False
     bare = _KEPT.sub(b"", secret)

@@ -43,7 +43,7 @@ _GENERATION = "1"  # of this engine; another one may find other secrets with the
 
 
 def digest(value: bytes) -> str:
-    """Name a value that is no secret, for `Policy.allow_hashes`."""
+    """Return the digest of a value that is no secret, for `Policy.allow_hashes`."""
     return blake2b(identify(value), digest_size=16).hexdigest()
 
 

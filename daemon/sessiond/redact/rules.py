@@ -83,7 +83,7 @@ class Exemption(msgspec.Struct, frozen=True):
     rules: frozenset[str]
 
     def applies(self, secret: bytes, match: bytes, line: bytes, path: str) -> bool:
-        """Say whether a match is no secret."""
+        """Return whether a match is no secret."""
         text = match if self.target == "match" else line if self.target == "line" else secret
         lowered = secret.lower()
         answers = []

@@ -180,7 +180,7 @@ def _note(index: int, _start: int, end: int, _flags: int, ends: defaultdict[int,
 
 
 def _cpu() -> str:
-    """Name what a compiled database depends on beside the library: the instructions that it may use."""
+    """Return what a compiled database depends on besides the library: the CPU's instructions."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
             flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -102,7 +102,7 @@ def derive(pattern: bytes, cheap: bytes = b"") -> Shape:
 
 
 def forget() -> None:
-    """Let go of what makes many rules quick to derive: it is a megabyte, and asked for at the start only."""
+    """Drop the caches that make deriving many rules fast: a megabyte that only the start needs."""
     _one.cache_clear()
     _members.cache_clear()
 
