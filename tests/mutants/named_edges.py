@@ -29,8 +29,8 @@ EDGES: list[Named] = [
     Named(
         "what could not be read is not tried again",
         "daemon/capture_loop.py",
-        "            self._inventory.pop(path, None)  # the next look",
-        "            pass  # the next look",
+        "            self._inventory.pop(path, None)  # the next scan",
+        "            pass  # the next scan",
         (["tests/process/test_limits.py", "-k", "can_not_be_read"],),
     ),
     Named(

@@ -1,7 +1,7 @@
-"""The daemon: its threads, its signals, and the order in which it ends.
+"""The daemon: its threads, its signals, and the order of its shutdown.
 
-One thread captures, one pushes; watchdog has its own. Main waits for a message: a signal, a reload, a crash.
-A crash in any thread ends the process; the service manager starts it again, and nothing is lost by that.
+One thread captures, one uploads, and watchdog has its own. The main thread waits for a message: a signal, a reload,
+a crash. A crash in any thread ends the process. The service manager restarts it, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from sessiond.daemon.settings import open_log, resolve_settings
 from sessiond.errors import ConfigError, SessiondError, SpoolDamaged, shortage
 
 REPEATED_SIGNAL = 0.3
-"""Seconds within which a second signal is the first one again: timeout(1) signals a process and then its group."""
+"""Seconds within which a second signal counts as the first one: timeout(1) signals a process and then its group."""
 
 PR_SET_DUMPABLE = 4
 
 
 class Crash(SessiondError):
-    """A thread of the daemon ended by an error that nobody expected: a bug."""
+    """A thread of the daemon ended with an unexpected error: a bug."""
 
     exit_code = exit_codes.CRASHED
 
@@ -40,10 +40,10 @@ class Crash(SessiondError):
 def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: Callable[[str], None]) -> int:
     """Run until a signal; return the exit code. `ready` is called with the endpoint's address.
 
-    An edit of the configuration is taken over in this process; an invalid one is refused and the last
-    good one stays.
+    An edit of the configuration is applied in this process. An invalid one is refused, and the last good one stays
+    in force.
 
-    Raises: AlreadyRunning, StateError, ConfigError at the start; SpoolDamaged for the second time; Crash.
+    Raises: AlreadyRunning, StateError or ConfigError at the start; SpoolDamaged if a rebuilt spool is damaged; Crash.
     """
     directory = state_dir(loaded.config)
     state.prepare(directory)
@@ -51,7 +51,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
     _no_core()
     messages: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
     notify = ServiceNotifier(environ)
-    _handle_signals(messages)  # before the lock: whoever holds that may be sent SIGUSR1 by `sync`
+    _handle_signals(messages)  # before the lock: `sync` sends SIGUSR1 to its holder
     lock = state.Lock(directory, service(environ))
     settings, config_watch = resolve_settings(loaded, environ), None
     good, refused = settings, None
@@ -74,12 +74,12 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
             except ConfigError as error:
                 if settings is good:
                     raise
-                settings, refused = good, error  # the last good ones stay
+                settings, refused = good, error  # the last good ones stay in force
                 continue
             except SpoolDamaged as error:
                 if damaged is not None:
                     raise
-                damaged = error  # it shows only now that what is in it is read
+                damaged = error  # found only when the spool is read; it is rebuilt in the next pass
                 continue
             good, refused = settings, None
             if config_watch is None:
@@ -88,10 +88,10 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
             again = isinstance(ended, SpoolDamaged) and damaged is None
             last = ended is Message.STOP or (isinstance(ended, BaseException) and not again)
             if last:
-                notify(STOPPING="1")  # not for a life that another one follows: systemd would take us for gone
+                notify(STOPPING="1")  # not before a restart of the threads: systemd would expect the process to end
             daemon_run.end(last=last, whole=not isinstance(ended, BaseException))
             if isinstance(ended, SpoolDamaged) and again:
-                damaged = ended  # once: a disk that goes on breaking is for whoever reads the message
+                damaged = ended  # only once: a disk that keeps failing has to be reported
                 continue
             if isinstance(ended, BaseException):
                 _raise(ended)
@@ -104,7 +104,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
 
 
 def _raise(error: BaseException) -> NoReturn:
-    """Raise what ended a thread, as an error that says what it was."""
+    """Raise the error that ended a thread; an unexpected one becomes Shortage or Crash."""
     if isinstance(error, SessiondError):
         raise error
     found = shortage(error)
@@ -117,7 +117,8 @@ def _handle_signals(messages: queue.SimpleQueue[Message | BaseException]) -> Non
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal asked
         if asked is not None and time.monotonic() - asked > REPEATED_SIGNAL:
-            os._exit(exit_codes.SIGNALLED + number)  # asked twice: at once; what is in the outbox stays there
+            # The second request ends the process at once; the outbox is on the disk.
+            os._exit(exit_codes.SIGNALLED + number)
         asked = asked or time.monotonic()
         messages.put(Message.STOP)  # SimpleQueue.put is safe here; Event.set could deadlock
 
@@ -128,9 +129,9 @@ def _handle_signals(messages: queue.SimpleQueue[Message | BaseException]) -> Non
 
 
 def _no_core() -> None:
-    """Never leave a core dump: our memory has the token and other people's secrets in it."""
+    """Disable core dumps: memory holds the token, and secrets of transcripts before they are masked."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux":
-        # A limit does not hold for a core_pattern that pipes into a program; this does, and it keeps other
+        # The limit has no effect on a core_pattern that pipes into a program. This has, and it also keeps other
         # programs of the user from reading our memory and environment.
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

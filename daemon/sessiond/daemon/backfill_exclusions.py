@@ -1,4 +1,4 @@
-"""What `backfill` leaves out: it is counted for status, and taken in once its session is."""
+"""Files that `backfill` excludes. They are counted for `status`, and captured once another file of their session is."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ Key = tuple[str, str]
 
 
 class BackfillExclusions:
-    """The units that are left out. Only the thread that captures uses it."""
+    """The excluded units. Only the capture thread uses it."""
 
     def __init__(self) -> None:
         self._units: dict[str, tuple[Key, int]] = {}
         self._sessions: dict[Key, set[str]] = {}
         self._wanted: set[str] = set()
         self.size = 0
-        """Bytes of them all."""
+        """Total bytes of the excluded units."""
 
     def __len__(self) -> int:
         return len(self._units)
 
     def note(self, location: Location, outcome: Outcome, size: int) -> None:
-        """Take note of what came of a unit of so many bytes."""
+        """Record the outcome of reading a unit of `size` bytes."""
         path, key = location.path, _key(location)
         if outcome.left_out:
             self.size += size - self._units.get(path, (key, 0))[1]
@@ -32,17 +32,17 @@ class BackfillExclusions:
         others = self._sessions.get(key)
         if others is not None:
             others.discard(path)
-            # A session is taken in whole; that one of its files was deleted is no reason to.
+            # A session is captured whole, so its other files follow. The deletion of a file is no reason for that.
             self._wanted |= others if outcome.changed else set()
             if not others:
                 del self._sessions[key]
 
     def take(self) -> set[str]:
-        """Hand over the units that are to be taken in, since another one of their session was."""
+        """Remove and return the units to capture because another unit of their session was captured."""
         wanted, self._wanted = self._wanted, set()
         return wanted
 
 
 def _key(location: Location) -> Key:
-    # Where only the content tells the session, each file stands for itself.
+    # If only the content names the session, each file counts as a session of its own.
     return location.source.tool, location.unit.native_id or location.path

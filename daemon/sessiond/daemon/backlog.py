@@ -1,4 +1,4 @@
-"""The backlog: what a look has found and nobody has read yet, the newest first."""
+"""The backlog: files that a scan found and that were not read yet, the newest first."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from enum import IntEnum
 from typing import NamedTuple
 
 RECENT_MS = 3_600_000
-"""What was changed within so long is as good as a live change: it waits for nothing."""
+"""A file changed within this time counts as a live change, which is not throttled."""
 
 
 class Rank(IntEnum):
-    """How urgent what was found is."""
+    """The urgency of a file."""
 
     OLD = 0
-    """It lies there for long: this is what `[backlog]` in the configuration holds back."""
+    """Unchanged for long: `[backlog]` in the configuration throttles these."""
     RECENT = 1
     CHANGED = 2
-    """It was known and is another one now: a live change, of which no event told."""
+    """Read before and changed since: a live change whose event was missed."""
 
 
 class Entry(NamedTuple):
-    """A unit that is to be read; entries are sorted by what comes first in them."""
+    """A unit to read. Entries are sorted by their fields, in this order."""
 
     rank: Rank
     mtime_ns: int
     path: str
     size: int
-    """Bytes that are to be read, as far as a look can tell."""
+    """Estimated bytes to read."""
 
 
 class Backlog:
-    """What is to be read. Only the thread that captures uses it."""
+    """The queue of the backlog. Only the capture thread uses it."""
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._last: list[Entry] = []
-        """Read after all others: files with a record whose end is still searched for."""
+        """Read after all others: files in which the end of a record is still being searched for."""
         self.size = 0
 
     def __len__(self) -> int:
@@ -44,21 +44,21 @@ class Backlog:
 
     @property
     def old(self) -> bool:
-        """Whether nothing but the old is left; False for nothing at all."""
+        """Whether only files of rank OLD are left; False for an empty backlog."""
         return bool(self._entries) and self._entries[-1].rank is Rank.OLD
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Add what was found."""
+        """Add files."""
         self._entries += entries
         self._entries.sort()
         self.size = sum(entry.size for entry in (*self._entries, *self._last))
 
     def newest(self) -> Iterator[Entry]:
-        """List the entries in the order in which they are to be read."""
+        """Return the entries in the order in which they are read."""
         return reversed(self._entries)
 
     def drop(self, count: int) -> None:
-        """Let go of so many of the newest: they were read."""
+        """Remove the `count` newest entries, which were read."""
         if count:
             self.size -= sum(entry.size for entry in self._entries[-count:])
             del self._entries[-count:]
@@ -66,6 +66,6 @@ class Backlog:
             self._entries, self._last = sorted(self._last), []
 
     def put_last(self, entry: Entry) -> None:
-        """Add an entry that is to be read again after all others, which are dropped first (rule 9)."""
+        """Add an entry that is read again after all others, which are removed first (rule 9)."""
         self._last.append(entry)
         self.size += entry.size

@@ -1,4 +1,4 @@
-"""Capturing: the one thread that reads the tools' files, live changes before the backlog, newest first."""
+"""The capture thread: reads the tools' files, live changes before the backlog, the newest first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FULL_WAIT = 10.0  # seconds between two tries to write to a full disk
 
 
 class CaptureLoop:
-    """The queue of what is to be read, and the loop that reads it."""
+    """The queue of files to read, and the loop that reads them."""
 
     def __init__(  # noqa: PLR0913 - the resources of the loop, and whom it wakes
         self,
@@ -71,18 +71,18 @@ class CaptureLoop:
         self._root_healths = RootHealths(self._sources)
         self._health = health.CaptureHealth(pid=os.getpid(), machine_id=resources.machine_id)
         self._stopping = False
-        self._behind = True
+        self._streams_wait = True
         self._stuck: set[int] = set()
-        """Streams that wait and that the last tries to read on got nowhere with; a look at everything forgets them."""
-        self._searching = False  # whether all that the last read has left is the search for a record's end
-        self._asked = False
-        self._looked_ms: int | None = None
+        """Waiting streams that could not be read further. The next scan clears it, so that they are tried again."""
+        self._searching = False  # whether the last read only searched for the end of a record
+        self._scan_requested = False
+        self._scanned_ms: int | None = None
         self.iterations = 0
-        """Grows with each turn of the loop: a daemon that hangs is told from one that has nothing to do."""
+        """Incremented on each iteration; lets the watchdog tell a hung thread from an idle one."""
 
     def run(self) -> None:
-        """Capture until `stop()`; what came in by then is committed."""
-        with suppress(StateFull):  # the loop meets it again, and says it
+        """Capture until `stop()`; commit what was queued by then."""
+        with suppress(StateFull):  # the loop meets the error again, and reports it
             health.write(self._resources.spool, self._health)
         while not self._stopping:
             self.iterations += 1
@@ -94,19 +94,19 @@ class CaptureLoop:
                     self._resources.discover_project_roots(self._watcher)
                 self._lock.note(stopped=None)
             except StateFull as error:
-                self._on_captured()  # some of it may be stored, and what is pushed makes room
+                self._on_captured()  # what was stored so far is pushed, which makes room
                 self._wait_for_room(error)
-        with suppress(StateFull):  # what finds no room stays in the tools' files
+        with suppress(StateFull):  # what does not fit stays in the tools' files
             for _ in self._changed_files.fresh(self._resources.spool, self._read_live):
                 self._on_captured()
 
     def _wait_for_room(self, error: StateFull) -> None:
-        """A full disk: what is to be read stays in the tools' files, and in the queue here, until it fits."""
+        """Wait on a full disk. What was not read stays in the tools' files and in the queue."""
         log.error("spool.filled", reason=str(error), free=free_bytes(self._resources.directory))
         self._lock.note(stopped=str(error))
         until = time.monotonic() + FULL_WAIT
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            with suppress(StateFull):  # a look that can't tell of itself has noted what is to be read
+            with suppress(StateFull):  # a scan that can't store its health has queued its files already
                 self._queue_batch(self._watcher.wait(left))
 
     def stop(self) -> None:
@@ -115,22 +115,22 @@ class CaptureLoop:
         self._watcher.wake()
 
     def read_waiting_streams(self) -> None:
-        """Read on in transcripts that wait for room in the outbox; any thread may call it."""
-        self._behind = True
+        """Continue streams that wait for room in the outbox; any thread may call it."""
+        self._streams_wait = True
         self._watcher.wake()
 
     def request_rescan(self) -> None:
-        """Look at every root soon, and then say in the health that it was done; any thread may call it."""
-        self._asked = True
+        """Scan every root soon, and then store the time in the health; any thread may call it."""
+        self._scan_requested = True
         self._watcher.wake()
 
     def apply_limits(self, limits: BacklogLimits) -> None:
-        """Hold the backlog back in another way; any thread may call it."""
+        """Replace the limits of the backlog; any thread may call it."""
         self._throttle.apply_limits(limits)
         self._watcher.wake()
 
     def capture_all(self) -> int:
-        """Look at every root and read all that is new, for `sync`; tell how many files were met in a rewrite."""
+        """Scan every root and read all changes, for `sync`; return the number of files found in a rewrite."""
         roots = self._resources.watched
         while roots:
             self._queue_batch(Batch(rescan=tuple(roots)))
@@ -143,29 +143,29 @@ class CaptureLoop:
         if self._changed_files or (self._backlog and not self._backlog.old):
             return 0
         dues = [self._throttle.seconds_until_open()] if self._backlog else []
-        dues += [self._throttle.pause_left()] if self._behind else []
+        dues += [self._throttle.pause_left()] if self._streams_wait else []
         dues += [due for due in (self._retries.next(), self._idle.left()) if due is not None]
         return max(min(dues), 0) if dues else None
 
-    # What is to be read
+    # The queue
 
     def _queue_batch(self, batch: Batch) -> None:
         for path in batch.paths:
             if self._handle_other(path):
                 continue
             was_file = self._inventory.pop(path, None) is not None
-            # What is nobody's session wakes nobody: it may be our own spool, where the configuration lies beside it.
+            # Only a session's file is queued. Our own spool may lie beside the configuration, and must not wake us.
             places = self._places(path)
             if places and not self._retries.rests(path, places[0].path):
                 self._changed_files.add([path])
             if not was_file and not os.path.lexists(path):
                 self._changed_files.add(forget_below(self._inventory, path))
         self._changed_files.add(self._retries.due())
-        asked, self._asked = self._asked, False
+        asked, self._scan_requested = self._scan_requested, False
         if asked:
             self._throttle.override()
             self._on_captured()
-            self._looked_ms = now_ms()
+            self._scanned_ms = now_ms()
         if asked or batch.rescan:
             others = {root.root.path for root in batch.rescan if root.owner not in self._sources}
             for path in others | self._resources.registries:
@@ -175,11 +175,11 @@ class CaptureLoop:
                 self._scan(self._resources.watched if asked else ours)
 
     def _scan(self, roots: Iterable[WatchedRoot]) -> None:
-        """Rule 11: the rescan is the guarantee. Compare every file's stat with what it was when it was read."""
+        """Compare the stat of every file with the one of its last read (rule 11: the rescan is the guarantee)."""
         began, seen, changed = time.monotonic(), set[str](), list[Change]()
         if self._stuck:
             self._stuck.clear()
-            self._behind = True
+            self._streams_wait = True
         first = self._discovered is None
         if first:
             self._discovered = {}
@@ -200,7 +200,7 @@ class CaptureLoop:
             self._changed_files.add([path])
         if first or changed or gone:
             self._discovered, self._found_bytes = count(self._inventory, self._places)
-            self._resources.rest()
+            self._resources.release_memory()
             log.debug(
                 "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)
             )
@@ -209,10 +209,10 @@ class CaptureLoop:
         )
         self._report()
 
-    # Reading it
+    # Reading
 
     def _read_queued(self) -> None:
-        """One turn: all live changes, a slice of what is unfinished, as much of the backlog as one commit may hold."""
+        """Read all live changes, one slice of an unfinished file, and as much of the backlog as one commit may hold."""
         news = False
         for _ in self._changed_files.fresh(self._resources.spool, self._read_live):
             if news:
@@ -224,14 +224,14 @@ class CaptureLoop:
         if self._backlog and (not self._backlog.old or self._throttle.allows()):
             self._drain_backlog()
             if not self._backlog:
-                self._resources.rest()
-        elif self._behind and not self._throttle.pause_left():
+                self._resources.release_memory()
+        elif self._streams_wait and not self._throttle.pause_left():
             self._throttle.start()
-            self._behind = catch_up(self._resources.ingest, limit=16, stuck=self._stuck)
+            self._streams_wait = catch_up(self._resources.ingest, limit=16, stuck=self._stuck)
             self._throttle.finish()
-            news |= self._behind
+            news |= self._streams_wait
         if not self._backlog and self._throttle.finish_backlog():
-            news = True  # who pushes may be done already, and is in haste until he hears of it
+            news = True  # wake the upload thread: it may be idle, and ends the override only then
         self._changed_files.add(self._exclusions.take())
         news |= self._idle.sweep()
         self._report()
@@ -249,7 +249,7 @@ class CaptureLoop:
                 read += one
                 if more and entry.rank is Rank.OLD and entry.path not in self._changed_files:
                     if not self._searching:
-                        break  # it stays the next one
+                        break  # it stays first in the queue
                     self._backlog.put_last(entry)
                 elif more:
                     self._changed_files.go_on(entry.path)
@@ -263,7 +263,7 @@ class CaptureLoop:
         return self._read(path, changed=True)
 
     def _read(self, path: str, *, changed: bool, size: int = 0) -> tuple[int, bool]:
-        """Read a path, or a slice of it: (bytes, whether there is more)."""
+        """Read a path, or a slice of it; return the bytes read and whether there is more."""
         read, more, self._searching = 0, False, False
         for place in self._places(path):
             outcome = ingest(self._resources.ingest, place, changed=changed)
@@ -272,17 +272,17 @@ class CaptureLoop:
             self._searching |= outcome.more and not outcome.read
             self._exclusions.note(place, outcome, size)
             if outcome.trouble is not None:
-                self._inventory.pop(path, None)  # the next look tries again, though nothing of it changed
+                self._inventory.pop(path, None)  # the next scan tries again, even if the file does not change
             self._retries.note(path, place, outcome)
         return read, more
 
-    # What status shows
+    # Health, for status
 
     def _report(self) -> None:
         made = health.CaptureHealth(
             pid=os.getpid(),
             machine_id=self._resources.machine_id,
-            looked_ms=self._looked_ms,
+            looked_ms=self._scanned_ms,
             torn=len(self._retries),
             discovered=self._discovered,
             found_bytes=self._found_bytes,

@@ -1,4 +1,4 @@
-"""Turns: the files that changed, and a slice of each is read before any has its next one."""
+"""The queue of changed files. Each gets one slice read before any gets a second one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable, Iterator
 from sessiond.spool import Spool
 
 SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25
-"""What one commit holds: nothing live waits longer for the backlog."""
+"""Limits of one commit, so that live changes never wait longer for the backlog."""
 SLICE_OF_FILE = 4 << 20
-"""Bytes of one file that are read before others have their turn."""
+"""Bytes of one file that are read before the next file."""
 
 Read = Callable[[str], tuple[int, bool]]
-"""Reads a path: (bytes, whether there is more)."""
+"""Reads a path; returns the bytes read and whether there is more."""
 
 
 class ChangedFiles:
-    """The paths of live changes. Only the thread that captures uses it."""
+    """The paths of live changes. Only the capture thread uses it."""
 
     def __init__(self) -> None:
         self._fresh: dict[str, None] = {}
         self._unfinished: dict[str, None] = {}
-        """Of these a slice was read: they are long, or grow faster than they are read."""
+        """Files of which one slice was read: they are long, or grow faster than they are read."""
 
     def __bool__(self) -> bool:
         return bool(self._fresh or self._unfinished)
@@ -31,15 +31,15 @@ class ChangedFiles:
         return path in self._fresh or path in self._unfinished
 
     def add(self, paths: Iterable[str]) -> None:
-        """Take in paths that changed."""
+        """Add changed paths."""
         self._fresh |= dict.fromkeys(paths)
 
     def go_on(self, path: str) -> None:
-        """Take in a path of which a slice was read elsewhere."""
+        """Add a path of which one slice was read already."""
         self._unfinished[path] = None
 
     def fresh(self, spool: Spool, read: Read) -> Iterator[None]:
-        """Read all that changed, several in one commit; yields after each. On a full disk they stay."""
+        """Read all changed files, several in one commit; yield after each commit. On a full disk they stay queued."""
         while self._fresh:
             done: list[str] = []
             size, until = 0, time.monotonic() + SLICE_SECONDS
@@ -57,7 +57,7 @@ class ChangedFiles:
             yield
 
     def next(self, spool: Spool, read: Read) -> None:
-        """Read the next slice of one that is unfinished, if there is one; then it is behind the others."""
+        """Read the next slice of the first unfinished file, if there is one, and move the file to the end."""
         path = next(iter(self._unfinished), None)
         if path is None:
             return

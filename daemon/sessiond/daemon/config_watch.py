@@ -1,4 +1,4 @@
-"""Edits of the configuration and the token: which files they are, and when an edit is finished."""
+"""Watches the files of the configuration and the token, and detects when an edit is finished."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from sessiond.sources.base import Root, Watch
 from sessiond.watch import WatchedRoot
 
 CONFIG = "config"
-"""Owner of the watched directories that hold the configuration and the token."""
+"""Owner of the watched directories of the configuration and the token."""
 QUIET = 0.2
 """Seconds without a change after which an edit counts as finished."""
 EMPTY_QUIET = 3.0
-"""Seconds after which a file that was emptied, or is gone, is said to be; it is never taken over by itself."""
+"""Seconds until an emptied or removed file is reported. It is never applied by itself."""
 
 Stamp = tuple[int, int, int]
 
 
 class ConfigWatch:
-    """The files whose edit is taken over at once. Only main uses it, but `has`, which any thread may call."""
+    """The files whose edits are applied at once. Only the main thread uses it, except for `has`, which any may call."""
 
     def __init__(
         self, loaded: Loaded, environ: Mapping[str, str], file: str | None, before: ConfigWatch | None = None
     ) -> None:
-        """`before` knows how the files were when `loaded` was read from them; an edit since then is still to come.
+        """`before` has the state of the files when `loaded` was read; an edit since then is still to be applied.
 
-        Without it nobody knows that: `noticed` then takes what is there for an edit, so that it is read once more.
+        Without it that state is unknown. `note_change` then reports an edit, so that the files are read once more.
         """
         self._main = os.path.abspath(file or environ.get("SESSIOND_CONFIG") or config_file())
         self._files = {self._main, *loaded.files}
         endpoint = loaded.config.endpoint
         self._files |= {path for path in (endpoint.token_file, endpoint.ca_file) if path}
         self._folder = os.path.join(os.path.dirname(self._main), "config.d")
-        # A link into a directory of dotfiles: the change happens there.
+        # The files may be links into a directory of dotfiles. The change happens there.
         self._real = {os.path.realpath(path) for path in self._files}
         self._directories = {self._folder, *(os.path.dirname(path) for path in self._files | self._real)}
         self._full = {path for path in self._files if _size(path)}
@@ -45,32 +45,32 @@ class ConfigWatch:
         self._last = 0.0
 
     def has(self, path: str) -> bool:
-        """Tell whether a change of this path may be an edit; a directory stands for all that is in it."""
+        """Return whether a change of this path may be an edit. A directory counts for the files in it."""
         inside = os.path.dirname(path) == self._folder and path.endswith(".toml")
         return path in self._files or path in self._real or inside or path in self._directories
 
     def roots(self) -> list[WatchedRoot]:
-        """Name the directories to watch."""
+        """Return the directories to watch."""
         return [
             WatchedRoot(root=Root(path=directory, watch=Watch.FLAT, depth=0), owner=CONFIG)
             for directory in sorted(self._directories)
         ]
 
     def note_change(self) -> None:
-        """Take note that something has happened to one of the files."""
+        """Start an edit if one of the files changed."""
         stamps = self._stamps()
         if self._first is None and stamps != self._seen:
             self._first = self._last = time.monotonic()
             self._pending = stamps
 
     def due(self) -> float | None:
-        """Tell in how many seconds to ask `finished`; None while nothing is being edited."""
+        """Return the seconds until `finished` should be called; None without an edit."""
         return None if self._first is None else max(0.0, self._last + QUIET - time.monotonic())
 
     def finished(self) -> bool:
-        """Tell whether an edit is over, so that it can be read: its files are quiet, and none was emptied just now.
+        """Return whether an edit is finished: its files are quiet, and none was emptied just now.
 
-        An editor truncates a file and then writes it: what is read in between is another configuration.
+        An editor truncates a file before it writes it. Reading it in between would apply an empty configuration.
         """
         if self._first is None:
             return False
@@ -88,7 +88,7 @@ class ConfigWatch:
         return True
 
     def emptied(self) -> str | None:
-        """Name the file that has lost all it held, or is gone; parts in config.d may go."""
+        """Return a file that was emptied or removed, None if there is none. Files in config.d may be removed."""
         for path in sorted(self._full):
             if not _size(path) and (os.path.dirname(path) != self._folder or os.path.exists(path)):
                 return path
@@ -98,7 +98,7 @@ class ConfigWatch:
         if before is None:
             return {}
         stamps = self._stamps()
-        # A file that was not known before is taken as it is: it was read only now.
+        # A file that was not watched before was read only now, so its present state is the known one.
         known = before._files | before._seen.keys()
         return {path: stamp for path, stamp in stamps.items() if path not in known} | {
             path: stamp for path, stamp in before._seen.items() if path in self._files or path in stamps
@@ -117,7 +117,7 @@ def _stamp(path: str) -> Stamp | None:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_ctime_ns  # chmod counts: a token file may become readable
+    return found.st_ino, found.st_size, found.st_ctime_ns  # a chmod changes it too: a token file may become readable
 
 
 def _size(path: str) -> int:

@@ -6,32 +6,32 @@ from collections.abc import Iterable
 from typing import Protocol
 
 PATIENCE = 120.0
-"""Seconds in which each thread has to turn its loop once."""
+"""Seconds within which each thread has to start another iteration."""
 
 
 class MonitoredLoop(Protocol):
     """A thread's loop."""
 
     iterations: int
-    """Incremented with each turn of the loop."""
+    """Incremented on each iteration."""
 
 
 class Heartbeat:
-    """Remembers when each loop last turned."""
+    """Remembers when each loop last made progress."""
 
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, float]] = {}
 
     def alive(self, loops: Iterable[MonitoredLoop], now: float, patience: float = PATIENCE) -> bool:
-        """Return whether every loop has turned within `patience` seconds before `now` (monotonic).
+        """Return whether every loop started an iteration within `patience` seconds before `now` (monotonic).
 
-        One that never turned counts from the first call. One hanging thread is enough for False: a daemon that only
-        pushes, or only captures, looks alive and protects nobody.
+        A loop that has never done so counts from the first call. One hung thread is enough for False: a daemon that
+        only uploads, or only captures, looks alive and protects no data.
         """
-        lives = True
+        alive = True
         for loop in loops:
-            iterations, turned = self._last.get(id(loop), (-1, 0.0))
+            iterations, since = self._last.get(id(loop), (-1, 0.0))
             if iterations != loop.iterations:
-                iterations, turned = self._last[id(loop)] = loop.iterations, now
-            lives &= now - turned < patience
-        return lives
+                iterations, since = self._last[id(loop)] = loop.iterations, now
+            alive &= now - since < patience
+        return alive

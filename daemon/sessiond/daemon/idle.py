@@ -1,4 +1,4 @@
-"""When ongoing sessions fall idle, and that they then have ended."""
+"""Ends ongoing sessions that have been idle for long."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from sessiond.ingest import IngestContext, sweep_idle
 from sessiond.sources.base import Source
 
 LEAST = 60.0
-"""Seconds between two wakeups for it: a session whose process lives stays ongoing however idle."""
+"""Fewest seconds between two checks: a session whose process runs stays ongoing, however long it is idle."""
 
 
 class Idle:
-    """Asks the spool once a turn who has been idle longest. Only the thread that captures uses it."""
+    """Finds the session that has been idle longest. Only the capture thread uses it."""
 
     def __init__(self, context: IngestContext, sources: Mapping[str, Source]) -> None:
         self._context, self._sources = context, sources
         self._since_ms: int | None = None
 
     def sweep(self) -> bool:
-        """End the sessions that are idle by now; tells whether there were any."""
+        """End the sessions that are idle by now; return whether there were any."""
         context, ended = self._context, 0
         self._since_ms = context.spool.catalog.next_idle_ms()
         if self._since_ms is not None and self._since_ms <= context.now_ms() - context.idle_after_ms:
@@ -28,7 +28,7 @@ class Idle:
         return ended > 0
 
     def left(self) -> float | None:
-        """Tell in how many seconds the next one may be; None: there is none."""
+        """Return the seconds until the next session may be idle; None without an ongoing one."""
         if self._since_ms is None:
             return None
         return max((self._since_ms + self._context.idle_after_ms - self._context.now_ms()) / 1000 + 1, LEAST)

@@ -1,4 +1,4 @@
-"""The inventory: every file below the roots and how it looked when it was read, so that a look finds what changed."""
+"""The inventory: every file below the roots with the stat of its last read, so that a scan finds what changed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sessiond.ingest import Index
 from sessiond.spool import Spool
 
 Fingerprint = int
-"""A hash of what stat tells with the size below it: the numbers themselves would take five times the memory."""
+"""A hash of a file's stat, with its size in the low bits. The numbers themselves would take five times the memory."""
 Inventory = dict[str, Fingerprint]
-"""What was read, or is queued to be read, by its path."""
+"""Fingerprints of the files that were read or are queued, by path."""
 
 _SIZE_BITS = 44
 
 
 class Change(NamedTuple):
-    """A file that looks otherwise than it did."""
+    """A file whose stat changed."""
 
     path: str
     mtime_ns: int
@@ -28,17 +28,17 @@ class Change(NamedTuple):
 
 
 def make_fingerprint(ino: int, size: int, mtime_ns: int, ctime_ns: int) -> Fingerprint:
-    """Make the stamp of a file."""
+    """Return the fingerprint of a file."""
     return hash((ino, size, mtime_ns, ctime_ns)) << _SIZE_BITS | size
 
 
 def fingerprint_size(made: Fingerprint) -> int:
-    """Tell the size in a stamp."""
+    """Return the file size in a fingerprint."""
     return made & ((1 << _SIZE_BITS) - 1)
 
 
 def load_inventory(spool: Spool) -> Inventory:
-    """Take over from the spool what was read before this start; what did not change since is not read."""
+    """Return the inventory of earlier runs from the spool, so that unchanged files are not read again."""
     with spool.reading():
         return {
             path: make_fingerprint(point.ino, point.size, point.mtime_ns, point.ctime_ns)
@@ -55,7 +55,7 @@ def count(inventory: Inventory, places: Index) -> tuple[dict[str, int], int]:
             mine = True
             if not unit.path or unit.path == relative:
                 units[source.tool] += 1
-            elif (whole := os.path.join(root.path, unit.path)) not in inventory:  # a folder, of which this is one file
+            elif (whole := os.path.join(root.path, unit.path)) not in inventory:  # a folder of several files
                 parts.add((source.tool, whole))
         size += fingerprint_size(made) if mine else 0
     units.update(tool for tool, _ in parts)
@@ -65,9 +65,10 @@ def count(inventory: Inventory, places: Index) -> tuple[dict[str, int], int]:
 def entries(
     changed: Iterable[Change], inventory: Mapping[str, Fingerprint], places: Index, now_ms: int, due: Mapping[str, int]
 ) -> Iterable[Entry]:
-    """Make of changed files what is to be read; a folder's thousand files are one.
+    """Return the backlog entries for changed files; the files of one folder make one entry.
 
-    What its tool may delete soon (`due`: since when it was not changed, in unix ms, by tool) waits for nothing either.
+    `due` has for each tool that deletes sessions the time (unix ms) before which it may delete unchanged ones soon.
+    These are read at once, as recent ones are.
     """
     found, recent_ns = dict[str, Entry](), (now_ms - RECENT_MS) * 1_000_000
     for path, mtime_ns, made in changed:
@@ -83,7 +84,7 @@ def entries(
 
 
 def forget_below(inventory: Inventory, directory: str) -> list[str]:
-    """Remove and return the paths below a directory that is gone: its name stands for all of them."""
+    """Remove and return the paths below a deleted directory."""
     prefix = directory + "/"
     gone = [path for path in inventory if path.startswith(prefix)]
     for path in gone:

@@ -1,4 +1,4 @@
-"""The network's changes, as Linux tells them: a push that failed is tried as soon as there is a way again."""
+"""Detects network changes on Linux, so that a failed push is tried again as soon as the network is back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 """Groups of rtnetlink(7): a link went up or down, an address came or went."""
 RTM_NEWLINK, RTM_NEWADDR = 16, 20
-"""What may have opened a way; the rest closes one."""
+"""Messages after which the endpoint may be reachable; the others report what went away."""
 _HEADER = struct.Struct("=LHHLL")
 _NETLINK_ROUTE = 0
 QUIET = 1.0
@@ -20,10 +20,10 @@ QUIET = 1.0
 
 
 class NetworkMonitor:
-    """One thread that blocks until the kernel says something. Elsewhere than on Linux it does nothing."""
+    """A thread that waits for messages of the kernel. It does nothing on other systems than Linux."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        """`changed` is called, in the thread, when a way may have opened."""
+        """`changed` is called, in the thread, when the endpoint may be reachable again."""
         self._changed = changed
         self._socket = _listen()
         self._wake: tuple[int, int] | None = None
@@ -55,11 +55,11 @@ class NetworkMonitor:
             try:
                 waiting = may_restore_network(listening.recv(65536)) or waiting
             except OSError:
-                waiting = True  # more messages than fit (ENOBUFS): something has changed in any case
+                waiting = True  # more messages than fit (ENOBUFS): something did change
 
 
 def may_restore_network(datagram: bytes) -> bool:
-    """Tell whether one of the messages in a datagram of rtnetlink may mean that the endpoint can be reached now."""
+    """Return whether a datagram of rtnetlink has a message after which the endpoint may be reachable."""
     at = 0
     while at + _HEADER.size <= len(datagram):
         length, kind, _, _, _ = _HEADER.unpack_from(datagram, at)
@@ -77,7 +77,7 @@ def _listen() -> socket.socket | None:
     try:
         made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
     except OSError:
-        return None  # a sandbox without AF_NETLINK: the backoff has to do
+        return None  # a sandbox without AF_NETLINK: only the backoff is left
     try:
         made.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
     except OSError:

@@ -1,4 +1,4 @@
-"""What systemd is told: that we are ready, what we do, that we live (sd_notify(3))."""
+"""Notifies systemd: ready, status, alive (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 class ServiceNotifier:
-    """The service manager's socket; without one every call does nothing."""
+    """The service manager's socket. Without one, calls do nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -17,7 +17,7 @@ class ServiceNotifier:
         usec = environ.get("WATCHDOG_USEC", "")
         for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog = int(usec) / 2_000_000 if usec.isdigit() and for_us else None
-        """Seconds between two signs of life; half of what the manager allows."""
+        """Seconds between two heartbeats: half of what the service manager allows."""
 
     def __call__(self, **fields: str) -> None:
         """Send fields: READY="1", STATUS="...", WATCHDOG="1", RELOADING="1", STOPPING="1"."""
@@ -30,7 +30,7 @@ class ServiceNotifier:
 
 
 def service(environ: Mapping[str, str]) -> str | None:
-    """Name the service manager that started us."""
+    """Return the service manager that started this process; None without one."""
     if environ.get("INVOCATION_ID") and environ.get("NOTIFY_SOCKET"):
         return "systemd"
     if environ.get("XPC_SERVICE_NAME", "").startswith("io.sessiond"):

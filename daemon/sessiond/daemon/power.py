@@ -1,6 +1,6 @@
-"""The surroundings: whether the machine runs on its battery, and whether its network is a metered one.
+"""Whether the machine runs on battery, and whether its network is metered.
 
-Only asked while there is a backlog to wait with. What the system does not tell is taken as no.
+The system is asked only while there is a backlog. If it does not know, the answer is no.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 SUPPLIES = "/sys/class/power_supply"
 PATIENCE = 2.0
-"""Seconds that a program which is asked may take."""
+"""Timeout of a system command in seconds."""
 NETWORK_MANAGER = "org.freedesktop.NetworkManager"
 METERED = ("u 1", "u 3")
 """NMMetered: yes, and guessed yes (a phone's hotspot)."""
@@ -23,12 +23,12 @@ Ask = Callable[[Sequence[str]], str]
 
 
 def _ask(command: Sequence[str]) -> str:
-    """Run a program of the system; give what it prints, nothing where it fails or is not there."""
+    """Run a system command; return what it prints, or "" if it fails or does not exist."""
     program = shutil.which(command[0])
     if program is None:
         return ""
     try:
-        done = subprocess.run(  # noqa: S603 - one of the two below
+        done = subprocess.run(  # noqa: S603 - one of two fixed commands
             [program, *command[1:]],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -44,24 +44,24 @@ def _ask(command: Sequence[str]) -> str:
 
 
 class PowerAndNetwork:
-    """What the system tells of the machine; each thread may ask."""
+    """Asks the system about power and network; any thread may use it."""
 
     def __init__(self, supplies: str = SUPPLIES, ask: Ask = _ask, platform: str = sys.platform) -> None:
-        """`supplies` is where Linux lists them, `ask` runs a program."""
+        """`supplies` is the directory of power supplies on Linux; `ask` runs a command."""
         self._supplies, self._ask, self._platform = supplies, ask, platform
 
     def on_battery(self) -> bool:
-        """Tell whether the machine has a battery and nothing else to run on."""
+        """Return whether the machine runs on battery alone."""
         if self._platform == "darwin":
             return "'Battery Power'" in self._ask(["pmset", "-g", "batt"]).partition("\n")[0]
         supplies = self._list()
         online = [supply["online"] != "0" for supply in supplies if supply["type"] in ("Mains", "USB", "Wireless")]
         states = [supply["status"] for supply in supplies if supply["type"] in ("Battery", "UPS")]
-        # Unplugged just now, some batteries still say "Full" or "Unknown": then the plug decides.
+        # Just after the plug was pulled, some batteries still report "Full" or "Unknown". Then the plug decides.
         return not any(online) and ("Discharging" in states or bool(states and online))
 
     def on_metered(self) -> bool:
-        """Tell whether NetworkManager says that the network is metered; where none runs, none is started."""
+        """Return whether NetworkManager reports a metered network. It is not started for that."""
         if self._platform != "linux":
             return False
         path = "/" + NETWORK_MANAGER.replace(".", "/")
@@ -70,7 +70,7 @@ class PowerAndNetwork:
         return self._ask(command).strip() in METERED
 
     def _list(self) -> list[dict[str, str]]:
-        """List the supplies of the machine itself, without those of a mouse (power_supply(5), `scope`)."""
+        """Return the power supplies of the machine itself, without those of its devices (power_supply(5), `scope`)."""
         try:
             names = os.listdir(self._supplies)
         except OSError:

@@ -1,4 +1,4 @@
-"""What the daemon tells `status` beside how far it is: its configuration, and how roots are watched (the log, too)."""
+"""What `status` shows of the configuration and of the watched roots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sessiond.watch import RootState
 
 
 class RootHealths:
-    """The states of some tools' roots as status shows them: made anew only when they changed."""
+    """The states of the roots of some tools as `status` shows them, converted only when they changed."""
 
     def __init__(self, tools: Container[str]) -> None:
         self._tools = tools
@@ -20,7 +20,7 @@ class RootHealths:
         self._made: list[RootHealth] = []
 
     def of(self, states: tuple[RootState, ...]) -> list[RootHealth]:
-        """Take over states; the watcher hands the same tuple over for as long as they are the same."""
+        """Return the converted states. The watcher returns the same tuple until a state changes."""
         if states is not self._states:
             self._states = states
             self._made = [_root_health(state) for state in states if state.watched.owner in self._tools]
@@ -30,7 +30,7 @@ class RootHealths:
 def _root_health(state: RootState) -> RootHealth:
     return RootHealth(
         tool=state.watched.owner,
-        path=state.watched.root.path.encode("utf-8", "backslashreplace").decode(),  # it goes into JSON
+        path=state.watched.root.path.encode("utf-8", "backslashreplace").decode(),  # JSON allows no surrogates
         how=str(state.mode),
         detail=state.detail,
         hint=state.hint,
@@ -39,7 +39,7 @@ def _root_health(state: RootState) -> RootHealth:
 
 
 def record_config_health(spool: Spool, loaded: Loaded, refused: str | None) -> None:
-    """Say which configuration holds, or why an edit of it was refused: then another one holds than stands there."""
+    """Store which configuration is in force, or why an edit of its files was refused."""
     config, taken = loaded.config, None
     if refused is None:
         taken = ConfigHealth(
@@ -51,7 +51,7 @@ def record_config_health(spool: Spool, loaded: Loaded, refused: str | None) -> N
 
 
 def log_root_changes(old_health: CaptureHealth, made: CaptureHealth) -> None:
-    """Log what changed in how roots are watched."""
+    """Log changes in how roots are watched."""
     before = {(root.tool, root.path): root for root in old_health.roots}
     for root in made.roots:
         old = before.get((root.tool, root.path))

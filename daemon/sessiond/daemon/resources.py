@@ -1,4 +1,4 @@
-"""The rooms of a daemon, opened for one configuration: what `run` works in for long and `sync` once."""
+"""The resources of one run of the daemon or of `sync`: spool, roots, redaction, device."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sessiond.watch import WatchedRoot, Watcher
 
 
 class Resources(msgspec.Struct, kw_only=True):
-    """What is open."""
+    """The opened resources."""
 
     config: Config
     directory: str
@@ -37,31 +37,31 @@ class Resources(msgspec.Struct, kw_only=True):
     machine_id: str
     spool: Spool
     places: list[tuple[Source, Root]]
-    """All roots, those in projects included."""
+    """All roots, including those in projects."""
     found: list[tuple[Source, Root]]
-    """The roots that the tools and the configuration name by themselves."""
+    """The roots named by the tools and the configuration."""
     ingest: IngestContext
     environ: Mapping[str, str]
     directories: list[str] = []
-    """The working directories that sessions name, as of `counted` sessions."""
+    """The working directories named by sessions, read when there were `counted` sessions."""
     counted: int = 0
 
     @property
     def watched(self) -> list[WatchedRoot]:
-        """The roots, as the watcher takes them."""
+        """The roots for the watcher."""
         return [WatchedRoot(root=root, owner=source.tool) for source, root in self.places]
 
     @property
     def registries(self) -> set[str]:
-        """Name the tools' files that list further roots."""
+        """Return the tools' files that list further roots."""
         return {f"{root.path}/{root.registry}" for _, root in self.places if root.registry}
 
     def roots_changed(self) -> bool:
-        """Tell whether the tools name other roots by now than when the rooms were opened."""
+        """Return whether the tools name other roots now than when the resources were opened."""
         return find_roots(self.config, self.environ) != self.found
 
     def discover_project_roots(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
-        """Add the roots in projects that other tools' sessions led to, and tell which are new."""
+        """Add the roots found in the working directories of sessions; return the new ones."""
         self._count()
         known = {(source.tool, root.path) for source, root in self.places}
         found = find_project_roots(self.config, self.environ, self.directories)
@@ -72,15 +72,15 @@ class Resources(msgspec.Struct, kw_only=True):
             watcher.add(watched)
         return watched
 
-    def rest(self) -> None:
-        """Give memory back that a look or a backlog took: what comes next is a line now and then."""
+    def release_memory(self) -> None:
+        """Release memory after a scan or a backlog: from here on there are only single lines to read."""
         self.spool.release_memory()
         trim_memory()
 
     def apply_exclusions(self) -> bool:
-        """Let go of sessions in projects that are ignored by now; tell whether one is ignored no longer.
+        """Drop sessions of projects that are ignored by now; return whether a project is not ignored any more.
 
-        Then what no session is known of is to be read once more.
+        Then the files without a session have to be read again.
         """
         self._count()
         if self.ingest.exclusion.excludes_any(self.directories):
@@ -93,28 +93,28 @@ class Resources(msgspec.Struct, kw_only=True):
         return True
 
     def _count(self) -> None:
-        """Learn the working directories again if there are more or fewer sessions than the last time."""
+        """Read the working directories again if the number of sessions changed."""
         with self.spool.reading():
             if self.counted != (count := self.spool.catalog.count()):
                 catalog = self.spool.catalog
-                # Records may have hashes for paths; the folds are slower to go through.
+                # Records may have hashes instead of paths. The folds have the paths, but are slower to read.
                 known = catalog.directories() if self.config.hash_paths else catalog.working_directories()
                 self.counted, self.directories = count, list(known)
 
     def close(self, *, clean: bool = True) -> None:
-        """Close the spool; `clean` marks it as closed in order, so that the next start need not check it."""
+        """Close the spool. `clean` marks it as closed properly, so that the next start need not check it."""
         try:
             if clean:
-                with suppress(StateError):  # a full disk: then it is checked
+                with suppress(StateError):  # on a full disk it is checked at the next start
                     self.spool.set_meta(CLEAN, "1")
         finally:
             self.spool.close()
 
 
 def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged | None = None) -> Resources:
-    """Open the spool (a damaged one is set aside and begun anew) and find the roots. The lock is held already.
+    """Open the spool and find the roots. The caller holds the lock. A damaged spool is set aside and rebuilt.
 
-    `damaged` is the damage that was met while it was in use: a check need not find it.
+    `damaged` is damage that was found while the spool was in use: a check might not find it.
 
     Raises: StateError (SpoolTooNew among them), ConfigError.
     """
@@ -161,7 +161,7 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
 
 
 def terms_of(config: Config, environ: Mapping[str, str], device: Device) -> Terms:
-    """Read what is to be masked. What the user names as secret, and our own token, is masked in the log too.
+    """Read the redaction config. The user's secrets and the endpoint's token are masked in the log too.
 
     Raises: ConfigError.
     """
@@ -169,7 +169,7 @@ def terms_of(config: Config, environ: Mapping[str, str], device: Device) -> Term
     own = () if token is None else (token.reveal().encode(),)
     terms = read_terms(config, environ, bytes.fromhex(device.key), own)
     if terms.rules:
-        terms.complete()  # the capture thread would meet an error in them when it is too late to say so
+        terms.complete()  # an invalid rule is reported now, not by the capture thread later
     for secret in terms.policy.secrets:
         hide(os.fsdecode(secret))
     return terms
@@ -189,7 +189,7 @@ def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
         with spool.reading():
             known = spool.catalog.count()
         if spool.meta(CLEAN) is None and known:
-            spool_room.check(directory)  # it was not closed in order: damage would else show up somewhere, some time
+            spool_room.check(directory)  # it was not closed properly, so it may be damaged
     except SpoolDamaged as error:
         rebuilt = spool_room.set_aside(directory)
         log.error("spool.rebuilt", path=rebuilt, reason=str(error))

@@ -1,4 +1,4 @@
-"""When each file is read again: one that was met in a rewrite, and a large one that is rewritten all the time."""
+"""When a file is read again that was found in a rewrite, or that is large and changes all the time."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from collections.abc import Callable
 from sessiond.ingest import Location, Outcome
 from sessiond.logs import log
 
-TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds until a file met in a rewrite is looked at again
+TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds until a file found in a rewrite is read again
 FREE = 4 << 20
-"""Bytes of a document, a folder or a packed file that may be read as often as it changes."""
+"""A document, folder or compressed file of up to this many bytes is read after each change."""
 RATE = 32 << 20
-"""Bytes a second, on average, that are read of a larger one. It has to be read as a whole for each change (rule 9)."""
+"""Average bytes per second that are read of a larger one, which has to be read as a whole each time (rule 9)."""
 
 
 class Retries:
-    """What is to be read again. Only the thread that captures uses it."""
+    """Files to read again. Only the capture thread uses it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._torn: dict[str, tuple[int, float]] = {}
         self._troubled: set[str] = set()
         self._resting: dict[str, float] = {}
-        """Large units, and until when they are not read again."""
+        """Large units, and the time until which they are not read again."""
         self._changed: dict[str, str] = {}
-        """Paths that changed while their unit rests, and the unit."""
+        """Paths that changed while their unit is not read, and the unit."""
 
     def __len__(self) -> int:
         return len(self._torn)
 
     def next(self) -> float | None:
-        """Return in how many seconds the next one is due; None where none is."""
+        """Return the seconds until the next file is due; None without one."""
         dues = [due for _, due in self._torn.values()]
         dues += [self._resting.get(unit, 0.0) for unit in self._changed.values()]
         return max(0.0, min(dues) - self._clock()) if dues else None
 
     def due(self) -> list[str]:
-        """Return the paths that are to be read now."""
+        """Return the paths to read now."""
         now = self._clock()
         rested = [path for path, unit in self._changed.items() if self._resting.get(unit, 0.0) <= now]
         for path in rested:
@@ -45,7 +45,7 @@ class Retries:
         return [path for path, (_, due) in self._torn.items() if due <= now] + rested
 
     def rests(self, path: str, unit: str) -> bool:
-        """Return whether the unit of a changed path was read a moment ago and is large; then `due` returns it later."""
+        """Return whether the unit of a changed path is too large to read it again now; `due` returns it later."""
         until = self._resting.get(unit)
         if until is None:
             return False
@@ -56,7 +56,7 @@ class Retries:
         return True
 
     def note(self, path: str, location: Location, outcome: Outcome) -> None:
-        """Take note of what came of a path, and log what is worth it; what lasts is logged once."""
+        """Record the outcome of reading a path, and log it. A lasting problem is logged once."""
         tool = location.source.tool
         if outcome.cost > FREE:
             self._resting[location.path] = self._clock() + outcome.cost / RATE
