@@ -1,7 +1,7 @@
-"""Which paths changed: watchdog's events, settled into a set of dirty paths, and the rescan behind them.
+"""Detects changed paths: events of watchdog, collected into a set of dirty paths, and a rescan behind them.
 
-Rule 11: events are hints, the rescan is the guarantee. A path in a batch says "look here", never what
-happened; whatever events missed, the next look at the root finds.
+Rule 11: events are hints, the rescan is the guarantee. A path in a batch says where to look, never what happened.
+The next scan of the root finds what events missed.
 
     watcher = Watcher([WatchedRoot(owner="codex", root=root), ...], rescan=config.rescan)
     watcher.start()

@@ -1,4 +1,4 @@
-"""The set of dirty paths between watchdog's threads, which fill it, and the one that waits for it."""
+"""The set of dirty paths. Threads of watchdog add to it, and one thread waits for it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _LATE = 2.0
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What was noted until it settled."""
+    """The changes collected until they settled."""
 
     paths: frozenset[str] = frozenset()
     trees: tuple[tuple[WatchedRoot, str], ...] = ()
-    """Directories that appeared, relative to a root: all below them is dirty."""
+    """Directories that appeared, relative to a root. Everything below them is dirty."""
     lost: bool = False
-    """Events were dropped, or there are too many paths to name."""
+    """Events were dropped, or there are too many paths to list."""
     replan: bool = False
-    """An awaited path appeared or ended."""
+    """An awaited path appeared or vanished."""
     poked: bool = False
     late: bool = False
-    """The wait took much longer than it was to: the process was stopped, or the machine."""
+    """The wait took much longer than requested: the process was stopped, or the machine slept."""
 
 
 class Dirty:
-    """Collects paths; repeats collapse. `settle` and `patience` are in seconds, `most` counts paths."""
+    """Collects paths without duplicates. `settle` and `patience` are in seconds; `most` is a number of paths."""
 
     def __init__(self, settle: float, patience: float, most: int) -> None:
         self._settle, self._patience, self._most = settle, patience, most
@@ -49,12 +49,12 @@ class Dirty:
         return self._closed
 
     def set_routes(self, routes: tuple[Route, ...], awaited: frozenset[str]) -> None:
-        """Say which paths matter from now on."""
+        """Set which paths are collected from now on."""
         with self._changed:
             self._routes, self._awaited = routes, awaited
 
-    def note(self, event: FileSystemEvent) -> None:
-        """Take an event of watchdog; a path outside all roots wakes nobody."""
+    def add_event(self, event: FileSystemEvent) -> None:
+        """Add an event of watchdog. A path outside all roots wakes no thread."""
         source, target = os.fsdecode(event.src_path), os.fsdecode(event.dest_path or "")
         appeared = target if isinstance(event, DirMovedEvent) else source
         with self._changed:
@@ -63,25 +63,25 @@ class Dirty:
                     self._add(path, isinstance(event, DirCreatedEvent | DirMovedEvent) and path == appeared)
 
     def mark_overflow(self) -> None:
-        """Note that events were dropped."""
+        """Record that events were dropped."""
         with self._changed:
             self._lost = True
             self._touch()
 
     def wake(self) -> None:
-        """Let the next or present `take()` return at once. Not for signal handlers: it takes a lock."""
+        """Make the current or next `take()` return at once. Not for signal handlers: it takes a lock."""
         with self._changed:
             self._poked = True
             self._changed.notify()
 
     def close(self) -> None:
-        """Let this and every later `take()` return at once."""
+        """Make this and every later `take()` return at once."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def take(self, until: float) -> Changes:
-        """Block until changes have settled, a poke, or the monotonic time `until`; hand over what has settled."""
+        """Wait for settled changes, `wake()`, or the monotonic time `until`; remove and return the settled changes."""
         late = False
         with self._changed:
             while not self._poked and not self._closed:
@@ -117,20 +117,20 @@ class Dirty:
             if name is None:
                 continue
             if self._lost:
-                pass  # everything is looked at anyway
+                pass  # everything is scanned anyway
             elif appeared:
                 self._trees.add((route.watched, name[len(route.name) :]))
             else:
                 self._paths.add(name)
             if len(self._paths) + len(self._trees) > self._most:
-                # Bounded: naming each path costs more than looking at all of them.
+                # The set is bounded: listing so many paths costs more than a scan.
                 self._lost = True
                 self._paths.clear()
                 self._trees.clear()
             self._touch()
 
     def _touch(self) -> None:
-        """Note the time; wake the waiter for the first change only, it comes back for the rest by the clock."""
+        """Record the time, and wake the waiting thread at the first change. A timeout wakes it for the rest."""
         self._last = time.monotonic()
         if self._first == math.inf:
             self._first = self._last

@@ -1,4 +1,4 @@
-"""What the kernel says about watching: its limits, which directories it watches, mounts, time asleep."""
+"""Facts from the kernel about watching: limits, watched directories, mounts, time asleep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REMOTE = frozenset(
     | {"prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs", "fuse.ceph", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs"}
     | {"fuse.rclone", "fuse.s3fs", "fuse.sshfs", "fuse.vmhgfs-fuse"}
 )
-"""Filesystems that somebody else changes without our kernel hearing of it."""
+"""Filesystems that other machines change without an event here."""
 
 _INODE = re.compile(r"^inotify wd:\S+ ino:([0-9a-f]+) ", re.MULTILINE)
 _ENOUGH_WATCHES = 524_288
@@ -22,7 +22,7 @@ _ENOUGH_INSTANCES = 1_024
 
 
 class Mounts:
-    """What is mounted where, as of now; `table` is a file like /proc/self/mountinfo (proc(5)), or there is none."""
+    """The mounted filesystems. `table` is a file like /proc/self/mountinfo (proc(5)); it need not exist."""
 
     def __init__(self, table: str = MOUNTS) -> None:
         try:
@@ -34,7 +34,7 @@ class Mounts:
         self._kinds: dict[str, str | None] = {}
 
     def remote(self, path: str) -> str | None:
-        """Name the filesystem of an existing resolved path if events can't be relied on there, else None."""
+        """Return the filesystem type of an existing resolved path if its events are incomplete, else None."""
         if path not in self._kinds:
             self._kinds[path] = self._remote(path)
         return self._kinds[path]
@@ -56,7 +56,7 @@ def _unescaped(point: str) -> str:
 
 
 def watched_inodes() -> frozenset[int] | None:
-    """List the inodes that this process watches by inotify; None where the kernel does not say."""
+    """Return the inodes that this process watches by inotify; None if the kernel does not tell."""
     found: set[int] = set()
     try:
         for descriptor in os.listdir("/proc/self/fd"):
@@ -66,14 +66,14 @@ def watched_inodes() -> frozenset[int] | None:
                 with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as lines:
                     found.update(int(inode, 16) for inode in _INODE.findall(lines.read()))
             except OSError:
-                continue  # closed meanwhile by its owner, like the descriptor of this very listing
-    except OSError:  # no /proc, or no descriptor left to look into it
+                continue  # closed meanwhile, like the descriptor of this listing
+    except OSError:  # no /proc, or no descriptor left
         return None
     return frozenset(found) or None
 
 
 def limit(error: OSError) -> tuple[str, str]:
-    """Say which limit an error of inotify is about, and what to do: (detail, hint)."""
+    """Return which limit an error of inotify is about, and what to do: (detail, hint)."""
     if error.errno == errno.ENOSPC:
         return watch_limit()
     if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -82,12 +82,12 @@ def limit(error: OSError) -> tuple[str, str]:
 
 
 def watch_limit() -> tuple[str, str]:
-    """Say what the limit of watches is, and what to do: (detail, hint)."""
+    """Return the limit of watches, and what to do: (detail, hint)."""
     return _limit("watches", _ENOUGH_WATCHES)
 
 
 def _limit(what: str, enough: int) -> tuple[str, str]:
-    """Name the setting that is in force: a user namespace (a container) may have a lower one of its own."""
+    """Return the limit in force and its setting: a user namespace (a container) may have a lower limit of its own."""
     names = (f"fs.inotify.max_user_{what}", f"user.max_inotify_{what}")
     settings = [(value, name) for name in names if (value := _setting(name)) is not None]
     if not settings:
@@ -105,9 +105,9 @@ def _setting(name: str) -> int | None:
 
 
 def asleep() -> float:
-    """Tell how long the machine has slept in all, in seconds from an arbitrary zero: compare two of them.
+    """Return how long the machine has slept, in seconds from an arbitrary start; only differences are meaningful.
 
-    Where the kernel does not say it apart, setting the clock counts as well; that costs a look, no more.
+    If the kernel has no such clock, setting the wall clock counts too. That costs a scan, and nothing else.
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return (time.time() if clock is None else time.clock_gettime(clock)) - time.monotonic()

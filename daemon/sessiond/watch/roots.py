@@ -1,4 +1,4 @@
-"""The records of watching: a root with its owner, a batch of what is dirty, the state of a root."""
+"""Types of watching: a root with its owner, a batch of dirty paths, the state of a root."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ class WatchedRoot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RescanReason(StrEnum):
-    """Why roots are to be looked at as a whole."""
+    """Why roots are scanned."""
 
     START = "start"
     DUE = "due"
     POLL = "poll"
     """A root without events."""
     FOUND = "found"
-    """A root appeared, vanished, was replaced, or got its watch back: what happened before is unknown."""
+    """A root appeared, vanished, was replaced, or is watched again: earlier changes are unknown."""
     OVERFLOW = "overflow"
-    """The kernel dropped events, or there were too many dirty paths to name."""
+    """The kernel dropped events, or there were too many dirty paths to list."""
     WAKE = "wake"
     """The machine slept or this process was stopped."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What is dirty now."""
+    """The dirty paths, and the roots to scan."""
 
     paths: frozenset[str] = frozenset()
-    """Paths below roots, named from `Root.path` on (surrogateescape). One may be gone; the name of a directory
-    that is gone stands for all that was known below it."""
+    """Paths below `Root.path` (surrogateescape). A path may be gone; a directory that is gone includes everything
+    that was known below it."""
     rescan: tuple[WatchedRoot, ...] = ()
-    """Roots to look at as a whole."""
+    """Roots to scan."""
     why: frozenset[RescanReason] = frozenset()
-    """Empty if `rescan` is."""
+    """Why they are scanned; empty if `rescan` is."""
 
 
 class WatchMode(StrEnum):
@@ -55,7 +55,7 @@ class WatchMode(StrEnum):
 
 
 class RootState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a root is watched now, and what the user may do about it."""
+    """How a root is watched now, and what the user can do about it."""
 
     watched: WatchedRoot
     mode: WatchMode
@@ -64,19 +64,19 @@ class RootState(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
     """What to do about it."""
     directories: int = 0
-    """How many directories the last look went into."""
+    """Directories read by the last scan."""
     unreadable: tuple[str, ...] = ()
-    """Directories that the last look could not go into (the first few)."""
+    """Directories that the last scan could not read (the first few)."""
 
     def __str__(self) -> str:
         return f"{self.mode}: {self.detail}" if self.detail else str(self.mode)
 
 
 class Route:
-    """How a path that an event names becomes a path below a root, if the root wants it.
+    """Maps the path of an event to a path below a root, if it belongs to the root.
 
-    Events name paths below the resolved root; batches and scans name them below the root as its source does,
-    so that a root behind a link has one name for each file.
+    Events have paths below the resolved root. Batches and scans have paths below the root as its source names it, so
+    that a file has one path even if the root is a symbolic link.
     """
 
     __slots__ = ("_depth", "_prefix", "_skip", "name", "watched")
@@ -90,7 +90,7 @@ class Route:
         self._depth = 0 if root.watch is Watch.FLAT else root.depth
 
     def __call__(self, path: str) -> str | None:
-        """Name the path below the root; None for what is outside, too deep or skipped."""
+        """Return the path below the root; None for a path that is outside, too deep or skipped."""
         if not path.startswith(self._prefix):
             return None
         relative = path[len(self._prefix) :]

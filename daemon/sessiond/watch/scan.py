@@ -1,4 +1,4 @@
-"""One look at a root: every regular file below it, by scandir."""
+"""Scans a root: every regular file below it, by scandir."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Found: TypeAlias = tuple[str, os.stat_result]
 
 
 class ScanStats:
-    """What a look went into, beside the files it found."""
+    """The directories of a scan."""
 
     __slots__ = ("directories", "unreadable")
 
@@ -21,14 +21,14 @@ class ScanStats:
         self.directories: dict[int, str] = {}
         """Inode and path of each directory that was read."""
         self.unreadable: list[str] = []
-        """Directories that could not be read; each look tries again."""
+        """Directories that could not be read. Each scan tries again."""
 
 
 def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterator[Found]:
-    """Yield the regular files of a root, or of the directory `below` (relative to it).
+    """Iterate the regular files of a root, or of the directory `below` (relative to it).
 
-    Links are not followed, except one that is the root itself. What vanishes meanwhile is left out, and a
-    directory that can't be read is noted in the census: neither stops the others. A missing root has no files.
+    Symbolic links are not followed, except for the root itself. Files that vanish meanwhile are left out, and a
+    directory that can't be read is recorded in the census. Neither stops the scan. A missing root has no files.
     """
     stats = ScanStats() if stats is None else stats
     deepest = 0 if root.watch is Watch.FLAT else root.depth
@@ -62,5 +62,5 @@ def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterato
                     elif entry.is_dir(follow_symlinks=False) and entry.name not in skip:
                         pending.append((entry.path, entry.inode(), level + 1))
             except OSError:
-                # A network filesystem may fail in the middle of a listing; the next look tries again.
+                # A network filesystem may fail in the middle of a listing; the next scan tries again.
                 stats.unreadable.append(directory)

@@ -1,4 +1,4 @@
-"""Where watches are needed for a set of roots, as the disk is now."""
+"""Decides which directories to watch for a set of roots, given the present state of the disk."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sessiond.watch.roots import RootState, Route, WatchedRoot, WatchMode
 
 
 class WatchScope(IntEnum):
-    """What a watch is to report; a broader one reports all that a narrower one does."""
+    """What a watch reports. A broader scope includes the narrower ones."""
 
     ANCESTOR = 0
-    """Names that appear in the directory: one of them leads to a missing root."""
+    """Names that appear in the directory, one of which leads to a missing root."""
     FLAT = 1
     """Changes in the directory."""
     TREE = 2
@@ -25,29 +25,29 @@ class WatchScope(IntEnum):
 
 
 class WatchTarget(msgspec.Struct, frozen=True):
-    """A directory to watch. Another directory at the same path is another spot."""
+    """A directory to watch. Another directory at the same path is another target."""
 
     path: str
-    """Resolved: no link in it."""
+    """Resolved, without symbolic links."""
     scope: WatchScope
     device: int
     inode: int
 
 
 class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be watched, and what each root may expect of it."""
+    """The directories to watch, and what they cover."""
 
     targets: frozenset[WatchTarget]
     coverage: dict[WatchedRoot, WatchTarget]
-    """Whose events tell about the root, or about its appearance."""
+    """The target whose events report changes of the root, or its appearance."""
     awaited: frozenset[str]
-    """Resolved paths whose appearance or end calls for another plan."""
+    """Resolved paths. If one appears or vanishes, another plan is needed."""
     routes: tuple[Route, ...]
     states: dict[WatchedRoot, RootState]
 
 
 def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
-    """Find the spots for some roots."""
+    """Return the targets for some roots."""
     wanted: dict[str, WatchTarget] = {}
     place: dict[WatchedRoot, str] = {}
     awaited: set[str] = set()
@@ -66,12 +66,12 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
         try:
             stat = os.stat(path)
         except OSError:
-            continue  # went away this moment; the caller plans until nothing changes any more
+            continue  # it vanished just now; the caller plans again until nothing changes
         place[watched] = path
         if path not in wanted or wanted[path].scope < scope:
             wanted[path] = WatchTarget(path, scope, stat.st_dev, stat.st_ino)
-    # One inode has one mask in an inotify instance, whichever watch set it last: a narrow watch inside of a
-    # broad one would silence it. So what a tree covers is not watched again.
+    # An inode has one mask in an inotify instance: the one that was set last. A narrow watch inside a broad one
+    # would silence it, so directories inside a watched tree are not watched again.
     covering = {path: _cover(path, wanted) for path in wanted}
     return WatchPlan(
         targets=frozenset(covering.values()),
@@ -83,13 +83,13 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
 
 
 def _aim(watched: WatchedRoot, resolved: str, mounts: Mounts) -> tuple[RootState, str | None, WatchScope]:
-    """Decide how one root is watched: its state, where (None: nowhere), how broadly."""
+    """Return how one root is watched: its state, the directory to watch (None: no directory), and the scope."""
     mode, detail, hint, path, scope = WatchMode.WATCHED, "", "", None, WatchScope.FLAT
     if not os.path.isdir(resolved):
         mode, scope = WatchMode.MISSING, WatchScope.ANCESTOR
         detail, path = _wait(watched.root, _ancestor(resolved), mounts)
     elif not os.access(resolved, os.R_OK | os.X_OK):
-        # inotify needs the permission to read; watchdog takes the refusal for a success.
+        # inotify needs read permission, and watchdog ignores the refusal.
         mode, detail, hint = WatchMode.UNREADABLE, "no permission", f"chmod u+rx {resolved}"
     elif watched.root.watch is Watch.SCAN:
         mode = WatchMode.SCANNED
@@ -101,7 +101,7 @@ def _aim(watched: WatchedRoot, resolved: str, mounts: Mounts) -> tuple[RootState
 
 
 def _wait(root: Root, ancestor: str, mounts: Mounts) -> tuple[str, str | None]:
-    """Decide how a missing root is waited for: the detail of its state, and where to watch (None: nowhere)."""
+    """Return how a missing root is awaited: the detail of its state, and the directory to watch (None: none)."""
     if root.watch is Watch.SCAN:
         return "looked for at each rescan", None
     if kind := mounts.remote(ancestor):
@@ -112,7 +112,7 @@ def _wait(root: Root, ancestor: str, mounts: Mounts) -> tuple[str, str | None]:
 
 
 def _ancestor(resolved: str) -> str:
-    """Find the nearest directory above a path."""
+    """Return the nearest existing directory above a path."""
     path = os.path.dirname(resolved)
     while not os.path.isdir(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
@@ -120,13 +120,13 @@ def _ancestor(resolved: str) -> str:
 
 
 def _next(ancestor: str, resolved: str) -> str:
-    """Name what must appear in an ancestor for a path below it to exist."""
+    """Return the path that has to appear in an ancestor before a path below it can exist."""
     prefix = ancestor.rstrip("/") + "/"
     return prefix + resolved[len(prefix) :].split("/", 1)[0]
 
 
 def _cover(path: str, wanted: dict[str, WatchTarget]) -> WatchTarget:
-    """Find the broadest wanted spot that reports what happens at a path."""
+    """Return the broadest target that reports changes at a path."""
     target, above = wanted[path], path
     while above != os.path.dirname(above):
         above = os.path.dirname(above)

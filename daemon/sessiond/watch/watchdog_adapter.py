@@ -1,4 +1,4 @@
-"""watchdog, kept at arm's length: its threads, its warnings, its log."""
+"""Wraps watchdog: its threads, its warnings, its log."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ else:
     from watchdog.observers import Observer
 
 _NAMES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent]
-"""What a step wants to know. Nobody's writes into the home directory wake us."""
+"""Events for WatchScope.ANCESTOR. Writes to files in the home directory must not wake us."""
 _CHANGES: list[type[FileSystemEvent]] = [*_NAMES, FileModifiedEvent, FileDeletedEvent, DirDeletedEvent]
-"""Rule 11: only changes. Unfiltered, each of our own reads comes back as two events."""
+"""Only events of changes: without a filter, each of our own reads would cause two events."""
 
 _PAUSE = 0.05
 
 
 class _Listener(FileSystemEventHandler):
-    """Pass every event on, without watchdog's dispatch by name."""
+    """Passes every event on, without watchdog's dispatch by name."""
 
     def __init__(self, note: Callable[[FileSystemEvent], None]) -> None:
         self._note = note
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Note an event; runs in the observer's thread."""
+        """Pass an event on; runs in the observer's thread."""
         self._note(event)
 
 
 class _Log(logging.Handler):
-    """Hear in watchdog's log that events were lost: 7.1 tells it nowhere else."""
+    """Detects in watchdog's log that events were lost: version 7.1 reports it nowhere else."""
 
     def __init__(self, lost: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
         self._lost = lost
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record; runs in a thread of watchdog."""
+        """Handle a log record; runs in a thread of watchdog."""
         message = record.getMessage()
         if "overflow" in message or "rebuild" in message:
             self._lost()
@@ -66,10 +66,10 @@ class _Log(logging.Handler):
 if sys.platform == "linux":
 
     class _BatchingReader(InotifyFD):
-        """Read events in gulps.
+        """Reads events in batches.
 
-        Each read wakes three threads of watchdog in turn: 500 writes a second cost 10 % CPU. After a read we
-        leave the queue alone for a moment, in which the kernel merges repeats.
+        Each read wakes three threads of watchdog in turn, so 500 writes a second would cost 10 % CPU. A short pause
+        after each read lets the kernel merge repeated events.
         """
 
         def __init__(self, ended: Callable[[], None]) -> None:
@@ -78,14 +78,14 @@ if sys.platform == "linux":
             self._queue_was_empty = True
 
         def run(self) -> None:
-            """Read until the end, and tell of it: nothing else would wake a waiter whose reader died."""
+            """Read until the end, and report it: nothing else would wake the waiting thread."""
             try:
                 super().run()
             finally:
                 self._ended()
 
         def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
-            """Read what has come since the last pause."""
+            """Return the events since the last read."""
             if not self._queue_was_empty:
                 self.stopped_event.wait(_PAUSE)
             events = super().read_events(event_buffer_size=event_buffer_size)
@@ -93,21 +93,21 @@ if sys.platform == "linux":
             return events
 
     class _Emitter(InotifyEmitter):
-        """Notes each event itself: to wake watchdog's dispatcher for it costs more than to note it."""
+        """Passes each event on itself: waking watchdog's dispatcher would cost more."""
 
         def __init__(self, *arguments: Any, note: Callable[[FileSystemEvent], None], **more: Any) -> None:
             super().__init__(*arguments, **more)
             self._note = note
 
         def queue_event(self, event: FileSystemEvent) -> None:
-            """Note an event that is asked for; runs in the emitter's thread."""
+            """Pass on an event that the watch reports; runs in the emitter's thread."""
             if self._event_filter is None or isinstance(event, tuple(self._event_filter)):
                 self._note(event)
 
     def _observe(
         note: Callable[[FileSystemEvent], None], ended: Callable[[], None]
     ) -> tuple[BaseObserver, BaseThread | None]:
-        """Start an observer, and the reader behind it if that is a thread of its own."""
+        """Start an observer and its reader."""
         reader = _BatchingReader(ended)
         reader.start()
         observer = BaseObserver(_Emitter, inotify_fd=reader, note=note)
@@ -119,17 +119,17 @@ else:
     def _observe(
         note: Callable[[FileSystemEvent], None], ended: Callable[[], None]
     ) -> tuple[BaseObserver, BaseThread | None]:
-        """Start an observer, and the reader behind it if that is a thread of its own; `note` is the listener's."""
+        """Start an observer; events go to `note` through the listener."""
         observer = Observer()
         observer.start()
         return observer, None
 
 
 class WatchdogAdapter:
-    """One inotify instance (or the platform's like) and the spots it watches.
+    """One inotify instance (or the platform's equivalent) and its targets.
 
-    `note` gets every event and `lost` is called when events were dropped, both in threads of watchdog.
-    All else is for one thread at a time.
+    `note` gets every event, and `lost` is called when events were dropped, both in threads of watchdog. The methods
+    are for one thread at a time.
     """
 
     def __init__(self, note: Callable[[FileSystemEvent], None], lost: Callable[[], None]) -> None:
@@ -142,9 +142,9 @@ class WatchdogAdapter:
         self._watches: dict[WatchTarget, ObservedWatch] = {}
 
     def watch(self, targets: Iterable[WatchTarget]) -> tuple[frozenset[WatchTarget], dict[WatchTarget, OSError]]:
-        """Watch these spots and no others: (newly watched, refused).
+        """Watch exactly these targets; return the newly watched ones and the refused ones.
 
-        Registering below a tree fails silently at the limit of watches: compare with `kernel.watched_inodes()`.
+        At the limit of watches, watchdog ignores failures below a tree: compare with `kernel.watched_inodes()`.
         """
         wanted = set(targets)
         try:
@@ -172,16 +172,16 @@ class WatchdogAdapter:
         return frozenset(fresh), refused
 
     def holds(self, target: WatchTarget) -> bool:
-        """Tell whether a spot is watched, its directory at least."""
+        """Return whether a target is watched, or at least its top directory."""
         return target in self._watches
 
     def forget(self, target: WatchTarget) -> None:
-        """Stop watching a spot, so that the next `watch()` registers it anew."""
+        """Stop watching a target, so that the next `watch()` registers it again."""
         if self._observer is not None and target in self._watches:
             self._observer.unschedule(self._watches.pop(target))
 
     def dead(self) -> str | None:
-        """Name the thread that died, if one did: without it, watching is silently deaf."""
+        """Return the name of a thread that died, None if none did. Without it no events would arrive any more."""
         observer = self._observer
         if observer is None:
             return None
@@ -208,8 +208,8 @@ class WatchdogAdapter:
         logging.getLogger("watchdog").removeHandler(self._log)
 
     def _open(self) -> BaseObserver:
-        # One warning for each directory of `mkdir -p a/b/c`, each as long as the table of all watches; once
-        # stderr is a full pipe, the observer blocks in it.
+        # watchdog warns for each directory of `mkdir -p a/b/c`, with the table of all watches. If stderr is a full
+        # pipe, the observer would block.
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
         log = logging.getLogger("watchdog")
         log.propagate = False

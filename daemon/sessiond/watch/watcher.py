@@ -1,4 +1,4 @@
-"""The watcher: what changed below the roots, and when to look at them as a whole."""
+"""The watcher: reports changes below the roots, and when to scan them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHOWN = 5
 
 
 class _Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows from the states of all roots, which are replaced as a whole."""
+    """Values derived from the states of all roots."""
 
     states: dict[WatchedRoot, RootState]
     listed: tuple[RootState, ...] = ()
@@ -37,10 +37,9 @@ class Watcher:
     """Watches roots from `start()` to `close()`.
 
     `start()`, `wait()`, `scan()` and `add()` belong to one thread; `poke()`, `states()` and `close()` to any.
-    In seconds: `rescan` between two looks at every root, `poll` between two at a root without events,
-    `settle` without a change before changes are handed over, `patience` that they are held back at most.
-    `most` paths are named in a batch, past that everything is looked at. `mounts` is the table of mounted
-    filesystems (proc(5), mountinfo).
+    In seconds: `rescan` between two scans of every root, `poll` between two scans of a root without events, `settle`
+    without a change until changes are reported, `patience` as the longest delay of a change. A batch lists up to
+    `most` paths; beyond that everything is scanned. `mounts` is the table of mounted filesystems (proc(5), mountinfo).
     """
 
     def __init__(  # noqa: PLR0913 - settings, each with its default
@@ -58,7 +57,7 @@ class Watcher:
         self._most, self._mounts, self._retry = most, mounts, rescan
         self._dirty = Dirty(settle, patience, most)
         self._schedule = RescanSchedule(self._roots, rescan, poll)
-        self._adapter = WatchdogAdapter(self._dirty.note, self._dirty.mark_overflow)
+        self._adapter = WatchdogAdapter(self._dirty.add_event, self._dirty.mark_overflow)
         self._rewatching = threading.Lock()
         self._coverage: dict[WatchedRoot, WatchTarget] = {}
         self._states: dict[WatchedRoot, RootState] = {}
@@ -67,25 +66,25 @@ class Watcher:
         self._retried: dict[WatchTarget, float] = {}
         self._asleep = kernel.asleep()
         self._armed = False
-        """Whether the first look at everything comes, right after all was planned for it."""
+        """Whether the next scan of everything is the first one, for which the watches are new."""
 
     def start(self) -> None:
-        """Watch what there is; the first `wait()` then asks for a look at every root."""
-        # Watch first, look second: what changes in between is seen twice, not never.
+        """Start watching. The first `wait()` then asks for a scan of every root."""
+        # Watch first, scan second: changes in between are seen twice instead of never.
         self._rewatch()
         self._armed = True
         self._schedule.ask(RescanReason.START)
 
     def wait(self, timeout: float | None = None) -> Batch:
-        """Block until changes have settled or roots are due for a look, and say which.
+        """Wait for settled changes or due scans, and return them.
 
-        The batch is empty after a poke, after `timeout` seconds, and after `close()`.
+        The batch is empty after `wake()`, after `timeout` seconds, and after `close()`.
 
         Raises: WatchLost if a thread of the observer died.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            changes = self._dirty.take(min(deadline, self._schedule.next(self._summed().polled)))
+            changes = self._dirty.take(min(deadline, self._schedule.next(self._summarize().polled)))
             if self._dirty.closed:
                 return Batch()
             self._check_threads()
@@ -96,10 +95,10 @@ class Watcher:
                 return Batch(paths=paths, rescan=tuple(due), why=frozenset(due.values()))
 
     def scan(self, watched: WatchedRoot) -> Iterator[Found]:
-        """Look at a root: yield every regular file below it, and learn what the look costs and covers.
+        """Scan a root: iterate every regular file below it, and record the cost and the directories of the scan.
 
-        What is done between two items counts as its cost, and the next rescan is put off accordingly: compare
-        there, and read files afterwards.
+        The caller's work between two items counts as cost and delays the next scan: compare there, and read files
+        afterwards.
         """
         stats = ScanStats()
         began = time.thread_time()
@@ -108,7 +107,7 @@ class Watcher:
         self._schedule.record_scan(watched, time.thread_time() - began)
 
     def add(self, roots: Sequence[WatchedRoot]) -> None:
-        """Watch more roots from now on; the next `wait()` asks for a look at them."""
+        """Watch more roots. The next `wait()` asks for a scan of them."""
         new = tuple(watched for watched in dict.fromkeys(roots) if watched not in self._roots)
         self._roots += new
         self._schedule.add(new)
@@ -116,21 +115,21 @@ class Watcher:
         self._schedule.ask(RescanReason.FOUND, new)
 
     def states(self) -> tuple[RootState, ...]:
-        """Say of each root how it is watched, in the order given."""
-        return self._summed().listed
+        """Return the state of each root, in the order given."""
+        return self._summarize().listed
 
     def wake(self) -> None:
-        """Let `wait()` return at once; not for signal handlers, since it takes a lock."""
+        """Make `wait()` return at once. Not for signal handlers: it takes a lock."""
         self._dirty.wake()
 
     def close(self) -> None:
-        """End watching; a `wait()` in another thread returns."""
+        """Stop watching; a `wait()` in another thread returns."""
         self._dirty.close()
         with self._rewatching:
             self._adapter.close()
 
-    def _summed(self) -> _Summary:
-        """Sum up the states, once for each change of them: it is asked for with every change of a file."""
+    def _summarize(self) -> _Summary:
+        """Return values derived from the states. They are cached, because each change of a file needs them."""
         if self._summary.states is not self._states:
             states = self._states
             self._summary = _Summary(
@@ -144,24 +143,24 @@ class Watcher:
         with self._rewatching:
             dead = self._adapter.dead()
         if dead is not None:
-            raise WatchLost(f"the {dead} of watchdog died", hint="start sessiond again: it looks at everything first")
+            raise WatchLost(f"the {dead} of watchdog died", hint="restart sessiond: it scans everything first")
 
     def _check_roots(self, changes: Changes) -> None:
-        """Find what is due by the clock, after lost events, and because directories came or went."""
+        """Add scans that are due by the clock, after lost events, and because directories appeared or vanished."""
         before, self._asleep = self._asleep, kernel.asleep()
         if changes.late or self._asleep - before > _SLEPT:
             self._schedule.ask(RescanReason.WAKE)
         if changes.lost:
             self._schedule.ask(RescanReason.OVERFLOW)
-            self._covered.clear()  # watchdog has registered everything anew, as far as it got
-        self._schedule.tick(self._summed().polled)
-        # With a look at everything, links are resolved again and refused watches tried again.
+            self._covered.clear()  # watchdog has registered everything again, as far as it could
+        self._schedule.tick(self._summarize().polled)
+        # Each scan of everything resolves links again and retries refused watches.
         if changes.replan or (self._schedule.complete and not self._armed):
             self._rewatch()
         self._armed = False
 
     def _expand(self, changes: Changes) -> frozenset[str]:
-        """Add the files below directories that appeared: their events may be older than the watch there."""
+        """Add the files below directories that appeared: they may be older than the watch."""
         paths = set(changes.paths)
         last: tuple[WatchedRoot, str] | None = None
         for watched, below in sorted(changes.trees, key=lambda tree: (self._roots.index(tree[0]), tree[1])):
@@ -176,7 +175,7 @@ class Watcher:
         return frozenset(paths)
 
     def _rewatch(self) -> None:
-        """Watch where the roots are now; ask for a look at those that were not watched without a break."""
+        """Watch the present targets, and ask for a scan of roots whose watch was interrupted."""
         with self._rewatching:
             if self._dirty.closed:
                 return
@@ -186,11 +185,11 @@ class Watcher:
                 added, refused = self._adapter.watch(planned.targets)
                 fresh |= added
                 if not added:
-                    break  # what was watched before tells of whatever appears meanwhile
+                    break  # the existing watches report what appears meanwhile
                 again = self._plan()
                 if again.targets == planned.targets or refused:
                     break
-                planned = again  # a directory appeared between the plan and its watch: no event told of it
+                planned = again  # a directory appeared between the plan and its watch, without an event
         self._coverage = planned.coverage
         self._states = {
             watched: self._next_state(watched, state, fresh, refused) for watched, state in planned.states.items()
@@ -210,13 +209,13 @@ class Watcher:
         if before is None:
             return state
         if state.mode is WatchMode.WATCHED and before.mode is WatchMode.POLLED and target not in fresh:
-            return before  # watched in part: only a look tells whether that is over
+            return before  # watched in part: only a scan shows whether that is over
         if target in fresh or state.mode is not before.mode:
             self._schedule.ask(RescanReason.FOUND, [watched])
         return replace(state, directories=before.directories, unreadable=before.unreadable)
 
     def _update_state(self, watched: WatchedRoot, stats: ScanStats) -> None:
-        """Take over from a look what it could not read, and whether all that it read is watched."""
+        """Update the state after a scan: what it could not read, and whether all it read is watched."""
         state = replace(
             self._states[watched],
             directories=len(stats.directories),
@@ -229,13 +228,13 @@ class Watcher:
         self._states = {**self._states, watched: state}
 
     def _compare_with_kernel(self, target: WatchTarget, stats: ScanStats, state: RootState) -> RootState:
-        """Compare the directories of a look with those that the kernel watches."""
+        """Compare the directories of a scan with those that the kernel watches."""
         directories = hash(frozenset(stats.directories))
         if state.mode is WatchMode.WATCHED and self._covered.get(state.watched) == directories:
-            return state  # asking costs half a look, and the same directories have the same watches
+            return state  # the check costs half a scan, and the same directories have the same watches
         unwatched = self._unwatched(target, stats)
         if unwatched and time.monotonic() >= self._retried.get(target, -math.inf) + self._retry:
-            # Perhaps there is room again, or a directory was unreadable when it appeared.
+            # The limit may be free again, or a directory was unreadable when it appeared.
             self._retried[target] = time.monotonic()
             self._renew(target)
             unwatched = self._unwatched(target, stats)
@@ -248,23 +247,23 @@ class Watcher:
         return replace(state, mode=WatchMode.WATCHED, detail="", hint="")
 
     def _unwatched(self, target: WatchTarget, stats: ScanStats) -> int:
-        """Count the directories of a look that have no watch."""
+        """Return the number of directories of a scan that have no watch."""
         if not self._adapter.holds(target):
             return len(stats.directories)
         inodes = kernel.watched_inodes()
         if inodes is None or target.inode not in inodes:
-            return 0  # the kernel names them otherwise than stat does (some overlays); the rescan is there
+            return 0  # the kernel has other inodes than stat (some overlays); scans find the changes
         unwatched = 0
         for inode in stats.directories.keys() - inodes:
             try:
-                # Asked again: it may be gone, and a mount point has another inode in its parent's listing.
+                # Checked again: it may be gone, and a mount point has another inode in its parent's listing.
                 unwatched += os.stat(stats.directories[inode]).st_ino not in inodes
             except OSError:
                 continue
         return unwatched
 
     def _renew(self, target: WatchTarget) -> None:
-        """Register a tree again, which watchdog does silently as far as it gets."""
+        """Register a tree again; watchdog ignores failures within it."""
         with self._rewatching:
             if not self._dirty.closed:
                 self._adapter.forget(target)
