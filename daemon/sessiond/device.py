@@ -10,6 +10,7 @@ import uuid
 
 import msgspec
 
+from sessiond.atomic import atomic_write
 from sessiond.errors import ConfigError
 
 FILE = "device.toml"
@@ -49,13 +50,8 @@ def identify(directory: str) -> Device:
     import tomli_w  # late: only a first start writes
 
     made = msgspec.structs.replace(found, key=os.urandom(32).hex())
-    temporary = f"{path}.{os.getpid()}"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(b"# Made by sessiond. Without it this installation is a new device to its endpoint.\n")
-        tomli_w.dump(msgspec.to_builtins(made), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    comment = "# Made by sessiond. Without it this installation is a new device to its endpoint.\n"
+    atomic_write(path, (comment + tomli_w.dumps(msgspec.to_builtins(made))).encode())
     return made
 
 

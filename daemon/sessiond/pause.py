@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
+from sessiond.atomic import atomic_write
 from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 
 FILE = "paused.json"
@@ -45,12 +46,7 @@ def write(directory: str, paused: Paused) -> None:
         if os.path.exists(path):
             os.unlink(path)
         return
-    temporary = f"{path}.{os.getpid()}"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(to_json(everything).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    atomic_write(path, to_json(everything).encode())
 
 
 def until(end_ms: int) -> str:

@@ -214,7 +214,7 @@ def test_logs_come_from_the_journal(inside: Manager) -> None:
     captured = logged("--source", "claude-code")[-1]
     assert (captured["level"], captured["tool"]) == ("debug", "claude-code")
     assert not [event for event in logged("--level", "info") if event["level"] == "debug"]
-    assert logged("--source", "no-such-tool") == []
+    assert logged("--source", "zed") == []
     done = inside("sessiond", "logs", "--since", "2099-01-01", "--json")
     assert (done.code, done.out) == (0, "")
     assert inside.show("MainPID") == pid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import tempfile
 import tomllib
 from collections.abc import Collection, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import tomli_w
 
+from sessiond.atomic import atomic_write
 from sessiond.config.check import ConfigPosition, Kind, did_you_mean, dotted, keys, members, validate, validate_value
 from sessiond.config.environment import read_text
 from sessiond.config.load import load
@@ -62,18 +64,8 @@ def replace_file(path: str, text: str) -> None:
     """Write a file whole or not at all, keeping its mode and the link that leads to it. Raises: OSError."""
     real = os.path.realpath(path)
     os.makedirs(os.path.dirname(real), mode=0o700, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(real)}.", dir=os.path.dirname(real))
-    try:
-        with open(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if os.path.exists(real):
-            shutil.copymode(real, temporary)
-        os.replace(temporary, real)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    mode = stat.S_IMODE(os.stat(real).st_mode) if os.path.exists(real) else 0o600
+    atomic_write(real, text.encode(), mode=mode)
 
 
 def _find(key: str) -> tuple[tuple[str, ...], Kind]:

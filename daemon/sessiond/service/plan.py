@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from sessiond.atomic import atomic_write
 from sessiond.errors import ServiceError
 from sessiond.sources import find_variables
 
@@ -103,8 +104,5 @@ def write(path: str, text: str, *, mode: int = 0o644) -> bool:
     except (FileNotFoundError, UnicodeDecodeError):
         pass
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    atomic_write(path, text.encode(), mode=mode)
     return True

@@ -1,0 +1,27 @@
+"""Replace small files of our own so that a reader, a crash or a full disk never meets half of one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+
+def atomic_write(path: str, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file to a temporary name, sync it and rename it to `path`. The file has exactly `mode`.
+
+    On an error the previous file stays as it was and the temporary one is removed. Raises: OSError.
+    """
+    temporary = f"{path}.{os.urandom(4).hex()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            # Sync before the rename: after a power cut the new name could otherwise lead to an empty file.
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
