@@ -45,9 +45,12 @@ class Guard:
         """Return the access that the token of a request gives.
 
         Raises:
-            HttpError: 401, there is no token or it is not accepted.
+            HttpError: 401, there is no token or it is not accepted; 400, the request gives two lengths.
             Expired: the token has expired.
         """
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            # A proxy may use the other length. A part of this body would then be a request of another client (RFC 9112).
+            raise HttpError(400, "malformed", "two lengths of one body", headers={"Connection": "close"})
         scheme, secret = _credentials(request)
         found = None
         if scheme == "bearer":
