@@ -1,4 +1,4 @@
-"""The tools' own clean-up: after how long they delete sessions that may not have been captured yet."""
+"""Retention of the tools: when they delete sessions, which may not be captured yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The device: who this installation is, kept in the state directory."""
+"""The identity of this installation, stored in the state directory."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ FILE = "device.toml"
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """This installation. It outlives the spool, and hostnames, which change on laptops."""
+    """This installation. It survives a new spool and a new hostname."""
 
     device_id: uuid.UUID
     machine_id: str
     """The hostname at the first start."""
     seed: int
-    """Of the digests in the spool (reader.Digest)."""
+    """Seed of the digests in the spool (reader.Digest)."""
     key: str = ""
-    """Of keyed hashes (redact = "hash", hash_paths), in hex. It is in no spool and leaves this machine never."""
+    """Key of hashes (redact = "hash", hash_paths), in hex. Never stored in the spool, never sent."""
 
     def __repr__(self) -> str:
         return f"Device(device_id={self.device_id}, machine_id={self.machine_id!r})"
 
 
 def identify(directory: str) -> Device:
-    """Read who this installation is, or decide it: the hostname of the first start stays the machine id.
+    """Return the identity of this installation; create it at the first start, with the hostname as machine id.
 
-    Raises: ConfigError where the file was changed by hand into something else.
+    Raises: ConfigError if the file was changed into something invalid.
     """
     path = os.path.join(directory, FILE)
     try:
@@ -56,29 +56,29 @@ def identify(directory: str) -> Device:
 
 
 def first_start_ms(directory: str) -> int:
-    """Tell when this installation was made, in unix ms; it outlives the spool. `identify` was called before."""
+    """Return when this installation was created, in unix ms. `identify` was called before."""
     return os.stat(os.path.join(directory, FILE)).st_mtime_ns // 1_000_000
 
 
 def installation(directory: str) -> int:
-    """Tell a copy of a state directory from the one that was copied, by an inode. `identify` was called before."""
+    """Return an inode that distinguishes a state directory from a copy of it. `identify` was called before."""
     return os.stat(os.path.join(directory, FILE)).st_ino
 
 
 def _refuse_loose(path: str, found: os.stat_result) -> None:
-    """Refuse a file of keys that others may read, as ssh does: who has read it once keeps it."""
+    """Raise ConfigError if other users may read the keys, as ssh does: they may have copied them."""
     if found.st_mode & 0o077:
         mode = f"{found.st_mode & 0o777:04o}"
         raise ConfigError(f"other users may read or change it (mode {mode})", file=path, hint=f"run: chmod 600 {path}")
 
 
 def hostname() -> str:
-    """Name this machine as its user knows it: without the domain that a network adds."""
+    """Return the hostname without its domain, which a network may add."""
     return socket.gethostname().partition(".")[0] or "localhost"
 
 
 def machine_identity() -> str:
-    """Return what tells this machine from others and stays when it is renamed; its name where the system has no such.
+    """Return an id of this machine that survives renaming; the hostname if the system has none.
 
     A digest: the machine id itself is not meant to be shown (machine-id(5)).
     """

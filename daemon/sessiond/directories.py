@@ -1,4 +1,4 @@
-"""Where a user's configuration and state are: the platform's places, and the variables of the environment."""
+"""The directories of the user's configuration and state, and the environment variables that are settings."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 PREFIX = "SESSIOND_"
 SPECIAL = frozenset({"SESSIOND_TOKEN", "SESSIOND_CONFIG"})
-"""Variables that are no settings: the token itself, and which file to read."""
+"""Variables that are not settings: the token, and the path of the config."""
 
 
 def config_file() -> str:
     """Return the platform's path of the user's config: `~/.config/sessiond/config.toml`; it need not exist."""
-    return os.path.join(_place("XDG_CONFIG_HOME", "~/.config"), "config.toml")
+    return os.path.join(_user_directory("XDG_CONFIG_HOME", "~/.config"), "config.toml")
 
 
 def state_directory() -> str:
     """Return the platform's directory for the state: `~/.local/state/sessiond`."""
-    return _place("XDG_STATE_HOME", "~/.local/state")
+    return _user_directory("XDG_STATE_HOME", "~/.local/state")
 
 
 def part_files(user_file: str) -> list[str]:
-    """List the parts in `config.d` beside the user's config, in the order in which later ones win. Raises: OSError."""
+    """Return the files in `config.d` beside the user's config; later ones take precedence. Raises: OSError."""
     directory = os.path.join(os.path.dirname(user_file), "config.d")
     try:
         names = sorted(os.listdir(directory))
@@ -36,16 +36,16 @@ def part_files(user_file: str) -> list[str]:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Pick the variables that are settings: all of `SESSIOND_*` but the token itself and which file to read."""
+    """Return the variables that are settings: `SESSIOND_*` except the token and the path of the config."""
     return {name: environ[name] for name in sorted(environ) if name.startswith(PREFIX) and name not in SPECIAL}
 
 
 def checksums(settings: Mapping[str, str]) -> dict[str, int]:
-    """Sum up the text of each variable."""
+    """Return a checksum of each text."""
     return {name: crc32(os.fsencode(text)) for name, text in settings.items()}
 
 
-def _place(variable: str, default: str) -> str:
+def _user_directory(variable: str, default: str) -> str:
     if sys.platform == "linux":
         # What platformdirs says too, but its import takes a seventh of the 100 ms that `status` has.
         base = os.environ.get(variable, "")

@@ -1,4 +1,4 @@
-"""What the user has paused: kept in the state directory, so that a restart keeps it."""
+"""What the user has paused, stored in the state directory so that it survives a restart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = "paused.json"
 ALL = ""
 """The name under which pushing as a whole is paused; the other names are tools."""
 INDEFINITELY = 0
-"""Instead of a time: until `sessiond resume`."""
+"""In place of a time: until `sessiond resume`."""
 
 
 class Paused(FrozenRecord):
@@ -22,24 +22,24 @@ class Paused(FrozenRecord):
     sources: dict[str, int] = {}  # noqa: RUF012 - each has its own
 
     def next_end_ms(self) -> int | None:
-        """Tell when the first of them ends by itself; None where none does."""
+        """Return when the first pause ends by itself; None if none does."""
         ends = [end for end in (self.pushing, *self.sources.values()) if end]
         return min(ends) if ends else None
 
 
 def read(directory: str, now_ms: int) -> Paused:
-    """Read what is paused now; what has ended, or can't be read, is not."""
+    """Return the pauses in force. Pauses that ended are left out; an unreadable file counts as no pause."""
     try:
         with open(os.path.join(directory, FILE), "rb") as file:
             kept = parse_object(file.read())
         now = {name: end for name, end in kept.items() if end == INDEFINITELY or end > now_ms}
         return Paused.from_json({"pushing": now.pop(ALL, None), "sources": now})
     except (OSError, ValueError, TypeError):
-        return Paused()  # a power cut may leave anything there; to push what should wait is the lesser harm
+        return Paused()  # a power cut may damage the file; pushing too early is the lesser harm
 
 
 def write(directory: str, paused: Paused) -> None:
-    """Keep what is paused. Raises: OSError."""
+    """Store what is paused. Raises: OSError."""
     path = os.path.join(directory, FILE)
     everything = {**({} if paused.pushing is None else {ALL: paused.pushing}), **paused.sources}
     if not everything:
@@ -50,7 +50,7 @@ def write(directory: str, paused: Paused) -> None:
 
 
 def until(end_ms: int) -> str:
-    """Say in words when a pause ends: the hour, and the day where it is another one."""
+    """Format the end of a pause: the time, with the date if it is not today."""
     if end_ms == INDEFINITELY:
         return "until `sessiond resume`"
     end = datetime.fromtimestamp(end_ms / 1000).astimezone()

@@ -1,4 +1,4 @@
-"""The state directory: that it is ours, and that we are the only one."""
+"""The state directory and its lock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def has_archive(directory: str) -> bool:
 
 
 def prepare(directory: str) -> None:
-    """Make the state directory, readable by its user alone. Raises: StateError."""
+    """Create the state directory, readable by its user only. Raises: StateError."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         found = os.stat(directory)
@@ -39,18 +39,18 @@ def prepare(directory: str) -> None:
 
 
 class Holder(FrozenRecord):
-    """Who holds the lock, as it says itself."""
+    """The process that holds the lock, as it wrote it."""
 
     pid: int = 0
     since_ms: int = 0
     service: str | None = None
     """`systemd` or `launchd` where one of them started it."""
     stopped: str | None = None
-    """Why it can't capture now (a full disk: then this file is the only one that can still be written)."""
+    """Why it can't capture now: on a full disk only this file can still be written."""
 
 
 class Lock:
-    """The lock of a state directory: one daemon at a time. It dies with its process, however that ends."""
+    """The lock of a state directory: one daemon at a time. The kernel releases it when the process ends."""
 
     def __init__(self, directory: str, service: str | None = None) -> None:
         """Take the lock. Raises: AlreadyRunning."""
@@ -85,7 +85,7 @@ def _holder(descriptor: int) -> Holder:
     try:
         return Holder.from_json(parse_object(os.pread(descriptor, LOCK_SIZE, 0)))
     except ValueError:
-        return Holder()  # it has the lock and has not yet written who it is
+        return Holder()  # it took the lock, and has not written the file yet
 
 
 def _take(descriptor: int) -> None:
@@ -95,7 +95,7 @@ def _take(descriptor: int) -> None:
         except BlockingIOError:
             if attempt == 4:
                 raise
-            time.sleep(0.02)  # a `status` may be looking at it just now
+            time.sleep(0.02)  # a `status` may hold it for a moment
     return None
 
 

@@ -1,4 +1,4 @@
-"""The built-in archive: where no endpoint is configured, an endpoint of our own as a child on loopback."""
+"""The built-in archive: an endpoint as a child process on loopback, used if no endpoint is configured."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ with hide_modules("httpx._main"):
 T = TypeVar("T")
 GRACE = 5.0
 START = 60.0
-"""Seconds until it has to listen: what it stands on may hang, and we would wait with it for ever."""
+"""Seconds until it has to listen: its disk may hang, and the daemon must not hang with it."""
 RESPAWN = 10.0
-"""Seconds between two starts: one that dies at once must not keep us busy."""
+"""Seconds between two starts, in case it ends at once each time."""
 
 
 def open_archive(state_directory: str, device_id: UUID) -> ReadClient:
@@ -76,7 +76,7 @@ class _ArchiveReader(ReadClient):
 
 
 class Archive:
-    """The child process and how to reach it. Its stdin is a pipe from us: it ends however we end."""
+    """The child process and its address. Its stdin is a pipe from this process, so it ends with this process."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Archive:
         respawn: float = RESPAWN,
         patience: float = START,
     ) -> None:
-        """Start it and wait until it listens. `died` is called once another may take its place. Raises: StateError."""
+        """Start it and wait until it listens. `died` is called when it has to be replaced. Raises: StateError."""
         self._stopping = threading.Event()
         self._respawn = respawn
         self._began = time.monotonic()
@@ -133,7 +133,7 @@ class Archive:
                 died()
 
     def stop(self) -> None:
-        """End it: it finishes what it has and closes its store."""
+        """End it; it finishes its requests and closes its store first."""
         self._stopping.set()
         assert self._process.stdin is not None
         self._process.stdin.close()

@@ -1,4 +1,4 @@
-"""Once: capture all there is and push it, in this process, for `sync` where no daemon runs."""
+"""Captures and pushes everything once, in this process: `sync` without a running daemon."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from sessiond.watch import Watcher
 
 SCAN_ATTEMPTS = 8
 SCAN_RETRY_SECONDS = 0.5
-"""How often, and after how many seconds, files that are met in a rewrite are looked at again."""
+"""Attempts to read files that are being rewritten, and the seconds between them."""
 ROUNDS = 1000
 """Of pushing and reading on: an endpoint that contradicts itself must not keep us busy for ever."""
 SHOWN = 3
 
 
 class SyncResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How far everything is: what `sync` ends with."""
+    """The result of `sync`."""
 
     totals: Totals
     waiting: Waiting
@@ -42,7 +42,7 @@ class SyncResult(msgspec.Struct, frozen=True, kw_only=True):
     tools: list[ToolCount]
     troubles: list[Trouble]
     unread: int
-    """Files that were found and not read to their end, since they were being rewritten."""
+    """Files that could not be read to their end because they were being rewritten."""
     paused: int | None = None
     """When the user's pause of pushing ends, as in pause.Paused."""
     left_out: int = 0
@@ -50,7 +50,7 @@ class SyncResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def empty(self) -> bool:
-        """Tell whether the endpoint has all that it will take."""
+        """Return whether the endpoint has everything that it accepts."""
         return not self.unread and self.only_unread
 
     @property
@@ -103,7 +103,7 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> SyncResult:
 
 
 def sync_result(spool: Spool, url: str, unread: int, paused: int | None = None) -> SyncResult:
-    """Return how far everything is. `unread`: files that were met in a rewrite, which the spool does not know.
+    """Return the result. `unread` is the number of files found in a rewrite, which the spool does not know.
 
     `url` is the endpoint that counts, "" for the built-in archive.
     """
@@ -133,7 +133,7 @@ def _capture(capture_loop: CaptureLoop) -> int:
 
 
 def _push(resources: Resources, pushing: UploadLoop) -> None:
-    """Push until nothing is left or the endpoint takes nothing; read on in what waited for room meanwhile."""
+    """Push until nothing is left or the endpoint fails; continue reading streams that waited for room."""
     pushing.retry_sooner(Cause.USER)
     stuck: set[int] = set()
     for _ in range(ROUNDS):
