@@ -49,7 +49,7 @@ class Guard:
             Expired: the token has expired.
         """
         if "transfer-encoding" in request.headers and "content-length" in request.headers:
-            # A proxy may use the other length. A part of this body would then be a request of another client (RFC 9112).
+            # A proxy may use the other length. Part of this body would then be a request of another client (RFC 9112).
             raise HttpError(400, "malformed", "two lengths of one body", headers={"Connection": "close"})
         scheme, secret = _credentials(request)
         found = None
