@@ -229,6 +229,23 @@ def test_no_other_command_prints_a_secret(house: Household, capfdbinary: pytest.
         assert secret.encode() not in captured.out + captured.err, words
 
 
+@pytest.mark.parametrize("words", [["ls"], ["ls", "--json"], ["ls", "--json", "--long"], ["show", SESSION]])
+def test_names_are_masked_when_they_were_stored_readable(
+    house: Household, capfdbinary: pytest.CaptureFixture[bytes], words: list[str]
+) -> None:
+    """With `redact = "off"`, or under older rules, a secret in a branch or a directory was stored as it was."""
+    from sessiond.redact.examples import expand
+
+    secret = expand("ghp_<A36>", 1)
+    house.write(CLAUDE, claude(SESSION, 1, text="hello", cwd=f"/w/{secret}", gitBranch=secret))
+    house.settle()
+    capfdbinary.readouterr()
+    assert run(house, *words) == 0
+    captured = capfdbinary.readouterr()
+    assert secret.encode() not in captured.out + captured.err
+    assert secret[-8:].encode() not in captured.out
+
+
 def test_show_fetches_from_the_endpoint_what_the_tool_deleted(
     house: Household, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.cli.lookup import check_tool, endpoint_url, opened, short_ids
+from sessiond.cli.masked import mask_session, open_masking
 from sessiond.cli.output import WIDTH, columns, duration, print_json, shorten, table
 from sessiond.clock import now_ms
 from sessiond.session import Session
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as (spool, config), spool.snapshot():
         if args.tool is not None:
             check_tool(args.tool, {each.tool for each in spool.stats.tools()})
-        chosen = list(_chosen(spool, args))
+        masking = open_masking(config, args.environ)
+        chosen = [mask_session(masking, session) for session in _chosen(spool, args)]
         url = endpoint_url(spool, config)
         if args.json:
             for each in _long(spool, chosen, url) if args.long else (session.record for session in chosen):

@@ -11,7 +11,9 @@ import msgspec
 from sessiond.config import Config, state_dir
 
 if TYPE_CHECKING:
+    from sessiond.privacy import Masking, Terms
     from sessiond.redact import Redactor
+    from sessiond.spool.rows import SessionState
 
 
 def open_redactor(config: Config, environ: Mapping[str, str]) -> Redactor:
@@ -19,18 +21,39 @@ def open_redactor(config: Config, environ: Mapping[str, str]) -> Redactor:
 
     Raises: ConfigError.
     """
+    from sessiond.redact import Redactor
+
+    terms, cache_dir = _terms(config, environ)
+    terms.check()
+    return Redactor(terms.complete(), cache_dir=cache_dir)
+
+
+def open_masking(config: Config, environ: Mapping[str, str]) -> Masking:
+    """Return what masks the texts of records, also where `redact` is "off". Raises: ConfigError."""
+    from sessiond.privacy import Masking
+
+    return Masking(*_terms(config, environ))
+
+
+def mask_session(masking: Masking, session: SessionState) -> SessionState:
+    """Return a session for display: it may have been stored with `redact` "off", or under older rules."""
+    record = session.record
+    return msgspec.structs.replace(
+        session, title=masking.text(session.title), record=None if record is None else masking.record(record)
+    )
+
+
+def _terms(config: Config, environ: Mapping[str, str]) -> tuple[Terms, str | None]:
+    """Return what to mask, and where compiled rules are cached: nowhere if there is no state directory yet."""
     from sessiond import device
     from sessiond.privacy import read_terms
-    from sessiond.redact import Redactor
 
     directory = state_dir(config)
     known = os.path.exists(os.path.join(directory, device.FILE))
     key = bytes.fromhex(device.identify(directory).key) if known else os.urandom(32)
     if config.redact == "off":
         config = msgspec.structs.replace(config, redact="mask")
-    terms = read_terms(config, environ, key)
-    terms.check()
-    return Redactor(terms.complete(), cache_dir=os.path.join(directory, "rules") if known else None)
+    return read_terms(config, environ, key), os.path.join(directory, "rules") if known else None
 
 
 def mask_pieces(redactor: Redactor | None, pieces: Iterator[bytes], path: str = "") -> Iterator[bytes]:

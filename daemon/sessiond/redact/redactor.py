@@ -15,18 +15,11 @@ from sessiond.redact.confirm import Case, Span, confirm, entropy, identify
 from sessiond.redact.cover import cover, covered, fit
 from sessiond.redact.keys import KEY_TRIGGER, key_lines
 from sessiond.redact.known import known_triggers
-from sessiond.redact.layout import (
-    COLOUR_TRIGGER,
-    View,
-    Wraps,
-    find_ends,
-    without_colours,
-    without_wraps,
-)
+from sessiond.redact.layout import COLOUR_TRIGGER, View, Wraps, find_ends, without_colours, without_wraps
 from sessiond.redact.pieces import Pieces
 from sessiond.redact.policy import Finding, Masked, Policy
 from sessiond.redact.repeats import fold
-from sessiond.redact.rules import Rule, RuleSet, load_rules
+from sessiond.redact.rules import Rule, RuleSet, load_rules, merge_rules
 from sessiond.redact.scanner import Trigger, make_scanner
 from sessiond.redact.sight import KEYWORD_REACH, Sight
 from sessiond.redact.text import blank
@@ -67,7 +60,7 @@ class Redactor:
         self._policy = policy
         self._key = policy.key[:64] if policy.mode == "hash" else None
         base = load_rules() if rules is None else rules
-        self._rules = _merge([base, *policy.extra], policy.allow_rules)
+        self._rules = merge_rules([base, *policy.extra], policy.allow_rules)
         self._refused = [set[bytes]() for _ in self._rules]
         self._fragments = fragments(dict.fromkeys(p for s in (base, *policy.extra) for p in s.wrapped))
         self._wraps = Wraps(self._rules)
@@ -288,14 +281,6 @@ def _move(marks: list[int], windows: list[tuple[int, int]]) -> list[int]:
             shift, last = low - last - 1, last + 1 + high - low
         moved.append(mark + shift)
     return moved
-
-
-def _merge(sets: list[RuleSet], dropped: frozenset[str]) -> tuple[Rule, ...]:
-    """Put rule sets together: a later rule replaces an earlier one of the same id, as gitleaks' `extend` does."""
-    merged: dict[str, Rule] = {}
-    for rule_set in sets:
-        merged.update((rule.id, rule) for rule in rule_set.rules)
-    return tuple(rule for rule in merged.values() if rule.id not in dropped)
 
 
 def _join(spans: list[Span]) -> list[Span]:

@@ -158,6 +158,14 @@ def load_rules(text: str | None = None, *, file: str | None = None) -> RuleSet:
     return RuleSet(rules, tuple(parsed.wrapped.prefixes))
 
 
+def merge_rules(sets: list[RuleSet], dropped: frozenset[str]) -> tuple[Rule, ...]:
+    """Return the rules of several sets; a later rule replaces an earlier one of the same id, as gitleaks' `extend`."""
+    merged: dict[str, Rule] = {}
+    for rule_set in sets:
+        merged.update((rule.id, rule) for rule in rule_set.rules)
+    return tuple(rule for rule in merged.values() if rule.id not in dropped)
+
+
 def _allows(one: Allow | None, many: Iterable[Allow]) -> list[Allow]:
     return [*([one] if one else []), *many]
 
