@@ -22,7 +22,6 @@ EXCEPTIONS: dict[str, str] = {
     "daemon/daemon_run.py:DaemonRun.__init__": "opens all resources of one run; an engine will own them",
     "daemon/capture_loop.py:CaptureLoop": "the queue's parts; to become one work queue",
     "daemon/upload_loop.py:UploadLoop": "the loop, its requests and its wake-up; messages will replace them",
-    "redact/redactor.py": "the passes over a text, which share their state; to be split",
     "redact/redactor.py:Redactor": "compiled rules and their indexes, made once",
     "status/__init__.py:_SpoolSnapshot": "one field for each line of the screen",
     "watch/dirty.py:Dirty": "the change set and its timers, under one lock",
