@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sessiond.spool import Spool
+from sessiond.errors import SpoolDamaged
+from sessiond.spool import Spool, check
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
@@ -41,3 +43,19 @@ def test_what_a_transaction_may_take_back_is_in_no_file_elsewhere(tmp_path: Path
 def _is_open(descriptor: str) -> bool:
     """Return whether a descriptor is still open; the one that lists the directory is not."""
     return os.path.lexists(f"/proc/self/fd/{descriptor}")
+
+
+def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    """SQLite quotes the schema in its error, and Python can't decode that: neither may end the daemon."""
+    with closing(Spool(str(tmp_path))) as spool:
+        spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    path = tmp_path / "spool.db"
+    content = path.read_bytes()
+    assert content.count(b"CREATE TABLE meta") == 1
+    path.write_bytes(content.replace(b"CREATE TABLE meta", b"CREATE TABLE \x88\xff\xfe("))
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"spool.db{suffix}").unlink(missing_ok=True)
+    with pytest.raises(SpoolDamaged):
+        Spool(str(tmp_path))
+    with pytest.raises(SpoolDamaged):
+        check(str(tmp_path))

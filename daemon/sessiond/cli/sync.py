@@ -124,6 +124,8 @@ def _judge(sync_result: SyncResult) -> int:
         hint = "`sessiond queue` shows the reason"
         raise Incomplete(f"{count(waiting.parked, 'item')} parked: the endpoint refuses them", hint=hint)
     totals = sync_result.totals
+    if totals.archive.problem is not None:
+        raise Incomplete(totals.archive.problem, hint="`sessiond doctor` says what to do; all other sessions go on")
     if totals.archive.refused:
         what = f"{count(totals.archive.refused, 'session')} of the built-in archive: {totals.archive.reason}"
         raise Incomplete(f"the endpoint refuses {what}", hint="the archive keeps them")

@@ -57,6 +57,10 @@ class Spool:
                     self._check_version()
                 else:
                     self._prepare()
+            except UnicodeDecodeError as error:
+                # Python decodes SQLite's message before it raises it: of a damaged file it may quote arbitrary bytes.
+                self.connection.close()
+                raise SpoolDamaged(f"the spool {self.path} is damaged: its schema is not text") from error
             except BaseException:
                 self.connection.close()  # the caller gets no spool on which to call close()
                 raise
@@ -222,6 +226,8 @@ def check(directory: str) -> None:
         connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
         try:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except UnicodeDecodeError:
+            found = "its schema is not text"
         finally:
             connection.close()
     if found != "ok":

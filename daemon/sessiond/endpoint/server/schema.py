@@ -174,6 +174,10 @@ def connect(directory: str) -> sqlite3.Connection:
         db.execute("PRAGMA cache_size = -8192")
         _upgrade(db, path)
         db.execute("PRAGMA foreign_keys = ON")  # after the migration, which drops tables that others refer to
+    except UnicodeDecodeError as error:
+        # Python decodes SQLite's message before it raises it: of a damaged file it may quote arbitrary bytes.
+        db.close()
+        raise StateError(f"cannot use the store {path}: it is damaged", hint="restore it from a backup") from error
     except sqlite3.Error as error:
         db.close()
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:

@@ -148,6 +148,9 @@ class Store:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except UnicodeDecodeError as error:
+        # Python decodes SQLite's message before it raises: in a damaged file that quotes arbitrary bytes.
+        raise StateError("the store failed: it is damaged", hint="restore it from a backup") from error
     except sqlite3.Error as error:
         # The low 8 bits of an extended code such as SQLITE_IOERR_WRITE are the primary code.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
