@@ -17,6 +17,7 @@ from household import CLAUDE, SESSION, claude, encode
 ROOT = Path(__file__).parents[1]
 VERSIONS = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
+TOOLS = ("pytest", "pytest-timeout", "hypothesis")
 CORE = ("config", "databases", "packed", "pipeline")
 """Files of tests that each Python runs beside those of the core; the rest runs on one."""
 
@@ -27,7 +28,7 @@ def interpreter(version: str) -> str | None:
     """Find a Python of this version: on the PATH, or where pyenv keeps its own."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     names = [shutil.which(f"python{version}"), *(root / "versions").glob(f"{version}.*/bin/python{version}")]
-    for name in filter(None, map(str, names)):
+    for name in (str(each) for each in names if each is not None):
         asked = subprocess.run(
             [name, "-c", "import sys; print(*sys.version_info[:2], sep='.')"], check=False, capture_output=True
         )
@@ -104,7 +105,7 @@ def test_the_core_holds(venv: Path) -> None:
     """What a Python changes most is under these files: SQLite, compression, the parsing of TOML, threads, warnings."""
     if (venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}").exists():
         pytest.skip("all tests run on this one")
-    subprocess.run([venv / "bin/python", "-m", "pip", "--quiet", "install", "pytest", "hypothesis"], check=True)
+    subprocess.run([venv / "bin/python", "-m", "pip", "--quiet", "install", *TOOLS], check=True)
     files = [*sorted((ROOT / "tests").glob("test_core_*.py")), *(ROOT / "tests" / f"test_{name}.py" for name in CORE)]
     command = [venv / "bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}

@@ -10,7 +10,7 @@ import msgspec
 
 from sessiond import exit_codes
 from sessiond.cli.lookup import endpoint_url, find_session, notify_daemon, opened, short_ids
-from sessiond.cli.output import age, columns, count, escape, print_json, size, table
+from sessiond.cli.output import age, columns, count, escape, print_json, size, table, wrapped
 from sessiond.clock import now_ms
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
@@ -112,11 +112,11 @@ def listing(  # noqa: PLR0913 - the three lists of the screen, and how to print 
         parts.append(table(rows, width=width))
         parts.append("try again: sessiond queue retry [ID]    give up: sessiond queue drop ID")
     if lost:
-        rows = [["lost", "tool", "bytes", "reason"]]
-        reason = "neither the tool's file nor the endpoint has them"
-        rows += [[short[each.session], each.tool, size(each.bytes), reason] for each in lost]
+        rows = [["lost", "tool", "bytes"]]
+        rows += [[short[each.session], each.tool, size(each.bytes)] for each in lost]
         parts.append(table(rows, right={2}, width=width))
-        parts.append("accept the loss: sessiond queue drop ID")
+        reason = "Neither the tool's file nor the endpoint has these bytes. Restore the file, or configure the endpoint"
+        parts.append("\n".join(wrapped(f"{reason} that had them. Accept the loss: sessiond queue drop ID", width)))
     if not totals.complete and (totals.waiting > len(waiting) or totals.archive.pending):
         parts.append(_elsewhere(totals))
     return "\n\n".join(parts)
