@@ -11,7 +11,7 @@ import pytest
 from household import CLAUDE, SESSION, Household, claude, encode, household
 from sessiond.endpoint.dictionary import ENCODING, FEATURE, HEAD, SIZE, extended
 from sessiond.errors import EndpointError
-from sessiond.upload import upload
+from sessiond.upload import bind, upload
 
 SAID = "the watcher lost some events because its queue was full and so the whole tree is looked at once more"
 
@@ -118,6 +118,7 @@ def test_whoever_refuses_the_encoding_is_not_bothered_with_it_for_long(house: Ho
     assert arrived(house)
     assert house.transport.encodings.count(ENCODING) <= 3
     house.transport.fate = None
+    bind(house.uploading)
     house.push()
     assert live(house, 9)[0][1] == ENCODING
 
