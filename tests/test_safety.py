@@ -499,6 +499,27 @@ def test_sync_copies_the_archive_and_doctor_says_when_it_can_go(
         assert any(each["check"] == "archive" and "can be removed" in each["what"] for each in archive)
 
 
+def test_the_archive_is_kept_while_a_session_is_not_safe(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """The archive was copied; then the endpoint refuses a session, so nobody is told to remove a copy of anything."""
+    house = world.house
+    with ExitStack() as stack:
+        house.write(CLAUDE, *lines(3))
+        environ = world.environ()
+        assert main(["sync"], environ) == 0
+        server = stack.enter_context(running(str(world.base / "fresh"), token=TOKEN))
+        environ |= {"SESSIOND_ENDPOINT__URL": server.url}
+        assert main(["sync"], environ) == 0
+        session = house.spool.catalog.session(uuid.UUID(SESSION))
+        assert session is not None
+        with house.spool.transaction():
+            house.spool.outbox.park_session(session.id, session.revision, "too large")
+        capsys.readouterr()
+        main(["doctor", "--json"], environ)
+        (archive,) = [each for each in json.loads(capsys.readouterr().out)["findings"] if each["check"] == "archive"]
+        assert "keep" in archive["what"]
+        assert "rm" not in archive["fix"]
+
+
 def test_a_damaged_archive_stops_nothing_and_is_said(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     house = world.house
     with ExitStack() as stack:

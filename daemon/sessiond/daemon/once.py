@@ -29,7 +29,7 @@ SCAN_ATTEMPTS = 8
 SCAN_RETRY_SECONDS = 0.5
 """Attempts to read files that are being rewritten, and the seconds between them."""
 ROUNDS = 1000
-"""Of pushing and reading on: an endpoint that contradicts itself must not keep us busy for ever."""
+"""Rounds of pushing and reading: an endpoint that contradicts itself must not keep `sync` running without end."""
 SHOWN = 3
 
 

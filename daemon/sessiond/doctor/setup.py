@@ -134,6 +134,10 @@ def _archive(installation: Installation, totals: Totals) -> Finding:
         done = f"{archive.sessions - archive.pending} of {archive.sessions}" if archive.listed else "none"
         what = f"{done} of its sessions copied to the endpoint yet: keep {path}"
         return Finding(check="archive", severity=Severity.INFO, what=what, fix="sessiond sync")
+    if not totals.settled:
+        # A session that the endpoint refuses or has lost may have bytes in the archive that its list does not name.
+        what = f"its sessions are at the endpoint, but not all captured sessions are safe there: keep {path}"
+        return Finding(check="archive", severity=Severity.INFO, what=what, fix="sessiond sync")
     what = f"the endpoint has all {archive.sessions} sessions of the built-in archive: it can be removed"
     return Finding(check="archive", severity=Severity.INFO, what=what, fix=f"rm -r {path}")
 
