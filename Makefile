@@ -36,7 +36,7 @@ check: $(VENV)/.installed-dev  ## check style, types, layers, spelling, limits a
 	$(BIN)/python -m pytest tests/docs
 
 pythons: $(VENV)/.installed-dev  ## install the wheel in a fresh environment of each Python that is here; use it, run the core's tests
-	$(BIN)/python -m pytest -rs -m slow tests/test_pythons.py
+	$(BIN)/python -m pytest -rs -m slow tests/process/test_pythons.py
 
 lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watches (installs them; an hour), renew docs/sources.md
 	$(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)

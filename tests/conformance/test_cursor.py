@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from household import household
-from sample_tree import built
 from sessiond.database import Database, open_database
 from sessiond.sources.base import Kind, Unit
 from sessiond.sources.cursor import Cursor
+from support.harness import household
+from support.sample_tree import built
 
 SOURCE = Cursor()
 ID = "00000b01-0000-4000-8000-000000000b01"

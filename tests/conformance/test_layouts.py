@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sample_tree import NAMES, SAMPLES
 from sessiond.sources import find_sources
+from support.sample_tree import NAMES, SAMPLES
 
 SOURCES = find_sources()
 

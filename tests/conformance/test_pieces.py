@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sample_tree import open_store
 from sessiond.database import open_database
 from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Kind, Memory, Unit, UserDirs
@@ -18,6 +17,7 @@ from sessiond.sources.processes import is_running
 from sessiond.sources.records import UUID, compact, digest, message_role, unknown_type
 from sessiond.sources.rows import as_json, column_or, select
 from sessiond.sources.user_dirs import path_from_uri, read_settings, read_small_file
+from support.sample_tree import open_store
 
 
 def test_a_variable_names_a_directory_or_none() -> None:

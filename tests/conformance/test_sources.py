@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sample_tree import NAMES, built, expected
 from sessiond.ingest.capture import decode
 from sessiond.session import Entry, Fold
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Source, Unit, UserDirs
+from support.sample_tree import NAMES, built, expected
 
 SOURCES = find_sources()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from household import household
-from sample_tree import build
+from support.harness import household
+from support.sample_tree import build
 
 TOKEN = b"FAKE-SECRET-must-never-leave"
 

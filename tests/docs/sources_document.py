@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lab.results import results
 from lab.runs import RUNS, UNRUN
-from sample_tree import NAMES, built, expected
 from sessiond.sources import UNREADABLE, find_sources
 from sessiond.sources.base import Source, UserDirs
+from support.sample_tree import NAMES, built, expected
 
 PLACE = Path(__file__).parents[2] / "docs" / "sources.md"
 README = PLACE.parents[1] / "README.md"

@@ -74,7 +74,7 @@ def test_the_table_of_exit_codes_is_complete() -> None:
 
 
 RUN = [line for line in commands() if " " in line and line.split()[1] in HARMLESS and "--watch" not in line]
-"""`--watch` runs until Ctrl+C: tests/cli/test_watching.py."""
+"""`--watch` runs until Ctrl+C: tests/unit/cli/test_watching.py."""
 
 
 @pytest.mark.parametrize("line", RUN)

@@ -10,9 +10,9 @@ from sources_document import FIELDS, PLACE, README, document, readme
 
 from lab.results import results
 from lab.runs import RUNS, UNRUN
-from sample_tree import NAMES, expected
 from sessiond.sources import UNREADABLE, find_sources
 from sessiond.sources.base import UserDirs
+from support.sample_tree import NAMES, expected
 
 
 def test_the_page_is_what_the_code_says() -> None:

@@ -23,12 +23,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from household import Household
 from lab.results import Result, keep, scenarios
 from lab.runs import RUNS, Run
 from sessiond.config import Config
 from sessiond.endpoint.server import Running, running
 from sessiond.sources import find_project_roots
+from support.harness import Household
 
 HERE = Path(__file__).parent
 REPOSITORY = re.compile(r"^repository: (.+)$", re.MULTILINE)

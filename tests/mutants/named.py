@@ -11,13 +11,13 @@ from mutants.tree import Tree
 
 CORE = (
     [
-        "tests/test_pipeline.py",
-        "tests/test_single_faults.py",
-        "tests/test_core_files.py",
-        "tests/test_core_answers.py",
-        "tests/test_core_outbox.py",
+        "tests/integration/test_pipeline.py",
+        "tests/integration/test_single_faults.py",
+        "tests/integration/test_odd_files.py",
+        "tests/integration/test_endpoint_answers.py",
+        "tests/integration/test_outbox_delivery.py",
     ],
-    ["tests/test_machine.py"],
+    ["tests/integration/test_machine.py"],
 )
 SOURCES = (["tests/conformance/test_sources.py"],)
 HOSTILE = "tests/process/test_hostile_endpoint.py"

@@ -19,12 +19,10 @@ from mutants.tree import ROOT, Tree, private_tree
 
 CACHE = ROOT / ".mutants" / "reach.json"
 SUITES = (
-    "tests/test_*.py",
+    "tests/unit/**/test_*.py",
+    "tests/integration/test_*.py",
     "tests/endpoint/test_*.py",
-    "tests/redact/test_*.py",
-    "tests/cli/test_*.py",
-    "tests/process/test_*.py",
-    "tests/service/test_*.py",
+    "tests/process/**/test_*.py",
 )
 OMITTED = (
     "test_watching.py",

@@ -24,11 +24,11 @@ from typing import Any
 import pytest
 
 import sessiond
-from household import claude, encode
-from rules_cache import put_rules
 from sessiond import state
 from sessiond.endpoint.server import Running, running
 from sessiond.spool import Spool, health
+from support.harness import claude, encode
+from support.rules_cache import put_rules
 
 SOON = 30.0
 """Seconds until a test gives up; far more than anything takes."""

@@ -13,7 +13,7 @@ from signal import SIGUSR1
 
 from process_lab import TOKEN, Proxy, Request, World, session, until
 
-from household import pushed
+from support.harness import pushed
 
 Fate = Callable[[Request], None]
 

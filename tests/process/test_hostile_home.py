@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from process_lab import TOKEN, World, session, until
 
-from household import claude, encode
+from support.harness import claude, encode
 
 SECRET = "the-private-key-of-somebody"
 

@@ -9,8 +9,8 @@ import time
 
 from process_lab import World, entering, namespaced, session, strace, until
 
-from household import claude, encode
 from sessiond import state
+from support.harness import claude, encode
 
 
 def test_a_full_disk_stops_capturing_until_there_is_room(world: World) -> None:

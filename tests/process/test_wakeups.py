@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from process_lab import TOKEN, Request, World, session, until
 
-from household import claude, encode
+from support.harness import claude, encode
 
 
 @pytest.fixture

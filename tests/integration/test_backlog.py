@@ -1,0 +1,466 @@
+"""What holds the backlog back, and that live changes wait for none of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sessiond.config import Backlog, Config, Token, load
+from sessiond.daemon.power import ON_BATTERY, ON_METERED, PowerAndNetwork
+from sessiond.daemon.resources import Resources
+from sessiond.daemon.throttle import ASK_AGAIN, PUSHING, READING, Override, Throttle
+from sessiond.daemon.upload_loop import UploadLoop
+from sessiond.device import identify
+from sessiond.errors import ConfigError
+from sessiond.spool import health
+from support.capture import DAY, lab, session, write
+from support.harness import CLAUDE, SESSION, Household, claude, encode, household
+
+
+class Clock:
+    """Time and CPU time as numbers that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = self.cpu = 1000.0
+
+    def works(self, seconds: float) -> None:
+        """Spend so much CPU time, and as much wall time."""
+        self.now += seconds
+        self.cpu += seconds
+
+
+class Machine(PowerAndNetwork):
+    """Surroundings that the test decides on, and how often they were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.battery = self.metered = False
+        self.asked = 0
+
+    def on_battery(self) -> bool:
+        self.asked += 1
+        return self.battery
+
+    def on_metered(self) -> bool:
+        return self.metered
+
+
+def throttle(settings: Backlog, clock: Clock, work: str = READING, machine: Machine | None = None) -> Throttle:
+    return Throttle(work, settings, power=machine or Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu)
+
+
+# The share of a core
+
+
+@pytest.mark.parametrize(("percent", "rest"), [(100.0, 0.0), (50.0, 2.0), (10.0, 18.0)])
+def test_reading_rests_in_proportion_to_its_cpu_time(percent: float, rest: float) -> None:
+    clock = Clock()
+    made = throttle(Backlog(max_cpu=percent), clock)
+    assert made.allows()
+    made.start()
+    clock.works(2.0)
+    made.finish()
+    assert (made.seconds_until_open(), made.allows()) == (pytest.approx(rest), rest == 0)
+    clock.now += rest + 0.001
+    assert made.allows()
+
+
+def test_time_that_is_not_cpu_time_costs_no_rest() -> None:
+    """A slow disk has kept nobody else from the core."""
+    clock = Clock()
+    made = throttle(Backlog(max_cpu=10.0), clock)
+    made.start()
+    clock.now += 60
+    made.finish()
+    assert made.allows()
+
+
+def test_while_the_backlog_rests_live_changes_are_read(tmp_path: Path) -> None:
+    """And what was changed within the hour is as good as live, though only a look found it."""
+    clock = Clock()
+    for number in range(1, 4):
+        write(tmp_path, number, age=number * DAY)
+    write(tmp_path, 9, age=60)
+    made = Throttle(READING, Backlog(max_cpu=1.0), power=Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu)
+    with lab(tmp_path, throttle=made) as house:
+        made.start()
+        clock.works(1.0)
+        made.finish()  # 99 seconds of rest
+        house.capture_loop._scan(house.resources.watched)
+        assert house.turn().backlog == 3
+        assert house.captured() == {session(9)}
+        assert 98 < (house.capture_loop._timeout() or 0) <= 99
+        live = write(tmp_path, 5, age=0)
+        assert house.touch(live).backlog == 3
+        assert house.captured() == {session(5), session(9)}
+        clock.now += 100
+        assert house.turn().backlog == 0
+        assert len(house.captured()) == 5
+
+
+# The battery
+
+
+def test_on_battery_the_backlog_waits_and_live_changes_go_on(tmp_path: Path) -> None:
+    """It is said why; the system is asked again after half a minute, and not at all once nothing waits."""
+    clock, machine = Clock(), Machine()
+    machine.battery = True
+    write(tmp_path, 1, age=DAY)
+    with lab(tmp_path, throttle=throttle(Backlog(), clock, machine=machine)) as house:
+        house.capture_loop._scan(house.resources.watched)
+        for _ in range(5):
+            found = house.turn()
+            assert (found.backlog, found.waits) == (1, ON_BATTERY)
+        assert machine.asked == 1
+        assert house.capture_loop._timeout() == ASK_AGAIN
+        assert house.touch(write(tmp_path, 2, age=0)).waits == ON_BATTERY
+        assert house.captured() == {session(2)}
+        machine.battery = False
+        clock.now += ASK_AGAIN
+        found = house.turn()
+        assert (found.backlog, found.waits, machine.asked) == (0, None, 2)
+        clock.now += 9 * ASK_AGAIN
+        house.touch(write(tmp_path, 2, age=0))
+        assert machine.asked == 2
+
+
+@pytest.mark.parametrize(("settings", "due"), [("", {2, 3}), ('{"cleanupPeriodDays": 99999}', set())])
+def test_what_its_tool_is_about_to_delete_waits_for_no_charger(tmp_path: Path, settings: str, due: set[int]) -> None:
+    """Claude Code deletes at each of its starts what was not changed for thirty days; a battery lasts for hours."""
+    machine = Machine()
+    machine.battery = True
+    for number, days in ((1, 20), (2, 24), (3, 40)):
+        write(tmp_path, number, age=days * DAY)
+    (tmp_path / "home/.claude/settings.json").write_text(settings)
+    with lab(tmp_path, throttle=throttle(Backlog(), Clock(), machine=machine)) as house:
+        house.capture_loop._scan(house.resources.watched)
+        for _ in range(3):
+            found = house.turn()
+        assert house.captured() == {session(number) for number in due}
+        assert (found.backlog, found.waits) == (3 - len(due), ON_BATTERY)
+
+
+def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
+    """Who asks for everything now gets it: until all is read and pushed nothing is held back."""
+    clock, machine = Clock(), Machine()
+    machine.battery = True
+    override = Override()
+    both = [
+        Throttle(work, power=machine, limits=Backlog(max_upload=1, max_cpu=1.0), override=override)
+        for work in (READING, PUSHING)
+    ]
+    assert [each.allows() for each in both] == [False, False]
+    both[0].override()
+    assert [each.allows() for each in both] == [True, True]
+    both[1].record_sent(1 << 30)
+    both[1].finish_backlog()  # pushed all that was read so far
+    assert [each.allows() for each in both] == [True, True]
+    both[0].finish_backlog()
+    both[1].finish_backlog()
+    assert not override.works
+    clock.now += 1
+
+
+def test_haste_ends_with_the_last_of_both(tmp_path: Path) -> None:
+    """Pushing may be done before reading knows that it is: it is told, or the next backlog would know no limit."""
+    override, told = Override(), list[frozenset[str]]()
+    pushing = Throttle(PUSHING, override=override)
+
+    def push_what_is_there() -> None:
+        pushing.finish_backlog()
+        told.append(override.works)
+
+    write(tmp_path, 1, age=DAY)
+    with lab(tmp_path, throttle=Throttle(READING, override=override), on_captured=push_what_is_there) as house:
+        house.capture_loop.request_rescan()
+        house.touch()
+        assert house.captured() == {session(1)}
+        assert not override.works
+        before = len(told)
+        house.turn()
+        assert len(told) == before
+
+
+def test_other_settings_are_in_force_at_once() -> None:
+    clock, machine = Clock(), Machine()
+    machine.battery = True
+    made = throttle(Backlog(), clock, machine=machine)
+    assert not made.allows()
+    made.apply_limits(Backlog(on_battery="continue", max_cpu=1.0))
+    assert (made.seconds_until_open(), made.allows()) == (0, True)
+    made.start()
+    clock.works(10)
+    made.finish()
+    assert made.seconds_until_open() > 900
+    made.apply_limits(Backlog(on_battery="continue"))
+    assert (made.seconds_until_open(), made.allows()) == (0, True)
+
+
+def test_a_metered_network_holds_back_pushing_alone() -> None:
+    clock, machine = Clock(), Machine()
+    machine.metered = True
+    assert throttle(Backlog(), clock, READING, machine).allows()
+    pushing = throttle(Backlog(), clock, PUSHING, machine)
+    assert not pushing.allows()
+    assert pushing.reason == ON_METERED
+    assert throttle(Backlog(on_metered="continue"), clock, PUSHING, machine).allows()
+
+
+# The line
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        made.push()  # both sides know one another: nothing is asked before the first stream
+        yield made
+
+
+@contextmanager
+def pusher(house: Household, made: Throttle) -> Iterator[UploadLoop]:
+    """What pushes, without its thread."""
+    resources = Resources(
+        config=Config(),
+        directory=house.state,
+        device=identify(house.state),
+        machine_id="testbox",
+        spool=house.spool,
+        places=[],
+        found=[],
+        ingest=house.ingesting,
+        environ={},
+    )
+    pushing = UploadLoop(resources, house.endpoint.url, Token(house.endpoint.token), lambda: None, made)
+    try:
+        yield pushing
+    finally:
+        pushing.close()
+
+
+def old(house: Household, number: int, *, size: int, age: float = DAY) -> str:
+    """Write an incompressible session of about so many bytes, with a time so long ago."""
+    name = f".claude/projects/-home-dev-project/{session(number)}.jsonl"
+    path = house.write(name, *(claude(session(number), n, text=os.urandom(1500).hex()) for n in range(size // 3000)))
+    made = os.stat(path).st_mtime - age
+    os.utime(path, (made, made))
+    return path
+
+
+def push(house: Household, made: UploadLoop, turns: int = 99) -> int:
+    """Push until nothing goes any more; the bytes that went over the wire."""
+    before = made._client.sent_bytes
+    while made.push_all() and turns:
+        turns -= 1
+    return made._client.sent_bytes - before
+
+
+def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household) -> None:
+    """A batch of a second's worth, or one segment, and a rest for as long; all of it arrives, each byte once."""
+    clock = Clock()
+    limit = 100_000
+    with pusher(house, throttle(Backlog(max_upload=limit), clock, PUSHING)) as made:
+        paths = [old(house, number, size=300_000) for number in range(2, 5)]
+        house.scan()
+        began, total = clock.now, 0
+        for _ in range(99):
+            sent = push(house, made)
+            total += sent
+            if not made._throttled:
+                break
+            assert sent < 2 * limit  # one segment of these
+            clock.now += made._throttle.seconds_until_open()
+        assert total <= limit * (clock.now - began) + 2 * limit
+        assert total > 400_000
+        for number, path in enumerate(paths, start=2):
+            assert house.held(session(number)) == Path(path).read_bytes()
+
+
+def test_while_the_line_rests_live_changes_are_pushed(house: Household) -> None:
+    clock = Clock()
+    with pusher(house, throttle(Backlog(max_upload=50_000), clock, PUSHING)) as made:
+        for number in (2, 3):
+            old(house, number, size=300_000)
+        house.scan()
+        push(house, made)
+        assert made._throttled
+        path = house.write(CLAUDE, claude(SESSION, 1))
+        house.scan()
+        assert 0 < push(house, made) < 5000
+        assert house.held(SESSION) == Path(path).read_bytes()
+        assert SESSION in house.held_sessions()
+        assert made._throttled
+
+
+def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> None:
+    clock, machine = Clock(), Machine()
+    machine.metered = True
+    with pusher(house, throttle(Backlog(), clock, PUSHING, machine)) as made:
+        old(house, 2, size=9000)
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.scan()
+        push(house, made)
+        assert set(house.held_sessions()) == {SESSION}
+        assert health.read_endpoint(house.spool).waits == ON_METERED
+        machine.metered = False
+        clock.now += made._throttle.seconds_until_open()
+        push(house, made)
+        assert set(house.held_sessions()) == {SESSION, session(2)}
+        assert health.read_endpoint(house.spool).waits is None
+        asked = machine.asked
+        clock.now += 9 * ASK_AGAIN
+        house.write(CLAUDE, claude(SESSION, 2))
+        house.scan()
+        push(house, made)
+        assert machine.asked == asked
+
+
+def test_what_can_not_go_holds_nothing_up(house: Household) -> None:
+    """Segments behind a parked one are no backlog: for them the system is not asked, nor any limit lifted."""
+    clock, machine = Clock(), Machine()
+    machine.metered = True
+    override = Override()
+    limits = Throttle(
+        PUSHING, Backlog(), override=override, power=machine, clock=lambda: clock.now, cpu=lambda: clock.cpu
+    )
+    with pusher(house, limits) as made:
+        path = old(house, 2, size=3000)
+        house.scan()
+        with open(path, "ab") as file:
+            file.write(encode(claude(session(2), 9)))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        house.scan()
+        with house.spool.transaction():
+            first, *behind = house.spool.outbox.segments(9, 1 << 20)
+            house.spool.outbox.park_segment(first, "no")
+            assert behind
+            for due in house.spool.outbox.sessions(9):
+                house.spool.outbox.acknowledge_session(due.id, due.revision)
+        push(house, made)
+        assert (machine.asked, made._throttled, health.read_endpoint(house.spool).waits) == (0, False, None)
+        override.start()
+        override.finish(READING)
+        push(house, made)
+        assert not override.works
+
+
+# What the system tells
+
+
+def supply(base: Path, name: str, **files: str) -> None:
+    (base / name).mkdir(parents=True)
+    for key, value in files.items():
+        (base / name / key).write_text(f"{value}\n")
+
+
+@pytest.mark.parametrize(
+    ("supplies", "expected"),
+    [
+        ({}, False),
+        ({"AC": {"type": "Mains", "online": "1"}, "BAT0": {"type": "Battery", "status": "Charging"}}, False),
+        ({"AC": {"type": "Mains", "online": "0"}, "BAT0": {"type": "Battery", "status": "Discharging"}}, True),
+        ({"AC": {"type": "Mains", "online": "0"}, "BAT0": {"type": "Battery", "status": "Full"}}, True),
+        ({"AC": {"type": "Mains", "online": "1"}, "BAT0": {"type": "Battery", "status": "Discharging"}}, False),
+        ({"AC": {"type": "Mains", "online": "0"}}, False),
+        ({"BAT0": {"type": "Battery", "status": "Discharging"}}, True),
+        ({"BAT0": {"type": "Battery", "status": "Full"}}, False),
+        (
+            {
+                "AC": {"type": "Mains", "online": "0"},
+                "usb": {"type": "USB", "online": "1"},
+                "BAT0": {"type": "Battery", "status": "Charging"},
+            },
+            False,
+        ),
+        ({"mouse": {"type": "Battery", "status": "Discharging", "scope": "Device"}}, False),
+        ({"ups": {"type": "UPS", "status": "Discharging", "scope": "System"}}, True),
+        ({"odd": {}}, False),
+    ],
+)
+def test_linux_tells_of_its_supplies(tmp_path: Path, supplies: dict[str, dict[str, str]], expected: bool) -> None:
+    """A charger counts, whatever its plug; a mouse's battery and a lone plug do not."""
+    for name, files in supplies.items():
+        supply(tmp_path, name, **files)
+    assert PowerAndNetwork(str(tmp_path), platform="linux").on_battery() is expected
+    assert PowerAndNetwork(str(tmp_path / "none"), platform="linux").on_battery() is False
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        ("Now drawing from 'Battery Power'\n -InternalBattery-0 (id=1)\t85%; discharging; 4:05 remaining\n", True),
+        ("Now drawing from 'AC Power'\n -InternalBattery-0 (id=1)\t85%; charging; 0:31 remaining\n", False),
+        ("", False),
+    ],
+)
+def test_macos_tells_by_pmset(printed: str, expected: bool) -> None:
+    asked: list[Sequence[str]] = []
+
+    def ask(command: Sequence[str]) -> str:
+        asked.append(command)
+        return printed
+
+    made = PowerAndNetwork(ask=ask, platform="darwin")
+    assert made.on_battery() is expected
+    assert asked == [["pmset", "-g", "batt"]]
+    assert made.on_metered() is False
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"), [("u 1\n", True), ("u 3\n", True), ("u 0\n", False), ("u 4\n", False), ("", False)]
+)
+def test_network_manager_tells_what_is_metered(printed: str, expected: bool) -> None:
+    """NMMetered: 1 is yes and 3 a guessed yes; where it does not run it is not started."""
+    asked: list[Sequence[str]] = []
+
+    def ask(command: Sequence[str]) -> str:
+        asked.append(command)
+        return printed
+
+    assert PowerAndNetwork(ask=ask, platform="linux").on_metered() is expected
+    assert asked[0][0] == "busctl"
+    assert "--auto-start=no" in asked[0]
+
+
+def test_a_program_that_is_not_there_or_fails_is_no(tmp_path: Path) -> None:
+    """The real question, on whatever machine this is: it ends, and it is a yes or a no."""
+    assert PowerAndNetwork().on_metered() in (True, False)
+    assert PowerAndNetwork(platform="darwin").on_battery() in (True, False)
+
+
+# The configuration
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('max_cpu = "50%"', Backlog(max_cpu=50.0)),
+        ("max_cpu = 12.5", Backlog(max_cpu=12.5)),
+        ('max_upload = "1MB/s"', Backlog(max_upload=1_000_000)),
+        ('max_upload = "64 KiB/s"', Backlog(max_upload=65_536)),
+        ('max_upload = "0"', Backlog()),
+        ('on_battery = "continue"\non_metered = "continue"', Backlog(on_battery="continue", on_metered="continue")),
+    ],
+)
+def test_limits_are_written_as_people_do(tmp_path: Path, text: str, expected: Backlog) -> None:
+    (tmp_path / "c.toml").write_text(f"[backlog]\n{text}\n")
+    assert load(str(tmp_path / "c.toml"), {}).config.backlog == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('max_cpu = "0%"', 'expected a percentage like "50%", at most "100%"'),
+        ('max_cpu = "200%"', "expected a percentage like"),
+        ('max_upload = "fast"', 'expected bytes per second, or text like "1MB/s"; 0 means no limit'),
+        ('on_battery = "stop"', 'expected one of "pause", "continue"'),
+    ],
+)
+def test_a_wrong_limit_says_what_is_wanted(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.toml").write_text(f"[backlog]\n{text}\n")
+    with pytest.raises(ConfigError, match="backlog") as caught:
+        load(str(tmp_path / "c.toml"), {})
+    assert message in str(caught.value)

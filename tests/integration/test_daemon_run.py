@@ -1,0 +1,149 @@
+"""One run of the daemon in this process, with its real threads: heartbeats, and pauses that end by themselves."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sessiond import pause, state
+from sessiond.config import load
+from sessiond.daemon import daemon_run
+from sessiond.daemon.daemon_run import CLOCK_CHECK, DaemonRun, Message
+from sessiond.daemon.heartbeat import PATIENCE
+from sessiond.daemon.notify import ServiceNotifier
+from sessiond.daemon.settings import resolve_settings
+from support.rules_cache import put_rules
+
+PATIENT = 60.0
+"""Seconds until a test gives up on a thread."""
+
+
+class Notifications(ServiceNotifier):
+    """A service manager that stores what it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.heartbeats = 0
+
+    def __call__(self, **fields: str) -> None:
+        self.heartbeats += "WATCHDOG" in fields
+
+
+class Clock:
+    """The main thread's monotonic clock, moved by the test."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@contextmanager
+def running(base: Path, notifications: Notifications, pause_ms: int | None = None) -> Iterator[DaemonRun]:
+    """Start a run whose endpoint does not answer; end it with the block. Claude Code is paused for `pause_ms`."""
+    directory = str(base / "state")
+    environ = {
+        "HOME": str(base),
+        "SESSIOND_STATE_DIR": directory,
+        "SESSIOND_ENDPOINT__URL": "http://127.0.0.1:9",
+        "SESSIOND_ENDPOINT__TIMEOUT": "1s",
+    }
+    state.prepare(directory)
+    put_rules(directory)
+    settings = resolve_settings(load(os.devnull, environ), environ)
+    if pause_ms is not None:
+        paused = pause.Paused(sources={"claude-code": time.time_ns() // 1_000_000 + pause_ms})
+        pause.write(directory, paused)
+        settings = msgspec.structs.replace(settings, paused=paused)
+    lock = state.Lock(directory)
+    run = DaemonRun(settings, environ, None, lock, queue.SimpleQueue(), notifications)
+    try:
+        yield run
+    finally:
+        run.end(last=True, whole=True)
+        lock.release()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def iterate(run: DaemonRun, *loops: str) -> None:
+    """Wait until each of these loops has started another iteration."""
+    for name in loops:
+        loop = getattr(run, name)
+        before = loop.iterations
+        run._watcher.wake()
+        run._upload_loop.wake()
+        until(lambda loop=loop, before=before: loop.iterations > before)
+
+
+@pytest.mark.parametrize(
+    ("hung", "step", "other"),
+    [("_capture_loop", "_read_queued", "_upload_loop"), ("_upload_loop", "_apply_causes", "_capture_loop")],
+)
+def test_no_heartbeat_is_sent_while_a_thread_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: str, step: str, other: str
+) -> None:
+    """A real thread blocks, as in a read from a dead disk. The service manager then restarts the daemon."""
+    clock, notifications = Clock(), Notifications()
+    stuck, released = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        stuck.set()
+        released.wait()
+
+    with running(tmp_path, notifications) as run:
+        monkeypatch.setattr(daemon_run, "time", clock)
+        try:
+            for expected in (1, 2, 3):
+                iterate(run, hung, other)
+                run._send_heartbeat()
+                assert notifications.heartbeats == expected, "both threads work"
+                clock.now += PATIENCE + 1
+            iterate(run, hung, other)
+            monkeypatch.setattr(getattr(run, hung), step, hang)
+            run._watcher.wake()
+            run._upload_loop.wake()
+            assert stuck.wait(PATIENT)
+            iterate(run, other)
+            run._send_heartbeat()
+            sent = notifications.heartbeats  # its last iteration began before it hung
+            for _ in range(3):
+                clock.now += PATIENCE + 1
+                iterate(run, other)
+                run._send_heartbeat()
+                assert notifications.heartbeats == sent
+        finally:
+            monkeypatch.undo()
+            released.set()
+        iterate(run, hung, other)
+        run._send_heartbeat()
+        assert notifications.heartbeats == sent + 1, "it works again"
+
+
+def test_a_paused_source_comes_back_on_time(tmp_path: Path) -> None:
+    """The main thread wakes when the pause ends, not at the next check of the wall clock a minute later."""
+    ended: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
+    with running(tmp_path, Notifications(), pause_ms=1000) as run:
+        (end_ms,) = run.settings.paused.sources.values()
+        began = time.monotonic()
+        thread = threading.Thread(target=lambda: ended.put(run.run()), daemon=True)
+        thread.start()
+        message = ended.get(timeout=CLOCK_CHECK + PATIENT)
+        assert time.monotonic() - began < CLOCK_CHECK / 2
+        assert time.time_ns() // 1_000_000 >= end_ms, "and not before"
+        assert message is Message.EDITED
+        assert run.settings.paused.sources == {}

@@ -1,0 +1,332 @@
+"""Databases of tools: what is read of them, how they are listed, and what a change costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from sessiond import zstd
+from sessiond.database import open_database
+from sessiond.sources.base import UserDirs
+from sessiond.sources.crush import Crush
+from sessiond.sources.opencode import OpenCode
+from support.capture import lab
+from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.sample_tree import NAMES, SAMPLES, build, open_store
+
+STORES = {
+    "opencode/1.18-database": ".local/share/opencode/opencode.db",
+    "opencode/1.2-database": ".local/share/opencode/opencode-dev.db",
+    "kilo-code/7.7-database": ".local/share/kilo/kilo.db",
+    "goose/schema-15": ".local/share/goose/sessions/sessions.db",
+    "goose/1.10-imported": ".local/share/goose/sessions/sessions.db",
+    "crush/0.90": "work/loom/.crush/crush.db",
+}
+TOKEN = b"planted-token-that-is-nobodys"
+
+
+def held(house: Household) -> Iterator[bytes]:
+    """Yield all that the spool's files hold, its segments unpacked as well."""
+    for path in Path(house.state).rglob("*"):
+        if path.is_file():
+            yield path.read_bytes()
+    with closing(open_store(next(Path(house.state).rglob("*.db")))) as spool:
+        for (data,) in spool.execute("SELECT data FROM segment WHERE data IS NOT NULL"):
+            yield b"".join(zstd.decompress_stream([data], 1 << 30))
+
+
+@pytest.mark.parametrize("name", ["opencode/1.18-database", "kilo-code/7.7-database"])
+def test_a_token_beside_the_sessions_never_reaches_the_spool(name: str, tmp_path: Path) -> None:
+    """account, credential and session_share are never looked at."""
+    with household(tmp_path) as house:
+        build(name, house.home)
+        assert TOKEN in Path(house.home, STORES[name]).read_bytes()
+        house.scan()
+        found = list(held(house))
+        assert any(b"Woven" in data for data in found)
+        assert not any(TOKEN in data for data in found)
+
+
+@pytest.mark.parametrize("name", [name for name in STORES if not name.startswith("crush")])
+def test_a_deletion_and_an_edit_in_place_are_seen(name: str, tmp_path: Path) -> None:
+    """Neither moves the count of sessions; each is one new generation of one session."""
+    goose = name.startswith("goose")
+    with household(tmp_path) as house:
+        path = os.path.join(build(name, house.home), STORES[name])
+        house.scan()
+        counts = {state.id: state.record.message_count for state in house.spool.catalog.sessions() if state.record}
+        tool = open_store(path)
+        tool.execute("PRAGMA foreign_keys = ON")
+        if goose:
+            tool.execute(
+                "DELETE FROM messages WHERE id = (SELECT max(id) FROM messages WHERE content_json LIKE '%Fast%')"
+            )
+        else:
+            tool.execute(
+                "DELETE FROM message WHERE id = (SELECT max(message_id) FROM part WHERE data LIKE '%Faster.%')"
+            )
+            events = tool.execute("SELECT 1 FROM sqlite_master WHERE name = 'event_sequence'").fetchone()
+            tool.execute("UPDATE part SET data = replace(data, 'look', 'see'), time_updated = time_updated + 1")
+            if events:
+                tool.execute("UPDATE event_sequence SET seq = seq + 1")
+        tool.close()
+        house.scan()
+        after = {state.id: state.record.message_count for state in house.spool.catalog.sessions() if state.record}
+        assert sum(counts.values()) - sum(after.values()) == 1 or name == "goose/1.10-imported"
+        seen = [data for data in held(house) if b"Let me see" in data]
+        assert seen or goose
+
+
+class Asking:
+    """A database that notes what it is asked."""
+
+    def __init__(self, path: str, marks: dict[str, str], *, thorough: bool = False) -> None:
+        self.database = open_database(path, marks, thorough=thorough)
+        self.marks, self.thorough, self.has = marks, thorough, self.database.has
+        self.asked: list[str] = []
+
+    def rows(self, sql: str, *parameters: object) -> Iterator[tuple[object, ...]]:
+        self.asked.append(sql)
+        return self.database.rows(sql, *parameters)
+
+    def plan(self, sql: str, *parameters: object) -> list[str]:
+        return [row[3] for row in self.database.rows(f"EXPLAIN QUERY PLAN {sql}", *parameters)]
+
+
+def test_opencode_is_listed_without_a_look_at_its_rows(tmp_path: Path) -> None:
+    """Which session changed is told by the events: no row of a message or a part is looked at, nor their indexes.
+
+    Of the one that changed rows are counted by an index. There are half a million of them.
+    """
+    path = os.path.join(build("opencode/1.18-database", tmp_path), STORES["opencode/1.18-database"])
+    first = Asking(path, {}, thorough=True)
+    marks = dict(OpenCode().sessions(first))
+    assert len(marks) == 4
+    tool = open_store(path)
+    tool.execute("UPDATE event_sequence SET seq = seq + 1 WHERE aggregate_id = ?", (min(marks),))
+    tool.close()
+    second = Asking(path, marks)
+    found = dict(OpenCode().sessions(second))
+    assert {name for name in marks if found[name] != marks[name]} == {min(marks)}
+    heads, rest = second.asked
+    plan = second.plan(heads)
+    assert [step for step in plan if step.startswith("SCAN")] == ["SCAN session"], plan
+    assert any(step.startswith("SEARCH event_sequence USING INDEX") for step in plan), plan
+    assert {"message", "part"}.isdisjoint(word for step in plan for word in step.split())
+    for table in ("message", "part"):
+        steps = second.plan(rest, min(marks))
+        assert any(step.startswith(f"SEARCH {table} USING COVERING INDEX") for step in steps), steps
+    first.database.close()
+    second.database.close()
+
+
+OLD = {
+    "opencode/1.2-database": (
+        "session",
+        "time_updated",
+        "time_updated + 172800000",
+        "UPDATE part SET data = replace(data, 'look', 'see'), time_updated = time_updated + 1",
+    ),
+    "goose/schema-15": (
+        "sessions",
+        "updated_at",
+        "datetime(updated_at, '+2 days')",
+        """UPDATE messages SET metadata_json = '{"userVisible":false,"agentVisible":true,"a":1}'""",
+    ),
+    "crush/0.90": (
+        "sessions",
+        "updated_at",
+        "updated_at + 172800",
+        "UPDATE messages SET parts = replace(parts, 'Done.', 'Done!!')",
+    ),
+}
+"""Of each tool: its table and column of times, a time two days later, and an edit of rows that leaves it as it is."""
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_an_edit_that_moves_no_watermark_is_found_within_a_day(name: str, tmp_path: Path) -> None:
+    """Rows of sessions that were quiet for long are not looked at with each change, but once a day all are."""
+    path = os.path.join(build(name, tmp_path / "home"), STORES[name])
+    table, column, later, edit = OLD[name]
+    with household(tmp_path) as house:
+        tool = open_store(path)
+        tool.execute(f"CREATE TEMP TABLE newer AS SELECT * FROM {table} LIMIT 1")
+        tool.execute(f"UPDATE newer SET id = 'zzz', {column} = {later}")
+        tool.execute(f"INSERT INTO {table} SELECT * FROM newer")
+        house.scan()
+        before = read_of(house)
+        tool.execute(edit)
+        tool.close()
+        house.scan()
+        assert read_of(house) == before
+        house.now_ms += 86_400_000
+        os.utime(path, ns=(1, 1))
+        house.scan()
+        assert read_of(house) != before
+
+
+def test_a_look_at_every_row_under_a_clock_ahead_is_no_last_one(tmp_path: Path) -> None:
+    """The clock was years ahead then; what moves no watermark is found within a day of the right time."""
+    name = "crush/0.90"
+    path = os.path.join(build(name, tmp_path / "home"), STORES[name])
+    table, column, later, edit = OLD[name]
+    with household(tmp_path) as house:
+        tool = open_store(path)
+        tool.execute(f"CREATE TEMP TABLE newer AS SELECT * FROM {table} LIMIT 1")
+        tool.execute(f"UPDATE newer SET id = 'zzz', {column} = {later}")
+        tool.execute(f"INSERT INTO {table} SELECT * FROM newer")
+        now_ms = house.now_ms
+        house.now_ms += 3650 * 86_400_000
+        house.scan()
+        before = read_of(house)
+        house.now_ms = now_ms
+        tool.execute(edit)
+        tool.close()
+        house.scan()
+        assert read_of(house) != before
+
+
+def read_of(house: Household) -> list[tuple[int, int, int]]:
+    """Return of each stream how far it was read, and how often it was rewritten."""
+    states = house.spool.catalog.sessions()
+    return sorted((s.id, s.generation, s.folded) for state in states for s in house.spool.catalog.streams(state.id))
+
+
+ODD = (None, 5, 2**62, 1.5, "", "x", "[]", '{"id":5,"messages":[5,null]}', "null", b"\xff\xfe", b"", "9" * 400, "1e999")
+"""What SQLite lets stand in any column, whatever its type."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))])
+def test_odd_cells_harm_no_other_file(name: str, tmp_path: Path) -> None:
+    """Rule 9: a session that can't be made out is skipped, and what is in another file is captured all the same."""
+    chosen = Random(name)
+    build(name, tmp_path / "home")
+    stores = [path for path in (tmp_path / "home").rglob("*") if path.is_file() and path.read_bytes()[:6] == b"SQLite"]
+    with household(tmp_path) as house:
+        for turn in range(8):
+            for store in stores:
+                tool = open_store(str(store))
+                for (table,) in tool.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    for column in [row[1] for row in tool.execute(f'PRAGMA table_info("{table}")')]:
+                        if chosen.random() < 0.25:
+                            with suppress(sqlite3.Error):  # a constraint does not take it
+                                tool.execute(
+                                    f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = (SELECT max(rowid) - ?'
+                                    f' FROM "{table}")',
+                                    (chosen.choice(ODD), chosen.randrange(3)),
+                                )
+                tool.close()
+            house.write(CLAUDE, claude(SESSION, turn))
+            house.now_ms += 86_400_000
+            house.scan()
+        found = house.spool.catalog.session(UUID(SESSION))
+        assert found and found.record and found.record.message_count == 8
+
+
+def test_a_new_title_is_no_rewrite(tmp_path: Path) -> None:
+    """The title is what the tool says of a session as a whole: it goes beside the records, and none is sent anew."""
+    with household(tmp_path) as house:
+        path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
+        house.scan()
+        before = read_of(house)
+        tool = open_store(path)
+        tool.execute("UPDATE session SET title = 'Weave it anew', time_updated = time_updated + 1")
+        tool.close()
+        house.scan()
+        assert read_of(house) == before
+        assert {state.title for state in house.spool.catalog.sessions()} == {"Weave it anew"}
+
+
+def test_what_is_appended_is_all_that_is_read_anew(tmp_path: Path) -> None:
+    """A message more is an append to its stream: no new generation, and no other record is folded again."""
+    with household(tmp_path) as house:
+        path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
+        house.scan()
+        before = {row[0]: row[1:] for row in read_of(house)}
+        tool = open_store(path)
+        (session,) = tool.execute("SELECT min(id) FROM session").fetchone()
+        at = 1_775_099_999_000
+        data = json.dumps({"role": "user", "time": {"created": at}})
+        tool.execute("INSERT INTO message VALUES ('msg_zzz', ?, ?, ?, ?)", (session, at, at, data))
+        tool.execute("UPDATE event_sequence SET seq = seq + 1 WHERE aggregate_id = ?", (session,))
+        tool.close()
+        house.scan()
+        after = {row[0]: row[1:] for row in read_of(house)}
+        ((generation, length), (then, more)) = next((before[n], after[n]) for n in before if before[n] != after[n])
+        assert (then, more > length) == (generation, True)
+
+
+def test_a_second_update_within_a_second_is_seen(tmp_path: Path) -> None:
+    """Crush's times are seconds; the length of a text tells two updates of one second apart."""
+    path = os.path.join(build("crush/0.90", tmp_path / "home"), STORES["crush/0.90"])
+    with household(tmp_path) as house:
+        house.scan()
+        tool = open_store(path)
+        tool.execute("UPDATE messages SET parts = replace(parts, 'Done.', 'Done!!') WHERE id = 'm4'")
+        tool.close()
+        house.scan()
+        assert any(b"Done!!" in data for data in held(house))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"projects":[{"path":"x"}]}', b'{"projects":[]}'])
+def test_a_damaged_list_of_projects_names_none(content: bytes, tmp_path: Path) -> None:
+    """Crush rewrites it; what is met in between says nothing."""
+    listed = tmp_path / ".local" / "share" / "crush" / "projects.json"
+    listed.parent.mkdir(parents=True)
+    listed.write_bytes(content)
+    assert len(list(Crush().roots(UserDirs(home=str(tmp_path), environ={}, platform="linux")))) == 1
+
+
+KILLED = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA journal_mode = WAL")
+database.execute("CREATE TABLE IF NOT EXISTS more (x)")
+database.execute("INSERT INTO more VALUES (1)")
+os._exit(9)
+"""
+"""A tool that dies: its -wal stays, and nobody has it open."""
+
+
+@pytest.mark.parametrize("backfill", ["all", "none"])
+@pytest.mark.parametrize("how", ["closed", "open", "killed", "killed without -shm"])
+def test_a_look_at_a_database_is_no_change_of_it(how: str, backfill: str, tmp_path: Path) -> None:
+    """SQLite makes files beside a store in WAL mode even to read it: if that woke us, we would never rest."""
+    home = str(tmp_path / "home")
+    path = os.path.join(build("goose/schema-15", home), STORES["goose/schema-15"])
+    tool = sqlite3.connect(path, isolation_level=None)
+    tool.execute("PRAGMA journal_mode = WAL")
+    tool.execute("CREATE TABLE more (x)")
+    if how != "open":
+        tool.close()
+    if how.startswith("killed"):
+        subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+        assert os.path.getsize(f"{path}-wal")
+    if how.endswith("-shm"):
+        os.unlink(f"{path}-shm")
+    for name in (path, f"{path}-wal"):
+        if os.path.exists(name):
+            os.utime(name, (time.time() - 9 * 86_400,) * 2)
+    with lab(tmp_path, {"backfill": backfill}) as made:
+        made.capture_loop._queue_batch(made.watcher.wait(5))
+        while made.capture_loop._backlog or made.capture_loop._changed_files:
+            made.turn()
+        assert len(made.captured()) == (0 if backfill == "none" else 2)
+        woken = made.watcher.wait(1.0).paths
+        assert [name for name in woken if made.capture_loop._places(name)] == []
+        made.look()  # SQLite gives a -wal that root reads its owner anew: that is a change, of which nothing comes
+        made.capture_loop._scan(made.resources.watched)
+        assert not made.capture_loop._backlog
+        assert not made.capture_loop._changed_files
+    tool.close()

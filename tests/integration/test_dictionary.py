@@ -1,0 +1,143 @@
+"""What was pushed last serves as a dictionary, and nothing depends on it: lost, refused or different, all arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sessiond.endpoint.dictionary import ENCODING, FEATURE, HEAD, SIZE, extended
+from sessiond.errors import EndpointError
+from sessiond.upload import bind, upload
+from support.harness import CLAUDE, SESSION, Household, claude, encode, household
+
+SAID = "the watcher lost some events because its queue was full and so the whole tree is looked at once more"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def line(number: int) -> dict:
+    """One of a live session: an answer of some sentences, and names that differ from line to line."""
+    words = SAID.split()
+    said = " ".join(words[(number * 7 + at * (number + 3)) % len(words)] for at in range(90))
+    return claude(SESSION, number, role="assistant", text=said, requestId=f"req_{number:024x}")
+
+
+def live(house: Household, *numbers: int) -> list[tuple[int, str, int]]:
+    """Append lines one by one, each pushed at once: of each its length, and the encoding and length of its push."""
+    told = []
+    for number in numbers:
+        house.ingest(house.write(CLAUDE, line(number)))
+        asked = len(house.transport.requests)
+        upload(house.uploading)
+        ((_, sent),) = house.transport.requests[asked:]
+        told.append((len(encode(line(number))), house.transport.encodings[-1], sent))
+    return told
+
+
+def arrived(house: Household) -> bool:
+    """Return whether the endpoint has each byte of the session, once, and its record."""
+    with open(Path(house.home) / CLAUDE, "rb") as file:
+        content = file.read()
+    record = house.held_sessions()[SESSION]["record"]
+    return house.held(SESSION) == content and record["message_count"] == content.count(b"\n")
+
+
+def test_a_live_line_travels_in_half_of_its_length(house: Household) -> None:
+    """Its record and its envelope included: most of the three stood in the push before."""
+    house.push()
+    first, *others = live(house, *range(1, 13))
+    assert first[1] == "zstd"
+    assert {encoding for _, encoding, _ in others} == {ENCODING}
+    assert all(sent < length / 2 for length, _, sent in others), others
+    assert arrived(house)
+
+
+def test_an_endpoint_that_does_not_offer_it_gets_what_it_always_got(house: Household) -> None:
+    """The encodings of the first version are enough."""
+    house.transport.withheld = frozenset({FEATURE})
+    house.push()
+    assert {encoding for _, encoding, _ in live(house, 1, 2, 3)} == {"zstd"}
+    assert arrived(house)
+
+
+def test_an_endpoint_that_has_forgotten_is_told_at_once_without(house: Household) -> None:
+    """It was started anew, say: one request more, nothing is lost, and the next line has a dictionary again."""
+    house.push()
+    live(house, 1, 2)
+    house.forget_dictionary()
+    house.write(CLAUDE, line(3))
+    house.scan()
+    upload(house.uploading)
+    assert house.transport.encodings[-2:] == [ENCODING, "zstd"]
+    assert live(house, 4)[0][1] == ENCODING
+    assert arrived(house)
+
+
+def test_a_lost_answer_takes_the_dictionary_with_it(house: Household) -> None:
+    """Whether the endpoint has the push is not known: it is said again in a way that does not depend on that."""
+    house.push()
+    live(house, 1, 2)
+
+    def lost(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        send().read()
+        house.transport.fate = None
+        raise httpx.ReadError("the connection was cut", request=request)
+
+    house.write(CLAUDE, line(3))
+    house.scan()
+    house.transport.fate = lost
+    before = len(house.transport.encodings)
+    upload(house.uploading)
+    assert house.transport.encodings[before:] == [ENCODING, "zstd"]
+    assert live(house, 4)[0][1] == ENCODING
+    assert arrived(house)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 406, 415, 501])
+def test_whoever_refuses_the_encoding_is_not_bothered_with_it_for_long(house: Household, status: int) -> None:
+    """A proxy, say. Everything passes without, and after three tries it is left alone until the next question."""
+
+    def refusing(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.headers.get("content-encoding") == ENCODING:
+            return httpx.Response(status, stream=httpx.ByteStream(b"what?"))
+        return send()
+
+    house.push()
+    house.transport.fate = refusing
+    for number in range(1, 9):
+        house.write(CLAUDE, line(number))
+        house.scan()
+        upload(house.uploading)
+    assert arrived(house)
+    assert house.transport.encodings.count(ENCODING) <= 3
+    house.transport.fate = None
+    bind(house.uploading)
+    house.push()
+    assert live(house, 9)[0][1] == ENCODING
+
+
+def test_a_refused_token_is_no_fault_of_the_dictionary(house: Household) -> None:
+    """It is said once more, and then believed."""
+    house.push()
+    live(house, 1, 2)
+    house.write(CLAUDE, line(3))
+    house.scan()
+    house.transport.fate = lambda request, send: httpx.Response(401, stream=httpx.ByteStream(b"{}"))
+    with pytest.raises(EndpointError):
+        upload(house.uploading)
+    house.transport.fate = None
+    house.settle()
+    assert arrived(house)
+
+
+def test_a_dictionary_has_a_bound_and_no_line_fills_it() -> None:
+    """16 KiB, of them at most the half from one push; a few bytes are none."""
+    assert extended(b"a" * SIZE, b"b" * (1 << 20)) == b"a" * (SIZE - HEAD) + b"b" * HEAD
+    assert extended(b"", b"{}\n") == b""

@@ -1,0 +1,293 @@
+"""Records without an end: they delay no other session, and are not read again and again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from sessiond.daemon.retries import Retries
+from sessiond.ingest import Outcome, endings, ingest, locate
+from sessiond.reader import CHUNK
+from sessiond.sources import find_sources
+from sessiond.sources.base import Root
+from sessiond.watch import Batch
+from support.capture import DAY, Lab, lab, session, write
+from support.harness import claude, encode
+
+MIB = 1 << 20
+SLICE = 4 * MIB
+LINUX = os.path.exists("/proc/self/io")
+
+
+def read_bytes() -> int:
+    """Return how many bytes this process has read by system calls so far."""
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
+
+
+def folded(house: Lab, number: int) -> int:
+    """Return how many bytes of a session are captured."""
+    stream = house.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
+    return 0 if stream is None else stream.folded
+
+
+def changed(house: Lab, *paths: str, turns: int = 1) -> None:
+    """Report changes of these paths as the watcher does, and run the loop once."""
+    house.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
+    for _ in range(turns):
+        house.turn()
+
+
+def drain(house: Lab, limit: int = 10_000) -> int:
+    """Turn until nothing is left to read; return the number of turns."""
+    for turn in range(limit):
+        if not house.capture_loop._changed_files and not house.capture_loop._backlog:
+            return turn
+        house.turn()
+    raise AssertionError("it never ends")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> object:
+    with lab(tmp_path) as made:
+        made.resources.ingest.slice = SLICE
+        yield made
+
+
+needs_counter = pytest.mark.skipif(not LINUX, reason="needs /proc/self/io")
+
+
+@needs_counter
+def test_a_sparse_file_of_ten_gigabytes_is_skipped_over(tmp_path: Path, house: Lab) -> None:
+    """Its hole is not read at all, and the sessions beside it are captured in the same turn."""
+    sparse = write(tmp_path, 1, age=0, lines=0)
+    os.truncate(sparse, 10 << 30)
+    others = [write(tmp_path, number, age=0) for number in range(2, 23)]
+    before = read_bytes()
+    changed(house, sparse, *others)
+    drain(house)
+    assert all(folded(house, number) == os.path.getsize(path) for number, path in enumerate(others, 2))
+    assert folded(house, 1) == 0
+    for _ in range(3):
+        house.look()
+    assert read_bytes() - before < 64 * MIB
+
+
+@needs_counter
+@pytest.mark.parametrize("known", [False, True], ids=["from its start", "after a record"])
+def test_a_record_that_grows_is_read_once(tmp_path: Path, house: Lab, known: bool) -> None:
+    """64 MiB in steps of one: reading it from its start each time would be two gigabytes."""
+    path = write(tmp_path, 1, age=0, lines=int(known))
+    start = os.path.getsize(path)
+    changed(house, path)
+    before = read_bytes()
+    with open(path, "ab") as file:
+        file.write(b'{"type":"user","text":"')
+        for _ in range(64):
+            file.write(b"x" * MIB)
+            file.flush()
+            changed(house, path)
+            drain(house)
+            assert folded(house, 1) == start
+        assert read_bytes() - before < 2 * 64 * MIB
+        file.write(b'"}\n' + encode(claude(session(1), 7)))
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == os.path.getsize(path), "its end and what comes after it are captured"
+    assert read_bytes() - before < 6 * 64 * MIB
+
+
+@needs_counter
+def test_half_a_line_that_grows_by_little_is_read_once(tmp_path: Path, house: Lab) -> None:
+    """An answer that is streamed into one line: a few bytes at a time, less than a chunk in all."""
+    path = write(tmp_path, 1, age=0)
+    changed(house, path)
+    with open(path, "ab") as file:
+        file.write(b'{"text":"' + b"x" * (CHUNK - 100_000))
+        file.flush()
+        changed(house, path)
+        before = read_bytes()
+        for _ in range(100):
+            file.write(b"y" * 100)
+            file.flush()
+            changed(house, path)
+        assert read_bytes() - before < 20 * MIB
+        file.write(b'"}\n')
+    changed(house, path)
+    assert folded(house, 1) == os.path.getsize(path)
+
+
+def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Path, house: Lab) -> None:
+    """It is the newest, so it would be read first; the others must not wait until it is searched."""
+    old = [write(tmp_path, number, age=2 * DAY) for number in range(2, 12)]
+    hog = write(tmp_path, 1, age=0, lines=0)
+    with open(hog, "wb") as file:
+        for _ in range(40):
+            file.write(b"x" * MIB)
+    made = time.time() - DAY
+    os.utime(hog, (made, made))
+    house.capture_loop._scan(house.resources.watched)
+    for _ in range(3):
+        house.turn()
+    assert all(folded(house, number) == os.path.getsize(path) for number, path in enumerate(old, 2))
+    assert house.resources.ingest.endings.bytes_read < 4 * SLICE
+    drain(house)
+    assert house.resources.ingest.endings.bytes_read <= 40 * MIB
+
+
+def test_the_search_gives_others_their_turn(tmp_path: Path, house: Lab) -> None:
+    """A line that is written while 40 MiB without an end are searched waits for one slice."""
+    hog, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
+    with open(hog, "ab") as file:
+        file.write(b"x" * (40 * MIB))
+    changed(house, hog)
+    for line in range(3):
+        searched = house.resources.ingest.endings.bytes_read
+        with open(other, "ab") as file:
+            file.write(encode(claude(session(2), 10 + line)))
+        changed(house, other)
+        assert folded(house, 2) == os.path.getsize(other)
+        assert house.resources.ingest.endings.bytes_read - searched <= SLICE
+    assert house.capture_loop._changed_files
+
+
+def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, house: Lab) -> None:
+    """A tool that allocates its file first writes behind our back, far before the end that we have searched."""
+    path = write(tmp_path, 1, age=0)
+    start = os.path.getsize(path)
+    with open(path, "ab") as file:
+        file.write(b'{"text":"' + b"x" * 50_000)
+        file.truncate(64 * MIB)
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == start
+    with open(path, "r+b") as file:
+        file.seek(start + 9 + 50_000)
+        file.write(b'"}\n')
+        end = file.tell()
+        file.seek(0, os.SEEK_END)
+        file.write(b"\0")
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == end
+
+
+def test_an_edit_within_what_was_searched_is_found(tmp_path: Path, house: Lab) -> None:
+    """The newline comes in the middle of it, and the file has its old size."""
+    path = write(tmp_path, 1, age=0)
+    start = os.path.getsize(path)
+    with open(path, "ab") as file:
+        file.write(b"x" * (2 * MIB))
+    changed(house, path)
+    drain(house)
+    with open(path, "r+b") as file:
+        file.seek(start + MIB)
+        file.write(b"\n")
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == start + MIB + 1
+
+
+def test_an_unended_file_that_changes_all_the_time_is_searched_at_a_bounded_rate(tmp_path: Path) -> None:
+    """Each change may hide a newline anywhere; after a search of 32 MiB the next one from the start waits 2 s."""
+    now = 0.0
+    with lab(tmp_path) as house:
+        house.resources.ingest.slice = SLICE
+        house.resources.ingest.endings = endings.Endings(lambda: now)
+        path = write(tmp_path, 1, age=0)
+        with open(path, "ab") as file:
+            file.write(b"x" * (32 * MIB))
+        changed(house, path)
+        drain(house)
+        first = house.resources.ingest.endings.bytes_read
+
+        def edit(mark: bytes) -> None:
+            with open(path, "r+b") as file:
+                file.seek(MIB)
+                file.write(mark)
+            changed(house, path)
+            drain(house)
+
+        edit(b"a")
+        second = house.resources.ingest.endings.bytes_read
+        assert 0 < second - first <= 32 * MIB
+        edit(b"b")
+        assert house.resources.ingest.endings.bytes_read == second
+        assert house.capture_loop._retries.next() is not None, "it is not forgotten"
+        now += 32 * MIB / endings.RATE
+        edit(b"\n")
+        assert folded(house, 1) == MIB + 1
+
+
+def test_a_very_long_unended_record_is_reported_until_it_ends(tmp_path: Path, house: Lab) -> None:
+    """It counts as skipped in `status`, with the reason; once its line ends, nothing is wrong any more."""
+    path = write(tmp_path, 1, age=0)
+    with open(path, "ab") as file:
+        file.write(b'{"text":"')
+        for _ in range(65):
+            file.write(b"x" * MIB)
+    changed(house, path)
+    drain(house)
+    (trouble,) = house.resources.spool.stats.troubles(3)
+    assert (trouble.path, "no end after 65 MiB" in trouble.reason) == (path, True)
+    with open(path, "ab") as file:
+        file.write(b'"}\n')
+    changed(house, path)
+    drain(house)
+    assert house.resources.spool.stats.troubles(3) == []
+    assert folded(house, 1) == os.path.getsize(path)
+
+
+def test_a_restart_during_the_search_searches_on(tmp_path: Path) -> None:
+    """What was searched is only in memory, and the checkpoint says that the file was not read to its end."""
+    path = write(tmp_path, 1, age=0)
+    with open(path, "ab") as file:
+        file.write(b"x" * (20 * MIB) + b"\n")
+    with lab(tmp_path) as house:
+        house.resources.ingest.slice = SLICE
+        changed(house, path)
+        assert folded(house, 1) < os.path.getsize(path)
+    with lab(tmp_path) as house:
+        house.look()
+        assert folded(house, 1) == os.path.getsize(path)
+
+
+def test_a_large_document_that_is_rewritten_all_the_time_rests_between_two_reads(tmp_path: Path) -> None:
+    """Each change means to read it as a whole: 64 MiB twice a second would be all that the daemon does."""
+    now = 100.0
+    retries = Retries(lambda: now)
+    source = next(source for source in find_sources() if source.tool == "claude-code")
+    (place,) = locate([(source, Root(path="/x"))], f"/x/-x/{session(1)}.jsonl")
+    assert not retries.rests(place.path, place.path)
+    retries.note(place.path, place, Outcome(cost=64 * MIB))
+    reads = 0
+    for _ in range(80):
+        now += 0.25
+        if not retries.rests(place.path, place.path) or retries.due():
+            reads += 1
+            retries.note(place.path, place, Outcome(cost=64 * MIB))
+    assert 8 <= reads <= 10, "every two seconds in twenty"
+    retries.rests(place.path, place.path)
+    assert retries.next() is not None, "the last change is read too"
+    now += 60
+    assert retries.due() == [place.path]
+    assert retries.due() == []
+    retries.note(place.path, place, Outcome(cost=MIB))
+    assert not retries.rests(place.path, place.path), "a small one is read with each change"
+
+
+def test_what_a_document_costs_is_its_size(tmp_path: Path) -> None:
+    """Whether anything in it is new or not; a file of lines costs what was added."""
+    chat = tmp_path / "home/.continue/sessions/5f1d7c1e-0000-4000-8000-000000000009.json"
+    chat.parent.mkdir(parents=True)
+    chat.write_text(json.dumps({"sessionId": chat.stem, "title": "x", "workspaceDirectory": "/x", "history": []}))
+    lines = write(tmp_path, 1, age=0)
+    with lab(tmp_path) as house:
+        for path, cost in ((str(chat), chat.stat().st_size), (lines, 0)):
+            (place,) = locate(house.resources.places, path)
+            assert ingest(house.resources.ingest, place).cost == cost

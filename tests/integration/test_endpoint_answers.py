@@ -1,0 +1,440 @@
+"""What an endpoint may answer, by mistake or by malice: nothing is lost by it, and no thread ends by it (rule 12)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import msgspec
+import pytest
+
+from sessiond.config import Config
+from sessiond.daemon import endpoint_state, outage, upload_loop
+from sessiond.daemon.endpoint_state import Cause
+from sessiond.daemon.resources import open_resources
+from sessiond.daemon.upload_loop import UploadLoop
+from sessiond.endpoint.answers import parse_retry_after
+from sessiond.endpoint.server import running
+from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, Limits, PushAnswer, Result
+from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
+from sessiond.spool import health
+from sessiond.upload import BatchResult, settle
+from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household, pushed
+
+OTHER = "00000000-5f1d-4000-8000-000000000002"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        made.write(CLAUDE, claude(SESSION, 1))
+        made.settle()
+        made.write(CLAUDE, claude(SESSION, 2))
+        made.scan()
+        yield made
+
+
+def answering(result: dict) -> Callable[..., httpx.Response]:
+    """Answer each line of a push so."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path != "/v1/push":
+            return send()
+        lines = pushed(request.headers["content-encoding"], request.content).splitlines()
+        body = msgspec.json.encode({"batch": request.headers["sessiond-batch"], "results": [result] * len(lines)})
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    return fate
+
+
+def problem(kind: str, **known: object) -> dict:
+    return {"status": "problem", "problem": {"type": kind, "title": "no", **known}}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"status": "problem"},
+        {"status": "stored", "problem": {"type": "invalid", "title": "no"}},
+        problem("stale", revision=2**53),
+        problem("stale", revision=-1),
+        problem("offset-mismatch", generation=2**31, offset=0),
+        problem("offset-mismatch", generation=-1, offset=0),
+        problem("offset-mismatch", generation=0, offset=2**53),
+        problem("offset-mismatch", generation=0, offset=-5),
+    ],
+)
+def test_an_answer_that_makes_no_sense_moves_nothing(house: Household, result: dict) -> None:
+    """It is an endpoint's failure, after which all is still there to be pushed."""
+    house.transport.fate = answering(result)
+    with pytest.raises(WrongEndpoint):
+        house.push()
+    house.transport.fate = None
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+
+
+def answered(result: dict) -> PushAnswer:
+    return PushAnswer(batch="batch", results=[msgspec.convert(result, Result)])
+
+
+def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house: Household) -> None:
+    """A lie is overtaken once the endpoint tells the truth."""
+    session = house.spool.catalog.session(UUID(SESSION))
+    assert session is not None
+    settle(house.uploading, [session], answered(problem("stale", revision=2**52 - 2**20)))
+    segments = house.spool.outbox.segments(1, 1)
+    told = problem("offset-mismatch", generation=2**30 - 2**20, offset=2**53 - 1, sha256="0" * 64)
+    settle(house.uploading, segments, answered(told))
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"status": "problem", "problem": {"type": "stale", "title": "no", "revision": 2**63}},
+        {"status": "problem"},
+        {"status": "kept"},
+        problem("stale", revision=2**53 - 1),
+        problem("offset-mismatch", generation=2**31 - 1, offset=0, sha256="0" * 64),
+    ],
+)
+def test_a_result_that_cannot_be_decoded_parks_its_item_only(house: Household, nonsense: dict) -> None:
+    """Neither what is pushed with it nor what is pushed afterwards is kept back."""
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.scan()
+    bad = []
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path != "/v1/push" or bad:
+            return answer
+        content = msgspec.json.decode(answer.read())
+        bad.extend(content["results"][:1])
+        content["results"][0] = nonsense
+        body = msgspec.json.encode(content)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    house.transport.fate = fate
+    while house.push().more:
+        pass
+    assert bad == [{"status": "stored"}]
+    assert house.held(OTHER).count(b"\n") == 1
+    assert house.held(SESSION).count(b"\n") == 2
+    waiting = house.spool.stats.waiting()
+    assert (waiting.sessions, waiting.segments) == (0, 0)
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 3
+
+
+def test_an_acknowledgement_stays_one_whatever_is_beside_it(house: Household) -> None:
+    """Of a result that can't be decoded as a whole, `stored` is believed."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path != "/v1/push":
+            return answer
+        content = msgspec.json.decode(answer.read())
+        content["results"] = [{**each, "ahead": [{"name": 7}]} for each in content["results"]]
+        body = msgspec.json.encode(content)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    house.transport.fate = fate
+    house.push()
+    house.transport.fate = None
+    assert house.push() == BatchResult()
+
+
+def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(house: Household) -> None:
+    """It is asked for again with each batch, and the others go on."""
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.scan()
+    with house.spool.transaction():
+        for stream in (1, 2):
+            house.spool.catalog.set_unknown(stream)
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path != "/v1/offsets":
+            return answer
+        content = msgspec.json.decode(answer.read())
+        for each in content["streams"]:
+            if each["session"] == SESSION:
+                each["length"] = -1
+        body = msgspec.json.encode(content)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    house.transport.fate = fate
+    with pytest.raises(WrongEndpoint):
+        for _ in range(5):
+            house.push()
+            house.scan()
+    assert house.held(OTHER).count(b"\n") == 1
+    assert house.held(SESSION).count(b"\n") == 1
+    house.transport.fate = None
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+
+
+def test_the_largest_items_that_are_taken_leave_room_for_the_next_ones(house: Household) -> None:
+    """What anybody with the device's token may push: the daemon goes on above it."""
+    (found,) = house.held_sessions().values()
+    revision = {**found, "op": "session", "revision": FREE_REVISION, "device_id": str(house.device_id)}
+    stream = {"machine_id": house.machine_id, "session": SESSION, "stream": "main"}
+    hostile = [revision, {**stream, "op": "generation", "generation": FREE_GENERATION, "previous": None, "keep": 0}]
+    headers = {"Authorization": f"Bearer {house.endpoint.token}", "Sessiond-Device": str(house.device_id)}
+    body = b"\n".join(map(msgspec.json.encode, hostile))
+    answer = httpx.post(f"{house.endpoint.url}/v1/push", headers=headers, content=body)
+    assert [each["status"] for each in answer.json()["results"]] == ["stored"] * 2
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 3
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
+    assert house.spool.stats.waiting().parked == 0
+
+
+def test_held_of_nonsense_is_refused(house: Household) -> None:
+    """The answer about offsets is bounded like that to a push; what else waits is pushed before that is an error."""
+    with house.spool.transaction():
+        house.spool.catalog.set_unknown(1)
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path != "/v1/offsets":
+            return send()
+        held = {"session": SESSION, "stream": "main", "generation": 2**70, "length": 2**70, "sha256": None}
+        body = msgspec.json.encode({"streams": [{**held, "generation": 3}]}).replace(b":3,", b":%d," % 2**70)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    house.transport.fate = fate
+    assert house.push().sessions == 1
+    with pytest.raises(WrongEndpoint):
+        house.push()
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://x:y/", "\x00"])
+def test_a_redirect_to_no_address_is_still_a_redirect(house: Household, location: str) -> None:
+    """Whatever stands in Location, the push fails in a way that is expected."""
+    house.transport.fate = lambda *_: httpx.Response(302, headers={"location": location}, stream=httpx.ByteStream(b""))
+    with pytest.raises(EndpointError):
+        house.push()
+
+
+def test_a_cookie_is_not_kept(house: Household) -> None:
+    """Nothing is obeyed but result, offset and retry-after."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        assert "cookie" not in request.headers
+        answer = send()
+        answer.headers["set-cookie"] = "a=b; Path=/"
+        return answer
+
+    house.transport.fate = fate
+    house.push()
+    house.push()
+
+
+def test_a_date_beyond_all_calendars_is_no_time_to_wait() -> None:
+    """Retry-After is text of a stranger's."""
+    assert parse_retry_after("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None
+
+
+class Wall:
+    """A wall clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.ms = time.time_ns() // 1_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    made = Wall()
+    monkeypatch.setattr(endpoint_state, "now_ms", made)
+    return made
+
+
+@pytest.fixture
+def push(tmp_path: Path, wall: Wall) -> Iterator[UploadLoop]:
+    config = msgspec.convert(
+        {"state_dir": str(tmp_path / "state"), "endpoint": {"url": "http://127.0.0.1:9"}}, type=Config
+    )
+    (tmp_path / "state").mkdir(mode=0o700)
+    resources = open_resources(config, {"HOME": str(tmp_path)})
+    made = UploadLoop(resources, "http://127.0.0.1:9", None, lambda: None)
+    yield made
+    made.close()
+    resources.close()
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(push: UploadLoop, wall: Wall) -> None:
+    """The next attempt was noted under a clock years ahead: it is made as soon as was meant, not in years."""
+    wall.ms += 10 * 365 * 86_400_000
+    push._failed(Unreachable("down", retry_after=60.0))
+    assert 55_000 < push._state.wait_ms() <= 66_000
+    wall.ms -= 10 * 365 * 86_400_000
+    began = time.monotonic()
+    later = endpoint_state.time
+    try:
+
+        class Later:
+            monotonic = staticmethod(lambda: began + 70)
+
+        endpoint_state.time = Later  # type: ignore[attr-defined]
+        assert push._state.wait_ms() <= 0
+    finally:
+        endpoint_state.time = later  # type: ignore[attr-defined]
+
+
+def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(push: UploadLoop, wall: Wall) -> None:
+    """What another daemon noted is believed for an hour at most."""
+    wall.ms += 10 * 365 * 86_400_000
+    push._failed(Unreachable("down", retry_after=60.0))
+    wall.ms -= 10 * 365 * 86_400_000
+    again = UploadLoop(push._resources, push._state.health.url, None, lambda: None)
+    first = again._state.wait_ms()
+    assert first <= endpoint_state.LONGEST
+    time.sleep(0.05)
+    assert again._state.wait_ms() < first
+    again.close()
+
+
+def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(
+    push: UploadLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was lost of streams that do not change any more shows in `GET /v1` alone: it is asked for now and then."""
+    asked: list[object] = []
+    monkeypatch.setattr(upload_loop, "bind", asked.append)
+    monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
+    push._push()
+    push._push()
+    assert len(asked) == 1
+    monkeypatch.setattr(upload_loop, "BIND_AGAIN", 0.0)
+    assert push._idle_seconds() == 0.0  # nothing has to be captured for it
+    push._push()
+    assert len(asked) == 2
+
+
+def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(push: UploadLoop) -> None:
+    """Each healing makes a new revision, which is stored: that is no progress."""
+    for _ in range(6):
+        push._state.succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._state.health)
+    assert push._state.wait_ms() > 1000
+    assert health.read_endpoint(push._resources.spool).next_attempt_ms is not None
+
+
+def test_after_healing_it_rests_until_somebody_wakes_it(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that was due and found nothing to do is due no more: the loop must not turn for ever."""
+    for _ in range(6):
+        push._state.succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._state.health)
+    assert push._idle_seconds()
+    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
+    monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
+    assert not push.push_all()
+    idle = push._idle_seconds()
+    assert idle is not None
+    assert idle > 3000  # only to ask again which endpoint answers
+
+
+def test_a_failed_push_is_tried_again_though_nothing_happens(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt comes by itself: no tool writes, no rescan finds anything, nobody wakes the loop."""
+    tries: list[float] = []
+
+    def down(_: object, **__: object) -> BatchResult:
+        tries.append(time.monotonic())
+        if len(tries) >= 4:
+            push.stop()
+        raise Unreachable("down")
+
+    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
+    monkeypatch.setattr(upload_loop, "upload", down)
+    monkeypatch.setattr(outage, "next_wait", lambda *_: 0.02)
+    loop = threading.Thread(target=push.run, daemon=True)
+    loop.start()
+    loop.join(20)
+    assert len(tries) >= 4
+
+
+@pytest.mark.parametrize("cause", [Cause.SETUP, Cause.USER, Cause.NETWORK])
+def test_what_changes_during_a_failing_push_is_tried_at_once(
+    push: UploadLoop, monkeypatch: pytest.MonkeyPatch, cause: Cause
+) -> None:
+    """The network comes back while the push over the old one still times out: that failure must not delay the next."""
+    tries: list[int] = []
+
+    def down(_: object, **__: object) -> BatchResult:
+        tries.append(1)
+        if len(tries) == 1:
+            push.retry_sooner(cause)
+            raise Unreachable("down", retry_after=3000.0)
+        push.stop()
+        raise Unreachable("down")
+
+    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
+    monkeypatch.setattr(upload_loop, "upload", down)
+    loop = threading.Thread(target=push.run, daemon=True)
+    loop.start()
+    loop.join(60)
+    assert len(tries) == 2
+
+
+def test_a_user_who_asks_does_not_end_the_pause(push: UploadLoop) -> None:
+    """`sync` from a cron job tries at once, each minute, and the daemon itself stays with its quarter of an hour."""
+    for _ in range(3):
+        push._failed(Refused("401"))
+    push.retry_sooner(Cause.USER)
+    push._apply_causes()
+    assert (push._state.health.next_attempt_ms, push._state.health.rejections) == (None, 3)
+    push.retry_sooner(Cause.SETUP)
+    push._apply_causes()
+    assert push._state.health.rejections == 0
+
+
+def test_a_push_that_holds_too_much_is_sent_in_parts_and_nothing_is_parked(tmp_path: Path) -> None:
+    """`push-full` is about the push and not about the item: it stays in the outbox and goes with the next one."""
+    limits = Limits(segment=100_000, appended=100_000)
+    with household(tmp_path) as house, running(str(tmp_path / "small"), token=TOKEN, limits=limits) as small:
+        house.close()
+        house.endpoint = small
+        house.open()
+        house.write(CLAUDE, claude(SESSION, 0))
+        house.settle()
+        for number in range(1, 6):
+            path = house.write(CLAUDE, claude(SESSION, number, text="x" * 60_000))
+            house.scan()
+        done = house.push()
+        assert (done.parked, done.more, done.segments) == (0, True, 1)
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+        assert house.spool.outbox.parked() == ([], [])
+
+
+def test_an_endpoint_that_postpones_everything_is_given_time(house: Household) -> None:
+    """Without progress, sending it again at once would never end; nothing is parked for it."""
+    house.transport.fate = answering(problem("push-full"))
+    with pytest.raises(Unreachable):
+        house.push()
+    assert house.spool.outbox.parked() == ([], [])
+    house.transport.fate = None
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2
+
+
+def test_a_record_over_the_quota_waits_instead_of_being_parked(house: Household) -> None:
+    """The endpoint has quota is used up now; when it has, the record is pushed."""
+    house.transport.fate = answering(problem("quota"))
+    with pytest.raises(Unreachable, match="quota is used up"):
+        house.push()
+    assert house.spool.outbox.parked() == ([], [])
+    house.transport.fate = None
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 2

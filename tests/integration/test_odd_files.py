@@ -1,0 +1,311 @@
+"""Files as they should not be: odd names, wrong clocks, errors in the middle; nothing of them stops the rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from sessiond import ingest as ingest_room
+from sessiond import reader
+from sessiond.device import identify
+from sessiond.errors import Torn
+from sessiond.ingest import Index
+from sessiond.ingest import content as content_room
+from sessiond.sources.base import Root
+from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def big(house: Household, relative: str, session: str = SESSION, count: int = 400) -> str:
+    """Write more than a small outbox takes."""
+    return house.write(relative, *(claude(session, n, text=os.urandom(3000).hex()) for n in range(count)))
+
+
+class Meddler(reader.Digest):
+    """A digest behind whose first use somebody writes: between two reads of one look."""
+
+    def __init__(self, seed: int, write: Callable[[], object]) -> None:
+        super().__init__(seed)
+        self.write: Callable[[], object] | None = write
+
+    def __call__(self, *parts: bytes) -> bytes:
+        found = super().__call__(*parts)
+        write, self.write = self.write, None
+        if write is not None:
+            write()
+        return found
+
+
+@pytest.mark.parametrize("length", [10, 3000, 9000])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_rewrite_between_two_reads_is_found_out(length: int, restart: bool, house: Household) -> None:
+    """Droid puts the title into its first line 20 ms after it appended: what was read of both is no transcript."""
+    first, second = claude(SESSION, 1, text="x" * length), claude(SESSION, 2)
+    path = house.write(CLAUDE, first)
+    house.settle()
+    house.write(CLAUDE, second)
+    after = encode({**first, "title": "Dye it red"}) + encode(second)
+    digest = house.ingesting.digest
+    house.ingesting.digest = Meddler(identify(house.state).seed, lambda: Path(path).write_bytes(after))
+    house.ingest(path)
+    house.ingesting.digest = digest
+    house.write(CLAUDE, claude(SESSION, 3))
+    if restart:
+        house.close()
+        house.open()
+    house.settle()
+    assert house.held(SESSION) == after + encode(claude(SESSION, 3))
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
+
+
+def test_a_name_that_is_no_text_is_carried(tmp_path: Path) -> None:
+    """A directory of bytes that are not UTF-8: the record says where it lay as well as text can."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, os.fsdecode(b".claude/projects/-home-\xff/" + SESSION.encode() + b".jsonl"))
+        content = Path(path).read_bytes()
+        house.scan()
+        os.unlink(path)
+        house.settle(200)
+        assert house.held(SESSION) == content
+        assert "/-home-" in house.held_sessions()[SESSION]["record"]["source_path"]
+
+
+def test_a_long_name_is_pinned(tmp_path: Path) -> None:
+    """The name of a pin has nothing of the file's own, which may be too long beside our number."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, f".claude/projects/-x/{SESSION}/subagents/agent-{'é' * 110}.jsonl")
+        house.write(f".claude/projects/-x/{SESSION}.jsonl", claude(SESSION, 900))
+        house.scan()
+        if house.places(path):
+            assert len(os.listdir(house.ingesting.pins.directory)) == 1
+
+
+def test_a_stream_is_named_so_that_the_endpoint_takes_it(house: Household) -> None:
+    """A file name may be longer than a stream's; neither the record nor the bytes may be refused for it."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    name = f"agent-{'x' * 210}"
+    path = house.write(f".claude/projects/-home-dev-project/{SESSION}/subagents/{name}.jsonl", claude(SESSION, 2))
+    house.settle()
+    assert house.spool.stats.waiting().parked == 0
+    names = [stream["name"] for stream in house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]]
+    other = next(name for name in names if name != "main")
+    assert house.held(SESSION, other) == Path(path).read_bytes()
+
+
+def test_what_a_record_says_is_bounded(house: Household) -> None:
+    """Megabytes where a name should be must not make a record that the endpoint refuses."""
+    huge = "x" * (2 << 20)
+    line = claude(SESSION, 1, role="assistant", cwd=huge, gitBranch=huge, version=huge)
+    line["message"]["model"] = huge
+    house.write(CLAUDE, line, {"type": "custom-title", "customTitle": huge, "sessionId": SESSION})
+    house.settle()
+    assert house.spool.stats.waiting().parked == 0
+    assert len(str(house.held_sessions()[SESSION]["record"])) < 20_000
+
+
+def test_a_clock_of_1970_costs_no_record(house: Household) -> None:
+    """A machine may start without its clock: what its files say is believed as far as their own times go."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    os.utime(path, (NOW_MS / 1000, NOW_MS / 1000))
+    house.now_ms = 3_600_000
+    house.scan()
+    session = house.spool.catalog.session(UUID(SESSION))
+    assert session is not None
+    assert session.record is not None
+    assert session.record.started_at.year == 2026
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EACCES])
+def test_an_error_of_the_system_is_the_files_alone(
+    house: Household, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Rule 9: wherever it comes from, the file is in trouble and no thread ends."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(ingest_room, "ingest_lines", fail)
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    (outcome,) = house.ingest(path)
+    assert outcome.trouble
+
+
+def test_a_file_that_fails_late_leaves_nothing_half_stored(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several files share a commit: what one of them had begun to store when it failed is taken back alone."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    path = os.path.join(house.home, CLAUDE)
+    real = content_room.Lines.probe
+
+    def torn(*_: object) -> bytes:
+        raise Torn("cut")
+
+    with house.spool.transaction():
+        house.spool.set_meta("other", "stays")
+        monkeypatch.setattr(content_room.Lines, "probe", torn)
+        (outcome,) = house.ingest(path)
+        assert outcome.retry
+    assert house.spool.meta("other") == "stays"
+    assert house.spool.stats.waiting().segments == 0
+    assert house.spool.catalog.extents(1) == []
+    assert house.spool.outbox.size == 0
+    monkeypatch.setattr(content_room.Lines, "probe", real)
+    house.settle()
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 1
+
+
+def test_a_record_follows_a_rewrite_that_was_interrupted(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generation was begun, and then the daemon died: there is nothing more to read, and a record to make."""
+    path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(2)))
+    house.scan()
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.settle()
+    os.truncate(path, os.path.getsize(path) - len(encode(claude(SESSION, 2))))
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> bool:
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr("sessiond.ingest.commit.refresh_session", die)
+        with pytest.raises(Killed):
+            house.ingest(path)
+    house.close()
+    house.open()
+    house.settle()
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 2
+
+
+def test_a_long_record_stands_whole_or_not_at_all(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generation begins between two records, never between the pieces of one."""
+    monkeypatch.setattr(reader, "CHUNK", 1024)
+    monkeypatch.setattr(reader, "MAX_RECORD", 4096)
+    path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, text="x" * 9000))
+    house.settle()
+    content = bytearray(Path(path).read_bytes())
+    content[-20:-10] = b"y" * 10
+    Path(path).write_bytes(content)
+    house.settle()
+    assert house.held(SESSION) == bytes(content)
+    streams = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+    assert streams[0]["generations"][1]["keep"] == len(encode(claude(SESSION, 1)))
+
+
+def test_what_a_rewrite_takes_before_it_was_queued_counts_as_lost(tmp_path: Path) -> None:
+    """It waited for room in its file, and its tool wrote other bytes over it: status has to say so."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, CLAUDE)
+        house.scan()
+        stream = house.spool.catalog.stream(1)
+        waited = stream.folded - stream.queued
+        assert waited > 0
+        Path(path).write_bytes(encode(claude(SESSION, 500)))
+        house.settle(200)
+        assert house.spool.stats.totals().lost_bytes == waited
+
+
+def test_a_pin_follows_its_file_to_another_inode(tmp_path: Path) -> None:
+    """A tool saves by writing beside and renaming: what waits is in the new file, so that is what is linked."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, CLAUDE)
+        house.scan()
+        content = Path(path).read_bytes() + encode(claude(SESSION, 900))
+        Path(path + ".tmp").write_bytes(content)
+        os.replace(path + ".tmp", path)
+        house.ingest(path)
+        os.unlink(path)
+        house.settle(200)
+        assert house.held(SESSION) == content
+        assert os.listdir(house.ingesting.pins.directory) == []
+
+
+def test_pins_that_nobody_knows_are_swept_at_a_start(tmp_path: Path) -> None:
+    """Of a process that died after it made one, say. One that is the last link to its bytes stays."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, CLAUDE)
+        house.scan()
+        pins = house.ingesting.pins
+        (known,) = os.listdir(pins.directory)
+        os.link(path, pins.path("77-0123456789abcdef"))
+        os.link(path, pins.path(f"{known}.new"))
+        Path(pins.path("78-0123456789abcdef")).write_bytes(b"the last of it\n")
+        os.mkdir(pins.path("no pin"))
+        house.close()
+        house.open()
+        assert set(os.listdir(pins.directory)) == {known, "78-0123456789abcdef", "no pin"}
+        os.unlink(path)
+        house.settle(200)
+        assert len(house.held(SESSION).splitlines()) == 400
+
+
+def test_no_pin_is_left_when_a_stream_is_caught_up(tmp_path: Path) -> None:
+    """A pin of a file that went elsewhere would keep its bytes on the disk for ever."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, CLAUDE)
+        house.scan()
+        moved = os.path.join(house.home, f".claude/projects/-elsewhere/{SESSION}.jsonl")
+        os.makedirs(os.path.dirname(moved))
+        os.rename(path, moved)
+        house.settle(200)
+        assert house.held(SESSION) == Path(moved).read_bytes()
+        assert os.listdir(house.ingesting.pins.directory) == []
+
+
+def test_a_path_with_the_sign_of_a_container_is_a_path(tmp_path: Path) -> None:
+    """`::` parts a container from what is in it, and may stand in a directory's name."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, f".claude/projects/-a::b/{SESSION}.jsonl")
+        house.settle(200)
+        assert house.held(SESSION) == Path(path).read_bytes()
+        assert house.spool.stats.totals().lost_bytes == 0
+
+
+def test_extents_are_not_all_read_for_an_append(house: Household) -> None:
+    """An append costs what was added, however many came before."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    seen: list[str] = []
+    house.spool.connection.set_trace_callback(seen.append)
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.ingest(os.path.join(house.home, CLAUDE))
+    house.spool.connection.set_trace_callback(None)
+    assert not [sql for sql in seen if sql.startswith("SELECT start, length, digest FROM extent")]
+
+
+def test_an_index_of_many_roots_names_the_places_of_a_path_as_each_root_would(tmp_path: Path) -> None:
+    """Roots may nest, be shared by sources, and come later."""
+    with household(tmp_path) as house:
+        source = next(source for source, _ in house.ingesting.roots if source.tool == "claude-code")
+        outer, inner = Root(path="/home/ada/projects/"), Root(path="/home/ada/projects/-p")
+        roots = [(source, outer), (source, Root(path="/elsewhere")), (source, outer)]
+        index = Index(roots)
+        assert [place.root for place in index(f"/home/ada/projects/-p/{SESSION}.jsonl")] == [outer.path] * 2
+        below = f"/home/ada/projects/-p/-q/{SESSION}.jsonl"
+        before = [place.root for place in index(below)]
+        roots.append((source, inner))
+        assert [place.root for place in index(below)] == [*before, inner.path]
+        assert index(below)[-1].relative == f"-q/{SESSION}.jsonl"
+        for other in ("", "/", "x", "/home/ada/projects", "/home/ada/projects/", "/home/ada/projects-2/-p/x.jsonl"):
+            assert index(other) == []
+
+
+def test_what_is_read_again_is_what_was_captured_or_nothing(tmp_path: Path) -> None:
+    """What fills a gap at the endpoint is read again: bytes that a tool has changed since are others'."""
+    path, digest = tmp_path / "file", reader.Digest(1)
+    path.write_bytes(b"one\ntwo\n")
+    extent = reader.Extent(start=4, length=4, digest=digest(b"two\n"))
+    with path.open("rb") as file:
+        assert content_room.Lines(file.fileno(), digest).slice(extent) == b"two\n"
+        path.write_bytes(b"one\nTWO\n")
+        assert content_room.Lines(file.fileno(), digest).slice(extent) is None

@@ -1,0 +1,139 @@
+"""Files that their tool packs (Codex' `.jsonl.zst`): the same stream, whatever becomes of the file."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from sessiond import zstd
+from sessiond.errors import ReadError, Torn
+from sessiond.ingest.content import decompress_file
+from sessiond.reader import LARGEST_DOCUMENT
+from support.harness import SESSION, household
+
+ROLLOUT = f".codex/sessions/2026/09/01/rollout-2026-09-01T10-00-00-{SESSION}.jsonl.zst"
+
+
+def rollout(count: int) -> bytes:
+    """Lines as Codex writes them, of what compresses badly."""
+    meta = f'{{"id":"{SESSION}","timestamp":"2026-09-01T10:00:00Z","cwd":"/home/dev/project"}}'
+    lines = [f'{{"timestamp":"2026-09-01T10:00:00.000Z","type":"session_meta","payload":{meta}}}']
+    for number in range(count):
+        said = (
+            f'{{"type":"message","role":"user","content":[{{"type":"input_text","text":"{os.urandom(1500).hex()}"}}]}}'
+        )
+        moment = f"2026-09-01T10:{number // 60:02d}:{number % 60:02d}.000Z"
+        lines.append(f'{{"timestamp":"{moment}","type":"response_item","payload":{said}}}')
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def test_a_packed_file_that_waits_is_unpacked_from_its_pin(tmp_path: Path) -> None:
+    """Its tool deletes it before there was room: what the link keeps is as packed as the file was."""
+    content = rollout(400)
+    with household(tmp_path, budget=1 << 16) as house:
+        path = house.write(ROLLOUT, zstd.compress(content))
+        house.scan()
+        assert os.listdir(house.ingesting.pins.directory)
+        os.unlink(path)
+        house.settle(200)
+        assert house.held(SESSION) == content
+        assert house.spool.stats.totals().lost_bytes == 0
+        assert os.listdir(house.ingesting.pins.directory) == []
+
+
+def unpacked(path: Path, largest: int) -> bytes:
+    packed = os.open(path, os.O_RDONLY)
+    try:
+        plain = decompress_file(packed, str(path.parent), largest)
+        try:
+            return os.pread(plain, 1 << 24, 0)
+        finally:
+            os.close(plain)
+    finally:
+        os.close(packed)
+
+
+def test_a_packed_file_has_a_bound(tmp_path: Path) -> None:
+    """A few kilobytes may say they are terabytes, or be them: neither fills the disk, and the file is named."""
+    path = tmp_path / "bomb.zst"
+    path.write_bytes(zstd.compress(bytes(1 << 20)))  # says its size
+    assert len(unpacked(path, 1 << 20)) == 1 << 20
+    for packed in (path.read_bytes(), zstd.compress(bytes(1 << 19)) * 3):
+        path.write_bytes(packed)
+        with pytest.raises(ReadError, match="not read") as refused:
+            unpacked(path, (1 << 20) - 1)
+        assert not isinstance(refused.value, Torn)  # it is not tried over and over
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Torn):
+        unpacked(path, 1 << 22)
+
+
+def test_a_packed_file_takes_no_more_than_half_of_the_free_disk(tmp_path: Path) -> None:
+    """The spool is on the same disk: a file that would fill it is refused by what its head declares."""
+    disk = os.statvfs(tmp_path)
+    declared = disk.f_bavail * disk.f_frsize
+    path = tmp_path / "large.zst"
+    # RFC 8878, 3.1.1: the magic number, a descriptor for a size of eight bytes, a window, the size; then one byte.
+    head = b"\x28\xb5\x2f\xfd\xc0\x58" + declared.to_bytes(8, "little")
+    path.write_bytes(head + b"\x09\x00\x00x")
+    with pytest.raises(ReadError, match="not read"):
+        unpacked(path, 1 << 62)
+
+
+def written() -> int:
+    """Count the bytes that this process has written so far."""
+    return int(re.search(rb"wchar: (\d+)", Path("/proc/self/io").read_bytes())[1])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="only Linux counts what a process writes")
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(tmp_path: Path, damaged: bool) -> None:
+    """Each look would write as much as is allowed to come out of it: gigabytes, once a minute."""
+    content = rollout(400)
+    half = content.index(b"\n", len(content) // 2) + 1
+    packed = zstd.compress(content[:half]) + zstd.compress(content[half:])  # that are two sizes, and none of the whole
+    with household(tmp_path) as house:
+        house.ingesting.compressed.largest = 1 << 24 if damaged else 1 << 20
+        path = house.write(ROLLOUT, packed[:-1] if damaged else packed)
+        os.utime(path, (1_700_000_000,) * 2)
+        said, costs = set(), []
+        for _ in range(3):
+            before = written()
+            (outcome,) = house.ingest(path)
+            costs.append(written() - before)
+            said.add(outcome.trouble)
+        assert costs[0] >= (1 << 20) - zstd.SLICE
+        assert max(costs[1:]) < 1 << 16
+        assert len(said) == 1
+        assert None not in said
+        if damaged:
+            house.write(ROLLOUT, packed, mode="wb")
+        else:
+            house.ingesting.compressed.largest = 1 << 22  # there is room by now
+        house.settle()
+        assert house.held(SESSION) == content
+
+
+def test_a_packed_thread_in_a_database_has_a_bound(tmp_path: Path) -> None:
+    """Zed packs each thread, which is parsed as a whole: one that fits in no memory is named, the others are read."""
+    with household(tmp_path) as house:
+        path = Path(house.home) / ".local/share/zed/threads/threads.db"
+        path.parent.mkdir(parents=True)
+        said = '{"version":"0.2.0","messages":[{"id":0,"role":"user","segments":[{"type":"text","text":"%s"}]}]}'
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE threads (id TEXT, summary TEXT, updated_at TEXT, data_type TEXT, data BLOB)")
+            for number, padding in enumerate((0, LARGEST_DOCUMENT, 0)):
+                thread = (said % number).encode() + b" " * padding
+                identity, packed = str(UUID(int=number)), zstd.compress(thread)
+                row = (identity, "", f"2026-05-27T10:0{number}:00Z", "zstd", packed)
+                database.execute("INSERT INTO threads VALUES (?, ?, ?, ?, ?)", row)
+        (outcome,) = house.ingest(str(path))
+        assert f"session {UUID(int=1)} can't be read" in (outcome.trouble or "")
+        house.settle()
+        assert set(house.held_sessions()) == {str(UUID(int=0)), str(UUID(int=2))}

@@ -1,0 +1,297 @@
+"""From a byte that a tool writes to the endpoint's acknowledgement, without threads."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.endpoint.server import running
+from support.harness import CLAUDE, NOW_MS, SESSION, TOKEN, Household, claude, encode, household
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def test_a_session_arrives_with_its_record_and_its_bytes(house: Household) -> None:
+    """The endpoint has the record and the transcript byte for byte."""
+    path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    house.settle()
+    held = house.held_sessions()[SESSION]
+    assert held["record"] == {
+        "id": SESSION,
+        "tool": "claude-code",
+        "tool_version": "2.1.330",
+        "started_at": "2026-09-01T10:00:01Z",
+        "ended_at": "2026-09-01T10:00:02Z",
+        "model": "claude-opus-4-5-20251101",
+        "working_directory": "/home/dev/project",
+        "git_branch": "main",
+        "source_path": path,
+        "message_count": 2,
+        "machine_id": "testbox",
+    }
+    assert house.held(SESSION) == Path(path).read_bytes()
+
+
+def test_an_append_sends_what_was_added(house: Household) -> None:
+    """One request, and in it the new line, not the file."""
+    house.write(CLAUDE, *(claude(SESSION, n, text="x" * 5000) for n in range(50)))
+    house.settle()
+    house.transport.requests.clear()
+    path = house.write(CLAUDE, claude(SESSION, 51, role="assistant"))
+    house.ingest(path)
+    house.push()
+    pushes = [size for where, size in house.transport.requests if where == "/v1/push"]
+    assert len(pushes) == 1
+    assert pushes[0] < 1200
+    assert house.held(SESSION) == Path(path).read_bytes()
+
+
+def test_half_a_line_waits_for_its_other_half(house: Household) -> None:
+    """What stands behind the last newline is not sent before it is whole."""
+    whole = encode(claude(SESSION, 1))
+    house.write(CLAUDE, encode(claude(SESSION, 0)), whole[:100])
+    house.settle()
+    assert house.held(SESSION) == encode(claude(SESSION, 0))
+    path = house.write(CLAUDE, whole[100:])
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 2
+
+
+def test_a_rewrite_begins_a_generation_and_keeps_the_old_one(house: Household) -> None:
+    """Truncated and rewritten: the new content is there, and the old one stays readable."""
+    house.write(CLAUDE, *(claude(SESSION, n) for n in range(3)))
+    house.settle()
+    old = house.held(SESSION)
+    path = house.write(CLAUDE, *(claude(SESSION, n, text="anew") for n in range(2)), mode="wb")
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.held(SESSION, generation=0) == old
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 2
+
+
+def test_a_dropped_last_line_is_a_generation_without_new_bytes(house: Household) -> None:
+    """Claude Code truncates in place to drop a line: the kept bytes are not sent again."""
+    path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(2)))
+    house.scan()
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.settle()
+    size = len(encode(claude(SESSION, 2)))
+    os.truncate(path, os.path.getsize(path) - size)
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.held(SESSION, generation=0) == Path(path).read_bytes() + encode(claude(SESSION, 2))
+
+
+def test_a_rewrite_counts_what_it_kept(house: Household) -> None:
+    """The kept lines are folded anew with the new ones: the record is that of the whole file."""
+    house.write(CLAUDE, *(claude(SESSION, n) for n in range(3)))
+    house.scan()
+    path = house.write(CLAUDE, claude(SESSION, 3), claude(SESSION, 4))
+    house.settle()
+    lines = Path(path).read_bytes().splitlines(keepends=True)
+    Path(path).write_bytes(b"".join(lines[:4]) + encode(claude(SESSION, 9, text="another")))
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 5
+
+
+def test_an_edit_in_place_of_the_same_size_is_seen(house: Household) -> None:
+    """Size and even mtime may be the same; ctime is not."""
+    path = house.write(CLAUDE, claude(SESSION, 1, text="before"))
+    before = os.stat(path)
+    house.settle()
+    with open(path, "r+b") as file:
+        content = file.read().replace(b"before", b"aftera")
+        file.seek(0)
+        file.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    house.settle()
+    assert house.held(SESSION) == content
+
+
+def test_a_deleted_file_deletes_nothing(house: Household) -> None:
+    """Rule 4: it is noted as gone at the source, and stays at the endpoint."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    content = Path(path).read_bytes()
+    os.unlink(path)
+    house.settle()
+    assert house.held(SESSION) == content
+    assert house.held_sessions()[SESSION]["gone_at"] is not None
+
+
+def test_a_file_that_is_put_back_without_change_is_no_longer_gone(house: Household) -> None:
+    """A restored backup is another file with the same bytes: nothing new is read, yet the endpoint has to know."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    content = Path(path).read_bytes()
+    os.unlink(path)
+    house.settle()
+    house.write(CLAUDE, content)
+    house.settle()
+    assert house.held_sessions()[SESSION]["gone_at"] is None
+
+
+def test_a_directory_that_only_a_file_beside_names_is_in_the_record(house: Household) -> None:
+    """Chats of Gemini CLI don't say where they work; the project's own file does."""
+    project = ".gemini/tmp/engine"
+    house.write(f"{project}/.project_root", b"/home/dev/engine\n")
+    house.write(
+        f"{project}/chats/session-2026-04-01T10-00-00000020.jsonl",
+        {"sessionId": SESSION, "startTime": "2026-04-01T10:00:00.500Z"},
+        {"id": "1", "timestamp": "2026-04-01T10:00:01.500Z", "type": "user", "content": [{"text": "hello"}]},
+    )
+    house.settle()
+    assert house.held_sessions()[SESSION]["record"]["working_directory"] == "/home/dev/engine"
+
+
+def test_a_moved_file_goes_on_where_it_was(house: Household) -> None:
+    """A project directory was renamed: nothing is sent again."""
+    path = house.write(CLAUDE, *(claude(SESSION, n, text="y" * 3000) for n in range(20)))
+    house.settle()
+    house.transport.requests.clear()
+    moved = os.path.join(house.home, ".claude/projects/-home-dev-renamed", os.path.basename(path))
+    os.makedirs(os.path.dirname(moved))
+    os.rename(path, moved)
+    house.write(os.path.relpath(moved, house.home), claude(SESSION, 21))
+    house.settle()
+    assert house.held(SESSION) == Path(moved).read_bytes()
+    held = house.held_sessions()[SESSION]
+    assert held["record"]["source_path"] == moved
+    assert held["gone_at"] is None
+    assert sum(size for where, size in house.transport.requests if where == "/v1/push") < 3000
+
+
+def test_a_restart_reads_nothing_that_did_not_change(house: Household) -> None:
+    """All is known from stat alone."""
+    path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(5)))
+    house.settle()
+    house.close()
+    house.open()
+    os.chmod(path, 0)  # reading it would now fail (or, for root, be seen below)
+    os.chmod(path, 0o600)
+    assert all(not outcome.changed for outcome in house.ingest(path))
+
+
+def test_a_lost_spool_is_rebuilt_without_sending_again(house: Household) -> None:
+    """Both sides find the same point: the endpoint has the bytes, so only the records go."""
+    path = house.write(CLAUDE, *(claude(SESSION, n, text="z" * 5000) for n in range(50)))
+    house.settle()
+    house.close()
+    for name in os.listdir(house.state):
+        if name.startswith("spool.db"):
+            os.unlink(os.path.join(house.state, name))
+    house.open()
+    house.transport.requests.clear()
+    house.write(CLAUDE, claude(SESSION, 51))
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert sum(size for where, size in house.transport.requests if where == "/v1/push") < 6000
+    assert [s["generation"] for s in house.held_sessions()[SESSION]["streams"]] == [0]
+
+
+def test_a_restored_endpoint_gets_back_what_it_lost(tmp_path: Path) -> None:
+    """It acknowledged more than it has now; the daemon finds out at the next contact and sends it again."""
+    with household(tmp_path) as house:
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.settle()
+        store = tmp_path / "endpoint"
+        house.endpoint.store.close()
+        kept = {path: path.read_bytes() for path in store.iterdir() if path.is_file()}
+        path = house.write(CLAUDE, claude(SESSION, 2))
+    with household(tmp_path) as house:
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+    for file in store.iterdir():
+        file.unlink()
+    for file, content in kept.items():
+        file.write_bytes(content)
+    with household(tmp_path) as house:
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+        assert house.held_sessions()[SESSION]["record"]["message_count"] == 2
+
+
+def test_records_outrun_transcripts(tmp_path: Path) -> None:
+    """Rule 5: with a full outbox the record is whole, and the transcript is read when there is room."""
+    with household(tmp_path, budget=1 << 16) as house:
+        path = house.write(CLAUDE, *(claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)))
+        house.scan()
+        record = house.spool.catalog.session(__import__("uuid").UUID(SESSION))
+        assert record is not None
+        assert record.record is not None
+        assert record.record.message_count == 400
+        waiting = house.spool.stats.waiting()
+        assert waiting.behind == 1
+        content = Path(path).read_bytes()
+        os.unlink(path)  # the tool cleans up; our pin has it
+        house.settle(200)
+        assert house.held(SESSION) == content
+        assert os.listdir(house.ingesting.pins.directory) == []
+
+
+def test_an_edit_in_the_middle_of_a_long_file_is_seen(house: Household) -> None:
+    """Far from its head and its tail, and the size stays."""
+    path = house.write(CLAUDE, *(claude(SESSION, n, text=f"{n} said " + "x" * 3000) for n in range(20)))
+    house.settle()
+    with open(path, "r+b") as file:
+        content = file.read().replace(b"10 said", b"10 SAID")
+        file.seek(0)
+        file.write(content)
+    house.settle()
+    assert house.held(SESSION) == content
+
+
+def test_what_an_old_generation_has_counts_for_that_alone(house: Household) -> None:
+    """A rewrite came before the push: what is acknowledged of the longer old one says nothing of the new one."""
+    house.write(CLAUDE, *(claude(SESSION, n) for n in range(10)))
+    house.scan()
+    path = house.write(CLAUDE, *(claude(SESSION, n, text="anew") for n in range(2)), mode="wb")
+    house.settle()
+    stream = house.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
+    assert stream is not None
+    assert stream.generation == 1
+    assert stream.acked == stream.folded == os.path.getsize(path)
+
+
+def test_another_file_with_the_same_times_is_another_file(house: Household) -> None:
+    """Two directories change places; size and all times of the files in them are the same, the inode is not."""
+    for attempt in range(300):
+        session = str(uuid.UUID(int=uuid.UUID(SESSION).int + attempt + 1))
+        one, other = (
+            house.write(f".claude/{place}/{attempt}/{session}.jsonl", claude(session, 1, text=text))
+            for place, text in (("projects", "here"), ("elsewhere", "else"))
+        )
+        for path in (one, other):  # no look at either before: it would make the kernel tell their times apart
+            os.utime(path, ns=(NOW_MS * 1_000_000, NOW_MS * 1_000_000))
+        if os.stat(one).st_ctime_ns == os.stat(other).st_ctime_ns:
+            break
+    else:
+        pytest.skip("the clock of this filesystem never stands still")
+    house.settle()
+    folders = [os.path.dirname(path) for path in (one, other)]
+    os.rename(folders[0], os.path.join(house.home, "before"))
+    os.rename(folders[1], folders[0])
+    house.settle()
+    assert house.held(session) == Path(one).read_bytes()
+
+
+def test_another_endpoint_gets_all_of_it_a_budget_at_a_time(tmp_path: Path) -> None:
+    """What was acknowledged once is read again, over many looks where the outbox has little room."""
+    with household(tmp_path, budget=1 << 16) as house, running(str(tmp_path / "other"), token=TOKEN) as other:
+        path = house.write(CLAUDE, *(claude(SESSION, n, text=os.urandom(20_000).hex()) for n in range(12)))
+        house.settle()
+        house.close()
+        house.endpoint = other
+        house.open()
+        house.settle(rounds=60)
+        assert house.held(SESSION) == Path(path).read_bytes()

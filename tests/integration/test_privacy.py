@@ -1,0 +1,476 @@
+"""What stays on this machine: secrets, excluded projects, transcripts that are not to be kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sessiond import state, zstd
+from sessiond.config import Config, Redaction
+from sessiond.daemon.capture_loop import CaptureLoop
+from sessiond.daemon.resources import open_resources
+from sessiond.device import identify
+from sessiond.errors import ConfigError
+from sessiond.privacy import IGNORE, Exclusion, Masking, Terms, read_terms
+from sessiond.redact import OVERLAP, load_rules
+from sessiond.redact.examples import expand
+from sessiond.sources.base import UserDirs
+from sessiond.watch import Watcher
+from support.harness import CLAUDE, SESSION, Household, claude, encode, household, pushed
+
+KEY = b"k" * 32
+OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
+TOKEN = expand("ghp_<A36>", 1)
+CODEX = ".codex/sessions/2026/09/01/rollout-2026-09-01T10-00-00-5f1d7c1e-0000-7000-8000-000000000003.jsonl"
+
+
+def masking(environ: dict[str, str] | None = None, **settings: object) -> Masking:
+    """Mask as a configuration says."""
+    return Masking(read_terms(Config(**settings), environ or {}, KEY))
+
+
+@pytest.fixture(scope="session")
+def stars() -> Masking:
+    return masking()
+
+
+@pytest.fixture
+def house(tmp_path: Path, stars: Masking) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        again(made, masking=stars)
+        yield made
+
+
+def again(house: Household, **settings: object) -> None:
+    """Restart with other settings."""
+    for name, value in settings.items():
+        setattr(house, name, value)
+    house.close()
+    house.open()
+
+
+def stored(house: Household) -> bytes:
+    """All that lies in the spool, its frames unpacked."""
+    house.spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    found = [Path(house.spool.path).read_bytes()]
+    for (data,) in house.spool.connection.execute("SELECT data FROM segment WHERE data IS NOT NULL"):
+        found.append(zstd.decompress(data, 1 << 30))
+    return b"\n".join(found)
+
+
+def planted() -> Iterator[tuple[str, str]]:
+    """One secret of each rule: what is found of it, and the text around it."""
+    from sessiond.redact import Policy, Redactor
+
+    redactor = Redactor(Policy())
+    for rule in load_rules().rules:
+        text = expand(rule.match[0], 77)
+        masked = redactor.mask(text.encode()).data
+        # The secret is what is covered: its longest part, so that it is in no other text by chance.
+        parts, part = [], b""
+        for old, new in zip(text.encode(), masked, strict=True):
+            part = part + bytes((old,)) if new != old else b""
+            parts.append(part)
+        if len(max(parts, key=len)) > 4:
+            yield max(parts, key=len).decode(), text
+
+
+def test_no_planted_secret_leaves_the_machine(house: Household, tmp_path: Path) -> None:
+    """A secret of every kind, plain and as JSON within JSON, in Claude Code's and Codex' lines: it is in no spool,
+    no request and not at the endpoint."""
+    wire: list[bytes] = []
+
+    def listen(request, answer):  # type: ignore[no-untyped-def]
+        wire.append(zstd_or_plain(request))
+        return answer()
+
+    house.transport.fate = listen
+    kinds = list(planted())
+    assert len(kinds) >= 100
+    house.write(CLAUDE, *(claude(SESSION, n, text=f"see\n{text}\nthere") for n, (_, text) in enumerate(kinds)))
+    house.write(CLAUDE, *(claude(SESSION, 500 + n, text=json.dumps({"out": t})) for n, (_, t) in enumerate(kinds)))
+    meta = {"id": "5f1d7c1e-0000-7000-8000-000000000003", "timestamp": "2026-09-01T10:00:00Z", "cwd": "/home/dev/p"}
+    house.write(CODEX, {"timestamp": "2026-09-01T10:00:00.000Z", "type": "session_meta", "payload": meta})
+    for _, text in kinds:
+        payload = {"type": "function_call_output", "call_id": "c", "output": json.dumps({"output": text})}
+        house.write(CODEX, {"timestamp": "2026-09-01T10:00:01.000Z", "type": "response_item", "payload": payload})
+    house.scan()
+    spool = stored(house)
+    house.settle()
+    store = b"".join(path.read_bytes() for path in (tmp_path / "endpoint").rglob("*") if path.is_file())
+    held = b"".join(
+        house.held(session, stream["name"]) for session, s in house.held_sessions().items() for stream in s["streams"]
+    )
+    assert held.count(b"\n") == 3 * len(kinds) + 1
+    for name, place in (("spool", spool + stored(house)), ("wire", b"".join(wire)), ("store", store), ("held", held)):
+        missed = [secret for secret, _ in kinds if secret.encode() in place]
+        assert not missed, name
+    assert sum(house.spool.stats.redactions().values()) >= 3 * len(kinds)
+
+
+def zstd_or_plain(request) -> bytes:  # type: ignore[no-untyped-def]
+    """The body of a request as text; frames in it, too, are unpacked."""
+    import base64
+
+    body = request.content
+    if request.url.path == "/v1/push":
+        body = pushed(request.headers["content-encoding"], body)
+    lines = [body]
+    for line in body.split(b"\n"):
+        item = json.loads(line) if line.startswith(b"{") else {}
+        if item.get("encoding") == "zstd":
+            lines.append(zstd.decompress(base64.b64decode(item["data"]), 1 << 30))
+    return b"\n".join(lines)
+
+
+def test_names_are_masked_too(house: Household) -> None:
+    """Working directory, branch, title and file name may hold a token (a clone of https://token@host)."""
+    lines = [
+        claude(SESSION, 1, cwd=f"/home/dev/x-{TOKEN}", gitBranch=f"fix/{TOKEN}"),
+        {"type": "custom-title", "customTitle": f"about {TOKEN}", "sessionId": SESSION},
+    ]
+    house.write(CLAUDE, *lines)
+    house.settle()
+    held = house.held_sessions()[SESSION]
+    assert TOKEN not in json.dumps(held)
+    assert held["record"]["working_directory"] == f"/home/dev/x-{'*' * 40}"
+    assert held["record"]["git_branch"] == f"fix/{'*' * 40}"
+    assert held["title"] == f"about {'*' * 40}"
+    assert TOKEN.encode() not in stored(house)
+
+
+def test_what_is_read_again_is_masked_alike(house: Household) -> None:
+    """After a lost spool both sides find the same point: nothing is sent again."""
+    house.write(CLAUDE, *(claude(SESSION, n, text=f"{TOKEN} {'z' * 5000}") for n in range(50)))
+    house.settle()
+    before = house.held(SESSION)
+    house.close()
+    for name in os.listdir(house.state):
+        if name.startswith("spool.db"):
+            os.unlink(os.path.join(house.state, name))
+    house.open()
+    house.transport.requests.clear()
+    house.settle()
+    assert house.held(SESSION) == before and TOKEN.encode() not in before
+    assert [stream["generation"] for stream in house.held_sessions()[SESSION]["streams"]] == [0]
+    assert sum(size for where, size in house.transport.requests if where == "/v1/push") < 6000
+
+
+@pytest.mark.parametrize("budget", [512 << 20, pytest.param(1 << 16, marks=pytest.mark.slow)])
+def test_a_secret_on_the_cut_of_a_long_record_is_found(tmp_path: Path, budget: int) -> None:
+    """A record of more than 64 MiB travels in pieces of 1 MiB; a key over each cut is masked, with room or without,
+    and the key of another long record when the outbox fills in its middle."""
+    chunk, size = 1 << 20, 66 << 20
+    filler = os.urandom(size // 2).hex() if budget < size else "lorem ipsum " * (size // 12)
+    stars = masking()
+    with household(tmp_path, budget=budget) as house:
+        again(house, masking=stars)
+        head = encode(claude(SESSION, 1))
+        line = bytearray(b'{"type":"user","cwd":"/home/dev","message":{"content":"' + filler.encode())
+        for cut in range(chunk, len(line) - 100, chunk):
+            at = cut - 20 - len(head)
+            line[at - 1 : at + len(TOKEN) + 1] = b" " + TOKEN.encode() + b" "
+        line += b'"}}\n'
+        path = house.write(CLAUDE, head, bytes(line))
+        house.settle(rounds=200)
+        held = house.held(SESSION)
+        assert len(held) == os.path.getsize(path)
+        assert TOKEN.encode() not in held
+        assert b"*" * len(TOKEN) in held
+        assert held == stars.mask(head).data + stars.mask(bytes(line)).data
+
+
+def test_a_change_of_rules_masks_what_is_queued(house: Household) -> None:
+    """Once, at the start, and only that: what was pushed is not touched."""
+    mine = "acme-0123456789abcdef"
+    house.write(CLAUDE, claude(SESSION, 1, text=f"pushed {mine}"))
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 2, text=f"queued {mine}"), {"type": "custom-title", "customTitle": mine})
+    house.scan()
+    assert mine.encode() in stored(house)
+    again(house, masking=masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"])))
+    assert mine.encode() not in stored(house).replace(b"pushed " + mine.encode(), b"")
+    again(house)
+    house.settle()
+    held = house.held(SESSION)
+    assert held.count(mine.encode()) == 1 and f"queued {'*' * len(mine)}".encode() in held
+
+
+def test_after_new_rules_and_a_lost_spool_only_what_differs_is_sent_again(house: Household) -> None:
+    """What both rules mask alike goes on where it was; the rest is a new generation, and the old one stays readable."""
+    mine = "acme-0123456789abcdef"
+    house.write(CLAUDE, claude(SESSION, 1, text=f"has {mine}"))
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.settle()
+    before = house.held(SESSION)
+    house.close()
+    for path in Path(house.state).glob("spool.db*"):
+        path.unlink()
+    house.masking = masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"]))
+    house.open()
+    house.settle()
+    streams = {name: item["streams"][0]["generation"] for name, item in house.held_sessions().items()}
+    assert streams == {SESSION: 1, OTHER: 0}
+    assert mine.encode() not in house.held(SESSION) and house.held(SESSION, generation=0) == before
+
+
+def test_an_excluded_project_leaves_no_trace(house: Household) -> None:
+    """Neither record nor transcript nor path; switched off, the rest is picked up."""
+    again(house, exclusion=Exclusion(["~/secret/**"], "/home/dev"))
+    path = house.write(CLAUDE, {"type": "summary", "summary": "x"}, claude(SESSION, 1, cwd="/home/dev/secret/a/b"))
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.settle()
+    assert set(house.held_sessions()) == {OTHER}
+    assert SESSION.encode() not in stored(house)
+    again(house, exclusion=Exclusion())
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+
+
+def test_excluding_later_removes_what_is_stored(house: Household) -> None:
+    """What is queued goes; what the endpoint has stays there."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    sent = house.held(SESSION)
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.scan()
+    again(house, exclusion=Exclusion(["project"]))
+    assert SESSION.encode() not in Path(house.spool.path).read_bytes() or not list(house.spool.catalog.sessions())
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.settle()
+    assert house.held(SESSION) == sent
+    again(house, exclusion=Exclusion())
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 3
+
+
+def test_a_file_in_the_project_excludes_it(house: Household, tmp_path: Path) -> None:
+    """`.sessiondignore` counts for all directories below it, from the session's next change on."""
+    project = tmp_path / "project"
+    (project / "deep").mkdir(parents=True)
+    path = house.write(CLAUDE, claude(SESSION, 1, cwd=str(project / "deep")))
+    house.scan()
+    (project / IGNORE).touch()
+    house.write(CLAUDE, claude(SESSION, 2, cwd=str(project / "deep")))
+    house.settle()
+    assert house.held_sessions() == {} and not list(house.spool.catalog.sessions())
+    (project / IGNORE).unlink()
+    house.ingest(path)
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) -> None:
+    """Nothing of the session has to change: what is queued goes, and all comes back once the file is gone."""
+    project = tmp_path / "project"
+    (project / "deep").mkdir(parents=True)
+    (tmp_path / "state").mkdir(mode=0o700)
+    for session, cwd in ((SESSION, str(project / "deep")), (OTHER, "/elsewhere")):
+        path = tmp_path / ".claude/projects/-x" / f"{session}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(claude(session, 1, cwd=cwd)))
+    settings = {"state_dir": str(tmp_path / "state"), "hash_paths": hashed, "endpoint": {"url": "http://127.0.0.1:9"}}
+    resources = open_resources(msgspec.convert(settings, type=Config), {"HOME": str(tmp_path)})
+    watcher, lock = Watcher(resources.watched), state.Lock(resources.directory)
+    capture_loop = CaptureLoop(
+        resources,
+        watcher,
+        lock,
+        on_captured=lambda: None,
+        handle_other=lambda _: False,
+        user_dirs=UserDirs(home=str(tmp_path), environ={}),
+    )
+    watcher.start()
+
+    def look() -> tuple[set[str], int]:
+        capture_loop.capture_all()
+        (queued,) = resources.spool.connection.execute("SELECT count(*) FROM segment WHERE length > 0").fetchone()
+        return {one.native_id for one in resources.spool.catalog.sessions()}, queued
+
+    assert look() == ({SESSION, OTHER}, 2)
+    (project / IGNORE).touch()
+    assert look() == look() == ({OTHER}, 1)
+    (project / IGNORE).unlink()
+    assert look() == ({SESSION, OTHER}, 2)
+    watcher.close()
+    resources.close()
+    lock.release()
+
+
+def test_records_wait_until_the_project_is_known(house: Household) -> None:
+    """A prompt that is queued before the session says where it works is not stored; after a minute it is."""
+    path = house.write(CLAUDE, {"type": "queue-operation", "content": "hush", "sessionId": SESSION})
+    house.now_ms = os.stat(path).st_mtime_ns // 1_000_000 + 10
+    assert [outcome.retry for outcome in house.ingest(path)] == [True]
+    assert b"hush" not in stored(house)
+    again(house, exclusion=Exclusion(["secret"]))
+    house.write(CLAUDE, claude(SESSION, 1, cwd="/home/dev/secret"))
+    assert [outcome.retry for outcome in house.ingest(path)] == [False]
+    assert b"hush" not in stored(house) and SESSION.encode() not in stored(house)
+    lone = house.write(CLAUDE.replace(SESSION, OTHER), {"type": "queue-operation", "content": "later"})
+    house.now_ms = os.stat(lone).st_mtime_ns // 1_000_000 + 60_000
+    house.ingest(lone)
+    assert b"later" in stored(house)
+
+
+def test_records_alone_are_kept_where_transcripts_are_off(house: Household) -> None:
+    """Nothing of the transcript is stored or sent, not even what was queued; switched on, it is read."""
+    path = house.write(CLAUDE, claude(SESSION, 1, text="one"))
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 2, text="two"))
+    house.scan()
+    again(house, records_only=frozenset({"claude-code"}))
+    house.write(CLAUDE, claude(SESSION, 3, text="three"))
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1, text="other"))
+    house.settle()
+    assert house.held(SESSION).count(b"\n") == 1
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
+    assert house.held_sessions()[OTHER]["record"]["message_count"] == 1
+    assert b"three" not in stored(house) and b"other" not in stored(house)
+    assert not os.listdir(house.ingesting.pins.directory)
+    again(house, records_only=frozenset())
+    house.settle()
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert b"other" in house.held(OTHER)
+
+
+def test_paths_in_records_may_be_hashed(house: Household) -> None:
+    """Equal paths stay equal, and nobody without the key can guess at them."""
+    again(house, masking=masking(hash_paths=True))
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    record = house.held_sessions()[SESSION]["record"]
+    assert record["working_directory"].startswith("hashed:") and record["source_path"].startswith("hashed:")
+    other = Masking(Terms(key=b"o" * 32, hash_paths=True))
+    assert other._hashed("/home/dev/project") != record["working_directory"]
+
+
+@pytest.mark.parametrize(
+    ("glob", "directory", "excluded"),
+    [
+        ("/home/dev/work", "/home/dev/work", True),
+        ("/home/dev/work", "/home/dev/work/deep/er", True),
+        ("/home/dev/work", "/home/dev/workshop", False),
+        ("/home/dev/work/", "/home/dev/work", True),
+        ("~/work/*", "/home/dev/work/a", True),
+        ("~/work/*", "/home/dev/work", False),
+        ("~/work/**", "/home/dev/work", True),
+        ("secret-*", "/srv/secret-one/src", True),
+        ("secret-*", "/srv/one", False),
+        ("C:/work", "C:\\work\\a", True),
+        ("~/work", "", False),
+    ],
+)
+def test_globs_of_projects(glob: str, directory: str, excluded: bool) -> None:
+    """A glob excludes what it fits and all below; one without a slash fits a name."""
+    assert Exclusion([glob], "/home/dev").excludes(directory) is excluded
+
+
+def test_many_directories_are_asked_about_as_one_is(tmp_path: Path) -> None:
+    """What they lie in together is asked once, and hides none of what lies deeper."""
+    inner = tmp_path / "work" / "one" / "secret" / "deep"
+    inner.mkdir(parents=True)
+    directories = [f"{tmp_path}/work", f"{tmp_path}/work/one", f"{tmp_path}/work/two", "", str(inner)]
+    assert not Exclusion().excludes_any(directories)
+    assert Exclusion(["secret"]).excludes_any(directories)
+    (inner.parent / IGNORE).touch()
+    made = Exclusion()
+    assert made.excludes_any(directories)
+    assert not made.excludes_any(directories[:-1])
+    (inner.parent / IGNORE).unlink()
+    assert made.lifted()
+
+
+def test_a_strangers_ignore_file_is_none(tmp_path: Path) -> None:
+    """In /tmp anybody may make one; a link or a directory is none either."""
+    (tmp_path / IGNORE).symlink_to("/etc/passwd")
+    assert not Exclusion().excludes(str(tmp_path))
+    assert not Exclusion().excludes("/home/\0")
+
+
+def test_secrets_come_from_where_the_user_says(tmp_path: Path) -> None:
+    """A .netrc gives its passwords, other files what sounds secret, the environment what a glob names."""
+    (tmp_path / ".netrc").write_text("machine a login ada password first-pass\ndefault password 'second-pass'")
+    (tmp_path / "env").write_text("# note\nexport API_KEY='third-secret'\nREGION=eu-west-1\ndb_password: fourth-one,\n")
+    (tmp_path / "token").write_text("fifth-secret\n")
+    wanted = ["~/.netrc", "~/env", "~/token", "~/missing", "env:*_TOKEN"]
+    environ = {"HOME": str(tmp_path), "A_TOKEN": "sixth-secret", "A_TOKENS": "no", "EMPTY_TOKEN": ""}
+    terms = read_terms(Config(redaction=Redaction(secrets_from=wanted)), environ, KEY)
+    assert b"first-pass" in terms.policy.secrets and b"eu-west-1" not in terms.policy.secrets
+    assert {b"third-secret", b"fourth-one", b"fifth-secret", b"sixth-secret"} < set(terms.policy.secrets)
+    assert "secret" not in repr(terms).replace("secrets", "")
+
+
+def test_terms_that_can_not_be_used_are_named(tmp_path: Path) -> None:
+    """The error says which file, key and rule."""
+    with pytest.raises(ConfigError, match=r"redaction\.rules: can't be read: no such file"):
+        read_terms(Config(redaction=Redaction(rules=["/nowhere"])), {}, KEY)
+    (tmp_path / "mine.toml").write_text("[[rules]]\nid = 'bad'\nregex = '('")
+    with pytest.raises(ConfigError, match=r"mine\.toml: rules\.bad\.regex"):
+        read_terms(Config(redaction=Redaction(rules=[f"{tmp_path}/mine.toml"])), {}, KEY).check()
+    with pytest.raises(ConfigError, match="jwtt") as raised:
+        read_terms(Config(redaction=Redaction(allow_rules=["jwtt"])), {}, KEY).check()
+    assert raised.value.hint == 'did you mean "jwt"?'
+
+
+def test_the_version_follows_the_terms(tmp_path: Path) -> None:
+    """Without compiling a rule it changes with all that decides on what is found."""
+    (tmp_path / "mine.toml").write_text("[[rules]]\nid = 'x'\nregex = 'xyzzy[0-9]+'")
+    versions = [
+        masking(**settings).version  # type: ignore[arg-type]
+        for settings in (
+            {},
+            {"redact": "off"},
+            {"redact": "hash"},
+            {"hash_paths": True},
+            {"redaction": Redaction(allow_rules=["jwt"])},
+            {"redaction": Redaction(rules=[f"{tmp_path}/mine.toml"])},
+            {"redaction": Redaction(secrets_from=["env:T"]), "environ": {"T": "some-secret"}},
+        )
+    ]
+    assert len(set(versions)) == len(versions)
+
+
+def test_what_is_looked_at_again_is_as_long_as_a_secret() -> None:
+    """ingest does not import the rules for it."""
+    from sessiond.ingest import capture
+
+    assert capture.OVERLAP == OVERLAP
+
+
+def test_nothing_is_loaded_until_something_is_masked(tmp_path: Path) -> None:
+    """A daemon that has nothing to read keeps its memory."""
+    made = Masking(read_terms(Config(), {}, KEY), str(tmp_path))
+    assert made._redactor is None
+    assert made.mask(TOKEN.encode()).findings
+    assert any(name.endswith(".hsdb") for name in os.listdir(tmp_path))
+
+
+def test_the_spool_has_no_key(house: Household) -> None:
+    """Who takes the spool away has no way to try values on the hashes in it."""
+    key = identify(house.state).key
+    assert len(key) == 64
+    assert key.encode() not in stored(house) and bytes.fromhex(key) not in stored(house)
+    assert key not in repr(identify(house.state))
+    os.chmod(os.path.join(house.state, "device.toml"), 0o644)
+    with pytest.raises(ConfigError) as raised:
+        identify(house.state)
+    assert raised.value.hint == f"run: chmod 600 {house.state}/device.toml"
+    assert sqlite3.sqlite_version
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_a_directory_in_place_of_rules_costs_no_descriptor(tmp_path: Path) -> None:
+    """The configuration is read at each change, so what one attempt leaves open adds up."""
+    config = Config(redaction=Redaction(rules=[str(tmp_path)]))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ConfigError, match="is a directory"):
+        read_terms(config, {"HOME": str(tmp_path)}, KEY)
+    assert len(os.listdir("/proc/self/fd")) == len(before)

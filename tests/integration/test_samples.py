@@ -1,0 +1,184 @@
+"""The samples of the conformance suite, taken in by the real engine."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessiond.spool.rows import SessionState
+from support.harness import Household, household
+from support.sample_tree import NAMES, SAMPLES, WRITTEN_NS, build, expected, open_store, statements
+
+
+def golden(house: Household, state: SessionState) -> dict[str, Any]:
+    """Show a session of the spool as expected.json does."""
+    record = state.record
+    assert record is not None
+    return {
+        "id": str(record.id),
+        "tool": record.tool,
+        "tool_version": record.tool_version,
+        "started_at": record.started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ended_at": record.ended_at and record.ended_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "model": record.model,
+        "working_directory": record.working_directory.replace(house.home, "~"),
+        "git_branch": record.git_branch,
+        "message_count": record.message_count,
+        "parent": state.parent and str(state.parent),
+        "streams": sorted(stream.name for stream in house.spool.catalog.streams(state.id)),
+        "title": state.title,
+    }
+
+
+def records(house: Household) -> list[dict[str, Any]]:
+    """Show all sessions of the spool as expected.json does."""
+    found = [golden(house, state) for state in house.spool.catalog.sessions() if state.record is not None]
+    return sorted(found, key=lambda item: item["id"])
+
+
+def wanted(name: str) -> list[dict[str, Any]]:
+    """What the spool is to have of a sample."""
+    return [{key: value for key, value in item.items() if key != "unknown"} for item in expected(name)]
+
+
+def looks(directory: str) -> dict[str, tuple[int, int, int, str]]:
+    """What a tree holds and when it was changed; the -shm aside, which SQLite maps to read."""
+    found = {}
+    for path in sorted(Path(directory).rglob("*")):
+        if not path.name.endswith("-shm"):
+            stat = path.lstat()
+            digest = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+            found[str(path)] = (stat.st_ino, stat.st_mode, stat.st_mtime_ns if digest else 0, digest)
+    return found
+
+
+sample = pytest.mark.parametrize("name", NAMES)
+
+
+@sample
+def test_the_daemon_reads_a_sample_as_the_suite_does(name: str, tmp_path: Path) -> None:
+    """Through spool, checkpoints and families of sessions, the records are the same; and no file is changed by it."""
+    build(name, tmp_path / "home")
+    with household(tmp_path) as house:
+        before = looks(house.home)
+        house.scan()
+        assert records(house) == wanted(name)
+        house.scan()
+        assert records(house) == wanted(name)
+        assert looks(house.home) == before
+
+
+@pytest.mark.parametrize("fork_first", [True, False])
+def test_a_fork_that_says_so_late_is_the_copy_all_the_same(fork_first: bool, tmp_path: Path) -> None:
+    """Whichever file is met first: original and fork begin at the same time, and only one says that it was copied."""
+    name = "kimi/cli-1.49-fork"
+    build(name, tmp_path / "home")
+    with household(tmp_path) as house:
+        paths = sorted(path for path in Path(house.home).rglob("*") if path.name in ("wire.jsonl", "state.json"))
+        states = [path for path in paths if path.name == "state.json"]
+        later = {path: path.rename(path.with_suffix(".later")) for path in states}
+        for path in sorted(set(paths) - set(states), reverse=not fork_first):
+            house.ingest(str(path))
+        for path, set_aside in later.items():
+            set_aside.rename(path)
+            house.ingest(str(path))
+        assert records(house) == wanted(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"), [("droid/0.215-fork", ".jsonl"), ("copilot-cli/1.0-resume", "/events.jsonl")]
+)
+def test_the_source_path_is_the_transcripts(name: str, ending: str, tmp_path: Path) -> None:
+    """And not that of the settings or the index that the tool keeps beside it."""
+    with household(tmp_path) as house:
+        build(name, house.home)
+        house.settle()
+        paths = [item["record"]["source_path"] or "" for item in house.held_sessions().values()]
+        assert paths
+        assert [path for path in paths if not path.endswith(ending)] == []
+
+
+FOLDERS = ["openhands/cli-1.16", "mistral-vibe/3.0-unified", "mistral-vibe/2.26-lines"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_lock_or_a_journal_at_rest_is_no_half_write(name: str, tmp_path: Path) -> None:
+    """Empty files that belong there hold no session back, not even in the minute in which it was written."""
+    with household(tmp_path) as house:
+        build(name, house.home)
+        for path in Path(house.home).rglob("*"):
+            os.utime(path, ns=(house.now_ms * 1_000_000, house.now_ms * 1_000_000))
+        house.scan()
+        assert {item["id"] for item in records(house)} == {item["id"] for item in wanted(name)}
+
+
+WITH_STORES = [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))]
+
+
+@pytest.mark.parametrize("name", WITH_STORES)
+def test_a_store_grows_commit_by_commit(name: str, tmp_path: Path) -> None:
+    """Read after each commit of a tool that stays open, its database ends as the one that is read at once."""
+    build(name, tmp_path / "home")
+    with household(tmp_path) as house:
+        house.now_ms -= 1
+        for script in sorted((SAMPLES / name).rglob("*.sql")):
+            store = os.path.join(house.home, script.relative_to(SAMPLES / name).with_suffix(""))
+            os.unlink(store)
+            database = open_store(store)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA wal_autocheckpoint = 0")
+            for statement in statements(script.read_text(encoding="utf-8")):
+                database.execute(statement)
+                for path in filter(os.path.exists, (store, f"{store}-wal")):  # a PRAGMA writes nothing
+                    os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
+                assert not [outcome.trouble for outcome in house.ingest(store) if outcome.trouble and not outcome.retry]
+            database.close()
+            os.utime(store, ns=(WRITTEN_NS, WRITTEN_NS))
+        house.scan()
+        assert records(house) == wanted(name)
+
+
+REWRITTEN = [name for name in NAMES if len(list((SAMPLES / name).rglob("*.json"))) > 1]
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+@pytest.mark.parametrize("manner", ["truncate", "ftruncate", "rename"])
+def test_a_rewrite_leaves_no_trace(name: str, manner: str, tmp_path: Path) -> None:
+    """Whatever way a tool rewrites its documents in, and whatever half of one is met, the record is the same."""
+    build(name, tmp_path / "home")
+    with household(tmp_path) as house:
+        house.scan()
+        for path in sorted(Path(house.home).rglob("*.json")):
+            content = path.read_bytes()
+            target = path.with_suffix(".tmp") if manner == "rename" else path
+            with target.open("r+b" if manner == "ftruncate" else "wb") as file:
+                for part in (content[: len(content) // 2], content[len(content) // 2 :]):
+                    house.scan()
+                    file.write(part)
+                    file.flush()
+                file.truncate()
+            os.rename(target, path)
+            os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
+        house.scan()
+        assert records(house) == wanted(name)
+
+
+PLANTED = b"PLANTED-TOKEN"
+KEEPING = [name for name in NAMES if any(PLANTED in p.read_bytes() for p in (SAMPLES / name).rglob("*") if p.is_file())]
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_what_a_tool_keeps_beside_its_chats_stays_there(name: str, tmp_path: Path) -> None:
+    """Keys in a configuration, a state or a settings file are in no record and in no transcript, redacted or not."""
+    build(name, tmp_path / "home")
+    with household(tmp_path) as house:
+        house.settle()
+        told = house.get("/v1/sessions", limit=500).content
+        for state in house.spool.catalog.sessions():
+            told += b"".join(house.held(str(state.uuid), s.name) for s in house.spool.catalog.streams(state.id))
+        assert house.held_sessions()
+        assert PLANTED not in told

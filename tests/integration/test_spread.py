@@ -1,0 +1,76 @@
+"""A session that its tool spreads over a tree of small files (OpenCode before 1.2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.harness import Household, household
+from support.sample_tree import build
+
+BASE = ".local/share/opencode/storage"
+MAIN = "ses_dfc4932aeffem1PXqG1UM00071"
+
+
+def counts(house: Household) -> dict[str, int]:
+    """How many messages each session has."""
+    return {s.native_id: s.record.message_count for s in house.spool.catalog.sessions() if s.record}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    """A household with the sample's home, not yet looked at."""
+    with household(tmp_path) as made:
+        build("opencode/1.1-files", made.home)
+        yield made
+
+
+def one_part(house: Household) -> Path:
+    """Find the file of a text part of the main session."""
+    parts = Path(house.home, BASE, "part").rglob("*.json")
+    return next(path for path in sorted(parts) if "Woven" in path.read_text())
+
+
+def test_half_a_part_is_waited_for(house: Household) -> None:
+    """A part that is being rewritten is no reason to report its message as gone (rule 8)."""
+    part = one_part(house)
+    whole = part.read_bytes()
+    part.write_bytes(whole[:40])
+    seconds = house.now_ms // 1000
+    os.utime(part, (seconds, seconds))
+    (outcome,) = house.ingest(os.path.join(house.home, BASE, "session", "e65f53", f"{MAIN}.json"))
+    assert outcome.retry and MAIN not in counts(house)
+    part.write_bytes(whole)
+    house.scan()
+    assert counts(house)[MAIN] == 3
+
+
+def test_a_part_that_stays_damaged_costs_itself_only(house: Household) -> None:
+    """What a crash left empty or torn is carried and counted; the session is there without it (rule 9)."""
+    part = one_part(house)
+    stat = part.stat()
+    part.write_bytes(b'{"id": "prt_1",\n "te')
+    os.utime(part, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    house.scan()
+    assert counts(house)[MAIN] == 2
+    state = next(s for s in house.spool.catalog.sessions() if s.native_id == MAIN)
+    assert [stream.fold.damaged for stream in house.spool.catalog.streams(state.id)] == [1]
+
+
+def test_a_new_message_comes_with_the_session_file(house: Household) -> None:
+    """The session's file is written last in each turn; only its directories are looked at then."""
+    house.scan()
+    before = counts(house)
+    text = one_part(house).read_text()
+    message = Path(house.home, BASE, "message", MAIN, "msg_203b00000099cT1ZwE0Fmt8VrD.json")
+    message.write_text('{"id":"msg_203b00000099cT1ZwE0Fmt8VrD","role":"user","time":{"created":1775037700000}}')
+    part = Path(house.home, BASE, "part", message.stem, "prt_999999.json")
+    part.parent.mkdir()
+    part.write_text(text.replace("msg_203b00000003cT1ZwE0Fmt8VrD", message.stem))
+    session = Path(house.home, BASE, "session", "e65f53", f"{MAIN}.json")
+    session.write_text(session.read_text() + "\n")
+    house.scan()
+    assert counts(house) == before | {MAIN: before[MAIN] + 1}

@@ -1,0 +1,166 @@
+"""What the daemon promises a session whose neighbour writes faster than it is read or pushed: its turn."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from sessiond.ingest.capture import STEP
+from sessiond.spool.fair_lock import FairLock
+from sessiond.spool.rows import StreamState
+from sessiond.upload import upload
+from sessiond.watch import Batch
+from support.capture import DAY, Lab, lab, session, write
+from support.harness import NOW_MS, SESSION, claude, encode, household
+
+OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
+LINE = 60_000
+
+
+def lengthen(path: str, number: int, count: int) -> None:
+    """Append so many bytes and one more line to a session."""
+    with open(path, "ab") as file:
+        for line in range(count // LINE + 1):
+            file.write(encode(claude(session(number), 1000 + line, text=f"{line} " * (LINE // len(f"{line} ")))))
+
+
+def tell(house: Lab, *paths: str) -> None:
+    """Have the watcher tell of these paths, and one turn of the loop."""
+    house.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
+    house.turn()
+
+
+def main(house: Lab, number: int) -> StreamState:
+    """Look at the transcript of the n-th session in the spool."""
+    stream = house.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
+    assert stream is not None
+    return stream
+
+
+def test_a_long_file_is_read_in_slices_and_a_line_elsewhere_waits_for_no_more_than_one(tmp_path: Path) -> None:
+    """Else a tool that writes 50 MB a second would keep every other session from being captured, for as long."""
+    hose, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
+    lengthen(hose, 1, 8 * STEP)
+    with lab(tmp_path) as house:
+        house.resources.ingest.slice = STEP
+        tell(house, hose)
+        assert STEP <= main(house, 1).folded < os.path.getsize(hose) // 2
+        assert session(1) in house.captured(), "its record is there with the first slice"
+        for line in range(2):
+            with open(other, "ab") as file:
+                file.write(encode(claude(session(2), 10 + line)))
+            tell(house, other)
+            assert main(house, 2).folded == os.path.getsize(other)
+            assert main(house, 1).folded < os.path.getsize(hose)
+        while house.capture_loop._changed_files:
+            house.turn()
+        assert main(house, 1).queued == main(house, 1).folded == os.path.getsize(hose)
+        assert main(house, 1).generation == 0
+
+
+def test_long_files_take_turns(tmp_path: Path) -> None:
+    """No file has its next slice before the others had theirs."""
+    hoses = [write(tmp_path, number, age=0) for number in (1, 2, 3)]
+    for number, path in enumerate(hoses, 1):
+        lengthen(path, number, 3 * STEP)
+    with lab(tmp_path) as house:
+        house.resources.ingest.slice = STEP
+        tell(house, *hoses)
+        while house.capture_loop._changed_files:
+            folded = [main(house, number).folded for number in (1, 2, 3)]
+            assert max(folded) - min(folded) <= 2 * STEP
+            house.turn()
+        assert [main(house, number).folded for number in (1, 2, 3)] == [os.path.getsize(path) for path in hoses]
+
+
+def test_a_long_file_of_the_backlog_lets_live_changes_pass(tmp_path: Path) -> None:
+    """It is read slice by slice too, each of which asks whether the backlog may go on, and stays the next of it."""
+    old, live = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
+    lengthen(old, 1, 3 * STEP)
+    made = time.time() - DAY
+    os.utime(old, (made, made))
+    with lab(tmp_path) as house:
+        house.resources.ingest.slice = STEP
+        house.capture_loop._scan(house.resources.watched)
+        house.turn()
+        assert main(house, 2).folded == os.path.getsize(live)
+        house.turn()
+        assert house.turn().backlog == 1
+        assert 0 < main(house, 1).folded < os.path.getsize(old)
+        while house.capture_loop._backlog:
+            house.turn()
+        assert main(house, 1).folded == os.path.getsize(old)
+
+
+def test_what_is_edited_between_two_slices_is_found(tmp_path: Path) -> None:
+    """A file that changed and did not grow is compared as a whole, also while it is not read to its end."""
+    path = write(tmp_path, 1, age=0)
+    lengthen(path, 1, 3 * STEP)
+    with lab(tmp_path) as house:
+        house.resources.ingest.slice, house.resources.ingest.settle_ms = STEP, 0
+        tell(house, path)
+        folded = main(house, 1).folded
+        assert folded < os.path.getsize(path)
+        with open(path, "r+b") as file:
+            file.seek(folded // 2)
+            file.write(b"X")
+        while house.capture_loop._changed_files:
+            house.turn()
+        stream = main(house, 1)
+        assert (stream.generation, stream.folded) == (1, os.path.getsize(path))
+
+
+def test_a_restart_between_two_slices_reads_on(tmp_path: Path) -> None:
+    """Nothing of the file changes any more: it is the checkpoint that says that it was not read to its end."""
+    path = write(tmp_path, 1, age=0)
+    lengthen(path, 1, 3 * STEP)
+    with lab(tmp_path) as house:
+        house.resources.ingest.slice = STEP
+        tell(house, path)
+        assert main(house, 1).folded < os.path.getsize(path)
+    with lab(tmp_path) as house:
+        house.look()
+        assert main(house, 1).folded == os.path.getsize(path)
+        assert main(house, 1).generation == 0
+
+
+def test_a_stream_that_fills_every_batch_lets_another_go_before(tmp_path: Path) -> None:
+    """It is always the one that was changed last; a line of another session goes with the next batch all the same."""
+    with household(tmp_path) as house:
+        hose = house.write(f".claude/projects/-x/{SESSION}.jsonl", claude(SESSION, 0))
+        other = house.write(f".claude/projects/-x/{OTHER}.jsonl", claude(OTHER, 0))
+        house.settle()
+        for line in range(1, 5):
+            house.write(hose, claude(SESSION, line, text=os.urandom(1 << 20).hex()))
+        house.write(other, claude(OTHER, 1))
+        for file, ahead in ((other, 10), (hose, 20)):
+            os.utime(file, (time.time() + ahead,) * 2)
+        house.scan()
+        upload(house.uploading, live_ms=NOW_MS)
+        upload(house.uploading, live_ms=NOW_MS)
+        assert house.held(OTHER) == Path(other).read_bytes()
+        assert house.spool.outbox.size > 0
+        house.settle()
+        assert house.held(SESSION) == Path(hose).read_bytes()
+
+
+def test_whoever_waits_for_the_spool_comes_before_the_thread_that_has_it(tmp_path: Path) -> None:
+    """One that lets go of it and takes it again at once would else keep it from the other for seconds."""
+    gate, order = FairLock(), []
+
+    def wait() -> None:
+        with gate, gate:
+            order.append("the other")
+
+    other = threading.Thread(target=wait)
+    with gate, gate:
+        other.start()
+        while not gate._turn.locked():
+            time.sleep(0.001)
+    with gate:
+        order.append("again")
+    other.join()
+    assert order == ["the other", "again"]

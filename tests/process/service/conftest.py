@@ -1,0 +1,36 @@
+"""The program as a service manager starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sessiond
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Path]:
+    """Give a directory that is not below /tmp, which a sandboxed service has one of its own of."""
+    with tempfile.TemporaryDirectory(prefix=".service-", dir=ROOT, ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def program(base: Path) -> Path:
+    """Make a `sessiond` as an installation has it, of this source and this Python."""
+    packages = os.pathsep.join([os.path.dirname(os.path.dirname(sessiond.__file__)), *filter(os.path.isdir, sys.path)])
+    made = base / "bin" / "sessiond"
+    made.parent.mkdir()
+    made.write_text(f"#!/bin/sh\nPYTHONPATH='{packages}' exec '{sys.executable}' '{made.parent}/start.py' \"$@\"\n")
+    made.chmod(0o755)
+    # The name that the program has for itself is the one of the script above, as with a console script.
+    start = f"import sys\nfrom sessiond.cli import main\nsys.argv[0] = {str(made)!r}\nsys.exit(main())\n"
+    (made.parent / "start.py").write_text(start)
+    return made

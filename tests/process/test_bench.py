@@ -1,0 +1,51 @@
+"""The bench: its corpora are what they say, so that its figures are of the same thing each time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.harness import household
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+
+import corpus
+import measure
+
+
+def test_a_corpus_is_the_same_each_time(tmp_path: Path) -> None:
+    """Two corpora of one seed are equal to the byte, and another seed makes another."""
+    one, same, other = (
+        corpus.make(str(tmp_path / name), 6, 200_000, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert one == same
+    assert [made.sha256 for made in one] != [made.sha256 for made in other]
+    assert corpus.read(str(tmp_path / "a")) == one
+
+
+def test_the_daemon_counts_what_a_corpus_says(tmp_path: Path) -> None:
+    """The records have the prompts and answers of the manifest: the bench measures work that is done."""
+    with household(tmp_path) as house:
+        house.now_ms = int(corpus.NOW.timestamp() * 1000) + 86_400_000
+        made = corpus.make(house.home, 8, 400_000)
+        os.unlink(os.path.join(house.home, corpus.MANIFEST))
+        house.scan()
+        counts = {str(state.uuid): state.record.message_count for state in house.spool.catalog.sessions()}
+        expected: dict[str, int] = {}
+        for one in made:
+            expected[one.session] = expected.get(one.session, 0) + one.prompts + one.answers
+        assert counts == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_cost_counts_what_this_process_reads(tmp_path: Path) -> None:
+    """Bytes that are read show up in the cost of the process."""
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    before = measure.cost(os.getpid())
+    (tmp_path / "file").read_bytes()
+    spent = measure.cost(os.getpid()) - before
+    assert spent.read >= 1 << 20
+    assert spent.cpu >= 0

@@ -1,0 +1,77 @@
+"""Samples as the tools leave them: a home directory, its databases made from `<name>.sql` beside where they stand.
+
+`{home}` in a JSON file stands for that directory: some tools keep a list of whole paths.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"
+NAMES = sorted(str(path.parent.relative_to(SAMPLES)) for path in SAMPLES.glob("*/*/expected.json"))
+WRITTEN_NS = 1_780_000_000_000_000_000
+"""When every file of a sample was last written: 2026-05-28."""
+
+
+def expected(name: str) -> list[dict[str, Any]]:
+    """What the sessions of a sample are."""
+    found: list[dict[str, Any]] = json.loads((SAMPLES / name / "expected.json").read_bytes())
+    return found
+
+
+def build(name: str, target: str | Path) -> str:
+    """Make a sample's home directory."""
+    shutil.copytree(SAMPLES / name, target, dirs_exist_ok=True)
+    os.unlink(os.path.join(target, "expected.json"))
+    for path in sorted(Path(target).rglob("*.sql")):
+        database = open_store(path.with_suffix(""))
+        database.executescript(path.read_text(encoding="utf-8"))
+        database.close()
+        path.unlink()
+    for path in Path(target).rglob("*.json"):
+        content = path.read_bytes()
+        if b"{home}" in content:
+            path.write_bytes(content.replace(b"{home}", os.fsencode(target)))
+    for path in Path(target).rglob("*"):
+        os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
+    return str(target)
+
+
+@cache
+def built(name: str) -> str:
+    """Make a sample's home directory once, for tests that only look at it."""
+    target = tempfile.mkdtemp(prefix="sample-")
+    atexit.register(shutil.rmtree, target)
+    return build(name, target)
+
+
+def open_store(path: str | Path) -> sqlite3.Connection:
+    """Open a tool's database as the tool does. In the .sql, `zstd(text)` stands for a compressed value."""
+    database = sqlite3.connect(path, isolation_level=None)
+    database.create_function("zstd", 1, lambda text: zstd.compress(text.encode()), deterministic=True)
+    return database
+
+
+def statements(script: str) -> Iterator[str]:
+    """Split a script; what the tool commits one by one."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""

@@ -1,0 +1,154 @@
+"""The first five minutes: what is there, where it goes, a configuration of one's own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.cleanup import DAY_MS, due_before, find_retention
+from sessiond.cli import main
+from sessiond.config import Config, load
+from sessiond.doctor.inventory import scan_tools
+from sessiond.endpoint.server import Running, running
+
+SAMPLES = Path(__file__).parents[2] / "conformance" / "samples"
+NOW_MS = 1_790_000_000_000
+TOKEN = "token-of-a-test"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with one session of Claude Code that is 25 days old, and one of Codex."""
+    made = tmp_path / "home"
+    shutil.copytree(SAMPLES / "claude-code/2.1-session/.claude", made / ".claude")
+    shutil.copytree(SAMPLES / "codex/0.80-legacy/.codex", made / ".codex")
+    for path in made.rglob("*.jsonl"):
+        days = 25 if ".claude" in path.parts else 1
+        os.utime(path, (NOW_MS / 1000 - days * 86_400,) * 2)
+    return made
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[Running]:
+    with running(str(tmp_path / "endpoint"), token=TOKEN) as made:
+        yield made
+
+
+def test_it_tells_what_each_tools_clean_up_will_take(home: Path) -> None:
+    claude, codex = scan_tools(Config(), {"HOME": str(home)}, NOW_MS)
+    assert (claude.tool, claude.sessions, claude.days, claude.due) == ("claude-code", 1, 30, 1)
+    assert claude.oldest_ms == NOW_MS - 25 * DAY_MS
+    assert (codex.tool, codex.sessions, codex.days, codex.due) == ("codex", 1, None, 0)
+    assert claude.bytes >= sum(path.stat().st_size for path in (home / ".claude").rglob("*.jsonl"))
+
+
+def test_settings_of_the_tools_are_read_with_their_comments(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+
+    def days() -> dict[str, int]:
+        return {tool: retention.days for tool, retention in find_retention(environ).items()}
+
+    assert days() == {"claude-code": 30, "gemini-cli": 30}
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude/settings.json").write_text('{"a": "//", /* b */ "cleanupPeriodDays": 36499} // c')
+    (tmp_path / ".gemini").mkdir()
+    (tmp_path / ".gemini/settings.json").write_text('{"general": {"sessionRetention": {"maxAge": "60d"}}}')
+    assert days() == {"claude-code": 36499, "gemini-cli": 60}
+    for age, kept in (("2w", 14), ("2m", 60), ("36h", 1), ("5h", 1), ("soon", 30)):
+        (tmp_path / ".gemini/settings.json").write_text(f'{{"general": {{"sessionRetention": {{"maxAge": "{age}"}}}}}}')
+        assert days()["gemini-cli"] == kept
+    (tmp_path / ".gemini/settings.json").write_text('{"general": {"sessionRetention": {"enabled": false}}}')
+    (tmp_path / ".claude/settings.json").write_text("{")
+    assert days() == {"claude-code": 30}
+
+
+def test_a_tool_that_deletes_sessions_is_known_by_the_name_in_its_records(home: Path) -> None:
+    """Its old sessions are due, so that they are captured before the others, and `doctor` says how to keep them."""
+    shutil.copytree(SAMPLES / "gemini-cli/0.61-resume/.gemini", home / ".gemini")
+    for path in (home / ".gemini").rglob("session-*"):
+        os.utime(path, (NOW_MS / 1000 - 25 * 86_400,) * 2)
+    (gemini,) = (found for found in scan_tools(Config(), {"HOME": str(home)}, NOW_MS) if found.tool == "gemini-cli")
+    assert (gemini.days, gemini.due) == (30, gemini.sessions)
+    assert "sessionRetention" in (gemini.hint or "")
+    assert due_before({"HOME": str(home)}, NOW_MS)["gemini-cli"] == NOW_MS - 23 * DAY_MS
+
+
+def test_several_directories_of_a_tool_share_the_shortest_retention(tmp_path: Path) -> None:
+    for name, kept in (("a", 90), ("b", 9)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "settings.json").write_text(f'{{"cleanupPeriodDays": {kept}}}')
+    environ = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": f"{tmp_path}/a, {tmp_path}/b"}
+    assert find_retention(environ)["claude-code"].days == 9
+
+
+def test_flags_are_enough_and_an_endpoint_is_tested_first(
+    home: Path, endpoint: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = home / ".config/sessiond/config.toml"
+    environ = {"HOME": str(home), "SESSIOND_CONFIG": str(config), "SESSIOND_STATE_DIR": str(tmp_path / "state")}
+    token = tmp_path / "token"
+    token.write_text("a-wrong-one")
+    token.chmod(0o600)
+    words = ["init", "--endpoint", endpoint.url, "--token-file", str(token), "--yes", "--no-service"]
+    assert main(words, environ) == 77
+    assert not config.exists()
+    token.write_text(TOKEN)
+    capsys.readouterr()
+    assert main(words, environ) == 0
+    out = capsys.readouterr().out
+    assert "claude-code         1" in out
+    assert f"{endpoint.url} answers" in out
+    assert max(map(len, out.splitlines()[:4])) <= 80
+    loaded = load(str(config), {})
+    assert (loaded.config.endpoint.url, loaded.config.endpoint.token_file) == (endpoint.url, str(token))
+    assert "# How one request may take" in config.read_text() or "#timeout" in config.read_text()
+    text = config.read_text()
+    assert main(words, environ) == 1
+    assert main(["init", "--yes", "--no-service"], environ) == 0
+    assert config.read_text() == text
+
+
+def test_on_a_terminal_it_asks_and_asks_again(home: Path, endpoint: Running, tmp_path: Path) -> None:
+    """A token that is typed is not shown and lies in a file of its own."""
+    environ = {
+        "HOME": str(home),
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "SESSIOND_STATE_DIR": str(tmp_path / "state"),
+        "TERM": "dumb",
+    }
+    control, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sessiond", "init", "--no-service"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environ,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    shown = ""
+    answers = [("Endpoint", "http://127.0.0.1:1"), ("Token", "x"), ("Endpoint", endpoint.url), ("Token", TOKEN)]
+    for question, answer in answers:
+        while question not in shown:
+            shown += os.read(control, 4096).decode()
+        shown = shown.rpartition(question)[2]
+        os.write(control, answer.encode() + b"\n")
+    while True:
+        try:
+            shown += os.read(control, 4096).decode()
+        except OSError:  # what a terminal says at its end
+            break
+    os.close(control)
+    assert process.wait(20) == 0, shown
+    assert TOKEN not in shown
+    token = home / ".config/sessiond/token"
+    assert (token.read_text(), token.stat().st_mode & 0o777) == (f"{TOKEN}\n", 0o600)
+    assert load(str(home / ".config/sessiond/config.toml"), {}).config.endpoint.token_file == str(token)

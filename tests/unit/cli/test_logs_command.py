@@ -1,0 +1,151 @@
+"""`sessiond logs` over the rotated file: what was, what comes, and what is left out. (The journal: tests/service.)"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sessiond.logs.sinks import RotatedFile
+from support.harness import CLAUDE, SESSION, claude, encode
+from support.terminal import Terminal
+
+
+def event(number: int, level: str = "info", **keys: object) -> dict[str, object]:
+    at = datetime(2026, 9, 1, 10, 0, number, tzinfo=UTC).isoformat().replace("+00:00", "Z")
+    return {"timestamp": at, "level": level, "event": "upload.acked", "sessions": number, **keys}
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "home").mkdir()
+    return {
+        "HOME": str(tmp_path / "home"),
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "SESSIOND_STATE_DIR": str(tmp_path / "state"),
+        "TZ": "UTC",
+    }
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Callable[..., RotatedFile]:
+    return lambda **options: RotatedFile(str(tmp_path / "state" / "log" / "sessiond.log"), **options)
+
+
+class Follower:
+    """`sessiond logs -f --json` as a process, read line by line."""
+
+    def __init__(self, environ: dict[str, str], *words: str) -> None:
+        command = [sys.executable, "-m", "sessiond", "logs", "-f", "--json", *words]
+        self.process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE)
+
+    def next(self) -> dict[str, object]:
+        assert self.process.stdout
+        assert select.select([self.process.stdout], [], [], 60)[0], "nothing came"
+        return json.loads(self.process.stdout.readline())
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(20)
+        assert self.process.stdout
+        self.process.stdout.close()
+        return code
+
+
+def test_following_goes_on_through_a_rotation(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
+    """A line that is written between two looks, or whose file was renamed meanwhile, is not missed."""
+    file = log(size=300, count=9)
+    file.write(event(0))
+    follower = Follower(environ)
+    assert follower.next()["sessions"] == 0
+    for number in range(1, 12):  # two or three lines to a file
+        file.write(event(number))
+        assert follower.next()["sessions"] == number
+    assert follower.end() == 130
+    file.close()
+
+
+def test_a_level_and_a_tool_leave_the_rest_out(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
+    file = log()
+    follower = None
+    for number, (level, tool) in enumerate(
+        [("info", "codex"), ("warning", "codex"), ("error", "amp"), ("debug", "codex")]
+    ):
+        file.write(event(number, level, tool=tool))
+        follower = follower or Follower(environ, "--level", "warning", "--source", "codex")
+    assert follower is not None
+    assert follower.next()["sessions"] == 1
+    file.write(event(9, "error", tool="codex"))
+    assert follower.next()["sessions"] == 9
+    follower.end()
+    file.close()
+
+
+def test_a_time_in_words_or_as_it_stands(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
+    file = log()
+    for number in range(4):
+        file.write(event(number))
+
+    def shown(since: str) -> list[int]:
+        command = [sys.executable, "-m", "sessiond", "logs", "--json", "--since", since]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        return [json.loads(line)["sessions"] for line in done.stdout.splitlines()]
+
+    assert shown("2026-09-01T10:00:02Z") == [2, 3]
+    assert shown("2026-09-01T12:00:02+02:00") == [2, 3]
+    assert shown("5000d") == [0, 1, 2, 3]
+    assert shown("1m") == []
+    file.close()
+
+
+def test_a_terminal_gets_local_times_and_colour(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
+    file = log()
+    file.write(event(1, "warning", reason="a b"))
+    file.close()
+    shown = {key: value for key, value in environ.items() if key.startswith(("HOME", "SESSIOND"))}
+    with Terminal(["logs"], {**shown, "TZ": "Asia/Tokyo"}) as terminal:
+        assert terminal.end() == 0
+        assert terminal.text == '2026-09-01 19:00:01 warning upload.acked sessions=1 reason="a b"'
+        assert b"\x1b[33mwarning" in terminal.written
+
+
+@pytest.fixture
+def daemon(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "sessiond", "run"]
+    process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+    yield process
+    process.terminate()
+    process.wait(30)
+
+
+def test_the_level_changes_while_it_runs(
+    environ: dict[str, str], daemon: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """What is logged from then on is followed; the daemon is the same."""
+    log = tmp_path / "state" / "log" / "sessiond.log"
+    session = tmp_path / "home" / CLAUDE
+    while not (log.exists() and b"daemon.started" in log.read_bytes()):
+        assert daemon.poll() is None
+        select.select([], [], [], 0.05)
+    follower = Follower(environ)
+    subprocess.run([sys.executable, "-m", "sessiond", "config", "set", "log.level", "debug"], env=environ, check=True)
+    names: list[object] = []
+    while "config.reloaded" not in names:
+        names.append(follower.next()["event"])
+    session.parent.mkdir(parents=True)
+    session.write_bytes(encode(claude(SESSION, 1)))
+    found: dict[str, object] = {}
+    while found.get("event") != "ingest.captured":
+        found = follower.next()
+    assert (found["level"], found["tool"]) == ("debug", "claude-code")
+    assert names.count("daemon.started") == 1
+    follower.end()

@@ -1,0 +1,477 @@
+"""`sessiond ls`, `show`, `sources` and `queue`: what is captured, what waits, what is parked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond import state
+from sessiond.cli import ls, main
+from sessiond.cli.transcript import render
+from sessiond.privacy import Masking, Terms
+from sessiond.redact import Policy
+from sessiond.session import Session
+from sessiond.sources import UNREADABLE, Unreadable
+from sessiond.spool.safety import State
+from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+
+OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
+FIELDS = set(Session.__struct_fields__)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        made.address = made.uploading.address = made.endpoint.url
+        yield made
+
+
+def run(house: Household, *arguments: str) -> int:
+    environ = {
+        "HOME": house.home,
+        "SESSIOND_STATE_DIR": house.state,
+        "SESSIOND_CONFIG": os.devnull,
+        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_TOKEN": TOKEN,
+    }
+    return main(arguments, environ)
+
+
+def two(house: Household) -> None:
+    """Two sessions, the second one the newer, with a title."""
+    house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    title = {"type": "custom-title", "customTitle": "Tides", "sessionId": OTHER}
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 30), title)
+    house.settle()
+
+
+def park(house: Household, reason: str = "the item is larger than the limits allow") -> None:
+    """Park the bytes of a session, as if the endpoint had refused them for good."""
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    segments = house.spool.outbox.segments(9, 1 << 20)
+    with house.spool.transaction():
+        house.spool.outbox.park_segment(segments[0], reason)
+
+
+# --- ls ---
+
+
+def test_ls_shows_the_newest_first(house: Household) -> None:
+    two(house)
+    sessions = list(house.spool.catalog.sessions())
+    short = {SESSION: SESSION[:8], OTHER: OTHER[:8]}
+    assert ls.listing(sessions, short, {OTHER: State.LOST}, now_ms=house.now_ms) == (
+        "id        active  tool         msgs  state  model            directory  title\n"
+        "5f1d7c1e    20 d  claude-code     1  lost   -                …/project  Tides\n"
+        "5f1d7c1e    20 d  claude-code     2  safe   claude-opus-4-5  …/project"
+    )
+
+
+def test_ls_gives_enough_of_an_id_to_show_it(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "ls") == 0
+    shown = capsys.readouterr().out.splitlines()[1].split()[0]
+    assert run(house, "show", shown, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["record"]["id"] == OTHER
+
+
+def test_ls_json_is_a_session_record_a_line(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "ls", "--json") == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["id"] for record in records] == [OTHER, SESSION]
+    assert all(set(record) == FIELDS for record in records)
+    assert len(FIELDS) == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--tool", "claude-code"], 2),
+        (["--tool", "codex"], 0),
+        (["--ongoing"], 0),
+        (["--limit", "1"], 1),
+        (["--since", "2026-09-01T10:00:20Z"], 1),
+        (["--since", "2020-01-01"], 2),
+        (["--since", "1m"], 0),
+    ],
+)
+def test_ls_filters(arguments: list[str], found: int, house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "ls", "--json", *arguments) == 0
+    assert len(capsys.readouterr().out.splitlines()) == found
+
+
+@pytest.mark.parametrize("wrong", [["--since", "soon"], ["--limit", "0"]])
+def test_ls_refuses_what_is_no_filter(wrong: list[str], house: Household) -> None:
+    assert run(house, "ls", *wrong) == 2
+
+
+def test_ls_refuses_an_unknown_tool_with_a_suggestion(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelled tool is a usage error; an empty list would look as if nothing had been captured of it."""
+    two(house)
+    assert run(house, "ls", "--tool", "codxe") == 2
+    assert capsys.readouterr().err == "sessiond: unknown tool 'codxe'\n  did you mean \"codex\"?\n"
+
+
+def test_without_a_spool_they_say_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["ls"], ["show", "x"], ["queue"]):
+        assert main(command, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "none")}) == 1
+        assert capsys.readouterr().err == "sessiond: nothing has been captured yet\n  start it: sessiond run\n"
+
+
+def test_ls_tells_an_empty_spool_from_a_filter_that_fits_nothing(
+    house: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(house, "ls") == 0
+    assert capsys.readouterr().err == "nothing has been captured yet\n"
+    two(house)
+    assert run(house, "ls", "--tool", "codex") == 0
+    assert capsys.readouterr().err == "no matching sessions\n"
+
+
+# --- show ---
+
+
+def test_show_is_the_record_the_streams_and_what_was_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "show", SESSION) == 0
+    assert capsys.readouterr().out == (
+        f"session    {SESSION}\n"
+        "tool       claude-code 2.1.330, claude-opus-4-5-20251101\n"
+        "started    2026-09-01 10:00:01 UTC, ended 2026-09-01 10:00:02 UTC\n"
+        "directory  /home/dev/project (main)\n"
+        "messages   2\n"
+        "machine    testbox\n"
+        f"file       {house.home}/{CLAUDE}\n"
+        "endpoint   has everything\n"
+        "stream     main: 808 B captured, 808 B acknowledged\n"
+        "\n"
+        "user  2026-09-01 10:00:01\n"
+        "  hello\n"
+        "\n"
+        "assistant  2026-09-01 10:00:02\n"
+        "  hello\n"
+    )
+
+
+def test_show_raw_is_the_stream_byte_for_byte(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    two(house)
+    content = (Path(house.home) / CLAUDE).read_bytes()
+    assert run(house, "show", SESSION, "--raw") == 0
+    assert capfdbinary.readouterr().out == content
+
+
+@pytest.mark.parametrize("redact", ["mask", "off"])
+def test_show_masks_secrets_unless_asked_not_to(
+    house: Household, capfdbinary: pytest.CaptureFixture[bytes], redact: str
+) -> None:
+    """From the tool's own file too, and whatever is stored. Only `--unmasked` shows that file as it is."""
+    from sessiond.redact.examples import expand
+
+    secret = expand("ghp_<A36>", 1)
+    house.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}"))
+    house.settle()
+    config = os.path.join(house.home, ".config/sessiond/config.toml")
+    if redact == "off":
+        os.makedirs(os.path.dirname(config), exist_ok=True)
+        before = Path(config).read_text() if os.path.exists(config) else ""
+        Path(config).write_text(f'redact = "off"\n{before}')
+    capfdbinary.readouterr()
+    for words in (["show", SESSION], ["show", SESSION, "--raw"]):
+        assert run(house, *words) == 0
+        out = capfdbinary.readouterr().out
+        assert secret.encode() not in out and b"*" * len(secret) in out
+        assert run(house, *words, "--unmasked") == 0
+        assert secret.encode() in capfdbinary.readouterr().out
+
+
+def test_no_other_command_prints_a_secret(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """A secret in a prompt, a title, a branch and a directory's name is in no output of any of them."""
+    from sessiond.redact.examples import expand
+
+    secret = expand("ghp_<A36>", 1)
+    house.masking = Masking(Terms(policy=Policy()))
+    house.close()
+    house.open()
+    house.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}", cwd=f"/w/{secret}", gitBranch=secret))
+    house.settle()
+    capfdbinary.readouterr()
+    file = os.path.join(house.home, CLAUDE)
+    for words in (
+        ["ls"],
+        ["ls", "--json"],
+        ["show", SESSION],
+        ["show", SESSION, "--json"],
+        ["show", SESSION, "--raw"],
+        ["status"],
+        ["status", "--json"],
+        ["sources"],
+        ["sources", "--json"],
+        ["queue"],
+        ["queue", "--json"],
+        ["doctor"],
+        ["doctor", "--json"],
+        ["redact", "scan", file],
+        ["redact", "scan", "--json", file],
+        ["redact", "scan", "--all"],
+        ["redact", "scan", "--all", "--json"],
+    ):
+        run(house, *words)
+        captured = capfdbinary.readouterr()
+        assert secret.encode() not in captured.out + captured.err, words
+
+
+@pytest.mark.parametrize("words", [["ls"], ["ls", "--json"], ["ls", "--json", "--long"], ["show", SESSION]])
+def test_names_are_masked_when_they_were_stored_readable(
+    house: Household, capfdbinary: pytest.CaptureFixture[bytes], words: list[str]
+) -> None:
+    """With `redact = "off"`, or under older rules, a secret in a branch or a directory was stored as it was."""
+    from sessiond.redact.examples import expand
+
+    secret = expand("ghp_<A36>", 1)
+    house.write(CLAUDE, claude(SESSION, 1, text="hello", cwd=f"/w/{secret}", gitBranch=secret))
+    house.settle()
+    capfdbinary.readouterr()
+    assert run(house, *words) == 0
+    captured = capfdbinary.readouterr()
+    assert secret.encode() not in captured.out + captured.err
+    assert secret[-8:].encode() not in captured.out
+
+
+def test_show_fetches_from_the_endpoint_what_the_tool_deleted(
+    house: Household, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The tool's clean-up is what all this is for."""
+    two(house)
+    content = (Path(house.home) / CLAUDE).read_bytes()
+    os.unlink(os.path.join(house.home, CLAUDE))
+    house.settle()
+    assert run(house, "show", SESSION, "--raw", "main") == 0
+    assert capfdbinary.readouterr().out == content
+    assert run(house, "show", SESSION) == 0
+    assert b"(gone since" in capfdbinary.readouterr().out
+
+
+def test_a_long_stream_is_fetched_in_pieces(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    house.write(CLAUDE, *(claude(SESSION, n, text="x" * 600_000) for n in range(8)))
+    house.settle()
+    content = (Path(house.home) / CLAUDE).read_bytes()
+    os.unlink(os.path.join(house.home, CLAUDE))
+    assert run(house, "show", SESSION, "--raw") == 0
+    assert capfdbinary.readouterr().out == content
+
+
+def test_show_says_which_id_or_stream_is_wrong(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    assert run(house, "show", "5f1d") == 1
+    assert "several sessions start with '5f1d'" in capsys.readouterr().err
+    assert run(house, "show", "ff%_") == 1
+    assert "no session 'ff%_'" in capsys.readouterr().err
+    assert run(house, "show", SESSION, "--raw", "agent") == 1
+    assert "no stream 'agent'\n  streams of this session: main" in capsys.readouterr().err
+
+
+def test_a_stream_that_is_nowhere_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    os.unlink(os.path.join(house.home, CLAUDE))
+    assert run(house, "show", SESSION, "--raw") == 1
+    assert "neither in the tool's file nor at the endpoint" in capsys.readouterr().err
+
+
+def test_a_transcript_can_not_draw_on_the_terminal() -> None:
+    line = {"type": "user", "message": {"role": "u\x1b[1m", "content": "a\x1b[2J\u202e\rb"}}
+    assert "\x1b" not in "".join(render([json.dumps(line).encode()]))
+    assert "\x1b" not in "".join(render([b'{"type":"\\u001b[2J"}', b"\x1b"]))
+
+
+def test_a_transcript_is_read_whatever_its_format() -> None:
+    """Claude Code's blocks, Codex's payloads, bare messages; what is unknown is named, not hidden."""
+    records = [
+        {"type": "assistant", "message": {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "hm"},
+            {"type": "text", "text": "I look"},
+            {"type": "tool_use", "name": "Bash", "input": {"command": "ls"}},
+        ]}},
+        {"type": "user", "message": {"role": "user", "content": [{"type": "tool_result", "content": "a\nb"}]}},
+        {"type": "response_item", "payload": {"type": "message", "role": "user", "content": [
+            {"type": "input_text", "text": "and now?"}, {"type": "input_image"}]}},
+        {"type": "response_item", "payload": {"type": "function_call", "name": "shell", "arguments": "{}"}},
+        {"type": "response_item", "payload": {"type": "function_call_output", "output": "x" * 500}},
+        {"role": "assistant", "content": "bare"},
+        {"type": "event_msg", "payload": {"type": "token_count"}},
+        {"type": "event_msg", "payload": {"type": "token_count"}},
+        [1],
+    ]  # fmt: skip
+    lines = list(render([*(json.dumps(record).encode() for record in records), b"{broken"]))
+    assert [line if len(line) < 60 else line[:20] + line[-1] for line in lines if line] == [
+        "assistant",
+        "  (thinks) hm",
+        "  I look",
+        '  > Bash {"command":"ls"}',
+        "tool",
+        "  = a b",
+        "user",
+        "  and now?",
+        "  [input_image]",
+        "assistant",
+        "  > shell {}",
+        "tool",
+        "  = xxxxxxxxxxxxxxxx…",
+        "assistant",
+        "  bare",
+        "(4 other records: event_msg token_count x2, list, damaged)",
+    ]
+
+
+# --- sources ---
+
+
+def test_sources_says_what_was_not_understood(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, claude(SESSION, 1), "{broken", {**claude(SESSION, 2), "type": "hologram"})
+    house.settle()
+    assert run(house, "sources") == 0
+    text = capsys.readouterr().out
+    assert "claude-code  1 session, 0 ongoing, last active" in text
+    assert "  ! 1 unknown record type since 2.1.330: hologram\n    messages may be undercounted" in text
+    assert "  ! 1 damaged record: kept in the transcript" in text
+    assert "Supported, not found here: aider, " in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert run(house, "sources", "--json") == 0
+    listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
+    assert listed["claude-code"]["count"]["unknown"] == ["hologram"]
+    assert (listed["claude-code"]["seen"], listed["codex"]["seen"]) == (True, False)
+
+
+def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Aider's root is the home, which is no sign of Aider."""
+    (tmp_path / ".codex/sessions").mkdir(parents=True)
+    assert main(["sources", "--json"], {"HOME": str(tmp_path)}) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["tool"] for each in listed if each["seen"]] == ["codex"]
+    assert main(["sources"], {"HOME": str(tmp_path)}) == 0
+    assert capsys.readouterr().out.startswith(
+        "codex        found; nothing captured yet\n  not watched ~/.codex/sessions\n"
+    )
+    assert main(["sources", "--all"], {"HOME": str(tmp_path)}) == 0
+    assert "zed          not found on this machine\n  missing    ~/" in capsys.readouterr().out
+
+
+def test_sources_says_since_when_a_tool_writes_something_new(
+    house: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The version is that of the oldest session with it, whichever was read first: what changed is then known."""
+    for number, version in enumerate(("0.172.0", "0.171.0", "0.170.0")):
+        own = f"0199c000-0000-7000-8000-00000000000{number}"
+        at = f"2026-11-0{3 - number}T10:00:00.000Z"
+        lines: list[dict | bytes | str] = [
+            {"timestamp": at, "type": "session_meta", "payload": {"id": own, "cli_version": version, "cwd": "/w"}},
+            {"timestamp": at, "type": "event_msg", "payload": {"type": "user_message", "message": "hello"}},
+        ]
+        if version > "0.171":
+            lines += [{"timestamp": at, "type": kind, "payload": {}} for kind in ("aura", "hologram", "karma")]
+        house.write(f".codex/sessions/2026/11/01/rollout-2026-11-01T10-00-00-{own}.jsonl", *lines)
+    house.settle()
+    assert run(house, "sources") == 0
+    text = capsys.readouterr().out
+    assert "  ! 3 unknown record types since 0.171.0: aura, hologram, karma\n" in text
+    assert "    messages may be undercounted; the transcripts are complete" in text
+    assert run(house, "sources", "--json") == 0
+    listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
+    assert listed["codex"]["count"]["unknown_since"] == "0.171.0"
+
+
+@pytest.mark.parametrize("known", UNREADABLE, ids=[it.tool for it in UNREADABLE])
+def test_sources_says_why_a_tool_that_is_here_is_not_read(
+    known: Unreadable, house: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is encrypted or described nowhere is named with the reason where it is installed, and nowhere else."""
+    assert run(house, "sources", "--all") == 0
+    assert "not read" not in capsys.readouterr().out
+    path = known.path.replace("~", house.home).replace("{config}", f"{house.home}/.config")
+    os.makedirs(path)
+    assert run(house, "sources") == 0
+    text = capsys.readouterr().out
+    assert known.reason in " ".join(text.split())
+    assert f"{known.tool:<12} not read\n  not read   ~/" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert run(house, "sources", "--json") == 0
+    (found,) = [each for each in json.loads(capsys.readouterr().out) if each["unreadable"]]
+    assert (found["tool"], found["unreadable"]) == (known.tool, known.reason)
+    assert found["roots"][0]["path"] == path
+
+
+def test_sources_names_files_that_can_not_be_read(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    link = os.path.join(house.home, CLAUDE)
+    os.makedirs(os.path.dirname(link))
+    os.symlink(house.write("elsewhere.jsonl", claude(SESSION, 1)), link)
+    house.ingest(link)
+    assert run(house, "sources", "--json") == 0
+    (source,) = [each for each in json.loads(capsys.readouterr().out) if each["troubles"]]
+    assert source["troubles"][0]["path"] == link
+
+
+def test_an_invalid_config_is_78(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[sources.cluade-code]\nenabled = false\n")
+    assert main(["sources", "--config", str(file)], {"HOME": str(tmp_path)}) == 78
+
+
+# --- queue ---
+
+
+def test_queue_shows_what_waits(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    assert run(house, "queue", "--json") == 0
+    (waiting,) = json.loads(capsys.readouterr().out)["waiting"]
+    assert (waiting["session"], waiting["record"], waiting["segments"]) == (SESSION, True, 1)
+    assert run(house, "queue") == 0
+    assert capsys.readouterr().out.startswith("waiting   tool         record  segments")
+    house.settle()
+    assert run(house, "queue") == 0
+    assert capsys.readouterr().out == "the queue is empty\n"
+
+
+def test_queue_shows_why_an_item_is_parked(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    park(house)
+    assert run(house, "queue") == 0
+    text = capsys.readouterr().out
+    assert "5f1d7c1e  claude-code  main at 0  the item is larger than the limits allow\n" in text
+    assert "try again: sessiond queue retry [ID]" in text
+
+
+def test_queue_retry_takes_back_and_tells_the_daemon(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    park(house)
+    told: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: told.append(number))
+    lock = state.Lock(house.state)
+    try:
+        assert run(house, "queue", "retry", SESSION[:20]) == 0
+    finally:
+        lock.release()
+        signal.signal(signal.SIGUSR1, before)
+    assert capsys.readouterr().out == "1 item queued again; pushing now\n"
+    assert told == [signal.SIGUSR1]
+    house.settle()
+    assert house.held(SESSION) == (Path(house.home) / CLAUDE).read_bytes()
+    assert run(house, "queue", "retry") == 1
+
+
+def test_queue_drop_wants_a_yes(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody there to ask: nothing is dropped."""
+    park(house)
+    assert run(house, "queue", "drop", SESSION) == 2
+    assert house.spool.stats.waiting().parked == 1
+    assert run(house, "queue", "drop", SESSION, "--yes") == 0
+    assert capsys.readouterr().out == "1 item dropped; the tool's own file is not changed\n"
+    assert house.spool.stats.waiting().parked == 0
+    assert run(house, "queue", "drop", SESSION, "--yes") == 1

@@ -1,0 +1,259 @@
+"""The screens as a person sees them: real commands on a terminal of 80 and of 120 columns, with and without colour.
+
+What is shown stands in expected/, a file for each screen. After a change that is meant, write them anew and look at
+the difference: REGENERATE=1 python -m pytest tests/screens
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sessiond import pause, state
+from sessiond.spool import health
+from sessiond.spool.health import CLEAN, CaptureHealth, EndpointHealth, RootHealth
+from support.harness import Household, claude, household
+from support.terminal import Terminal
+
+EXPECTED = Path(__file__).parent / "expected"
+SAMPLES = Path(__file__).parents[2] / "conformance" / "samples"
+PAINT = re.compile(rb"\x1b\[[\d;]*m")
+SIZES = re.compile(rb"(^disk +|segments? \()[\d.]+ \w+", re.MULTILINE)
+"""How much something takes on the disk and in the outbox: it depends on the file system and on zstd."""
+KNOWN = re.compile(rb"(Supported, not found here: )[^.]+")
+"""The tools that are known and not found: with each new source there is one more."""
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+URL = "https://sync.example.org"
+SESSIONS = [f"5f1d7c1e-0000-4000-8000-00000000000{number}" for number in range(4)]
+
+World = Callable[[Household], None]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def before_ms(span: int) -> int:
+    """A time that is so long ago, in the middle of its minute, hour or day: it reads the same for a while."""
+    unit = next(unit for unit in (DAY, HOUR, MINUTE) if span >= unit)
+    return now_ms() - span - unit // 2
+
+
+def captured(house: Household) -> None:
+    """Three sessions of Claude Code, one of them ongoing; all are at the endpoint."""
+    for session, span in zip(SESSIONS, (5 * MINUTE, 3 * HOUR, 9 * DAY), strict=False):
+        at = datetime.fromtimestamp(before_ms(span) / 1000, UTC).isoformat().replace("+00:00", "Z")
+        lines = [claude(session, number, role=("user", "assistant")[number % 2], timestamp=at) for number in range(6)]
+        house.write(f".claude/projects/-home-dev-project/{session}.jsonl", *lines)
+    house.now_ms = now_ms()
+    house.uploading.address = URL
+    house.settle()
+
+
+def watched(house: Household, *, files: int = 3, backlog: int = 0, **how: str) -> None:
+    """What a daemon of pid 4711 says of the directories; `how` names those that are not simply watched."""
+    details = {"polled": "max_user_watches is reached", "unreadable": "permission denied"}
+    roots = [
+        RootHealth(
+            tool=tool,
+            path=f"{house.home}/{path}",
+            how=(given := how.get(tool.replace("-", "_"), "watched")),
+            detail=details.get(given, ""),
+        )
+        for tool, path in (("claude-code", ".claude/projects"), ("codex", ".codex/sessions"))
+    ]
+    roots += [RootHealth(tool=tool, path=f"{house.home}/.{tool}", how="missing") for tool in ("cursor", "zed")]
+    made = CaptureHealth(pid=4711, machine_id="laptop", discovered={"claude-code": files}, backlog=backlog, roots=roots)
+    health.write(house.spool, made)
+
+
+def acknowledged(house: Household) -> None:
+    health.write(house.spool, EndpointHealth(url=URL, last_ack_ms=before_ms(4 * MINUTE), latency_ms=38))
+
+
+def failing(house: Household, kind: str, reason: str) -> None:
+    made = EndpointHealth(
+        url=URL,
+        failing_since_ms=before_ms(2 * HOUR),
+        failures=9,
+        kind=kind,
+        reason=reason,
+        next_attempt_ms=now_ms() + 3 * MINUTE + MINUTE // 2,
+    )
+    health.write(house.spool, made)
+
+
+def healthy(house: Household) -> None:
+    captured(house)
+    watched(house)
+    acknowledged(house)
+
+
+def stopped(house: Household) -> None:
+    healthy(house)
+    house.spool.set_meta(CLEAN, "1")
+
+
+def degraded(house: Household) -> None:
+    """An edit with an error, a parked item, a directory that can't be read, and a format that moved on."""
+    captured(house)
+    house.now_ms = before_ms(HOUR)
+    house.write(f".claude/projects/-x/{SESSIONS[3]}.jsonl", claude(SESSIONS[3], 1) | {"type": "hologram"})
+    house.scan()
+    for session in house.spool.outbox.sessions(9):
+        with house.spool.transaction():
+            house.spool.outbox.park_session(session.id, session.revision, "too large")
+    watched(house, files=4, codex="unreadable")
+    acknowledged(house)
+    Path(house.home, ".config/sessiond/config.toml").write_text(f'[endpoint]\nurl = "{URL}"\ntimeuot = 3\n')
+
+
+def endpoint_down(house: Household) -> None:
+    captured(house)
+    watched(house)
+    at = datetime.fromtimestamp(before_ms(HOUR) / 1000, UTC).isoformat().replace("+00:00", "Z")
+    house.now_ms = before_ms(HOUR)
+    house.write(f".claude/projects/-home-dev-project/{SESSIONS[0]}.jsonl", claude(SESSIONS[0], 7, timestamp=at))
+    house.scan()
+    failing(house, "unreachable", f"{URL} can't be reached: connection refused")
+
+
+def refused(house: Household) -> None:
+    captured(house)
+    watched(house, claude_code="polled")
+    failing(house, "refused", f"{URL} answered 401: the token is not known here")
+
+
+def starting(house: Household) -> None:
+    """The lock is held, and the daemon has said nothing yet."""
+
+
+def paused(house: Household) -> None:
+    healthy(house)
+    pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
+
+
+def never(house: Household) -> None:
+    """Nothing was ever started: there is no state at all."""
+    house.close()
+    shutil.rmtree(house.state)
+
+
+STATUS: dict[str, tuple[World, bool, int]] = {
+    "status-healthy": (healthy, True, 0),
+    "status-not-running": (stopped, False, 3),
+    "status-died": (healthy, False, 3),
+    "status-degraded": (degraded, True, 4),
+    "status-endpoint-down": (endpoint_down, True, 4),
+    "status-token-refused": (refused, True, 4),
+    "status-starting": (starting, True, 0),
+    "status-paused": (paused, True, 0),
+    "status-never-started": (never, False, 3),
+}
+"""For each screen: how the machine is, whether a daemon runs there, and the exit code."""
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        config = Path(made.home, ".config/sessiond/config.toml")
+        config.parent.mkdir(parents=True)
+        config.write_text(f'[endpoint]\nurl = "{URL}"\n')
+        yield made
+
+
+@contextmanager
+def daemon(house: Household, runs: bool) -> Iterator[None]:
+    """Hold the lock in the name of a daemon of pid 4711, which started three hours ago."""
+    if not runs:
+        yield
+        return
+    lock = state.Lock(house.state, "systemd")
+    said = {"pid": 4711, "since_ms": before_ms(3 * HOUR), "service": "systemd"}
+    Path(house.state, state.LOCK).write_text(json.dumps(said).ljust(state.LOCK_SIZE))
+    yield
+    lock.release()
+
+
+def environ(house: Household, **more: str) -> dict[str, str]:
+    return {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **more}
+
+
+def record(name: str | None, words: list[str], env: dict[str, str], columns: int) -> int:
+    """Hold what a command shows, in colour and without, against its file; return its exit code."""
+    with Terminal(words, env, columns=columns) as coloured:
+        code = coloured.end()
+    with Terminal(words, {**env, "NO_COLOR": "1"}, columns=columns) as plain:
+        assert plain.end() == code
+    assert b"\x1b" not in plain.written, "NO_COLOR is not obeyed"
+    # Nothing is said by colour alone, and no line is broken by the terminal.
+    assert SIZES.sub(b"", PAINT.sub(b"", coloured.written)) == SIZES.sub(b"", plain.written)
+    lines = plain.written.decode().replace("\r\n", "\n").splitlines()
+    assert max(map(len, lines)) <= columns, max(lines, key=len)
+    assert "\n".join(line.rstrip() for line in lines).rstrip() == plain.text
+    if name is None:
+        return code
+    text = KNOWN.sub(rb"\1...", SIZES.sub(rb"\1...", plain.text.encode())).decode() + "\n"
+    file = EXPECTED / f"{name}-{columns}.txt"
+    if os.environ.get("REGENERATE"):
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8"), f"REGENERATE=1 writes {file.name} anew"
+    return code
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("name", STATUS)
+def test_status(name: str, columns: int, house: Household) -> None:
+    world, runs, code = STATUS[name]
+    world(house)
+    with daemon(house, runs):
+        # The state lies where it does for everybody, so that its name is the same on every machine.
+        home = Path(house.home, ".local/state")
+        home.mkdir(parents=True)
+        (home / "sessiond").symlink_to(house.state)
+        shown = {"HOME": house.home}
+        assert record(name, ["status"], shown, columns) == code
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_sources(columns: int, house: Household) -> None:
+    degraded(house)
+    Path(house.home, ".config/sessiond/config.toml").write_text("[sources.codex]\nenabled = false\n")
+    assert record("sources", ["sources"], environ(house), columns) == 0
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_what_init_finds(columns: int, tmp_path: Path) -> None:
+    """The tools and what their own clean-up will delete, by days that stand still."""
+    home = tmp_path / "home"
+    shutil.copytree(SAMPLES / "claude-code/2.1-session/.claude", home / ".claude")
+    shutil.copytree(SAMPLES / "codex/0.80-legacy/.codex", home / ".codex")
+    (home / ".claude/settings.json").write_text('{"cleanupPeriodDays": 36500}')
+    for path in home.rglob("*.jsonl"):
+        os.utime(path, (1_790_000_000, 1_790_000_000))
+    config = home / ".config/sessiond/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("")
+    assert record("init", ["init", "--no-service"], {"HOME": str(home)}, columns) == 0
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_doctor_fits(columns: int, house: Household) -> None:
+    """What it finds is of this machine, so that it stands in no file."""
+    assert record(None, ["doctor"], environ(house), columns) in (0, 4)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _every_file_belongs_to_a_screen() -> Iterator[None]:
+    yield
+    names = {*STATUS, "sources", "init"}
+    assert {path.name.rpartition("-")[0] for path in EXPECTED.iterdir()} <= names

@@ -1,0 +1,492 @@
+"""`sessiond status`: true in any state of the daemon, on one screen, cheap."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond import state
+from sessiond.cli import main
+from sessiond.cli.status import screen
+from sessiond.config import load
+from sessiond.daemon.reporting import record_config_health
+from sessiond.spool import NAME, Spool, health, set_aside
+from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
+from sessiond.spool.schema import VERSION
+from sessiond.status import Running, SpoolState, Status, read_status
+from sessiond.status.advice import advise
+from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
+
+Look = Callable[..., Status]
+MINUTE = 60_000
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def look(house: Household) -> Look:
+    """Read the status of the household, a minute after its time."""
+
+    def call(**environ: str) -> Status:
+        env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **environ}
+        return read_status(os.devnull, env, now_ms=house.now_ms + MINUTE)
+
+    return call
+
+
+@pytest.fixture
+def daemon(house: Household) -> Iterator[state.Lock]:
+    """Hold the lock as a daemon that has looked at everything."""
+    lock = state.Lock(house.state, "systemd")
+    tell(house)
+    yield lock
+    lock.release()
+
+
+def tell(house: Household, *, pid: int | None = None, files: int = 0, backlog: int = 0) -> None:
+    """Write the health that a daemon would."""
+    root = RootHealth(tool="claude-code", path=f"{house.home}/.claude/projects", how="watched", directories=2)
+    missing = RootHealth(tool="codex", path=f"{house.home}/.codex/sessions", how="missing")
+    made = CaptureHealth(
+        pid=os.getpid() if pid is None else pid,
+        machine_id="testbox",
+        discovered={"claude-code": files},
+        backlog=backlog,
+        roots=[root, missing],
+    )
+    health.write(house.spool, made)
+
+
+def fail(house: Household, kind: str, reason: str, hint: str | None = None) -> None:
+    """Write the health of an endpoint that fails for three minutes."""
+    made = EndpointHealth(
+        url="http://127.0.0.1:1",
+        archive=True,
+        failing_since_ms=house.now_ms - 2 * MINUTE,
+        failures=4,
+        kind=kind,
+        reason=reason,
+        hint=hint,
+        next_attempt_ms=house.now_ms + 2 * MINUTE,
+    )
+    health.write(house.spool, made)
+
+
+def run(house: Household, *arguments: str, **environ: str) -> int:
+    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull, **environ}
+    return main(["status", *arguments], env)
+
+
+SLOW = {"httpx", "watchdog", "structlog", "rich", "tenacity", "starlette", "asyncio", "hyperscan", "platformdirs"}
+SLOW |= {"inspect", "typing_extensions", "pathlib", "hashlib", "urllib.parse", "xxhash", "subprocess", "shutil"}
+SLOW |= {"msgspec", "uuid", "decimal", "typing", "ctypes", "argparse", "gettext", "locale", "tomllib", "dataclasses"}
+SLOW |= {"sessiond.sources", "sessiond.spool.catalog", "sessiond.session", "sessiond.endpoint", "sessiond.config"}
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"]])
+@pytest.mark.parametrize("how", ["never", "stopped", "configured", "environment", "parked"])
+def test_it_imports_nothing_slow(how: str, arguments: list[str], tmp_path: Path) -> None:
+    """100 ms in all: no HTTP, no watching, no logging, no drawing library, no tool's format, nothing that writes.
+
+    Nor what reads configurations, where a daemon has read this one before.
+    """
+    directory = tmp_path / ".local/state/sessiond"
+    env = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    if how == "environment":
+        directory = tmp_path / "elsewhere"
+        env |= {"SESSIOND_STATE_DIR": str(directory), "SESSIOND_MACHINE_ID": "testbox"}
+    if how != "never":
+        directory.mkdir(parents=True)
+        spool = Spool(str(directory))
+        if how == "configured":
+            configure(tmp_path, spool, 'machine_id = "testbox"\n')
+        if how == "environment":
+            record_config_health(spool, load(None, env), None)
+        if how == "parked":
+            spool.connection.execute(
+                "INSERT INTO session (uuid, tool, native_id, record, parked) VALUES ('', 'codex', '', '{}', 'no')"
+            )
+        spool.close()
+    code = f"import sys; from sessiond.cli import main; code = main({arguments}); print(*sys.modules); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert not SLOW & set(done.stdout.splitlines()[-1].split())
+
+
+def configure(home: Path, spool: Spool, text: str) -> Path:
+    """Write a configuration, and note that a daemon took it over."""
+    file = home / ".config/sessiond/config.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    record_config_health(spool, load(str(file), {"HOME": str(home)}), None)
+    return file
+
+
+def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, tmp_path: Path) -> None:
+    """What the daemon said of its files counts for just these files."""
+    environ = {"HOME": house.home}
+    text = f'state_dir = "{house.state}"  # here\nmachine_id = "first"\nredact = "off"\n'
+    file = configure(tmp_path, house.spool, text)
+
+    def look(**more: str) -> Status:
+        return read_status(str(file), environ | more)
+
+    first = look()
+    assert (first.machine_id, first.scanner, first.config.files) == ("first", "off", (str(file),))
+    assert first.spool.state is SpoolState.OK
+    assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
+    record_config_health(house.spool, load(str(file), environ | {"SESSIOND_MACHINE_ID": "other"}), None)
+    assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
+    assert look().machine_id == "first"
+
+    file.write_text(text.replace("first", "fresh"))
+    assert look().machine_id == "fresh"
+    file.write_text(text.replace("redact", "redcat"))
+    wrong = look()
+    assert wrong.config.error is not None and 'did you mean "redact"?' in str(wrong.config.hint)
+    assert wrong.state_dir == house.state
+
+    file.write_text(text)
+    part = file.parent / "config.d/1.toml"
+    part.parent.mkdir()
+    part.write_text('machine_id = "part"\n')
+    assert look().machine_id == "part"
+    part.write_text(f'state_dir = "{tmp_path}/other"\n')
+    assert look().spool.state is SpoolState.MISSING
+
+
+def test_what_another_version_found_good_is_read_again(house: Household, tmp_path: Path) -> None:
+    file = configure(tmp_path, house.spool, f'state_dir = "{house.state}"\nmachine_id = "first"\n')
+    taken = health.read_applied_config(house.spool)
+    assert taken is not None
+    health.write_applied_config(house.spool, taken.replace(machine_id="told"))
+    assert read_status(str(file), {"HOME": house.home}).machine_id == "told"
+    health.write_applied_config(house.spool, taken.replace(machine_id="told", version="0.0.1"))
+    assert read_status(str(file), {"HOME": house.home}).machine_id == "first"
+
+
+@pytest.mark.parametrize("text", ["[]", '{"pid": "x"}', '{"roots": [7]}', "{", '{"roots": [{"tool": "codex"}]}'])
+def test_a_health_that_is_none_of_ours_is_said(text: str, house: Household, look: Look) -> None:
+    house.spool.set_meta(health.CAPTURE, text)
+    made = look()
+    assert made.spool.state is SpoolState.UNREADABLE
+    assert "unexpected" in str(made.spool.reason)
+
+
+def test_before_the_first_start_it_says_how_to_start(tmp_path: Path) -> None:
+    made = read_status(None, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "none")})
+    assert made.daemon.state is Running.NEVER
+    assert made.spool.state is SpoolState.MISSING
+    assert made.discovered.files is None
+    assert made.endpoint.archive
+    assert [tool.count.tool for tool in made.tools] == sorted(tool.count.tool for tool in made.tools)
+    assert made.advice[0].do == "set it up: sessiond init; or start it: sessiond run"
+    assert not (tmp_path / "none").exists()
+
+
+def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock) -> None:
+    """Fixed times, 80 columns."""
+    house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    house.settle()
+    tell(house, files=1)
+    health.write(house.spool, EndpointHealth(url="x", archive=True, last_ack_ms=house.now_ms, latency_ms=12))
+    made = look()
+    assert made.healthy
+    assert made.advice == []
+    text = screen(_fixed(made), home=house.home)
+    assert text == (
+        "sessiond      running for 3 h (pid 4711, by systemd, as testbox)\n"
+        "endpoint      archive on this machine: last ack 1 min ago, took 12 ms\n"
+        "found         1 file, all read\n"
+        "captured      1 session, 0 ongoing\n"
+        "acknowledged  1 of them\n"
+        "disk          215 kB in /state\n"
+        "\n"
+        "tool         sessions  acked  ongoing  idle  watch    directory\n"
+        "claude-code         1      1        0  20 d  watched  ~/.claude/projects\n"
+        "1 more supported tool, not found here: sessiond sources"
+    )
+
+
+def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daemon: state.Lock) -> None:
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    tell(house, files=2, backlog=1)
+    fail(house, "unreachable", "http://127.0.0.1:1 can't be reached: connection refused")
+    made = look()
+    assert not made.healthy
+    assert screen(_fixed(made), home=house.home).splitlines()[:6] == [
+        "sessiond      running for 3 h, degraded (pid 4711, by systemd, as testbox)",
+        "endpoint      archive on this machine: failing for 3 min, next attempt in 1 min",
+        "found         2 files, 1 not read yet",
+        "captured      1 session, 0 ongoing",
+        "acknowledged  0 of them; 1 waiting",
+        "waiting       1 record, 1 segment (313 B), oldest 1 min ago",
+    ]
+    assert screen(_fixed(made)).endswith(
+        "! http://127.0.0.1:1 can't be reached: connection refused\n"
+        "    retried automatically; `sessiond sync` retries now"
+    )
+
+
+def _fixed(made: Status) -> Status:
+    """Replace what differs from run to run."""
+    daemon = made.daemon.replace(pid=4711, since_ms=made.now_ms - 180 * MINUTE)
+    outbox = made.outbox and made.outbox.replace(bytes=313)
+    return made.replace(daemon=daemon, outbox=outbox, disk_bytes=215_000, state_dir="/state")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_worst_still_fits_a_terminal(
+    width: int, house: Household, look: Look, daemon: state.Lock, tmp_path: Path
+) -> None:
+    """Six tools, everything wrong: 24 lines and no line too long."""
+    tools = ["aider", "amp", "claude-code", "codex", "cursor", "opencode"]
+    roots = [RootHealth(tool=tool, path=f"{house.home}/{'deep/' * 20}{tool}", how="unreadable") for tool in tools]
+    health.write(house.spool, CaptureHealth(pid=os.getpid(), discovered=dict.fromkeys(tools, 9), roots=roots))
+    fail(house, "refused", "https://sync.example.org/" + "long/" * 10 + " answered 401: " + "no " * 60, "the token")
+    daemon.note(stopped="the spool can't be written: database or disk is full")
+    text = screen(look(SESSIOND_OUTBOX__MAX_BYTES="-1"), width=width, home=house.home)
+    assert max(map(len, text.splitlines())) <= width
+    assert len(text.splitlines()) <= 24
+    assert "more: sessiond status --json" in text
+
+
+def test_colour_repeats_words(house: Household, look: Look, daemon: state.Lock) -> None:
+    import re
+
+    made = look()
+    assert re.sub(r"\x1b\[\d+m", "", screen(made, color=True)) == screen(made)
+
+
+def test_names_from_outside_are_escaped(house: Household, look: Look, daemon: state.Lock) -> None:
+    fail(house, "unreachable", "answered \x1b[2J\nnothing")
+    assert "\x1b" not in screen(look())
+
+
+# --- never complete while something is open ---
+
+
+def test_what_a_daemon_before_saw_says_nothing_about_now(house: Household, look: Look, daemon: state.Lock) -> None:
+    """It restarted and has not looked yet: discovered is unknown, not what the old one found."""
+    tell(house, pid=1, files=7)
+    made = look()
+    assert made.discovered.files is None
+    assert "the first scan is running" in screen(made)
+
+
+def test_without_a_daemon_it_does_not_claim_to_know_what_is_new(house: Household, look: Look) -> None:
+    tell(house, files=7)
+    made = look()
+    assert not made.discovered.current
+    assert "7 files in the last run; newer ones are unknown" in screen(made)
+
+
+def test_what_backfill_leaves_out_is_never_counted_as_read(house: Household, look: Look, daemon: state.Lock) -> None:
+    made = CaptureHealth(pid=os.getpid(), discovered={"codex": 9}, left_out=4, left_out_bytes=12_000_000, backlog=2)
+    health.write(house.spool, made)
+    assert "found         9 files, 4 (12 MB) excluded by backfill, 2 not read yet\n" in screen(look())
+    health.write(house.spool, made.replace(backlog=0))
+    assert "found         9 files, 4 (12 MB) excluded by backfill, the others read\n" in screen(look())
+    assert (look().discovered.left_out, look().discovered.left_out_bytes) == (4, 12_000_000)
+
+
+def test_a_session_counts_as_acknowledged_with_its_last_byte(house: Household, look: Look) -> None:
+    """The record alone, or a part of the transcript, is not the session."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    (session,) = house.spool.outbox.sessions(9)
+    with house.spool.transaction():
+        house.spool.outbox.acknowledge_session(session.id, session.revision)
+    totals = look().totals
+    assert totals is not None
+    assert (totals.captured, totals.acknowledged) == (1, 0)
+    house.settle()
+    totals = look().totals
+    assert totals is not None
+    assert (totals.captured, totals.acknowledged, totals.oldest_ms) == (1, 1, None)
+
+
+def test_transcripts_that_wait_in_their_files_are_counted(tmp_path: Path) -> None:
+    with household(tmp_path, budget=1 << 16) as house:
+        house.write(CLAUDE, *(claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)))
+        house.scan()
+        made = read_status(os.devnull, {"HOME": house.home, "SESSIOND_STATE_DIR": house.state}, now_ms=NOW_MS)
+        assert made.outbox is not None
+        assert made.totals is not None
+        assert made.outbox.behind == 1
+        assert (made.totals.acknowledged, made.totals.unprotected) == (0, 0)
+        assert "1 transcript (" in screen(made)
+
+
+def test_damaged_records_and_unknown_types_are_shown(house: Household, look: Look, daemon: state.Lock) -> None:
+    house.write(CLAUDE, claude(SESSION, 1), "{broken", {**claude(SESSION, 2), "type": "hologram"})
+    house.settle()
+    made = look()
+    (tool,) = [tool for tool in made.tools if tool.count.tool == "claude-code"]
+    assert (tool.count.damaged, tool.count.unknown) == (1, ["hologram"])
+    assert made.advice[0].what == "claude-code: 1 unknown record type (hologram), messages may be undercounted"
+    assert made.healthy
+
+
+def test_a_file_that_can_not_be_read_degrades_and_is_named(house: Household, look: Look, daemon: state.Lock) -> None:
+    target = house.write("elsewhere.jsonl", claude(SESSION, 1))
+    link = os.path.join(house.home, CLAUDE)
+    os.makedirs(os.path.dirname(link))
+    os.symlink(target, link)
+    house.ingest(link)
+    made = look()
+    assert not made.healthy
+    assert made.troubles[0].path == link
+    assert made.advice[0].what.startswith(f"1 file can't be read: {link}: ")
+
+
+def test_parked_items_degrade(house: Household, look: Look, daemon: state.Lock) -> None:
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    (session,) = house.spool.outbox.sessions(9)
+    with house.spool.transaction():
+        house.spool.outbox.park_session(session.id, session.revision, "too large")
+    made = look()
+    assert not made.healthy
+    assert made.advice[0].what == "1 item parked: the endpoint refuses them"
+
+
+# --- the state of our own files ---
+
+
+def test_a_killed_daemon_is_told_from_a_stopped_one(house: Household, look: Look) -> None:
+    house.spool.set_meta(health.CLEAN, None)
+    assert look().daemon.state is Running.DIED
+    house.spool.set_meta(health.CLEAN, "1")
+    assert look().daemon.state is Running.STOPPED
+
+
+def test_a_damaged_spool_is_said_and_the_rest_is_shown(house: Household, look: Look) -> None:
+    house.close()
+    (Path(house.state) / NAME).write_bytes(b"not a database " * 500)
+    for suffix in ("-wal", "-shm"):
+        (Path(house.state) / (NAME + suffix)).unlink(missing_ok=True)
+    made = look()
+    assert made.spool.state is SpoolState.DAMAGED
+    assert made.totals is None
+    assert any("sets the spool aside" in (each.do or "") for each in made.advice)
+    assert "captured      unknown: the spool can't be read" in screen(made)
+    set_aside(house.state)
+    house.open()
+
+
+def test_a_spool_of_a_newer_version_is_said(house: Household, look: Look) -> None:
+    house.spool.connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    made = look()
+    assert made.spool.state is SpoolState.TOO_NEW
+    assert any("upgrade sessiond" in (each.do or "") for each in made.advice)
+
+
+def test_a_locked_spool_costs_no_waiting(house: Household, look: Look) -> None:
+    house.close()
+    holder = sqlite3.connect(os.path.join(house.state, NAME), isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    assert look().spool.state is SpoolState.UNREADABLE
+    holder.close()
+    house.open()
+
+
+def test_a_rebuilt_spool_is_worth_a_line_for_a_week(house: Household, look: Look, daemon: state.Lock) -> None:
+    house.spool.set_meta(health.REBUILT, str(house.now_ms))
+    made = look()
+    assert made.healthy
+    assert made.advice[0].what == "the spool was damaged and has been rebuilt"
+    house.now_ms += 8 * 86_400_000
+    assert look().advice == []
+
+
+def test_a_full_disk_degrades(house: Household, look: Look, daemon: state.Lock) -> None:
+    daemon.note(stopped="the spool can't be written: disk is full")
+    made = look()
+    assert not made.healthy
+    assert made.advice[0].what == "nothing is captured: the spool can't be written: disk is full"
+
+
+def test_an_invalid_config_is_shown_and_the_rest_as_well(house: Household, daemon: state.Lock, tmp_path: Path) -> None:
+    """The state directory is still the one that the environment names."""
+    file = tmp_path / "config.toml"
+    file.write_text("[endpoint]\nulr = 1\n")
+    environ = {"HOME": house.home, "SESSIOND_RESCAN": "never", "SESSIOND_STATE_DIR": house.state}
+    made = read_status(str(file), environ)
+    assert made.daemon.state is Running.RUNNING
+    assert not made.healthy
+    assert made.config.error == f"{file}:2: endpoint.ulr: unknown key"
+    assert made.advice[0].do == 'did you mean "url"?'
+
+
+def test_an_invalid_config_still_names_its_state_directory(
+    house: Household, daemon: state.Lock, tmp_path: Path
+) -> None:
+    """Else a typo would make a running daemon look as if it had never been started."""
+    file = tmp_path / "config.toml"
+    file.write_text(f'state_dir = "{house.state}"\nrescn = 1\n')
+    made = read_status(str(file), {"HOME": house.home})
+    assert made.state_dir == house.state
+    assert made.daemon.state is Running.RUNNING
+
+
+def test_a_refused_edit_is_shown_while_the_daemon_runs(house: Household, look: Look, daemon: state.Lock) -> None:
+    house.spool.set_meta(health.CONFIG, "config.toml:1: rescan: wants seconds")
+    assert look().advice[0].what.endswith("config.toml:1: rescan: wants seconds")
+
+
+def test_another_endpoint_than_the_last_one_is_not_judged_by_it(house: Household, look: Look) -> None:
+    """Not running, and the configuration names a new one: its past is not the old one's."""
+    fail(house, "unreachable", "gone")
+    made = look(SESSIOND_ENDPOINT__URL="https://new.example.org")
+    assert made.endpoint == EndpointHealth(url="https://new.example.org")
+
+
+# --- exit codes and JSON ---
+
+
+def test_the_exit_code_says_whether_all_is_well(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 healthy, 3 not running, 4 degraded."""
+    assert run(house) == 3
+    lock = state.Lock(house.state)
+    tell(house)
+    assert run(house) == 0
+    fail(house, "refused", "the token is not accepted")
+    assert run(house) == 4
+    lock.release()
+    assert run(house) == 3
+
+
+def test_json_is_versioned_and_is_the_whole_status(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, encode(claude(SESSION, 1)))
+    house.settle()
+    assert run(house, "--json") == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["version"] == 1
+    assert answer["daemon"]["state"] == "stopped" or answer["daemon"]["state"] == "died"
+    assert answer["totals"]["captured"] == answer["totals"]["acknowledged"] == 1
+    (seen,) = [tool["count"]["tool"] for tool in answer["tools"] if tool["count"]["sessions"]]
+    assert seen == "claude-code"
+
+
+def test_a_slow_scanner_is_said_and_degrades_nothing(house: Household) -> None:
+    """Without hyperscan the same secrets are found, slower: worth a line, not an alarm."""
+    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
+    status = read_status(None, env)
+    slow = advise(status.replace(scanner="re"))
+    (said,) = [each for each in slow if "hyperscan" in each.what]
+    assert not said.degraded
+    assert [each for each in advise(status) if "hyperscan" in each.what] == []

@@ -1,0 +1,194 @@
+"""`sessiond sync`: all captured, all pushed, or an exit code that says why not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond import pause, state
+from sessiond.cli import main
+from sessiond.spool import health
+from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, encode, household
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def environ(house: Household, **more: str) -> dict[str, str]:
+    return {
+        "HOME": house.home,
+        "SESSIOND_STATE_DIR": house.state,
+        "SESSIOND_CONFIG": os.devnull,
+        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_MACHINE_ID": "testbox",
+        "SESSIOND_TOKEN": TOKEN,
+        **more,
+    }
+
+
+def test_it_captures_all_and_pushes_all(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    assert main(["sync"], environ(house)) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("1 session, all acknowledged\n", "")
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert state.running(house.state) is None
+
+
+def test_what_backfill_leaves_out_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that is taken in is acknowledged, and that is not all there is."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    os.utime(path, (1, 1))
+    assert main(["sync"], environ(house, SESSIOND_BACKFILL="90d")) == 0
+    assert capsys.readouterr().out == "0 sessions, all acknowledged; 1 file excluded by backfill\n"
+
+
+def test_without_an_endpoint_it_pushes_to_the_archive(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for the archive's own process
+    house.write(CLAUDE, claude(SESSION, 1))
+    assert main(["sync"], environ(house, SESSIOND_ENDPOINT__URL="")) == 0
+    assert os.path.exists(os.path.join(house.state, "archive"))
+    assert health.read_endpoint(house.spool).archive
+
+
+def test_an_endpoint_out_of_reach_is_69(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was captured stays in the outbox."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    assert main(["sync"], environ(house, SESSIOND_ENDPOINT__URL="http://127.0.0.1:9")) == 69
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "http://127.0.0.1:9 can't be reached" in captured.err
+    assert house.spool.stats.waiting().segments == 1
+
+
+def test_a_refused_token_is_77_even_with_nothing_to_push(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync"], environ(house, SESSIOND_TOKEN="another-token-than-that")) == 77
+    assert "answered 401" in capsys.readouterr().err
+    assert main(["sync"], environ(house)) == 0
+    assert health.read_endpoint(house.spool).failing_since_ms is None
+
+
+def test_an_invalid_config_is_78(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync"], environ(house, SESSIOND_RESCAN="never")) == 78
+
+
+def test_parked_items_are_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the endpoint will never take does not stop the rest, and is said."""
+    with household(tmp_path) as house:
+        house.uploading.address = house.endpoint.url
+        house.settle()
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.scan()
+        (session,) = house.spool.outbox.sessions(9)
+        with house.spool.transaction():
+            house.spool.outbox.park_session(session.id, session.revision, "too large")
+        assert main(["sync"], environ(house)) == 4
+        assert "1 item parked" in capsys.readouterr().err
+
+
+def test_an_unreadable_file_is_4_and_stops_no_other(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    target = house.write("elsewhere.jsonl", claude(SESSION, 1))
+    house.write(CLAUDE, claude(SESSION, 1))
+    link = os.path.join(house.home, os.path.dirname(CLAUDE), "5f1d7c1e-0000-4000-8000-000000000002.jsonl")
+    os.symlink(target, link)
+    code = main(["sync"], environ(house))
+    assert house.held(SESSION)
+    # A scan passes links by: it is no session's file, and nothing is missing.
+    assert code == 0
+
+
+def test_two_at_once_take_turns(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second one waits for the first, and SIGUSR1 does not end it."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    code = "import sys; from sessiond.cli import main; sys.exit(main(['sync']))"
+    env = {**environ(house), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    both = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) for _ in range(2)]
+    assert [each.communicate()[0] for each in both] == [b"1 session, all acknowledged\n"] * 2
+    assert [each.returncode for each in both] == [0, 0]
+
+
+@pytest.fixture
+def daemon(house: Household) -> Iterator[subprocess.Popen[bytes]]:
+    """A real daemon that runs."""
+    env = {**environ(house, SESSIOND_RESCAN="1h"), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    process = subprocess.Popen([sys.executable, "-m", "sessiond", "run"], env=env, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 30
+    while health.read_capture(house.spool).discovered is None and time.monotonic() < until:
+        time.sleep(0.05)
+    yield process
+    process.terminate()
+    process.wait(20)
+
+
+def test_a_running_daemon_does_it_and_is_waited_for(
+    house: Household, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its lock is respected, and what stood there when `sync` was called is at the endpoint when it ends."""
+    path = house.write(CLAUDE, encode(claude(SESSION, 1)))
+    assert main(["sync", "--timeout", "60s"], environ(house)) == 0
+    assert capsys.readouterr().out == "1 session, all acknowledged\n"
+    assert house.held(SESSION) == Path(path).read_bytes()
+    assert daemon.poll() is None
+
+
+def test_beside_a_paused_daemon_it_says_so_and_ends(
+    house: Household, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing will be pushed before the pause ends: to wait for that would be for ever. All is captured by then."""
+    assert main(["pause"], environ(house)) == 0
+    house.write(CLAUDE, claude(SESSION, 1))
+    capsys.readouterr()
+    assert main(["sync"], environ(house)) == 4
+    assert capsys.readouterr().err == (
+        "sessiond: pushing is paused until `sessiond resume`: 0 files to read, 1 record and 1 segment to push\n"
+        "  `sessiond resume` ends the pause\n"
+    )
+    assert house.held_sessions() == {}
+    assert main(["resume"], environ(house)) == 0
+    assert main(["sync"], environ(house)) == 0
+
+
+def test_a_pause_holds_without_a_daemon_too(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write(CLAUDE, claude(SESSION, 1))
+    pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
+    assert main(["sync"], environ(house)) == 4
+    assert "pushing is paused until `sessiond resume`" in capsys.readouterr().err
+    assert house.held_sessions() == {}
+    pause.write(house.state, pause.Paused())
+    assert main(["sync"], environ(house)) == 0
+    pause.write(house.state, pause.Paused(sources={"claude-code": pause.INDEFINITELY}))
+    house.write(CLAUDE, claude(SESSION, 2))
+    assert main(["sync"], environ(house)) == 0
+    assert house.held(SESSION).count(b"\n") == 1
+
+
+def test_the_timeout_is_4(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """A holder of the lock that does nothing."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    lock = state.Lock(house.state)
+    try:
+        assert main(["sync", "--timeout", "200ms"], environ(house)) == 4
+        assert capsys.readouterr().err.startswith("sessiond: not everything is pushed yet\n")
+    finally:
+        lock.release()
+
+
+def test_a_wrong_timeout_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync", "--timeout", "soon"], {}) == 2

@@ -1,0 +1,104 @@
+"""`sessiond status --watch`: the same screen, drawn in place while it changes, and light."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond import pause, state
+from sessiond.spool import health
+from sessiond.spool.health import CaptureHealth, EndpointHealth
+from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.terminal import Terminal
+
+SECOND_SCREEN, FIRST_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        health.write(made.spool, CaptureHealth(pid=os.getpid(), machine_id="testbox", discovered={}))
+        yield made
+
+
+@pytest.fixture
+def daemon(house: Household) -> Iterator[state.Lock]:
+    lock = state.Lock(house.state, "systemd")
+    yield lock
+    lock.release()
+
+
+def environ(house: Household, **more: str) -> dict[str, str]:
+    return {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **more}
+
+
+def test_it_draws_in_place_what_changes_until_ctrl_c(house: Household, daemon: state.Lock) -> None:
+    """The exit code is 0, the cursor and the first screen come back, and what was seen last stays."""
+    with Terminal(["status", "--watch"], environ(house)) as terminal:
+        terminal.until(lambda: "captured      0 sessions" in terminal.text)
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.scan()
+        terminal.until(lambda: "captured      1 session, 0 ongoing" in terminal.text)
+        assert terminal.text.count("captured") == 1
+        pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY))
+        terminal.until(lambda: "pushing is paused" in terminal.text)
+        terminal.interrupt()
+        assert terminal.end() == 0
+        assert terminal.written.startswith(SECOND_SCREEN)
+        assert terminal.written.partition(FIRST_SCREEN)[2].startswith(b"\x1b[1msessiond")
+        assert "Traceback" not in terminal.text
+
+
+def test_a_daemon_that_is_killed_is_seen(house: Household) -> None:
+    """It writes nothing any more: its lock tells."""
+    lock = state.Lock(house.state)
+    with Terminal(["status", "--watch"], environ(house)) as terminal:
+        terminal.until(lambda: "sessiond      running" in terminal.text)
+        lock.release()
+        terminal.until(lambda: "sessiond      not running: it died" in terminal.text)
+
+
+def test_a_window_that_is_too_small_shows_the_head(house: Household) -> None:
+    with Terminal(["status", "--watch"], environ(house), rows=6) as terminal:
+        terminal.until(lambda: "more lines; enlarge the window" in terminal.text)
+        assert terminal.text.startswith("sessiond      not running: it died")
+        terminal.resize(60, 30)
+        terminal.until(lambda: "start it again" in terminal.text)
+        assert max(map(len, terminal.text.splitlines())) <= 60
+
+
+def test_sigterm_gives_the_terminal_back(house: Household) -> None:
+    with Terminal(["status", "--watch"], environ(house)) as terminal:
+        terminal.until(lambda: "sessiond      not running" in terminal.text)
+        terminal.process.terminate()
+        assert terminal.end() == 128 + signal.SIGTERM
+        assert FIRST_SCREEN in terminal.written
+
+
+def test_off_a_terminal_it_prints_once_for_each_change(house: Household, daemon: state.Lock) -> None:
+    """With --json one line each, for programs; that ages grow is no change."""
+    command = [sys.executable, "-m", "sessiond", "status", "--watch"]
+    env = environ(house, PATH=os.defpath, PYTHONPATH=os.pathsep.join(sys.path))
+    plain = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    lines = subprocess.Popen([*command, "--json"], env=env, stdout=subprocess.PIPE, text=True)
+    assert plain.stdout and lines.stdout
+    assert json.loads(lines.stdout.readline())["totals"]["captured"] == 0
+    first = "".join(iter(plain.stdout.readline, "\n"))
+    assert first.startswith("sessiond      running")
+    assert "\x1b" not in first
+    health.write(house.spool, EndpointHealth(url="x", archive=True, last_ack_ms=time.time_ns() // 1_000_000))
+    assert json.loads(lines.stdout.readline())["endpoint"]["last_ack_ms"]
+    assert "endpoint      archive on this machine: last ack" in "".join(iter(plain.stdout.readline, "\n"))
+    for process in (plain, lines):
+        process.send_signal(signal.SIGINT)
+        assert process.stdout
+        assert (process.stdout.read(), process.wait(20)) == ("", 0)
+        process.stdout.close()

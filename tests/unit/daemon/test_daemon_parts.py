@@ -1,0 +1,147 @@
+"""What the daemon's parts promise one another: to rest, to wake, to remember and to end what is over."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sessiond import logs
+from sessiond.config import Backlog, Config, Token
+from sessiond.daemon.idle import Idle
+from sessiond.daemon.inventory import fingerprint_size, load_inventory, make_fingerprint
+from sessiond.daemon.power import PowerAndNetwork
+from sessiond.daemon.resources import open_resources
+from sessiond.daemon.throttle import READING, Throttle
+from sessiond.daemon.upload_loop import UploadLoop
+from sessiond.endpoint.server import running
+from sessiond.errors import StateFull
+from sessiond.sources import find_sources
+from sessiond.spool import Spool
+from support.capture import DAY, lab, write
+from support.harness import CLAUDE, SESSION, Household, claude, household
+
+
+def moment(house: Household) -> str:
+    """Write the household's time as tools do."""
+    return datetime.fromtimestamp(house.now_ms / 1000, UTC).isoformat()
+
+
+def test_a_session_that_falls_idle_has_ended_though_nothing_else_happens(tmp_path: Path) -> None:
+    """No event tells of it: the daemon asks once a turn, also in the first one after a restart."""
+    with household(tmp_path) as house:
+        house.write(CLAUDE, claude(SESSION, 1, timestamp=moment(house)))
+        house.settle()
+        assert house.held_sessions()[SESSION]["record"]["ended_at"] is None
+        house.now_ms += house.ingesting.idle_after_ms + 60_000
+        idle = Idle(house.ingesting, {source.tool: source for source in find_sources()})
+        assert idle.sweep()
+        assert not idle.sweep()
+        house.settle()
+        assert house.held_sessions()[SESSION]["record"]["ended_at"] is not None
+
+
+def test_what_was_read_before_a_start_is_known_by_the_look_of_its_file(tmp_path: Path) -> None:
+    """The spool's word and that of a look are the same, so that nothing is read again; and its size is counted."""
+    with household(tmp_path) as house:
+        path = house.write(CLAUDE, claude(SESSION, 1))
+        house.settle()
+        found = os.stat(path)
+        (made,) = load_inventory(house.spool).values()
+        assert made == make_fingerprint(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        assert fingerprint_size(made) == found.st_size
+
+
+def test_room_in_the_outbox_wakes_whoever_captures(tmp_path: Path) -> None:
+    """What waits for room is read on at once, not at the next rescan."""
+    with lab(tmp_path) as made:
+        made.look()
+        while made.watcher.wait(0.5).rescan:
+            pass
+        began = time.monotonic()
+        made.capture_loop.read_waiting_streams()
+        made.watcher.wait(60)
+        assert time.monotonic() - began < 30
+
+
+def test_the_backlog_rests_after_each_part_that_was_read(tmp_path: Path) -> None:
+    """Reading the backlog is what the share of the processor is for."""
+    for number in range(1, 4):
+        write(tmp_path, number, age=number * DAY)
+    clock = iter(range(1_000_000))
+    made = Throttle(READING, Backlog(max_cpu=1.0), clock=lambda: 1000.0, cpu=lambda: float(next(clock)))
+    with lab(tmp_path, throttle=made) as house:
+        assert made.pause_left() == 0
+        house.capture_loop._scan(house.resources.watched)
+        house.turn()
+        assert house.captured()
+        assert made.pause_left() >= 99
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """Have events written here, as JSON lines."""
+    stream = io.StringIO()
+    logs.configure(format="json", stream=stream, environ={})
+    yield stream
+    logs.configure(level="warning")
+
+
+class Plug(PowerAndNetwork):
+    """A machine that the test takes off the mains."""
+
+    battery = True
+
+    def on_battery(self) -> bool:
+        """Return what the test says."""
+        return self.battery
+
+
+def test_a_backlog_that_goes_on_says_how_long_it_was_paused(logged: io.StringIO) -> None:
+    """`sessiond logs` shows what a night on battery cost."""
+    now, plug = [5000.0], Plug()
+    made = Throttle(READING, Backlog(on_battery="pause"), power=plug, clock=lambda: now[0], cpu=lambda: 0.0)
+    assert not made.allows()
+    now[0] += 7200
+    plug.battery = False
+    assert made.allows()
+    (resumed,) = [line for line in map(json.loads, logged.getvalue().splitlines()) if "resumed" in line["event"]]
+    assert resumed["seconds"] == 7200
+
+
+def fill(spool: Spool) -> None:
+    """Leave no room in the spool, as a full disk does: not for one more line of what the next push would note."""
+    (pages,) = spool.connection.execute("PRAGMA page_count").fetchone()
+    spool.connection.execute(f"PRAGMA max_page_count = {pages}")
+    number = 0
+    for length in (500, 20, 1):
+        with suppress(StateFull):
+            while True:
+                number += 1
+                with spool.transaction():
+                    spool.set_meta(f"endpoins{number}", "x" * length)
+
+
+def test_a_push_that_can_not_be_noted_is_tried_again_by_itself(tmp_path: Path) -> None:
+    """On a full disk no answer can be stored: it waits, as after other failures, and nobody has to wake it."""
+    with running(str(tmp_path / "endpoint"), token="a-token-for-this-test") as endpoint:
+        state = tmp_path / "state"
+        state.mkdir(mode=0o700)
+        config = msgspec.convert({"state_dir": str(state), "endpoint": {"url": endpoint.url}}, type=Config)
+        resources = open_resources(config, {"HOME": str(tmp_path)})
+        made = UploadLoop(resources, endpoint.url, Token(endpoint.token), lambda: None)
+        try:
+            fill(resources.spool)
+            assert not made.push_all()
+            assert made._idle_seconds() is not None
+        finally:
+            made.close()
+            resources.close()

@@ -1,0 +1,116 @@
+"""Changes are noticed when they happen, and what was noticed once is kept true: no rescan may hide a lost wake-up."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sessiond.config import Config
+from sessiond.privacy import Masking, read_terms
+from sessiond.redact.examples import expand
+from sessiond.sources.base import Root
+from sessiond.status.configured import read_configured
+from sessiond.watch import WatchedRoot, Watcher
+from support.capture import lab, write
+
+HOUR = 3600.0
+
+
+def next_paths(watcher: Watcher, path: str) -> None:
+    """Wait until the watcher reports a path, by an event or a look at its root."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        batch = watcher.wait(30)
+        if path in batch.paths:
+            return
+    raise AssertionError(f"{path} was not reported")
+
+
+def test_a_root_that_is_added_is_watched_at_once(tmp_path: Path) -> None:
+    """A project that another tool's session led to: its next change comes by an event, not by the rescan."""
+    first, learned = tmp_path / "first", tmp_path / "learned"
+    first.mkdir()
+    learned.mkdir()
+    watcher = Watcher([WatchedRoot(root=Root(path=str(first)), owner="a")], rescan=HOUR)
+    watcher.start()
+    try:
+        assert watcher.wait(30).rescan, "the look at the start"
+        added = WatchedRoot(root=Root(path=str(learned)), owner="b")
+        watcher.add([added])
+        assert added in watcher.wait(30).rescan, "it is looked at"
+        written = learned / "new.jsonl"
+        written.write_text("{}\n")
+        next_paths(watcher, str(written))
+    finally:
+        watcher.close()
+
+
+def test_a_directory_that_was_renamed_away_and_back_is_not_gone(tmp_path: Path) -> None:
+    """Its files have not changed at all; only that they are there again says so."""
+    path = write(tmp_path, 1, age=0)
+    project = os.path.dirname(path)
+    with lab(tmp_path) as house:
+        house.look()
+        os.rename(project, f"{tmp_path}/elsewhere")
+        house.look()
+        file = house.resources.spool.catalog.file(path)
+        assert file is not None
+        assert file.gone_ms is not None
+        os.rename(f"{tmp_path}/elsewhere", project)
+        house.look()
+        file = house.resources.spool.catalog.file(path)
+        assert file is not None
+        assert file.gone_ms is None
+        (found,) = house.resources.spool.catalog.sessions()
+        assert found.gone_ms is None
+        assert found.record is not None, "the endpoint hears of it"
+
+
+def test_what_was_deleted_is_counted_no_more(tmp_path: Path) -> None:
+    """Nothing else has changed since the last look; `status` shows the files that there are."""
+    kept, deleted = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
+    with lab(tmp_path) as house:
+        found = house.look()
+        assert found.discovered == {"claude-code": 2}
+        size = found.found_bytes
+        os.unlink(deleted)
+        found = house.look()
+        assert found.discovered == {"claude-code": 1}
+        assert found.found_bytes == os.path.getsize(kept) < size
+        os.unlink(kept)
+        assert not (house.look().discovered or {}).get("claude-code")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [("plain", "plain"), ("é\u20ac", "é\u20ac"), ("a\udcff", "a\udcff"), ("a\udc80", "a\udc80"), ("\ud800", "\ud800")],
+)
+def test_a_name_without_a_secret_stays_as_it_is_whatever_bytes_it_has(text: str, masked: str) -> None:
+    """Names of files may be no UTF-8; a lone surrogate of another range comes out of JSON."""
+    assert Masking(read_terms(Config(), {}, b"k" * 32)).text(text) == masked
+
+
+@pytest.mark.parametrize("strange", ["\udc80", "\udcff", "\udcfe\udc81"])
+def test_a_name_with_a_secret_keeps_its_other_bytes(strange: str) -> None:
+    """The name is masked in place: what is no UTF-8 in it is still the same bytes afterwards."""
+    secret = expand("ghp_<A36>", 1)
+    found = Masking(read_terms(Config(), {}, b"k" * 32)).text(f"{strange} {secret} {strange}")
+    assert found is not None
+    assert secret not in found
+    assert (found[: len(strange)], found[-len(strange) :]) == (strange, strange)
+
+
+def test_the_state_is_found_though_the_configuration_is_wrong(tmp_path: Path) -> None:
+    """`status` reads the state directory of a configuration with an error elsewhere."""
+    config = tmp_path / "config.toml"
+    for named in (str(tmp_path / "state"), "~/state"):
+        config.write_text(f'state_dir = "{named}"\nno_such_key = 1\n')
+        config.chmod(0o600)
+        found = read_configured(str(config), {"HOME": str(tmp_path)})
+        assert found.status.error is not None
+        assert found.directory == str(tmp_path / "state")
+    config.write_text('state_dir = "relative"\nno_such_key = 1\n')
+    assert os.path.isabs(read_configured(str(config), {"HOME": str(tmp_path)}).directory)

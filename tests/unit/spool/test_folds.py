@@ -1,0 +1,124 @@
+"""How folds are stored: by what a line adds, not by what the session weighs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessiond.session import Entry, Fold, Role
+from sessiond.spool import NAME, Spool
+from sessiond.spool.folds import MAX_CACHED, MAX_CACHED_BYTES, PAGE
+from support.harness import CLAUDE, SESSION, Household, claude, household
+
+NOW_MS = 1_790_000_000_000
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def written(house: Household, number: int) -> int:
+    """Append a line and count the bytes that its capture writes."""
+    house.spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    path = house.write(CLAUDE, claude(SESSION, number))
+    house.ingest(path)
+    return os.path.getsize(os.path.join(house.state, NAME + "-wal"))
+
+
+def test_a_line_costs_as_much_in_a_long_session_as_in_a_short_one(house: Household) -> None:
+    """Of a fold with 20,000 messages a line writes the end."""
+    house.ingest(house.write(CLAUDE, claude(SESSION, 1)))
+    short = [written(house, number) for number in range(2, 10)]
+    house.ingest(house.write(CLAUDE, *(claude(SESSION, number) for number in range(10, 20_010))))
+    long = [written(house, number) for number in range(20_010, 20_018)]
+    assert max(long) <= max(short) + 4 * 4096
+    house.close()
+    house.open()  # none of it is in memory any more
+    assert written(house, 20_018) <= max(short) + 4 * 4096
+    house.push()
+    assert house.held_sessions()[SESSION]["record"]["message_count"] == 20_018
+
+
+KEYS = st.integers(0, 400)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("say"), st.integers(1, 400)),
+        st.tuples(st.just("rewind"), KEYS),
+        st.tuples(st.just("begin anew"), KEYS),
+        st.tuples(st.just("remember"), st.integers(0, 300)),
+        st.tuples(st.just("forget"), KEYS),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS)
+def test_a_fold_comes_back_as_it_was_stored(steps: list[tuple[str, int]]) -> None:
+    """However it grew, shrank or began anew between two times that it was stored; kept in memory or not."""
+    number = 0
+    with tempfile.TemporaryDirectory() as directory:
+        spool = Spool(directory)
+        with spool.transaction():
+            session = spool.catalog.add_session(uuid.UUID(int=1), "claude-code", "1")
+            stream = spool.catalog.add_stream(session, "main", thread=True, known=True)
+        for what, count in steps:
+            if what == "say":
+                said = range(number, number := number + count)
+                stream.fold.add((Entry(role=Role.ASSISTANT, key=str(one), model=f"m{one % 3}") for one in said), NOW_MS)
+            elif what == "rewind":
+                stream.fold.add([Entry(rewind=str(count))], NOW_MS)
+            elif what == "begin anew":
+                stream.fold = Fold(cwd="/w" * count)
+            elif what == "remember":
+                stream.fold.memory.update((f"key {one}", one) for one in range(count))
+            else:
+                stream.fold.memory.clear()
+            with spool.transaction():
+                spool.catalog.save_stream(stream)
+                spool.catalog.cache_fold(stream)
+            expected = msgspec.msgpack.encode(stream.fold)
+            stored = spool.catalog.find_stream(uuid.UUID(int=1), "main")
+            assert stored is not None
+            assert msgspec.msgpack.encode(stored.fold) == expected
+            stream = stored if count % 2 else spool.catalog.stream(stream.id)
+            assert msgspec.msgpack.encode(stream.fold) == expected
+        with spool.transaction():
+            spool.catalog.forget_session(session)
+        assert spool.connection.execute("SELECT count(*) FROM page").fetchone() == (0,)
+        spool.close()
+
+
+def test_what_is_kept_in_memory_is_bounded(tmp_path: Path) -> None:
+    """By the number of folds, and by their bytes: sessions of gigabytes are not kept side by side."""
+    spool = Spool(str(tmp_path))
+    with spool.transaction():
+        session = spool.catalog.add_session(uuid.UUID(int=1), "claude-code", "1")
+        for number in range(MAX_CACHED + 3):
+            stream = spool.catalog.add_stream(session, str(number), thread=True, known=True)
+            stream.fold.messages.keys += bytes(MAX_CACHED_BYTES // 3)
+            spool.catalog.save_stream(stream)
+            spool.catalog.cache_fold(stream)
+            assert len(spool.catalog._cached) <= 2
+        for number in range(MAX_CACHED + 3):
+            stream = spool.catalog.add_stream(session, f"small {number}", thread=True, known=True)
+            spool.catalog.save_stream(stream)
+            spool.catalog.cache_fold(stream)
+    assert len(spool.catalog._cached) == MAX_CACHED
+    spool.close()
+
+
+def test_a_row_with_the_ends_of_all_parts_needs_one_page() -> None:
+    """Beside them it has numbers and a name; what is longer than a page of SQLite's lies on two."""
+    assert 3 * PAGE + 400 < 4096
+    assert 4 * (PAGE + 24) < 4096 - 8

@@ -1,0 +1,107 @@
+"""What the spool answers about sessions that wait, are parked or were captured: each about its own rows alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from support.harness import CLAUDE, SESSION, Household, claude, encode, household
+
+OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
+OTHER_FILE = f".claude/projects/-home-dev-project/{OTHER}.jsonl"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def two_sessions(house: Household) -> tuple[str, str]:
+    """Write two sessions of two lines each, the second one a minute later; return the paths of their files."""
+    first = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
+    second = house.write(OTHER_FILE, claude(OTHER, 61), claude(OTHER, 62, text="x" * 5000))
+    return first, second
+
+
+def test_a_rewrite_of_one_session_forgets_nothing_of_another(house: Household) -> None:
+    """What was captured is noted per stream: the other one still shares its first line with its next generation."""
+    first, second = house.write(CLAUDE, claude(SESSION, 1)), house.write(OTHER_FILE, claude(OTHER, 61))
+    house.settle()
+    house.write(OTHER_FILE, claude(OTHER, 62, text="x" * 5000))
+    house.settle()
+    Path(first).write_bytes(encode(claude(SESSION, 3)))
+    house.settle()
+    Path(second).write_bytes(encode(claude(OTHER, 61)) + encode(claude(OTHER, 63)))
+    house.settle()
+    streams = house.get(f"/v1/sessions/testbox/{OTHER}/streams").json()["streams"]
+    assert streams[0]["generations"][-1]["keep"] == len(encode(claude(OTHER, 61)))
+
+
+def test_the_queue_counts_for_each_session_what_waits_of_it(house: Household) -> None:
+    """Not what waits of all sessions."""
+    first, second = two_sessions(house)
+    house.ingest(first)
+    house.ingest(second)
+    queued = house.spool.stats.queue()
+    assert [(str(item.session), item.segments) for item in queued] == [(OTHER, 1), (SESSION, 1)]
+    assert sum(item.bytes for item in queued) == house.spool.outbox.size
+
+
+def test_a_generation_without_new_bytes_is_in_the_queue(house: Household) -> None:
+    """The tool dropped the last line: no byte waits, yet the endpoint does not know."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    path = house.write(CLAUDE, claude(SESSION, 2))
+    house.settle()
+    os.truncate(path, len(encode(claude(SESSION, 1))))
+    house.scan()
+    for item in house.spool.outbox.sessions(10):
+        with house.spool.transaction():
+            house.spool.outbox.acknowledge_session(item.id, item.revision)
+    assert [(item.segments, item.bytes) for item in house.spool.stats.queue()] == [(1, 0)]
+
+
+def test_dropping_what_is_parked_of_one_session_leaves_the_others_parked(house: Household) -> None:
+    """`sessiond queue --drop ID` is about one session."""
+    two_sessions(house)
+    house.scan()
+    with house.spool.transaction():
+        for item in house.spool.outbox.sessions(10):
+            house.spool.outbox.park_session(item.id, item.revision, "refused")
+        dropped = house.spool.outbox.drop(UUID(SESSION), house.now_ms)
+    assert dropped == 1
+    assert [str(item.uuid) for item in house.spool.outbox.parked()[0]] == [OTHER]
+
+
+def test_the_last_activity_of_a_tool_is_that_of_its_newest_session(house: Household) -> None:
+    """Whichever was captured first."""
+    two_sessions(house)
+    house.scan()
+    (tool,) = house.spool.stats.tools()
+    newest = max(item.active_ms for item in house.spool.outbox.sessions(10))
+    oldest = min(item.active_ms for item in house.spool.outbox.sessions(10))
+    assert tool.active_ms == newest > oldest
+
+
+def test_a_record_names_the_length_of_each_transcript_that_is_pushed(house: Household) -> None:
+    """Readers tell from it how much is still to come."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    assert house.held_sessions()[SESSION]["streams"] == [
+        {"name": "main", "generation": 0, "length": os.path.getsize(path)}
+    ]
+
+
+def test_a_record_names_no_transcript_that_is_never_pushed(house: Household) -> None:
+    """Of a tool whose records alone are kept nothing more is to come."""
+    house.close()
+    house.records_only = frozenset(["claude-code"])
+    house.open()
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    assert house.held_sessions()[SESSION].get("streams", []) == []

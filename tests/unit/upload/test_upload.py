@@ -1,0 +1,132 @@
+"""What a push tells of itself, and what it makes of refusals."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sessiond.errors import EndpointError, SpoolDamaged
+from sessiond.upload import BATCH_ITEMS, LAST_BATCH, bind, upload
+from support.harness import CLAUDE, SESSION, Household, claude, household, pushed
+
+OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
+OTHER_FILE = f".claude/projects/-home-dev-project/{OTHER}.jsonl"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        yield made
+
+
+def test_a_push_counts_what_it_parked(house: Household) -> None:
+    """An item that is refused alone, while others are taken, is counted with those that were parked by an answer."""
+    for number in (1, 2):
+        house.settle()
+        house.write(CLAUDE, claude(SESSION, number))
+        house.write(OTHER_FILE, claude(OTHER, number))
+    house.scan()
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path == "/v1/push":
+            body = pushed(request.headers["content-encoding"], request.content)
+            if b'"op":"append"' in body and OTHER.encode() in body:
+                return httpx.Response(400, stream=httpx.ByteStream(b"{}"))
+        return send()
+
+    house.transport.fate = fate
+    result = house.push()
+    assert (result.parked, result.sessions, result.segments) == (1, 2, 1)
+    assert house.spool.stats.waiting().parked == 1
+
+
+def test_a_segment_that_the_own_disk_spoiled_is_not_blamed_on_the_endpoint(house: Household) -> None:
+    """It is not parked: the tool's file still has these bytes, and they are read again."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 2, text=os.urandom(60_000).hex()))
+    house.scan()
+    spoiled = "substr(data, 1, 20000) || zeroblob(100) || substr(data, 20101)"
+    house.spool.connection.execute(f"UPDATE segment SET data = CAST({spoiled} AS BLOB)")
+    with pytest.raises(SpoolDamaged):
+        house.push()
+    assert house.spool.stats.waiting().parked == 0
+
+
+def test_an_endpoint_that_was_restored_is_asked_everything_once(house: Household) -> None:
+    """Both sides remember the same push afterwards, also before there is anything to push."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    with house.spool.transaction():
+        house.spool.set_meta(LAST_BATCH, "a push that the endpoint does not remember")
+    assert not bind(house.uploading)
+    assert bind(house.uploading)
+    upload(house.uploading)
+    assert bind(house.uploading)
+
+
+def test_a_push_whose_answer_was_lost_does_not_make_another_endpoint(house: Household) -> None:
+    """The endpoint stored it under a name that follows from the last one: nothing is asked for or sent again."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.scan()
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path == "/v1/push":
+            raise httpx.ReadError("the line broke")
+        return answer
+
+    house.transport.fate = fate
+    with pytest.raises(EndpointError):
+        house.push()
+    house.transport.fate = None
+    assert bind(house.uploading)
+
+
+def test_a_push_after_a_lost_answer_has_a_name_of_its_own(house: Household) -> None:
+    """An endpoint that is restored to the state between the two must not be taken for one that has both."""
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.settle()
+    names: list[str] = []
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = send()
+        if request.url.path == "/v1/push":
+            names.append(request.headers["sessiond-batch"])
+            if len(set(names)) == 1:
+                raise httpx.ReadError("the line broke")
+        return answer
+
+    house.transport.fate = fate
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.scan()
+    with pytest.raises(EndpointError):
+        house.push()
+    assert len(set(names)) == 1
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.scan()
+    assert house.push().segments > 0
+    assert len(set(names)) == 2
+
+
+def test_records_leave_half_of_a_batch_to_transcripts(house: Household) -> None:
+    """More records than a batch has items don't keep the transcripts back, and the batch stays within its bound."""
+    house.settle()
+    with house.spool.transaction():
+        for number in range(BATCH_ITEMS + 50):
+            name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
+            house.write(f".claude/projects/-home-dev-project/{name}.jsonl", claude(name, 1))
+        house.scan()
+    first = house.push()
+    for path in house.known():
+        house.ingest(path)  # the endpoint has said by now that it has nothing of their transcripts
+    second = house.push()
+    assert first.sessions == BATCH_ITEMS // 2
+    assert (second.sessions, second.segments) == (BATCH_ITEMS // 2, BATCH_ITEMS // 2)
