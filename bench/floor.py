@@ -13,7 +13,7 @@ import time
 import msgspec
 
 from sessiond import zstd
-from sessiond.ingest.capture import LEVEL
+from sessiond.ingest.pipeline import LEVEL
 from sessiond.reader import read_lines
 from sessiond.redact import Policy, Redactor
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessiond.ingest.capture import decode
+from sessiond.ingest.pipeline import decode
 from sessiond.session import Entry, Fold
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Source, Unit, UserDirs

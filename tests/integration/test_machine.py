@@ -23,7 +23,7 @@ from sessiond import zstd
 from sessiond.endpoint.dictionary import ENCODING, FEATURE
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import EndpointError
-from sessiond.ingest.capture import decode
+from sessiond.ingest.pipeline import decode
 from sessiond.session import Fold
 from sessiond.sources.claude_code import ClaudeCode
 from sessiond.spool.safety import State

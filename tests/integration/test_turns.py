@@ -8,7 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
-from sessiond.ingest.capture import STEP
+from sessiond.ingest.pipeline import STEP
 from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.rows import StreamState
 from sessiond.upload import upload

@@ -7,7 +7,7 @@ from mutants.named import CORE, SOURCES, Named
 CAPTURE: list[Named] = [
     Named(
         "the checkpoint moves before what was read is stored",
-        "ingest/commit.py",
+        "ingest/stream_capture.py",
         "    with context.spool.transaction():\n        capture.store(final, now_ms)\n"
         "        save(final.last and content.search.done)\n",
         "    with context.spool.transaction():\n        save(final.last and content.search.done)\n"
@@ -60,7 +60,7 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "reading resumes at the wrong offset",
-        "ingest/capture.py",
+        "ingest/pipeline.py",
         "for chunk in content.chunks(stream.folded):",
         "for chunk in content.chunks(stream.folded and stream.folded + 1):",
     ),
@@ -72,13 +72,13 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "a rewrite goes on in its generation",
-        "ingest/capture.py",
+        "ingest/pipeline.py",
         "        stream.generation += 1\n",
         "",
     ),
     Named(
         "a rewrite keeps what the outbox does not lead to",
-        "ingest/capture.py",
+        "ingest/pipeline.py",
         "shared = min(keep, kept, stream.gap[0] if stream.gap else keep)",
         "shared = keep",
     ),
@@ -106,7 +106,7 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "the budget of the outbox is no limit",
-        "ingest/capture.py",
+        "ingest/pipeline.py",
         "return self._spool.outbox.size + packed",
         "return 0 * self._spool.outbox.size + packed",
     ),
@@ -157,7 +157,7 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "a long file is read to its end before others have their turn",
-        "ingest/commit.py",
+        "ingest/stream_capture.py",
         "if step.last or (limit is not None and read >= limit):",
         "if step.last:",
         (["tests/integration/test_turns.py"],),
@@ -199,14 +199,14 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "lines end at U+2028 too",
-        "ingest/capture.py",
+        "ingest/pipeline.py",
         'for line in _views(data) if source.views else data.split(b"\\n"):',
         'for line in [text.encode("utf-8", "replace") for text in data.decode("utf-8", "replace").splitlines()]:',
         (*SOURCES, *CORE),
     ),
     Named(
         "a damaged record ends the look",
-        "ingest/capture.py",
+        "ingest/pipeline.py",
         "DAMAGED = (\n    msgspec.MsgspecError,\n    ValueError,\n",
         "DAMAGED = (\n",
         (*SOURCES, *CORE),

@@ -11,10 +11,10 @@ import os
 from collections.abc import Iterator
 from enum import StrEnum
 
-from sessiond.ingest.capture import DAMAGED
-from sessiond.ingest.commit import read_context
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
+from sessiond.ingest.pipeline import DAMAGED
+from sessiond.ingest.stream_capture import read_context
 from sessiond.session import session_id
 from sessiond.sources.base import Memory, Source
 from sessiond.spool.rows import StreamState

@@ -6,10 +6,10 @@ import os
 
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest import IngestContext, Location, Outcome, ingest, locate
-from sessiond.ingest.capture import DAMAGED, StreamCapture
 from sessiond.ingest.content import Content, Lines
 from sessiond.ingest.context import outer_path
 from sessiond.ingest.opened import open_content
+from sessiond.ingest.pipeline import DAMAGED, StreamPipeline
 from sessiond.ingest.presence import release_pins
 from sessiond.ingest.reconcile import reconcile, reconcile_without_source
 from sessiond.sources.base import Source
@@ -124,7 +124,7 @@ def _read_again(  # noqa: PLR0913 - one stream of a unit, and how much of it to 
     if stream.remote_position is not None:
         reconcile(context, stream, content, stream.remote_position, file.path)
     budget = context.budget_of_lines
-    capture = StreamCapture(context, source, stream, file.path, now_ms, budget)
+    capture = StreamPipeline(context, source, stream, file.path, now_ms, budget)
     behind = capture.requeue(content) if captured_only else capture.read_new(content)
     for steps in (capture.fill_gap(content), behind):
         for step in steps:

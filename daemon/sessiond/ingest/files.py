@@ -9,8 +9,8 @@ from stat import S_ISREG
 import msgspec
 
 from sessiond.errors import Torn
-from sessiond.ingest.capture import DAMAGED
 from sessiond.ingest.context import FileSnapshot, Location
+from sessiond.ingest.pipeline import DAMAGED
 from sessiond.reader import check_document, open_regular, pread, read_document
 from sessiond.sources.base import DocumentSource
 

@@ -8,11 +8,11 @@ from hashlib import blake2b
 from msgspec.structs import replace
 
 from sessiond.ingest.admission import Admission, admit, leave, reject
-from sessiond.ingest.capture import DAMAGED
-from sessiond.ingest.commit import StreamDetails, add_stream, capture_stream, unended_trouble
 from sessiond.ingest.content import Lines
 from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome
+from sessiond.ingest.pipeline import DAMAGED
 from sessiond.ingest.presence import ask_again, note_back, release_pins
+from sessiond.ingest.stream_capture import StreamDetails, add_stream, capture_stream, unended_trouble
 from sessiond.reader import Checkpoint, open_regular
 from sessiond.sources.base import Memory
 from sessiond.spool.rows import FileState, StreamState

@@ -13,8 +13,8 @@ import msgspec
 
 from sessiond import zstd
 from sessiond.ingest.admission import purge_session
-from sessiond.ingest.capture import LEVEL
 from sessiond.ingest.context import IngestContext
+from sessiond.ingest.pipeline import LEVEL
 from sessiond.privacy.masking import Run
 from sessiond.reader import CHUNK
 from sessiond.spool.rows import Frame

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from sessiond.errors import ReadError
-from sessiond.ingest.commit import refresh_session
 from sessiond.ingest.context import IngestContext, Location, Outcome
+from sessiond.ingest.stream_capture import refresh_session
 from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
 

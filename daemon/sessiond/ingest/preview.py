@@ -13,11 +13,11 @@ import msgspec
 
 from sessiond.database import open_database
 from sessiond.errors import ReadError
-from sessiond.ingest.capture import DAMAGED
-from sessiond.ingest.commit import read_context
 from sessiond.ingest.content import decompress_file
 from sessiond.ingest.context import Location, inner_path
 from sessiond.ingest.files import list_folder, read_file, with_further
+from sessiond.ingest.pipeline import DAMAGED
+from sessiond.ingest.stream_capture import read_context
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Memory, Projection
 

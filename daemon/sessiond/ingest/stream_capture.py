@@ -10,10 +10,10 @@ from itertools import chain
 import msgspec
 
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest.capture import DAMAGED, Step, StreamCapture
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, stream_name
 from sessiond.ingest.endings import REPORTED
+from sessiond.ingest.pipeline import DAMAGED, Step, StreamPipeline
 from sessiond.ingest.reconcile import reconcile
 from sessiond.ingest.record import refresh
 from sessiond.reader import open_regular, read_document
@@ -60,7 +60,7 @@ def capture_stream(
     context, location, source = snapshot.context, snapshot.location, snapshot.location.source
     now_ms, damaged = context.now_ms(), stream.fold.damaged
     latest_ms = max(now_ms, snapshot.mtime_ms)  # later times are ignored; the machine may have lost its clock
-    capture = StreamCapture(context, source, stream, location.path, latest_ms, _budget(snapshot))
+    capture = StreamPipeline(context, source, stream, location.path, latest_ms, _budget(snapshot))
     _apply_rewrite(snapshot, capture, content, details, now_ms)
     _add_working_directory(location, capture, latest_ms)
     stream.rank = max(stream.rank, snapshot.mtime_ms)
@@ -108,7 +108,7 @@ def unended_trouble(content: Content) -> str | None:
 
 
 def _apply_rewrite(
-    snapshot: FileSnapshot, capture: StreamCapture, content: Content, details: StreamDetails, now_ms: int
+    snapshot: FileSnapshot, capture: StreamPipeline, content: Content, details: StreamDetails, now_ms: int
 ) -> None:
     """Begin a new generation if bytes captured before have changed. Raises: Torn, see `_unchanged_prefix`."""
     stream, location = capture.stream, snapshot.location
@@ -139,7 +139,7 @@ def _unchanged_prefix(
     return kept
 
 
-def _add_working_directory(location: Location, capture: StreamCapture, latest_ms: int) -> None:
+def _add_working_directory(location: Location, capture: StreamPipeline, latest_ms: int) -> None:
     """Fold what the files beside the unit and its root say, while the stream itself has no working directory."""
     fold = capture.stream.fold
     if location.unit.beside and fold.cwd is None:
@@ -150,7 +150,7 @@ def _add_working_directory(location: Location, capture: StreamCapture, latest_ms
         fold.cwd = location.cwd
 
 
-def _add_details(snapshot: FileSnapshot, capture: StreamCapture, details: StreamDetails, latest_ms: int) -> None:
+def _add_details(snapshot: FileSnapshot, capture: StreamPipeline, details: StreamDetails, latest_ms: int) -> None:
     """Fold what is known besides the records: the file's times where the records have none, and metadata."""
     fold = capture.stream.fold
     if capture.touched and snapshot.location.unit.timeless:

@@ -69,7 +69,7 @@ class Step(msgspec.Struct, kw_only=True):
     """(end of the gap, offset up to which it is filled)."""
 
 
-class StreamCapture:
+class StreamPipeline:
     """Captures one stream from the spool's position to the end of its content."""
 
     def __init__(
