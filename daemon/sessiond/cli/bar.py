@@ -6,19 +6,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from sessiond.cli.output import count, duration, size
 from sessiond.spool.health import EndpointHealth
 from sessiond.status.progress import Progress, read_progress
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+
 DELAY = 0.7
 """Seconds before the bar is drawn; shorter work needs none."""
 FAST, SLOW = 0.25, 5.0
 """Seconds between two updates while there is progress, and at most while there is none."""
-_WIPE = "\r\x1b[2K"
 
 Read = Callable[[], tuple[Progress | None, EndpointHealth]]
 
@@ -26,15 +29,19 @@ Read = Callable[[], tuple[Progress | None, EndpointHealth]]
 class Bar:
     """A thread that draws the bar. It ends when all is acknowledged, or all is captured while the endpoint fails."""
 
-    def __init__(self, stream: IO[str], environ: Mapping[str, str], read: Read, *, ending: bool = True) -> None:
-        """`stream` is a terminal; `read` returns the progress; `ending`: print a summary at the end."""
-        self._stream, self._environ, self._read, self._ending = stream, environ, read, ending
-        self._lock = threading.Lock()
-        self._line = ""
+    def __init__(
+        self, stream: IO[str], read: Read, *, colors: bool = True, summary: bool = True, delay: float = DELAY
+    ) -> None:
+        """Prepare the bar; nothing is drawn for the first `delay` seconds.
+
+        `stream` is a terminal, `read` returns the progress. With `summary`, print a line at the end.
+        """
+        self.above = Above(stream)
+        """Replaces `stream` while the bar is drawn."""
+        self._stream, self._read, self._colors, self._summary, self._delay = stream, read, colors, summary, delay
+        self._drawn: RichProgress | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
-        self.above: Any = Above(self, stream)
-        """Replaces `stream` while the bar is drawn."""
 
     def __enter__(self) -> Bar:
         """Start drawing."""
@@ -45,71 +52,97 @@ class Bar:
         """Erase the bar and stop drawing."""
         self._over.set()
         self._thread.join()
+        self.above.end()
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        except OSError:
+            return  # the terminal was closed; the daemon goes on without a bar
+        finally:
+            self._erase()
+
+    def _follow(self) -> None:
         began, wait, before = time.monotonic(), FAST, None
-        drawn = False
         while not self._over.wait(wait):
             progress, endpoint = self._read()
             failing = endpoint.failing_since_ms is not None
             if progress is None:
                 continue
             if progress.done or (failing and progress.captured_files >= progress.files):
-                self._draw("")
-                if drawn and self._ending:
-                    self.print(f"{_ending(progress, time.monotonic() - began)}\n")
+                shown = self._drawn is not None
+                self._erase()
+                if shown and self._summary:
+                    self.above.write(f"{_ending(progress, time.monotonic() - began)}\n")
                 return
-            if time.monotonic() - began >= DELAY:
-                self._draw(self._render(progress, failing))
-                drawn = True
+            if time.monotonic() - began >= self._delay:
+                self._draw(progress, failing)
             wait = FAST if progress != before else min(SLOW, wait * 1.5)
             before = progress
-        self._draw("")
 
-    def _render(self, progress: Progress, failing: bool) -> str:
-        """Return the bar as one line as wide as the terminal. Only this function imports rich."""
-        from rich.console import Console
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
+    def _draw(self, progress: Progress, failing: bool) -> None:
+        if self._drawn is not None:
+            update(self._drawn, progress, failing)
+            self._drawn.refresh()
+            return
+        self._drawn = make_bar(self._stream, colors=self._colors)
+        update(self._drawn, progress, failing)
+        self.above.switch(self._drawn)
 
-        console = Console(file=self._stream, force_terminal=True, highlight=False, _environ=self._environ)
-        # Capturing is the first half of the bar, acknowledging the second.
-        done = progress.captured_bytes + progress.acknowledged_bytes
-        bar = ProgressBar(total=2 * max(1, progress.bytes), completed=done)
-        grid = Table.grid(expand=True, padding=(0, 1))
-        words = _texts(progress, failing)
-        for index in range(len(words) + 1):
-            grid.add_column(ratio=1 if index == 1 else None, no_wrap=True)
-        grid.add_row(words[0], bar, *words[1:])
-        with console.capture() as caught:
-            console.print(grid, width=console.width - 1, end="")
-        return caught.get().rstrip("\n")
+    def _erase(self) -> None:
+        drawn, self._drawn = self._drawn, None
+        if drawn is not None:
+            self.above.switch(None)
 
-    def _draw(self, line: str) -> None:
+
+class Above:
+    """A stream that prints above a bar."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._bar: RichProgress | None = None
+        self._begun = ""
+
+    def switch(self, bar: RichProgress | None) -> None:
+        """Start a bar, or end the current one and erase it."""
         with self._lock:
-            if line != self._line:
-                self._stream.write(_WIPE + line)
-                self._stream.flush()
-                self._line = line
+            before, self._bar = self._bar, bar
+            if before is not None:
+                with suppress(OSError):  # the terminal was closed
+                    before.stop()
+            if bar is not None:
+                bar.start()
 
-    def print(self, text: str) -> None:
-        """Print text above the bar."""
+    def write(self, text: str) -> int:
+        """Write text. Above a bar it appears a whole line at a time."""
         with self._lock:
-            if self._line and text.endswith("\n"):  # a line of the log
-                text = f"{_WIPE}{text}{self._line}"
-            elif self._line:
-                text, self._line = _WIPE + text, ""  # the next update draws the bar again
-            self._stream.write(text)
+            if self._bar is None:
+                self._stream.write(self._begun + text)
+                self._begun = ""
+            else:
+                lines, newline, self._begun = (self._begun + text).rpartition("\n")
+                if newline:
+                    self._bar.console.out(lines, highlight=False)  # never wraps: a terminal keeps such lines whole
+        return len(text)
+
+    def end(self) -> None:
+        """Write a line that has begun and not ended."""
+        with suppress(OSError):  # the terminal was closed
+            self.write("")
             self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)  # isatty, fileno, flush, encoding of the terminal
 
 
 @contextmanager
-def drawing(stream: IO[str], environ: Mapping[str, str], directory: str, *, ending: bool = True) -> Iterator[None]:
+def drawing(stream: IO[str], environ: Mapping[str, str], directory: str, *, summary: bool = True) -> Iterator[None]:
     """Draw the progress of the daemon with its state in `directory`, if `stream` is a terminal."""
     if not stream.isatty() or environ.get("TERM", "dumb") == "dumb":
         yield
         return
-    bar = Bar(stream, environ, lambda: read_progress(directory), ending=ending)
+    bar = Bar(stream, lambda: read_progress(directory), colors=not environ.get("NO_COLOR"), summary=summary)
     sys.stderr = bar.above
     try:
         with bar:
@@ -118,25 +151,46 @@ def drawing(stream: IO[str], environ: Mapping[str, str], directory: str, *, endi
         sys.stderr = stream
 
 
-class Above:
-    """A stream that prints above a bar."""
+def make_bar(stream: IO[str], *, colors: bool, width: int | None = None) -> RichProgress:
+    """Return a bar for a terminal, as wide as the terminal if `width` is None.
 
-    def __init__(self, bar: Bar, stream: IO[str]) -> None:
-        self._bar, self._stream = bar, stream
+    Only this function imports rich, which takes longer than most commands.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as RichProgress
+    from rich.table import Column
 
-    def write(self, text: str) -> int:
-        """Write text above the bar; best one line at a time."""
-        self._bar.print(text)
-        return len(text)
+    console: Console = Console(file=stream, force_terminal=True, no_color=not colors, highlight=False, width=width)
+    bar = RichProgress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
+        console=console,
+        auto_refresh=False,  # a thread that wakes ten times a second would cost more than the daemon
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,  # rich would wrap long lines of the log; see `Above`
+        expand=True,
+    )
+    bar.add_task("", text="")
+    return bar
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)  # isatty, fileno, flush, encoding of the terminal
+
+def update(bar: RichProgress, progress: Progress, failing: bool) -> None:
+    """Set what the bar shows: capturing is its first half, acknowledging the second."""
+    bar.update(
+        bar.task_ids[0],
+        description="reading" if progress.captured_files < progress.files else "pushing",
+        total=2 * max(1, progress.bytes),
+        completed=progress.captured_bytes + progress.acknowledged_bytes,
+        text=" ".join(_texts(progress, failing)),
+    )
 
 
 def _texts(progress: Progress, failing: bool) -> list[str]:
-    reading = progress.captured_files < progress.files
     done = f"{size(progress.acknowledged_bytes)} of {size(progress.bytes)}"
-    words = ["reading" if reading else "pushing", done, count(progress.captured_sessions, "session")]
+    words = [done, count(progress.captured_sessions, "session")]
     if progress.waits is not None:
         return [*words, f"paused: {progress.waits}"]
     if failing:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from sessiond import exit_codes
 
-_ENTER = "\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J"
-"""Switch to the alternate screen and hide the cursor; the previous content comes back at the end."""
-_LEAVE = "\x1b[?25h\x1b[?1049l"
-_HOME, _REST_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
 
 
 class Display:
@@ -22,25 +20,19 @@ class Display:
 
     def __init__(self, stream: IO[str], *, in_place: bool) -> None:
         self._stream, self._in_place = stream, in_place
+        self._live: Live | None = None
         self._shown: tuple[str, int] | None = None
 
     def show(self, text: str) -> None:
         """Show the text if it has changed; if it is too long for the terminal, show its first lines."""
-        if not self._in_place:
+        if self._live is None:
             self._stream.write(text + "\n")
             self._stream.flush()
             return
-        height = _height()
-        if self._shown == (text, height):
-            return
-        self._shown = text, height
-        lines = text.split("\n")
-        if len(lines) > height:
-            lines = [*lines[: height - 1], f"... {len(lines) - height + 1} more lines; enlarge the window to see them"]
-        # Overwrite without clearing first, to avoid flicker. No newline after the last line: it would scroll.
-        drawn = "\n".join(line + _REST_OF_LINE for line in lines)
-        self._stream.write(f"{_HOME}{drawn}{_REST}")
-        self._stream.flush()
+        height = max(2, self._live.console.height)
+        if self._shown != (text, height):
+            self._shown = text, height
+            self._live.update(_clipped(text, height), refresh=True)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -53,12 +45,14 @@ class Display:
             raise SystemExit(exit_codes.SIGNALLED + signal.SIGTERM)
 
         signal.signal(signal.SIGTERM, end)
-        self._stream.write(_ENTER)
+        self._live = _start(self._stream)
         try:
             yield
         finally:
-            last = "" if self._shown is None else f"{self._shown[0]}\n"
-            self._stream.write(_LEAVE + last)
+            self._live.stop()
+            self._live = None
+            if self._shown is not None:
+                self._stream.write(f"{self._shown[0]}\n")
             self._stream.flush()
 
 
@@ -67,8 +61,21 @@ def in_place(stream: IO[str]) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def _height() -> int:
-    try:
-        return max(2, os.get_terminal_size(sys.stdout.fileno()).lines)
-    except OSError:
-        return 24
+def _start(stream: IO[str]) -> Live:
+    from rich.console import Console
+    from rich.live import Live
+
+    # The text has its colours already, so rich adds none. Without a refresh thread, an unchanged screen costs nothing.
+    console = Console(file=stream, force_terminal=True, highlight=False, markup=False, soft_wrap=True)
+    live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    live.start()
+    return live
+
+
+def _clipped(text: str, height: int) -> Text:
+    from rich.text import Text
+
+    lines = text.split("\n")
+    if len(lines) > height:
+        lines = [*lines[: height - 1], f"... {len(lines) - height + 1} more lines; enlarge the window to see them"]
+    return Text("\n").join(map(Text.from_ansi, lines))

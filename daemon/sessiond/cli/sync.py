@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     loaded = load_config(args, tools=[source.tool for source in find_sources()])
     until = None if args.timeout is None else time.monotonic() + args.timeout
-    with drawing(sys.stderr, args.environ, state_dir(loaded.config), ending=False):
+    with drawing(sys.stderr, args.environ, state_dir(loaded.config), summary=False):
         while True:
             try:
                 sync_result = sync_once(loaded, args.environ)

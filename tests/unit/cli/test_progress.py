@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pyte
 import pytest
+from rich.progress import Progress as RichProgress
 
-from sessiond.cli.bar import Bar
+from sessiond.cli.bar import Above, Bar, make_bar, update
 from sessiond.cli.status import screen
 from sessiond.config import Config
 from sessiond.daemon.resources import Resources, open_resources
@@ -217,7 +221,7 @@ def test_the_first_start_in_a_terminal_draws_a_bar(house: Household) -> None:
     seen = lines_of(drawn)
     bars = [line for line in seen if re.match(r"(reading|pushing) [━╸╺ ]+ ", line)]
     assert bars
-    assert all(len(line) < 80 for line in bars)
+    assert all(len(line) <= 80 for line in bars)
     assert any(re.search(r" of 32[0-9] kB 4 sessions", line) for line in bars)
     assert any(re.search(r"kB/s \d+ s left$", line) for line in bars)
     assert (
@@ -242,20 +246,64 @@ def test_sync_draws_it_too_and_ends_with_its_answer(house: Household) -> None:
     assert lines_of(drawn)[-1] == "4 sessions, all acknowledged"
 
 
-def test_what_is_printed_meanwhile_stands_above_the_bar(tmp_path: Path) -> None:
-    """A line, and half a line."""
-    with open(tmp_path / "terminal", "w+", newline="") as stream:
-        bar = Bar(stream, {"TERM": "xterm", "COLUMNS": "80"}, lambda: (None, EndpointHealth()))
-        bar._draw("the bar")
-        bar.above.write("a line\n")
-        bar.above.write("half")
-        bar.above.write(" of it\n")
-        bar._draw("the bar")
-        bar._draw("")
+@contextmanager
+def drawn_bar(columns: int) -> Iterator[tuple[RichProgress, Above, Callable[[], str]]]:
+    """Yield a bar, what prints above it, and a function that returns what was written since its last call."""
+    stream = io.StringIO(newline="\r\n")
+
+    def written() -> str:
+        text = stream.getvalue()
         stream.seek(0)
-        assert stream.read() == (
-            "\r\x1b[2Kthe bar\r\x1b[2Ka line\nthe bar\r\x1b[2Khalf of it\n\r\x1b[2Kthe bar\r\x1b[2K"
-        )
+        stream.truncate()
+        return text
+
+    yield make_bar(stream, colors=True, width=columns), Above(stream), written
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_what_is_printed_meanwhile_appears_above_the_bar(columns: int) -> None:
+    """A line longer than the terminal stays one line, and half a line waits for its end."""
+    screen = pyte.Screen(columns, 10)
+    terminal = pyte.Stream(screen)
+    with drawn_bar(columns) as (bar, above, written):
+        above.write("before\n")
+        update(bar, progress(unsent=9 * MB), failing=False)
+        above.switch(bar)
+        above.write("a line\n")
+        above.write("half")
+        terminal.feed(written())
+        assert screen.display[0].startswith("before")
+        assert screen.display[1].startswith("a line")
+        assert screen.display[2].startswith("pushing ━")
+        assert screen.display[2].rstrip().endswith("91 MB of 100 MB 40 sessions")
+        above.write(" of it\n" + "x" * (columns + 5) + "\n")
+        terminal.feed(written())
+        assert [line.rstrip() for line in screen.display[2:5]] == ["half of it", "x" * columns, "xxxxx"]
+        above.write("the end")
+        above.switch(None)
+        above.end()
+        terminal.feed(written())
+        assert [line.rstrip() for line in screen.display[5:]] == ["the end", "", "", "", ""]
+
+
+def test_a_terminal_that_closes_does_not_stop_what_draws_on_it() -> None:
+    """A daemon in a closed window must go on; its log is written to a file too."""
+    ours, theirs = pty.openpty()
+    stream = open(theirs, "w", newline="")  # noqa: SIM115 - closing it fails too
+    asked = threading.Event()
+
+    def read() -> tuple[Progress | None, EndpointHealth]:
+        asked.set()
+        return progress(unsent=9 * MB), EndpointHealth()
+
+    bar = Bar(stream, read, delay=0.0)
+    os.close(ours)  # from now on each write fails
+    with bar:
+        assert asked.wait(60)
+        bar._thread.join(60)
+        assert not bar._thread.is_alive()
+    with suppress(OSError):
+        stream.close()
 
 
 @pytest.mark.parametrize(
@@ -265,9 +313,11 @@ def test_what_is_printed_meanwhile_stands_above_the_bar(tmp_path: Path) -> None:
         (progress(unsent=9 * MB), True, "pushing .* 91 MB of 100 MB 40 sessions the endpoint is failing$"),
     ],
 )
-def test_the_bar_says_why_nothing_goes_on(tmp_path: Path, made: Progress, failing: bool, words: str) -> None:
-    with open(tmp_path / "terminal", "w+", newline="") as stream:
-        bar = Bar(stream, {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}, lambda: (made, EndpointHealth()))
-        line = ESCAPES.sub("", bar._render(made, failing))
-        assert re.match(words, line.rstrip()), line
-        assert len(line) < 80
+def test_the_bar_shows_why_nothing_happens(made: Progress, failing: bool, words: str) -> None:
+    with drawn_bar(80) as (bar, above, written):
+        update(bar, made, failing)
+        above.switch(bar)
+        line = ESCAPES.sub("", written())
+        assert re.match(words, line), line
+        assert len(line) <= 80
+        above.switch(None)
