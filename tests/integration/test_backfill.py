@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from test_databases import STORES
 
 from sessiond.config import Config, load
@@ -159,7 +160,7 @@ def test_a_database_is_taken_in_as_a_whole(tmp_path: Path) -> None:
         path = os.path.join(build("goose/schema-15", house.home), STORES["goose/schema-15"])
         past = house.now_ms / 1000 - 90 * DAY
         os.utime(path, (past, past))
-        house.ingesting.oldest_ms = house.now_ms - 60 * DAY * 1000
+        house.ingesting = replace(house.ingesting, oldest_ms=house.now_ms - 60 * DAY * 1000)
         assert [outcome.left_out for outcome in house.ingest(path)] == [True]
         assert not house.known()
         with open(f"{path}-wal", "ab"):
@@ -177,7 +178,7 @@ def test_a_captured_session_that_is_moved_stays_captured(tmp_path: Path) -> None
         os.makedirs(os.path.dirname(moved))
         os.rename(path, moved)
         os.utime(moved, (1, 1))
-        house.ingesting.oldest_ms = house.now_ms
+        house.ingesting = replace(house.ingesting, oldest_ms=house.now_ms)
         house.scan()
         (found,) = house.spool.catalog.sessions()
         assert found.gone_ms is None

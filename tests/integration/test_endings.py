@@ -9,9 +9,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sessiond.daemon.retries import Retries
-from sessiond.ingest import Outcome, endings, ingest, locate
+from sessiond.ingest import Outcome, Turn, endings, ingest, locate
 from sessiond.reader import CHUNK
 from sessiond.sources import find_sources
 from sessiond.sources.base import Root
@@ -55,7 +56,7 @@ def drain(house: Lab, limit: int = 10_000) -> int:
 @pytest.fixture
 def house(tmp_path: Path) -> object:
     with lab(tmp_path) as made:
-        made.resources.ingest.slice = SLICE
+        made.capture_loop.turn = Turn(slice=SLICE)
         yield made
 
 
@@ -197,8 +198,8 @@ def test_an_unended_file_that_changes_all_the_time_is_searched_at_a_bounded_rate
     """Each change may hide a newline anywhere; after a search of 32 MiB the next one from the start waits 2 s."""
     now = 0.0
     with lab(tmp_path) as house:
-        house.resources.ingest.slice = SLICE
-        house.resources.ingest.endings = endings.Endings(lambda: now)
+        house.capture_loop.turn = Turn(slice=SLICE)
+        house.resources.ingest = replace(house.resources.ingest, endings=endings.Endings(lambda: now))
         path = write(tmp_path, 1, age=0)
         with open(path, "ab") as file:
             file.write(b"x" * (32 * MIB))
@@ -249,7 +250,7 @@ def test_a_restart_during_the_search_searches_on(tmp_path: Path) -> None:
     with open(path, "ab") as file:
         file.write(b"x" * (20 * MIB) + b"\n")
     with lab(tmp_path) as house:
-        house.resources.ingest.slice = SLICE
+        house.capture_loop.turn = Turn(slice=SLICE)
         changed(house, path)
         assert folded(house, 1) < os.path.getsize(path)
     with lab(tmp_path) as house:

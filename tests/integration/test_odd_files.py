@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from sessiond import ingest as ingest_room
 from sessiond import reader
@@ -56,9 +57,11 @@ def test_a_rewrite_between_two_reads_is_found_out(length: int, restart: bool, ho
     house.write(CLAUDE, second)
     after = encode({**first, "title": "Dye it red"}) + encode(second)
     digest = house.ingesting.digest
-    house.ingesting.digest = Meddler(identify(house.state).seed, lambda: Path(path).write_bytes(after))
+    house.ingesting = replace(
+        house.ingesting, digest=Meddler(identify(house.state).seed, lambda: Path(path).write_bytes(after))
+    )
     house.ingest(path)
-    house.ingesting.digest = digest
+    house.ingesting = replace(house.ingesting, digest=digest)
     house.write(CLAUDE, claude(SESSION, 3))
     if restart:
         house.close()

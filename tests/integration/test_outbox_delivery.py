@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from sessiond.errors import Rejected
 from sessiond.ingest.backlog import catch_up
@@ -179,9 +180,9 @@ def test_a_stream_that_is_to_be_reconciled_comes_before_those_that_wait_for_room
     with household(tmp_path, budget=1) as house:
         path = house.write(CLAUDE, claude(SESSION, 1))
         os.utime(path, (NOW_MS / 1000, NOW_MS / 1000))
-        house.ingesting.budget = 1 << 20
+        house.ingesting = replace(house.ingesting, budget=1 << 20)
         house.scan()
-        house.ingesting.budget = 1
+        house.ingesting = replace(house.ingesting, budget=1)
         for number in range(3):
             session = f"6f1d7c1e-0000-4000-8000-{number:012d}"
             newer = house.write(f".claude/projects/-x/{session}.jsonl", claude(session, 1))
@@ -208,7 +209,7 @@ def test_streams_that_get_nowhere_do_not_keep_others_waiting(tmp_path: Path) -> 
             if number:
                 os.rename(path, f"{path}.away")
                 os.symlink(f"{path}.away", path)
-        house.ingesting.budget = 1 << 20
+        house.ingesting = replace(house.ingesting, budget=1 << 20)
         stuck: set[int] = set()
         while catch_up(house.ingesting, limit=1, stuck=stuck):
             pass

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sessiond.database import open_database
 from sessiond.errors import Torn
@@ -85,7 +86,7 @@ def said(text: str, **more: object) -> bytes:
 def house(tmp_path: Path) -> Iterator[Household]:
     with household(tmp_path) as made:
         source = Made()
-        made.ingesting.roots = [(source, Root(path=f"{made.home}/.made"))]
+        made.ingesting = replace(made.ingesting, roots=[(source, Root(path=f"{made.home}/.made"))])
         os.makedirs(f"{made.home}/.made")
         yield made
 
@@ -226,7 +227,7 @@ def test_in_place_updates_and_deletions_are_seen(house: Household, store: Store)
 
 def test_a_transaction_need_not_settle(house: Household, store: Store) -> None:
     """A tool that rewrites a row twice a second keeps nobody waiting: each commit is whole."""
-    house.ingesting.settle_ms = 10**9
+    house.ingesting = replace(house.ingesting, settle_ms=10**9)
     house.now_ms = os.stat(store.path).st_mtime_ns // 1_000_000 + 1000
     store.say(A, "one", "tw")
     store.say(B, "one")
@@ -305,7 +306,7 @@ def test_what_is_no_database_is_trouble(house: Household) -> None:
 
 def test_transcripts_that_wait_are_caught_up(house: Household, store: Store) -> None:
     """Rule 5: without room the records go on, and each stream of each kind of store is read later."""
-    house.ingesting.budget = 0
+    house.ingesting = replace(house.ingesting, budget=0)
     store.say(A, *(f"line {n}" for n in range(100)))
     document(house, "d.json", {B: ["one", "two"], f"{B}/sub": ["three"]})
     document(house, "several.json", {str(uuid.UUID(int=7)): ["one"], str(uuid.UUID(int=8)): ["two"]})
@@ -313,7 +314,7 @@ def test_transcripts_that_wait_are_caught_up(house: Household, store: Store) -> 
     house.scan()
     behind = house.spool.catalog.behind(100)
     assert len(behind) == 7  # the folder and the store have one session, each a stream of it
-    house.ingesting.budget = 512 << 20
+    house.ingesting = replace(house.ingesting, budget=512 << 20)
     while catch_up(house.ingesting, limit=1):
         pass
     assert house.spool.catalog.behind(100) == []
@@ -359,11 +360,11 @@ def test_lines_leave_room_for_what_no_link_can_protect(tmp_path: Path) -> None:
 
 def test_what_waits_of_a_document_counts_as_unprotected(house: Household) -> None:
     """No link keeps it, and `status` may not look as if one did."""
-    house.ingesting.budget = 0
+    house.ingesting = replace(house.ingesting, budget=0)
     house.ingest(document(house, "a.json", {A: ["one", "two"]}))
     assert house.spool.stats.totals().unprotected == 1
     assert os.listdir(house.ingesting.pins.directory) == []
-    house.ingesting.budget = 512 << 20
+    house.ingesting = replace(house.ingesting, budget=512 << 20)
     house.settle()
     assert house.spool.stats.totals().unprotected == 0
 

@@ -8,6 +8,9 @@ import time
 import uuid
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from sessiond.ingest import Turn
 from sessiond.ingest.pipeline import STEP
 from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.rows import StreamState
@@ -45,7 +48,7 @@ def test_a_long_file_is_read_in_slices_and_a_line_elsewhere_waits_for_no_more_th
     hose, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     lengthen(hose, 1, 8 * STEP)
     with lab(tmp_path) as house:
-        house.resources.ingest.slice = STEP
+        house.capture_loop.turn = Turn(slice=STEP)
         tell(house, hose)
         assert STEP <= main(house, 1).folded < os.path.getsize(hose) // 2
         assert session(1) in house.captured(), "its record is there with the first slice"
@@ -67,7 +70,7 @@ def test_long_files_take_turns(tmp_path: Path) -> None:
     for number, path in enumerate(hoses, 1):
         lengthen(path, number, 3 * STEP)
     with lab(tmp_path) as house:
-        house.resources.ingest.slice = STEP
+        house.capture_loop.turn = Turn(slice=STEP)
         tell(house, *hoses)
         while house.capture_loop._changed_files:
             folded = [main(house, number).folded for number in (1, 2, 3)]
@@ -83,7 +86,7 @@ def test_a_long_file_of_the_backlog_lets_live_changes_pass(tmp_path: Path) -> No
     made = time.time() - DAY
     os.utime(old, (made, made))
     with lab(tmp_path) as house:
-        house.resources.ingest.slice = STEP
+        house.capture_loop.turn = Turn(slice=STEP)
         house.capture_loop._scan(house.resources.watched)
         house.turn()
         assert main(house, 2).folded == os.path.getsize(live)
@@ -100,7 +103,8 @@ def test_what_is_edited_between_two_slices_is_found(tmp_path: Path) -> None:
     path = write(tmp_path, 1, age=0)
     lengthen(path, 1, 3 * STEP)
     with lab(tmp_path) as house:
-        house.resources.ingest.slice, house.resources.ingest.settle_ms = STEP, 0
+        house.capture_loop.turn = Turn(slice=STEP)
+        house.resources.ingest = replace(house.resources.ingest, settle_ms=0)
         tell(house, path)
         folded = main(house, 1).folded
         assert folded < os.path.getsize(path)
@@ -118,7 +122,7 @@ def test_a_restart_between_two_slices_reads_on(tmp_path: Path) -> None:
     path = write(tmp_path, 1, age=0)
     lengthen(path, 1, 3 * STEP)
     with lab(tmp_path) as house:
-        house.resources.ingest.slice = STEP
+        house.capture_loop.turn = Turn(slice=STEP)
         tell(house, path)
         assert main(house, 1).folded < os.path.getsize(path)
     with lab(tmp_path) as house:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from sessiond.cleanup import due_before
 from sessiond.clock import now_ms
 from sessiond.config import Backlog as BacklogLimits
@@ -20,7 +22,7 @@ from sessiond.daemon.resources import Resources
 from sessiond.daemon.retries import Retries
 from sessiond.daemon.throttle import READING, Throttle
 from sessiond.errors import StateFull
-from sessiond.ingest import Index, ingest
+from sessiond.ingest import ONCE, Index, ingest
 from sessiond.ingest.backlog import catch_up
 from sessiond.logs import log
 from sessiond.sources.base import UserDirs
@@ -48,8 +50,7 @@ class CaptureLoop:
         """`on_captured` is called when there is something new to push.
 
         `handle_other` is called with each path that changed, and returns whether it is a file of the configuration.
-
-        Without a `restraint` nothing holds the backlog back.
+        Without a `throttle`, the backlog is read at once.
         """
         self._resources = resources
         self._watcher = watcher
@@ -77,6 +78,7 @@ class CaptureLoop:
         self._searching = False  # whether the last read only searched for the end of a record
         self._scan_requested = False
         self._scanned_ms: int | None = None
+        self.turn = ONCE  # the daemon sets a slice; a scan sets the sessions whose process runs
         self.iterations = 0
         """Incremented on each iteration; lets the watchdog tell a hung thread from an idle one."""
 
@@ -204,9 +206,8 @@ class CaptureLoop:
             log.debug(
                 "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)
             )
-        self._resources.ingest.live = frozenset(
-            (source.tool, native_id) for source in self._sources.values() for native_id in source.live(self._user_dirs)
-        )
+        live = {(tool, native_id) for tool, each in self._sources.items() for native_id in each.live(self._user_dirs)}
+        self.turn = replace(self.turn, live=frozenset(live))
         self._report()
 
     # Reading
@@ -227,13 +228,13 @@ class CaptureLoop:
                 self._resources.release_memory()
         elif self._streams_wait and not self._throttle.pause_left():
             self._throttle.start()
-            self._streams_wait = catch_up(self._resources.ingest, limit=16, stuck=self._stuck)
+            self._streams_wait = catch_up(self._resources.ingest, limit=16, stuck=self._stuck, turn=self.turn)
             self._throttle.finish()
             news |= self._streams_wait
         if not self._backlog and self._throttle.finish_backlog():
             news = True  # wake the upload thread: it may be idle, and ends the override only then
         self._changed_files.add(self._exclusions.take())
-        news |= self._idle.sweep()
+        news |= self._idle.sweep(self.turn.live)
         self._report()
         if news:
             self._on_captured()
@@ -266,7 +267,7 @@ class CaptureLoop:
         """Read a path, or a slice of it; return the bytes read and whether there is more."""
         read, more, self._searching = 0, False, False
         for place in self._places(path):
-            outcome = ingest(self._resources.ingest, place, changed=changed)
+            outcome = ingest(self._resources.ingest, place, replace(self.turn, changed=changed))
             read += outcome.read + outcome.searched
             more |= outcome.more
             self._searching |= outcome.more and not outcome.read

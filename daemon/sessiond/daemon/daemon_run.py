@@ -26,6 +26,7 @@ from sessiond.daemon.settings import Settings, change_log, log_warnings, reload_
 from sessiond.daemon.throttle import PUSHING, READING, Override, Throttle
 from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.errors import ConfigError, SpoolDamaged, StateFull
+from sessiond.ingest import Turn
 from sessiond.logs import hide, log
 from sessiond.sources.base import UserDirs
 from sessiond.spool import translated
@@ -117,7 +118,6 @@ class DaemonRun:
         settings, config = self.settings, self.settings.config
         self._resources: Resources = open_resources(config, self._environ, damaged)
         undo.callback(self._resources.close, clean=False)
-        self._resources.ingest.slice = SLICE_OF_FILE  # only here: `sync` reads each file to its end
         self._archive: Archive | None = None
         self.url, token = config.endpoint.url, settings.token
         if not self.url:
@@ -149,6 +149,7 @@ class DaemonRun:
             user_dirs=UserDirs.current(self._environ),
             throttle=Throttle(READING, config.backlog, override=override),
         )
+        self._capture_loop.turn = Turn(slice=SLICE_OF_FILE)  # only here: `sync` reads each file to its end
         self._watcher.start()
 
     def _aside(self, path: str) -> bool:

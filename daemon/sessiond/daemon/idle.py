@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from sessiond.ingest import IngestContext, sweep_idle
 from sessiond.sources.base import Source
@@ -18,12 +18,12 @@ class Idle:
         self._context, self._sources = context, sources
         self._since_ms: int | None = None
 
-    def sweep(self) -> bool:
-        """End the sessions that are idle by now; return whether there were any."""
+    def sweep(self, live: Set[tuple[str, str]] = frozenset()) -> bool:
+        """End the sessions that are idle by now and not `live` (see Turn); return whether there were any."""
         context, ended = self._context, 0
         self._since_ms = context.spool.catalog.next_idle_ms()
         if self._since_ms is not None and self._since_ms <= context.now_ms() - context.idle_after_ms:
-            ended = sweep_idle(context, self._sources)
+            ended = sweep_idle(context, self._sources, live)
             self._since_ms = context.spool.catalog.next_idle_ms()
         return ended > 0
 

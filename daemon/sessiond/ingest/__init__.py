@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.backfill import is_left_out
-from sessiond.ingest.context import Index, IngestContext, Location, Outcome, locate
+from sessiond.ingest.context import Index, IngestContext, Location, Outcome, Turn, locate
 from sessiond.ingest.lines import ingest_lines
 from sessiond.ingest.presence import note_gone, note_trouble, sweep_idle
 from sessiond.ingest.projected import ingest_projected
 from sessiond.sources.base import Kind
 
-__all__ = ["Index", "IngestContext", "Location", "Outcome", "ingest", "locate", "sweep_idle"]
+__all__ = ["Index", "IngestContext", "Location", "Outcome", "Turn", "ingest", "locate", "sweep_idle"]
 
 
-def ingest(
-    context: IngestContext, location: Location, only: Collection[str] | None = None, *, changed: bool = False
-) -> Outcome:
+ONCE = Turn()
+"""The turn of a caller that reads each file to its end."""
+
+
+def ingest(context: IngestContext, location: Location, turn: Turn = ONCE) -> Outcome:
     """Bring the spool up to date with the file at a location.
-
-    `only` names sessions of a container that are read even if it did not change. `changed`: the path was seen to
-    change, so it is captured whatever its age (see backfill.py).
 
     Errors of reading become an outcome (rule 9: a bad file never stops the others).
 
@@ -30,12 +27,12 @@ def ingest(
     with context.spool.reading():
         known = context.spool.catalog.file(location.path)
     try:
-        if not changed and is_left_out(context, location, known):
+        if not turn.changed and is_left_out(context, location, known):
             return Outcome(left_out=True)
         lines = location.unit.kind is Kind.LINES
-        return ingest_lines(context, location, known) if lines else ingest_projected(context, location, known, only)
+        return (ingest_lines if lines else ingest_projected)(context, turn, location, known)
     except FileNotFoundError:
-        return note_gone(context, known)
+        return note_gone(context, known, turn.live)
     except Torn as error:
         return Outcome(retry=True, trouble=str(error))
     except ReadError as error:

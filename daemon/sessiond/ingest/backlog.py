@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from msgspec.structs import replace
+
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest import IngestContext, Location, Outcome, ingest, locate
+from sessiond.ingest import ONCE, IngestContext, Location, Outcome, Turn, ingest, locate
 from sessiond.ingest.content import Content, Lines
 from sessiond.ingest.context import outer_path
 from sessiond.ingest.opened import open_content
@@ -16,22 +18,22 @@ from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
 
 
-def catch_up(context: IngestContext, limit: int, stuck: set[int] | None = None) -> bool:
+def catch_up(context: IngestContext, limit: int, stuck: set[int] | None = None, turn: Turn = ONCE) -> bool:
     """Read on in up to `limit` waiting streams; return whether it is worth going on at once.
 
     `stuck` collects the streams that made no progress although the outbox had space. They are skipped while the caller
-    keeps the set, so that they don't delay the others. Stops early after `context.slice` bytes.
+    keeps the set, so that they don't delay the others. Stops early after `turn.slice` bytes.
     """
     skipped, catalog, outbox = set[int]() if stuck is None else stuck, context.spool.catalog, context.spool.outbox
     with context.spool.reading():
         waiting = [number for number in catalog.behind(limit + len(skipped)) if number not in skipped][:limit]
     worth, read = False, 0
     for number in waiting:
-        if context.slice is not None and read >= context.slice:
+        if turn.slice is not None and read >= turn.slice:
             return True
         with context.spool.reading():
             before, urgent = catalog.progress(number)
-        outcome = _catch_up_one(context, number)
+        outcome = _catch_up_one(context, turn, number)
         read += outcome.read + outcome.searched
         with context.spool.reading():
             if catalog.progress(number)[0] != before or (outcome.more and outcome.searched):
@@ -42,7 +44,7 @@ def catch_up(context: IngestContext, limit: int, stuck: set[int] | None = None) 
     return worth
 
 
-def _catch_up_one(context: IngestContext, number: int) -> Outcome:
+def _catch_up_one(context: IngestContext, turn: Turn, number: int) -> Outcome:
     """Read a stream again from its tool's file or else from our hard link to it. If neither exists, give it up."""
     with context.spool.reading():
         stream = context.spool.catalog.stream(number)
@@ -55,14 +57,14 @@ def _catch_up_one(context: IngestContext, number: int) -> Outcome:
             continue
         for location in locate(context.roots, path):
             if location.source.tool == file.tool:
-                return ingest(context, location, only=[native_id] if native_id else [path])
+                return ingest(context, location, replace(turn, only=frozenset([native_id or path])))
         for location in locate(context.dormant, path):
             if location.source.tool == file.tool:
                 return _read_dormant(context, stream, file, location)
         unwatched = True
     for file in files:
         if file.pin is not None:
-            return _from_pin(context, stream, file)
+            return _from_pin(context, turn, stream, file)
     if not unwatched:  # a file that no root contains any more still exists: its stream waits, and is not lost
         _give_up(context, stream)
     return Outcome()
@@ -79,7 +81,7 @@ def _read_dormant(context: IngestContext, stream: StreamState, file: FileState, 
         return Outcome(trouble=f"not read: {error.strerror}")
 
 
-def _from_pin(context: IngestContext, stream: StreamState, file: FileState) -> Outcome:
+def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: FileState) -> Outcome:
     """Read a file that its tool has deleted, through our hard link to it (rule 5)."""
     assert file.pin is not None
     path = context.pins.path(file.pin)
@@ -93,7 +95,7 @@ def _from_pin(context: IngestContext, stream: StreamState, file: FileState) -> O
         _give_up(context, stream)
         return Outcome()
     try:
-        limit = context.slice
+        limit = turn.slice
         if any(location.unit.packed for location in locate(known, file.path) if location.source is source):
             packed = descriptor
             descriptor = context.compressed.open(packed, path, context.pins.directory, context.now_ms())

@@ -1,4 +1,4 @@
-"""What ingest works with: its context, the location of a path, a snapshot of its file, and the outcome."""
+"""What ingest works with: its context, a turn, the location of a path, a snapshot of its file, and the outcome."""
 
 from __future__ import annotations
 
@@ -62,8 +62,21 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that had to be read however small the change: all of a document, a folder or a compressed file."""
 
 
-class IngestContext(msgspec.Struct, kw_only=True):
-    """The dependencies and settings of ingest."""
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs from one call of ingest to the next; all else is in the context."""
+
+    changed: bool = False
+    """Whether the path was seen to change, so that it is captured whatever its age (see backfill.py)."""
+    only: frozenset[str] = frozenset()
+    """Sessions of a container that are read even if it did not change: their transcripts wait."""
+    live: frozenset[tuple[str, str]] = frozenset()
+    """(tool, native id) of the sessions whose process runs. They have not ended, however long they are idle."""
+    slice: int | None = None
+    """About how many bytes of a file of lines are read before other files have their turn. None: all."""
+
+
+class IngestContext(msgspec.Struct, frozen=True, kw_only=True):
+    """The dependencies and settings of ingest. They stay the same for one run of the daemon; see Turn for the rest."""
 
     spool: Spool
     roots: Sequence[tuple[Source, Root]]
@@ -81,16 +94,12 @@ class IngestContext(msgspec.Struct, kw_only=True):
     endings: Endings = msgspec.field(default_factory=Endings)
     records_only: frozenset[str] = frozenset()
     """Tools whose transcripts are not kept."""
-    live: frozenset[tuple[str, str]] = frozenset()
-    """(tool, native id) of the sessions whose process runs."""
     oldest_ms: int | None = None
     """Files last changed before this time are left out unless captured already; None: none is left out."""
     here_ms: int | None = None
     """Files that appeared after this time are not left out, however old they are."""
     settle_ms: int = 1000
     """How long a file that lost bytes must be unchanged before it is read: it may be half of a rewrite."""
-    slice: int | None = None
-    """About how many bytes of a file of lines are read at once, before other files have their turn. None: all."""
 
     @property
     def budget_of_lines(self) -> int:
@@ -110,6 +119,7 @@ class FileSnapshot(msgspec.Struct, kw_only=True):
     """A location as it is now, with what the spool knows of it."""
 
     context: IngestContext
+    turn: Turn
     location: Location
     known: FileState | None
     stat: os.stat_result

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from sessiond.ingest.admission import Admission, admit, leave, reject
 from sessiond.ingest.content import Lines
-from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome
+from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, Turn
 from sessiond.ingest.pipeline import DAMAGED
 from sessiond.ingest.presence import ask_again, note_back, release_pins
 from sessiond.ingest.stream_capture import StreamDetails, add_stream, capture_stream, unended_trouble
@@ -21,11 +21,12 @@ HEAD = 16 << 20
 """Bytes in which a session's id has to appear, so that a log of gigabytes beside the sessions is not read whole."""
 
 
-def ingest_lines(context: IngestContext, location: Location, known: FileState | None) -> Outcome:
+def ingest_lines(context: IngestContext, turn: Turn, location: Location, known: FileState | None) -> Outcome:
     """Bring the stream of a file up to date."""
     descriptor = open_regular(location.root, location.below)
     try:
-        snapshot = FileSnapshot(context=context, location=location, known=known, stat=os.fstat(descriptor))
+        now = os.fstat(descriptor)
+        snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=now)
         stream = None if known is None or known.stream is None else context.spool.catalog.stream(known.stream)
         if snapshot.unchanged and (stream is None or stream.caught_up):
             if known is not None and known.gone_ms is not None:
@@ -40,7 +41,7 @@ def ingest_lines(context: IngestContext, location: Location, known: FileState | 
             descriptor = context.compressed.open(packed, location.path, context.pins.directory, context.now_ms())
             os.close(packed)
         # A compressed file is decompressed again for each scan, so a search could not go on where it stopped.
-        slice_bytes = None if location.unit.packed else context.slice
+        slice_bytes = None if location.unit.packed else turn.slice
         endings = context.endings.of(descriptor, context.digest, slice_bytes)
         outcome = _update(snapshot, stream, Lines(descriptor, context.digest, endings))
         return replace(outcome, cost=os.fstat(descriptor).st_size) if location.unit.packed else outcome
@@ -93,7 +94,7 @@ def _update(snapshot: FileSnapshot, stream: StreamState | None, content: Lines) 
         content,
         details,
         save=lambda done: _save(snapshot, stream, content, done=done, waited=waited),
-        limit=None if location.unit.packed else context.slice,  # a compressed file is always read from its start
+        limit=None if location.unit.packed else snapshot.turn.slice,  # a compressed file is always read from its start
     )
 
 

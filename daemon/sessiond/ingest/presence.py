@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from msgspec.structs import replace
 
@@ -13,19 +13,22 @@ from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
 
 
-def note_gone(context: IngestContext, known: FileState | None) -> Outcome:
-    """Record that a file, and the sessions in it, no longer exist. Rule 4: nothing is deleted because of that."""
+def note_gone(context: IngestContext, known: FileState | None, live: Set[tuple[str, str]]) -> Outcome:
+    """Record that a file, and the sessions in it, no longer exist. Rule 4: nothing is deleted because of that.
+
+    `live`: see Turn.
+    """
     if known is None or known.gone_ms is not None:
         return Outcome()
     now_ms, changed = context.now_ms(), False
     with context.spool.transaction():
         for file in (known, *context.spool.catalog.inside(known.path)):
             if file.gone_ms is None:
-                changed |= _note_one_gone(context, file, now_ms)
+                changed |= _note_one_gone(context, file, now_ms, live)
     return Outcome(changed=changed)
 
 
-def _note_one_gone(context: IngestContext, file: FileState, now_ms: int) -> bool:
+def _note_one_gone(context: IngestContext, file: FileState, now_ms: int, live: Set[tuple[str, str]]) -> bool:
     catalog = context.spool.catalog
     catalog.save_file(replace(file, gone_ms=now_ms, trouble=None))
     if file.stream is None:
@@ -35,7 +38,7 @@ def _note_one_gone(context: IngestContext, file: FileState, now_ms: int) -> bool
     if any(other.gone_ms is None for other in left):
         # The session may continue under another name; its record then has to show that path.
         source = next((source for source, _ in context.roots if source.tool == file.tool), None)
-        return source is not None and refresh_session(context, session, source, touched=False)
+        return source is not None and refresh_session(context, session, source, live, touched=False)
     gone = catalog.set_gone(session, now_ms)
     if gone:
         catalog.raise_revision(session, 0, now_ms)
@@ -84,12 +87,12 @@ def note_trouble(context: IngestContext, location: Location, known: FileState | 
     return Outcome(trouble=trouble)
 
 
-def sweep_idle(context: IngestContext, sources: Mapping[str, Source]) -> int:
-    """End the sessions that have been idle for long enough and whose process does not run; return how many."""
+def sweep_idle(context: IngestContext, sources: Mapping[str, Source], live: Set[tuple[str, str]]) -> int:
+    """End the sessions that have been idle for long enough and are not `live`; return how many."""
     now_ms, ended = context.now_ms(), 0
     for number in context.spool.catalog.idle(now_ms - context.idle_after_ms):
         source = sources.get(context.spool.catalog.session_by_row(number).tool)
         if source is not None:
             with context.spool.transaction():
-                ended += refresh_session(context, number, source, touched=False)
+                ended += refresh_session(context, number, source, live, touched=False)
     return ended

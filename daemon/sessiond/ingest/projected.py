@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import cast
 
@@ -13,7 +13,7 @@ from sessiond.database import Database, open_database
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.admission import Admission, admit, leave
 from sessiond.ingest.content import Records
-from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, inner_path
+from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, Turn, inner_path
 from sessiond.ingest.files import database_stat, is_settled, list_folder, read_file, with_further
 from sessiond.ingest.pipeline import DAMAGED
 from sessiond.ingest.presence import ask_again, note_back, note_gone
@@ -29,22 +29,18 @@ LAST_FULL_SCAN = ""
 """The key of the last full scan among the watermarks."""
 
 
-def ingest_projected(
-    context: IngestContext, location: Location, known: FileState | None, only: Collection[str] | None = None
-) -> Outcome:
+def ingest_projected(context: IngestContext, turn: Turn, location: Location, known: FileState | None) -> Outcome:
     """Bring the streams of a document, a folder or a database up to date.
-
-    `only` names sessions of a container that are read even if it did not change: their transcripts are waiting.
 
     Raises: Torn where it is in the middle of a rewrite.
     """
     match location.unit.kind:
         case Kind.DATABASE:
-            return _ingest_database(context, location, known, only)
+            return _ingest_database(context, turn, location, known)
         case Kind.FOLDER:
             files, now = list_folder(location)
-            snapshot = FileSnapshot(context=context, location=location, known=known, stat=now)
-            if _is_unchanged(snapshot, only):
+            snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=now)
+            if _is_unchanged(snapshot):
                 return Outcome()
             content = {name: read_file(location, name) for name in files}
             # A file that stays empty must not stop the others.
@@ -53,9 +49,10 @@ def ingest_projected(
         case _:
             descriptor = open_regular(location.root, location.below)
             try:
-                snapshot = FileSnapshot(context=context, location=location, known=known, stat=os.fstat(descriptor))
+                now = os.fstat(descriptor)
+                snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=now)
                 # An emptied file is the first half of a rewrite. The other half is a change of its own (rule 8).
-                if snapshot.stat.st_size == 0 or _is_unchanged(snapshot, only):
+                if snapshot.stat.st_size == 0 or _is_unchanged(snapshot):
                     return Outcome()
                 outcome = _ingest_document(snapshot, {location.below: read_document(descriptor)})
                 return replace(outcome, cost=snapshot.stat.st_size)
@@ -63,11 +60,11 @@ def ingest_projected(
                 os.close(descriptor)
 
 
-def _is_unchanged(snapshot: FileSnapshot, only: Collection[str] | None) -> bool:
+def _is_unchanged(snapshot: FileSnapshot) -> bool:
     """Return whether nothing is to be read; if the file had vanished, store that it is back."""
     if snapshot.known is not None and snapshot.known.gone_ms is not None:
         note_back(snapshot.context, snapshot.known)
-    return snapshot.unchanged and not only
+    return snapshot.unchanged and not snapshot.turn.only
 
 
 # Documents and folders
@@ -100,19 +97,18 @@ def _ingest_document(snapshot: FileSnapshot, files: Mapping[str, bytes]) -> Outc
         snapshot.save(main, snapshot.checkpoint())
     for file in context.spool.catalog.inside(location.path):
         if file.path not in paths:
-            note_gone(context, file)
+            note_gone(context, file, snapshot.turn.live)
     return outcome
 
 
 # Databases
 
 
-def _ingest_database(
-    context: IngestContext, location: Location, known: FileState | None, only: Collection[str] | None
-) -> Outcome:
+def _ingest_database(context: IngestContext, turn: Turn, location: Location, known: FileState | None) -> Outcome:
     check_regular(location.root, location.below)
-    snapshot = FileSnapshot(context=context, location=location, known=known, stat=database_stat(location.path))
-    if _is_unchanged(snapshot, only):
+    now = database_stat(location.path)
+    snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=now)
+    if _is_unchanged(snapshot):
         return Outcome()
     marks, source = context.spool.catalog.marks(location.path), cast(DatabaseSource, location.source)
     outcome, trouble, listed = Outcome(), None, {LAST_FULL_SCAN}
@@ -125,7 +121,7 @@ def _ingest_database(
                 trouble = f"the id of a session is of type {type(native_id).__name__}"
                 continue
             listed.add(native_id)
-            if marks.get(native_id) == mark and not (only and native_id in only):
+            if marks.get(native_id) == mark and native_id not in turn.only:
                 continue
             try:
                 captured, outcome = _capture_session(snapshot, database, native_id, outcome)
@@ -144,7 +140,7 @@ def _ingest_database(
     for native_id in marks.keys() - listed:
         path = inner_path(location.path, native_id)
         for file in (context.spool.catalog.file(path), *context.spool.catalog.inside(path)):
-            note_gone(context, file)
+            note_gone(context, file, snapshot.turn.live)
         with context.spool.transaction():
             context.spool.catalog.drop_mark(location.path, native_id)
     with context.spool.transaction():

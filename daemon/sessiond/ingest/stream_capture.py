@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from itertools import chain
 
@@ -79,9 +79,8 @@ def capture_stream(
         capture.store(final, now_ms)
         save(final.last and content.search.done)
         # Even if nothing was read: an earlier scan may have been killed between its last two commits.
-        changed = refresh_session(
-            context, stream.session, source, touched=capture.touched, current=stream, present=True
-        )
+        live, touched = snapshot.turn.live, capture.touched
+        changed = refresh_session(context, stream.session, source, live, touched=touched, current=stream, present=True)
         context.spool.catalog.cache_fold(stream)
     return Outcome(
         read=read,
@@ -186,10 +185,11 @@ def read_context(location: Location) -> Entry | None:
     return None
 
 
-def refresh_session(
+def refresh_session(  # noqa: PLR0913 - becomes RecordBuilder
     context: IngestContext,
     number: int,
     source: Source,
+    live: Set[tuple[str, str]],
     *,
     touched: bool,
     current: StreamState | None = None,
@@ -203,8 +203,8 @@ def refresh_session(
     state = context.spool.catalog.session_by_row(number)
     if present and state.gone_ms is not None:
         touched |= context.spool.catalog.set_gone(number, None)
-    live = (state.tool, state.native_id) in context.live
-    return refresh(context, source, state, live=live, touched=touched, current=current)
+    runs = (state.tool, state.native_id) in live
+    return refresh(context, source, state, live=runs, touched=touched, current=current)
 
 
 def add_stream(context: IngestContext, source: Source, native_id: str, name: str, *, thread: bool) -> StreamState:
