@@ -299,6 +299,28 @@ def test_a_restored_endpoint_is_not_believed(world: World) -> None:
     assert (world.state(), world.state(OTHER)) == (State.LOST, State.SAFE)
 
 
+def test_the_end_that_a_restored_endpoint_has_lost_is_not_safe(world: World) -> None:
+    """Its copy holds the first lines of the session only, and the file is gone: the others are lost."""
+    house = world.house
+    world.configure("first")
+    house.write(CLAUDE, *lines(2))
+    house.settle()
+    kept = len(content(world))
+    shutil.copytree(world.base / "first", world.base / "copy")
+    house.write(CLAUDE, *lines(2, 3))
+    house.settle()
+    size = len(content(world))
+    delete(world)
+    house.settle()
+    assert world.state() is State.SAFE
+    world.servers["first"] = world.serve(world.base / "copy")
+    world.configure("first")
+    house.settle()
+    assert len(house.held(SESSION)) == kept
+    assert world.state() is State.LOST
+    assert world.counts().lost_bytes == size - kept
+
+
 def test_a_backup_between_two_pushes_of_two_runs_is_noticed(world: World) -> None:
     """The answer to a push is lost, the daemon starts again and pushes more; then a backup from between comes back."""
     house = world.house

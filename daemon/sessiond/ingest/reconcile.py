@@ -152,9 +152,11 @@ def reconcile_without_source(spool: Spool, stream: StreamState, remote: RemotePo
         theirs, generations = remote.generation, outbox.generations(stream.id)
         common = _still_acknowledged(stream, remote)
         catalog.give_up(stream.id)
+        # In each case: the endpoint may hold less than it acknowledged, if it was restored from an older copy. With the
+        # old count, the bytes at the end that it lacks would be reported as safe.
+        catalog.set_acked(stream.id, common)
         if chained and (theirs != stream.generation or remote.length <= common):
             return  # the queued bytes follow directly
-        catalog.set_acked(stream.id, common)
         if not generations:
             return  # nothing is queued: all bytes after `common` are lost
         start = stream.folded if first is None else first
