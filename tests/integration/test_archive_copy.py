@@ -96,11 +96,11 @@ def test_an_archive_that_could_not_be_read_is_tried_again(
     push(pushing)
     assert house.spool.safety.archive().problem is not None
     opened[:] = failing
-    pushing._bound_at = None
+    pushing._retrying.identify_again()
     push(pushing)
     assert house.spool.safety.archive().problem is not None  # not at once: it is started for each try
     monkeypatch.setattr(archive_copy, "AGAIN", 0.0)
-    pushing._bound_at = None
+    pushing._retrying.identify_again()
     push(pushing)
     archive = house.spool.safety.archive()
     assert (archive.problem, archive.sessions, archive.pending) == (None, 1, 0)
@@ -121,7 +121,7 @@ def test_an_archive_is_copied_again_to_an_endpoint_that_lost_it(world: World, pu
     with house.spool.transaction():
         endpoint = house.spool.meta("endpoint")
         house.spool.catalog.change_endpoint(endpoint, endpoint)
-    pushing._bound_at = None
+    pushing._retrying.identify_again()
     push(pushing)
     archive = house.spool.safety.archive()
     assert (archive.listed, archive.sessions, archive.pending) == (True, 1, 0)

@@ -17,9 +17,10 @@ from sessiond.daemon import endpoint_state, outage, upload_loop
 from sessiond.daemon.endpoint_state import Cause
 from sessiond.daemon.resources import open_resources
 from sessiond.daemon.upload_loop import UploadLoop
+from sessiond.endpoint import retry
 from sessiond.endpoint.answers import parse_retry_after
 from sessiond.endpoint.server import running
-from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, Limits, PushAnswer, Result
+from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, PROTOCOL, SERVICE, About, Limits, PushAnswer, Result
 from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.upload import BatchResult, settle
@@ -308,17 +309,32 @@ def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(push: Up
     again.close()
 
 
+def answers_about(push: UploadLoop) -> list[str]:
+    """Have an endpoint answer `GET /v1`; return the paths of its requests."""
+    asked: list[str] = []
+    about = About(
+        service=SERVICE, protocol=PROTOCOL, endpoint_id=UUID(int=7), version="1", limits=Limits(), encodings=[]
+    )
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        body = httpx.ByteStream(msgspec.json.encode(about))
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=body)
+
+    push._client._transport = httpx.MockTransport(answer)
+    return asked
+
+
 def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(
     push: UploadLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was lost of streams that do not change any more shows in `GET /v1` alone: it is asked for now and then."""
-    asked: list[object] = []
-    monkeypatch.setattr(upload_loop, "bind", asked.append)
+    asked = answers_about(push)
     monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
     push._push()
     push._push()
     assert len(asked) == 1
-    monkeypatch.setattr(upload_loop, "BIND_AGAIN", 0.0)
+    monkeypatch.setattr(retry, "IDENTIFY_AGAIN", 0.0)
     assert push._idle_seconds() == 0.0  # nothing has to be captured for it
     push._push()
     assert len(asked) == 2
@@ -337,7 +353,7 @@ def test_after_healing_it_rests_until_somebody_wakes_it(push: UploadLoop, monkey
     for _ in range(6):
         push._state.succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._state.health)
     assert push._idle_seconds()
-    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
+    answers_about(push)
     monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
     assert not push.push_all()
     idle = push._idle_seconds()

@@ -447,11 +447,11 @@ class Machine(RuleBasedStateMachine):
             self.house.spool.outbox.retry()
             self.house.spool.archived.retry()
         if not self.house.enabled:
-            self.house.bound = False
+            self.house.retrying.identify_again()
             self.house.settle()
             self.assert_settled()
             self.switch_source(True)
-        self.house.bound = False  # an endpoint that has nothing to take is asked again within the hour
+        self.house.retrying.identify_again()  # an endpoint that has nothing to take is asked again within the hour
         self.house.settle()
         self.changed_behind_us = False
         self.assert_settled()

@@ -42,7 +42,7 @@ HARMLESS: dict[str, str] = {
     "daemon/daemon_run.py::DaemonRun.__init__: self._note_refusal(None) => pass": (
         "`edits.noticed()`, a few lines on, has the configuration read again at once, which notes the same"
     ),
-    'endpoint/client.py::_read: raise httpx.ReadTimeout("the deadline passed while reading the answer") => pass': (
+    'endpoint/transport.py::_read: raise httpx.ReadTimeout("the deadline passed while reading the answer") => pass': (
         "the timer aborts the connection at the same deadline, so that the next read raises"
     ),
     "redact/redactor.py::Redactor._find_broken: if WRAPS in marks and depth < UNWRAPPED: => "

@@ -138,7 +138,7 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "an outage is taken for a refusal",
-        "upload/__init__.py",
+        "endpoint/retry.py",
         "except (TooLarge, Rejected) as error:",
         "except EndpointError as error:",
     ),

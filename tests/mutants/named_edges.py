@@ -36,10 +36,11 @@ EDGES: list[Named] = [
     Named(
         "redirects are followed",
         "endpoint/client.py",
-        "        response = self._transport.handle_request(request)\n",
-        "        response = self._transport.handle_request(request)\n        if 'location' in response.headers:\n"
-        "            request = httpx.Request('GET', response.headers['location'], headers=self._headers)\n"
         "            response = self._transport.handle_request(request)\n",
+        "            response = self._transport.handle_request(request)\n"
+        "            if 'location' in response.headers:\n"
+        "                request = httpx.Request('GET', response.headers['location'], headers=self._headers)\n"
+        "                response = self._transport.handle_request(request)\n",
         ([HOSTILE, "-k", "redirect"],),
     ),
     Named(
@@ -58,28 +59,28 @@ EDGES: list[Named] = [
     ),
     Named(
         "whoever refuses a dictionary refuses the push",
-        "endpoint/client.py",
-        "except (Rejected, Refused, WrongEndpoint):",
-        "except TooLarge:",
+        "endpoint/compression.py",
+        "if response.status_code == TOO_LARGE or is_transient(response.status_code):",
+        "if response.status_code != 200:",
         (["tests/integration/test_dictionary.py"],),
     ),
     Named(
         "an answer need not be to what was asked",
         "endpoint/client.py",
-        "if answer.batch != batch or len(answer.results) != len(items):",
-        "if len(answer.results) != len(items) and False:",
+        "if answer.batch != batch or len(answer.results) != len(pushed):",
+        "if len(answer.results) != len(pushed) and False:",
         ([HOSTILE, "-k", "bad_answer"],),
     ),
     Named(
         "a request may take for ever",
-        "endpoint/client.py",
-        "        self._connection.reset()\n        self._deadline_timer.arm(deadline)\n",
+        "endpoint/transport.py",
+        "        self._connection.reset()\n        self._timer.arm(deadline)\n",
         "",
         ([HOSTILE, "-k", "drips"],),
     ),
     Named(
         "an answer may be of any size",
-        "endpoint/client.py",
+        "endpoint/transport.py",
         "if len(content) > ANSWER_CAP:",
         "if False:",
         ([HOSTILE, "-k", "bad_answer"],),
@@ -100,9 +101,9 @@ EDGES: list[Named] = [
     ),
     Named(
         "an error of the endpoint's own makes it another endpoint",
-        "endpoint/client.py",
-        "if status in (408, 425, 429) or status >= 500:",
-        "if status in (408, 425, 429) or status > 500:",
+        "endpoint/answers.py",
+        "return status in (408, 425, 429) or (status >= 500 and status != LOGIN_REQUIRED)",
+        "return status in (408, 425, 429) or (status > 500 and status != LOGIN_REQUIRED)",
         (["tests/endpoint/test_client_answers.py", "-k", "has_its_kind"],),
     ),
     Named(

@@ -20,7 +20,9 @@ from sessiond import state, zstd
 from sessiond.device import identify
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.read_client import ReadClient as Client
+from sessiond.endpoint.retry import RetryingClient
 from sessiond.endpoint.server import Running, running
+from sessiond.endpoint.transport import make_transport
 from sessiond.errors import EndpointError
 from sessiond.ingest import IngestContext, Location, Outcome, ingest, locate
 from sessiond.ingest.backlog import catch_up
@@ -137,21 +139,22 @@ class Household:
         )
         apply_policy_changes(self.ingesting)
         self.client = Client(
-            self.endpoint.url, self.endpoint.token, device_id=device.device_id, transport=self.transport
+            self.endpoint.url,
+            self.endpoint.token,
+            device_id=device.device_id,
+            transport=make_transport(self.endpoint.url, network=self.transport),
         )
+        self.retrying = RetryingClient(self.client, sleep=lambda _: None)
         self.uploading = UploadContext(
             spool=self.spool,
-            client=self.client,
+            client=self.retrying,
             machine_id=self.machine_id,
             device_id=device.device_id,
             now_ms=lambda: self.now_ms,
-            sleep=lambda _: None,
             address=self.address,
             runs=begin_run(self.spool),
         )
         unbind_changed_endpoint(self.spool, self.address)
-        self.bound = False
-        """Whether the endpoint was asked who it is since the start or the last failure, as the daemon does it."""
         self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)
 
     def _open_archive(self) -> Client:
@@ -203,9 +206,8 @@ class Household:
     def push(self) -> BatchResult:
         """Push one batch."""
         self.now_ms += 1000
-        if not self.bound or self.uploading.bind_again:
+        if self.retrying.must_identify():
             bind(self.uploading)
-            self.bound = True
         try:
             if self.archive is not None and self.address:
                 self.transfer.prepare()
@@ -213,7 +215,7 @@ class Household:
                     return replace(self.transfer.step(), more=True)
             return upload(self.uploading)
         except EndpointError:
-            self.bound = False
+            self.retrying.identify_again()
             raise
 
     def settle(self, rounds: int = 20) -> None:

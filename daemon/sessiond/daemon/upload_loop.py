@@ -17,14 +17,13 @@ from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.device import installation
 from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.retry import RetryingClient
 from sessiond.errors import EndpointError, StateFull, Unreachable
 from sessiond.logs import log
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 
 PAUSED_CHECK = 900.0
 """Seconds between two checks whether the user's pause has ended. Its end wakes the loop anyway."""
-BIND_AGAIN = 3600.0
-"""Seconds after which a push asks again which endpoint answers: it may have been restored from a backup meanwhile."""
 LAST_PUSH = 5.0
 """Seconds that the last push before the end may take."""
 
@@ -57,22 +56,20 @@ class UploadLoop:
             timeout=endpoint.timeout,
             ca_file=endpoint.ca_file or None,
         )
+        self._retrying = RetryingClient(self._client, sleep=self._sleep)
         self._wake = threading.Condition()
         self._woken = True
         self._causes: set[Cause] = set()
         """Why to try sooner than planned. Other threads add to it."""
         self._stopping = self._paused = self._streams_wait = False
-        self._bound_at: float | None = None
-        """When the endpoint last answered `bind` (monotonic); None after a failure."""
         self._context = UploadContext(
             spool=spool,
-            client=self._client,
+            client=self._retrying,
             machine_id=resources.machine_id,
             device_id=resources.device.device_id,
             installation=installation(resources.directory),
             runs=begin_run(spool),
             now_ms=now_ms,
-            sleep=self._sleep,
             settled=self._settled,
             address=endpoint.url,
         )
@@ -103,10 +100,8 @@ class UploadLoop:
             return max(self._state.wait_ms(), 0) / 1000
         if self._throttled:
             return self._throttle.seconds_until_open()
-        if self._bound_at is None:
-            return None
         # Otherwise a quiet machine would trust an endpoint that was restored from a backup until its next push.
-        return max(self._bound_at + BIND_AGAIN - time.monotonic(), 0.0)
+        return self._retrying.seconds_until_identification()
 
     def wake(self) -> None:
         """Push what was captured; any thread may call it."""
@@ -165,9 +160,8 @@ class UploadLoop:
         before = self._state.health
         self._state.start_push()
         try:
-            if self._must_bind():
+            if self._retrying.must_identify():
                 bind(self._context)
-                self._bound_at = time.monotonic()
                 self._archive.prepare()
             result = self._push_next()
             self._resources.spool.shrink()
@@ -184,15 +178,9 @@ class UploadLoop:
         self._state.succeeded(result, before)
         return result
 
-    def _must_bind(self) -> bool:
-        """Return whether to ask which endpoint answers before the next batch."""
-        if self._bound_at is None or self._context.bind_again:
-            return True
-        return time.monotonic() - self._bound_at > BIND_AGAIN
-
     def _failed(self, error: EndpointError) -> None:
         # Another endpoint may answer next time, so it is asked for its id again.
-        self._bound_at = None
+        self._retrying.identify_again()
         self._state.failed(error)
 
     def _push_next(self) -> BatchResult:

@@ -13,8 +13,31 @@ with hide_modules("httpx._main"):
     import httpx
 
 MAX_RETRY_AFTER = 3600.0
+LOGIN_REQUIRED = 511
+"""The status with which a network asks for a login (RFC 6585)."""
 UNREADABLE = (msgspec.MsgspecError, RecursionError)
 """The errors of decoding an answer. RecursionError: the JSON may be nested too deeply."""
+
+
+def is_json(response: httpx.Response) -> bool:
+    """Return whether an answer says that it is JSON, as those of an endpoint do."""
+    return content_type(response) == "application/json"
+
+
+def content_type(response: httpx.Response) -> str:
+    """Return the content type of an answer without its parameters, in lower case; "" if it has none."""
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower()
+
+
+def is_transient(status: int) -> bool:
+    """Return whether a status means that the same request may succeed later."""
+    return status in (408, 425, 429) or (status >= 500 and status != LOGIN_REQUIRED)
+
+
+def content_of(response: httpx.Response) -> bytes:
+    """Return the body of an answer as it was sent. It stays readable: the transport has read it into memory."""
+    return b"".join(response.stream) if isinstance(response.stream, httpx.ByteStream) else b"".join(response.iter_raw())
 
 
 class _ProblemBody(msgspec.Struct):

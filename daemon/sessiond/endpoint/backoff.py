@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sessiond.errors import EndpointError, Unreachable
-
-if TYPE_CHECKING:
-    import tenacity
 
 CAP = 300.0
 """Seconds: the longest wait while the endpoint can't be reached, unless it asks for more."""
@@ -43,16 +38,3 @@ def _unreachable_wait(error: Unreachable, failures: int) -> float:
     wait = random.uniform(0, min(CAP, 2.0 ** min(failures, 12)))  # noqa: S311 - jitter, not a secret
     asked = error.retry_after
     return wait if asked is None else max(wait, asked * random.uniform(1.0, 1.1))  # noqa: S311
-
-
-def make_retrying(tries: int, sleep: Callable[[float], None]) -> tenacity.Retrying:
-    """Return a wrapper that tries a request up to `tries` times, unless the endpoint asks for a longer wait."""
-    import tenacity  # late: a daemon with nothing to push does not need it
-
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: isinstance(error, Unreachable) and error.retry_after is None),
-        stop=tenacity.stop_after_attempt(tries),
-        wait=tenacity.wait_random_exponential(multiplier=0.3, max=3.0),
-        sleep=sleep,
-        reraise=True,
-    )

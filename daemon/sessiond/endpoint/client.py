@@ -8,26 +8,22 @@ nothing but results, offsets and Retry-After.
 from __future__ import annotations
 
 import ssl
-import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
 
-from sessiond import __version__, zstd
-from sessiond.config import make_ssl_context
-from sessiond.endpoint import answers, dictionary, items, wire
-from sessiond.endpoint.deadline import Connection, DeadlineTimer
-from sessiond.endpoint.transport import make_transport
+from sessiond import __version__
+from sessiond.endpoint import answers, items, wire
+from sessiond.endpoint.compression import JSON_LINES
+from sessiond.endpoint.transport import DEADLINE, ON_SENT, AnswerTooLarge, make_transport
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.memory import hide_modules
 
 with hide_modules("httpx._main"):
     import httpx
 
-ANSWER_CAP = 4 << 20
-"""Bytes of an answer that are read. Answers of an endpoint are far smaller; without a limit, one could fill memory."""
 QUOTE, DETAIL = 200, 1000
 """Characters of an endpoint's text that are kept in an error, and in the detail about a single item."""
 _JSON = msgspec.json.Encoder()
@@ -47,7 +43,9 @@ class Client:
         ca_file: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Create a client without connecting. `timeout`: seconds for a whole request.
+        """Create a client without connecting.
+
+        `timeout`: seconds for a whole request. `transport` replaces the connection with all its wrappers.
 
         Raises: ConfigError, the `ca_file` or the environment's proxy can't be used.
         """
@@ -56,12 +54,9 @@ class Client:
         self.server_time: float | None = None
         """The time in the last answer's Date header, in unix seconds. Only `doctor` uses it, to compare the clocks."""
         self.sent_bytes = 0
-        """Bytes of all bodies sent so far, after compression."""
+        """Bytes of all bodies sent so far, after compression; a transport that replaces ours may not count them."""
         self._token = token
         self._addresses: dict[str, httpx.URL] = {}
-        self._connection = Connection()
-        self._deadline_timer = DeadlineTimer(self._connection.abort)
-        self._dictionary = dictionary.PushDictionary()
         self._headers = {
             "User-Agent": f"sessiond/{__version__}",
             "Accept": "application/json",
@@ -70,12 +65,7 @@ class Client:
         }
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        verify: ssl.SSLContext | bool = False  # without TLS, no certificate authorities need to be loaded
-        if self.url.startswith("https:"):
-            verify = make_ssl_context(ca_file or "")
-        timeouts = httpx.Timeout(min(timeout, 10.0), connect=min(timeout, 5.0))
-        self._extensions = {"timeout": timeouts.as_dict(), "trace": self._connection.trace}
-        self._transport = transport or make_transport(self.url, verify)
+        self._transport = transport or make_transport(self.url, ca_file)
 
     def about(self) -> wire.About:
         """Return the endpoint's id, limits and features. Raises: EndpointError."""
@@ -86,7 +76,6 @@ class Client:
                 f"{self.url} speaks {spoken}, not {wire.SERVICE} {wire.PROTOCOL}",
                 hint="upgrade the older of the two",
             )
-        self._dictionary.offer(about.features)
         return about
 
     def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.RemotePosition | None]:
@@ -103,28 +92,13 @@ class Client:
 
     def push(self, pushed: Sequence[wire.Push], batch: str) -> wire.PushAnswer:
         """Push items under the id `batch` and return the answer, its results in order. Raises: EndpointError."""
-        body, known = _JSON.encode_lines(pushed), self._dictionary.take()
-        if known:
-            try:
-                return self._push(len(pushed), body, batch, known)
-            except (Rejected, Refused, WrongEndpoint):
-                pass  # the endpoint has another dictionary, or a proxy does not know the encoding: send it without one
-        return self._push(len(pushed), body, batch, b"")
-
-    def _push(self, count: int, body: bytes, batch: str, known: bytes) -> wire.PushAnswer:
-        headers = {
-            "Content-Type": "application/x-ndjson",
-            "Content-Encoding": dictionary.ENCODING if known else "zstd",
-            wire.BATCH_HEADER: batch,
-        }
-        sent = dictionary.pack(body, known, 3) if known else zstd.compress(body, 3)
-        answer = self._request("POST", "/v1/push", items.PushAnswer, sent, headers)
-        if answer.batch != batch or len(answer.results) != count:
+        headers = {"Content-Type": JSON_LINES, wire.BATCH_HEADER: batch}
+        answer = self._request("POST", "/v1/push", items.PushAnswer, _JSON.encode_lines(pushed), headers)
+        if answer.batch != batch or len(answer.results) != len(pushed):
             raise WrongEndpoint(f"{self.url} answered another push than the one that was sent")
         results = items.decode_results(answer.results)
         if results is None:
             raise WrongEndpoint(f"{self.url} answered a push with results that can't be decoded")
-        self._dictionary.keep(known, body)
         masked = [self._masked(result) for result in results]
         return wire.PushAnswer(batch=batch, results=masked, previous=answer.previous)
 
@@ -152,7 +126,6 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
-        self._deadline_timer.close()
         self._transport.close()
 
     def _request(
@@ -164,16 +137,13 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> T:
         sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
-        if body is not None:
-            sent["Content-Length"] = str(len(body))
-            self.sent_bytes += len(body)
-        response, content = self._timed(method, self._address(path), sent, body)
+        response, content = self._send(method, self._address(path), sent, body)
         self.server_time = answers.parse_date(response.headers.get("date"))
         self._raise_for_status(response, content)
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        if not answers.is_json(response):
             raise WrongEndpoint(
-                f"{self.url} answered with {self._quoted(kind) or 'no content type'} instead of JSON",
+                f"{self.url} answered with {self._quoted(answers.content_type(response)) or 'no content type'} instead"
+                " of JSON",
                 hint="it may be a network's login page; otherwise check endpoint.url",
             )
         try:
@@ -184,36 +154,20 @@ class Client:
         except answers.UNREADABLE as error:
             raise WrongEndpoint(f"{self.url} answered with JSON that is cut short or malformed") from error
 
-    def _timed(
-        self, method: str, address: httpx.URL, headers: dict[str, str], body: bytes | None
+    def _send(
+        self, method: str, address: httpx.URL, headers: dict[str, str], body: bytes | None = None
     ) -> tuple[httpx.Response, bytes]:
-        """Send a request and read its answer before the deadline. Raises: EndpointError."""
-        deadline = time.monotonic() + self._timeout
-        # A timeout of httpx is for a single read: headers that arrive one byte at a time would never time out.
-        self._connection.reset()
-        self._deadline_timer.arm(deadline)
+        """Send a request; return its response and the body as it was sent. Raises: EndpointError."""
+        extensions = {DEADLINE: self._timeout, ON_SENT: self._count_sent}
+        request = httpx.Request(method, address, headers=self._headers | headers, content=body, extensions=extensions)
         try:
-            return self._exchange(method, address, headers, body, deadline)
+            response = self._transport.handle_request(request)
+            return response, answers.content_of(response)
         except httpx.TransportError as error:
-            if time.monotonic() >= deadline:
-                raise Unreachable(f"{self.url} did not answer in time") from error
             raise self._translate(error) from error
-        finally:
-            self._deadline_timer.disarm()
 
-    def _exchange(
-        self, method: str, address: httpx.URL, headers: dict[str, str], body: bytes | None, deadline: float
-    ) -> tuple[httpx.Response, bytes]:
-        """Send a request and return the response with its whole body. Raises: httpx.TransportError, WrongEndpoint."""
-        content = None if body is None else _parts(body, deadline)
-        request = httpx.Request(
-            method, address, headers=self._headers | headers, content=content, extensions=self._extensions
-        )
-        response = self._transport.handle_request(request)
-        try:
-            return response, _read(response, deadline)
-        finally:
-            response.close()
+    def _count_sent(self, count: int) -> None:
+        self.sent_bytes += count
 
     def _address(self, path: str) -> httpx.URL:
         """Return the parsed URL of a path. It is parsed once, which httpx would do twice for each request."""
@@ -228,6 +182,8 @@ class Client:
                     hint="if a company's own authority signed it, set endpoint.ca_file",
                 )
             cause = cause.__cause__ or cause.__context__
+        if isinstance(error, AnswerTooLarge):
+            return WrongEndpoint(str(error))
         if isinstance(error, httpx.TimeoutException):
             return Unreachable(f"{self.url} did not answer in time")
         return Unreachable(f"{self.url} can't be reached: {self._quoted(str(error)) or type(error).__name__}")
@@ -244,9 +200,9 @@ class Client:
             raise TooLarge(text)
         if status in (400, 415, 422):
             raise Rejected(text)
-        if status == 511:
+        if status == answers.LOGIN_REQUIRED:
             raise WrongEndpoint(f"{text} (the network asks for a login)", hint="log in to the network")
-        if status in (408, 425, 429) or status >= 500:
+        if answers.is_transient(status):
             raise Unreachable(text, retry_after=answers.parse_retry_after(response.headers.get("retry-after")))
         if 300 <= status < 400:
             host = self._quoted(answers.redirect_host(response.headers.get("location", "")))
@@ -254,21 +210,3 @@ class Client:
                 f"{text} (a redirect to {host or 'no host'}, not followed)", hint="set endpoint.url to its target"
             )
         raise WrongEndpoint(text, hint="check endpoint.url")
-
-
-def _parts(body: bytes, deadline: float) -> Iterator[bytes]:
-    for start in range(0, len(body), 64 << 10):
-        if time.monotonic() > deadline:
-            raise httpx.WriteTimeout("the deadline passed while sending")
-        yield body[start : start + (64 << 10)]
-
-
-def _read(response: httpx.Response, deadline: float) -> bytes:
-    content = bytearray()
-    for part in response.iter_raw():
-        content += part
-        if len(content) > ANSWER_CAP:
-            raise WrongEndpoint(f"the answer is longer than {ANSWER_CAP} bytes")
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("the deadline passed while reading the answer")
-    return bytes(content)

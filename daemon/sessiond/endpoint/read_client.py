@@ -104,4 +104,4 @@ class ReadClient(Client):
             address = httpx.URL(self.url + path)
         except httpx.InvalidURL as error:  # `next` of a page may be too long
             raise WrongEndpoint(f"{self.url} answered with a position that can't be requested") from error
-        return self._timed("GET", address, headers, None)
+        return self._send("GET", address, headers)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from sessiond.endpoint import wire
-from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
+from sessiond.errors import EndpointError, Unreachable
 from sessiond.spool.archived import ArchivedSession
 from sessiond.transfer.streams import StreamCopy
-from sessiond.upload import LOST_ANSWERS, UploadContext, make_batch_name, store_batch
+from sessiond.upload import UploadContext, next_batch_name, store_batch
 
 FINAL = ("machine-taken", "invalid", "too-large")
 """Problems that another try does not solve."""
@@ -31,27 +32,24 @@ class SessionCopy(msgspec.Struct):
 Line = tuple[SessionCopy, wire.Push]
 
 
-def push_batch(setting: UploadContext, lines: Sequence[Line]) -> None:
-    """Push lines and store in each session what became of them.
+def push_batch(context: UploadContext, lines: Sequence[Line]) -> None:
+    """Push lines, and store in each session what became of them.
 
-    A request that is refused as a whole is halved, as in upload(): a proxy may take less at once than the endpoint.
-    Raises: EndpointError where nothing was taken.
+    Raises:
+        EndpointError: the endpoint stored nothing.
     """
-    stack, taken = [list(lines)] if lines else [], False
+    taken = False
     refused: list[tuple[SessionCopy, EndpointError]] = []
-    while stack:
-        part = stack.pop()
-        try:
-            results = _push(setting, [push for _, push in part])
-        except (TooLarge, Rejected) as error:
-            if len(part) > 1:
-                half = len(part) // 2
-                stack += [part[half:], part[:half]]
-            else:
-                refused.append((part[0][0], error))
+    for part in context.client.push(lines, partial(_prepare, context)):
+        if part.refusal is not None:
+            refused.append((part.items[0][0], part.refusal))
+        if part.answer is None:
             continue
         taken = True
-        for (copy, _), result in zip(part, results, strict=True):
+        with context.spool.transaction():
+            store_batch(context, part.answer.batch, part.answer.previous)
+        context.attempts = 0
+        for (copy, _), result in zip(part.items, part.answer.results, strict=True):
             _judge(copy, result)
     if refused and not taken:
         raise refused[0][1]
@@ -59,15 +57,9 @@ def push_batch(setting: UploadContext, lines: Sequence[Line]) -> None:
         copy.refused = reason.message
 
 
-def _push(setting: UploadContext, pushes: list[wire.Push]) -> list[wire.Result]:
-    with setting.spool.reading():
-        name = make_batch_name(setting)
-    setting.attempts = (setting.attempts + 1) % LOST_ANSWERS
-    answer: wire.PushAnswer = setting.retrying(setting.client.push, pushes, name)
-    with setting.spool.transaction():
-        store_batch(setting, name, answer.previous)
-    setting.attempts = 0
-    return answer.results
+def _prepare(context: UploadContext, lines: Sequence[Line]) -> tuple[list[wire.Push], str]:
+    with context.spool.reading():
+        return [push for _, push in lines], next_batch_name(context)
 
 
 def _judge(copy: SessionCopy, result: wire.Result) -> None:

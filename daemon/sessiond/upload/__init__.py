@@ -11,23 +11,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 
 import msgspec
 
 from sessiond.endpoint import wire
-from sessiond.errors import EndpointError, Rejected, TooLarge, WrongEndpoint
+from sessiond.errors import EndpointError, WrongEndpoint
 from sessiond.spool.rows import Segment
 from sessiond.upload.binding import bind, store_batch, unbind_changed_endpoint
 from sessiond.upload.context import (
     BOUND_ENDPOINT,
     LAST_BATCH,
-    LOST_ANSWERS,
     BatchResult,
     Item,
     UploadContext,
     begin_run,
-    make_batch_name,
+    next_batch_name,
 )
 from sessiond.upload.items import to_push
 from sessiond.upload.settle import park, settle
@@ -37,12 +37,11 @@ __all__ = [
     "BATCH_ITEMS",
     "BOUND_ENDPOINT",
     "LAST_BATCH",
-    "LOST_ANSWERS",
     "BatchResult",
     "UploadContext",
     "begin_run",
     "bind",
-    "make_batch_name",
+    "next_batch_name",
     "settle",
     "store_batch",
     "unbind_changed_endpoint",
@@ -111,30 +110,18 @@ def _ask_positions(context: UploadContext) -> tuple[int, int]:
 
 
 def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
-    """Push items; halve a request that is refused as a whole until the refused item is alone.
+    """Push items and apply the answers.
 
-    That item is parked only if another one was stored meanwhile. Otherwise the endpoint may be at fault, and parking
-    would take a good item out of the outbox (rule 12).
+    An item that is refused alone is parked only if another one was stored meanwhile. Otherwise the endpoint may be at
+    fault, and parking would take a good item out of the outbox (rule 12).
     """
-    stack, total = [list(items)], BatchResult()
+    total = BatchResult()
     refused: list[tuple[Item, EndpointError]] = []
-    while stack:
-        part = stack.pop()
-        with context.spool.reading():
-            pushes = [to_push(context, item) for item in part]
-            batch = make_batch_name(context)
-        # Each attempt has its own name: the answer to an earlier one may be lost although its items were stored.
-        context.attempts = (context.attempts + 1) % LOST_ANSWERS
-        try:
-            answer = context.retrying(context.client.push, pushes, batch)
-        except (TooLarge, Rejected) as error:
-            if len(part) > 1:
-                half = len(part) // 2
-                stack += [part[half:], part[:half]]
-            else:
-                refused.append((part[0], error))
-            continue
-        total = total.plus(settle(context, part, answer))
+    for part in context.client.push(items, partial(_prepare, context)):
+        if part.answer is not None:
+            total = total.plus(settle(context, part.items, part.answer))
+        elif part.refusal is not None:
+            refused.append((part.items[0], part.refusal))
     if refused and not total.sessions + total.segments:
         raise refused[0][1]
     if refused:
@@ -142,3 +129,9 @@ def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
             for item, reason in refused:
                 park(context, item, reason.message)
     return total.plus(BatchResult(parked=len(refused), more=total.more))
+
+
+def _prepare(context: UploadContext, items: Sequence[Item]) -> tuple[list[wire.Push], str]:
+    """Return the lines of a push and its name."""
+    with context.spool.reading():
+        return [to_push(context, item) for item in items], next_batch_name(context)

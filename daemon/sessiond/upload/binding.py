@@ -34,14 +34,15 @@ def bind(context: UploadContext) -> bool:
             context.spool.set_meta(BOUND_ENDPOINT, identity)
             context.spool.set_meta(LAST_BATCH, about.last_batch)
         context.attempts = 0
-    context.bind_again = False
     if context.spool.meta(BOUND) != address:
         context.spool.set_meta(BOUND, address)
     return same
 
 
-def store_batch(context: UploadContext, batch: str, previous: str | msgspec.UnsetType | None) -> None:
+def store_batch(context: UploadContext, batch: str, previous: str | msgspec.UnsetType | None) -> bool:
     """Store the name of an acknowledged batch, in the transaction that applies its results.
+
+    Return whether the endpoint has to be identified again, which the next push does.
 
     `previous` is the batch that the endpoint had stored before this one, unset if it does not report that. If it is
     not the last one of this installation, the endpoint was restored from an older copy. Afterwards both sides have
@@ -50,6 +51,7 @@ def store_batch(context: UploadContext, batch: str, previous: str | msgspec.Unse
     Two copies of a state directory find each other's batches at each push. To keep them from comparing all streams
     each time, a second detection within COMPARE_MS has its effect at the next `bind`.
     """
+    restored = False
     spool, now_ms, last = context.spool, context.now_ms(), context.spool.meta(LAST_BATCH)
     if previous not in (msgspec.UNSET, last) and previous not in expected_batch_names(context):
         if last is not None and previous is not None:
@@ -57,10 +59,13 @@ def store_batch(context: UploadContext, batch: str, previous: str | msgspec.Unse
         if context.compared_ms is None or now_ms - context.compared_ms > COMPARE_MS:
             endpoint = spool.meta(BOUND_ENDPOINT)
             spool.catalog.change_endpoint(endpoint, endpoint)
-            context.compared_ms, context.bind_again = now_ms, True
+            context.compared_ms = now_ms
+            restored = True
+            context.client.identify_again()
         else:
             spool.set_meta(UNTRUSTED, "1")
     spool.set_meta(LAST_BATCH, batch)
+    return restored
 
 
 def unbind_changed_endpoint(spool: Spool, address: str) -> None:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
-from sessiond.endpoint.backoff import make_retrying
-from sessiond.endpoint.client import Client
+from sessiond.endpoint.retry import RetryingClient
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
 
-if TYPE_CHECKING:
-    import tenacity
-
-TRIES = 3
-"""Attempts within one push. Longer waits are stored in the spool, so that they survive a restart."""
 BOUND_ENDPOINT = "endpoint"
 """Meta key: the id of the endpoint that sent the acknowledgements."""
 LAST_BATCH = "batch"
@@ -61,16 +53,14 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class UploadContext(msgspec.Struct, kw_only=True, dict=True):
+class UploadContext(msgspec.Struct, kw_only=True):
     """What uploading works with."""
 
     spool: Spool
-    client: Client
+    client: RetryingClient
     machine_id: str
     device_id: UUID
     now_ms: Callable[[], int]
-    sleep: Callable[[float], None]
-    """Waits between two attempts; returns early when the daemon stops."""
     settled: Callable[[BatchResult], None] = lambda _: None
     """Called inside the transaction that removes a batch from the outbox."""
     address: str
@@ -81,15 +71,8 @@ class UploadContext(msgspec.Struct, kw_only=True, dict=True):
     """Random ids of this run of the daemon and of a few before it, this one first; see `begin_run`."""
     attempts: int = 0
     """Batches sent since the last acknowledged one."""
-    bind_again: bool = False
-    """Whether to ask which endpoint answers before the next batch."""
     compared_ms: int | None = None
     """When a lost batch last caused a comparison of all streams."""
-
-    @cached_property
-    def retrying(self) -> tenacity.Retrying:
-        """The retry policy of one push. It is cached because building it takes longer than using it."""
-        return make_retrying(TRIES, self.sleep)
 
 
 def begin_run(spool: Spool) -> tuple[str, ...]:
@@ -105,15 +88,18 @@ def begin_run(spool: Spool) -> tuple[str, ...]:
     return runs
 
 
-def make_batch_name(context: UploadContext) -> str:
-    """Return the name of the next batch.
+def next_batch_name(context: UploadContext) -> str:
+    """Return the name of the next batch, and count it as an attempt.
 
     The name depends on the last acknowledged one, so each side can check that the other continued from it. It also
     depends on the installation: a copy of a state directory has the same last batch, and without the installation it
     would give its next batch the same name. Then neither copy could detect pushes of the other. It depends on the run
     as well, see `begin_run`.
     """
-    return _name(context, context.spool.meta(LAST_BATCH), context.attempts, context.runs[0])
+    name = _name(context, context.spool.meta(LAST_BATCH), context.attempts, context.runs[0])
+    # Each attempt has its own name: the answer to an earlier one may be lost although its items were stored.
+    context.attempts = (context.attempts + 1) % LOST_ANSWERS
+    return name
 
 
 def expected_batch_names(context: UploadContext) -> set[str | None]:

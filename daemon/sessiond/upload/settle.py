@@ -56,8 +56,8 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
                 size += item.length
         healed += outcomes[Outcome.HEALED]
         full, postponed, parked = outcomes[Outcome.FULL], outcomes[Outcome.POSTPONED], outcomes[Outcome.PARKED]
-        store_batch(context, answer.batch, answer.previous)
-        more = bool(healed or full or postponed or context.bind_again) or context.spool.outbox.has_due()
+        restored = store_batch(context, answer.batch, answer.previous)
+        more = bool(healed or full or postponed or restored) or context.spool.outbox.has_due()
         result_of_all = BatchResult(
             sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed, more=more
         )

@@ -13,6 +13,7 @@ import pytest
 
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.deadline import DeadlineTimer
+from sessiond.endpoint.transport import DeadlineTransport
 from sessiond.errors import Unreachable
 
 
@@ -86,7 +87,7 @@ def test_a_connection_that_comes_after_the_deadline_is_cut() -> None:
         server = threading.Thread(target=drip)
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        client = Client(url, None, device_id=uuid.uuid4(), timeout=0.2, transport=Late())
+        client = Client(url, None, device_id=uuid.uuid4(), timeout=0.2, transport=DeadlineTransport(Late()))
         with pytest.raises(Unreachable, match="in time"):
             client.about()
         client.close()

@@ -1,19 +1,31 @@
-"""The way of a request to an endpoint: straight, or through the environment's proxy; and nothing else on it."""
+"""The transport to an endpoint: the environment's proxy, the size of an answer, and no state but the connection."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx
+import msgspec
 import pytest
 
+from sessiond.endpoint import wire
+from sessiond.endpoint.answers import content_of
 from sessiond.endpoint.client import Client
-from sessiond.endpoint.transport import describe_proxy, find_proxy
+from sessiond.endpoint.transport import (
+    ANSWER_CAP,
+    AnswerTooLarge,
+    DeadlineTransport,
+    describe_proxy,
+    find_proxy,
+    make_transport,
+)
 from sessiond.endpoint.wire import PROTOCOL, SERVICE
-from sessiond.errors import ConfigError
+from sessiond.errors import ConfigError, WrongEndpoint
 
 ABOUT = {
     "service": SERVICE,
@@ -110,6 +122,81 @@ def test_no_cookie_comes_back(server: HTTPServer) -> None:
     ask(f"http://127.0.0.1:{server.server_port}", times=2)
     assert len(asked(server)) == 2
     assert not any("Cookie" in headers for _, headers in asked(server))
+
+
+class Answers(httpx.BaseTransport):
+    """Answers every request with a body, and keeps the requests."""
+
+    def __init__(self, body: bytes, **headers: str) -> None:
+        self.body, self.headers = body, headers
+        self.requests: list[httpx.Request] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        return httpx.Response(200, headers=self.headers, stream=httpx.ByteStream(self.body))
+
+
+def test_a_client_takes_any_transport_and_gives_it_plain_lines() -> None:
+    """Compression and dictionaries are the transport's business."""
+    batch = wire.PushAnswer(batch="b", results=[wire.Result(status="stored")])
+    network = Answers(msgspec.json.encode(batch), **{"content-type": "application/json"})
+    client = Client("http://endpoint.test", None, device_id=uuid.UUID(int=1), transport=network)
+    item = wire.PushGeneration(machine_id="a", session=uuid.UUID(int=1), stream="m", generation=1, previous=0, keep=0)
+    client.push([item], "b")
+    (request,) = network.requests
+    assert msgspec.json.decode(request.content, type=wire.Push) == item
+    assert "content-encoding" not in request.headers
+    assert request.headers["content-length"] == str(len(request.content))
+
+
+def test_an_answer_without_an_end_is_not_read_into_memory() -> None:
+    """It ends with the first part beyond the limit."""
+    parts = 0
+
+    class Endless(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            nonlocal parts
+            while parts < 1000:
+                parts += 1
+                yield bytes(1 << 20)
+
+    network = httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless()))
+    transport = DeadlineTransport(network)
+    with pytest.raises(AnswerTooLarge):
+        transport.handle_request(httpx.Request("GET", "http://endpoint.test/v1"))
+    assert parts == (ANSWER_CAP >> 20) + 1
+    client = Client("http://endpoint.test", None, device_id=uuid.UUID(int=1), transport=DeadlineTransport(network))
+    parts = 0
+    with pytest.raises(WrongEndpoint, match="longer than"):
+        client.about()
+    client.close()
+    transport.close()
+
+
+def test_a_compressed_answer_is_not_unpacked() -> None:
+    """We ask for none, and one could unpack to any size: it is handed on as it came."""
+    bomb = gzip.compress(bytes(1 << 20))
+    transport = DeadlineTransport(Answers(bomb, **{"content-encoding": "gzip"}))
+    response = transport.handle_request(httpx.Request("GET", "http://endpoint.test/v1"))
+    assert content_of(response) == bomb
+    transport.close()
+
+
+def test_sent_bytes_are_counted_as_they_go_over_the_network() -> None:
+    """The throttle's rate is about the network, so they are counted after compression."""
+    about = msgspec.json.encode(ABOUT | {"features": ["dictionary"]})
+    network = Answers(about, **{"content-type": "application/json"})
+    client = Client(
+        "http://endpoint.test", None, device_id=uuid.UUID(int=1), transport=make_transport("", network=network)
+    )
+    client._send(
+        "POST", httpx.URL("http://endpoint.test/v1/push"), {"Content-Type": "application/x-ndjson"}, b"x" * 9999
+    )
+    (request,) = network.requests
+    assert 0 < client.sent_bytes < 100
+    assert client.sent_bytes == len(request.content) == int(request.headers["content-length"])
+    client.close()
 
 
 @pytest.mark.parametrize("proxy", ["socks9://ada:SENTINEL@127.0.0.1:1", "http://ada:SENTINEL@host:port"])

@@ -1,0 +1,178 @@
+"""The retrying client: which failures it tries again, how it halves a push, and when it identifies the endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from uuid import UUID
+
+import pytest
+
+from sessiond.endpoint import wire
+from sessiond.endpoint.client import Client
+from sessiond.endpoint.retry import IDENTIFY_AGAIN, TRIES, Part, RetryingClient
+from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
+
+ABOUT = wire.About(service="", protocol=1, endpoint_id=UUID(int=1), version="1", limits=wire.Limits(), encodings=[])
+
+
+class ScriptedClient(Client):
+    """Answers each push as `script` decides, without a network."""
+
+    def __init__(self, script: Callable[[Sequence[object]], Exception | None]) -> None:
+        super().__init__("http://127.0.0.1:9", None, device_id=UUID(int=1))
+        self.script = script
+        self.pushes: list[tuple[list[object], str]] = []
+
+    def about(self) -> wire.About:
+        return ABOUT
+
+    def push(self, pushed: Sequence[object], batch: str) -> wire.PushAnswer:
+        self.pushes.append((list(pushed), batch))
+        error = self.script(pushed)
+        if error is not None:
+            raise error
+        return wire.PushAnswer(batch=batch, results=[wire.Result(status="stored")] * len(pushed))
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def retrying(script: Callable[[Sequence[object]], Exception | None]) -> tuple[RetryingClient, ScriptedClient, Clock]:
+    """Return a retrying client over a scripted one, with its clock."""
+    client, clock = ScriptedClient(script), Clock()
+    return RetryingClient(client, sleep=clock.slept.append, monotonic=clock), client, clock
+
+
+def push(client: RetryingClient, *items: int) -> Iterator[Part[int]]:
+    """Push items under names that count the requests."""
+    names = iter(range(1000))
+    return client.push(items, lambda part: (list(part), f"batch {next(names)}"))
+
+
+def failing(times: int, error: Exception) -> Callable[[Sequence[object]], Exception | None]:
+    """Fail some times, then answer."""
+    errors = [error] * times
+    return lambda _: errors.pop() if errors else None
+
+
+def test_a_transient_failure_is_retried_with_growing_jittered_waits() -> None:
+    """The same request under the same id: the endpoint may have stored it although the answer was lost."""
+    client, scripted, clock = retrying(failing(TRIES - 1, Unreachable("reset")))
+    (part,) = push(client, 1, 2)
+    assert part.answer is not None
+    assert scripted.pushes == [([1, 2], "batch 0")] * TRIES
+    assert len(clock.slept) == TRIES - 1
+    assert all(0 <= wait <= limit for wait, limit in zip(clock.slept, (0.3, 0.6), strict=True))
+
+
+def test_a_failure_that_lasts_is_raised() -> None:
+    client, scripted, _ = retrying(failing(TRIES, Unreachable("down")))
+    with pytest.raises(Unreachable, match="down"):
+        list(push(client, 1))
+    assert len(scripted.pushes) == TRIES
+
+
+@pytest.mark.parametrize("error", [Unreachable("busy", retry_after=60.0), Refused("401"), WrongEndpoint("a portal")])
+def test_what_another_attempt_does_not_solve_is_raised_at_once(error: EndpointError) -> None:
+    """The endpoint asks for a longer wait, refuses the token, or is none: `daemon/outage.py` decides about the wait."""
+    client, scripted, clock = retrying(failing(1, error))
+    with pytest.raises(type(error)):
+        list(push(client, 1, 2))
+    assert (len(scripted.pushes), clock.slept) == (1, [])
+
+
+@pytest.mark.parametrize("error", [TooLarge("413"), Rejected("400")])
+def test_a_refused_request_is_halved_until_the_refused_item_is_alone(error: EndpointError) -> None:
+    """Every other item is stored, in order, each once."""
+    client, scripted, _ = retrying(lambda part: error if 3 in part else None)
+    parts = list(push(client, *range(1, 9)))
+    assert [(list(part.items), part.answer is not None) for part in parts] == [
+        ([1, 2], True),
+        ([3], False),
+        ([4], True),
+        ([5, 6, 7, 8], True),
+    ]
+    assert parts[1].refusal is error
+    assert len({batch for _, batch in scripted.pushes}) == len(scripted.pushes)  # each request has its own id
+
+
+def test_a_part_is_named_after_the_part_before_was_applied() -> None:
+    """The id of a push depends on the last acknowledged one, which the caller stores."""
+    client, _, _ = retrying(lambda part: TooLarge("413") if len(part) > 1 else None)
+    applied: list[int] = []
+
+    def prepare(part: Sequence[int]) -> tuple[list[int], str]:
+        return list(part), str(len(applied))
+
+    for part in client.push([1, 2, 3], prepare):
+        assert part.answer is not None
+        assert part.answer.batch == str(len(applied))
+        applied += part.items
+
+
+def test_a_failure_after_a_stored_part_keeps_that_part() -> None:
+    client, _, _ = retrying(
+        lambda part: TooLarge("413") if len(part) > 1 else Refused("revoked") if 2 in part else None
+    )
+    parts = push(client, 1, 2)
+    assert next(parts).items == (1,)
+    with pytest.raises(Refused):
+        next(parts)
+
+
+def test_nothing_is_pushed_for_no_items() -> None:
+    client, scripted, _ = retrying(lambda _: None)
+    assert list(push(client)) == []
+    assert scripted.pushes == []
+
+
+def test_the_endpoint_is_identified_at_first_hourly_and_on_request() -> None:
+    """Another endpoint may answer at the same address, or the same one restored from a backup."""
+    client, _, clock = retrying(lambda _: None)
+    assert client.must_identify()
+    assert client.seconds_until_identification() is None
+    client.about()
+    assert not client.must_identify()
+    clock.seconds += IDENTIFY_AGAIN / 2
+    assert client.seconds_until_identification() == IDENTIFY_AGAIN / 2
+    clock.seconds += IDENTIFY_AGAIN
+    assert client.must_identify()
+    assert client.seconds_until_identification() == 0.0
+    client.about()
+    client.identify_again()
+    assert client.must_identify()
+
+
+@pytest.mark.parametrize(("error", "identify"), [(Unreachable("down"), True), (Refused("401"), True), (None, False)])
+def test_the_endpoint_is_identified_again_after_a_failure(error: EndpointError | None, identify: bool) -> None:
+    client, scripted, _ = retrying(lambda _: error)
+    client.about()
+    if error is None:
+        list(push(client, 1))
+    else:
+        with pytest.raises(type(error)):
+            list(push(client, 1))
+    assert client.must_identify() is identify
+    assert scripted.pushes
+
+
+def test_a_failed_identification_is_none() -> None:
+    client, scripted, _ = retrying(lambda _: None)
+    client.about()
+    scripted.about = failing_about
+    with pytest.raises(Unreachable):
+        client.about()
+    assert client.must_identify()
+
+
+def failing_about() -> wire.About:
+    """Fail as an endpoint that is down."""
+    raise Unreachable("down")
