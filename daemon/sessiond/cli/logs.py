@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
 import msgspec
 
 from sessiond.cli.lookup import check_tool
-from sessiond.cli.output import colored, escape, load_config, to_json
+from sessiond.cli.output import colored, load_config, to_json
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
 
@@ -26,7 +26,6 @@ SHOWN = 200
 POLL_INTERVAL = 0.3
 """Seconds between two reads of the file with --follow."""
 _PRIORITIES = {"3": "error", "4": "warning", "6": "info", "7": "debug"}
-_COLORS = {"debug": "2", "warning": "33", "error": "31"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,21 +48,23 @@ def run(args: argparse.Namespace) -> int:
     events: Iterator[Event] = (event for event in _events(args, directory) if _wanted(event, args))
     if not args.follow and args.since is None:
         events = iter(list(events)[-SHOWN:])
-    color = colored(sys.stdout, args.environ)
+    write = to_json if args.json else _renderer(colors=colored(sys.stdout, args.environ))
     for event in events:
-        print(to_json(event) if args.json else line(event, color=color), flush=args.follow)
+        print(write(event), flush=args.follow)
     return 0
 
 
-def line(event: Event, *, color: bool = False) -> str:
-    """Format an event for people: local time, level, event and its keys."""
-    from sessiond.logs.sinks import message
+def _renderer(*, colors: bool) -> Callable[[Event], str]:
+    """Return a function that formats an event for people, with its local time."""
+    from sessiond.logs.processors import Harmless
+    from sessiond.logs.sinks import console_renderer
 
-    when = datetime.fromisoformat(event["timestamp"]).astimezone()
-    level = f"{event['level']:<7}"
-    if color and event["level"] in _COLORS:
-        level = f"\x1b[{_COLORS[event['level']]}m{level}\x1b[0m"
-    return f"{when:%Y-%m-%d %H:%M:%S} {level} {escape(message(event))}"
+    render, clean = console_renderer(colors=colors, time=_local_time), Harmless(())
+    return lambda event: render(None, "", clean(None, "", event))
+
+
+def _local_time(timestamp: object) -> str:
+    return f"{datetime.fromisoformat(str(timestamp)).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _wanted(event: Event, args: argparse.Namespace) -> bool:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from sessiond.memory import hide_modules
-
 if TYPE_CHECKING:
-    from sessiond.logs.sinks import Record, Sink, Sinks
+    import logging
+
+    from sessiond.logs.processors import Record
+    from sessiond.logs.sinks import Failures
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json", "journal"]
@@ -34,7 +35,7 @@ class Log:
     def __init__(self) -> None:
         self._least = LEVELS["warning"]
         self._logger: Any = None
-        self._sinks: Sinks | None = None
+        self._failures: Failures | None = None
         self._secrets: set[str] = set()
 
     def debug(self, event: str, **fields: object) -> None:
@@ -59,12 +60,23 @@ class Log:
         if self._logger is None:
             configure(level="warning")
         getattr(self._logger, level)(event, **fields)
+        if self._failures is not None:
+            _report(self._failures)
 
-    def _use(self, level: str, logger: Any) -> None:
-        self._least, self._logger = LEVELS[level], logger
+    def _use(self, level: str, logger: Any, failures: Failures) -> None:
+        self._least, self._logger, self._failures = LEVELS[level], logger, failures
 
 
 log = Log()
+
+
+def _report(failures: Failures) -> None:
+    """Log each sink that could not write an event, once, in the sinks that can.
+
+    Not while that event is written: two threads that each wait for the lock of the other's sink would never end.
+    """
+    while (failed := failures.pop()) is not None:
+        log.warning("log.failed", path=failed[0], reason=failed[1])
 
 
 def set_level(level: Level) -> None:
@@ -78,7 +90,7 @@ def hide(secret: str) -> None:
         log._secrets.add(secret)
 
 
-def configure(  # noqa: PLR0913 - settings, each with its default
+def configure(
     *,
     level: Level = "info",
     format: Format = "auto",
@@ -86,7 +98,6 @@ def configure(  # noqa: PLR0913 - settings, each with its default
     stream: IO[str] | None = None,
     environ: Mapping[str, str] = os.environ,
     journal: str = JOURNAL,
-    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Set where events go: to `stream` (stderr) or the journal, and to a rotated `file` if there is no journal.
 
@@ -95,23 +106,22 @@ def configure(  # noqa: PLR0913 - settings, each with its default
     """
     from sessiond.logs import sinks
 
-    stream = stream or sys.stderr
+    stream, failures = stream or sys.stderr, sinks.Failures()
     chosen = choose(stream, environ, journal) if format == "auto" else format
-    used: list[Sink] = []
+    used: list[logging.Handler] = []
     if chosen == "journal" and os.path.exists(journal):
-        used.append(sinks.Journal(journal))
+        used.append(sinks.JournalSink(journal, failures))
     else:
-        # launchd writes stderr to a file that is never rotated, so events go only to the rotated file.
-        kept = file is not None and environ.get("XPC_SERVICE_NAME", "").startswith("io.sessiond")
         colors = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-        if not kept or stream.isatty():
-            used.append(sinks.Console(stream, colors=colors) if chosen == "console" else sinks.JsonLines(stream))
+        renderer = sinks.console_renderer(colors=colors) if chosen == "console" else sinks.json_renderer()
+        to_stream = sinks.StreamSink(stream, renderer, failures)
+        # launchd writes stderr to a file that is never rotated, so events go only to the rotated file.
+        if file is not None and environ.get("XPC_SERVICE_NAME", "").startswith("io.sessiond") and not stream.isatty():
+            to_stream.addFilter(sinks.is_about_the_log)
+        used.append(to_stream)
         if file is not None:
-            used.append(sinks.RotatedFile(file))
-    before, log._sinks = log._sinks, sinks.Sinks(used)
-    _start(level, log._sinks, strict=False, clock=clock)
-    if before:
-        before.close()
+            used.append(sinks.FileSink(file, failures))
+    log._use(level, _start(used, log._secrets), failures)
     sinks.listen_to_libraries(log)
 
 
@@ -129,34 +139,36 @@ def choose(stream: IO[str], environ: Mapping[str, str], journal: str = JOURNAL) 
 
 
 @contextmanager
-def recorded(level: Level = "debug") -> Iterator[list[Record]]:
-    """Collect events instead of writing them, for tests; unlisted events and keys raise LookupError."""
-    from sessiond.logs import sinks
+def recorded(level: Level = "debug", *, clock: Callable[[], float] = time.monotonic) -> Iterator[list[Record]]:
+    """Collect events instead of writing them, for tests; unlisted events and keys raise LookupError.
 
+    `clock` decides when a repeated failure is logged again.
+    """
+    from sessiond.logs import processors
+
+    records: list[Record] = []
     before = log._least, log._logger
-    kept = sinks.Kept()
-    _start(level, sinks.Sinks([kept]), strict=True, clock=time.monotonic)
+    log._least = LEVELS[level]
+    log._logger = processors.make_logger(None, log._secrets, processors.Collect(records), clock, strict=True)
     try:
-        yield kept.records
+        yield records
     finally:
         log._least, log._logger = before
 
 
-def _start(level: str, used: Sinks, *, strict: bool, clock: Callable[[], float]) -> None:
-    with hide_modules("rich"):
-        import structlog
+def _start(used: Sequence[logging.Handler], secrets: Collection[str]) -> Any:
+    """Replace the handlers of the `sessiond` logger, and return a logger of structlog that writes to it."""
+    import logging  # late, like structlog
 
-        from sessiond.logs import processors
+    from sessiond.logs import processors, sinks
 
-    logger = structlog.wrap_logger(
-        used,
-        processors=[
-            processors.Listed(strict=strict),
-            processors.Repeats(clock),
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            processors.Harmless(log._secrets),
-        ],
-        wrapper_class=structlog.BoundLogger,
-    )
-    log._use(level, logger.bind())
+    logger = logging.getLogger("sessiond")
+    logger.propagate = False  # the root logger gets warnings of libraries, and no event of ours
+    logger.setLevel(logging.DEBUG)
+    before = list(logger.handlers)
+    for handler in used:
+        logger.addHandler(handler)
+    for handler in before:
+        logger.removeHandler(handler)
+        handler.close()
+    return processors.make_logger(logger, secrets, sinks.to_handlers, time.monotonic)

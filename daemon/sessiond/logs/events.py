@@ -38,6 +38,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "endpoint.stopped": "pid reason",
         "endpoint.failed": "reason",
         "endpoint.exhausted": "reason",
+        "log.failed": "path reason",
         "library.warned": "library reason",
     }.items()
 }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
-import structlog
-
 from sessiond.logs.events import COMMON, EVENTS
+from sessiond.memory import hide_modules
 from sessiond.text import escape
 
+with hide_modules("rich"):  # structlog would import it to format tracebacks, which are never logged
+    import structlog
+
 Fields = MutableMapping[str, Any]
+Record = Mapping[str, Any]
 
 LONGEST = 1000
 """Most characters of a value; longer ones are truncated."""
@@ -19,6 +22,8 @@ QUIET = 60.0
 """Seconds in which a repeated failure is not logged again."""
 CAUSES = 20
 """Most failures of one event in that time: ten thousand unreadable files have one cause."""
+
+_FIRST = ("timestamp", "level", "event")
 
 
 class Listed:
@@ -96,15 +101,28 @@ class Repeats:
         return repeated
 
 
+class Collect:
+    """Collects events in a list instead of writing them, for tests."""
+
+    def __init__(self, records: list[Record]) -> None:
+        self._records = records
+
+    def __call__(self, logger: object, method: str, fields: Fields) -> Fields:
+        """Append the event to the list. Raises: structlog.DropEvent."""
+        self._records.append(fields)
+        raise structlog.DropEvent
+
+
 class Harmless:
-    """Sanitizes values: masks secrets, escapes control characters, limits the length."""
+    """Sanitizes values: masks secrets, escapes control characters, limits the length. Puts time, level, event first."""
 
     def __init__(self, secrets: Collection[str]) -> None:
         self._secrets = secrets
 
     def __call__(self, logger: object, method: str, fields: Fields) -> Fields:
         """Replace each value that is not a number by safe text."""
-        return {key: self._plain(value) for key, value in fields.items()}
+        order = (*_FIRST, *(key for key in fields if key not in _FIRST))
+        return {key: self._plain(fields[key]) for key in order if key in fields}
 
     def _plain(self, value: object) -> object:
         if value is None or isinstance(value, bool | int | float):
@@ -115,3 +133,21 @@ class Harmless:
         for secret in list(self._secrets):  # before truncating, which could leave half a secret
             text = text.replace(secret, "***")
         return escape(text if len(text) <= LONGEST else text[:LONGEST] + "…")
+
+
+def make_logger(
+    logger: Any, secrets: Collection[str], last: Any, clock: Callable[[], float], *, strict: bool = False
+) -> Any:
+    """Return a logger of structlog that passes each event through the processors to `last` and then to `logger`.
+
+    `secrets` are masked; `clock` returns seconds; with `strict`, unlisted events and keys raise LookupError.
+    """
+    chain = [
+        Listed(strict=strict),
+        Repeats(clock),
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        Harmless(secrets),
+        last,
+    ]
+    return structlog.wrap_logger(logger, processors=chain, wrapper_class=structlog.BoundLogger).bind()

@@ -1,174 +1,155 @@
-"""Sinks for log events. They never raise: capturing continues if the log can't be written."""
+"""Handlers that write log events. They never raise: the daemon goes on if its log can't be written."""
 
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import os
 import socket
-import threading
-from collections.abc import Mapping, Sequence
+import stat
+import sys
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
-import msgspec
+from sessiond.memory import hide_modules
 
-from sessiond.text import escape_json
+with hide_modules("rich"):  # structlog would import it to format tracebacks, which are never logged
+    import structlog
+    from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 
 if TYPE_CHECKING:
     from sessiond.logs import Log
-
-Record = Mapping[str, Any]
 
 FILE_BYTES = 5_000_000
 FILES = 5
 
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
-_COLOR = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
+_STYLE = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
+_OWN_FIELDS = frozenset({"timestamp", "level", "event"})
+"""Keys that the journal has as fields of its own: the time, PRIORITY and MESSAGE."""
 
 
-class Sink(Protocol):
-    """A destination for events."""
+to_handlers = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+"""The last processor of a logger that writes to the handlers of this module."""
 
-    def write(self, record: Record) -> None:
-        """Write one event, or drop it on an error."""
-        ...
+
+class Failures:
+    """Sinks that have failed and are not reported yet; each sink is reported once."""
+
+    def __init__(self) -> None:
+        self._new: deque[tuple[str, str]] = deque()
+        self._known: set[str] = set()
+
+    def add(self, name: str, error: BaseException) -> None:
+        """Note that a sink could not write an event, which is dropped."""
+        if name not in self._known:
+            self._known.add(name)
+            reason = error.strerror if isinstance(error, OSError) else None
+            self._new.append((name, (reason or str(error)).lower()))
+
+    def pop(self) -> tuple[str, str] | None:
+        """Return the name of a failed sink and the reason, or None if all are reported."""
+        try:
+            return self._new.popleft()
+        except IndexError:
+            return None
+
+
+class _Sink(logging.Handler):
+    """A handler that drops events that it can't write, instead of printing a traceback to stderr."""
+
+    def __init__(self, *args: Any, destination: str, failures: Failures, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._destination, self._failures = destination, failures
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is of `logging`
+        """Drop the event: a disk is full, a stream is closed, the journal restarts."""
+        error = sys.exception()
+        if error is not None:
+            self._failures.add(self._destination, error)
+
+
+class StreamSink(_Sink, logging.StreamHandler[IO[str]]):
+    """Writes one line per event to a stream that the caller owns."""
+
+    def __init__(self, stream: IO[str], renderer: Any, failures: Failures) -> None:
+        super().__init__(stream, destination="stderr", failures=failures)
+        self.setFormatter(structlog.stdlib.ProcessorFormatter(renderer))
+
+
+class FileSink(_Sink, logging.handlers.RotatingFileHandler):
+    """Writes JSON lines to a file of mode 0600 that is rotated by size."""
+
+    def __init__(self, path: str, failures: Failures, *, size: int = FILE_BYTES, count: int = FILES) -> None:
+        """Write to `path`; at most `count` files of at most `size` bytes exist."""
+        super().__init__(
+            path,
+            maxBytes=size,
+            backupCount=count - 1,
+            encoding="utf-8",
+            errors="backslashreplace",
+            delay=True,
+            destination=path,
+            failures=failures,
+        )
+        self.rotator = self._rotate
+        self.setFormatter(structlog.stdlib.ProcessorFormatter(json_renderer()))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append the event as one line."""
+        try:
+            if self.stream is None:  # also after a failed rotation
+                _create_private(self.baseFilename)
+        except OSError:
+            self.handleError(record)
+            return
+        super().emit(record)
 
     def close(self) -> None:
-        """Close it; later events are dropped."""
-        ...
+        """Close the file. What a full disk did not take is lost."""
+        with suppress(OSError):
+            super().close()
+
+    @staticmethod
+    def _rotate(source: str, target: str) -> None:
+        with suppress(FileNotFoundError):  # somebody has deleted the log
+            os.replace(source, target)
+        _create_private(source)
 
 
-class Sinks:
-    """Writes each event to every sink, one thread at a time; the logger that structlog wraps."""
-
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = sinks
-        self._lock = threading.Lock()
-
-    def info(self, **record: Any) -> None:
-        """Write one event. All methods do the same, because the record has the level."""
-        with self._lock:
-            for sink in self._sinks:
-                sink.write(record)
-
-    debug = warning = error = info
-
-    def close(self) -> None:
-        """Close every sink."""
-        with self._lock:
-            for sink in self._sinks:
-                sink.close()
-
-
-class JsonLines:
-    """Writes one JSON object per line."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def write(self, record: Record) -> None:
-        """Write the event as one line."""
-        _print(self._stream, json_line(record))
-
-    def close(self) -> None:
-        """Do nothing: the caller owns the stream."""
-
-
-class Console:
-    """Writes readable lines: time, level, event and its keys."""
-
-    def __init__(self, stream: IO[str], *, colors: bool) -> None:
-        self._stream, self._colors = stream, colors
-
-    def write(self, record: Record) -> None:
-        """Write the event as one line."""
-        level = f"{record['level']:<7}"
-        if self._colors:
-            level = f"{_COLOR[record['level']]}{level}\x1b[0m"
-        _print(self._stream, f"{record['timestamp'][:19]}Z {level} {message(record)}")
-
-    def close(self) -> None:
-        """Do nothing: the caller owns the stream."""
-
-
-class Journal:
+class JournalSink(_Sink):
     """Sends events by the native protocol of the journal; `journalctl SESSIOND_TOOL=codex` filters by a key."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, failures: Failures) -> None:
+        super().__init__(destination="the journal", failures=failures)
+        self.setFormatter(structlog.stdlib.ProcessorFormatter(message_renderer()))
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(0.2)  # if the journal hangs, drop events instead of blocking
 
-    def write(self, record: Record) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
         """Send the event as one datagram."""
+        event = record.msg
+        assert isinstance(event, dict)
         fields = {
-            "MESSAGE": message(record),
-            "PRIORITY": _PRIORITY[record["level"]],
+            "MESSAGE": self.format(record),
+            "PRIORITY": _PRIORITY[event["level"]],
             "SYSLOG_IDENTIFIER": "sessiond",
         }
-        fields |= {f"SESSIOND_{key.upper()}": _text(value) for key, value in record.items() if key not in _SAID}
+        fields |= {f"SESSIOND_{key.upper()}": _plain(value) for key, value in event.items() if key not in _OWN_FIELDS}
         # Values contain no line breaks (processors.Harmless), so the simple form of a field is enough.
         datagram = "".join(f"{key}={value}\n" for key, value in fields.items()).encode("utf-8", "replace")
         try:
             self._socket.sendto(datagram, self._path)
         except OSError:
-            return  # the journal restarts: the event is dropped
+            self.handleError(record)
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-class RotatedFile:
-    """A file of JSON lines with mode 0600, rotated by size; events that can't be written are dropped."""
-
-    def __init__(self, path: str, *, size: int = FILE_BYTES, count: int = FILES) -> None:
-        self._path, self._most, self._count = path, size, count
-        self._descriptor = -1
-        self._size = 0
-
-    def write(self, record: Record) -> None:
-        """Append the event as one line."""
-        line = (json_line(record) + "\n").encode("utf-8", "backslashreplace")
-        with suppress(OSError):  # the disk is full, or the directory was removed
-            if self._descriptor < 0:
-                self._open()
-            if 0 < self._size > self._most - len(line):
-                self._rotate()
-            self._size += os.write(self._descriptor, line)
-
-    def close(self) -> None:
-        """Close the file."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def _open(self) -> None:
-        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor = os.open(self._path, flags, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
-
-    def _rotate(self) -> None:
-        self.close()
-        for number in range(self._count - 1, 0, -1):
-            with suppress(FileNotFoundError):
-                os.replace(f"{self._path}.{number - 1}" if number > 1 else self._path, f"{self._path}.{number}")
-        self._open()
-
-
-class Kept:
-    """Keeps events in memory, for tests."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def write(self, record: Record) -> None:
-        """Keep the event."""
-        self.records.append(record)
-
-    def close(self) -> None:
-        """Do nothing: the events stay available."""
+        super().close()
 
 
 def listen_to_libraries(log: Log) -> None:
@@ -179,19 +160,72 @@ def listen_to_libraries(log: Log) -> None:
     root.addHandler(_Libraries(log))
 
 
-def json_line(record: Record) -> str:
-    """Format an event as JSON, with time, level and event first."""
-    first = {key: record[key] for key in ("timestamp", "level", "event")}
-    return escape_json(msgspec.json.encode(first | dict(record)).decode())
+def is_about_the_log(record: logging.LogRecord) -> bool:
+    """Return whether an event says that the log can't be written."""
+    return isinstance(record.msg, dict) and record.msg["event"] == "log.failed"
 
 
-def message(record: Record) -> str:
-    """Format an event and its keys as `upload.acked sessions=3 endpoint=https://...`."""
-    pairs = (f"{key}={_quoted(_text(value))}" for key, value in record.items() if key not in _SAID)
-    return " ".join((record["event"], *pairs))
+def json_renderer() -> structlog.processors.JSONRenderer:
+    """Return a renderer of JSON lines. Invisible characters were escaped before (processors.Harmless)."""
+    return structlog.processors.JSONRenderer(ensure_ascii=False)
 
 
-_SAID = frozenset({"timestamp", "level", "event"})
+def utc_seconds(timestamp: object) -> str:
+    """Return a timestamp without fractions of a second: 2026-11-28T20:00:00Z."""
+    return f"{str(timestamp)[:19]}Z"
+
+
+def console_renderer(*, colors: bool, time: Callable[[object], str] = utc_seconds) -> ConsoleRenderer:
+    """Return a renderer of lines for people: `2026-11-28T20:00:00Z [warning] upload.paused reason="no token"`."""
+    reset = "\x1b[0m" if colors else ""
+    levels = _STYLE if colors else dict.fromkeys(_STYLE, "")
+    return ConsoleRenderer(
+        sort_keys=False,
+        columns=[
+            Column("timestamp", _bare(time)),
+            Column("level", LogLevelColumnFormatter(levels, reset)),
+            *_message_columns(),
+        ],
+    )
+
+
+def message_renderer() -> ConsoleRenderer:
+    """Return a renderer of an event and its keys, without time and level, which the journal has itself."""
+    omitted = KeyValueColumnFormatter(None, "", "", lambda _: "")
+    return ConsoleRenderer(
+        sort_keys=False, columns=[Column("timestamp", omitted), Column("level", omitted), *_message_columns()]
+    )
+
+
+def _message_columns() -> list[Column]:
+    return [Column("event", _bare(str)), Column("", KeyValueColumnFormatter("", "", "", _shown))]
+
+
+def _bare(value_repr: Any) -> KeyValueColumnFormatter:
+    return KeyValueColumnFormatter(key_style=None, value_style="", reset_style="", value_repr=value_repr)
+
+
+def _shown(value: object) -> str:
+    text = _plain(value)
+    return f'"{text}"' if not text or " " in text or '"' in text else text
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _create_private(path: str) -> None:
+    """Create a log file that only its owner can read, before the handler opens it. Raises: OSError."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    # O_NOFOLLOW: a link could make us append to another file of the user's.
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)  # a file that an older version or another program has created
+    finally:
+        os.close(descriptor)
 
 
 class _Libraries(logging.Handler):
@@ -203,21 +237,3 @@ class _Libraries(logging.Handler):
         # Only the first line: later lines of a library's message may contain the data it was processing.
         reason = record.getMessage().partition("\n")[0][:200]
         self._log.warning("library.warned", library=record.name, reason=reason)
-
-
-def _print(stream: IO[str], line: str) -> None:
-    try:
-        stream.write(line + "\n")
-        stream.flush()
-    except (OSError, ValueError):
-        return  # closed, disk full, or a broken pipe
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if not text or " " in text or '"' in text else text

@@ -122,8 +122,8 @@ def test_logs_shows_the_rotated_files_in_order(file: Path, tmp_path: Path, capsy
     environ = {"SESSIOND_STATE_DIR": str(tmp_path / "state"), "TZ": "UTC"}
     assert call(file, "logs", **environ) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.endswith("info    daemon.started version=1")
-    assert second.endswith('warning ingest.skipped tool=codex path="a\\x1b b"')
+    assert first.endswith("[info   ] daemon.started version=1")
+    assert second.endswith('[warning] ingest.skipped tool=codex path="a\\x1b b"')
     assert call(file, "logs", "--level", "warning", "--json", **environ) == 0
     assert json.loads(capsys.readouterr().out)["event"] == "ingest.skipped"
     assert call(file, "logs", "--source", "codex", "--since", "2026-09-02T11:00+00:00", **environ) == 0

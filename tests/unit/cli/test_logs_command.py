@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sessiond.logs.sinks import RotatedFile
+from sessiond.logs.sinks import Failures, FileSink
 from support.harness import CLAUDE, SESSION, claude, encode
 from support.terminal import Terminal
 
@@ -36,9 +37,21 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
+class LogFile:
+    """The daemon's log file."""
+
+    def __init__(self, path: Path, **options: int) -> None:
+        self._sink = FileSink(str(path), Failures(), **options)
+        self.close = self._sink.close
+
+    def write(self, event: dict[str, object]) -> None:
+        """Append an event."""
+        self._sink.handle(logging.makeLogRecord({"msg": event, "_logger": None, "_name": "info"}))
+
+
 @pytest.fixture
-def log(tmp_path: Path) -> Callable[..., RotatedFile]:
-    return lambda **options: RotatedFile(str(tmp_path / "state" / "log" / "sessiond.log"), **options)
+def log(tmp_path: Path) -> Callable[..., LogFile]:
+    return lambda **options: LogFile(tmp_path / "state" / "log" / "sessiond.log", **options)
 
 
 class Follower:
@@ -61,7 +74,7 @@ class Follower:
         return code
 
 
-def test_following_goes_on_through_a_rotation(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
+def test_following_goes_on_through_a_rotation(environ: dict[str, str], log: Callable[..., LogFile]) -> None:
     """A line that is written between two looks, or whose file was renamed meanwhile, is not missed."""
     file = log(size=300, count=9)
     file.write(event(0))
@@ -74,7 +87,7 @@ def test_following_goes_on_through_a_rotation(environ: dict[str, str], log: Call
     file.close()
 
 
-def test_a_level_and_a_tool_leave_the_rest_out(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
+def test_a_level_and_a_tool_leave_the_rest_out(environ: dict[str, str], log: Callable[..., LogFile]) -> None:
     file = log()
     follower = None
     for number, (level, tool) in enumerate(
@@ -90,7 +103,7 @@ def test_a_level_and_a_tool_leave_the_rest_out(environ: dict[str, str], log: Cal
     file.close()
 
 
-def test_a_time_in_words_or_as_it_stands(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
+def test_a_time_in_words_or_as_it_stands(environ: dict[str, str], log: Callable[..., LogFile]) -> None:
     file = log()
     for number in range(4):
         file.write(event(number))
@@ -107,15 +120,15 @@ def test_a_time_in_words_or_as_it_stands(environ: dict[str, str], log: Callable[
     file.close()
 
 
-def test_a_terminal_gets_local_times_and_colour(environ: dict[str, str], log: Callable[..., RotatedFile]) -> None:
+def test_a_terminal_gets_local_times_and_colour(environ: dict[str, str], log: Callable[..., LogFile]) -> None:
     file = log()
     file.write(event(1, "warning", reason="a b"))
     file.close()
     shown = {key: value for key, value in environ.items() if key.startswith(("HOME", "SESSIOND"))}
     with Terminal(["logs"], {**shown, "TZ": "Asia/Tokyo"}) as terminal:
         assert terminal.end() == 0
-        assert terminal.text == '2026-09-01 19:00:01 warning upload.acked sessions=1 reason="a b"'
-        assert b"\x1b[33mwarning" in terminal.written
+        assert terminal.text == '2026-09-01 19:00:01 [warning] upload.acked sessions=1 reason="a b"'
+        assert b"[\x1b[33mwarning" in terminal.written
 
 
 @pytest.fixture

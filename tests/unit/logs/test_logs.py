@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +29,9 @@ def quiet_afterwards() -> Iterator[None]:
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, sinks._Libraries)]
     log._secrets.clear()
-    if log._sinks:
-        log._sinks.close()
+    for handler in list(logging.getLogger("sessiond").handlers):
+        logging.getLogger("sessiond").removeHandler(handler)
+        handler.close()
 
 
 class Clock:
@@ -123,35 +125,35 @@ def test_a_file_name_can_not_forge_a_line_or_draw_on_the_terminal(format: logs.F
 
 def test_a_failure_that_repeats_is_said_once_and_then_once_a_minute() -> None:
     """X6. Numbers may differ; another cause is another failure; what went well is always said."""
-    stream, clock = io.StringIO(), Clock()
-    logs.configure(stream=stream, environ={}, clock=clock)
-    for second in range(0, 150, 10):
-        clock.now = second
-        log.warning("upload.failed", reason="connection refused", retry_in=second)
-        log.info("upload.acked", sessions=1)
-    log.warning("upload.failed", reason="timed out")
-    failed = [line for line in lines(stream) if line["event"] == "upload.failed"]
+    clock = Clock()
+    with logs.recorded(clock=clock) as records:
+        for second in range(0, 150, 10):
+            clock.now = second
+            log.warning("upload.failed", reason="connection refused", retry_in=second)
+            log.info("upload.acked", sessions=1)
+        log.warning("upload.failed", reason="timed out")
+    failed = [line for line in records if line["event"] == "upload.failed"]
     assert [(line["reason"], line.get("retry_in"), line.get("repeated")) for line in failed] == [
         ("connection refused", 0, None),
         ("connection refused", 60, 5),
         ("connection refused", 120, 5),
         ("timed out", None, None),
     ]
-    assert stream.getvalue().count("upload.acked") == 15
+    assert sum(line["event"] == "upload.acked" for line in records) == 15
 
 
 def test_a_storm_of_different_failures_is_bounded_too() -> None:
     """X6: ten thousand unreadable files are one fault, not ten thousand lines."""
-    stream, clock = io.StringIO(), Clock()
-    logs.configure(stream=stream, environ={}, clock=clock)
-    for number in range(10_000):
-        log.warning("ingest.skipped", path=f"/x/{number}", reason="permission denied")
-    assert len(lines(stream)) == 20
-    log.warning("upload.failed", reason="another event is not drowned")
-    assert len(lines(stream)) == 21
-    clock.now = 61
-    log.warning("ingest.skipped", path="/x/0", reason="permission denied")
-    assert lines(stream)[-1]["repeated"] == 9980
+    clock = Clock()
+    with logs.recorded(clock=clock) as records:
+        for number in range(10_000):
+            log.warning("ingest.skipped", path=f"/x/{number}", reason="permission denied")
+        assert len(records) == 20
+        log.warning("upload.failed", reason="another event is not drowned")
+        assert len(records) == 21
+        clock.now = 61
+        log.warning("ingest.skipped", path="/x/0", reason="permission denied")
+    assert records[-1]["repeated"] == 9980
 
 
 def test_a_terminal_gets_lines_for_people_in_colour_unless_told_not_to() -> None:
@@ -164,7 +166,7 @@ def test_a_terminal_gets_lines_for_people_in_colour_unless_told_not_to() -> None
             assert ("\x1b[33m" in text) is ("NO_COLOR" not in environ)
             plain = re.sub(r"\x1b\[\d+m", "", text)
             assert re.fullmatch(
-                r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ warning upload\.paused reason="the token is refused"\r\n', plain
+                r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \[warning\] upload\.paused reason="the token is refused"\r\n', plain
             )
     os.close(ours)
 
@@ -223,44 +225,133 @@ def test_without_a_journal_its_format_is_json() -> None:
     assert lines(stream)[0]["event"] == "upload.resumed"
 
 
-def test_a_stderr_that_is_closed_or_full_costs_lines_and_no_more() -> None:
-    """L5."""
+def test_a_stderr_that_is_closed_or_full_costs_lines_and_no_more(tmp_path: Path) -> None:
+    """L5. The log file says so, once."""
+    file = tmp_path / "log" / "sessiond.log"
     read, write = os.pipe()
     os.close(read)
     with io.StringIO() as closed:
-        logs.configure(format="json", stream=closed, environ={})
+        logs.configure(format="json", stream=closed, environ={}, file=str(file))
     log.info("upload.resumed")
     broken = os.fdopen(os.dup(write), "w", buffering=1)
-    logs.configure(format="json", stream=broken, environ={})
+    logs.configure(format="json", stream=broken, environ={}, file=str(file))
+    log.info("upload.resumed")
     log.info("upload.resumed")
     os.close(write)
     with pytest.raises(BrokenPipeError):
         broken.close()
+    assert [(line["event"], line.get("path"), line.get("reason")) for line in read_lines(file)] == [
+        ("upload.resumed", None, None),
+        ("log.failed", "stderr", "i/o operation on closed file"),
+        ("upload.resumed", None, None),
+        ("log.failed", "stderr", "broken pipe"),
+        ("upload.resumed", None, None),
+    ]
+
+
+def read_lines(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def put(sink: logging.Handler, **fields: object) -> None:
+    """Write an event as the logger does."""
+    event = {"timestamp": "t", "level": "info", "event": "upload.acked", **fields}
+    sink.handle(logging.makeLogRecord({"msg": event, "_logger": None, "_name": "info"}))
 
 
 def test_the_file_is_private_and_rotated(tmp_path: Path) -> None:
+    """Whatever the umask is: a rotated file has the mode of the first one."""
     file = tmp_path / "log" / "sessiond.log"
-    kept = sinks.RotatedFile(str(file), size=2000, count=3)
-    for number in range(200):
-        kept.write({"timestamp": "t", "level": "info", "event": "upload.acked", "sessions": number})
+    before = os.umask(0o002)
+    try:
+        sink = sinks.FileSink(str(file), sinks.Failures(), size=2000, count=3)
+        for number in range(200):
+            put(sink, sessions=number)
+    finally:
+        os.umask(before)
     names = sorted(os.listdir(file.parent))
     assert names == ["sessiond.log", "sessiond.log.1", "sessiond.log.2"]
     assert all((file.parent / name).stat().st_size <= 2000 for name in names)
     assert {(file.parent / name).stat().st_mode & 0o777 for name in names} == {0o600}
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    assert json.loads(file.read_text().splitlines()[-1])["sessions"] == 199
-    kept.close()
+    assert read_lines(file)[-1]["sessions"] == 199
+    sink.close()
 
 
-def test_a_file_that_can_not_be_written_costs_lines_and_no_more(
+def test_a_file_that_others_could_read_becomes_private(tmp_path: Path) -> None:
+    file = tmp_path / "sessiond.log"
+    file.write_text("")
+    file.chmod(0o644)
+    sink = sinks.FileSink(str(file), sinks.Failures())
+    put(sink)
+    assert file.stat().st_mode & 0o777 == 0o600
+    sink.close()
+
+
+def test_a_log_that_was_deleted_is_created_again_at_the_next_rotation(tmp_path: Path) -> None:
+    file = tmp_path / "log" / "sessiond.log"
+    sink = sinks.FileSink(str(file), sinks.Failures(), size=500, count=3)
+    put(sink)
+    file.unlink()
+    file.parent.rmdir()
+    for number in range(20):
+        put(sink, sessions=number)
+    assert read_lines(file)[-1]["sessions"] == 19
+    sink.close()
+
+
+def test_a_file_that_can_not_be_written_is_reported_once_and_costs_lines_and_no_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The other sink has the report. A link is not followed, and a directory that is no directory is not replaced."""
     (tmp_path / "taken").write_text("")
-    sinks.RotatedFile(str(tmp_path / "taken" / "log")).write({"timestamp": "", "level": "info", "event": "x"})
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    sinks.RotatedFile(str(tmp_path / "link")).write({"timestamp": "", "level": "info", "event": "x"})
+    for path, reason in (("taken/log", "not a directory"), ("link", "too many levels of symbolic links")):
+        stream = io.StringIO()
+        logs.configure(stream=stream, environ={}, file=str(tmp_path / path))
+        log.info("upload.resumed")
+        log.info("upload.resumed")
+        assert [line["event"] for line in lines(stream)] == ["upload.resumed", "log.failed", "upload.resumed"]
+        assert str(lines(stream)[1]["reason"]) in (reason, "file exists")
+        assert lines(stream)[1]["path"] == str(tmp_path / path)
     assert not (tmp_path / "elsewhere").exists()
     assert capsys.readouterr() == ("", "")
+
+
+full_device = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")
+
+
+@full_device
+def test_a_full_disk_costs_lines_and_no_more() -> None:
+    """The reason is reported under launchd too, where events go to the file only; closing it raises nothing."""
+    stream, failures = io.StringIO(), sinks.Failures()
+    environ = {"XPC_SERVICE_NAME": "io.sessiond"}
+    logs.configure(file="/dev/full", stream=stream, environ=environ, journal="/nowhere")
+    for number in range(3):
+        log.info("upload.acked", sessions=number)
+    assert [(line["event"], line["reason"]) for line in lines(stream)] == [("log.failed", "no space left on device")]
+    full = sinks.FileSink("/dev/full", failures)
+    put(full)
+    full.close()
+    assert failures.pop() == ("/dev/full", "no space left on device")
+    assert failures.pop() is None
+
+
+@full_device
+def test_two_sinks_that_fail_in_two_threads_do_not_wait_for_each_other() -> None:
+    """stderr and the file on the same full disk: each report goes to the other sink, whose lock is held."""
+    with open("/dev/full", "w") as stream:
+        logs.configure(format="json", stream=stream, environ={}, file="/dev/full")
+        threads = [
+            threading.Thread(target=lambda: [log.info("upload.resumed") for _ in range(50)], daemon=True)
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def test_warnings_of_libraries_become_events() -> None:
