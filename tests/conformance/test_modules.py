@@ -13,6 +13,7 @@ DIRECTORY = Path(sessiond.sources.__file__).parent
 SHARED = {
     "__init__",
     "base",
+    "damaged",
     "editors",
     "objects",
     "processes",

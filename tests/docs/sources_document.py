@@ -14,6 +14,7 @@ from lab.results import results
 from lab.runs import RUNS, UNRUN
 from sessiond.sources import UNREADABLE, find_sources
 from sessiond.sources.base import Source, UserDirs
+from sessiond.sources.editors import user_data_dirs
 from support.sample_tree import NAMES, built, expected
 
 PLACE = Path(__file__).parents[2] / "docs" / "sources.md"
@@ -66,10 +67,20 @@ variables move them.
 """
 
 
+EDITORS = """
+*<User>* is a directory in which an editor keeps the data of its extensions:
+
+"""
+
+
 def roots(source: Source, platform: str) -> dict[str, None]:
-    """Return the directories of a source."""
-    places = UserDirs(home="~", environ={}, platform=platform)
-    return dict.fromkeys(root.path for root in source.roots(places))
+    """Return the directories of a source; those that it has in every editor only once, with <User> for the editor's."""
+    dirs = UserDirs(home="~", environ={}, platform=platform)
+    users = list(user_data_dirs(dirs))
+    paths = dict.fromkeys(root.path for root in source.roots(dirs))
+    below = {path: path.removeprefix(f"{user}/") for path in paths for user in users if path.startswith(f"{user}/")}
+    shared = {rest for rest in below.values() if all(f"{user}/{rest}" in paths for user in users)}
+    return dict.fromkeys(f"<User>/{below[path]}" if below.get(path) in shared else path for path in paths)
 
 
 def stores(source: Source) -> set[str]:
@@ -121,6 +132,9 @@ def places() -> Iterator[str]:
         linux, mac = roots(source, "linux"), roots(source, "darwin")
         for path in [*linux, *(f"{path} (macOS)" for path in mac if path not in linux)]:
             yield f"  - {path}\n"
+    yield EDITORS
+    linux, mac = (list(user_data_dirs(UserDirs(home="~", environ={}, platform=on))) for on in ("linux", "darwin"))
+    yield from (f"- {path}\n" for path in [*linux, *(f"{path} (macOS)" for path in mac if path not in linux)])
 
 
 def document() -> str:

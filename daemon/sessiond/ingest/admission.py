@@ -13,10 +13,10 @@ from enum import StrEnum
 
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
-from sessiond.ingest.pipeline import DAMAGED
 from sessiond.ingest.stream_capture import read_context
 from sessiond.session import session_id
 from sessiond.sources.base import Memory, Source
+from sessiond.sources.damaged import decode_all
 from sessiond.spool.rows import StreamState
 
 PATIENCE_MS = 60_000
@@ -100,12 +100,9 @@ def _directory(source: Source, content: Content, offset: int) -> tuple[str | Non
     """
     memory: Memory = {}
     for line in _records(content, offset):
-        try:
-            entry = source.decode(line, memory)
-        except DAMAGED:
-            continue
-        if entry is not None and (entry.cwd or entry.role is not None):
-            return entry.cwd, True
+        for entry in decode_all(source.decode, line, memory):
+            if entry.cwd or entry.role is not None:
+                return entry.cwd, True
     return None, False
 
 

@@ -11,10 +11,11 @@ from sessiond.ingest import ONCE, IngestContext, Location, Outcome, Turn, ingest
 from sessiond.ingest.content import Content, Lines
 from sessiond.ingest.context import outer_path
 from sessiond.ingest.opened import open_content
-from sessiond.ingest.pipeline import DAMAGED, StreamPipeline
+from sessiond.ingest.pipeline import StreamPipeline
 from sessiond.ingest.presence import release_pins
 from sessiond.ingest.reconcile import reconcile, reconcile_without_source
 from sessiond.sources.base import Source
+from sessiond.sources.damaged import DAMAGED
 from sessiond.spool.rows import FileState, StreamState
 
 

@@ -10,9 +10,9 @@ import msgspec
 
 from sessiond.errors import Torn
 from sessiond.ingest.context import FileSnapshot, Location
-from sessiond.ingest.pipeline import DAMAGED
 from sessiond.reader import check_document, open_regular, pread, read_document
 from sessiond.sources.base import DocumentSource
+from sessiond.sources.damaged import DAMAGED
 
 FOLDER_DEPTH = 3
 """Levels of directories that a folder unit may have."""

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from sessiond.ingest.admission import Admission, admit, leave, reject
 from sessiond.ingest.content import Lines
 from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, Turn
-from sessiond.ingest.pipeline import DAMAGED
 from sessiond.ingest.presence import ask_again, note_back, release_pins
 from sessiond.ingest.stream_capture import StreamDetails, add_stream, capture_stream, unended_trouble
 from sessiond.reader import Checkpoint, open_regular
 from sessiond.sources.base import Memory
+from sessiond.sources.damaged import decode_all
 from sessiond.spool.rows import FileState, StreamState
 
 HEAD = 16 << 20
@@ -124,12 +124,9 @@ def _native_id(location: Location, content: Lines) -> str | None:
         if chunk.piece or chunk.offset > HEAD:
             return None
         for line in chunk.data.split(b"\n"):
-            try:
-                entry = location.source.decode(line, memory) if line else None
-            except DAMAGED:
-                continue
-            if entry is not None and entry.native_id:
-                return entry.native_id
+            for entry in decode_all(location.source.decode, line, memory):
+                if entry.native_id:
+                    return entry.native_id
     return None
 
 

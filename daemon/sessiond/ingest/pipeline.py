@@ -18,6 +18,7 @@ from sessiond.reader import CHUNK, Extent
 from sessiond.redact.policy import Masked
 from sessiond.session import Entry, Fold
 from sessiond.sources.base import Source
+from sessiond.sources.damaged import DAMAGED, may_hold_message, recover
 from sessiond.spool.rows import StreamState
 
 STEP = 4 << 20
@@ -28,18 +29,6 @@ OVERLAP = 1 << 16
 
 LEVEL = 1
 """Compression level of zstd: 360 MB/s. Level 3 makes a seventh less, at 233 MB/s."""
-
-DAMAGED = (
-    msgspec.MsgspecError,
-    ValueError,
-    RecursionError,
-    # A database cell may have any type, whatever its column says. Catching these here keeps rule 9 for all sources.
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-)
-"""What a source may raise for a damaged record."""
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,10 +249,15 @@ def _entries(source: Source, data: bytes, fold: Fold) -> Iterator[Entry | None]:
     for line in _views(data) if source.views else data.split(b"\n"):
         if line:
             try:
-                yield read(line, memory)
+                entry = read(line, memory)
             except DAMAGED:
-                if bytes(line).strip(b"\0 \t\r"):
-                    fold.damaged += 1
+                entries, complete = recover(read, bytes(line), memory)
+                yield from entries
+                fold.damaged += not complete
+                continue
+            if entry is not None and entry.unknown and not may_hold_message(line):
+                entry = msgspec.structs.replace(entry, unknown=None)
+            yield entry
 
 
 def _views(data: bytes) -> Iterator[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import cast
 
@@ -16,10 +15,10 @@ from sessiond.errors import ReadError
 from sessiond.ingest.content import decompress_file
 from sessiond.ingest.context import Location, inner_path
 from sessiond.ingest.files import list_folder, read_file, with_further
-from sessiond.ingest.pipeline import DAMAGED
 from sessiond.ingest.stream_capture import read_context
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Memory, Projection
+from sessiond.sources.damaged import DAMAGED, decode_all
 
 HEAD = 200
 """How many records are searched for the working directory."""
@@ -97,8 +96,7 @@ def _directory(location: Location, records: Iterable[bytes]) -> str | None:
     """Return the first working directory in the records."""
     memory: Memory = {}
     for record in islice(records, HEAD):
-        with suppress(*DAMAGED):
-            entry = location.source.decode(record, memory) if record else None
-            if entry is not None and (entry.cwd or entry.role is not None):
+        for entry in decode_all(location.source.decode, record, memory):
+            if entry.cwd or entry.role is not None:
                 return entry.cwd
     return None

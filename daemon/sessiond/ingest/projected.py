@@ -15,12 +15,12 @@ from sessiond.ingest.admission import Admission, admit, leave
 from sessiond.ingest.content import Records
 from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, Turn, inner_path
 from sessiond.ingest.files import database_stat, is_settled, list_folder, read_file, with_further
-from sessiond.ingest.pipeline import DAMAGED
 from sessiond.ingest.presence import ask_again, note_back, note_gone
 from sessiond.ingest.stream_capture import StreamDetails, add_stream, capture_stream
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
+from sessiond.sources.damaged import DAMAGED
 from sessiond.spool.rows import FileState, StreamState
 
 FULL_SCAN_MS = 86_400_000

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from sessiond.ingest.context import IngestContext, as_text, inner_path, outer_path
 from sessiond.session import Fold, is_positional, session_id, summarize
 from sessiond.sources.base import Source
@@ -56,7 +58,7 @@ def refresh(
 
 def _refresh_one(context: IngestContext, source: Source, member: _Member, *, live: bool, touched: bool) -> bool:
     spool, masking, rules = context.spool, context.masking, context.rules()
-    state, threads = member.state, member.threads
+    state, threads = member.state, _with_times(member, context.rules().now_ms)
     others = [stream.fold for stream in member.streams if not stream.thread and stream.fold.last_ms is not None]
     # A message that two sessions have shows a copy, unless the tool numbers the messages of each session.
     detects_copies = not source.own_keys
@@ -84,6 +86,22 @@ def _refresh_one(context: IngestContext, source: Source, member: _Member, *, liv
         now_ms=rules.now_ms,
         touched=touched,
     )
+
+
+def _with_times(member: _Member, now_ms: int) -> list[Fold]:
+    """Return the folds of the main thread. If no record has a plausible time, the first one has those of the files.
+
+    Settings and other records that are no conversation don't make a session: they are left without a time.
+    """
+    threads = member.threads
+    if any(fold.started_ms is not None for fold in threads):
+        return threads
+    if not any(len(fold.messages) or fold.damaged or fold.oversized for fold in threads):
+        return threads
+    written = min(max(stream.rank for stream in member.streams if stream.thread), now_ms)
+    before = member.state.record
+    started = min(written, int(before.started_at.timestamp() * 1000)) if before is not None else written
+    return [replace(threads[0], started_ms=started, last_ms=written), *threads[1:]]
 
 
 def _find_ancestors(

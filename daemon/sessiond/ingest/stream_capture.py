@@ -13,12 +13,13 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outcome, stream_name
 from sessiond.ingest.endings import REPORTED
-from sessiond.ingest.pipeline import DAMAGED, Step, StreamPipeline
+from sessiond.ingest.pipeline import Step, StreamPipeline
 from sessiond.ingest.reconcile import reconcile
 from sessiond.ingest.record import refresh
 from sessiond.reader import open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import Kind, Source
+from sessiond.sources.damaged import DAMAGED
 from sessiond.spool.rows import StreamState
 
 MAX_CONTEXT_FILE = 1 << 20

@@ -14,7 +14,11 @@ from sessiond.sources.records import UUID, parse
 
 LOG = re.compile(rf"({UUID})/\.system_generated/logs/transcript(_full)?\.jsonl", re.ASCII)
 REQUEST = re.compile(r"<USER_REQUEST>(.*?)</USER_REQUEST>", re.DOTALL)
-MODEL = re.compile(r"<USER_SETTINGS_CHANGE>.*?\bto ([^\n<]+?)\.?\s*</USER_SETTINGS_CHANGE>", re.DOTALL)
+CHANGE = re.compile(r"<USER_SETTINGS_CHANGE>(.*?)</USER_SETTINGS_CHANGE>", re.DOTALL)
+MODEL = re.compile(
+    r"changed (?:the model|setting `Model Selection`)(?: from [^\n]+?)? to ([^\n]+?)(?:\.\s|\.?\s*\Z|\n)"
+)
+"""The sentence that names the model. Other settings change in sentences of the same form, and a remark may follow."""
 
 
 class _Step(msgspec.Struct, gc=False):
@@ -53,11 +57,13 @@ class Antigravity(BaseSource):
         """Decode a step. A prompt is wrapped in <USER_REQUEST>; the source MODEL also stands for tool results."""
         step = parse(STEP, record)
         text = step.content if isinstance(step.content, str) else ""
-        if found := MODEL.search(text):
-            memory["model"] = found[1].strip()
         role = None
         if step.type == "USER_INPUT" and step.source == "USER_EXPLICIT":
             request = REQUEST.search(text)
+            # What follows the request was written by the tool. A user may quote a change, and so may a tool result.
+            for change in CHANGE.findall(text, request.end() if request else 0):
+                if found := MODEL.search(change):
+                    memory["model"] = found[1]
             role = Role.USER if (request[1] if request else text).strip() else None
         elif step.type == "PLANNER_RESPONSE" and text.strip():
             role = Role.ASSISTANT

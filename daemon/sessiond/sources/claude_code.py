@@ -23,7 +23,7 @@ RETENTION_DAYS = 30
 TYPES = (
     "user assistant system attachment summary file-history-snapshot progress queue-operation custom-title ai-title"
     " agent-name last-prompt mode permission-mode pr-link frame-link worktree-state relocated bridge-session started"
-    " result atis-latch tools-used cost-state api-request api-request-shape api-request-blob"
+    " result atis-latch file-history-delta tools-used cost-state api-request api-request-shape api-request-blob"
 )
 KNOWN = frozenset(TYPES.split())
 # Text that Claude Code writes in the user's name without isMeta. An envelope (group 1) counts if a prompt follows it.
@@ -33,6 +33,7 @@ INJECTED = re.compile(
 )
 TOOL_RESULT = re.compile(rb'\[\{"(?:tool_use_id":|type":"tool_result")')
 THINKING = re.compile(rb'\[\{"type":"(?:thinking"|redacted_)')
+THOUGHTS = ("thinking", "redacted_thinking")
 EMPTY = re.compile(rb'(?:\[\]|"")?\Z')
 
 
@@ -82,7 +83,7 @@ class _Owner(msgspec.Struct, rename="camel"):
 
 
 LINE = msgspec.json.Decoder(_Line)
-BLOCKS = msgspec.json.Decoder(list[_Part])
+BLOCKS = msgspec.json.Decoder(list[_Part | str])
 OWNER = msgspec.json.Decoder(_Owner)
 
 
@@ -234,7 +235,10 @@ def _is_prompt(content: msgspec.Raw) -> bool:
     head = bytes(memoryview(content)[:1])
     if head != b"[":
         return head == b'"' and _is_typed(content)
-    blocks = BLOCKS.decode(content)
+    blocks = [
+        _Part(type="text", text=msgspec.Raw(msgspec.json.encode(block))) if isinstance(block, str) else block
+        for block in BLOCKS.decode(content)
+    ]
     if any(block.type == "tool_result" for block in blocks):
         return False
     return any(block.type != "text" or _is_typed(block.text) for block in blocks)
@@ -243,7 +247,7 @@ def _is_prompt(content: msgspec.Raw) -> bool:
 def _is_answer(content: msgspec.Raw) -> bool:
     """Return whether a line has more than thinking; a message of thinking alone does not count."""
     if THINKING.match(content):
-        return any(block.type not in ("thinking", "redacted_thinking") for block in BLOCKS.decode(content))
+        return any(isinstance(block, str) or block.type not in THOUGHTS for block in BLOCKS.decode(content))
     return not EMPTY.match(content)
 
 

@@ -99,9 +99,11 @@ def _end_time(request: dict[str, Any], time_ms: int | None) -> int | None:
 def _replay(log: bytes) -> dict[str, Any]:
     """Return the chat that a log of changes describes.
 
-    The last line may be incomplete. Damaged lines, and changes of paths that do not exist, are skipped.
+    The last line may be incomplete. Damaged lines, and changes of paths that do not exist, are skipped. If the first
+    line is damaged, which has the chat as it was, the requests that were added later are left; the file's name has the
+    id.
     """
-    root: dict[str, Any] = {}
+    root: dict[str, Any] = {"": {"requests": []}}
     for line in log.split(b"\n")[:-1]:
         try:
             change = parse(OBJECT, line)

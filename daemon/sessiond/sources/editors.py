@@ -21,20 +21,31 @@ class Editor(msgspec.Struct, frozen=True):
     """The name of its directory below the user's configuration directory."""
     server: str | None = None
     """The directory in the home that its remote server uses."""
+    flatpak: str | None = None
+    """Its id as a Flatpak, which keeps its configuration in ~/.var/app/<id>."""
+    snap: str | None = None
+    """Its name as a snap, which keeps its configuration in ~/snap/<name>/current."""
 
 
-VS_CODE = Editor("Code", ".vscode-server")
-CURSOR = Editor("Cursor", ".cursor-server")
-PEARAI = Editor("pearai")
+VS_CODE = Editor("Code", ".vscode-server", "com.visualstudio.code", "code")
+CURSOR = Editor("Cursor", ".cursor-server", "com.cursor.Cursor")
+PEARAI = Editor("pearai", ".pearai-server")
 EDITORS = (
     VS_CODE,
-    Editor("Code - Insiders", ".vscode-server-insiders"),
-    Editor("VSCodium"),
+    Editor("Code - Insiders", ".vscode-server-insiders", "com.visualstudio.code.insiders", "code-insiders"),
+    Editor("Code - OSS", ".vscode-server-oss", "com.visualstudio.code-oss"),
+    Editor("VSCodium", ".vscodium-server", "com.vscodium.codium", "codium"),
+    Editor("VSCodium - Insiders", ".vscodium-server-insiders", "com.vscodium.codium-insiders"),
     CURSOR,
     Editor("Windsurf", ".windsurf-server"),
-    Editor("Windsurf - Next"),
-    Editor("Positron"),
+    Editor("Windsurf - Next", ".windsurf-next-server"),
+    Editor("Positron", ".positron-server"),
     Editor("Kiro", ".kiro-server"),
+    Editor("Antigravity", ".antigravity-server"),
+    Editor("Trae", ".trae-server"),
+    Editor("Trae CN", ".trae-cn-server"),
+    Editor("Void", ".void-server"),
+    Editor("Qoder", ".qoder-server"),
 )
 """The editors in which an extension may be installed. PearAI is not one of them: it ships its own extensions."""
 
@@ -55,11 +66,21 @@ def workspace_folder(workspace: bytes) -> str | None:
     return (unquote(urlsplit(uri).path) or None) if uri else None
 
 
-def user_data_dirs(dirs: UserDirs, editors: Iterable[Editor] = EDITORS) -> Iterator[str]:
-    """Iterate over the `User` directories of the editors, then those of their remote servers."""
-    editors = tuple(editors)
-    for editor in editors:
+def user_data_dirs(dirs: UserDirs, editors: Iterable[Editor] | None = None) -> Iterator[str]:
+    """Iterate over the `User` directories of the editors: native, of their remote servers, in Flatpaks and in snaps.
+
+    Without `editors`: those of all that take extensions, and of VS Code in a browser (code-server, OpenVSCode Server,
+    Codespaces).
+    """
+    for editor in EDITORS if editors is None else editors:
         yield f"{dirs.config}/{editor.name}/User"
-    for editor in editors:
         if editor.server:
             yield f"{dirs.home}/{editor.server}/data/User"
+        if editor.flatpak and dirs.platform == "linux":
+            yield f"{dirs.home}/.var/app/{editor.flatpak}/config/{editor.name}/User"
+        if editor.snap and dirs.platform == "linux":
+            yield f"{dirs.home}/snap/{editor.snap}/current/.config/{editor.name}/User"
+    if editors is None:
+        yield f"{dirs.share}/code-server/User"
+        yield f"{dirs.home}/.openvscode-server/data/User"
+        yield f"{dirs.home}/.vscode-remote/data/User"

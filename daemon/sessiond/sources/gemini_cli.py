@@ -134,9 +134,13 @@ class GeminiCli(BaseSource):
                 *map(bytes, messages),
                 *([encode({"$set": rest})] if rest else []),
             ]
-            if "sessionId" in document:  # a document without one is skipped instead of failing its whole root
+            if "sessionId" in document:
                 native_id = TEXT.decode(document["sessionId"])
-                yield Projection(native_id=native_id, stream=unit.stream, records=map(compact, records))
+            elif messages:
+                native_id = unit.stream.removesuffix(".json")  # the file's name, which is unique in its project
+            else:
+                continue
+            yield Projection(native_id=native_id, stream=unit.stream, records=map(compact, records))
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an operation. `$set.messages` replaces all messages; `$rewindTo` removes one and all after it."""
@@ -149,7 +153,7 @@ class GeminiCli(BaseSource):
                 rewind=None if replaced is None else "",
                 more=tuple(map(_decode_message, replaced or ())),
             )
-        if line.session_id:
+        if line.session_id or (line.start_time and not line.type):
             cwd = line.directories[0] if line.directories else None
             return Entry(time_ms=parse_time(line.start_time), native_id=line.session_id, cwd=cwd)
         if line.to is not None:

@@ -32,7 +32,8 @@ RECORDS = (
     " tools.register_user_tool tools.unregister_user_tool tools.set_active_tools tools.update_store usage.record"
     " context.append_message context.append_loop_event context.clear context.apply_compaction context.undo goal.create"
     " goal.update goal.clear llm.tools_snapshot llm.request mcp.tools_discovered profile.bind"
-    " task.started task.terminated token_counting.measured"
+    " task.started task.terminated token_counting.measured token_counting.turn_recorded agent.message.appended"
+    " agent.turn.started agent.turn.ended plugin.session_start prompt.completed runtime.set_binding"
 )
 KNOWN = frozenset([*EVENTS.split(), *RECORDS.split(), "state"])
 """The types of lines; `state` is the projection of a state.json."""

@@ -153,6 +153,8 @@ class MistralVibe(BaseSource):
                 yield Projection(native_id=document.metadata.session_id, records=map(compact, document.messages))
                 yield _description(document.metadata)
             return
+        if not any(content for name, content in files.items() if name != "meta.json"):
+            return  # a session that was begun and has no message
         if "meta.json" not in files:
             raise ValueError("the session has no description yet")
         meta = parse(META, files["meta.json"])

@@ -18,7 +18,9 @@ TYPES = (
     " label"
 )
 KNOWN = frozenset(TYPES.split())
-OTHER_ROLES = frozenset(["toolResult", "bashExecution", "custom", "hookMessage", "branchSummary", "compactionSummary"])
+OTHER_ROLES = frozenset(
+    ["system", "toolResult", "bashExecution", "custom", "hookMessage", "branchSummary", "compactionSummary"]
+)
 """Roles of messages that are neither the user's nor the model's."""
 PARENT = re.compile(rf"({UUID})(?:\.jsonl)?$")  # a path; in oh-my-pi, an id
 
@@ -77,6 +79,8 @@ class Pi(BaseSource):
         if line.type == "session":
             parent = PARENT.search(line.parent_session or "")
             copied = bool(line.parent_session)
+            if copied and time_ms is not None:
+                memory["forked"] = time_ms
             return Entry(time_ms=time_ms, cwd=line.cwd, parent=parent[1] if parent else None, copied=copied)
         message, role, unknown = line.message, None, unknown_type(line.type, self.known)
         if message and line.type == "message":
@@ -86,7 +90,8 @@ class Pi(BaseSource):
         # Ids have 8 hex digits and are unique in one file only; id and time together are equal in a fork only.
         key = f"{line.id}.{time_ms}" if line.id else None
         return Entry(
-            time_ms=time_ms,
+            # A fork copies its parent's entries with their times. It began when it was forked.
+            time_ms=max(time_ms, memory.get("forked", 0)) if time_ms is not None else None,
             role=role,
             key=key,
             model=line.model_id or (message.model if message and role else None),

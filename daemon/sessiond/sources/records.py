@@ -10,41 +10,45 @@ from typing import TypeVar
 import msgspec
 
 from sessiond.session import Role
+from sessiond.sources.damaged import decode_with_other_types, repair
 
 T = TypeVar("T")
 
-UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+"""A tool keeps the case of an id that its user gives it (`claude --session-id`). The session's id has no case."""
 ABSENT = msgspec.Raw(b"")
 """The value of a raw field that a record does not have."""
 ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT}
 SILENT_BLOCKS = ("tool_result", "thinking", "redacted_thinking")
 """Types of content blocks in Anthropic's API that do not make a message count."""
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-
 
 def parse(decoder: msgspec.json.Decoder[T], record: bytes | memoryview) -> T:
-    """Decode a record, also if a field that is not needed is damaged.
+    """Decode a record, also if it is damaged in a way that costs only a field (see damaged.py).
 
     JavaScript cuts strings in the middle of an emoji and writes the half as a lone surrogate. That is valid JSON, but
     msgspec rejects it even in fields that it skips, so surrogates are replaced by U+FFFD and the record is decoded
-    again. JSON that is nested too deep for the interpreter's stack counts as damaged.
+    again. So is one with a byte order mark, in UTF-16, or with a field of another type. JSON that is nested too deep
+    for the interpreter's stack counts as damaged.
     Raises: msgspec.DecodeError or another ValueError.
     """
     try:
-        return decoder.decode(record)
-    except msgspec.ValidationError:
-        raise
-    except RecursionError as error:
-        raise msgspec.DecodeError("JSON is nested too deep") from error
-    except ValueError:
-        repaired = _SURROGATE.sub(rb"\\ufffd", bytes(record))
-        if repaired == record:
+        try:
+            return decoder.decode(record)
+        except msgspec.ValidationError as error:
+            return decode_with_other_types(decoder, bytes(record), error)
+        except RecursionError:
             raise
+        except ValueError:
+            repaired = repair(bytes(record))
+            if repaired == record:
+                raise
         try:
             return decoder.decode(repaired)
-        except RecursionError as error:
-            raise msgspec.DecodeError("JSON is nested too deep") from error
+        except msgspec.ValidationError as error:
+            return decode_with_other_types(decoder, repaired, error)
+    except RecursionError as error:
+        raise msgspec.DecodeError("JSON is nested too deep") from error
 
 
 class _Block(msgspec.Struct, gc=False):
