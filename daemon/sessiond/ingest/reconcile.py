@@ -157,8 +157,11 @@ def reconcile_without_source(spool: Spool, stream: StreamState, remote: RemotePo
         catalog.set_acked(stream.id, common)
         if chained and (theirs != stream.generation or remote.length <= common):
             return  # the queued bytes follow directly
+        if generations == {stream.generation} and theirs == stream.generation and first is None:
+            outbox.drop_start(stream.id, stream.generation)  # the endpoint has begun it
+            return  # no bytes are queued: all after `common` are lost
         if not generations:
-            return  # nothing is queued: all bytes after `common` are lost
+            return
         start = stream.folded if first is None else first
         if generations == {stream.generation} and theirs == stream.generation and remote.length <= start:
             # The endpoint appends only directly behind its bytes: a placeholder fills the hole up to the outbox.

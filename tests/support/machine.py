@@ -1,0 +1,602 @@
+"""The promises, against a model: a tool that does anything to its file, a daemon that dies anywhere, an
+endpoint that fails, forgets and lies. After things settle the endpoint holds what was written, generation by
+generation, nothing twice, and each record equals a fold from scratch."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import httpx
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from sessiond import zstd
+from sessiond.endpoint.dictionary import ENCODING, FEATURE
+from sessiond.endpoint.server import Running, running
+from sessiond.errors import EndpointError
+from sessiond.ingest.pipeline import decode
+from sessiond.session import Fold
+from sessiond.sources.claude_code import ClaudeCode
+from sessiond.spool.safety import State
+from support.harness import NOW_MS, TOKEN, Household, claude, encode, pushed
+from support.power import Killed, MortalSpool, cut_power
+
+SESSIONS = [f"5f1d7c1e-0000-4000-8000-00000000000{n}" for n in range(2)]
+ENDPOINTS = ["first", "second", "archive"]
+FOLDERS = ["-home-dev-project", "-home-dev-elsewhere"]
+
+
+class Machine(RuleBasedStateMachine):
+    """One home, one daemon, one endpoint, two sessions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = tempfile.mkdtemp(prefix="sessiond-machine-")
+        self.contexts: dict[str, AbstractContextManager[Running]] = {}
+        self.servers: dict[str, Running] = {}
+        for name in ENDPOINTS:
+            self.serve(name)
+        self.current = "first"
+        self.changed_behind_us = False
+        """Whether the endpoint lost something since the daemon heard of it last."""
+        self.house = Household(self.base, self.servers[self.current], make_spool=MortalSpool)
+        self.numbers = itertools.count()
+        self.folder = dict.fromkeys(SESSIONS, FOLDERS[0])
+        self.seen: dict[str, list[bytes]] = {session: [] for session in SESSIONS}
+        self.forgetful = False
+        self.configure()
+
+    def serve(self, name: str, port: int = 0) -> None:
+        """Start an endpoint with the data that lies there under its name."""
+        self.contexts[name] = running(os.path.join(self.base, name), token=TOKEN, port=port)
+        self.servers[name] = self.contexts[name].__enter__()
+
+    def configure(self) -> None:
+        """Start the daemon with the endpoint that is configured now."""
+        self.house.client.close()
+        self.house.endpoint, self.house.archive = self.servers[self.current], self.servers["archive"]
+        self.house.address = "" if self.current == "archive" else self.house.endpoint.url
+        self.house.close()
+        self.boot()
+
+    # The tool
+
+    def path(self, session: str) -> str:
+        return os.path.join(self.house.home, ".claude/projects", self.folder[session], f"{session}.jsonl")
+
+    def content(self, session: str) -> bytes:
+        try:
+            with open(self.path(session), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def lines(self, session: str, count: int) -> bytes:
+        made = b""
+        for number in itertools.islice(self.numbers, count):
+            role = "assistant" if number % 2 else "user"
+            made += encode(claude(session, number, role=role, text=f"said {number} " + "é" * (number % 50)))
+        return made
+
+    def put(self, session: str, content: bytes, mode: str = "wb") -> None:
+        os.makedirs(os.path.dirname(self.path(session)), exist_ok=True)
+        with open(self.path(session), mode) as file:
+            file.write(content)
+
+    @rule(session=st.sampled_from(SESSIONS), count=st.sampled_from([1, 2, 3, 4, 5, 150]))  # 124 fill a page of a fold
+    def append(self, session: str, count: int) -> None:
+        self.put(session, self.lines(session, count), "ab")
+
+    @rule(session=st.sampled_from(SESSIONS), cut=st.floats(0.05, 0.95), between=st.booleans())
+    def append_in_halves(self, session: str, cut: float, between: bool) -> None:
+        line = self.lines(session, 1)
+        at = max(1, int(len(line) * cut))
+        self.put(session, line[:at], "ab")
+        if between:
+            self.ingest(session)
+        self.put(session, line[at:], "ab")
+
+    @rule(session=st.sampled_from(SESSIONS), how=st.sampled_from(["same", "longer", "other"]))
+    def replace_by_rename(self, session: str, how: str) -> None:
+        old = self.content(session)
+        new = old if how == "same" else old + self.lines(session, 2) if how == "longer" else self.lines(session, 3)
+        if not new:
+            return
+        os.makedirs(os.path.dirname(self.path(session)), exist_ok=True)
+        with open(self.path(session) + ".tmp", "wb") as file:
+            file.write(new)
+        os.replace(self.path(session) + ".tmp", self.path(session))
+
+    @rule(session=st.sampled_from(SESSIONS), keep=st.integers(0, 3), longer=st.booleans())
+    def rewrite_in_place(self, session: str, keep: int, longer: bool) -> None:
+        """Longer or shorter, with the same head."""
+        old = self.content(session)
+        new = b"".join(old.splitlines(keepends=True)[:keep]) + self.lines(session, 1)
+        while longer and len(new) <= len(old):
+            new += self.lines(session, 1)
+        self.put(session, new)
+
+    @rule(session=st.sampled_from(SESSIONS), data=st.data())
+    def edit_in_place(self, session: str, data: st.DataObject) -> None:
+        """Same size, other bytes, somewhere in the middle; sometimes the mtime is restored."""
+        content = self.content(session)
+        at = content.find(b"said ")
+        if at < 0:
+            return
+        before = os.stat(self.path(session))
+        with open(self.path(session), "r+b") as file:
+            file.seek(at)
+            file.write(data.draw(st.sampled_from([b"SAID", b"saId"])))
+        if data.draw(st.booleans()):
+            os.utime(self.path(session), ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    @rule(session=st.sampled_from(SESSIONS), keep=st.floats(0, 1))
+    def truncate(self, session: str, keep: float) -> None:
+        content = self.content(session)
+        if content:
+            os.truncate(self.path(session), int(len(content) * keep))
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def delete(self, session: str) -> None:
+        if os.path.exists(self.path(session)):
+            os.unlink(self.path(session))
+
+    @rule(session=st.sampled_from(SESSIONS), more=st.booleans())
+    def move(self, session: str, more: bool) -> None:
+        """To another project's directory, as when a project is renamed."""
+        old = self.path(session)
+        self.folder[session] = FOLDERS[1 - FOLDERS.index(self.folder[session])]
+        if os.path.exists(old):
+            os.makedirs(os.path.dirname(self.path(session)), exist_ok=True)
+            os.rename(old, self.path(session))
+            if more:
+                self.append(session, 1)
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def reuse_inode(self, session: str) -> None:
+        """Deleted and made anew at once: the filesystem often gives the same inode."""
+        if self.content(session):
+            os.unlink(self.path(session))
+            self.put(session, self.lines(session, 4))
+
+    # The daemon
+
+    def note_seen(self, session: str) -> None:
+        """Note what the daemon captured, so it may not get lost. It captures nothing of a source that is off."""
+        if not self.house.enabled:
+            return
+        content = self.content(session)
+        self.seen[session].append(content[: content.rfind(b"\n") + 1])
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def ingest(self, session: str) -> None:
+        """An event came. (Where no rule does this after a change, the event was lost.)"""
+        before = self.content(session)
+        self.house.ingest(self.path(session))
+        if before:
+            self.note_seen(session)
+
+    @rule()
+    def rescan(self) -> None:
+        self.house.scan()
+        for session in SESSIONS:
+            if self.content(session):
+                self.note_seen(session)
+
+    @rule(steps=st.integers(0, 12), session=st.sampled_from(SESSIONS), pushing=st.booleans())
+    def kill(self, steps: int, session: str, pushing: bool) -> None:
+        """Die in the middle of a look or a push, before or after any commit."""
+        assert isinstance(self.house.spool, MortalSpool)
+        self.house.spool.steps = steps
+        try:
+            if pushing:
+                self.house.push()
+            else:
+                self.house.ingest(self.path(session))
+        except (Killed, EndpointError):
+            pass
+        self.restart()
+
+    @rule(back=st.integers(0, 4), torn=st.booleans())
+    def cut_power(self, back: int, torn: bool) -> None:
+        """The power goes: commits that the disk had not synced are gone, whatever was pushed since."""
+        image = os.path.join(self.base, "image")
+        lost = cut_power(self.house.state, image, back, torn=torn)
+        self.house.close()
+        shutil.rmtree(self.house.state)
+        os.rename(image, self.house.state)
+        self.boot()
+        # What a lost commit had of a rewritten file is nowhere any more.
+        self.forgetful = self.forgetful or lost > 0
+
+    def boot(self) -> None:
+        """Start the daemon, which takes time: no revision is made twice in one millisecond."""
+        self.house.now_ms += 1000
+        self.house.open()
+
+    @rule()
+    def restart(self) -> None:
+        self.house.close()
+        self.boot()
+
+    @rule()
+    def wipe_spool(self) -> None:
+        """The spool is lost; what was only in it is gone, all else is found again."""
+        self.house.close()
+        for name in os.listdir(self.house.state):
+            if name.startswith("spool.db"):
+                os.unlink(os.path.join(self.house.state, name))
+        self.boot()
+        self.forgetful = True
+
+    @rule()
+    def keep_spool_copy(self) -> None:
+        self._copy(self.house.state, "old-state")
+
+    @precondition(lambda self: os.path.exists(os.path.join(self.base, "old-state")))
+    @rule()
+    def restore_old_spool(self) -> None:
+        """A backup of the machine was restored: our state is older than the endpoint's."""
+        self.house.close()
+        shutil.rmtree(self.house.state)
+        shutil.copytree(os.path.join(self.base, "old-state"), self.house.state)
+        self.boot()
+        self.forgetful = True
+
+    def _copy(self, directory: str, name: str) -> None:
+        self.house.close()
+        shutil.rmtree(os.path.join(self.base, name), ignore_errors=True)
+        shutil.copytree(directory, os.path.join(self.base, name))
+        self.boot()
+
+    # The endpoint
+
+    @rule()
+    def forget_dictionary(self) -> None:
+        """The endpoint's dictionary of this device is not the one that the device has."""
+        self.house.forget_dictionary()
+
+    @rule(able=st.booleans())
+    def change_version(self, able: bool) -> None:
+        """The endpoint knows dictionaries, or (an older one) does not."""
+        self.house.transport.withheld = frozenset() if able else frozenset({FEATURE})
+
+    @rule(
+        fate=st.sampled_from(
+            ["acked", "ack lost", "down", "429", "401", "html", "halved", "lies", "lying offsets", "415", "501"]
+        )
+    )
+    def push(self, fate: str) -> None:
+        self.push_under(None if fate == "acked" else FATES[fate])
+
+    def push_under(self, fate: Callable[..., httpx.Response] | None) -> None:
+        self.house.transport.fate = fate
+        answered = len(self.house.transport.requests)
+        try:
+            self.house.push()
+            if any(path in ("/v1", "/v1/push") for path, _ in self.house.transport.requests[answered:]):
+                self.changed_behind_us = False
+        except EndpointError:
+            pass
+        finally:
+            self.house.transport.fate = None
+
+    @rule(which=st.integers(0, 5))
+    def push_with_a_rejected_item(self, which: int) -> None:
+        """The endpoint takes all but one item, and will never take that; it is parked."""
+
+        def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+            if request.url.path != "/v1/push":
+                return send()
+            lines = _lines(request)
+            results: list[dict[str, object]] = []
+            refused = which % len(lines)
+            del lines[refused]
+            if lines:
+                headers = {name: value for name, value in request.headers.items() if name != "content-length"}
+                headers["content-encoding"] = "zstd"
+                body = zstd.compress(b"\n".join(lines) + b"\n", 3)
+                rest = httpx.Request(request.method, request.url, headers=headers, content=body)
+                results = msgspec.json.decode(self.house.transport.real.handle_request(rest).read())["results"]
+            never: dict[str, object] = {"type": "invalid", "title": "no such thing, please"}
+            results.insert(refused, {"status": "problem", "problem": never})
+            return _answer(request, results)
+
+        self.push_under(fate)
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def append_during_a_push(self, session: str) -> None:
+        """The tool appends while a push is on its way. The endpoint is asked who it is, so there is a request."""
+        self.house.retrying.identify_again()
+
+        def fate(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+            self.append(session, 1)
+            self.house.ingest(self.path(session))
+            return send()
+
+        self.push_under(fate)
+
+    @rule()
+    def keep_endpoint_copy(self) -> None:
+        """Back the endpoint up while it runs."""
+        kept = os.path.join(self.base, f"old-{self.current}")
+        os.makedirs(kept, exist_ok=True)
+        source = sqlite3.connect(os.path.join(self.base, self.current, "endpoint.db"))
+        copy = sqlite3.connect(os.path.join(kept, "endpoint.db"))
+        source.backup(copy)
+        source.close()
+        copy.close()
+
+    @precondition(lambda self: os.path.exists(os.path.join(self.base, f"old-{self.current}")))
+    @rule(unseen=st.booleans())
+    def restore_old_endpoint(self, unseen: bool) -> None:
+        """The endpoint was restored from an older copy: it has lost what it acknowledged since."""
+        self._replace_endpoint(os.path.join(self.base, f"old-{self.current}"), unseen)
+
+    @rule(unseen=st.booleans())
+    def empty_endpoint(self, unseen: bool) -> None:
+        """The endpoint has lost all, and begins again as another one under the same address."""
+        self._replace_endpoint(None, unseen)
+
+    def _replace_endpoint(self, data: str | None, unseen: bool) -> None:
+        """Replace the data of an endpoint. `unseen`: the daemon runs on, and its next request finds another store."""
+        directory = os.path.join(self.base, self.current)
+        self.contexts[self.current].__exit__(None, None, None)
+        shutil.rmtree(directory)
+        if data is not None:
+            shutil.copytree(data, directory)
+        self.forgetful = self.changed_behind_us = True
+        if unseen:
+            self.serve(self.current, httpx.URL(self.servers[self.current].url).port or 0)
+            self.house.endpoint, self.house.archive = self.servers[self.current], self.servers["archive"]
+        else:
+            self.serve(self.current)
+            self.configure()
+
+    # Faults that follow one another more often than they would by chance
+
+    @rule(session=st.sampled_from(SESSIONS), count=st.integers(0, 2))
+    def push_after_a_backup(self, session: str, count: int) -> None:
+        """The endpoint's backup has a part of what is pushed: a restored one lacks the rest."""
+        self.append_during_a_push(session)
+        self.keep_endpoint_copy()
+        for _ in range(count):
+            self.ingest(session)
+            self.push_under(None)
+
+    @precondition(lambda self: os.path.exists(os.path.join(self.base, f"old-{self.current}")))
+    @rule(back=st.integers(0, 4), torn=st.booleans(), unseen=st.booleans(), scans=st.booleans())
+    def lose_both_sides(self, back: int, torn: bool, unseen: bool, scans: bool) -> None:
+        """The power goes here, and the endpoint is restored from its backup; the tool deletes all its files."""
+        self.cut_power(back, torn)
+        self.restore_old_endpoint(unseen)
+        if scans:
+            self.rescan()
+        for session in SESSIONS:
+            self.delete(session)
+
+    @rule(name=st.sampled_from(["first", "second", "archive"]))
+    def change_endpoint(self, name: str) -> None:
+        """The user configures another endpoint, or none: then it is the built-in archive."""
+        if name != self.current:
+            self.current, self.forgetful, self.changed_behind_us = name, True, False
+            self.configure()
+
+    @rule(enabled=st.booleans())
+    def switch_source(self, enabled: bool) -> None:
+        """The user switches the source off, or on again."""
+        self.house.enabled = enabled
+        self.house.close()
+        self.boot()
+
+    # The promise
+
+    @invariant()
+    def nothing_is_half_done(self) -> None:
+        """Between any two steps the spool is consistent: a checkpoint never runs ahead of what is stored."""
+        catalog = self.house.spool.catalog
+        for session in SESSIONS:
+            state = catalog.session(uuid.UUID(session))
+            for stream in catalog.streams(state.id) if state else []:
+                extents = catalog.extents(stream.id)
+                position = 0
+                for extent in extents:
+                    assert extent.start == position
+                    position = extent.end
+                assert position == stream.folded
+                assert stream.queued <= stream.folded
+
+    @invariant()
+    def what_is_reported_safe_is_at_the_endpoint(self) -> None:
+        """Byte for byte, whatever happened: the digests of what was captured tell."""
+        spool = self.house.spool
+        if self.changed_behind_us:
+            return  # nobody can know of it before the endpoint was asked again
+        for session in SESSIONS:
+            state = spool.catalog.session(uuid.UUID(session))
+            if state is None or state.record is None:
+                continue  # what has no record yet is no session, and is not reported
+            if spool.safety.session(state.id, self.house.address) is not State.SAFE:
+                continue
+            stored = self.house.get(f"/v1/sessions/testbox/{session}").json()
+            assert stored["revision"] >= state.revision  # a power cut may have taken a later one from the spool
+            if stored["revision"] == state.revision:
+                assert stored["record"] == msgspec.to_builtins(state.record)
+            for stream in spool.catalog.streams(state.id):
+                held = self.house.held(session, stream.name, stream.generation) if stream.folded else b""
+                for extent in spool.catalog.extents(stream.id):
+                    same = self.house.ingesting.digest(held[extent.start : extent.end]) == extent.digest
+                    assert same, f"{stream.name}#{stream.generation} of {session} at {extent.start}: {len(held)} held"
+
+    def assert_settled(self) -> None:
+        """Nothing is on its way any more: what is not safe is lost, and only because no place has it."""
+        totals = self.house.spool.stats.totals(self.house.address)
+        assert (totals.waiting, totals.archived, totals.parked, totals.archive.pending) == (0, 0, 0, 0)
+        if self.current != "archive":
+            for session, kept in self.generations("archive").items():
+                here = self.generations(self.current)[session]
+                for old in kept:
+                    assert any(new.startswith(old) for new in here), "the archive has what the endpoint lacks"
+
+    def generations(self, name: str) -> dict[str, list[bytes]]:
+        """Map the sessions that an endpoint lists to the content of each generation of their main stream."""
+        server, found = self.servers[name], {}
+        headers = {"Authorization": f"Bearer {server.token}"}
+
+        def get(path: str, **params: object) -> httpx.Response:
+            return httpx.get(f"{server.url}{path}", headers=headers, params=params, verify=False)
+
+        for item in get("/v1/sessions").json()["sessions"]:
+            path = f"/v1/sessions/testbox/{item['record']['id']}/streams"
+            streams = get(path).json()["streams"]
+            numbers = [each["generation"] for stream in streams for each in stream["generations"]]
+            found[item["record"]["id"]] = [get(f"{path}/main", generation=number).content for number in numbers]
+        return found
+
+    @rule()
+    def settle(self) -> None:
+        """All is well for a while, and somebody takes back into the queue what was parked.
+
+        A tool that has emptied its file goes on: until then nothing is made of it, it may be half a rewrite.
+        """
+        for session in SESSIONS:
+            if os.path.exists(self.path(session)) and b"\n" not in self.content(session):
+                self.append(session, 1)
+        with self.house.spool.transaction():
+            self.house.spool.outbox.retry()
+            self.house.spool.archived.retry()
+        if not self.house.enabled:
+            self.house.retrying.identify_again()
+            self.house.settle()
+            self.assert_settled()
+            self.switch_source(True)
+        self.house.retrying.identify_again()  # an endpoint that has nothing to take is asked again within the hour
+        self.house.settle()
+        self.changed_behind_us = False
+        self.assert_settled()
+        held = self.house.held_sessions()
+        for session in SESSIONS:
+            content = self.content(session)
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole:
+                assert self.house.held(session) == whole
+                self.check_record(session, whole, held)
+            if not self.forgetful and session in held:
+                (main,) = self.house.get(f"/v1/sessions/testbox/{session}/streams").json()["streams"]
+                numbers = [generation["generation"] for generation in main["generations"]]
+                kept = [self.house.held(session, generation=number) for number in numbers]
+                for seen in self.seen[session]:
+                    assert any(generation.startswith(seen) for generation in kept), "a generation was lost"
+
+    def check_record(self, session: str, whole: bytes, held: dict[str, dict]) -> None:
+        fold = Fold()
+        decode(ClaudeCode(), whole, fold, NOW_MS)
+        if fold.started_ms is None:
+            return  # nothing in it makes it a session (any more): the last record that was one stays, if there was one
+        record = held[session]["record"]
+        assert record["message_count"] == len(fold.messages)
+        assert record["model"] == (fold.models[0] if fold.models else None)
+        assert (
+            msgspec.convert(record["started_at"], __import__("datetime").datetime).timestamp() * 1000 == fold.started_ms
+        )
+
+    def teardown(self) -> None:
+        try:
+            self.settle()
+        finally:
+            self.house.client.close()
+            self.house.close()
+            for context in self.contexts.values():
+                context.__exit__(None, None, None)
+            shutil.rmtree(self.base)
+
+
+def _ack_lost(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    send().read()
+    raise httpx.ReadError("the connection was cut")
+
+
+def _down(request: httpx.Request, _: Callable[[], httpx.Response]) -> httpx.Response:
+    raise httpx.ConnectError("refused", request=request)
+
+
+def _status(status: int, text: str = "{}", kind: str = "application/problem+json") -> Callable[..., httpx.Response]:
+    def fate(_: httpx.Request, __: Callable[[], httpx.Response]) -> httpx.Response:
+        return httpx.Response(status, headers={"content-type": kind}, stream=httpx.ByteStream(text.encode()))
+
+    return fate
+
+
+def _no_dictionary(status: int) -> Callable[..., httpx.Response]:
+    """Whoever stands between knows nothing of dictionaries, whatever the endpoint says."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        encoded = request.headers.get("content-encoding") == ENCODING
+        return _status(status)(request, send) if encoded else send()
+
+    return fate
+
+
+def _halved(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    """400 for any push of more than one item: it has to be halved."""
+    if request.url.path == "/v1/push" and len(_lines(request)) > 1:
+        return _status(400)(request, send)
+    return send()
+
+
+def _lines(request: httpx.Request) -> list[bytes]:
+    return pushed(request.headers["content-encoding"], request.content).split(b"\n")[:-1]
+
+
+def _answer(request: httpx.Request, results: list[dict[str, object]]) -> httpx.Response:
+    body = msgspec.json.encode({"batch": request.headers["sessiond-batch"], "results": results})
+    return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+
+def _lies(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    """The endpoint takes nothing, and says of every append that it stands somewhere else."""
+    if request.url.path != "/v1/push":
+        return send()
+    results: list[dict[str, object]] = []
+    for line in _lines(request):
+        problem: dict[str, object] = {"type": "stale", "title": "no", "revision": 5}
+        if b'"op":"append"' in line:
+            offset = msgspec.json.decode(line)["offset"] + 7
+            problem = {"type": "offset-mismatch", "title": "no", "generation": 0, "offset": offset, "sha256": "0" * 64}
+        results.append({"status": "problem", "problem": problem})
+    return _answer(request, results)
+
+
+def _lying_offsets(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    """Report digests of other bytes, and fewer of them than there are."""
+    answer = send()
+    if request.url.path != "/v1/offsets" or answer.status_code != 200:
+        return answer
+    positions = msgspec.json.decode(answer.read())
+    for each in positions["streams"]:
+        if each["sha256"] is not None:
+            each |= {"sha256": "0" * 64, "length": each["length"] // 2}
+    content = httpx.ByteStream(msgspec.json.encode(positions))
+    return httpx.Response(200, headers={"content-type": "application/json"}, stream=content)
+
+
+FATES: dict[str, Callable[..., httpx.Response]] = {
+    "ack lost": _ack_lost,
+    "down": _down,
+    "429": _status(429),
+    "401": _status(401),
+    "html": _status(200, "<html>", "text/html"),
+    "halved": _halved,
+    "lies": _lies,
+    "lying offsets": _lying_offsets,
+    "415": _no_dictionary(415),
+    "501": _no_dictionary(501),
+}
