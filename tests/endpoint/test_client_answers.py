@@ -7,12 +7,13 @@ import uuid
 
 import httpx
 import pytest
+from test_error_table import rows_of_the_table
 
 from sessiond.daemon.outage import after_failure
 from sessiond.endpoint import wire
 from sessiond.endpoint.answers import MAX_RETRY_AFTER
 from sessiond.endpoint.client import Client
-from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
+from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.spool.health import EndpointHealth
 
 TOKEN = "a-token-of-the-user-which-nobody-may-read"
@@ -105,6 +106,44 @@ def test_the_right_answer_is_taken() -> None:
 def test_what_a_smaller_request_may_cure_is_told_apart(status: int, kind: type[EndpointError]) -> None:
     """Only these are halved, and only they may lead to a parked item."""
     assert type(ask(Canned(status, {}, b""))) is kind
+
+
+REACTIONS: dict[tuple[str, str], type[EndpointError]] = {
+    ("400", "invalid"): Rejected,
+    ("400", "malformed"): Rejected,
+    ("401", "unauthorized"): Refused,
+    ("403", "forbidden"): Refused,
+    ("403", "wrong-device"): Refused,
+    ("404", "not-found"): WrongEndpoint,
+    ("405", "method-not-allowed"): WrongEndpoint,
+    ("408", "too-slow"): Unreachable,
+    ("410", "unknown-place"): WrongEndpoint,
+    ("413", "too-large"): TooLarge,
+    ("415", "unsupported-media-type"): Rejected,
+    ("415", "unsupported-encoding"): Rejected,
+    ("415", "unknown-dictionary"): Rejected,
+    ("416", "no-such-range"): WrongEndpoint,
+    ("429", ""): Unreachable,
+    ("500", "failed"): Unreachable,
+    ("503", "busy"): Unreachable,
+    ("507", "full"): Unreachable,
+}
+"""What the client makes of each row of the protocol's table. TooLarge and Rejected are halved, Refused keeps all data
+and reports it, Unreachable is retried later, WrongEndpoint means that the configured URL is wrong."""
+
+
+def test_every_row_of_the_protocols_table_has_a_reaction() -> None:
+    assert REACTIONS.keys() == rows_of_the_table()
+
+
+@pytest.mark.parametrize("row", list(REACTIONS), ids="-".join)
+def test_the_client_reacts_to_each_row_as_documented(row: tuple[str, str]) -> None:
+    """The status decides; the reason that is shown is the endpoint's."""
+    status, kind = row
+    body = json.dumps({"type": kind, "title": "x", "status": int(status), "detail": f"because of {kind}"}).encode()
+    error = ask(Canned(int(status), {"content-type": PROBLEM}, body))
+    assert type(error) is REACTIONS[row]
+    assert f"answered {status}: because of {kind}" in str(error)
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from endpoint_lines import SESSION, Pusher, append, record, serving
+import test_bodies
+import test_serve
+from endpoint_lines import OTHER_DEVICE, SESSION, Pusher, append, record, serving
+
+from sessiond.endpoint.server import Running, tokens
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 STREAM = f"/v1/sessions/ada/{SESSION}/streams/main"
-NOT_HERE = {
-    ("429", ""),
-    ("408", "too-slow"),
-    ("503", "busy"),
-    ("507", "full"),
-    ("403", "forbidden"),
-    ("403", "wrong-device"),
+NEVER_SENT = {("429", "")}
+ELSEWHERE = {
+    ("408", "too-slow"): test_bodies.test_a_body_that_does_not_arrive_in_time_is_answered_408,
+    ("503", "busy"): test_bodies.test_too_many_pushes_at_once_are_told_to_come_back,
+    ("507", "full"): test_serve.test_a_full_disk_turns_a_push_away_whole,
 }
-"""429 is never sent; the others need a slow client, a busy or full store, or a token with less: see test_bodies.py,
-test_serve.py and the tests of tokens."""
+"""Rows that need a slow client, or a busy or full store, with their tests."""
 
 
 CASES: dict[tuple[str, str], Callable[[Pusher], httpx.Response]] = {
@@ -51,6 +53,59 @@ def test_a_row_is_what_is_answered(pusher: Pusher, row: tuple[str, str]) -> None
     assert answer.json()["detail"]
 
 
+def with_a_scope(endpoint: Running, scope: str) -> Pusher:
+    """Return a client whose token has one scope."""
+    return Pusher(endpoint.url, tokens.add(endpoint.store, scope, scopes=[scope]))
+
+
+def without_the_scope(endpoint: Running) -> httpx.Response:
+    """Push with a token that may only read."""
+    with with_a_scope(endpoint, "read") as reader:
+        return reader.post("/v1/push", content=json.dumps(append(0, b"x")))
+
+
+def of_a_user_without_admin(endpoint: Running) -> httpx.Response:
+    """Ask for a user's sessions with a token that is not an administrator's."""
+    with with_a_scope(endpoint, "read") as reader:
+        return reader.get("/v1/sessions", params={"user": "default"})
+
+
+def from_another_device(endpoint: Running) -> httpx.Response:
+    """Push with a token that is bound to another device."""
+    with with_a_scope(endpoint, "push") as pusher:
+        assert pusher.said(append(0, b"x")) == ["stored"]
+        pusher.headers["Sessiond-Device"] = OTHER_DEVICE
+        return pusher.post("/v1/push", content=json.dumps(append(1, b"y")))
+
+
+def from_a_released_device(endpoint: Running) -> httpx.Response:
+    """Push with a token that was released from this device."""
+    with with_a_scope(endpoint, "push") as pusher:
+        assert pusher.said(append(0, b"x")) == ["stored"]
+        tokens.rebind(endpoint.store, "push")
+        return pusher.post("/v1/push", content=json.dumps(append(1, b"y")))
+
+
+REFUSED: dict[Callable[[Running], httpx.Response], tuple[str, str]] = {
+    without_the_scope: ("403", "forbidden"),
+    of_a_user_without_admin: ("403", "forbidden"),
+    from_another_device: ("403", "wrong-device"),
+    from_a_released_device: ("403", "wrong-device"),
+}
+"""Requests that need a token of their own."""
+
+
+@pytest.mark.parametrize("request_", REFUSED, ids=lambda each: each.__name__)
+def test_a_row_about_tokens_is_what_is_answered(
+    endpoint: Running, request_: Callable[[Running], httpx.Response]
+) -> None:
+    """The request is refused as a whole, with the reason in words."""
+    answer = request_(endpoint)
+    assert (str(answer.status_code), answer.json()["type"]) == REFUSED[request_]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_fault_of_the_endpoint_is_failed(tmp_path: Path) -> None:
     """500, when its store is damaged."""
@@ -61,8 +116,13 @@ def test_a_fault_of_the_endpoint_is_failed(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["type"]) == (500, "failed")
 
 
+def rows_of_the_table() -> set[tuple[str, str]]:
+    """Return the status and the type of each row of the protocol's table of errors."""
+    rows = re.findall(r"^\| ([0-9, ]+) \| (?:`([a-z-]+)`)? *\|", PROTOCOL.read_text(), re.MULTILINE)
+    return {(status, kind) for several, kind in rows for status in several.split(", ")}
+
+
 def test_every_row_of_the_table_has_a_test() -> None:
     """A row that is added needs one, too."""
-    rows = re.findall(r"^\| ([0-9, ]+) \| (?:`([a-z-]+)`)? *\|", PROTOCOL.read_text(), re.MULTILINE)
-    table = {(status, kind) for several, kind in rows for status in several.split(", ")}
-    assert table - NOT_HERE == set(CASES) | {("500", "failed")}
+    table = rows_of_the_table()
+    assert table - NEVER_SENT == CASES.keys() | ELSEWHERE.keys() | set(REFUSED.values()) | {("500", "failed")}

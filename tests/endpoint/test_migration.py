@@ -1,4 +1,4 @@
-"""A store of version 1 becomes one of version 2, with every byte that it had."""
+"""A store of an earlier version is migrated, and keeps every byte that it had."""
 
 from __future__ import annotations
 
@@ -93,6 +93,24 @@ def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
         assert pusher.said(append(9, b"?", generation=1)) == ["stored"]
         assert len(pusher.get("/v1/changes").json()["sessions"]) == 1
         assert tokens.list_tokens(it.store)[0].user == "default"
+
+
+def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:
+    """A token stays bound to its device, and can be released afterwards."""
+    store = Store(str(tmp_path))
+    secret = tokens.add(store, "laptop", user="ada")
+    with store.write() as db:
+        db.execute("UPDATE tokens SET device = ?", (DEVICE,))
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
+        db.execute("ALTER TABLE tokens DROP COLUMN released")
+        db.execute("PRAGMA user_version = 2")
+    with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
+        assert pusher.said(append(0, b"x")) == ["stored"]
+        tokens.rebind(it.store, "laptop")
+        assert pusher.post("/v1/push", content=json.dumps(append(1, b"y"))).status_code == 403
+        (token,) = tokens.list_tokens(it.store)
+        assert (token.user, token.device) == ("ada", None)
 
 
 def test_many_processes_may_open_an_old_store_at_once(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.server import Running, records, running
-from sessiond.endpoint.server.limits import MAX_STREAMS
+from sessiond.endpoint.server.limits import MAX_GENERATIONS, MAX_STREAMS
 from sessiond.errors import WrongEndpoint
 
 MIB = 1 << 20
@@ -132,6 +132,28 @@ def test_a_session_has_a_limit_of_streams(endpoint: Running, pusher: Pusher) -> 
         db.executemany("INSERT INTO streams (user, machine, session, name) VALUES (?, ?, ?, ?)", rows)
     lines = [append(0, b"x", stream="one more"), generation(1, None, 0, stream="one more"), append(1, b"y")]
     assert pusher.said(*lines) == ["invalid", "invalid", "stored"]
+
+
+def test_a_stream_has_a_limit_of_generations(endpoint: Running, pusher: Pusher) -> None:
+    """Each answer about a stream lists them. Those that exist still grow, and numbers may be skipped."""
+    assert pusher.said(append(0, b"x")) == ["stored"]
+    with endpoint.store.write() as db:
+        rows = [(1, number, 0, 1, 0, 1) for number in range(1, MAX_GENERATIONS - 1)]
+        db.executemany(
+            "INSERT INTO generations (stream, generation, previous, keep, base, length) VALUES (?, ?, ?, ?, ?, ?)", rows
+        )
+    last = 5 * MAX_GENERATIONS
+    assert pusher.said(generation(last, 0, 1)) == ["stored"]
+    (refused,) = pusher.lines(generation(last + 1, 0, 1))
+    assert refused["problem"]["type"] == "invalid"
+    assert f"{MAX_GENERATIONS} generations" in refused["problem"]["detail"]
+    assert pusher.said(generation(last, 0, 1), append(1, b"y", generation=last)) == ["duplicate", "stored"]
+    assert pusher.said(append(0, b"x", stream="other"), generation(last, 0, 1, stream="other")) == ["stored"] * 2
+
+
+def test_skipped_numbers_are_not_counted_as_generations(pusher: Pusher) -> None:
+    assert pusher.said(append(0, b"x"), generation(5 * MAX_GENERATIONS, 0, 1)) == ["stored"] * 2
+    assert pusher.said(generation(5 * MAX_GENERATIONS + 1, 0, 1)) == ["stored"]
 
 
 def test_machines_and_devices_need_space_in_the_quota(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from uuid import UUID
 
 import httpx
@@ -121,6 +122,76 @@ def test_the_device_is_checked_again_in_the_transaction(endpoint: Running) -> No
     with pytest.raises(tokens.Revoked):
         PushRequest(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE))).run([line])
     assert tokens.list_tokens(endpoint.store)[0].device is None
+
+
+def test_a_released_device_never_gets_the_token_back(endpoint: Running) -> None:
+    """Also if it still runs, if its push was on its way, and after the token had another device."""
+    secret = tokens.add(endpoint.store, "laptop")
+    third = str(UUID(int=3))
+    with Pusher(endpoint.url, secret) as first, Pusher(endpoint.url, secret, OTHER_DEVICE) as second:
+        assert first.said(append(0, b"x")) == ["stored"]
+        with endpoint.store.read() as db:
+            access = tokens.find(db, secret, {})
+        assert access is not None
+        tokens.rebind(endpoint.store, "laptop")
+        # This push was authenticated before the command, and reaches the store after it.
+        line = json.dumps(append(1, b"y")).encode()
+        with pytest.raises(tokens.WrongDevice, match="released"):
+            PushRequest(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE))).run([line])
+        for content in (b"", line):
+            refused = first.post("/v1/push", content=content)
+            assert (refused.status_code, refused.json()["type"]) == (403, "wrong-device")
+            assert "serve token add" in refused.json()["detail"]
+        assert tokens.list_tokens(endpoint.store)[0].device is None
+        assert second.said(append(0, b"z", machine_id="desk")) == ["stored"]
+        tokens.rebind(endpoint.store, "laptop")
+        tokens.rebind(endpoint.store, "laptop")
+        for pusher in (first, second):
+            assert pusher.post("/v1/push", content=line).status_code == 403
+        with Pusher(endpoint.url, secret, third) as another:
+            assert another.said(append(0, b"z", machine_id="phone")) == ["stored"]
+        assert first.bytes_of() == b"x"
+
+
+def test_no_push_of_a_released_device_is_stored_after_the_command_returned(endpoint: Running) -> None:
+    """The old device pushes as fast as it can, on several connections, while its token is released."""
+    for number in range(5):
+        name = f"token {number}"
+        secret = tokens.add(endpoint.store, name)
+        answers: list[int] = []
+        running = threading.Event()
+
+        def work(
+            stream: str, secret: str = secret, answers: list[int] = answers, running: threading.Event = running
+        ) -> None:
+            with Pusher(endpoint.url, secret) as pusher:
+                for offset in range(10_000):
+                    status = pusher.post(
+                        "/v1/push", content=json.dumps(append(offset, b"x", stream=stream))
+                    ).status_code
+                    answers.append(status)
+                    if len(answers) >= 10:
+                        running.set()
+                    if status != 200:
+                        return
+
+        threads = [threading.Thread(target=work, args=(f"{name}/{each}",)) for each in range(3)]
+        for thread in threads:
+            thread.start()
+        assert running.wait(60)
+        tokens.rebind(endpoint.store, name)
+        lengths = stored_lengths(endpoint)
+        for thread in threads:
+            thread.join()
+        assert stored_lengths(endpoint) == lengths
+        assert answers.count(403) == 3
+        assert {each.device for each in tokens.list_tokens(endpoint.store)} == {None}
+
+
+def stored_lengths(endpoint: Running) -> list[tuple[int, int]]:
+    """Return the length of each stream in the store."""
+    with endpoint.store.read() as db:
+        return db.execute("SELECT stream, length FROM generations ORDER BY stream").fetchall()
 
 
 def test_scopes_limit_a_token(endpoint: Running) -> None:

@@ -19,10 +19,11 @@ from sessiond.daemon.resources import open_resources
 from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.endpoint import retry
 from sessiond.endpoint.answers import parse_retry_after
-from sessiond.endpoint.server import running
+from sessiond.endpoint.server import limits, running
 from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, PROTOCOL, SERVICE, About, Limits, PushAnswer, Result
 from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
+from sessiond.spool.safety import State
 from sessiond.upload import BatchResult, settle
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household, pushed
 
@@ -77,6 +78,34 @@ def test_an_answer_that_makes_no_sense_moves_nothing(house: Household, result: d
     house.transport.fate = None
     house.settle()
     assert house.held(SESSION).count(b"\n") == 2
+
+
+def test_a_stream_at_the_limit_of_generations_is_parked_and_stops_no_other(
+    house: Household, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the endpoint has stays readable, what it refuses is listed, and the daemon does not try it without end."""
+    monkeypatch.setattr(limits, "MAX_GENERATIONS", 3)
+    for number in range(6):
+        house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, text=f"version {number}"), mode="wb")
+        for _ in range(5):
+            house.scan()
+            for _ in range(10):
+                if not house.push().more:
+                    break
+            else:
+                pytest.fail("it pushes without an end")
+    (stream,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+    assert len(stream["generations"]) == 3
+    assert b"version 1" in house.held(SESSION)
+    assert house.spool.stats.waiting().parked > 0
+    session = house.spool.catalog.session(UUID(SESSION))
+    assert session is not None
+    assert house.spool.safety.session(session.id) is State.PARKED
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    house.scan()
+    while house.push().more:
+        pass
+    assert house.held(OTHER).count(b"\n") == 1
 
 
 def answered(result: dict) -> PushAnswer:

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--json", action="store_true", help="print JSON")
     revoke = actions.add_parser("revoke", help="revoke a token")
     revoke.add_argument("name", metavar="NAME")
-    rebind = actions.add_parser("rebind", help="release a token from its device; the next device gets it")
+    rebind = actions.add_parser("rebind", help="take a token from its device; another one gets it")
     rebind.add_argument("name", metavar="NAME")
     adopt = commands.add_parser("adopt", help="allow another device to take over a machine id")
     adopt.add_argument("machine_id", metavar="MACHINE_ID")
@@ -120,7 +120,7 @@ def _token(store: Store, args: argparse.Namespace) -> int:
         _warn(f"revoked {args.name}")
     elif args.action == "rebind":
         tokens.rebind(store, args.name)
-        _warn(f"released {args.name}: the next device that pushes with it gets it")
+        _warn(f"released {args.name}: the next other device that pushes with it gets it")
     elif args.json:
         from sessiond.cli.output import print_json
 

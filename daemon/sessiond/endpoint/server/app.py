@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from sessiond import __version__
 from sessiond.endpoint import dictionary
-from sessiond.endpoint.server import body, machines, problems, streams, tokens
+from sessiond.endpoint.server import body, machines, problems, streams
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
 from sessiond.endpoint.server.dictionaries import Dictionaries, copy_head
 from sessiond.endpoint.server.digester import Digester
@@ -124,8 +124,7 @@ class Endpoint:
         device = device_id(request)
         if device is None:
             raise HttpError(400, "invalid", f"a push needs the header {DEVICE_HEADER}")
-        if access.device is not None and access.name is not None and device != access.device:
-            raise tokens.wrong_device(access.name)
+        access.check_device(device)
         sender = Sender(access=access, device=device, batch=batch)
         encoding = body.check_kind(request, JSON_LINES, dictionary.ENCODING)
         client = client_name(request)

@@ -1,4 +1,4 @@
-"""Limits on what users may store: the quota, and the number of streams of a session."""
+"""Limits on what users may store: the quota, the streams of a session, and the generations of a stream."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ ROW_SIZE = 1024
 MAX_STREAMS = 10_000
 """Streams of a session. Each answer about the session lists all of them."""
 
+MAX_GENERATIONS = 100_000
+"""Generations of a stream. Each answer about the session's streams lists all of them."""
+
 
 def check_quota(db: sqlite3.Connection, store: Store, size: int) -> None:
     """Raise ItemError if the quota has fewer than `size` bytes left."""
@@ -26,6 +29,25 @@ def check_streams(db: sqlite3.Connection, user: str, item: PushAppend | PushGene
     """Raise ItemError if the item's session can't have another stream."""
     if streams.count(db, user, item.machine_id, str(item.session), MAX_STREAMS) >= MAX_STREAMS:
         raise ItemError("invalid", f"session {item.session} has {MAX_STREAMS} streams, which is the limit")
+
+
+def check_generations(
+    db: sqlite3.Connection, user: str, stream: int | None, highest: int, item: PushGeneration
+) -> None:
+    """Raise ItemError if the item's stream can't have another generation; `highest` is the number of its current one.
+
+    `stream`: its number in the store; None if the item begins it.
+    """
+    if stream is None:
+        check_streams(db, user, item)
+        return
+    # Numbers may be skipped, so the highest one says only that there are not more. Usually that is enough, and the
+    # generations need not be counted for each new one.
+    if highest + 1 >= MAX_GENERATIONS and streams.count_generations(db, stream, MAX_GENERATIONS) >= MAX_GENERATIONS:
+        raise ItemError(
+            "invalid",
+            f"stream {item.stream} of session {item.session} has {MAX_GENERATIONS} generations, which is the limit",
+        )
 
 
 def claim_machine(db: sqlite3.Connection, store: Store, user: str, machine: str, device: str) -> bool:

@@ -252,8 +252,7 @@ class PushRequest:
                 return self._mismatch(db, index, stream, item, "no-generation")
             if source.length < item.keep:
                 return self._mismatch(db, index, stream, item, "offset-mismatch")
-        if stream is None:
-            limits.check_streams(db, self.user, item)
+        limits.check_generations(db, self.user, stream, highest, item)
         limits.check_quota(db, self.store, self.store.reserve)
         stream = streams.find_or_create(db, self.user, item.machine_id, str(item.session), item.stream)
         streams.begin(db, stream, item.generation, item.previous, item.keep)

@@ -9,7 +9,7 @@ import uuid
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private
 
-VERSION = 2
+VERSION = 3
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 DEFAULT_USER = "default"
@@ -19,8 +19,8 @@ _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- Only hashes: reading the file does not allow to push. UNIQUE has an index, so a lookup costs the same with 10,000
--- tokens as with one. `scopes` is a list such as push,read; `device` is set by the first push; times are unix
--- milliseconds.
+-- tokens as with one. `scopes` is a list such as push,read; `device` is set by the first push; `released` is a list of
+-- the devices that it was taken from, which can't push with it again; times are unix milliseconds.
 CREATE TABLE tokens (
     name TEXT PRIMARY KEY,
     sha256 BLOB NOT NULL UNIQUE,
@@ -29,7 +29,8 @@ CREATE TABLE tokens (
     scopes TEXT NOT NULL DEFAULT 'push,read',
     device TEXT,
     used_ms INTEGER,
-    expires_ms INTEGER
+    expires_ms INTEGER,
+    released TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 """
 
@@ -139,6 +140,7 @@ DROP TABLE old_streams;
 )
 """Migration from version 1 to 2: the statements before and after the new tables are created. The bytes of streams are
 not changed."""
+_TO_VERSION_3 = "ALTER TABLE tokens ADD COLUMN released TEXT NOT NULL DEFAULT ''"
 
 
 def connect(directory: str) -> sqlite3.Connection:
@@ -202,8 +204,10 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
         if found == 0:
             _run(db, _TABLES + _OWNED + _BYTES)
             db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
-        elif found == 1:
+        if found == 1:
             _run(db, _TO_VERSION_2[0] + _OWNED + _TO_VERSION_2[1])
+        if found in (1, 2):
+            db.execute(_TO_VERSION_3)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

@@ -77,6 +77,12 @@ def count(db: sqlite3.Connection, user: str, machine: str, session: str, limit: 
     return int(row[0])
 
 
+def count_generations(db: sqlite3.Connection, stream: int, limit: int) -> int:
+    """Return the number of generations of a stream, up to `limit`."""
+    row = db.execute("SELECT count(*) FROM (SELECT 1 FROM generations WHERE stream = ? LIMIT ?)", (stream, limit))
+    return int(row.fetchone()[0])
+
+
 def find_generation(db: sqlite3.Connection, stream: int, generation: int | None = None) -> GenerationRow | None:
     """Return a generation of a stream, by default the current (highest) one; None if it does not exist."""
     if generation is None:

@@ -1,7 +1,7 @@
 """Bearer tokens: 256 random bits, shown once and stored as a hash.
 
 A token belongs to a user and gives no access to other users' data. It is bound to the first device that pushes with
-it, until `rebind` releases it.
+it, until `rebind` releases it. Then another device may push with it, but none that it was released from.
 """
 
 from __future__ import annotations
@@ -55,6 +55,23 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes = b""
     """The hash of its secret; empty for that token."""
     device: UUID | None = None
+    released: str = ""
+    """The devices that it was released from, separated by commas."""
+
+    def check_device(self, device: UUID) -> None:
+        """Raise WrongDevice unless a device may push with the token."""
+        if self.name is None:
+            return
+        if str(device) in self.released.split(","):
+            raise WrongDevice(
+                f"the token {self.name} was released from this device: on the endpoint, add a token for it: sessiond"
+                " serve token add"
+            )
+        if self.device not in (None, device):
+            raise WrongDevice(
+                f"the token {self.name} belongs to another device: on the endpoint, add a token for this device, or"
+                f" release this token: sessiond serve token rebind {self.name}"
+            )
 
     def owns(self, device: UUID | None) -> bool:
         """Return whether a device is the token's own. Only then may an answer say anything about the device."""
@@ -66,7 +83,7 @@ class Expired(SessiondError):
 
 
 class WrongDevice(SessiondError):
-    """The token belongs to another device than the one that pushes with it."""
+    """The token belongs to another device than the one that pushes with it, or was released from that one."""
 
 
 class Revoked(SessiondError):
@@ -147,14 +164,20 @@ def revoke(store: Store, name: str) -> None:
 
 
 def rebind(store: Store, name: str) -> None:
-    """Release a token from its device. The next device that pushes with it gets it.
+    """Release a token from its device. The next other device that pushes with it gets it.
+
+    The device itself can't push with it again: a push that is on its way, or a daemon that still runs there, would
+    take the token back. When this returns, no later push of the device is stored.
 
     Raises:
         NotFound: no token has that name.
     """
     with store.write() as db:
-        if not db.execute("UPDATE tokens SET device = NULL WHERE name = ?", (name,)).rowcount:
+        row = db.execute("SELECT device, released FROM tokens WHERE name = ?", (name,)).fetchone()
+        if row is None:
             raise _unknown(name)
+        released = [each for each in (*row[1].split(","), row[0]) if each]
+        db.execute("UPDATE tokens SET device = NULL, released = ? WHERE name = ?", (",".join(released), name))
 
 
 def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) -> Access | None:
@@ -167,10 +190,12 @@ def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) ->
         Expired: the token has expired.
     """
     digest = hash_secret(secret)
-    row = db.execute("SELECT name, user, scopes, device, expires_ms FROM tokens WHERE sha256 = ?", (digest,)).fetchone()
+    row = db.execute(
+        "SELECT name, user, scopes, device, released, expires_ms FROM tokens WHERE sha256 = ?", (digest,)
+    ).fetchone()
     if row is None:
         return others.get(digest)
-    name, user, scopes, device, expires_ms = row
+    name, user, scopes, device, released, expires_ms = row
     if expires_ms is not None and expires_ms <= clock.now_ms():
         raise Expired("the token has expired", hint="add another one: sessiond serve token add")
     return Access(
@@ -179,35 +204,28 @@ def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) ->
         name=name,
         digest=digest,
         device=None if device is None else UUID(device),
+        released=released,
     )
 
 
 def bind(db: sqlite3.Connection, access: Access, device: UUID) -> None:
     """Bind a token to the device that pushes with it, in the transaction of that push.
 
-    The token is looked up again: since the request began it may have been revoked, or bound by another push.
+    The token is looked up again: since the request began it may have been revoked, released, or bound by another push.
 
     Raises:
-        WrongDevice: the token belongs to another device.
+        WrongDevice: the token belongs to another device, or was released from this one.
         Revoked: the token was revoked.
     """
     if access.name is None:
         return
-    row = db.execute("SELECT device FROM tokens WHERE sha256 = ?", (access.digest,)).fetchone()
+    row = db.execute("SELECT device, released FROM tokens WHERE sha256 = ?", (access.digest,)).fetchone()
     if row is None:
         raise Revoked("the token is not accepted")
-    if row[0] is None:
+    bound = None if row[0] is None else UUID(row[0])
+    msgspec.structs.replace(access, device=bound, released=row[1]).check_device(device)
+    if bound is None:
         db.execute("UPDATE tokens SET device = ? WHERE sha256 = ?", (str(device), access.digest))
-    elif row[0] != str(device):
-        raise wrong_device(access.name)
-
-
-def wrong_device(name: str) -> WrongDevice:
-    """Return the error for a push from another device than the token's."""
-    return WrongDevice(
-        f"the token {name} belongs to another device: on the endpoint, add a token for this device, or release this"
-        f" token: sessiond serve token rebind {name}"
-    )
 
 
 def hash_secret(secret: str) -> bytes:
