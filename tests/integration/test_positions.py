@@ -171,7 +171,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
                 in_the_spool(house, case, session)
         for case, session in zip(CASES, SESSIONS, strict=True):
             at_the_tool(house, case, session)
-        house.bound = False
+        house.retrying.identify_again()
         house.settle()
         yield house
 
