@@ -6,11 +6,27 @@ import os
 from contextlib import suppress
 
 
-def atomic_write(path: str, content: bytes, *, mode: int = 0o600) -> None:
+def atomic_write(path: str, content: bytes, *, mode: int = 0o600, exclusive: bool = False) -> None:
     """Write a file to a temporary name, sync it and rename it to `path`. The file has exactly `mode`.
 
-    On an error the previous file stays as it was and the temporary one is removed. Raises: OSError.
+    On an error the previous file stays as it was and the temporary one is removed. With `exclusive`, a file that exists
+    is not replaced.
+
+    Raises: OSError; FileExistsError if `exclusive`.
     """
+    if exclusive:
+        # Reserves the name for this process. A kill before the rename leaves an empty file, which is no valid token.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        _replace(path, content, mode)
+    except BaseException:
+        if exclusive:
+            with suppress(OSError):
+                os.unlink(path)
+        raise
+
+
+def _replace(path: str, content: bytes, mode: int) -> None:
     temporary = f"{path}.{os.urandom(4).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
+from sessiond import clock
 from sessiond.atomic import atomic_write
 from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 
@@ -54,5 +55,5 @@ def until(end_ms: int) -> str:
     if end_ms == INDEFINITELY:
         return "until `sessiond resume`"
     end = datetime.fromtimestamp(end_ms / 1000).astimezone()
-    today = end.date() == datetime.now(end.tzinfo).date()
+    today = end.date() == datetime.fromtimestamp(clock.now_ms() / 1000, end.tzinfo).date()
     return f"until {end:%H:%M}" if today else f"until {end:%Y-%m-%d %H:%M}"

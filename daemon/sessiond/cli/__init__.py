@@ -62,6 +62,10 @@ LEAN = frozenset({"status"})
 """Commands that do not need msgspec, or import it themselves where they do."""
 
 
+HELP_WIDTH = 78
+"""Columns of a help text that is not printed to a terminal."""
+
+
 class Request:
     """The global options and the name of the command.
 
@@ -217,7 +221,7 @@ def _width() -> int:
     try:
         return int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns) - 2
     except (OSError, ValueError):
-        return 78
+        return HELP_WIDTH
 
 
 def _import_msgspec() -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sessiond.cli.output import count, size
+from sessiond.clock import now_ms
 from sessiond.errors import SessiondError
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def _append(path: str, identity: uuid.UUID, *messages: tuple[str, str]) -> None:
 
 
 def _line(identity: uuid.UUID, role: str, text: str) -> dict[str, object]:
+    at = datetime.fromtimestamp(now_ms() / 1000, UTC)
     message: dict[str, object] = {"role": role, "content": text}
     if role == "assistant":
         message |= {"id": "msg_demo", "model": "a-model", "content": [{"type": "text", "text": text}]}
@@ -142,7 +144,7 @@ def _line(identity: uuid.UUID, role: str, text: str) -> dict[str, object]:
         "type": role,
         "sessionId": str(identity),
         "uuid": str(uuid.uuid4()),
-        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "cwd": "/home/demo/tide",
         "version": "2.1.0",
         "message": message,

@@ -9,6 +9,7 @@ import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from sessiond.atomic import atomic_write
 from sessiond.cli.output import columns, escape, size, table, tilde
 from sessiond.clock import now_ms
 from sessiond.errors import ConfigError, EndpointError, SessiondError
@@ -151,11 +152,9 @@ def _new_token_file(file: str) -> str:
     path = os.path.join(os.path.dirname(file), "token")
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        atomic_write(path, f"{token}\n".encode(), exclusive=True)
     except FileExistsError as error:
         raise SessiondError(f"{path} already exists", hint=f"use it: --token-file {path}") from error
-    with open(descriptor, "w") as stream:
-        stream.write(token + "\n")
     return path
 
 

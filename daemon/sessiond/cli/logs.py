@@ -15,6 +15,7 @@ import msgspec
 
 from sessiond.cli.lookup import check_tool
 from sessiond.cli.output import colored, load_config, to_json
+from sessiond.clock import now_ms
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
 
@@ -176,7 +177,7 @@ def _since(text: str) -> datetime:
     from sessiond.config.units import parse_duration
 
     try:
-        return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+        return datetime.fromtimestamp(now_ms() / 1000, UTC) - timedelta(seconds=parse_duration(text))
     except ValueError:
         pass
     try:

@@ -193,7 +193,7 @@ def _drop(args: argparse.Namespace) -> int:
             hint = "`sessiond queue` lists parked and lost items"
             raise NotFound(f"nothing is parked or lost for session {session.uuid}", hint=hint)
         if not args.yes and not _confirmed(f"{session.uuid} ({session.title or session.tool})", len(mine)):
-            return 1
+            return exit_codes.FAILED
         with spool.transaction():
             dropped = spool.outbox.drop(session.uuid, now_ms())
         notify_daemon(state_dir(config))

@@ -9,6 +9,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sessiond.clock import now_ms
+
 if TYPE_CHECKING:
     from sessiond.endpoint.server.store import Store
     from sessiond.endpoint.server.tokens import Token
@@ -136,7 +138,6 @@ def _print_tokens(found: list[Token]) -> None:
         _warn("no tokens; add one: sessiond serve token add NAME")
         return
     rows = [("name", "user", "scope", "device", "created", "last used", "expires")]
-    now_ms = datetime.now(UTC).timestamp() * 1000
     for token in found:
         expires = "never" if token.expires_ms is None else _day(token.expires_ms)
         rows.append(
@@ -147,7 +148,7 @@ def _print_tokens(found: list[Token]) -> None:
                 "none yet" if token.device is None else token.device,
                 _day(token.made_ms),
                 "never" if token.used_ms is None else _minute(token.used_ms),
-                "expired" if token.expires_ms is not None and token.expires_ms <= now_ms else expires,
+                "expired" if token.expires_ms is not None and token.expires_ms <= now_ms() else expires,
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

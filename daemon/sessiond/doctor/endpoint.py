@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from sessiond.clock import now_ms
 from sessiond.config import Token, read_token
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.endpoint.client import Client
@@ -91,7 +92,7 @@ def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
     what = f"{endpoint.url} answers in {milliseconds:.0f} ms, version {about.version}, and accepts the token"
     yield Finding(check="endpoint", severity=Severity.OK, what=what)
     if client.server_time is not None:
-        skew = time.time() - client.server_time
+        skew = now_ms() / 1000 - client.server_time
         if abs(skew) > SKEW:
             what = f"the clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the endpoint's"
             fix = "synchronize the clock: timedatectl set-ntp true"

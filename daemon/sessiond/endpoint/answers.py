@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from sessiond.clock import now_ms
 from sessiond.memory import hide_modules
 
 with hide_modules("httpx._main"):
@@ -78,7 +78,7 @@ def parse_retry_after(value: str | None) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+            seconds = parsedate_to_datetime(value).timestamp() - now_ms() / 1000
         except (ValueError, OverflowError):
             return None
     return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

@@ -200,7 +200,7 @@ def test_logs_come_from_the_journal(inside: Manager) -> None:
     until(lambda: [event for event in logged() if event["event"] == "daemon.started"])
     started = next(event for event in logged() if event["event"] == "daemon.started")
     assert (started["level"], started["pid"]) == ("info", pid)
-    assert inside("sessiond", "logs").out.splitlines()[0][20:27] == "info   "
+    assert inside("sessiond", "logs").out.splitlines()[0][20:29] == "[info   ]"
     inside("sh", "-c", "sessiond logs -f --level debug --source claude-code >$HOME/followed 2>&1 & echo $! >$HOME/pid")
     assert inside("sessiond", "config", "set", "log.level", "debug").code == 0
     until(lambda: [event for event in logged() if event["event"] == "config.reloaded"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import stat
@@ -15,6 +14,8 @@ from types import FrameType
 
 import msgspec
 
+from sessiond import exit_codes
+from sessiond.atomic import atomic_write
 from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.app import build
 from sessiond.endpoint.server.listener import raise_limit
@@ -125,7 +126,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
             # the write-ahead log by its name, which may belong to another process's new store (see Store.lost).
             sys.stderr.write(f"the store in {options.directory} was deleted or replaced: restart the endpoint\n")
             sys.stderr.flush()
-            os._exit(1)
+            os._exit(exit_codes.FAILED)
 
 
 def token_from(path: str) -> str:
@@ -135,14 +136,11 @@ def token_from(path: str) -> str:
         ConfigError: the file can't be read or created, others can read it, or its token is too short.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        atomic_write(path, f"{tokens.generate()}\n".encode(), exclusive=True)
     except FileExistsError:
         pass
     except OSError as error:
         raise ConfigError(f"cannot create it: {error.strerror}", file=path, hint="check --token-file") from error
-    else:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(tokens.generate() + "\n")
     _check_private(path, "the token")
     try:
         with open(path) as file:
@@ -181,11 +179,7 @@ def announce(to: str, announcement: Announcement) -> None:
             if descriptor > 2:
                 os.close(descriptor)  # a parent that reads to the end of the pipe gets the line now
             return
-        part = f"{to}.{secrets.token_hex(4)}"
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(line)
-        os.replace(part, to)
+        atomic_write(to, line)
     except OSError as error:
         raise StateError(f"cannot announce to {to}: {error.strerror}", hint="check --announce") from error
 
