@@ -71,6 +71,27 @@ def test_a_restored_backup_of_one_side_is_no_copy(tmp_path: Path) -> None:
         assert not advice(house)
 
 
+def test_a_generation_that_a_restored_spool_does_not_know_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    """Both times the file was rewritten, to different bytes, and both call the result generation 1."""
+    with household(tmp_path) as house:
+        for number, text in enumerate("abcd"):
+            house.write(CLAUDE, claude(SESSION, number, text=text))
+            house.settle()
+        house.spool.close()
+        shutil.copytree(house.state, tmp_path / "backup")
+        house.open()
+        house.write(CLAUDE, *(claude(SESSION, each, text=text) for each, text in enumerate("abX")), mode="wb")
+        house.settle()
+        house.spool.close()
+        shutil.rmtree(house.state)
+        shutil.copytree(tmp_path / "backup", house.state)
+        house.open()
+        path = house.write(CLAUDE, *(claude(SESSION, each, text=text) for each, text in enumerate("abcYZ")), mode="wb")
+        house.scan()
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+
+
 def test_another_machine_is_noted_and_another_name_of_it_is_not(tmp_path: Path) -> None:
     """A laptop is renamed by its network; a home that moved has another machine id."""
     with household(tmp_path) as house:

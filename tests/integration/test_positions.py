@@ -137,7 +137,7 @@ def in_the_spool(house: Household, case: Case, session: str) -> None:
         outbox.add(stream.id, 1, acked, len(whole) - acked, zstd.compress(whole[acked:], 1), NOW_MS)
     stream.generation, stream.queued = 1, len(whole) if case.queued else acked
     catalog.save_stream(stream)
-    catalog.set_acked(stream.id, acked)
+    catalog.set_position(stream.id, 1, stream.queued, acked, None)
     house.spool.outbox.acknowledge_session(stream.session, 1 << 60)
 
 

@@ -72,14 +72,14 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "a rewrite goes on in its generation",
-        "ingest/pipeline.py",
-        "        stream.generation += 1\n",
-        "",
+        "ingest/position.py",
+        "            generation=self.generation + 1,\n",
+        "            generation=self.generation,\n",
     ),
     Named(
         "a rewrite keeps what the outbox does not lead to",
-        "ingest/pipeline.py",
-        "shared = min(keep, kept, stream.gap[0] if stream.gap else keep)",
+        "ingest/position.py",
+        "shared = min(keep, queued, self.gap[0] if self.gap else keep)",
         "shared = keep",
     ),
     Named(
@@ -124,9 +124,9 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "what the endpoint lost is not read again",
-        "ingest/reconcile.py",
-        "        stream.gap = (offset, first)\n        spool.catalog.set_gap(stream.id, offset, first)\n",
-        "        pass\n",
+        "ingest/position.py",
+        "gap=(offset, first) if offset < first else self.gap)",
+        "gap=self.gap)",
     ),
     Named(
         "a stale revision is not raised",

@@ -13,7 +13,7 @@ from sessiond.ingest.context import outer_path
 from sessiond.ingest.opened import open_content
 from sessiond.ingest.pipeline import StreamPipeline
 from sessiond.ingest.presence import release_pins
-from sessiond.ingest.reconcile import reconcile, reconcile_without_source
+from sessiond.ingest.reconcile import give_up, reconcile
 from sessiond.sources.base import Source
 from sessiond.sources.damaged import DAMAGED
 from sessiond.spool.rows import FileState, StreamState
@@ -67,7 +67,7 @@ def _catch_up_one(context: IngestContext, turn: Turn, number: int) -> Outcome:
         if file.pin is not None:
             return _from_pin(context, turn, stream, file)
     if not unwatched:  # a file that no root contains any more still exists: its stream waits, and is not lost
-        _give_up(context, stream)
+        give_up(context, stream)
     return Outcome()
 
 
@@ -93,7 +93,7 @@ def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: Fil
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        _give_up(context, stream)
+        give_up(context, stream)
         return Outcome()
     try:
         limit = turn.slice
@@ -125,7 +125,7 @@ def _read_again(  # noqa: PLR0913 - one stream of a unit, and how much of it to 
 ) -> Outcome:
     now_ms, read = context.now_ms(), 0
     if stream.remote_position is not None:
-        reconcile(context, stream, content, stream.remote_position, file.path)
+        reconcile(context, stream, content, file.path)
     budget = context.budget_of_lines
     capture = StreamPipeline(context, source, stream, file.path, now_ms, budget)
     behind = capture.requeue(content) if captured_only else capture.read_new(content)
@@ -141,18 +141,9 @@ def _read_again(  # noqa: PLR0913 - one stream of a unit, and how much of it to 
         space_left = context.spool.outbox.size < budget
     if stream.queued < stream.folded or stream.gap is not None:
         if not read and space_left:  # the file has other bytes now, so the captured ones exist nowhere
-            _give_up(context, stream)
+            give_up(context, stream)
     elif content.search.done:
         # Until the end of the last record is found, the link is the only copy of a file that its tool has deleted.
         with context.spool.transaction():
             release_pins(context, stream.id)
     return Outcome(read=read, more=content.search.more, searched=content.search.read)
-
-
-def _give_up(context: IngestContext, stream: StreamState) -> None:
-    """Stop waiting for bytes that exist nowhere any more. `status` lists the session as lost; this is never silent."""
-    if stream.remote_position is not None:
-        return reconcile_without_source(context.spool, stream, stream.remote_position, context.now_ms())
-    with context.spool.transaction():
-        context.spool.catalog.give_up(stream.id)
-    return None

@@ -14,6 +14,7 @@ import msgspec
 from sessiond import zstd
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import IngestContext
+from sessiond.ingest.position import position_of, set_position
 from sessiond.reader import CHUNK, Extent
 from sessiond.redact.policy import Masked
 from sessiond.session import Entry, Fold
@@ -96,23 +97,16 @@ class StreamPipeline:
         for chunk in content.chunks(0, keep):
             if not chunk.piece:
                 decode(self._source, chunk.data, fold, self._latest_ms)
-        # The new generation shares only bytes that were queued for the old one: the outbox leads the endpoint to those.
-        # All other kept bytes are queued again. To share more would leave a hole that the endpoint refuses.
-        kept = stream.queued if stream.skipped is None else stream.skipped
-        shared = min(keep, kept, stream.gap[0] if stream.gap else keep)
-        lost = stream.folded - max(keep, stream.queued)
-        if stream.gap is not None:  # rewritten before the gap could be read again: the endpoint lacks those bytes
-            lost += max(0, stream.gap[1] - max(keep, stream.gap[0]))
         previous = stream.generation
-        stream.fold, stream.folded, stream.queued, stream.gap = fold, keep, shared, None
-        stream.generation += 1
-        if stream.skipped is not None:
-            stream.skipped, stream.queued = shared, keep
+        moved, shared, lost = position_of(stream).rewritten(keep)
+        set_position(stream, moved)
+        stream.fold = fold
+        # One transaction: extents of the new generation with the number of the old one would match no file again.
         with self._spool.transaction():
             self._spool.catalog.cut_extents(stream.id, keep)
             self._spool.outbox.add_generation(stream.id, stream.generation, previous, shared, now_ms)
             self._spool.catalog.restart(stream.id, acked=shared)
-            if lost > 0:  # bytes that waited in the file for space in the outbox, and are no longer there
+            if lost > 0:
                 self._spool.catalog.add_lost(stream.id, lost)
             self._spool.catalog.save_stream(stream)
         self.touched = True

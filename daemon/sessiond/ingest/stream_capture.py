@@ -115,7 +115,7 @@ def _apply_rewrite(
     kept = stream.folded if details.only_grew else _unchanged_prefix(snapshot, stream, content, details, now_ms)
     if stream.remote_position is not None and stream.skipped is None:
         # Before anything is queued: the new bytes must follow those that the endpoint really holds.
-        reconcile(snapshot.context, stream, content, stream.remote_position, location.path)
+        reconcile(snapshot.context, stream, content, location.path)
         capture.touched = True
     if kept < stream.folded:
         started_ms = stream.fold.started_ms

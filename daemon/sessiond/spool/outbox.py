@@ -199,13 +199,6 @@ class Outbox(DeadLetters):
 
     # When the two sides differ
 
-    def first_offset(self, stream: int, generation: int) -> int | None:
-        """Return the offset of the first queued byte of a generation; None if none is queued."""
-        row = self._db.execute(
-            "SELECT min(offset) FROM segment WHERE stream = ? AND generation = ? AND length > 0", (stream, generation)
-        ).fetchone()
-        return None if row[0] is None else int(row[0])
-
     def drop_until(self, stream: int, generation: int, offset: int) -> None:
         """Remove the segments that end at or before `offset`: the endpoint has the same bytes up to there."""
         self._delete("stream = ? AND generation = ? AND offset + length <= ?", stream, generation, offset)
@@ -218,26 +211,12 @@ class Outbox(DeadLetters):
         """Remove everything queued of a generation: its bytes are read again and queued in a new one."""
         self._delete("stream = ? AND generation = ?", stream, generation)
 
-    def straddling(self, stream: int, generation: int, offset: int) -> int | None:
-        """Return the end of the segment that begins before `offset` and ends after it; None if there is none."""
-        row = self._db.execute(
-            "SELECT offset + length FROM segment WHERE stream = ? AND generation = ? AND offset < ?"
-            " AND offset + length > ?",
-            (stream, generation, offset, offset),
-        ).fetchone()
-        return None if row is None else int(row[0])
-
     def runs(self, stream: int) -> Iterator[tuple[int, int, int]]:
         """Iterate over the queue of a stream: (generation, offset, length). The start of a generation has length 0."""
         yield from self._db.execute(
             "SELECT generation, offset, length FROM segment WHERE stream = ? ORDER BY generation, offset, length",
             (stream,),
         ).fetchall()
-
-    def generations(self, stream: int) -> set[int]:
-        """Return the generations that have anything queued."""
-        rows = self._db.execute("SELECT DISTINCT generation FROM segment WHERE stream = ?", (stream,))
-        return {row[0] for row in rows}
 
     def renumber(self, stream: int, old: int, new: int) -> None:
         """Give the queued items of a generation another number: the endpoint has used theirs for other bytes."""

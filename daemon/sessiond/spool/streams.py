@@ -101,7 +101,7 @@ class Streams(Folds):
         """Store what the capture changes.
 
         Not `acked`, `known`, `gap` and `remote_position`: the uploader may have changed them meanwhile. They have
-        methods of their own below.
+        methods of their own below, which are called in the transaction that read what they are based on.
         """
         self._db.execute(
             "UPDATE stream SET generation = ?, folded = ?, queued = ?, rank = max(rank, ?), damaged = ?, unknown = ?,"
@@ -148,13 +148,17 @@ class Streams(Folds):
         """Have the endpoint asked how much it has of a stream before more of it is pushed."""
         self._db.execute("UPDATE stream SET known = 0 WHERE id = ?", (stream,))
 
-    def set_acked(self, stream: int, acked: int) -> None:
-        """Store how much of the current generation the endpoint has."""
-        self._db.execute("UPDATE stream SET acked = ? WHERE id = ?", (acked, stream))
+    def set_position(self, stream: int, generation: int, queued: int, acked: int, gap: tuple[int, int] | None) -> None:
+        """Store the position at which the stream continues at the endpoint.
 
-    def set_gap(self, stream: int, start: int, end: int) -> None:
-        """Store that acknowledged bytes have to be read again, because the endpoint lost them."""
-        self._db.execute("UPDATE stream SET gap_from = ?, gap_to = ? WHERE id = ?", (start, end, stream))
+        `acked` bytes of the generation are there. `gap`: acknowledged bytes that have to be read again, because the
+        endpoint lost them.
+        """
+        start, end = gap or (None, None)
+        self._db.execute(
+            "UPDATE stream SET generation = ?, queued = ?, acked = ?, gap_from = ?, gap_to = ? WHERE id = ?",
+            (generation, queued, acked, start, end, stream),
+        )
 
     def fill_gap(self, stream: int, end: int, filled: int) -> None:
         """Store how far the gap that ends at `end` is filled."""
@@ -177,10 +181,6 @@ class Streams(Folds):
     def add_lost(self, stream: int, count: int) -> None:
         """Add to the bytes of a stream for which the endpoint gets a placeholder, since they exist nowhere."""
         self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (count, stream))
-
-    def set_generation(self, stream: int, generation: int) -> None:
-        """Store the number of the current generation."""
-        self._db.execute("UPDATE stream SET generation = ? WHERE id = ?", (generation, stream))
 
     def behind(self, limit: int) -> list[int]:
         """Return streams whose transcript has to be read again: the endpoint lost it, or the outbox was full.

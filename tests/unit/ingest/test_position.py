@@ -1,0 +1,398 @@
+"""The rules of a stream's position, on both sides in memory: no spool, no file, no server."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
+
+from sessiond.endpoint.wire import RemotePosition
+from sessiond.errors import SpoolDamaged
+from sessiond.ingest import reconcile_plan
+from sessiond.ingest.position import Position, Queue
+from sessiond.ingest.reconcile_plan import (
+    Action,
+    Begin,
+    ClearLosses,
+    CountLost,
+    Drop,
+    DropStart,
+    Evidence,
+    Fill,
+    MoveTo,
+    Renumber,
+    Trust,
+    plan_reconcile,
+    plan_without_source,
+)
+
+PLACEHOLDER = b"?"
+
+
+def at(generation: int | None, data: bytes = b"") -> RemotePosition:
+    """Return the position of an endpoint that holds these bytes in this generation."""
+    digest = None if generation is None else sha256(data).hexdigest()
+    return RemotePosition(
+        session=uuid.UUID(int=1), stream="main", generation=generation, length=len(data), sha256=digest
+    )
+
+
+class Endpoint:
+    """The endpoint's side of one stream, as docs/protocol.md has it."""
+
+    def __init__(self) -> None:
+        self.generations: dict[int, bytes] = {}
+        self.begun: dict[int, tuple[int | None, int]] = {}
+
+    def position(self) -> RemotePosition:
+        current = max(self.generations, default=None)
+        return at(None) if current is None else at(current, self.generations[current])
+
+    def append(self, generation: int, offset: int, data: bytes) -> bool:
+        held = self.generations.get(generation, b"" if generation == 0 else None)
+        if held is None or offset > len(held):
+            return False
+        if offset == len(held):
+            self.generations[generation] = held + data
+            return True
+        return held[offset : offset + len(data)] == data
+
+    def begin(self, generation: int, previous: int | None, keep: int) -> bool:
+        if generation in self.generations:
+            return self.begun.get(generation) == (previous, keep)
+        held = b"" if previous is None or keep == 0 else self.generations.get(previous)
+        if held is None or len(held) < keep or generation < max(self.generations, default=0):
+            return False
+        self.generations[generation], self.begun[generation] = held[:keep], (previous, keep)
+        return True
+
+
+class Spool:
+    """Our side of one stream: what the spool has of it."""
+
+    def __init__(self, *, known: bool = False) -> None:
+        self.position = Position()
+        self.captured = b""
+        """The bytes that were read from the file; the product keeps their digests."""
+        self.queue: dict[tuple[int, int, int], tuple[Any, ...]] = {}
+        """By generation, offset and length: the bytes, or (previous, keep) of a start."""
+        self.remote: RemotePosition | None = None
+        self.known, self.lost, self.unproven = known, 0, False
+        self.bound: int | None = None
+        """The endpoint that answered last."""
+        self.acknowledged: dict[int, tuple[int, int]] = {}
+        """By endpoint: the generation and length that it acknowledged before another one was used."""
+
+    def change_endpoint(self, new: int) -> None:
+        """As Catalog.change_endpoint: what another endpoint acknowledged does not count here."""
+        here, old = self.position, self.bound
+        self.known, self.remote, self.bound = False, None, new
+        self.position = here = replace(here, gap=None)
+        if old == new:
+            return
+        if old is not None and here.acked and not self.lost:
+            self.acknowledged[old] = (here.generation, here.acked)
+        generation, acked = self.acknowledged.get(new, (-1, 0))
+        self.position = replace(here, acked=min(here.folded, acked) if generation == here.generation else 0)
+        self.unproven = new not in self.acknowledged
+
+    def runs(self) -> Queue:
+        return Queue(sorted(self.queue))
+
+    def add(self, generation: int, offset: int, data: bytes) -> None:
+        if data:
+            self.queue.setdefault((generation, offset, len(data)), (data,))
+
+    def apply(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case MoveTo(to):
+                    self.position = to
+                case Drop(generation, until):
+                    self.queue = {
+                        key: item
+                        for key, item in self.queue.items()
+                        if key[0] != generation or (until is not None and key[1] + key[2] > until)
+                    }
+                case DropStart(generation):
+                    self.queue = {key: item for key, item in self.queue.items() if (key[0], key[2]) != (generation, 0)}
+                case Renumber(old, new):
+                    moved = {(new if key[0] == old else key[0], *key[1:]): item for key, item in self.queue.items()}
+                    assert len(moved) == len(self.queue), "two items have one number"
+                    self.queue = moved  # type: ignore[assignment]
+                case Begin(generation, previous, keep):
+                    self.queue.setdefault((generation, keep, 0), (previous, keep))
+                case Fill(generation, start, end):
+                    self.add(generation, start, PLACEHOLDER * (end - start))
+                case CountLost(length):
+                    self.lost += length
+                case ClearLosses():
+                    self.lost = 0
+
+    def answered(self, remote: RemotePosition) -> None:
+        """As Streams.set_remote_position: what both sides know already needs no reconciling."""
+        here, length = self.position, remote.length
+        same = (here.generation, here.acked, here.folded, here.queued) == (remote.generation, length, length, length)
+        self.known = True
+        self.remote = None if same and not self.queue and not self.lost and not self.unproven else remote
+
+
+def common_prefix(one: bytes, other: bytes) -> int:
+    length = min(len(one), len(other))
+    return next((index for index in range(length) if one[index] != other[index]), length)
+
+
+class BothSides(RuleBasedStateMachine):
+    """A file, a spool and endpoints that come and go. Afterwards the endpoint has exactly the file's bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.file: bytes | None = b""
+        self.spool = Spool()
+        self.endpoints = [Endpoint(), Endpoint()]
+        self.current = 0
+        self.spools: list[Spool] = []
+        self.copies: list[Endpoint] = []
+        self.doubtful = True
+        """Whether the next push finds that the two sides don't remember the same last batch."""
+
+    # What tools and the world do
+
+    @rule(data=st.binary(min_size=1, max_size=3).map(lambda data: bytes(97 + byte % 2 for byte in data)))
+    def append(self, data: bytes) -> None:
+        assume(self.file is not None)
+        self.file = (self.file or b"") + data
+
+    @rule(keep=st.integers(0, 6), data=st.sampled_from([b"a", b"b", b"ab", b"ba", b"abab"]))
+    def rewrite(self, keep: int, data: bytes) -> None:
+        self.file = (self.file or b"")[:keep] + data
+
+    @rule()
+    def delete(self) -> None:
+        self.file = None
+
+    @rule()
+    def keep_copies(self) -> None:
+        self.spools.append(copy.deepcopy(self.spool))
+        self.copies.append(copy.deepcopy(self.endpoints[self.current]))
+
+    @rule()
+    def restore_the_spool(self) -> None:
+        assume(self.spools)
+        self.spool, self.doubtful = copy.deepcopy(self.spools[-1]), True
+
+    @rule()
+    def lose_the_spool(self) -> None:
+        self.spool, self.doubtful = Spool(), True
+
+    @rule()
+    def restore_the_endpoint(self) -> None:
+        assume(self.copies)
+        self.endpoints[self.current] = copy.deepcopy(self.copies[-1])
+        self.doubtful = True
+
+    @rule()
+    def change_the_endpoint(self) -> None:
+        self.current = 1 - self.current
+        self.doubtful = True
+
+    # What the daemon does
+
+    @rule(space=st.booleans())
+    def capture(self, space: bool) -> None:
+        spool = self.spool
+        if self.file is None:
+            if spool.remote is not None or spool.position.queued < spool.position.folded or spool.position.gap:
+                self.give_up()
+            return
+        kept = common_prefix(self.file, spool.captured)
+        if kept == 0 and not self.file and spool.captured:
+            return  # emptied: half of a rewrite
+        if spool.remote is not None:
+            self.reconcile(self.file)
+        if kept < spool.position.folded:
+            moved, shared, lost = spool.position.rewritten(kept)
+            spool.queue.setdefault((moved.generation, shared, 0), (spool.position.generation, shared))
+            spool.position, spool.lost, spool.captured = moved, spool.lost + lost, spool.captured[:kept]
+        spool.captured = self.file
+        here = replace(spool.position, folded=len(self.file))
+        if space:
+            for start, end in (here.gap, (here.queued, here.folded)) if here.gap else ((here.queued, here.folded),):
+                spool.add(here.generation, start, self.file[start:end])
+            here = replace(here, queued=here.folded, gap=None)
+        spool.position = here
+
+    def reconcile(self, file: bytes) -> None:
+        spool = self.spool
+        remote = spool.remote
+        assert remote is not None
+        evidence = Evidence(
+            same=lambda it: (
+                it.length <= spool.position.folded
+                and file[: it.length] == spool.captured[: it.length]
+                and sha256(file[: it.length]).hexdigest() == it.sha256
+            ),
+            unchanged=lambda: file.startswith(spool.captured),
+        )
+        trust = Trust(lost=spool.lost > 0, unproven=spool.unproven)
+        spool.apply(plan_reconcile(spool.position, spool.runs(), remote, trust, evidence))
+        spool.remote, spool.unproven = None, False
+
+    def give_up(self) -> None:
+        spool = self.spool
+        if spool.remote is None:
+            spool.position = spool.position.given_up(spool.position.acked)
+        else:
+            trust = Trust(lost=spool.lost > 0, unproven=spool.unproven)
+            spool.apply(plan_without_source(spool.position, spool.runs(), spool.remote, trust))
+        spool.remote, spool.unproven = None, False
+
+    @rule(items=st.integers(1, 3))
+    def push(self, items: int) -> None:
+        spool, endpoint = self.spool, self.endpoints[self.current]
+        if self.doubtful:
+            spool.change_endpoint(self.current)
+            self.doubtful = False
+        if not spool.known:
+            spool.answered(endpoint.position())
+        for key in sorted(spool.queue)[:items]:
+            if spool.remote is not None:
+                return
+            generation, offset, length = key
+            here, item = spool.position, spool.queue[key]
+            if here.gap is not None and generation == here.generation and offset >= here.gap[0]:
+                return
+            stored = endpoint.append(generation, offset, *item) if length else endpoint.begin(generation, *item)
+            if not stored:
+                spool.answered(endpoint.position())
+                return
+            del spool.queue[key]
+            if generation == here.generation:
+                spool.position = replace(here, acked=max(here.acked, offset + length))
+
+    # What holds
+
+    @invariant()
+    def a_position_is_possible(self) -> None:
+        assert len(self.spool.captured) == self.spool.position.folded
+
+    def teardown(self) -> None:
+        """Settle, and compare."""
+        for _ in range(12):
+            self.capture(space=True)
+            self.push(items=100)
+        spool, endpoint = self.spool, self.endpoints[self.current]
+        assert (spool.queue, spool.remote) == ({}, None)
+        held = endpoint.generations.get(spool.position.generation, b"")
+        here = spool.position
+        if self.file:
+            assert held == self.file
+            assert here == Position(generation=here.generation, folded=len(held), queued=len(held), acked=len(held))
+        pairs = zip(spool.captured, held.ljust(len(spool.captured), PLACEHOLDER), strict=False)
+        wrong = sum(ours != theirs for ours, theirs in pairs)
+        assert wrong <= spool.lost + here.folded - here.acked, "bytes are reported safe that are not there"
+
+
+TestBothSides = BothSides.TestCase
+TestBothSides.settings = settings(
+    max_examples=400, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+HERE = Position(generation=1, folded=9, queued=9, acked=6)
+EVIDENCE = Evidence(same=lambda _: False, unchanged=lambda: True)
+
+
+def test_the_table_is_the_one_of_the_design() -> None:
+    """A rule that changes here changes there."""
+    design = (Path(__file__).parents[3] / "docs/design.md").read_text(encoding="utf-8")
+    rows = [line for line in (reconcile_plan.__doc__ or "").splitlines() if line.startswith("|")]
+    assert len(rows) == 8
+    assert "\n".join(rows) in design
+
+
+def test_an_endpoint_that_lost_bytes_gets_them_again() -> None:
+    """From the file, up to the first byte in the outbox."""
+    plan = plan_reconcile(HERE, Queue([(1, 6, 3)]), at(1, b"abcd"), Trust(), EVIDENCE)
+    assert plan == [MoveTo(replace(HERE, acked=4, gap=(4, 6)))]
+
+
+def test_the_same_bytes_under_another_number_are_adopted() -> None:
+    """What the endpoint has leaves the outbox; an item that is there in part is read again."""
+    evidence = Evidence(same=lambda _: True, unchanged=lambda: True)
+    plan = plan_reconcile(HERE, Queue([(1, 3, 2), (1, 5, 4)]), at(4, b"abcdef"), Trust(), evidence)
+    moved = Position(generation=4, folded=9, queued=9, acked=6, gap=(6, 9))
+    assert plan == [Renumber(1, 4), DropStart(4), Drop(4, 9), MoveTo(moved)]
+
+
+def test_other_bytes_begin_a_generation_above_all() -> None:
+    """The file has everything, so nothing queued of the current generation is needed."""
+    plan = plan_reconcile(HERE, Queue([(0, 2, 1), (1, 6, 3)]), at(3, b"xy"), Trust(), EVIDENCE)
+    assert plan == [
+        Drop(1),
+        DropStart(0),
+        Renumber(0, 4),
+        Begin(4),
+        Fill(4, 0, 2),
+        CountLost(2),
+        MoveTo(Position(generation=5, folded=9)),
+        ClearLosses(),
+        Begin(5),
+    ]
+
+
+def test_an_outbox_that_leads_there_is_only_pushed() -> None:
+    """Each start of a generation is in it, and each byte between them."""
+    queue = Queue([(0, 4, 2), (1, 6, 0), (1, 6, 3)])
+    assert plan_reconcile(HERE, queue, at(0, b"abcd"), Trust(), EVIDENCE) == []
+    assert plan_reconcile(HERE, queue, at(0, b"abc"), Trust(), EVIDENCE) != []
+    assert plan_reconcile(HERE, queue, at(0, b"abcd"), Trust(unproven=True), EVIDENCE) != []
+
+
+def test_without_the_file_what_was_acknowledged_is_trusted() -> None:
+    """And what the endpoint has lost of it, counts as lost."""
+    assert plan_without_source(HERE, Queue([]), at(1, b"abcdef"), Trust()) == [MoveTo(HERE)]
+    assert plan_without_source(HERE, Queue([]), at(1, b"abcd"), Trust()) == [MoveTo(replace(HERE, acked=4))]
+
+
+def test_without_the_file_a_placeholder_stands_in_for_what_is_missing() -> None:
+    """Otherwise the endpoint would never take the bytes behind it."""
+    plan = plan_without_source(HERE, Queue([(1, 6, 3)]), at(1, b"abcd"), Trust())
+    assert plan == [MoveTo(replace(HERE, acked=4)), Fill(1, 4, 6), CountLost(2)]
+
+
+def test_a_rewrite_shares_what_the_outbox_leads_to() -> None:
+    """A byte that waited in the file and is no longer there is lost, and counted."""
+    waiting = Position(folded=9, queued=5, acked=3)
+    assert waiting.rewritten(4) == (Position(generation=1, folded=4, queued=4, acked=3), 4, 4)
+    assert waiting.rewritten(7) == (Position(generation=1, folded=7, queued=5, acked=3), 5, 2)
+    torn = Position(folded=9, queued=9, acked=2, gap=(2, 6))
+    assert torn.rewritten(4) == (Position(generation=1, folded=4, queued=2, acked=2), 2, 2)
+    unkept = Position(folded=9, queued=9, acked=2, skipped=3)
+    assert unkept.rewritten(7) == (Position(generation=1, folded=7, queued=7, acked=2, skipped=3), 3, 0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"generation": -1},
+        {"folded": 3, "queued": 4},
+        {"folded": 3, "acked": 4},
+        {"folded": 3, "gap": (2, 2)},
+        {"folded": 3, "gap": (2, 4)},
+        {"folded": 3, "skipped": 4},
+        {"folded": 3, "queued": -1},
+    ],
+)
+def test_an_impossible_position_is_damage(values: dict[str, Any]) -> None:
+    """To go on from it would send bytes at offsets that they don't have."""
+    with pytest.raises(SpoolDamaged):
+        Position(**values)
