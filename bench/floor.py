@@ -13,8 +13,8 @@ import time
 import msgspec
 
 from sessiond import zstd
+from sessiond.ingest.line_reader import read_lines
 from sessiond.ingest.pipeline import LEVEL
-from sessiond.reader import read_lines
 from sessiond.redact import Policy, Redactor
 
 

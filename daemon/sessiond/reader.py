@@ -5,7 +5,6 @@ Nothing here writes to a tool's files, locks them or follows a link to them.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +19,6 @@ PROBE = 4096
 """Bytes at the start and before the offset that are hashed to recognise a file that grew."""
 CHUNK = 1 << 20
 """Bytes read at once; also the largest piece of a long record in one segment."""
-MAX_RECORD = 64 << 20
-"""A longer record is captured in pieces and not decoded, so that memory use stays bounded."""
 LARGEST_DOCUMENT = 256 << 20
 """Bytes of a document. It is parsed as a whole, which takes several times as much memory."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -57,14 +54,28 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of bytes of a stream: whole records, or a piece of a record longer than MAX_RECORD."""
+    """A run of bytes of a stream: whole records, or a piece of a long record."""
 
     offset: int
     data: bytes
     piece: bool = False
     last: bool = True
-    """False for all pieces of a long record but its last. They are stored together or not at all: a checkpoint in the
-    middle of a record would take the rest of it for a record of its own."""
+    """False for all pieces of a record but its last."""
+    before: bytes = b""
+    """The bytes of the record before a piece, and `after` it: as many as may decide on a secret that is cut."""
+    after: bytes = b""
+    record: bytes | None = None
+    """The whole record, with its last piece, unless it is too long to be decoded."""
+
+    @property
+    def decodable(self) -> bytes | None:
+        """What can be decoded once this chunk is read: whole records; empty before the last piece of a record.
+
+        None with the last piece of a record that is too long.
+        """
+        if not self.piece:
+            return self.data
+        return self.record if self.last else b""
 
     @property
     def end(self) -> int:
@@ -192,88 +203,25 @@ def probe(descriptor: int, offset: int, digest: Digest) -> bytes:
     return digest(pread(descriptor, PROBE, 0), pread(descriptor, PROBE, offset - PROBE))
 
 
-class Newlines:
-    """Finds the end of a record that is longer than a chunk. This one remembers nothing; see ingest/endings.py."""
-
-    def known(self, offset: int) -> int | None:
-        """Return the offset up to which the record at `offset` has no newline; None if that is unknown."""
-        return None
-
-    def begin(self, start: int, data: bytes) -> None:
-        """Begin the search for the end of the record at `start`, whose first bytes are `data`, without a newline."""
-
-    def find(self, descriptor: int, start: int, offset: int, size: int) -> int | None:
-        """Return the offset after the first newline of the record at `start`, searched from `offset` on.
-
-        None if there is none before `size`, or if the search will go on later.
-        """
-        while offset < size:
-            offset = skip_hole(descriptor, offset, size)
-            data = pread(descriptor, min(CHUNK, size - offset), offset)
-            found = data.find(b"\n")
-            if found >= 0:
-                return offset + found + 1
-            offset += len(data)
-        return None
-
-
-def skip_hole(descriptor: int, offset: int, size: int) -> int:
-    """Return the offset of the next data at or after `offset`, at most `size`. Holes of sparse files read as zeros."""
-    try:
-        return min(size, os.lseek(descriptor, offset, os.SEEK_DATA))
-    except OSError as error:
-        return size if error.errno == errno.ENXIO else offset  # ENXIO: no more data; else: holes are not supported
-
-
-def read_lines(descriptor: int, offset: int, size: int, newlines: Newlines | None = None) -> Iterator[Chunk]:
-    """Iterate over whole records from `offset` on, up to the last newline before `size`.
-
-    The bytes after the last newline are a record that is still being written; they are left for later (rule 8).
-    `newlines` may remember how far such a record was searched, so that it is not read again from its start.
-    """
-    newlines = newlines or Newlines()
-    while offset < size:
-        searched = newlines.known(offset)
-        if searched is None:
-            data = pread(descriptor, min(CHUNK, size - offset), offset)
-            cut = data.rfind(b"\n") + 1
-            if cut:
-                yield Chunk(offset=offset, data=data if cut == len(data) else data[:cut])
-                offset += cut
-                continue
-            newlines.begin(offset, data)
-            searched = offset + len(data)
-        end = newlines.find(descriptor, offset, searched, size)
-        if end is None:
-            return
-        if end - offset <= MAX_RECORD:
-            yield Chunk(offset=offset, data=pread(descriptor, end - offset, offset))
-            offset = end
-            continue
-        while offset < end:
-            data = pread(descriptor, min(CHUNK, end - offset), offset)
-            yield Chunk(offset=offset, data=data, piece=True, last=offset + len(data) == end)
-            offset += len(data)
-
-
 def unchanged_prefix(
     descriptor: int, size: int, extents: Iterable[Extent], digest: Digest, seen: Callable[[int, bytes], None]
 ) -> int:
-    """Return how many bytes at the start of the file still match the extents, up to the end of a record.
+    """Return how many bytes at the start of the file still match the extents: all, or up to the end of a record.
 
     `seen` is called with the offset and the bytes of each matching extent.
     """
-    kept = 0
+    kept = matched = 0
     for extent in extents:
         if extent.end > size:
-            break
+            return kept
         data = pread(descriptor, extent.length, extent.start)
         if digest(data) != extent.digest:
-            break
+            return kept
         seen(extent.start, data)
-        if data.endswith(b"\n"):  # never between two pieces of a long record
-            kept = extent.end
-    return kept
+        matched = extent.end
+        if data.endswith(b"\n"):  # a new generation never begins between two pieces of a record
+            kept = matched
+    return matched  # which may lie inside a record that is not read to its end yet
 
 
 def read_document(descriptor: int, largest: int = LARGEST_DOCUMENT) -> bytes:

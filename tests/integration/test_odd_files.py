@@ -15,7 +15,7 @@ from sessiond import ingest as ingest_room
 from sessiond import reader
 from sessiond.device import identify
 from sessiond.errors import Torn
-from sessiond.ingest import Index
+from sessiond.ingest import Index, line_reader
 from sessiond.ingest import content as content_room
 from sessiond.sources.base import Root
 from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
@@ -192,8 +192,8 @@ def test_a_record_follows_a_rewrite_that_was_interrupted(house: Household, monke
 
 def test_a_long_record_stands_whole_or_not_at_all(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generation begins between two records, never between the pieces of one."""
-    monkeypatch.setattr(reader, "CHUNK", 1024)
-    monkeypatch.setattr(reader, "MAX_RECORD", 4096)
+    monkeypatch.setattr(line_reader, "CHUNK", 1024)
+    monkeypatch.setattr(line_reader, "LONG_RECORD", 4096)
     path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, text="x" * 9000))
     house.settle()
     content = bytearray(Path(path).read_bytes())

@@ -13,9 +13,11 @@ from enum import StrEnum
 
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
+from sessiond.ingest.line_reader import LONG_RECORD
+from sessiond.ingest.pipeline import STEP
 from sessiond.ingest.stream_capture import read_context
 from sessiond.session import session_id
-from sessiond.sources.base import Memory, Source
+from sessiond.sources.base import Kind, Memory, Source
 from sessiond.sources.damaged import decode_all
 from sessiond.spool.rows import StreamState
 
@@ -60,7 +62,8 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
         return False  # a subagent may work elsewhere; its session decides
     context, directory = snapshot.context, stream.fold.cwd
     if directory is None and not stream.fold.messages:
-        directory, _ = _outside(snapshot) or _directory(snapshot.location.source, content, stream.folded)
+        until = _end_of_slice(snapshot, stream.folded)
+        directory, _ = _outside(snapshot) or _directory(snapshot.location.source, content, stream.folded, until)
     if not context.exclusion.excludes(directory):
         return False
     purge_session(context, stream.session)
@@ -93,23 +96,35 @@ def _outside(snapshot: FileSnapshot) -> tuple[str, bool] | None:
     return (directory, True) if directory else None
 
 
-def _directory(source: Source, content: Content, offset: int) -> tuple[str | None, bool]:
+def _end_of_slice(snapshot: FileSnapshot, offset: int) -> int | None:
+    """Return the largest offset up to which the next slice may be read; None if all is read in one go.
+
+    Looking further would read a long file to its end with each of its slices.
+    """
+    unit, size = snapshot.location.unit, snapshot.turn.slice
+    if size is None or unit.kind is not Kind.LINES or unit.packed:
+        return None
+    return offset + size + STEP + LONG_RECORD
+
+
+def _directory(source: Source, content: Content, offset: int, until: int | None = None) -> tuple[str | None, bool]:
     """Read until the working directory is known, or until it is certain that there will be none.
 
+    Only records that begin before `until` are read.
     Returns: the directory, and whether the answer is final.
     """
     memory: Memory = {}
-    for line in _records(content, offset):
+    for line in _records(content, offset, until):
         for entry in decode_all(source.decode, line, memory):
             if entry.cwd or entry.role is not None:
                 return entry.cwd, True
     return None, False
 
 
-def _records(content: Content, offset: int) -> Iterator[bytes]:
-    for chunk in content.chunks(offset):
+def _records(content: Content, offset: int, until: int | None) -> Iterator[bytes]:
+    for chunk in content.records(offset, until=until):
         start = 0
-        while not chunk.piece and start < len(chunk.data):
+        while start < len(chunk.data):
             end = chunk.data.find(b"\n", start)
             end = len(chunk.data) if end < 0 else end
             if end > start:

@@ -5,26 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from sessiond import zstd
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.endings import FileEndings
-from sessiond.reader import (
-    CHUNK,
-    MAX_RECORD,
-    PROBE,
-    Checkpoint,
-    Chunk,
-    Digest,
-    Extent,
-    pread,
-    probe,
-    read_lines,
-    unchanged_prefix,
-)
+from sessiond.ingest.line_reader import CONTEXT, LONG_RECORD, MAX_RECORD, Newlines, read_lines, read_records
+from sessiond.reader import CHUNK, PROBE, Checkpoint, Chunk, Digest, Extent, pread, probe, unchanged_prefix
 
 MAX_DECOMPRESSED = 8 << 30
 """Bytes that a compressed file may decompress to, on the disk: four times the longest session seen."""
@@ -41,8 +31,20 @@ class Content(Protocol):
         """The search for the end of the last record, so far."""
         ...
 
-    def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
-        """Iterate over the bytes from `offset` to `end` or to the end. Both must be ends of extents."""
+    def chunks(self, offset: int) -> Iterator[Chunk]:
+        """Iterate over all bytes from `offset` on, which must be the end of an extent: whole records, or pieces."""
+        ...
+
+    def records(self, offset: int, end: int | None = None, until: int | None = None) -> Iterator[Chunk]:
+        """Iterate over what can be decoded from `offset` to `end` or to the end. Both must be ends of extents.
+
+        Chunks have whole records. A record that is too long is skipped, and so is the rest of one around `offset`.
+        Records that begin at or after `until` may be left out.
+        """
+        ...
+
+    def following(self, offset: int) -> bytes:
+        """Return up to CONTEXT bytes after the end of an extent inside a record, at most to the end of the record."""
         ...
 
     def unchanged_prefix(self, extents: Sequence[Extent]) -> int:
@@ -107,6 +109,9 @@ class _ReadBytes:
         return digest(self._front[:PROBE], self._back)
 
 
+_Read = Callable[[int, int, int, Newlines | None], Iterator[Chunk]]
+
+
 class Lines:
     """A file of JSON lines: the stream is the file."""
 
@@ -126,26 +131,35 @@ class Lines:
             return SearchResult()
         return SearchResult(endings.more, endings.later, endings.read, endings.unended)
 
-    def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
-        """Iterate over whole records. If a reader stopped after the first chunk, the next one gets the same chunk."""
-        for chunk in self._chunks(offset, self.size if end is None else end, self._endings if end is None else None):
-            if end is None:
-                self._read_bytes.add(chunk.offset, chunk.data)
+    def chunks(self, offset: int) -> Iterator[Chunk]:
+        """Iterate over all bytes. If a reader stopped after the first chunk, the next one gets the same chunk."""
+        for chunk in self._read(read_lines, offset, self.size, self._endings):
+            self._read_bytes.add(chunk.offset, chunk.data)
             yield chunk
 
-    def _chunks(self, offset: int, size: int, endings: FileEndings | None) -> Iterator[Chunk]:
+    def records(self, offset: int, end: int | None = None, until: int | None = None) -> Iterator[Chunk]:
+        """Iterate over whole records."""
+        size, endings = (self.size, self._endings) if end is None else (end, None)
+        return self._read(partial(read_records, until=until), offset, size, endings)
+
+    def _read(self, read: _Read, offset: int, size: int, endings: FileEndings | None) -> Iterator[Chunk]:
         head = self._head
         if head is not None and head.offset == offset and head.end <= size:
             yield head
             offset = head.end
         self._head = None
-        for chunk in read_lines(self._descriptor, offset, size, endings):
+        for chunk in read(self._descriptor, offset, size, endings):
             # The session id and the working directory are read from the first chunk before the file is captured. Keep
             # that chunk, which is the whole of most files, so that it is not read twice.
             self._head = chunk if head is None and len(chunk.data) <= CHUNK and not chunk.piece else None
             head = head or chunk
             yield chunk
             self._head = None
+
+    def following(self, offset: int) -> bytes:
+        """Return the bytes of a record after one of its pieces."""
+        data = pread(self._descriptor, min(CONTEXT, self.size - offset), offset)
+        return data[: data.find(b"\n") + 1 or None]
 
     def unchanged_prefix(self, extents: Sequence[Extent]) -> int:
         """Return how many bytes are unchanged: read everything that was captured and compare the digests."""
@@ -190,29 +204,57 @@ class Records:
         self._digest = digest
         self.size = self._starts[-1]
 
-    def chunks(self, offset: int, end: int | None = None) -> Iterator[Chunk]:
-        """Iterate over the records, a chunk each. Records larger than MAX_RECORD come in pieces, as with lines."""
+    def chunks(self, offset: int) -> Iterator[Chunk]:
+        """Iterate over the records, a chunk each. Long ones come in pieces, as with lines."""
+        first = bisect_right(self._starts, offset) - 1
+        for position, record in zip(self._starts[first:], self._records[first:], strict=False):
+            if position == offset and len(record) <= LONG_RECORD:
+                yield Chunk(offset=position, data=record)
+            else:
+                yield from self._pieces(position, record, offset - position)
+            offset = position + len(record)
+
+    def _pieces(self, position: int, record: bytes, start: int) -> Iterator[Chunk]:
+        whole = record if len(record) <= MAX_RECORD else None
+        for begin in range(start, len(record), CHUNK):
+            end = begin + CHUNK
+            last = end >= len(record)
+            yield Chunk(
+                offset=position + begin,
+                data=record[begin:end],
+                piece=True,
+                last=last,
+                before=record[max(0, begin - CONTEXT) : begin],
+                after=record[end : end + CONTEXT],
+                record=whole if last else None,
+            )
+
+    def records(self, offset: int, end: int | None = None, until: int | None = None) -> Iterator[Chunk]:
+        """Iterate over the records, a chunk each. They are in memory, so `until` saves nothing."""
         first = bisect_left(self._starts, offset)
         for position, record in zip(self._starts[first:], self._records[first:], strict=False):
             if end is not None and position >= end:
                 return
-            pieces = range(0, len(record), CHUNK) if len(record) > MAX_RECORD else range(1)
-            if len(pieces) == 1:
+            if len(record) <= MAX_RECORD:
                 yield Chunk(offset=position, data=record)
-            else:
-                for start in pieces:
-                    last = start == pieces[-1]
-                    yield Chunk(offset=position + start, data=record[start : start + CHUNK], piece=True, last=last)
+
+    def following(self, offset: int) -> bytes:
+        """Return the bytes of a record after one of its pieces."""
+        index = bisect_right(self._starts, offset) - 1
+        start = offset - self._starts[index]
+        return self._records[index][start : start + CONTEXT] if index < len(self._records) else b""
 
     def unchanged_prefix(self, extents: Sequence[Extent]) -> int:
-        """Return how many bytes are unchanged: compare the digests record by record."""
-        kept = 0
-        for extent, chunk in zip(extents, self.chunks(0), strict=False):
-            if self._digest(chunk.data) != extent.digest:
-                break
-            if chunk.last:  # never between two pieces of a long record
-                kept = extent.end
-        return kept
+        """Return how many bytes are unchanged: compare the digests extent by extent."""
+        kept = matched = 0
+        for extent in extents:
+            data = self.slice(extent)
+            if data is None:
+                return kept
+            matched = extent.end
+            if data.endswith(b"\n"):  # a new generation never begins between two pieces of a record
+                kept = matched
+        return matched
 
     def slice(self, extent: Extent) -> bytes | None:
         """Return the record of an extent, or the piece of one; None if it has changed."""

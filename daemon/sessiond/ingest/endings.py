@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from sessiond.reader import CHUNK, PROBE, Digest, Newlines, pread, skip_hole
+from sessiond.ingest.line_reader import Newlines, skip_hole
+from sessiond.reader import CHUNK, PROBE, Digest, pread
 
 REMEMBERED = 1000
 """Files whose searches are remembered; the least recently used one is forgotten first."""

@@ -120,8 +120,8 @@ def _save(snapshot: FileSnapshot, stream: StreamState, content: Lines, *, done: 
 def _native_id(location: Location, content: Lines) -> str | None:
     """Return the session id that the first records have; None if there is none within HEAD bytes."""
     memory: Memory = {}
-    for chunk in content.chunks(0):
-        if chunk.piece or chunk.offset > HEAD:
+    for chunk in content.records(0):
+        if chunk.offset > HEAD:
             return None
         for line in chunk.data.split(b"\n"):
             for entry in decode_all(location.source.decode, line, memory):

@@ -14,6 +14,8 @@ import msgspec
 from sessiond import zstd
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import IngestContext
+from sessiond.ingest.line_reader import CONTEXT
+from sessiond.ingest.masked import mask_chunk, read_extents
 from sessiond.ingest.position import position_of, set_position
 from sessiond.reader import CHUNK, Extent
 from sessiond.redact.policy import Masked
@@ -24,9 +26,6 @@ from sessiond.spool.rows import StreamState
 
 STEP = 4 << 20
 """Bytes read between two commits."""
-
-OVERLAP = 1 << 16
-"""Bytes of a long record that are scanned for secrets again before the part that is queued; no secret is longer."""
 
 LEVEL = 1
 """Compression level of zstd: 360 MB/s. Level 3 makes a seventh less, at 233 MB/s."""
@@ -94,9 +93,8 @@ class StreamPipeline:
         """
         stream = self.stream
         fold = Fold()
-        for chunk in content.chunks(0, keep):
-            if not chunk.piece:
-                decode(self._source, chunk.data, fold, self._latest_ms)
+        for chunk in content.records(0, keep):
+            decode(self._source, chunk.data, fold, self._latest_ms)
         previous = stream.generation
         moved, shared, lost = position_of(stream).rewritten(keep)
         set_position(stream, moved)
@@ -115,26 +113,23 @@ class StreamPipeline:
         """Read what was added, in steps. The caller has to store each step before it asks for the next."""
         stream = self.stream
         yield from self.requeue(content)
-        step, run = Step(), self._masking.run(self._path)
-        fed: int | None = stream.queued
+        step = Step()
         for chunk in content.chunks(stream.folded):
-            if chunk.piece:
-                stream.fold.oversized += chunk.last
+            if chunk.decodable is None:
+                stream.fold.oversized += 1
             else:
-                decode(self._source, chunk.data, stream.fold, self._latest_ms)
+                decode(self._source, chunk.decodable, stream.fold, self._latest_ms)
             step.extents.append(Extent(start=chunk.offset, length=len(chunk.data), digest=self._digest(chunk.data)))
             if stream.skipped is not None:
                 stream.queued = chunk.end
             # Rule 5: past the budget only the record is kept up to date; the transcript waits in its file, pinned.
-            elif fed == chunk.offset and self._has_space(step):
-                for offset, masked in run.feed(chunk.offset, chunk.data):
-                    stream.queued = self._queue_masked(step, offset, masked)
-                fed = chunk.end
-            else:
-                fed = None
+            elif stream.queued == chunk.offset and self._has_space(step):
+                masked = mask_chunk(self._masking, chunk, self._path)
+                stream.queued = self._queue_masked(step, chunk.offset, masked)
             stream.folded = chunk.end
             step.read += len(chunk.data)
-            if step.read >= STEP and chunk.last:
+            # Also inside a long record: the next read, or the next start of the daemon, goes on from here.
+            if step.read >= STEP:
                 yield self._finished(step)
                 step = Step()
         step.last = True
@@ -155,21 +150,14 @@ class StreamPipeline:
         if start >= end:
             return
         step, position = Step(), start
-        # Inside a long record a secret may begin before `start`: read some bytes before it, but don't queue them.
-        run = self._masking.run(self._path)
-        for extent in self._spool.catalog.extents(self.stream.id, max(0, start - OVERLAP)):
+        extents = self._spool.catalog.extents(self.stream.id, max(0, start - CHUNK - CONTEXT))
+        for chunk in read_extents(content, extents, start):
             # Begin a gap even if the outbox is full: what fills it may be waiting for the gap.
             if position >= end or not (self._has_space(step) or (gap and position == start)):
                 break
-            data = content.slice(extent)
-            if data is None:
-                break  # rewritten meanwhile; the next scan of the file notices it
-            if extent.end <= start and data.endswith(b"\n"):
-                continue
-            for offset, masked in run.feed(extent.start, data):
-                if offset + len(masked.data) > position and position < end:
-                    position = self._queue_masked(step, offset, masked, position, end)
-            step.read += len(data)
+            masked = mask_chunk(self._masking, chunk, self._path)
+            position = self._queue_masked(step, chunk.offset, masked, position, end)
+            step.read += len(chunk.data)
             if gap:
                 step.redactions.clear()  # counted when these bytes were first queued
                 step.gap_filled = (end, position)

@@ -14,6 +14,7 @@ from sessiond.endpoint.wire import RemotePosition
 from sessiond.ingest import reconcile_plan as plan
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import IngestContext
+from sessiond.ingest.masked import mask_chunk, read_extents
 from sessiond.ingest.position import Queue, position_of, set_position
 from sessiond.ingest.reconcile_plan import Action, Evidence, Trust, plan_reconcile, plan_without_source
 from sessiond.spool import Spool
@@ -65,16 +66,12 @@ def _same(context: IngestContext, stream: StreamState, content: Content, remote:
     """Return whether the endpoint holds our first bytes, masked as we would send them."""
     if remote.length > stream.folded:
         return False
-    running, position, run = sha256(), 0, context.masking.run(path)
-    for extent in context.spool.catalog.extents(stream.id):
+    running, position = sha256(), 0
+    for chunk in read_extents(content, context.spool.catalog.extents(stream.id)):
         if position >= remote.length:
             break
-        data = content.slice(extent)
-        if data is None:
-            return False
-        for _, masked in run.feed(extent.start, data):
-            running.update(masked.data[: remote.length - position] if position < remote.length else b"")
-            position += len(masked.data)
+        running.update(mask_chunk(context.masking, chunk, path).data[: remote.length - position])
+        position = chunk.end
     return position >= remote.length and running.hexdigest() == remote.sha256
 
 

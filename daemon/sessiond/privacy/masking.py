@@ -46,6 +46,15 @@ class Masking:
         redactor = self._ready()
         return Masked(data) if redactor is None else redactor.mask(data, path)
 
+    def mask_piece(self, before: bytes, piece: bytes, after: bytes, path: str = "") -> Masked:
+        """Cover the secrets in a piece of a record, given the bytes before and after it in the record."""
+        redactor = self._ready()
+        if redactor is None:
+            return Masked(piece)
+        from sessiond.redact.pieces import mask_piece
+
+        return mask_piece(redactor, before, piece, after, path)
+
     def run(self, path: str = "") -> Run:
         """Begin to mask the bytes of a stream in their order."""
         return Run(self, path)

@@ -31,7 +31,7 @@ class Pieces:
         masked = self._redactor.mask(self._before + self._held, self._path)
         skipped = len(self._before)
         cut = _choose_cut(masked, skipped, len(self._held))
-        given = _slice(masked, skipped, skipped + cut, self._done)
+        given = slice_masked(masked, skipped, skipped + cut, self._done)
         self._done += cut
         whole = self._before + self._held
         self._before, self._held = whole[max(0, skipped + cut - OVERLAP) : skipped + cut], self._held[cut:]
@@ -41,10 +41,20 @@ class Pieces:
         """Give the rest."""
         masked = self._redactor.mask(self._before + self._held, self._path)
         skipped = len(self._before)
-        given = _slice(masked, skipped, skipped + len(self._held), self._done)
+        given = slice_masked(masked, skipped, skipped + len(self._held), self._done)
         self._done += len(self._held)
         self._before = self._held = b""
         return given
+
+
+def mask_piece(redactor: Redactor, before: bytes, piece: bytes, after: bytes, path: str = "") -> Masked:
+    """Cover the secrets in a piece of a record, given at least `OVERLAP` bytes on each side of it in the record.
+
+    What comes out is the same as of `Redactor.mask()` over the whole record. A secret that begins before the piece is
+    covered, but counts as a finding of the piece in which it begins.
+    """
+    masked = redactor.mask(before + piece + after, path)
+    return slice_masked(masked, len(before), len(before) + len(piece))
 
 
 def _choose_cut(masked: Masked, skipped: int, length: int) -> int:
@@ -56,7 +66,8 @@ def _choose_cut(masked: Masked, skipped: int, length: int) -> int:
     return max(0, cut - skipped)
 
 
-def _slice(masked: Masked, start: int, end: int, done: int) -> Masked:
+def slice_masked(masked: Masked, start: int, end: int, done: int = 0) -> Masked:
+    """Return a part of masked bytes and the findings that begin in it, moved by `done`."""
     findings = tuple(
         Finding(finding.start - start + done, finding.length, finding.rule)
         for finding in masked.findings

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sessiond.ingest.content import Records
-from sessiond.reader import MAX_RECORD, Digest, Extent
+from sessiond.ingest.line_reader import MAX_RECORD
+from sessiond.reader import Digest, Extent
 from support.harness import CLAUDE, SESSION, Household, claude, household
 
 

@@ -1,0 +1,160 @@
+"""Splits a file into chunks of whole records, and records that are longer than a few megabytes into pieces.
+
+A piece carries the bytes around it in its record. So it can be masked by itself, and reading may stop after any piece
+and continue there after a restart: no state has to survive besides the offset. The byte before the offset shows whether
+it lies inside a record.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Generator, Iterator
+
+from sessiond.reader import CHUNK, Chunk, pread
+
+MAX_RECORD = 64 << 20
+"""A longer record is captured but not decoded, so that memory use stays bounded."""
+LONG_RECORD = 4 << 20
+"""A longer record is captured in pieces of CHUNK bytes: memory and transactions don't grow with it."""
+CONTEXT = 1 << 16
+"""Bytes on each side of a piece that are searched for secrets with it: twice the length of the longest secret."""
+
+
+class Newlines:
+    """Finds the end of a record that is longer than a chunk. This one remembers nothing; see ingest/endings.py."""
+
+    def known(self, offset: int) -> int | None:
+        """Return the offset up to which the record at `offset` has no newline; None if that is unknown."""
+        return None
+
+    def begin(self, start: int, data: bytes) -> None:
+        """Begin the search for the end of the record at `start`, whose first bytes are `data`, without a newline."""
+
+    def find(self, descriptor: int, start: int, offset: int, size: int) -> int | None:
+        """Return the offset after the first newline of the record at `start`, searched from `offset` on.
+
+        None if there is none before `size`, or if the search will go on later.
+        """
+        while offset < size:
+            offset = skip_hole(descriptor, offset, size)
+            data = pread(descriptor, min(CHUNK, size - offset), offset)
+            found = data.find(b"\n")
+            if found >= 0:
+                return offset + found + 1
+            offset += len(data)
+        return None
+
+
+def skip_hole(descriptor: int, offset: int, size: int) -> int:
+    """Return the offset of the next data at or after `offset`, at most `size`. Holes of sparse files read as zeros."""
+    try:
+        return min(size, os.lseek(descriptor, offset, os.SEEK_DATA))
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else offset  # ENXIO: no more data; else: holes are not supported
+
+
+def read_lines(descriptor: int, offset: int, size: int, newlines: Newlines | None = None) -> Iterator[Chunk]:
+    """Iterate over all bytes from `offset` on, up to the last newline before `size`: whole records, or pieces of one.
+
+    The bytes after the last newline are a record that is still being written; they are left for later (rule 8).
+    `newlines` may remember how far such a record was searched, so that it is not read again from its start.
+
+    `offset` may be the end of a piece. The end of that record was found before its first piece was read, so it is not
+    searched again, however far it is.
+    """
+    if _is_inside_record(descriptor, offset):
+        end = yield from _read_pieces(descriptor, offset, size)
+        if end is None:
+            return
+        offset = end
+    for start, end in _find_records(descriptor, offset, size, newlines or Newlines()):
+        if end - start <= LONG_RECORD:
+            yield Chunk(offset=start, data=pread(descriptor, end - start, start))
+        elif (yield from _read_pieces(descriptor, start, end)) is None:
+            return
+
+
+def read_records(
+    descriptor: int, offset: int, size: int, newlines: Newlines | None = None, until: int | None = None
+) -> Iterator[Chunk]:
+    """Iterate over the records that begin at or after `offset` and are short enough to be decoded, as whole ones.
+
+    Longer ones are skipped without being read. Records that begin at or after `until` may be left out.
+    """
+    until = size if until is None else min(until, size)
+    if _is_inside_record(descriptor, offset):
+        end = Newlines().find(descriptor, offset, offset, until)
+        if end is None:
+            return
+        offset = end
+    for start, end in _find_records(descriptor, offset, size, newlines or Newlines()):
+        if start >= until:
+            return
+        if end - start <= MAX_RECORD:
+            yield Chunk(offset=start, data=pread(descriptor, end - start, start))
+
+
+def _find_records(descriptor: int, offset: int, size: int, newlines: Newlines) -> Iterator[tuple[int, int]]:
+    """Iterate over (start, end): as many records as fit into a chunk, or one that is longer."""
+    while offset < size:
+        searched = newlines.known(offset)
+        if searched is None:
+            data = pread(descriptor, min(CHUNK, size - offset), offset)
+            cut = data.rfind(b"\n") + 1
+            if cut:
+                yield offset, offset + cut
+                offset += cut
+                continue
+            newlines.begin(offset, data)
+            searched = offset + len(data)
+        end = newlines.find(descriptor, offset, searched, size)
+        if end is None:
+            return
+        yield offset, end
+        offset = end
+
+
+def _is_inside_record(descriptor: int, offset: int) -> bool:
+    return offset > 0 and pread(descriptor, 1, offset - 1) != b"\n"
+
+
+def _read_pieces(descriptor: int, offset: int, size: int) -> Generator[Chunk, None, int | None]:
+    """Iterate over the pieces of a long record from `offset` on. Returns: its end, or None if it has none any more."""
+    while offset < size:
+        begin = max(0, offset - CONTEXT)
+        # In one read, so that the piece and its context are of the same moment.
+        window = pread(descriptor, min(size, offset + CHUNK + CONTEXT) - begin, begin)
+        before, rest = window[: offset - begin], window[offset - begin :]
+        end = rest.find(b"\n") + 1
+        if not end and len(rest) < CHUNK + CONTEXT:
+            return None  # the tool has changed the record; what is left of it is one that is still being written
+        last = 0 < end <= CHUNK
+        data = rest[:end] if last else rest[:CHUNK]
+        yield Chunk(
+            offset=offset,
+            data=data,
+            piece=True,
+            last=last,
+            before=before[before.rfind(b"\n") + 1 :],
+            after=b"" if last else rest[CHUNK : end or None],
+            record=_read_record(descriptor, offset + len(data)) if last else None,
+        )
+        offset += len(data)
+        if last:
+            return offset
+    return None
+
+
+def _read_record(descriptor: int, end: int) -> bytes | None:
+    """Return the record that ends at `end`; None if it is too long to be decoded."""
+    low, position = max(0, end - MAX_RECORD), end - 1  # the newline at its own end is not the one before it
+    while position > low:
+        start = max(low, position - CHUNK)
+        newline = pread(descriptor, position - start, start).rfind(b"\n")
+        if newline >= 0:
+            return pread(descriptor, end - start - newline - 1, start + newline + 1)
+        position = start
+    if low and pread(descriptor, 1, low - 1) != b"\n":
+        return None
+    return pread(descriptor, end - low, low)
