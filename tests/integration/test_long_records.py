@@ -270,9 +270,9 @@ def test_a_gap_inside_a_long_record_is_filled_as_it_was(house: Household) -> Non
         stream = house.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
         assert stream is not None
         for start in (1, 149_000, 777_777, 1_900_000):
-            stream.gap = (start, stream.folded)
+            gap = (start, stream.folded)
             with house.spool.transaction():
-                house.spool.catalog.set_gap(stream.id, start, stream.folded)
+                house.spool.catalog.set_position(stream.id, 0, stream.queued, start, gap)
             house.scan()
             rows = house.spool.connection.execute("SELECT offset, length, data FROM segment ORDER BY offset").fetchall()
             again = b"".join(zstd.decompress(data, 2 * MIB) for _, _, data in rows)
