@@ -22,6 +22,7 @@ ALLOWED = {
     "cli/demo.py": "the transcript that it has written itself",
     "cli/editing.py": "the configuration and its draft",
     "cli/logs.py": "log files",
+    "cli/masked_stream.py": "files of the configuration",
     "cli/run.py": "/dev/null and the standard streams",
     "cli/streams.py": "the archive's token; descriptors of transcripts",
     "config/load.py": "configuration files",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from sessiond.cli.masked_stream import MaskedOutput
+
 GROUPS: dict[str, dict[str, str]] = {
     "Keep sessions": {
         "run": "run the daemon in the foreground",
@@ -91,8 +93,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # print characters that the encoding lacks as escapes; no traceback
             stream.reconfigure(errors="backslashreplace")
+    opened: list[MaskedOutput] = []
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv), os.environ if environ is None else environ)
+        words = list(sys.argv[1:] if argv is None else argv)
+        code = _dispatch(words, os.environ if environ is None else environ, opened)
         if sys.stdout:
             sys.stdout.flush()
         return code
@@ -114,9 +118,13 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         return SessiondError.exit_code
     except SystemExit as end:  # argparse has printed an error, or the help
         return end.code if isinstance(end.code, int) else exit_codes.USAGE
+    finally:
+        for output in opened:
+            output.close()
 
 
-def _dispatch(argv: list[str], environ: Mapping[str, str]) -> int:
+def _dispatch(argv: list[str], environ: Mapping[str, str], opened: list[MaskedOutput]) -> int:
+    """Run one command. Its masked output is added to `opened`; the caller closes it after printing an error."""
     request = read(argv)
     if request.answer is not None:
         print(request.answer)
@@ -131,9 +139,17 @@ def _dispatch(argv: list[str], environ: Mapping[str, str]) -> int:
     gc.disable()  # imports make many objects and no garbage; the collector would take a fifth of the time of `status`
     if request.command not in LEAN:
         _import_msgspec()
+    from sessiond.cli.masked_stream import UNMASKED, MaskedOutput
+
+    masked = MaskedOutput(request.config, environ)
+    if request.command not in UNMASKED:
+        masked.open()
+        opened.append(masked)
     command = importlib.import_module(f"{__name__}.{request.command.replace('-', '_')}")
     args = _flags(request, getattr(command, "FLAGS", None)) or _arguments(request, command)
-    args.environ = environ
+    args.environ, masked.file = environ, args.config
+    if getattr(args, "unmasked", False):
+        masked.close()
     gc.enable()
     gc.freeze()
     code: int = command.run(args)
@@ -247,7 +263,7 @@ def _known(word: str) -> str:
 
 def _drop_output() -> None:
     """Discard buffered output; Python would print an error about it at exit."""
-    if sys.stdout is sys.__stdout__:
+    if getattr(sys.stdout, "unmasked", sys.stdout) is sys.__stdout__:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

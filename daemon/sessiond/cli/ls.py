@@ -11,8 +11,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.cli.lookup import check_tool, endpoint_url, opened, short_ids
-from sessiond.cli.masked import mask_session, open_masking
-from sessiond.cli.output import WIDTH, columns, duration, print_json, shorten, table
+from sessiond.cli.output import WIDTH, columns, duration, mask_text, print_json, shorten, table
 from sessiond.clock import now_ms
 from sessiond.session import Session
 from sessiond.spool import Spool
@@ -57,8 +56,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as (spool, config), spool.snapshot():
         if args.tool is not None:
             check_tool(args.tool, {each.tool for each in spool.stats.tools()})
-        masking = open_masking(config, args.environ)
-        chosen = [mask_session(masking, session) for session in _chosen(spool, args)]
+        chosen = list(_chosen(spool, args))
         url = endpoint_url(spool, config)
         if args.json:
             for each in _long(spool, chosen, url) if args.long else (session.record for session in chosen):
@@ -144,7 +142,7 @@ def _tail(directory: str, width: int) -> str:
     """Return a directory; if it is too long, its last component."""
     if len(directory) <= width:
         return directory or "-"
-    return shorten("…/" + directory.rstrip("/").rpartition("/")[2], width)
+    return shorten("…/" + mask_text(directory).rstrip("/").rpartition("/")[2], width)
 
 
 def _moment(text: str) -> int:

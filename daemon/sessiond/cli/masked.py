@@ -13,7 +13,6 @@ from sessiond.config import Config, state_dir
 if TYPE_CHECKING:
     from sessiond.privacy import Masking, Terms
     from sessiond.redact import Redactor
-    from sessiond.spool.rows import SessionState
 
 
 def open_redactor(config: Config, environ: Mapping[str, str]) -> Redactor:
@@ -29,18 +28,10 @@ def open_redactor(config: Config, environ: Mapping[str, str]) -> Redactor:
 
 
 def open_masking(config: Config, environ: Mapping[str, str]) -> Masking:
-    """Return what masks the texts of records, also where `redact` is "off". Raises: ConfigError."""
+    """Return what masks text for display, also if `redact` is "off". Raises: ConfigError."""
     from sessiond.privacy import Masking
 
     return Masking(*_terms(config, environ))
-
-
-def mask_session(masking: Masking, session: SessionState) -> SessionState:
-    """Return a session for display: it may have been stored with `redact` "off", or under older rules."""
-    record = session.record
-    return msgspec.structs.replace(
-        session, title=masking.text(session.title), record=None if record is None else masking.record(record)
-    )
 
 
 def _terms(config: Config, environ: Mapping[str, str]) -> tuple[Terms, str | None]:

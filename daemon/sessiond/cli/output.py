@@ -11,7 +11,7 @@ from sessiond.text import escape, escape_json
 TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`, without the import: `status` has a budget of 100 ms
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import IO, Any
 
     from sessiond.config import Loaded
@@ -26,17 +26,30 @@ __all__ = [
     "duration",
     "escape",
     "load_config",
+    "mask_text",
     "print_json",
     "shorten",
     "size",
     "table",
     "tilde",
     "to_json",
+    "use_mask",
     "warn",
     "wrapped",
 ]
 
 WIDTH = 80
+_masks: list[Callable[[str], str]] = []
+
+
+def use_mask(mask: Callable[[str], str] | None) -> None:
+    """Set the function that masks secrets before a text is cut or wrapped; None to mask nothing."""
+    _masks[:] = [] if mask is None else [mask]
+
+
+def mask_text(text: str) -> str:
+    """Return the text with its secrets masked, if this command masks its output."""
+    return _masks[0](text) if _masks else text
 
 
 def load_config(args: argparse.Namespace, *, tools: Collection[str] | None = None) -> Loaded:
@@ -148,7 +161,7 @@ def wrapped(text: str, width: int) -> list[str]:
     """Wrap text at spaces into lines of at most `width` characters."""
     import textwrap
 
-    return textwrap.wrap(text, max(20, width), break_on_hyphens=False) or [""]
+    return textwrap.wrap(mask_text(text), max(20, width), break_on_hyphens=False) or [""]
 
 
 def tilde(path: str, home: str) -> str:
@@ -165,8 +178,9 @@ def abbreviate_home(text: str, home: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Shorten text to `width` characters by cutting its middle."""
+    """Shorten text to `width` characters by cutting its middle. Secrets are masked first: half of one is no match."""
     if len(text) <= width:
         return text
+    text = mask_text(text)
     tail = (width - 1) // 2
     return text[: width - 1 - tail] + "…" + text[len(text) - tail :]

@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show a session. Raises: NotFound, EndpointError, StateError."""
-    from sessiond.cli.masked import mask_pieces, mask_session, open_masking, open_redactor
+    from sessiond.cli.masked import mask_pieces, open_redactor
     from sessiond.cli.streams import lines, pieces
 
     with opened(args) as (spool, config):
@@ -94,8 +94,6 @@ def run(args: argparse.Namespace) -> int:
             return mask_pieces(redactor, pieces(spool, config, args.environ, session, stream), path)
 
         session = find_session(spool, args.id)
-        if not args.unmasked:
-            session = mask_session(open_masking(config, args.environ), session)
         streams = spool.catalog.streams(session.id)
         if args.raw is not None:
             stream = next((stream for stream in streams if stream.name == args.raw), None)

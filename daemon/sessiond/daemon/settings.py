@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -16,6 +16,9 @@ from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.logs import log
 from sessiond.pause import Paused
+from sessiond.privacy import Masking, Terms, has_only_built_in_rules
+from sessiond.redact import Policy
+from sessiond.redact.masked_text import TextMask
 from sessiond.sources import find_sources
 
 
@@ -79,7 +82,24 @@ def open_log(config: Config, environ: Mapping[str, str]) -> None:
     file = os.path.join(state_dir(config), "log", "sessiond.log") if config.log.file else None
     if file:
         os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
+    _mask_log(config, environ)
     logs.configure(level=config.log.level, format=config.log.format, file=file, environ=environ)
+
+
+def _mask_log(config: Config, environ: Mapping[str, str]) -> None:
+    """Mask secrets in the log by the rules of the configuration, also if `redact` is "off": logs are shared."""
+    cache_dir = os.path.join(state_dir(config), "rules")
+
+    def load() -> Callable[[str], str]:
+        masked = msgspec.structs.replace(config, redact="mask") if config.redact == "off" else config
+        try:
+            masking = Masking(terms_of(masked, environ, identify(state_dir(config))), cache_dir)
+            masking.load()
+        except ConfigError:  # reported where the configuration is loaded; the built-in rules apply all the same
+            masking = Masking(Terms(policy=Policy()), cache_dir)
+        return masking.mask_text
+
+    logs.mask_with(TextMask(load, lambda: has_only_built_in_rules(config)))
 
 
 def log_warnings(loaded: Loaded) -> None:
@@ -89,7 +109,8 @@ def log_warnings(loaded: Loaded) -> None:
 
 
 def change_log(before: Config, after: Config, environ: Mapping[str, str]) -> None:
-    """Apply a change of the log settings; a change of the level alone keeps the file open."""
+    """Apply a change of the log settings and of what is masked; a change of the level alone keeps the file open."""
+    _mask_log(after, environ)
     if (before.log.format, before.log.file) == (after.log.format, after.log.file):
         logs.set_level(after.log.level)
     else:

@@ -37,6 +37,13 @@ class Log:
         self._logger: Any = None
         self._failures: Failures | None = None
         self._secrets: set[str] = set()
+        self._mask: Callable[[str], str] = str
+
+    def mask(self, text: str) -> str:
+        """Return a text without the secrets given to `hide` and those that the function of `mask_with` finds."""
+        for secret in list(self._secrets):
+            text = text.replace(secret, "***")
+        return self._mask(text)
 
     def debug(self, event: str, **fields: object) -> None:
         """Log details for debugging."""
@@ -90,6 +97,11 @@ def hide(secret: str) -> None:
         log._secrets.add(secret)
 
 
+def mask_with(mask: Callable[[str], str]) -> None:
+    """Set the function that masks secrets in the values of future events."""
+    log._mask = mask
+
+
 def configure(
     *,
     level: Level = "info",
@@ -121,7 +133,7 @@ def configure(
         used.append(to_stream)
         if file is not None:
             used.append(sinks.FileSink(file, failures))
-    log._use(level, _start(used, log._secrets), failures)
+    log._use(level, _start(used), failures)
     sinks.listen_to_libraries(log)
 
 
@@ -149,14 +161,14 @@ def recorded(level: Level = "debug", *, clock: Callable[[], float] = time.monoto
     records: list[Record] = []
     before = log._least, log._logger
     log._least = LEVELS[level]
-    log._logger = processors.make_logger(None, log._secrets, processors.Collect(records), clock, strict=True)
+    log._logger = processors.make_logger(None, log.mask, processors.Collect(records), clock, strict=True)
     try:
         yield records
     finally:
         log._least, log._logger = before
 
 
-def _start(used: Sequence[logging.Handler], secrets: Collection[str]) -> Any:
+def _start(used: Sequence[logging.Handler]) -> Any:
     """Replace the handlers of the `sessiond` logger, and return a logger of structlog that writes to it."""
     import logging  # late, like structlog
 
@@ -171,4 +183,4 @@ def _start(used: Sequence[logging.Handler], secrets: Collection[str]) -> Any:
     for handler in before:
         logger.removeHandler(handler)
         handler.close()
-    return processors.make_logger(logger, secrets, sinks.to_handlers, time.monotonic)
+    return processors.make_logger(logger, log.mask, sinks.to_handlers, time.monotonic)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from sessiond.logs.events import COMMON, EVENTS
@@ -116,8 +116,9 @@ class Collect:
 class Harmless:
     """Sanitizes values: masks secrets, escapes control characters, limits the length. Puts time, level, event first."""
 
-    def __init__(self, secrets: Collection[str]) -> None:
-        self._secrets = secrets
+    def __init__(self, mask: Callable[[str], str]) -> None:
+        """`mask` returns a text with its secrets masked."""
+        self._mask = mask
 
     def __call__(self, logger: object, method: str, fields: Fields) -> Fields:
         """Replace each value that is not a number by safe text."""
@@ -130,24 +131,23 @@ class Harmless:
         if isinstance(value, list | tuple | set | frozenset):
             return [self._plain(item) for item in value]
         text = str(value)
-        for secret in list(self._secrets):  # before truncating, which could leave half a secret
-            text = text.replace(secret, "***")
+        text = self._mask(text)  # before truncating, which could leave half a secret
         return escape(text if len(text) <= LONGEST else text[:LONGEST] + "…")
 
 
 def make_logger(
-    logger: Any, secrets: Collection[str], last: Any, clock: Callable[[], float], *, strict: bool = False
+    logger: Any, mask: Callable[[str], str], last: Any, clock: Callable[[], float], *, strict: bool = False
 ) -> Any:
     """Return a logger of structlog that passes each event through the processors to `last` and then to `logger`.
 
-    `secrets` are masked; `clock` returns seconds; with `strict`, unlisted events and keys raise LookupError.
+    `mask` returns a text with its secrets masked; `clock` returns seconds; with `strict`, unlisted events and keys raise LookupError.
     """
     chain = [
         Listed(strict=strict),
         Repeats(clock),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        Harmless(secrets),
+        Harmless(mask),
         last,
     ]
     return structlog.wrap_logger(logger, processors=chain, wrapper_class=structlog.BoundLogger).bind()

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from sessiond.privacy.exclusion import IGNORE, Exclusion
 from sessiond.privacy.masking import Masking
-from sessiond.privacy.terms import Terms, read_terms
+from sessiond.privacy.terms import Terms, has_only_built_in_rules, read_terms
 
-__all__ = ["IGNORE", "Exclusion", "Masking", "Terms", "read_terms"]
+__all__ = ["IGNORE", "Exclusion", "Masking", "Terms", "has_only_built_in_rules", "read_terms"]

@@ -72,6 +72,14 @@ class Masking:
         self._clean.add(text)
         return text
 
+    def load(self) -> None:
+        """Load the rules now instead of with the first text. Raises: ConfigError for a rule that is not valid."""
+        self._ready()
+
+    def mask_text(self, text: str) -> str:
+        """Return a text with its secrets masked."""
+        return self.text(text) or ""
+
     def fold(self, fold: Fold) -> None:
         """Cover what a fold remembers as text, before it is stored."""
         fold.title, fold.cwd, fold.branch = self.text(fold.title), self.text(fold.cwd), self.text(fold.branch)

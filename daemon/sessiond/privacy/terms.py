@@ -71,6 +71,11 @@ def read_terms(config: Config, environ: Mapping[str, str], key: bytes, secrets: 
     )
 
 
+def has_only_built_in_rules(config: Config) -> bool:
+    """Return whether the user has named no rules and no secrets, which could match any text."""
+    return not config.redaction.rules and not config.redaction.secrets_from
+
+
 def _version(policy: Policy, rules: tuple[tuple[str, str], ...], config: Config) -> str:
     """Return the version of the terms without compiling them, which would take 190 ms of a start."""
     if policy.mode == "off":

@@ -9,12 +9,12 @@ whatever could make it find something else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from sessiond.redact.policy import Finding, Masked, Mode, Policy
-
+TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`: `status` imports the prefilter from here
 if TYPE_CHECKING:
+    from typing import Any
+
     from sessiond.redact.pieces import OVERLAP
+    from sessiond.redact.policy import Finding, Masked, Mode, Policy
     from sessiond.redact.redactor import KNOWN, Redactor, digest
     from sessiond.redact.rules import Rule, RuleSet, load_rules
 
@@ -34,6 +34,7 @@ __all__ = [
 
 _LATE = {
     "OVERLAP": "sessiond.redact.pieces",
+    **dict.fromkeys(("Finding", "Masked", "Mode", "Policy"), "sessiond.redact.policy"),
     **dict.fromkeys(("KNOWN", "Redactor", "digest"), "sessiond.redact.redactor"),
     **dict.fromkeys(("Rule", "RuleSet", "load_rules"), "sessiond.redact.rules"),
 }

@@ -29,6 +29,7 @@ def quiet_afterwards() -> Iterator[None]:
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, sinks._Libraries)]
     log._secrets.clear()
+    logs.mask_with(str)
     for handler in list(logging.getLogger("sessiond").handlers):
         logging.getLogger("sessiond").removeHandler(handler)
         handler.close()
@@ -372,3 +373,20 @@ def test_under_launchd_only_the_rotated_file_grows(tmp_path: Path) -> None:
     log.info("daemon.stopped", seconds=1)
     assert stream.getvalue() == ""
     assert "daemon.stopped" in file.read_text()
+
+
+def test_the_daemons_log_is_masked_whatever_redact_says(tmp_path: Path) -> None:
+    """Logs are shared: paths and errors of tools have no secrets in them, in no sink, also if nothing is redacted."""
+    from sessiond.config import load
+    from sessiond.daemon.settings import open_log
+    from sessiond.redact.examples import expand
+
+    secret = expand("ghp_<A36>", 1)
+    environ = {"HOME": str(tmp_path), "SESSIOND_CONFIG": os.devnull, "SESSIOND_STATE_DIR": str(tmp_path / "state")}
+    for redact in ("off", "mask", "hash"):
+        open_log(load(None, {**environ, "SESSIOND_REDACT": redact, "SESSIOND_LOG__FILE": "true"}).config, environ)
+        log.warning("ingest.skipped", tool="codex", path=f"/w/{secret}/{redact}", reason=f"bad token={secret}")
+    written = (tmp_path / "state" / "log" / "sessiond.log").read_text()
+    assert written.count("ingest.skipped") == 3
+    assert secret[:12] not in written
+    assert secret[-8:] not in written

@@ -1,0 +1,218 @@
+"""What every command prints is masked, in every format, even if it was stored readable."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sessiond.cli import COMMANDS, main
+from sessiond.cli.masked_stream import UNMASKED, MaskedOutput, MaskedStream
+from sessiond.frozen_record import to_json
+from sessiond.logs.sinks import RotatedFile
+from sessiond.redact.examples import expand
+from sessiond.redact.prefilter import may_hold_secret
+from sessiond.redact.rules import load_rules
+from sessiond.spool.health import ENDPOINT, EndpointHealth
+from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+
+OTHER = "6f1d7c1e-0000-4000-8000-000000000002"
+LOST = "7f1d7c1e-0000-4000-8000-000000000003"
+PLACES = ("title", "directory", "branch", "error", "file", "parked", "endpoint", "log", "text")
+SECRETS = {place: expand("ghp_<A36>", place) for place in PLACES}
+PARTS = {part for secret in SECRETS.values() for part in (secret[:12], secret[14:24], secret[-8:])}
+"""Any of them shows that a secret was printed, or cut before it was masked."""
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        made.address = made.uploading.address = made.endpoint.url
+        yield made
+
+
+@pytest.fixture
+def planted(house: Household) -> Household:
+    """A state directory whose every text has a secret: it was captured with `redact = "off"`."""
+    where = {"cwd": f"/w/{SECRETS['directory']}", "gitBranch": SECRETS["branch"]}
+    title = {"type": "custom-title", "customTitle": f"Use {SECRETS['title']}", "sessionId": SESSION}
+    house.write(CLAUDE, claude(SESSION, 1, text=f"use {SECRETS['text']}", **where), title)
+    unreadable = CLAUDE.replace(SESSION, f"{OTHER}-{SECRETS['file']}")
+    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1, **where))
+    gone = house.write(CLAUDE.replace(SESSION, LOST), claude(LOST, 1, **where))
+    house.settle()
+    house.write(CLAUDE.replace(SESSION, LOST), claude(LOST, 2, **where))
+    house.scan()
+    segments = house.spool.outbox.segments(9, 1 << 20)
+    with house.spool.transaction():
+        house.spool.outbox.park_segment(segments[0], f"the endpoint says {SECRETS['parked']}")
+        known = house.spool.catalog.file(os.path.join(house.home, CLAUDE))
+        assert known is not None
+        trouble = f"the database is locked by {SECRETS['error']}"
+        path = os.path.join(house.home, unreadable)
+        house.spool.catalog.save_file(msgspec.structs.replace(known, path=path, trouble=trouble, stream=None))
+        state = EndpointHealth(
+            url=house.endpoint.url,
+            failing_since_ms=house.now_ms,
+            kind="wrong",
+            reason=f"an answer with {SECRETS['endpoint']}",
+            hint=f"try {SECRETS['endpoint']}",
+        )
+        house.spool.set_meta(ENDPOINT, to_json(state))
+    os.unlink(gone)
+    sink = RotatedFile(os.path.join(house.state, "log", "sessiond.log"))
+    fields = {"timestamp": "2026-09-01T10:00:00Z", "level": "warning", "event": "ingest.skipped"}
+    sink.write({**fields, "tool": "claude-code", "path": path, "reason": SECRETS["log"]})
+    sink.close()
+    return house
+
+
+def environ(house: Household) -> dict[str, str]:
+    return {
+        "HOME": house.home,
+        "PATH": os.defpath,
+        "SESSIOND_STATE_DIR": house.state,
+        "SESSIOND_CONFIG": os.devnull,
+        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_TOKEN": TOKEN,
+        "SESSIOND_REDACT": "off",
+    }
+
+
+OUTPUTS: dict[str, list[list[str]]] = {
+    "ls": [[], ["--json"], ["--json", "--long"]],
+    "show": [[id, *more] for id in (SESSION, OTHER, LOST) for more in ([], ["--json"], ["--raw"])]
+    + [[SESSION, "--raw", SECRETS["title"]], [SECRETS["title"]]],
+    "status": [[], ["--json"]],
+    "sources": [[], ["--json"], ["--all"]],
+    "queue": [[], ["--json"], ["retry", SECRETS["title"]]],
+    "doctor": [[], ["--json"]],
+    "logs": [[], ["--json"]],
+    "init": [["--yes", "--no-service"]],
+    "config": [["show"], ["show", "--json"], ["check"], ["check", "--json"], ["path"], ["get", SECRETS["title"]]],
+    "redact": [["scan", "--all"], ["scan", "--all", "--json"], ["rules"], ["rules", "--json"]],
+    "sync": [[]],
+    "pause": [["--source", SECRETS["title"]]],
+    "resume": [["--source", SECRETS["title"]]],
+}
+UNTESTED = {"run", "demo", "install", "uninstall", "start", "stop", "restart", "reload"}
+"""They act on the service or the process and print fixed text; errors go through the same stream."""
+
+
+def test_every_command_is_tested_or_prints_nothing_of_sessions() -> None:
+    assert OUTPUTS.keys() | UNTESTED | UNMASKED == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_no_command_prints_a_secret_that_was_stored(
+    planted: Household, command: str, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a whole secret nor the part of it that a narrow table leaves; JSON stays valid."""
+    for words in OUTPUTS[command]:
+        main([command, *words], environ(planted))
+        captured = capfdbinary.readouterr()
+        shown = (captured.out + captured.err).decode()
+        assert shown, words
+        assert [part for part in PARTS if part in shown] == [], (words, shown)
+        if "--json" in words:
+            assert all(json.loads(line) for line in captured.out.splitlines()), words
+
+
+def test_what_is_planted_would_be_printed(planted: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """The commands do print these texts: without the masked stream each secret but the log's own shows up."""
+    seen = ""
+    for command in ("ls --json --long", "status --json", "sources --json", "queue --json", "logs"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MaskedOutput, "open", lambda self: None)
+            main(command.split(), environ(planted))
+        seen += capfdbinary.readouterr().out.decode()
+    assert {place for place in PLACES if SECRETS[place] in seen} >= set(PLACES) - {"text"}
+
+
+def test_show_unmasked_prints_what_is_stored(planted: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["show", SESSION, "--unmasked"], environ(planted)) == 0
+    shown = capfdbinary.readouterr().out.decode()
+    assert all(SECRETS[place] in shown for place in ("title", "directory", "branch", "text"))
+
+
+@pytest.mark.parametrize("command", ["ls", "ls --json", "status", "status --json", "queue", "sources"])
+def test_ordinary_names_do_not_load_the_rules(house: Household, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ls` and `status` have budgets that the rules alone would exceed."""
+    house.write(CLAUDE, claude(SESSION, 1, role="assistant"))
+    house.settle()
+    monkeypatch.setattr(MaskedOutput, "_load", lambda self: pytest.fail("the rules were loaded"))
+    main(command.split(), environ(house))
+
+
+def test_the_users_own_rules_apply_to_output(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """Their matches may look like anything, so with them every text is masked."""
+    rules = Path(house.home, "rules.toml")
+    rules.write_text("[[rules]]\nid = 'project'\nregex = '''blue-\\w+'''\n")
+    config = Path(house.home, "config.toml")
+    config.write_text(f"[redaction]\nrules = ['{rules}']\n")
+    house.write(CLAUDE, claude(SESSION, 1, cwd="/w/blue-heron"))
+    house.settle()
+    assert main(["ls"], {**environ(house), "SESSIOND_CONFIG": str(config)}) == 0
+    assert b"blue-heron" not in capfdbinary.readouterr().out
+
+
+def test_an_invalid_configuration_does_not_disable_masking(
+    planted: Household, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    config = Path(planted.home, "config.toml")
+    config.write_text(f'redact = "{SECRETS["title"]}"\n')
+    assert main(["ls"], {**environ(planted), "SESSIOND_CONFIG": str(config), "SESSIOND_REDACT": ""}) != 0
+    captured = capfdbinary.readouterr()
+    assert captured.err and not any(part.encode() in captured.err for part in PARTS)
+
+
+def test_the_streams_are_restored(house: Household) -> None:
+    before = sys.stdout, sys.stderr
+    main(["show", "nothing"], environ(house))
+    assert (sys.stdout, sys.stderr) == before
+
+
+def test_a_line_is_masked_as_a_whole_whatever_the_writes() -> None:
+    """A prompt without a newline appears with the flush."""
+    out = io.StringIO()
+    stream = MaskedStream(out, lambda text: text.replace("secret", "******"))
+    for piece in ("a sec", "ret\nthe sec", "ret? "):
+        stream.write(piece)
+    assert out.getvalue() == "a ******\n"
+    stream.flush()
+    assert out.getvalue() == "a ******\nthe ******? "
+
+
+@pytest.mark.parametrize("around", ["{}", 'a "{}"', "x={} y", '{{"title":"{}"}}', "/w/{}/x", "use {}."])
+def test_the_prefilter_never_clears_what_a_rule_finds(around: str) -> None:
+    """For every example of every rule; otherwise a secret would be printed."""
+    missed = [
+        (rule.id, text)
+        for rule in load_rules().rules
+        for template in rule.match
+        for seed in range(3)
+        if not may_hold_secret(text := around.format(expand(template, seed)))
+    ]
+    assert missed == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Fix the parser of part 7 in the tool",
+        "why does the password reset mail fail?",
+        "/home/dev/.claude/projects/-home-dev-project/5f1d7c1e-0000-4000-8000-000000000002.jsonl",
+        "rollout-2026-09-01T10-00-00-5f1d7c1e-0000-4000-8000-000000000002.jsonl",
+        "us.anthropic.claude-sonnet-4-20250514-v1:0",
+        "endpoint      https://sync.example.com:8443/v1: last ack 3 s ago, took 12 ms",
+        '{"id":"5f1d7c1e-0000-4000-8000-000000000002","started_at":"2026-09-01T10:00:00.123456Z","model":null}',
+    ],
+)
+def test_the_prefilter_clears_ordinary_names(text: str) -> None:
+    assert not may_hold_secret(text)
