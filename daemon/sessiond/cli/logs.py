@@ -14,7 +14,7 @@ from typing import IO, Any
 import msgspec
 
 from sessiond.cli.lookup import check_tool
-from sessiond.cli.output import colored, load_config, to_json
+from sessiond.cli.output import colored, load_config, mask_text, to_json
 from sessiond.clock import now_ms
 from sessiond.config import state_dir
 from sessiond.errors import NotFound, SessiondError
@@ -60,7 +60,7 @@ def _renderer(*, colors: bool) -> Callable[[Event], str]:
     from sessiond.logs.processors import Harmless
     from sessiond.logs.sinks import console_renderer
 
-    render, clean = console_renderer(colors=colors, time=_local_time), Harmless(())
+    render, clean = console_renderer(colors=colors, time=_local_time), Harmless(mask_text)
     return lambda event: render(None, "", clean(None, "", event))
 
 

@@ -140,7 +140,8 @@ def make_logger(
 ) -> Any:
     """Return a logger of structlog that passes each event through the processors to `last` and then to `logger`.
 
-    `mask` returns a text with its secrets masked; `clock` returns seconds; with `strict`, unlisted events and keys raise LookupError.
+    `mask` returns a text with its secrets masked; `clock` returns seconds; with `strict`, unlisted events and keys
+    raise LookupError.
     """
     chain = [
         Listed(strict=strict),

@@ -15,7 +15,6 @@ import pytest
 from sessiond.cli import COMMANDS, main
 from sessiond.cli.masked_stream import UNMASKED, MaskedOutput, MaskedStream
 from sessiond.frozen_record import to_json
-from sessiond.logs.sinks import RotatedFile
 from sessiond.redact.examples import expand
 from sessiond.redact.prefilter import may_hold_secret
 from sessiond.redact.rules import load_rules
@@ -66,10 +65,10 @@ def planted(house: Household) -> Household:
         )
         house.spool.set_meta(ENDPOINT, to_json(state))
     os.unlink(gone)
-    sink = RotatedFile(os.path.join(house.state, "log", "sessiond.log"))
-    fields = {"timestamp": "2026-09-01T10:00:00Z", "level": "warning", "event": "ingest.skipped"}
-    sink.write({**fields, "tool": "claude-code", "path": path, "reason": SECRETS["log"]})
-    sink.close()
+    event = {"timestamp": "2026-09-01T10:00:00Z", "level": "warning", "event": "ingest.skipped", "tool": "claude-code"}
+    log = Path(house.state, "log", "sessiond.log")
+    log.parent.mkdir()
+    log.write_text(json.dumps({**event, "path": path, "reason": SECRETS["log"]}) + "\n")
     return house
 
 
