@@ -53,3 +53,17 @@ def test_a_partly_pushed_session_survives_neither_side(machine: Machine, back: i
     machine.delete(other)
     machine.settle()
     hold(machine)
+
+
+def test_what_only_a_switched_off_file_had_does_not_stop_what_is_queued(machine: Machine) -> None:
+    """The endpoint lost the first line, which was edited since then. The second one is in the outbox alone."""
+    session = SESSIONS[0]
+    machine.append(session, 1)
+    machine.settle()
+    machine.append(session, 1)
+    machine.ingest(session)
+    machine.switch_source(False)
+    machine.edit_in_place(session, Choices(b"SAID", False))
+    machine.empty_endpoint(False)
+    machine.settle()
+    hold(machine)

@@ -16,7 +16,14 @@ from sessiond.ingest.content import Content
 from sessiond.ingest.context import IngestContext
 from sessiond.ingest.masked import mask_chunk, read_extents
 from sessiond.ingest.position import Queue, position_of, set_position
-from sessiond.ingest.reconcile_plan import Action, Evidence, Trust, plan_reconcile, plan_without_source
+from sessiond.ingest.reconcile_plan import (
+    Action,
+    Evidence,
+    Trust,
+    plan_lost_gap,
+    plan_reconcile,
+    plan_without_source,
+)
 from sessiond.spool import Spool
 from sessiond.spool.rows import StreamState
 
@@ -49,12 +56,12 @@ def give_up(context: IngestContext, stream: StreamState) -> None:
     """
     spool = context.spool
     with spool.transaction():
-        if stream.remote_position is None:
-            spool.catalog.give_up(stream.id)
-            return
-        queue = Queue(spool.outbox.runs(stream.id))
-        actions = plan_without_source(position_of(stream), queue, stream.remote_position, _trust(stream))
-        spool.catalog.set_remote_position(stream.id, None)
+        position, queue, remote = position_of(stream), Queue(spool.outbox.runs(stream.id)), stream.remote_position
+        if remote is None:
+            actions = plan_lost_gap(position, queue)
+        else:
+            actions = plan_without_source(position, queue, remote, _trust(stream))
+        spool.catalog.give_up(stream.id)
         _apply(spool, stream, actions, context.now_ms())
 
 

@@ -220,6 +220,18 @@ def _still_acknowledged(position: Position, queue: Queue, remote: RemotePosition
     return min(position.acked, remote.length)
 
 
+def plan_lost_gap(position: Position, queue: Queue) -> list[Action]:
+    """Return how a stream goes on whose missing bytes exist nowhere, while nothing else is known of the endpoint.
+
+    The endpoint would refuse what is queued behind a gap, for ever. So a placeholder takes the place of the gap.
+    """
+    actions: list[Action] = [MoveTo(position.given_up(position.acked))]
+    if position.gap is not None and queue.first(position.generation, after=position.gap[1]) is not None:
+        start, end = position.gap
+        actions += [Fill(position.generation, start, end), CountLost(end - start)]
+    return actions
+
+
 def _plan_salvage(position: Position, queue: Queue, number: int, *, common: int = 0) -> tuple[list[Action], int]:
     """Renumber queued generations from `number` on, so that the endpoint takes them; return the next free number too.
 
