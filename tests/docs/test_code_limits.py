@@ -18,14 +18,8 @@ ATTRIBUTES = 12
 
 EXCEPTIONS: dict[str, str] = {
     "cli/status.py": "the screen and its table; to be split",
-    "daemon/__init__.py:run": "signals, reloads and the order of the end; to be split",
-    "daemon/daemon_run.py:DaemonRun.__init__": "opens all resources of one run; an engine will own them",
-    "daemon/capture_loop.py:CaptureLoop": "the queue's parts; to become one work queue",
-    "daemon/upload_loop.py:UploadLoop": "the loop, its requests and its wake-up; messages will replace them",
     "redact/redactor.py:Redactor": "compiled rules and their indexes, made once",
     "status/__init__.py:_SpoolSnapshot": "one field for each line of the screen",
-    "watch/dirty.py:Dirty": "the change set and its timers, under one lock",
-    "watch/watcher.py:Watcher": "targets, timers and the adapter, under one lock",
 }
 """What exceeds a limit, as `file`, `file:function` or `file:Class`, with the reason."""
 

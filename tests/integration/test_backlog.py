@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from sessiond.config import Backlog, Config, Token, load
+from sessiond.daemon.messages import Captured, ScanNow
 from sessiond.daemon.power import ON_BATTERY, ON_METERED, PowerAndNetwork
+from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import ASK_AGAIN, PUSHING, READING, Override, Throttle
-from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.spool import health
-from support.capture import DAY, lab, session, write
+from support.capture import DAY, Lab, lab, session, write
 from support.harness import CLAUDE, SESSION, Household, claude, encode, household
 
 
@@ -86,14 +87,14 @@ def test_while_the_backlog_rests_live_changes_are_read(tmp_path: Path) -> None:
         write(tmp_path, number, age=number * DAY)
     write(tmp_path, 9, age=60)
     made = Throttle(READING, Backlog(max_cpu=1.0), power=Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu)
-    with lab(tmp_path, throttle=made) as house:
+    with lab(tmp_path, reading=made) as house:
         made.start()
         clock.works(1.0)
         made.finish()  # 99 seconds of rest
-        house.capture_loop._scan(house.resources.watched)
+        house.scan()
         assert house.turn().backlog == 3
         assert house.captured() == {session(9)}
-        assert 98 < (house.capture_loop._timeout() or 0) <= 99
+        assert 98 < (house.wait() or 0) <= 99
         live = write(tmp_path, 5, age=0)
         assert house.touch(live).backlog == 3
         assert house.captured() == {session(5), session(9)}
@@ -110,13 +111,13 @@ def test_on_battery_the_backlog_waits_and_live_changes_go_on(tmp_path: Path) -> 
     clock, machine = Clock(), Machine()
     machine.battery = True
     write(tmp_path, 1, age=DAY)
-    with lab(tmp_path, throttle=throttle(Backlog(), clock, machine=machine)) as house:
-        house.capture_loop._scan(house.resources.watched)
+    with lab(tmp_path, reading=throttle(Backlog(), clock, machine=machine)) as house:
+        house.scan()
         for _ in range(5):
             found = house.turn()
             assert (found.backlog, found.waits) == (1, ON_BATTERY)
         assert machine.asked == 1
-        assert house.capture_loop._timeout() == ASK_AGAIN
+        assert house.wait() == ASK_AGAIN
         assert house.touch(write(tmp_path, 2, age=0)).waits == ON_BATTERY
         assert house.captured() == {session(2)}
         machine.battery = False
@@ -136,8 +137,8 @@ def test_what_its_tool_is_about_to_delete_waits_for_no_charger(tmp_path: Path, s
     for number, days in ((1, 20), (2, 24), (3, 40)):
         write(tmp_path, number, age=days * DAY)
     (tmp_path / "home/.claude/settings.json").write_text(settings)
-    with lab(tmp_path, throttle=throttle(Backlog(), Clock(), machine=machine)) as house:
-        house.capture_loop._scan(house.resources.watched)
+    with lab(tmp_path, reading=throttle(Backlog(), Clock(), machine=machine)) as house:
+        house.scan()
         for _ in range(3):
             found = house.turn()
         assert house.captured() == {session(number) for number in due}
@@ -167,22 +168,26 @@ def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
 
 def test_haste_ends_with_the_last_of_both(tmp_path: Path) -> None:
     """Pushing may be done before reading knows that it is: it is told, or the next backlog would know no limit."""
-    override, told = Override(), list[frozenset[str]]()
+    override = Override()
     pushing = Throttle(PUSHING, override=override)
 
-    def push_what_is_there() -> None:
-        pushing.finish_backlog()
-        told.append(override.works)
+    def push_what_is_there(house: Lab) -> bool:
+        """Do what the upload loop does when it is woken; return whether it was."""
+        woken = Captured() in house.engine.inboxes.upload.take()
+        if woken:
+            pushing.finish_backlog()
+        return woken
 
     write(tmp_path, 1, age=DAY)
-    with lab(tmp_path, throttle=Throttle(READING, override=override), on_captured=push_what_is_there) as house:
-        house.capture_loop.request_rescan()
+    with lab(tmp_path, reading=Throttle(READING, override=override)) as house:
+        house.engine.inboxes.capture.put(ScanNow())
         house.touch()
         assert house.captured() == {session(1)}
+        assert override.works == {PUSHING}
+        assert push_what_is_there(house)
         assert not override.works
-        before = len(told)
         house.turn()
-        assert len(told) == before
+        assert not push_what_is_there(house), "nothing happened since"
 
 
 def test_other_settings_are_in_force_at_once() -> None:
@@ -221,7 +226,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 @contextmanager
-def pusher(house: Household, made: Throttle) -> Iterator[UploadLoop]:
+def pusher(house: Household, made: Throttle) -> Iterator[Pusher]:
     """What pushes, without its thread."""
     resources = Resources(
         config=Config(),
@@ -234,7 +239,7 @@ def pusher(house: Household, made: Throttle) -> Iterator[UploadLoop]:
         ingest=house.ingesting,
         environ={},
     )
-    pushing = UploadLoop(resources, house.endpoint.url, Token(house.endpoint.token), lambda: None, made)
+    pushing = Pusher(resources, Target(house.endpoint.url, Token(house.endpoint.token)), made)
     try:
         yield pushing
     finally:
@@ -250,12 +255,12 @@ def old(house: Household, number: int, *, size: int, age: float = DAY) -> str:
     return path
 
 
-def push(house: Household, made: UploadLoop, turns: int = 99) -> int:
+def push(made: Pusher, turns: int = 99) -> int:
     """Push until nothing goes any more; the bytes that went over the wire."""
-    before = made._client.sent_bytes
-    while made.push_all() and turns:
+    before = made.client.sent_bytes
+    while made.push().more and made.state.health.next_attempt_ms is None and turns:
         turns -= 1
-    return made._client.sent_bytes - before
+    return made.client.sent_bytes - before
 
 
 def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household) -> None:
@@ -267,12 +272,12 @@ def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household)
         house.scan()
         began, total = clock.now, 0
         for _ in range(99):
-            sent = push(house, made)
+            sent = push(made)
             total += sent
-            if not made._throttled:
+            if not made.throttled:
                 break
             assert sent < 2 * limit  # one segment of these
-            clock.now += made._throttle.seconds_until_open()
+            clock.now += made.throttle.seconds_until_open()
         assert total <= limit * (clock.now - began) + 2 * limit
         assert total > 400_000
         for number, path in enumerate(paths, start=2):
@@ -285,14 +290,14 @@ def test_while_the_line_rests_live_changes_are_pushed(house: Household) -> None:
         for number in (2, 3):
             old(house, number, size=300_000)
         house.scan()
-        push(house, made)
-        assert made._throttled
+        push(made)
+        assert made.throttled
         path = house.write(CLAUDE, claude(SESSION, 1))
         house.scan()
-        assert 0 < push(house, made) < 5000
+        assert 0 < push(made) < 5000
         assert house.held(SESSION) == Path(path).read_bytes()
         assert SESSION in house.held_sessions()
-        assert made._throttled
+        assert made.throttled
 
 
 def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> None:
@@ -302,19 +307,19 @@ def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> 
         old(house, 2, size=9000)
         house.write(CLAUDE, claude(SESSION, 1))
         house.scan()
-        push(house, made)
+        push(made)
         assert set(house.held_sessions()) == {SESSION}
         assert health.read_endpoint(house.spool).waits == ON_METERED
         machine.metered = False
-        clock.now += made._throttle.seconds_until_open()
-        push(house, made)
+        clock.now += made.throttle.seconds_until_open()
+        push(made)
         assert set(house.held_sessions()) == {SESSION, session(2)}
         assert health.read_endpoint(house.spool).waits is None
         asked = machine.asked
         clock.now += 9 * ASK_AGAIN
         house.write(CLAUDE, claude(SESSION, 2))
         house.scan()
-        push(house, made)
+        push(made)
         assert machine.asked == asked
 
 
@@ -339,11 +344,11 @@ def test_what_can_not_go_holds_nothing_up(house: Household) -> None:
             assert behind
             for due in house.spool.outbox.sessions(9):
                 house.spool.outbox.acknowledge_session(due.id, due.revision)
-        push(house, made)
-        assert (machine.asked, made._throttled, health.read_endpoint(house.spool).waits) == (0, False, None)
+        push(made)
+        assert (machine.asked, made.throttled, health.read_endpoint(house.spool).waits) == (0, False, None)
         override.start()
         override.finish(READING)
-        push(house, made)
+        push(made)
         assert not override.works
 
 

@@ -16,8 +16,9 @@ import pytest
 from sessiond import pause, state
 from sessiond.config import load
 from sessiond.daemon import daemon_run
-from sessiond.daemon.daemon_run import CLOCK_CHECK, DaemonRun, Message
+from sessiond.daemon.daemon_run import CLOCK_CHECK, DaemonRun, Host
 from sessiond.daemon.heartbeat import PATIENCE
+from sessiond.daemon.messages import Message
 from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.settings import resolve_settings
 from support.rules_cache import put_rules
@@ -65,7 +66,8 @@ def running(base: Path, notifications: Notifications, pause_ms: int | None = Non
         pause.write(directory, paused)
         settings = msgspec.structs.replace(settings, paused=paused)
     lock = state.Lock(directory)
-    run = DaemonRun(settings, environ, None, lock, queue.SimpleQueue(), notifications)
+    host = Host(environ=environ, file=None, lock=lock, messages=queue.SimpleQueue(), notify=notifications)
+    run = DaemonRun(host, settings)
     try:
         yield run
     finally:
@@ -83,16 +85,15 @@ def until(condition: Callable[[], bool]) -> None:
 def iterate(run: DaemonRun, *loops: str) -> None:
     """Wait until each of these loops has started another iteration."""
     for name in loops:
-        loop = getattr(run, name)
+        loop = getattr(run.engine, name)
         before = loop.iterations
-        run._watcher.wake()
-        run._upload_loop.wake()
+        run.engine.ping()
         until(lambda loop=loop, before=before: loop.iterations > before)
 
 
 @pytest.mark.parametrize(
     ("hung", "step", "other"),
-    [("_capture_loop", "_read_queued", "_upload_loop"), ("_upload_loop", "_apply_causes", "_capture_loop")],
+    [("capture_loop", "add_batch", "upload_loop"), ("upload_loop", "apply_messages", "capture_loop")],
 )
 def test_no_heartbeat_is_sent_while_a_thread_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: str, step: str, other: str
@@ -101,7 +102,7 @@ def test_no_heartbeat_is_sent_while_a_thread_hangs(
     clock, notifications = Clock(), Notifications()
     stuck, released = threading.Event(), threading.Event()
 
-    def hang() -> None:
+    def hang(*_: object) -> None:
         stuck.set()
         released.wait()
 
@@ -110,27 +111,26 @@ def test_no_heartbeat_is_sent_while_a_thread_hangs(
         try:
             for expected in (1, 2, 3):
                 iterate(run, hung, other)
-                run._send_heartbeat()
+                run.send_heartbeat()
                 assert notifications.heartbeats == expected, "both threads work"
                 clock.now += PATIENCE + 1
             iterate(run, hung, other)
-            monkeypatch.setattr(getattr(run, hung), step, hang)
-            run._watcher.wake()
-            run._upload_loop.wake()
+            monkeypatch.setattr(getattr(run.engine, hung), step, hang)
+            run.engine.ping()
             assert stuck.wait(PATIENT)
             iterate(run, other)
-            run._send_heartbeat()
+            run.send_heartbeat()
             sent = notifications.heartbeats  # its last iteration began before it hung
             for _ in range(3):
                 clock.now += PATIENCE + 1
                 iterate(run, other)
-                run._send_heartbeat()
+                run.send_heartbeat()
                 assert notifications.heartbeats == sent
         finally:
             monkeypatch.undo()
             released.set()
         iterate(run, hung, other)
-        run._send_heartbeat()
+        run.send_heartbeat()
         assert notifications.heartbeats == sent + 1, "it works again"
 
 

@@ -319,14 +319,14 @@ def test_a_look_at_a_database_is_no_change_of_it(how: str, backfill: str, tmp_pa
         if os.path.exists(name):
             os.utime(name, (time.time() - 9 * 86_400,) * 2)
     with lab(tmp_path, {"backfill": backfill}) as made:
-        made.capture_loop._queue_batch(made.watcher.wait(5))
-        while made.capture_loop._backlog or made.capture_loop._changed_files:
+        made.capture_loop.add_batch(made.watcher.wait(5))
+        while made.queue.backlog or made.queue.has_live:
             made.turn()
         assert len(made.captured()) == (0 if backfill == "none" else 2)
         woken = made.watcher.wait(1.0).paths
-        assert [name for name in woken if made.capture_loop._places(name)] == []
+        assert [name for name in woken if made.capture_loop.scanner.locate(name)] == []
         made.look()  # SQLite gives a -wal that root reads its owner anew: that is a change, of which nothing comes
-        made.capture_loop._scan(made.resources.watched)
-        assert not made.capture_loop._backlog
-        assert not made.capture_loop._changed_files
+        made.scan()
+        assert not made.queue.backlog
+        assert not made.queue.has_live
     tool.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import uuid
@@ -16,7 +17,6 @@ from sessiond.ingest import Outcome, Turn, endings, ingest, locate
 from sessiond.reader import CHUNK
 from sessiond.sources import find_sources
 from sessiond.sources.base import Root
-from sessiond.watch import Batch
 from support.capture import DAY, Lab, lab, session, write
 from support.harness import claude, encode
 
@@ -39,7 +39,7 @@ def folded(house: Lab, number: int) -> int:
 
 def changed(house: Lab, *paths: str, turns: int = 1) -> None:
     """Report changes of these paths as the watcher does, and run the loop once."""
-    house.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
+    house.report(*paths)
     for _ in range(turns):
         house.turn()
 
@@ -47,7 +47,7 @@ def changed(house: Lab, *paths: str, turns: int = 1) -> None:
 def drain(house: Lab, limit: int = 10_000) -> int:
     """Turn until nothing is left to read; return the number of turns."""
     for turn in range(limit):
-        if not house.capture_loop._changed_files and not house.capture_loop._backlog:
+        if not house.queue.has_live and not house.queue.backlog:
             return turn
         house.turn()
     raise AssertionError("it never ends")
@@ -132,7 +132,7 @@ def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Pat
             file.write(b"x" * MIB)
     made = time.time() - DAY
     os.utime(hog, (made, made))
-    house.capture_loop._scan(house.resources.watched)
+    house.scan()
     for _ in range(3):
         house.turn()
     assert all(folded(house, number) == os.path.getsize(path) for number, path in enumerate(old, 2))
@@ -154,7 +154,7 @@ def test_the_search_gives_others_their_turn(tmp_path: Path, house: Lab) -> None:
         changed(house, other)
         assert folded(house, 2) == os.path.getsize(other)
         assert house.resources.ingest.endings.bytes_read - searched <= SLICE
-    assert house.capture_loop._changed_files
+    assert house.queue.has_live
 
 
 def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, house: Lab) -> None:
@@ -219,7 +219,7 @@ def test_an_unended_file_that_changes_all_the_time_is_searched_at_a_bounded_rate
         assert 0 < second - first <= 32 * MIB
         edit(b"b")
         assert house.resources.ingest.endings.bytes_read == second
-        assert house.capture_loop._retries.next() is not None, "it is not forgotten"
+        assert house.queue.retries.next() < math.inf, "it is not forgotten"
         now += 32 * MIB / endings.RATE
         edit(b"\n")
         assert folded(house, 1) == MIB + 1
@@ -261,25 +261,25 @@ def test_a_restart_during_the_search_searches_on(tmp_path: Path) -> None:
 def test_a_large_document_that_is_rewritten_all_the_time_rests_between_two_reads(tmp_path: Path) -> None:
     """Each change means to read it as a whole: 64 MiB twice a second would be all that the daemon does."""
     now = 100.0
-    retries = Retries(lambda: now)
+    retries = Retries()
     source = next(source for source in find_sources() if source.tool == "claude-code")
     (place,) = locate([(source, Root(path="/x"))], f"/x/-x/{session(1)}.jsonl")
-    assert not retries.rests(place.path, place.path)
-    retries.note(place.path, place, Outcome(cost=64 * MIB))
+    assert not retries.rests(place.path, place.path, now)
+    retries.note(place.path, place, Outcome(cost=64 * MIB), now)
     reads = 0
     for _ in range(80):
         now += 0.25
-        if not retries.rests(place.path, place.path) or retries.due():
+        if not retries.rests(place.path, place.path, now) or retries.due(now):
             reads += 1
-            retries.note(place.path, place, Outcome(cost=64 * MIB))
+            retries.note(place.path, place, Outcome(cost=64 * MIB), now)
     assert 8 <= reads <= 10, "every two seconds in twenty"
-    retries.rests(place.path, place.path)
-    assert retries.next() is not None, "the last change is read too"
+    retries.rests(place.path, place.path, now)
+    assert retries.next() < math.inf, "the last change is read too"
     now += 60
-    assert retries.due() == [place.path]
-    assert retries.due() == []
-    retries.note(place.path, place, Outcome(cost=MIB))
-    assert not retries.rests(place.path, place.path), "a small one is read with each change"
+    assert retries.due(now) == [place.path]
+    assert retries.due(now) == []
+    retries.note(place.path, place, Outcome(cost=MIB), now)
+    assert not retries.rests(place.path, place.path, now), "a small one is read with each change"
 
 
 def test_what_a_document_costs_is_its_size(tmp_path: Path) -> None:

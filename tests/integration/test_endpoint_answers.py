@@ -12,11 +12,12 @@ import httpx
 import msgspec
 import pytest
 
+from sessiond import state
 from sessiond.config import Config
-from sessiond.daemon import endpoint_state, outage, upload_loop
-from sessiond.daemon.endpoint_state import Cause
-from sessiond.daemon.resources import open_resources
-from sessiond.daemon.upload_loop import UploadLoop
+from sessiond.daemon import endpoint_state, outage, pusher
+from sessiond.daemon.endpoint_state import EndpointState
+from sessiond.daemon.engine import Engine
+from sessiond.daemon.messages import Cause, Retry, Stop
 from sessiond.endpoint import retry
 from sessiond.endpoint.answers import parse_retry_after
 from sessiond.endpoint.server import limits, running
@@ -25,6 +26,7 @@ from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.spool.safety import State
 from sessiond.upload import BatchResult, settle
+from support.capture import settings_of
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household, pushed
 
 OTHER = "00000000-5f1d-4000-8000-000000000002"
@@ -294,23 +296,23 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
 
 
 @pytest.fixture
-def push(tmp_path: Path, wall: Wall) -> Iterator[UploadLoop]:
+def engine(tmp_path: Path, wall: Wall) -> Iterator[Engine]:
+    """An engine whose threads are not started."""
     config = msgspec.convert(
         {"state_dir": str(tmp_path / "state"), "endpoint": {"url": "http://127.0.0.1:9"}}, type=Config
     )
     (tmp_path / "state").mkdir(mode=0o700)
-    resources = open_resources(config, {"HOME": str(tmp_path)})
-    made = UploadLoop(resources, "http://127.0.0.1:9", None, lambda: None)
-    yield made
-    made.close()
-    resources.close()
+    lock = state.Lock(str(tmp_path / "state"))
+    with Engine(settings_of(config), {"HOME": str(tmp_path)}, lock) as made:
+        yield made
+    lock.release()
 
 
-def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(push: UploadLoop, wall: Wall) -> None:
+def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(engine: Engine, wall: Wall) -> None:
     """The next attempt was noted under a clock years ahead: it is made as soon as was meant, not in years."""
     wall.ms += 10 * 365 * 86_400_000
-    push._failed(Unreachable("down", retry_after=60.0))
-    assert 55_000 < push._state.wait_ms() <= 66_000
+    engine.upload_loop.pusher.fail(Unreachable("down", retry_after=60.0))
+    assert 55_000 < engine.upload_loop.pusher.state.wait_ms() <= 66_000
     wall.ms -= 10 * 365 * 86_400_000
     began = time.monotonic()
     later = endpoint_state.time
@@ -320,25 +322,24 @@ def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(push: UploadLoop
             monotonic = staticmethod(lambda: began + 70)
 
         endpoint_state.time = Later  # type: ignore[attr-defined]
-        assert push._state.wait_ms() <= 0
+        assert engine.upload_loop.pusher.state.wait_ms() <= 0
     finally:
         endpoint_state.time = later  # type: ignore[attr-defined]
 
 
-def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(push: UploadLoop, wall: Wall) -> None:
+def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(engine: Engine, wall: Wall) -> None:
     """What another daemon noted is believed for an hour at most."""
     wall.ms += 10 * 365 * 86_400_000
-    push._failed(Unreachable("down", retry_after=60.0))
+    engine.upload_loop.pusher.fail(Unreachable("down", retry_after=60.0))
     wall.ms -= 10 * 365 * 86_400_000
-    again = UploadLoop(push._resources, push._state.health.url, None, lambda: None)
-    first = again._state.wait_ms()
+    again = EndpointState(engine.resources, engine.upload_loop.pusher.state.health.url, None)
+    first = again.wait_ms()
     assert first <= endpoint_state.LONGEST
     time.sleep(0.05)
-    assert again._state.wait_ms() < first
-    again.close()
+    assert again.wait_ms() < first
 
 
-def answers_about(push: UploadLoop) -> list[str]:
+def answers_about(engine: Engine) -> list[str]:
     """Have an endpoint answer `GET /v1`; return the paths of its requests."""
     asked: list[str] = []
     about = About(
@@ -350,60 +351,64 @@ def answers_about(push: UploadLoop) -> list[str]:
         body = httpx.ByteStream(msgspec.json.encode(about))
         return httpx.Response(200, headers={"content-type": "application/json"}, stream=body)
 
-    push._client._transport = httpx.MockTransport(answer)
+    engine.upload_loop.pusher.client._transport = httpx.MockTransport(answer)
     return asked
 
 
 def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(
-    push: UploadLoop, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was lost of streams that do not change any more shows in `GET /v1` alone: it is asked for now and then."""
-    asked = answers_about(push)
-    monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
-    push._push()
-    push._push()
+    asked = answers_about(engine)
+    monkeypatch.setattr(pusher, "upload", lambda _, **__: BatchResult())
+    engine.upload_loop.pusher.push()
+    engine.upload_loop.pusher.push()
     assert len(asked) == 1
     monkeypatch.setattr(retry, "IDENTIFY_AGAIN", 0.0)
-    assert push._idle_seconds() == 0.0  # nothing has to be captured for it
-    push._push()
+    assert engine.upload_loop.idle_seconds() == 0.0  # nothing has to be captured for it
+    engine.upload_loop.pusher.push()
     assert len(asked) == 2
 
 
-def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(push: UploadLoop) -> None:
+def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(engine: Engine) -> None:
     """Each healing makes a new revision, which is stored: that is no progress."""
     for _ in range(6):
-        push._state.succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._state.health)
-    assert push._state.wait_ms() > 1000
-    assert health.read_endpoint(push._resources.spool).next_attempt_ms is not None
+        engine.upload_loop.pusher.state.succeeded(
+            BatchResult(sessions=1, segments=1, healed=1, more=True), engine.upload_loop.pusher.state.health
+        )
+    assert engine.upload_loop.pusher.state.wait_ms() > 1000
+    assert health.read_endpoint(engine.resources.spool).next_attempt_ms is not None
 
 
-def test_after_healing_it_rests_until_somebody_wakes_it(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_healing_it_rests_until_somebody_wakes_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that was due and found nothing to do is due no more: the loop must not turn for ever."""
     for _ in range(6):
-        push._state.succeeded(BatchResult(sessions=1, segments=1, healed=1, more=True), push._state.health)
-    assert push._idle_seconds()
-    answers_about(push)
-    monkeypatch.setattr(upload_loop, "upload", lambda _, **__: BatchResult())
-    assert not push.push_all()
-    idle = push._idle_seconds()
+        engine.upload_loop.pusher.state.succeeded(
+            BatchResult(sessions=1, segments=1, healed=1, more=True), engine.upload_loop.pusher.state.health
+        )
+    assert engine.upload_loop.idle_seconds()
+    answers_about(engine)
+    monkeypatch.setattr(pusher, "upload", lambda _, **__: BatchResult())
+    assert not engine.upload_loop.push_all()
+    idle = engine.upload_loop.idle_seconds()
     assert idle is not None
     assert idle > 3000  # only to ask again which endpoint answers
 
 
-def test_a_failed_push_is_tried_again_though_nothing_happens(push: UploadLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_push_is_tried_again_though_nothing_happens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next attempt comes by itself: no tool writes, no rescan finds anything, nobody wakes the loop."""
     tries: list[float] = []
 
     def down(_: object, **__: object) -> BatchResult:
         tries.append(time.monotonic())
         if len(tries) >= 4:
-            push.stop()
+            engine.inboxes.upload.put(Stop())
         raise Unreachable("down")
 
-    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
-    monkeypatch.setattr(upload_loop, "upload", down)
+    monkeypatch.setattr(pusher, "bind", lambda _: True)
+    monkeypatch.setattr(pusher, "upload", down)
     monkeypatch.setattr(outage, "next_wait", lambda *_: 0.02)
-    loop = threading.Thread(target=push.run, daemon=True)
+    loop = threading.Thread(target=engine.upload_loop.run, daemon=True)
     loop.start()
     loop.join(20)
     assert len(tries) >= 4
@@ -411,7 +416,7 @@ def test_a_failed_push_is_tried_again_though_nothing_happens(push: UploadLoop, m
 
 @pytest.mark.parametrize("cause", [Cause.SETUP, Cause.USER, Cause.NETWORK])
 def test_what_changes_during_a_failing_push_is_tried_at_once(
-    push: UploadLoop, monkeypatch: pytest.MonkeyPatch, cause: Cause
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, cause: Cause
 ) -> None:
     """The network comes back while the push over the old one still times out: that failure must not delay the next."""
     tries: list[int] = []
@@ -419,29 +424,32 @@ def test_what_changes_during_a_failing_push_is_tried_at_once(
     def down(_: object, **__: object) -> BatchResult:
         tries.append(1)
         if len(tries) == 1:
-            push.retry_sooner(cause)
+            engine.inboxes.upload.put(Retry(cause))
             raise Unreachable("down", retry_after=3000.0)
-        push.stop()
+        engine.inboxes.upload.put(Stop())
         raise Unreachable("down")
 
-    monkeypatch.setattr(upload_loop, "bind", lambda _: True)
-    monkeypatch.setattr(upload_loop, "upload", down)
-    loop = threading.Thread(target=push.run, daemon=True)
+    monkeypatch.setattr(pusher, "bind", lambda _: True)
+    monkeypatch.setattr(pusher, "upload", down)
+    loop = threading.Thread(target=engine.upload_loop.run, daemon=True)
     loop.start()
     loop.join(60)
     assert len(tries) == 2
 
 
-def test_a_user_who_asks_does_not_end_the_pause(push: UploadLoop) -> None:
+def test_a_user_who_asks_does_not_end_the_pause(engine: Engine) -> None:
     """`sync` from a cron job tries at once, each minute, and the daemon itself stays with its quarter of an hour."""
     for _ in range(3):
-        push._failed(Refused("401"))
-    push.retry_sooner(Cause.USER)
-    push._apply_causes()
-    assert (push._state.health.next_attempt_ms, push._state.health.rejections) == (None, 3)
-    push.retry_sooner(Cause.SETUP)
-    push._apply_causes()
-    assert push._state.health.rejections == 0
+        engine.upload_loop.pusher.fail(Refused("401"))
+    engine.inboxes.upload.put(Retry(Cause.USER))
+    engine.upload_loop.apply_messages()
+    assert (
+        engine.upload_loop.pusher.state.health.next_attempt_ms,
+        engine.upload_loop.pusher.state.health.rejections,
+    ) == (None, 3)
+    engine.inboxes.upload.put(Retry(Cause.SETUP))
+    engine.upload_loop.apply_messages()
+    assert engine.upload_loop.pusher.state.health.rejections == 0
 
 
 def test_a_push_that_holds_too_much_is_sent_in_parts_and_nothing_is_parked(tmp_path: Path) -> None:

@@ -13,15 +13,13 @@ import pytest
 
 from sessiond import state, zstd
 from sessiond.config import Config, Redaction
-from sessiond.daemon.capture_loop import CaptureLoop
-from sessiond.daemon.resources import open_resources
+from sessiond.daemon.engine import Engine
 from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.privacy import IGNORE, Exclusion, Masking, Terms, read_terms
 from sessiond.redact import OVERLAP, load_rules
 from sessiond.redact.examples import expand
-from sessiond.sources.base import UserDirs
-from sessiond.watch import Watcher
+from support.capture import settings_of
 from support.harness import CLAUDE, SESSION, Household, claude, encode, household, pushed
 
 KEY = b"k" * 32
@@ -277,20 +275,12 @@ def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(claude(session, 1, cwd=cwd)))
     settings = {"state_dir": str(tmp_path / "state"), "hash_paths": hashed, "endpoint": {"url": "http://127.0.0.1:9"}}
-    resources = open_resources(msgspec.convert(settings, type=Config), {"HOME": str(tmp_path)})
-    watcher, lock = Watcher(resources.watched), state.Lock(resources.directory)
-    capture_loop = CaptureLoop(
-        resources,
-        watcher,
-        lock,
-        on_captured=lambda: None,
-        handle_other=lambda _: False,
-        user_dirs=UserDirs(home=str(tmp_path), environ={}),
-    )
-    watcher.start()
+    lock = state.Lock(str(tmp_path / "state"))
+    engine = Engine(settings_of(msgspec.convert(settings, type=Config)), {"HOME": str(tmp_path)}, lock)
+    resources = engine.resources
 
     def look() -> tuple[set[str], int]:
-        capture_loop.capture_all()
+        engine.capture_loop.capture_all()
         (queued,) = resources.spool.connection.execute("SELECT count(*) FROM segment WHERE length > 0").fetchone()
         return {one.native_id for one in resources.spool.catalog.sessions()}, queued
 
@@ -299,8 +289,7 @@ def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) ->
     assert look() == look() == ({OTHER}, 1)
     (project / IGNORE).unlink()
     assert look() == ({SESSION, OTHER}, 2)
-    watcher.close()
-    resources.close()
+    engine.stop()
     lock.release()
 
 

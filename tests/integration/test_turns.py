@@ -15,7 +15,6 @@ from sessiond.ingest.pipeline import STEP
 from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.rows import StreamState
 from sessiond.upload import upload
-from sessiond.watch import Batch
 from support.capture import DAY, Lab, lab, session, write
 from support.harness import NOW_MS, SESSION, claude, encode, household
 
@@ -32,7 +31,7 @@ def lengthen(path: str, number: int, count: int) -> None:
 
 def tell(house: Lab, *paths: str) -> None:
     """Have the watcher tell of these paths, and one turn of the loop."""
-    house.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
+    house.report(*paths)
     house.turn()
 
 
@@ -58,7 +57,7 @@ def test_a_long_file_is_read_in_slices_and_a_line_elsewhere_waits_for_no_more_th
             tell(house, other)
             assert main(house, 2).folded == os.path.getsize(other)
             assert main(house, 1).folded < os.path.getsize(hose)
-        while house.capture_loop._changed_files:
+        while house.queue.has_live:
             house.turn()
         assert main(house, 1).queued == main(house, 1).folded == os.path.getsize(hose)
         assert main(house, 1).generation == 0
@@ -72,7 +71,7 @@ def test_long_files_take_turns(tmp_path: Path) -> None:
     with lab(tmp_path) as house:
         house.capture_loop.turn = Turn(slice=STEP)
         tell(house, *hoses)
-        while house.capture_loop._changed_files:
+        while house.queue.has_live:
             folded = [main(house, number).folded for number in (1, 2, 3)]
             assert max(folded) - min(folded) <= 2 * STEP
             house.turn()
@@ -87,13 +86,13 @@ def test_a_long_file_of_the_backlog_lets_live_changes_pass(tmp_path: Path) -> No
     os.utime(old, (made, made))
     with lab(tmp_path) as house:
         house.capture_loop.turn = Turn(slice=STEP)
-        house.capture_loop._scan(house.resources.watched)
+        house.scan()
         house.turn()
         assert main(house, 2).folded == os.path.getsize(live)
         house.turn()
         assert house.turn().backlog == 1
         assert 0 < main(house, 1).folded < os.path.getsize(old)
-        while house.capture_loop._backlog:
+        while house.queue.backlog:
             house.turn()
         assert main(house, 1).folded == os.path.getsize(old)
 
@@ -111,7 +110,7 @@ def test_what_is_edited_between_two_slices_is_found(tmp_path: Path) -> None:
         with open(path, "r+b") as file:
             file.seek(folded // 2)
             file.write(b"X")
-        while house.capture_loop._changed_files:
+        while house.queue.has_live:
             house.turn()
         stream = main(house, 1)
         assert (stream.generation, stream.folded) == (1, os.path.getsize(path))

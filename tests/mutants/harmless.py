@@ -17,9 +17,9 @@ HARMLESS: dict[str, str] = {
     ),
     "watch/watcher.py::Watcher._rewatch: if again.targets == planned.targets or refused: => "
     "if again.targets == planned.targets and refused:": "one more pass, which adds no watch and thereby ends the loop",
-    "watch/watcher.py::Watcher._compare_with_kernel: "
-    "if state.mode is WatchMode.WATCHED and self._covered.get(state.watched) == directories: => "
-    "if state.mode is not WatchMode.WATCHED and self._covered.get(state.watched) == directories:": (
+    "watch/coverage.py::CoverageCheck.is_known: "
+    "return state.mode is WatchMode.WATCHED and self._covered.get(state.watched) == _hash(stats) => "
+    "return state.mode is not WatchMode.WATCHED and self._covered.get(state.watched) == _hash(stats)": (
         "the shortcut saves work alone: without it the kernel is asked, and the answer is the same"
     ),
     "daemon/archive.py::Archive._watch: while output.read(4096): => while output.read(4097):": (
@@ -28,8 +28,9 @@ HARMLESS: dict[str, str] = {
     'daemon/power.py::PowerAndNetwork._read: return "" => pass': (
         "callers compare only with words, which neither None nor an empty text equals"
     ),
-    "daemon/upload_loop.py::UploadLoop.run: if not self._paused and self._state.wait_ms() <= 0 and self.push_all(): => "
-    "if not self._paused and self._state.wait_ms() <= 1 and self.push_all():": (
+    "daemon/upload_loop.py::UploadLoop.step: "
+    "if not self._paused and self.pusher.state.wait_ms() <= 0 and self.push_all(): => "
+    "if not self._paused and self.pusher.state.wait_ms() <= 1 and self.push_all():": (
         "an attempt that comes a millisecond earlier"
     ),
     "endpoint/server/streams.py::append: if last is not None and last[2] + payload.length <= CHUNK: => "
@@ -40,7 +41,7 @@ HARMLESS: dict[str, str] = {
         "ranges that touch are searched apart: a place on the border is confirmed twice, with the same result"
     ),
     "daemon/daemon_run.py::DaemonRun.__init__: self._note_refusal(None) => pass": (
-        "`edits.noticed()`, a few lines on, has the configuration read again at once, which notes the same"
+        "`note_change()`, a few lines on, has the configuration read again at once, which notes the same"
     ),
     'endpoint/transport.py::_read: raise httpx.ReadTimeout("the deadline passed while reading the answer") => pass': (
         "the timer aborts the connection at the same deadline, so that the next read raises"

@@ -15,8 +15,8 @@ EDGES: list[Named] = [
     Named(
         "any change wakes the capture",
         "daemon/capture_loop.py",
-        "if places and not self._retries.rests(path, places[0].path):",
-        "if True:",
+        "if locations := self.scanner.locate(path):",
+        "locations = self.scanner.locate(path)\n        self.queue.add([path])\n        if locations:",
         (["tests/unit/daemon/test_loop_failures.py"],),
     ),
     Named(
@@ -29,7 +29,7 @@ EDGES: list[Named] = [
     Named(
         "what could not be read is not tried again",
         "daemon/capture_loop.py",
-        "            self._inventory.pop(path, None)  # the next scan",
+        "            self.scanner.forget(entry.path)  # the next scan",
         "            pass  # the next scan",
         (["tests/process/test_limits.py", "-k", "can_not_be_read"],),
     ),

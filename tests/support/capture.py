@@ -1,8 +1,9 @@
-"""The capturing of a daemon without its threads: rooms of a configuration, and looks that the test asks for."""
+"""The engine of a daemon without its threads: the test drives the loops."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import msgspec
 
 from sessiond import state
-from sessiond.config import Config
-from sessiond.daemon.capture_loop import CaptureLoop
-from sessiond.daemon.resources import Resources, open_resources
-from sessiond.sources.base import UserDirs
+from sessiond.config import Config, Loaded, Token
+from sessiond.daemon.engine import Engine, EngineOptions, Throttles
+from sessiond.daemon.settings import Settings
+from sessiond.daemon.throttle import PUSHING, Throttle
+from sessiond.daemon.work_queue import Lane, Work
+from sessiond.pause import Paused
 from sessiond.spool import health
 from sessiond.spool.health import CaptureHealth
-from sessiond.watch import Batch, Watcher
+from sessiond.watch import Batch
 from support.harness import claude, encode
 
 DAY = 86_400
@@ -28,34 +31,47 @@ def session(number: int) -> str:
 
 
 class Lab:
-    """What captures, a home, and the health that status would read."""
+    """An engine whose loops the test drives, a home, and the health that status would read."""
 
-    def __init__(self, base: str, resources: Resources, lock: state.Lock, **more: Any) -> None:
-        self.home, self.resources, self.lock = os.path.join(base, "home"), resources, lock
-        self.watcher = Watcher(resources.watched)
-        self.watcher.start()
-        self.capture_loop = CaptureLoop(
-            resources,
-            self.watcher,
-            lock,
-            **{"on_captured": lambda: None, "handle_other": lambda _: False} | more,
-            user_dirs=UserDirs(home=self.home, environ={}),
-        )
+    def __init__(self, base: str, engine: Engine) -> None:
+        self.home, self.engine, self.resources = os.path.join(base, "home"), engine, engine.resources
+        self.watcher, self.capture_loop, self.queue = engine.watcher, engine.capture_loop, engine.capture_loop.queue
 
     def look(self) -> CaptureHealth:
-        """Look at everything and read what is new, as `sync` does; say what status would see."""
+        """Scan everything and read what is new, as `sync` does; return what status would show."""
         self.capture_loop.capture_all()
-        return health.read_capture(self.resources.spool)
+        return self.health()
+
+    def report(self, *paths: str) -> None:
+        """Queue changes of these paths, as the watcher reports them."""
+        self.capture_loop.add_batch(Batch(paths=frozenset(paths)))
 
     def touch(self, *paths: str) -> CaptureHealth:
-        """Have the watcher tell of these paths, and one turn of the loop."""
-        self.capture_loop._queue_batch(Batch(paths=frozenset(paths)))
-        self.capture_loop._read_queued()
+        """Report changes of these paths, and do the work of two rounds."""
+        self.report(*paths)
+        self.turn()
         return self.turn()
 
+    def scan(self) -> None:
+        """Scan every root as at a rescan, and read nothing yet."""
+        self.capture_loop.add_batch(Batch(rescan=tuple(self.resources.watched)))
+
     def turn(self) -> CaptureHealth:
-        """Have one more turn of the loop."""
-        self.capture_loop._read_queued()
+        """Do the work of one round."""
+        while isinstance(work := self.queue.next(time.monotonic()), Work):
+            self.capture_loop.do(work)
+            if work.lane is Lane.END:
+                break
+        self.capture_loop.store_report()
+        return self.health()
+
+    def wait(self) -> float | None:
+        """Return how long the loop would wait now; None if only an event can wake it."""
+        found = self.queue.next(time.monotonic())
+        return 0.0 if isinstance(found, Work) else found
+
+    def health(self) -> CaptureHealth:
+        """Return what status would show."""
         return health.read_capture(self.resources.spool)
 
     def captured(self) -> set[str]:
@@ -63,21 +79,27 @@ class Lab:
         return {str(found.uuid) for found in self.resources.spool.catalog.sessions()}
 
 
+def settings_of(config: Config, token: str | None = None) -> Settings:
+    """Return the settings of a run with this configuration, nothing of it paused."""
+    return Settings(
+        loaded=Loaded(config=config), token=None if token is None else Token(token), paused=Paused(), terms=""
+    )
+
+
 @contextmanager
-def lab(base: object, settings: dict[str, Any] | None = None, **more: Any) -> Iterator[Lab]:
-    """A life of the daemon with these settings; another one in the same directory goes on from there."""
+def lab(base: object, settings: dict[str, Any] | None = None, reading: Throttle | None = None) -> Iterator[Lab]:
+    """An engine with these settings; another one in the same directory goes on from there."""
     directory = os.path.join(str(base), "state")
     state.prepare(directory)
     lock = state.Lock(directory)
     given = {"state_dir": directory, "machine_id": "testbox", "endpoint": {"url": "http://127.0.0.1:9"}}
-    home = {"HOME": os.path.join(str(base), "home")}
-    resources = open_resources(msgspec.convert(given | (settings or {}), type=Config), home)
-    made = Lab(str(base), resources, lock, **more)
+    config = msgspec.convert(given | (settings or {}), type=Config)
+    throttles = None if reading is None else Throttles(reading, Throttle(PUSHING))
+    environ = {"HOME": os.path.join(str(base), "home")}
     try:
-        yield made
+        with Engine(settings_of(config), environ, lock, EngineOptions(throttles=throttles)) as engine:
+            yield Lab(str(base), engine)
     finally:
-        made.watcher.close()
-        resources.close()
         lock.release()
 
 

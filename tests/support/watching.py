@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sessiond.sources.base import Root, Watch
-from sessiond.watch import Batch, RootState, WatchedRoot, Watcher
+from sessiond.watch import Batch, RootState, WatchedRoot, Watcher, WatchOptions
 
 SOON = 8.0
 """Seconds until a test gives up; far more than anything takes."""
@@ -37,7 +37,7 @@ class Lab:
     """A started watcher, its first look done."""
 
     def __init__(self, *roots: WatchedRoot, **options: Any) -> None:
-        self.watcher = Watcher(roots, **{"rescan": 600.0, "settle": 0.05, **options})
+        self.watcher = Watcher(roots, WatchOptions(**{"rescan": 600.0, "settle": 0.05, **options}))
         self.watcher.start()
         self.paths: set[str] = set()
         self.whys: set[str] = set()
@@ -124,7 +124,7 @@ class Child:
 
 def serve() -> None:
     """Be the child."""
-    watcher = Watcher([tree(path) for path in sys.argv[2:]], **json.loads(sys.argv[1]))
+    watcher = Watcher([tree(path) for path in sys.argv[2:]], WatchOptions(**json.loads(sys.argv[1])))
     watcher.start()
     for line in sys.stdin:
         batch = watcher.wait(float(line))

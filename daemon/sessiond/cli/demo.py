@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from sessiond.clock import now_ms
 from sessiond.errors import SessiondError
 
 if TYPE_CHECKING:
+    from sessiond.daemon.engine import Engine
     from sessiond.daemon.resources import Resources
     from sessiond.endpoint.server import Running
 
@@ -52,20 +52,21 @@ def run(args: argparse.Namespace) -> int:
         base = closing.enter_context(tempfile.TemporaryDirectory(prefix="sessiond-demo-"))
         endpoint = closing.enter_context(running(os.path.join(base, "endpoint")))
         _say(began, f"endpoint: listening at {endpoint.url}")
-        resources, check_threads = closing.enter_context(_daemon(base, endpoint))
+        engine = closing.enter_context(_daemon(base, endpoint))
+        resources = engine.resources
         _say(began, "daemon: watching a new home directory")
         identity = uuid.uuid4()
         path = os.path.join(base, "home", ".claude", "projects", "-tide", f"{identity}.jsonl")
         os.makedirs(os.path.dirname(path))
         _append(path, identity, ("user", PROMPT), ("assistant", ANSWER))
         _say(began, f"sample: Claude Code wrote a prompt and an answer, {size(os.path.getsize(path))}")
-        _await(lambda: _messages(resources, identity) == 2, check_threads, "captured")
+        _await(lambda: _messages(resources, identity) == 2, engine, "captured")
         _say(began, "captured: 2 messages in the record, the transcript in the outbox")
-        _await(lambda: _acknowledged(resources, os.path.getsize(path)), check_threads, "acknowledged")
+        _await(lambda: _acknowledged(resources, os.path.getsize(path)), engine, "acknowledged")
         _say(began, "acknowledged: the endpoint has everything, the outbox is empty")
         appended = time.monotonic()
         _append(path, identity, ("user", THANKS))
-        _await(lambda: _acknowledged(resources, os.path.getsize(path)), check_threads, "acknowledged")
+        _await(lambda: _acknowledged(resources, os.path.getsize(path)), engine, "acknowledged")
         _say(began, f"one more line: acknowledged {time.monotonic() - appended:.2f} s after it was written")
         client = ReadClient(endpoint.url, endpoint.token, device_id=resources.device.device_id)
         closing.callback(client.close)
@@ -80,52 +81,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _daemon(base: str, endpoint: Running) -> Iterator[tuple[Resources, Callable[[], None]]]:
-    """Run the threads of the daemon in a temporary home; yield its resources and a check that they are alive."""
+def _daemon(base: str, endpoint: Running) -> Iterator[Engine]:
+    """Run the engine of a daemon in a temporary home."""
     from sessiond import state
-    from sessiond.config import Config, Endpoint, Token
-    from sessiond.daemon.capture_loop import CaptureLoop
-    from sessiond.daemon.resources import open_resources
-    from sessiond.daemon.upload_loop import UploadLoop
-    from sessiond.sources.base import UserDirs
-    from sessiond.watch import Watcher
+    from sessiond.config import Config, Endpoint, Loaded, Token
+    from sessiond.daemon.engine import Engine
+    from sessiond.daemon.settings import Settings
+    from sessiond.pause import Paused
 
     environ = {"HOME": os.path.join(base, "home")}
     os.makedirs(environ["HOME"])
     directory = os.path.join(base, "state")
     state.prepare(directory)
     config = Config(state_dir=directory, machine_id="demo", endpoint=Endpoint(url=endpoint.url))
+    settings = Settings(loaded=Loaded(config=config), token=Token(endpoint.token), paused=Paused(), terms="")
     lock = state.Lock(directory)
-    resources = open_resources(config, environ)
-    watcher = Watcher(resources.watched)
-    pushing = UploadLoop(resources, endpoint.url, Token(endpoint.token), lambda: capture_loop.read_waiting_streams())  # noqa: PLW0108
-    capture_loop = CaptureLoop(
-        resources,
-        watcher,
-        lock,
-        on_captured=pushing.wake,
-        handle_other=lambda _: False,
-        user_dirs=UserDirs.current(environ),
-    )
-    watcher.start()
-    threads = [threading.Thread(target=work.run, daemon=True) for work in (capture_loop, pushing)]
-
-    def check_threads() -> None:
-        if not all(thread.is_alive() for thread in threads):
-            raise Stuck("a thread of the daemon ended", hint="please report this")
-
-    for thread in threads:
-        thread.start()
     try:
-        yield resources, check_threads
+        with Engine(settings, environ, lock) as engine:
+            engine.start()
+            yield engine
     finally:
-        capture_loop.stop()
-        threads[0].join()
-        pushing.stop()
-        threads[1].join()
-        watcher.close()
-        pushing.close()
-        resources.close()
         lock.release()
 
 
@@ -165,10 +140,11 @@ def _acknowledged(resources: Resources, length: int) -> bool:
     return empty and totals.acknowledged == 1 and sum(stream.acked for stream in streams) == length
 
 
-def _await(done: Callable[[], bool], check_threads: Callable[[], None], step: str) -> None:
+def _await(done: Callable[[], bool], engine: Engine, step: str) -> None:
     until = time.monotonic() + PATIENCE
     while not done():
-        check_threads()
+        if not engine.intact:
+            raise Stuck("a thread of the daemon ended", hint="please report this")
         if time.monotonic() > until:
             raise Stuck(f"after {PATIENCE:.0f} s the session is not {step}", hint="please report this")
         time.sleep(POLL_INTERVAL)

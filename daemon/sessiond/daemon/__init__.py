@@ -15,26 +15,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import NoReturn
 
 from sessiond import exit_codes, state
 from sessiond.config import Loaded, state_dir
-from sessiond.daemon.daemon_run import DaemonRun, Message
+from sessiond.daemon.daemon_run import Host
+from sessiond.daemon.messages import Message
 from sessiond.daemon.network import NetworkMonitor
 from sessiond.daemon.notify import ServiceNotifier, service
 from sessiond.daemon.settings import open_log, resolve_settings
-from sessiond.errors import ConfigError, SessiondError, SpoolDamaged, shortage
+from sessiond.daemon.supervisor import Supervisor
 
 REPEATED_SIGNAL = 0.3
 """Seconds within which a second signal counts as the first one: timeout(1) signals a process and then its group."""
 
 PR_SET_DUMPABLE = 4
-
-
-class Crash(SessiondError):
-    """A thread of the daemon ended with an unexpected error: a bug."""
-
-    exit_code = exit_codes.CRASHED
 
 
 def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: Callable[[str], None]) -> int:
@@ -53,62 +47,17 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
     notify = ServiceNotifier(environ)
     _handle_signals(messages)  # before the lock: `sync` sends SIGUSR1 to its holder
     lock = state.Lock(directory, service(environ))
-    settings, config_watch = resolve_settings(loaded, environ), None
-    good, refused = settings, None
-    network = NetworkMonitor(lambda: messages.put(Message.NETWORK))
-    damaged: SpoolDamaged | None = None
+    network = None
     try:
-        while True:
-            try:
-                daemon_run = DaemonRun(
-                    settings,
-                    environ,
-                    file,
-                    lock,
-                    messages,
-                    notify,
-                    before=config_watch,
-                    damaged=damaged,
-                    refused=refused,
-                )
-            except ConfigError as error:
-                if settings is good:
-                    raise
-                settings, refused = good, error  # the last good ones stay in force
-                continue
-            except SpoolDamaged as error:
-                if damaged is not None:
-                    raise
-                damaged = error  # found only when the spool is read; it is rebuilt in the next pass
-                continue
-            good, refused = settings, None
-            if config_watch is None:
-                ready(daemon_run.url)
-            ended = daemon_run.run()
-            again = isinstance(ended, SpoolDamaged) and damaged is None
-            last = ended is Message.STOP or (isinstance(ended, BaseException) and not again)
-            if last:
-                notify(STOPPING="1")  # not before a restart of the threads: systemd would expect the process to end
-            daemon_run.end(last=last, whole=not isinstance(ended, BaseException))
-            if isinstance(ended, SpoolDamaged) and again:
-                damaged = ended  # only once: a disk that keeps failing has to be reported
-                continue
-            if isinstance(ended, BaseException):
-                _raise(ended)
-            if last:
-                return 0
-            settings, config_watch, damaged = daemon_run.settings, daemon_run.config_watch, None
+        host = Host(environ=environ, file=file, lock=lock, messages=messages, notify=notify)
+        supervisor = Supervisor(host, resolve_settings(loaded, environ))
+        network = NetworkMonitor(lambda: messages.put(Message.NETWORK))
+        supervisor.run(ready)
     finally:
-        network.close()
+        if network is not None:
+            network.close()
         lock.release()
-
-
-def _raise(error: BaseException) -> NoReturn:
-    """Raise the error that ended a thread; an unexpected one becomes Shortage or Crash."""
-    if isinstance(error, SessiondError):
-        raise error
-    found = shortage(error)
-    raise found or Crash(f"a bug: {type(error).__name__}: {error}", hint="please report it") from error
+    return 0
 
 
 def _handle_signals(messages: queue.SimpleQueue[Message | BaseException]) -> None:

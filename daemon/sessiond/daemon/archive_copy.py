@@ -1,4 +1,4 @@
-"""The built-in archive beside another endpoint: when it is copied there, and what happens where it can't be read."""
+"""Copies the built-in archive to a configured endpoint, as long as the archive can be read."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from sessiond.transfer import Transfer
 
 AGAIN = 600.0
-"""Seconds after which an archive that could not be read is tried again, with the next question to the endpoint."""
+"""Fewest seconds between two attempts to read an archive that could not be read; `prepare` makes the next one."""
 
 
 class ArchiveCopy:
-    """Copies the archive to the endpoint on the thread that pushes, and goes on without it where it can't be read."""
+    """Copies the archive to the endpoint, in the upload thread. An archive that can't be read delays nothing else."""
 
-    def __init__(self, resources: Resources, setting: UploadContext, client: ReadClient) -> None:
-        self._resources, self._setting, self._client = resources, setting, client
+    def __init__(self, resources: Resources, context: UploadContext, client: ReadClient) -> None:
+        self._resources, self._context, self._client = resources, context, client
         self._transfer: Transfer | None = None
         self._configured = bool(resources.config.endpoint.url) and has_archive(resources.directory)
         self._failed_at: float | None = None
         with resources.spool.transaction():
             if self._configured:
-                resources.spool.archived.retry()  # what was refused or unreadable may have been put right meanwhile
+                resources.spool.archived.retry()  # the cause of a refusal may be gone by now
             else:
                 resources.spool.archived.clear()
 
     def prepare(self) -> None:
-        """List what is to be copied, where that was not done for this endpoint. Raises: EndpointError."""
+        """List the sessions to copy, unless they are listed for this endpoint already. Raises: EndpointError."""
         spool = self._resources.spool
         if not self._configured:
             return
@@ -54,7 +54,7 @@ class ArchiveCopy:
             self._fail(error)
 
     def pending(self, since_ms: int = 0) -> bool:
-        """Return whether a session is to be copied; of those only one that was active since then."""
+        """Return whether a session is still to be copied that was active since `since_ms`."""
         return self._transfer is not None and self._transfer.pending(since_ms)
 
     def step(self, *, since_ms: int = 0, size: int = BATCH_BYTES) -> BatchResult:
@@ -67,25 +67,25 @@ class ArchiveCopy:
             return BatchResult()
 
     def close(self) -> None:
-        """Stop serving the archive; `prepare` starts it again where there is more to copy."""
+        """Stop serving the archive; `prepare` starts it again if there is more to copy."""
         if self._transfer is not None:
             self._transfer.close()
             self._transfer = None
 
     def _make(self) -> Transfer:
-        from sessiond.daemon.archive import open_archive  # late: most have no archive beside an endpoint
+        from sessiond.daemon.archive import open_archive  # late: few have an archive beside an endpoint
         from sessiond.transfer import Transfer
 
         resources = self._resources
         return Transfer(
-            self._setting,
+            self._context,
             self._client,
             lambda: open_archive(resources.directory, resources.device.device_id),
             resources.ingest.masking.twin,  # the capture thread masks at the same time
         )
 
     def _fail(self, error: ArchiveUnreadable) -> None:
-        """Go on without the archive: what it alone has stays counted as not safe, with the reason."""
+        """Continue without the archive. Its sessions are not safe until they are copied; `status` shows the reason."""
         log.error("archive.failed", reason=str(error))
         self._failed_at = time.monotonic()
         with self._resources.spool.transaction():

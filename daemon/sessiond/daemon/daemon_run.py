@@ -1,205 +1,143 @@
-"""One run of the daemon under one configuration."""
+"""One run of the daemon under one configuration: what the main thread does."""
 
 from __future__ import annotations
 
 import os
 import queue
-import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
-from enum import StrEnum
+from collections.abc import Mapping
+from contextlib import suppress
 
+import msgspec
 from msgspec.structs import replace
 
-from sessiond import __version__, pause, state
+from sessiond import __version__, pause
 from sessiond.clock import now_ms
-from sessiond.daemon.capture_loop import CaptureLoop
-from sessiond.daemon.changed_files import SLICE_OF_FILE
 from sessiond.daemon.config_watch import ConfigWatch
-from sessiond.daemon.endpoint_state import Cause
+from sessiond.daemon.engine import SLICE_OF_FILE, Engine, EngineOptions, Throttles
 from sessiond.daemon.heartbeat import PATIENCE, Heartbeat
+from sessiond.daemon.messages import Cause, ConfigChanged, Hold, Message, MoreRoom, Retry, ScanNow
 from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.reporting import record_config_health
-from sessiond.daemon.resources import Resources, open_resources
 from sessiond.daemon.settings import Settings, change_log, log_warnings, reload_settings
-from sessiond.daemon.throttle import PUSHING, READING, Override, Throttle
-from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.errors import ConfigError, SpoolDamaged, StateFull
-from sessiond.ingest import Turn
-from sessiond.logs import hide, log
-from sessiond.sources.base import UserDirs
-from sessiond.spool import translated
-from sessiond.watch import Watcher
+from sessiond.logs import log
+from sessiond.state import Lock
 
-ENDING = 8.0
-"""Seconds until the process ends without its threads. That costs a repeated push, and no data."""
 CLOCK_CHECK = 60.0
 """Seconds between two checks of the wall clock while something is paused: it may be set, or the machine may sleep."""
 
 
-class Message(StrEnum):
-    """A message to the main thread."""
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """What all runs of one process share."""
 
-    STOP = "stop"
-    RELOAD = "reload"
-    """SIGHUP asks for it."""
-    EDITED = "edited"
-    """A file of the configuration changed."""
-    MOVED = "moved"
-    """A tool's list of roots changed."""
-    RETRY = "retry"
-    NETWORK = "network"
-    """A network link or an address appeared."""
-    DIED = "died"
+    environ: Mapping[str, str]
+    file: str | None
+    """The argument of `--config`."""
+    lock: Lock
+    messages: queue.SimpleQueue[Message | BaseException]
+    notify: ServiceNotifier
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run takes over from the one before it."""
+
+    config_watch: ConfigWatch | None = None
+    """Its watched configuration; None in the first run of the process."""
+    damaged: SpoolDamaged | None = None
+    """Damage that it found in the spool."""
+    refused: ConfigError | None = None
+    """The error of a newer configuration that could not be used."""
 
 
 class DaemonRun:
-    """The threads and resources of one configuration."""
+    """Handles the messages to the main thread, for one engine."""
 
-    def __init__(  # noqa: PLR0913 - everything that a run depends on
-        self,
-        settings: Settings,
-        environ: Mapping[str, str],
-        file: str | None,
-        lock: state.Lock,
-        messages: queue.SimpleQueue[Message | BaseException],
-        notify: ServiceNotifier,
-        *,
-        before: ConfigWatch | None = None,
-        damaged: SpoolDamaged | None = None,
-        refused: ConfigError | None = None,
-    ) -> None:
-        """Open the resources and start the threads.
+    def __init__(self, host: Host, settings: Settings, handover: Handover | None = None) -> None:
+        """Open the engine and start its threads.
 
-        `before` and `damaged` come from the previous run: its watched configuration, and damage found in the spool.
-        `refused` is the error of a newer configuration that could not be used.
-        Raises: StateError, ConfigError; nothing stays open then.
+        Raises: StateError, ConfigError. Nothing stays open then.
         """
-        self.settings, self._environ, self._file = settings, environ, file
-        self._messages, self._notify = messages, notify
+        handover = handover or Handover()
+        before = handover.config_watch
+        self.settings, self._host = settings, host
         self._started = time.monotonic()
         self._heartbeat = Heartbeat()
         self._next_heartbeat = self._started
-        with ExitStack() as undo:
-            self._open(lock, before, damaged, undo)
-            undo.pop_all()
-        self._upload_loop.set_paused(settings.paused.pushing is not None)
+        self.config_watch = ConfigWatch(settings.loaded, host.environ, host.file, before)
+        options = EngineOptions(
+            throttles=Throttles.of(settings.config.backlog),
+            slice=SLICE_OF_FILE,
+            config_files=self.config_watch,
+            damaged=handover.damaged,
+            main=host.messages,
+        )
+        self.engine = Engine(settings, host.environ, host.lock, options)
         if before:
-            self._upload_loop.retry_sooner(Cause.SETUP)  # the new configuration may fix the failure
-        if refused is None:
+            self.engine.inboxes.upload.put(Retry(Cause.SETUP))  # the new configuration may fix the failure
+        if handover.refused is None:
             self._note_refusal(None)
         else:
-            self._refuse(refused)
+            self._refuse(handover.refused)
         self.config_watch.note_change()  # no event reports an edit made before the files were watched
-        self._threads = [
-            threading.Thread(target=self._guard, args=(work.run,), name=name, daemon=True)
-            for name, work in (("capture", self._capture_loop), ("push", self._upload_loop))
-        ]
-        for thread in self._threads:
-            thread.start()
-        if not before:
+        self.engine.start()
+        self._log_start(first=before is None)
+
+    def _log_start(self, *, first: bool) -> None:
+        resources, url = self.engine.resources, self.engine.target.url
+        if first:
             log.info(
                 "daemon.started",
                 version=__version__,
                 pid=os.getpid(),
-                machine=self._resources.machine_id,
-                state_dir=self._resources.directory,
-                endpoint=self.url,
-                tools=len({source.tool for source, _ in self._resources.places}),
+                machine=resources.machine_id,
+                state_dir=resources.directory,
+                endpoint=url,
+                tools=len({source.tool for source, _ in resources.places}),
             )
-            log_warnings(settings.loaded)
-        notify(READY="1", STATUS=f"pushing to {self.url}")
-
-    def _open(
-        self, lock: state.Lock, before: ConfigWatch | None, damaged: SpoolDamaged | None, undo: ExitStack
-    ) -> None:
-        """Open the resources and create the watcher and the loops; `undo` closes what was opened."""
-        settings, config = self.settings, self.settings.config
-        self._resources: Resources = open_resources(config, self._environ, damaged)
-        undo.callback(self._resources.close, clean=False)
-        self._archive: Archive | None = None
-        self.url, token = config.endpoint.url, settings.token
-        if not self.url:
-            from sessiond.daemon.archive import Archive  # late: with an endpoint no subprocess is needed
-
-            self._archive = Archive(self._resources.directory, lambda: self._messages.put(Message.DIED))
-            undo.callback(self._archive.stop)
-            self.url, token = self._archive.url, self._archive.token
-        if token is not None:
-            hide(token.reveal())
-        self.config_watch = ConfigWatch(settings.loaded, self._environ, self._file, before)
-        self._watcher = Watcher([*self._resources.watched, *self.config_watch.roots()], rescan=config.rescan)
-        undo.callback(self._watcher.close)
-        override = Override()
-        self._upload_loop = UploadLoop(
-            self._resources,
-            self.url,
-            token,
-            lambda: self._capture_loop.read_waiting_streams(),  # noqa: PLW0108 - the two loops refer to each other
-            Throttle(PUSHING, config.backlog, override=override),
-        )
-        undo.callback(self._upload_loop.close)
-        self._capture_loop = CaptureLoop(
-            self._resources,
-            self._watcher,
-            lock,
-            on_captured=self._upload_loop.wake,
-            handle_other=self._aside,
-            user_dirs=UserDirs.current(self._environ),
-            throttle=Throttle(READING, config.backlog, override=override),
-        )
-        self._capture_loop.turn = Turn(slice=SLICE_OF_FILE)  # only here: `sync` reads each file to its end
-        self._watcher.start()
-
-    def _aside(self, path: str) -> bool:
-        mine = self.config_watch.has(path)
-        if mine:
-            self._messages.put(Message.EDITED)
-        elif path in self._resources.registries:
-            self._messages.put(Message.MOVED)
-        return mine
-
-    def _guard(self, work: Callable[[], None]) -> None:
-        try:
-            with translated():
-                work()
-        except Exception as error:  # noqa: BLE001 - the only one: main ends the process with it
-            self._messages.put(error)
+            log_warnings(self.settings.loaded)
+        self._host.notify(READY="1", STATUS=f"pushing to {url}")
 
     def run(self) -> Message | BaseException:
         """Handle messages until one ends this run; `settings` then holds those of the next run."""
         while True:
             try:
-                message = self._messages.get(timeout=self._timeout())
+                message = self._host.messages.get(timeout=self._timeout())
             except queue.Empty:
                 message = Message.EDITED  # a timeout: the edit or pause that is due is handled below
-            if self._notify.watchdog is not None and time.monotonic() >= self._next_heartbeat:
-                self._next_heartbeat = time.monotonic() + self._notify.watchdog
-                self._send_heartbeat()
-            if message is Message.RETRY:
-                with self._resources.spool.reading():
-                    self._resources.spool.outbox.invalidate_size()  # `queue drop` may have removed items
-                self._upload_loop.retry_sooner(Cause.USER)
-                self._capture_loop.read_waiting_streams()
-                self._capture_loop.request_rescan()
-            elif message is Message.NETWORK:
-                self._upload_loop.retry_sooner(Cause.NETWORK)
-            elif message is Message.EDITED:
-                self.config_watch.note_change()
-                if self.config_watch.finished() and self._take_over(asked=False):
-                    return message
-                if self._pause_ends() and self._repause():
-                    return message
-            elif message is Message.MOVED:
-                if self._resources.roots_changed():
-                    return message
-            elif message is not Message.RELOAD or self._take_over(asked=True):
+            if self._host.notify.watchdog is not None and time.monotonic() >= self._next_heartbeat:
+                self._next_heartbeat = time.monotonic() + self._host.notify.watchdog
+                self.send_heartbeat()
+            if self._ends_run(message):
                 return message
+
+    def _ends_run(self, message: Message | BaseException) -> bool:
+        """Handle a message; return whether it ends this run."""
+        upload, capture = self.engine.inboxes.upload, self.engine.inboxes.capture
+        if message is Message.RETRY:
+            with self.engine.resources.spool.reading():
+                self.engine.resources.spool.outbox.invalidate_size()  # `queue drop` may have removed items
+            upload.put(Retry(Cause.USER))
+            capture.put(MoreRoom())
+            capture.put(ScanNow())
+        elif message is Message.NETWORK:
+            upload.put(Retry(Cause.NETWORK))
+        elif message is Message.EDITED:
+            self.config_watch.note_change()
+            if self.config_watch.finished() and self._take_over(asked=False):
+                return True
+            return self._pause_ends() and self._repause()
+        elif message is Message.MOVED:
+            return self.engine.resources.roots_changed()
+        elif message is Message.RELOAD:
+            return self._take_over(asked=True)
+        else:
+            return True  # STOP, DIED, or the error of a thread
+        return False
 
     def _timeout(self) -> float | None:
         """Return the seconds until an edit, a heartbeat or the end of a pause is due; None if none is."""
-        beat = None if self._notify.watchdog is None else self._next_heartbeat - time.monotonic()
+        beat = None if self._host.notify.watchdog is None else self._next_heartbeat - time.monotonic()
         end = self.settings.paused.next_end_ms()
         return soonest(beat, self.config_watch.due(), None if end is None else (end - now_ms()) / 1000)
 
@@ -210,18 +148,21 @@ class DaemonRun:
     def _repause(self) -> bool:
         """Apply the pauses in force now; return whether a restart of the threads is needed: a source came or went."""
         before = self.settings
-        self.settings = replace(before, paused=pause.read(self._resources.directory, now_ms()))
-        self._upload_loop.set_paused(self.settings.paused.pushing is not None)
+        self.settings = replace(before, paused=pause.read(self.engine.resources.directory, now_ms()))
+        self._hold()
         return before.requires_restart(self.settings)
 
-    def _send_heartbeat(self) -> None:
+    def _hold(self) -> None:
+        self.engine.inboxes.upload.put(Hold(self.settings.paused.pushing is not None))
+
+    def send_heartbeat(self) -> None:
         """Send the service manager a sign of life if both threads made progress lately. A hung disk stops that."""
         # A failing push makes several requests, each with a full timeout. That is not a hang.
         patience = max(PATIENCE, 6 * self.settings.config.endpoint.timeout)
-        if self._heartbeat.alive((self._capture_loop, self._upload_loop), time.monotonic(), patience):
-            self._notify(WATCHDOG="1")
-        self._watcher.wake()
-        self._upload_loop.wake()
+        loops = self.engine.capture_loop, self.engine.upload_loop
+        if self._heartbeat.alive(loops, time.monotonic(), patience):
+            self._host.notify(WATCHDOG="1")
+        self.engine.ping()
 
     def _take_over(self, *, asked: bool) -> bool:
         """Reload the settings; return whether the threads have to restart. Invalid ones are only logged."""
@@ -231,7 +172,7 @@ class DaemonRun:
                     "the last good configuration stays in force; run `sessiond reload` if the file is meant to be empty"
                 )
                 raise ConfigError("is empty or was removed", file=path, hint=hint)
-            fresh = reload_settings(self._file, self._environ, self._resources.directory)
+            fresh = reload_settings(self._host.file, self._host.environ, self.engine.resources.directory)
         except ConfigError as error:
             self._refuse(error)
             return self._repause()
@@ -240,17 +181,23 @@ class DaemonRun:
         restart = before.requires_restart(fresh)
         if asked or fresh != before:
             log_warnings(fresh.loaded)
-            log.info("config.reloaded", files=len(fresh.loaded.files), anew=restart)
+            log.info("config.reloaded", files=len(fresh.loaded.files), restart=restart)
         if fresh.config.log != before.config.log:
-            change_log(before.config, fresh.config, self._environ)
+            change_log(before.config, fresh.config, self._host.environ)
         if not restart:
-            self.config_watch = ConfigWatch(fresh.loaded, self._environ, self._file, self.config_watch)
-            self._upload_loop.set_paused(fresh.paused.pushing is not None)
-            if asked or fresh != before:
-                self._upload_loop.retry_sooner(Cause.SETUP)
-            self._upload_loop.apply_limits(fresh.config.backlog)
-            self._capture_loop.apply_limits(fresh.config.backlog)
+            self._apply(retry=asked or fresh != before)
         return restart
+
+    def _apply(self, *, retry: bool) -> None:
+        """Apply new settings that need no restart."""
+        fresh = self.settings
+        self.config_watch = ConfigWatch(fresh.loaded, self._host.environ, self._host.file, self.config_watch)
+        self._hold()
+        if retry:
+            self.engine.inboxes.upload.put(Retry(Cause.SETUP))
+        changed = ConfigChanged(fresh.config.backlog, self.config_watch)
+        self.engine.inboxes.upload.put(changed)
+        self.engine.inboxes.capture.put(changed)
 
     def _refuse(self, error: ConfigError) -> None:
         log.error("config.refused", file=error.file, line=error.line, key=error.key, reason=str(error), hint=error.hint)
@@ -259,31 +206,13 @@ class DaemonRun:
     def _note_refusal(self, reason: str | None) -> None:
         # On a full disk only the log has it; `status` doesn't show it.
         with suppress(StateFull):
-            record_config_health(self._resources.spool, self.settings.loaded, reason)
+            record_config_health(self.engine.resources.spool, self.settings.loaded, reason)
 
     def end(self, *, last: bool, whole: bool) -> None:
-        """End in the order of the data: stop watching, commit what was read, push once, leave the rest in the outbox.
-
-        `whole` is false after an error: then nothing more is pushed, and the next start checks the spool.
-        """
-        self._capture_loop.stop()
-        self._join(self._threads[0])
-        self._watcher.close()
-        self._upload_loop.stop()
-        self._join(self._threads[1])
-        if all(not thread.is_alive() for thread in self._threads):
-            if whole:
-                self._upload_loop.last_push()
-            self._upload_loop.close()
-        if self._archive is not None:
-            self._archive.stop()
+        """Stop the engine. `last` is true if the process ends; `whole` is false after an error (see Engine.stop)."""
+        self.engine.stop(whole=whole)
         if last:
             log.info("daemon.stopped", seconds=round(time.monotonic() - self._started))
-        if all(not thread.is_alive() for thread in self._threads):
-            self._resources.close(clean=whole)
-
-    def _join(self, thread: threading.Thread) -> None:
-        thread.join(ENDING / 2)
 
 
 def soonest(beat: float | None, edit: float | None, pause_end: float | None) -> float | None:

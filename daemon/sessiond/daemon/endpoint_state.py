@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 
 from sessiond.clock import now_ms
 from sessiond.config import Token
 from sessiond.daemon import outage
+from sessiond.daemon.messages import Cause
 from sessiond.daemon.resources import Resources
 from sessiond.errors import EndpointError, StateFull
 from sessiond.logs import log
@@ -18,16 +18,6 @@ HEALING_WAIT = 5.0
 """Seconds added to the wait for each batch in a row that only found differences."""
 LONGEST = 3_960_000
 """Longest wait in milliseconds: the longest Retry-After that is obeyed, with its jitter."""
-
-
-class Cause(StrEnum):
-    """Why a push is tried sooner than planned."""
-
-    USER = "user"
-    """The user asked for it. That says nothing about the cause of the failure, so the waits keep their length."""
-    SETUP = "setup"
-    """The token or the configuration changed, so the waits start with the shortest one again."""
-    NETWORK = "network"
 
 
 class EndpointState:

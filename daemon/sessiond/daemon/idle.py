@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Set
 
 from sessiond.ingest import IngestContext, sweep_idle
@@ -27,8 +28,8 @@ class Idle:
             self._since_ms = context.spool.catalog.next_idle_ms()
         return ended > 0
 
-    def left(self) -> float | None:
-        """Return the seconds until the next session may be idle; None without an ongoing one."""
+    def left(self) -> float:
+        """Return the seconds until the next session may be idle; infinity without an ongoing one."""
         if self._since_ms is None:
-            return None
+            return math.inf
         return max((self._since_ms + self._context.idle_after_ms - self._context.now_ms()) / 1000 + 1, LEAST)

@@ -11,19 +11,13 @@ import msgspec
 
 from sessiond import state
 from sessiond.config import Loaded, state_dir
-from sessiond.daemon.archive import Archive
-from sessiond.daemon.capture_loop import CaptureLoop
-from sessiond.daemon.endpoint_state import Cause
-from sessiond.daemon.resources import Resources, open_resources
+from sessiond.daemon.engine import Engine
+from sessiond.daemon.messages import Cause, Retry
 from sessiond.daemon.settings import resolve_settings
-from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.ingest.backlog import catch_up
-from sessiond.logs import hide
-from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
-from sessiond.watch import Watcher
 
 SCAN_ATTEMPTS = 8
 SCAN_RETRY_SECONDS = 0.5
@@ -74,32 +68,11 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> SyncResult:
         lock = state.Lock(directory)
         closing.callback(lock.release)
         settings = resolve_settings(loaded, environ)
-        resources = open_resources(settings.config, environ)
-        closing.callback(resources.close)
-        url, token = settings.config.endpoint.url, settings.token
-        if not url:
-            archive = Archive(directory, lambda: None)
-            closing.callback(archive.stop)
-            url, token = archive.url, archive.token
-        if token is not None:
-            hide(token.reveal())
-        watcher = Watcher(resources.watched)
-        closing.callback(watcher.close)
-        pushing = UploadLoop(resources, url, token, lambda: None)
-        closing.callback(pushing.close)
-        capture_loop = CaptureLoop(
-            resources,
-            watcher,
-            lock,
-            on_captured=lambda: None,
-            handle_other=lambda _: False,
-            user_dirs=UserDirs.current(environ),
-        )
-        watcher.start()
-        unread = _capture(capture_loop)
+        engine = closing.enter_context(Engine(settings, environ, lock))
+        unread = _capture(engine)
         if settings.paused.pushing is None:
-            _push(resources, pushing)
-        return sync_result(resources.spool, settings.config.endpoint.url, unread, settings.paused.pushing)
+            _push(engine)
+        return sync_result(engine.resources.spool, settings.config.endpoint.url, unread, settings.paused.pushing)
 
 
 def sync_result(spool: Spool, url: str, unread: int, paused: int | None = None) -> SyncResult:
@@ -121,25 +94,26 @@ def sync_result(spool: Spool, url: str, unread: int, paused: int | None = None) 
         )
 
 
-def _capture(capture_loop: CaptureLoop) -> int:
+def _capture(engine: Engine) -> int:
     torn = 0
     for attempt in range(SCAN_ATTEMPTS):
         if attempt:
             time.sleep(SCAN_RETRY_SECONDS)
-        torn = capture_loop.capture_all()
+        torn = engine.capture_loop.capture_all()
         if not torn:
             break
     return torn
 
 
-def _push(resources: Resources, pushing: UploadLoop) -> None:
+def _push(engine: Engine) -> None:
     """Push until nothing is left or the endpoint fails; continue reading streams that waited for room."""
-    pushing.retry_sooner(Cause.USER)
+    engine.inboxes.upload.put(Retry(Cause.USER))
+    engine.upload_loop.apply_messages()
     stuck: set[int] = set()
     for _ in range(ROUNDS):
-        if pushing.push_all():
+        if engine.upload_loop.push_all():
             continue
-        if read_endpoint(resources.spool).next_attempt_ms is not None or not catch_up(
-            resources.ingest, limit=16, stuck=stuck
+        if read_endpoint(engine.resources.spool).next_attempt_ms is not None or not catch_up(
+            engine.resources.ingest, limit=16, stuck=stuck
         ):
             return

@@ -12,14 +12,14 @@ from sessiond.spool.health import EndpointHealth
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 LARGEST_CA_FILE = 4 << 20
-"""Bytes of `endpoint.ca_file` that are compared; a system's whole list of authorities has a quarter of a MiB."""
+"""Bytes of `endpoint.ca_file` that are compared; a system's complete list of authorities has a quarter of a MiB."""
 
 
 def after_failure(old: EndpointHealth, error: EndpointError, now_ms: int) -> EndpointHealth:
     """Return the state after a failed push, with the time of the next one.
 
-    The wait grows with the failures in a row of the same kind: ones without an answer, or with a wrong one. So a
-    login page after two days without a network is tried again after seconds.
+    The wait grows with the number of consecutive failures of the same kind: without an answer, or with a wrong one.
+    So after two days without a network, a login page is retried within seconds.
     """
     answered = not isinstance(error, Unreachable)
     began = old.rejected_since_ms if answered else None
@@ -65,8 +65,8 @@ def after_change(old: EndpointHealth) -> EndpointHealth:
 def after_network_change(old: EndpointHealth, tried_ms: int, now_ms: int) -> EndpointHealth:
     """Return the state after a change of the network: the next push is due at once if the last one failed.
 
-    A wrong answer came over a network that worked. It may have been a login page, so it is tried again too, but not
-    before the shortest wait is over: networks of containers come and go every second, and a refused token stays one.
+    A wrong answer came over a network that worked. It may have been a login page, so it is retried too, but only after
+    the shortest wait: container networks come and go every second, and a refused token stays refused.
     """
     if not old.failures:
         return old
@@ -79,11 +79,11 @@ def after_network_change(old: EndpointHealth, tried_ms: int, now_ms: int) -> End
 
 
 def at_start(old: EndpointHealth, setup: str, stored: str | None) -> EndpointHealth:
-    """Return the state with which a new process begins, from what the last one stored with its setup.
+    """Return the state with which a new process begins, from what the last process stored.
 
-    A wait goes on across a restart. It ends at once if the token, the certificates, the proxy or the boot of the
-    machine is another one than it was noted under. A pause that an older version noted after a single wrong answer
-    (it counted no rejections) is dropped too.
+    A wait continues after a restart. It ends at once if the token, the certificates or the proxy changed, or the
+    machine was booted (`setup` differs from the `stored` digest). A pause that an older version stored after one wrong
+    answer, without counting rejections, is dropped too.
     """
     changed = stored is not None and stored != setup
     unfounded = old.kind in ("refused", "wrong") and not old.rejections
@@ -91,10 +91,10 @@ def at_start(old: EndpointHealth, setup: str, stored: str | None) -> EndpointHea
 
 
 def setup_digest(url: str, token: Token | None, ca_file: str, key: bytes) -> str:
-    """Return a keyed digest of what a push depends on beside the endpoint: token, certificates, proxy, boot.
+    """Return a keyed digest of everything else that a push depends on: token, certificates, proxy, boot.
 
-    It is stored to find out at the next start whether any of that has changed. The key stays on this machine, so the
-    digest gives nobody a way to test guesses of the token.
+    It is stored, so that the next start detects a change of any of these. The key never leaves this machine: without
+    it, a copy of the digest can't be used to test guesses of the token.
     """
     proxy = find_proxy(url) or ""
     parts = (url, token.reveal() if token else "", proxy, _boot_id())
@@ -106,7 +106,7 @@ def setup_digest(url: str, token: Token | None, ca_file: str, key: bytes) -> str
 
 
 def authorities(ca_file: str) -> bytes:
-    """Return what `endpoint.ca_file` holds; nothing where it is not set or can't be read."""
+    """Return the content of `endpoint.ca_file`; b"" if it is not set or can't be read."""
     try:
         with open(ca_file, "rb") as file:
             return file.read(LARGEST_CA_FILE)
@@ -115,7 +115,7 @@ def authorities(ca_file: str) -> bytes:
 
 
 def _boot_id() -> str:
-    """Return what differs from boot to boot, where the system tells: a machine that boots has a network of its own."""
+    """Return an id of the boot, "" if the system has none. After a boot the network may be another one."""
     try:
         with open(BOOT_ID) as file:
             return file.read().strip()

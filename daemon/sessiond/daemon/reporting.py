@@ -1,14 +1,55 @@
-"""What `status` shows of the configuration and of the watched roots."""
+"""What `status` shows of the capture loop, of the watched roots and of the configuration."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container
 
 from sessiond.config import Loaded
+from sessiond.daemon.resources import Resources
+from sessiond.daemon.scanner import Scanner
+from sessiond.daemon.work_queue import WorkQueue
 from sessiond.logs import log
 from sessiond.spool import Spool
-from sessiond.spool.health import CONFIG, CaptureHealth, ConfigHealth, RootHealth, write_applied_config
+from sessiond.spool.health import CONFIG, CaptureHealth, ConfigHealth, RootHealth, write, write_applied_config
 from sessiond.watch import RootState
+
+
+class CaptureReport:
+    """The health of the capture loop in the spool, written only when it changed."""
+
+    def __init__(self, resources: Resources, scanner: Scanner, queue: WorkQueue) -> None:
+        self._spool, self._scanner, self._queue = resources.spool, scanner, queue
+        self._roots = RootHealths(scanner.sources)
+        self._health = CaptureHealth(pid=os.getpid(), machine_id=resources.machine_id)
+        self.scanned_ms: int | None = None
+        """When the last scan began that the user asked for; `sync` waits for it."""
+
+    def begin(self) -> None:
+        """Store that this process captures now. Raises: StateFull."""
+        write(self._spool, self._health)
+
+    def update(self, states: tuple[RootState, ...], waits: str | None) -> None:
+        """Store the present state; `waits` is why the backlog is paused. Raises: StateFull."""
+        queue = self._queue
+        made = CaptureHealth(
+            pid=self._health.pid,
+            machine_id=self._health.machine_id,
+            looked_ms=self.scanned_ms,
+            torn=len(queue.retries),
+            discovered=self._scanner.discovered,
+            found_bytes=self._scanner.found_bytes,
+            backlog=len(queue.backlog),
+            backlog_bytes=queue.backlog.size,
+            waits=waits,
+            left_out=len(queue.excluded),
+            left_out_bytes=queue.excluded.size,
+            roots=self._roots.of(states),
+        )
+        if made != self._health:
+            write(self._spool, made)
+            log_root_changes(self._health, made)
+            self._health = made
 
 
 class RootHealths:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import math
 
 from sessiond.ingest import Location, Outcome
 from sessiond.logs import log
@@ -16,10 +15,9 @@ RATE = 32 << 20
 
 
 class Retries:
-    """Files to read again. Only the capture thread uses it."""
+    """Files to read again. Only the capture thread uses it. Points in time are in monotonic seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._torn: dict[str, tuple[int, float]] = {}
         self._troubled: set[str] = set()
         self._resting: dict[str, float] = {}
@@ -30,39 +28,42 @@ class Retries:
     def __len__(self) -> int:
         return len(self._torn)
 
-    def next(self) -> float | None:
-        """Return the seconds until the next file is due; None without one."""
+    def next(self) -> float:
+        """Return when the next file is due; infinity without one."""
         dues = [due for _, due in self._torn.values()]
-        dues += [self._resting.get(unit, 0.0) for unit in self._changed.values()]
-        return max(0.0, min(dues) - self._clock()) if dues else None
+        dues += [self._resting.get(unit, -math.inf) for unit in self._changed.values()]
+        return min(dues, default=math.inf)
 
-    def due(self) -> list[str]:
-        """Return the paths to read now."""
-        now = self._clock()
-        rested = [path for path, unit in self._changed.items() if self._resting.get(unit, 0.0) <= now]
+    def due(self, now: float) -> list[str]:
+        """Return the paths to read now. A file found in a rewrite stays due until the outcome is noted."""
+        rested = [path for path, unit in self._changed.items() if self._resting.get(unit, -math.inf) <= now]
         for path in rested:
             del self._changed[path]
         return [path for path, (_, due) in self._torn.items() if due <= now] + rested
 
-    def rests(self, path: str, unit: str) -> bool:
+    def rests(self, path: str, unit: str, now: float) -> bool:
         """Return whether the unit of a changed path is too large to read it again now; `due` returns it later."""
         until = self._resting.get(unit)
         if until is None:
             return False
-        if until <= self._clock():
+        if until <= now:
             del self._resting[unit]
             return False
         self._changed[path] = unit
         return True
 
-    def note(self, path: str, location: Location, outcome: Outcome) -> None:
+    def forget(self, path: str) -> None:
+        """Forget a path that no source owns."""
+        self._torn.pop(path, None)
+
+    def note(self, path: str, location: Location, outcome: Outcome, now: float) -> None:
         """Record the outcome of reading a path, and log it. A lasting problem is logged once."""
         tool = location.source.tool
         if outcome.cost > FREE:
-            self._resting[location.path] = self._clock() + outcome.cost / RATE
+            self._resting[location.path] = now + outcome.cost / RATE
         if outcome.retry:
             tries = self._torn.get(path, (0, 0.0))[0]
-            self._torn[path] = (tries + 1, self._clock() + TORN_WAITS[min(tries, len(TORN_WAITS) - 1)])
+            self._torn[path] = (tries + 1, now + TORN_WAITS[min(tries, len(TORN_WAITS) - 1)])
         else:
             self._torn.pop(path, None)
         if outcome.trouble is None:

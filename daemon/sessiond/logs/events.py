@@ -10,7 +10,7 @@ EVENTS: dict[str, frozenset[str]] = {
     for event, keys in {
         "daemon.started": "version pid machine state_dir endpoint tools",
         "daemon.stopped": "seconds",
-        "config.reloaded": "files anew",
+        "config.reloaded": "files restart",
         "config.doubted": "reason",
         "config.refused": "file line key reason hint",
         "watch.found": "tool root",

@@ -3,7 +3,7 @@
 Rule 11: events are hints, the rescan is the guarantee. A path in a batch says where to look, never what happened.
 The next scan of the root finds what events missed.
 
-    watcher = Watcher([WatchedRoot(owner="codex", root=root), ...], rescan=config.rescan)
+    watcher = Watcher([WatchedRoot(owner="codex", root=root), ...], WatchOptions(rescan=config.rescan))
     watcher.start()
     while running:
         batch = watcher.wait()
@@ -17,6 +17,6 @@ from __future__ import annotations
 
 from sessiond.watch.roots import Batch, RescanReason, RootState, WatchedRoot, WatchMode
 from sessiond.watch.scan import Found, scan
-from sessiond.watch.watcher import Watcher
+from sessiond.watch.watcher import Watcher, WatchOptions
 
-__all__ = ["Batch", "Found", "RescanReason", "RootState", "WatchMode", "WatchedRoot", "Watcher", "scan"]
+__all__ = ["Batch", "Found", "RescanReason", "RootState", "WatchMode", "WatchOptions", "WatchedRoot", "Watcher", "scan"]

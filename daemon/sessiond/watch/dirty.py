@@ -30,16 +30,42 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """The wait took much longer than requested: the process was stopped, or the machine slept."""
 
 
+class _Pending(msgspec.Struct):
+    """The changes since the last `take()`, with the times of the first and the last one (monotonic seconds)."""
+
+    paths: set[str] = msgspec.field(default_factory=set)
+    trees: set[tuple[WatchedRoot, str]] = msgspec.field(default_factory=set)
+    lost: bool = False
+    replan: bool = False
+    first: float = math.inf
+    last: float = math.inf
+
+    def add(self, path: str) -> None:
+        """Add a path, unless everything is scanned anyway."""
+        if not self.lost:
+            self.paths.add(path)
+
+    def add_tree(self, watched: WatchedRoot, path: str) -> None:
+        """Add a directory that appeared, unless everything is scanned anyway."""
+        if not self.lost:
+            self.trees.add((watched, path))
+
+    def limit(self, most: int) -> None:
+        """Drop the list if it is longer than `most`: that many paths cost more than a scan."""
+        if len(self.paths) + len(self.trees) > most:
+            self.lost = True
+            self.paths.clear()
+            self.trees.clear()
+
+
 class Dirty:
     """Collects paths without duplicates. `settle` and `patience` are in seconds; `most` is a number of paths."""
 
     def __init__(self, settle: float, patience: float, most: int) -> None:
         self._settle, self._patience, self._most = settle, patience, most
         self._changed = threading.Condition()
-        self._paths: set[str] = set()
-        self._trees: set[tuple[WatchedRoot, str]] = set()
-        self._lost = self._replan = self._poked = self._closed = False
-        self._first = self._last = math.inf
+        self._pending = _Pending()
+        self._poked = self._closed = False
         self._awaited: frozenset[str] = frozenset()
         self._routes: tuple[Route, ...] = ()
 
@@ -65,7 +91,7 @@ class Dirty:
     def mark_overflow(self) -> None:
         """Record that events were dropped."""
         with self._changed:
-            self._lost = True
+            self._pending.lost = True
             self._touch()
 
     def wake(self) -> None:
@@ -86,52 +112,46 @@ class Dirty:
         with self._changed:
             while not self._poked and not self._closed:
                 now = time.monotonic()
-                wake = min(until, self._last + self._settle, self._first + self._patience)
+                wake = min(until, self._settled_at())
                 if wake <= now:
                     break
                 self._changed.wait(None if wake == math.inf else wake - now)
                 late = late or time.monotonic() > wake + _LATE
             poked, self._poked = self._poked, False
-            if time.monotonic() < min(self._last + self._settle, self._first + self._patience):
+            if time.monotonic() < self._settled_at():
                 return Changes(poked=poked, late=late)
-            changes = Changes(
-                paths=frozenset(self._paths),
-                trees=tuple(self._trees),
-                lost=self._lost,
-                replan=self._replan,
+            taken, self._pending = self._pending, _Pending()
+            return Changes(
+                paths=frozenset(taken.paths),
+                trees=tuple(taken.trees),
+                lost=taken.lost,
+                replan=taken.replan,
                 poked=poked,
                 late=late,
             )
-            self._paths.clear()
-            self._trees.clear()
-            self._lost = self._replan = False
-            self._first = self._last = math.inf
-            return changes
+
+    def _settled_at(self) -> float:
+        return min(self._pending.last + self._settle, self._pending.first + self._patience)
 
     def _add(self, path: str, appeared: bool) -> None:
+        pending = self._pending
         if path in self._awaited:
-            self._replan = True
+            pending.replan = True
             self._touch()
         for route in self._routes:
             name = route(path)
             if name is None:
                 continue
-            if self._lost:
-                pass  # everything is scanned anyway
-            elif appeared:
-                self._trees.add((route.watched, name[len(route.name) :]))
+            if appeared:
+                pending.add_tree(route.watched, name[len(route.name) :])
             else:
-                self._paths.add(name)
-            if len(self._paths) + len(self._trees) > self._most:
-                # The set is bounded: listing so many paths costs more than a scan.
-                self._lost = True
-                self._paths.clear()
-                self._trees.clear()
+                pending.add(name)
+            pending.limit(self._most)
             self._touch()
 
     def _touch(self) -> None:
         """Record the time, and wake the waiting thread at the first change. A timeout wakes it for the rest."""
-        self._last = time.monotonic()
-        if self._first == math.inf:
-            self._first = self._last
+        self._pending.last = time.monotonic()
+        if self._pending.first == math.inf:
+            self._pending.first = self._pending.last
             self._changed.notify()

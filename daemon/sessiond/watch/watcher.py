@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 
 from sessiond.errors import WatchLost
 from sessiond.watch import kernel
+from sessiond.watch.coverage import CoverageCheck, count_unwatched
 from sessiond.watch.dirty import Changes, Dirty
 from sessiond.watch.rescan_schedule import RescanSchedule
 from sessiond.watch.roots import Batch, RescanReason, RootState, WatchedRoot, WatchMode
@@ -20,9 +20,25 @@ from sessiond.watch.scan import Found, ScanStats, scan
 from sessiond.watch.targets import WatchPlan, WatchScope, WatchTarget, plan_watches
 from sessiond.watch.watchdog_adapter import WatchdogAdapter
 
-_MOST = 50_000
 _SLEPT = 1.0
 _SHOWN = 5
+
+
+class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a watcher. Times are in seconds."""
+
+    rescan: float = 60.0
+    """Between two scans of every root."""
+    poll: float = 5.0
+    """Between two scans of a root without events."""
+    settle: float = 0.2
+    """Without a change until changes are reported."""
+    patience: float = 1.0
+    """The longest delay of a change."""
+    most: int = 50_000
+    """Paths that a batch lists; beyond that everything is scanned."""
+    mounts: str = kernel.MOUNTS
+    """The table of mounted filesystems (proc(5), mountinfo)."""
 
 
 class _Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,34 +52,21 @@ class _Summary(msgspec.Struct, frozen=True, kw_only=True):
 class Watcher:
     """Watches roots from `start()` to `close()`.
 
-    `start()`, `wait()`, `scan()` and `add()` belong to one thread; `poke()`, `states()` and `close()` to any.
-    In seconds: `rescan` between two scans of every root, `poll` between two scans of a root without events, `settle`
-    without a change until changes are reported, `patience` as the longest delay of a change. A batch lists up to
-    `most` paths; beyond that everything is scanned. `mounts` is the table of mounted filesystems (proc(5), mountinfo).
+    `start()`, `wait()`, `scan()` and `add()` belong to one thread; `wake()`, `states()` and `close()` to any.
     """
 
-    def __init__(  # noqa: PLR0913 - settings, each with its default
-        self,
-        roots: Sequence[WatchedRoot],
-        *,
-        rescan: float = 60.0,
-        poll: float = 5.0,
-        settle: float = 0.2,
-        patience: float = 1.0,
-        most: int = _MOST,
-        mounts: str = kernel.MOUNTS,
-    ) -> None:
+    def __init__(self, roots: Sequence[WatchedRoot], options: WatchOptions | None = None) -> None:
+        options = options or WatchOptions()
+        self._options = options
         self._roots = tuple(dict.fromkeys(roots))
-        self._most, self._mounts, self._retry = most, mounts, rescan
-        self._dirty = Dirty(settle, patience, most)
-        self._schedule = RescanSchedule(self._roots, rescan, poll)
+        self._dirty = Dirty(options.settle, options.patience, options.most)
+        self._schedule = RescanSchedule(self._roots, options.rescan, options.poll)
         self._adapter = WatchdogAdapter(self._dirty.add_event, self._dirty.mark_overflow)
         self._rewatching = threading.Lock()
         self._coverage: dict[WatchedRoot, WatchTarget] = {}
+        self._check = CoverageCheck(retry=options.rescan)
         self._states: dict[WatchedRoot, RootState] = {}
         self._summary = _Summary(states=self._states)
-        self._covered: dict[WatchedRoot, int] = {}
-        self._retried: dict[WatchTarget, float] = {}
         self._asleep = kernel.asleep()
         self._armed = False
         """Whether the next scan of everything is the first one, for which the watches are new."""
@@ -152,7 +155,7 @@ class Watcher:
             self._schedule.ask(RescanReason.WAKE)
         if changes.lost:
             self._schedule.ask(RescanReason.OVERFLOW)
-            self._covered.clear()  # watchdog has registered everything again, as far as it could
+            self._check.forget()  # watchdog has registered everything again, as far as it could
         self._schedule.tick(self._summarize().polled)
         # Each scan of everything resolves links again and retries refused watches.
         if changes.replan or (self._schedule.complete and not self._armed):
@@ -169,7 +172,7 @@ class Watcher:
             last = (watched, below)
             for path, _ in scan(watched.root, below):
                 paths.add(path)
-                if len(paths) > self._most:
+                if len(paths) > self._options.most:
                     self._schedule.ask(RescanReason.OVERFLOW)
                     return frozenset()
         return frozenset(paths)
@@ -196,7 +199,7 @@ class Watcher:
         }
 
     def _plan(self) -> WatchPlan:
-        return plan_watches(self._roots, kernel.Mounts(self._mounts))
+        return plan_watches(self._roots, kernel.Mounts(self._options.mounts))
 
     def _next_state(
         self, watched: WatchedRoot, state: RootState, fresh: set[WatchTarget], refused: dict[WatchTarget, OSError]
@@ -224,43 +227,21 @@ class Watcher:
         target = self._coverage.get(watched)
         present = state.mode in (WatchMode.WATCHED, WatchMode.POLLED)
         if present and target is not None and target.scope is WatchScope.TREE and self._adapter.holds(target):
-            state = self._compare_with_kernel(target, stats, state)
+            state = self._check_coverage(target, stats, state)
         self._states = {**self._states, watched: state}
 
-    def _compare_with_kernel(self, target: WatchTarget, stats: ScanStats, state: RootState) -> RootState:
-        """Compare the directories of a scan with those that the kernel watches."""
-        directories = hash(frozenset(stats.directories))
-        if state.mode is WatchMode.WATCHED and self._covered.get(state.watched) == directories:
-            return state  # the check costs half a scan, and the same directories have the same watches
-        unwatched = self._unwatched(target, stats)
-        if unwatched and time.monotonic() >= self._retried.get(target, -math.inf) + self._retry:
-            # The limit may be free again, or a directory was unreadable when it appeared.
-            self._retried[target] = time.monotonic()
+    def _check_coverage(self, target: WatchTarget, stats: ScanStats, state: RootState) -> RootState:
+        """Return the state of a root after comparing the directories of a scan with those that the kernel watches."""
+        if self._check.is_known(state, stats):
+            return state
+        unwatched = self._count_unwatched(target, stats)
+        if unwatched and self._check.may_retry(target):
             self._renew(target)
-            unwatched = self._unwatched(target, stats)
-        if unwatched:
-            self._covered.pop(state.watched, None)
-            detail, hint = kernel.watch_limit()
-            detail = f"{unwatched} of {state.directories} directories have no watch, {detail}"
-            return replace(state, mode=WatchMode.POLLED, detail=detail, hint=hint)
-        self._covered[state.watched] = directories
-        return replace(state, mode=WatchMode.WATCHED, detail="", hint="")
+            unwatched = self._count_unwatched(target, stats)
+        return self._check.conclude(state, stats, unwatched)
 
-    def _unwatched(self, target: WatchTarget, stats: ScanStats) -> int:
-        """Return the number of directories of a scan that have no watch."""
-        if not self._adapter.holds(target):
-            return len(stats.directories)
-        inodes = kernel.watched_inodes()
-        if inodes is None or target.inode not in inodes:
-            return 0  # the kernel has other inodes than stat (some overlays); scans find the changes
-        unwatched = 0
-        for inode in stats.directories.keys() - inodes:
-            try:
-                # Checked again: it may be gone, and a mount point has another inode in its parent's listing.
-                unwatched += os.stat(stats.directories[inode]).st_ino not in inodes
-            except OSError:
-                continue
-        return unwatched
+    def _count_unwatched(self, target: WatchTarget, stats: ScanStats) -> int:
+        return count_unwatched(target, stats) if self._adapter.holds(target) else len(stats.directories)
 
     def _renew(self, target: WatchTarget) -> None:
         """Register a tree again; watchdog ignores failures within it."""

@@ -23,7 +23,7 @@ from private_manager import until
 from sessiond import pause, state
 from sessiond.config import Endpoint, load
 from sessiond.daemon.config_watch import EMPTY_QUIET
-from sessiond.daemon.daemon_run import DaemonRun
+from sessiond.daemon.daemon_run import DaemonRun, Host
 from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.settings import resolve_settings
 from sessiond.endpoint.server import Running, running
@@ -157,7 +157,7 @@ def test_limits_of_the_backlog_are_lifted_without_a_restart(tmp_path: Path, endp
         assert waiting
         made.config.write_text(text)
         until(lambda: all(held(endpoint, each) for each in waiting))
-        assert [event["anew"] for event in made.events("config.reloaded")] == [False]
+        assert [event["restart"] for event in made.events("config.reloaded")] == [False]
     finally:
         made.stop()
 
@@ -186,7 +186,7 @@ def test_a_file_that_is_being_written_switches_nothing(daemon: Daemon, endpoint:
         time.sleep(0.8)  # the daemon's quiet time goes by; there is no event to wait for
         file.write("# begun anew\n" + text)
     until(lambda: daemon.events("config.reloaded"))
-    assert [event["anew"] for event in daemon.events("config.reloaded")] == [False]
+    assert [event["restart"] for event in daemon.events("config.reloaded")] == [False]
     assert not daemon.events("endpoint.started")
     # On a busy machine we may have taken longer to write it than is waited for.
     refused = [datetime.fromisoformat(event["timestamp"]) for event in daemon.events("config.refused")]
@@ -271,9 +271,10 @@ def test_a_life_that_can_not_begin_leaves_nothing_open(tmp_path: Path) -> None:
     config = msgspec.structs.replace(orders.config, endpoint=endpoint)
     orders = msgspec.structs.replace(orders, loaded=msgspec.structs.replace(orders.loaded, config=config))
     lock = state.Lock(str(tmp_path / "state"))
+    host = Host(environ=environ, file=None, lock=lock, messages=queue.SimpleQueue(), notify=ServiceNotifier({}))
     before = {thread.name for thread in threading.enumerate()}
     with pytest.raises(ConfigError):
-        DaemonRun(orders, environ, None, lock, queue.SimpleQueue(), ServiceNotifier({}))
+        DaemonRun(host, orders)
     lock.release()
     opened = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if _is_open(number)]
     assert [path for path in opened if path.startswith(str(tmp_path))] == []
@@ -284,13 +285,13 @@ def _is_open(number: str) -> bool:
     return os.path.lexists(f"/proc/self/fd/{number}")
 
 
-def test_nothing_starts_anew_for_a_level_or_a_comment(daemon: Daemon, endpoint: Running) -> None:
+def test_a_level_or_a_comment_restarts_nothing(daemon: Daemon, endpoint: Running) -> None:
     daemon.config.write_text("# a comment\n" + daemon.config.read_text())
     until(lambda: len(daemon.events("config.reloaded")) == 1)
     assert not daemon.events("ingest.captured")
     daemon.config.write_text(daemon.config.read_text() + '[log]\nlevel = "debug"\n')
     until(lambda: len(daemon.events("config.reloaded")) == 2)
-    assert [event["anew"] for event in daemon.events("config.reloaded")] == [False, False]
+    assert [event["restart"] for event in daemon.events("config.reloaded")] == [False, False]
     daemon.write(1)
     until(lambda: daemon.events("ingest.captured"))
 
@@ -316,7 +317,7 @@ def test_a_source_that_is_switched_on_is_read_from_its_beginning(tmp_path: Path,
     parts.mkdir()
     (parts / "50-set.toml").write_text("[sources.claude-code]\nenabled = true\n")
     until(lambda: held(endpoint) == written)
-    assert [event["anew"] for event in daemon.events("config.reloaded")] == [True]
+    assert [event["restart"] for event in daemon.events("config.reloaded")] == [True]
     daemon.stop()
 
 

@@ -22,8 +22,9 @@ from rich.progress import Progress as RichProgress
 from sessiond.cli.bar import Above, Bar, make_bar, update
 from sessiond.cli.status import screen
 from sessiond.config import Config
+from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources, open_resources
-from sessiond.daemon.upload_loop import UploadLoop
+from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.spool.health import PACE_MS, CaptureHealth, EndpointHealth
 from sessiond.spool.stats import Totals, Waiting
 from sessiond.status import read_status
@@ -90,11 +91,11 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     put_rules(str(tmp_path / "state"))
     resources: Resources = open_resources(Config(state_dir=str(tmp_path / "state")), {"HOME": str(tmp_path)})
-    made = UploadLoop(resources, "http://127.0.0.1:9", None, lambda: None)
+    made = Pusher(resources, Target("http://127.0.0.1:9", None), Throttle(PUSHING))
 
     def ack(at_ms: int, count: int) -> EndpointHealth:
-        made._state.health = EndpointHealth(last_ack_ms=at_ms).paced(made._state.health, count)
-        return made._state.health
+        made.state.health = EndpointHealth(last_ack_ms=at_ms).paced(made.state.health, count)
+        return made.state.health
 
     try:
         assert (ack(10_000_000, 5).pace_ms, ack(10_001_000, 7).pace_bytes) == (10_000_000, 7)
@@ -104,7 +105,7 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
         span = last.last_ack_ms - last.pace_ms
         assert span <= PACE_MS
         assert 900 < last.pace_bytes / span * 1000 < 1100
-        assert (ack(99_000_000, 5).pace_ms, made._state.health.pace_bytes) == (99_000_000, 0)
+        assert (ack(99_000_000, 5).pace_ms, made.state.health.pace_bytes) == (99_000_000, 0)
         assert ack(98_000_000, 5).pace_ms == 98_000_000  # the clock was set back
     finally:
         made.close()

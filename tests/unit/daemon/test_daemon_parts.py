@@ -18,10 +18,11 @@ from sessiond import logs
 from sessiond.config import Backlog, Config, Token
 from sessiond.daemon.idle import Idle
 from sessiond.daemon.inventory import fingerprint_size, load_inventory, make_fingerprint
+from sessiond.daemon.messages import MoreRoom
 from sessiond.daemon.power import PowerAndNetwork
+from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import open_resources
-from sessiond.daemon.throttle import READING, Throttle
-from sessiond.daemon.upload_loop import UploadLoop
+from sessiond.daemon.throttle import PUSHING, READING, Throttle
 from sessiond.endpoint.server import running
 from sessiond.errors import StateFull
 from sessiond.sources import find_sources
@@ -67,7 +68,7 @@ def test_room_in_the_outbox_wakes_whoever_captures(tmp_path: Path) -> None:
         while made.watcher.wait(0.5).rescan:
             pass
         began = time.monotonic()
-        made.capture_loop.read_waiting_streams()
+        made.engine.inboxes.capture.put(MoreRoom())
         made.watcher.wait(60)
         assert time.monotonic() - began < 30
 
@@ -78,9 +79,9 @@ def test_the_backlog_rests_after_each_part_that_was_read(tmp_path: Path) -> None
         write(tmp_path, number, age=number * DAY)
     clock = iter(range(1_000_000))
     made = Throttle(READING, Backlog(max_cpu=1.0), clock=lambda: 1000.0, cpu=lambda: float(next(clock)))
-    with lab(tmp_path, throttle=made) as house:
+    with lab(tmp_path, reading=made) as house:
         assert made.pause_left() == 0
-        house.capture_loop._scan(house.resources.watched)
+        house.scan()
         house.turn()
         assert house.captured()
         assert made.pause_left() >= 99
@@ -137,11 +138,11 @@ def test_a_push_that_can_not_be_noted_is_tried_again_by_itself(tmp_path: Path) -
         state.mkdir(mode=0o700)
         config = msgspec.convert({"state_dir": str(state), "endpoint": {"url": endpoint.url}}, type=Config)
         resources = open_resources(config, {"HOME": str(tmp_path)})
-        made = UploadLoop(resources, endpoint.url, Token(endpoint.token), lambda: None)
+        made = Pusher(resources, Target(endpoint.url, Token(endpoint.token)), Throttle(PUSHING))
         try:
             fill(resources.spool)
-            assert not made.push_all()
-            assert made._idle_seconds() is not None
+            assert not made.push().more
+            assert made.idle_seconds() is not None
         finally:
             made.close()
             resources.close()

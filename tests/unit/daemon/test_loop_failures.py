@@ -8,31 +8,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from sessiond import state
-from sessiond.config import Config
-from sessiond.daemon import capture_loop as capture_loop_module
+from sessiond.config import Config, Loaded
 from sessiond.daemon.archive import Archive
-from sessiond.daemon.capture_loop import CaptureLoop
-from sessiond.daemon.config_watch import CONFIG
-from sessiond.daemon.inventory import Inventory
-from sessiond.daemon.resources import Resources, open_resources
+from sessiond.daemon.config_watch import ConfigWatch
+from sessiond.daemon.messages import Message, ScanNow
 from sessiond.errors import StateError
-from sessiond.sources.base import Root, UserDirs, Watch
-from sessiond.watch import Batch, WatchedRoot, Watcher
+from sessiond.watch import Batch
 from support.capture import lab
-
-
-@pytest.fixture
-def resources(tmp_path: Path) -> Iterator[Resources]:
-    (tmp_path / "state").mkdir(mode=0o700)
-    endpoint = {"url": "http://127.0.0.1:9"}
-    config = msgspec.convert({"state_dir": str(tmp_path / "state"), "endpoint": endpoint}, type=Config)
-    made = open_resources(config, {"HOME": str(tmp_path)})
-    yield made
-    made.close()
 
 
 def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path) -> None:
@@ -47,42 +31,34 @@ def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path) -
     assert died[0] - began >= 3.0
 
 
-@pytest.fixture
-def capture_loop(resources: Resources) -> Iterator[CaptureLoop]:
-    """A room that captures, without its thread."""
-    watcher, lock = Watcher([]), state.Lock(resources.directory)
-    user_dirs = UserDirs(home="/nowhere", environ={})
-    yield CaptureLoop(
-        resources, watcher, lock, on_captured=lambda: None, handle_other=lambda _: False, user_dirs=user_dirs
-    )
-    watcher.close()
-    lock.release()
-
-
-def test_a_look_that_is_asked_for_puts_no_other_off(tmp_path: Path) -> None:
-    """What was due at the same time is the configuration's directory too, and a tool's list of further roots."""
+def test_a_scan_on_request_delays_no_other(tmp_path: Path) -> None:
+    """The configuration's directory may be due at the same time, and a tool's list of further roots."""
     registry = tmp_path / "home/.local/share/crush/projects.json"
     registry.parent.mkdir(parents=True)
-    due = WatchedRoot(root=Root(path=str(tmp_path / "config"), watch=Watch.FLAT, depth=0), owner=CONFIG)
-    told: list[str] = []
-    with lab(tmp_path, handle_other=lambda path: bool(told.append(path))) as house:
-        house.capture_loop.request_rescan()
-        house.capture_loop._queue_batch(Batch(rescan=(due,)))
-        assert {due.root.path, str(registry)} <= set(told)
+    config = tmp_path / "config" / "config.toml"
+    config.parent.mkdir()
+    with lab(tmp_path) as house:
+        house.capture_loop.config_files = ConfigWatch(Loaded(config=Config()), {}, str(config))
+        roots = house.capture_loop.config_files.roots()
+        due = next(watched for watched in roots if "config.d" not in watched.root.path)
+        house.engine.inboxes.capture.put(ScanNow())
+        house.capture_loop.add_batch(Batch(rescan=(due,)))
+        main = house.engine.inboxes.main
+        assert {main.get_nowait(), main.get_nowait()} == {Message.EDITED, Message.MOVED}
         assert house.turn().looked_ms is not None
 
 
-def test_a_change_that_is_no_sessions_wakes_nobody(
-    resources: Resources, capture_loop: CaptureLoop, tmp_path: Path
-) -> None:
-    """Our own spool may lie in a directory that is watched: what we write there must not make us write again."""
-    project = tmp_path / ".claude/projects/-home-dev"
-    ours = {f"{resources.directory}/spool.db-wal", f"{resources.directory}/lock", f"{project}/notes.txt"}
-    capture_loop._queue_batch(Batch(paths=frozenset(ours)))
-    assert not capture_loop._changed_files
-    session = f"{project}/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
-    capture_loop._queue_batch(Batch(paths=frozenset({*ours, session})))
-    assert session in capture_loop._changed_files
+def test_a_change_that_is_no_sessions_queues_nothing(tmp_path: Path) -> None:
+    """Our own spool may be in a directory that is watched: what we write there must not make us write again."""
+    project = tmp_path / "home/.claude/projects/-home-dev"
+    with lab(tmp_path) as house:
+        house.look()
+        own = house.resources.directory
+        house.report(f"{own}/spool.db-wal", f"{own}/lock", f"{project}/notes.txt")
+        assert not house.queue.has_live
+        session = f"{project}/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
+        house.report(f"{own}/lock", session)
+        assert session in house.queue
 
 
 def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
@@ -93,17 +69,24 @@ def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
         Archive(str(tmp_path), lambda: None, patience=2.0)
 
 
-def test_files_that_go_cost_no_search_through_all_others(
-    capture_loop: CaptureLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class CountingInventory(dict[str, int]):
+    """An inventory that counts the searches through all its paths."""
+
+    searches = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.searches += 1
+        return super().__iter__()
+
+
+def test_files_that_vanish_cost_no_search_through_all_others(tmp_path: Path) -> None:
     """A clean-up deletes thousands of files at once. Only the path of a deleted directory covers others."""
-    searched: list[str] = []
-
-    def forget_below(_: Inventory, directory: str) -> list[str]:
-        searched.append(directory)
-        return []
-
-    monkeypatch.setattr(capture_loop_module, "forget_below", forget_below)
-    capture_loop._inventory = {"/nowhere/a/1": 1, "/nowhere/b/1": 2}
-    capture_loop._queue_batch(Batch(paths=frozenset({"/nowhere/a/1", "/nowhere/b"})))
-    assert searched == ["/nowhere/b"]
+    with lab(tmp_path) as house:
+        inventory = CountingInventory({f"/nowhere/a/{number}": 1 for number in range(1000)} | {"/nowhere/b/1": 2})
+        house.capture_loop.scanner.inventory = inventory
+        house.report(*(f"/nowhere/a/{number}" for number in range(1000)))
+        assert (inventory.searches, set(inventory)) == (0, {"/nowhere/b/1"})
+        inventory.searches = 0
+        house.report("/nowhere/b")
+        assert (inventory.searches, len(inventory)) == (1, 0)
+        assert "/nowhere/b/1" in house.queue

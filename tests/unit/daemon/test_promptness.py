@@ -13,7 +13,7 @@ from sessiond.privacy import Masking, read_terms
 from sessiond.redact.examples import expand
 from sessiond.sources.base import Root
 from sessiond.status.configured import read_configured
-from sessiond.watch import WatchedRoot, Watcher
+from sessiond.watch import WatchedRoot, Watcher, WatchOptions
 from support.capture import lab, write
 
 HOUR = 3600.0
@@ -34,7 +34,7 @@ def test_a_root_that_is_added_is_watched_at_once(tmp_path: Path) -> None:
     first, learned = tmp_path / "first", tmp_path / "learned"
     first.mkdir()
     learned.mkdir()
-    watcher = Watcher([WatchedRoot(root=Root(path=str(first)), owner="a")], rescan=HOUR)
+    watcher = Watcher([WatchedRoot(root=Root(path=str(first)), owner="a")], WatchOptions(rescan=HOUR))
     watcher.start()
     try:
         assert watcher.wait(30).rescan, "the look at the start"

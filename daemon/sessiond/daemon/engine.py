@@ -1,0 +1,184 @@
+"""The engine: everything that captures and pushes under one configuration.
+
+The daemon, `sync`, `demo` and the tests all use it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sessiond.config import Backlog as BacklogLimits
+from sessiond.daemon.capture_loop import CaptureLoop
+from sessiond.daemon.config_watch import ConfigWatch
+from sessiond.daemon.messages import Hold, Inbox, Inboxes, Message, Ping, Stop
+from sessiond.daemon.pusher import Pusher, Target
+from sessiond.daemon.resources import Resources, open_resources
+from sessiond.daemon.settings import Settings
+from sessiond.daemon.throttle import PUSHING, READING, UNLIMITED, Override, Throttle
+from sessiond.daemon.upload_loop import UploadLoop
+from sessiond.errors import SpoolDamaged
+from sessiond.ingest import Turn
+from sessiond.logs import hide
+from sessiond.spool import translated
+from sessiond.state import Lock
+from sessiond.watch import Watcher, WatchOptions
+
+if TYPE_CHECKING:
+    from sessiond.daemon.archive import Archive
+
+ENDING = 4.0
+"""Seconds until the process ends without one of its threads. That costs a repeated push, and no data."""
+SLICE_OF_FILE = 4 << 20
+"""Bytes of one file that the daemon reads before the next file."""
+
+
+class Throttles(msgspec.Struct, frozen=True):
+    """The limits of both loops."""
+
+    reading: Throttle
+    pushing: Throttle
+
+    @classmethod
+    def of(cls, limits: BacklogLimits) -> Throttles:
+        """Return throttles that share an override: `sync` lifts the limits of both."""
+        override = Override()
+        return cls(Throttle(READING, limits, override=override), Throttle(PUSHING, limits, override=override))
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine differs from that of `sync`, which reads and pushes all at once."""
+
+    throttles: Throttles | None = None
+    """Without them the backlog is never delayed."""
+    slice: int | None = None
+    """Bytes of one file that are read before the next file; None reads each file to its end."""
+    config_files: ConfigWatch | None = None
+    """Files of the configuration to watch as well."""
+    damaged: SpoolDamaged | None = None
+    """Damage that was found while the spool was in use: a check might not find it."""
+    main: queue.SimpleQueue[Message | BaseException] = msgspec.field(default_factory=queue.SimpleQueue)
+    """Gets the messages to the main thread, and the error of a thread that ended."""
+
+
+class Engine:
+    """The spool, the roots, the watcher and the two loops.
+
+    `start` runs the loops in threads; without it the caller drives them. As a context manager it stops at the end.
+    """
+
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], lock: Lock, options: EngineOptions | None = None
+    ) -> None:
+        """Open everything; the caller holds the lock.
+
+        Raises: StateError, ConfigError. Nothing stays open then.
+        """
+        options = options or EngineOptions()
+        throttles = options.throttles or Throttles.of(UNLIMITED)
+        with ExitStack() as undo:
+            self.resources: Resources = open_resources(settings.config, environ, options.damaged)
+            undo.callback(self.resources.close, clean=False)
+            self._archive: Archive | None = None
+            self.target = self._find_target(settings, options.main, undo)
+            configured = options.config_files.roots() if options.config_files else []
+            rescan = WatchOptions(rescan=settings.config.rescan)
+            self.watcher = Watcher([*self.resources.watched, *configured], rescan)
+            undo.callback(self.watcher.close)
+            self.inboxes = Inboxes(options.main, Inbox(self.watcher.wake), Inbox())
+            self.inboxes.upload.put(Hold(settings.paused.pushing is not None))
+            pusher = Pusher(self.resources, self.target, throttles.pushing, self.inboxes.upload.sleep)
+            undo.callback(pusher.close)
+            self.upload_loop = UploadLoop(pusher, self.inboxes)
+            self.capture_loop = CaptureLoop(self.resources, self.watcher, lock, self.inboxes, throttles.reading)
+            self.capture_loop.config_files = options.config_files
+            self.capture_loop.turn = Turn(slice=options.slice)
+            self.watcher.start()
+            undo.pop_all()
+        self._threads = [
+            threading.Thread(target=self._guard, args=(run,), name=name, daemon=True)
+            for name, run in (("capture", self.capture_loop.run), ("push", self.upload_loop.run))
+        ]
+        self._started = False
+
+    def _find_target(
+        self, settings: Settings, main: queue.SimpleQueue[Message | BaseException], undo: ExitStack
+    ) -> Target:
+        """Return the configured endpoint, or start the built-in archive. The token is masked in the log."""
+        url, token = settings.config.endpoint.url, settings.token
+        if not url:
+            from sessiond.daemon.archive import Archive  # late: with an endpoint no subprocess is needed
+
+            self._archive = Archive(self.resources.directory, lambda: main.put(Message.DIED))
+            undo.callback(self._archive.stop)
+            url, token = self._archive.url, self._archive.token
+        if token is not None:
+            hide(token.reveal())
+        return Target(url, token)
+
+    def start(self) -> None:
+        """Start the threads of the loops."""
+        self._started = True
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether a thread of a loop runs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def intact(self) -> bool:
+        """Whether the threads of both loops run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def ping(self) -> None:
+        """Make both loops start another iteration, unless they are hung."""
+        self.inboxes.capture.put(Ping())
+        self.inboxes.upload.put(Ping())
+
+    def stop(self, *, whole: bool = True) -> None:
+        """Stop in the order of the data: stop watching, commit what was read, push once, leave the rest in the outbox.
+
+        `whole` is false after an error: then nothing more is pushed, and the next start checks the spool. A thread
+        that is hung keeps the spool open, which costs that check as well.
+        """
+        capture, push = self._threads
+        self.inboxes.capture.put(Stop())
+        self._join(capture)
+        self.watcher.close()
+        self.inboxes.upload.put(Stop())
+        self._join(push)
+        if not self.alive:
+            if whole and self._started:
+                self.upload_loop.last_push()
+            self.upload_loop.pusher.close()
+        if self._archive is not None:
+            self._archive.stop()
+        if not self.alive:
+            self.resources.close(clean=whole)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(whole=error is None)
+
+    def _join(self, thread: threading.Thread) -> None:
+        if self._started:
+            thread.join(ENDING)
+
+    def _guard(self, run: Callable[[], None]) -> None:
+        try:
+            with translated():
+                run()
+        except Exception as error:  # noqa: BLE001 - the only one: main ends the process with it
+            self.inboxes.main.put(error)

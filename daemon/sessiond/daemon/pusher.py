@@ -1,0 +1,177 @@
+"""Pushes one batch at a time: recent sessions first, the backlog as the throttle allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from msgspec.structs import replace
+
+from sessiond.clock import now_ms
+from sessiond.config import Token
+from sessiond.daemon.archive_copy import ArchiveCopy
+from sessiond.daemon.backlog import RECENT_MS
+from sessiond.daemon.endpoint_state import EndpointState
+from sessiond.daemon.resources import Resources
+from sessiond.daemon.throttle import Throttle
+from sessiond.device import installation
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.retry import RetryingClient
+from sessiond.errors import EndpointError, StateFull, Unreachable
+from sessiond.logs import log
+from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where to push."""
+
+    url: str
+    token: Token | None
+
+
+class Pusher:
+    """Pushes batches and keeps the endpoint's state. Only the upload thread uses it."""
+
+    def __init__(
+        self, resources: Resources, target: Target, throttle: Throttle, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        """`sleep` waits between two attempts of one push; it may return early when the process ends."""
+        endpoint, spool = resources.config.endpoint, resources.spool
+        self._resources = resources
+        self.throttle = throttle
+        self.throttled = False
+        """Whether the rest of the outbox waits for the throttle."""
+        self.client = ReadClient(
+            target.url,
+            target.token.reveal() if target.token else None,
+            device_id=resources.device.device_id,
+            timeout=endpoint.timeout,
+            ca_file=endpoint.ca_file or None,
+        )
+        self._streams_wait = False
+        """Whether streams wait for room in the outbox, as of the last acknowledgement."""
+        self.retrying = RetryingClient(self.client, sleep=sleep)
+        self._context = UploadContext(
+            spool=spool,
+            client=self.retrying,
+            machine_id=resources.machine_id,
+            device_id=resources.device.device_id,
+            installation=installation(resources.directory),
+            runs=begin_run(spool),
+            now_ms=now_ms,
+            settled=self._settled,
+            address=endpoint.url,
+        )
+        unbind_changed_endpoint(spool, endpoint.url)
+        self.archive = ArchiveCopy(resources, self._context, self.client)
+        self.state = EndpointState(resources, target.url, target.token)
+
+    def push(self) -> BatchResult:
+        """Push one batch. A failure is stored in the spool with the time of the next attempt, and is not raised."""
+        before = self.state.health
+        self.state.start_push()
+        try:
+            if self.retrying.must_identify():
+                bind(self._context)
+                self.archive.prepare()
+            result = self._push_next()
+            self._resources.spool.shrink()
+        except EndpointError as error:
+            self.fail(error)
+            return BatchResult()
+        except StateFull as error:
+            self.fail(Unreachable(str(error), hint=error.hint))
+            return BatchResult()
+        if result.healed:
+            log.info("upload.healed", streams=result.healed)
+        self.state.succeeded(result, before)
+        return result
+
+    def makes_room(self, result: BatchResult) -> bool:
+        """Return whether streams can be read on after a batch: the outbox shrank, or the endpoint lacks bytes."""
+        return bool(result.healed or result.asked or (result.sessions + result.segments and self._streams_wait))
+
+    def idle_seconds(self) -> float | None:
+        """Return the seconds until the next push is due; None if only another thread can give a reason for one."""
+        if self.state.health.next_attempt_ms is not None:
+            return max(self.state.wait_ms(), 0) / 1000
+        if self.throttled:
+            return self.throttle.seconds_until_open()
+        # Otherwise a quiet machine would trust an endpoint that was restored from a backup until its next push.
+        return self.retrying.seconds_until_identification()
+
+    def fail(self, error: EndpointError) -> None:
+        """Store a failed push and when the next one is due."""
+        # Another endpoint may answer next time, so it is asked for its id again.
+        self.retrying.identify_again()
+        self.state.failed(error)
+
+    def close(self) -> None:
+        """Close the connection, and stop serving the archive."""
+        self.archive.close()
+        self.client.close()
+
+    def _push_next(self) -> BatchResult:
+        """Push a batch: recent sessions of the archive, then the outbox, then the rest of the archive."""
+        since_ms = now_ms() - RECENT_MS
+        if self.archive.pending(since_ms):
+            try:
+                return self._copied(self.archive.step(since_ms=since_ms))
+            except EndpointError:
+                # New sessions must not wait for one that can't be copied now.
+                result = self._push_outbox(since_ms)
+                if result.sessions or result.segments or result.asked:
+                    return replace(result, more=True)
+                raise
+        result = self._push_outbox(since_ms)
+        if result.more or not self.archive.pending():
+            if not result.more:
+                self.archive.close()
+            return result
+        if result.sessions or result.segments:
+            return replace(result, more=True)  # the archive is next
+        return self._copy_backlog(result)
+
+    def _push_outbox(self, since_ms: int) -> BatchResult:
+        """Push a batch of the outbox, the newest first. While the backlog is throttled, push only live changes."""
+        throttle = self.throttle
+        with self._resources.spool.reading():
+            backlog = self._resources.spool.outbox.has_backlog(since_ms)
+        self.throttled = backlog and not throttle.allows()
+        self.state.set_waits(throttle.reason if backlog else None)
+        if not backlog:
+            # The limit on time excludes what joined the backlog since the check.
+            result = upload(self._context, since_ms=since_ms, live_ms=since_ms)
+            if not result.more:
+                throttle.finish_backlog()
+            return result
+        if self.throttled or throttle.limits_upload:
+            result = upload(self._context, since_ms=since_ms, live_ms=since_ms)
+            if self.throttled or result.more or result.sessions or result.segments:
+                return result
+        before = self.client.sent_bytes
+        result = upload(self._context, live_ms=since_ms, size=throttle.batch_size(BATCH_BYTES))
+        throttle.record_sent(self.client.sent_bytes - before)
+        return result
+
+    def _copy_backlog(self, result: BatchResult) -> BatchResult:
+        """Copy a batch of the archive as the throttle allows."""
+        self.throttled = not self.throttle.allows()
+        if self.throttled:
+            return result
+        before = self.client.sent_bytes
+        copied = self._copied(self.archive.step(size=self.throttle.batch_size(BATCH_BYTES)))
+        self.throttle.record_sent(self.client.sent_bytes - before)
+        return copied
+
+    def _copied(self, result: BatchResult) -> BatchResult:
+        """Store the progress. Streams that waited for these sessions can be asked about now."""
+        self._settled(result)
+        return replace(result, more=True)
+
+    def _settled(self, result: BatchResult) -> None:
+        """Store the endpoint's health in the transaction that removes what it acknowledged from the outbox."""
+        self._streams_wait = self._resources.spool.catalog.has_behind()
+        if result.sessions + result.segments:
+            self.state.acknowledged(result.bytes)

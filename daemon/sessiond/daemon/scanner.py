@@ -1,0 +1,100 @@
+"""Scans the roots: compares the stat of every file with that of its last read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from sessiond.cleanup import due_before
+from sessiond.clock import now_ms
+from sessiond.daemon.backlog import Entry
+from sessiond.daemon.inventory import Change, Inventory, count, entries, forget_below, load_inventory, make_fingerprint
+from sessiond.daemon.resources import Resources
+from sessiond.ingest import Index, Location
+from sessiond.logs import log
+from sessiond.sources.base import UserDirs
+from sessiond.watch import WatchedRoot, Watcher
+
+
+class ScanResult(msgspec.Struct, frozen=True):
+    """What a scan found."""
+
+    entries: Collection[Entry] = ()
+    """Files to read because their stat changed."""
+    gone: Collection[str] = ()
+    """Files that vanished."""
+    live: frozenset[tuple[str, str]] = frozenset()
+    """(tool, native id) of the sessions whose process runs: they stay ongoing, however long they are idle."""
+
+
+class Scanner:
+    """Finds what events missed (rule 11: the rescan is the guarantee). Only the capture thread uses it."""
+
+    def __init__(self, resources: Resources, watcher: Watcher) -> None:
+        self._resources, self._watcher = resources, watcher
+        self._index = Index(resources.places)
+        self.inventory: Inventory = {}
+        """The stat of each file when it was last read or queued."""
+        self.sources = {source.tool: source for source, _ in resources.places}
+        self.discovered: dict[str, int] | None = None
+        """Units of each tool; None before the first scan."""
+        self.found_bytes = 0
+        self.project_search_due = False
+        """Whether sessions may name new projects since the last scan."""
+
+    def locate(self, path: str) -> Sequence[Location]:
+        """Return the locations of a path: one for each source that owns it."""
+        return self._index(path)
+
+    def forget(self, path: str) -> bool:
+        """Forget a file, so that the next scan reports it even if it does not change; return whether it was known."""
+        return self.inventory.pop(path, None) is not None
+
+    def forget_below(self, directory: str) -> list[str]:
+        """Forget the files below a directory that was deleted, and return them."""
+        return forget_below(self.inventory, directory)
+
+    def scan(self, roots: Collection[WatchedRoot]) -> ScanResult:
+        """Scan roots; return the files that changed without an event, and those that vanished."""
+        began, first = time.monotonic(), self.discovered is None
+        if self._resources.apply_exclusions() or first:
+            self.inventory = load_inventory(self._resources.spool)
+        seen, changed = self._compare(roots)
+        environ = self._resources.environ
+        due = due_before(environ, now_ms()) if changed else {}
+        found = list(entries(changed, self.inventory, self._index, now_ms(), due))
+        self.inventory |= {each.path: each.fingerprint for each in changed}
+        gone = [path for path in self.inventory if path not in seen and any(root.root.covers(path) for root in roots)]
+        for path in gone:
+            del self.inventory[path]
+        if first or changed or gone:
+            self.discovered, self.found_bytes = count(self.inventory, self._index)
+            self._resources.release_memory()
+            log.debug(
+                "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)
+            )
+        self.project_search_due = True
+        return ScanResult(found, gone, self._live_sessions())
+
+    def _compare(self, roots: Collection[WatchedRoot]) -> tuple[set[str], list[Change]]:
+        """Return the paths below the roots, and the files among them whose stat changed."""
+        seen, changed = set[str](), list[Change]()
+        for root in roots:
+            for path, found in self._watcher.scan(root):
+                seen.add(path)
+                made = make_fingerprint(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                if self.inventory.get(path) != made:
+                    changed.append(Change(path, found.st_mtime_ns, made))
+        return seen, changed
+
+    def _live_sessions(self) -> frozenset[tuple[str, str]]:
+        dirs = UserDirs.current(self._resources.environ)
+        return frozenset((tool, native_id) for tool, each in self.sources.items() for native_id in each.live(dirs))
+
+    def find_projects(self) -> None:
+        """After a scan: watch the projects that sessions name by now."""
+        if self.project_search_due:
+            self.project_search_due = False
+            self._resources.discover_project_roots(self._watcher)

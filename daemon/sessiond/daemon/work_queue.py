@@ -1,0 +1,218 @@
+"""The work queue: decides what is captured next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from enum import IntEnum
+from itertools import takewhile
+from typing import NamedTuple
+
+from sessiond.daemon.backfill_exclusions import BackfillExclusions
+from sessiond.daemon.backlog import Backlog, Entry, Rank
+from sessiond.daemon.retries import Retries
+from sessiond.daemon.throttle import Throttle
+from sessiond.ingest import Location, Outcome
+
+
+class Lane(IntEnum):
+    """The kinds of work, in the order of a round."""
+
+    LIVE = 0
+    UNFINISHED = 1
+    BACKLOG = 2
+    STREAMS = 3
+    END = 4
+
+
+class Work(NamedTuple):
+    """A piece of work: one commit, or the end of a round."""
+
+    lane: Lane
+    entries: Iterable[Entry] = ()
+    """What to read, the first one first, until the commit is large enough."""
+    throttled: bool = False
+    """Whether its CPU time counts for the throttle."""
+
+
+class Reading(NamedTuple):
+    """What was found when an entry was read, at each location of its path."""
+
+    entry: Entry
+    outcomes: Sequence[tuple[Location, Outcome]] = ()
+
+    @property
+    def size(self) -> int:
+        """The bytes that were read."""
+        return sum(outcome.read + outcome.searched for _, outcome in self.outcomes)
+
+    @property
+    def more(self) -> bool:
+        """Whether only a slice was read."""
+        return any(outcome.more for _, outcome in self.outcomes)
+
+    @property
+    def only_searched(self) -> bool:
+        """Whether the slice only searched for the end of a record."""
+        return any(outcome.more and not outcome.read for _, outcome in self.outcomes)
+
+    @property
+    def stays_first(self) -> bool:
+        """Whether the next slice follows before the rest of the backlog."""
+        return self.more and not self.only_searched and self.entry.rank is Rank.OLD
+
+
+class WorkQueue:
+    """Decides what is captured next. Only the capture thread uses it; it does no I/O and needs no spool.
+
+    The kinds of work, the most urgent first:
+
+    1. *Live*: all paths that changed, as an event reported. Files that were found in a rewrite join them when they are
+       due again (`Retries`), and so do excluded files once another file of their session is captured.
+    2. *Unfinished*: one slice of one long file of which a slice was read before. These files take turns.
+    3. *Backlog*: one commit of files that a scan found. First come those that changed since they were read, then those
+       written within the hour or soon deleted by their tool, then all others, the newest first. Only those others are
+       throttled. A file in which the end of a record is still searched for comes last.
+    4. *Streams*: if there is no backlog, or the throttle holds it back: streams that wait for room in the outbox, or
+       whose bytes the endpoint lacks.
+    5. *End*: after other work, and when a session may have become idle: end idle sessions, report the state.
+
+    A round has all live paths that were known at its beginning, at most one piece of each other kind, and the end. So
+    no kind waits longer than one round, however fast files change. An entry stays queued until its commit is
+    confirmed (`finish`), so that a full disk loses nothing.
+    """
+
+    def __init__(self, throttle: Throttle) -> None:
+        self.throttle = throttle
+        self._live: dict[str, None] = {}
+        """Paths for the next round."""
+        self._round: dict[str, None] = {}
+        """The live paths of this round that are still to be read."""
+        self._unfinished: dict[str, None] = {}
+        self.backlog = Backlog()
+        self.retries = Retries()
+        self.excluded = BackfillExclusions()
+        self.streams_wait = True
+        """Whether streams may wait for room or for bytes to be read again."""
+        self.stuck: set[int] = set()
+        """Waiting streams that could not be read further. They are skipped until the next scan."""
+        self.idle_due = -math.inf
+        """When a session may have become idle (monotonic seconds)."""
+        self._lane = Lane.LIVE
+        """The first kind of work that may still follow in this round."""
+        self._worked = False
+        """Whether anything was done in this round."""
+
+    @property
+    def has_live(self) -> bool:
+        """Whether changed or unfinished files are queued."""
+        return bool(self._live or self._round or self._unfinished)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._live or path in self._round or path in self._unfinished
+
+    def add(self, paths: Iterable[str]) -> None:
+        """Add live paths."""
+        self._live |= dict.fromkeys(path for path in paths if path not in self._round)
+
+    def retry_streams(self) -> None:
+        """Try the streams that are stuck again."""
+        self.streams_wait |= bool(self.stuck)
+        self.stuck.clear()
+
+    def add_change(self, path: str, unit: str, now: float) -> None:
+        """Add a path that changed, or postpone it if its unit is large and was read just now."""
+        if not self.retries.rests(path, unit, now):
+            self.add([path])
+
+    def next(self, now: float) -> Work | float | None:
+        """Return the next piece of work; without one the seconds until there may be one, or None: until an event.
+
+        `now` is in monotonic seconds.
+        """
+        self.add(self.retries.due(now))
+        if not self._worked:
+            self._round, self._live = self._live, {}
+        for lane in Lane:
+            if lane >= self._lane and self._is_ready(lane, now):
+                self._worked = lane is not Lane.END
+                self._lane = _FOLLOWING[lane]
+                return self._work(lane)
+        return self._seconds_left(now)
+
+    def next_live(self) -> Work | None:
+        """Return the next piece of live work alone: what is still committed at the end of the process."""
+        self.restart()
+        self._round, self._live = self._live, {}
+        return self._work(Lane.LIVE) if self._round else None
+
+    def restart(self) -> None:
+        """Begin a new round, because a commit failed: a line may still fit on the disk where the backlog does not."""
+        self._lane, self._worked = Lane.LIVE, False
+        self._live, self._round = {**self._round, **self._live}, {}
+
+    def finish(self, work: Work, readings: Collection[Reading], now: float) -> None:
+        """Confirm that a commit is on the disk: remove what was read from the queue, or queue its next slice."""
+        for reading in readings:
+            self._settle(work.lane, reading, now)
+        if work.lane is Lane.BACKLOG:
+            self.backlog.drop(len(readings) - sum(self._stays_first(reading) for reading in readings))
+        self.add(self.excluded.take())
+
+    def _settle(self, lane: Lane, reading: Reading, now: float) -> None:
+        entry = reading.entry
+        if lane is Lane.LIVE:
+            self._round.pop(entry.path, None)
+        elif lane is Lane.UNFINISHED:
+            self._unfinished.pop(entry.path, None)
+        if not reading.outcomes:
+            self.retries.forget(entry.path)
+        for location, outcome in reading.outcomes:
+            self.excluded.note(location, outcome, entry.size)
+            self.retries.note(entry.path, location, outcome, now)
+        if not reading.more or self._stays_first(reading):
+            return
+        if entry.rank is Rank.OLD and entry.path not in self:
+            self.backlog.put_last(entry)  # rule 9: the search through one file delays no other
+        else:
+            self._unfinished[entry.path] = None  # at the end of the turns
+
+    def _stays_first(self, reading: Reading) -> bool:
+        return reading.stays_first and reading.entry.path not in self
+
+    def _is_ready(self, lane: Lane, now: float) -> bool:
+        if lane is Lane.LIVE:
+            return bool(self._round)
+        if lane is Lane.UNFINISHED:
+            return bool(self._unfinished)
+        if lane is Lane.BACKLOG:
+            return bool(self.backlog) and (not self.backlog.old or self.throttle.allows())
+        if lane is Lane.STREAMS:
+            return self.streams_wait and not self.throttle.pause_left()
+        return self._worked or self.idle_due <= now
+
+    def _work(self, lane: Lane) -> Work:
+        if lane is Lane.LIVE:
+            return Work(lane, (Entry(Rank.CHANGED, 0, path, 0) for path in self._round))
+        if lane is Lane.UNFINISHED:
+            return Work(lane, (Entry(Rank.CHANGED, 0, next(iter(self._unfinished)), 0),))
+        if lane is not Lane.BACKLOG:
+            return Work(lane)
+        if self.backlog.old:
+            return Work(lane, self.backlog.newest(), throttled=True)
+        return Work(lane, takewhile(lambda entry: entry.rank is not Rank.OLD, self.backlog.newest()))
+
+    def _seconds_left(self, now: float) -> float | None:
+        dues = [self.throttle.seconds_until_open()] if self.backlog else []
+        dues += [self.throttle.pause_left()] if self.streams_wait else []
+        dues += [due - now for due in (self.retries.next(), self.idle_due) if due < math.inf]
+        return max(min(dues), 0.0) if dues else None
+
+
+_FOLLOWING = {
+    Lane.LIVE: Lane.LIVE,  # until all of this round are read
+    Lane.UNFINISHED: Lane.BACKLOG,
+    Lane.BACKLOG: Lane.END,
+    Lane.STREAMS: Lane.END,
+    Lane.END: Lane.LIVE,
+}
