@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,13 @@ from sessiond.errors import ReadError, Torn
 _LOCKED: Counter[tuple[int, int]] = Counter()
 """Open connections of this process that lock their file, by its device and inode."""
 _GUARD = threading.Lock()
+
+
+_UNDECODABLE = "Could not decode to UTF-8"
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
 
 
 class Database:
@@ -61,13 +69,22 @@ class Database:
         return connection
 
     def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
-        """Iterate over the rows of one SELECT. Raises: Torn if the database is busy, ReadError if it can't be read."""
+        """Iterate over the rows of one SELECT. In text that is no UTF-8, U+FFFD replaces the wrong bytes.
+
+        Raises: Torn if the database is busy, ReadError if it can't be read.
+        """
+        given = 0
         try:
             # If not all rows were read, `yield from` would close the cursor after the connection was closed.
-            for row in self._connection.execute(sql, parameters):  # noqa: UP028
+            for row in self._connection.execute(sql, parameters):
+                given += 1
                 yield row
         except sqlite3.OperationalError as error:
-            raise Torn(f"the database can't be read now: {error}") from error
+            if not str(error).startswith(_UNDECODABLE):
+                raise Torn(f"the database can't be read now: {error}") from error
+            # SQLite's message quotes the text. Decoding by a function is slower, so it begins with the first such text.
+            self._connection.text_factory = _decode
+            yield from islice(self.rows(sql, *parameters), given, None)
         except sqlite3.DatabaseError as error:
             if self._closed is None or self._closed == self._state():
                 raise ReadError(f"the database can't be read: {error}") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -105,3 +108,83 @@ def test_an_empty_folder_is_no_trouble(house: Household) -> None:
     assert [outcome.trouble for outcome in house.ingest(path)] == [None]
     house.settle()
     assert house.held_sessions() == {}
+
+
+SESSIONS = 60
+PAGE = 4096
+
+
+def opencode_database(path: Path) -> None:
+    """Write a database of OpenCode with sessions that take several pages each."""
+    path.parent.mkdir(parents=True)
+    database = sqlite3.connect(path)
+    database.executescript(
+        f"""PRAGMA page_size = {PAGE};
+        CREATE TABLE session (id TEXT PRIMARY KEY, title TEXT, directory TEXT, time_created INT, time_updated INT,
+                              parent_id TEXT, version TEXT, revert TEXT);
+        CREATE TABLE message (id TEXT PRIMARY KEY, session_id TEXT, time_created INT, time_updated INT, data TEXT);
+        CREATE TABLE part (id TEXT PRIMARY KEY, message_id TEXT, session_id TEXT, time_created INT, time_updated INT,
+                           data TEXT);
+        CREATE INDEX message_session ON message (session_id);
+        CREATE INDEX part_session ON part (session_id);"""
+    )
+    for number in range(SESSIONS):
+        name, time = f"ses_{number:04d}abcdefgh", NOW_MS - 100_000 + number
+        text = json.dumps({"type": "text", "text": "x" * 16_000})
+        data = json.dumps({"role": "user", "time": {"created": time}})
+        row = (name, "a title", "/home/u/app", time, time, None, "1.2", None)
+        database.execute("INSERT INTO session VALUES (?,?,?,?,?,?,?,?)", row)
+        database.execute("INSERT INTO message VALUES (?,?,?,?,?)", (f"msg_{number}", name, time, time, data))
+        part = (f"prt_{number}", f"msg_{number}", name, time, time, text)
+        database.execute("INSERT INTO part VALUES (?,?,?,?,?,?)", part)
+    database.commit()
+    database.close()
+
+
+def readable_sessions(path: Path) -> int:
+    """Count the sessions of which SQLite can read every row."""
+    database, found = sqlite3.connect(f"file:{path}?mode=ro", uri=True), 0
+    database.text_factory = bytes
+    for (name,) in database.execute("SELECT id FROM session ORDER BY id").fetchall():
+        with suppress(sqlite3.DatabaseError):
+            for table, key in ("session", "id"), ("message", "session_id"), ("part", "session_id"):
+                database.execute(f"SELECT * FROM {table} WHERE {key} = ?", (name.decode(),)).fetchall()
+            found += 1
+    database.close()
+    return found
+
+
+def test_a_bad_page_hides_no_session_but_its_own(house: Household) -> None:
+    path = Path(house.home, ".local/share/opencode/opencode.db")
+    opencode_database(path)
+    bad = 0
+    with path.open("r+b") as file:
+        for page in range(0, path.stat().st_size // PAGE, 11):
+            file.seek(page * PAGE + 100)
+            if file.read(4) == b"xxxx":  # what overflows from a row
+                file.seek(page * PAGE)
+                file.write(b"\xa5" * PAGE)
+                bad += 1
+    expected = readable_sessions(path)
+    assert bad > 1
+    assert SESSIONS // 2 < expected < SESSIONS
+    (outcome,) = house.ingest(str(path))
+    assert outcome.trouble is not None
+    assert outcome.trouble.count("session ses_") == 3
+    assert f"and {SESSIONS - expected - 3} more" in outcome.trouble
+    house.settle()
+    assert len(house.held_sessions()) == expected
+
+
+def test_text_that_is_no_utf_8_costs_no_session(house: Household) -> None:
+    path = Path(house.home, ".local/share/opencode/opencode.db")
+    opencode_database(path)
+    database = sqlite3.connect(path)
+    database.execute("UPDATE session SET title = CAST(X'6166FF66' AS TEXT)")
+    database.execute("UPDATE part SET data = CAST(X'7B2261223A22FF227D' AS TEXT) WHERE id = 'prt_5'")
+    database.commit()
+    database.close()
+    (outcome,) = house.ingest(str(path))
+    assert outcome.trouble is None
+    house.settle()
+    assert len(house.held_sessions()) == SESSIONS

@@ -288,7 +288,7 @@ def test_a_bad_session_stops_no_other(house: Household, store: Store, source: Ma
     store.say(A, "bad")
     store.say(B, "one")
     (outcome,) = house.ingest(store.path)
-    assert outcome.trouble == f"session {A} can't be read: a bad row"
+    assert outcome.trouble == f"session {A}: it can't be parsed: a bad row"
     assert house.spool.catalog.file(store.path).trouble == outcome.trouble
     assert counts(house) == {B: 1}
     store.say(A, "good")

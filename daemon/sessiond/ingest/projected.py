@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import cast
+from typing import NamedTuple, cast
 
 from msgspec.structs import replace
 
@@ -21,12 +21,15 @@ from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
 from sessiond.sources.damaged import DAMAGED
+from sessiond.sources.rows import UNREADABLE
 from sessiond.spool.rows import FileState, StreamState
 
 FULL_SCAN_MS = 86_400_000
 """Between two scans of every row of a database, which find changes that move no watermark."""
 LAST_FULL_SCAN = ""
 """The key of the last full scan among the watermarks."""
+SHOWN = 3
+"""Unreadable sessions of a database that are named; of more, the number is."""
 
 
 def ingest_projected(context: IngestContext, turn: Turn, location: Location, known: FileState | None) -> Outcome:
@@ -110,34 +113,32 @@ def _ingest_database(context: IngestContext, turn: Turn, location: Location, kno
     snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=now)
     if _is_unchanged(snapshot):
         return Outcome()
-    marks, source = context.spool.catalog.marks(location.path), cast(DatabaseSource, location.source)
-    outcome, trouble, listed = Outcome(), None, {LAST_FULL_SCAN}
+    marks = context.spool.catalog.marks(location.path)
     # A time in the future was stored while the clock was ahead.
     thorough = not 0 <= context.now_ms() - int(marks.pop(LAST_FULL_SCAN, 0)) < FULL_SCAN_MS
+    outcome = Outcome()
     database = open_database(location.path, marks, thorough=thorough)
     try:
-        for native_id, mark in list(source.sessions(database)):
-            if not isinstance(native_id, str):
-                trouble = f"the id of a session is of type {type(native_id).__name__}"
-                continue
-            listed.add(native_id)
-            if marks.get(native_id) == mark and native_id not in turn.only:
+        listing = _list_sessions(cast(DatabaseSource, location.source), database)
+        for native_id, mark in listing.marks.items():
+            if mark != UNREADABLE and marks.get(native_id) == mark and native_id not in turn.only:
                 continue
             try:
                 captured, outcome = _capture_session(snapshot, database, native_id, outcome)
-            except DAMAGED as error:
+            except Torn:
+                raise
+            except (ReadError, *DAMAGED) as error:
                 # Rule 9. Its watermark does not move, so it is tried again when the database changes.
-                trouble = f"session {native_id} can't be read: {error}"
+                reason = str(error) if isinstance(error, ReadError) else f"it can't be parsed: {error}"
+                listing.troubles.append(f"session {native_id}: {reason}")
                 continue
-            if not captured:
-                continue  # its watermark does not move, so it is read again with the next change
-            with context.spool.transaction():
-                context.spool.catalog.set_mark(location.path, native_id, mark)
-    except DAMAGED as error:
-        raise ReadError(f"it can't be read: {error}") from error
+            if captured and mark != UNREADABLE:  # otherwise it is read again with the next change
+                with context.spool.transaction():
+                    context.spool.catalog.set_mark(location.path, native_id, mark)
     finally:
         database.close()
-    for native_id in marks.keys() - listed:
+    trouble = _summary(listing.troubles)
+    for native_id in marks.keys() - listing.marks.keys() if listing.complete else ():
         path = inner_path(location.path, native_id)
         for file in (context.spool.catalog.file(path), *context.spool.catalog.inside(path)):
             note_gone(context, file, snapshot.turn.live)
@@ -148,6 +149,41 @@ def _ingest_database(context: IngestContext, turn: Turn, location: Location, kno
         if thorough:
             context.spool.catalog.set_mark(location.path, LAST_FULL_SCAN, str(context.now_ms()))
     return Outcome(read=outcome.read, changed=outcome.changed, damaged=outcome.damaged, trouble=trouble)
+
+
+class _Listing(NamedTuple):
+    marks: dict[str, str]
+    """The watermark of each session, by native id."""
+    troubles: list[str]
+    complete: bool
+    """Whether a session that is not listed is gone."""
+
+
+def _list_sessions(source: DatabaseSource, database: Database) -> _Listing:
+    """List the sessions of a database, as far as its list can be read. Raises: Torn; ReadError if none can be read."""
+    found = _Listing({}, [], complete=True)
+    try:
+        for native_id, mark in source.sessions(database):
+            if isinstance(native_id, str):
+                found.marks[native_id] = mark
+            else:
+                found.troubles.append(f"the id of a session is of type {type(native_id).__name__}")
+    except Torn:
+        raise
+    except (ReadError, *DAMAGED) as error:
+        if not found.marks:
+            raise ReadError(f"it can't be read: {error}") from error
+        found.troubles.append(f"the list of its sessions can't be read to its end: {error}")
+        return found._replace(complete=False)
+    return found
+
+
+def _summary(troubles: Sequence[str]) -> str | None:
+    """Return one line about all troubles, with the first few in full."""
+    if not troubles:
+        return None
+    more = f"; and {len(troubles) - SHOWN} more" if len(troubles) > SHOWN else ""
+    return "; ".join(troubles[:SHOWN]) + more
 
 
 def _capture_session(

@@ -7,6 +7,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from sessiond.errors import ReadError, Torn
+
+UNREADABLE = ""
+"""The watermark of a session that can't be measured. It is never stored, so the session is tried at each listing."""
+
 
 class Rows(Protocol):
     """A tool's database, opened read-only (see database.Database)."""
@@ -42,8 +47,22 @@ def list_with_watermarks(database: Rows, cheap: str, costly: str) -> Iterator[tu
         if not (uncertain or database.thorough) and previous.startswith(f"{head} | "):
             yield native_id, previous
             continue
-        for (rest,) in database.rows(costly, native_id):
-            yield native_id, f"{head} | {rest}"
+        yield native_id, readable_watermark(database, f"{head} | {{}}", costly, native_id)
+
+
+def readable_watermark(database: Rows, form: str, sql: str, *parameters: object) -> str:
+    """Return `form` filled with the one row of a SELECT; UNREADABLE if it needs a damaged page.
+
+    One damaged page must not hide the sessions that come after it in the listing.
+    Raises: Torn if the database is busy.
+    """
+    try:
+        ((*values,),) = database.rows(sql, *parameters)
+    except Torn:
+        raise
+    except ReadError:
+        return UNREADABLE
+    return form.format(*values)
 
 
 def select(

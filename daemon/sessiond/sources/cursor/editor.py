@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
+from sessiond.errors import ReadError, Torn
 from sessiond.session import parse_time
 from sessiond.sources.base import Projection, Rows
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
 from sessiond.sources.records import digest, parse
-from sessiond.sources.rows import as_bytes, as_line
+from sessiond.sources.rows import UNREADABLE, as_bytes, as_line
 
 RECENT = 8
 """Composers whose rows are measured at each listing, in case a row was edited in place. The others are once a day."""
@@ -77,9 +78,21 @@ def list_composers(database: Rows) -> Iterator[tuple[str, str]]:
         if name in past and name not in changed:
             yield name, past[name]
             continue
-        for row, size in database.rows(COMPOSER_ROW, f"composerData:{name}"):
-            ((last, count, sizes),) = database.rows(BUBBLE_ROWS, f"bubbleId:{name}:", f"bubbleId:{name};")
-            yield name, f"row {max(row, last or 0)} {count} {size} {sizes} {_workspace_mark(database, name)}"
+        yield from _measured(database, name)
+
+
+def _measured(database: Rows, name: str) -> list[tuple[str, str]]:
+    """Return a composer with its watermark; UNREADABLE if that needs a damaged page. Raises: Torn."""
+    try:
+        rows = list(database.rows(COMPOSER_ROW, f"composerData:{name}"))
+        bubbles = next(database.rows(BUBBLE_ROWS, f"bubbleId:{name}:", f"bubbleId:{name};"))
+        workspace = _workspace_mark(database, name)
+    except Torn:
+        raise
+    except ReadError:
+        return [(name, UNREADABLE)]
+    last, count, sizes = bubbles
+    return [(name, f"row {max(row, last or 0)} {count} {size} {sizes} {workspace}") for row, size in rows]
 
 
 def project_composer(database: Rows, native_id: str) -> Iterator[Projection]:
