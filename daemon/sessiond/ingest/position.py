@@ -131,6 +131,8 @@ class Run(NamedTuple):
     generation: int
     offset: int
     length: int
+    parked: bool = False
+    """Whether it is set aside because the endpoint rejected it."""
 
     @property
     def end(self) -> int:
@@ -141,7 +143,7 @@ class Run(NamedTuple):
 class Queue:
     """What the outbox has of one stream, in the order in which it is pushed."""
 
-    def __init__(self, runs: Iterable[tuple[int, int, int]]) -> None:
+    def __init__(self, runs: Iterable[tuple[int, int, int] | tuple[int, int, int, bool]]) -> None:
         self.runs = tuple(Run(*run) for run in runs)
 
     @property
@@ -152,6 +154,14 @@ class Queue:
     def begins(self, generation: int) -> bool:
         """Return whether the start of a generation is queued: the endpoint has not acknowledged that it began."""
         return any(run.generation == generation and not run.length for run in self.runs)
+
+    def begins_below(self, generation: int) -> bool:
+        """Return whether the start of an earlier generation is queued.
+
+        An endpoint that has begun `generation` refuses it each time. That happens after the start was parked: the later
+        generation was sent without it.
+        """
+        return any(run.generation < generation and not run.length for run in self.runs)
 
     def first(self, generation: int, after: int = 0) -> int | None:
         """Return the first queued byte of a generation in items that end behind `after`; None if there is none."""
@@ -168,13 +178,16 @@ class Queue:
         return Queue(run for run in self.runs if run.generation != generation)
 
     def leads(self, remote: RemotePosition, to: int) -> bool:
-        """Return whether pushing it leads from what the endpoint holds to the generation `to`, without a hole."""
+        """Return whether pushing it leads from what the endpoint holds to the generation `to`, without a hole.
+
+        A parked item is a hole: what follows it would be refused, compared and sent again, in a circle.
+        """
         generation, end = (0, 0) if remote.generation is None else (remote.generation, remote.length)
         if remote.generation is None and self.first(0) != 0:
             return False
         for run in self.runs:
             begins = run.generation == generation + 1 and run.length == 0 and run.offset <= end
-            if not begins and (run.generation, run.offset) != (generation, end):
+            if run.parked or (not begins and (run.generation, run.offset) != (generation, end)):
                 return False
             generation, end = run.generation, run.end
         return generation == to

@@ -117,7 +117,7 @@ def plan_reconcile(
     # Bytes that a generation keeps count as acknowledged before it has begun at the endpoint. If the endpoint has one
     # of the same number all the same, it dates from a time that a restored spool does not know: it may go on otherwise.
     acknowledged = 0 if trust.lost or queue.begins(generation) else position.acked
-    if theirs == generation and remote.length <= acknowledged:
+    if theirs == generation and remote.length <= acknowledged and not queue.begins_below(theirs):
         return [MoveTo(position.rewound(remote.length, first))]
     if theirs is None and generation == 0:
         return [MoveTo(position.rewound(0, first))]
@@ -203,7 +203,13 @@ def plan_without_source(position: Position, queue: Queue, remote: RemotePosition
     if ours and queue.generations == {generation} and remote.length <= start:
         # The endpoint appends only directly behind its bytes: a placeholder fills the hole up to the outbox.
         return [MoveTo(given_up), Fill(generation, remote.length, start), CountLost(start - common)]
-    actions, number = _plan_salvage(position, queue, _next_number(position, remote), common=common)
+    free = _next_number(position, remote)
+    actions, number = _plan_salvage(position, queue, free, common=common)
+    if first is None and number > free:
+        # Only earlier generations were queued, and they get later numbers. The current one has to follow them, or an
+        # earlier state would count as the current one, and as safe.
+        actions.append(Begin(number, generation if common else None, common))
+        number += 1
     # The endpoint has acknowledged nothing of the new generation but what it keeps of the old one.
     kept = start if first is not None and common >= start else 0
     return [*actions, MoveTo(replace(given_up, generation=number - 1, acked=kept))]

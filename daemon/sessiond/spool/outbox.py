@@ -211,10 +211,14 @@ class Outbox(DeadLetters):
         """Remove everything queued of a generation: its bytes are read again and queued in a new one."""
         self._delete("stream = ? AND generation = ?", stream, generation)
 
-    def runs(self, stream: int) -> Iterator[tuple[int, int, int]]:
-        """Iterate over the queue of a stream: (generation, offset, length). The start of a generation has length 0."""
+    def runs(self, stream: int) -> Iterator[tuple[int, int, int, bool]]:
+        """Iterate over the queue of a stream: (generation, offset, length, whether it is parked).
+
+        The start of a generation has length 0.
+        """
         yield from self._db.execute(
-            "SELECT generation, offset, length FROM segment WHERE stream = ? ORDER BY generation, offset, length",
+            "SELECT generation, offset, length, parked IS NOT NULL FROM segment WHERE stream = ?"
+            " ORDER BY generation, offset, length",
             (stream,),
         ).fetchall()
 
