@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.push_size import PushSize
 from sessiond.errors import EndpointError, Rejected, TooLarge, Unreachable
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class RetryingClient:
         self._monotonic = monotonic
         self._retrying: tenacity.Retrying | None = None
         self._identified_at: float | None = None
+        self._endpoint: UUID | None = None
+        self._size = PushSize()
 
     @property
     def url(self) -> str:
@@ -63,6 +67,8 @@ class RetryingClient:
         self._identified_at = None
         about = self._client.about()
         self._identified_at = self._monotonic()
+        if about.endpoint_id != self._endpoint:
+            self._endpoint, self._size = about.endpoint_id, PushSize()
         return about
 
     def seconds_until_identification(self) -> float | None:
@@ -87,35 +93,51 @@ class RetryingClient:
         return self._client.offsets(machine_id, streams)
 
     def push(
-        self, items: Sequence[Item], prepare: Callable[[Sequence[Item]], tuple[list[wire.Push], str]]
+        self,
+        items: Sequence[Item],
+        prepare: Callable[[Sequence[Item]], tuple[list[wire.Push], str]],
+        weigh: Callable[[Item], int] = lambda _: 1,
     ) -> Iterator[Part[Item]]:
         """Push items; yield each part with its answer, in order.
 
         A request that is refused as a whole (TooLarge, Rejected) is halved until the refused item is alone: a proxy
-        may accept less at once than the endpoint, and one item may be what it objects to.
+        may accept less at once than the endpoint, and one item may be what it objects to. What was accepted and refused
+        is remembered for the next push (`PushSize`). If the endpoint refuses everything, the last items are not tried.
 
         `prepare` returns the lines of a part and the id of its push. It is called for each request, after the caller
-        has applied the answer to the part before: the id depends on it.
+        has applied the answer to the part before: the id depends on it. `weigh` returns about how much of a request
+        an item is.
 
         Raises: EndpointError, another failure than a refusal. The parts yielded before it are stored.
         """
+        size = self._size
         stack = [items] if items else []
-        while stack:
-            part = stack.pop()
-            lines, batch = prepare(part)
-            try:
-                answer = self._retry(self._client.push, lines, batch)
-            except (TooLarge, Rejected) as error:
-                if len(part) == 1:
-                    yield Part(items=part, refusal=error)
-                else:
-                    half = len(part) // 2
-                    stack += [part[half:], part[:half]]
-                continue
-            except EndpointError:
-                self.identify_again()
-                raise
-            yield Part(items=part, answer=answer)
+        try:
+            while stack and not size.hopeless:
+                part = stack.pop()
+                count = size.fitting(part, weigh)
+                if count < len(part):
+                    stack.append(part[count:])
+                    part = part[:count]
+                lines, batch = prepare(part)
+                weight = sum(map(weigh, part))
+                try:
+                    answer = self._retry(self._client.push, lines, batch)
+                except (TooLarge, Rejected) as error:
+                    size.refuse(weight, alone=len(part) == 1)
+                    if len(part) == 1:
+                        yield Part(items=part, refusal=error)
+                    else:
+                        half = len(part) // 2
+                        stack += [part[half:], part[:half]]
+                    continue
+                except EndpointError:
+                    self.identify_again()
+                    raise
+                size.accept(weight)
+                yield Part(items=part, answer=answer)
+        finally:
+            size.end()
 
     def _retry(
         self, push: Callable[[Sequence[wire.Push], str], wire.PushAnswer], lines: list[wire.Push], batch: str

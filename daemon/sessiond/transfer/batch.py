@@ -11,7 +11,7 @@ from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, Unreachable
 from sessiond.spool.archived import ArchivedSession
 from sessiond.transfer.streams import StreamCopy
-from sessiond.upload import UploadContext, next_batch_name, store_batch
+from sessiond.upload import ITEM_BYTES, UploadContext, next_batch_name, store_batch
 
 FINAL = ("machine-taken", "invalid", "too-large")
 """Problems that another try does not solve."""
@@ -40,7 +40,7 @@ def push_batch(context: UploadContext, lines: Sequence[Line]) -> None:
     """
     taken = False
     refused: list[tuple[SessionCopy, EndpointError]] = []
-    for part in context.client.push(lines, partial(_prepare, context)):
+    for part in context.client.push(lines, partial(_prepare, context), _weigh):
         if part.refusal is not None:
             refused.append((part.items[0][0], part.refusal))
         if part.answer is None:
@@ -55,6 +55,12 @@ def push_batch(context: UploadContext, lines: Sequence[Line]) -> None:
         raise refused[0][1]
     for copy, reason in refused:
         copy.refused = reason.message
+
+
+def _weigh(line: Line) -> int:
+    """Return about how many bytes of a request a line takes."""
+    push = line[1]
+    return ITEM_BYTES + (len(push.data) if isinstance(push, wire.PushAppend) else 0)
 
 
 def _prepare(context: UploadContext, lines: Sequence[Line]) -> tuple[list[wire.Push], str]:

@@ -51,6 +51,8 @@ __all__ = [
 BATCH_ITEMS = 200
 BATCH_BYTES = 1 << 20
 """Limits of a batch: items, and bytes after compression. 1 MiB takes ten seconds at 1 Mbit/s."""
+ITEM_BYTES = 1000
+"""About how many bytes a record takes, and a segment besides its data."""
 UNPACKED = 32 << 20
 """Limit of a batch in bytes before compression: the reference endpoint stores no more of one push at once."""
 OFFSETS_LIMIT = 500
@@ -117,7 +119,7 @@ def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
     """
     total = BatchResult()
     refused: list[tuple[Item, EndpointError]] = []
-    for part in context.client.push(items, partial(_prepare, context)):
+    for part in context.client.push(items, partial(_prepare, context), _weigh):
         if part.answer is not None:
             total = total.plus(settle(context, part.items, part.answer))
         elif part.refusal is not None:
@@ -129,6 +131,11 @@ def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
             for item, reason in refused:
                 park(context, item, reason.message)
     return total.plus(BatchResult(parked=len(refused), more=total.more))
+
+
+def _weigh(item: Item) -> int:
+    """Return about how many bytes of a request an item takes."""
+    return ITEM_BYTES + (len(item.data) if isinstance(item, Segment) and item.data is not None else 0)
 
 
 def _prepare(context: UploadContext, items: Sequence[Item]) -> tuple[list[wire.Push], str]:

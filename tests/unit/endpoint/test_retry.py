@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.push_size import PROBE_AFTER
 from sessiond.endpoint.retry import IDENTIFY_AGAIN, TRIES, Part, RetryingClient
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 
@@ -176,3 +178,81 @@ def test_a_failed_identification_is_none() -> None:
 def failing_about() -> wire.About:
     """Fail as an endpoint that is down."""
     raise Unreachable("down")
+
+
+def test_an_endpoint_that_refuses_everything_gets_few_requests() -> None:
+    """The first push is halved down to single items; later ones begin there. No batch is halved again and again."""
+    client, scripted, _ = retrying(lambda _: TooLarge("413"))
+    counts = []
+    for _ in range(9):
+        scripted.pushes.clear()
+        parts = list(push(client, *range(200)))
+        assert parts and all(part.refusal is not None for part in parts)
+        counts.append(len(scripted.pushes))
+    assert counts[0] <= 24
+    assert counts[1:8] == [2, 4, 8, 16, 32, 64, 128]
+    assert counts[8] == 200, "now and then each item is tried: the first ones may be what it objects to"
+    tried = {item for pushed, _ in scripted.pushes for item in pushed}
+    assert tried == set(range(200))
+
+
+def test_items_that_are_refused_first_do_not_hide_the_rest_for_good() -> None:
+    client, _, _ = retrying(lambda part: Rejected("400") if min(part) < 40 else None)  # type: ignore[type-var]
+    stored: set[int] = set()
+    for _ in range(9):
+        for part in push(client, *range(60)):
+            if part.answer is not None:
+                stored |= set(part.items)
+    assert stored == set(range(40, 60))
+
+
+@pytest.mark.parametrize("most", [1, 3, 50])
+def test_the_accepted_size_is_remembered(most: int) -> None:
+    """A proxy accepts less than a batch: the batches after the first are sent in parts that pass."""
+    client, scripted, _ = retrying(lambda part: TooLarge("413") if len(part) > most else None)
+    refused, requests = 0, 0
+    for number in range(20):
+        scripted.pushes.clear()
+        parts = list(push(client, *range(100)))
+        assert [item for part in parts for item in part.items] == list(range(100))
+        assert all(part.answer is not None for part in parts)
+        if number:
+            refused += sum(len(pushed) > most for pushed, _ in scripted.pushes)
+            requests += len(scripted.pushes)
+    assert refused <= requests / PROBE_AFTER + 1
+
+
+def test_one_refused_item_does_not_make_the_pushes_small_for_long() -> None:
+    """It is no question of size: after a while everything is sent in one request again."""
+    client, scripted, _ = retrying(lambda part: Rejected("400") if 77 in part else None)
+    list(push(client, *range(200)))
+    for _ in range(40):
+        list(push(client, *range(78, 278)))
+    scripted.pushes.clear()
+    list(push(client, *range(78, 278)))
+    assert len(scripted.pushes) == 1
+
+
+def test_another_endpoint_begins_without_a_limit() -> None:
+    client, scripted, _ = retrying(lambda part: TooLarge("413") if len(part) > 1 else None)
+    client.about()
+    list(push(client, *range(8)))
+    scripted.script = lambda _: None
+    scripted.about = lambda: msgspec.structs.replace(ABOUT, endpoint_id=UUID(int=2))  # type: ignore[method-assign]
+    client.about()
+    scripted.pushes.clear()
+    list(push(client, *range(8)))
+    assert len(scripted.pushes) == 1
+
+
+def test_items_are_weighed() -> None:
+    """A part holds as much as was accepted, however many items that is."""
+    client, scripted, _ = retrying(lambda part: TooLarge("413") if sum(part) > 10 else None)  # type: ignore[call-overload]
+
+    def parts(*items: int) -> list[list[int]]:
+        scripted.pushes.clear()
+        list(client.push(items, lambda part: (list(part), "name"), weigh=lambda item: item))
+        return [pushed for pushed, _ in scripted.pushes]  # type: ignore[misc]
+
+    parts(5, 5, 5, 5)
+    assert parts(1, 2, 3, 4, 5, 5, 9, 1) == [[1, 2, 3, 4], [5, 5], [9, 1]]

@@ -1,0 +1,81 @@
+"""Learns how large a push an endpoint accepts, so that not every batch is halved again until it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate, takewhile
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+PROBE_AFTER = 32
+"""Accepted parts after which one of twice the size is tried: the limit may have been raised, or was never one."""
+FIRST_ALLOWANCE = 8
+"""Single items that are tried of the first push of which nothing is accepted."""
+MOST_ALLOWANCE = 256
+"""The same for a later push. It is more than a batch has, so that no item stops the others for good."""
+
+
+class PushSize:
+    """The largest push that one endpoint accepts, as far as its answers show it. The unit is the caller's.
+
+    An endpoint may refuse a push as a whole because of its size, because of one item in it, or because it refuses
+    everything. Which of them it is only shows once the push is over, so a push is judged as a whole (`end`).
+    """
+
+    def __init__(self) -> None:
+        self.limit: int | None = None
+        """The size of a part; None: it is not known to be limited."""
+        self._accepted = self._refused = self._alone = 0
+        """Of the push so far: the largest accepted part, the smallest refused part that is larger, refused items."""
+        self._streak = 0
+        self._fruitless = 0
+        """Consecutive pushes of which nothing was accepted."""
+
+    def fitting(self, items: Sequence[Item], weigh: Callable[[Item], int]) -> int:
+        """Return how many of the items to push next in one part: as many as may be accepted, but at least one."""
+        limit = max(self._accepted, self._refused // 2) if self._refused else self.limit
+        if limit is None:
+            return len(items)
+        sizes = accumulate(map(weigh, items))
+        return max(1, sum(1 for _ in takewhile(lambda size: size <= limit, sizes)))
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether to stop a push of which so many items were refused, each alone, and nothing was accepted.
+
+        The endpoint refuses everything, so trying each item of each batch would only load it. The number varies from
+        push to push: now and then all are tried, since the first ones may be what it objects to.
+        """
+        turn = self._fruitless % MOST_ALLOWANCE.bit_length()
+        return not self._accepted and self._alone >= (1 << turn if self._fruitless else FIRST_ALLOWANCE)
+
+    def accept(self, size: int) -> None:
+        """Note that a part was accepted."""
+        self._accepted = max(self._accepted, size)
+        if self._refused <= self._accepted:
+            self._refused = 0
+        self._streak += 1
+
+    def refuse(self, size: int, *, alone: bool) -> None:
+        """Note that a part was refused as a whole; `alone`: it was a single item."""
+        self._alone += alone
+        if size > self._accepted:
+            self._refused = min(self._refused or size, size)
+        elif alone:
+            self._refused = 0  # larger parts are accepted, so it was this item that the others were refused for
+
+    def end(self) -> None:
+        """Learn from a push that is over."""
+        if self._refused and not self._accepted:
+            self.limit = self._refused
+            self._fruitless += 1
+        elif self._accepted:
+            self._fruitless = 0
+        if self._refused:
+            self._streak = 0
+        if self._refused and self._accepted:
+            self.limit = self._accepted
+        elif self.limit is not None and self._streak >= PROBE_AFTER:
+            self.limit, self._streak = self.limit * 2, 0
+        self._accepted = self._refused = self._alone = 0
