@@ -41,6 +41,8 @@ _AROUND = 8192  # bytes on each side of a colour code that are looked at
 _MARGIN = 512  # bytes at an artificial end of a view in which nothing is believed
 _NESTED = 4
 """Walks over the same lines that go on to the end of the value; those of further values take one line more."""
+_SHORTEST = 16  # characters of a token
+_TOKEN_BYTES = bytes(byte for byte in range(0x80) if TOKEN.match(bytes((byte,))))
 _USUAL_WIDTHS = frozenset((64, 72, 76, 78, 79, 80, 100, 120, 132))
 _WORDS = re.compile(rb"(?:[A-Z]?[a-z]+[_.-]?)+|[A-Z_.-]+|[A-Za-z_][A-Za-z0-9_.]{0,40}=.*", re.DOTALL)
 
@@ -128,8 +130,12 @@ def without_colours(data: bytes, marks: list[int]) -> Iterator[View]:
         yield _join(data, pieces, 0 if whole_left else _MARGIN, 0 if whole_right else _MARGIN)
 
 
-def without_wraps(data: bytes, marks: Iterable[int], begins: re.Pattern[bytes]) -> Iterator[View]:
+def without_wraps(
+    data: bytes, marks: Iterable[int], begins: re.Pattern[bytes], named: frozenset[int] = frozenset()
+) -> Iterator[View]:
     """Iterate over views of values that go over several lines; a mark is one byte behind the first of them.
+
+    The marks of values with a name before them are in `named` as well.
 
     A line that itself begins like a secret (`begins`) begins a value of its own.
     """
@@ -146,6 +152,8 @@ def without_wraps(data: bytes, marks: Iterable[int], begins: re.Pattern[bytes]) 
         widths, follow = [columns(head)], 0
         while len(pieces) < most and position - low < MOST_BYTES:
             line = plain(data[position : line_end(data, position)])
+            if len(pieces) == 1 and mark not in named and not _may_go_on(head, line):
+                break
             skip = prefix_length(head, line)
             piece = TOKEN.match(line, skip)
             if piece is None or line[skip - 1 : skip] == b"*" or begins.match(line, skip):
@@ -166,6 +174,18 @@ def without_wraps(data: bytes, marks: Iterable[int], begins: re.Pattern[bytes]) 
             walked = max(walked, follow)
             pieces[-1] = (pieces[-1][0], end.start() if end else min(len(data), follow + 32))
             yield msgspec.structs.replace(_join(data, pieces, 0, 0), widths=tuple(widths))
+
+
+def _may_go_on(head: bytes, line: bytes) -> bool:
+    """Return whether the end of a line and a word of the next one may be the two parts of a token.
+
+    They are as long as the shortest token, and one of them is no word. Half of the lines of a program pass no further.
+    """
+    own = head[len(head.rstrip(_TOKEN_BYTES)) :].rpartition(b"=")[2]
+    if not _WORDS.fullmatch(own) and len(own) >= _SHORTEST // 2:
+        return True
+    words = [word for word in TOKEN.findall(line) if len(own) + len(word) >= _SHORTEST]
+    return any(not _WORDS.fullmatch(word) for word in words) or (bool(words) and not _WORDS.fullmatch(own))
 
 
 def _join(data: bytes, pieces: list[tuple[int, int]], left: int, right: int) -> View:
@@ -193,9 +213,10 @@ class Wraps:
         run = r"[A-Za-z0-9_.~+/=%-]"
         end = r"[\\\n\r]"
         self.begins = re.compile(f"(?:{whole})".encode()) if heads else re.compile(b"(?!)")
-        named = f"{_NAMED}{run}{{8}}{run}*{end}"
-        begun = rf"(?:{whole}){run}*{end}|"
-        self.trigger = (begun if heads else "") + named
+        # What begins like a word ("pat") goes on like none.
+        begun = "|".join(sorted(re.escape(head) + ("[a-z]{0,8}[A-Z0-9]" if _LETTERS(head) else "") for head in heads))
+        self.begun = rf"{_BOUNDARY}(?:{begun}){run}*{end}" if heads else ""
+        self.named = f"{_NAMED}{run}{{8}}{run}*{end}"
 
 
 def _shorten(head: str) -> str:
@@ -203,6 +224,9 @@ def _shorten(head: str) -> str:
     return head[:8] if head[:4].islower() and head[:4].isalpha() else head[:4]
 
 
+# A word character before a beginning is possible only as the last one of an escape.
+_BOUNDARY = r"(?:^|[^A-Za-z0-9_]|\\[bfnrt]|[0-9a-fA-F]{2})"
+_LETTERS = re.compile("[a-z]+").fullmatch
 _HEAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]+")
 _NAMED = r"(?i:passw(?:or)?d|secret|token|[_-]key|apikey|bearer|basic)[\\\"' ]{0,4}[:=]?[ ]?[\\\"']{0,4}"
 

@@ -6,7 +6,6 @@ differ, everything else has to be the same.
 
 from __future__ import annotations
 
-import functools
 import re
 
 _NEWLINE = rb"(?:(?:\\+r)?\\+n|\r?\n)"
@@ -23,6 +22,7 @@ _PREFIX = re.compile(
 )
 _ESCAPED = re.compile(rb"\\+(?:u[0-9a-fA-F]{4}|.)?", re.DOTALL)
 _PART = re.compile(rb"[0-9 ]+|[^0-9 ]")
+_WIDE = re.compile(rb"\x01+|[\xc0-\xff][\x80-\xbf]+")
 _LONGEST_PREFIX = 200  # bytes of a line that may be a prefix
 _NUMBER = frozenset(b"0123456789 ")
 
@@ -32,8 +32,10 @@ def prefix_length(before: bytes, line: bytes) -> int:
     if not before:
         return _PREFIX.match(line).end()  # type: ignore[union-attr]  # it may be empty
     common = 0
-    for old, found in zip(_parts(before[:_LONGEST_PREFIX]), _PART.finditer(line, 0, _LONGEST_PREFIX), strict=False):
-        new = found[0]
+    # The parts are made one by one: most lines differ from the one before early.
+    parts = zip(_PART.finditer(before, 0, _LONGEST_PREFIX), _PART.finditer(line, 0, _LONGEST_PREFIX), strict=False)
+    for earlier, found in parts:
+        old, new = earlier[0], found[0]
         if old != new and not (old[0] in _NUMBER and new[0] in _NUMBER) and not (old in b":-" and new in b":-"):
             break
         common = found.end()
@@ -44,12 +46,6 @@ def prefix_length(before: bytes, line: bytes) -> int:
         return signs
     known = _PREFIX.match(line)
     return known.end() if known else 0
-
-
-@functools.lru_cache(64)
-def _parts(before: bytes) -> list[bytes]:
-    """Return the parts of a line that others are compared with: all lines of a key have the same one."""
-    return _PART.findall(before)
 
 
 def plain(line: bytes) -> bytes:
@@ -75,4 +71,6 @@ def line_end(data: bytes, position: int) -> int:
 
 def columns(line: bytes) -> int:
     """Return the columns of a line: an escape or a character of several bytes takes one."""
-    return len(re.sub(rb"\x01+|[\xc0-\xff][\x80-\xbf]+", b".", line))
+    if line.isascii() and b"\x01" not in line:
+        return len(line)
+    return len(_WIDE.sub(b".", line))

@@ -28,7 +28,7 @@ from sessiond.redact.wrapped import fragments, rewrap, unwrap
 KNOWN = "known-secret"
 """The rule id of a value that the user named."""
 PRIVATE_KEY = "private-key"
-COLOURS, KEYS, WRAPS = range(3)  # what divides a secret: the triggers behind those of the rules and of base64
+COLOURS, KEYS, NAMED, BEGUN = range(4)  # what divides a secret: the triggers behind those of the rules and of base64
 UNCOLOURED, UNWRAPPED, WRAPPED = 1, 2, 3  # how far a text was derived; WRAPPED is decoded base64
 _DIRTY = 4096  # what was covered may change what is found so far around it
 _ROUNDS = 4
@@ -70,7 +70,7 @@ class Redactor:
         self.version = self._name_version()
         self.engine = "off"
         if policy.mode != "off":
-            self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, self._wraps.trigger)
+            self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, self._wraps.named, self._wraps.begun)
             self._scanner = make_scanner(self._triggers(), cache_dir, engine)
             # Never cached: a compiled database holds its literals readable.
             self._known = make_scanner(known, None, engine) if known else None
@@ -126,13 +126,15 @@ class Redactor:
 
     def _triggers(self) -> list[Trigger]:
         triggers = [
-            Trigger(shape.trigger, shape.low, shape.high, rule.keywords, shape.front if rule.bounded else "")
+            Trigger(shape.scanned, 0, shape.before, rule.keywords, before=shape.before)
+            if shape.scanned
+            else Trigger(shape.trigger, shape.low, shape.high, rule.keywords, shape.front if rule.bounded else "")
             for rule, shape in ((rule, rule.shape) for rule in self._rules)
         ]
         for fragment in self._fragments:
             expression = "".join(f"\\x{byte:02x}" for byte in fragment.text)
             triggers.append(Trigger(expression, len(fragment.text), len(fragment.text)))
-        return triggers + [Trigger(expression, 0, 0) for expression in self._layouts]
+        return triggers + [Trigger(expression, 0, 0) for expression in self._layouts if expression]
 
     def _find(self, data: bytes, windows: list[tuple[int, int]] | None, path: str, depth: int = 0) -> list[Span]:
         """Find the secrets whose trigger lies in the windows of the data, in order and apart; None means all of it."""
@@ -177,8 +179,10 @@ class Redactor:
         views: list[View] = []
         if COLOURS in marks and depth == 0:
             views += without_colours(data, marks[COLOURS])
-        if WRAPS in marks and depth < UNWRAPPED:
-            views += without_wraps(data, marks[WRAPS], self._wraps.begins)
+        if depth < UNWRAPPED and (NAMED in marks or BEGUN in marks):
+            named = frozenset(marks.get(NAMED, ()))
+            ends = sorted(named.union(marks.get(BEGUN, ())))
+            views += without_wraps(data, ends, self._wraps.begins, named)
         if views:
             starts = {(span.start, span.rank) for span in whole}
             inner = UNCOLOURED if depth == 0 and COLOURS in marks else UNWRAPPED

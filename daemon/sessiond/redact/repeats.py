@@ -18,6 +18,7 @@ LONGEST_PERIOD = 4096
 KEPT = max(LONGEST_MATCH, MOST_BYTES) + LONGEST_PERIOD + 4 * LONGEST_LINE
 """Bytes at each end of a run that are kept: no rule and no walk over lines looks further than this less a period."""
 _PROBE = 512  # bytes that have to come again
+_BEGIN = 16  # of these, bytes that are searched for
 _STRIDE = 2 * KEPT  # a run that is worth the effort is longer
 _BLOCK = 1 << 16  # bytes that are compared at a time
 
@@ -65,9 +66,8 @@ def fold(data: bytes) -> Folded | None:
     done = dropped = 0
     place = KEPT
     while place + _PROBE + LONGEST_PERIOD <= len(data):
-        probe = data[place : place + _PROBE]
-        period = data.find(probe, place + 1, place + _PROBE + LONGEST_PERIOD) - place
-        if period > 0:
+        period = _period(data, place)
+        if period:
             low, high = _extent(data, place, period, done)
             length = (high - low - 2 * KEPT) // period * period
             if length >= KEPT:
@@ -78,6 +78,16 @@ def fold(data: bytes) -> Folded | None:
                 place = high
         place += _STRIDE
     return Folded(b"".join((*parts, data[done:])), tuple(cuts)) if cuts else None
+
+
+def _period(data: bytes, place: int) -> int:
+    """Return after how many bytes a run around a place repeats itself, or 0 if it doesn't."""
+    begin, found = data[place : place + _BEGIN], place
+    while (found := data.find(begin, found + 1, place + LONGEST_PERIOD + _BEGIN)) >= 0:
+        # A search for all of the probe at once would take longer than everything else in ordinary text.
+        if data[found : found + _PROBE] == data[place : place + _PROBE]:
+            return found - place
+    return 0
 
 
 def _extent(data: bytes, place: int, period: int, least: int) -> tuple[int, int]:

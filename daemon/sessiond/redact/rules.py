@@ -40,10 +40,12 @@ class Wrapped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule as it is written in TOML. Of our own are the last four fields.
+    """One rule as it is written in TOML. The last five fields are our own.
 
-    `match` and `miss` are examples of what it finds and what it leaves. `trigger` matches from wherever the rule does
-    and is looked for in its place; with `bounded` what stands before is looked at as well. Both are for speed.
+    `match` and `miss` are examples of what it finds and what it leaves. The other three are for speed. `trigger` is
+    searched for instead of the trigger that is derived from `regex`. Without `before` it matches wherever `regex`
+    begins to match. With `before` it is applied to the raw bytes, escapes included, and a match of the rule begins
+    no more than that many bytes before the end of it. With `bounded` the scanner examines the byte before a match too.
     """
 
     id: str
@@ -59,6 +61,7 @@ class RawRule(msgspec.Struct, frozen=True, kw_only=True):
     match: list[str] = []
     miss: list[str] = []
     trigger: str = ""
+    before: int = 0
     bounded: bool = False
 
 
@@ -173,7 +176,10 @@ def _allows(one: Allow | None, many: Iterable[Allow]) -> list[Allow]:
 def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rule:
     pattern = from_go(raw.regex).encode()
     try:
-        shape = derive(pattern, from_go(raw.trigger).encode())
+        shape = derive(pattern, b"" if raw.before else from_go(raw.trigger).encode())
+        if raw.before:
+            re.compile(raw.trigger.encode())
+            shape = msgspec.structs.replace(shape, scanned=raw.trigger, before=raw.before)
         path = re.compile(from_go(raw.path)) if raw.path else None
     except _BAD as error:
         raise _bad(raw.id, error, file) from error

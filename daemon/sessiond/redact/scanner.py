@@ -46,6 +46,8 @@ class Trigger(msgspec.Struct, frozen=True, gc=False):
     high: int
     words: tuple[bytes, ...] = ()
     front: str = ""
+    before: int = 0
+    """Bytes before the beginning of a match at which something of interest may begin, where that is not the match."""
 
     @property
     def bounded(self) -> bytes:
@@ -82,13 +84,15 @@ class PlainScanner:
     name = "re"
 
     def __init__(self, triggers: Sequence[Trigger]) -> None:
-        self._triggers = [(re.compile(trigger.expression.encode(), re.DOTALL), trigger.words) for trigger in triggers]
+        self._triggers = [
+            (re.compile(trigger.expression.encode(), re.DOTALL), trigger.words, trigger.before) for trigger in triggers
+        ]
 
     def scan(self, data: bytes) -> dict[int, Hits]:
         """Return the hits by the index of their trigger; here a mark is the very place."""
         found: dict[int, Hits] = {}
         lowered = data.lower()
-        for index, (regex, words) in enumerate(self._triggers):
+        for index, (regex, words, before) in enumerate(self._triggers):
             if words and not any(word in lowered for word in words):
                 continue
             marks = []
@@ -97,7 +101,7 @@ class PlainScanner:
                 position = match.start() + 1
                 marks.append(match.start())
             if marks:
-                found[index] = Hits(marks, 0, 0, ends=False)
+                found[index] = Hits(marks, 0, before, ends=False)
         return found
 
 

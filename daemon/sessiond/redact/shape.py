@@ -48,6 +48,10 @@ class Shape(msgspec.Struct, frozen=True):
     tail: int
     front: str
     heads: tuple[bytes, ...]
+    scanned: str = ""
+    """A cheaper expression that is searched for instead of the trigger; it ends within `before` bytes of where the
+    trigger begins."""
+    before: int = 0
 
 
 Heads = frozenset[tuple[bytes, bool]]

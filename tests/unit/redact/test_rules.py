@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from sessiond.errors import ConfigError
 from sessiond.redact import Policy, Redactor, Rule, load_rules
 from sessiond.redact.examples import expand
 from sessiond.redact.rules import from_go
+from sessiond.redact.text import blank
 
 RULES = load_rules().rules
 SEEDS = range(5)
@@ -43,6 +45,20 @@ def test_each_rule_leaves_its_counter_examples(rule: Rule, stars: Redactor) -> N
         for depth in (0, 1, 2):
             data = nested(f"see here\n{expand(template, 1)}\nand there", depth)
             assert rule.id not in {finding.rule for finding in stars.mask(data).findings}, data
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.shape.scanned], ids=lambda rule: rule.id)
+def test_a_written_trigger_ends_near_where_its_rule_begins(rule: Rule) -> None:
+    """Otherwise the rule would not be tried there, and the secret would stay readable."""
+    trigger = re.compile(rule.shape.scanned.encode(), re.DOTALL)
+    for template in rule.match:
+        for depth in (0, 1, 2):
+            for seed in SEEDS:
+                data = nested(f"see here {expand(template, seed)} and there", depth)
+                found = rule.regex.search(blank(data))
+                assert found is not None, data
+                ends = [match.end() for at in range(len(data)) if (match := trigger.match(data, at))]
+                assert any(0 < end - found.start() <= rule.shape.before for end in ends), data
 
 
 def test_rules_are_complete() -> None:
