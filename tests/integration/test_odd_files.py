@@ -181,7 +181,7 @@ def test_a_record_follows_a_rewrite_that_was_interrupted(house: Household, monke
         raise Killed
 
     with monkeypatch.context() as dying:
-        dying.setattr("sessiond.ingest.stream_capture.refresh_session", die)
+        dying.setattr("sessiond.ingest.record.RecordBuilder.refresh", die)
         with pytest.raises(Killed):
             house.ingest(path)
     house.close()

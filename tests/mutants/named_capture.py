@@ -152,7 +152,7 @@ CAPTURE: list[Named] = [
     Named(
         "a moved session keeps its old path",
         "ingest/presence.py",
-        "return source is not None and refresh_session(context, session, source, live, touched=False)",
+        "return source is not None and RecordBuilder(context, source, live).refresh(session, touched=False)",
         "return False",
     ),
     Named(

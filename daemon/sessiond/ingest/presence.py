@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from sessiond.errors import ReadError
 from sessiond.ingest.context import IngestContext, Location, Outcome
-from sessiond.ingest.stream_capture import refresh_session
+from sessiond.ingest.record import RecordBuilder
 from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
 
@@ -38,7 +38,7 @@ def _note_one_gone(context: IngestContext, file: FileState, now_ms: int, live: S
     if any(other.gone_ms is None for other in left):
         # The session may continue under another name; its record then has to show that path.
         source = next((source for source, _ in context.roots if source.tool == file.tool), None)
-        return source is not None and refresh_session(context, session, source, live, touched=False)
+        return source is not None and RecordBuilder(context, source, live).refresh(session, touched=False)
     gone = catalog.set_gone(session, now_ms)
     if gone:
         catalog.raise_revision(session, 0, now_ms)
@@ -94,5 +94,5 @@ def sweep_idle(context: IngestContext, sources: Mapping[str, Source], live: Set[
         source = sources.get(context.spool.catalog.session_by_row(number).tool)
         if source is not None:
             with context.spool.transaction():
-                ended += refresh_session(context, number, source, live, touched=False)
+                ended += RecordBuilder(context, source, live).refresh(number, touched=False)
     return ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from sessiond.ingest.context import IngestContext, as_text, inner_path, outer_pa
 from sessiond.session import Fold, is_positional, session_id, summarize
 from sessiond.sources.base import Source
 from sessiond.spool import Spool
-from sessiond.spool.rows import FileState, SessionState, StreamState
+from sessiond.spool.rows import BuiltRecord, FileState, SessionState, StreamState
 
 MAIN = "main"  # the name of a transcript with one stream (see Unit in sources/base.py)
 
@@ -29,63 +30,97 @@ class _Member(NamedTuple):
         return [stream.fold for stream in self.streams if stream.thread]
 
 
-def refresh(
-    context: IngestContext,
-    source: Source,
-    state: SessionState,
-    *,
-    live: bool,
-    touched: bool,
-    current: StreamState | None = None,
-) -> bool:
-    """Store the record of a session if it changed; return whether it did. Runs inside a transaction.
+class RecordBuilder:
+    """Builds and stores the records of one tool's sessions. Runs inside the transaction that stores what was read."""
 
-    `live`: its process runs. `touched`: its streams changed, which makes a new revision even if the record is the same.
-    `current` is one of its streams that is in memory, as stored.
+    def __init__(self, context: IngestContext, source: Source, live: Set[tuple[str, str]]) -> None:
+        """`live` has the tool and native id of the sessions whose process runs (see Turn)."""
+        self._spool = context.spool
+        self._masking = context.masking
+        self._rules = context.rules()
+        self._scope = context.scope(source)
+        self._live = live
+        # A message that two sessions have shows a copy, unless the tool numbers the messages of each session.
+        self._detects_copies = not source.own_keys
 
-    The records of its relatives are rebuilt too: the session may turn out to be their ancestor or their copy.
-    """
-    spool = context.spool
-    member = _load_member(spool, state, current)
-    changed = _refresh_one(context, source, member, live=live, touched=touched)
-    if changed:
-        for other in member.relatives:
+    def refresh(self, session: int, *, touched: bool, stream: StreamState | None = None) -> bool:
+        """Store the record of a session if it changed; return whether it did.
+
+        `touched`: its streams changed, which makes a new revision even if the record is the same. `stream` is one of
+        its streams that is in memory, as stored; it was read, so the session is no longer marked as gone.
+
+        The records of its relatives are rebuilt too: the session may turn out to be their ancestor or their copy.
+        """
+        state = self._spool.catalog.session_by_row(session)
+        if stream is not None and state.gone_ms is not None:
+            touched |= self._spool.catalog.set_gone(session, None)
+        member = self._load(state, stream)
+        changed = self._store(member, live=(state.tool, state.native_id) in self._live, touched=touched)
+        for other in member.relatives if changed else ():
             if other.record is not None and other.id != state.id:
-                ongoing = other.record.ended_at is None
-                _refresh_one(context, source, _load_member(spool, other), live=ongoing, touched=False)
-    return changed
+                self._store(self._load(other), live=other.record.ended_at is None, touched=False)
+        return changed
 
+    def _store(self, member: _Member, *, live: bool, touched: bool) -> bool:
+        state, threads = member.state, _with_times(member, self._rules.now_ms)
+        others = [stream.fold for stream in member.streams if not stream.thread and stream.fold.last_ms is not None]
+        parent, ancestors = self._ancestors(member)
+        record = summarize(
+            state.uuid,
+            state.tool,
+            threads,
+            others,
+            rules=self._rules,
+            source_path=_source_path(self._spool, member.streams),
+            live=live,
+            ancestors=ancestors,
+        )
+        if record is None:
+            return False
+        first_answers = (_signed(fold.first_answer_key) for fold in threads if fold.first_answer_key is not None)
+        title = next((fold.title for fold in reversed(threads) if fold.title), None)
+        built = BuiltRecord(
+            record=self._masking.record(record),
+            parent=parent,
+            title=self._masking.text(title),
+            opening=next(first_answers, None) if self._detects_copies else None,
+            active_ms=max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None),
+        )
+        return self._spool.catalog.put_record(state, built, self._rules.now_ms, touched=touched)
 
-def _refresh_one(context: IngestContext, source: Source, member: _Member, *, live: bool, touched: bool) -> bool:
-    spool, masking, rules = context.spool, context.masking, context.rules()
-    state, threads = member.state, _with_times(member, context.rules().now_ms)
-    others = [stream.fold for stream in member.streams if not stream.thread and stream.fold.last_ms is not None]
-    # A message that two sessions have shows a copy, unless the tool numbers the messages of each session.
-    detects_copies = not source.own_keys
-    parent, ancestors = _find_ancestors(context, source, member, detects_copies=detects_copies)
-    record = summarize(
-        state.uuid,
-        state.tool,
-        threads,
-        others,
-        rules=rules,
-        source_path=_source_path(spool, member.streams),
-        live=live,
-        ancestors=ancestors,
-    )
-    if record is None:
-        return False
-    first_answers = (_signed(fold.first_answer_key) for fold in threads if fold.first_answer_key is not None)
-    return spool.catalog.put_record(
-        state,
-        masking.record(record),
-        parent=parent,
-        title=masking.text(next((fold.title for fold in reversed(threads) if fold.title), None)),
-        opening=next(first_answers, None) if detects_copies else None,
-        active_ms=max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None),
-        now_ms=rules.now_ms,
-        touched=touched,
-    )
+    def _ancestors(self, member: _Member) -> tuple[uuid.UUID | None, list[list[int]]]:
+        """Return the parent of a session, and the message keys of each session whose history it may have copied."""
+        state = member.state
+        relatives = {
+            relative.uuid: [stream.fold for stream in self._spool.catalog.streams(relative.id) if stream.thread]
+            for relative in (member.relatives if self._detects_copies else ())
+        }
+        named = _named_parent(state.tool, state.uuid, member.threads, self._scope)
+        ancestors = _find_ancestors(state, member.threads, relatives, self._scope)
+        # A parent that was found by age and turned out to be the copy is no relative with a smaller age any more. A
+        # parent that is not in the spool is kept.
+        absent = state.parent if all(relative.uuid != state.parent for relative in member.relatives) else None
+        oldest = min(ancestors, key=lambda identity: _age(identity, relatives[identity]), default=absent)
+        keys = [
+            [key for fold in relatives[identity] if not is_positional(fold.messages) for key in fold.messages]
+            for identity in ancestors
+        ]
+        return named or oldest, keys
+
+    def _load(self, state: SessionState, current: StreamState | None = None) -> _Member:
+        """Load a session's streams and relatives: those with the same first answer, its parent, and its children."""
+        catalog = self._spool.catalog
+        streams = catalog.streams(state.id, current)
+        found = {relative.id: relative for relative in catalog.children(state.uuid)}
+        for stream in streams:
+            if stream.thread and stream.fold.first_answer_key is not None:
+                key = _signed(stream.fold.first_answer_key)
+                found |= {relative.id: relative for relative in catalog.relatives(key, state.id)}
+        if state.parent is not None:
+            parent = catalog.session(state.parent)
+            if parent is not None:
+                found[parent.id] = parent
+        return _Member(state, streams, list(found.values()))
 
 
 def _with_times(member: _Member, now_ms: int) -> list[Fold]:
@@ -105,50 +140,32 @@ def _with_times(member: _Member, now_ms: int) -> list[Fold]:
 
 
 def _find_ancestors(
-    context: IngestContext, source: Source, member: _Member, *, detects_copies: bool
-) -> tuple[uuid.UUID | None, list[list[int]]]:
-    """Return the parent of a session, and the message keys of each session whose history it may have copied."""
-    state, scope = member.state, context.scope(source)
-    named, age = _named_parent(state, member.threads, scope), _age(state, member.threads)
-    ancestors: list[list[int]] = []
-    ages = []
-    for relative in member.relatives if detects_copies else ():
-        folds = [stream.fold for stream in context.spool.catalog.streams(relative.id) if stream.thread]
-        other_age = _age(relative, folds)
-        if relative.uuid == named or (other_age < age and _named_parent(relative, folds, scope) != state.uuid):
-            ancestors.append([key for fold in folds if not is_positional(fold.messages) for key in fold.messages])
-            ages.append((other_age, relative.uuid))
-    # A parent that was found by age and turned out to be the copy is no relative with a smaller age any more. A
-    # parent that is not in the spool is kept.
-    absent = state.parent if all(relative.uuid != state.parent for relative in member.relatives) else None
-    return named or (min(ages)[1] if ages else absent), ancestors
+    state: SessionState, threads: list[Fold], relatives: Mapping[uuid.UUID, list[Fold]], scope: str
+) -> list[uuid.UUID]:
+    """Return the relatives whose history a session may have copied: the parent that it names, and older ones.
+
+    `relatives` has the folds of the main thread of each. One that names the session as its parent is its copy.
+    """
+    tool, named, age = state.tool, _named_parent(state.tool, state.uuid, threads, scope), _age(state.uuid, threads)
+    return [
+        identity
+        for identity, folds in relatives.items()
+        if identity == named
+        or (_age(identity, folds) < age and _named_parent(tool, identity, folds, scope) != state.uuid)
+    ]
 
 
-def _load_member(spool: Spool, state: SessionState, current: StreamState | None = None) -> _Member:
-    """Load a session's streams and relatives: those with the same first answer, its parent, and its children."""
-    streams = spool.catalog.streams(state.id, current)
-    found = {relative.id: relative for relative in spool.catalog.children(state.uuid)}
-    for stream in streams:
-        if stream.thread and stream.fold.first_answer_key is not None:
-            key = _signed(stream.fold.first_answer_key)
-            found |= {relative.id: relative for relative in spool.catalog.relatives(key, state.id)}
-    if state.parent is not None:
-        parent = spool.catalog.session(state.parent)
-        if parent is not None:
-            found[parent.id] = parent
-    return _Member(state, streams, list(found.values()))
-
-
-def _named_parent(state: SessionState, threads: list[Fold], scope: str) -> uuid.UUID | None:
+def _named_parent(tool: str, session: uuid.UUID, threads: list[Fold], scope: str) -> uuid.UUID | None:
+    """Return the parent that the records of a session name; None if they name none, or the session itself."""
     named = next((fold.parent for fold in threads if fold.parent), None)
-    parent = None if named is None else session_id(state.tool, named, scope)
-    return parent if parent != state.uuid else None
+    parent = None if named is None else session_id(tool, named, scope)
+    return parent if parent != session else None
 
 
-def _age(state: SessionState, threads: list[Fold]) -> tuple[int, bool, str]:
+def _age(session: uuid.UUID, threads: list[Fold]) -> tuple[int, bool, str]:
     """Return a sort key for relatives: the original is the one that began first; of those, the one not copied."""
     started = min((fold.started_ms for fold in threads if fold.started_ms is not None), default=1 << 62)
-    return started, any(fold.copied for fold in threads), str(state.uuid)
+    return started, any(fold.copied for fold in threads), str(session)
 
 
 def _source_path(spool: Spool, streams: list[StreamState]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 
@@ -15,7 +15,7 @@ from sessiond.ingest.context import FileSnapshot, IngestContext, Location, Outco
 from sessiond.ingest.endings import REPORTED
 from sessiond.ingest.pipeline import Step, StreamPipeline
 from sessiond.ingest.reconcile import reconcile
-from sessiond.ingest.record import refresh
+from sessiond.ingest.record import RecordBuilder
 from sessiond.reader import open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import Kind, Source
@@ -80,8 +80,8 @@ def capture_stream(
         capture.store(final, now_ms)
         save(final.last and content.search.done)
         # Even if nothing was read: an earlier scan may have been killed between its last two commits.
-        live, touched = snapshot.turn.live, capture.touched
-        changed = refresh_session(context, stream.session, source, live, touched=touched, current=stream, present=True)
+        records = RecordBuilder(context, source, snapshot.turn.live)
+        changed = records.refresh(stream.session, touched=capture.touched, stream=stream)
         context.spool.catalog.cache_fold(stream)
     return Outcome(
         read=read,
@@ -184,28 +184,6 @@ def read_context(location: Location) -> Entry | None:
     with suppress(*DAMAGED):
         return location.source.context(beside, location.unit) if beside else None
     return None
-
-
-def refresh_session(  # noqa: PLR0913 - becomes RecordBuilder
-    context: IngestContext,
-    number: int,
-    source: Source,
-    live: Set[tuple[str, str]],
-    *,
-    touched: bool,
-    current: StreamState | None = None,
-    present: bool = False,
-) -> bool:
-    """Rebuild and store a session's record; return whether it changed. Runs inside a transaction.
-
-    `touched`: its streams changed. `current` is one of its streams that is in memory. `present`: a file of the session
-    exists, so the session is no longer marked as gone.
-    """
-    state = context.spool.catalog.session_by_row(number)
-    if present and state.gone_ms is not None:
-        touched |= context.spool.catalog.set_gone(number, None)
-    runs = (state.tool, state.native_id) in live
-    return refresh(context, source, state, live=runs, touched=touched, current=current)
 
 
 def add_stream(context: IngestContext, source: Source, native_id: str, name: str, *, thread: bool) -> StreamState:

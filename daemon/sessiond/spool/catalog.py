@@ -13,7 +13,7 @@ from sessiond.session import Session
 from sessiond.spool.decoding import checked
 from sessiond.spool.files import Files
 from sessiond.spool.privacy_ops import PrivacyOps
-from sessiond.spool.rows import SessionState, StreamState
+from sessiond.spool.rows import BuiltRecord, SessionState, StreamState
 from sessiond.spool.safety import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.streams import Streams
 
@@ -65,18 +65,7 @@ class Catalog(Streams, Files, PrivacyOps):
             return made.lastrowid
         return int(self._db.execute("SELECT id FROM session WHERE uuid = ?", (str(identity),)).fetchone()[0])
 
-    def put_record(  # noqa: PLR0913 - the columns of a row
-        self,
-        old: SessionState,
-        record: Session,
-        *,
-        parent: UUID | None,
-        title: str | None,
-        opening: int | None,
-        active_ms: int,
-        now_ms: int,
-        touched: bool,
-    ) -> bool:
+    def put_record(self, old: SessionState, made: BuiltRecord, now_ms: int, *, touched: bool) -> bool:
         """Store a session's record as a new revision if it changed, or if its streams did (`touched`).
 
         A revision is never below the clock, so revisions grow even after a lost spool. A new revision is tried again at
@@ -84,19 +73,18 @@ class Catalog(Streams, Files, PrivacyOps):
 
         Returns: whether there is a new revision.
         """
-        if not touched and (old.record, old.parent, old.title) == (record, parent, title):
+        if not touched and (old.record, old.parent, old.title) == (made.record, made.parent, made.title):
             return False
-        named = None if parent is None else str(parent)
         self._db.execute(
             "UPDATE session SET record = ?, parent = ?, title = ?, opening = ?, active_ms = ?, ongoing = ?,"
             " revision = ?, parked = NULL WHERE id = ?",
             (
-                _to_json(record),
-                named,
-                title,
-                opening,
-                active_ms,
-                record.ended_at is None,
+                _to_json(made.record),
+                None if made.parent is None else str(made.parent),
+                made.title,
+                made.opening,
+                made.active_ms,
+                made.record.ended_at is None,
                 max(old.revision + 1, now_ms),
                 old.id,
             ),

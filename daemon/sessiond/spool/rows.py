@@ -84,6 +84,17 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     parked: str | None
 
 
+class BuiltRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A session's record as it was built from the folds of its streams, masked, with what is stored beside it."""
+
+    record: Session
+    parent: UUID | None
+    title: str | None
+    opening: int | None
+    """The key of the first answer, by which copies are found; None if the tool's keys show no copies."""
+    active_ms: int
+
+
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """An item of the outbox: a run of a stream's bytes as a zstd frame, or the start of a generation."""
 
