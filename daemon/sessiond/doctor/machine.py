@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from sessiond.clock import now_ms
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.doctor.inventory import scan_tools
-from sessiond.sources import find_roots
+from sessiond.sources import find_further_homes, find_roots
 from sessiond.watch.kernel import Mounts
 from sessiond.watch.scan import ScanStats, scan
 
@@ -24,6 +25,7 @@ def machine_checks(installation: Installation) -> Iterator[Finding]:
     """Check limits and resources of the machine."""
     yield from _disk(installation)
     yield from _roots(installation)
+    yield from _further_homes(installation)
     yield from _retention(installation)
 
 
@@ -75,6 +77,16 @@ def _roots(installation: Installation) -> Iterator[Finding]:
         yield Finding(check="roots", severity=Severity.OK, what=what)
     if sys.platform == "linux":
         yield from _inotify(len(stats.directories))
+
+
+def _further_homes(installation: Installation) -> Iterator[Finding]:
+    config = installation.loaded.config
+    for tool, path in find_further_homes(config, installation.environ):
+        settings = config.sources.get(tool)
+        roots = json.dumps([*(settings.roots if settings else ()), path])
+        what = f"{path} looks like another directory of {tool}: its sessions are not captured"
+        fix = f"sessiond config set sources.{tool}.roots '{roots}'"
+        yield Finding(check="homes", severity=Severity.INFO, what=what, fix=fix)
 
 
 def _inotify(needed: int) -> Iterator[Finding]:

@@ -7,6 +7,10 @@ import os
 import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
+from glob import escape as glob_escape
+from glob import glob
+
+import msgspec
 
 from sessiond.config import Config
 from sessiond.sources.base import Root, Source, UserDirs, Watch
@@ -31,10 +35,52 @@ def find_roots(config: Config, environ: Mapping[str, str], *, enabled: bool = Tr
             continue
         places += [(source, root) for root in source.roots(dirs)]
         if settings is not None:
-            places += [(source, Root(path=path)) for path in settings.roots]
+            places += [(source, root) for path in settings.roots for root in configured_roots(source, dirs, path)]
     unique = {(source, root.path): (source, root) for source, root in places}
     return list(unique.values())
 
+
+def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
+    """Return the roots that a user means by a directory in the configuration.
+
+    It may be a root, the directory that one of the tool's variables names (another ~/.claude), or a whole home of an
+    older machine. Where its layout shows nothing, it is all of them.
+    """
+    path = path.rstrip("/") or "/"
+    usual = {root.path for root in source.roots(dirs)}
+    meant = [msgspec.structs.replace(dirs, environ={**dirs.environ, name: path}) for name in source.variables]
+    meant.append(msgspec.structs.replace(dirs, home=path, environ={}))
+    inside = {
+        root.path: root
+        for one in meant
+        for root in source.roots(one)
+        if root.path not in usual and os.path.commonpath((root.path, path)) == path
+    }
+    there = [root for root in inside.values() if os.path.isdir(root.path)]
+    return there or [Root(path=path), *(root for root in inside.values() if root.path != path)]
+
+
+def find_further_homes(config: Config, environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return (tool, directory) of directories that look like another one of a tool, and that no root covers.
+
+    People give a tool a second directory by its variable: `CLAUDE_CONFIG_DIR=~/.claude-work`. The variable is seldom
+    set where the daemon runs.
+    """
+    dirs, found = UserDirs.current(environ), dict[tuple[str, str], None]()
+    covered = {os.path.realpath(root.path) for _, root in find_roots(config, environ)}
+    for source in find_sources():
+        for root in source.roots(dirs) if source.variables else ():
+            name, _, rest = root.path.removeprefix(f"{dirs.home}/").partition("/")
+            if not root.path.startswith(f"{dirs.home}/.") or not rest or name in SHARED_DIRECTORIES:
+                continue
+            for path in sorted(glob(f"{glob_escape(dirs.home)}/{glob_escape(name)}[-_.]*")):
+                if os.path.isdir(f"{path}/{rest}") and os.path.realpath(f"{path}/{rest}") not in covered:
+                    found[source.tool, path] = None
+    return list(found)
+
+
+SHARED_DIRECTORIES = (".config", ".local", ".cache", ".var")
+"""Directories in the home that belong to no single tool."""
 
 GUARDED = ("Documents", "Desktop", "Downloads", "Library")
 """Directories in a macOS home for which the system asks the user for permission, even if they are only listed."""

@@ -152,3 +152,16 @@ def set_proxy(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_second_directory_of_a_tool_comes_with_the_command_that_adds_it(
+    home: Home, endpoint: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.configure(endpoint.url)
+    other = home.base / ".claude-work"
+    (other / "projects").mkdir(parents=True)
+    _, found = home.doctor()
+    assert found["homes"]["fix"] == f"sessiond config set sources.claude-code.roots '[\"{other}\"]'"
+    assert main(["config", "set", "sources.claude-code.roots", f'["{other}"]'], home.environ) == 0
+    capsys.readouterr()
+    assert "homes" not in home.doctor()[1]

@@ -1,0 +1,63 @@
+"""A directory that a user configures for a tool is read, whichever level of the tool's layout it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sessiond.config import Config, SourceSettings
+from sessiond.sources import find_further_homes, find_roots, find_sources
+from sessiond.sources.base import UserDirs
+from sessiond.sources.registry import configured_roots
+
+PROJECT = "projects/-home-u-app"
+
+
+def roots_of(home: Path, *configured: Path) -> set[str]:
+    """Return the roots of Claude Code that a configuration adds to its own ones."""
+    settings = SourceSettings(roots=[str(path) for path in configured])
+    environ = {"HOME": str(home)}
+    tool = "claude-code"
+    without = {root.path for source, root in find_roots(Config(), environ) if source.tool == tool}
+    return {
+        root.path for source, root in find_roots(Config(sources={tool: settings}), environ) if source.tool == tool
+    } - without
+
+
+@pytest.mark.parametrize(
+    ("layout", "configured"),
+    [
+        (".claude-work/projects", ".claude-work"),  # as in CLAUDE_CONFIG_DIR
+        (".claude-work/projects", ".claude-work/projects"),  # the root itself
+        ("old-laptop/.claude/projects", "old-laptop"),  # a home of another machine
+        ("old-laptop/.claude/projects", "old-laptop/.claude"),
+    ],
+)
+def test_the_directory_below_which_sessions_are_is_found(tmp_path: Path, layout: str, configured: str) -> None:
+    (tmp_path / layout / "-home-u-app").mkdir(parents=True)
+    assert roots_of(tmp_path, tmp_path / configured) == {str(tmp_path / layout)}
+
+
+def test_a_directory_that_does_not_exist_yet_is_expected_at_each_level(tmp_path: Path) -> None:
+    found = roots_of(tmp_path, tmp_path / ".claude-work")
+    assert {str(tmp_path / ".claude-work"), str(tmp_path / ".claude-work/projects")} <= found
+
+
+def test_a_configured_root_never_leads_outside_of_itself(tmp_path: Path) -> None:
+    dirs = UserDirs(home=str(tmp_path), environ={}, platform="linux")
+    for source in find_sources():
+        for root in configured_roots(source, dirs, f"{tmp_path}/elsewhere"):
+            assert f"{root.path}/".startswith(f"{tmp_path}/elsewhere/"), source.tool
+
+
+def test_a_second_directory_of_a_tool_is_suggested_until_it_is_covered(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    (tmp_path / ".claude-work" / PROJECT).mkdir(parents=True)
+    (tmp_path / ".claude-empty").mkdir()
+    (tmp_path / ".codex-two" / "sessions").mkdir(parents=True)
+    work = str(tmp_path / ".claude-work")
+    assert ("claude-code", work) in find_further_homes(Config(), environ)
+    assert ("codex", str(tmp_path / ".codex-two")) in find_further_homes(Config(), environ)
+    covered = Config(sources={"claude-code": SourceSettings(roots=[work])})
+    assert [path for tool, path in find_further_homes(covered, environ) if tool == "claude-code"] == []
