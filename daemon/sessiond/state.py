@@ -23,6 +23,19 @@ def has_archive(directory: str) -> bool:
     return os.path.exists(os.path.join(directory, ARCHIVE, "endpoint.db"))
 
 
+def archive_files(directory: str) -> str:
+    """Return the sizes and times of the archive's files, which differ after another process wrote to it."""
+    found = []
+    for suffix in ("", "-wal"):
+        try:
+            status = os.stat(os.path.join(directory, ARCHIVE, f"endpoint.db{suffix}"))
+        except OSError:
+            continue
+        if status.st_size:
+            found.append(f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}")
+    return " ".join(found)
+
+
 def prepare(directory: str) -> None:
     """Create the state directory, readable by its user only. Raises: StateError."""
     try:

@@ -27,6 +27,7 @@ ANSWERS = [
     wire.OffsetsAnswer,
     wire.SessionsAnswer,
     wire.ChangesAnswer,
+    wire.UnlistedAnswer,
     wire.StoredSession,
     wire.StreamsAnswer,
     wire.HttpProblem,
@@ -200,6 +201,16 @@ def paths() -> Json:
         },
         "/v1/sessions": {
             "get": operation("sessions", "List sessions", "SessionsAnswer", "400", "403", parameters=[*filters, LIMIT])
+        },
+        "/v1/unlisted": {
+            "get": operation(
+                "unlisted",
+                "List sessions that have streams but no record",
+                "UnlistedAnswer",
+                "400",
+                "403",
+                parameters=[parameter("after", "query", text, "`next` of the previous page"), LIMIT, USER],
+            )
         },
         one: {
             "get": operation(

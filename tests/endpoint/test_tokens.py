@@ -24,6 +24,7 @@ ADDRESSES = [
     ("POST", "/v1/offsets"),
     ("GET", "/v1/changes"),
     ("GET", "/v1/sessions"),
+    ("GET", "/v1/unlisted"),
     ("GET", f"/v1/sessions/ada/{SESSION}"),
     ("GET", f"/v1/sessions/ada/{SESSION}/streams"),
     ("GET", f"/v1/sessions/ada/{SESSION}/streams/main"),

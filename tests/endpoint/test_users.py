@@ -32,6 +32,7 @@ def client(endpoint: Running, user: str, device: str = "", **how: Any) -> Pusher
 def snapshot(pusher: Pusher) -> dict[str, Any]:
     """Return all that a user can read, by address; what names the endpoint itself is left out."""
     paths = ["/v1", "/v1/sessions", "/v1/changes", "/v1/sessions?limit=1", "/v1/changes?limit=1"]
+    paths += ["/v1/unlisted", "/v1/unlisted?limit=1"]
     for machine in MACHINES:
         for session in SESSIONS:
             one = f"/v1/sessions/{machine}/{session}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from test_safety import World, delete, lines
@@ -20,7 +23,8 @@ from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.device import identify
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, Unreachable
-from sessiond.upload import BatchResult
+from sessiond.state import archive_files
+from sessiond.upload import BatchResult, bind
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude
 
 
@@ -100,7 +104,7 @@ def test_an_archive_that_could_not_be_read_is_tried_again(
     pushing.retrying.identify_again()
     push(pushing)
     assert house.spool.safety.archive().problem is not None  # not at once: it is started for each try
-    monkeypatch.setattr(archive_copy, "AGAIN", 0.0)
+    monkeypatch.setattr(archive_copy, "UNREADABLE_RETRY", 0.0)
     pushing.retrying.identify_again()
     push(pushing)
     archive = house.spool.safety.archive()
@@ -126,3 +130,50 @@ def test_an_archive_is_copied_again_to_an_endpoint_that_lost_it(world: World, pu
     push(pushing)
     archive = house.spool.safety.archive()
     assert (archive.listed, archive.sessions, archive.pending) == (True, 1, 0)
+
+
+def test_what_is_written_to_the_archive_later_is_copied(
+    world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may serve it for a while. `doctor` must not say meanwhile that it can be removed."""
+    house = world.house
+    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(house))
+    push(pushing)
+    archive = house.spool.safety.archive()
+    assert (archive.sessions, archive.pending) == (1, 0)
+    assert archive.files == archive_files(house.state)
+    fresh = SESSION[:-1] + "9"
+    line = {
+        "op": "append", "machine_id": "testbox", "session": fresh, "stream": "main", "generation": 0, "offset": 0,
+        "length": 1, "sha256": hashlib.sha256(b"x").hexdigest(), "data": "x",
+    }  # fmt: skip
+    store = world.servers["archive"]
+    headers = {"Authorization": f"Bearer {store.token}", "Sessiond-Device": str(house.device_id)}
+    httpx.post(f"{store.url}/v1/push", content=json.dumps(line), headers=headers)
+    file = os.path.join(house.state, "archive", "endpoint.db")
+    os.utime(file)  # the archive that this test serves has its files elsewhere
+    assert archive.files != archive_files(house.state)
+    pushing.retrying.identify_again()
+    push(pushing)
+    assert house.held(fresh) == b"x"
+    assert house.spool.safety.archive().files == archive_files(house.state)
+
+
+def test_a_refused_session_is_tried_again_after_a_while(
+    world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The endpoint may have been at fault, and its administrator repairs it: no restart is needed."""
+    house = world.house
+    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(house))
+    bind(pushing._context)
+    pushing.archive.prepare()
+    with house.spool.transaction():
+        for each in house.spool.archived.pending(9):
+            house.spool.archived.refuse(each, "invalid")
+    push(pushing)
+    bytes_of = f"/v1/sessions/testbox/{SESSION}/streams/main"
+    assert house.get(bytes_of).status_code == 404
+    monkeypatch.setattr(archive_copy, "REFUSED_RETRY", 0.0)
+    pushing.retrying.identify_again()
+    push(pushing)
+    assert house.get(bytes_of).status_code == 200

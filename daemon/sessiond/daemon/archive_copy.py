@@ -1,60 +1,76 @@
-"""Copies the built-in archive to a configured endpoint, as long as the archive can be read."""
+"""The built-in archive beside another endpoint: when it is copied there, and what happens if it can't be read."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sessiond.daemon.resources import Resources
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import ArchiveUnreadable
+from sessiond.errors import ArchiveUnreadable, StateFull
 from sessiond.logs import log
-from sessiond.state import has_archive
+from sessiond.spool.safety import ARCHIVE_FILES
+from sessiond.state import archive_files, has_archive
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext
 
 if TYPE_CHECKING:
     from sessiond.transfer import Transfer
 
-AGAIN = 600.0
-"""Fewest seconds between two attempts to read an archive that could not be read; `prepare` makes the next one."""
+UNREADABLE_RETRY = 600.0
+"""Seconds after which an archive that could not be read is tried again, at the next identification of the endpoint."""
+REFUSED_RETRY = 3600.0
+"""Seconds after which sessions are tried again that the endpoint refused: its fault may be repaired by now."""
 
 
 class ArchiveCopy:
-    """Copies the archive to the endpoint, in the upload thread. An archive that can't be read delays nothing else."""
+    """Copies the archive to the endpoint, on the upload thread. Pushing continues if the archive can't be read."""
 
     def __init__(self, resources: Resources, context: UploadContext, client: ReadClient) -> None:
         self._resources, self._context, self._client = resources, context, client
         self._transfer: Transfer | None = None
         self._configured = bool(resources.config.endpoint.url) and has_archive(resources.directory)
         self._failed_at: float | None = None
+        self._retried_at = time.monotonic()
         with resources.spool.transaction():
             if self._configured:
-                resources.spool.archived.retry()  # the cause of a refusal may be gone by now
+                resources.spool.archived.retry()  # the cause of a refusal may be solved by now
             else:
                 resources.spool.archived.clear()
 
     def prepare(self) -> None:
-        """List the sessions to copy, unless they are listed for this endpoint already. Raises: EndpointError."""
+        """List what has to be copied: all of it at first, then what another process wrote to the archive.
+
+        Raises: EndpointError.
+        """
         spool = self._resources.spool
         if not self._configured:
             return
+        now = time.monotonic()
         if self._failed_at is not None:
-            if time.monotonic() - self._failed_at < AGAIN:
+            if now - self._failed_at < UNREADABLE_RETRY:
                 return
             self._failed_at = None
-            with spool.transaction():
-                spool.archived.retry()
+            self._retry()
+        elif now - self._retried_at >= REFUSED_RETRY:
+            self._retry()
         try:
             with spool.reading():
                 wanted = not spool.safety.archive().listed or spool.archived.has_pending()
-            if wanted:
-                self._transfer = self._transfer or self._make()
+                changed = spool.meta(ARCHIVE_FILES) != archive_files(self._resources.directory)
+            if wanted or changed:
+                self._transfer = self._transfer or self._make_transfer()
                 self._transfer.prepare()
         except ArchiveUnreadable as error:
             self._fail(error)
 
+    def _retry(self) -> None:
+        self._retried_at = time.monotonic()
+        with self._resources.spool.transaction():
+            self._resources.spool.archived.retry()
+
     def pending(self, since_ms: int = 0) -> bool:
-        """Return whether a session is still to be copied that was active since `since_ms`."""
+        """Return whether there is a session to copy that was active at or after `since_ms`."""
         return self._transfer is not None and self._transfer.pending(since_ms)
 
     def step(self, *, since_ms: int = 0, size: int = BATCH_BYTES) -> BatchResult:
@@ -67,13 +83,21 @@ class ArchiveCopy:
             return BatchResult()
 
     def close(self) -> None:
-        """Stop serving the archive; `prepare` starts it again if there is more to copy."""
-        if self._transfer is not None:
-            self._transfer.close()
-            self._transfer = None
+        """Stop serving the archive; `prepare` serves it again when there is more to copy."""
+        if self._transfer is None:
+            return
+        self._transfer.close()
+        self._transfer = None
+        spool = self._resources.spool
+        with spool.reading():
+            copied = spool.safety.archive().listed and not spool.archived.has_pending()
+        if copied and self._failed_at is None:
+            # From here on, a change of these files means that another process wrote to the archive.
+            with suppress(StateFull):  # then the archive is compared once more after the next start
+                spool.set_meta(ARCHIVE_FILES, archive_files(self._resources.directory))
 
-    def _make(self) -> Transfer:
-        from sessiond.daemon.archive import open_archive  # late: few have an archive beside an endpoint
+    def _make_transfer(self) -> Transfer:
+        from sessiond.daemon.archive import open_archive  # late: most machines have no archive beside an endpoint
         from sessiond.transfer import Transfer
 
         resources = self._resources
@@ -85,9 +109,9 @@ class ArchiveCopy:
         )
 
     def _fail(self, error: ArchiveUnreadable) -> None:
-        """Continue without the archive. Its sessions are not safe until they are copied; `status` shows the reason."""
+        """Continue without the archive. What only the archive has is not counted as safe, with the reason."""
         log.error("archive.failed", reason=str(error))
         self._failed_at = time.monotonic()
+        self.close()
         with self._resources.spool.transaction():
             self._resources.spool.archived.fail(str(error))
-        self.close()

@@ -13,7 +13,7 @@ from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.errors import ServiceError, SpoolDamaged, StateError
 from sessiond.spool.health import read_copies
 from sessiond.spool.stats import Totals
-from sessiond.state import ARCHIVE, has_archive
+from sessiond.state import ARCHIVE, archive_files, has_archive
 
 
 def setup_checks(installation: Installation) -> Iterator[Finding]:
@@ -138,6 +138,10 @@ def _archive(installation: Installation, totals: Totals) -> Finding:
         # A session that the endpoint refuses or has lost may have bytes in the archive that its list does not name.
         what = f"its sessions are at the endpoint, but not all captured sessions are safe there: keep {path}"
         return Finding(check="archive", severity=Severity.INFO, what=what, fix="sessiond sync")
+    if archive.files != archive_files(installation.directory):
+        # Another process wrote to it, or the daemon has not closed it yet.
+        what = f"it changed after its sessions were copied: keep {path}"
+        return Finding(check="archive", severity=Severity.INFO, what=what, fix="restart the daemon, which copies it")
     what = f"the endpoint has all {archive.sessions} sessions of the built-in archive: it can be removed"
     return Finding(check="archive", severity=Severity.INFO, what=what, fix=f"rm -r {path}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -34,6 +34,19 @@ class ReadClient(Client):
         """Return a page of sessions; `after` is `next` of the previous page. Raises: EndpointError."""
         query = f"?limit={limit}" + (f"&after={quote(after)}" if after else "")
         return self._request("GET", f"/v1/sessions{query}", wire.SessionsAnswer)
+
+    def changes(self, since: str | None, limit: int = PAGE) -> wire.ChangesAnswer:
+        """Return the sessions that changed after `since`, `next` of an earlier answer.
+
+        Raises: NotFound if the endpoint did not issue `since`, EndpointError.
+        """
+        path = f"/v1/changes?limit={limit}" + (f"&since={quote(since)}" if since else "")
+        return self._get(path, wire.ChangesAnswer, missing=(404, 410))
+
+    def unlisted(self, after: str | None = None, limit: int = PAGE) -> wire.UnlistedAnswer:
+        """Return a page of the sessions that have streams but no record. Raises: EndpointError."""
+        path = f"/v1/unlisted?limit={limit}" + (f"&after={quote(after)}" if after else "")
+        return self._get(path, wire.UnlistedAnswer, missing=())
 
     def session(self, machine_id: str, session: uuid.UUID) -> wire.StoredSession:
         """Return one session with its record. Raises: NotFound if it has no record there, EndpointError."""
@@ -87,10 +100,10 @@ class ReadClient(Client):
             at += len(content)
             yield content
 
-    def _get(self, path: str, answer: type[T]) -> T:
-        """Return an answer of this type. Raises: NotFound, EndpointError."""
+    def _get(self, path: str, answer: type[T], *, missing: Sequence[int] = (404,)) -> T:
+        """Return an answer of this type. Raises: NotFound for a status in `missing`, EndpointError."""
         response, content = self._fetch(path, {})
-        if response.status_code == 404:
+        if response.status_code in missing:
             raise NotFound(f"{self.url} has no {path}")
         self._raise_for_status(response, content)
         try:

@@ -226,6 +226,22 @@ class SessionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None
 
 
+class UnlistedSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that has streams but no record."""
+
+    machine_id: Name
+    session: UUID
+    held: list[StreamLength]
+    """The current generation and length of each stream at the endpoint."""
+
+
+class UnlistedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /v1/unlisted`, by machine and id. `next` is `after` of the next page; None at the end."""
+
+    sessions: list[UnlistedSession]
+    next: str | None
+
+
 class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `GET /v1/changes`: each session that changed after `since`, once, oldest change first.
 

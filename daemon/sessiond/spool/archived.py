@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.spool.safety import ARCHIVE_LISTED, ARCHIVE_PROBLEM
+from sessiond.spool.safety import ARCHIVE_FILES, ARCHIVE_LISTED, ARCHIVE_POSITION, ARCHIVE_PROBLEM
 
 _PENDING = "NOT copied AND problem IS NULL"
 
@@ -43,10 +43,19 @@ class Archived:
             [(str(each.session), each.machine_id, each.bytes, each.active_ms) for each in found],
         )
 
+    def add_unlisted(self, found: Iterable[ArchivedSession]) -> None:
+        """Add sessions that the archive has without a record. One that was added before is copied again if it grew."""
+        self._db.executemany(
+            "INSERT INTO archived (session, machine, bytes, active_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET bytes = excluded.bytes, copied = 0, problem = NULL WHERE bytes != excluded.bytes",
+            [(str(each.session), each.machine_id, each.bytes, each.active_ms) for each in found],
+        )
+
     def clear(self) -> None:
         """Remove all of them: the archive will be listed again, or no longer exists."""
         self._db.execute("DELETE FROM archived")
-        self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))
+        keys = (ARCHIVE_LISTED, ARCHIVE_PROBLEM, ARCHIVE_POSITION, ARCHIVE_FILES)
+        self._db.executemany("DELETE FROM meta WHERE key = ?", [(key,) for key in keys])
 
     def pending(self, limit: int, since_ms: int = 0) -> list[ArchivedSession]:
         """Return the sessions to be copied that were active at or after `since_ms`, most recently active first.

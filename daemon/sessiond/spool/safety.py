@@ -22,6 +22,10 @@ BOUND = "endpoint.url"
 
 ARCHIVE_LISTED = "archive.listed"
 """Meta key: the ids of the archive and of the endpoint for which the archive's sessions were listed."""
+ARCHIVE_POSITION = "archive.position"
+"""Meta key: up to where the archive's changes were listed."""
+ARCHIVE_FILES = "archive.files"
+"""Meta key: `state.archive_files` after everything was copied. If it differs, the archive has changed since."""
 ARCHIVE_PROBLEM = "archive.problem"
 """Meta key: why the built-in archive can't be read and copied."""
 
@@ -135,6 +139,8 @@ class ArchiveCounts(FrozenRecord):
     """Why it rejects one of them."""
     problem: str | None = None
     """Why the archive as a whole can't be read."""
+    files: str | None = None
+    """`state.archive_files` after all of it was copied. If it differs by now, the archive has changed since."""
 
 
 class StreamSafety(FrozenRecord):
@@ -213,7 +219,10 @@ class Safety:
             "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(NOT copied), 0),"
             " coalesce(sum(iif(copied, 0, bytes)), 0), count(problem), max(problem) FROM archived"
         ).fetchone()
-        problem = self._db.execute("SELECT value FROM meta WHERE key = ?", (ARCHIVE_PROBLEM,)).fetchone()
+        problem, files = (
+            self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            for key in (ARCHIVE_PROBLEM, ARCHIVE_FILES)
+        )
         listed = self._db.execute(
             "SELECT substr(listed.value, -36) = bound.value FROM meta AS listed, meta AS bound"
             " WHERE listed.key = ? AND bound.key = 'endpoint'",
@@ -228,6 +237,7 @@ class Safety:
             refused=refused,
             reason=reason,
             problem=None if problem is None else str(problem[0]),
+            files=None if files is None else str(files[0]),
         )
 
     def unsafe(self, *states: State, limit: int = -1) -> Iterator[Unsafe]:

@@ -1,11 +1,16 @@
-"""Copies what the built-in archive holds to the endpoint that is configured now.
+"""Copies the built-in archive to the endpoint that is configured now.
 
 The archive is an endpoint like any other, so this copies from endpoint to endpoint by the protocol: the same sessions,
-streams and generations, under the same numbers where those are free. A session counts as copied when the digests of
-all its streams agree on both sides. Until then `status` says that the archive alone has it, and the streams that the
-spool has of it wait. A kill costs nothing: the next try asks where each stream stands.
+streams and generations, under the same numbers where those are free. A session counts as copied once the digests of all
+its streams are equal on both sides. Until then `status` reports that only the archive has it, and the spool's own
+streams of it wait. A kill costs nothing: the next attempt asks for the position of each stream.
 
-What is copied is masked again: the archive may have been filled under other rules, or none.
+Copied data is masked again, because the archive may have been filled under other rules, or without any.
+
+    listing.py   which sessions the archive has
+    session.py   one session: what has to be pushed, and whether the endpoint has all of it
+    streams.py   one stream: its masked bytes, and what the endpoint lacks of it
+    batch.py     one push, and its result for each session
 """
 
 from __future__ import annotations
@@ -15,235 +20,168 @@ from itertools import islice
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import ArchiveUnreadable, NotFound, Refused, Rejected, SessiondError, TooLarge, WrongEndpoint
+from sessiond.errors import Rejected, TooLarge
 from sessiond.logs import log
 from sessiond.privacy import Masking
 from sessiond.spool.archived import ArchivedSession
 from sessiond.spool.safety import ARCHIVE_LISTED
-from sessiond.transfer.batch import SessionCopy, push_batch
-from sessiond.transfer.streams import StreamCopy, StreamReader
+from sessiond.transfer.batch import Line, push_batch
+from sessiond.transfer.listing import list_archive
+from sessiond.transfer.session import SessionCopier, SessionCopy
 from sessiond.upload import BATCH_BYTES, BATCH_ITEMS, BOUND_ENDPOINT, BatchResult, UploadContext
 
 TRIES = 3
-"""How often a session is tried again where the endpoint contradicts itself, before it counts as refused."""
-UNCOMPARABLE = (NotFound, WrongEndpoint, Refused, Rejected, TooLarge)
-"""Errors of one session: the endpoint has just answered where its streams stand, and does not let us read them."""
+"""Attempts for a session whose copy the endpoint contradicts or rejects, before it counts as refused."""
+MAX_DECODED = 16 << 20
+"""Bytes of a batch before compression. An endpoint stores twice as much of one push (docs/protocol.md, `appended`)."""
+
+Step = tuple[SessionCopy, wire.Push | None]
+"""A line to push for a session; None at the end of the session."""
 
 
 class Transfer:
-    """Copies in batches, on the thread that pushes.
+    """Copies in batches, on the upload thread.
 
-    `open_archive` serves the archive and returns a client for it: it is called once there is work. `close` ends both.
-    `endpoint` is a client that may read what the configured endpoint holds.
+    `endpoint` is a client that may read from the configured endpoint. `open_archive` serves the archive and returns a
+    client for it; it is called once there is work. `close` ends both.
     """
 
     def __init__(
         self,
-        setting: UploadContext,
+        context: UploadContext,
         endpoint: ReadClient,
         open_archive: Callable[[], ReadClient],
-        masking: Callable[[], Masking],
+        make_masking: Callable[[], Masking],
     ) -> None:
-        self._setting = setting
+        self._context = context
         self._endpoint = endpoint
-        self._open = open_archive
-        self._make_masking = masking
+        self._open_archive = open_archive
+        self._make_masking = make_masking
         self._archive: ReadClient | None = None
-        self._masking: Masking | None = None
         self._archive_id = ""
-        self._work: Iterator[tuple[SessionCopy, wire.Push | None]] | None = None
+        self._copier: SessionCopier | None = None
+        self._listed_for: str | None = None
+        """The id of the endpoint for which the archive was listed since it was opened."""
+        self._steps: Iterator[Step] | None = None
         self._tries: dict[ArchivedSession, int] = {}
 
     def prepare(self) -> None:
-        """List the archive's sessions unless that was done for this endpoint.
+        """List the sessions of the archive that are new or changed since they were listed for this endpoint.
 
-        Raises: EndpointError, StateError where the archive can't be read.
+        Raises: EndpointError, ArchiveUnreadable.
         """
-        spool = self._setting.spool
+        spool = self._context.spool
         endpoint = spool.meta(BOUND_ENDPOINT)
-        if (spool.meta(ARCHIVE_LISTED) or " ").split(" ")[1] == endpoint:
+        if self._listed_for == endpoint and spool.meta(ARCHIVE_LISTED) is not None:
             return
-        archive, after, first = self._reader(), None, True
-        while first or after is not None:
-            page = archive.sessions(after)
-            with spool.transaction():
-                if first:
-                    spool.archived.clear()
-                spool.archived.add(_archived(each) for each in page.sessions)
-                if page.next is None:
-                    spool.set_meta(ARCHIVE_LISTED, f"{self._archive_id} {endpoint}")
-            after, first = page.next, False
-        self._work = None
+        self._list()
+        self._listed_for = endpoint
+        self._steps = None
 
     def pending(self, since_ms: int = 0) -> bool:
-        """Return whether a session is to be copied; of those only one that was active since then."""
-        with self._setting.spool.reading():
-            return bool(self._setting.spool.archived.pending(1, since_ms))
+        """Return whether there is a session to copy that was active at or after `since_ms`."""
+        with self._context.spool.reading():
+            return bool(self._context.spool.archived.pending(1, since_ms))
 
     def step(self, *, since_ms: int = 0, size: int = BATCH_BYTES) -> BatchResult:
-        """Copy one batch, of about `size` compressed bytes; of sessions that were active since `since_ms`.
+        """Copy one batch of about `size` compressed bytes, of sessions that were active at or after `since_ms`.
 
-        Raises: EndpointError when one of the sides does not answer; then the next call goes on from there.
+        Raises: EndpointError or ArchiveUnreadable if one of the sides does not answer. The next call continues from
+        there.
         """
-        if self._work is None:
-            self._work = self._plan(since_ms)
-        taken, batch = 0, list[tuple[SessionCopy, wire.Push | None]]()
+        if self._steps is None:
+            self._steps = self._plan(since_ms)
+        taken, decoded, batch = 0, 0, list[Step]()
         try:
-            for item in islice(self._work, BATCH_ITEMS):
-                batch.append(item)
-                taken += len(item[1].data) if isinstance(item[1], wire.PushAppend) else 0
-                if taken >= size:
+            for step in islice(self._steps, BATCH_ITEMS):
+                batch.append(step)
+                if isinstance(step[1], wire.PushAppend):
+                    taken += len(step[1].data)
+                    decoded += step[1].length
+                if taken >= size or decoded >= MAX_DECODED:
                     break
             if not batch:
-                self._work = None
+                self._steps = None
             return self._send(batch)
         except BaseException:
-            self._work = None  # it is planned again, from where both sides stand
+            self._steps = None  # it is planned again, from the positions of both sides
             raise
 
     def close(self) -> None:
         """Stop serving the archive."""
-        self._work = None
+        self._steps = self._copier = self._listed_for = None
         if self._archive is not None:
             self._archive.close()
             self._archive = None
 
     def _reader(self) -> ReadClient:
         if self._archive is None:
-            self._archive = self._open()
+            self._archive = self._open_archive()
             self._archive_id = str(self._archive.about().endpoint_id)
         return self._archive
 
-    # What is to be pushed
+    def _session_copier(self) -> SessionCopier:
+        if self._copier is None:
+            self._copier = SessionCopier(self._context, self._reader(), self._endpoint, self._make_masking())
+        return self._copier
 
-    def _plan(self, since_ms: int) -> Iterator[tuple[SessionCopy, wire.Push | None]]:
-        """Iterate over the pushes of one session after another; None ends a session."""
-        archive = self._reader()
-        if self._masking is None:
-            self._masking = self._make_masking()
-        reader = StreamReader(archive, self._endpoint, self._masking)
-        spool = self._setting.spool
+    def _list(self) -> None:
+        list_archive(self._context.spool, self._reader(), self._archive_id)
+
+    def _plan(self, since_ms: int) -> Iterator[Step]:
+        """Iterate over the lines to push, session by session."""
+        copier, spool = self._session_copier(), self._context.spool
         with spool.reading():
             sessions = spool.archived.pending(BATCH_ITEMS, since_ms)
         for session in sessions:
             copy = SessionCopy(session=session)
-            try:
-                for push in self._pushes(archive, reader, copy):
-                    if copy.refused is not None or copy.contradicted:
-                        break
-                    yield copy, push
-            except (ArchiveUnreadable, *UNCOMPARABLE) as error:
-                self._set_aside(copy, error)
+            for push in copier.pushes(copy):
+                if copy.failed:  # the result of an earlier batch
+                    break
+                yield copy, push
             yield copy, None
 
-    def _pushes(self, archive: ReadClient, reader: StreamReader, copy: SessionCopy) -> Iterator[wire.Push]:
-        session = copy.session
+    def _send(self, batch: Sequence[Step]) -> BatchResult:
+        context, spool = self._context, self._context.spool
+        lines: list[Line] = [(copy, push) for copy, push in batch if push is not None]
         try:
-            stored = archive.session(session.machine_id, session.session)
-            streams = archive.streams(session.machine_id, session.session)
-        except NotFound:  # it went from the archive since it was listed
-            return
-        if not self._ask(copy, [each for each in streams if each.generations]):
-            copy.refused = "what the endpoint answers about it can't be read"
-            return
-        yield self._record(stored)
-        for stream in copy.streams:
-            yield from reader.pushes(stream)
-
-    def _set_aside(self, copy: SessionCopy, error: SessiondError) -> None:
-        """Store why one session can't be copied now. Raises: `error` where it is the endpoint or the archive itself."""
-        if copy.unasked and not isinstance(error, ArchiveUnreadable):
-            raise error
-        if isinstance(error, ArchiveUnreadable):
-            self._reader().about()  # raises where the archive does not answer at all
-        copy.refused = error.message
-
-    def _ask(self, copy: SessionCopy, stored: list[wire.StoredStream]) -> bool:
-        """Find what the endpoint has of the streams of a session; False where it gives no sensible answer."""
-        session = copy.session
-        keys = [wire.StreamKey(session=session.session, stream=each.name) for each in stored]
-        there = self._setting.client.offsets(session.machine_id, keys) if keys else []
-        copy.streams = [
-            StreamCopy(session=session, name=each.name, generations=each.generations, there=held)
-            for each, held in zip(stored, there, strict=True)
-            if held is not None
-        ]
-        copy.unasked = False
-        return None not in there
-
-    def _record(self, stored: wire.StoredSession) -> wire.PushSession:
-        assert self._masking is not None
-        return wire.PushSession(
-            record=self._masking.record(stored.record),
-            revision=stored.revision,
-            device_id=self._setting.device_id,
-            parent=stored.parent,
-            title=self._masking.text(stored.title),
-            gone_at=stored.gone_at,
-            streams=stored.streams,
-        )
-
-    # What comes of it
-
-    def _send(self, batch: Sequence[tuple[SessionCopy, wire.Push | None]]) -> BatchResult:
-        setting, spool = self._setting, self._setting.spool
-        pushes = [(copy, push) for copy, push in batch if push is not None]
-        try:
-            push_batch(setting, pushes)
+            push_batch(context, lines)
         except (TooLarge, Rejected) as error:
-            # It may be the endpoint, and it may be this one session: others and the outbox must not wait for it.
-            session = pushes[0][0].session
+            # Either the endpoint or this session is at fault. The outbox and other sessions must not wait for it.
+            session = lines[0][0].session
             self._tries[session] = self._tries.get(session, 0) + 1
             if self._tries[session] < TRIES:
                 raise
-            pushes[0][0].refused = error.message
-        whole = [copy for copy, push in batch if push is None and self._whole(copy)]
+            lines[0][0].refused = error.message
+        copier = self._session_copier()
+        complete = [copy for copy, push in batch if push is None and copier.is_complete(copy)]
         with spool.transaction():
             for copy in {id(copy): copy for copy, _ in batch}.values():
-                self._store(copy, done=copy in whole)
+                self._store(copy, complete=copy in complete)
             more = spool.archived.has_pending()
-        if whole and not more:
-            log.info("archive.copied", endpoint=setting.client.url)
-        size = sum(push.length for _, push in pushes if isinstance(push, wire.PushAppend))
-        return BatchResult(segments=len(pushes), bytes=size, more=more)
+        if not more:
+            # Another process may have written to the archive meanwhile, which must not be missed.
+            self._list()
+            with spool.reading():
+                more = spool.archived.has_pending()
+            self._steps = None
+        if complete and not more:
+            log.info("archive.copied", endpoint=context.client.url)
+        size = sum(push.length for _, push in lines if isinstance(push, wire.PushAppend))
+        return BatchResult(segments=len(lines), bytes=size, more=more)
 
-    def _whole(self, copy: SessionCopy) -> bool:
-        """Return whether the endpoint holds what the archive holds of a session, byte for byte."""
-        if copy.refused is not None or copy.contradicted:
-            return False
-        assert self._masking is not None
-        reader = StreamReader(self._reader(), self._endpoint, self._masking)
-        keys = [wire.StreamKey(session=each.session.session, stream=each.name) for each in copy.streams]
-        there = self._setting.client.offsets(copy.session.machine_id, keys) if keys else []
-        try:
-            for stream, held in zip(copy.streams, there, strict=True):
-                stream.there = held or stream.there
-                if held is None or not reader.complete(stream):
-                    copy.contradicted = True
-        except (ArchiveUnreadable, *UNCOMPARABLE) as error:
-            self._set_aside(copy, error)
-        return not copy.contradicted and copy.refused is None
-
-    def _store(self, copy: SessionCopy, *, done: bool) -> None:
-        archived = self._setting.spool.archived
-        if done:
+    def _store(self, copy: SessionCopy, *, complete: bool) -> None:
+        """Store the state of a session in the caller's transaction."""
+        archived = self._context.spool.archived
+        if complete:
             archived.mark_copied(copy.session, self._archive_id, [each.copied() for each in copy.streams])
             self._tries.pop(copy.session, None)
         elif copy.refused is not None:
             archived.refuse(copy.session, copy.refused)
+        elif copy.postponed:
+            self._steps = None
         elif copy.contradicted:
-            self._work = None
+            self._steps = None
             tries = self._tries[copy.session] = self._tries.get(copy.session, 0) + 1
             if tries >= TRIES:
-                archived.refuse(copy.session, "the endpoint does not hold what it acknowledged")
-
-
-def _archived(stored: wire.StoredSession) -> ArchivedSession:
-    record = stored.record
-    active = record.ended_at or record.started_at
-    return ArchivedSession(
-        session=record.id,
-        machine_id=record.machine_id or "",
-        bytes=sum(each.length for each in stored.held),
-        active_ms=int(active.timestamp() * 1000),
-    )
+                archived.refuse(copy.session, "the endpoint does not have what it acknowledged")

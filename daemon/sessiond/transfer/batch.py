@@ -1,34 +1,17 @@
-"""One batch of what is copied from the archive: it is pushed, and what became of each line is stored in its session."""
+"""One push of data from the archive, and its result for each session."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 
-import msgspec
-
 from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, Unreachable
-from sessiond.spool.archived import ArchivedSession
-from sessiond.transfer.streams import StreamCopy
+from sessiond.transfer.session import SessionCopy
 from sessiond.upload import ITEM_BYTES, UploadContext, next_batch_name, store_batch
 
 FINAL = ("machine-taken", "invalid", "too-large")
-"""Problems that another try does not solve."""
-
-
-class SessionCopy(msgspec.Struct):
-    """A session that is being copied."""
-
-    session: ArchivedSession
-    streams: list[StreamCopy] = []
-    unasked: bool = True
-    """The endpoint has not answered yet where its streams stand."""
-    refused: str | None = None
-    contradicted: bool = False
-    """The endpoint does not stand where it said: it is asked again."""
-
-
+"""Problems that another attempt does not solve."""
 Line = tuple[SessionCopy, wire.Push]
 
 
@@ -38,7 +21,7 @@ def push_batch(context: UploadContext, lines: Sequence[Line]) -> None:
     Raises:
         EndpointError: the endpoint stored nothing.
     """
-    taken = False
+    taken, stored = False, 0
     refused: list[tuple[SessionCopy, EndpointError]] = []
     for part in context.client.push(lines, partial(_prepare, context), _weigh):
         if part.refusal is not None:
@@ -50,9 +33,12 @@ def push_batch(context: UploadContext, lines: Sequence[Line]) -> None:
             store_batch(context, part.answer.batch, part.answer.previous)
         context.attempts = 0
         for (copy, _), result in zip(part.items, part.answer.results, strict=True):
-            _judge(copy, result)
+            stored += _judge(copy, result)
     if refused and not taken:
         raise refused[0][1]
+    if not stored and any(copy.postponed for copy, _ in lines):
+        # The protocol has the endpoint store at least one line of each push. Repeating the push at once would loop.
+        raise Unreachable("the endpoint stored nothing of a push and asks for a smaller one")
     for copy, reason in refused:
         copy.refused = reason.message
 
@@ -68,14 +54,20 @@ def _prepare(context: UploadContext, lines: Sequence[Line]) -> tuple[list[wire.P
         return [push for _, push in lines], next_batch_name(context)
 
 
-def _judge(copy: SessionCopy, result: wire.Result) -> None:
-    """Take in what became of one push. Raises: Unreachable where the endpoint has no room."""
+def _judge(copy: SessionCopy, result: wire.Result) -> bool:
+    """Store the result of one line in its session; return whether the endpoint has the line.
+
+    Raises: Unreachable if the endpoint has no space for it.
+    """
     problem = result.problem
-    if problem is None or problem.type == "stale":  # a later state of the record is there already
-        return
+    if problem is None or problem.type == "stale":  # a later state of the record is already there
+        return True
     if problem.type == "quota":
-        raise Unreachable("the endpoint has no room for more transcripts", hint="raise its quota (serve --max-bytes)")
-    if problem.type in FINAL:
+        raise Unreachable("the endpoint's quota is used up", hint="raise it (serve --max-bytes)")
+    if problem.type == "push-full":
+        copy.postponed = True
+    elif problem.type in FINAL:
         copy.refused = problem.detail or problem.title
     else:
         copy.contradicted = True
+    return False

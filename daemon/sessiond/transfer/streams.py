@@ -1,4 +1,4 @@
-"""One stream of the archive: its masked bytes, where the endpoint stands in it, and what is pushed to complete it."""
+"""One stream of the archive: its masked bytes, and what has to be pushed to complete it at the endpoint."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from sessiond.privacy import Masking
 from sessiond.spool.archived import ArchivedSession, CopiedStream
 
 PIECE = 256 << 10
-"""Bytes that one append carries: a proxy may take bodies of 1 MB at most."""
+"""Bytes of one append. A proxy may accept bodies of up to 1 MB only."""
 LEVEL = 3
 SHIFTS = 8
-"""How many of the highest numbers are compared, to find out whether a copy under other numbers was begun there."""
+"""How many of the endpoint's highest generations are compared, to find a copy that was begun under other numbers."""
 
 Missing = tuple[wire.Generation, int | None]
-"""A generation and the offset to go on from; None where the endpoint does not have it at all."""
+"""A generation, and the offset from which the endpoint lacks it; None if it lacks the whole generation."""
 
 
 class StreamCopy(msgspec.Struct):
-    """A stream in the archive, and what the endpoint was found to hold of it."""
+    """A stream in the archive, and the endpoint's position in it."""
 
     session: ArchivedSession
     name: str
     generations: list[wire.Generation]
     """Those of the archive, in order; the last one is the current one."""
-    there: wire.RemotePosition
+    remote: wire.RemotePosition
     shift: int = 0
-    """Added to the archive's generation numbers, where the endpoint has used those for other bytes."""
+    """Added to the archive's generation numbers, because the endpoint has other bytes under those."""
 
     @property
     def current(self) -> wire.Generation:
-        """The generation that readers get."""
+        """The current generation in the archive."""
         return self.generations[-1]
 
     def copied(self) -> CopiedStream:
-        """Return what the endpoint was found to hold, once all of it is there."""
+        """Return what to store about the stream once the endpoint has all of it."""
         lengths = {each.generation: each.length for each in self.generations}
         return CopiedStream(name=self.name, lengths=lengths, shift=self.shift)
 
 
 class StreamReader:
-    """Reads streams of the archive as they are pushed: masked by the rules in force."""
+    """Reads streams of the archive, masked by the rules in force, and compares them with the endpoint."""
 
     def __init__(self, archive: ReadClient, endpoint: ReadClient, masking: Masking) -> None:
         self._archive = archive
@@ -56,14 +56,14 @@ class StreamReader:
         self._masking = masking
 
     def digest(self, copy: StreamCopy, generation: int, length: int) -> str:
-        """Return the SHA-256 of the first `length` bytes of a generation, as they are pushed."""
+        """Return the SHA-256 of the first `length` masked bytes of a generation."""
         return _digest(self._masked(copy, generation, 0, length))
 
     def pushes(self, copy: StreamCopy) -> Iterator[wire.Push]:
-        """Iterate over what brings the endpoint from where it stands to all that the archive holds.
+        """Iterate over the lines that complete the stream at the endpoint.
 
-        Where the endpoint holds other bytes under these numbers, the archive's generations get higher ones: nothing
-        there is replaced.
+        If the endpoint has other bytes under these numbers, the archive's generations get higher ones. Nothing that the
+        endpoint has is replaced.
         """
         for each, offset in self._missing(copy):
             begins = offset is None and (each.generation + copy.shift > 0)
@@ -72,13 +72,13 @@ class StreamReader:
             yield from self._appends(copy, each, (each.keep if begins else 0) if offset is None else offset)
 
     def _missing(self, copy: StreamCopy) -> list[Missing]:
-        """Return what the endpoint lacks, and set `copy.shift` where it gets it under other numbers."""
-        if copy.there.generation is None:
+        """Return what the endpoint lacks, and set `copy.shift` if it gets that under other numbers."""
+        if copy.remote.generation is None:
             return [(each, None) for each in copy.generations]
         session = copy.session
         stored = self._endpoint.streams(session.machine_id, session.session)
         held = {each.generation: each for known in stored if known.name == copy.name for each in known.generations}
-        # An earlier try may have copied a part under higher numbers: it goes on there, and does not begin once more.
+        # An earlier attempt may have copied a part under higher numbers. It is continued, not begun again.
         first = copy.generations[0].generation
         shifts = [0, *(number - first for number in sorted(held, reverse=True) if number > copy.current.generation)]
         for shift in shifts[: 1 + SHIFTS]:
@@ -86,21 +86,21 @@ class StreamReader:
             if missing is not None:
                 copy.shift = shift
                 return missing
-        copy.shift = max(copy.there.generation, copy.current.generation) + 1 - first
+        copy.shift = max(copy.remote.generation, copy.current.generation) + 1 - first
         return [(each, None) for each in copy.generations]
 
     def _behind(self, copy: StreamCopy, held: dict[int, wire.Generation], shift: int) -> list[Missing] | None:
-        """Return what the endpoint lacks of the archive's generations under numbers that are `shift` higher.
+        """Return what the endpoint lacks of the archive's generations, under numbers that are higher by `shift`.
 
-        Instead of a list, None means that it holds other bytes under one of these numbers, or has passed one over.
+        Return None if that is impossible: the endpoint has other bytes under one of these numbers, or skipped one.
         """
-        assert copy.there.generation is not None
+        assert copy.remote.generation is not None
         missing: list[Missing] = []
         for each in copy.generations:
             number = each.generation + shift
             known = held.get(number)
             if known is None:
-                if number < copy.there.generation:
+                if number < copy.remote.generation:
                     return None
                 missing.append((each, None))
             elif not self._agree(copy, each.generation, min(known.length, each.length), shift):
@@ -110,13 +110,14 @@ class StreamReader:
         return missing
 
     def _agree(self, copy: StreamCopy, generation: int, length: int, shift: int = 0) -> bool:
-        """Return whether the first bytes of a generation are equal on both sides, there under a `shift` higher number.
+        """Return whether the first `length` bytes of a generation are equal on both sides.
 
-        The endpoint tells the digest of its current generation; what it holds of another one is read back.
+        Its number at the endpoint is higher by `shift`. The endpoint reports the digest of its current generation;
+        the bytes of other generations are read back.
         """
-        there, ours = copy.there, self.digest(copy, generation, length)
-        if (generation + shift, length) == (there.generation, there.length):
-            return there.sha256 == ours
+        remote, ours = copy.remote, self.digest(copy, generation, length)
+        if (generation + shift, length) == (remote.generation, remote.length):
+            return remote.sha256 == ours
         session = copy.session
         try:
             held = self._endpoint.stream(
@@ -126,13 +127,13 @@ class StreamReader:
         except NotFound:
             return length == 0
 
-    def complete(self, copy: StreamCopy) -> bool:
-        """Return whether the endpoint holds the current generation, as `copy.there` says, byte for byte."""
-        there, current = copy.there, copy.current
+    def is_complete(self, copy: StreamCopy) -> bool:
+        """Return whether the endpoint, at `copy.remote`, has the current generation byte for byte."""
+        remote, current = copy.remote, copy.current
         number = current.generation + copy.shift
-        if (there.generation, there.length) == (number, current.length):
-            return there.sha256 == self.digest(copy, current.generation, current.length)
-        went_on = there.generation is not None and there.generation >= number and not copy.shift
+        if (remote.generation, remote.length) == (number, current.length):
+            return remote.sha256 == self.digest(copy, current.generation, current.length)
+        went_on = remote.generation is not None and remote.generation >= number and not copy.shift
         return went_on and self._agree(copy, current.generation, current.length)
 
     def _begin(self, copy: StreamCopy, each: wire.Generation) -> wire.PushGeneration:
@@ -164,7 +165,7 @@ class StreamReader:
     def _masked(self, copy: StreamCopy, generation: int, start: int, end: int) -> Iterator[bytes]:
         """Iterate over the masked bytes from `start` to `end`, in pieces of at most PIECE bytes.
 
-        It always reads from the beginning: a secret may begin anywhere before `start`.
+        It reads from the beginning of the generation, because a secret may begin before `start`.
         """
         position = 0
         for data in self._from_beginning(copy, generation, end) if start < end else ():
@@ -184,7 +185,7 @@ class StreamReader:
 
 
 def _by_records(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut bytes behind their last newline, so that whole records are masked at once."""
+    """Split bytes after newlines, so that whole records are masked at once. Longer records are split anywhere."""
     rest = b""
     for part in parts:
         cut = part.rfind(b"\n") + 1

@@ -54,7 +54,7 @@ PUSHES_OF_ONE = 16
 READS_WAITING = 64
 READS_OF_ONE = 16
 """Reads whose answer is being made or sent: in total, and from one token."""
-FEATURES = ("offsets", "changes", "sessions", "streams", "ranges", "generations", dictionary.FEATURE)
+FEATURES = ("offsets", "changes", "sessions", "streams", "unlisted", "ranges", "generations", dictionary.FEATURE)
 
 
 class Endpoint:
@@ -93,6 +93,7 @@ class Endpoint:
             Route("/v1/offsets", guarded(self.offsets, PUSH, READ), methods=["POST"]),
             Route("/v1/changes", guarded(handlers.changes, READ, ADMIN), methods=["GET"]),
             Route("/v1/sessions", guarded(handlers.sessions, READ, ADMIN), methods=["GET"]),
+            Route("/v1/unlisted", guarded(handlers.unlisted, READ, ADMIN), methods=["GET"]),
             Route(f"{session}/streams", guarded(handlers.streams, READ, ADMIN), methods=["GET"]),
             Route(f"{session}/streams/{{name:path}}", guarded(handlers.stream, READ, ADMIN), methods=["GET"]),
             Route(session, guarded(handlers.session, READ, ADMIN), methods=["GET"]),

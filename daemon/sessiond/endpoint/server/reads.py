@@ -24,6 +24,7 @@ from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.query import Query, session_path, valid_name
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import Access
+from sessiond.endpoint.server.unlisted import list_unlisted
 from sessiond.endpoint.wire import GENERATION_HEADER, MAX_GENERATION
 
 MAX_THREADS = 4
@@ -87,6 +88,15 @@ class ReadHandlers:
             return json_response(
                 await self._reader.query(lambda db: records.list_sessions(db, seen, wanted, after, limit))
             )
+        except UnknownPageToken as error:
+            raise HttpError(400, "invalid", f"after: {error}") from error
+
+    async def unlisted(self, request: Request, access: Access) -> Response:
+        """List the user's sessions that have streams but no record."""
+        query = Query(request, {"after", "limit", "user"})
+        user, after, limit = view(request, access, query).user, query.text("after"), query.limit()
+        try:
+            return json_response(await self._reader.query(lambda db: list_unlisted(db, user, after, limit)))
         except UnknownPageToken as error:
             raise HttpError(400, "invalid", f"after: {error}") from error
 
