@@ -289,6 +289,9 @@ def test_bad_names_users_and_scopes_are_refused(endpoint: Running) -> None:
             tokens.add(endpoint.store, "laptop", **wrong)  # type: ignore[arg-type]
     with pytest.raises(SessiondError):
         tokens.add(endpoint.store, "laptop", scopes=["push", "write"])
+    for name in ("", " ", "a\nb"):
+        with pytest.raises(SessiondError):
+            tokens.add(endpoint.store, name)
     assert tokens.list_tokens(endpoint.store) == []
 
 

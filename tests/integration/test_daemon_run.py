@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import queue
 import threading
@@ -13,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sessiond import pause, state
+from sessiond import logs, pause, state
 from sessiond.config import load
 from sessiond.daemon import daemon_run
 from sessiond.daemon.daemon_run import CLOCK_CHECK, DaemonRun, Host
@@ -25,6 +27,7 @@ from support.rules_cache import put_rules
 
 PATIENT = 60.0
 """Seconds until a test gives up on a thread."""
+HOUR_MS = 3_600_000
 
 
 class Notifications(ServiceNotifier):
@@ -49,7 +52,9 @@ class Clock:
 
 
 @contextmanager
-def running(base: Path, notifications: Notifications, pause_ms: int | None = None) -> Iterator[DaemonRun]:
+def running(
+    base: Path, notifications: Notifications, pause_ms: int | None = None, *, config: str = os.devnull
+) -> Iterator[DaemonRun]:
     """Start a run whose endpoint does not answer; end it with the block. Claude Code is paused for `pause_ms`."""
     directory = str(base / "state")
     environ = {
@@ -60,7 +65,7 @@ def running(base: Path, notifications: Notifications, pause_ms: int | None = Non
     }
     state.prepare(directory)
     put_rules(directory)
-    settings = resolve_settings(load(os.devnull, environ), environ)
+    settings = resolve_settings(load(config, environ), environ)
     if pause_ms is not None:
         paused = pause.Paused(sources={"claude-code": time.time_ns() // 1_000_000 + pause_ms})
         pause.write(directory, paused)
@@ -137,13 +142,32 @@ def test_no_heartbeat_is_sent_while_a_thread_hangs(
 def test_a_paused_source_comes_back_on_time(tmp_path: Path) -> None:
     """The main thread wakes when the pause ends, not at the next check of the wall clock a minute later."""
     ended: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
-    with running(tmp_path, Notifications(), pause_ms=1000) as run:
-        (end_ms,) = run.settings.paused.sources.values()
-        began = time.monotonic()
+    with running(tmp_path, Notifications(), pause_ms=HOUR_MS) as run:
         thread = threading.Thread(target=lambda: ended.put(run.run()), daemon=True)
         thread.start()
-        message = ended.get(timeout=CLOCK_CHECK + PATIENT)
+        until(lambda: run.config_watch.due() is None)  # the configuration was read again, as after each start
+        end_ms = time.time_ns() // 1_000_000 + 500
+        paused = pause.Paused(sources={"claude-code": end_ms})
+        pause.write(run.engine.resources.directory, paused)
+        run.settings = msgspec.structs.replace(run.settings, paused=paused)
+        began = time.monotonic()
+        run._host.messages.put(Message.NETWORK)
+        assert ended.get(timeout=PATIENT) is Message.EDITED
         assert time.monotonic() - began < CLOCK_CHECK / 2
         assert time.time_ns() // 1_000_000 >= end_ms, "and not before"
-        assert message is Message.EDITED
         assert run.settings.paused.sources == {}
+
+
+def test_what_is_doubtful_about_the_configuration_is_logged_at_the_start(tmp_path: Path) -> None:
+    """Every user of the machine can change the file, and so read what this one writes."""
+    config, stream = tmp_path / "config.toml", io.StringIO()
+    config.write_text("")
+    config.chmod(0o666)
+    logs.configure(format="json", stream=stream, environ={})
+    try:
+        with running(tmp_path, Notifications(), config=str(config)):
+            pass
+    finally:
+        logs.configure(level="warning")
+    doubted = [line for line in map(json.loads, stream.getvalue().splitlines()) if line["event"] == "config.doubted"]
+    assert "every user of this machine can change" in doubted[0]["reason"]

@@ -66,7 +66,7 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "half a line is read as a line",
-        "reader.py",
+        "ingest/line_reader.py",
         'cut = data.rfind(b"\\n") + 1',
         "cut = len(data)",
     ),
@@ -206,9 +206,37 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "a damaged record ends the look",
-        "ingest/pipeline.py",
+        "sources/damaged.py",
         "DAMAGED = (\n    msgspec.MsgspecError,\n    ValueError,\n",
         "DAMAGED = (\n",
         (*SOURCES, *CORE),
+    ),
+    Named(
+        "a directory that was renamed away and back stays gone",
+        "ingest/lines.py",
+        "if known is not None and known.gone_ms is not None:\n                note_back(context, known)",
+        "if known is not None and known.gone_ms is not None and False:\n                note_back(context, known)",
+        (["tests/unit/daemon/test_promptness.py", "-k", "renamed_away"],),
+    ),
+    Named(
+        "what a restored endpoint lost stays acknowledged",
+        "ingest/reconcile_plan.py",
+        "        return [MoveTo(given_up)]  # the queued bytes follow directly\n",
+        "        return [MoveTo(position.given_up(position.acked))]\n",
+        (["tests/integration/test_safety.py", "-k", "restored_endpoint"],),
+    ),
+    Named(
+        "what follows a parked item goes in circles",
+        "ingest/position.py",
+        "if run.parked or (not begins and",
+        "if (not begins and",
+        (["tests/integration/test_parked_generations.py"],),
+    ),
+    Named(
+        "a generation that the endpoint has passed is sent for ever",
+        "ingest/reconcile_plan.py",
+        "if theirs == generation and remote.length <= acknowledged and not queue.begins_below(theirs):",
+        "if theirs == generation and remote.length <= acknowledged:",
+        (["tests/integration/test_parked_generations.py"],),
     ),
 ]

@@ -47,6 +47,9 @@ class Machine(RuleBasedStateMachine):
         self.current = "first"
         self.changed_behind_us = False
         """Whether the endpoint lost something since the daemon heard of it last."""
+        self.replaced = 0
+        """How often an endpoint was replaced; `replaced_before_copy`: of those, before the spool was copied."""
+        self.replaced_before_copy = 0
         self.house = Household(self.base, self.servers[self.current], make_spool=MortalSpool)
         self.numbers = itertools.count()
         self.folder = dict.fromkeys(SESSIONS, FOLDERS[0])
@@ -216,6 +219,8 @@ class Machine(RuleBasedStateMachine):
         self.boot()
         # What a lost commit had of a rewritten file is nowhere any more.
         self.forgetful = self.forgetful or lost > 0
+        # A lost commit may be the one that knew of another endpoint, or of a restored one.
+        self.changed_behind_us |= lost > 0 and self.replaced > 0
 
     def boot(self) -> None:
         """Start the daemon, which takes time: no revision is made twice in one millisecond."""
@@ -240,6 +245,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def keep_spool_copy(self) -> None:
         self._copy(self.house.state, "old-state")
+        self.replaced_before_copy = self.replaced
 
     @precondition(lambda self: os.path.exists(os.path.join(self.base, "old-state")))
     @rule()
@@ -250,6 +256,7 @@ class Machine(RuleBasedStateMachine):
         shutil.copytree(os.path.join(self.base, "old-state"), self.house.state)
         self.boot()
         self.forgetful = True
+        self.changed_behind_us |= self.replaced > self.replaced_before_copy
 
     def _copy(self, directory: str, name: str) -> None:
         self.house.close()
@@ -354,6 +361,7 @@ class Machine(RuleBasedStateMachine):
         if data is not None:
             shutil.copytree(data, directory)
         self.forgetful = self.changed_behind_us = True
+        self.replaced += 1
         if unseen:
             self.serve(self.current, httpx.URL(self.servers[self.current].url).port or 0)
             self.house.endpoint, self.house.archive = self.servers[self.current], self.servers["archive"]

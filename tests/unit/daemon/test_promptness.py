@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessiond.config import Config
+from sessiond.directories import state_directory
 from sessiond.privacy import Masking, read_terms
 from sessiond.redact.examples import expand
 from sessiond.sources.base import Root
@@ -113,4 +114,9 @@ def test_the_state_is_found_though_the_configuration_is_wrong(tmp_path: Path) ->
         assert found.status.error is not None
         assert found.directory == str(tmp_path / "state")
     config.write_text('state_dir = "relative"\nno_such_key = 1\n')
-    assert os.path.isabs(read_configured(str(config), {"HOME": str(tmp_path)}).directory)
+    assert read_configured(str(config), {"HOME": str(tmp_path)}).directory == state_directory()
+    config.write_text('state_dir = "not closed\n')
+    assert read_configured(str(config), {"HOME": str(tmp_path)}).directory == state_directory()
+    for named in (str(tmp_path / "other"), "~/other"):
+        variables = {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": named}
+        assert read_configured(str(config), variables).directory == str(tmp_path / "other")
