@@ -120,6 +120,26 @@ def test_what_only_the_archive_has_gets_to_the_endpoint(world: World) -> None:
     assert house.spool.stats.totals(house.address).complete
 
 
+def test_the_progress_counts_what_only_the_archive_has(world: World) -> None:
+    """Not what a tool still has a file of: these bytes are counted there already."""
+    house = world.house
+    house.write(CLAUDE, *lines(3))
+    house.write(CLAUDE.replace(SESSION, OTHER), *(claude(OTHER, number) for number in range(5)))
+    house.settle()
+    gone = len(content(world))
+    delete(world)
+    house.settle()
+    world.configure("first")
+    bind(house.uploading)
+    house.transfer.prepare()
+    totals = house.spool.stats.totals(house.address)
+    assert (totals.archive.only_bytes, totals.archive.only_pending_bytes, totals.archived_bytes) == (gone, gone, gone)
+    assert totals.archive.bytes > gone
+    house.settle()
+    archive = house.spool.stats.totals(house.address).archive
+    assert (archive.only_bytes, archive.only_pending_bytes, archive.pending) == (0, 0, 0)
+
+
 def test_a_session_that_the_spool_does_not_know_is_copied_too(world: World) -> None:
     """The spool was lost after the tool had deleted the file: the archive is the only place that has it."""
     house = world.house

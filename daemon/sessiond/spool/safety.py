@@ -95,6 +95,14 @@ _SESSIONS = (
 """The sessions that are not safe, each once."""
 
 
+_NO_FILE = (
+    "NOT EXISTS (SELECT 1 FROM session WHERE uuid = archived.session AND id NOT IN"
+    " (SELECT id FROM session WHERE gone_ms IS NOT NULL AND record IS NOT NULL)"
+    " AND id NOT IN (SELECT id FROM session WHERE record IS NULL))"
+)
+"""Whether no tool has a file of an archived session. All of it is read from indexes, as the tables have long rows."""
+
+
 class Counts(FrozenRecord):
     """Sessions by state. Each captured session is in exactly one state; `only_here` counts across states."""
 
@@ -110,6 +118,8 @@ class Counts(FrozenRecord):
     """Captured sessions whose tool deleted its files: sessiond has the only copies."""
     unsent_bytes: int = 0
     """Transcript bytes of waiting and archived sessions that are still to be pushed."""
+    archived_bytes: int = 0
+    """Those of them that are copied from the archive, because the tool deleted its files."""
     lost_bytes: int = 0
 
     @property
@@ -133,6 +143,10 @@ class ArchiveCounts(FrozenRecord):
     """Sessions that are not yet known to be complete at the endpoint."""
     bytes: int = 0
     pending_bytes: int = 0
+    only_bytes: int = 0
+    """Bytes of its sessions that no tool has a file of any more; 0 once all are copied."""
+    only_pending_bytes: int = 0
+    """How many of these are still to be copied."""
     refused: int = 0
     """Pending sessions that the endpoint rejects."""
     reason: str | None = None
@@ -200,6 +214,8 @@ class Safety:
             count[State(state).word] = sessions
             if state in (State.WAITING, State.ARCHIVED):
                 count["unsent_bytes"] = count.get("unsent_bytes", 0) + unsent
+            if state == State.ARCHIVED:
+                count["archived_bytes"] = unsent
             if state == State.LOST:
                 count["lost_bytes"] = missing
         bound = self.bound(url)
@@ -219,6 +235,11 @@ class Safety:
             "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(NOT copied), 0),"
             " coalesce(sum(iif(copied, 0, bytes)), 0), count(problem), max(problem) FROM archived"
         ).fetchone()
+        only = only_pending = 0
+        if pending:  # it takes milliseconds with 10,000 sessions, and nobody needs it once all are copied
+            only, only_pending = self._db.execute(
+                f"SELECT coalesce(sum(bytes), 0), coalesce(sum(iif(copied, 0, bytes)), 0) FROM archived WHERE {_NO_FILE}"
+            ).fetchone()
         problem, files = (
             self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
             for key in (ARCHIVE_PROBLEM, ARCHIVE_FILES)
@@ -234,6 +255,8 @@ class Safety:
             bytes=size,
             pending=pending,
             pending_bytes=pending_size,
+            only_bytes=only,
+            only_pending_bytes=only_pending,
             refused=refused,
             reason=reason,
             problem=None if problem is None else str(problem[0]),

@@ -1,7 +1,8 @@
 """Progress of the backlog: bytes and sessions found, captured and acknowledged, the rate and the time left.
 
 All values come from the spool, so `status` shows the same for a service and for a daemon in a terminal. Bytes are those
-of the tools' files. For documents and databases, captured and acknowledged bytes are estimates until the end.
+of the tools' files, and those that only the built-in archive has while it is copied. For documents and databases,
+captured and acknowledged bytes are estimates until the end.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ def measure(capture: CaptureHealth, endpoint: EndpointHealth, totals: Totals, wa
     """Return the progress; None before the first scan is complete."""
     if capture.discovered is None:
         return None
-    found = max(0, capture.found_bytes - capture.left_out_bytes)
+    archive = totals.archive
+    found = max(0, capture.found_bytes - capture.left_out_bytes) + archive.only_bytes
     captured = max(0, found - capture.backlog_bytes)
-    acknowledged = max(0, captured - totals.unsent_bytes)
+    # What is copied from the archive is counted by the archive's list, which has sessions that the spool lost too.
+    unsent = totals.unsent_bytes - totals.archived_bytes + archive.only_pending_bytes
+    acknowledged = max(0, captured - unsent)
     files = sum(capture.discovered.values()) - capture.left_out
     waits = capture.waits or endpoint.waits
     span_ms = (endpoint.last_ack_ms or 0) - (endpoint.pace_ms or 0)
@@ -67,7 +71,7 @@ def measure(capture: CaptureHealth, endpoint: EndpointHealth, totals: Totals, wa
             or totals.unsent_bytes
             or waiting.sessions
             or waiting.segments
-            or totals.archive.pending > totals.archive.refused
+            or archive.pending > archive.refused
         ),
     )
 

@@ -26,6 +26,7 @@ from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources, open_resources
 from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.spool.health import PACE_MS, CaptureHealth, EndpointHealth
+from sessiond.spool.safety import ArchiveCounts
 from sessiond.spool.stats import Totals, Waiting
 from sessiond.status import read_status
 from sessiond.status.progress import Progress, measure
@@ -69,6 +70,18 @@ def test_it_is_done_with_the_last_byte_and_the_last_record() -> None:
     one = NOTHING.replace(sessions=1)
     made = measure(FOUND, EndpointHealth(), TOTALS, one)
     assert made is not None and not made.done
+
+
+def test_what_only_the_archive_has_is_part_of_the_whole_while_it_is_copied() -> None:
+    """The tools' files say nothing of it: without it, the bar is full long before the end, or empty at the start."""
+    archive = ArchiveCounts(listed=True, sessions=9, bytes=80 * MB, pending=6, only_bytes=60 * MB)
+    totals = TOTALS.replace(unsent_bytes=35 * MB, archived_bytes=30 * MB)
+    made = measure(
+        FOUND, EndpointHealth(), totals.replace(archive=archive.replace(only_pending_bytes=40 * MB)), NOTHING
+    )
+    assert made is not None
+    assert (made.bytes, made.captured_bytes, made.acknowledged_bytes) == (160 * MB, 160 * MB, 115 * MB)
+    assert not made.done
 
 
 def test_before_the_first_look_nothing_is_known() -> None:
