@@ -13,6 +13,7 @@ KINDS = {
     "A": _UPPER + _LOWER + _DIGITS,
     "a": _LOWER + _DIGITS,
     "l": _LOWER,
+    "v": _LOWER + "234567",
     "L": _UPPER + _LOWER,
     "U": _UPPER + _DIGITS,
     "S": _UPPER + "234567",
