@@ -3,6 +3,9 @@
 First the named mutants, then those that are drawn from each package. Words select: a package runs its draw alone, any
 other word the named mutants with it in their names. The exit code is 1 when a named mutant survives or when less than
 92 % of a package's meaningful mutants are caught.
+
+The first run measures for half an hour which tests reach which line. After `--minutes` no further mutant is judged;
+the rates say how many were.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mutants import judge, named
 from mutants.draw import COUNT, PACKAGES, SEED, Drawn, draw, mutants_of
@@ -28,6 +31,9 @@ from mutants.tree import NICENESS, Tree, private_tree
 WANTED = 0.92
 """The part of a package's meaningful mutants that the tests have to catch."""
 
+MINUTES = 55
+"""After this time no further mutant is judged: a run ends within the hour."""
+
 M = TypeVar("M")
 V = TypeVar("V")
 
@@ -35,27 +41,57 @@ V = TypeVar("V")
 class Trees:
     """Private copies of the tree, one for each mutant that is judged at the same time."""
 
-    def __init__(self, stack: ExitStack, count: int) -> None:
+    def __init__(self, stack: ExitStack, count: int, deadline: float) -> None:
+        """`deadline` is the time (monotonic) after which no further mutant is judged."""
+        self._deadline = deadline
         self._free: SimpleQueue[Tree] = SimpleQueue()
         for _ in range(count):
             self._free.put(stack.enter_context(private_tree()))
         self._pool = stack.enter_context(ThreadPoolExecutor(count))
 
     def each(self, verdict: Callable[[M, Tree], V], mutants: Sequence[M]) -> list[V]:
-        """Judge mutants; return the verdicts in the same order."""
+        """Judge mutants; return the verdicts in the same order, without those that are not judged any more."""
 
-        def one(mutant: M) -> V:
+        def one(mutant: M) -> V | None:
+            if time.monotonic() > self._deadline:
+                return None
             tree = self._free.get()
             try:
                 return verdict(mutant, tree)
             finally:
                 self._free.put(tree)
 
-        return list(self._pool.map(one, mutants))
+        return [found for found in self._pool.map(one, mutants) if found is not None]
 
 
-def run_named(trees: Trees, words: Sequence[str]) -> bool:
-    """Judge the named mutants with all words in their names; return whether each was caught."""
+class Rate(NamedTuple):
+    """How many of the mutants to judge were judged and caught, and whether that is enough."""
+
+    name: str
+    meaningful: int
+    judged: int
+    caught: int
+    wanted: float
+
+    @property
+    def part(self) -> float:
+        """The part of the judged mutants that was caught."""
+        return self.caught / self.judged if self.judged else 1.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether enough were caught."""
+        return self.part >= self.wanted
+
+    def __str__(self) -> str:
+        """Return the line of the summary."""
+        skipped = f", {self.meaningful - self.judged} not judged" if self.judged < self.meaningful else ""
+        verdict = "" if self.passed else "  TOO FEW"
+        return f"{self.name:<10} {self.caught:>3} of {self.judged:>3} caught: {self.part:6.1%}{skipped}{verdict}"
+
+
+def run_named(trees: Trees, words: Sequence[str]) -> Rate:
+    """Judge the named mutants with all words in their names."""
     chosen = [mutant for mutant in (*CAPTURE, *EDGES) if all(word in mutant.name for word in words)]
 
     def verdict(mutant: named.Named, tree: Tree) -> named.Verdict:
@@ -64,13 +100,14 @@ def run_named(trees: Trees, words: Sequence[str]) -> bool:
         print(f"{mutant.name:<66} {found.seconds:4.0f} s  {caught}", flush=True)
         return found
 
-    caught = sum(found.caught is not None for found in trees.each(verdict, chosen))
-    print(f"named: {caught} of {len(chosen)} caught\n", flush=True)
-    return caught == len(chosen)
+    verdicts = trees.each(verdict, chosen)
+    rate = Rate("named", len(chosen), len(verdicts), sum(found.caught is not None for found in verdicts), 1.0)
+    print(f"{rate}\n", flush=True)
+    return rate
 
 
-def run_package(trees: Trees, package: str, seed: int, count: int, tests: list[judge.Test]) -> bool:
-    """Draw mutants of a package and judge them; print the survivors; return whether enough were caught."""
+def run_package(trees: Trees, package: str, seed: int, count: int, tests: list[judge.Test]) -> Rate:
+    """Draw mutants of a package and judge them; print the survivors."""
     drawn = draw(package, seed, count)
     meaningful = [mutant for mutant in drawn if mutant.key not in HARMLESS]
 
@@ -85,14 +122,11 @@ def run_package(trees: Trees, package: str, seed: int, count: int, tests: list[j
         return found
 
     print(f"{package}: seed {seed}", flush=True)
-    caught = sum(found.caught is not None for found in trees.each(verdict, meaningful))
-    rate = caught / len(meaningful) if meaningful else 1.0
-    print(
-        f"{package}: {len(drawn)} drawn, {len(drawn) - len(meaningful)} harmless, {caught} caught,"
-        f" {len(meaningful) - caught} survived: {rate:.1%}\n",
-        flush=True,
-    )
-    return rate >= WANTED
+    verdicts = trees.each(verdict, meaningful)
+    caught = sum(found.caught is not None for found in verdicts)
+    rate = Rate(package, len(meaningful), len(verdicts), caught, WANTED)
+    print(f"{rate} ({len(drawn)} drawn, {len(drawn) - len(meaningful)} harmless)\n", flush=True)
+    return rate
 
 
 def name_unused(packages: Sequence[str]) -> None:
@@ -109,22 +143,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--count", type=int, default=COUNT, help="mutants to draw per package")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants to judge at the same time")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="time after which no further mutant is judged")
     options = parser.parse_args()
     packages = [word for word in options.words if word in PACKAGES]
     words = [word for word in options.words if word not in PACKAGES]
     os.nice(NICENESS)
-    began, passed = time.monotonic(), True
+    began, rates = time.monotonic(), list[Rate]()
     with ExitStack() as stack:
-        trees = Trees(stack, options.jobs)
+        trees = Trees(stack, options.jobs, began + options.minutes * 60)
         if words or not packages:
-            passed &= run_named(trees, words)
+            rates.append(run_named(trees, words))
         if packages or not words:
             name_unused(PACKAGES)
-            tests = measured()
+            tests = measured(packages or PACKAGES, options.jobs)
             for package in packages or PACKAGES:
-                passed &= run_package(trees, package, options.seed, options.count, tests)
-    print(f"{time.monotonic() - began:.0f} s")
-    return 0 if passed else 1
+                rates.append(run_package(trees, package, options.seed, options.count, tests))
+    print(*rates, f"{(time.monotonic() - began) / 60:.0f} minutes", sep="\n")
+    return 0 if all(rate.passed for rate in rates) else 1
 
 
 if __name__ == "__main__":

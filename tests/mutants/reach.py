@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import ast
 import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import coverage
@@ -18,12 +22,35 @@ import coverage
 from mutants.tree import ROOT, Tree, private_tree
 
 CACHE = ROOT / ".mutants" / "reach.json"
-SUITES = (
-    "tests/unit/**/test_*.py",
-    "tests/integration/test_*.py",
-    "tests/endpoint/test_*.py",
-    "tests/process/**/test_*.py",
-)
+SUITES = {
+    "daemon": (
+        "tests/unit/daemon/test_*.py",
+        "tests/integration/test_archive_copy.py",
+        "tests/integration/test_backlog.py",
+        "tests/integration/test_daemon_run.py",
+        "tests/process/test_*.py",
+        "tests/process/service/test_live_config.py",
+    ),
+    "endpoint": (
+        "tests/unit/endpoint/test_*.py",
+        "tests/endpoint/test_*.py",
+        "tests/integration/test_dictionary.py",
+        "tests/integration/test_endpoint_answers.py",
+        "tests/integration/test_outbox_delivery.py",
+        "tests/process/test_hostile_endpoint.py",
+    ),
+    "ingest": ("tests/unit/ingest/test_*.py", "tests/integration/test_*.py"),
+    "spool": ("tests/unit/spool/test_*.py", "tests/integration/test_*.py"),
+    "upload": ("tests/unit/upload/test_*.py", "tests/integration/test_*.py"),
+    "redact": ("tests/unit/redact/test_*.py", "tests/integration/test_privacy.py"),
+    "watch": (
+        "tests/unit/watch/test_*.py",
+        "tests/unit/daemon/test_promptness.py",
+        "tests/process/test_limits.py",
+        "tests/process/test_wakeups.py",
+    ),
+}
+"""The test files that are measured for a package. Others may reach it too, but cost more than they catch."""
 OMITTED = (
     "test_watching.py",
     "test_pythons.py",
@@ -85,29 +112,41 @@ def keys_of(path: Path) -> dict[int, str]:
     return {number: line_key(file, functions[number], lines[number - 1]) for number in range(1, len(lines) + 1)}
 
 
-def measured() -> list[Test]:
-    """Return the tests with what they reach; measure those whose file is new or has changed."""
+def measured(packages: Sequence[str], jobs: int = 1) -> list[Test]:
+    """Return the tests for packages with what they reach; measure those whose file is new or has changed.
+
+    `jobs` files are measured at the same time.
+    """
     known = json.loads(CACHE.read_text()) if CACHE.exists() else {"keys": [], "files": {}}
-    files = [path for pattern in SUITES for path in sorted(ROOT.glob(pattern)) if path.name not in OMITTED]
-    names = [str(path.relative_to(ROOT)) for path in files]
-    known["files"] = {name: seen for name, seen in known["files"].items() if name in names}
-    for name in names:
+    patterns = [pattern for package in packages for pattern in SUITES[package]]
+    files = {path for pattern in patterns for path in ROOT.glob(pattern) if path.name not in OMITTED}
+    names = sorted(str(path.relative_to(ROOT)) for path in files)
+    known["files"] = {name: seen for name, seen in known["files"].items() if (ROOT / name).is_file()}
+    stored = Lock()
+
+    def renew(name: str) -> None:
         digest = sha256((ROOT / name).read_bytes()).hexdigest()
-        if known["files"].get(name, {}).get("digest") != digest:
-            print(f"measuring {name}", flush=True)
-            with private_tree() as tree:
-                measure(tree, name, digest, known)
+        if known["files"].get(name, {}).get("digest") == digest:
+            return
+        began = time.monotonic()
+        with private_tree() as tree:
+            measure(tree, name, digest, known, stored)
+        with stored:
             CACHE.parent.mkdir(exist_ok=True)
             CACHE.write_text(json.dumps(known))
+        print(f"measured {name} in {time.monotonic() - began:.0f} s", flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(renew, names))
     keys = known["keys"]
     return [
         Test(test, seen["seconds"], frozenset(keys[index] for index in seen["lines"]))
-        for file in known["files"].values()
-        for test, seen in file["tests"].items()
+        for name in names
+        for test, seen in known["files"][name]["tests"].items()
     ]
 
 
-def measure(tree: Tree, name: str, digest: str, known: dict) -> None:
+def measure(tree: Tree, name: str, digest: str, known: dict, stored: Lock) -> None:
     """Run one test file under coverage, and add what its tests took and reached."""
     config, context, results = tree.base / "coveragerc", tree.base / "context", tree.base / "results"
     data = tree.base / "data" / "coverage"
@@ -126,15 +165,16 @@ def measure(tree: Tree, name: str, digest: str, known: dict) -> None:
             print(f"  fails without a mutant, so it is not used: {outcome['test']}", flush=True)
     if not outcomes:
         print(f"  no tests ran: {printed[-300:]}", flush=True)
-    reached = lines_of(tree, data)
-    numbers = {key: index for index, key in enumerate(known["keys"])}
-    tests = {}
-    for outcome in outcomes:
-        if outcome["passed"]:
-            lines = [numbers.setdefault(key, len(numbers)) for key in sorted(reached.get(outcome["test"], ()))]
-            tests[outcome["test"]] = {"seconds": outcome["seconds"], "lines": lines}
-    known["keys"] = list(numbers)
-    known["files"][name] = {"digest": digest, "tests": tests}
+    with stored:
+        reached = lines_of(tree, data)
+        numbers = {key: index for index, key in enumerate(known["keys"])}
+        tests = {}
+        for outcome in outcomes:
+            if outcome["passed"]:
+                lines = [numbers.setdefault(key, len(numbers)) for key in sorted(reached.get(outcome["test"], ()))]
+                tests[outcome["test"]] = {"seconds": outcome["seconds"], "lines": lines}
+        known["keys"] = list(numbers)
+        known["files"][name] = {"digest": digest, "tests": tests}
 
 
 def lines_of(tree: Tree, data: Path) -> dict[str, set[str]]:
