@@ -10,7 +10,7 @@ from sessiond.daemon.resources import Resources
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, StateFull
 from sessiond.logs import log
-from sessiond.spool.safety import ARCHIVE_FILES
+from sessiond.spool.archive_counts import ARCHIVE_FILES
 from sessiond.state import archive_files, has_archive
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext
 

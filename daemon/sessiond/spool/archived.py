@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.spool.safety import ARCHIVE_FILES, ARCHIVE_LISTED, ARCHIVE_POSITION, ARCHIVE_PROBLEM
+from sessiond.spool.archive_counts import ARCHIVE_FILES, ARCHIVE_LISTED, ARCHIVE_POSITION, ARCHIVE_PROBLEM
 
 _PENDING = "NOT copied AND problem IS NULL"
 

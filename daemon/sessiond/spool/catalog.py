@@ -10,11 +10,11 @@ from uuid import UUID
 import msgspec
 
 from sessiond.session import Session
+from sessiond.spool.archive_counts import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.decoding import checked
 from sessiond.spool.files import Files
 from sessiond.spool.privacy_ops import PrivacyOps
 from sessiond.spool.rows import BuiltRecord, SessionState, StreamState
-from sessiond.spool.safety import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.streams import Streams
 
 _to_json = msgspec.json.Encoder().encode

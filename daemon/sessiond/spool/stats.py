@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 
 from sessiond.frozen_record import FrozenRecord
-from sessiond.spool.safety import ArchiveCounts, Counts, Safety
+from sessiond.spool.archive_counts import ArchiveCounts
+from sessiond.spool.safety import Counts, Safety
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

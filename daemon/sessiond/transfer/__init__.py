@@ -23,8 +23,8 @@ from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import Rejected, TooLarge
 from sessiond.logs import log
 from sessiond.privacy import Masking
+from sessiond.spool.archive_counts import ARCHIVE_LISTED
 from sessiond.spool.archived import ArchivedSession
-from sessiond.spool.safety import ARCHIVE_LISTED
 from sessiond.transfer.batch import Line, push_batch
 from sessiond.transfer.listing import list_archive
 from sessiond.transfer.session import SessionCopier, SessionCopy

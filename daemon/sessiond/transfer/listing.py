@@ -8,8 +8,8 @@ from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import NotFound
 from sessiond.spool import Spool
+from sessiond.spool.archive_counts import ARCHIVE_LISTED, ARCHIVE_POSITION
 from sessiond.spool.archived import ArchivedSession
-from sessiond.spool.safety import ARCHIVE_LISTED, ARCHIVE_POSITION
 from sessiond.upload import BOUND_ENDPOINT
 
 

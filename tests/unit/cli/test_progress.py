@@ -25,8 +25,8 @@ from sessiond.config import Config
 from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources, open_resources
 from sessiond.daemon.throttle import PUSHING, Throttle
+from sessiond.spool.archive_counts import ArchiveCounts
 from sessiond.spool.health import PACE_MS, CaptureHealth, EndpointHealth
-from sessiond.spool.safety import ArchiveCounts
 from sessiond.spool.stats import Totals, Waiting
 from sessiond.status import read_status
 from sessiond.status.progress import Progress, measure
