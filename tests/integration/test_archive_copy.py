@@ -50,8 +50,8 @@ def pushing(world: World) -> Iterator[Pusher]:
         device=identify(house.state),
         machine_id="testbox",
         spool=house.spool,
-        places=[],
-        found=[],
+        roots=[],
+        listed_roots=[],
         ingest=house.ingesting,
         environ={},
     )

@@ -234,8 +234,8 @@ def pusher(house: Household, made: Throttle) -> Iterator[Pusher]:
         device=identify(house.state),
         machine_id="testbox",
         spool=house.spool,
-        places=[],
-        found=[],
+        roots=[],
+        listed_roots=[],
         ingest=house.ingesting,
         environ={},
     )

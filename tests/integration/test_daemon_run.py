@@ -18,7 +18,7 @@ import pytest
 from sessiond import logs, pause, state
 from sessiond.config import load
 from sessiond.daemon import daemon_run
-from sessiond.daemon.daemon_run import CLOCK_CHECK, DaemonRun, Host
+from sessiond.daemon.daemon_run import CLOCK_CHECK, DaemonRun, Handover, Host
 from sessiond.daemon.heartbeat import PATIENCE
 from sessiond.daemon.messages import Message
 from sessiond.daemon.notify import ServiceNotifier
@@ -81,6 +81,7 @@ def running(
 
 
 def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
     deadline = time.monotonic() + PATIENT
     while not condition():
         assert time.monotonic() < deadline
@@ -94,6 +95,7 @@ def iterate(run: DaemonRun, *loops: str) -> None:
         before = loop.iterations
         run.engine.ping()
         until(lambda loop=loop, before=before: loop.iterations > before)
+        assert run.host.messages.empty(), run.host.messages.get_nowait()
 
 
 @pytest.mark.parametrize(
@@ -171,3 +173,13 @@ def test_what_is_doubtful_about_the_configuration_is_logged_at_the_start(tmp_pat
         logs.configure(level="warning")
     doubted = [line for line in map(json.loads, stream.getvalue().splitlines()) if line["event"] == "config.doubted"]
     assert "every user of this machine can change" in doubted[0]["reason"]
+
+
+def test_a_run_that_follows_another_one_starts_no_second_time(tmp_path: Path) -> None:
+    """The daemon starts once, however often its threads do; the failure of the old settings is forgotten."""
+    with logs.recorded() as events, running(tmp_path, Notifications()) as run:
+        run.end(last=False, whole=True)
+        following = DaemonRun(run.host, run.settings, Handover(config_watch=run.config_watch))
+        following.end(last=False, whole=True)
+        assert [event["event"] for event in events].count("daemon.started") == 1
+        assert "daemon.stopped" not in {event["event"] for event in events}

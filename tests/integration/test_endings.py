@@ -290,5 +290,5 @@ def test_what_a_document_costs_is_its_size(tmp_path: Path) -> None:
     lines = write(tmp_path, 1, age=0)
     with lab(tmp_path) as house:
         for path, cost in ((str(chat), chat.stat().st_size), (lines, 0)):
-            (place,) = locate(house.resources.places, path)
+            (place,) = locate(house.resources.roots, path)
             assert ingest(house.resources.ingest, place).cost == cost

@@ -8,8 +8,8 @@ EDGES: list[Named] = [
     Named(
         "a project that was learned counts as a tool's move",
         "daemon/resources.py",
-        "find_roots(self.config, self.environ) != self.found",
-        "find_roots(self.config, self.environ) != self.places",
+        "find_roots(self.config, self.environ) != self.listed_roots",
+        "find_roots(self.config, self.environ) != self.roots",
         suites=(["tests/unit/ingest/test_projects.py"],),
     ),
     Named(

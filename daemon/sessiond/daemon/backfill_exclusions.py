@@ -1,4 +1,4 @@
-"""Files that `backfill` excludes. They are counted for `status`, and captured once another file of their session is."""
+"""Counts the files that `backfill` excludes. One is captured after all once another file of its session is."""
 
 from __future__ import annotations
 

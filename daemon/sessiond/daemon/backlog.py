@@ -1,4 +1,4 @@
-"""The backlog: files that a scan found and that were not read yet, the newest first."""
+"""The backlog: files that a scan found and that are still to be read, the newest first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Rank(IntEnum):
     """The urgency of a file."""
 
     OLD = 0
-    """Unchanged for long: `[backlog]` in the configuration throttles these."""
+    """Not changed for an hour: `[backlog]` in the configuration throttles these."""
     RECENT = 1
     CHANGED = 2
     """Read before and changed since: a live change whose event was missed."""
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 
 class Backlog:
-    """The queue of the backlog. Only the capture thread uses it."""
+    """The entries of the backlog; a part of the work queue."""
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
@@ -66,6 +66,6 @@ class Backlog:
             self._entries, self._last = sorted(self._last), []
 
     def put_last(self, entry: Entry) -> None:
-        """Add an entry that is read again after all others, which are removed first (rule 9)."""
+        """Add an entry that is read again only after all others (rule 9)."""
         self._last.append(entry)
         self.size += entry.size

@@ -16,7 +16,7 @@ CONFIG = "config"
 QUIET = 0.2
 """Seconds without a change after which an edit counts as finished."""
 EMPTY_QUIET = 3.0
-"""Seconds until an emptied or removed file is reported. It is never applied by itself."""
+"""Seconds until an emptied or removed file is reported. An empty file is never applied without `sessiond reload`."""
 
 Stamp = tuple[int, int, int]
 

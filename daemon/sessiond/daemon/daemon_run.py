@@ -60,7 +60,7 @@ class DaemonRun:
         """
         handover = handover or Handover()
         before = handover.config_watch
-        self.settings, self._host = settings, host
+        self.settings, self.host = settings, host
         self._started = time.monotonic()
         self._heartbeat = Heartbeat()
         self._next_heartbeat = self._started
@@ -93,20 +93,20 @@ class DaemonRun:
                 machine=resources.machine_id,
                 state_dir=resources.directory,
                 endpoint=url,
-                tools=len({source.tool for source, _ in resources.places}),
+                tools=len({source.tool for source, _ in resources.roots}),
             )
             log_warnings(self.settings.loaded)
-        self._host.notify(READY="1", STATUS=f"pushing to {url}")
+        self.host.notify(READY="1", STATUS=f"pushing to {url}")
 
     def run(self) -> Message | BaseException:
         """Handle messages until one ends this run; `settings` then holds those of the next run."""
         while True:
             try:
-                message = self._host.messages.get(timeout=self._timeout())
+                message = self.host.messages.get(timeout=self._timeout())
             except queue.Empty:
                 message = Message.EDITED  # a timeout: the edit or pause that is due is handled below
-            if self._host.notify.watchdog is not None and time.monotonic() >= self._next_heartbeat:
-                self._next_heartbeat = time.monotonic() + self._host.notify.watchdog
+            if self.host.notify.watchdog is not None and time.monotonic() >= self._next_heartbeat:
+                self._next_heartbeat = time.monotonic() + self.host.notify.watchdog
                 self.send_heartbeat()
             if self._ends_run(message):
                 return message
@@ -137,7 +137,7 @@ class DaemonRun:
 
     def _timeout(self) -> float | None:
         """Return the seconds until an edit, a heartbeat or the end of a pause is due; None if none is."""
-        beat = None if self._host.notify.watchdog is None else self._next_heartbeat - time.monotonic()
+        beat = None if self.host.notify.watchdog is None else self._next_heartbeat - time.monotonic()
         end = self.settings.paused.next_end_ms()
         return soonest(beat, self.config_watch.due(), None if end is None else (end - now_ms()) / 1000)
 
@@ -161,7 +161,7 @@ class DaemonRun:
         patience = max(PATIENCE, 6 * self.settings.config.endpoint.timeout)
         loops = self.engine.capture_loop, self.engine.upload_loop
         if self._heartbeat.alive(loops, time.monotonic(), patience):
-            self._host.notify(WATCHDOG="1")
+            self.host.notify(WATCHDOG="1")
         self.engine.ping()
 
     def _take_over(self, *, asked: bool) -> bool:
@@ -172,7 +172,7 @@ class DaemonRun:
                     "the last good configuration stays in force; run `sessiond reload` if the file is meant to be empty"
                 )
                 raise ConfigError("is empty or was removed", file=path, hint=hint)
-            fresh = reload_settings(self._host.file, self._host.environ, self.engine.resources.directory)
+            fresh = reload_settings(self.host.file, self.host.environ, self.engine.resources.directory)
         except ConfigError as error:
             self._refuse(error)
             return self._repause()
@@ -183,7 +183,7 @@ class DaemonRun:
             log_warnings(fresh.loaded)
             log.info("config.reloaded", files=len(fresh.loaded.files), restart=restart)
         if fresh.config.log != before.config.log:
-            change_log(before.config, fresh.config, self._host.environ)
+            change_log(before.config, fresh.config, self.host.environ)
         if not restart:
             self._apply(retry=asked or fresh != before)
         return restart
@@ -191,7 +191,7 @@ class DaemonRun:
     def _apply(self, *, retry: bool) -> None:
         """Apply new settings that need no restart."""
         fresh = self.settings
-        self.config_watch = ConfigWatch(fresh.loaded, self._host.environ, self._host.file, self.config_watch)
+        self.config_watch = ConfigWatch(fresh.loaded, self.host.environ, self.host.file, self.config_watch)
         self._hold()
         if retry:
             self.engine.inboxes.upload.put(Retry(Cause.SETUP))

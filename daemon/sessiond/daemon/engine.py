@@ -144,10 +144,10 @@ class Engine:
         self.inboxes.upload.put(Ping())
 
     def stop(self, *, whole: bool = True) -> None:
-        """Stop in the order of the data: stop watching, commit what was read, push once, leave the rest in the outbox.
+        """Stop in the order in which data flows: commit the queued changes, stop watching, push once more.
 
-        `whole` is false after an error: then nothing more is pushed, and the next start checks the spool. A thread
-        that is hung keeps the spool open, which costs that check as well.
+        What is not pushed by then stays in the outbox. `whole` is false after an error: then nothing more is pushed,
+        and the next start checks the spool. It also checks it if a thread is hung and keeps the spool open.
         """
         capture, push = self._threads
         self.inboxes.capture.put(Stop())

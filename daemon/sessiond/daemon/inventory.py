@@ -46,12 +46,12 @@ def load_inventory(spool: Spool) -> Inventory:
         }
 
 
-def count(inventory: Inventory, places: Index) -> tuple[dict[str, int], int]:
+def count(inventory: Inventory, index: Index) -> tuple[dict[str, int], int]:
     """Count the units of each tool, and the bytes of all their files."""
     units, parts, size = Counter[str](), set[tuple[str, str]](), 0
     for path, made in inventory.items():
         mine = False
-        for source, root, relative, unit in places.units(path):
+        for source, root, relative, unit in index.units(path):
             mine = True
             if not unit.path or unit.path == relative:
                 units[source.tool] += 1
@@ -63,7 +63,7 @@ def count(inventory: Inventory, places: Index) -> tuple[dict[str, int], int]:
 
 
 def entries(
-    changed: Iterable[Change], inventory: Mapping[str, Fingerprint], places: Index, now_ms: int, due: Mapping[str, int]
+    changed: Iterable[Change], inventory: Mapping[str, Fingerprint], index: Index, now_ms: int, due: Mapping[str, int]
 ) -> Iterable[Entry]:
     """Return the backlog entries for changed files; the files of one folder make one entry.
 
@@ -73,7 +73,7 @@ def entries(
     found, recent_ns = dict[str, Entry](), (now_ms - RECENT_MS) * 1_000_000
     for path, mtime_ns, made in changed:
         before = inventory.get(path)
-        for unit, tool in {place.path: place.source.tool for place in places(path)}.items():
+        for unit, tool in {location.path: location.source.tool for location in index(path)}.items():
             known = before is not None or unit in inventory
             urgent = mtime_ns >= recent_ns or mtime_ns < due.get(tool, 0) * 1_000_000
             rank = Rank.CHANGED if known else Rank.RECENT if urgent else Rank.OLD

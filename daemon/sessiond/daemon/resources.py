@@ -1,4 +1,4 @@
-"""The resources of one run of the daemon or of `sync`: spool, roots, redaction, device."""
+"""Opens what an engine works with: spool, roots, redaction, device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import msgspec
 
-from sessiond import spool as spool_room
+from sessiond import spool as spools
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.device import Device, first_start_ms, hostname, identify, installation, machine_identity
@@ -36,9 +36,9 @@ class Resources(msgspec.Struct, kw_only=True):
     device: Device
     machine_id: str
     spool: Spool
-    places: list[tuple[Source, Root]]
+    roots: list[tuple[Source, Root]]
     """All roots, including those in projects."""
-    found: list[tuple[Source, Root]]
+    listed_roots: list[tuple[Source, Root]]
     """The roots named by the tools and the configuration."""
     ingest: IngestContext
     environ: Mapping[str, str]
@@ -49,24 +49,24 @@ class Resources(msgspec.Struct, kw_only=True):
     @property
     def watched(self) -> list[WatchedRoot]:
         """The roots for the watcher."""
-        return [WatchedRoot(root=root, owner=source.tool) for source, root in self.places]
+        return [WatchedRoot(root=root, owner=source.tool) for source, root in self.roots]
 
     @property
     def registries(self) -> set[str]:
         """Return the tools' files that list further roots."""
-        return {f"{root.path}/{root.registry}" for _, root in self.places if root.registry}
+        return {f"{root.path}/{root.registry}" for _, root in self.roots if root.registry}
 
     def roots_changed(self) -> bool:
         """Return whether the tools name other roots now than when the resources were opened."""
-        return find_roots(self.config, self.environ) != self.found
+        return find_roots(self.config, self.environ) != self.listed_roots
 
     def discover_project_roots(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
         """Add the roots found in the working directories of sessions; return the new ones."""
         self._count()
-        known = {(source.tool, root.path) for source, root in self.places}
+        known = {(source.tool, root.path) for source, root in self.roots}
         found = find_project_roots(self.config, self.environ, self.directories)
         new = [(source, root) for source, root in found if (source.tool, root.path) not in known]
-        self.places += new
+        self.roots += new
         watched = [WatchedRoot(root=root, owner=source.tool) for source, root in new]
         if watched and watcher is not None:
             watcher.add(watched)
@@ -125,10 +125,10 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
     spool = _open_spool(directory, damaged)
     with suppress(StateFull):  # a full disk; the next start notes it
         note_host(spool, hostname(), machine_identity(), now_ms())
-    places = find_roots(config, environ)
+    roots = find_roots(config, environ)
     context = IngestContext(
         spool=spool,
-        roots=places,
+        roots=roots,
         machine_id=machine_id,
         dormant=find_roots(config, environ, enabled=False),
         digest=Digest(device.seed),
@@ -140,7 +140,7 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
         exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
         oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), first_start_ms(directory))),
         here_ms=here_ms(spool, installation(directory), now_ms()),
-        records_only=frozenset(source.tool for source, _ in places if not _keeps_transcripts(config, source.tool)),
+        records_only=frozenset(source.tool for source, _ in roots if not _keeps_transcripts(config, source.tool)),
     )
     changed = apply_policy_changes(context)
     if changed:
@@ -151,8 +151,8 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
         device=device,
         machine_id=machine_id,
         spool=spool,
-        places=places,
-        found=list(places),
+        roots=roots,
+        listed_roots=list(roots),
         ingest=context,
         environ=environ,
     )
@@ -189,11 +189,11 @@ def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
         with spool.reading():
             known = spool.catalog.count()
         if spool.meta(CLEAN) is None and known:
-            spool_room.check(directory)  # it was not closed properly, so it may be damaged
+            spools.check(directory)  # it was not closed properly, so it may be damaged
     except SpoolDamaged as error:
-        rebuilt = spool_room.set_aside(directory)
+        rebuilt = spools.set_aside(directory)
         log.error("spool.rebuilt", path=rebuilt, reason=str(error))
-        for path in spool_room.drop_damaged(directory):
+        for path in spools.drop_damaged(directory):
             log.warning("spool.removed", path=path)
         spool = Spool(directory)
     if rebuilt is not None:

@@ -1,4 +1,4 @@
-"""When a file is read again that was found in a rewrite, or that is large and changes all the time."""
+"""Decides when to read a file again: one found in a rewrite, or a large one that changes all the time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from sessiond.ingest import Location, Outcome
 from sessiond.logs import log
 
-TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds until a file found in a rewrite is read again
+TORN_WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # seconds between two attempts
 FREE = 4 << 20
 """A document, folder or compressed file of up to this many bytes is read after each change."""
 RATE = 32 << 20
@@ -21,9 +21,9 @@ class Retries:
         self._torn: dict[str, tuple[int, float]] = {}
         self._troubled: set[str] = set()
         self._resting: dict[str, float] = {}
-        """Large units, and the time until which they are not read again."""
+        """When each large unit may be read again."""
         self._changed: dict[str, str] = {}
-        """Paths that changed while their unit is not read, and the unit."""
+        """The paths that changed before their large unit may be read again, each with its unit."""
 
     def __len__(self) -> int:
         return len(self._torn)
@@ -35,14 +35,17 @@ class Retries:
         return min(dues, default=math.inf)
 
     def due(self, now: float) -> list[str]:
-        """Return the paths to read now. A file found in a rewrite stays due until the outcome is noted."""
+        """Return the paths to read now. A file found in a rewrite stays due until `note` has its next outcome."""
         rested = [path for path, unit in self._changed.items() if self._resting.get(unit, -math.inf) <= now]
         for path in rested:
             del self._changed[path]
         return [path for path, (_, due) in self._torn.items() if due <= now] + rested
 
     def rests(self, path: str, unit: str, now: float) -> bool:
-        """Return whether the unit of a changed path is too large to read it again now; `due` returns it later."""
+        """Return whether a changed path has to wait, because its unit is large and was read just now.
+
+        `due` returns the path when the wait is over.
+        """
         until = self._resting.get(unit)
         if until is None:
             return False

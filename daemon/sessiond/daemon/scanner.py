@@ -34,10 +34,10 @@ class Scanner:
 
     def __init__(self, resources: Resources, watcher: Watcher) -> None:
         self._resources, self._watcher = resources, watcher
-        self._index = Index(resources.places)
+        self._index = Index(resources.roots)
         self.inventory: Inventory = {}
         """The stat of each file when it was last read or queued."""
-        self.sources = {source.tool: source for source, _ in resources.places}
+        self.sources = {source.tool: source for source, _ in resources.roots}
         self.discovered: dict[str, int] | None = None
         """Units of each tool; None before the first scan."""
         self.found_bytes = 0

@@ -63,7 +63,7 @@ class Reading(NamedTuple):
 
 
 class WorkQueue:
-    """Decides what is captured next. Only the capture thread uses it; it does no I/O and needs no spool.
+    """Decides what is captured next. Only the capture thread uses it. It does no I/O and needs no spool.
 
     The kinds of work, the most urgent first:
 
@@ -93,7 +93,7 @@ class WorkQueue:
         self.retries = Retries()
         self.excluded = BackfillExclusions()
         self.streams_wait = True
-        """Whether streams may wait for room or for bytes to be read again."""
+        """Whether there may be streams that wait for room in the outbox, or whose bytes the endpoint lacks."""
         self.stuck: set[int] = set()
         """Waiting streams that could not be read further. They are skipped until the next scan."""
         self.idle_due = -math.inf
@@ -141,7 +141,7 @@ class WorkQueue:
         return self._seconds_left(now)
 
     def next_live(self) -> Work | None:
-        """Return the next piece of live work alone: what is still committed at the end of the process."""
+        """Return the next piece of live work, and of no other kind: at its end the process commits only that."""
         self.restart()
         self._round, self._live = self._live, {}
         return self._work(Lane.LIVE) if self._round else None

@@ -1,6 +1,6 @@
 """Detects changed paths: events of watchdog, collected into a set of dirty paths, and a rescan behind them.
 
-Rule 11: events are hints, the rescan is the guarantee. A path in a batch says where to look, never what happened.
+Rule 11: events are hints, the rescan is the guarantee. A path in a batch means that something changed there, not what.
 The next scan of the root finds what events missed.
 
     watcher = Watcher([WatchedRoot(owner="codex", root=root), ...], WatchOptions(rescan=config.rescan))

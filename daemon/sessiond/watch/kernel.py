@@ -56,7 +56,7 @@ def _unescaped(point: str) -> str:
 
 
 def watched_inodes() -> frozenset[int] | None:
-    """Return the inodes that this process watches by inotify; None if the kernel does not tell."""
+    """Return the inodes that this process watches by inotify; None if the kernel does not report it."""
     found: set[int] = set()
     try:
         for descriptor in os.listdir("/proc/self/fd"):
@@ -66,7 +66,7 @@ def watched_inodes() -> frozenset[int] | None:
                 with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as lines:
                     found.update(int(inode, 16) for inode in _INODE.findall(lines.read()))
             except OSError:
-                continue  # closed meanwhile, like the descriptor of this listing
+                continue  # it was closed since it was listed, as the descriptor of the listing itself is
     except OSError:  # no /proc, or no descriptor left
         return None
     return frozenset(found) or None

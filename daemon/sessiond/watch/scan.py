@@ -27,8 +27,8 @@ class ScanStats:
 def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterator[Found]:
     """Iterate the regular files of a root, or of the directory `below` (relative to it).
 
-    Symbolic links are not followed, except for the root itself. Files that vanish meanwhile are left out, and a
-    directory that can't be read is recorded in the census. Neither stops the scan. A missing root has no files.
+    Symbolic links are not followed, except for the root itself. Files that vanish during the scan are skipped,
+    and a directory that can't be read is recorded in `stats`. Neither stops the scan. A missing root has no files.
     """
     stats = ScanStats() if stats is None else stats
     deepest = 0 if root.watch is Watch.FLAT else root.depth

@@ -1,4 +1,4 @@
-"""Decides which directories to watch for a set of roots, given the present state of the disk."""
+"""Decides which directories to watch for a set of roots, given which of them exist now."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
 def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
     """Return the targets for some roots."""
     wanted: dict[str, WatchTarget] = {}
-    place: dict[WatchedRoot, str] = {}
+    watched_paths: dict[WatchedRoot, str] = {}
     awaited: set[str] = set()
     routes: list[Route] = []
     states: dict[WatchedRoot, RootState] = {}
@@ -67,7 +67,7 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
             stat = os.stat(path)
         except OSError:
             continue  # it vanished just now; the caller plans again until nothing changes
-        place[watched] = path
+        watched_paths[watched] = path
         if path not in wanted or wanted[path].scope < scope:
             wanted[path] = WatchTarget(path, scope, stat.st_dev, stat.st_ino)
     # An inode has one mask in an inotify instance: the one that was set last. A narrow watch inside a broad one
@@ -75,7 +75,7 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
     covering = {path: _cover(path, wanted) for path in wanted}
     return WatchPlan(
         targets=frozenset(covering.values()),
-        coverage={watched: covering[path] for watched, path in place.items()},
+        coverage={watched: covering[path] for watched, path in watched_paths.items()},
         awaited=frozenset(awaited),
         routes=tuple(routes),
         states=states,
@@ -94,7 +94,7 @@ def _aim(watched: WatchedRoot, resolved: str, mounts: Mounts) -> tuple[RootState
     elif watched.root.watch is Watch.SCAN:
         mode = WatchMode.SCANNED
     elif kind := mounts.remote(resolved):
-        mode, detail = WatchMode.POLLED, f"{kind} does not tell what other machines change"
+        mode, detail = WatchMode.POLLED, f"{kind} reports no changes that other machines make"
     else:
         path, scope = resolved, WatchScope.TREE if watched.root.watch is Watch.TREE else WatchScope.FLAT
     return RootState(watched=watched, mode=mode, detail=detail, hint=hint), path, scope
@@ -103,11 +103,11 @@ def _aim(watched: WatchedRoot, resolved: str, mounts: Mounts) -> tuple[RootState
 def _wait(root: Root, ancestor: str, mounts: Mounts) -> tuple[str, str | None]:
     """Return how a missing root is awaited: the detail of its state, and the directory to watch (None: none)."""
     if root.watch is Watch.SCAN:
-        return "looked for at each rescan", None
+        return "checked at each rescan", None
     if kind := mounts.remote(ancestor):
-        return f"looked for at each rescan, since {ancestor} is on {kind}", None
+        return f"checked at each rescan, since {ancestor} is on {kind}", None
     if not os.access(ancestor, os.R_OK | os.X_OK):
-        return f"looked for at each rescan, since {ancestor} can't be read", None
+        return f"checked at each rescan, since {ancestor} can't be read", None
     return f"waiting at {ancestor}", ancestor
 
 

@@ -188,7 +188,7 @@ class Watcher:
                 added, refused = self._adapter.watch(planned.targets)
                 fresh |= added
                 if not added:
-                    break  # the existing watches report what appears meanwhile
+                    break  # all watches existed before the plan, so they report what appeared since
                 again = self._plan()
                 if again.targets == planned.targets or refused:
                     break

@@ -45,7 +45,7 @@ def test_a_project_that_was_learned_is_no_move_of_a_tool(tmp_path: Path) -> None
     transcript = write(home / CLAUDE, encode(claude(SESSION, 1, cwd=str(home / "loom"))))
     resources = open_resources(Config(state_dir=str(tmp_path / "state")), {"HOME": str(home)})
     try:
-        for place in locate(resources.places, transcript):
+        for place in locate(resources.roots, transcript):
             ingest(resources.ingest, place)
         assert resources.discover_project_roots()
         assert not resources.roots_changed()
@@ -68,13 +68,13 @@ def test_a_daemon_learns_of_a_project_while_it_runs(tmp_path: Path) -> None:
     watcher.start()
     try:
         watcher.wait(1)
-        assert not locate(resources.places, history)
-        for place in locate(resources.places, transcript):
+        assert not locate(resources.roots, history)
+        for place in locate(resources.roots, transcript):
             ingest(resources.ingest, place)
         assert [root.root.path for root in resources.discover_project_roots(watcher)] == [str(home / "loom")]
         assert resources.discover_project_roots(watcher) == []
         assert os.path.dirname(history) in [root.root.path for root in watcher.wait(5).rescan]
-        for place in locate(resources.places, history):
+        for place in locate(resources.roots, history):
             ingest(resources.ingest, place)
         records = {found.tool: found.record for found in resources.spool.catalog.sessions() if found.record}
         assert records["aider"].working_directory == str(home / "loom")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ import pytest
 from sessiond.errors import WatchLost
 from sessiond.sources.base import Watch
 from sessiond.watch import RescanReason, WatchedRoot, Watcher, scan
+from sessiond.watch import watcher as watcher_module
+from sessiond.watch.kernel import Mounts
 from sessiond.watch.rescan_schedule import RescanSchedule
+from sessiond.watch.targets import WatchPlan, plan_watches
 from support.watching import SOON, Child, Lab, flat, tree
 
 Start = Callable[..., Lab]
@@ -231,6 +234,26 @@ def test_a_missing_root_is_awaited_step_by_step(tmp_path: Path, start: Start) ->
     lab.forget()
     (wanted / "s.jsonl").write_text("1")
     lab.sees(wanted / "s.jsonl")
+
+
+def test_a_root_that_appears_while_its_watch_is_set_is_watched(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event reports it: it appears after it was found missing, and before the directory above it is watched."""
+    root = tmp_path / "root"
+
+    def plan(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
+        planned = plan_watches(roots, mounts)
+        root.mkdir(exist_ok=True)
+        return planned
+
+    monkeypatch.setattr(watcher_module, "plan_watches", plan)
+    lab = start(tree(root))
+    assert lab.how() == ["watched"]
+    lab.forget()
+    (root / "s.jsonl").touch()
+    lab.sees(root / "s.jsonl")
+    assert lab.looks == 0, "an event reported it, and no scan"
 
 
 def test_what_lies_beside_a_missing_root_wakes_nobody(tmp_path: Path, start: Start) -> None:
