@@ -95,7 +95,6 @@ def iterate(run: DaemonRun, *loops: str) -> None:
         before = loop.iterations
         run.engine.ping()
         until(lambda loop=loop, before=before: loop.iterations > before)
-        assert run.host.messages.empty(), run.host.messages.get_nowait()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ def test_a_paused_source_comes_back_on_time(tmp_path: Path) -> None:
         pause.write(run.engine.resources.directory, paused)
         run.settings = msgspec.structs.replace(run.settings, paused=paused)
         began = time.monotonic()
-        run._host.messages.put(Message.NETWORK)
+        run.host.messages.put(Message.NETWORK)
         assert ended.get(timeout=PATIENT) is Message.EDITED
         assert time.monotonic() - began < CLOCK_CHECK / 2
         assert time.time_ns() // 1_000_000 >= end_ms, "and not before"

@@ -179,8 +179,8 @@ EDGES: list[Named] = [
     Named(
         "a doubtful configuration starts without a word",
         "daemon/daemon_run.py",
-        "            log_warnings(self.settings.loaded)\n        self._host.notify",
-        "        self._host.notify",
+        "            log_warnings(self.settings.loaded)\n        self.host.notify",
+        "        self.host.notify",
         (["tests/integration/test_daemon_run.py", "-k", "doubtful"],),
     ),
     Named(
