@@ -18,6 +18,7 @@ from sessiond.redact.cover import fit
 from sessiond.redact.rules import Rule
 from sessiond.redact.shape import HEAD
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND, Sight
+from sessiond.redact.text import blank
 
 _MANY = 64
 """Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
@@ -81,7 +82,17 @@ def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]
         span = _try(case, place, last)
         if span is not None:
             last = span
-            yield span
+            yield from (span,) if rule.parts is None else _parts(case, span, rule.parts)
+
+
+def _parts(case: Case, span: Span, expression: re.Pattern[bytes]) -> Iterator[Span]:
+    """Yield the parts of a secret that are masked, such as the values in a list of cookies."""
+    data = case.sight.data
+    for match in expression.finditer(blank(data[span.start : span.end])):
+        group = _first_group(match)
+        start, end = fit(data, span.start + match.start(group), span.start + match.end(group))
+        if end > start and not case.allowed(data[start:end], identify(match[group])):
+            yield Span(start, end, span.rank, identify(match[group]))
 
 
 def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:

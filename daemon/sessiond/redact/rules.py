@@ -40,9 +40,10 @@ class Wrapped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule as it is written in TOML. The last five fields are our own.
+    """One rule as it is written in TOML. The last six fields are our own.
 
-    `match` and `miss` are examples of what it finds and what it leaves. The other three are for speed. `trigger` is
+    `match` and `miss` are examples of what it finds and what it leaves. `parts` matches the parts of a secret that are
+    masked, instead of all of it: its first group, or the second. The other three are for speed. `trigger` is
     searched for instead of the trigger that is derived from `regex`. Without `before` it matches wherever `regex`
     begins to match. With `before` it is applied to the raw bytes, escapes included, and a match of the rule begins
     no more than that many bytes before the end of it. With `bounded` the scanner examines the byte before a match too.
@@ -60,6 +61,7 @@ class RawRule(msgspec.Struct, frozen=True, kw_only=True):
     allowlists: list[Allow] = []
     match: list[str] = []
     miss: list[str] = []
+    parts: str = ""
     trigger: str = ""
     before: int = 0
     bounded: bool = False
@@ -111,6 +113,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     steady: bool
     """Whether what it refuses for its value, it refuses wherever that stands."""
     bounded: bool
+    parts: re.Pattern[bytes] | None
+    """What of a secret is masked; None for all of it."""
     entropy: float
     keywords: tuple[bytes, ...]
     group: int
@@ -193,6 +197,7 @@ def _rule(raw: RawRule, general: tuple[Exemption, ...], file: str | None) -> Rul
         margin=LOOK_BEHIND + (KEYWORD_REACH if raw.keywords else 0),
         steady=not any(one.paths or one.target in ("match", "line") for one in exemptions),
         bounded=raw.bounded,
+        parts=re.compile(raw.parts.encode()) if raw.parts else None,
         entropy=raw.entropy,
         keywords=tuple(word.lower().encode() for word in raw.keywords),
         group=raw.secret_group,
@@ -228,7 +233,7 @@ def _source(raw: RawRule, exemptions: tuple[Exemption, ...]) -> tuple[str, ...]:
         repr((e.target, e.every, e.stopwords, *(r.pattern for r in e.regexes), *(p.pattern for p in e.paths)))
         for e in exemptions
     ]
-    return (raw.id, raw.regex, raw.path, repr((raw.entropy, raw.keywords, raw.secret_group)), *allowed)
+    return (raw.id, raw.regex, raw.path, raw.parts, repr((raw.entropy, raw.keywords, raw.secret_group)), *allowed)
 
 
 def _exemption(allow: Allow, file: str | None) -> Exemption:

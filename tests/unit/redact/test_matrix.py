@@ -101,12 +101,15 @@ WORDY = {
 }
 PLAIN = ("xK9mQ2vL8pR4tY7w", "k8Jd-2mQ_z9Lp4.x")
 SIGNS = ("Tr0ub4dor&3x", "p#ssW0rd9x!")
+LINES = ("YAML", "properties", "ini", "export", "Dockerfile", "Dockerfile with =", "Markdown", "cmd")
+"""Syntaxes of `BARE` in which a value ends with its line, and not at a semicolon."""
 CELLS = [
     (name, syntax, value)
     for group, values in (
         (QUOTED, (*PLAIN, *SIGNS, "aB3$dE5fG7hI9", "Zx9,wQ2;eR4tY")),
         (DOUBLE, (*PLAIN, *SIGNS, "Zx9,wQ2;eR4tY")),
-        (BARE, (*PLAIN, *SIGNS)),
+        (BARE, (*PLAIN, *SIGNS, "Zx9,wQ2eR4tY")),
+        ({name: BARE[name] for name in LINES}, ("Zx9,wQ2;eR4tY",)),
         (WORDY, PLAIN),
     )
     for name, syntax in group.items()
@@ -136,6 +139,26 @@ def test_the_data_of_a_kubernetes_secret_is_masked(stars: Redactor) -> None:
     value = base64.b64encode(b"k8Jd-2mQ_z9Lp4.x").decode()
     out = stars.mask(f"kind: Secret\ndata:\n  password: {value}\n".encode()).data
     assert value.encode() not in out
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("Cookie: theme=dark; sid={}; _ga={}", ("a1B2c3D4e5", "GA1.2.3456789")),
+        ("Set-Cookie: sid={}; Path=/; Expires=Wed, 21 Oct 2026 07:28:00 GMT; HttpOnly", ("a1B2c3D4e5F6",)),
+        ("curl --cookie 'sid={}' https://example.com", ("a1B2c3D4e5F6",)),
+        ("document.cookie = 'sid={}; path=/'", ("a1B2c3D4e5F6",)),
+        ("mount -o username=a,password={},uid=1000 //h/s", ("Zx9wQ2eR4",)),
+        ("connect(password={}, host=b)", ("Zx9wQ2eR4",)),
+        ("jaas: required username=a password={};", ("Zx9wQ2eR4",)),
+        ("export DB_PASSWORD={}; make", ("Zx9wQ2eR4",)),
+    ],
+)
+def test_a_value_ends_where_its_syntax_ends(text: str, values: tuple[str, ...], stars: Redactor) -> None:
+    """The names of cookies and what follows a value stay readable."""
+    for depth in (0, 1, 2):
+        masked = stars.mask(nest(f"see\n{text.format(*values)}\nend\n", depth))
+        assert masked.data == nest(f"see\n{text.format(*('*' * len(value) for value in values))}\nend\n", depth)
 
 
 UNTOUCHED = [
@@ -170,6 +193,11 @@ UNTOUCHED = [
     "('password', 'username', 'email')",
     "useToken('accessToken')",
     "max_tokens=4096, token_count: 1234",
+    "tokens: 1,2,3,4,5,6,7,8",
+    "token = a.token,b.token;c.token",
+    "Set-Cookie: theme=dark; Path=/; Max-Age=31536000; SameSite=Lax",
+    "Cookie: consent=accepted; theme=dark",
+    "e.password=t.password,n.secret=r;return",
 ]
 
 
