@@ -6,13 +6,19 @@ import re
 
 from sessiond.redact.lines import BREAK_BEFORE, LONGEST_LINE, MOST_BYTES, MOST_LINES, line_start, plain, prefix_length
 
-KEY_TRIGGER = r"PRIVATE KEY(?: BLOCK)?-----|Private-Lines: [0-9]{1,4}"
+_HEADS = r"IBAA[JK][BC]|IBADANBgkqhkiG9w0BAQEFAASC|MHcCAQEEI|MIGkAgEBBD|MIHcAgEBBEI|AgEAMB[MA]GByqGSM49"
+_HEADS += r"|MC4CAQAwBQYDK2V|b3BlbnNzaC1rZXktdjEA"
+"""Base64 in the first line of a private key (PKCS #1, PKCS #8, SEC 1, OpenSSH), and of no certificate or public key."""
+KEY_TRIGGER = rf"PRIVATE KEY(?: BLOCK)?-----|Private-Lines: [0-9]{{1,4}}|{_HEADS}"
 # Each alternative begins with a literal, so that `re` skips to the next candidate instead of trying each byte.
 _LINE_END = re.compile(rb"\\\\*[nr\"]|\r|\n|\"")
 _AFTER_LINE = rb"(?:[\s\"',;+|\x01]|\xe2[\x80-\xbf]{2}){0,80}\Z"
 _BASE64_LINE = re.compile(rb"([A-Za-z0-9+/=]+)" + _AFTER_LINE)
 _LAST_RUN = re.compile(rb"(?<![*A-Za-z0-9+/=])[A-Za-z0-9+/=]{16,}" + _AFTER_LINE)
 _ALNUM = re.compile(rb"[A-Za-z0-9]")
+_FIRST_RUN = re.compile(
+    rb"(?<![A-Za-z0-9+/])(?:MII[A-Za-z0-9+/]{3}|M[A-Za-z0-9+/]{3})?(?:" + _HEADS.encode() + rb")[A-Za-z0-9+/]{16}"
+)
 _HEADER = re.compile(rb"[A-Za-z][A-Za-z-]{2,19}: ")
 _WORD = re.compile(rb"[A-Z]?[a-z]+")
 
@@ -28,7 +34,12 @@ def key_lines(data: bytes, mark: int) -> list[tuple[int, int]]:
     end = data.rfind(b"-----END ", max(0, mark - 80), mark)
     if begin > end:
         return _lines_below(data, begin, mark)
-    return _lines_above(data, end) if end >= 0 else []
+    if end >= 0:
+        return _lines_above(data, end)
+    low = max(0, mark - 48)
+    first = _FIRST_RUN.search(plain(data[low : mark + 17]))
+    # The BEGIN line was cut off.
+    return _lines_below(data, low + first.start(), low + first.start()) if first else []
 
 
 def _lines_below(data: bytes, begin: int, mark: int) -> list[tuple[int, int]]:
