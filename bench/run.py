@@ -21,9 +21,10 @@ import corpus
 import databases
 import measure
 import rows
+import writer
 from rows import Figure, Plan
 
-ROWS = {**rows.ROWS, "database": databases.database}
+ROWS = {**rows.ROWS, "database": databases.database, "writer": writer.writer}
 MARKS = ("<!-- table -->", "<!-- end of table -->")
 
 

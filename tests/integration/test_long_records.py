@@ -199,9 +199,9 @@ def test_a_long_record_is_stored_in_bounded_transactions(tmp_path: Path) -> None
         house.capture_loop.turn = Turn(slice=STEP)
         spool = house.resources.spool
         before = read_bytes()
-        house.capture_loop._scan(house.resources.watched)
+        house.scan()
         positions = [0]
-        while house.capture_loop._changed_files or house.capture_loop._backlog:
+        while house.queue.has_live or house.queue.backlog:
             house.turn()
             stream = spool.catalog.find_stream(uuid.UUID(session(1)), "main")
             positions.append(0 if stream is None else stream.folded)

@@ -11,6 +11,7 @@ import pytest
 from sessiond import cli, spool
 from sessiond.endpoint.deadline import DeadlineTimer
 from sessiond.errors import Shortage, shortage
+from sessiond.spool import damaged
 
 
 def test_an_alarm_whose_thread_could_not_start_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,17 +52,17 @@ def test_the_command_line_reports_it_with_a_hint(
 
 def test_damaged_spools_of_one_second_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one would replace the first, which may be the only place of bytes that were never sent."""
-    monkeypatch.setattr(spool.time, "strftime", lambda _: "20261128T101010")
+    monkeypatch.setattr(damaged.time, "strftime", lambda _: "20261128T101010")
     for number in range(12):
         for suffix in ("", "-wal"):
             (tmp_path / f"{spool.NAME}{suffix}").write_text(f"{number}{suffix}")
-        spool.set_aside(str(tmp_path))
-    kept = spool.damaged_spools(str(tmp_path))
+        damaged.set_aside(str(tmp_path))
+    kept = damaged.damaged_spools(str(tmp_path))
     assert [Path(path).read_text() for path in kept] == [str(number) for number in range(12)], "the oldest first"
     assert Path(f"{kept[7]}-wal").read_text() == "7-wal"
-    dropped = spool.drop_damaged(str(tmp_path))
-    left = spool.damaged_spools(str(tmp_path))
+    dropped = damaged.drop_damaged(str(tmp_path))
+    left = damaged.damaged_spools(str(tmp_path))
     assert [Path(path).read_text() for path in left] == ["0", "9", "10", "11"], "the first one and the newest"
     assert dropped == kept[1:9]
     assert len(os.listdir(tmp_path)) == 8
-    assert spool.drop_damaged(str(tmp_path)) == []
+    assert damaged.drop_damaged(str(tmp_path)) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -29,7 +29,9 @@ from sessiond.watch import Batch, WatchedRoot, Watcher
 FULL_WAIT = 10.0
 """Seconds between two attempts to write to a full disk."""
 SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25
-"""Limits of one commit, so that live changes never wait longer for the backlog."""
+"""Limits of one piece of work, so that live changes never wait longer for the backlog."""
+GROUP_BYTES, GROUP_FILES = 256 << 10, 8
+"""Limits of one commit of small files. Others can't write to the spool until it is made."""
 STREAMS = 16
 """Waiting streams that are read on before the queue is asked again."""
 
@@ -181,23 +183,35 @@ class CaptureLoop:
             self._news = True
 
     def _read_files(self, work: Work) -> None:
-        """Read entries in one commit, until it is large enough."""
-        readings = list[Reading]()
+        """Read entries until it was enough for one turn; a few small ones share a commit."""
+        readings, entries = list[Reading](), iter(work.entries)
         size, until = 0, time.monotonic() + SLICE_SECONDS
         self.queue.throttle.start()
-        with self._resources.spool.transaction():
-            for entry in work.entries:
-                reading = self._read(entry)
-                readings.append(reading)
-                size += reading.size
-                if size > SLICE_BYTES or time.monotonic() > until or reading.stays_first:
+        try:
+            while group := self._read_group(entries):
+                readings += group
+                size += sum(reading.size for reading in group)
+                if size > SLICE_BYTES or time.monotonic() > until or group[-1].stays_first:
                     break
-        # Only now: if the commit failed, all of it is still queued and will be read again.
-        self.queue.finish(work, readings, time.monotonic())
+        finally:
+            # Only what was committed: if a commit failed, what it had is still queued and will be read again.
+            self.queue.finish(work, readings, time.monotonic())
         if work.throttled:
             self.queue.throttle.finish()
         if work.lane is Lane.BACKLOG and not self.queue.backlog:
             self._resources.release_memory()
+
+    def _read_group(self, entries: Iterator[Entry]) -> list[Reading]:
+        """Read entries in one commit. One that takes long ends it and is committed by itself."""
+        spool, readings, size = self._resources.spool, list[Reading](), 0
+        with spool.group():
+            for entry in entries:
+                readings.append(self._read(entry))
+                size += readings[-1].size
+                full = size > GROUP_BYTES or len(readings) >= GROUP_FILES
+                if full or readings[-1].stays_first or not spool.in_group:
+                    break
+        return readings
 
     def _read(self, entry: Entry) -> Reading:
         """Read a path, or a slice of it, for each source that owns it."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ENDING = 4.0
 """Seconds until the process ends without one of its threads. That costs a repeated push, and no data."""
 SLICE_OF_FILE = 4 << 20
-"""Bytes of one file that the daemon reads before the next file."""
+"""Bytes of one file that are read before the next file, and between two commits."""
 
 
 class Throttles(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Throttles(msgspec.Struct, frozen=True):
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How an engine differs from that of `sync`, which reads and pushes all at once."""
+    """How an engine is run."""
 
     throttles: Throttles | None = None
     """Without them the backlog is never delayed."""

@@ -11,7 +11,7 @@ import msgspec
 
 from sessiond import state
 from sessiond.config import Loaded, state_dir
-from sessiond.daemon.engine import Engine
+from sessiond.daemon.engine import SLICE_OF_FILE, Engine, EngineOptions
 from sessiond.daemon.messages import Cause, Retry
 from sessiond.daemon.settings import resolve_settings
 from sessiond.ingest.backlog import catch_up
@@ -68,7 +68,7 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> SyncResult:
         lock = state.Lock(directory)
         closing.callback(lock.release)
         settings = resolve_settings(loaded, environ)
-        engine = closing.enter_context(Engine(settings, environ, lock))
+        engine = closing.enter_context(Engine(settings, environ, lock, EngineOptions(slice=SLICE_OF_FILE)))
         unread = _capture(engine)
         if settings.paused.pushing is None:
             _push(engine)
@@ -114,6 +114,6 @@ def _push(engine: Engine) -> None:
         if engine.upload_loop.push_all():
             continue
         if read_endpoint(engine.resources.spool).next_attempt_ms is not None or not catch_up(
-            engine.resources.ingest, limit=16, stuck=stuck
+            engine.resources.ingest, limit=16, stuck=stuck, turn=engine.capture_loop.turn
         ):
             return

@@ -24,6 +24,7 @@ from sessiond.reader import Digest
 from sessiond.sources import find_project_roots, find_roots
 from sessiond.sources.base import Root, Source
 from sessiond.spool import Spool
+from sessiond.spool import damaged as damaged_spools
 from sessiond.spool.health import CLEAN, REBUILT, note_host
 from sessiond.watch import WatchedRoot, Watcher
 
@@ -191,9 +192,9 @@ def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
         if spool.meta(CLEAN) is None and known:
             spools.check(directory)  # it was not closed properly, so it may be damaged
     except SpoolDamaged as error:
-        rebuilt = spools.set_aside(directory)
+        rebuilt = damaged_spools.set_aside(directory)
         log.error("spool.rebuilt", path=rebuilt, reason=str(error))
-        for path in spools.drop_damaged(directory):
+        for path in damaged_spools.drop_damaged(directory):
             log.warning("spool.removed", path=path)
         spool = Spool(directory)
     if rebuilt is not None:

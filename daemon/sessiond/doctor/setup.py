@@ -11,6 +11,7 @@ from sessiond import service, spool
 from sessiond.clock import now_ms
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.errors import ServiceError, SpoolDamaged, StateError
+from sessiond.spool import damaged
 from sessiond.spool.health import read_copies
 from sessiond.spool.stats import Totals
 from sessiond.state import ARCHIVE, archive_files, has_archive
@@ -59,10 +60,11 @@ def _private(installation: Installation) -> Iterator[Finding]:
 
 def _spool(installation: Installation) -> Iterator[Finding]:
     path = os.path.join(installation.directory, spool.NAME)
-    kept = spool.damaged_spools(installation.directory) if os.path.isdir(installation.directory) else []
+    kept = damaged.damaged_spools(installation.directory) if os.path.isdir(installation.directory) else []
     if kept:
         what = f"{len(kept)} damaged spools were set aside: {', '.join(kept)}"
-        fix = f"delete them once `sessiond status` shows nothing lost; the oldest and the newest {spool.KEPT} are kept"
+        newest = damaged.KEPT
+        fix = f"delete them once `sessiond status` shows nothing lost; the oldest and the newest {newest} are kept"
         yield Finding(check="spool", severity=Severity.INFO, what=what, fix=fix)
     if not os.path.exists(path):
         yield Finding(check="spool", severity=Severity.INFO, what="nothing has been captured yet", fix="sessiond run")

@@ -19,6 +19,9 @@ from sessiond.sources.base import Root, Source, Unit
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState
 
+LONG_WORK = 256 << 10
+"""Bytes that take longer to read, decode and mask than a transaction may be open: 10 ms and more."""
+
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
     """A path below a root of a source, and the unit that the source takes it for."""
@@ -105,6 +108,14 @@ class IngestContext(msgspec.Struct, frozen=True, kw_only=True):
     def budget_of_lines(self) -> int:
         """Bytes of the outbox for files of lines. The rest is for units that no hard link can protect meanwhile."""
         return self.budget // 4 * 3
+
+    def begin_work(self, size: int) -> None:
+        """Commit what small files before this one have stored, if `size` bytes have to be read and decoded now.
+
+        Otherwise nobody else could write to the spool until that is done.
+        """
+        if size > LONG_WORK:
+            self.spool.end_group()
 
     def rules(self) -> Rules:
         """Return what a record needs besides its folds."""

@@ -34,6 +34,7 @@ def ingest_lines(context: IngestContext, turn: Turn, location: Location, known: 
             return Outcome()
         if snapshot.stat.st_size == 0 and stream is None:
             return Outcome()  # a tool creates its file before it writes the first record (rule 8)
+        context.begin_work(_unread(snapshot))
         if location.unit.packed:
             if os.path.exists(location.path.removesuffix(".zst")):
                 return Outcome()  # the plain file takes precedence: the tool appends to it
@@ -47,6 +48,15 @@ def ingest_lines(context: IngestContext, turn: Turn, location: Location, known: 
         return replace(outcome, cost=os.fstat(descriptor).st_size) if location.unit.packed else outcome
     finally:
         os.close(descriptor)
+
+
+def _unread(snapshot: FileSnapshot) -> int:
+    """Return about how many bytes have to be read: those that were added, or all."""
+    size, checkpoint = snapshot.stat.st_size, None if snapshot.known is None else snapshot.known.checkpoint
+    grew = checkpoint is not None and checkpoint.offset <= size and not checkpoint.edited(snapshot.stat)
+    if snapshot.location.unit.packed or checkpoint is None or not grew:
+        return size
+    return size - checkpoint.offset
 
 
 def _update(snapshot: FileSnapshot, stream: StreamState | None, content: Lines) -> Outcome:

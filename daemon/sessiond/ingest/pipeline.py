@@ -82,6 +82,7 @@ class StreamPipeline:
         self._path = path
         self._latest_ms = latest_ms
         self._digest = context.digest
+        self._context = context
         self._budget = budget
         self.touched = False
         """Whether anything was captured or requeued, so that the session's record has to be rebuilt."""
@@ -91,6 +92,7 @@ class StreamPipeline:
 
         Queued bytes of the old generation stay in the outbox: they were on the disk and exist nowhere else now.
         """
+        self._context.begin_work(keep)
         stream = self.stream
         fold = Fold()
         for chunk in content.records(0, keep):
@@ -149,6 +151,7 @@ class StreamPipeline:
         """Queue bytes that were captured before, as they would have been queued then."""
         if start >= end:
             return
+        self._context.begin_work(end - start)
         step, position = Step(), start
         extents = self._spool.catalog.extents(self.stream.id, max(0, start - CHUNK - CONTEXT))
         for chunk in read_extents(content, extents, start):

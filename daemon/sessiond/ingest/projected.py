@@ -45,6 +45,7 @@ def ingest_projected(context: IngestContext, turn: Turn, location: Location, kno
             snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=now)
             if _is_unchanged(snapshot):
                 return Outcome()
+            context.begin_work(snapshot.stat.st_size)
             content = {name: read_file(location, name) for name in files}
             # A file that stays empty must not stop the others.
             files_read = {name: data for name, data in content.items() if data or not is_settled(snapshot)}
@@ -57,6 +58,7 @@ def ingest_projected(context: IngestContext, turn: Turn, location: Location, kno
                 # An emptied file is the first half of a rewrite. The other half is a change of its own (rule 8).
                 if snapshot.stat.st_size == 0 or _is_unchanged(snapshot):
                     return Outcome()
+                context.begin_work(snapshot.stat.st_size)
                 outcome = _ingest_document(snapshot, {location.below: read_document(descriptor)})
                 return replace(outcome, cost=snapshot.stat.st_size)
             finally:
@@ -117,6 +119,8 @@ def _ingest_database(context: IngestContext, turn: Turn, location: Location, kno
     # A time in the future was stored while the clock was ahead.
     thorough = not 0 <= context.now_ms() - int(marks.pop(LAST_FULL_SCAN, 0)) < FULL_SCAN_MS
     outcome = Outcome()
+    # How many sessions changed, and how long they are, shows only when they are read. Each is committed by itself.
+    context.spool.end_group()
     database = open_database(location.path, marks, thorough=thorough)
     try:
         listing = _list_sessions(cast(DatabaseSource, location.source), database)
@@ -124,17 +128,13 @@ def _ingest_database(context: IngestContext, turn: Turn, location: Location, kno
             if mark != UNREADABLE and marks.get(native_id) == mark and native_id not in turn.only:
                 continue
             try:
-                captured, outcome = _capture_session(snapshot, database, native_id, outcome)
+                outcome = _capture_session(snapshot, database, native_id, mark, outcome)
             except Torn:
                 raise
             except (ReadError, *DAMAGED) as error:
                 # Rule 9. Its watermark does not move, so it is tried again when the database changes.
                 reason = str(error) if isinstance(error, ReadError) else f"it can't be parsed: {error}"
                 listing.troubles.append(f"session {native_id}: {reason}")
-                continue
-            if captured and mark != UNREADABLE:  # otherwise it is read again with the next change
-                with context.spool.transaction():
-                    context.spool.catalog.set_mark(location.path, native_id, mark)
     finally:
         database.close()
     trouble = _summary(listing.troubles)
@@ -186,18 +186,26 @@ def _summary(troubles: Sequence[str]) -> str | None:
     return "; ".join(troubles[:SHOWN]) + more
 
 
-def _capture_session(
-    snapshot: FileSnapshot, database: Database, native_id: str, outcome: Outcome
-) -> tuple[bool, Outcome]:
-    captured = True
-    for projection in cast(DatabaseSource, snapshot.location.source).projections(database, native_id):
-        path = inner_path(snapshot.location.path, projection.native_id, projection.stream)
-        content = Records(projection.records, snapshot.context.digest)
-        if _admit(snapshot, projection, content) is Admission.YES:
-            outcome, _ = _capture(snapshot, projection, content, outcome, path, shrinks=True)
-        else:
-            captured = False
-    return captured, outcome
+def _capture_session(snapshot: FileSnapshot, database: Database, native_id: str, mark: str, so_far: Outcome) -> Outcome:
+    """Capture a session of a database and store its watermark, in one commit unless the session is long."""
+    context, location, captured = snapshot.context, snapshot.location, True
+    # All of it is read before anything is stored: nobody else can write to the spool during a transaction.
+    streams = [
+        (projection, Records(projection.records, context.digest))
+        for projection in cast(DatabaseSource, location.source).projections(database, native_id)
+    ]
+    with context.spool.group():
+        context.begin_work(sum(content.size for _, content in streams))
+        for projection, content in streams:
+            path = inner_path(location.path, projection.native_id, projection.stream)
+            if _admit(snapshot, projection, content) is Admission.YES:
+                so_far, _ = _capture(snapshot, projection, content, so_far, path, shrinks=True)
+            else:
+                captured = False
+        if captured and mark != UNREADABLE:  # otherwise it is read again with the next change
+            with context.spool.transaction():
+                context.spool.catalog.set_mark(location.path, native_id, mark)
+    return so_far
 
 
 # One stream

@@ -8,9 +8,11 @@ outbox that the endpoint refuses.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from hashlib import sha256
 
 from sessiond.endpoint.wire import RemotePosition
+from sessiond.errors import Torn
 from sessiond.ingest import reconcile_plan as plan
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import IngestContext
@@ -36,13 +38,22 @@ def reconcile(context: IngestContext, stream: StreamState, content: Content, pat
     remote = stream.remote_position
     assert remote is not None
     spool = context.spool
-    with spool.transaction():
-        evidence = Evidence(
-            same=lambda remote: _same(context, stream, content, remote, path),
-            unchanged=lambda: content.unchanged_prefix(spool.catalog.extents(stream.id)) == stream.folded,
-        )
+    context.begin_work(stream.folded)
+    evidence = Evidence(
+        same=cache(lambda remote: _same(context, stream, content, remote, path)),
+        unchanged=cache(lambda: content.unchanged_prefix(spool.catalog.extents(stream.id)) == stream.folded),
+    )
+
+    def make_plan() -> Iterable[Action]:
         queue = Queue(spool.outbox.runs(stream.id))
-        actions = plan_reconcile(position_of(stream), queue, remote, _trust(stream), evidence)
+        return plan_reconcile(position_of(stream), queue, remote, _trust(stream), evidence)
+
+    # The file is read for a first plan, before the transaction: with a long file nobody else could write meanwhile.
+    make_plan()
+    with spool.transaction():
+        if not spool.catalog.is_at(stream):
+            raise Torn("the endpoint has answered again meanwhile")  # as another endpoint, perhaps: nothing is applied
+        actions = make_plan()
         spool.catalog.set_remote_position(stream.id, None)
         _apply(spool, stream, actions, context.now_ms())
         spool.catalog.save_stream(stream)

@@ -128,6 +128,7 @@ def _unchanged_prefix(
     snapshot: FileSnapshot, stream: StreamState, content: Content, details: StreamDetails, now_ms: int
 ) -> int:
     """Return how many bytes at the start are unchanged. Raises: Torn where the content may be half of a rewrite."""
+    snapshot.context.begin_work(stream.folded)
     kept = content.unchanged_prefix(snapshot.context.spool.catalog.extents(stream.id))
     if kept < stream.folded:
         emptied = kept == 0 and next(iter(content.chunks(0)), None) is None

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from sessiond.spool.catalog import Catalog
     from sessiond.spool.outbox import Outbox
 
-KEPT = 3
-"""How many damaged spools are kept besides the first one."""
 NAME = "spool.db"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _OUTER = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
@@ -45,11 +42,12 @@ class Spool:
 
         `patience` is how many seconds to wait for another process that writes.
 
-        Raises: SpoolTooNew, SpoolDamaged (see `set_aside`), StateFull, StateError.
+        Raises: SpoolTooNew, SpoolDamaged (see damaged.py), StateFull, StateError.
         """
         self.path = os.path.join(directory, NAME)
         self._lock = FairLock()
         self._depth = 0
+        self._group: ExitStack | None = None
         with translated():
             self.connection = self._connect(readonly, patience)
             try:
@@ -156,6 +154,38 @@ class Spool:
                 self._depth -= 1
 
     @contextmanager
+    def group(self) -> Iterator[None]:
+        """Commit all transactions inside together, unless `end_group` is called before.
+
+        One commit for several small files saves most of the writes to the disk.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self.transaction())
+            if self._depth == 1:
+                self._group = stack
+            try:
+                yield
+            finally:
+                if self._group is stack:
+                    self._group = None
+
+    def end_group(self) -> None:
+        """Commit what a group has so far, before work that takes long: no other thread can write meanwhile.
+
+        Transactions after that are committed one by one. Without a group, or inside one of its transactions, nothing
+        happens. Raises: as `transaction`.
+        """
+        group = self._group
+        if group is not None and self._lock.held and self._depth == 1:
+            self._group = None
+            group.close()
+
+    @property
+    def in_group(self) -> bool:
+        """Whether a group of this thread has not ended."""
+        return self._group is not None and self._lock.held
+
+    @contextmanager
     def erasing(self) -> Iterator[None]:
         """Overwrite deleted data on the disk, which SQLite would leave in free pages; commit everything together."""
         with self._lock, translated():
@@ -232,46 +262,6 @@ def check(directory: str) -> None:
             connection.close()
     if found != "ok":
         raise SpoolDamaged(f"the spool {path} is damaged: {found}")
-
-
-def set_aside(directory: str) -> str:
-    """Rename a damaged spool and return its new path. A new spool is then built from the sources."""
-    path, taken = os.path.join(directory, NAME), damaged_spools(directory)
-    aside = base = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
-    number = 1
-    while any(name.startswith(aside) for name in taken):  # two within one second must not overwrite each other
-        number += 1
-        aside = f"{base}.{number:03d}"
-    for suffix in (
-        "-wal",
-        "-shm",
-        "",
-    ):  # the database last: after a kill, the next start still finds it and moves the rest
-        if os.path.exists(path + suffix):
-            os.replace(path + suffix, aside + suffix)
-    return aside
-
-
-def damaged_spools(directory: str) -> list[str]:
-    """Return the paths of the damaged spools that were set aside, the oldest first."""
-    start = f"{NAME}.damaged-"
-    names = sorted(name for name in os.listdir(directory) if name.startswith(start))
-    return [os.path.join(directory, name) for name in names if not name.endswith(("-wal", "-shm"))]
-
-
-def drop_damaged(directory: str) -> list[str]:
-    """Remove all damaged spools but the first and the newest KEPT, and return the paths of those removed.
-
-    The first one is the most likely to hold bytes that were never sent: each later spool was built from the sources and
-    from what the endpoint holds.
-    """
-    later = damaged_spools(directory)[1:]
-    dropped = later[: max(0, len(later) - KEPT)]
-    for path in dropped:
-        for suffix in ("-wal", "-shm", ""):
-            with suppress(FileNotFoundError):
-                os.unlink(path + suffix)
-    return dropped
 
 
 class _ErrorTranslation:

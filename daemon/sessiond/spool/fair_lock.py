@@ -17,6 +17,11 @@ class FairLock:
         self._owner: int | None = None
         self._depth = 0
 
+    @property
+    def held(self) -> bool:
+        """Whether this thread holds the lock."""
+        return self._owner == threading.get_ident()
+
     def __enter__(self) -> None:
         me = threading.get_ident()
         if self._owner != me:

@@ -144,6 +144,17 @@ class Streams(Folds):
             (held.generation, held.length, held.length, held.length, _pack(held), stream),
         )
 
+    def is_at(self, stream: StreamState) -> bool:
+        """Return whether the endpoint's position and our own are still those in memory: another thread changes them."""
+        row = self._db.execute(
+            "SELECT generation, folded, queued, acked, held FROM stream WHERE id = ?", (stream.id,)
+        ).fetchone()
+        if row is None:
+            return False
+        held = None if row[4] is None else _unpack_position(row[4])
+        known = stream.generation, stream.folded, stream.queued, stream.acked, stream.remote_position
+        return (*row[:4], held) == known
+
     def set_unknown(self, stream: int) -> None:
         """Have the endpoint asked how much it has of a stream before more of it is pushed."""
         self._db.execute("UPDATE stream SET known = 0 WHERE id = ?", (stream,))

@@ -17,7 +17,8 @@ from sessiond.cli import main
 from sessiond.cli.status import screen
 from sessiond.config import load
 from sessiond.daemon.reporting import record_config_health
-from sessiond.spool import NAME, Spool, health, set_aside
+from sessiond.spool import NAME, Spool, health
+from sessiond.spool.damaged import set_aside
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
 from sessiond.status import Running, SpoolState, Status, read_status

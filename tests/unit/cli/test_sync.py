@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from sessiond import pause, state
 from sessiond.cli import main
-from sessiond.spool import health
+from sessiond.daemon import resources
+from sessiond.daemon.engine import SLICE_OF_FILE
+from sessiond.spool import Spool, health
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, encode, household
 
 
@@ -50,6 +54,28 @@ def test_it_captures_all_and_pushes_all(house: Household, capsys: pytest.Capture
     assert (captured.out, captured.err) == ("1 session, all acknowledged\n", "")
     assert house.held(SESSION) == Path(path).read_bytes()
     assert state.running(house.state) is None
+
+
+def test_a_long_file_is_captured_in_slices(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by the daemon: no transaction grows with the file, and each one moves what `status` shows."""
+    lines = [claude(SESSION, number, text="lorem ipsum " * 4000) for number in range(800)]
+    path = house.write(CLAUDE, *lines)
+    positions = [0]
+
+    class Watched(Spool):
+        @contextmanager
+        def transaction(self) -> Iterator[None]:
+            with super().transaction():
+                yield
+            if not self.connection.in_transaction:
+                (folded,) = self.connection.execute("SELECT coalesce(max(folded), 0) FROM stream").fetchone()
+                positions.append(folded)
+
+    monkeypatch.setattr(resources, "Spool", Watched)
+    assert main(["sync"], environ(house)) == 0
+    assert positions[-1] == os.path.getsize(path) > 30 << 20
+    assert max(after - before for before, after in pairwise(positions)) <= 2 * SLICE_OF_FILE
+    assert house.held(SESSION) == Path(path).read_bytes()
 
 
 def test_what_backfill_leaves_out_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:

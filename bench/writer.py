@@ -1,0 +1,99 @@
+"""How long others can't write to the spool at a cold start: the longest transaction of the capture.
+
+The home has a session of 200 MB, a database of 1 GB (400 sessions) and 2,000 small sessions; a tenth for `--quick`.
+The capture runs in this process, so that each transaction can be timed from its BEGIN to the end of its COMMIT.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import corpus
+import databases
+from rows import NOWHERE, Figure, Plan, figure
+from sessiond import state
+from sessiond.config import Config, Loaded
+from sessiond.config.model import Endpoint as EndpointConfig
+from sessiond.daemon import resources
+from sessiond.daemon.engine import SLICE_OF_FILE, Engine, EngineOptions
+from sessiond.daemon.settings import Settings
+from sessiond.daemon.work_queue import Work
+from sessiond.pause import Paused
+from sessiond.spool import Spool
+from sessiond.watch import Batch
+
+
+class TimedSpool(Spool):
+    """A spool that times its transactions."""
+
+    holds: list[float]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Time the outermost transaction: the database is locked for other writers meanwhile."""
+        with super().transaction():
+            if self._depth == 1:
+                began = time.perf_counter()
+            yield
+        if self._depth == 0:
+            self.__dict__.setdefault("holds", []).append(time.perf_counter() - began)
+
+
+def writer(plan: Plan) -> Iterator[Figure]:
+    """Capture everything once, and report the longest transaction."""
+    room, small = plan.room("writer"), plan.quick
+    home, directory = os.path.join(room, "home"), os.path.join(room, "state")
+    sessions = 200 if small else 2_000
+    corpus.make(home, sessions, sessions * 40_000)
+    _large_session(home, (20 if small else 200) * 1_000_000)
+    kept = databases.ensure(plan.directory, 40 if small else 400)
+    store = os.path.join(home, databases.STORE)
+    os.makedirs(os.path.dirname(store), exist_ok=True)
+    shutil.copyfile(os.path.join(kept, databases.STORE), store)
+    spool = _capture(home, directory)
+    holds = sorted(spool.holds)
+    label = f"{'20' if small else '200'} MB file, {os.path.getsize(store) / 1e9:.1f} GB database, {sessions:,} sessions"
+    yield figure("writer", "sessiond", f"longest transaction, {label}", f"{1000 * holds[-1]:.0f} ms", "100 ms")
+    yield figure(
+        "writer",
+        "sessiond",
+        f"the same, 99th percentile of {len(holds):,}",
+        f"{1000 * holds[-len(holds) // 100]:.0f} ms",
+    )
+
+
+def _large_session(home: str, size: int) -> None:
+    rnd = corpus.random.Random(3)
+    session = str(uuid.uuid4())
+    author = corpus.Claude(rnd, corpus.Text(rnd), "/home/ada/work/project-00", corpus.NOW, session=session)
+    unit = "".join(one + "\n" for one in corpus.session_lines(author, 10_000_000, 0)).encode()
+    path = os.path.join(home, corpus.claude_path(session, "/home/ada/work/project-00"))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        for _ in range(max(1, size // len(unit))):
+            file.write(unit)
+
+
+def _capture(home: str, directory: str) -> TimedSpool:
+    state.prepare(directory)
+    lock = state.Lock(directory)
+    resources.Spool = TimedSpool  # type: ignore[misc]  # no part of the daemon needs another spool
+    environ = {"HOME": home}
+    config = Config(state_dir=directory, machine_id="bench", endpoint=EndpointConfig(url=NOWHERE))
+    try:
+        settings = Settings(loaded=Loaded(config=config), token=None, paused=Paused(), terms="")
+        with Engine(settings, environ, lock, EngineOptions(slice=SLICE_OF_FILE)) as engine:
+            loop = engine.capture_loop
+            loop.add_batch(Batch(rescan=tuple(engine.resources.watched)))
+            while isinstance(work := loop.queue.next(time.monotonic()), Work):
+                loop.do(work)
+            assert isinstance(engine.resources.spool, TimedSpool)
+            return engine.resources.spool
+    finally:
+        resources.Spool = Spool  # type: ignore[misc]
+        lock.release()
