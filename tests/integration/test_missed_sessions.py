@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
+from support.opencode import PAGE, write_database
 
 
 @pytest.fixture
@@ -111,34 +111,6 @@ def test_an_empty_folder_is_no_trouble(house: Household) -> None:
 
 
 SESSIONS = 60
-PAGE = 4096
-
-
-def opencode_database(path: Path) -> None:
-    """Write a database of OpenCode with sessions that take several pages each."""
-    path.parent.mkdir(parents=True)
-    database = sqlite3.connect(path)
-    database.executescript(
-        f"""PRAGMA page_size = {PAGE};
-        CREATE TABLE session (id TEXT PRIMARY KEY, title TEXT, directory TEXT, time_created INT, time_updated INT,
-                              parent_id TEXT, version TEXT, revert TEXT);
-        CREATE TABLE message (id TEXT PRIMARY KEY, session_id TEXT, time_created INT, time_updated INT, data TEXT);
-        CREATE TABLE part (id TEXT PRIMARY KEY, message_id TEXT, session_id TEXT, time_created INT, time_updated INT,
-                           data TEXT);
-        CREATE INDEX message_session ON message (session_id);
-        CREATE INDEX part_session ON part (session_id);"""
-    )
-    for number in range(SESSIONS):
-        name, time = f"ses_{number:04d}abcdefgh", NOW_MS - 100_000 + number
-        text = json.dumps({"type": "text", "text": "x" * 16_000})
-        data = json.dumps({"role": "user", "time": {"created": time}})
-        row = (name, "a title", "/home/u/app", time, time, None, "1.2", None)
-        database.execute("INSERT INTO session VALUES (?,?,?,?,?,?,?,?)", row)
-        database.execute("INSERT INTO message VALUES (?,?,?,?,?)", (f"msg_{number}", name, time, time, data))
-        part = (f"prt_{number}", f"msg_{number}", name, time, time, text)
-        database.execute("INSERT INTO part VALUES (?,?,?,?,?,?)", part)
-    database.commit()
-    database.close()
 
 
 def readable_sessions(path: Path) -> int:
@@ -156,7 +128,7 @@ def readable_sessions(path: Path) -> int:
 
 def test_a_bad_page_hides_no_session_but_its_own(house: Household) -> None:
     path = Path(house.home, ".local/share/opencode/opencode.db")
-    opencode_database(path)
+    write_database(path, SESSIONS)
     bad = 0
     with path.open("r+b") as file:
         for page in range(0, path.stat().st_size // PAGE, 11):
@@ -178,7 +150,7 @@ def test_a_bad_page_hides_no_session_but_its_own(house: Household) -> None:
 
 def test_text_that_is_no_utf_8_costs_no_session(house: Household) -> None:
     path = Path(house.home, ".local/share/opencode/opencode.db")
-    opencode_database(path)
+    write_database(path, SESSIONS)
     database = sqlite3.connect(path)
     database.execute("UPDATE session SET title = CAST(X'6166FF66' AS TEXT)")
     database.execute("UPDATE part SET data = CAST(X'7B2261223A22FF227D' AS TEXT) WHERE id = 'prt_5'")

@@ -47,24 +47,6 @@ def test_what_is_no_file_is_left_alone(world: World, projects: Path) -> None:
     assert daemon.poll() is None
 
 
-def test_links_to_secrets_are_not_followed(world: World, projects: Path, tmp_path: Path) -> None:
-    """A project may plant them: as a file, as a directory, and in the place of a file that was read before."""
-    secret = tmp_path / "secret"
-    secret.mkdir()
-    (secret / f"{session(50)}.jsonl").write_bytes(lines(50, SECRET))
-    (projects / "-home-dev-project" / f"{session(51)}.jsonl").symlink_to(secret / f"{session(50)}.jsonl")
-    (projects / "linked").symlink_to(secret)
-    world.write(2, 1)
-    world.start()
-    world.arrives(1, 2)
-    os.unlink(world.path(2))
-    os.symlink(secret / f"{session(50)}.jsonl", world.path(2))
-    world.write(3, 1)
-    world.arrives(3)
-    assert set(world.records()) == {session(1), session(2), session(3)}
-    assert SECRET.encode() not in b"".join(world.held(session(number)) or b"" for number in (1, 2, 3, 50, 51))
-
-
 def test_a_file_of_somebody_else_is_not_read(world: World, projects: Path) -> None:
     """A hard link to a foreign file looks like a file of ours but for its owner; it is named and skipped."""
     if os.geteuid():

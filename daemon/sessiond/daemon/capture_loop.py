@@ -88,12 +88,13 @@ class CaptureLoop:
 
     def capture_all(self) -> int:
         """Scan every root and read all changes, for `sync`; return the number of files found in a rewrite."""
-        roots = self._resources.watched
-        while roots:
+        scanned = 0
+        while roots := self._resources.watched[scanned:]:
+            scanned += len(roots)
             self.add_batch(Batch(rescan=tuple(roots)))
             while isinstance(work := self.queue.next(time.monotonic()), Work):
                 self.do(work)
-            roots = self._resources.discover_project_roots(self._watcher)
+            self._resources.discover_project_roots(self._watcher)
         return len(self.queue.retries)
 
     def _wait_for_room(self, error: StateFull) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -12,7 +12,7 @@ from sessiond import spool as spools
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.device import Device, first_start_ms, hostname, identify, installation, machine_identity
-from sessiond.errors import SpoolDamaged, StateError, StateFull
+from sessiond.errors import SpoolDamaged, StateError, StateFull, Unsafe
 from sessiond.ingest import IngestContext
 from sessiond.ingest.backfill import here_ms, oldest_ms
 from sessiond.ingest.pins import Pins
@@ -23,10 +23,15 @@ from sessiond.privacy import Exclusion, Masking, Terms, read_terms
 from sessiond.reader import Digest
 from sessiond.sources import find_project_roots, find_roots
 from sessiond.sources.base import Root, Source
+from sessiond.sources.links import Link, linked_root
 from sessiond.spool import Spool
 from sessiond.spool import damaged as damaged_spools
 from sessiond.spool.health import CLEAN, REBUILT, note_host
+from sessiond.spool.rows import FileState
 from sessiond.watch import WatchedRoot, Watcher
+
+NOT_FOLLOWED = "a link that is not followed: "
+"""How the trouble of a link begins."""
 
 
 class Resources(msgspec.Struct, kw_only=True):
@@ -61,12 +66,43 @@ class Resources(msgspec.Struct, kw_only=True):
         """Return whether the tools name other roots now than when the resources were opened."""
         return find_roots(self.config, self.environ) != self.listed_roots
 
+    def follow_links(self, watched: WatchedRoot, paths: Iterable[str], watcher: Watcher) -> list[WatchedRoot]:
+        """Add the roots that links below a root lead to, and report the links that are not followed; return the new."""
+        self._forget_removed_links()
+        new: list[tuple[Source, Root]] = []
+        for path in paths:
+            for source in [source for source, root in self.roots if root == watched.root]:
+                try:
+                    root = linked_root(Link(source, watched.root, path), [*self.roots, *new], self.directory)
+                except Unsafe as error:
+                    self._report_link(source.tool, path, f"{NOT_FOLLOWED}{error}")
+                else:
+                    new += [(source, root)] if root is not None else []
+        return self._add(new, watcher)
+
+    def _forget_removed_links(self) -> None:
+        removed = [file for file in self.spool.catalog.troubled(NOT_FOLLOWED) if not os.path.islink(file.path)]
+        if removed:
+            with self.spool.transaction():
+                for file in removed:
+                    self.spool.catalog.save_file(msgspec.structs.replace(file, trouble=None, gone_ms=now_ms()))
+
+    def _report_link(self, tool: str, path: str, trouble: str) -> None:
+        """Store why a link is not followed, for `sources` and `status`."""
+        known = self.spool.catalog.file(path)
+        if known is None or known.trouble != trouble:
+            with self.spool.transaction():
+                self.spool.catalog.save_file(FileState(path=path, tool=tool, trouble=trouble))
+            log.warning("ingest.skipped", tool=tool, path=path, reason=trouble)
+
     def discover_project_roots(self, watcher: Watcher | None = None) -> list[WatchedRoot]:
         """Add the roots found in the working directories of sessions; return the new ones."""
         self._count()
         known = {(source.tool, root.path) for source, root in self.roots}
         found = find_project_roots(self.config, self.environ, self.directories)
-        new = [(source, root) for source, root in found if (source.tool, root.path) not in known]
+        return self._add([(source, root) for source, root in found if (source.tool, root.path) not in known], watcher)
+
+    def _add(self, new: list[tuple[Source, Root]], watcher: Watcher | None) -> list[WatchedRoot]:
         self.roots += new
         watched = [WatchedRoot(root=root, owner=source.tool) for source, root in new]
         if watched and watcher is not None:

@@ -16,6 +16,7 @@ from sessiond.ingest import Index, Location
 from sessiond.logs import log
 from sessiond.sources.base import UserDirs
 from sessiond.watch import WatchedRoot, Watcher
+from sessiond.watch.scan import ScanStats
 
 
 class ScanResult(msgspec.Struct, frozen=True):
@@ -81,12 +82,16 @@ class Scanner:
     def _compare(self, roots: Collection[WatchedRoot]) -> tuple[set[str], list[Change]]:
         """Return the paths below the roots, and the files among them whose stat changed."""
         seen, changed = set[str](), list[Change]()
-        for root in roots:
-            for path, found in self._watcher.scan(root):
+        pending = list(roots)
+        for root in pending:
+            stats = ScanStats()
+            for path, found in self._watcher.scan(root, stats):
                 seen.add(path)
                 made = make_fingerprint(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 if self.inventory.get(path) != made:
                     changed.append(Change(path, found.st_mtime_ns, made))
+            # What was captured through a link is gone only if it is not there either.
+            pending += self._resources.follow_links(root, stats.links, self._watcher)
         return seen, changed
 
     def _live_sessions(self) -> frozenset[tuple[str, str]]:

@@ -16,6 +16,7 @@ from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Checkpoint, Digest
 from sessiond.session import Rules
 from sessiond.sources.base import Root, Source, Unit
+from sessiond.sources.links import unit_below_link
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState
 
@@ -247,7 +248,7 @@ class Index:
             last = self._last = directory, self._roots_above(directory)
         for source, root, length in last[1]:
             relative = path[length:]
-            unit = source.unit(relative)
+            unit = unit_below_link(source, root, relative) if root.prefix else source.unit(relative)
             if unit is not None:
                 yield source, root, relative, unit
 
@@ -260,7 +261,10 @@ class Index:
         while cut >= 0:
             numbers += self._below.get(directory[:cut], ())
             cut = directory.rfind("/", 0, cut)
-        found = (self._all_roots[number] for number in sorted(numbers))
+        found = [self._all_roots[number] for number in sorted(numbers)]
+        # Below a link, only the root that it leads to can open a file; the one that has the link does not follow it.
+        linked = {source: root.path for source, root in found if root.prefix and not root.only}
+        found = [(source, root) for source, root in found if len(root.path) >= len(linked.get(source, ""))]
         return [(source, root, len(root.path.rstrip("/")) + 1) for source, root in found]
 
 

@@ -62,6 +62,11 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     registry: str = ""
     """The name of a file in it that lists further roots: when it changes, `Source.roots` is called again."""
 
+    prefix: str = ""
+    """What a path below it begins with for its source, if a link below another root leads here (see links.py)."""
+    only: str = ""
+    """The name of the only file that is read, if the link leads to a file. `prefix` takes its place."""
+
     def covers(self, path: str) -> bool:
         """Return whether a scan of the root reaches a path, within its depth."""
         prefix = self.path.rstrip("/") + "/"

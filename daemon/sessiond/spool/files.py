@@ -46,6 +46,15 @@ class Files:
         ):
             yield os.fsdecode(path), _unpack_checkpoint(packed)
 
+    def troubled(self, start: str) -> list[FileState]:
+        """Return the files that can't be read for a reason that begins with `start`."""
+        rows = self._db.execute(
+            "SELECT path, tool, stream, checkpoint, pin, gone_ms, trouble FROM file"
+            " WHERE trouble IS NOT NULL AND substr(trouble, 1, ?) = ?",
+            (len(start), start),
+        )
+        return [file_state(row) for row in rows.fetchall()]
+
     def save_file(self, file: FileState) -> None:
         """Store the state of a path."""
         checkpoint = None if file.checkpoint is None else _pack(file.checkpoint)

@@ -15,20 +15,23 @@ Found: TypeAlias = tuple[str, os.stat_result]
 class ScanStats:
     """The directories of a scan."""
 
-    __slots__ = ("directories", "unreadable")
+    __slots__ = ("directories", "links", "unreadable")
 
     def __init__(self) -> None:
         self.directories: dict[int, str] = {}
         """Inode and path of each directory that was read."""
         self.unreadable: list[str] = []
         """Directories that could not be read. Each scan tries again."""
+        self.links: list[str] = []
+        """Symbolic links. The scan does not follow them; see sources/links.py."""
 
 
 def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterator[Found]:
     """Iterate the regular files of a root, or of the directory `below` (relative to it).
 
-    Symbolic links are not followed, except for the root itself. Files that vanish during the scan are skipped,
-    and a directory that can't be read is recorded in `stats`. Neither stops the scan. A missing root has no files.
+    Symbolic links are not followed, except for the root itself; `stats` has them. Files that vanish during the scan are
+    skipped, and a directory that can't be read is recorded in `stats`. Neither stops the scan. A missing root has no
+    files.
     """
     stats = ScanStats() if stats is None else stats
     deepest = 0 if root.watch is Watch.FLAT else root.depth
@@ -61,6 +64,8 @@ def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterato
                         yield entry.path, stat
                     elif entry.is_dir(follow_symlinks=False) and entry.name not in skip:
                         pending.append((entry.path, entry.inode(), level + 1))
+                    elif entry.is_symlink():
+                        stats.links.append(entry.path)
             except OSError:
                 # A network filesystem may fail in the middle of a listing; the next scan tries again.
                 stats.unreadable.append(directory)

@@ -97,13 +97,13 @@ class Watcher:
             if paths or due or changes.poked or time.monotonic() >= deadline:
                 return Batch(paths=paths, rescan=tuple(due), why=frozenset(due.values()))
 
-    def scan(self, watched: WatchedRoot) -> Iterator[Found]:
+    def scan(self, watched: WatchedRoot, stats: ScanStats | None = None) -> Iterator[Found]:
         """Scan a root: iterate every regular file below it, and record the cost and the directories of the scan.
 
         The caller's work between two items counts as cost and delays the next scan: compare there, and read files
-        afterwards.
+        afterwards. `stats` receives the directories and links.
         """
-        stats = ScanStats()
+        stats = stats or ScanStats()
         began = time.thread_time()
         yield from scan(watched.root, stats=stats)
         self._update_state(watched, stats)

@@ -129,15 +129,12 @@ def test_parked_items_are_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert "1 item parked" in capsys.readouterr().err
 
 
-def test_an_unreadable_file_is_4_and_stops_no_other(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    target = house.write("elsewhere.jsonl", claude(SESSION, 1))
+def test_a_file_that_can_not_be_read_is_4_and_stops_no_other(house: Household) -> None:
     house.write(CLAUDE, claude(SESSION, 1))
-    link = os.path.join(house.home, os.path.dirname(CLAUDE), "5f1d7c1e-0000-4000-8000-000000000002.jsonl")
-    os.symlink(target, link)
-    code = main(["sync"], environ(house))
+    store = house.write(".local/share/opencode/opencode.db", b"no database" * 100)
+    assert main(["sync"], environ(house)) == 4
     assert house.held(SESSION)
-    # A scan passes links by: it is no session's file, and nothing is missing.
-    assert code == 0
+    assert [trouble.path for trouble in house.spool.stats.troubles(9)] == [store]
 
 
 def test_two_at_once_take_turns(house: Household, capsys: pytest.CaptureFixture[str]) -> None:

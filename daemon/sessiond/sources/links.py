@@ -1,0 +1,82 @@
+"""Follows symbolic links below a root: a project's sessions, or a database, on another disk or in a dotfile repository.
+
+Only links that the user made in a tool's own directory are followed. A root in a project is different: anybody who
+wrote to the repository may have planted a link to a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+import msgspec
+
+from sessiond.errors import Unsafe
+from sessiond.sources.base import Root, Source, Unit, Watch
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A symbolic link below a root."""
+
+    source: Source
+    root: Root
+    path: str
+
+
+def linked_root(link: Link, roots: Sequence[tuple[Source, Root]], state: str) -> Root | None:
+    """Return the root that a link leads to; None if there is no session, or if it is captured there already.
+
+    A target has one root, even if several links or roots lead there. `state` is the state directory: each capture
+    would change a file in it and so cause another capture.
+
+    Raises: Unsafe with the reason why the link is not followed.
+    """
+    try:
+        target, found, own = os.path.realpath(link.path), os.stat(link.path), os.lstat(link.path)
+    except OSError:
+        return None  # dangling, or a circle of links
+    relative = os.path.relpath(link.path, link.root.path)
+    directory, flat = stat.S_ISDIR(found.st_mode), link.root.watch is Watch.FLAT
+    depth = link.root.depth - relative.count("/") - 1
+    if directory and (flat or depth < 0):
+        return None
+    if not directory and not (stat.S_ISREG(found.st_mode) and link.source.unit(link.root.prefix + relative)):
+        return None
+    around = [
+        msgspec.structs.replace(root, path=os.path.realpath(root.path))
+        for source, root in roots
+        if source is link.source and not root.only
+    ]
+    if any(root.path == target or root.covers(target) for root in around):
+        return None
+    if link.root.cwd:
+        raise Unsafe("it is in a project")
+    if {found.st_uid, own.st_uid} != {os.geteuid()}:
+        raise Unsafe("it leads to something of another user")
+    state = os.path.realpath(state)
+    if _contains(state, target) or any(_contains(target, path) for path in [state, *(root.path for root in around)]):
+        raise Unsafe(f"it leads to {target}, which contains sessiond's own files or the link itself")
+    prefix = link.root.prefix + relative
+    if directory:
+        return Root(path=link.path, prefix=f"{prefix}/", watch=link.root.watch, depth=depth, skip=link.root.skip)
+    folder, name = os.path.split(target)
+    made = Root(path=folder, prefix=prefix, only=name, watch=Watch.FLAT, depth=0)
+    return None if (link.source, made) in roots else made
+
+
+def unit_below_link(source: Source, root: Root, relative: str) -> Unit | None:
+    """Return the unit of a path below a root that a link leads to; None if it reaches beyond the link."""
+    if not relative.startswith(root.only):
+        return None
+    # Beside a database are files whose names begin with its name.
+    unit = source.unit(root.prefix + relative[len(root.only) :])
+    if unit is None or (unit.path and not unit.path.startswith(root.prefix)):
+        return None
+    inside = {name: root.only + name[len(root.prefix) :] for name in (unit.path, *unit.beside) if name}
+    beside = tuple(inside[name] for name in unit.beside if name.startswith(root.prefix) and not root.only)
+    return msgspec.structs.replace(unit, path=inside.get(unit.path, ""), beside=beside)
+
+
+def _contains(directory: str, path: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
