@@ -1,10 +1,12 @@
-"""Settings for all tests: UTC, Hypothesis without a clock, and signals that programs under test can receive."""
+"""Settings for all tests: UTC, Hypothesis without a clock, signals that programs can receive, rules compiled once."""
 
 import os
 import signal
 import time
 
 from hypothesis import HealthCheck, settings
+
+from support.rules_cache import compile_once
 
 # Some tools write local times without a zone, and the samples were made in UTC.
 os.environ["TZ"] = "UTC"
@@ -17,3 +19,4 @@ settings.load_profile("unhurried")
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+compile_once()

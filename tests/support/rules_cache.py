@@ -1,4 +1,4 @@
-"""The rules, compiled once for all daemons that the tests start: compiling costs each new state directory a second."""
+"""The rules, compiled once for all tests of a process and all daemons that they start: it takes a second each time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,42 @@ import functools
 import os
 import shutil
 import tempfile
+from typing import Any
 
+from sessiond.redact import redactor, rules, scanner
 from sessiond.redact.policy import Policy
 from sessiond.redact.redactor import Redactor
+
+ORIGINALS = {
+    (scanner, "compile_expressions"): scanner.compile_expressions,
+    (scanner, "_build"): scanner._build,
+    (rules, "load_rules"): rules.load_rules,
+    (redactor, "load_rules"): rules.load_rules,
+}
+"""What `compile_once` replaces. Tests of these functions put them back."""
+
+
+def compile_once() -> None:
+    """Remember the built-in rules and each compiled database: the same expressions always become the same one."""
+    databases: dict[tuple[bytes, ...], Any] = {}
+    ours = functools.cache(rules.load_rules)
+
+    def compile_expressions(hyperscan: Any, expressions: list[bytes]) -> Any:
+        key = tuple(expressions)
+        if key not in databases:
+            databases[key] = ORIGINALS[scanner, "compile_expressions"](hyperscan, expressions)
+        return databases[key]
+
+    def build(path: str, expressions: list[bytes]) -> None:
+        import hyperscan
+
+        scanner.store(path, hyperscan.dumpb(compile_expressions(hyperscan, expressions)))
+
+    def load_rules(text: str | None = None, *, file: str | None = None) -> rules.RuleSet:
+        return ours() if text is None else ORIGINALS[rules, "load_rules"](text, file=file)
+
+    scanner.compile_expressions, scanner._build = compile_expressions, build
+    rules.load_rules = redactor.load_rules = load_rules
 
 
 @functools.cache
