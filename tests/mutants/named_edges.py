@@ -170,11 +170,18 @@ EDGES: list[Named] = [
         (["tests/endpoint/test_tokens.py", "-k", "bad_names"],),
     ),
     Named(
-        "an invalid state directory hides the error of the configuration",
-        "status/configured.py",
-        '    except ConfigError:\n        found = ""\n',
-        "    except ConfigError:\n        raise\n",
-        (["tests/unit/daemon/test_promptness.py", "-k", "configuration_is_wrong"],),
+        "an address that was refused is used all the same",
+        "config/load.py",
+        '        config = msgspec.structs.replace(config, endpoint=msgspec.structs.replace(config.endpoint, url=""))\n',
+        "        pass\n",
+        (["tests/unit/cli/test_invalid_config.py", "-k", "refused_address"],),
+    ),
+    Named(
+        "a transcript is shown though the rule that masks it was lost",
+        "cli/lookup.py",
+        "    if problem is not None:\n        raise problem\n",
+        "",
+        (["tests/unit/cli/test_invalid_config.py", "-k", "unknown_what_to_mask"],),
     ),
     Named(
         "a doubtful configuration starts without a word",

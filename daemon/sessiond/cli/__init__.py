@@ -133,10 +133,8 @@ def _dispatch(argv: list[str], environ: Mapping[str, str], opened: list[MaskedOu
         print(help_text(), file=sys.stderr)
         return exit_codes.USAGE
 
-    import gc
     import importlib
 
-    gc.disable()  # imports make many objects and no garbage; the collector would take a fifth of the time of `status`
     if request.command not in LEAN:
         _import_msgspec()
     from sessiond.cli.masked_stream import UNMASKED, MaskedOutput
@@ -146,27 +144,12 @@ def _dispatch(argv: list[str], environ: Mapping[str, str], opened: list[MaskedOu
         masked.open()
         opened.append(masked)
     command = importlib.import_module(f"{__name__}.{request.command.replace('-', '_')}")
-    args = _flags(request, getattr(command, "FLAGS", None)) or _arguments(request, command)
+    args = _arguments(request, command)
     args.environ, masked.file = environ, args.config
     if getattr(args, "unmasked", False):
         masked.close()
-    gc.enable()
-    gc.freeze()
     code: int = command.run(args)
     return code
-
-
-def _flags(request: Request, flags: Mapping[str, str] | None) -> Any:
-    """Parse a command line that has only flags, without importing argparse (a tenth of the time of `status`).
-
-    Return None if it has anything else, or if the command has no FLAGS.
-    """
-    if flags is None or not flags.keys() >= set(request.rest):
-        return None
-    from types import SimpleNamespace
-
-    given = {flags[word] for word in request.rest}
-    return SimpleNamespace(config=request.config, **{name: name in given for name in flags.values()})
 
 
 def _arguments(request: Request, command: Any) -> Any:

@@ -23,12 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings. Raises: ConfigError if the configuration is not valid."""
+    """Print the findings. An invalid configuration is one of them."""
     from sessiond.cli.config import known_tools, user_file
-    from sessiond.config import load, state_dir
+    from sessiond.config import load_valid, state_dir
     from sessiond.doctor import Finding, Installation, Severity, repair, run_checks
 
-    loaded = load(args.config, args.environ, tools=known_tools())  # its warnings are among the findings
+    loaded = load_valid(args.config, args.environ, tools=known_tools())  # its problems are among the findings
     installation = Installation(
         loaded=loaded,
         directory=state_dir(loaded.config),

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Print events, oldest first. Raises: NotFound if nothing was logged."""
     if args.source is not None:
         check_tool(args.source)
-    directory = state_dir(load_config(args).config)
+    directory = state_dir(load_config(args, valid=True).config)
     events: Iterator[Event] = (event for event in _events(args, directory) if _wanted(event, args))
     if not args.follow and args.since is None:
         events = iter(list(events)[-SHOWN:])

@@ -32,9 +32,19 @@ def endpoint_url(spool: Spool, config: Config) -> str:
 
 
 @contextmanager
-def opened(args: argparse.Namespace, *, readonly: bool = True) -> Iterator[tuple[Spool, Config]]:
-    """Open the configured spool. Raises: NotFound if there is none yet, StateError."""
-    config = load_config(args).config
+def opened(args: argparse.Namespace, *, readonly: bool = True, masked: bool = False) -> Iterator[tuple[Spool, Config]]:
+    """Open the configured spool.
+
+    If it is only read, an error in the configuration is a warning; but not where `masked` text of the tools' files is
+    printed, and the error may concern what is masked.
+
+    Raises: NotFound if there is no spool yet, StateError, ConfigError.
+    """
+    loaded = load_config(args, valid=readonly)
+    problem = loaded.problem_with("redact") if masked else None
+    if problem is not None:
+        raise problem
+    config = loaded.config
     directory = state_dir(config)
     if not os.path.exists(os.path.join(directory, NAME)):
         raise NotFound("nothing has been captured yet", hint="start it: sessiond run")

@@ -99,13 +99,13 @@ class MaskedOutput:
 
     def _load(self) -> Callable[[str], str]:
         from sessiond.cli.masked import open_masking
-        from sessiond.config import load
+        from sessiond.config import load_valid
         from sessiond.errors import SessiondError
         from sessiond.privacy import Masking, Terms
         from sessiond.redact import Policy
 
         try:
-            masking = open_masking(load(self.file, self._environ).config, self._environ)
+            masking = open_masking(load_valid(self.file, self._environ).config, self._environ)
             masking.load()
         except (SessiondError, OSError):  # the command reports it; the built-in rules apply all the same
             masking = Masking(Terms(policy=Policy()))

@@ -52,22 +52,28 @@ def mask_text(text: str) -> str:
     return _masks[0](text) if _masks else text
 
 
-def load_config(args: argparse.Namespace, *, tools: Collection[str] | None = None) -> Loaded:
+def load_config(args: argparse.Namespace, *, tools: Collection[str] | None = None, valid: bool = False) -> Loaded:
     """Load the configuration for a command and print its warnings to stderr.
 
-    Raises: ConfigError.
-    """
-    from sessiond.config import load
+    With `valid`, a problem is a warning, and what is valid is used: for commands that only read.
 
-    loaded = load(args.config, args.environ, tools=tools)
+    Raises: ConfigError, unless `valid`.
+    """
+    from sessiond.config import load, load_valid
+
+    loaded = (load_valid if valid else load)(args.config, args.environ, tools=tools)
     for warning in loaded.warnings:
         warn(warning)
+    if loaded.problems:
+        problem, more = loaded.problems[0], len(loaded.problems) - 1
+        others = f" ({more} more: sessiond config check)" if more else ""
+        warn(f"{problem}{others}\n  {problem.hint or 'sessiond config check'}")
     return loaded
 
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    print(f"sessiond: warning: {escape(text)}", file=sys.stderr)
+    print("\n".join(map(escape, f"sessiond: warning: {text}".split("\n"))), file=sys.stderr)
 
 
 def print_json(answer: Any) -> None:

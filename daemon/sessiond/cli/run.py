@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     import argparse
 
 HELP = "run the daemon in the foreground"
-FLAGS: dict[str, str] = {}
-"""All options of `add_arguments`; with it the service starts without importing argparse."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

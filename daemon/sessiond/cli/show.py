@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from sessiond.cli.masked import mask_pieces, open_redactor
     from sessiond.cli.streams import lines, pieces
 
-    with opened(args) as (spool, config):
+    with opened(args, masked=not args.unmasked) as (spool, config):
         redactor = None if args.unmasked else open_redactor(config, args.environ)
 
         def content(stream: StreamState) -> Iterator[bytes]:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sessiond.cli.output import age, columns, count, escape, print_json, shorten, wrapped
-from sessiond.config import Config, load
+from sessiond.cli.output import age, columns, count, escape, load_config, print_json, shorten, wrapped
+from sessiond.config import Config
 from sessiond.sources import UNREADABLE, find_roots, find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tools. Raises: ConfigError."""
+    """Print the tools."""
     tools = [source.tool for source in find_sources()]
-    config = load(args.config, args.environ, tools=tools).config
+    config = load_config(args, tools=tools, valid=True).config
     status = read_status(args.config, args.environ)
     if not any(tool.roots for tool in status.tools):
         status = _with_default_roots(status, config, args.environ)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-FLAGS = {"--json": "json", "-w": "watch", "--watch": "watch"}
-"""All options of `add_arguments`."""
 LABEL = 14
 RULES = 3
 """How many of the rules that found secrets are shown."""

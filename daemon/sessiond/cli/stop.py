@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Stop the daemon. Raises: NotRunning, ServiceError."""
     from sessiond import service, state
 
-    directory = state_dir(load_config(args).config)
+    directory = state_dir(load_config(args, valid=True).config)
     holder = state.running(directory)
     if holder is None:
         raise NotRunning("sessiond is not running")

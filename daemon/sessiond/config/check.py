@@ -6,6 +6,7 @@ import math
 import os
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -76,26 +77,50 @@ def members(kind: Kind) -> dict[str, Kind]:
     return {}
 
 
+class Problems:
+    """What happens to invalid settings: the first one is raised, or all are collected and left out."""
+
+    def __init__(self, *, collect: bool = False) -> None:
+        self.found: list[ConfigError] = []
+        self._collect = collect
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Collect a ConfigError that is raised inside, if errors are collected."""
+        try:
+            yield
+        except ConfigError as error:
+            if not self._collect:
+                raise
+            self.found.append(error)
+
+
 def validate(
-    table: Mapping[str, Any], position: ConfigPosition, kind: Kind = Config, path: tuple[str, ...] = ()
+    table: Mapping[str, Any],
+    position: ConfigPosition,
+    problems: Problems | None = None,
+    kind: Kind = Config,
+    path: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Validate a table and return its values as plain ones: seconds, bytes, absolute paths.
 
-    Raises: ConfigError for the first key that is unknown, of a wrong type or out of bounds.
+    Raises: ConfigError for a key that is unknown, of a wrong type or out of bounds, unless `problems` collects it.
     """
+    problems = problems or Problems()
     known = members(kind)
     plain: dict[str, Any] = {}
     for name, value in table.items():
         here = (*path, name)
         inner = known.get("*", known.get(name))
-        if inner is None:
-            raise position.error("unknown key", here, hint=_nearest_key(name, path, known))
-        if not members(inner):
-            plain[name] = validate_value(value, inner, position, here)
-        elif isinstance(value, dict):
-            plain[name] = validate(value, position, inner, here)
-        else:
-            raise position.error(f"expected a table; got {describe(value)}", here, hint=f"write [{dotted(here)}]")
+        with problems.caught():
+            if inner is None:
+                raise position.error("unknown key", here, hint=_nearest_key(name, path, known))
+            if not members(inner):
+                plain[name] = validate_value(value, inner, position, here)
+            elif isinstance(value, dict):
+                plain[name] = validate(value, position, problems, inner, here)
+            else:
+                raise position.error(f"expected a table; got {describe(value)}", here, hint=f"write [{dotted(here)}]")
     return plain
 
 

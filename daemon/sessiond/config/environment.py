@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sessiond.config.check import ConfigPosition, Kind, keys, members, validate_value
+from sessiond.config.check import ConfigPosition, Kind, Problems, keys, members, validate_value
 from sessiond.config.model import Config
 from sessiond.directories import PREFIX, SPECIAL, variables
 
@@ -25,13 +25,16 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
     value: Any
 
 
-def overrides(environ: Mapping[str, str], home: str) -> tuple[list[Override], list[str]]:
+def overrides(
+    environ: Mapping[str, str], home: str, problems: Problems | None = None
+) -> tuple[list[Override], list[str]]:
     """Return the keys that `SESSIOND_*` variables set, and a warning for each variable that is not a key.
 
     Text is parsed by the type of its key: yes and no, units, lists as JSON or separated like PATH.
 
-    Raises: ConfigError for an invalid value.
+    Variables whose problem is collected are left out. Raises: ConfigError for an invalid value.
     """
+    problems = problems or Problems()
     made: list[Override] = []
     warnings: list[str] = []
     for variable, text in variables(environ).items():
@@ -44,8 +47,9 @@ def overrides(environ: Mapping[str, str], home: str) -> tuple[list[Override], li
             warnings.append(f"{variable} is not a setting{meant}")
             continue
         position = ConfigPosition(variable=variable, home=home)
-        value = validate_value(read_text(text, kind), kind, position, path)
-        made.append(Override(variable=variable, path=path, value=value))
+        with problems.caught():
+            value = validate_value(read_text(text, kind), kind, position, path)
+            made.append(Override(variable=variable, path=path, value=value))
     return made, warnings
 
 

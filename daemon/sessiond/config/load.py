@@ -11,10 +11,10 @@ from zlib import crc32
 
 import msgspec
 
-from sessiond.config.check import ConfigPosition, did_you_mean, dotted, validate
+from sessiond.config.check import ConfigPosition, Problems, did_you_mean, dotted, members, validate
 from sessiond.config.environment import overrides
 from sessiond.config.model import Config
-from sessiond.directories import checksums, config_file, part_files, state_directory, variables
+from sessiond.directories import PREFIX, checksums, config_file, part_files, state_directory, variables
 from sessiond.errors import ConfigError
 
 MAX_FILE = 1 << 20
@@ -35,6 +35,20 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """The origin of each key that is set (`endpoint.url`): `FILE:LINE` or the variable. Other keys are defaults."""
     sums: dict[str, int] = {}
     """Checksums of the content of each file and of the text of each variable."""
+    problems: tuple[ConfigError, ...] = ()
+    """What `load_valid` left out."""
+
+    def problem_with(self, prefix: str) -> ConfigError | None:
+        """Return a problem that may concern the keys that begin with `prefix`.
+
+        A file that can't be read at all, and a table whose name is not known, may concern every key.
+        """
+        tables = set(members(Config))
+        for problem in self.problems:
+            key = (problem.key or "").removeprefix(PREFIX).lower()
+            if key.startswith(prefix) or key.partition(".")[0].partition("__")[0] not in tables:
+                return problem
+        return None
 
 
 def state_dir(config: Config) -> str:
@@ -50,40 +64,74 @@ def load(file: str | None, environ: Mapping[str, str], *, tools: Collection[str]
 
     Raises: ConfigError for a file that can't be read or is not TOML, and for unknown keys and invalid values.
     """
+    return _load(file, environ, tools, Problems())
+
+
+def load_valid(file: str | None, environ: Mapping[str, str], *, tools: Collection[str] | None = None) -> Loaded:
+    """Load what is valid of a configuration, with defaults for the rest; `problems` has what was left out.
+
+    For commands that only read, so that a typo does not keep users from their sessions. Never for what captures or
+    pushes: a lost `exclude` or rule would send what the user wants to keep here.
+    """
+    return _load(file, environ, tools, Problems(collect=True))
+
+
+def _load(file: str | None, environ: Mapping[str, str], tools: Collection[str] | None, problems: Problems) -> Loaded:
     home = environ.get("HOME") or os.path.expanduser("~")
     named = file or environ.get("SESSIOND_CONFIG")
     user_file = os.path.abspath(named or config_file())
-    merged: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    positions: dict[str, ConfigPosition] = {}
-    sums = checksums(variables(environ))
-    files: list[str] = []
-    warnings: list[str] = []
-    for path in (user_file, *_parts(user_file)):
-        if path == user_file and not named and not os.path.lexists(path):
-            continue
-        table, position, sums[path] = _read(path, home)
-        files.append(path)
-        warnings += _exposed(path)
-        for key, value in _leaves(validate(table, position)):
-            _set(merged, key, value)
-            line = next((position.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in position.lines), None)
-            origins[dotted(key)] = f"{path}:{line}"
-            positions[dotted(key)] = position
-    made, unknown = overrides(environ, home)
-    for override in made:
-        _set(merged, override.path, override.value)
-        origins[dotted(override.path)] = override.variable
-        positions[dotted(override.path)] = ConfigPosition(variable=override.variable, home=home)
-    config = msgspec.convert(merged, Config)
-    _check_whole(config, positions, tools)
+    parts: list[str] = []
+    with problems.caught():
+        parts = _parts(user_file)
+    present = named or os.path.lexists(user_file)
+    values = _Values(home, problems)
+    for path in (user_file, *parts) if present else parts:
+        with problems.caught():
+            values.add_file(path)
+    unknown = values.add_variables(environ)
+    config = _check_whole(msgspec.convert(values.merged, Config), values.positions, tools, problems)
     return Loaded(
         config=config,
-        files=tuple(files),
-        warnings=(*warnings, *unknown),
-        origins=origins,
-        sums=sums,
+        files=tuple(values.files),
+        warnings=(*values.warnings, *unknown),
+        origins=values.origins,
+        sums=checksums(variables(environ)) | values.sums,
+        problems=tuple(problems.found),
     )
+
+
+class _Values:
+    """The values of all files and variables so far, and where they come from."""
+
+    def __init__(self, home: str, problems: Problems) -> None:
+        self._home, self._problems = home, problems
+        self.merged: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.positions: dict[str, ConfigPosition] = {}
+        self.sums: dict[str, int] = {}
+        self.files: list[str] = []
+        self.warnings: list[str] = []
+
+    def add_file(self, path: str) -> None:
+        """Override the values by those of a file. Raises: ConfigError."""
+        table, position, self.sums[path] = _read(path, self._home)
+        self.files.append(path)
+        self.warnings += _exposed(path)
+        for key, value in _leaves(validate(table, position, self._problems)):
+            line = next((position.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in position.lines), None)
+            self._add(key, value, f"{path}:{line}", position)
+
+    def add_variables(self, environ: Mapping[str, str]) -> list[str]:
+        """Override the values by those of variables; return warnings. Raises: ConfigError."""
+        made, unknown = overrides(environ, self._home, self._problems)
+        for override in made:
+            position = ConfigPosition(variable=override.variable, home=self._home)
+            self._add(override.path, override.value, override.variable, position)
+        return unknown
+
+    def _add(self, key: tuple[str, ...], value: Any, origin: str, position: ConfigPosition) -> None:
+        _set(self.merged, key, value)
+        self.origins[dotted(key)], self.positions[dotted(key)] = origin, position
 
 
 def _parts(user_file: str) -> list[str]:
@@ -147,26 +195,49 @@ def _set(table: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     table[path[-1]] = value
 
 
-def _check_whole(config: Config, positions: Mapping[str, ConfigPosition], tools: Collection[str] | None) -> None:
-    """Validate keys that depend on each other; the error names the key that the user can change."""
-    try:
-        if config.endpoint.url:
-            from sessiond.config.url import check_url
+def _check_whole(
+    config: Config, positions: Mapping[str, ConfigPosition], tools: Collection[str] | None, problems: Problems
+) -> Config:
+    """Validate keys that depend on each other; the error names the key that the user can change.
 
-            check_url(config.endpoint.url, allow_insecure_http=config.endpoint.allow_insecure_http)
+    Return the configuration without the keys whose problem is collected.
+    """
+    before = len(problems.found)
+    with problems.caught():
+        _check_address(config, positions)
+    if len(problems.found) > before:  # the token must not be sent to an address that was refused
+        config = msgspec.structs.replace(config, endpoint=msgspec.structs.replace(config.endpoint, url=""))
+    state, sources = os.path.realpath(state_dir(config)) if config.sources else "", dict(config.sources)
+    for tool in config.sources:
+        before = len(problems.found)
+        with problems.caught():
+            _check_source(config, tool, state, positions, tools)
+        if len(problems.found) > before:
+            del sources[tool]
+    return msgspec.structs.replace(config, sources=sources) if sources != config.sources else config
+
+
+def _check_address(config: Config, positions: Mapping[str, ConfigPosition]) -> None:
+    if not config.endpoint.url:
+        return
+    from sessiond.config.url import check_url
+
+    try:
+        check_url(config.endpoint.url, allow_insecure_http=config.endpoint.allow_insecure_http)
     except ConfigError as error:
         raise positions["endpoint.url"].error(error.message, ("endpoint", "url"), hint=error.hint) from error
-    state = os.path.realpath(state_dir(config)) if config.sources else ""
-    for tool, settings in config.sources.items():
-        path = ("sources", tool)
-        position = (
-            positions.get(dotted((*path, "roots"))) or positions.get(dotted((*path, "enabled"))) or ConfigPosition()
-        )
-        if tools is not None and tool not in tools:
-            raise position.error("unknown tool", path, hint=did_you_mean(tool, tools) or "see `sessiond sources`")
-        for index, root in enumerate(settings.roots):
-            real = os.path.realpath(root)
-            # If a root contained the spool, each capture would change a file in the root and so cause another capture.
-            if not root or os.path.commonpath((real, state)) in (real, state):
-                message = f'"{root}" and the state directory {state} must not contain each other'
-                raise position.error(message, (*path, "roots", index), hint="use only the directory of the tool")
+
+
+def _check_source(
+    config: Config, tool: str, state: str, positions: Mapping[str, ConfigPosition], tools: Collection[str] | None
+) -> None:
+    path = ("sources", tool)
+    position = positions.get(dotted((*path, "roots"))) or positions.get(dotted((*path, "enabled"))) or ConfigPosition()
+    if tools is not None and tool not in tools:
+        raise position.error("unknown tool", path, hint=did_you_mean(tool, tools) or "see `sessiond sources`")
+    for index, root in enumerate(config.sources[tool].roots):
+        real = os.path.realpath(root)
+        # If a root contained the spool, each capture would change a file in the root and so cause another capture.
+        if not root or os.path.commonpath((real, state)) in (real, state):
+            message = f'"{root}" and the state directory {state} must not contain each other'
+            raise position.error(message, (*path, "roots", index), hint="use only the directory of the tool")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import SplitResult, urlsplit
 
 from sessiond.errors import ConfigError
@@ -42,6 +41,8 @@ def is_loopback(host: str) -> bool:
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
+    import ipaddress  # late: `status` checks a configuration, and few addresses are numbers
+
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:

@@ -27,10 +27,13 @@ def setup_checks(installation: Installation) -> Iterator[Finding]:
 
 
 def _config(installation: Installation) -> Iterator[Finding]:
-    for warning in installation.loaded.warnings:
+    loaded = installation.loaded
+    for problem in loaded.problems:
+        yield Finding(check="config", severity=Severity.ERROR, what=str(problem), fix=problem.hint)
+    for warning in loaded.warnings:
         yield Finding(check="config", severity=Severity.INFO, what=warning)
-    if not installation.loaded.warnings:
-        files = ", ".join(installation.loaded.files) or "no file, all values are defaults"
+    if not loaded.warnings and not loaded.problems:
+        files = ", ".join(loaded.files) or "no file, all values are defaults"
         yield Finding(check="config", severity=Severity.OK, what=files)
 
 

@@ -11,7 +11,6 @@ from zlib import crc32
 
 from sessiond import __version__
 from sessiond.directories import checksums, config_file, part_files, state_directory, variables
-from sessiond.errors import ConfigError
 from sessiond.frozen_record import FrozenRecord
 from sessiond.memory import hide_modules
 from sessiond.spool.health import ConfigHealth
@@ -21,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_STATE_DIR = b"\nstate_dir"
 MAX_FILE = 1 << 20
 """Bytes; a larger file is not a configuration."""
 
@@ -59,20 +59,26 @@ class Origins:
                 self._texts[path] = stream.read(MAX_FILE)
 
     def directory(self) -> str | None:
-        """Guess the state directory without a TOML parser; None if the files can't be read.
+        """Return the state directory; None if only a validation can tell, because a file is not valid."""
+        found: object = self._variables.get("SESSIOND_STATE_DIR")
+        if not self._whole:
+            return None
+        set_in = [] if found is not None else [text for text in self._texts.values() if _STATE_DIR in b"\n" + text]
+        if set_in:
+            import tomllib  # late: it takes as long as reading the spool, and few users set this key
 
-        A wrong guess is harmless: no other directory has checksums of exactly these files.
-        """
-        found = self._variables.get("SESSIOND_STATE_DIR", "")
-        for text in () if found else self._texts.values():
-            for line in text.split(b"\n"):
-                key, _, value = line.partition(b"=")
-                if key.strip() == b"state_dir":
-                    found = os.fsdecode(value.partition(b"#")[0].strip().strip(b"\"'"))
-        if found.startswith("~/"):
+            try:
+                for text in set_in:
+                    found = tomllib.loads(text.decode("utf-8-sig")).get("state_dir", found)
+            except ValueError:  # UnicodeDecodeError and tomllib.TOMLDecodeError
+                return None
+        if not found:
+            return state_directory()
+        if not isinstance(found, str) or "\0" in found:
+            return None
+        if found == "~" or found.startswith("~/"):
             found = self._home + found[1:]
-        usable = self._whole and "\0" not in found
-        return (os.path.normpath(found) if found else state_directory()) if usable else None
+        return os.path.normpath(found) if os.path.isabs(found) else None
 
     def recognize(self, directory: str, taken: ConfigHealth | None) -> Configured | None:
         """Return the configuration that the daemon has loaded, if it is this one; None if it differs."""
@@ -89,42 +95,21 @@ class Origins:
 
 
 def read_configured(file: str | None, environ: Mapping[str, str]) -> Configured:
-    """Load the configuration; if it is invalid, return its state directory and defaults for the rest."""
+    """Load the configuration; of an invalid one, what is valid, and the first problem."""
     with hide_modules("typing_extensions"):  # msgspec uses three of its names, which `typing` has too
         import msgspec  # noqa: F401
-    from sessiond.config import load, state_dir
+    from sessiond.config import load_valid, state_dir
 
-    try:
-        loaded = load(file, environ)
-    except ConfigError as error:
-        wrong = ConfigStatus(error=str(error), hint=error.hint)
-        return Configured(directory=_directory_of(file, environ), status=wrong)
+    loaded = load_valid(file, environ)
     config = loaded.config
+    problem = loaded.problems[0] if loaded.problems else None
+    status = ConfigStatus(files=loaded.files)
+    if problem is not None:
+        status = ConfigStatus(files=loaded.files, error=str(problem), hint=problem.hint)
     return Configured(
         directory=state_dir(config),
         url=config.endpoint.url,
         machine_id=config.machine_id,
         redact=config.redact,
-        status=ConfigStatus(files=loaded.files),
+        status=status,
     )
-
-
-def _directory_of(file: str | None, environ: Mapping[str, str]) -> str:
-    """Return the state directory of an otherwise invalid configuration, or the default directory."""
-    import tomllib
-
-    from sessiond.config import load
-
-    named = environ.get("SESSIOND_STATE_DIR")
-    if named is None:
-        try:
-            with open(file or environ.get("SESSIOND_CONFIG") or config_file(), "rb") as stream:
-                named = tomllib.load(stream).get("state_dir")
-        except (OSError, ValueError):
-            return state_directory()
-    home = {"HOME": environ["HOME"]} if "HOME" in environ else {}
-    try:
-        found = load(os.devnull, {**home, "SESSIOND_STATE_DIR": str(named or "")}).config.state_dir
-    except ConfigError:
-        found = ""
-    return found or state_directory()

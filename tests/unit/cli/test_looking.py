@@ -419,12 +419,6 @@ def test_sources_names_files_that_can_not_be_read(house: Household, capsys: pyte
     assert source["troubles"][0]["path"] == link
 
 
-def test_an_invalid_config_is_78(tmp_path: Path) -> None:
-    file = tmp_path / "config.toml"
-    file.write_text("[sources.cluade-code]\nenabled = false\n")
-    assert main(["sources", "--config", str(file)], {"HOME": str(tmp_path)}) == 78
-
-
 # --- queue ---
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
@@ -91,18 +90,6 @@ def test_a_wrong_word_is_a_usage_error_with_the_right_one(
     assert main(argv) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", says)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_flags_that_are_read_without_argparse_are_those_that_it_knows(name: str) -> None:
-    command = importlib.import_module(f"sessiond.cli.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(add_help=False)
-    command.add_arguments(parser)
-    actions = [(word, action) for action in parser._actions for word in action.option_strings]
-    flags = {word: action.dest for word, action in actions if isinstance(action, argparse._StoreTrueAction)}
-    if hasattr(command, "FLAGS"):
-        assert flags == command.FLAGS
-        assert len(actions) == len(flags) and not any(not action.option_strings for action in parser._actions)
 
 
 def test_a_wrong_argument_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

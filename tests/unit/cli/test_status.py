@@ -91,7 +91,7 @@ def run(house: Household, *arguments: str, **environ: str) -> int:
 
 SLOW = {"httpx", "watchdog", "structlog", "rich", "tenacity", "starlette", "asyncio", "hyperscan", "platformdirs"}
 SLOW |= {"inspect", "typing_extensions", "pathlib", "hashlib", "urllib.parse", "xxhash", "subprocess", "shutil"}
-SLOW |= {"msgspec", "uuid", "decimal", "typing", "ctypes", "argparse", "gettext", "locale", "tomllib", "dataclasses"}
+SLOW |= {"msgspec", "uuid", "decimal", "typing", "ctypes", "dataclasses"}
 SLOW |= {"sessiond.sources", "sessiond.spool.catalog", "sessiond.session", "sessiond.endpoint", "sessiond.config"}
 
 

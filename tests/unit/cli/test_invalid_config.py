@@ -1,0 +1,126 @@
+"""A typo in the configuration: commands that read go on and say what to correct, all others refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.cli import main
+from sessiond.config import load_valid
+from support.harness import CLAUDE, SESSION, Household, claude, household
+
+TYPO = '[endpoint]\nurl = "https://sync.example.org"\ntimeuot = 3\n'
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        made.write(CLAUDE, claude(SESSION, 1, text="why?"))
+        made.settle()
+        yield made
+
+
+def run(house: Household, text: str, *words: str, **environ: str) -> int:
+    """Run a command with a configuration file; the state directory is set by a variable."""
+    file = Path(house.home, "config.toml")
+    file.write_text(text)
+    return main([*words, "--config", str(file)], {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **environ})
+
+
+@pytest.mark.parametrize("words", [["ls"], ["show", SESSION, "--json"], ["queue"], ["sources"]])
+def test_a_typo_is_one_warning_of_a_command_that_reads(
+    house: Household, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With file, line, key and what to do."""
+    assert run(house, TYPO, *words) == 0
+    captured = capsys.readouterr()
+    assert captured.out
+    assert captured.err == (
+        f'sessiond: warning: {house.home}/config.toml:3: endpoint.timeuot: unknown key\n  did you mean "timeout"?\n'
+    )
+
+
+def test_several_typos_are_one_warning_too(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(house, TYPO + "tiemout = 3\n[log]\nlevel = 3\n", "ls") == 0
+    assert "unknown key (2 more: sessiond config check)\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ['url = "x', 'state_dir = "relative"\n', "\x00", "[endpoint]\n[endpoint]\n"])
+def test_a_file_that_is_no_configuration_at_all_is_a_warning(
+    house: Household, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(house, text, "ls") == 0
+    captured = capsys.readouterr()
+    assert SESSION[:8] in captured.out
+    assert f"{house.home}/config.toml:" in captured.err
+
+
+@pytest.mark.parametrize(
+    "words", [["config", "check"], ["run"], ["sync"], ["pause"], ["queue", "retry"], ["install"], ["redact", "rules"]]
+)
+def test_what_captures_pushes_or_writes_refuses(
+    house: Household, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It could ignore an exclusion of the user's, or write into another state directory."""
+    assert run(house, TYPO, *words) == 78
+    assert "timeuot: unknown key" in capsys.readouterr().err
+
+
+def test_the_problem_is_in_status_and_in_doctor(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """`status` uses what is valid: the endpoint's address, which comes after the typo too."""
+    text = 'rescn = 1\n[endpoint]\nurl = "https://sync.example.org"\n'
+    assert run(house, text, "status", "--json") == 3
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["config"]["error"], shown["config"]["hint"]) == (
+        f"{house.home}/config.toml:1: rescn: unknown key",
+        'did you mean "rescan"?',
+    )
+    assert shown["advice"][0]["what"].startswith("the configuration is not valid: ")
+    assert shown["endpoint"]["url"] == "https://sync.example.org"
+    assert run(house, 'rescn = 1\n[endpoint]\nurl = ""\n', "doctor", "--json") == 4
+    found = [each for each in json.loads(capsys.readouterr().out)["findings"] if each["check"] == "config"]
+    assert [(each["severity"], each["fix"]) for each in found] == [("error", 'did you mean "rescan"?')]
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        ('[redaction]\nsecerts = "x"\n', {}),
+        ('[readction]\nsecrets = "x"\n', {}),
+        ("[redaction\n", {}),
+        ("", {"SESSIOND_REDACT": "of"}),
+    ],
+)
+def test_a_transcript_is_not_shown_while_it_is_unknown_what_to_mask(
+    house: Household, text: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tool's own file is not masked, and the rule that would hide the user's secret may be the one that is lost."""
+    assert run(house, text, "show", SESSION, **environ) == 78
+    assert "why?" not in capsys.readouterr().out
+    assert run(house, text, "show", SESSION, "--unmasked", **environ) == 0
+    assert "why?" in capsys.readouterr().out
+
+
+def test_a_refused_address_is_not_used(tmp_path: Path) -> None:
+    """Plain http would send the token to everybody on the way."""
+    file = tmp_path / "config.toml"
+    file.write_text('[endpoint]\nurl = "http://sync.example.org"\nallow_insecure_http = "yes"\n')
+    loaded = load_valid(str(file), {"HOME": str(tmp_path)})
+    assert loaded.config.endpoint.url == ""
+    assert [problem.key for problem in loaded.problems] == ["endpoint.allow_insecure_http", "endpoint.url"]
+
+
+def test_values_around_a_problem_are_used(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        'rescan = "5m"\nidle_after = "soon"\n[sources.codx]\nenabled = false\n[sources.codex]\nenabled = false\n'
+    )
+    environ = {"HOME": str(tmp_path), "SESSIOND_LOG__LEVEL": "loud", "SESSIOND_MACHINE_ID": "testbox"}
+    loaded = load_valid(str(file), environ, tools=["codex"])
+    assert [problem.key for problem in loaded.problems] == ["idle_after", "SESSIOND_LOG__LEVEL", "sources.codx"]
+    config = loaded.config
+    assert (config.rescan, config.idle_after, config.log.level, config.machine_id) == (300.0, 1800.0, "info", "testbox")
+    assert list(config.sources) == ["codex"]
