@@ -178,6 +178,27 @@ def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, house: Lab
     assert folded(house, 1) == end
 
 
+@pytest.mark.parametrize("written", [0, CHUNK], ids=["from its first byte", "from the first byte of a chunk"])
+def test_a_newline_that_is_filled_into_zeros_is_found(tmp_path: Path, house: Lab, written: int) -> None:
+    """The zeros are on the disk, begin where a read begins, and both ends of what was searched stay as they are."""
+    path = write(tmp_path, 1, age=0)
+    start = os.path.getsize(path)
+    changed(house, path)
+    with open(path, "ab") as file:
+        file.write(b"x" * written + bytes(2 * MIB))
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == start
+    with open(path, "r+b") as file:
+        file.seek(start + written + 10_000)
+        file.write(b"\n")
+        file.seek(0, os.SEEK_END)
+        file.write(b"\0")
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == start + written + 10_001
+
+
 def test_an_edit_within_what_was_searched_is_found(tmp_path: Path, house: Lab) -> None:
     """The newline comes in the middle of it, and the file has its old size."""
     path = write(tmp_path, 1, age=0)

@@ -23,6 +23,7 @@ from sessiond.reader import LARGEST_DOCUMENT
 from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs
 from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, household
+from support.power import Killed, MortalSpool
 from support.sample_tree import build
 
 A, B, C = (str(uuid.UUID(int=number)) for number in (0xA, 0xB, 0xC))
@@ -141,6 +142,51 @@ def looks(directory: str) -> dict[str, tuple[int, int, bytes]]:
             path = os.path.join(directory, name)
             found[name] = (os.stat(path).st_mtime_ns, os.stat(path).st_ino, Path(path).read_bytes())
     return found
+
+
+def test_only_files_have_checkpoints(house: Household, store: Store) -> None:
+    """A session in a container has none: at the next start it would be looked for as a file that is gone."""
+    document = Path(house.home, ".made", "chats.json")
+    for number in range(3):
+        store.say(A, *(["one"] * (number + 1)))
+        document.write_text(json.dumps({B: [json.loads(said(str(n))) for n in range(number + 1)], C: []}))
+        document.write_text(document.read_text().replace('"' + C + '": []', f'"{B}/aside": [{said("x").decode()}]'))
+        house.scan()
+        assert {path for path, _ in house.spool.catalog.checkpoints()} == {store.path, str(document)}
+
+
+def test_the_checkpoint_of_a_document_moves_after_all_its_streams(tmp_path: Path) -> None:
+    """A kill between two of them: the old checkpoint is kept, so the document counts as changed and not as new."""
+    with household(tmp_path, make_spool=MortalSpool) as house:
+
+        def reopen() -> None:
+            house.close()
+            house.open()
+            house.ingesting = replace(house.ingesting, roots=[(Made(), Root(path=f"{house.home}/.made"))])
+
+        reopen()
+        os.makedirs(f"{house.home}/.made")
+        document = Path(house.home, ".made", "chat.json")
+        one, two, aside = (said(text).decode() for text in ("one", "two", "aside"))
+        document.write_text(f'{{"{A}": [{one}], "{A}/aside": [{aside}]}}')
+        house.scan()
+        before = house.spool.catalog.file(str(document))
+        assert before is not None and before.checkpoint is not None
+        document.write_text(f'{{"{A}": [{one}, {two}], "{A}/aside": [{aside}, {two}]}}')
+        kept = 0
+        for steps in range(20):
+            house.spool.steps = steps  # type: ignore[attr-defined]
+            try:
+                house.ingest(str(document))
+                break
+            except Killed:
+                reopen()
+            after = house.spool.catalog.file(str(document))
+            assert after is not None and after.checkpoint is not None
+            kept += after.checkpoint == before.checkpoint and counts(house) == {A: 2}
+        assert kept, "it died after the first stream was stored"
+        after = house.spool.catalog.file(str(document))
+        assert after is not None and after.checkpoint != before.checkpoint
 
 
 # Databases
