@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import select
@@ -11,14 +12,17 @@ import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from endpoint_lines import DEVICE, Pusher, append, record, serving
 
 from sessiond import zstd
 from sessiond.endpoint.server import Running
+from sessiond.endpoint.server.admission import CHUNK, ChunkedAnswers
 from sessiond.endpoint.server.app import PUSHES_OF_ONE
-from sessiond.endpoint.server.body import Bodies, decode
+from sessiond.endpoint.server.body import Bodies, _Incoming, decode
 from sessiond.endpoint.server.problems import HttpError
 
 if sys.version_info >= (3, 14):
@@ -225,6 +229,36 @@ def test_a_body_that_drips_in_time_is_taken(endpoint: Running) -> None:
     for at in range(5, len(line)):
         connection.sendall(line[at : at + 1])
     assert answer_of([connection]).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_the_oldest_body_of_the_client_with_the_most_bytes_is_dropped() -> None:
+    """Not the oldest of all: a client with one small body must not pay for another one's many."""
+
+    async def receive() -> list[bool]:
+        bodies = Bodies(100)
+        incoming = [_Incoming(client, anyio.CancelScope()) for client in ("few", "many", "many", "new")]
+        for each, size in zip(incoming, (10, 30, 60, 20), strict=True):
+            bodies._incoming[each] = None
+            bodies._reserve(each, size)
+        return [each.dropped for each in incoming]
+
+    assert asyncio.run(receive()) == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("size", "last"), [(2 * CHUNK, CHUNK), (2 * CHUNK + 1, 1), (CHUNK, CHUNK)])
+def test_the_last_chunk_of_an_answer_ends_it(size: int, last: int) -> None:
+    """Also where the chunks fit exactly: an answer without an end would hold its connection."""
+    sent: list[Any] = []
+
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async def note(message: Any) -> None:
+        sent.append((len(message["body"]), message.get("more_body", False)))
+
+    asyncio.run(ChunkedAnswers(answer)({"type": "http"}, note, note))
+    assert sent == [(CHUNK, True)] * (len(sent) - 1) + [(last, False)]
+    assert sum(length for length, _ in sent) == size
 
 
 def test_half_sent_bodies_make_room_for_whole_ones(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from sessiond.daemon.outage import after_failure
 from sessiond.endpoint import wire
 from sessiond.endpoint.answers import MAX_RETRY_AFTER
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.compression import CompressingTransport
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.spool.health import EndpointHealth
 
@@ -199,3 +200,12 @@ def test_what_is_quoted_is_short_and_printable() -> None:
     error = ask(Canned(500, {}, json.dumps({"title": "\x1b[2J\u202e\x9b" + "x" * 10_000}).encode()))
     assert str(error).isprintable()
     assert len(str(error)) < 300
+
+
+def test_features_that_can_not_be_decoded_make_no_endpoint() -> None:
+    """Whatever is wrong with the description of an endpoint, it is one error of the client's own."""
+    transport = CompressingTransport(Canned(200, {"content-type": JSON}, b'{"features": 7}'))
+    client = Client("http://127.0.0.1:9", TOKEN, device_id=uuid.UUID(int=1), timeout=3600.0, transport=transport)
+    with pytest.raises(WrongEndpoint):
+        client.about()
+    client.close()

@@ -283,6 +283,15 @@ def changes(endpoint: Running) -> int:
         return endpoint.store._writer.total_changes
 
 
+def test_a_token_that_only_reads_shows_its_use(endpoint: Running) -> None:
+    secret = tokens.add(endpoint.store, "reader", scopes=["read"])
+    with Pusher(endpoint.url, secret) as client:
+        for _ in range(2):  # on one connection: the use is written after the first answer and before the second
+            assert client.get("/v1/sessions").status_code == 200
+    (shown,) = tokens.list_tokens(endpoint.store)
+    assert shown.used_ms is not None
+
+
 def test_bad_names_users_and_scopes_are_refused(endpoint: Running) -> None:
     for wrong in ({"user": ""}, {"user": "a b"}, {"user": "a\u202eb"}, {"user": "x" * 101}, {"scopes": []}):
         with pytest.raises(SessiondError):

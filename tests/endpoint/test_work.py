@@ -66,6 +66,11 @@ def test_a_push_that_unpacks_to_more_than_the_limit_is_stored_in_part(store: Sto
         assert streams.find_generation(db, 1) == streams.GenerationRow(0, None, 0, None, 5 * MIB, None)
 
 
+def test_what_uses_the_limit_up_exactly_leaves_the_lines_behind_it_alone(store: Store) -> None:
+    limits = Limits(segment=MIB, appended=MIB)
+    assert said(push(store, packed(0, bytes(MIB)), record(), limits=limits)) == ["stored", "stored"]
+
+
 def test_one_append_of_the_greatest_length_always_fits(tmp_path: Path) -> None:
     """However the limits are set: a client that sends one line at a time gets everything stored."""
     limits = Limits(segment=MIB, appended=10)
@@ -222,6 +227,14 @@ def test_offsets_of_a_large_stream_are_those_of_one_state(tmp_path: Path) -> Non
             assert (held["length"], held["sha256"]) == (len(plain) + 4, hashlib.sha256(plain + b"end\n").hexdigest())
         (stale,) = pusher.lines(append(3, b"x"))
         assert stale["problem"]["sha256"] == hashlib.sha256(plain + b"end\n").hexdigest()
+
+
+def test_a_record_is_told_which_of_its_streams_are_ahead(store: Store) -> None:
+    """Its spool was restored from an older copy: it has read less than is stored."""
+    push(store, append(0, b"12345"), append(0, b"123", stream="other"))
+    known = [{"name": "main", "generation": 0, "length": 3}, {"name": "other", "generation": 0, "length": 3}]
+    (result,) = push(store, record() | {"streams": known}).results
+    assert [(each.name, each.generation, each.length) for each in result.ahead] == [("main", 0, 5)]
 
 
 def test_many_streams_of_a_record_are_looked_up_at_once(store: Store) -> None:
