@@ -199,6 +199,44 @@ def test_a_newline_that_is_filled_into_zeros_is_found(tmp_path: Path, house: Lab
     assert folded(house, 1) == start + written + 10_001
 
 
+def test_a_restart_continues_a_long_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of gigabytes without a newline is not read again at each start, and a change of it is still noticed."""
+    monkeypatch.setattr(endings, "SAVED", 8 * MIB)
+    path = write(tmp_path, 1, age=0)
+    start = os.path.getsize(path)
+    with open(path, "ab") as file:
+        for _ in range(40):
+            file.write(b"x" * MIB)
+    read = []
+    for _ in range(6):  # as often as it crashes
+        with lab(tmp_path) as house:
+            house.capture_loop.turn = Turn(slice=SLICE)
+            changed(house, path, turns=3)
+            read.append(house.resources.ingest.endings.bytes_read)
+    assert sum(read[:4]) >= 40 * MIB
+    assert sum(read) <= 40 * MIB + 6 * (8 * MIB + SLICE)
+    assert read[-1] <= 8 * MIB + SLICE
+    with open(path, "r+b") as file:
+        file.seek(start + MIB)
+        file.write(b"\n")
+    with lab(tmp_path) as house:
+        house.capture_loop.turn = Turn(slice=SLICE)
+        changed(house, path)
+        drain(house)
+        assert folded(house, 1) == start + MIB + 1
+
+
+@pytest.mark.parametrize("stored", ["[", '{"a": 1}', '{"x:y": {"start": 0, "searched": 1}}', '{"1:2": {"start": "a"}}'])
+def test_a_stored_search_that_is_damaged_is_dropped(tmp_path: Path, stored: str) -> None:
+    """It only saves reading."""
+    path = write(tmp_path, 1, age=0)
+    with lab(tmp_path) as house:
+        house.resources.spool.set_meta(endings.SEARCHES, stored)
+    with lab(tmp_path) as house:
+        house.look()
+        assert folded(house, 1) == os.path.getsize(path)
+
+
 def test_an_edit_within_what_was_searched_is_found(tmp_path: Path, house: Lab) -> None:
     """The newline comes in the middle of it, and the file has its old size."""
     path = write(tmp_path, 1, age=0)

@@ -15,6 +15,7 @@ from sessiond.device import Device, first_start_ms, hostname, identify, installa
 from sessiond.errors import SpoolDamaged, StateError, StateFull, Unsafe
 from sessiond.ingest import IngestContext
 from sessiond.ingest.backfill import here_ms, oldest_ms
+from sessiond.ingest.endings import Endings
 from sessiond.ingest.pins import Pins
 from sessiond.ingest.policy_changes import apply_policy_changes, drop_excluded
 from sessiond.logs import hide, log
@@ -174,6 +175,7 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
         idle_after_ms=int(config.idle_after * 1000),
         now_ms=now_ms,
         masking=Masking(terms, os.path.join(directory, "rules")),
+        endings=Endings(spool=spool),
         exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
         oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), first_start_ms(directory))),
         here_ms=here_ms(spool, installation(directory), now_ms()),

@@ -14,6 +14,7 @@ import msgspec
 
 from sessiond.ingest.line_reader import Newlines, skip_hole
 from sessiond.reader import CHUNK, PROBE, Digest, pread
+from sessiond.spool import Spool
 
 REMEMBERED = 1000
 """Files whose searches are remembered; the least recently used one is forgotten first."""
@@ -21,6 +22,12 @@ RATE = 16 << 20
 """Bytes a second, on average, that are searched again after a record has changed in the part already searched."""
 REPORTED = 64 << 20
 """Bytes without a newline after which `status` reports the file: no tool writes records this long on purpose."""
+
+
+SAVED = 64 << 20
+"""Bytes that are searched between two saves, and the length from which on a search is saved: a restart repeats less."""
+SEARCHES = "endings"
+"""Meta key: the long searches, as JSON by "device:inode"."""
 
 
 class Search(msgspec.Struct, kw_only=True):
@@ -47,9 +54,12 @@ class Search(msgspec.Struct, kw_only=True):
 class Endings:
     """The searches of all files. Only the capture thread uses it."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, spool: Spool | None = None) -> None:
+        """Continue the long searches that are stored in the spool, if there is one."""
         self._clock = clock
-        self._searches: dict[tuple[int, int], Search] = {}
+        self._spool = spool
+        self._searches = {} if spool is None else _load(spool)
+        self._unsaved = 0
         self.bytes_read = 0
         """Bytes read by all searches so far."""
 
@@ -71,6 +81,22 @@ class Endings:
             self._searches[key] = search
         while len(self._searches) > REMEMBERED:
             del self._searches[next(iter(self._searches))]
+        if self._unsaved >= SAVED:
+            self._save()
+
+    def count(self, size: int) -> None:
+        """Count bytes that were read."""
+        self.bytes_read += size
+        self._unsaved += size
+
+    def _save(self) -> None:
+        """Store the long searches: a file of gigabytes would be searched from the start again after each restart."""
+        self._unsaved = 0
+        if self._spool is not None:
+            long = {
+                f"{dev}:{ino}": one for (dev, ino), one in self._searches.items() if one.searched - one.start >= SAVED
+            }
+            self._spool.set_meta(SEARCHES, msgspec.json.encode(long).decode() if long else None)
 
     def now(self) -> float:
         """Return the monotonic time."""
@@ -163,7 +189,7 @@ class FileEndings(Newlines):
     def _count(self, search: Search, count: int) -> None:
         self.read += count
         search.cost += count
-        self._all.bytes_read += count
+        self._all.count(count)
 
     def _remember(self, search: Search, searched: int) -> None:
         search.searched = searched
@@ -184,3 +210,17 @@ class FileEndings(Newlines):
 
     def _state(self) -> tuple[int, tuple[int, int]]:
         return self._found.st_size, (self._found.st_mtime_ns, self._found.st_ctime_ns)
+
+
+def _load(spool: Spool) -> dict[tuple[int, int], Search]:
+    try:
+        stored = msgspec.json.decode(spool.meta(SEARCHES) or "{}", type=dict[str, Search])
+        # The clock began at another time: a search may begin at the start again at once.
+        return {_key(name): msgspec.structs.replace(search, again_at=0.0) for name, search in stored.items()}
+    except (msgspec.MsgspecError, ValueError):
+        return {}  # they are only searched again
+
+
+def _key(name: str) -> tuple[int, int]:
+    dev, _, ino = name.partition(":")
+    return int(dev), int(ino)
