@@ -3,26 +3,28 @@
     SessiondError
     ├── ConfigError            78  the user's configuration can't be used
     ├── StateError              1  our own files can't be used
-    │   ├── SpoolTooNew        78  written by a newer sessiond
-    │   ├── SpoolDamaged        1  SQLite says that the file is broken
-    │   ├── ArchiveUnreadable   1  the built-in archive, which is to be copied to an endpoint
-    │   └── StateFull           1  no room to write (disk, quota)
+    │   ├── SpoolTooNew        78  a newer sessiond wrote the spool
+    │   ├── SpoolDamaged        1  SQLite reports that the spool is damaged
+    │   ├── ArchiveUnreadable   1  the built-in archive can't be read
+    │   └── StateFull           1  no space to write (disk, quota)
     ├── AlreadyRunning         75  another daemon holds the lock
     ├── NotRunning              3  the command needs a daemon
-    ├── ServiceError            1  the service manager does not do what was asked
-    ├── NotFound                1  no such session, item, tool
-    ├── Shortage              71  the system refuses a thread or memory
-    ├── WatchLost               1  a thread that watches died
+    ├── ServiceError            1  the service manager is missing or fails
+    ├── NotFound                1  no such session, item or tool
+    ├── Shortage               71  the system refuses a thread or memory
+    ├── WatchLost               1  a thread that watches files died
     ├── ReadError               1  a tool's file can't be read now
-    │   ├── Unsafe                 a link, a device, somebody else's file: never read
-    │   └── Torn                   met in the middle of a rewrite: come back
-    └── EndpointError          69  the endpoint did not take a push
-        ├── Unreachable        69  come back later
+    │   ├── Unsafe                 a link, a device or another user's file, which is never read
+    │   └── Torn                   the file is being rewritten; it is read again later
+    └── EndpointError          69  the endpoint did not store a push
+        ├── Unreachable        69  no answer, or a transient failure
         ├── Refused            77  the token is not accepted
-        └── WrongEndpoint      69  something answers there, but it does not speak our protocol
+        ├── WrongEndpoint      69  the server does not speak our protocol
+        ├── TooLarge           69  the request is too large; a smaller one may succeed
+        └── Rejected           69  the request is not valid; one of its items may be the cause
 
-A message has no final period; the hint says what to do; the exit code is what `sessiond` ends with
-when the error reaches the command line.
+A message has no final period. The hint says what to do. The exit code is that of `sessiond` if the error reaches the
+command line.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class SessiondError(Exception):
 
 
 class ConfigError(SessiondError):
-    """The configuration can't be used; `file`, `key` and `line` say where, as far as they are known."""
+    """The configuration can't be used. `file`, `key` and `line` are the position of the mistake; None if unknown."""
 
     exit_code = exit_codes.CONFIG
 
@@ -58,9 +60,9 @@ class ConfigError(SessiondError):
         line: int | None = None,
         hint: str | None = None,
     ) -> None:
-        place = ":".join(str(part) for part in (file, line) if part is not None)
+        position = ":".join(str(part) for part in (file, line) if part is not None)
         subject = f"{key}: {message}" if key else message
-        super().__init__(f"{place}: {subject}" if place else subject, hint=hint)
+        super().__init__(f"{position}: {subject}" if position else subject, hint=hint)
         self.file, self.key, self.line = file, key, line
 
 
@@ -69,13 +71,13 @@ class StateError(SessiondError):
 
 
 class SpoolTooNew(StateError):
-    """The spool was written by a newer sessiond; reading it with this one could lose what it holds."""
+    """A newer sessiond wrote the spool. Using it with this version could lose data."""
 
     exit_code = exit_codes.CONFIG
 
 
 class SpoolDamaged(StateError):
-    """SQLite can't read the spool; it is set aside and rebuilt from the sources and the endpoint."""
+    """SQLite can't read the spool. It is set aside, and rebuilt from the tools' files and the endpoint."""
 
 
 class ArchiveUnreadable(StateError):
@@ -83,7 +85,7 @@ class ArchiveUnreadable(StateError):
 
 
 class StateFull(StateError):
-    """There is no room to write the spool (full disk or quota); capturing waits until there is."""
+    """There is no space to write (full disk or quota). Capturing waits until there is."""
 
 
 class AlreadyRunning(SessiondError):
@@ -99,7 +101,7 @@ class NotRunning(SessiondError):
 
 
 class ServiceError(SessiondError):
-    """The service manager (systemd, launchd) is not there, or does not do what was asked."""
+    """The service manager (systemd, launchd) is missing or fails."""
 
 
 class Shortage(SessiondError):
@@ -109,10 +111,7 @@ class Shortage(SessiondError):
 
 
 def shortage(error: BaseException) -> Shortage | None:
-    """Return what to report for an error that Python raises where the system has no more threads or memory.
-
-    None for every other error.
-    """
+    """Return the Shortage for an error that Python raises if the system refuses a thread or memory; otherwise None."""
     hint = "raise the limits of this process: ulimit -v and -u, or MemoryMax and TasksMax of its service"
     if isinstance(error, MemoryError):
         return Shortage("the system refuses more memory", hint=hint)
@@ -122,35 +121,35 @@ def shortage(error: BaseException) -> Shortage | None:
 
 
 class NotFound(SessiondError):
-    """No session, outbox item or tool goes by that name."""
+    """No session, outbox item or tool has that name."""
 
 
 class WatchLost(SessiondError):
-    """A thread that watches for changes died; a new process watches again and looks at everything first."""
+    """A thread that watches files died. The process ends; the next one scans everything before it watches again."""
 
 
 class ReadError(SessiondError):
-    """A tool's file can't be read now; others go on."""
+    """A tool's file can't be read now. Other files are not affected."""
 
 
 class Unsafe(ReadError):
-    """A link, a device, a FIFO or somebody else's file where a session should be; it is never read."""
+    """A link, a device, a FIFO or another user's file in place of a session. It is never read."""
 
 
 class Torn(ReadError):
-    """The file was met in the middle of a rewrite; the next change or rescan reads it."""
+    """The file is being rewritten. The next change or rescan reads it."""
 
 
 class EndpointError(SessiondError):
-    """The endpoint did not take a request; nothing of it is lost."""
+    """The endpoint did not carry out a request. Nothing is lost: the data stays in the outbox."""
 
     exit_code = exit_codes.UNAVAILABLE
 
 
 class Unreachable(EndpointError):
-    """No answer, or one that says to come back: network, time-out, 429, 5xx.
+    """No answer, or a transient failure: network, timeout, 429, 5xx.
 
-    `retry_after` is what the endpoint asked for, in seconds, or None.
+    `retry_after`: the seconds to wait that the endpoint asked for; None if it did not.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, hint: str | None = None) -> None:
@@ -159,18 +158,18 @@ class Unreachable(EndpointError):
 
 
 class Refused(EndpointError):
-    """The endpoint does not accept the token (401, 403); pushing pauses until the token or the config changes."""
+    """The endpoint does not accept the token (401, 403). Pushing pauses until the token or the config changes."""
 
     exit_code = exit_codes.REFUSED
 
 
 class WrongEndpoint(EndpointError):
-    """Something answers at that address, but not with our protocol: 404, a redirect, HTML, a bad certificate."""
+    """The server at that address does not speak our protocol: 404, a redirect, HTML, a bad certificate."""
 
 
 class TooLarge(EndpointError):
-    """The request as a whole was too large (413); a smaller one may pass."""
+    """The request as a whole is too large (413). A smaller one may succeed."""
 
 
 class Rejected(EndpointError):
-    """The endpoint found the request as a whole invalid (400, 415, 422); one of its items may be the cause."""
+    """The endpoint rejects the request as a whole (400, 415, 422). One of its items may be the cause."""
