@@ -17,6 +17,7 @@ from test_safety import World, delete, lines
 
 from sessiond.config import Config, Token
 from sessiond.daemon import archive_copy
+from sessiond.daemon.messages import Cause
 from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import PUSHING, Throttle
@@ -177,3 +178,30 @@ def test_a_refused_session_is_tried_again_after_a_while(
     pushing.retrying.identify_again()
     push(pushing)
     assert house.get(bytes_of).status_code == 200
+
+
+def test_the_user_can_ask_for_another_try_of_the_archive(
+    world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sessiond queue retry` does so in a running daemon, and not only ten minutes later."""
+    house = world.house
+    opened: list[Callable[[], ReadClient]] = []
+
+    def open_archive(*_: object) -> ReadClient:
+        if opened:
+            return opened.pop()()
+        raise ArchiveUnreadable("the built-in archive did not start")
+
+    monkeypatch.setattr("sessiond.daemon.archive.open_archive", open_archive)
+    push(pushing)
+    assert house.spool.safety.archive().problem is not None
+    opened.append(lambda: client(house))
+    pushing.try_sooner({Cause.USER})
+    push(pushing)
+    assert house.spool.safety.archive().problem is not None, "nothing has changed: it is started for each try"
+    with house.spool.transaction():
+        house.spool.archived.retry()
+    pushing.try_sooner({Cause.USER})
+    push(pushing)
+    archive = house.spool.safety.archive()
+    assert (archive.problem, archive.sessions, archive.pending) == (None, 1, 0)

@@ -26,14 +26,15 @@ with hide_modules("httpx._main"):
 
 T = TypeVar("T")
 GRACE = 5.0
+"""Seconds that the process gets to end, before it is killed."""
 START = 60.0
-"""Seconds until it has to listen: its disk may hang, and the daemon must not hang with it."""
+"""Seconds that it gets to start: its disk may hang, and the daemon must not hang with it."""
 RESPAWN = 10.0
-"""Seconds between two starts, in case it ends at once each time."""
+"""Fewest seconds between two starts, in case it ends at once each time."""
 
 
 def open_archive(state_directory: str, device_id: UUID) -> ReadClient:
-    """Serve the archive beside another endpoint, and return a client that reads it; closing that ends both.
+    """Serve the archive beside another endpoint, and return a client that reads it. Closing the client ends both.
 
     Raises: ArchiveUnreadable, here and from each method of the client.
     """
@@ -45,7 +46,7 @@ def open_archive(state_directory: str, device_id: UUID) -> ReadClient:
 
 
 class _ArchiveReader(ReadClient):
-    """Reads the archive, and tells its failures from those of the endpoint that it is copied to."""
+    """Reads the archive. Its errors differ from those of the endpoint that the archive is copied to."""
 
     def __init__(self, archive: Archive, device_id: UUID) -> None:
         super().__init__(archive.url, archive.token.reveal(), device_id=device_id)
@@ -76,7 +77,7 @@ class _ArchiveReader(ReadClient):
 
 
 class Archive:
-    """The child process and its address. Its stdin is a pipe from this process, so it ends with this process."""
+    """The child process that serves the archive. Its stdin is a pipe from this process, so it ends with this one."""
 
     def __init__(
         self,
@@ -86,7 +87,12 @@ class Archive:
         respawn: float = RESPAWN,
         patience: float = START,
     ) -> None:
-        """Start it and wait until it listens. `died` is called when it has to be replaced. Raises: StateError."""
+        """Start the process and wait until it accepts requests.
+
+        `died` is called if the process ends without `stop`, at least `respawn` seconds after its start.
+
+        Raises: StateError, it did not start within `patience` seconds.
+        """
         self._stopping = threading.Event()
         self._respawn = respawn
         self._began = time.monotonic()
@@ -99,7 +105,7 @@ class Archive:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl+C in a terminal is ours to pass on, once the last push is done
+            start_new_session=True,  # Ctrl+C in a terminal must not end it before the last push
         )
         assert self._process.stdout is not None
         late = threading.Timer(patience, self._process.kill)
@@ -133,7 +139,7 @@ class Archive:
                 died()
 
     def stop(self) -> None:
-        """End it; it finishes its requests and closes its store first."""
+        """End the process. It finishes its requests and closes its store first."""
         self._stopping.set()
         assert self._process.stdin is not None
         self._process.stdin.close()

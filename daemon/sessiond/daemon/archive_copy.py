@@ -48,7 +48,9 @@ class ArchiveCopy:
             return
         now = time.monotonic()
         if self._failed_at is not None:
-            if now - self._failed_at < UNREADABLE_RETRY:
+            with spool.reading():
+                stored = spool.safety.archive().problem is not None
+            if stored and now - self._failed_at < UNREADABLE_RETRY:  # `queue retry` removes the stored problem
                 return
             self._failed_at = None
             self._retry()

@@ -13,6 +13,7 @@ from sessiond.config import Token
 from sessiond.daemon.archive_copy import ArchiveCopy
 from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.endpoint_state import EndpointState
+from sessiond.daemon.messages import Cause
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import Throttle
 from sessiond.device import installation
@@ -66,6 +67,13 @@ class Pusher:
         unbind_changed_endpoint(spool, endpoint.url)
         self.archive = ArchiveCopy(resources, self._context, self.client)
         self.state = EndpointState(resources, target.url, target.token)
+
+    def try_sooner(self, causes: set[Cause]) -> None:
+        """End or shorten the wait for the next push for these reasons."""
+        self.state.try_sooner(causes)
+        if Cause.USER in causes:
+            # `queue retry` may concern the archive, which is prepared after the endpoint was identified.
+            self.retrying.identify_again()
 
     def push(self) -> BatchResult:
         """Push one batch. A failure is stored in the spool with the time of the next attempt, and is not raised."""

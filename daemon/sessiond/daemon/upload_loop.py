@@ -51,7 +51,7 @@ class UploadLoop:
                 self._paused = message.paused
             elif isinstance(message, ConfigChanged):
                 self.pusher.throttle.apply_limits(message.limits)
-        self.pusher.state.try_sooner(causes)
+        self.pusher.try_sooner(causes)
 
     def push_all(self) -> bool:
         """Push one batch; return whether more can be pushed at once."""
