@@ -33,8 +33,9 @@ def session(number: int) -> str:
 class Lab:
     """An engine whose loops the test drives, a home, and the health that status would read."""
 
-    def __init__(self, base: str, engine: Engine) -> None:
+    def __init__(self, base: str, engine: Engine, lock: state.Lock) -> None:
         self.home, self.engine, self.resources = os.path.join(base, "home"), engine, engine.resources
+        self.lock = lock
         self.watcher, self.capture_loop, self.queue = engine.watcher, engine.capture_loop, engine.capture_loop.queue
 
     def look(self) -> CaptureHealth:
@@ -98,7 +99,7 @@ def lab(base: object, settings: dict[str, Any] | None = None, reading: Throttle 
     environ = {"HOME": os.path.join(str(base), "home")}
     try:
         with Engine(settings_of(config), environ, lock, EngineOptions(throttles=throttles)) as engine:
-            yield Lab(str(base), engine)
+            yield Lab(str(base), engine, lock)
     finally:
         lock.release()
 

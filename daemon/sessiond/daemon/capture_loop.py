@@ -84,6 +84,7 @@ class CaptureLoop:
             found = 0.0
         else:
             self.store_report()  # the throttle may have paused the backlog just now
+            self._lock.note(stopped=None)  # nothing is left to write, so a full disk stops nothing any more
         self.add_batch(self._watcher.wait(found))
 
     def capture_all(self) -> int:
@@ -238,11 +239,11 @@ class CaptureLoop:
         self._news |= self._idle.sweep(self.turn.live)
         self.queue.idle_due = time.monotonic() + self._idle.left()
         self.store_report()
-        self.scanner.find_projects()
         self._lock.note(stopped=None)
         if self._news:
             self._inboxes.upload.put(Captured())
             self._news = False
+        self.scanner.find_projects()  # last: it may search many directories, and the push need not wait for it
 
     def store_report(self) -> None:
         """Store the state for `status`, if it changed. Raises: StateFull."""

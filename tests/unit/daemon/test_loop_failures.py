@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from sessiond import state
 from sessiond.config import Config, Loaded
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.config_watch import ConfigWatch
-from sessiond.daemon.messages import Message, ScanNow
-from sessiond.errors import StateError
+from sessiond.daemon.messages import Message, Ping, ScanNow
+from sessiond.errors import StateError, StateFull
 from sessiond.watch import Batch
-from support.capture import lab
+from support.capture import lab, session, write
+from support.harness import claude, encode
 
 
 def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path) -> None:
@@ -59,6 +61,43 @@ def test_a_change_that_is_no_sessions_queues_nothing(tmp_path: Path) -> None:
         session = f"{project}/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
         house.report(f"{own}/lock", session)
         assert session in house.queue
+
+
+def test_a_disk_that_has_room_again_stops_nothing(tmp_path: Path) -> None:
+    """Only the report did not fit, and nothing is left to read: the next iteration says that all is well."""
+    with lab(tmp_path) as house:
+        house.look()
+        house.lock.note(stopped="the disk is full")
+        house.queue.restart()
+        house.engine.inboxes.capture.put(Ping())  # else the iteration would wait for an event
+        house.capture_loop.step()
+        holder = state.running(house.resources.directory)
+        assert holder is not None
+        assert holder.stopped is None
+
+
+def test_what_a_failed_commit_had_is_read_again(tmp_path: Path) -> None:
+    """The disk fills up: what was not committed is still queued, and nothing is captured twice."""
+    paths = [write(tmp_path, number, age=0) for number in (1, 2, 3)]
+    with open(paths[-1], "ab") as file:
+        file.write(encode(claude(session(3), 9, text=os.urandom(200_000).hex())))
+    with lab(tmp_path) as house:
+        spool = house.resources.spool
+        house.report(*paths)
+        (pages,) = spool.connection.execute("PRAGMA page_count").fetchone()
+        spool.connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(StateFull):
+            house.turn()
+        captured = house.captured()
+        assert session(3) not in captured
+        assert all(path in house.queue for number, path in enumerate(paths, 1) if session(number) not in captured)
+        spool.connection.execute("PRAGMA max_page_count = 1000000")
+        house.queue.restart()
+        house.turn()
+        assert house.captured() == {session(1), session(2), session(3)}
+        assert not house.queue.has_live
+        sizes = spool.connection.execute("SELECT sum(length) FROM segment").fetchone()
+        assert sizes == (sum(os.path.getsize(path) for path in paths),)
 
 
 def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
