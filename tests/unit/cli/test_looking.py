@@ -377,7 +377,8 @@ def test_sources_says_since_when_a_tool_writes_something_new(
             {"timestamp": at, "type": "event_msg", "payload": {"type": "user_message", "message": "hello"}},
         ]
         if version > "0.171":
-            lines += [{"timestamp": at, "type": kind, "payload": {}} for kind in ("aura", "hologram", "karma")]
+            payload = {"role": "assistant", "content": "it may be a message"}
+            lines += [{"timestamp": at, "type": kind, "payload": payload} for kind in ("aura", "hologram", "karma")]
         house.write(f".codex/sessions/2026/11/01/rollout-2026-11-01T10-00-00-{own}.jsonl", *lines)
     house.settle()
     assert run(house, "sources") == 0
