@@ -13,7 +13,7 @@ import pytest
 
 from sessiond import exit_codes
 from sessiond.cli import COMMANDS, main, read
-from sessiond.cli.status import screen
+from sessiond.cli.status_screen import screen
 from sessiond.sources import find_sources
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.safety import Counts

@@ -41,6 +41,15 @@ class LostItem(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class QueueItems(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue, as `--json` prints it. `complete`: whether the endpoint has all but what the user dropped."""
+
+    waiting: list[Queued]
+    parked: list[ParkedItem]
+    lost: list[LostItem]
+    complete: bool
+
+
 class ConfirmationRequired(SessiondError):
     """The command asks for confirmation, and stdin is not a terminal."""
 
@@ -68,26 +77,23 @@ def run(args: argparse.Namespace) -> int:
         return _drop(args)
     with opened(args) as (spool, config):
         with spool.snapshot():
-            waiting, parked, lost, short = spool.stats.queue(), _parked(spool), _lost(spool), short_ids(spool)
-            totals = spool.stats.totals(endpoint_url(spool, config))
+            short, totals = short_ids(spool), spool.stats.totals(endpoint_url(spool, config))
+            items = QueueItems(
+                waiting=spool.stats.queue(), parked=_parked(spool), lost=_lost(spool), complete=totals.complete
+            )
         if args.json:
-            print_json({"waiting": waiting, "parked": parked, "lost": lost, "complete": totals.complete})
+            print_json(items)
         else:
-            print(listing(waiting, parked, lost, short, totals, now_ms=now_ms(), width=columns(sys.stdout)))
+            print(listing(items, short, totals, now_ms=now_ms(), width=columns(sys.stdout)))
     return 0
 
 
-def listing(  # noqa: PLR0913 - the three lists of the screen, and how to print them
-    waiting: list[Queued],
-    parked: list[ParkedItem],
-    lost: list[LostItem],
-    short: dict[str, str],
-    totals: Totals,
-    *,
-    now_ms: int,
-    width: int = 80,
-) -> str:
-    """Return tables of what is waiting in the outbox, parked (with the reason) and lost."""
+def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms: int, width: int = 80) -> str:
+    """Return tables of what is waiting in the outbox, parked (with the reason) and lost.
+
+    `short` has the shortest unique prefix of each session id.
+    """
+    waiting, parked, lost = items.waiting, items.parked, items.lost
     if not waiting and not parked and not lost:
         return "the queue is empty" if totals.complete else _elsewhere(totals)
     parts: list[str] = []

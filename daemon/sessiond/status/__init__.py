@@ -11,12 +11,8 @@ import os
 from importlib.machinery import PathFinder
 
 from sessiond import clock, pause, state
-from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
-from sessiond.spool import NAME, Spool
-from sessiond.spool import health as health_room
-from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
-from sessiond.spool.safety import BOUND, State, Unsafe
-from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
+from sessiond.spool.health import CaptureHealth, EndpointHealth
+from sessiond.spool.stats import ToolCount
 from sessiond.status.advice import advise
 from sessiond.status.configured import Configured, Origins, read_configured
 from sessiond.status.model import (
@@ -31,6 +27,7 @@ from sessiond.status.model import (
     ToolStatus,
 )
 from sessiond.status.progress import Progress, measure
+from sessiond.status.snapshot import SpoolSnapshot, read_snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,39 +47,6 @@ __all__ = [
     "read_status",
 ]
 
-PATIENCE = 0.03
-"""Seconds to wait for a locked spool; in WAL mode only a recovery blocks readers."""
-TROUBLES = 3
-
-
-class _SpoolSnapshot:
-    """The contents of the spool. If reading fails, the members that were not read keep their defaults."""
-
-    def __init__(self, status: SpoolStatus) -> None:
-        self.spool = status
-        self.clean = False
-        self.refused: str | None = None
-        self.taken: ConfigHealth | None = None
-        self.capture = CaptureHealth()
-        self.endpoint = EndpointHealth()
-        self.bound: str | None = None
-        """The endpoint that sent the acknowledgements; see spool.safety.BOUND."""
-        self.totals: Totals | None = None
-        self.outbox: Waiting | None = None
-        self.counts: list[ToolCount] = []
-        self.lost: list[Unsafe] = []
-        self.troubles: list[Trouble] = []
-        self.redactions: dict[str, int] = {}
-
-    def drop_foreign_acks(self, url: str) -> None:
-        """Discard acknowledgements that came from another endpoint than the one at `url`.
-
-        Otherwise sessions would count as safe that the configured endpoint does not have.
-        """
-        if self.totals is not None and self.bound != url:
-            self.totals = self.totals.unanswered()
-            self.counts = [each.replace(counts=each.counts.unanswered()) for each in self.counts]
-
 
 def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | None = None) -> Status:
     """Read the status. A damaged or missing spool or configuration is reported in it, not raised.
@@ -93,7 +57,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
     configured, holder, snapshot = _locate(file, environ)
     directory = configured.directory
     endpoint = _endpoint(configured.url, holder, snapshot.endpoint)
-    snapshot.drop_foreign_acks("" if endpoint.archive else endpoint.url)
+    snapshot = snapshot.without_foreign_acks("" if endpoint.archive else endpoint.url)
     made = Status(
         now_ms=now_ms,
         healthy=False,
@@ -122,7 +86,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
     return made.replace(advice=advice, healthy=healthy)
 
 
-def _locate(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, state.Holder | None, _SpoolSnapshot]:
+def _locate(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, state.Holder | None, SpoolSnapshot]:
     """Return the configuration, the running daemon and the contents of the spool."""
     origins = Origins(file, environ)
     directory = origins.directory()
@@ -136,9 +100,9 @@ def _locate(file: str | None, environ: Mapping[str, str]) -> tuple[Configured, s
     return configured, holder, snapshot
 
 
-def _state(directory: str) -> tuple[state.Holder | None, _SpoolSnapshot]:
+def _state(directory: str) -> tuple[state.Holder | None, SpoolSnapshot]:
     holder, reason = _holder(directory)
-    return holder, _read_spool(directory, reason)
+    return holder, read_snapshot(directory, reason)
 
 
 def _scanner(redact: str) -> str:
@@ -155,56 +119,7 @@ def _holder(directory: str) -> tuple[state.Holder | None, str | None]:
         return None, (error.strerror or str(error)).lower()
 
 
-def _read_spool(directory: str, unreadable: str | None) -> _SpoolSnapshot:
-    """Read as much of the spool as possible."""
-    if not os.path.lexists(os.path.join(directory, NAME)):
-        if unreadable is not None:
-            return _SpoolSnapshot(SpoolStatus(state=SpoolState.UNREADABLE, reason=f"{directory}: {unreadable}"))
-        return _SpoolSnapshot(SpoolStatus(state=SpoolState.MISSING))
-    snapshot = _SpoolSnapshot(SpoolStatus(state=SpoolState.OK))
-    try:
-        spool = Spool(directory, readonly=True, patience=PATIENCE)
-        try:
-            _fill(snapshot, spool)
-        finally:
-            spool.close()
-    except SpoolTooNew as error:
-        snapshot.spool = SpoolStatus(state=SpoolState.TOO_NEW, reason=str(error), hint=error.hint)
-    except SpoolDamaged as error:
-        snapshot.spool = SpoolStatus(state=SpoolState.DAMAGED, reason=str(error))
-    except StateError as error:
-        snapshot.spool = SpoolStatus(state=SpoolState.UNREADABLE, reason=str(error), hint=error.hint)
-    except ValueError as error:
-        snapshot.spool = SpoolStatus(state=SpoolState.UNREADABLE, reason=f"the spool has unexpected content: {error}")
-    return snapshot
-
-
-def _fill(snapshot: _SpoolSnapshot, spool: Spool) -> None:
-    with spool.snapshot():
-        rebuilt = spool.meta(health_room.REBUILT)
-        copies = health_room.read_copies(spool)
-        snapshot.spool = SpoolStatus(
-            state=SpoolState.OK,
-            rebuilt_ms=int(rebuilt) if rebuilt else None,
-            diverged_ms=copies.diverged_ms,
-            moved_from=copies.moved_from,
-        )
-        snapshot.clean = spool.meta(health_room.CLEAN) is not None
-        snapshot.refused = spool.meta(health_room.CONFIG)
-        snapshot.taken = health_room.read_applied_config(spool)
-        snapshot.capture = health_room.read_capture(spool)
-        snapshot.endpoint = health_room.read_endpoint(spool)
-        snapshot.bound = spool.meta(BOUND)
-        snapshot.counts = spool.stats.tools()
-        snapshot.totals = spool.stats.totals(tools=snapshot.counts)
-        snapshot.lost = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if snapshot.totals.lost else []
-        snapshot.outbox = spool.stats.waiting()
-        snapshot.redactions = spool.stats.redactions()
-        if any(count.troubled for count in snapshot.counts):
-            snapshot.troubles = spool.stats.troubles(TROUBLES)
-
-
-def _daemon(holder: state.Holder | None, snapshot: _SpoolSnapshot) -> DaemonStatus:
+def _daemon(holder: state.Holder | None, snapshot: SpoolSnapshot) -> DaemonStatus:
     if holder is not None:
         return DaemonStatus(
             state=Running.RUNNING,
@@ -235,7 +150,7 @@ def _discovery(holder: state.Holder | None, capture: CaptureHealth) -> Discovery
     )
 
 
-def _progress(holder: state.Holder | None, snapshot: _SpoolSnapshot) -> Progress | None:
+def _progress(holder: state.Holder | None, snapshot: SpoolSnapshot) -> Progress | None:
     if holder is None or snapshot.capture.pid != holder.pid or snapshot.totals is None or snapshot.outbox is None:
         return None
     return measure(snapshot.capture, snapshot.endpoint, snapshot.totals, snapshot.outbox)
@@ -249,7 +164,7 @@ def _endpoint(url: str, holder: state.Holder | None, known: EndpointHealth) -> E
     return EndpointHealth(url=url, archive=not url)
 
 
-def _tools(snapshot: _SpoolSnapshot) -> list[ToolStatus]:
+def _tools(snapshot: SpoolSnapshot) -> list[ToolStatus]:
     """Return the tools with captured sessions or with roots that a daemon has watched."""
     roots = snapshot.capture.roots
     counts = {count.tool: count for count in snapshot.counts}

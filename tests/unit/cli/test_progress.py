@@ -20,7 +20,7 @@ import pytest
 from rich.progress import Progress as RichProgress
 
 from sessiond.cli.bar import Above, Bar, make_bar, update
-from sessiond.cli.status import screen
+from sessiond.cli.status_screen import screen
 from sessiond.config import Config
 from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources, open_resources

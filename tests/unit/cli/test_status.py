@@ -14,7 +14,7 @@ import pytest
 
 from sessiond import state
 from sessiond.cli import main
-from sessiond.cli.status import screen
+from sessiond.cli.status_screen import screen
 from sessiond.config import load
 from sessiond.daemon.reporting import record_config_health
 from sessiond.spool import NAME, Spool, health

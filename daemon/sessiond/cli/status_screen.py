@@ -1,0 +1,240 @@
+"""The screen of `sessiond status`."""
+
+from __future__ import annotations
+
+from sessiond.cli.output import (
+    abbreviate_home,
+    age,
+    count,
+    duration,
+    escape,
+    shorten,
+    size,
+    table,
+    tilde,
+    wrapped,
+)
+from sessiond.spool.health import RootHealth
+from sessiond.spool.stats import Totals
+from sessiond.status import Advice, Running, Status, ToolStatus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LABEL = 14
+RULES = 3
+"""How many of the rules that found secrets are shown."""
+SHOWN = 3
+"""Pieces of advice on the screen; `--json` has all."""
+LINES = 2
+"""Most lines of one piece of advice."""
+BACKLOG = 1_000_000
+"""Bytes below which a backlog is not shown: it is done before the line can be read."""
+BEST_FIRST = ("watched", "polled", "scan only", "not watched", "unreadable", "missing")
+
+
+def screen(status: Status, *, width: int = 80, home: str = "", color: bool = False) -> str:
+    """Format the status as text. Colour adds no information."""
+    lines = []
+    for label, text in _facts(status, home, width - LABEL):
+        painted = _paint(label.ljust(LABEL), "1") if color else label.ljust(LABEL)
+        fitting = shorten(escape(text), width - LABEL)
+        if color and label == "sessiond":
+            fitting = _paint(fitting, "32" if status.healthy else "31" if _stopped(status) else "33")
+        lines.append((painted + fitting).rstrip())
+    if status.tools:
+        lines += ["", _tools(status, width, home)]
+    advice = list(_advice(status.advice, width, home, color))
+    return "\n".join([*lines, "", *advice] if advice else lines)
+
+
+def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
+    yield "sessiond", _daemon(status)
+    yield "endpoint", _endpoint(status, width)
+    yield "found", _found(status)
+    totals, waiting = status.totals, status.outbox
+    if totals is None or waiting is None:
+        yield "captured", _unknown(status)
+    else:
+        yield "captured", f"{count(totals.captured, 'session')}, {totals.ongoing} ongoing"
+        yield "acknowledged", _acknowledged(totals)
+        if totals.only_here:
+            yield "only copy", f"{count(totals.only_here, 'session')} whose tool has deleted its files"
+        archive = totals.archive
+        if archive.pending:
+            done = (
+                f"{archive.sessions - archive.pending} of {count(archive.sessions, 'session')} copied to the endpoint"
+            )
+            yield "archive", f"{done}, {size(archive.pending_bytes)} left"
+        yield from _backlog(status)
+        if waiting.sessions or waiting.segments or waiting.parked:
+            oldest = "" if totals.oldest_ms is None else f", oldest {_ago(status, totals.oldest_ms)}"
+            parked = f"; {waiting.parked} parked" if waiting.parked else ""
+            segments = f"{count(waiting.segments, 'segment')} ({size(waiting.bytes)})"
+            yield "waiting", f"{count(waiting.sessions, 'record')}, {segments}{oldest}{parked}"
+        if waiting.behind:
+            bare = f", {totals.unprotected} without protection" if totals.unprotected else ""
+            yield "", f"{count(waiting.behind, 'transcript')} ({size(waiting.behind_bytes)}) in the tools' files{bare}"
+    if status.redactions:
+        most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
+        yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
+    yield "disk", f"{size(status.disk_bytes)} in {tilde(status.state_dir, home)}"
+
+
+def _acknowledged(totals: Totals) -> str:
+    """Format how many sessions are safe, and the states of the others."""
+    states = (
+        (totals.waiting, "waiting"),
+        (totals.archived, "only in the archive"),
+        (totals.parked, "parked"),
+        (totals.lost, "lost"),
+        (totals.dropped, "dropped by you"),
+    )
+    rest = [f"{number} {word}" for number, word in states if number]
+    return f"{totals.acknowledged} of them" + (f"; {', '.join(rest)}" if rest else "")
+
+
+def _backlog(status: Status) -> Iterator[tuple[str, str]]:
+    """Iterate the line about the progress of the backlog, if there is one."""
+    made = status.progress
+    if made is None or made.done or (made.waits is None and made.bytes - made.acknowledged_bytes < BACKLOG):
+        return
+    done = f"{size(made.acknowledged_bytes)} of {size(made.bytes)} acknowledged, {size(made.captured_bytes)} captured"
+    if made.waits is not None:
+        yield "backlog", f"paused: {made.waits}; {done}"
+    else:
+        rate = "" if made.rate is None or made.seconds_left is None else f"; {size(made.rate)}/s"
+        yield "backlog", done + (f"{rate}, {duration(made.seconds_left)} left" if made.seconds_left is not None else "")
+
+
+def _unknown(status: Status) -> str:
+    """Return why the number of captured sessions is unknown."""
+    if status.daemon.state is Running.NEVER:
+        return "nothing yet"
+    return "unknown: the spool " + ("is missing" if status.spool.reason is None else "can't be read")
+
+
+def _more_rules(status: Status) -> str:
+    """Return an ellipsis if there are more rules than are shown."""
+    return ", ..." if len(status.redactions) > RULES else ""
+
+
+def _daemon(status: Status) -> str:
+    daemon = status.daemon
+    if daemon.state is not Running.RUNNING:
+        return {Running.STOPPED: "not running", Running.DIED: "not running: it died"}.get(daemon.state, "never started")
+    since = "" if daemon.since_ms is None else f" for {duration((status.now_ms - daemon.since_ms) / 1000)}"
+    by = f", by {daemon.service}" if daemon.service else ""
+    name = f", as {status.machine_id}" if status.machine_id else ""
+    state = "" if status.healthy else ", degraded"
+    state += ", paused" if status.paused.pushing is not None else ""
+    return f"running{since}{state} (pid {daemon.pid or 'unknown'}{by}{name})"
+
+
+def _endpoint(status: Status, width: int) -> str:
+    """Format the endpoint and its state; shorten the address if both do not fit."""
+    where = "archive on this machine" if status.endpoint.archive else status.endpoint.url
+    how = _answers(status)
+    room = width - len(how) - 2
+    where = where.removeprefix("https://") if len(where) > room else where
+    return f"{shorten(where, max(12, room))}: {how}"
+
+
+def _answers(status: Status) -> str:
+    endpoint = status.endpoint
+    if endpoint.failing_since_ms is not None:
+        words = {"refused": "token refused", "wrong": "invalid answers"}
+        failing = words.get(endpoint.kind or "", "failing")
+        due = endpoint.next_attempt_ms
+        left = 0.0 if due is None else (due - status.now_ms) / 1000
+        again = f", next attempt in {duration(left)}" if left > 0 and status.daemon.state is Running.RUNNING else ""
+        since = duration((status.now_ms - (endpoint.rejected_since_ms or endpoint.failing_since_ms)) / 1000)
+        return f"{failing} for {since}{again}"
+    if endpoint.last_ack_ms is None:
+        return "nothing acknowledged yet"
+    took = "" if endpoint.latency_ms is None else f", took {endpoint.latency_ms} ms"
+    return f"last ack {_ago(status, endpoint.last_ack_ms)}{took}"
+
+
+def _found(status: Status) -> str:
+    found = status.discovered
+    if found.files is None or found.unread is None:
+        return "unknown: the first scan is running" if found.current else "unknown: no scan yet"
+    files = count(found.files, "file")
+    if not found.current:
+        return f"{files} in the last run; newer ones are unknown"
+    left = f", {found.left_out} ({size(found.left_out_bytes)}) excluded by backfill" if found.left_out else ""
+    if found.unread:
+        return f"{files}{left}, {found.unread} not read yet"
+    return f"{files}{left}, {'the others' if left else 'all'} read"
+
+
+def _tools(status: Status, width: int, home: str) -> str:
+    here = [tool for tool in status.tools if tool.is_here(home)]
+    here.sort(key=lambda tool: (-(tool.count.active_ms or 0), tool.count.tool))
+    absent = len(status.tools) - len(here)
+    known = "tool" if absent == 1 else "tools"
+    others = f"{absent} more supported {known}, not found here: sessiond sources" if absent else ""
+    if not here:
+        return others
+    rows: list[list[str]] = [["tool", "sessions", "acked", "ongoing", "idle", "skipped", "watch", "directory"]]
+    for tool in here:
+        seen = tool.count
+        root = _best(tool)
+        more = "" if root is None or len(tool.roots) < 2 else f" +{len(tool.roots) - 1}"
+        rows.append(
+            [
+                seen.tool,
+                str(seen.sessions),
+                str(seen.counts.acknowledged),
+                str(seen.ongoing),
+                "-" if seen.active_ms is None else duration((status.now_ms - seen.active_ms) / 1000),
+                str(seen.damaged + seen.troubled),
+                "-" if root is None else root.how,
+                "-" if root is None else tilde(root.path, home) + more,
+            ]
+        )
+    numbers = {1, 2, 3, 4, 5}
+    skipped = rows[0].index("skipped")
+    if all(row[skipped] == "0" for row in rows[1:]):  # leaves more width for the directory
+        rows = [[*row[:skipped], *row[skipped + 1 :]] for row in rows]
+        numbers.remove(skipped)
+    drawn = table(rows, right=numbers, width=width)
+    return f"{drawn}\n{others}" if others else drawn
+
+
+def _best(tool: ToolStatus) -> RootHealth | None:
+    def rank(root: RootHealth) -> int:
+        return BEST_FIRST.index(root.how) if root.how in BEST_FIRST else len(BEST_FIRST)
+
+    return min(tool.roots, key=rank, default=None)
+
+
+def _advice(advice: list[Advice], width: int, home: str, color: bool) -> Iterator[str]:
+    for each in advice[:SHOWN]:
+        mark, paint = ("!", "31") if each.degraded else ("-", "2")
+        first = _paint(mark, paint) if color else mark
+        for number, line in enumerate(_wrapped(abbreviate_home(each.what, home), width - 2)):
+            yield f"{' ' if number else first} {line}"
+        for line in _wrapped(abbreviate_home(each.do or "", home), width - 4):
+            yield f"    {line}"
+    if len(advice) > SHOWN:
+        yield f"  {len(advice) - SHOWN} more: sessiond status --json"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = wrapped(escape(text), width) if text else []
+    return lines if len(lines) <= LINES else [*lines[: LINES - 1], shorten(" ".join(lines[LINES - 1 :]), width)]
+
+
+def _stopped(status: Status) -> bool:
+    return status.daemon.state is not Running.RUNNING
+
+
+def _ago(status: Status, at_ms: int) -> str:
+    return age((status.now_ms - at_ms) / 1000)
+
+
+def _paint(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"

@@ -1,0 +1,100 @@
+"""The contents of the spool that `status` shows, read in one transaction."""
+
+from __future__ import annotations
+
+import os
+
+from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
+from sessiond.frozen_record import FrozenRecord
+from sessiond.spool import NAME, Spool, health
+from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
+from sessiond.spool.safety import BOUND, State, Unsafe
+from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
+from sessiond.status.model import SpoolState, SpoolStatus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+PATIENCE = 0.03
+"""Seconds to wait for a locked spool; in WAL mode only a recovery blocks readers."""
+TROUBLES = 3
+
+
+class SpoolSnapshot(FrozenRecord):
+    """The contents of the spool. If reading fails, what was not read has its default."""
+
+    spool: SpoolStatus
+    clean: bool = False
+    refused: str | None = None
+    taken: ConfigHealth | None = None
+    capture: CaptureHealth = CaptureHealth()
+    endpoint: EndpointHealth = EndpointHealth()
+    bound: str | None = None
+    """The endpoint that sent the acknowledgements; see spool.safety.BOUND."""
+    totals: Totals | None = None
+    outbox: Waiting | None = None
+    counts: list[ToolCount] = []  # noqa: RUF012 - each has its own
+    lost: list[Unsafe] = []  # noqa: RUF012
+    troubles: list[Trouble] = []  # noqa: RUF012
+    redactions: dict[str, int] = {}  # noqa: RUF012
+
+    def without_foreign_acks(self, url: str) -> Self:
+        """Return it without acknowledgements that came from another endpoint than the one at `url`.
+
+        Otherwise sessions would count as safe that the configured endpoint does not have.
+        """
+        if self.totals is None or self.bound == url:
+            return self
+        counts = [each.replace(counts=each.counts.unanswered()) for each in self.counts]
+        return self.replace(totals=self.totals.unanswered(), counts=counts)
+
+
+def read_snapshot(directory: str, unreadable: str | None) -> SpoolSnapshot:
+    """Read as much of the spool as possible. `unreadable`: why the state directory can't be read, if so."""
+    if not os.path.lexists(os.path.join(directory, NAME)):
+        if unreadable is not None:
+            return SpoolSnapshot(spool=SpoolStatus(state=SpoolState.UNREADABLE, reason=f"{directory}: {unreadable}"))
+        return SpoolSnapshot(spool=SpoolStatus(state=SpoolState.MISSING))
+    read: dict[str, Any] = {"spool": SpoolStatus(state=SpoolState.OK)}
+    try:
+        spool = Spool(directory, readonly=True, patience=PATIENCE)
+        try:
+            _fill(read, spool)
+        finally:
+            spool.close()
+    except SpoolTooNew as error:
+        read["spool"] = SpoolStatus(state=SpoolState.TOO_NEW, reason=str(error), hint=error.hint)
+    except SpoolDamaged as error:
+        read["spool"] = SpoolStatus(state=SpoolState.DAMAGED, reason=str(error))
+    except StateError as error:
+        read["spool"] = SpoolStatus(state=SpoolState.UNREADABLE, reason=str(error), hint=error.hint)
+    except ValueError as error:
+        reason = f"the spool has unexpected content: {error}"
+        read["spool"] = SpoolStatus(state=SpoolState.UNREADABLE, reason=reason)
+    return SpoolSnapshot(**read)
+
+
+def _fill(read: dict[str, Any], spool: Spool) -> None:
+    """Read the members one by one, so that those before an error are kept."""
+    with spool.snapshot():
+        rebuilt, copies = spool.meta(health.REBUILT), health.read_copies(spool)
+        read["spool"] = SpoolStatus(
+            state=SpoolState.OK,
+            rebuilt_ms=int(rebuilt) if rebuilt else None,
+            diverged_ms=copies.diverged_ms,
+            moved_from=copies.moved_from,
+        )
+        read["clean"] = spool.meta(health.CLEAN) is not None
+        read["refused"] = spool.meta(health.CONFIG)
+        read["taken"] = health.read_applied_config(spool)
+        read["capture"] = health.read_capture(spool)
+        read["endpoint"] = health.read_endpoint(spool)
+        read["bound"] = spool.meta(BOUND)
+        read["counts"] = counts = spool.stats.tools()
+        read["totals"] = totals = spool.stats.totals(tools=counts)
+        read["lost"] = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if totals.lost else []
+        read["outbox"] = spool.stats.waiting()
+        read["redactions"] = spool.stats.redactions()
+        if any(count.troubled for count in counts):
+            read["troubles"] = spool.stats.troubles(TROUBLES)
