@@ -7,15 +7,15 @@ import argparse
 SHELLS = ("bash", "zsh", "fish")
 PLACES = {
     "bash": "~/.local/share/bash-completion/completions/sessiond",
-    "zsh": "a directory of $fpath, as _sessiond",
+    "zsh": "_sessiond in a directory of $fpath",
     "fish": "~/.config/fish/completions/sessiond.fish",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    places = "; ".join(f"{shell}: {place}" for shell, place in PLACES.items())
-    parser.description = f"Print a shell script that completes commands and options. Save it as: {places}."
+    places = ", ".join(f"{place} ({shell})" for shell, place in PLACES.items())
+    parser.description = f"Print a script that completes commands and options in your shell. Save it as {places}."
     parser.add_argument("shell", choices=SHELLS)
 
 

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
         "Check limits, permissions, the disk, the spool, the service, the retention of your tools, and the connection"
-        " to the endpoint. Exit code 0: no errors, 4: errors found."
+        " to the endpoint. The exit code is 0 if there are no errors, and 4 otherwise."
     )
     parser.add_argument("--fix", action="store_true", help="fix what can be fixed without losing data")
     parser.add_argument("--json", action="store_true", help="print JSON")

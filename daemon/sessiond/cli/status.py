@@ -24,15 +24,15 @@ FULL_INTERVAL = 10.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
-        "Show the state of the daemon, the sessions and the endpoint; works without a running daemon too. Exit code 0:"
-        " healthy, 3: not running, 4: degraded."
+        "Show the state of the daemon, your sessions and the endpoint. It works while the daemon is stopped, too. The"
+        " exit code is 0 if all is well, 3 if the daemon is not running, and 4 if there is a problem."
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON (docs/operations.md)")
     parser.add_argument(
         "-w",
         "--watch",
         action="store_true",
-        help="keep showing it until Ctrl+C; without a terminal, or with --json, print after each change",
+        help="update the screen until Ctrl+C; without a terminal, or with --json, print each change",
     )
 
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
         "Stop the daemon and wait for its last push. A service starts again at the next login or with `sessiond start`;"
-        " a daemon in a terminal ends for good."
+        " a daemon in a terminal stays stopped."
     )
 
 

@@ -31,11 +31,11 @@ class Incomplete(SessiondError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
-        "Scan the sessions of every tool, capture what is new and push it to the endpoint. If the daemon runs, make it"
-        " do this and wait for it."
+        "Scan the sessions of all tools, capture what is new and push it to the endpoint. If the daemon is running, ask"
+        " it to do this and wait until it is done."
     )
     parser.add_argument(
-        "--timeout", type=_seconds, metavar="TIME", help='limit on waiting for a running daemon: "90s", "5m"'
+        "--timeout", type=_seconds, metavar="TIME", help='wait at most this long for a running daemon: "90s", "5m"'
     )
 
 
