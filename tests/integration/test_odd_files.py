@@ -137,7 +137,7 @@ def test_an_error_of_the_system_is_the_files_alone(
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(ingest_room, "ingest_lines", fail)
+    monkeypatch.setattr(ingest_room, "capture_lines", fail)
     path = house.write(CLAUDE, claude(SESSION, 1))
     (outcome,) = house.ingest(path)
     assert outcome.trouble

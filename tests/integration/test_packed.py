@@ -134,6 +134,6 @@ def test_a_packed_thread_in_a_database_has_a_bound(tmp_path: Path) -> None:
                 row = (identity, "", f"2026-05-27T10:0{number}:00Z", "zstd", packed)
                 database.execute("INSERT INTO threads VALUES (?, ?, ?, ?, ?)", row)
         (outcome,) = house.ingest(str(path))
-        assert f"session {UUID(int=1)} can't be read" in (outcome.trouble or "")
+        assert f"session {UUID(int=1)}: it can't be parsed" in (outcome.trouble or "")
         house.settle()
         assert set(house.held_sessions()) == {str(UUID(int=0)), str(UUID(int=2))}

@@ -8,11 +8,12 @@ CAPTURE: list[Named] = [
     Named(
         "the checkpoint moves before what was read is stored",
         "ingest/stream_capture.py",
-        "    with context.spool.transaction():\n        capture.store(final, now_ms)\n"
-        "        save(final.last and content.search.done)\n",
-        "    with context.spool.transaction():\n        save(final.last and content.search.done)\n"
-        "    context.now_ms()\n"
-        "    with context.spool.transaction():\n        capture.store(final, now_ms)\n",
+        "        with context.spool.transaction():\n            pipeline.store(final, self._now_ms)\n"
+        "            self._save(to_end=final.last and content.search.done)\n",
+        "        with context.spool.transaction():\n"
+        "            self._save(to_end=final.last and content.search.done)\n"
+        "        context.now_ms()\n"
+        "        with context.spool.transaction():\n            pipeline.store(final, self._now_ms)\n",
     ),
     Named(
         "an ack takes any revision of its session",
@@ -158,7 +159,7 @@ CAPTURE: list[Named] = [
     Named(
         "a long file is read to its end before others have their turn",
         "ingest/stream_capture.py",
-        "if step.last or (limit is not None and read >= limit):",
+        "if step.last or (self._limit is not None and read >= self._limit):",
         "if step.last:",
         (["tests/integration/test_turns.py"],),
     ),
@@ -214,8 +215,8 @@ CAPTURE: list[Named] = [
     Named(
         "a directory that was renamed away and back stays gone",
         "ingest/lines.py",
-        "if known is not None and known.gone_ms is not None:\n                note_back(context, known)",
-        "if known is not None and known.gone_ms is not None and False:\n                note_back(context, known)",
+        "if known is not None and known.gone_ms is not None:\n            note_back(context, known)",
+        "if known is not None and known.gone_ms is not None and False:\n            note_back(context, known)",
         (["tests/unit/daemon/test_promptness.py", "-k", "renamed_away"],),
     ),
     Named(

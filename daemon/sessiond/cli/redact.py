@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -147,17 +148,29 @@ def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor)
 def _scan_location(
     place: Location, exclusion: Exclusion, redactor: Redactor, size: list[int]
 ) -> Iterator[SecretFinding]:
-    from sessiond.ingest.preview import preview_streams
+    """Scan the streams of a unit as they would be captured. Raises: ReadError, Torn, OSError."""
+    from sessiond.ingest.context import ReadContext, inner_path
+    from sessiond.ingest.unit_facts import first_directory, outer_directory
+    from sessiond.ingest.units import is_superseded, open_unit
     from sessiond.privacy.secrets_scan import scan_records
+    from sessiond.reader import Digest
+    from sessiond.sources.base import Kind
 
     def counted(records: Iterable[bytes]) -> Iterator[bytes]:
         for record in records:
             size[0] += len(record) + 1
             yield record
 
-    for stream in preview_streams(place, now_ms()):
-        if not exclusion.excludes(stream.cwd):
-            yield from scan_records(redactor, stream.path, stream.name, counted(stream.records))
+    if is_superseded(place):
+        return
+    outside = outer_directory(place)
+    with open_unit(place, ReadContext(digest=Digest(0), now_ms=now_ms(), scratch=tempfile.gettempdir())) as unit:
+        for stream in unit.streams():
+            if exclusion.excludes(outside or first_directory(place.source, stream.content)[0]):
+                continue
+            lines = place.unit.kind is Kind.LINES
+            name = "" if lines else inner_path("", stream.native_id or "", stream.name).removeprefix("::")
+            yield from scan_records(redactor, place.path, name, counted(stream.records()))
 
 
 def _test(args: argparse.Namespace, config: Config) -> int:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from typing import IO, cast
 
+from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.daemon.archive import open_archive
-from sessiond.database import open_database
 from sessiond.device import identify
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, NotFound, ReadError
-from sessiond.ingest import Location, locate
-from sessiond.ingest.content import decompress_file
-from sessiond.reader import open_regular, read_document
+from sessiond.ingest import locate
+from sessiond.ingest.content import Content
+from sessiond.ingest.context import ReadContext
+from sessiond.ingest.units import open_unit
+from sessiond.reader import Digest
 from sessiond.sources import find_roots
-from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
+from sessiond.sources.base import Kind
+from sessiond.sources.damaged import DAMAGED
 from sessiond.spool import Spool
 from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import FileState, SessionState, StreamState
 from sessiond.state import has_archive, running
-
-PIECE = 1 << 20
-DAMAGED = (ValueError, RecursionError)
 
 
 def pieces(
@@ -59,53 +58,28 @@ def _from_tool(
     file: FileState, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
 ) -> Iterator[bytes] | None:
     path = file.path.partition("::")[0]
+    context = ReadContext(digest=Digest(0), now_ms=now_ms(), scratch=state_dir(config))
     for place in locate(find_roots(config, environ), path):
-        if place.source.tool != session.tool:
+        # A folder has many small files that change one by one. The endpoint has a consistent state of them.
+        if place.source.tool != session.tool or place.unit.kind is Kind.FOLDER:
             continue
-        if place.unit.kind is Kind.LINES:
-            descriptor = open_regular(place.root, place.below)
-            if place.unit.packed:
-                packed, descriptor = descriptor, decompress_file(descriptor, state_dir(config))
-                os.close(packed)
-                os.lseek(descriptor, 0, os.SEEK_SET)
-            return _read(os.fdopen(descriptor, "rb"), stream.folded)
-        for projection in _projections(place, session.native_id):
-            if (projection.native_id, projection.stream) == (session.native_id, stream.name):
-                return (record + b"\n" for record in projection.records)
+        lines = place.unit.kind is Kind.LINES
+        with ExitStack() as stack:
+            unit = stack.enter_context(open_unit(place, context))
+            for source in unit.streams(session.native_id):
+                if lines or source.name == stream.name:
+                    return _read(source.content, stream.folded if lines else source.content.size, stack.pop_all())
     return None
 
 
-def _read(file: IO[bytes], length: int) -> Iterator[bytes]:
-    with file:
-        while length > 0 and (data := file.read(min(PIECE, length))):
-            length -= len(data)
-            yield data
-
-
-def _projections(place: Location, native_id: str) -> list[Projection]:
-    if place.unit.kind is Kind.DATABASE:
-        database = open_database(place.path)
-        try:
-            found = cast(DatabaseSource, place.source).projections(database, native_id)
-            return [_kept(projection) for projection in found]
-        finally:
-            database.close()
-    if place.unit.kind is Kind.FOLDER:
-        return []  # many small files that change one by one; the endpoint has a consistent state of them
-    descriptor = open_regular(place.root, place.below)
-    try:
-        content = read_document(descriptor)
-    finally:
-        os.close(descriptor)
-    return [
-        _kept(projection)
-        for projection in cast(DocumentSource, place.source).project({place.below: content}, place.unit)
-    ]
-
-
-def _kept(projection: Projection) -> Projection:
-    """Return the projection with its records read, while the file is open."""
-    return Projection(native_id=projection.native_id, records=list(projection.records), stream=projection.stream)
+def _read(content: Content, length: int, opened: ExitStack) -> Iterator[bytes]:
+    """Iterate over the first bytes of a stream, and close its unit at the end."""
+    with opened:
+        for chunk in content.chunks(0):
+            yield chunk.data[:length]
+            length -= len(chunk.data)
+            if length <= 0:
+                return
 
 
 def _from_endpoint(

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from enum import StrEnum
 
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.ingest.line_reader import LONG_RECORD
 from sessiond.ingest.pipeline import STEP
-from sessiond.ingest.stream_capture import read_context
+from sessiond.ingest.unit_facts import first_directory, outer_directory
 from sessiond.session import session_id
-from sessiond.sources.base import Kind, Memory, Source
-from sessiond.sources.damaged import decode_all
+from sessiond.sources.base import Kind
 from sessiond.spool.rows import StreamState
 
 PATIENCE_MS = 60_000
@@ -37,8 +35,7 @@ class Admission(StrEnum):
 def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission:
     """Decide on a stream by its first working directory.
 
-    A tool that has written a message without a working directory never writes one. A session that is in the spool
-    was admitted before; see `leave`.
+    A session that is in the spool was admitted before; see `leave`.
     """
     context, source = snapshot.context, snapshot.location.source
     identity = session_id(source.tool, native_id, context.scope(source))
@@ -46,7 +43,8 @@ def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission
         known = context.spool.catalog.session(identity)
     if known is not None:
         return Admission.YES
-    directory, decided = _outside(snapshot) or _directory(source, content, 0)
+    outside = outer_directory(snapshot.location)
+    directory, decided = (outside, True) if outside else first_directory(source, content)
     if context.exclusion.excludes(directory):
         return Admission.EXCLUDED
     age_ms = context.now_ms() - snapshot.mtime_ms
@@ -62,8 +60,9 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
         return False  # a subagent may work elsewhere; its session decides
     context, directory = snapshot.context, stream.fold.cwd
     if directory is None and not stream.fold.messages:
-        until = _end_of_slice(snapshot, stream.folded)
-        directory, _ = _outside(snapshot) or _directory(snapshot.location.source, content, stream.folded, until)
+        location, until = snapshot.location, _end_of_slice(snapshot, stream.folded)
+        outside = outer_directory(location)
+        directory = outside or first_directory(location.source, content, stream.folded, until)[0]
     if not context.exclusion.excludes(directory):
         return False
     purge_session(context, stream.session)
@@ -88,14 +87,6 @@ def reject(verdict: Admission) -> Outcome:
     return Outcome()
 
 
-def _outside(snapshot: FileSnapshot) -> tuple[str, bool] | None:
-    """Return the working directory according to the files beside the transcript or to the root."""
-    location = snapshot.location
-    entry = read_context(location) if location.unit.beside else None
-    directory = (entry.cwd if entry is not None else None) or location.cwd
-    return (directory, True) if directory else None
-
-
 def _end_of_slice(snapshot: FileSnapshot, offset: int) -> int | None:
     """Return the largest offset up to which the next slice may be read; None if all is read in one go.
 
@@ -105,28 +96,3 @@ def _end_of_slice(snapshot: FileSnapshot, offset: int) -> int | None:
     if size is None or unit.kind is not Kind.LINES or unit.packed:
         return None
     return offset + size + STEP + LONG_RECORD
-
-
-def _directory(source: Source, content: Content, offset: int, until: int | None = None) -> tuple[str | None, bool]:
-    """Read until the working directory is known, or until it is certain that there will be none.
-
-    Only records that begin before `until` are read.
-    Returns: the directory, and whether the answer is final.
-    """
-    memory: Memory = {}
-    for line in _records(content, offset, until):
-        for entry in decode_all(source.decode, line, memory):
-            if entry.cwd or entry.role is not None:
-                return entry.cwd, True
-    return None, False
-
-
-def _records(content: Content, offset: int, until: int | None) -> Iterator[bytes]:
-    for chunk in content.records(offset, until=until):
-        start = 0
-        while start < len(chunk.data):
-            end = chunk.data.find(b"\n", start)
-            end = len(chunk.data) if end < 0 else end
-            if end > start:
-                yield chunk.data[start:end]
-            start = end + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -10,11 +11,11 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest import ONCE, IngestContext, Location, Outcome, Turn, ingest, locate
 from sessiond.ingest.content import Content, Lines
 from sessiond.ingest.context import outer_path
-from sessiond.ingest.opened import open_content
 from sessiond.ingest.pipeline import StreamPipeline
 from sessiond.ingest.presence import release_pins
 from sessiond.ingest.reconcile import give_up, reconcile
-from sessiond.sources.base import Source
+from sessiond.ingest.units import open_unit
+from sessiond.sources.base import Kind, Source
 from sessiond.sources.damaged import DAMAGED
 from sessiond.spool.rows import FileState, StreamState
 
@@ -71,15 +72,29 @@ def _catch_up_one(context: IngestContext, turn: Turn, number: int) -> Outcome:
     return Outcome()
 
 
+class _Copy(NamedTuple):
+    """Where the bytes of a stream can be read again: its tool's file, or our hard link to it."""
+
+    path: str
+    """That of the tool's file, for redaction rules that depend on it."""
+    source: Source
+    content: Content
+
+
 def _read_dormant(context: IngestContext, stream: StreamState, file: FileState, location: Location) -> Outcome:
     """Read again what was captured of a disabled source, and nothing that was added since."""
+    native_id = outer_path(file.path)[1] or None
     try:
-        with open_content(context, location, outer_path(file.path)[1], stream) as content:
-            return _read_again(context, stream, file, content, location.source, captured_only=True)
+        with open_unit(location, context.reading(ONCE, location.unit)) as unit:
+            for source in unit.streams(native_id):
+                if location.unit.kind is Kind.LINES or source.name == stream.name:
+                    copy = _Copy(file.path, location.source, source.content)
+                    return _read_again(context, stream, copy, captured_only=True)
     except (ReadError, Torn, *DAMAGED) as error:
         return Outcome(trouble=str(error))
     except OSError as error:
         return Outcome(trouble=f"not read: {error.strerror}")
+    return Outcome(trouble=f"it no longer has a stream {stream.name}")
 
 
 def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: FileState) -> Outcome:
@@ -104,7 +119,7 @@ def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: Fil
             limit = None
         endings = context.endings.of(descriptor, context.digest, limit)
         content = Lines(descriptor, context.digest, endings)
-        return _read_again(context, stream, file, content, source, limit=limit)
+        return _read_again(context, stream, _Copy(file.path, source, content), limit=limit)
     except ReadError as error:
         return Outcome(trouble=str(error))
     except OSError as error:  # for example, no disk space to decompress it
@@ -113,21 +128,16 @@ def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: Fil
         os.close(descriptor)
 
 
-def _read_again(  # noqa: PLR0913 - one stream of a unit, and how much of it to read
-    context: IngestContext,
-    stream: StreamState,
-    file: FileState,
-    content: Content,
-    source: Source,
-    *,
-    captured_only: bool = False,
-    limit: int | None = None,
+def _read_again(
+    context: IngestContext, stream: StreamState, copy: _Copy, *, captured_only: bool = False, limit: int | None = None
 ) -> Outcome:
+    """Queue what is missing in the outbox. After about `limit` bytes this stops, so that others have their turn."""
+    content = copy.content
     now_ms, read = context.now_ms(), 0
     if stream.remote_position is not None:
-        reconcile(context, stream, content, file.path)
+        reconcile(context, stream, content, copy.path)
     budget = context.budget_of_lines
-    capture = StreamPipeline(context, source, stream, file.path, now_ms, budget)
+    capture = StreamPipeline(context, copy.source, stream, copy.path, now_ms, budget)
     behind = capture.requeue(content) if captured_only else capture.read_new(content)
     for steps in (capture.fill_gap(content), behind):
         for step in steps:

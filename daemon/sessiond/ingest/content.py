@@ -156,6 +156,10 @@ class Lines:
             yield chunk
             self._head = None
 
+    def unfinished(self, offset: int) -> bytes:
+        """Return the record at `offset`, which has no newline yet: up to MAX_RECORD bytes of it."""
+        return pread(self._descriptor, min(MAX_RECORD, self.size - offset), offset)
+
     def following(self, offset: int) -> bytes:
         """Return the bytes of a record after one of its pieces."""
         data = pread(self._descriptor, min(CONTEXT, self.size - offset), offset)

@@ -66,6 +66,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that had to be read however small the change: all of a document, a folder or a compressed file."""
 
 
+class ReadContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading a unit needs."""
+
+    digest: Digest
+    now_ms: int
+    scratch: str
+    """The directory for the unnamed files into which compressed ones are decompressed."""
+    compressed: CompressedFiles = msgspec.field(default_factory=CompressedFiles)
+    endings: Endings | None = None
+    """The searches for the ends of long records; None: each search begins at the start of its record."""
+    slice: int | None = None
+    """About how many bytes are searched for such an end at once; None: all."""
+
+
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """What differs from one call of ingest to the next; all else is in the context."""
 
@@ -118,6 +132,18 @@ class IngestContext(msgspec.Struct, frozen=True, kw_only=True):
         if size > LONG_WORK:
             self.spool.end_group()
 
+    def reading(self, turn: Turn, unit: Unit) -> ReadContext:
+        """Return what reading a unit needs."""
+        return ReadContext(
+            digest=self.digest,
+            now_ms=self.now_ms(),
+            scratch=self.pins.directory,
+            compressed=self.compressed,
+            endings=self.endings,
+            # A compressed file is decompressed again for each scan, so a search could not go on where it stopped.
+            slice=None if unit.packed else turn.slice,
+        )
+
     def rules(self) -> Rules:
         """Return what a record needs besides its folds."""
         return Rules(machine_id=self.machine_id, now_ms=self.now_ms(), idle_after_ms=self.idle_after_ms)
@@ -160,22 +186,14 @@ class FileSnapshot(msgspec.Struct, kw_only=True):
         )
         return msgspec.structs.replace(made, **changes) if changes else made
 
-    def save(
-        self, stream: int | None, checkpoint: Checkpoint | None, pin: str | None = None, trouble: str | None = None
-    ) -> None:
-        """Move the checkpoint. Runs inside the transaction that stores what was read (rule 1).
+    def save(self, stream: int | None, checkpoint: Checkpoint | None, trouble: str | None = None) -> None:
+        """Move the checkpoint of the unit. Runs inside a transaction, after all of its streams were stored (rule 1).
 
-        If it moved in a transaction of its own, a kill between the two would lose those bytes or queue them twice.
+        A kill before that reads all of them again.
         """
+        tool = self.location.source.tool
         self.context.spool.catalog.save_file(
-            FileState(
-                path=self.location.path,
-                tool=self.location.source.tool,
-                stream=stream,
-                checkpoint=checkpoint,
-                pin=pin,
-                trouble=trouble,
-            )
+            FileState(path=self.location.path, tool=tool, stream=stream, checkpoint=checkpoint, trouble=trouble)
         )
 
 
