@@ -44,6 +44,12 @@ _NESTED = 4
 _SHORTEST = 16  # characters of a token
 _TOKEN_BYTES = bytes(byte for byte in range(0x80) if TOKEN.match(bytes((byte,))))
 _USUAL_WIDTHS = frozenset((64, 72, 76, 78, 79, 80, 100, 120, 132))
+_FEW = 8
+"""A value of which a line ends with fewer characters was wrapped only if the line has a usual width."""
+_WIDE = 40
+"""No terminal has fewer columns."""
+_MOST = 16
+"""With so many characters at the end of a line of a usual width, what completes a token belongs to it, even a word."""
 _WORDS = re.compile(rb"(?:[A-Z]?[a-z]+[_.-]?)+|[A-Z_.-]+|[A-Za-z_][A-Za-z0-9_.]{0,40}=.*", re.DOTALL)
 
 
@@ -57,7 +63,9 @@ class View(msgspec.Struct, frozen=True):
     """Before this place of the text a match is not believed: the view does not begin where the record does."""
     high: int
     widths: tuple[int, ...] = ()
-    """For wrapped lines the columns of each."""
+    """For wrapped lines the columns of each, without its prefix."""
+    line: int = 0
+    """For wrapped lines the columns of the first one with its prefix."""
 
     def ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Iterate over the parts of the data that a part of the text comes from."""
@@ -70,29 +78,44 @@ class View(msgspec.Struct, frozen=True):
                 yield origin, origin + part
             start, index = start + part, index + 1
 
-    def trim(self, start: int, end: int, complete: Callable[[int, int], bool]) -> int:
+    def trim(self, start: int, end: int, complete: Callable[[int, int], bool], *, contextual: bool) -> int:
         """Return where a value that goes over several lines ends.
 
         A line that `complete` (start, cut) says is not needed belongs to the value only if the lines look as if they
         had been wrapped: those before are equally wide, and what is on the last one is no word. One that is needed
-        must not be the first word of ordinary text.
+        must not be the first word of ordinary text. Where a value is recognised by its name alone (`contextual`), its
+        first line has to have a usual width, and one of its parts must not be a word.
         """
         while (last := bisect.bisect_left(self.starts, end) - 1) > 0 and (cut := self.starts[last]) > start:
             first = max(0, bisect.bisect_right(self.starts, start) - 1)
-            if not complete(start, cut):
-                if self._is_alone(end) or not _WORDS.fullmatch(self.text, cut, end):
+            usual = self.widths[first] in _USUAL_WIDTHS or (first == 0 and self.line in _USUAL_WIDTHS)
+            if contextual and cut - start < _FEW and not usual:
+                end = cut
+                continue
+            if complete(start, cut) or (contextual and not usual):
+                if self._is_wrapped(self.widths[first : last + 1], cut, end):
                     break
-            elif self._is_wrapped(self.widths[first : last + 1], cut, end):
+            elif self._completes(start, cut, end, usual=usual, contextual=contextual):
                 break
             end = cut
         return end
 
+    def _completes(self, start: int, cut: int, end: int, *, usual: bool, contextual: bool) -> bool:
+        """Return whether the part of a line from `cut` to `end` completes the value before it."""
+        if contextual and self._is_word(start, cut) and self._is_word(cut, end):
+            return False
+        return self._is_alone(end) or not self._is_word(cut, end) or (usual and cut - start >= _MOST)
+
+    def _is_word(self, start: int, end: int) -> bool:
+        """Return whether a part of the text is one or more words, or the beginning of an assignment."""
+        return _WORDS.fullmatch(self.text[start:end].rstrip(b":;,.)")) is not None
+
     def _is_wrapped(self, widths: tuple[int, ...], cut: int, end: int) -> bool:
-        if widths[0] < (40 if len(widths) == 2 else 16) or widths[-1] > widths[0]:
+        if widths[0] < (_WIDE if len(widths) == 2 else 16) or widths[-1] > widths[0]:
             return False
         if any(width != widths[0] for width in widths[1:-1]):
             return False
-        if not _WORDS.fullmatch(self.text, cut, end):
+        if not self._is_word(cut, end):
             return True
         sure = len(widths) > 2 or widths[0] in _USUAL_WIDTHS
         return sure and (widths[-1] == widths[0] or (self._is_alone(end) and end - cut <= 3))
@@ -173,7 +196,7 @@ def without_wraps(
             end = _RECORD.search(data, follow, follow + 32)
             walked = max(walked, follow)
             pieces[-1] = (pieces[-1][0], end.start() if end else min(len(data), follow + 32))
-            yield msgspec.structs.replace(_join(data, pieces, 0, 0), widths=tuple(widths))
+            yield msgspec.structs.replace(_join(data, pieces, 0, 0), widths=tuple(widths), line=columns(head))
 
 
 def _may_go_on(head: bytes, line: bytes) -> bool:
@@ -215,7 +238,7 @@ class Wraps:
         self.begins = re.compile(f"(?:{whole})".encode()) if heads else re.compile(b"(?!)")
         # What begins like a word ("pat") goes on like none.
         begun = "|".join(sorted(re.escape(head) + ("[a-z]{0,8}[A-Z0-9]" if _LETTERS(head) else "") for head in heads))
-        self.begun = rf"{_BOUNDARY}(?:{begun}){run}*{end}" if heads else ""
+        self.begun = rf"{_BOUNDARY}(?:{begun}){run}*{end}|{_ASSIGNED}{run}{{1,7}}{end}" if heads else ""
         self.named = f"{_NAMED}{run}{{8}}{run}*{end}"
 
 
@@ -229,6 +252,11 @@ _BOUNDARY = r"(?:^|[^A-Za-z0-9_]|\\[bfnrt]|[0-9a-fA-F]{2})"
 _LETTERS = re.compile("[a-z]+").fullmatch
 _HEAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]+")
 _NAMED = r"(?i:passw(?:or)?d|secret|token|[_-]key|apikey|bearer|basic)[\\\"' ]{0,4}[:=]?[ ]?[\\\"']{0,4}"
+
+
+_ASSIGNED = r"(?i:passw(?:or)?d|secret|token|[_-]key|apikey)[\\\"']{0,4} ?[:=] ?[\\\"']{0,4}"
+_ASSIGNED = rf"(?:{_ASSIGNED}|(?i:authorization)[\\\"']{{0,4}}: ?[\\\"']{{0,4}}[A-Za-z]{{1,20}} )"
+"""A name whose value may be on the next line, but for a few characters. It needs a sign, as prose does not have."""
 
 
 def find_ends(expression: str, data: bytes, starts: list[int]) -> list[int]:

@@ -207,11 +207,13 @@ class Redactor:
             first = next(view.ranges(start, end))[0]
 
             def complete(start: int, cut: int) -> bool:
-                if rule is None or rule.contextual:
+                if rule is None:
                     return True
+                if rule.contextual:
+                    return (first, span.rank) in starts
                 return (first, span.rank) in starts or rule.regex.match(text, start, cut) is not None
 
-            end = view.trim(start, end, complete)
+            end = view.trim(start, end, complete, contextual=rule is None or rule.contextual)
         ranges = list(view.ranges(start, end))
         if view.widths and len(ranges) < 2:
             return
