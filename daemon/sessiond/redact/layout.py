@@ -171,6 +171,8 @@ def without_wraps(
         if found is None or data[found.start() : found.start() + 2] == b"\n{":
             continue
         low = line_start(data, mark - 1)
+        if mark not in named and mark - low < _WIDE and _SHORT.search(data, low, mark - 1):
+            continue  # a short setting in a short line, of which files have thousands: no terminal broke it
         head, position, pieces = plain(data[low : mark - 1]), found.end(), [(low, mark - 1)]
         widths, follow = [columns(head)], 0
         while len(pieces) < most and position - low < MOST_BYTES:
@@ -248,6 +250,7 @@ def _shorten(head: str) -> str:
 
 
 # A word character before a beginning is possible only as the last one of an escape.
+_SHORT = re.compile(rb"[:=][ \\\"']{0,9}[^ \\\"':=]{1,7}\Z")
 _BOUNDARY = r"(?:^|[^A-Za-z0-9_]|\\[bfnrt]|[0-9a-fA-F]{2})"
 _LETTERS = re.compile("[a-z]+").fullmatch
 _HEAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]+")
