@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sessiond.database import open_database
-from sessiond.session import Entry, Fold, Rules, Session, is_positional, session_id, summarize
+from sessiond.session import Entry, Fold, Folds, Rules, Session, is_positional, session_id, summarize
 from sessiond.sources import find_sources
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection, Source, Unit, UserDirs
 
@@ -174,7 +174,8 @@ def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
         others = [s.fold for s in group if not s.thread]
         identity = session_id(tool, native, scope)
         parent = parent or min(older, key=lambda other: age(other, main[other]), default=None)
-        session = summarize(identity, tool, main[native], others, rules=RULES, source_path=None, ancestors=ancestors)
+        folds = Folds(threads=main[native], others=others, ancestors=ancestors)
+        session = summarize(identity, tool, folds, rules=RULES, source_path=None)
         if session is not None:
             found[identity] = Found(
                 session=session,

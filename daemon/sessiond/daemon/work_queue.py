@@ -26,11 +26,11 @@ class Lane(IntEnum):
 
 
 class Work(NamedTuple):
-    """A piece of work: one commit, or the end of a round."""
+    """A piece of work: what is read before the queue is asked again, or the end of a round."""
 
     lane: Lane
     entries: Iterable[Entry] = ()
-    """What to read, the first one first, until the commit is large enough."""
+    """What to read, the first one first, until enough was read."""
     throttled: bool = False
     """Whether its CPU time counts for the throttle."""
 
@@ -70,7 +70,7 @@ class WorkQueue:
     1. *Live*: all paths that changed, as an event reported. Files that were found in a rewrite join them when they are
        due again (`Retries`), and so do excluded files once another file of their session is captured.
     2. *Unfinished*: one slice of one long file of which a slice was read before. These files take turns.
-    3. *Backlog*: one commit of files that a scan found. First come those that changed since they were read, then those
+    3. *Backlog*: a part of the files that a scan found. First come those that changed since they were read, then those
        written within the hour or soon deleted by their tool, then all others, the newest first. Only those others are
        throttled. A file in which the end of a record is still searched for comes last.
     4. *Streams*: if there is no backlog, or the throttle holds it back: streams that wait for room in the outbox, or

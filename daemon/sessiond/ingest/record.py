@@ -9,7 +9,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from sessiond.ingest.context import IngestContext, as_text, inner_path, outer_path
-from sessiond.session import Fold, is_positional, session_id, summarize
+from sessiond.session import Fold, Folds, is_positional, session_id, summarize
 from sessiond.sources.base import Source
 from sessiond.spool import Spool
 from sessiond.spool.rows import BuiltRecord, FileState, SessionState, StreamState
@@ -68,12 +68,9 @@ class RecordBuilder:
         record = summarize(
             state.uuid,
             state.tool,
-            threads,
-            others,
+            Folds(threads=threads, others=others, ancestors=ancestors, live=live),
             rules=self._rules,
             source_path=_source_path(self._spool, member.streams),
-            live=live,
-            ancestors=ancestors,
         )
         if record is None:
             return False

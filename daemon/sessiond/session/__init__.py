@@ -8,7 +8,7 @@ from __future__ import annotations
 from sessiond.session.entry import ASSISTANT, USER, Entry, Role, parse_time
 from sessiond.session.fold import Fold, copied_prefix_length, distinct, is_positional
 from sessiond.session.messages import NO_MODEL, Messages
-from sessiond.session.record import Rules, Session, session_id, summarize
+from sessiond.session.record import Folds, Rules, Session, session_id, summarize
 
 __all__ = [
     "ASSISTANT",
@@ -16,6 +16,7 @@ __all__ = [
     "USER",
     "Entry",
     "Fold",
+    "Folds",
     "Messages",
     "Role",
     "Rules",

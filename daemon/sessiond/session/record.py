@@ -56,32 +56,31 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     idle_after_ms: int
 
 
-def summarize(  # noqa: PLR0913 - the fields of a record that are no part of its fold
-    identity: uuid.UUID,
-    tool: str,
-    threads: Sequence[Fold],
-    others: Sequence[Fold],
-    *,
-    rules: Rules,
-    source_path: str | None,
-    live: bool = False,
-    ancestors: Sequence[Iterable[int]] = (),
-) -> Session | None:
-    """Return the record of a session, built from its folds; None while no fold of the main thread has a time.
+class Folds(msgspec.Struct, frozen=True, kw_only=True):
+    """The folds of a session, and what of other sessions and its process they are read with."""
 
-    `threads` are the folds of the main thread (several if the tool spreads it over files); each message counts once.
-    `others` (subagents) only extend its time. `ancestors` are the message keys of sessions whose history it may have
-    copied; copied messages do not count.
-    """
+    threads: Sequence[Fold]
+    """Of the main thread: several if the tool spreads it over files. Each message counts once."""
+    others: Sequence[Fold] = ()
+    """Of its subagents. They only extend its time."""
+    ancestors: Sequence[Iterable[int]] = ()
+    """The message keys of sessions whose history it may have copied. Copied messages do not count."""
+    live: bool = False
+    """Whether its process runs, so that it has not ended however long it is idle."""
+
+
+def summarize(identity: uuid.UUID, tool: str, folds: Folds, *, rules: Rules, source_path: str | None) -> Session | None:
+    """Return the record of a session, built from its folds; None while no fold of the main thread has a time."""
+    threads = folds.threads
     started = min((fold.started_ms for fold in threads if fold.started_ms is not None), default=None)
     if started is None:
         return None
-    last = max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None)
+    last = max(fold.last_ms for fold in (*threads, *folds.others) if fold.last_ms is not None)
     # The keys of one fold are distinct already. Skipping the check matters with tens of thousands of them.
     order = threads[0].messages if len(threads) == 1 else distinct([fold.messages for fold in threads])
-    copied = max((copied_prefix_length(order, ancestor) for ancestor in ancestors), default=0)
+    copied = max((copied_prefix_length(order, ancestor) for ancestor in folds.ancestors), default=0)
     # A process that ran at the last check may have written an end marker since.
-    idle = not live and rules.now_ms - last >= rules.idle_after_ms
+    idle = not folds.live and rules.now_ms - last >= rules.idle_after_ms
     ended = idle or any(fold.ended for fold in threads)
     return Session(
         id=identity,

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from sessiond.session import Entry, Fold, Messages, Role, Rules, distinct, is_positional, summarize
+from sessiond.session import Entry, Fold, Folds, Messages, Role, Rules, distinct, is_positional, summarize
 
 NOW_MS = 1_790_000_000_000
 
@@ -39,7 +39,8 @@ def test_a_session_that_says_it_ended_has_ended(more: list[Entry], ended: bool) 
     fold = Fold()
     fold.add([Entry(time_ms=NOW_MS - 3, role=Role.USER), Entry(time_ms=NOW_MS - 2, ended=True), *more], NOW_MS)
     rules = Rules(machine_id="testbox", now_ms=NOW_MS, idle_after_ms=1_800_000)
-    session = summarize(uuid.UUID(int=1), "copilot-cli", [fold], [], rules=rules, source_path=None, live=True)
+    folds = Folds(threads=[fold], live=True)
+    session = summarize(uuid.UUID(int=1), "copilot-cli", folds, rules=rules, source_path=None)
     assert session is not None
     assert (session.ended_at is not None) == ended
 
