@@ -31,17 +31,19 @@ from sessiond.watch import Batch
 class TimedSpool(Spool):
     """A spool that times its transactions."""
 
-    holds: list[float]
+    holds: list[tuple[float, float]]
+    """Seconds of each transaction: on the clock, and on a CPU, which other programs don't lengthen."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Time the outermost transaction: the database is locked for other writers meanwhile."""
         with super().transaction():
             if self._depth == 1:
-                began = time.perf_counter()
+                began = time.perf_counter(), time.thread_time()
             yield
         if self._depth == 0:
-            self.__dict__.setdefault("holds", []).append(time.perf_counter() - began)
+            spent = time.perf_counter() - began[0], time.thread_time() - began[1]
+            self.__dict__.setdefault("holds", []).append(spent)
 
 
 def writer(plan: Plan) -> Iterator[Figure]:
@@ -56,15 +58,12 @@ def writer(plan: Plan) -> Iterator[Figure]:
     os.makedirs(os.path.dirname(store), exist_ok=True)
     shutil.copyfile(os.path.join(kept, databases.STORE), store)
     spool = _capture(home, directory)
-    holds = sorted(spool.holds)
+    holds, cpu = (sorted(kind) for kind in zip(*spool.holds, strict=True))
     label = f"{'20' if small else '200'} MB file, {os.path.getsize(store) / 1e9:.1f} GB database, {sessions:,} sessions"
+    common = holds[int(0.99 * len(holds))]
     yield figure("writer", "sessiond", f"longest transaction, {label}", f"{1000 * holds[-1]:.0f} ms", "100 ms")
-    yield figure(
-        "writer",
-        "sessiond",
-        f"the same, 99th percentile of {len(holds):,}",
-        f"{1000 * holds[-len(holds) // 100]:.0f} ms",
-    )
+    yield figure("writer", "sessiond", "the longest on a CPU", f"{1000 * cpu[-1]:.0f} ms")
+    yield figure("writer", "sessiond", f"99th percentile of {len(holds):,}", f"{1000 * common:.0f} ms")
 
 
 def _large_session(home: str, size: int) -> None:
