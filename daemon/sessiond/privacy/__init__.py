@@ -1,7 +1,7 @@
-"""Privacy: what of a session stays on this machine. Secrets are masked, excluded projects are never stored.
+"""Privacy: secrets are masked before anything is stored, and excluded projects are never stored.
 
-`Masking` covers secrets in what is read, by the policy that `Terms` make of the configuration; `Exclusion`
-says which working directories are none of our business.
+`Masking` masks the secrets in transcripts and records, by the rules that `Terms` reads from the configuration.
+`Exclusion` decides which working directories are not captured.
 """
 
 from __future__ import annotations

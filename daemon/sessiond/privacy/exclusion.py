@@ -1,4 +1,4 @@
-"""Which projects are excluded: by globs of the configuration, or by a file in the project itself."""
+"""Exclusion of projects, by globs in the configuration or by a file in the project itself."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from hashlib import blake2b
 from stat import S_ISREG
 
 IGNORE = ".sessiondignore"
-"""A file of this name excludes its directory and all below it; what stands in it does not matter."""
+"""A file of this name excludes its directory and everything below it; its content does not matter."""
 
 
 class Exclusion:
-    """Says whether a working directory is excluded."""
+    """Decides whether a working directory is excluded."""
 
     def __init__(self, globs: Sequence[str] = (), home: str = "/") -> None:
-        """Take the globs of the configuration. `~/` is the home directory; a name without a slash fits any directory
-        of that name; what a glob excludes, it excludes with all below."""
+        """`globs` come from the configuration. `~/` is the home directory, and a name without a slash matches any
+        directory of that name. A glob excludes everything below its matches too."""
         self._paths: list[str] = []
         self._names: list[str] = []
         for glob in globs:
@@ -67,7 +67,7 @@ class Exclusion:
 
 
 def _upwards(directory: str) -> Iterator[str]:
-    # Tools on Windows and in containers name directories that are not ours: they fit globs and hold no file.
+    # Tools on Windows and in containers name directories of another file system: they match globs and have no file.
     directory = directory.replace("\\", "/").rstrip("/")
     while directory:
         yield directory
@@ -75,12 +75,15 @@ def _upwards(directory: str) -> Iterator[str]:
 
 
 def _ignores(directory: str) -> bool:
-    """Look for the file. It has to be the user's own (or root's): in /tmp anybody may make one."""
+    """Return whether the directory has the file.
+
+    Others can create one in /tmp, so its owner must be the user or root.
+    """
     path = f"{directory}/{IGNORE}"
     try:
-        if not os.access(path, os.F_OK):  # mostly: ten thousand directories are asked, and exceptions cost time
+        if not os.access(path, os.F_OK):  # usually missing; with ten thousand directories, exceptions cost time
             return False
         found = os.lstat(path)
-    except (OSError, ValueError):  # ValueError: a NUL, which a damaged record may hold
+    except (OSError, ValueError):  # ValueError: a NUL byte, from a damaged record
         return False
     return S_ISREG(found.st_mode) and found.st_uid in (os.geteuid(), 0)

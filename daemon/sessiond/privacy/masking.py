@@ -1,6 +1,6 @@
-"""Masking: the redactor as the daemon uses it, made when the first byte is to be masked.
+"""Masking of transcripts and records. The rules are loaded with the first byte that has to be masked.
 
-The rules take ten megabytes and a fifth of a second, which a daemon that has nothing to read does not spend.
+They take ten megabytes and a quarter of a second, which an idle daemon does not need.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _REMEMBERED = 1000
 
 
 class Masking:
-    """Covers secrets in what is read, and paths in records where that is asked for."""
+    """Masks secrets in transcripts and records, and hashes paths in records if `hash_paths` is set."""
 
     def __init__(self, terms: Terms | None = None, cache_dir: str | None = None) -> None:
-        """Take the terms; without them nothing is masked."""
+        """Without `terms`, nothing is masked. Compiled rules are cached in `cache_dir`."""
         self._terms = terms or Terms()
         self._cache_dir = cache_dir
         self._redactor: Redactor | None = None
         self._lock = threading.Lock()
         self._clean: set[str] = set()
         self.version = self._terms.version
-        """Changes with whatever could make it find something else."""
+        """Changes if the rules or settings change what is masked."""
 
     def twin(self) -> Masking:
-        """Return one with the same terms for another thread: a scanner serves one thread at a time."""
+        """Return a copy with the same terms for another thread."""
         return Masking(self._terms, self._cache_dir)
 
     def mask(self, data: bytes, path: str = "") -> Masked:
-        """Cover the secrets in a run of whole records; `path` is the file that they come from."""
+        """Mask the secrets in whole records; `path` is the file that they come from."""
         redactor = self._ready()
         return Masked(data) if redactor is None else redactor.mask(data, path)
 
@@ -56,11 +56,11 @@ class Masking:
         return mask_piece(redactor, before, piece, after, path)
 
     def run(self, path: str = "") -> Run:
-        """Begin to mask the bytes of a stream in their order."""
+        """Return a `Run` that masks the bytes of a stream in order."""
         return Run(self, path)
 
     def text(self, text: str | None) -> str | None:
-        """Cover the secrets in a name: a title, a branch, a path."""
+        """Return a name with its secrets masked: a title, a branch, a path."""
         if not text or text in self._clean:
             return text
         data = text.encode("utf-8", "surrogateescape" if _escaped(text) else "surrogatepass")
@@ -81,11 +81,11 @@ class Masking:
         return self.text(text) or ""
 
     def fold(self, fold: Fold) -> None:
-        """Cover what a fold remembers as text, before it is stored."""
+        """Mask the texts in a fold before it is stored."""
         fold.title, fold.cwd, fold.branch = self.text(fold.title), self.text(fold.cwd), self.text(fold.branch)
 
     def record(self, record: Session) -> Session:
-        """Cover what a record has as text; with `hash_paths` its paths become keyed hashes."""
+        """Return a record with its texts masked; with `hash_paths` its paths become keyed hashes."""
         directory, source = record.working_directory, record.source_path
         if self._terms.hash_paths:
             directory, source = self._hashed(directory) or "", self._hashed(source)
@@ -97,7 +97,7 @@ class Masking:
         return msgspec.structs.replace(record, working_directory=directory, source_path=source, git_branch=branch)
 
     def pieces(self, path: str) -> Pieces | None:
-        """Begin a record that comes in pieces; None where nothing is masked."""
+        """Return what masks a record that comes in pieces; None if nothing is masked."""
         redactor = self._ready()
         return None if redactor is None else redactor.pieces(path)
 
@@ -120,7 +120,7 @@ class Masking:
 
 
 class Run:
-    """The bytes of a stream, masked in their order. A record in pieces comes out a little later than it went in."""
+    """Masks the bytes of a stream in order. The last bytes of a record in pieces are held back until more follow."""
 
     def __init__(self, masking: Masking, path: str) -> None:
         self._masking = masking
@@ -134,9 +134,9 @@ class Run:
         return self._pieces is not None
 
     def feed(self, offset: int, data: bytes) -> Iterator[tuple[int, Masked]]:
-        """Take the next bytes, and give what is known by now: where it begins, and the bytes.
+        """Mask the next bytes; yield the masked bytes that are final, with the offset of the first.
 
-        A record ends with a newline and holds none; so what does not end with one goes on in the next bytes.
+        A record ends with a newline and contains no other: bytes without one at their end continue in the next call.
         """
         ends = data.endswith(b"\n")
         if self._pieces is None and not ends:

@@ -1,4 +1,4 @@
-"""A survey: where secrets stand in a file, without reading them out."""
+"""A scan that reports where a file has secrets, without their values."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ BLOCK = 1 << 20
 
 
 class SecretFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a secret stands, by which rule it is one, and how to allow it."""
+    """Where a secret is, the rule that found it, and the hash that allows it."""
 
     file: str
-    """With `::` and the name of session and stream, where it holds several."""
+    """If the file has several streams, with `::` and the name of session and stream."""
     line: int
-    """Of a file its line, of a document or a database the record that is made of it."""
+    """The line of a file; of a document or a database, the number of the record."""
     rule: str
     length: int
     hash: str
-    """For `redaction.allow_hashes`. Whoever has it can try values on it, so it is not printed unasked."""
+    """For `redaction.allow_hashes`. Values can be guessed with it, so it is printed only on request."""
 
 
 def scan_file(redactor: Redactor, path: str) -> Iterator[SecretFinding]:
-    """List the secrets in a file, in any form that transcripts come in. Raises: OSError."""
+    """Iterate the secrets in a file. Raises: OSError."""
     with open(path, "rb") as file:
         line = 1
         for data in _runs(file):
@@ -36,7 +36,7 @@ def scan_file(redactor: Redactor, path: str) -> Iterator[SecretFinding]:
 
 
 def scan_records(redactor: Redactor, path: str, name: str, records: Iterable[bytes]) -> Iterator[SecretFinding]:
-    """List the secrets in the records of a stream that has this name in a file; `line` counts its records."""
+    """Iterate the secrets in the records of a stream of a file; `line` counts its records."""
     label, held, size, line = f"{path}::{name}" if name else path, list[bytes](), 0, 1
 
     def settle() -> list[SecretFinding]:
@@ -54,7 +54,7 @@ def scan_records(redactor: Redactor, path: str, name: str, records: Iterable[byt
 
 
 def find_secrets(data: bytes, masked: Masked, file: str, line: int) -> list[SecretFinding]:
-    """Return the positions of findings, in bytes that begin at a line."""
+    """Return the secrets in `data`, which begins at the start of a line."""
     found: list[SecretFinding] = []
     counted = 0
     for finding in masked.findings:
@@ -67,7 +67,7 @@ def find_secrets(data: bytes, masked: Masked, file: str, line: int) -> list[Secr
 
 
 def _runs(file: BinaryIO) -> Iterator[bytes]:
-    """Read runs of whole lines; a long line is one run, for a secret in it is to be found as a whole."""
+    """Iterate blocks of whole lines; a long line is one block, so that no secret in it is divided."""
     held = bytearray()
     while block := file.read(BLOCK):
         cut = block.rfind(b"\n") + 1

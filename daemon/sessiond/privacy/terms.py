@@ -1,4 +1,4 @@
-"""The terms of masking: the configuration, the user's own rules and the secrets that the user names."""
+"""The settings of masking: the policy, the user's own rules and known secrets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sessiond.errors import ConfigError
 from sessiond.redact.policy import Policy, read_ours
 
 LARGEST = 1 << 20
-"""Bytes of a file of rules or of secrets; what is larger was named by mistake."""
+"""Largest file of rules or secrets in bytes; a larger one was named by mistake."""
 
 _NAMED = re.compile(r"""\s*(?:export\s+)?["']?([\w.-]+)["']?\s*[=:]\s*(.+?)\s*,?\s*""")
 _SECRET = re.compile(r"(?i)key|token|secret|pass|pwd|cred|auth")
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What to mask and how. The rules of the user are still text: compiling them waits until something is masked."""
+    """What to mask and how. The user's rules are still text; they are compiled with the first byte that is masked."""
 
     policy: Policy = Policy(mode="off")
     rules: tuple[tuple[str, str], ...] = ()
@@ -33,14 +33,14 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
 
     def complete(self) -> Policy:
-        """Make the whole policy. Raises: ConfigError that names the file and the rule."""
+        """Return the policy with the user's rules. Raises: ConfigError that names the file and the rule."""
         from sessiond.redact.rules import load_rules
 
         extra = tuple(load_rules(text, file=file) for file, text in self.rules)
         return msgspec.structs.replace(self.policy, extra=extra)
 
     def check(self) -> None:
-        """Raise what a daemon would meet later. Raises: ConfigError."""
+        """Check the rules and settings that are otherwise read later. Raises: ConfigError."""
         from sessiond.redact.rules import load_rules
 
         policy = self.complete()
@@ -50,7 +50,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_terms(config: Config, environ: Mapping[str, str], key: bytes, secrets: tuple[bytes, ...] = ()) -> Terms:
-    """Read what the configuration asks for; `key` is this installation's, `secrets` are the daemon's own.
+    """Return the settings of a configuration; `key` is this installation's, `secrets` are the daemon's own.
 
     Raises: ConfigError for a file of rules that can't be read.
     """
@@ -77,7 +77,7 @@ def has_only_built_in_rules(config: Config) -> bool:
 
 
 def _version(policy: Policy, rules: tuple[tuple[str, str], ...], config: Config) -> str:
-    """Return the version of the terms without compiling them, which would take 190 ms of a start."""
+    """Return the version of the terms without compiling the rules, which would delay a start by 190 ms."""
     if policy.mode == "off":
         return "off"
     state = blake2b(digest_size=16, key=policy.key[:64])
@@ -91,7 +91,7 @@ def _version(policy: Policy, rules: tuple[tuple[str, str], ...], config: Config)
 
 
 def _secrets(entry: str, environ: Mapping[str, str], home: str) -> Iterator[bytes]:
-    """Read the values that one entry of `secrets_from` names; a file that is not there names none."""
+    """Iterate the values that one entry of `secrets_from` names; a missing file has none."""
     if entry.startswith("env:"):
         glob = entry.removeprefix("env:")
         yield from (os.fsencode(value) for name, value in environ.items() if value and fnmatchcase(name, glob))
@@ -112,7 +112,7 @@ def _netrc(text: str) -> Iterator[str]:
 
 
 def _values(text: str) -> Iterator[str]:
-    """Take NAME=value and name: value where the name sounds secret, and lines of a single word (a token file)."""
+    """Iterate the values whose NAME= or name: sounds secret, and lines of one word (a token file)."""
     for line in text.splitlines():
         named = _NAMED.fullmatch(line)
         if named is not None and _SECRET.search(named[1]):

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from sessiond.redact import Redactor
+from sessiond.redact.examples import expand
 
 QUOTED = {
     "define": "define('DB_PASSWORD', '{v}');",
@@ -132,6 +133,31 @@ def test_the_whole_value_is_masked_and_nothing_else(name: str, syntax: str, valu
         masked = stars.mask(nest(text, depth))
         assert masked.data == nest(text.replace(value, "*" * len(value)), depth), name
         assert stars.mask(masked.data).data == masked.data
+
+
+AROUND = (
+    "{}",
+    "X_VALUE={}",
+    '{{"k": "{}"}}',
+    "value: {}",
+    "https://h.example.com/?x={}",
+    "`{}`",
+    "<v>{}</v>",
+    "f('{}')",
+)
+
+
+@pytest.mark.parametrize("template", ["STS.N<A24>", "BSA1<A27>", "cnvca<A51>", "EXO3<H25>", "ghp_<A36>", "xai-<A80>"])
+def test_a_format_is_found_in_any_syntax(template: str, stars: Redactor) -> None:
+    """Formats with a short beginning too, whose boundaries are stricter: they occur by chance in Base64."""
+    for seed, around in enumerate(AROUND):
+        value = expand(template, seed)
+        for depth in (0, 1, 2):
+            out = stars.mask(nest(f"see\n{around.format(value)}\nend\n", depth)).data
+            assert value.encode() not in out, around
+    blob = expand("<B400>", 1)
+    data = f"{blob}/{expand(template, 1)}+{blob}\n".encode()
+    assert template.startswith(("ghp", "xai")) or stars.mask(data).data is data
 
 
 def test_the_data_of_a_kubernetes_secret_is_masked(stars: Redactor) -> None:
