@@ -157,6 +157,8 @@ def _read(path: str, home: str) -> tuple[dict[str, Any], ConfigPosition, int]:
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
         return tomllib.loads(text), ConfigPosition(file=path, lines=key_lines(text), home=home), crc32(content)
+    except RecursionError as error:  # otherwise one edit would end a running daemon
+        raise ConfigError("is nested too deeply", file=path, hint="remove the nested brackets") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError("is not UTF-8 text", file=path, line=line) from error

@@ -70,7 +70,7 @@ class Origins:
             try:
                 for text in set_in:
                     found = tomllib.loads(text.decode("utf-8-sig")).get("state_dir", found)
-            except ValueError:  # UnicodeDecodeError and tomllib.TOMLDecodeError
+            except (ValueError, RecursionError):  # not UTF-8, not TOML, or nested too deeply
                 return None
         if not found:
             return state_directory()

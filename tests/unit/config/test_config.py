@@ -197,6 +197,12 @@ def test_a_syntax_error_names_its_line(tmp_path: Path, text: str, line: int, mes
     assert "(at" not in str(error)
 
 
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    """A RecursionError would end a running daemon, which reads each edit."""
+    error = refused(tmp_path, "rescan = " + "[" * 5000)
+    assert str(error) == f"{tmp_path}/config.toml: is nested too deeply"
+
+
 def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(b"a = 1\nb = '\xff'\n")
