@@ -160,6 +160,28 @@ def test_what_is_written_to_the_archive_later_is_copied(
     assert house.spool.safety.archive().files == archive_files(house.state)
 
 
+def test_an_archive_that_is_written_to_until_the_end_is_listed_again(
+    world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write between the last list and the end of the copy is in no list: `doctor` must not say that it may go."""
+    house = world.house
+    file = os.path.join(house.state, "archive", "endpoint.db")
+    real = ReadClient.close
+
+    def close(self: ReadClient) -> None:
+        real(self)
+        os.utime(file, (1, 1))
+
+    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(house))
+    monkeypatch.setattr(ReadClient, "close", close)
+    push(pushing)
+    archive = house.spool.safety.archive()
+    assert (archive.sessions, archive.pending, archive.files) == (1, 0, None)
+    pushing.retrying.identify_again()
+    push(pushing)
+    assert house.spool.safety.archive().files == archive_files(house.state)
+
+
 def test_a_refused_session_is_tried_again_after_a_while(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

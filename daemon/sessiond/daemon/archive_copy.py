@@ -32,6 +32,8 @@ class ArchiveCopy:
         self._configured = bool(resources.config.endpoint.url) and has_archive(resources.directory)
         self._failed_at: float | None = None
         self._retried_at = time.monotonic()
+        self._files = ""
+        """The archive's files before it was opened; see `state.archive_files`."""
         with resources.spool.transaction():
             if self._configured:
                 resources.spool.archived.retry()  # the cause of a refusal may be solved by now
@@ -59,9 +61,11 @@ class ArchiveCopy:
         try:
             with spool.reading():
                 wanted = not spool.safety.archive().listed or spool.archived.has_pending()
-                changed = spool.meta(ARCHIVE_FILES) != archive_files(self._resources.directory)
-            if wanted or changed:
-                self._transfer = self._transfer or self._make_transfer()
+                known = spool.meta(ARCHIVE_FILES)
+            files = archive_files(self._resources.directory)
+            if wanted or files != known:
+                if self._transfer is None:
+                    self._files, self._transfer = files, self._make_transfer()
                 self._transfer.prepare()
         except ArchiveUnreadable as error:
             self._fail(error)
@@ -93,10 +97,12 @@ class ArchiveCopy:
         spool = self._resources.spool
         with spool.reading():
             copied = spool.safety.archive().listed and not spool.archived.has_pending()
-        if copied and self._failed_at is None:
-            # From here on, a change of these files means that another process wrote to the archive.
-            with suppress(StateFull):  # then the archive is compared once more after the next start
-                spool.set_meta(ARCHIVE_FILES, archive_files(self._resources.directory))
+        files = archive_files(self._resources.directory)
+        if copied and self._failed_at is None and files == self._files:
+            # Nothing was written since before the list was made, so the list is complete. If these files differ
+            # later, another process wrote to the archive. If they differ now, it is listed once more.
+            with suppress(StateFull):
+                spool.set_meta(ARCHIVE_FILES, files)
 
     def _make_transfer(self) -> Transfer:
         from sessiond.daemon.archive import open_archive  # late: most machines have no archive beside an endpoint
