@@ -100,6 +100,15 @@ def lines(count: int, start: int = 1, **more: object) -> list[dict]:
     return [claude(SESSION, number, **more) for number in range(start, start + count)]
 
 
+def test_nothing_is_safe_before_the_endpoint_has_answered() -> None:
+    """What was safe at another endpoint waits, and so does what the user had given up there; the sum stays."""
+    counts = Counts(captured=10, acknowledged=4, waiting=1, archived=1, parked=1, lost=1, dropped=2)
+    before = counts.unanswered()
+    assert (before.acknowledged, before.dropped, before.waiting) == (0, 0, 7)
+    assert before.waiting + before.archived + before.parked + before.lost == before.captured
+    assert not before.settled
+
+
 def test_what_only_the_archive_has_gets_to_the_endpoint(world: World) -> None:
     """The way that the README shows: first without an endpoint, and one is configured after the tool's clean-up."""
     house = world.house
