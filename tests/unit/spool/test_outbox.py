@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from sessiond.spool.rows import FileState
 from support.harness import CLAUDE, SESSION, Household, claude, encode, household
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
@@ -105,3 +106,16 @@ def test_a_record_names_no_transcript_that_is_never_pushed(house: Household) -> 
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     assert house.held_sessions()[SESSION].get("streams", []) == []
+
+
+def test_a_session_of_a_database_is_forgotten_with_its_watermark_alone(house: Household) -> None:
+    """With the watermark left, it would not be read again after it is no longer excluded."""
+    catalog = house.spool.catalog
+    with house.spool.transaction():
+        number = catalog.add_session(UUID(SESSION), "opencode", "one")
+        stream = catalog.add_stream(number, "main", thread=True, known=True)
+        catalog.save_file(FileState(path="/db::one", tool="opencode", stream=stream.id, checkpoint=None))
+        for path, native_id in (("/db", "one"), ("/db", "two"), ("/other", "one")):
+            catalog.set_mark(path, native_id, "7")
+        catalog.forget_session(number)
+    assert (catalog.marks("/db"), catalog.marks("/other")) == ({"two": "7"}, {"one": "7"})
