@@ -1,30 +1,29 @@
-"""The smallest engine that can fold a tree of samples: roots, units, decode, fold, summarize.
-
-The one seam is `capture`: what runs here with a dictionary in memory, the daemon does with its spool.
-"""
+"""Reads samples by the product's own rules: its units, its decoding, its spool and its records."""
 
 from __future__ import annotations
 
 import os
-import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 
 import msgspec
 
-from sessiond.database import open_database
-from sessiond.session import Entry, Fold, Folds, Rules, Session, is_positional, session_id, summarize
+from sessiond.ingest import IngestContext, Location, ingest, locate
+from sessiond.ingest.context import ReadContext
+from sessiond.ingest.pins import Pins
+from sessiond.ingest.pipeline import decode
+from sessiond.ingest.unit_facts import first_native_id
+from sessiond.ingest.units import StreamSource, open_unit
+from sessiond.reader import Digest
+from sessiond.session import Fold, Session, session_id
 from sessiond.sources import find_sources
-from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection, Source, Unit, UserDirs
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from sessiond.sources.base import Memory, Root, Source, UserDirs
+from sessiond.sources.damaged import decode_all
+from sessiond.spool import Spool
 
 NOW_MS = 1_800_000_000_000
-RULES = Rules(machine_id="testbox", now_ms=NOW_MS, idle_after_ms=1_800_000)
 
 
 class Found(msgspec.Struct):
@@ -39,184 +38,96 @@ class Found(msgspec.Struct):
     damaged: int
 
 
-class Stream(msgspec.Struct):
-    """One stream of a session, as far as it is folded."""
-
-    native_id: str
-    name: str
-    thread: bool
-    fold: Fold
-    path: str = ""
+def roots(tree: str) -> list[tuple[Source, Root]]:
+    """Return the roots of all sources in a tree that stands in for a home directory on Linux."""
+    dirs = UserDirs(home=tree, environ={}, platform="linux")
+    return [(source, root) for source in find_sources() for root in source.roots(dirs)]
 
 
-def places(tree: str) -> UserDirs:
-    """Stand in for a home directory on Linux."""
-    return UserDirs(home=tree, environ={}, platform="linux")
+def locations(tree: str) -> Iterator[Location]:
+    """Iterate over the units in a tree, each once."""
+    known, seen = roots(tree), set[tuple[str, str]]()
+    for folder, _, names in sorted(os.walk(tree)):
+        for name in sorted(names):
+            for location in locate(known, os.path.join(folder, name)):
+                key = type(location.source).__name__, location.path
+                if key not in seen:
+                    seen.add(key)
+                    yield location
 
 
-def files(source: Source, tree: str) -> Iterator[tuple[str, Unit, str]]:
-    """Walk the source's roots in a tree: (path, unit, root), each unit once."""
-    seen: set[str] = set()
-    for root in source.roots(places(tree)):
-        for folder, _, names in sorted(os.walk(root.path)):
-            for name in sorted(names):
-                path = os.path.join(folder, name)
-                unit = source.unit(os.path.relpath(path, root.path))
-                if unit is not None and unit.path and os.path.join(root.path, unit.path) != path:
-                    path = os.path.join(root.path, unit.path)
-                    unit = None if path in seen else source.unit(unit.path)
-                if unit is not None:
-                    seen.add(path)
-                    yield path, unit, root.path
+@contextmanager
+def streams(location: Location) -> Iterator[list[StreamSource]]:
+    """Open the streams of a unit."""
+    with tempfile.TemporaryDirectory() as scratch:
+        context = ReadContext(digest=Digest(0), now_ms=NOW_MS, scratch=scratch)
+        with open_unit(location, context) as unit:
+            yield list(unit.streams())
 
 
-def fold_lines(source: Source, fold: Fold, content: bytes) -> tuple[str | None, bytes]:
-    """Fold whole lines in; return the native id that they name, and the rest of the content."""
-    lines = content.split(b"\n")
-    named = None
-    for line in lines[:-1]:
-        try:
-            entry = source.decode(line, fold.memory)
-        except ValueError:
-            fold.damaged += 1
-            continue
-        fold.add([entry], NOW_MS)
-        named = named or (entry.native_id if entry else None)
-    return named, lines[-1]
+def content(stream: StreamSource) -> bytes:
+    """Return the bytes of a stream."""
+    return b"".join(chunk.data for chunk in stream.content.chunks(0))
 
 
-def unpacked(path: str, unit: Unit) -> bytes:
-    """Read a unit's file."""
-    with open(path, "rb") as file:
-        return zstd.decompress(file.read()) if unit.packed else file.read()
-
-
-def begun(source: Source, unit: Unit, root: str) -> Fold:
-    """Begin a fold with what the unit's path says, and what stands beside it."""
-    fold, beside = Fold(parent=unit.parent), {}
-    for name in unit.beside:
-        if os.path.isfile(os.path.join(root, name)):
-            with open(os.path.join(root, name), "rb") as file:
-                beside[name] = file.read()
-    if beside:
-        fold.add([source.context(beside, unit)], NOW_MS)
-    return fold
-
-
-def read(source: Source, path: str, unit: Unit, root: str) -> list[Stream]:
-    """Read one unit as a whole."""
-    if unit.kind is Kind.LINES:
-        fold = begun(source, unit, root)
-        named, _ = fold_lines(source, fold, unpacked(path, unit))
-        if unit.native_id and unit.thread:
-            fold.mark_as_copy_of(unit.native_id)
-        return [Stream(unit.native_id or named or "", unit.stream, unit.thread, timed(fold, path, unit.timeless), path)]
-    streams = []
-    for projection in projections(source, path, unit, root):
-        fold = begun(source, unit, root)
-        fold.parent = fold.parent or projection.parent
-        records = [record + b"\n" for record in projection.records]
-        assert not any(b"\n" in record[:-1] for record in records)
-        fold_lines(source, fold, b"".join(records))
-        if projection.metadata is not None:
-            fold.apply_metadata(projection.metadata, NOW_MS)
-        timeless = unit.timeless or projection.timeless
-        if records:
-            streams.append(
-                Stream(projection.native_id, projection.stream, projection.thread, timed(fold, path, timeless), path)
-            )
-    return streams
-
-
-def projections(source: Source, path: str, unit: Unit, root: str) -> Iterator[Projection]:
-    """Project a document, a folder or a database."""
-    if unit.kind is Kind.DATABASE:
-        database = open_database(path)
-        stored: DatabaseSource = source  # type: ignore[assignment]
-        for native_id, _ in list(stored.sessions(database)):
-            yield from stored.projections(database, native_id)
-        database.close()
-        return
-    names = [os.path.relpath(path, root)]
-    if unit.kind is Kind.FOLDER:
-        names = [str(found.relative_to(path)) for found in sorted(Path(path).rglob("*")) if found.is_file()]
-    content = {name: (Path(path) / name if unit.kind is Kind.FOLDER else Path(path)).read_bytes() for name in names}
-    document: DocumentSource = source  # type: ignore[assignment]
-    while folders := [Path(root, name) for name in document.more_directories(content, unit)]:
-        before = len(content)
-        content |= {
-            str(f.relative_to(root)): f.read_bytes() for d in folders if d.is_dir() for f in sorted(d.iterdir())
-        }
-        if len(content) == before:
-            break
-    yield from document.project(content, unit)
-
-
-def timed(fold: Fold, path: str, timeless: bool) -> Fold:
-    """Use the file's times in place of those of its records."""
-    if timeless:
-        fold.add([Entry(time_ms=os.stat(path).st_mtime_ns // 1_000_000)], NOW_MS)
-    return fold
-
-
-def sessions(source: Source, streams: list[Stream]) -> dict[uuid.UUID, Found]:
-    """Make the records out of all streams of a tool."""
-    tool, scope = source.tool, RULES.machine_id if source.local_ids else ""
-    by_id: dict[str, list[Stream]] = {}
-    for stream in streams:
-        by_id.setdefault(stream.native_id, []).append(stream)
-    main = {native: [s.fold for s in group if s.thread] for native, group in by_id.items()}
-    found: dict[uuid.UUID, Found] = {}
-    for native, group in by_id.items():
-        parent = next((fold.parent for fold in main[native] if fold.parent and fold.parent != native), None)
-        older = [] if source.own_keys else elders_of(native, parent, main)
-        ancestors = [fold.messages for other in older for fold in main[other] if not is_positional(fold.messages)]
-        others = [s.fold for s in group if not s.thread]
-        identity = session_id(tool, native, scope)
-        parent = parent or min(older, key=lambda other: age(other, main[other]), default=None)
-        folds = Folds(threads=main[native], others=others, ancestors=ancestors)
-        session = summarize(identity, tool, folds, rules=RULES, source_path=None)
-        if session is not None:
-            found[identity] = Found(
-                session=session,
-                streams=sorted({s.name for s in group}),
-                parent=parent and str(session_id(tool, parent, scope)),
-                title=next((fold.title for fold in reversed(main[native]) if fold.title), None),
-                unknown=sorted({name for s in group for name in s.fold.unknown}),
-                damaged=sum(s.fold.damaged for s in group),
-            )
-    return found
-
-
-def elders_of(native: str, parent: str | None, main: dict[str, list[Fold]]) -> list[str]:
-    """Return the sessions whose history this one may have copied: its parent, and older ones with the same opening."""
-    openings = {fold.first_answer_key for fold in main[native] if fold.first_answer_key is not None}
-    return [
-        other
-        for other, folds in main.items()
-        if other == parent
-        or (any(fold.first_answer_key in openings for fold in folds) and age(other, folds) < age(native, main[native]))
-    ]
-
-
-def age(native: str, folds: list[Fold]) -> tuple[int, bool, str]:
-    """Order sessions that share an opening: the one that began first is the original, then the one not copied."""
-    started = min((fold.started_ms for fold in folds if fold.started_ms is not None), default=1 << 62)
-    return started, any(fold.copied for fold in folds), native
+def fold_lines(source: Source, fold: Fold, data: bytes) -> bytes:
+    """Fold the whole lines of `data`; return the rest of it."""
+    end = data.rfind(b"\n") + 1
+    decode(source, data[:end], fold, NOW_MS)
+    return data[end:]
 
 
 def capture(tree: str) -> dict[uuid.UUID, Found]:
-    """Fold every session of every tool in a tree."""
-    found: dict[uuid.UUID, Found] = {}
-    for source in find_sources():
-        cwds = {root.path: root.cwd or None for root in source.roots(places(tree))}
-        streams = []
-        for path, unit, root in files(source, tree):
-            for stream in read(source, path, unit, root):
-                stream.fold.cwd = stream.fold.cwd or cwds[root]
-                streams.append(stream)
-        found.update(sessions(source, streams))
-    for item in found.values():
-        directory = item.session.working_directory.replace(tree, "~")
-        item.session = msgspec.structs.replace(item.session, working_directory=directory)
-    return found
+    """Capture every session of every tool in a tree."""
+    with tempfile.TemporaryDirectory() as state:
+        spool = Spool(state)
+        try:
+            context = IngestContext(
+                spool=spool,
+                roots=roots(tree),
+                machine_id="testbox",
+                digest=Digest(0),
+                pins=Pins(os.path.join(state, "pins")),
+                budget=1 << 30,
+                idle_after_ms=1_800_000,
+                now_ms=lambda: NOW_MS,
+            )
+            unknown: dict[uuid.UUID, set[str]] = {}
+            for location in locations(tree):
+                ingest(context, location)
+                for identity, names in _unknown(context, location):
+                    unknown.setdefault(identity, set()).update(names)
+            return dict(_found(spool, tree, unknown))
+        finally:
+            spool.close()
+
+
+def _unknown(context: IngestContext, location: Location) -> Iterator[tuple[uuid.UUID, set[str]]]:
+    """Iterate over the record types of each session that its source does not know, also those without a message."""
+    source = location.source
+    with streams(location) as found:
+        for stream in found:
+            memory: Memory = {}
+            native_id = stream.native_id or first_native_id(source, stream.content) or ""
+            entries = [entry for record in stream.records() for entry in decode_all(source.decode, record, memory)]
+            names = {name for entry in entries if (name := entry.unknown)}
+            yield session_id(source.tool, native_id, context.scope(source)), names
+
+
+def _found(spool: Spool, tree: str, unknown: dict[uuid.UUID, set[str]]) -> Iterator[tuple[uuid.UUID, Found]]:
+    for state in spool.catalog.sessions():
+        if state.record is None:
+            continue
+        kept = spool.catalog.streams(state.id)
+        directory = state.record.working_directory.replace(tree, "~")
+        yield (
+            state.uuid,
+            Found(
+                session=msgspec.structs.replace(state.record, working_directory=directory),
+                streams=sorted(stream.name for stream in kept),
+                parent=state.parent and str(state.parent),
+                title=state.title,
+                unknown=sorted(unknown.get(state.uuid, ())),
+                damaged=sum(stream.fold.damaged for stream in kept),
+            ),
+        )

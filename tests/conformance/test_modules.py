@@ -14,6 +14,7 @@ SHARED = {
     "__init__",
     "base",
     "damaged",
+    "links",
     "editors",
     "objects",
     "processes",
