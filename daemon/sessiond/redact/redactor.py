@@ -207,11 +207,9 @@ class Redactor:
             first = next(view.ranges(start, end))[0]
 
             def complete(start: int, cut: int) -> bool:
-                if rule is None:
+                if rule is None or (first, span.rank) in starts:
                     return True
-                if rule.contextual:
-                    return (first, span.rank) in starts
-                return (first, span.rank) in starts or rule.regex.match(text, start, cut) is not None
+                return not rule.contextual and rule.regex.match(text, start, cut) is not None
 
             end = view.trim(start, end, complete, contextual=rule is None or rule.contextual)
         ranges = list(view.ranges(start, end))
