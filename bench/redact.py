@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measure the redactor: recall and false positives by rule, speed, memory.
 
-    PYTHONPATH=daemon python bench/redact.py [CORPUS] [--engine re]
+    PYTHONPATH=daemon python bench/redact.py [CORPUS] [--engine re] [--baseline OTHER/daemon]
 
 The planted corpus is made of the rules' own templates, with other values each time, in JSON strings of one
 and two levels, among noise. CORPUS is a directory of transcripts ; without it the speed is taken from the
-planted noise. Speeds are CPU time; the load of the machine stands beside them.
+planted noise. Speeds are CPU time, printed with the load of the machine. With `--baseline`, another version masks the
+same ordinary text in turn with this one, run by run, and the ratio of the CPU times is printed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sessiond.redact import Policy, Redactor, load_rules
 from sessiond.redact.examples import expand
@@ -103,7 +104,7 @@ def records(data: bytes, size: int = 1 << 20) -> list[bytes]:
 
 
 def speed(name: str, redactor: Redactor, data: bytes, ordinary: float = 0.0) -> float:
-    """Print how many bytes a CPU second covers, the best of three, and what that is to ordinary text; return MB/s."""
+    """Print the megabytes for a second of CPU, the best of three, and how many times ordinary text costs less."""
     runs = records(data)
     best, findings = 1e9, 0
     for _ in range(3):
@@ -117,34 +118,87 @@ def speed(name: str, redactor: Redactor, data: bytes, ordinary: float = 0.0) -> 
     return rate
 
 
-def adversarial() -> Iterator[tuple[str, bytes]]:
-    """Yield inputs made to be slow."""
-    chance = random.Random(5)
+LINE = 12 << 20
+"""Bytes of a hostile line."""
+
+
+def hostile() -> Iterator[tuple[str, bytes]]:
+    """Yield inputs that were made to be slow, each a line of 12 MB or as many records."""
+    misses = [m for rule in load_rules().rules for m in rule.miss]
+    matches = [m for rule in load_rules().rules for m in rule.match]
 
     def line(text: str) -> bytes:
         return json.dumps({"type": "user", "content": text}).encode() + b"\n"
 
-    misses = [m for rule in load_rules().rules for m in rule.miss]
-    lines = [
-        line(expand(chance.choice(misses), n) + " " + " ".join(chance.choices(WORDS, k=20))) for n in range(30_000)
-    ]
-    yield "30,000 near-misses, all rules", b"".join(lines)
-    yield "30,000 near-misses: short ghp_", b"".join(line(expand("ghp_<A35> and so on", n)) for n in range(30_000))
-    yield "30,000 near-misses: password=", line("password=${X} token: string " * 30_000)
-    yield "30,000 placeholders", b"".join(line('api_key = "your-api-key-here"') for _ in range(30_000))
-    yield "30,000 glued keys", line("xAKIAABCDEFGHIJKLMNOPx " * 30_000)
-    yield "4 MB of one letter", line("a" * (4 << 20))
-    yield "4 MB of A, zero bytes in base64", line("A" * (4 << 20))
-    yield "12 MB of A in one line", line("A" * (12 << 20))
-    yield "1 MB of password=", line("password=" * (1 << 17))
-    yield "4 MB of colour codes", line("\x1b[31ma" * (1 << 19))
-    yield "4 MB of digits", line("1234567890" * 420_000)
-    yield "4 MB of backslashes", b'{"a":"' + b"\\" * (4 << 20) + b'"}\n'
-    yield "4 MB of escaped quotes", line('"' * (2 << 20))
-    yield "key headers without ends", line("-----BEGIN RSA PRIVATE KEY-----\n" * 60_000)
-    yield "key headers, half a key", line(("-----BEGIN RSA PRIVATE KEY-----\n" + "MIIE" * 10 + "\n\n-- \n") * 20_000)
-    yield "4 MB of base64", line(expand("<B65536>", 1) * 64)
-    yield "open tokens eyJ", line("eyJhbGciOiJIUzI1NiJ9." * 100_000)
+    def fill(make: Callable[[int], str], different: int = 1 << 21) -> str:
+        """Repeat two megabytes of different pieces; nothing remembers that much."""
+        parts: list[str] = []
+        length = 0
+        while length < different:
+            parts.append(make(len(parts)))
+            length += len(parts[-1])
+        return "".join(parts) * (LINE // length)
+
+    yield "one letter", line("A" * LINE)
+    yield "password=", line("password=" * (LINE // 9))
+    yield "backslashes", b'{"a":"' + b"\\" * LINE + b'"}\n'
+    yield "Base64", line(fill(lambda n: expand("<B4096>", n)))
+    near = fill(lambda n: expand(misses[n % len(misses)], n) + " ")
+    yield "near-misses of all rules", line(near)
+    yield "the same, 200 bytes a record", b"".join(line(near[at : at + 200]) for at in range(0, LINE, 200))
+    yield "secrets of all rules", line(fill(lambda n: expand(matches[n % len(matches)], n) + " "))
+    yield "a password in 13 bytes", line(fill(lambda n: "pwd:" + expand("<P8>", n) + " "))
+    yield "BEGIN lines", line(fill(lambda n: f"-----BEGIN RSA PRIVATE KEY-----\n{n} "))
+    yield "END lines", line(fill(lambda n: f"{n}\n-----END RSA PRIVATE KEY-----\n"))
+    half = "-----BEGIN RSA PRIVATE KEY-----\n{}\n\n-- \n"
+    yield "BEGIN and half a key", line(fill(lambda n: half.format(expand("<B40>", n))))
+    yield "lines of Base64", line(fill(lambda n: expand("<B64>", n) + "\n"))
+    yield "tokens on their own lines", line(fill(lambda n: "token: " + expand("<A16>", n) + "\n"))
+    yield "broken tokens", line(fill(lambda n: f"ghp_\n{n}\n"))
+    yield "colour codes", line(fill(lambda n: f"\x1b[{30 + n % 8}m{n}"))
+    yield "coloured tokens", line(fill(lambda n: "\x1b[31m" + expand("ghp_<A36>", n) + "\x1b[0m "))
+    yield "passwords in Base64", line(fill(lambda n: "cGFzc3dvcmQ9" + expand("<B20>", n) + " "))
+    yield "short strings", json.dumps([f"token={n}" for n in range(LINE // 16)]).encode() + b"\n"
+
+
+CHILD = """
+import sys, time
+from sessiond.redact import Policy, Redactor
+redactor = Redactor(Policy())
+print("ready", flush=True)
+while size := int(sys.stdin.buffer.readline() or 0):
+    data = sys.stdin.buffer.read(size)
+    start = time.process_time()
+    redactor.mask(data)
+    print(time.process_time() - start, flush=True)
+"""
+
+
+def compare(data: bytes, baseline: str) -> None:
+    """Print the CPU time of another version and of this one for the same text, masked in turn."""
+    total: dict[str, float] = {}
+    children = {}
+    for name, path in (("baseline", baseline), ("now", os.environ["PYTHONPATH"])):
+        environment = {**os.environ, "PYTHONPATH": path}
+        command = [sys.executable, "-c", CHILD]
+        child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        children[name] = child
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+    for turn in range(4):
+        for run in records(data):
+            for name, child in children.items():
+                assert child.stdin is not None and child.stdout is not None
+                child.stdin.write(b"%d\n" % len(run) + run)
+                child.stdin.flush()
+                seconds = float(child.stdout.readline())
+                if turn:  # the first one compiles expressions
+                    total[name] = total.get(name, 0.0) + seconds
+    for child in children.values():
+        assert child.stdin is not None
+        child.stdin.close()
+        child.wait()
+    before, now = (3 * len(data) / 1e6 / total[name] for name in ("baseline", "now"))
+    print(f"ordinary text, in turn: baseline {before:.1f} MB/s, now {now:.1f} MB/s, {now / before:.2f} of the baseline")
 
 
 def memory(cache: str) -> None:
@@ -172,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="?")
     parser.add_argument("--engine", choices=["hyperscan", "re"])
+    parser.add_argument("--baseline", help="the `daemon` directory of another version to compare with")
     parser.add_argument("--copies", type=int, default=20)
     parser.add_argument("--skip-accuracy", action="store_true")
     arguments = parser.parse_args()
@@ -187,10 +242,17 @@ def main() -> None:
                 if name.endswith(".jsonl"):
                     with open(os.path.join(folder, name), "rb") as file:
                         data += file.read()
-        ordinary = speed("transcripts", redactor, bytes(data))
+        text = bytes(data)
     else:
-        ordinary = speed("planted noise", redactor, b"".join(line for *_, line in planted(20, 7)))
-    for name, content in adversarial():
+        chance = random.Random(7)
+        text = b"".join(
+            json.dumps({"type": "assistant", "content": " ".join(chance.choices(WORDS, k=200))}).encode() + b"\n"
+            for _ in range(8000)
+        )
+    ordinary = speed("ordinary text", redactor, text)
+    if arguments.baseline:
+        compare(text, arguments.baseline)
+    for name, content in hostile():
         speed(name, redactor, content, ordinary)
     if arguments.engine is None:
         memory(f"/tmp/sessiond-bench-redact-{os.getuid()}")

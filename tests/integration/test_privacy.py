@@ -91,13 +91,18 @@ def test_no_planted_secret_leaves_the_machine(house: Household, tmp_path: Path) 
     house.transport.fate = listen
     kinds = list(planted())
     assert len(kinds) >= 100
-    house.write(CLAUDE, *(claude(SESSION, n, text=f"see\n{text}\nthere") for n, (_, text) in enumerate(kinds)))
-    house.write(CLAUDE, *(claude(SESSION, 500 + n, text=json.dumps({"out": t})) for n, (_, t) in enumerate(kinds)))
+    for n, (_, text) in enumerate(kinds):
+        house.write(CLAUDE, claude(SESSION, n, text=f"see\n{text}\nthere"))
+        house.write(CLAUDE, claude(SESSION, 500 + n, text=json.dumps({"out": text})))
+        if n % 20 == 0:
+            house.scan()  # hundreds at once would be masked as a whole, and counted once
     meta = {"id": "5f1d7c1e-0000-7000-8000-000000000003", "timestamp": "2026-09-01T10:00:00Z", "cwd": "/home/dev/p"}
     house.write(CODEX, {"timestamp": "2026-09-01T10:00:00.000Z", "type": "session_meta", "payload": meta})
-    for _, text in kinds:
+    for n, (_, text) in enumerate(kinds):
         payload = {"type": "function_call_output", "call_id": "c", "output": json.dumps({"output": text})}
         house.write(CODEX, {"timestamp": "2026-09-01T10:00:01.000Z", "type": "response_item", "payload": payload})
+        if n % 40 == 0:
+            house.scan()
     house.scan()
     spool = stored(house)
     house.settle()

@@ -24,16 +24,16 @@ ORIGINALS = {
 
 def compile_once() -> None:
     """Remember the built-in rules and each compiled database: the same expressions always become the same one."""
-    databases: dict[tuple[bytes, ...], Any] = {}
+    databases: dict[tuple[tuple[bytes, bool], ...], Any] = {}
     ours = functools.cache(rules.load_rules)
 
-    def compile_expressions(hyperscan: Any, expressions: list[bytes]) -> Any:
+    def compile_expressions(hyperscan: Any, expressions: list[tuple[bytes, bool]]) -> Any:
         key = tuple(expressions)
         if key not in databases:
             databases[key] = ORIGINALS[scanner, "compile_expressions"](hyperscan, expressions)
         return databases[key]
 
-    def build(path: str, expressions: list[bytes]) -> None:
+    def build(path: str, expressions: list[tuple[bytes, bool]]) -> None:
         import hyperscan
 
         scanner.store(path, hyperscan.dumpb(compile_expressions(hyperscan, expressions)))

@@ -18,7 +18,7 @@ def main() -> int:
 
     from sessiond.redact.scanner import compile_expressions, store
 
-    expressions = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[bytes])
+    expressions = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[tuple[bytes, bool]])
     store(sys.argv[1], hyperscan.dumpb(compile_expressions(hyperscan, expressions)))
     return 0
 

@@ -59,7 +59,7 @@ def identify(value: bytes) -> bytes:
 class Case(msgspec.Struct, frozen=True, gc=False):
     """What a rule is tried on: the bytes, where they come from, its place in the order, and who allows what.
 
-    `refused` holds values that the rule refuses wherever they stand.
+    `refused` holds values that the rule refuses wherever they are. `spend` counts the work.
     """
 
     sight: Sight
@@ -68,6 +68,7 @@ class Case(msgspec.Struct, frozen=True, gc=False):
     rank: int
     allowed: Judge
     refused: set[bytes]
+    spend: Callable[[int], None]
 
 
 def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]:
@@ -89,6 +90,7 @@ def _parts(case: Case, span: Span, expression: re.Pattern[bytes]) -> Iterator[Sp
     """Yield the parts of a secret that are masked, such as the values in a list of cookies."""
     data = case.sight.data
     for match in expression.finditer(blank(data[span.start : span.end])):
+        case.spend(4)
         group = _first_group(match)
         start, end = fit(data, span.start + match.start(group), span.start + match.end(group))
         if end > start and not case.allowed(data[start:end], identify(match[group])):
@@ -103,14 +105,19 @@ def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
     if low == high:
         yield from dict.fromkeys([mark - low for mark in marks])
         return
-    seek = _seeker(shape.heads, shape.first)
+    seek = _seeker(shape.heads, shape.first, shape.behind)
     match = _trigger(shape.trigger)
     for first, last in _ranges(marks, low, high):
-        text = data[first : last + HEAD]
+        begin = max(0, first - 1)  # a look-behind sees the byte before
+        text = data[begin : last + HEAD]
+        case.spend(1 + len(text) // 64)
         for found in seek(text.lower() if shape.heads else text):
-            place = first + found.start()
+            place = begin + found.start()
+            if place < first:
+                continue
             if place > last:
                 break
+            case.spend(1)
             if match(data, place):
                 yield place
 
@@ -127,10 +134,10 @@ def _ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
 
 
 @functools.cache
-def _seeker(heads: tuple[bytes, ...], first: str) -> Callable[[bytes], Iterator[re.Match[bytes]]]:
+def _seeker(heads: tuple[bytes, ...], first: str, behind: str) -> Callable[[bytes], Iterator[re.Match[bytes]]]:
     """Make what finds each place where a trigger may begin, overlapping ones as well."""
     if not heads:
-        return re.compile(first.encode()).finditer
+        return re.compile(f"(?<={behind}){first}".encode() if behind else first.encode()).finditer
     ends = {head[:1]: [other[1:] for other in heads if other[:1] == head[:1]] for head in heads}
     arms = (re.escape(one) + b"(?=" + b"|".join(map(re.escape, more)) + b")" for one, more in ends.items())
     return re.compile(b"|".join(arms), re.DOTALL).finditer
@@ -159,6 +166,7 @@ def _thin(case: Case, marks: list[int], low: int, high: int) -> list[int]:
         around = _around(case, mark, low, high)
         if around is None or any(_try(case, place) is not None for place in _places(case, [mark], low, high)):
             break
+        case.spend(len(marks) // 8)
         marks = [mark for mark in marks if not data.startswith(around, mark - before)]
         if len(marks) > number * 0.9:
             break
@@ -189,12 +197,15 @@ def _try(case: Case, place: int, last: Span | None = None) -> Span | None:
         stop = stop if fence is None else fence.end()
     text, left, stop = sight.see(place, LOOK_BEHIND, stop)
     match = rule.regex.match(text, place - left, stop)
+    # How far an attempt got that failed can't be known.
+    case.spend(4 + ((match.end() - match.start()) // 64 if match else min((left + stop - place) // 256, 32)))
     return None if match is None else _judge(case, match, text, left, last)
 
 
 def _judge(case: Case, match: re.Match[bytes], text: bytes, left: int, last: Span | None) -> Span | None:
     """Return the secret of a match in a window that begins at `left`, if it is one."""
     rule = case.rule
+    case.spend(8)
     group = rule.group
     if not group and match.re.groups:
         group = _first_group(match)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from sessiond.redact.lines import BREAK_BEFORE, LONGEST_LINE, MOST_BYTES, MOST_LINES, line_start, plain, prefix_length
 
@@ -11,7 +12,7 @@ _HEADS += r"|MC4CAQAwBQYDK2V|b3BlbnNzaC1rZXktdjEA"
 """Base64 in the first line of a private key (PKCS #1, PKCS #8, SEC 1, OpenSSH), and of no certificate or public key."""
 KEY_TRIGGER = rf"PRIVATE KEY(?: BLOCK)?-----|Private-Lines: [0-9]{{1,4}}|{_HEADS}"
 # Each alternative begins with a literal, so that `re` skips to the next candidate instead of trying each byte.
-_LINE_END = re.compile(rb"\\\\*[nr\"]|\r|\n|\"")
+_LINE_END = re.compile(rb"\\{1,8}[nr\"]|\r|\n|\"")
 _AFTER_LINE = rb"(?:[\s\"',;+|\x01]|\xe2[\x80-\xbf]{2}){0,80}\Z"
 _BASE64_LINE = re.compile(rb"([A-Za-z0-9+/=]+)" + _AFTER_LINE)
 _LAST_RUN = re.compile(rb"(?<![*A-Za-z0-9+/=])[A-Za-z0-9+/=]{16,}" + _AFTER_LINE)
@@ -23,49 +24,94 @@ _HEADER = re.compile(rb"[A-Za-z][A-Za-z-]{2,19}: ")
 _WORD = re.compile(rb"[A-Z]?[a-z]+")
 
 
-def key_lines(data: bytes, mark: int) -> list[tuple[int, int]]:
-    """Return the lines of a private key's body, without their prefixes, at the marker that ends at `mark`.
-
-    At a BEGIN they are those below, up to its END or to the first line that is none; at an END those above.
-    """
-    begin = max(
-        data.rfind(b"-----BEGIN ", max(0, mark - 80), mark), data.rfind(b"Private-Lines", max(0, mark - 24), mark)
-    )
-    end = data.rfind(b"-----END ", max(0, mark - 80), mark)
-    if begin > end:
-        return _lines_below(data, begin, mark)
-    if end >= 0:
-        return _lines_above(data, end)
-    low = max(0, mark - 48)
-    first = _FIRST_RUN.search(plain(data[low : mark + 17]))
-    # The BEGIN line was cut off.
-    return _lines_below(data, low + first.start(), low + first.start()) if first else []
+_NEAR = 64  # bytes before an END that hold no further line of the key, but what is before a line
 
 
-def _lines_below(data: bytes, begin: int, mark: int) -> list[tuple[int, int]]:
-    prefix = plain(data[line_start(data, begin) : begin])
-    found: list[tuple[int, int]] = []
-    position, strange = mark, 0
-    for _ in range(MOST_LINES):
-        # No line of a body holds a marker. Looking no further than the next one keeps many of them in one line cheap.
-        last = _next_marker(data, position, position + LONGEST_LINE)
-        stop = _LINE_END.search(data, position, last)
-        if stop is None and last < min(len(data), position + LONGEST_LINE):
-            break
-        limit = stop.start() if stop else min(len(data), position + LONGEST_LINE)
-        line = plain(data[position:limit])
-        if b"Private-MAC" in line or line[:1] == b"{":
-            break
-        piece = _body(prefix, line)
-        if piece is not None:
-            found.append((position + piece[0], position + piece[1]))
-        elif _ALNUM.search(rest := line[prefix_length(prefix, line) :]) and (found or not _HEADER.match(rest)):
-            break  # ordinary text: the key was cut
-        strange = strange + 1 if piece is None else 0
-        if stop is None or position - mark > MOST_BYTES or strange > 24:
-            break
-        position = stop.end()
-    return _believed(data, found)
+class KeyLines:
+    """The lines of the private keys in a text; `spend` counts the work."""
+
+    def __init__(self, data: bytes, spend: Callable[[int], None]) -> None:
+        self._data = data
+        self._spend = spend
+        self._done = -LONGEST_LINE  # where the last key ends that was found below its BEGIN
+
+    def around(self, mark: int) -> list[tuple[int, int]]:
+        """Return the lines of a key's body, without their prefixes, at the marker that ends at `mark`.
+
+        At a BEGIN they are those below, up to its END or to the first line that is none; at an END those above, unless
+        they were returned at their BEGIN. At the first line of a body without a BEGIN they are it and those below.
+        """
+        data, begins = self._data, (b"-----BEGIN ", b"Private-Lines")
+        begin = max(data.rfind(what, max(0, mark - 80), mark) for what in begins)
+        end = data.rfind(b"-----END ", max(0, mark - 80), mark)
+        if begin > end:
+            found = self._below(begin, mark)
+            self._done = found[-1][1] if found else self._done
+            return found
+        if 0 <= end - self._done < _NEAR:
+            return []
+        if end >= 0:
+            return self._above(end)
+        low = max(0, mark - 48)
+        first = _FIRST_RUN.search(plain(data[low : mark + 17]))
+        # The BEGIN line was cut off.
+        return self._below(low + first.start(), low + first.start()) if first and mark > self._done else []
+
+    def _below(self, begin: int, mark: int) -> list[tuple[int, int]]:
+        data = self._data
+        prefix = plain(data[line_start(data, begin) : begin])
+        found: list[tuple[int, int]] = []
+        position, strange = mark, 0
+        for _ in range(MOST_LINES):
+            self._spend(5)
+            # No line of a body holds a marker. Stopping at the next one keeps many of them in one line cheap.
+            last = _next_marker(data, position, position + LONGEST_LINE)
+            stop = _LINE_END.search(data, position, last)
+            if stop is None and last < min(len(data), position + LONGEST_LINE):
+                break
+            limit = stop.start() if stop else min(len(data), position + LONGEST_LINE)
+            line = plain(data[position:limit])
+            if b"Private-MAC" in line or line[:1] == b"{":
+                break
+            piece = _body(prefix, line)
+            if piece is not None:
+                found.append((position + piece[0], position + piece[1]))
+            elif _ALNUM.search(rest := line[prefix_length(prefix, line) :]) and (found or not _HEADER.match(rest)):
+                break  # ordinary text: the key was cut
+            strange = strange + 1 if piece is None else 0
+            if stop is None or position - mark > MOST_BYTES or strange > 24:
+                break
+            position = stop.end()
+        return _believed(data, found)
+
+    def _above(self, end: int) -> list[tuple[int, int]]:
+        data = self._data
+        stop = line_start(data, end)
+        if BREAK_BEFORE.search(data[max(0, stop - 64) : stop]) is None:
+            return []
+        prefix = plain(data[stop:end])
+        found: list[tuple[int, int]] = []
+        blank = 0
+        while len(found) < MOST_LINES and end - stop < MOST_BYTES and stop > 0 and blank < 8:
+            self._spend(5)
+            around = max(0, stop - 64)
+            found_break = BREAK_BEFORE.search(data[around:stop])
+            if found_break is None:
+                break
+            edge = around + found_break.start()
+            low = line_start(data, edge)
+            line = plain(data[low:edge])
+            if b"-----" in line:
+                break
+            piece = _body(prefix, line)
+            if piece is not None:
+                found.append((low + piece[0], low + piece[1]))
+            elif _ALNUM.search(line, prefix_length(prefix, line)):
+                break
+            blank, stop = blank + 1 if piece is None else 0, low
+        while found and found[-1][1] - found[-1][0] < 16:
+            found.pop()  # the first line of what is left of a key is as long as the others
+        return _believed(data, found[::-1])
 
 
 def _next_marker(data: bytes, position: int, most: int) -> int:
@@ -74,34 +120,6 @@ def _next_marker(data: bytes, position: int, most: int) -> int:
         found = data.find(marker, position, most)
         most = found if found >= 0 else most
     return most
-
-
-def _lines_above(data: bytes, end: int) -> list[tuple[int, int]]:
-    stop = line_start(data, end)
-    if BREAK_BEFORE.search(data[max(0, stop - 64) : stop]) is None:
-        return []
-    prefix = plain(data[stop:end])
-    found: list[tuple[int, int]] = []
-    blank = 0
-    while len(found) < MOST_LINES and end - stop < MOST_BYTES and stop > 0 and blank < 8:
-        around = max(0, stop - 64)
-        found_break = BREAK_BEFORE.search(data[around:stop])
-        if found_break is None:
-            break
-        edge = around + found_break.start()
-        low = line_start(data, edge)
-        line = plain(data[low:edge])
-        if b"-----" in line:
-            break
-        piece = _body(prefix, line)
-        if piece is not None:
-            found.append((low + piece[0], low + piece[1]))
-        elif _ALNUM.search(line, prefix_length(prefix, line)):
-            break
-        blank, stop = blank + 1 if piece is None else 0, low
-    while found and found[-1][1] - found[-1][0] < 16:
-        found.pop()  # the first line of what is left of a key is as long as the others
-    return _believed(data, found[::-1])
 
 
 def _believed(data: bytes, found: list[tuple[int, int]]) -> list[tuple[int, int]]:

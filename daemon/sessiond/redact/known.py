@@ -7,8 +7,13 @@ import json
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
-from sessiond.redact.scanner import Trigger
+from sessiond.redact.budget import Budget
+from sessiond.redact.confirm import Span
+from sessiond.redact.cover import fit
+from sessiond.redact.scanner import Trigger, make_scanner
 
+KNOWN_VALUE = -1
+"""The rank of a span that is such a value, before those of all rules."""
 SHORTEST = 6
 """A shorter value is no secret that could be told from ordinary text, and is not looked for."""
 
@@ -31,13 +36,27 @@ def forms(secret: bytes) -> set[bytes]:
     return {form for form in found if len(form) >= SHORTEST}
 
 
-def known_triggers(secrets: Iterable[bytes]) -> tuple[list[Trigger], list[bytes]]:
-    """Make a trigger of each form of each secret, and say to which secret each belongs."""
-    triggers: list[Trigger] = []
-    owners: list[bytes] = []
-    for secret in dict.fromkeys(secrets):
-        for form in sorted(forms(secret)):
-            expression = "".join(f"\\x{byte:02x}" for byte in form)
-            triggers.append(Trigger(expression, len(form), len(form)))
-            owners.append(secret.strip())
-    return triggers, owners
+class Known:
+    """The values that the user named, and what finds each of them in each form."""
+
+    def __init__(self, secrets: Iterable[bytes], engine: str | None) -> None:
+        triggers: list[Trigger] = []
+        self._owners: list[bytes] = []
+        for secret in dict.fromkeys(secrets):
+            for form in sorted(forms(secret)):
+                expression = "".join(f"\\x{byte:02x}" for byte in form)
+                triggers.append(Trigger(expression, len(form), len(form)))
+                self._owners.append(secret.strip())
+        self._widths = [trigger.high for trigger in triggers]
+        # Never cached: a compiled database holds its literals readable.
+        self._scanner = make_scanner(triggers, None, engine) if triggers else None
+
+    def find(self, data: bytes, low: int, high: int, budget: Budget) -> list[Span]:
+        """Return where the values are in a part of the data. Raises: OverBudgetError where there are too many."""
+        spans: list[Span] = []
+        if self._scanner is not None:
+            for index, hits in self._scanner.scan(data[low:high], budget).items():
+                for mark in hits.marks:
+                    place = mark - hits.low + low
+                    spans.append(Span(*fit(data, place, place + self._widths[index]), KNOWN_VALUE, self._owners[index]))
+        return spans

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -28,7 +29,7 @@ from sessiond.redact.lines import (
 from sessiond.redact.rules import Rule
 
 _RECORD = re.compile(rb"\n\{")
-_ESCAPE = rb"(?:\x1b|\\+u001[bB])"
+_ESCAPE = rb"(?:\x1b|\\{1,8}u001[bB])"  # with `+` a run of backslashes would cost its square
 COLOUR = re.compile(
     rb"(?:"
     + _ESCAPE
@@ -36,6 +37,7 @@ COLOUR = re.compile(
     + _ESCAPE
     + rb"\\+)))+"
 )
+_DIVIDED = re.compile(rb"(" + COLOUR.pattern + rb")")
 COLOUR_TRIGGER = r"(?:\x1b|u001[bB])(?:\[|\])"
 _AROUND = 8192  # bytes on each side of a colour code that are looked at
 _MARGIN = 512  # bytes at an artificial end of a view in which nothing is believed
@@ -125,36 +127,33 @@ class View(msgspec.Struct, frozen=True):
         return self.text[end : end + 1] in b'\n\r\\"'
 
 
-def without_colours(data: bytes, marks: list[int]) -> Iterator[View]:
-    """Iterate over views of the data around colour codes; each stays within a record."""
-    done = -1
-    for mark in marks:
-        if mark <= done:
+def without_colours(data: bytes, ranges: Iterable[tuple[int, int]], spend: Callable[[int], None]) -> Iterator[View]:
+    """Iterate over views of the data around the colour codes in each range."""
+    for low, high in ranges:
+        first = COLOUR.search(data, low, high)
+        if first is None:
             continue
-        low = max(done, mark - _AROUND, 0)
-        begin = data.rfind(b"\n{", low, mark) + 1
-        whole_left, low = begin > 0 or low == 0, begin or low
-        high = mark + _AROUND
-        index = bisect.bisect_right(marks, high)
-        while index and marks[index - 1] + _AROUND > high and high - low < MOST_BYTES * 8:
-            high = marks[index - 1] + _AROUND
-            index = bisect.bisect_right(marks, high)
-        end = data.find(b"\n{", mark, high)
-        whole_right, high = end >= 0 or high >= len(data), end if end >= 0 else min(high, len(data))
-        done = high if whole_right else max(mark, high - 2 * _MARGIN)
-        pieces = []
-        position = low
-        for code in COLOUR.finditer(data, low, high):
-            pieces.append((position, code.start()))
-            position = code.end()
-        if not pieces:
-            continue
-        pieces.append((position, high))
-        yield _join(data, pieces, 0 if whole_left else _MARGIN, 0 if whole_right else _MARGIN)
+        mark, last = first.start(), max(data.rfind(b"\x1b", low, high), data.rfind(b"u001", low, high))
+        start = max(0, mark - _AROUND)
+        begin = data.rfind(b"\n{", start, mark) + 1
+        stop = min(last + _AROUND, len(data))
+        end = data.find(b"\n{", max(last, mark), stop)
+        whole_left, whole_right = begin > 0 or start == 0, end >= 0 or stop == len(data)
+        start, stop = begin or start, end if end >= 0 else stop
+        codes = data.count(b"\x1b", start, stop) + data.count(b"u001", start, stop)
+        spend(8 + codes // 3 + (stop - start) // 512)
+        # Text and codes in turn. No step in Python for a code: programs print thousands of them.
+        parts = _DIVIDED.split(data[start:stop])
+        sizes = list(map(len, parts))
+        origins = list(itertools.accumulate(sizes, initial=start))[:-1:2]
+        starts = list(itertools.accumulate(sizes[::2], initial=0))
+        length = starts.pop()
+        left, right = 0 if whole_left else _MARGIN, 0 if whole_right else _MARGIN
+        yield View(b"".join(parts[::2]), starts, origins, left, length - right)
 
 
 def without_wraps(
-    data: bytes, marks: Iterable[int], begins: re.Pattern[bytes], named: frozenset[int] = frozenset()
+    data: bytes, marks: Iterable[int], begins: re.Pattern[bytes], named: frozenset[int], spend: Callable[[int], None]
 ) -> Iterator[View]:
     """Iterate over views of values that go over several lines; a mark is one byte behind the first of them.
 
@@ -166,6 +165,7 @@ def without_wraps(
     for mark in marks:
         # Where each line of a long text begins a value, a walk from each over all that follow would be quadratic.
         nested = nested + 1 if mark < walked else 0
+        spend(6)
         most = MOST_LINES if nested <= _NESTED else 2
         found = BREAK.match(data, mark - 1)
         if found is None or data[found.start() : found.start() + 2] == b"\n{":
@@ -176,6 +176,7 @@ def without_wraps(
         head, position, pieces = plain(data[low : mark - 1]), found.end(), [(low, mark - 1)]
         widths, follow = [columns(head)], 0
         while len(pieces) < most and position - low < MOST_BYTES:
+            spend(5)
             line = plain(data[position : line_end(data, position)])
             if len(pieces) == 1 and mark not in named and not _may_go_on(head, line):
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sessiond.redact.policy import Finding, Masked
+from sessiond.redact.policy import DENSE, Finding, Masked
 from sessiond.redact.shape import LONGEST_MATCH
 
 if TYPE_CHECKING:
@@ -58,19 +58,19 @@ def mask_piece(redactor: Redactor, before: bytes, piece: bytes, after: bytes, pa
 
 
 def _choose_cut(masked: Masked, skipped: int, length: int) -> int:
-    """Choose how much may go: all but the overlap, and never a part of a secret."""
+    """Choose how much may go: all but the overlap, and never a part of a secret (but of a part masked as a whole)."""
     cut = skipped + length - OVERLAP
     for finding in masked.findings:
-        if finding.start < cut < finding.start + finding.length:
+        if finding.rule != DENSE and finding.start < cut < finding.start + finding.length:
             cut = finding.start
     return max(0, cut - skipped)
 
 
 def slice_masked(masked: Masked, start: int, end: int, done: int = 0) -> Masked:
     """Return a part of masked bytes and the findings that begin in it, moved by `done`."""
-    findings = tuple(
-        Finding(finding.start - start + done, finding.length, finding.rule)
-        for finding in masked.findings
-        if start <= finding.start < end
-    )
-    return Masked(masked.data[start:end], findings)
+    findings = []
+    for finding in masked.findings:
+        if start <= finding.start < end:
+            length = min(finding.length, end - finding.start) if finding.rule == DENSE else finding.length
+            findings.append(Finding(finding.start - start + done, length, finding.rule))
+    return Masked(masked.data[start:end], tuple(findings))

@@ -10,6 +10,8 @@ import msgspec
 if TYPE_CHECKING:
     from sessiond.redact.rules import RuleSet
 
+DENSE = "dense-secrets"
+"""The rule id of a part of a text that holds too many possible secrets, and is masked as a whole."""
 Mode = Literal["mask", "hash", "off"]
 
 

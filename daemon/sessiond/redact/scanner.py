@@ -5,12 +5,12 @@ Both answer alike: for each expression a list of hits. What differs is the speed
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +19,9 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import msgspec
+
+from sessiond.atomic import atomic_write
+from sessiond.redact.budget import Budget
 
 
 class Hits(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +51,8 @@ class Trigger(msgspec.Struct, frozen=True, gc=False):
     front: str = ""
     before: int = 0
     """Bytes before the beginning of a match at which something of interest may begin, where that is not the match."""
+    once: bool = False
+    """Whether the first match of a text is enough."""
 
     @property
     def bounded(self) -> bytes:
@@ -60,8 +65,8 @@ class Scanner(Protocol):
 
     name: str
 
-    def scan(self, data: bytes) -> dict[int, Hits]:
-        """Return the hits by the index of their trigger."""
+    def scan(self, data: bytes, budget: Budget) -> dict[int, Hits]:
+        """Return the hits by the index of their trigger. Raises: OverBudgetError where there are too many."""
         ...
 
 
@@ -85,14 +90,15 @@ class PlainScanner:
 
     def __init__(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = [
-            (re.compile(trigger.expression.encode(), re.DOTALL), trigger.words, trigger.before) for trigger in triggers
+            (re.compile(trigger.expression.encode(), re.DOTALL), trigger.words, trigger.before, trigger.once)
+            for trigger in triggers
         ]
 
-    def scan(self, data: bytes) -> dict[int, Hits]:
-        """Return the hits by the index of their trigger; here a mark is the very place."""
+    def scan(self, data: bytes, budget: Budget) -> dict[int, Hits]:
+        """Return the hits by the index of their trigger; here a mark is the start of a match."""
         found: dict[int, Hits] = {}
         lowered = data.lower()
-        for index, (regex, words, before) in enumerate(self._triggers):
+        for index, (regex, words, before, once) in enumerate(self._triggers):
             if words and not any(word in lowered for word in words):
                 continue
             marks = []
@@ -100,7 +106,12 @@ class PlainScanner:
             while (match := regex.search(data, position)) is not None:
                 position = match.start() + 1
                 marks.append(match.start())
+                if len(marks) > budget.hits:
+                    break
+                if once:
+                    break
             if marks:
+                budget.report(len(marks))
                 found[index] = Hits(marks, 0, before, ends=False)
         return found
 
@@ -124,18 +135,20 @@ class FastScanner:
         self._database = self._load(triggers, cache_dir)
         self._local = threading.local()
 
-    def scan(self, data: bytes) -> dict[int, Hits]:
+    def scan(self, data: bytes, budget: Budget) -> dict[int, Hits]:
         """Return the hits by the index of their trigger; a mark is the end of a match."""
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
             # One for each thread: two scans in the same one are an error.
             scratch = self._local.scratch = self._hyperscan.Scratch(self._database)
-        ends: defaultdict[int, list[int]] = defaultdict(list)
-        self._database.scan(data, match_event_handler=_note, context=ends, scratch=scratch)
-        return {index: Hits(sorted(marks), *self._widths[index]) for index, marks in ends.items()}
+        found = _Found(budget.hits)
+        with contextlib.suppress(self._hyperscan.ScanTerminated):  # by us: too many matches, which `report` raises
+            self._database.scan(data, match_event_handler=_note, context=found, scratch=scratch)
+        budget.report(budget.hits - found.left)
+        return {index: Hits(sorted(marks), *self._widths[index]) for index, marks in found.ends.items()}
 
     def _load(self, triggers: Sequence[Trigger], cache_dir: str | None) -> Any:
-        expressions = [trigger.bounded for trigger in triggers]
+        expressions = [(trigger.bounded, trigger.once) for trigger in triggers]
         if cache_dir is None:
             return compile_expressions(self._hyperscan, expressions)
         digest = blake2b("\0".join([self._hyperscan.__version__, _cpu(), *map(repr, triggers)]).encode())
@@ -159,14 +172,19 @@ class FastScanner:
             return None  # made by a library that reads its own version otherwise: compile anew
 
 
-def compile_expressions(hyperscan: Any, expressions: list[bytes]) -> Any:
-    """Compile expressions into one database."""
+def compile_expressions(hyperscan: Any, expressions: list[tuple[bytes, bool]]) -> Any:
+    """Compile expressions into one database; with each goes whether its first match is enough."""
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    database.compile(expressions=expressions, ids=list(range(len(expressions))), flags=hyperscan.HS_FLAG_DOTALL)
+    all_matches, first = hyperscan.HS_FLAG_DOTALL, hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
+    database.compile(
+        expressions=[expression for expression, _ in expressions],
+        ids=list(range(len(expressions))),
+        flags=[first if once else all_matches for _, once in expressions],
+    )
     return database
 
 
-def _build(path: str, expressions: list[bytes]) -> None:
+def _build(path: str, expressions: list[tuple[bytes, bool]]) -> None:
     """Compile in a child (build.py); where that can't be, the caller does it here."""
     if not sys.executable:
         return
@@ -179,8 +197,21 @@ def _build(path: str, expressions: list[bytes]) -> None:
         return
 
 
-def _note(index: int, _start: int, end: int, _flags: int, ends: defaultdict[int, list[int]]) -> None:
-    ends[index].append(end)
+class _Found:
+    """What a scan has found so far, and how much more it may find."""
+
+    __slots__ = ("ends", "left")
+
+    def __init__(self, most: int) -> None:
+        self.ends: defaultdict[int, list[int]] = defaultdict(list)
+        self.left = most
+
+
+def _note(index: int, _start: int, end: int, _flags: int, found: _Found) -> bool | None:
+    """Note a match. Returning true ends the scan."""
+    found.ends[index].append(end)
+    found.left -= 1
+    return found.left < 0 or None
 
 
 def _cpu() -> str:
@@ -212,15 +243,7 @@ def _read(path: str) -> bytes | None:
 
 
 def store(path: str, database: bytes) -> None:
-    """Cache a database; where that fails it is compiled again at the next start, which costs a second."""
-    try:
+    """Cache a database. Where that fails, the rules are compiled again at the next start, which takes a second."""
+    with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".rules-")
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(blake2b(database, digest_size=32).digest() + database)
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-    except OSError:
-        return
+        atomic_write(path, blake2b(database, digest_size=32).digest() + database)

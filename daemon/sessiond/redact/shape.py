@@ -18,14 +18,12 @@ import msgspec
 
 from sessiond.redact.text import ESCAPING, widen
 
-# The parser of `re` has no public name. What is used of it is unchanged since 3.11, and tests hold each rule
-# to its trigger; a new kind of node is refused by name.
+# The parser of `re` has no public name. What is used of it is unchanged since 3.11; a new kind of node is refused.
 _parser: Any = importlib.import_module("re._parser")
 
 LONGEST_REPEAT = 160
 """A repeat more elastic than this ends the trigger: hyperscan pays for each of its states."""
-LONGEST_MATCH = 32_768
-"""No match is longer; a PEM key of 16,384 bits is 13 KB."""
+LONGEST_MATCH = 32_768  # a PEM key of 16,384 bits is 13 KB
 OPEN_REACH = 4096
 """How far an expression without an upper bound may look."""
 
@@ -52,6 +50,8 @@ class Shape(msgspec.Struct, frozen=True):
     """A cheaper expression that is searched for instead of the trigger; it ends within `before` bytes of where the
     trigger begins."""
     before: int = 0
+    behind: str = ""
+    """The class of bytes of which one comes before, where the expression begins with a look-behind for it."""
 
 
 Heads = frozenset[tuple[bytes, bool]]
@@ -98,6 +98,7 @@ def derive(pattern: bytes, cheap: bytes = b"") -> Shape:
         part.high,
         _front(nodes[0], flags, part.first),
         _beginnings(part.heads),
+        behind=_behind(nodes[0], flags),
     )
     if not cheap:
         return shape
@@ -142,6 +143,16 @@ def _front(node: Any, flags: int, first: frozenset[int]) -> str:
         allowed = _ALL - _bytes(str(value[1][0][0]), value[1][0][1], flags)
     # A newline comes before each record. Blanked escapes leave whitespace, a quote, or one of "&<>=:/".
     return f"{write_class(allowed)}|{_ESCAPES}" if 0x0A in allowed else ""
+
+
+def _behind(node: Any, flags: int) -> str:
+    """Return the class of raw bytes before an expression that begins with a look-behind for one byte."""
+    while str(node[0]) == "SUBPATTERN" and len(node[1][3]):
+        node = node[1][3][0]
+    kind, value = str(node[0]), node[1]
+    if kind == "ASSERT" and value[0] < 0 and len(value[1]) == 1 and str(value[1][0][0]) in ("LITERAL", "IN"):
+        return write_class(widen(_bytes(str(value[1][0][0]), value[1][0][1], flags)))
+    return ""
 
 
 _ESCAPES = r"\\[bfnrt]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|(?:\n|\\n)-"

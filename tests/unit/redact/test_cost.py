@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
+from test_budget import DENSE_TEXTS, fill
 
 from sessiond.redact import Redactor, load_rules
 from sessiond.redact.examples import expand
@@ -29,6 +30,8 @@ MOST_PER_BYTE = 1000
 """The same for the beginnings of secrets: each may be one, and a value has up to some thousand bytes."""
 FAILED = 64
 """Bytes that a failed attempt at one place counts as."""
+MOST_OF_DENSE_TEXT = 100
+"""Bytes that may be examined for each byte of a long text, whatever it holds: the budget ends what takes more."""
 RUNS = {
     "one letter": "A",
     "another letter": "a",
@@ -146,7 +149,9 @@ def work(monkeypatch: pytest.MonkeyPatch, stars: Redactor) -> Callable[[str], fl
     rules = importlib.import_module("sessiond.redact.rules")
     for module, name in ((rules, "_compiled"), (confirm, "_fence"), (confirm, "_seeker"), (confirm, "_trigger")):
         monkeypatch.setattr(module, name, _counting(getattr(module, name)))
-    monkeypatch.setattr(stars._wraps, "begins", Expression(stars._wraps.begins))
+    assert stars._detector is not None
+    wraps = stars._detector._wraps
+    monkeypatch.setattr(wraps, "begins", Expression(wraps.begins))
 
     def measure(text: str) -> float:
         record = Counted(json.dumps({"content": text}).encode())
@@ -201,3 +206,9 @@ def test_a_near_miss_is_examined_a_few_times(rule: Rule, work: Callable[[str], f
     """By each rule whose names it has, and not once for each of its bytes."""
     for template in rule.miss:
         assert work("".join(expand(template, n) + " and so on\n" for n in range(SIZE >> 6))) <= MOST_PER_BYTE, template
+
+
+@pytest.mark.parametrize("name", DENSE_TEXTS)
+def test_a_long_text_is_examined_a_few_times_whatever_it_holds(name: str, work: Callable[[str], float]) -> None:
+    """Near-misses and real secrets once cost a hundred to three thousand times as much as ordinary text."""
+    assert work(fill(DENSE_TEXTS[name], 1 << 20)) <= MOST_OF_DENSE_TEXT

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from sessiond.redact import Redactor
+from sessiond.redact import Redactor, layout, load_rules
 from sessiond.redact.examples import expand
+from sessiond.redact.layout import Wraps, without_wraps
 
 KEY = expand(
     "-----BEGIN OPENSSH PRIVATE KEY-----\n" + "<B70>\n" * 11 + "<B22>==\n-----END OPENSSH PRIVATE KEY-----", 3
@@ -172,3 +173,20 @@ def test_a_wrapped_token_may_fill_its_last_line_and_end_the_text(depth: int, sta
     half = len(value) // 2
     masked = stars.mask(nest(value[:half] + "\n" + value[half:], depth))
     assert unnest(masked.data, depth) == "*" * half + "\n" + "*" * half
+
+
+def test_what_follows_a_star_is_the_rest_of_what_is_masked_already() -> None:
+    """It is not joined to the line before, or masking twice would mask more."""
+    wraps = Wraps(load_rules().rules)
+    head = b"export GH_TOKEN=ghp_" + b"a1B2" * 5
+    for star, views in ((b"", 1), (b"*", 0), (b"> *", 0)):
+        data = head + b"\n" + star + b"c3D4" * 4 + b"\n"
+        found = list(without_wraps(data, [len(head) + 1], wraps.begins, frozenset(), lambda _: None))
+        assert len(found) == views, data
+
+
+def test_the_first_line_of_a_json_string_is_as_wide_as_its_text() -> None:
+    """What is before the quote is no part of the terminal's line, if that fits or the record begins there."""
+    assert layout._first_width(b'  "text": "abcdefgh', b'"text": "abcdefgh', 8) == 8
+    assert layout._first_width(b'{"text": "abcdefgh', b'{"text": "abcdefgh', 5) == 8
+    assert layout._first_width(b'  "text": "abcdefgh', b'"text": "abcdefgh', 5) == 17

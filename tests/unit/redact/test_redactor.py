@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sessiond.errors import ConfigError
 from sessiond.redact import KNOWN, OVERLAP, Policy, Redactor, digest, load_rules
 from sessiond.redact.examples import expand
+from sessiond.redact.policy import DENSE
 from sessiond.redact.text import REACH, blank
 
 KEY = b"k" * 32
@@ -346,9 +347,14 @@ ADVERSARIES = {
 
 @pytest.mark.parametrize("name", ADVERSARIES)
 def test_hostile_input_is_harmless(name: str, stars: Redactor) -> None:
-    """It is taken, keeps its length and, having no secret, its bytes."""
+    """It is taken, and keeps its length; where it has few places at which a secret may begin, its bytes as well."""
     data = ADVERSARIES[name]
-    assert stars.mask(data).data is data
+    masked = stars.mask(data)
+    assert len(masked.data) == len(data)
+    assert {finding.rule for finding in masked.findings} <= {DENSE}
+    assert stars.mask(masked.data).data is masked.data
+    if name in ("one letter", "backslashes"):
+        assert masked.data is data
 
 
 def test_rules_are_compiled_in_a_child(tmp_path: object) -> None:
@@ -357,9 +363,9 @@ def test_rules_are_compiled_in_a_child(tmp_path: object) -> None:
 
     directory = f"{tmp_path}/cache"
     os.makedirs(directory)
-    scanner._build(f"{directory}/x.hsdb", [b"abc[0-9]{3}"])
+    scanner._build(f"{directory}/x.hsdb", [(b"abc[0-9]{3}", False)])
     assert scanner._read(f"{directory}/x.hsdb")
-    scanner._build("/proc/nowhere/x.hsdb", [b"abc"])
+    scanner._build("/proc/nowhere/x.hsdb", [(b"abc", True)])
     secret = expand("ghp_<A36>", 1).encode()
     assert Redactor(Policy(), cache_dir="/proc/nowhere").mask(secret).findings
 
@@ -367,7 +373,7 @@ def test_rules_are_compiled_in_a_child(tmp_path: object) -> None:
 def test_places_that_repeat_are_judged_alike(stars: Redactor) -> None:
     """What is remembered of a place gives what a new look would: with other neighbours, depths and values."""
     lines = []
-    for number in range(3000):
+    for number in range(70):
         value = expand("<A24>", 1 if number % 7 else number)
         lines.append(record({"a": f'api_key = "{value}"' if number % 3 else 'api_key = "your-api-key-here"'}, True))
     assert stars.mask(b"".join(lines)).data == b"".join(stars.mask(line).data for line in lines)
@@ -389,10 +395,21 @@ def test_covering_several_records_twice_changes_nothing(values: list[str], far: 
 
 def test_marks_in_windows_are_moved_to_their_place() -> None:
     """A window begins where it does in the whole, with one byte between two of them."""
-    from sessiond.redact.redactor import _move
+    from sessiond.redact.detector import shift_marks
 
     whole = bytes(range(100))
     windows = [(10, 20), (40, 45), (90, 95)]
     joined = b"\n".join(whole[low:high] for low, high in windows)
     marks = [place for place, byte in enumerate(joined) if byte != 0x0A or place == 0]
-    assert [whole[place] for place in _move(marks, windows)] == [joined[place] for place in marks]
+    assert [whole[place] for place in shift_marks(marks, windows)] == [joined[place] for place in marks]
+
+
+def test_a_keyword_counts_near_a_match_wherever_that_is() -> None:
+    """Up to 256 bytes before it, also far behind the beginning of the data."""
+    extra = load_rules("[[rules]]\nid = 'n'\nregex = '''[0-9]{12}'''\nkeywords = ['acme']")
+    redactor = Redactor(Policy(extra=(extra,)))
+    for filler, found in ((50, True), (500, False)):
+        before = b"x " * 5000 + b"acme: " + b"y " * filler
+        data = before + b"123456789012" + b" z" * 5000
+        findings = redactor.mask(data).findings
+        assert [(one.start, one.length) for one in findings] == ([(len(before), 12)] if found else [])

@@ -1,0 +1,120 @@
+"""How a window is masked in which too many secrets may be: all of its text, whatever it is.
+
+It takes a few passes over the bytes and no step in Python for a secret, a string or an escape. JSON stays valid: its
+structure, its escapes and white space are kept. Everything else becomes stars, names and ordinary words as well, and
+each digit of a number becomes 1.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sessiond.redact.cover import fit
+
+# Bytes that no text in UTF-8 holds. They stand for bytes that must not become stars.
+_MARKERS = b"\xc0\xc1\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc\xfd"
+_MARKED = b"\\bfnrt"
+_MARKER_OF = dict(zip(_MARKED, _MARKERS, strict=False))
+_WITHOUT_MARKERS = bytes.maketrans(_MARKERS, b"*" * len(_MARKERS))
+_UNMARKED = bytes.maketrans(_MARKERS[: len(_MARKED)], _MARKED)
+_PAIR = bytes((_MARKER_OF[0x5C],)) * 2
+# Of other escapes, such as that of a quote, an escaped backslash is left.
+_ESCAPES = [(b"\\%c" % byte, b"\\%c" % _MARKER_OF[byte]) for byte in b"bfnrt"]
+_ESCAPES += [(b"\\%c" % byte, _PAIR) for byte in b'"/u']
+_STARS = bytes(byte if byte <= 0x20 or byte in b'\x7f\\"' or byte in _MARKERS else 0x2A for byte in range(256))
+_ONES = bytes.maketrans(b"023456789", b"1" * 9)
+_PUNCTUATION = b",:{}[].+-"
+_ALL_BUT_PUNCTUATION = bytes(byte if byte in _PUNCTUATION or byte == 0x31 else _STARS[byte] for byte in range(256))
+_OUTSIDE = _PUNCTUATION + b"0123456789eE \t\r\n"
+_WORDS = [
+    (word, bytes((marker,)) * len(word))
+    for word, marker in zip((b"true", b"false", b"null", b"Infinity", b"NaN"), _MARKERS[len(_MARKED) :], strict=True)
+]
+_POWERS = [b"1%b%b1" % (power, sign) for power in (b"e", b"E") for sign in (b"", b"+", b"-")]
+_CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_LITERAL_BEFORE = re.compile(rb"[A-Za-z0-9.+-]{0,16}\Z")
+_LITERAL = re.compile(rb"[A-Za-z0-9.+-]{0,16}")
+_BYTES_OF_A_STRING = 12  # on average, below which dividing the text at each quote takes too long
+_SHORTEST_RECORD = 64  # bytes of a record on average, from which on each record may be treated by itself
+
+
+def region(data: bytes, low: int, high: int, reach: int) -> tuple[int, int]:
+    """Return the window from `low` to `high` with all that a secret in it may reach, without leaving its records.
+
+    No escape and no character of UTF-8 is cut at the ends.
+    """
+    begin = max(0, low - reach)
+    found_before = data.rfind(b"\n{", begin, low + 2) + 1
+    start = found_before or begin
+    stop = min(len(data), high + reach)
+    found = data.find(b"\n{", max(high - 1, 0), stop) + 1
+    end = found or stop
+    while start > 0 and data[start - 1] == 0x5C:
+        start -= 1
+    cut = _CUT_ESCAPE.search(data[max(start, end - 6) : end])
+    if cut is not None:
+        end -= len(cut[0])
+    while end > start and data[end - 1] == 0x5C:
+        end -= 1
+    if start > 0 and not found_before:
+        start -= len(_LITERAL_BEFORE.search(data[max(0, start - 16) : start])[0])  # type: ignore[index]  # may be empty
+    end = _LITERAL.match(data, end).end() if end < len(data) else end  # type: ignore[union-attr]  # may be empty
+    return fit(data, start, end)
+
+
+def mask_all(data: bytes, start: int, end: int) -> bytes:
+    """Return what is put instead of `data[start:end]`, which ends as `region()` makes it."""
+    text = data[start:end]
+    if not text.isascii():
+        text = text.translate(_WITHOUT_MARKERS)
+    escaped = b"\\" in text
+    if escaped:
+        text = text.replace(b"\\\\", _PAIR)
+        for escape, marked in _ESCAPES:
+            text = text.replace(escape, marked)
+    if text.count(b'"') * _BYTES_OF_A_STRING > len(text):
+        masked = _mask_words(text)
+        return masked.translate(_UNMARKED) if escaped else masked
+    whole = _mask_json(text)
+    if whole is None and text.count(b"\n{") < len(text) // _SHORTEST_RECORD:
+        # One that is no JSON must not make the others invalid.
+        whole = b"\n".join([_mask_json(line) or line.translate(_STARS) for line in text.split(b"\n")])
+    masked = whole or text.translate(_STARS)
+    return masked.translate(_UNMARKED) if escaped else masked
+
+
+def _mask_words(text: bytes) -> bytes:
+    """Return a marked text without its letters and digits, inside and outside of strings; JSON's punctuation stays."""
+    for word, marked in _WORDS:
+        text = text.replace(word, marked)
+    text = text.translate(_ONES)
+    for power in _POWERS:
+        text = text.replace(power, b"1" * len(power))
+    text = text.translate(_ALL_BUT_PUNCTUATION)
+    for word, marked in _WORDS:
+        text = text.replace(marked, word)
+    return text
+
+
+def _mask_json(text: bytes) -> bytes | None:
+    """Return a marked text with stars in its strings, or None if what is outside of them is no JSON.
+
+    Whether the text begins inside of a string is not known.
+    """
+    parts = text.split(b'"')
+    outside = [first for first in (0, 1) if _is_structure(b" ".join(parts[first::2]))]
+    if not outside:
+        return None
+    if len(outside) == 2 and len(parts) > 1:
+        return text.translate(_ONES)  # numbers, inside and outside
+    first = outside[0]
+    for begin, table in ((first, _ONES), (1 - first, _STARS)):
+        if len(parts) > begin:
+            parts[begin::2] = b'"'.join(parts[begin::2]).translate(table).split(b'"')
+    return b'"'.join(parts)
+
+
+def _is_structure(text: bytes) -> bool:
+    for word, _ in _WORDS:
+        text = text.replace(word, b"")
+    return not text.translate(None, _OUTSIDE)

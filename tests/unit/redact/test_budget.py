@@ -1,0 +1,204 @@
+"""The work of masking a text is counted, and a window that needs too much of it is masked as a whole."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.redact import Policy, Redactor, load_rules, redactor
+from sessiond.redact.budget import BYTES_OF_A_HIT, FREE, FREE_HITS, WINDOW, Budget, windows
+from sessiond.redact.examples import expand
+from sessiond.redact.flood import mask_all, region
+from sessiond.redact.policy import DENSE
+
+SIZE = 1 << 20
+SAMPLES = Path(__file__).parents[2] / "conformance" / "samples"
+RULES = load_rules().rules
+MATCHES = [template for rule in RULES for template in rule.match]
+MISSES = [template for rule in RULES for template in rule.miss]
+DENSE_TEXTS: dict[str, Callable[[int], str]] = {
+    "near-misses": lambda n: expand(MISSES[n % len(MISSES)], n) + " ",
+    "secrets": lambda n: expand(MATCHES[n % len(MATCHES)], n) + " ",
+    "short passwords": lambda n: "pwd:" + expand("<P8>", n) + " ",
+    "BEGIN lines": lambda n: f"-----BEGIN RSA PRIVATE KEY-----\n{n} ",
+    "BEGIN and half a key": lambda n: "-----BEGIN RSA PRIVATE KEY-----\n" + expand("<B40>", n) + "\n\n-- \n",
+    "END lines": lambda n: f"{n}\n-----END RSA PRIVATE KEY-----\n",
+    "tokens on lines of their own": lambda n: "token: " + expand("<A16>", n) + "\n",
+    "wraps": lambda n: f"ghp_\n{n}\n",
+    "colour codes": lambda n: f"\x1b[{30 + n % 8}m{n}",
+    "coloured secrets": lambda n: "\x1b[31m" + expand("ghp_<A36>", n) + "\x1b[0m ",
+    "passwords in Base64": lambda n: "cGFzc3dvcmQ9" + expand("<B20>", n) + " ",
+    "users in URLs": lambda n: f"://a{n}@",
+    "calls": lambda n: f'("token{n}", ',
+    "options": lambda n: f"curl -u a{n} ",
+}
+
+
+def fill(make: Callable[[int], str], size: int = SIZE) -> str:
+    """Return about `size` characters of text, made piece by piece."""
+    parts, length = [], 0
+    while length < size:
+        parts.append(make(len(parts)))
+        length += len(parts[-1])
+    return "".join(parts)
+
+
+def line(text: str) -> bytes:
+    """Return a record with a text."""
+    return json.dumps({"type": "user", "content": text}).encode() + b"\n"
+
+
+@pytest.fixture
+def budgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Budget]]:
+    """Every budget that was given out."""
+    given: list[Budget] = []
+
+    class Kept(Budget):
+        __slots__ = ("reported",)
+
+        def __init__(self, free: int = FREE, hits: int = FREE_HITS) -> None:
+            super().__init__(free, hits)
+            self.reported = 0
+            given.append(self)
+
+        def report(self, hits: int) -> None:
+            self.reported += hits
+            super().report(hits)
+
+    monkeypatch.setattr(redactor, "Budget", Kept)
+    yield given
+
+
+@pytest.mark.parametrize("name", DENSE_TEXTS)
+@pytest.mark.parametrize("in_one", [True, False], ids=["one record", "many records"])
+def test_the_places_reported_of_a_text_are_bounded(
+    name: str, in_one: bool, stars: Redactor, budgets: list[Budget]
+) -> None:
+    """By a constant and a share of its length, whatever it holds. Its length is kept, and JSON stays valid."""
+    make = DENSE_TEXTS[name]
+    data = line(fill(make)) if in_one else b"".join(line(make(n)) for n in range(SIZE // 80))
+    masked = stars.mask(data)
+    size = len(data)
+    for budget in budgets:
+        assert budget.reported <= FREE_HITS + size // BYTES_OF_A_HIT + 2 * (size // WINDOW + 2)  # type: ignore[attr-defined]
+    assert len(masked.data) == size
+    assert all(json.loads(part) for part in masked.data.splitlines())
+    assert masked.data.count(b"\n") == data.count(b"\n")
+
+
+@pytest.mark.parametrize("in_one", [True, False], ids=["one record", "many records"])
+def test_each_of_many_secrets_is_masked(in_one: bool, stars: Redactor) -> None:
+    """Ten thousand of them are too many to confirm: the text around them is masked as well, and none is left."""
+    values = [expand(f"{kind}<A36>", n) for n in range(10_000) for kind in ("ghp_", "npm_")]
+    data = line(" ".join(values)) if in_one else b"".join(line(value) for value in values)
+    masked = stars.mask(data)
+    assert DENSE in {finding.rule for finding in masked.findings}
+    assert not [value for value in values if value.encode() in masked.data]
+    assert stars.mask(masked.data).data is masked.data
+
+
+def test_records_beside_a_dense_one_keep_their_text(stars: Redactor) -> None:
+    """Only the windows of the dense record are masked as a whole."""
+    before, after = line("an ordinary text " * 10_000), line("another one " * 20_000)
+    masked = stars.mask(before + line(fill(DENSE_TEXTS["secrets"])) + after)
+    assert masked.data.startswith(before) and masked.data.endswith(after)
+
+
+def test_a_secret_that_begins_before_a_dense_window_or_ends_behind_it_is_masked(stars: Redactor) -> None:
+    """The window is masked with all that a secret in it may reach within its record."""
+    dense = fill(DENSE_TEXTS["short passwords"], 2 * WINDOW)
+    long = expand("eyJ<A3900>.eyJ<A7000>.<A43>", 1)
+    for shift in range(0, 12_000, 3000):
+        text = "word " * (WINDOW * 3 // 5 - shift // 5) + long + " " + dense + long + " word" * 50_000
+        masked = stars.mask(line(text))
+        assert not [at for at in range(0, len(long) - 40, 40) if long[at : at + 40].encode() in masked.data]
+
+
+def test_pieces_of_a_dense_record_are_masked(stars: Redactor) -> None:
+    """Each byte is masked by the rules or as a part of a window; nothing waits for the end of the record."""
+    values = [expand("ghp_<A36>", n) for n in range(20_000)]
+    data = line(" ".join(values))
+    pieces = [data[at : at + 100_000] for at in range(0, len(data), 100_000)]
+    masked = list(stars.mask_pieces(iter(pieces)))
+    whole = b"".join(part.data for part in masked)
+    assert len(whole) == len(data) and len(masked) > 3
+    assert not [value for value in values if value.encode() in whole]
+
+
+def test_values_that_the_user_named_are_masked_however_many(stars: Redactor) -> None:
+    """Where they are repeated more often than may be reported, the text is masked as a whole."""
+    named = Redactor(Policy(secrets=(b"correct horse",)))
+    masked = named.mask(line("correct horse, " * 60_000))
+    assert b"correct" not in masked.data
+
+
+def test_ordinary_transcripts_stay_within_the_budget(stars: Redactor) -> None:
+    """Of all samples of all tools, no window is masked as a whole."""
+    files = [path for path in SAMPLES.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    for path in files:
+        assert DENSE not in {finding.rule for finding in stars.mask(path.read_bytes()).findings}, path
+
+
+def test_a_hundred_secrets_in_one_text_are_masked_one_by_one(stars: Redactor) -> None:
+    """As in the output of `env`, or in a file of settings: the words between them stay."""
+    text = "".join(f"SERVICE_{n}_TOKEN={expand('<A32>', n)}\nname=service number {n}\n" for n in range(60))
+    masked = stars.mask(line(text))
+    assert DENSE not in {finding.rule for finding in masked.findings}
+    assert masked.data.count(b"name=service number") == 60
+    assert masked.data.count(b"*" * 32) == 60
+
+
+def test_windows_hold_whole_records_where_they_can() -> None:
+    """They follow each other without a gap, and divide no record that fits into one."""
+    data = b"\n".join(b'{"a": "' + b"x" * (n * 37 % 5000) + b'"}' for n in range(400))
+    found = windows(data)
+    assert [low for low, _ in found[1:]] == [high for _, high in found[:-1]]
+    assert (found[0][0], found[-1][1]) == (0, len(data))
+    assert all(data[low : low + 1] == b"{" and high - low <= WINDOW + 1 for low, high in found)
+    assert [high - low for low, high in windows(b"x" * (WINDOW * 2 + 5))] == [WINDOW, WINDOW, 5]
+
+
+def test_masking_all_keeps_json_valid_wherever_it_begins_and_ends() -> None:
+    """In strings, escapes, numbers and words; a second time changes nothing."""
+    chance = random.Random(7)
+
+    def value(depth: int) -> object:
+        kind = chance.random()
+        if depth > 3 or kind < 0.4:
+            letters = 'ab"\\\n\t/é☕\x1b 1{}[],:u😀'
+            return "".join(chance.choices(letters, k=chance.randint(0, 12)))
+        if kind < 0.5:
+            return chance.choice([True, False, None, 12, -3.5e10, 0, 1e-7])
+        if kind < 0.7:
+            return [value(depth + 1) for _ in range(chance.randint(0, 4))]
+        if kind < 0.8:
+            return json.dumps(value(depth + 1))
+        return {str(value(9)): value(depth + 1) for _ in range(chance.randint(0, 4))}
+
+    for _ in range(2000):
+        records = [json.dumps({"a": value(0)}, ensure_ascii=chance.random() < 0.5) for _ in range(3)]
+        data = "\n".join(records).encode()
+        low = chance.randint(0, len(data))
+        start, end = region(data, low, chance.randint(low, len(data)), chance.choice([0, 5, 1000]))
+        covered = mask_all(data, start, end)
+        whole = data[:start] + covered + data[end:]
+        assert len(whole) == len(data)
+        assert all(json.loads(part) for part in whole.decode().split("\n"))
+        assert mask_all(whole, start, end) == covered
+
+
+def test_masking_all_leaves_no_letter_of_a_text() -> None:
+    """In JSON, in JSON with many short strings, and in text that is none."""
+    for text in ("Tr0ub4dor secret\tvalue", "a", "ünïcode"):
+        for data in (
+            json.dumps({text: [text, 12, True, json.dumps(text)]}).encode(),
+            json.dumps([text] * 50).encode(),
+            text.encode() * 20,
+        ):
+            left = mask_all(data, 0, len(data))
+            assert not [word for word in text.split() if len(word) > 1 and word.encode() in left]
