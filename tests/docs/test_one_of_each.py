@@ -21,7 +21,6 @@ WRITERS: dict[str, str] = {
     "ingest/pins.py:Pins.settle": "replaces a hard link, which has no content of its own",
     "logs/sinks.py:FileSink._rotate": "log files",
     "logs/sinks.py:_create_private": "log files",
-    "redact/scanner.py:store": "a cache that is checked by a digest when it is read",
     "spool/damaged.py:set_aside": "moves a damaged database",
     "sqlite_files.py:create_private": "an empty file for SQLite",
     "state.py:Lock.__init__": "the lock file: it must be writable on a full disk, so it is overwritten in place",

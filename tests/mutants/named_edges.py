@@ -87,7 +87,7 @@ EDGES: list[Named] = [
     ),
     Named(
         "marks of several records move to the wrong places",
-        "redact/redactor.py",
+        "redact/detector.py",
         "shift, last = low - last - 1, last + 1 + high - low",
         "shift, last = low - last - 1, last - 1 + high - low",
         (["tests/unit/redact/test_redactor.py", "-k", "several_records or marks_in_windows"],),
