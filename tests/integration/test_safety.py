@@ -350,6 +350,42 @@ def test_the_end_that_a_restored_endpoint_has_lost_is_not_safe(world: World) -> 
     assert world.counts().lost_bytes == size - kept
 
 
+@pytest.mark.parametrize("after_leaving", [False, True])
+def test_what_one_endpoint_lacks_is_not_lost_at_another_that_has_it(world: World, after_leaving: bool) -> None:
+    """The tool rewrote the file before the second endpoint got it. The first one has it all the same.
+
+    What was captured only after the change of endpoint, and lost in the same way, is lost for both.
+    """
+    house = world.house
+    world.configure("first")
+    for number in range(3):
+        path = house.write(CLAUDE, *lines(1, start=number))
+        house.settle()
+    before = content(world)
+    house.budget = 1  # the outbox has no room, so the bytes wait in the file
+    world.configure("second")
+    while house.push().more:
+        pass
+    house.scan()
+    if after_leaving:
+        house.write(CLAUDE, *lines(2, start=4))
+        house.ingest(path)
+    house.write(CLAUDE, *lines(1, start=9), mode="wb")
+    house.ingest(path)
+    house.budget = 512 << 20
+    world.configure("second")
+    house.settle()
+    assert world.state() is State.LOST
+    world.configure("first")
+    house.settle()
+    assert house.held(SESSION, generation=0) == before
+    assert house.held(SESSION) == content(world)
+    assert world.state() is (State.LOST if after_leaving else State.SAFE)
+    world.configure("second")
+    house.settle()
+    assert world.state() is State.LOST
+
+
 def test_a_backup_between_two_pushes_of_two_runs_is_noticed(world: World) -> None:
     """The answer to a push is lost, the daemon starts again and pushes more; then a backup from between comes back."""
     house = world.house

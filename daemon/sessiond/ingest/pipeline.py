@@ -106,8 +106,7 @@ class StreamPipeline:
             self._spool.catalog.cut_extents(stream.id, keep)
             self._spool.outbox.add_generation(stream.id, stream.generation, previous, shared, now_ms)
             self._spool.catalog.restart(stream.id, acked=shared)
-            if lost > 0:
-                self._spool.catalog.add_lost(stream.id, lost)
+            self._spool.catalog.leave_generation(stream.id, previous, lost)
             self._spool.catalog.save_stream(stream)
         self.touched = True
 

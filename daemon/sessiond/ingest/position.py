@@ -50,10 +50,11 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
         if not valid:
             raise SpoolDamaged(f"a stream has an impossible position: {self!r}")
 
-    def rewritten(self, keep: int) -> tuple[Position, int, int]:
+    def rewritten(self, keep: int) -> tuple[Position, int, list[tuple[int, int]]]:
         """Return the position after a rewrite that kept the first `keep` bytes.
 
-        Returns: the position; how many bytes the new generation shares with the old one; and how many are lost.
+        Returns: the position; how many bytes the new generation shares with the old one; and (start, end) of the bytes
+        that are lost.
 
         The new generation shares only bytes that were queued for the old one: the outbox leads the endpoint to those.
         All other kept bytes are queued again. To share more would leave a hole that the endpoint refuses.
@@ -61,9 +62,9 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
         queued = self.queued if self.skipped is None else self.skipped
         shared = min(keep, queued, self.gap[0] if self.gap else keep)
         # Bytes that waited in the file for space in the outbox, and are no longer there: no copy of them exists.
-        lost = self.folded - max(keep, self.queued)
+        lost = [(max(keep, self.queued), self.folded)]
         if self.gap is not None:  # rewritten before the gap could be read again: the endpoint lacks those bytes
-            lost += max(0, self.gap[1] - max(keep, self.gap[0]))
+            lost.append((max(keep, self.gap[0]), self.gap[1]))
         moved = Position(
             generation=self.generation + 1,
             folded=keep,
@@ -71,7 +72,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
             acked=min(self.acked, shared),
             skipped=None if self.skipped is None else shared,
         )
-        return moved, shared, lost
+        return moved, shared, [(start, end) for start, end in lost if start < end]
 
     def rewound(self, offset: int, first: int) -> Position:
         """Return the position where the endpoint has `offset` bytes, and the outbox begins at `first`.

@@ -146,8 +146,13 @@ class Catalog(Streams, Files, PrivacyOps):
             return
         if old is not None:
             self._db.execute(
-                "INSERT OR REPLACE INTO acknowledged SELECT ?, id, generation, acked FROM stream"
-                " WHERE lost = 0 AND acked > 0",
+                "INSERT OR REPLACE INTO acknowledged SELECT ?, id, generation, acked, lost FROM stream"
+                " WHERE lost = lost_before AND acked > 0",
+                (old,),
+            )
+            self._db.execute(
+                "UPDATE acknowledged SET lost = stream.lost FROM stream"
+                " WHERE endpoint = ? AND stream.id = acknowledged.stream",
                 (old,),
             )
         self._db.execute(
@@ -155,6 +160,12 @@ class Catalog(Streams, Files, PrivacyOps):
             " AND stream = stream.id AND acknowledged.generation = stream.generation), 0)), unproven ="
             " NOT EXISTS (SELECT 1 FROM acknowledged WHERE endpoint = ? AND stream = stream.id)",
             (new, new),
+        )
+        # What the old endpoint lacks may be at the new one, if that was used before.
+        self._db.execute(
+            "UPDATE stream SET lost = acknowledged.lost, lost_before = acknowledged.lost FROM acknowledged"
+            " WHERE endpoint = ? AND acknowledged.stream = stream.id",
+            (new,),
         )
 
 

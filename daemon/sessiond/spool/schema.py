@@ -183,6 +183,12 @@ MIGRATIONS = (
     INSERT INTO meta SELECT 'endpoint.url', iif(json_extract(value, '$.archive'), '', json_extract(value, '$.url'))
         FROM meta WHERE key = 'health.endpoint' AND json_valid(value);
     """,
+    """
+    -- Of the lost bytes, those of earlier generations: no file can bring them back.
+    ALTER TABLE stream ADD COLUMN lost_before INTEGER NOT NULL DEFAULT 0;
+    -- Bytes that were lost after the endpoint was left, and that it does not have.
+    ALTER TABLE acknowledged ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

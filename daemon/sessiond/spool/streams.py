@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ _to_json = msgspec.json.Encoder().encode
 
 _STREAM = (
     "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold,"
-    " lost, unproven"
+    " lost - lost_before, unproven"
 )
 _BEHIND = "queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
 
@@ -126,8 +127,10 @@ class Streams(Folds):
         )
 
     def clear_losses(self, stream: int) -> None:
-        """Clear the counts of lost bytes: everything captured of the stream is read and pushed again."""
-        self._db.execute("UPDATE stream SET lost = 0, accepted = 0 WHERE id = ?", (stream,))
+        """Clear the count of placeholders: everything captured of the current generation is read and pushed again."""
+        self._db.execute(
+            "UPDATE stream SET lost = lost_before, accepted = min(accepted, lost_before) WHERE id = ?", (stream,)
+        )
 
     def set_remote_position(self, stream: int, held: RemotePosition | None) -> None:
         """Store what the endpoint says it holds of a stream; the next read reconciles it. None: it is reconciled.
@@ -190,8 +193,28 @@ class Streams(Folds):
         )
 
     def add_lost(self, stream: int, count: int) -> None:
-        """Add to the bytes of a stream for which the endpoint gets a placeholder, since they exist nowhere."""
+        """Add to the bytes of a stream for which the endpoint gets a placeholder, since they exist nowhere.
+
+        Another endpoint that was used before may have them. That is not known, so it is taken to lack them too.
+        """
         self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (count, stream))
+        self._db.execute("UPDATE acknowledged SET lost = lost + ? WHERE stream = ?", (count, stream))
+
+    def leave_generation(self, stream: int, generation: int, lost: Sequence[tuple[int, int]]) -> None:
+        """Add the bytes (start, end) of a generation that were lost because the tool rewrote its file.
+
+        No file can bring them back. An endpoint that was used before has those of them that it acknowledged.
+        """
+        self._db.execute(
+            "UPDATE stream SET lost = lost + ?1, lost_before = lost_before + ?1 WHERE id = ?2",
+            (sum(end - start for start, end in lost), stream),
+        )
+        for start, end in lost:
+            self._db.execute(
+                "UPDATE acknowledged SET lost = lost + max(0, ?1 - iif(generation = ?3, max(?2, length), ?2))"
+                " WHERE stream = ?4",
+                (end, start, generation, stream),
+            )
 
     def behind(self, limit: int) -> list[int]:
         """Return streams whose transcript has to be read again: the endpoint lost it, or the outbox was full.

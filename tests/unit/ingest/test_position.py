@@ -233,9 +233,9 @@ class BothSides(RuleBasedStateMachine):
         if spool.remote is not None:
             self.reconcile(self.file)
         if kept < spool.position.folded:
-            moved, shared, lost = spool.position.rewritten(kept)
+            moved, shared, _ = spool.position.rewritten(kept)
             spool.queue.setdefault((moved.generation, shared, 0), (spool.position.generation, shared))
-            spool.position, spool.lost, spool.captured = moved, spool.lost + lost, spool.captured[:kept]
+            spool.position, spool.captured = moved, spool.captured[:kept]
         spool.captured = self.file
         here = replace(spool.position, folded=len(self.file))
         if space:
@@ -407,12 +407,12 @@ def test_a_gap_that_exists_nowhere_becomes_a_placeholder() -> None:
 def test_a_rewrite_shares_what_the_outbox_leads_to() -> None:
     """A byte that waited in the file and is no longer there is lost, and counted."""
     waiting = Position(folded=9, queued=5, acked=3)
-    assert waiting.rewritten(4) == (Position(generation=1, folded=4, queued=4, acked=3), 4, 4)
-    assert waiting.rewritten(7) == (Position(generation=1, folded=7, queued=5, acked=3), 5, 2)
+    assert waiting.rewritten(4) == (Position(generation=1, folded=4, queued=4, acked=3), 4, [(5, 9)])
+    assert waiting.rewritten(7) == (Position(generation=1, folded=7, queued=5, acked=3), 5, [(7, 9)])
     torn = Position(folded=9, queued=9, acked=2, gap=(2, 6))
-    assert torn.rewritten(4) == (Position(generation=1, folded=4, queued=2, acked=2), 2, 2)
+    assert torn.rewritten(4) == (Position(generation=1, folded=4, queued=2, acked=2), 2, [(4, 6)])
     unkept = Position(folded=9, queued=9, acked=2, skipped=3)
-    assert unkept.rewritten(7) == (Position(generation=1, folded=7, queued=7, acked=2, skipped=3), 3, 0)
+    assert unkept.rewritten(7) == (Position(generation=1, folded=7, queued=7, acked=2, skipped=3), 3, [])
 
 
 @pytest.mark.parametrize(
