@@ -1,8 +1,8 @@
-"""Compile rules in a process of its own: it takes twelve megabytes, which the daemon would keep for ever.
+"""Compiles rules in a process of its own. Compiling takes twelve megabytes, which the daemon would never give back.
 
     python -P -m sessiond.redact.build FILE < EXPRESSIONS
 
-Expressions come as a msgpack list; FILE gets the database in the form that `scanner` caches.
+EXPRESSIONS are a msgpack list. The compiled database is written to FILE, where `scanner` reads it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 
 def main() -> int:
-    """Compile what stands on stdin."""
+    """Compile the expressions on stdin."""
     import hyperscan
 
     from sessiond.redact.scanner import compile_expressions, store

@@ -1,8 +1,8 @@
-"""How a secret is covered: same length, valid JSON stays valid JSON, and what is covered stays as it is.
+"""Covers a secret: the length stays, valid JSON stays valid, and covering twice changes nothing.
 
-Kept inside a secret are escapes, quotes and control characters, so that a key over many lines stays over as
-many lines. A masked value is `*` all through; a hashed one is `*` and then hex of a keyed hash, so that
-whoever holds the key can see where the same secret turns up again, and nobody else can guess at it.
+Escapes, quotes and control characters inside a secret are kept, so a key of many lines keeps its lines. A masked value
+consists of `*`. A hashed one is `*` and then hex digits of a keyed hash: only who has the key can see where the same
+secret appears again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _COVERED = re.compile(rb"\*+")
 _HASHED = re.compile(rb"\*[0-9a-f]*")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _HEX4 = re.compile(rb"[0-9a-fA-F]{0,4}")
-# What stands between the strings of a JSON text. Nothing in it may become a star.
+# What is between the strings of a JSON text. A star there would make the JSON invalid.
 _STRUCTURE = re.compile(rb"(?:[\s,:{}\[\]]|-?\d[\d.eE+-]*|true|false|null|-?Infinity|NaN)+")
 _BEFORE_NUMBER = frozenset(b" \t\r\n:,[{.-+eE0123456789")
 _AFTER_NUMBER = frozenset(b" \t\r\n,]}:.-+eE0123456789")
@@ -41,7 +41,7 @@ def fit(data: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def covered(secret: bytes, hashed: bool) -> bool:
-    """Return whether this is what `cover()` makes of a secret: stars, or (where it is asked for) a hash."""
+    """Return whether a text is covered already: by stars or, if `hashed`, by a hash."""
     if not secret.startswith((b"*", b"\\")):
         return False
     bare = _KEPT.sub(b"", secret)
@@ -49,9 +49,9 @@ def covered(secret: bytes, hashed: bool) -> bool:
 
 
 def cover(data: bytes, start: int, end: int, key: bytes | None, identity: bytes) -> bytes:
-    """Make what stands in the place of `data[start:end]`; with a key a keyed hash of `identity`, else stars."""
+    """Return the text that replaces `data[start:end]`: a hash of `identity` if there is a key, stars otherwise."""
     secret = data[start:end]
-    ink = _ink(key, identity)
+    filler = _filler(key, identity)
     out: list[bytes] = []
     position = 0
     for part in secret.split(b'"'):
@@ -60,33 +60,33 @@ def cover(data: bytes, start: int, end: int, key: bytes | None, identity: bytes)
             out.append(b'"')
         before = data[start + position - 1] if start + position else 0x20
         after = data[start + stop] if start + stop < len(data) else 0x20
-        if _STRUCTURE.fullmatch(part) and _bare(before, after, position > 0, stop < len(secret)):
+        if _STRUCTURE.fullmatch(part) and _is_structure(before, after, position > 0, stop < len(secret)):
             out.append(re.sub(rb"\d", b"1", part))
         else:
-            out.append(_paint(part, ink))
+            out.append(_cover_part(part, filler))
         position = stop + 1
     return b"".join(out)
 
 
-def _bare(before: int, after: int, inner_left: bool, inner_right: bool) -> bool:
+def _is_structure(before: int, after: int, inner_left: bool, inner_right: bool) -> bool:
     return (inner_left or before in _BEFORE_NUMBER) and (inner_right or after in _AFTER_NUMBER)
 
 
-def _paint(part: bytes, ink: Iterator[int] | None) -> bytes:
+def _cover_part(part: bytes, filler: Iterator[int] | None) -> bytes:
     out: list[bytes] = []
     position = 0
     for kept in _KEPT.finditer(part):
-        out += (_drops(kept.start() - position, ink), kept[0])
+        out += (_take(kept.start() - position, filler), kept[0])
         position = kept.end()
-    out.append(_drops(len(part) - position, ink))
+    out.append(_take(len(part) - position, filler))
     return b"".join(out)
 
 
-def _drops(count: int, ink: Iterator[int] | None) -> bytes:
-    return b"*" * count if ink is None else bytes(next(ink) for _ in range(count))
+def _take(count: int, filler: Iterator[int] | None) -> bytes:
+    return b"*" * count if filler is None else bytes(next(filler) for _ in range(count))
 
 
-def _ink(key: bytes | None, identity: bytes) -> Iterator[int] | None:
+def _filler(key: bytes | None, identity: bytes) -> Iterator[int] | None:
     if key is None:
         return None
     return _digits(key, identity)
@@ -96,7 +96,7 @@ def _digits(key: bytes, identity: bytes) -> Iterator[int]:
     yield 0x2A
     counter = 0
     while True:
-        # A long secret goes on with the next block; blake2b takes at most 64 bytes of key.
+        # A long secret needs more than one block; blake2b accepts at most 64 bytes of key.
         block = blake2b(identity, digest_size=32, key=key[:64], salt=counter.to_bytes(8, "big"))
         yield from block.hexdigest().encode()
         counter += 1

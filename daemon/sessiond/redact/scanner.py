@@ -1,6 +1,6 @@
-"""Where triggers are met in raw bytes: by hyperscan, or by `re` where it has no wheel.
+"""Finds triggers in raw bytes: by Hyperscan, or by `re` where Hyperscan has no wheel.
 
-Both answer alike: for each expression a list of hits. What differs is the speed.
+Both return the same hits for each expression; `re` is slower.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sessiond.redact.budget import Budget
 
 
 class Hits(msgspec.Struct, frozen=True, gc=False):
-    """Where a trigger was met: marks in order, and how far before each its match may begin."""
+    """Where a trigger was found: marks in order, and how far before each of them its match may begin."""
 
     marks: list[int]
     low: int
@@ -35,13 +35,13 @@ class Hits(msgspec.Struct, frozen=True, gc=False):
 
 
 BUILDING = 60.0
-"""Seconds that a child may take to compile; it takes one."""
+"""Seconds after which the process that compiles is ended. It needs one."""
 
 
 class Trigger(msgspec.Struct, frozen=True, gc=False):
-    """What to look for: an expression without assertions, how wide its match is, and a word of it in lower case.
+    """An expression without assertions, the width of its match, and words of which a match has one, in lower case.
 
-    `front` is an expression for what comes before each match that matters, unless that is at the start of the data.
+    `front` is an expression for what precedes each relevant match, unless that is at the start of the data.
     """
 
     expression: str
@@ -50,13 +50,13 @@ class Trigger(msgspec.Struct, frozen=True, gc=False):
     words: tuple[bytes, ...] = ()
     front: str = ""
     before: int = 0
-    """Bytes before the beginning of a match at which something of interest may begin, where that is not the match."""
+    """How many bytes before the match a secret may begin, if it does not begin with the match."""
     once: bool = False
     """Whether the first match of a text is enough."""
 
     @property
     def bounded(self) -> bytes:
-        """The expression with what stands before it."""
+        """The expression with `front`."""
         return (f"(?:^|{self.front})(?:{self.expression})" if self.front else self.expression).encode()
 
 
@@ -66,12 +66,12 @@ class Scanner(Protocol):
     name: str
 
     def scan(self, data: bytes, budget: Budget) -> dict[int, Hits]:
-        """Return the hits by the index of their trigger. Raises: OverBudgetError where there are too many."""
+        """Return the hits by the index of their trigger. Raises: OverBudgetError if there are too many."""
         ...
 
 
 def make_scanner(triggers: Sequence[Trigger], cache_dir: str | None = None, engine: str | None = None) -> Scanner:
-    """Make the fastest scanner that there is; `engine` asks for "hyperscan" or "re"."""
+    """Return the fastest scanner that is available, or the one that `engine` names: "hyperscan" or "re"."""
     if not triggers or engine == "re":
         return PlainScanner(triggers)
     try:
@@ -84,7 +84,7 @@ def make_scanner(triggers: Sequence[Trigger], cache_dir: str | None = None, engi
 
 
 class PlainScanner:
-    """Looks for each trigger with `re`: some hundred times slower, and the same hits."""
+    """Finds each trigger with `re`, about a hundred times slower than Hyperscan."""
 
     name = "re"
 
@@ -117,14 +117,13 @@ class PlainScanner:
 
 
 class FastScanner:
-    """Looks for all triggers at once with hyperscan, over the raw bytes and without their starts.
+    """Finds all triggers at once with Hyperscan, in the raw bytes. It reports where matches end, not where they begin.
 
-    A start of match (HS_FLAG_SOM_LEFTMOST) is not asked for: hyperscan refuses to compile elastic expressions
-    with it. The width of the trigger bounds where its match began.
+    With HS_FLAG_SOM_LEFTMOST, which reports the beginning, Hyperscan refuses to compile expressions of variable width.
+    The width of the trigger limits where its match begins.
 
-    The library in the wheel (a vectorscan 5.4) has misses of its own with some elaborate alternations behind an
-    optional group (compare vectorscan #358 and #382). So a new rule is not trusted before the tests have
-    held this scanner against `re` over its examples.
+    The library in the wheel (Vectorscan 5.4) misses some matches of complex alternations behind an optional group
+    (compare vectorscan #358 and #382). So the tests compare this scanner with `re` on the examples of every rule.
     """
 
     name = "hyperscan"
@@ -139,10 +138,10 @@ class FastScanner:
         """Return the hits by the index of their trigger; a mark is the end of a match."""
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
-            # One for each thread: two scans in the same one are an error.
+            # Hyperscan needs one for each thread.
             scratch = self._local.scratch = self._hyperscan.Scratch(self._database)
         found = _Found(budget.hits)
-        with contextlib.suppress(self._hyperscan.ScanTerminated):  # by us: too many matches, which `report` raises
+        with contextlib.suppress(self._hyperscan.ScanTerminated):  # by `_note`, after too many matches; `report` raises
             self._database.scan(data, match_event_handler=_note, context=found, scratch=scratch)
         budget.report(budget.hits - found.left)
         return {index: Hits(sorted(marks), *self._widths[index]) for index, marks in found.ends.items()}
@@ -169,11 +168,11 @@ class FastScanner:
         try:
             return self._hyperscan.loadb(content, self._hyperscan.HS_MODE_BLOCK)
         except self._hyperscan.HyperscanError:
-            return None  # made by a library that reads its own version otherwise: compile anew
+            return None  # made by another version of the library: compile again
 
 
 def compile_expressions(hyperscan: Any, expressions: list[tuple[bytes, bool]]) -> Any:
-    """Compile expressions into one database; with each goes whether its first match is enough."""
+    """Compile (expression, whether its first match is enough) into one database."""
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     all_matches, first = hyperscan.HS_FLAG_DOTALL, hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
     database.compile(
@@ -185,7 +184,7 @@ def compile_expressions(hyperscan: Any, expressions: list[tuple[bytes, bool]]) -
 
 
 def _build(path: str, expressions: list[tuple[bytes, bool]]) -> None:
-    """Compile in a child (build.py); where that can't be, the caller does it here."""
+    """Compile in another process (build.py). If that fails, the caller compiles in this one."""
     if not sys.executable:
         return
     command = [sys.executable, "-P", "-m", "sessiond.redact.build", path]
@@ -208,7 +207,7 @@ class _Found:
 
 
 def _note(index: int, _start: int, end: int, _flags: int, found: _Found) -> bool | None:
-    """Note a match. Returning true ends the scan."""
+    """Record a match. Hyperscan ends the scan if the result is true."""
     found.ends[index].append(end)
     found.left -= 1
     return found.left < 0 or None
