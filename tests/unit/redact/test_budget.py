@@ -144,6 +144,14 @@ def test_ordinary_transcripts_stay_within_the_budget(stars: Redactor) -> None:
         assert DENSE not in {finding.rule for finding in stars.mask(path.read_bytes()).findings}, path
 
 
+def test_prose_about_secrets_stays_within_the_budget(stars: Redactor) -> None:
+    """A text that names passwords and tokens in each sentence, and holds none, is not masked."""
+    words = "the daemon reads a session from disk, token usage was fine; password reset -> key: value secret of pass"
+    chance = random.Random(7)
+    data = b"".join(line(" ".join(chance.choices(words.split(), k=200))) for _ in range(SIZE // 1200))
+    assert stars.mask(data).findings == ()
+
+
 def test_a_hundred_secrets_in_one_text_are_masked_one_by_one(stars: Redactor) -> None:
     """As in the output of `env`, or in a file of settings: the words between them stay."""
     text = "".join(f"SERVICE_{n}_TOKEN={expand('<A32>', n)}\nname=service number {n}\n" for n in range(60))
