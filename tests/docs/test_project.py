@@ -82,3 +82,9 @@ def test_the_version_can_stand_in_a_header() -> None:
 def _fallback() -> str:
     (found,) = re.findall(r'^fallback-version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
     return str(found)
+
+
+def test_the_names_of_test_modules_are_unique() -> None:
+    """pytest imports them by their base names, so the second of two with one name can't be collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
