@@ -205,15 +205,15 @@ class Streams(Folds):
 
         No file can bring them back. An endpoint that was used before has those of them that it acknowledged.
         """
+        count = sum(end - start for start, end in lost)
         self._db.execute(
-            "UPDATE stream SET lost = lost + ?1, lost_before = lost_before + ?1 WHERE id = ?2",
-            (sum(end - start for start, end in lost), stream),
+            "UPDATE stream SET lost = lost + ?, lost_before = lost_before + ? WHERE id = ?", (count, count, stream)
         )
         for start, end in lost:
             self._db.execute(
-                "UPDATE acknowledged SET lost = lost + max(0, ?1 - iif(generation = ?3, max(?2, length), ?2))"
-                " WHERE stream = ?4",
-                (end, start, generation, stream),
+                "UPDATE acknowledged SET lost = lost + max(0, ? - iif(generation = ?, max(?, length), ?))"
+                " WHERE stream = ?",
+                (end, generation, start, start, stream),
             )
 
     def behind(self, limit: int) -> list[int]:
