@@ -17,7 +17,8 @@ _HASHED = re.compile(rb"\*[0-9a-f]*")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _HEX4 = re.compile(rb"[0-9a-fA-F]{0,4}")
 # What is between the strings of a JSON text. A star there would make the JSON invalid.
-_STRUCTURE = re.compile(rb"(?:[\s,:{}\[\]]|-?\d[\d.eE+-]*|true|false|null|-?Infinity|NaN)+")
+# Possessive: a run of digits can be divided into numbers in many ways, and `re` would try all of them.
+_STRUCTURE = re.compile(rb"(?:[\s,:{}\[\]]|-?\d[\d.eE+-]*+|true|false|null|-?Infinity|NaN)++")
 _BEFORE_NUMBER = frozenset(b" \t\r\n:,[{.-+eE0123456789")
 _AFTER_NUMBER = frozenset(b" \t\r\n,]}:.-+eE0123456789")
 

@@ -52,7 +52,8 @@ _WIDE = 40
 """No terminal has fewer columns."""
 _MOST = 16
 """With so many characters at the end of a line of a usual width, what completes a token belongs to it, even a word."""
-_WORDS = re.compile(rb"(?:[A-Z]?[a-z]+[_.-]?)+|[A-Z_.-]+|[A-Za-z_][A-Za-z0-9_.]{0,40}=.*", re.DOTALL)
+# Possessive: a run of letters can be divided into words in many ways, and `re` would try all of them.
+_WORDS = re.compile(rb"(?:[A-Z]?[a-z]++[_.-]?+)++|[A-Z_.-]+|[A-Za-z_][A-Za-z0-9_.]{0,40}=.*", re.DOTALL)
 
 
 class View(msgspec.Struct, frozen=True):
