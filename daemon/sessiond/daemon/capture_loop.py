@@ -21,7 +21,7 @@ from sessiond.daemon.throttle import Throttle
 from sessiond.daemon.work_queue import Lane, Reading, Work, WorkQueue
 from sessiond.errors import StateFull
 from sessiond.ingest import ONCE, ingest
-from sessiond.ingest.backlog import catch_up
+from sessiond.ingest.backlog import can_catch_up, catch_up
 from sessiond.logs import log
 from sessiond.state import Lock, free_bytes
 from sessiond.watch import Batch, WatchedRoot, Watcher
@@ -198,6 +198,8 @@ class CaptureLoop:
         finally:
             # Only what was committed: if a commit failed, what it had is still queued and will be read again.
             self.queue.finish(work, readings, time.monotonic())
+        # A file that was read while the outbox was full may have been committed after the push that made space.
+        self.queue.streams_wait |= can_catch_up(self._resources.ingest)
         if work.throttled:
             self.queue.throttle.finish()
         if work.lane is Lane.BACKLOG and not self.queue.backlog:

@@ -20,6 +20,7 @@ from sessiond.device import installation
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.retry import RetryingClient
 from sessiond.errors import EndpointError, StateFull, Unreachable
+from sessiond.ingest.backlog import can_catch_up
 from sessiond.logs import log
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 
@@ -50,8 +51,6 @@ class Pusher:
             timeout=endpoint.timeout,
             ca_file=endpoint.ca_file or None,
         )
-        self._streams_wait = False
-        """Whether streams wait for room in the outbox, as of the last acknowledgement."""
         self.retrying = RetryingClient(self.client, sleep=sleep)
         self._context = UploadContext(
             spool=spool,
@@ -96,9 +95,9 @@ class Pusher:
         self.state.succeeded(result, before)
         return result
 
-    def makes_room(self, result: BatchResult) -> bool:
-        """Return whether streams can be read on after a batch: the outbox shrank, or the endpoint lacks bytes."""
-        return bool(result.healed or result.asked or (result.sessions + result.segments and self._streams_wait))
+    def makes_room(self) -> bool:
+        """Return whether waiting streams can be read on. A push that failed may have been stored in part."""
+        return can_catch_up(self._resources.ingest)
 
     def idle_seconds(self) -> float | None:
         """Return the seconds until the next push is due; None if only another thread can give a reason for one."""
@@ -180,6 +179,5 @@ class Pusher:
 
     def _settled(self, result: BatchResult) -> None:
         """Store the endpoint's health in the transaction that removes what it acknowledged from the outbox."""
-        self._streams_wait = self._resources.spool.catalog.has_behind()
         if result.sessions + result.segments:
             self.state.acknowledged(result.bytes)

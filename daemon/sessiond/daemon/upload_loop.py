@@ -56,7 +56,7 @@ class UploadLoop:
     def push_all(self) -> bool:
         """Push one batch; return whether more can be pushed at once."""
         result = self.pusher.push()
-        if self.pusher.makes_room(result):
+        if self.pusher.makes_room():
             self._inboxes.capture.put(MoreRoom())
         return result.more and self.pusher.state.health.next_attempt_ms is None
 

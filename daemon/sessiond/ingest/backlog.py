@@ -20,6 +20,16 @@ from sessiond.sources.damaged import DAMAGED
 from sessiond.spool.rows import FileState, StreamState
 
 
+def can_catch_up(context: IngestContext) -> bool:
+    """Return whether `catch_up` may progress: a stream waits, and the outbox has space or the endpoint lacks bytes.
+
+    The capture thread asks this after each commit, and the upload thread after each push. Each of them changes one half
+    of the condition, so whichever is last sees both. Otherwise a stream could wait until the next scan.
+    """
+    with context.spool.reading():
+        return context.spool.catalog.has_behind(urgent=context.spool.outbox.size >= context.budget_of_lines)
+
+
 def catch_up(context: IngestContext, limit: int, stuck: set[int] | None = None, turn: Turn = ONCE) -> bool:
     """Read on in up to `limit` waiting streams; return whether it is worth going on at once.
 
@@ -35,12 +45,14 @@ def catch_up(context: IngestContext, limit: int, stuck: set[int] | None = None, 
             return True
         with context.spool.reading():
             before, urgent = catalog.progress(number)
+            # Before the attempt: the upload thread may make space during it, and the stream would be skipped for that.
+            space_left = outbox.size < context.budget_of_lines
         outcome = _catch_up_one(context, turn, number)
         read += outcome.read + outcome.searched
         with context.spool.reading():
             if catalog.progress(number)[0] != before or (outcome.more and outcome.searched):
                 worth = True
-            elif urgent or outbox.size < context.budget_of_lines:
+            elif urgent or space_left:
                 worth |= stuck is not None
                 skipped.add(number)
     return worth

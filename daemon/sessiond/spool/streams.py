@@ -22,6 +22,7 @@ _STREAM = (
     "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold,"
     " lost - lost_before, unproven"
 )
+_URGENT = "held IS NOT NULL OR gap_from IS NOT NULL"
 _BEHIND = "queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
 
 
@@ -227,15 +228,18 @@ class Streams(Folds):
         )
         return [row[0] for row in rows]
 
-    def has_behind(self) -> bool:
-        """Return whether there is a stream whose transcript has to be read again."""
-        return self._db.execute(f"SELECT 1 FROM stream WHERE {_BEHIND} LIMIT 1").fetchone() is not None
+    def has_behind(self, *, urgent: bool = False) -> bool:
+        """Return whether there is a stream whose transcript has to be read again.
+
+        `urgent`: count only streams whose bytes the endpoint lacks; their other items wait for these bytes.
+        """
+        where = f"({_BEHIND}) AND ({_URGENT})" if urgent else _BEHIND
+        return self._db.execute(f"SELECT 1 FROM stream WHERE {where} LIMIT 1").fetchone() is not None
 
     def progress(self, stream: int) -> tuple[int, bool]:
         """Return how far a stream is queued (comparable between calls), and whether other items wait for it."""
         row = self._db.execute(
-            "SELECT queued - coalesce(gap_to - gap_from, 0) - (held IS NOT NULL),"
-            " held IS NOT NULL OR gap_from IS NOT NULL FROM stream WHERE id = ?",
+            f"SELECT queued - coalesce(gap_to - gap_from, 0) - (held IS NOT NULL), {_URGENT} FROM stream WHERE id = ?",
             (stream,),
         ).fetchone()
         return (0, False) if row is None else (row[0], bool(row[1]))

@@ -1,0 +1,84 @@
+"""A stream that waits for space in the outbox is read on as soon as there is space, whichever thread is faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from sessiond.daemon.messages import MoreRoom
+from sessiond.ingest import IngestContext, Location, Outcome, Turn, backlog, ingest
+from sessiond.ingest.backlog import can_catch_up, catch_up
+from sessiond.spool.rows import StreamState
+from support.capture import Lab, lab, write
+from support.harness import CLAUDE, SESSION, claude, household
+
+SPACE = 1 << 20
+
+
+def test_space_that_a_push_makes_during_an_attempt_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempt found the outbox full. That says nothing about the stream, so it must not be skipped."""
+    with household(tmp_path, budget=1) as house:
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.scan()
+        full = house.ingesting
+
+        def attempt(_: IngestContext, location: Location, turn: Turn) -> Outcome:
+            outcome = ingest(full, location, turn)
+            full.spool.outbox.invalidate_size()
+            with full.spool.transaction():
+                full.spool.connection.execute("DELETE FROM segment")  # as a push does
+            return outcome
+
+        with full.spool.transaction():
+            full.spool.outbox.add(1, 9, 0, 1, bytes(SPACE), house.now_ms)
+        monkeypatch.setattr(backlog, "ingest", attempt)
+        stuck: set[int] = set()
+        catch_up(replace(full, budget=SPACE), limit=1, stuck=stuck)
+        assert not stuck
+        assert can_catch_up(replace(full, budget=SPACE))
+
+
+def test_a_file_that_is_committed_after_the_push_that_made_space_is_read_on(tmp_path: Path) -> None:
+    with lab(tmp_path) as house:
+        leave_behind(house, write(tmp_path, 1, age=0))
+        house.report(write(tmp_path, 2, age=0))
+        house.turn()
+        house.turn()
+        assert not streams(house)
+
+
+def test_a_push_that_fails_in_the_end_still_reports_the_space_that_it_made(tmp_path: Path) -> None:
+    """Part of it was stored, and only that makes space. The endpoint that `lab` configures answers nothing."""
+    with lab(tmp_path) as house:
+        house.engine.upload_loop.push_all()
+        assert MoreRoom() not in house.engine.inboxes.capture.take()
+        leave_behind(house, write(tmp_path, 1, age=0))
+        house.engine.upload_loop.push_all()
+        assert MoreRoom() in house.engine.inboxes.capture.take()
+
+
+def test_a_full_outbox_causes_no_attempts(tmp_path: Path) -> None:
+    with household(tmp_path, budget=1) as house:
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.scan()
+        with house.spool.transaction():
+            house.spool.outbox.add(1, 9, 0, 1, b"x", house.now_ms)
+        assert house.spool.catalog.has_behind()
+        assert not can_catch_up(house.ingesting)
+
+
+def leave_behind(house: Lab, path: str) -> None:
+    """Capture a file while the outbox has no space; nothing is queued to try it again."""
+    house.queue.streams_wait = False
+    ingesting = house.resources.ingest
+    for location in house.capture_loop.scanner.locate(path):
+        ingest(replace(ingesting, budget=0), location)
+    assert [stream.queued for stream in streams(house)] == [0]
+
+
+def streams(house: Lab) -> list[StreamState]:
+    """Return the streams that wait."""
+    catalog = house.resources.spool.catalog
+    return [catalog.stream(number) for number in catalog.behind(9)]
