@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import msgspec
 import xxhash
+from msgspec.structs import replace
 
 from sessiond.errors import ReadError, Torn, Unsafe
 
@@ -30,7 +31,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     dev: int
     ino: int
     size: int
-    """`~size` if the file was not read to its end: then it never counts as unchanged, so a restart reads on."""
+    """`~size` if the file was not read to its end: then it never counts as unchanged, so a restart reads on. Also for
+    a unit whose projection has changed since it was read (`outdated`): so it is read again."""
     mtime_ns: int
     ctime_ns: int
     offset: int
@@ -44,6 +46,19 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the file was changed or replaced without growing, without reading it."""
         same = self.same_file(now) and self._times() == (now.st_mtime_ns, now.st_ctime_ns)
         return not same and now.st_size == (self.size if self.size >= 0 else ~self.size)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a unit was captured by an earlier version of its projection (see `outdate`)."""
+        return self.size < 0 and not self.probe
+
+    def outdate(self) -> Checkpoint:
+        """Return the checkpoint of a projected unit that has to be read again even if it does not change."""
+        return replace(self, size=~self.size) if self.size >= 0 else self
+
+    def only_outdated(self, now: os.stat_result) -> bool:
+        """Return whether a unit is outdated and its file is unchanged since it was captured."""
+        return self.outdated and replace(self, size=~self.size).unchanged(now)
 
     def same_file(self, now: os.stat_result) -> bool:
         """Return whether it is the same inode."""

@@ -16,6 +16,9 @@ Fingerprint = int
 Inventory = dict[str, Fingerprint]
 """Fingerprints of the files that were read or are queued, by path."""
 
+OUTDATED: Fingerprint = 0
+"""The fingerprint of a file that has to be read again although it is unchanged. It is queued like one never read."""
+
 _SIZE_BITS = 44
 
 
@@ -41,7 +44,9 @@ def load_inventory(spool: Spool) -> Inventory:
     """Return the inventory of earlier runs from the spool, so that unchanged files are not read again."""
     with spool.reading():
         return {
-            path: make_fingerprint(point.ino, point.size, point.mtime_ns, point.ctime_ns)
+            path: OUTDATED
+            if point.outdated
+            else make_fingerprint(point.ino, point.size, point.mtime_ns, point.ctime_ns)
             for path, point in spool.catalog.checkpoints()
         }
 
@@ -74,7 +79,7 @@ def entries(
     for path, mtime_ns, made in changed:
         before = inventory.get(path)
         for unit, tool in {location.path: location.source.tool for location in index(path)}.items():
-            known = before is not None or unit in inventory
+            known = bool(before or inventory.get(unit))
             urgent = mtime_ns >= recent_ns or mtime_ns < due.get(tool, 0) * 1_000_000
             rank = Rank.CHANGED if known else Rank.RECENT if urgent else Rank.OLD
             size = max(0, fingerprint_size(made) - (0 if before is None else fingerprint_size(before)))

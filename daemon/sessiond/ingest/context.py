@@ -173,6 +173,12 @@ class FileSnapshot(msgspec.Struct, kw_only=True):
         known = self.known
         return known is not None and known.checkpoint is not None and known.checkpoint.unchanged(self.stat)
 
+    @property
+    def only_projection_changed(self) -> bool:
+        """Whether the file is unchanged since it was captured by an earlier version of its source's projection."""
+        known = self.known
+        return known is not None and known.checkpoint is not None and known.checkpoint.only_outdated(self.stat)
+
     def checkpoint(self, offset: int = 0, probe: bytes = b"", **changes: int) -> Checkpoint:
         """Return the checkpoint after `offset` bytes; `changes` replace fields of it."""
         made = Checkpoint(

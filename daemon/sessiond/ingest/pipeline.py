@@ -87,10 +87,12 @@ class StreamPipeline:
         self.touched = False
         """Whether anything was captured or requeued, so that the session's record has to be rebuilt."""
 
-    def rewrite(self, content: Content, keep: int, now_ms: int) -> None:
+    def rewrite(self, content: Content, keep: int, now_ms: int, *, only_projection: bool = False) -> None:
         """Begin a new generation that keeps the first `keep` bytes, and fold them again.
 
         Queued bytes of the old generation stay in the outbox: they were on the disk and exist nowhere else now.
+        `only_projection`: the file is unchanged, and only the projection differs. Then nothing is lost that did not fit
+        into the outbox, because the new generation has it.
         """
         self._context.begin_work(keep)
         stream = self.stream
@@ -106,7 +108,7 @@ class StreamPipeline:
             self._spool.catalog.cut_extents(stream.id, keep)
             self._spool.outbox.add_generation(stream.id, stream.generation, previous, shared, now_ms)
             self._spool.catalog.restart(stream.id, acked=shared)
-            self._spool.catalog.leave_generation(stream.id, previous, lost)
+            self._spool.catalog.leave_generation(stream.id, previous, () if only_projection else lost)
             self._spool.catalog.save_stream(stream)
         self.touched = True
 

@@ -1,13 +1,14 @@
 """Applies changes of the configuration to the spool: redaction, exclusion, kept transcripts and the machine id.
 
 Queued segments are masked again, sessions that are now excluded are purged, and files that no longer are excluded are
-read again. This runs once at start, before anything is pushed. After a kill in the middle it runs again; bytes that
-are masked already stay as they are.
+read again. So are the documents and databases of tools whose projection has changed. This runs once at start, before
+anything is pushed. After a kill in the middle it runs again; bytes that are masked already stay as they are.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import msgspec
 
@@ -17,6 +18,8 @@ from sessiond.ingest.context import IngestContext
 from sessiond.ingest.pipeline import LEVEL
 from sessiond.privacy.masking import Run
 from sessiond.reader import CHUNK
+from sessiond.sources import find_sources
+from sessiond.sources.base import Source
 from sessiond.spool.rows import Frame
 
 TERMS = "privacy.terms"
@@ -25,6 +28,8 @@ MACHINE = "machine_id"
 """Meta key: the machine id of the records in the outbox."""
 EXCLUSION = "privacy.exclusion"
 """Meta key: version of the globs by which sessions were excluded."""
+PROJECTIONS = "projections"
+"""Meta key: the version of the projection by which each tool's documents and databases were captured, as JSON."""
 
 
 def apply_policy_changes(context: IngestContext) -> int:
@@ -32,6 +37,7 @@ def apply_policy_changes(context: IngestContext) -> int:
     _apply_kept_transcripts(context)
     _apply_exclusion(context)
     _apply_machine_id(context)
+    apply_projections(context, find_sources())
     if os.listdir(context.pins.directory):
         context.pins.sweep(context.spool.catalog.pins())
     if context.spool.meta(TERMS) == context.masking.version:
@@ -72,6 +78,24 @@ def _apply_machine_id(context: IngestContext) -> None:
                 spool.catalog.raise_revision(session.id, 0, context.now_ms())
         spool.outbox.retry()
         spool.set_meta(MACHINE, context.machine_id)
+
+
+def apply_projections(context: IngestContext, sources: Iterable[Source]) -> None:
+    """Have everything read again that was captured by an earlier version of its source's projection.
+
+    What a later version adds would otherwise never be captured of sessions that do not change any more. A session whose
+    records differ begins a new generation, as if its tool had rewritten it; the endpoint keeps the earlier one.
+    """
+    stored = msgspec.json.decode(context.spool.meta(PROJECTIONS) or "{}", type=dict[str, int])
+    versions: dict[str, int] = {}
+    for source in sources:
+        versions[source.tool] = max(source.projection_version, versions.get(source.tool, 1))
+    changed = [tool for tool, version in versions.items() if version > stored.get(tool, 1)]
+    if changed:
+        with context.spool.transaction():
+            # In one transaction: a version without outdated checkpoints would keep the old records for good.
+            context.spool.catalog.outdate_projections(changed)
+            context.spool.set_meta(PROJECTIONS, msgspec.json.encode({**stored, **versions}).decode())
 
 
 def drop_excluded(context: IngestContext) -> None:

@@ -18,7 +18,7 @@ from sessiond.session import session_id
 from sessiond.sources.base import Kind
 from sessiond.sources.damaged import DAMAGED
 from sessiond.sources.rows import UNREADABLE
-from sessiond.spool.rows import StreamState
+from sessiond.spool.rows import FileState, StreamState
 
 FULL_SCAN_MS = 86_400_000
 """Between two scans of every row of a database, which find changes that move no watermark."""
@@ -191,6 +191,16 @@ def _has_no_news(context: IngestContext, source: StreamSource, stream: StreamSta
     )
 
 
+def _is_outdated(context: IngestContext, file: FileState) -> bool:
+    """Return whether a file was last read by an earlier version of its projection.
+
+    Its records differ from those of a newer version even if it has the same messages. So it shows nothing about whether
+    two files have one session: without this, each copy of a session would become a stream of its own.
+    """
+    outer = context.spool.catalog.file(file.path.partition("::")[0]) or file
+    return outer.checkpoint is not None and outer.checkpoint.outdated
+
+
 def _find_stream(context: IngestContext, source: StreamSource) -> StreamState | None:
     """Return the stream of a projection; None if another existing file has all of it.
 
@@ -200,7 +210,11 @@ def _find_stream(context: IngestContext, source: StreamSource) -> StreamState | 
     """
     path, content, native_id = source.path, source.content, source.native_id or ""
     stream = add_stream(context, source, native_id)
-    others = [file for file in context.spool.catalog.files(stream.id) if file.path != path and file.gone_ms is None]
+    others = [
+        file
+        for file in context.spool.catalog.files(stream.id)
+        if file.path != path and file.gone_ms is None and not _is_outdated(context, file)
+    ]
     if not any(os.path.exists(file.path.partition("::")[0]) for file in others):
         return stream
     kept = content.unchanged_prefix(context.spool.catalog.extents(stream.id))

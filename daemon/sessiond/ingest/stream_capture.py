@@ -93,7 +93,8 @@ class StreamCapture:
             self._pipeline.touched = True
         if kept < stream.folded:
             started_ms = stream.fold.started_ms
-            self._pipeline.rewrite(content, kept, self._now_ms)
+            only_projection = self._snapshot.only_projection_changed
+            self._pipeline.rewrite(content, kept, self._now_ms, only_projection=only_projection)
             if self._source.times is Times.FILE:
                 stream.fold.started_ms = started_ms
 

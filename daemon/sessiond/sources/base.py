@@ -143,6 +143,8 @@ class Source(Protocol):
     """The tool's own environment variables that decide where its sessions are stored (not XDG's)."""
     versions: ClassVar[tuple[str, ...]]
     """The versions of the tool (or of its format) that the samples have the shape of."""
+    projection_version: ClassVar[int]
+    """The version of `project` and `projections`. What an earlier version captured is read again, once."""
     gaps: ClassVar[tuple[str, ...]]
     """What the tool does not store, or the source does not read, for docs/sources.md."""
 
@@ -194,6 +196,7 @@ class BaseSource:
     views: ClassVar[bool] = False
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ()
+    projection_version: ClassVar[int] = 1
     gaps: ClassVar[tuple[str, ...]] = ()
 
     def retention(self, dirs: UserDirs) -> Retention | None:

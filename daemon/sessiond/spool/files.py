@@ -75,6 +75,24 @@ class Files:
         """Remove the watermark of a session that vanished, so that it is read if it comes back."""
         self._db.execute("DELETE FROM mark WHERE path = ? AND native_id = ?", (os.fsencode(path), native_id))
 
+    def outdate_projections(self, tools: Iterable[str]) -> int:
+        """Have all documents, folders and databases of some tools read again; return how many there are.
+
+        The marks of a database's sessions are emptied instead of removed: a session that is missing at the next listing
+        still counts as known. They are set one by one, so a kill in the middle repeats only what was not read yet.
+        """
+        count = 0
+        for tool in tools:
+            rows = self._db.execute("SELECT path, checkpoint FROM file WHERE tool = ? AND checkpoint NOT NULL", (tool,))
+            for path, packed in rows.fetchall():
+                checkpoint = _unpack_checkpoint(packed)
+                if checkpoint.probe:
+                    continue  # a file of lines, which is not projected
+                self._db.execute("UPDATE file SET checkpoint = ? WHERE path = ?", (_pack(checkpoint.outdate()), path))
+                self._db.execute("UPDATE mark SET mark = '' WHERE path = ? AND native_id != ''", (path,))
+                count += 1
+        return count
+
     def inside(self, path: str) -> list[FileState]:
         """Return the stored states of the sessions in a container."""
         start, end = os.fsencode(f"{path}::"), os.fsencode(f"{path}:;")
