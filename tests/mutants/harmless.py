@@ -17,6 +17,8 @@ HARMLESS: dict[str, str] = {
     ),
     "watch/watcher.py::Watcher._rewatch: if again.targets == planned.targets or refused: => "
     "if again.targets == planned.targets and refused:": "one more pass, which adds no watch and thereby ends the loop",
+    'watch/targets.py::_next: return prefix + resolved[len(prefix) :].split("/", 1)[0] => '
+    'return prefix + resolved[len(prefix) :].split("/", 2)[0]': "the first part is the same, however often it is split",
     "watch/coverage.py::CoverageCheck.is_known: "
     "return state.mode is WatchMode.WATCHED and self._covered.get(state.watched) == _hash(stats) => "
     "return state.mode is not WatchMode.WATCHED and self._covered.get(state.watched) == _hash(stats)": (

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -165,6 +166,20 @@ def test_all_below_a_moved_in_directory_is_dirty(root: Path, tmp_path: Path, sta
     lab.forget()
     (root / "x" / "y" / "s").write_text("1")
     lab.sees(root / "x" / "y" / "s")
+
+
+def test_directories_that_appear_in_two_roots_are_both_searched(tmp_path: Path, start: Start) -> None:
+    """At once, and in each root under a name that begins like the other's."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    (two / "a").mkdir(parents=True)
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "s").touch()
+    lab = start(tree(one), tree(two), settle=0.2)
+    (tmp_path / "x").rename(one / "a")
+    (tmp_path / "y").rename(two / "a" / "b")
+    lab.sees(one / "a" / "s", two / "a" / "b" / "s")
 
 
 def test_a_renamed_directory_dirties_old_and_new_paths(root: Path, start: Start) -> None:
@@ -515,6 +530,30 @@ def test_a_dead_thread_is_noticed(root: Path, start: Start) -> None:
         lab.until(lambda: False)
 
 
+def inotify_descriptors() -> set[int]:
+    """Return the inotify instances of this process."""
+    return {
+        int(name)
+        for name in os.listdir("/proc/self/fd")
+        if os.path.islink(link := f"/proc/self/fd/{name}") and os.readlink(link) == "anon_inode:inotify"
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the reader is Linux's")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_that_fails_is_noticed_at_once(root: Path, start: Start) -> None:
+    """Without it no event arrives any more, so it must not take until the next rescan."""
+    before = inotify_descriptors()
+    lab = start(tree(root))
+    (descriptor,) = inotify_descriptors() - before
+    directory = os.open(root, os.O_RDONLY)
+    os.dup2(directory, descriptor)  # to read a directory fails
+    os.close(directory)
+    (root / "s").touch()
+    with pytest.raises(WatchLost, match="the inotify reader of watchdog died"):
+        lab.until(lambda: False)
+
+
 def starve(limit: str, value: int) -> list[str]:
     """Make a command run with a lower inotify limit."""
     script = f'echo {value} > /proc/sys/user/max_inotify_{limit} && exec "$@"'
@@ -539,6 +578,7 @@ def test_too_few_watches_mean_polling_until_there_are_more(root: Path, launch: L
     state, hint = child.ask()["states"][0]
     assert state == "polled: 16 of 21 directories have no watch, user.max_inotify_watches is 5, all in use"
     assert hint == "sudo sysctl user.max_inotify_watches=524288"
+    assert "found" in child.ask()["why"], "the tree was registered again: what changed meanwhile is unknown"
     for file in files:
         file.touch()
     seen: set[str] = set()

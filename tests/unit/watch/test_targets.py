@@ -1,0 +1,183 @@
+"""Which directories are watched for which roots, without a watcher."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sessiond.sources.base import Root, Watch
+from sessiond.watch import WatchedRoot, WatchMode
+from sessiond.watch.kernel import Mounts
+from sessiond.watch.roots import Route
+from sessiond.watch.targets import WatchPlan, WatchScope, plan_watches
+from support.watching import flat, tree
+
+NO_MOUNTS = Mounts("/nonexistent")
+
+
+def plan(*roots: WatchedRoot, mounts: Mounts = NO_MOUNTS) -> WatchPlan:
+    """Return the plan for some roots."""
+    return plan_watches(roots, mounts)
+
+
+def targets(planned: WatchPlan) -> set[tuple[str, WatchScope]]:
+    """Return the paths and scopes of the planned watches."""
+    return {(target.path, target.scope) for target in planned.targets}
+
+
+def test_each_root_has_its_scope(tmp_path: Path) -> None:
+    """A tree is watched with everything below it, a flat root alone; their own paths are awaited."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    planned = plan(tree(one), flat(two))
+    assert targets(planned) == {(str(one), WatchScope.TREE), (str(two), WatchScope.FLAT)}
+    assert planned.awaited == {str(one), str(two)}
+    assert [state.mode for state in planned.states.values()] == [WatchMode.WATCHED, WatchMode.WATCHED]
+    assert planned.coverage[tree(one)].inode == one.stat().st_ino
+
+
+def test_a_missing_root_awaits_the_next_step_towards_it(tmp_path: Path) -> None:
+    """The nearest existing directory is watched for the one name that leads to the root."""
+    missing = tree(tmp_path / "a" / "b" / "c")
+    planned = plan(missing)
+    assert targets(planned) == {(str(tmp_path), WatchScope.ANCESTOR)}
+    assert planned.awaited == {str(tmp_path), str(tmp_path / "a")}
+    assert planned.states[missing].mode is WatchMode.MISSING
+    assert planned.states[missing].detail == f"waiting at {tmp_path}"
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert plan(missing).awaited == {str(tmp_path / "a" / "b"), str(tmp_path / "a" / "b" / "c")}
+
+
+def test_a_root_below_the_top_of_the_filesystem_is_awaited_there() -> None:
+    """The search for an existing directory ends at "/", whose name has no slash to cut."""
+    missing = tree("/nonexistent-for-this-test/sessions")
+    planned = plan(missing)
+    assert targets(planned) == {("/", WatchScope.ANCESTOR)}
+    assert planned.awaited == {"/", "/nonexistent-for-this-test"}
+
+
+def test_one_directory_has_one_watch_of_the_broadest_scope(tmp_path: Path) -> None:
+    """The kernel keeps one mask for a directory: a narrower one that is set later would silence the broad one."""
+    (tmp_path / "inner" / "deep").mkdir(parents=True)
+    waiting = tree(tmp_path / "inner" / "none")
+    roots = [tree(tmp_path), flat(tmp_path), flat(tmp_path / "inner"), tree(tmp_path / "inner" / "deep"), waiting]
+    for order in (roots, roots[::-1]):
+        planned = plan(*order)
+        assert targets(planned) == {(str(tmp_path), WatchScope.TREE)}
+        assert {planned.coverage[root].path for root in roots} == {str(tmp_path)}
+
+
+def test_a_narrow_watch_above_covers_nothing_below(tmp_path: Path) -> None:
+    """A flat root reports no changes in its directories, so they need watches of their own."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    planned = plan(flat(tmp_path), tree(inner))
+    assert targets(planned) == {(str(tmp_path), WatchScope.FLAT), (str(inner), WatchScope.TREE)}
+
+
+def test_the_widest_tree_covers_nested_ones(tmp_path: Path) -> None:
+    """Of three trees inside one another only the outermost is watched, whatever their order."""
+    middle, inner = tmp_path / "a", tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    assert targets(plan(tree(inner), tree(middle), tree(tmp_path))) == {(str(tmp_path), WatchScope.TREE)}
+
+
+def test_a_scanned_root_is_not_watched(tmp_path: Path) -> None:
+    """Neither where it is, nor where it would appear: each rescan checks."""
+    there, missing = tree(tmp_path, watch=Watch.SCAN), tree(tmp_path / "none", watch=Watch.SCAN)
+    planned = plan(there, missing)
+    assert not planned.targets
+    assert not planned.awaited
+    assert [(state.mode, state.detail) for state in planned.states.values()] == [
+        (WatchMode.SCANNED, ""),
+        (WatchMode.MISSING, "checked at each rescan"),
+    ]
+
+
+def test_a_missing_root_on_a_network_filesystem_is_not_awaited(tmp_path: Path) -> None:
+    """Another machine may create it without an event here. The state names the filesystem."""
+    table = tmp_path / "mountinfo"
+    table.write_text(f"1 0 0:50 / {tmp_path} rw - nfs4 server:/home rw\n")
+    missing = tree(tmp_path / "none")
+    planned = plan(missing, mounts=Mounts(str(table)))
+    assert not planned.targets
+    state = planned.states[missing]
+    assert str(state) == f"missing: checked at each rescan, since {tmp_path} is on nfs4"
+
+
+def test_a_link_to_a_root_is_resolved(tmp_path: Path) -> None:
+    """Watches are set where the link leads; the paths of its events are those below the link."""
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    planned = plan(tree(link))
+    assert targets(planned) == {(str(tmp_path / "real"), WatchScope.TREE)}
+    (route,) = planned.routes
+    assert route(str(tmp_path / "real" / "s")) == str(link / "s")
+    assert route(str(link / "s")) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "below"),
+    [
+        ("/r/s", "/r/s"),
+        ("/r/a/s", "/r/a/s"),
+        ("/r/a/b/s", None),
+        ("/r/skip/s", None),
+        ("/r/skip", "/r/skip"),
+        ("/r/", None),
+        ("/r", None),
+        ("/rest/s", None),
+    ],
+)
+def test_a_route_takes_what_a_scan_of_its_root_reaches(path: str, below: str | None) -> None:
+    """Not deeper than `depth`, and nothing inside a skipped directory. A file of that name is no such directory."""
+    route = Route(WatchedRoot(owner="t", root=Root(path="/r/", depth=1, skip=frozenset({"skip"}))), "/r")
+    assert route(path) == below
+
+
+def test_a_flat_route_takes_its_directory_alone() -> None:
+    """Whatever the depth of its root is."""
+    route = Route(flat("/r"), "/r")
+    assert route("/r/s") == "/r/s"
+    assert route("/r/a/s") is None
+
+
+def test_an_unreadable_directory_is_not_watched(tmp_path: Path) -> None:
+    """The state says what to do. A missing root below it is checked at each rescan."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    if os.access(closed, os.R_OK):
+        pytest.skip("root may read everything")
+    planned = plan(tree(closed), tree(closed / "none"))
+    assert not planned.targets
+    assert [state.mode for state in planned.states.values()] == [WatchMode.UNREADABLE, WatchMode.MISSING]
+    assert planned.states[tree(closed)].hint == f"chmod u+rx {closed}"
+
+
+class Vanishing(Mounts):
+    """Mounts of a machine on which a directory is deleted at the moment when its filesystem is looked up."""
+
+    def __init__(self, victim: Path) -> None:
+        super().__init__("/nonexistent")
+        self.victim = victim
+
+    def remote(self, path: str) -> str | None:
+        """Delete the directory, and return that it is a local one."""
+        if path == str(self.victim):
+            self.victim.rmdir()
+        return None
+
+
+def test_a_directory_that_vanishes_during_the_plan_costs_no_other_root_its_watch(tmp_path: Path) -> None:
+    """It is awaited, and the roots after it are planned."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    planned = plan(tree(one), tree(two), mounts=Vanishing(one))
+    assert targets(planned) == {(str(two), WatchScope.TREE)}
+    assert planned.coverage.keys() == {tree(two)}
+    assert str(one) in planned.awaited
