@@ -4,7 +4,7 @@ First the named mutants, then those that are drawn from each package. Words sele
 other word the named mutants with it in their names. The exit code is 1 when a named mutant survives or when less than
 92 % of a package's meaningful mutants are caught.
 
-The first run measures for half an hour which tests reach which line. After `--minutes` no further mutant is judged;
+The first run measures which tests reach which line. After `--minutes` no further mutant is judged;
 the rates say how many were.
 """
 
@@ -25,7 +25,8 @@ from mutants.draw import COUNT, PACKAGES, SEED, Drawn, draw, mutants_of
 from mutants.harmless import HARMLESS
 from mutants.named_capture import CAPTURE
 from mutants.named_edges import EDGES
-from mutants.reach import measured
+from mutants.reach import files_of, measured
+from mutants.selection import Selection
 from mutants.tree import NICENESS, Tree, private_tree
 
 WANTED = 0.92
@@ -45,9 +46,15 @@ class Trees:
         """`deadline` is the time (monotonic) after which no further mutant is judged."""
         self._deadline = deadline
         self._free: SimpleQueue[Tree] = SimpleQueue()
-        for _ in range(count):
-            self._free.put(stack.enter_context(private_tree()))
+        self._trees = [stack.enter_context(private_tree()) for _ in range(count)]
+        for tree in self._trees:
+            self._free.put(tree)
         self._pool = stack.enter_context(ThreadPoolExecutor(count))
+
+    def collect(self, files: list[str]) -> None:
+        """Set the test files that `Tree.run` collects."""
+        for tree in self._trees:
+            tree.files = files
 
     def each(self, verdict: Callable[[M, Tree], V], mutants: Sequence[M]) -> list[V]:
         """Judge mutants; return the verdicts in the same order, without those that are not judged any more."""
@@ -106,13 +113,13 @@ def run_named(trees: Trees, words: Sequence[str]) -> Rate:
     return rate
 
 
-def run_package(trees: Trees, package: str, seed: int, count: int, tests: list[judge.Test]) -> Rate:
+def run_package(trees: Trees, package: str, seed: int, count: int, selection: Selection) -> Rate:
     """Draw mutants of a package and judge them; print the survivors."""
     drawn = draw(package, seed, count)
     meaningful = [mutant for mutant in drawn if mutant.key not in HARMLESS]
 
     def verdict(mutant: Drawn, tree: Tree) -> judge.Verdict:
-        found = judge.judge(mutant, tree, tests)
+        found = judge.judge(mutant, tree, selection)
         where = f"{mutant.file}:{mutant.change.line}"
         if found.caught:
             print(f"  caught {found.seconds:4.0f} s  {where:<36} {found.caught.removeprefix('tests/')}", flush=True)
@@ -155,9 +162,11 @@ def main() -> int:
             rates.append(run_named(trees, words))
         if packages or not words:
             name_unused(PACKAGES)
-            tests = measured(packages or PACKAGES, options.jobs)
+            files = files_of(packages or PACKAGES)
+            trees.collect(files)
+            selection = Selection(measured(files, trees.each))
             for package in packages or PACKAGES:
-                rates.append(run_package(trees, package, options.seed, options.count, tests))
+                rates.append(run_package(trees, package, options.seed, options.count, selection))
     print(*rates, f"{(time.monotonic() - began) / 60:.0f} minutes", sep="\n")
     return 0 if all(rate.passed for rate in rates) else 1
 

@@ -1,21 +1,26 @@
-"""Judges one drawn mutant: runs the tests that reach its lines, the quickest first, until one fails."""
+"""Judges one drawn mutant: runs the tests that reach its lines until one fails."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+from mutants.collected import Outcome
 from mutants.draw import Drawn
 from mutants.plugin import ENDLESS
-from mutants.reach import Test, line_key
+from mutants.reach import Test
+from mutants.selection import Selection
 from mutants.tree import Tree
 
-BUDGET = 30.0
-"""Seconds of tests, as measured without a mutant, that one mutant is held against."""
 SLOW = 1.0
 """Seconds from which on a test is one that waits for other processes: its failure has to happen twice."""
+
+
+ENDINGS = {Outcome.FAILED: "", Outcome.ENDLESS: " (does not end)", Outcome.ENDED: " (ends the process)"}
 
 
 class Verdict(NamedTuple):
@@ -27,47 +32,51 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def select(mutant: Drawn, tests: list[Test], budget: float = BUDGET) -> list[Test]:
-    """Return the tests to run: those that reach the mutated lines, then others that reach the file, fastest first.
-
-    The others count because a fixture of a session, or an import, is measured for the first test that needs it alone,
-    and because a line may have been measured before it was changed.
-    """
-    change = mutant.change
-    lines = mutant.source.splitlines()[change.line - 1 : change.last]
-    exact = {line_key(mutant.file, change.function, line) for line in lines}
-    near = f"{mutant.file}::"
-    reaching = [test for test in tests if any(line.startswith(near) for line in test.lines)]
-    chosen, total = [], 0.0
-    for test in sorted(reaching, key=lambda test: (not exact & test.lines, test.seconds, test.name)):
-        total += test.seconds
-        if total > budget and chosen:
-            break
-        chosen.append(test)
-    return chosen
-
-
-def judge(mutant: Drawn, tree: Tree, tests: list[Test], budget: float = BUDGET) -> Verdict:
+def judge(mutant: Drawn, tree: Tree, selection: Selection) -> Verdict:
     """Run the tests that may notice a mutant."""
     began = time.monotonic()
-    selected = select(mutant, tests, budget)
-    left, caught = list(selected), None
+    selected = selection.select(mutant)
     with tree.changed(mutant.file, mutant.text):
-        while left and caught is None:
-            failed = run(tree, left)
-            if failed is None:
-                break
-            slow = next((test for test in left if test.name == failed and test.seconds >= SLOW), None)
-            if slow is None or run(tree, [slow]) is not None:
-                caught = failed
-            else:
-                left = left[left.index(slow) + 1 :]
+        caught, certain = until_failure(partial(run_collected, mutant, tree), selected)
+        if caught is None and not certain:
+            caught, _ = until_failure(partial(run, tree), selected)
     return Verdict(mutant, caught, len(selected), time.monotonic() - began)
 
 
-def run(tree: Tree, tests: list[Test]) -> str | None:
-    """Run tests until one fails; return its name, or None if all pass. One that never ends has failed."""
-    # Quickest file first: pytest imports a file only if it comes to it in vain anyway, so order costs nothing else.
+def until_failure(run: Callable[[list[Test]], tuple[str | None, bool]], tests: list[Test]) -> tuple[str | None, bool]:
+    """Run tests until one fails; return its name, or None if all pass, and whether that is certain."""
+    left, certain = tests, True
+    while left:
+        failed, certain = run(left)
+        slow = next((test for test in left if test.name == failed and test.seconds >= SLOW), None)
+        if slow is None or run([slow])[0] is not None:
+            return failed, certain
+        left = left[left.index(slow) + 1 :]
+    return None, certain
+
+
+def run_collected(mutant: Drawn, tree: Tree, tests: list[Test]) -> tuple[str | None, bool]:
+    """Run tests in a fork of a process that has collected them.
+
+    Returns the test that fails or does not end, or None, and whether a new process would have the same result.
+    """
+    result = tree.base / "result"
+    result.write_text("some test")
+    task = {
+        "file": str(tree.root / "daemon" / "sessiond" / mutant.file),
+        "original": mutant.source,
+        "mutated": mutant.text,
+        "tests": {test.name: test.seconds for test in tests},
+        "result": str(result),
+    }
+    outcome = tree.run(task)
+    if outcome in (Outcome.PASSED, Outcome.UNSUITABLE):
+        return None, outcome == Outcome.PASSED
+    return result.read_text() + ENDINGS[outcome], True
+
+
+def run(tree: Tree, tests: list[Test]) -> tuple[str | None, bool]:
+    """Run tests in a new process until one fails; return its name, or None if all pass. An endless one has failed."""
     files = list(dict.fromkeys(test.name.partition("::")[0] for test in tests))
     selection = tree.base / "selection"
     selection.write_text(json.dumps({test.name: test.seconds for test in tests}))
@@ -75,11 +84,11 @@ def run(tree: Tree, tests: list[Test]) -> str | None:
     code, printed = tree.pytest("-x", *files, timeout=timeout, MUTANTS_SELECTION=str(selection))
     if code is None or code == ENDLESS:
         endless = tree.base / "selection-endless"
-        return f"{endless.read_text() if endless.exists() else 'some test'} (does not end)"
+        return f"{endless.read_text() if endless.exists() else 'some test'} (does not end)", True
     if code == 0:
-        return None
+        return None, True
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", printed, re.MULTILINE)
     # 2: a test file could not be imported, since the mutant breaks the program while it is loaded. 3: a test ended
     # the process. 4 and 5 (no such test) would say nothing of the mutant.
     assert code in (1, 2, 3) or code < 0, f"{code}: {printed[-2000:]}"
-    return failed[1] if failed else f"(pytest ended with {code})"
+    return failed[1] if failed else f"(pytest ended with {code})", True

@@ -1,11 +1,7 @@
-"""A pytest plugin for runs against mutants: which tests run and in which order, and what each one reaches.
+"""A pytest plugin for runs against mutants: which tests run, in which order, and for how long at most.
 
-It does nothing without its two environment variables, each of which names a file:
-
-- MUTANTS_SELECTION: a JSON object of node ids and seconds; these tests run, in this order. One that takes much longer
-  than its seconds does not end, and the process exits with ENDLESS.
-- MUTANTS_CONTEXT: gets the node id of the test that runs, so that the lines which are measured in other processes
-  can be credited to it. MUTANTS_RESULTS gets one JSON line per test with its seconds and outcome.
+The environment variable MUTANTS_SELECTION is a file with a JSON object of node ids and seconds: these tests run, in
+this order. If one takes much longer than its seconds, it does not end, and the process exits with ENDLESS.
 """
 
 from __future__ import annotations
@@ -13,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,7 +17,6 @@ from typing import Any
 import pytest
 
 ENDLESS = 99
-FAILED = pytest.StashKey[bool]()
 LIMIT = pytest.StashKey[float]()
 
 
@@ -58,30 +52,6 @@ def _limited(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
-    """Credit the lines that run from here on to this test."""
-    context = os.environ.get("MUTANTS_CONTEXT")
-    if not context:
-        with _limited(item) if LIMIT in item.stash else nullcontext():
-            return (yield)
-    import coverage
-
-    Path(context).write_text(item.nodeid)
-    measuring = coverage.Coverage.current()
-    assert measuring is not None
-    measuring.switch_context(item.nodeid)
-    began = time.monotonic()
-    answer = yield
-    passed = item.stash.get(FAILED, None) is None
-    line = {"test": item.nodeid, "seconds": round(time.monotonic() - began, 3), "passed": passed}
-    with open(os.environ["MUTANTS_RESULTS"], "a") as file:
-        file.write(json.dumps(line) + "\n")
-    return answer
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
-    """Note a failure of any phase."""
-    report = yield
-    if report.failed:
-        item.stash[FAILED] = True
-    return report
+    """Run a selected test for a limited time."""
+    with _limited(item) if LIMIT in item.stash else nullcontext():
+        return (yield)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import coverage
 
-from mutants.tree import ROOT, Tree, private_tree
+from mutants.tree import ROOT, Tree
 
 CACHE = ROOT / ".mutants" / "reach.json"
 SUITES = {
@@ -61,7 +61,6 @@ OMITTED = (
     "test_samples.py",
 )
 """Test files that say nothing about the mutated packages, or need another machine."""
-PATIENCE = 900
 
 _START = """
 import atexit, coverage, os
@@ -112,36 +111,39 @@ def keys_of(path: Path) -> dict[int, str]:
     return {number: line_key(file, functions[number], lines[number - 1]) for number in range(1, len(lines) + 1)}
 
 
-def measured(packages: Sequence[str], jobs: int = 1) -> list[Test]:
-    """Return the tests for packages with what they reach; measure those whose file is new or has changed.
-
-    `jobs` files are measured at the same time.
-    """
-    known = json.loads(CACHE.read_text()) if CACHE.exists() else {"keys": [], "files": {}}
+def files_of(packages: Sequence[str]) -> list[str]:
+    """Return the test files of packages."""
     patterns = [pattern for package in packages for pattern in SUITES[package]]
     files = {path for pattern in patterns for path in ROOT.glob(pattern) if path.name not in OMITTED}
-    names = sorted(str(path.relative_to(ROOT)) for path in files)
+    return sorted(str(path.relative_to(ROOT)) for path in files)
+
+
+def measured(names: Sequence[str], each: Callable[[Callable[[str, Tree], None], Sequence[str]], object]) -> list[Test]:
+    """Return the tests of files with what they reach; measure the files that are new or have changed.
+
+    `each` calls a function for each name with a tree, several at the same time.
+    """
+    known = json.loads(CACHE.read_text()) if CACHE.exists() else {"keys": [], "files": {}}
     known["files"] = {name: seen for name, seen in known["files"].items() if (ROOT / name).is_file()}
     stored = Lock()
 
-    def renew(name: str) -> None:
+    def renew(name: str, tree: Tree) -> None:
         digest = sha256((ROOT / name).read_bytes()).hexdigest()
         if known["files"].get(name, {}).get("digest") == digest:
             return
         began = time.monotonic()
-        with private_tree() as tree:
-            measure(tree, name, digest, known, stored)
+        measure(tree, name, digest, known, stored)
         with stored:
             CACHE.parent.mkdir(exist_ok=True)
             CACHE.write_text(json.dumps(known))
         print(f"measured {name} in {time.monotonic() - began:.0f} s", flush=True)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(renew, names))
+    each(renew, names)
     keys = known["keys"]
     return [
         Test(test, seen["seconds"], frozenset(keys[index] for index in seen["lines"]))
         for name in names
+        if name in known["files"]
         for test, seen in known["files"][name]["tests"].items()
     ]
 
@@ -149,24 +151,28 @@ def measured(packages: Sequence[str], jobs: int = 1) -> list[Test]:
 def measure(tree: Tree, name: str, digest: str, known: dict, stored: Lock) -> None:
     """Run one test file under coverage, and add what its tests took and reached."""
     config, context, results = tree.base / "coveragerc", tree.base / "context", tree.base / "results"
-    data = tree.base / "data" / "coverage"
+    data, starter = tree.base / "data" / "coverage", tree.root / "daemon" / "sitecustomize.py"
+    shutil.rmtree(data.parent, ignore_errors=True)
     data.parent.mkdir()
     context.write_text("")
     results.write_text("")
     config.write_text(
-        f"[run]\nsource = {tree.root}/daemon/sessiond\ndata_file = {data}\ndisable_warnings = no-data-collected\n"
+        f"[run]\nsource = {tree.root}/daemon/sessiond\ndata_file = {data}\n"
+        "disable_warnings = no-data-collected,already-imported,module-not-measured\n"
     )
-    (tree.root / "daemon" / "sitecustomize.py").write_text(_START.format(config=str(config), context=str(context)))
-    environ = {"MUTANTS_CONTEXT": str(context), "MUTANTS_RESULTS": str(results)}
-    _, printed = tree.pytest(name, timeout=PATIENCE, **environ)
+    starter.write_text(_START.format(config=str(config), context=str(context)))
+    try:
+        tree.run({"measure": name, "config": str(config), "context": str(context), "results": str(results)})
+    finally:
+        starter.unlink()
     outcomes = [json.loads(line) for line in results.read_text().splitlines()]
     for outcome in outcomes:
         if not outcome["passed"]:
             print(f"  fails without a mutant, so it is not used: {outcome['test']}", flush=True)
     if not outcomes:
-        print(f"  no tests ran: {printed[-300:]}", flush=True)
+        print(f"  no tests ran: {name}", flush=True)
+    reached = lines_of(data)
     with stored:
-        reached = lines_of(tree, data)
         numbers = {key: index for index, key in enumerate(known["keys"])}
         tests = {}
         for outcome in outcomes:
@@ -177,7 +183,7 @@ def measure(tree: Tree, name: str, digest: str, known: dict, stored: Lock) -> No
         known["files"][name] = {"digest": digest, "tests": tests}
 
 
-def lines_of(tree: Tree, data: Path) -> dict[str, set[str]]:
+def lines_of(data: Path) -> dict[str, set[str]]:
     """Return the keys of the lines that each test reached, in all processes it started."""
     reached: dict[str, set[str]] = {}
     for part in data.parent.glob("coverage*"):
@@ -189,5 +195,4 @@ def lines_of(tree: Tree, data: Path) -> dict[str, set[str]]:
                 for test in contexts:
                     if number in keys:
                         reached.setdefault(test, set()).add(keys[number])
-    keys_of.cache_clear()
     return reached

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 NICENESS = 10
@@ -25,7 +26,10 @@ class Tree:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.root = base / "tree"
+        self.files: list[str] = []
+        """The test files that the process of `run` collects; set it before the first call."""
         self._worker: subprocess.Popen[str] | None = None
+        self._collected: subprocess.Popen[str] | None = None
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -55,27 +59,34 @@ class Tree:
     def pytest(self, *arguments: str, timeout: float, **environ: str) -> tuple[int | None, str]:
         """Run pytest in the copy; return its exit code, or None after `timeout` seconds, and what it printed."""
         if self._worker is None:
-            self._worker = self._start()
-        assert self._worker.stdin is not None and self._worker.stdout is not None
-        common = ["-q", "-p", "no:cacheprovider", "-p", "mutants.plugin", "-p", "no:xdist", "--tb=line"]
-        # The worker has imported plugins before pytest could rewrite their assertions.
-        common += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        common += [f"--basetemp={self.base / 'tmp'}", "--hypothesis-seed=7"]
+            self._worker = self._start("mutants.worker")
         output = self.base / "output"
-        task = {"arguments": [*common, *arguments], "environ": environ, "output": str(output), "timeout": timeout}
-        self._worker.stdin.write(json.dumps(task) + "\n")
-        self._worker.stdin.flush()
-        code = json.loads(self._worker.stdout.readline())
-        return code, output.read_text("utf-8", "replace")
+        arguments = (*self._options("tmp"), *arguments)
+        task = {"arguments": arguments, "environ": environ, "output": str(output), "timeout": timeout}
+        return _answer(self._worker, task), output.read_text("utf-8", "replace")
 
-    def _start(self) -> subprocess.Popen[str]:
+    def run(self, task: dict[str, Any]) -> int:
+        """Run a task of `mutants.collected` in the copy; return the outcome."""
+        if self._collected is None:
+            arguments = [*self._options("tmp-collected"), *self.files]
+            self._collected = self._start("mutants.collected", str(self.base), *arguments)
+        outcome: int = _answer(self._collected, task)
+        return outcome
+
+    def _options(self, temporary: str) -> list[str]:
+        options = ["-q", "-p", "no:cacheprovider", "-p", "mutants.plugin", "-p", "no:xdist", "--tb=line"]
+        # The worker has imported plugins before pytest could rewrite their assertions.
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        return [*options, f"--basetemp={self.base / temporary}", "--hypothesis-seed=7"]
+
+    def _start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
         environ = {
             "PYTHONPATH": f"{self.root / 'daemon'}{os.pathsep}{self.root / 'tests'}",
             "SESSIOND_MACHINE_EXAMPLES": "30",
             "HYPOTHESIS_STORAGE_DIRECTORY": str(self.base / "hypothesis"),
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "mutants.worker"],
+            [sys.executable, "-m", module, *arguments],
             cwd=self.root,
             env={**os.environ, **environ},
             stdin=subprocess.PIPE,
@@ -84,9 +95,19 @@ class Tree:
         )
 
     def close(self) -> None:
-        """End the process that runs the tests."""
-        if self._worker is not None:
-            self._worker.communicate()
+        """End the processes that run the tests."""
+        for process in filter(None, (self._worker, self._collected)):
+            process.communicate()
+
+
+def _answer(process: subprocess.Popen[str], task: dict[str, Any]) -> Any:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(json.dumps(task) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the process that runs the tests ended: {process.args}")
+    return json.loads(line)
 
 
 @contextmanager

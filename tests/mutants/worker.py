@@ -47,7 +47,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             _run(task["arguments"], task["environ"], task["output"])
-        print(json.dumps(_wait(child, task["timeout"])), flush=True)
+        print(json.dumps(wait_for(child, task["timeout"])), flush=True)
 
 
 def _run(arguments: list[str], environ: dict[str, str], output: str) -> None:
@@ -72,7 +72,7 @@ def _run(arguments: list[str], environ: dict[str, str], output: str) -> None:
         os._exit(code)
 
 
-def _wait(child: int, timeout: float) -> int | None:
+def wait_for(child: int, timeout: float) -> int | None:
     """Return the exit code of a child, or None after `timeout` seconds; what it started ends with it."""
     watched = os.pidfd_open(child)
     ended = bool(select.select([watched], [], [], timeout)[0])
