@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watchdog.events import DirCreatedEvent, FileSystemEvent
 
 from sessiond.errors import WatchLost
 from sessiond.sources.base import Watch
-from sessiond.watch import RescanReason, WatchedRoot, Watcher, scan
+from sessiond.watch import RescanReason, WatchedRoot, Watcher, WatchOptions, scan
 from sessiond.watch import watcher as watcher_module
 from sessiond.watch.kernel import Mounts
 from sessiond.watch.rescan_schedule import RescanSchedule
@@ -168,18 +170,75 @@ def test_all_below_a_moved_in_directory_is_dirty(root: Path, tmp_path: Path, sta
     lab.sees(root / "x" / "y" / "s")
 
 
-def test_directories_that_appear_in_two_roots_are_both_searched(tmp_path: Path, start: Start) -> None:
-    """At once, and in each root under a name that begins like the other's."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    (two / "a").mkdir(parents=True)
-    for name in ("x", "y"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "s").touch()
-    lab = start(tree(one), tree(two), settle=0.2)
-    (tmp_path / "x").rename(one / "a")
-    (tmp_path / "y").rename(two / "a" / "b")
-    lab.sees(one / "a" / "s", two / "a" / "b" / "s")
+class Fed(Watcher):
+    """A watcher whose events come from the test: watchdog reports most files of a new directory by itself."""
+
+    def feed(self, *events: FileSystemEvent) -> None:
+        """Add events."""
+        for event in events:
+            self._dirty.add_event(event)
+
+    def lose(self) -> None:
+        """Report that the kernel dropped events."""
+        self._dirty.mark_overflow()
+
+
+@pytest.fixture
+def fed(tmp_path: Path) -> Iterator[Callable[..., Fed]]:
+    """Start watchers of directories below `tmp_path`, with their first scan behind them."""
+    watchers: list[Fed] = []
+
+    def begin(*names: str, most: int = 100) -> Fed:
+        watcher = Fed([tree(tmp_path / name) for name in names], WatchOptions(settle=0, patience=0, most=most))
+        watchers.append(watcher)
+        watcher.start()
+        assert watcher.wait(0).rescan
+        return watcher
+
+    yield begin
+    for watcher in watchers:
+        watcher.close()
+
+
+def test_a_directory_that_appears_is_searched_in_each_root(tmp_path: Path, fed: Callable[..., Fed]) -> None:
+    """Files in it may be older than its watch. Its name may begin like that of one in another root."""
+    files = [tmp_path / name for name in ("one/a/s", "one/a/deep/s", "one/ab/s", "two/a/b/s")]
+    for file in (*files, tmp_path / "one" / "old" / "s"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    watcher = fed("one", "two")
+    appeared = ("one/a/deep", "one/a", "one/ab", "two/a/b")
+    watcher.feed(*(DirCreatedEvent(str(tmp_path / name)) for name in appeared))
+    assert watcher.wait(0).paths == {str(file) for file in files}
+
+
+def test_a_directory_with_too_many_files_is_not_listed(tmp_path: Path, fed: Callable[..., Fed]) -> None:
+    """As many as a batch may have are. With one more, everything is scanned."""
+    (tmp_path / "root" / "new").mkdir(parents=True)
+    for number in range(5):
+        (tmp_path / "root" / "new" / f"{number}").touch()
+    appeared = DirCreatedEvent(str(tmp_path / "root" / "new"))
+    enough = fed("root", most=5)
+    enough.feed(appeared)
+    assert len(enough.wait(0).paths) == 5
+    few = fed("root", most=4)
+    few.feed(appeared)
+    batch = few.wait(0)
+    assert (batch.paths, batch.why) == (frozenset(), {RescanReason.OVERFLOW})
+    assert batch.rescan == (tree(tmp_path / "root"),)
+
+
+def test_a_root_that_is_added_is_scanned_with_the_others(tmp_path: Path, fed: Callable[..., Fed]) -> None:
+    """At once by itself, and from then on whenever all are."""
+    one, two = tree(tmp_path / "one"), tree(tmp_path / "two")
+    watcher = fed("one")
+    watcher.add([one, two, two])
+    batch = watcher.wait(0)
+    assert (batch.rescan, batch.why) == ((two,), {RescanReason.FOUND})
+    watcher.lose()
+    batch = watcher.wait(0)
+    assert (set(batch.rescan), batch.why) == ({one, two}, {RescanReason.OVERFLOW})
+    assert [state.watched for state in watcher.states()] == [one, two]
 
 
 def test_a_renamed_directory_dirties_old_and_new_paths(root: Path, start: Start) -> None:
@@ -490,6 +549,16 @@ def test_a_close_leaves_no_thread_and_no_descriptor(root: Path) -> None:
     for _ in range(3):
         Lab(tree(root), tree(root / "none")).watcher.close()
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_watchdog_writes_nothing_to_stderr(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither while it runs nor after the end: a full pipe would block it."""
+    watcher = Watcher([tree(root)])
+    watcher.start()
+    logging.getLogger("watchdog").warning("a warning")
+    watcher.close()
+    logging.getLogger("watchdog.observers").warning("another one")
+    assert capsys.readouterr().err == ""
 
 
 def test_no_roots_are_fine() -> None:

@@ -1,0 +1,151 @@
+"""`sync` without a daemon: everything is captured and pushed once, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sessiond import logs, pause, state
+from sessiond.config import Config, Loaded
+from sessiond.daemon import once
+from sessiond.daemon.config_watch import ConfigWatch
+from sessiond.daemon.engine import Engine, EngineOptions
+from sessiond.daemon.once import SyncResult, sync_once
+from sessiond.endpoint.server import Running, running
+from sessiond.errors import AlreadyRunning, StateError
+from sessiond.watch import WatchedRoot
+from support.capture import session, settings_of, write
+from support.harness import TOKEN, claude, encode
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Restore the handler that `sync` replaces."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `sync` try a torn file again at once."""
+    monkeypatch.setattr(once, "SCAN_RETRY_SECONDS", 0.0)
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[Running]:
+    """Serve an endpoint."""
+    with running(str(tmp_path / "endpoint"), token=TOKEN) as made:
+        yield made
+
+
+def sync(base: Path, url: str, environ: Mapping[str, str] | None = None, **settings: object) -> SyncResult:
+    """Capture and push what is in the home below `base`."""
+    given = {"state_dir": str(base / "state"), "endpoint": {"url": url}, "redact": "off", **settings}
+    loaded = Loaded(config=msgspec.convert(given, type=Config))
+    return sync_once(loaded, {"HOME": str(base / "home"), "SESSIOND_TOKEN": TOKEN, **(environ or {})})
+
+
+@contextmanager
+def locked(directory: str) -> Iterator[state.Lock]:
+    """Hold the lock of a state directory, as a daemon does."""
+    lock = state.Lock(directory)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def grow(path: str, lines: int) -> None:
+    """Append lines of 256 KiB that can't be compressed to less than half."""
+    with open(path, "ab") as file:
+        for number in range(lines):
+            file.write(encode(claude(session(1), 100 + number, text=os.urandom(128 << 10).hex())))
+
+
+def test_everything_is_at_the_endpoint_though_the_outbox_is_small(tmp_path: Path, endpoint: Running) -> None:
+    """What waits for room is read on after each push, in the same run."""
+    grow(write(tmp_path, 1, age=0), 8)
+    write(tmp_path, 2, age=0)
+    done = sync(tmp_path, endpoint.url, outbox={"max_bytes": 1 << 20})
+    assert done.empty
+    assert (done.unread, done.waiting.behind, done.totals.waiting) == (0, 0, 0)
+    assert [(tool.tool, tool.sessions) for tool in done.tools] == [("claude-code", 2)]
+
+
+def test_an_endpoint_that_does_not_answer_is_tried_once(tmp_path: Path) -> None:
+    """The result says what waits; nothing is tried again and again while somebody looks on."""
+    write(tmp_path, 1, age=0)
+    with closing(socket.socket()) as listening:
+        listening.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        done = sync(tmp_path, url)
+    assert not done.empty
+    assert done.endpoint.failures == 1
+    assert done.endpoint.kind == "unreachable"
+
+
+def test_a_pause_of_the_user_holds(tmp_path: Path, endpoint: Running) -> None:
+    """What is new is captured and not pushed."""
+    write(tmp_path, 1, age=0)
+    state.prepare(str(tmp_path / "state"))
+    pause.write(str(tmp_path / "state"), pause.Paused(pushing=pause.INDEFINITELY))
+    done = sync(tmp_path, endpoint.url)
+    assert done.paused == pause.INDEFINITELY
+    assert not done.empty
+    assert done.waiting.sessions == 1
+
+
+def test_a_file_in_a_rewrite_is_tried_several_times_and_counted(tmp_path: Path, endpoint: Running) -> None:
+    """It is half of a document. Everything else is at the endpoint."""
+    write(tmp_path, 1, age=0)
+    torn = tmp_path / "home/.gemini/tmp/project/chats/session-2026-09-01T10-00-5f1d7c1e.json"
+    torn.parent.mkdir(parents=True)
+    torn.write_text('{"sessionId": "5f1d7c1e-0000-4000-8000-00000000000a", "messages": [')
+    done = sync(tmp_path, endpoint.url)
+    assert done.unread == 1
+    assert not done.empty
+    assert done.only_unread
+
+
+def test_another_sync_may_take_this_one_for_a_daemon(tmp_path: Path, endpoint: Running) -> None:
+    """It sends SIGUSR1 to whoever holds the lock, which would end this process."""
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    sync(tmp_path, endpoint.url)
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+
+
+def test_a_daemon_that_runs_keeps_its_lock(tmp_path: Path, endpoint: Running) -> None:
+    """And the lock is free after a sync."""
+    sync(tmp_path, endpoint.url)
+    with locked(str(tmp_path / "state")), pytest.raises(AlreadyRunning):
+        sync(tmp_path, endpoint.url)
+    assert sync(tmp_path, endpoint.url).empty
+
+
+class Unwatchable(ConfigWatch):
+    """Files of a configuration that can't be watched."""
+
+    def roots(self) -> list[WatchedRoot]:
+        """Raise."""
+        raise StateError("no")
+
+
+def test_an_engine_that_can_not_start_leaves_no_archive_behind(tmp_path: Path) -> None:
+    """The next engine of the same process starts another one, which the first one's lock would refuse."""
+    directory = str(tmp_path / "state")
+    state.prepare(directory)
+    config = msgspec.convert({"state_dir": directory, "redact": "off"}, type=Config)
+    files = Unwatchable(Loaded(config=config), {}, str(tmp_path / "config.toml"))
+    with locked(directory) as lock, logs.recorded() as events, pytest.raises(StateError, match="no"):
+        Engine(settings_of(config), {"HOME": str(tmp_path)}, lock, EngineOptions(config_files=files))
+    (pid,) = [event["pid"] for event in events if event["event"] == "endpoint.started"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(str(pid)), 0)

@@ -1,0 +1,238 @@
+"""Which files make an edit of the configuration, and when it is finished. The test moves the clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sessiond.config import Loaded, load
+from sessiond.daemon import config_watch
+from sessiond.daemon.config_watch import EMPTY_QUIET, QUIET, ConfigWatch
+
+
+class Clock:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the edits a clock of their own."""
+    made = Clock()
+    monkeypatch.setattr(config_watch, "time", made)
+    return made
+
+
+class Files:
+    """A configuration: its file, a part in config.d, a token and certificates."""
+
+    def __init__(self, base: Path, clock: Clock) -> None:
+        self.clock = clock
+        self.main, self.part = base / "config" / "config.toml", base / "config" / "config.d" / "a.toml"
+        self.token, self.authorities = base / "secret" / "token", base / "tls" / "ca.pem"
+        for path in (self.main, self.part, self.token, self.authorities):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        endpoint = f'url = "https://x.example"\ntoken_file = "{self.token}"\nca_file = "{self.authorities}"\n'
+        self.main.write_text(f"[endpoint]\n{endpoint}")
+        self.part.write_text("rescan = 61\n")
+        self.token.write_text("t")
+        self.token.chmod(0o600)
+        self.authorities.write_text("ca")
+
+    def load(self) -> Loaded:
+        """Read the configuration."""
+        return load(str(self.main), {})
+
+    def watch(self, before: ConfigWatch | None = None) -> ConfigWatch:
+        """Return its watch; with the one before it, nothing is to be applied."""
+        return ConfigWatch(self.load(), {}, str(self.main), before)
+
+    def settled(self) -> ConfigWatch:
+        """Return a watch that has seen the files as they are: the first edit is their being read."""
+        watch = self.watch()
+        watch.note_change()
+        assert finish(watch, self.clock)
+        return watch
+
+
+@pytest.fixture
+def files(tmp_path: Path, clock: Clock) -> Files:
+    """Write a configuration."""
+    return Files(tmp_path, clock)
+
+
+def finish(watch: ConfigWatch, clock: Clock) -> bool:
+    """Move the clock past the quiet time, and return whether the edit is finished."""
+    clock.now += QUIET + 0.01
+    return watch.finished()
+
+
+def test_its_files_and_their_directories_belong_to_it(files: Files) -> None:
+    """A directory counts because an event may name only that. Whatever else is in it does not count."""
+    watch = files.watch()
+    directories = [path.parent for path in (files.main, files.part, files.token, files.authorities)]
+    for path in (
+        files.main,
+        files.part,
+        files.token,
+        files.authorities,
+        files.part.with_name("new.toml"),
+        *directories,
+    ):
+        assert watch.has(str(path)), path
+    for path in (files.main.with_name("other.toml"), files.part.with_name("a.toml~"), files.main.parent.parent / "x"):
+        assert not watch.has(str(path)), path
+    assert {root.root.path for root in watch.roots()} == {str(path) for path in directories}
+
+
+def test_a_link_is_watched_where_it_leads(files: Files, tmp_path: Path) -> None:
+    """Into a directory of dotfiles, say: the edit happens there."""
+    real = tmp_path / "dotfiles" / "sessiond.toml"
+    real.parent.mkdir()
+    files.main.rename(real)
+    files.main.symlink_to(real)
+    watch = files.watch()
+    assert watch.has(str(real))
+    assert watch.has(str(files.main))
+    assert str(real.parent) in {root.root.path for root in watch.roots()}
+
+
+def test_the_variable_names_the_file(files: Files) -> None:
+    """As for reading it; the option goes first."""
+    environ = {"SESSIOND_CONFIG": str(files.main)}
+    assert ConfigWatch(files.load(), environ, None).has(str(files.main))
+    other = str(files.main.with_name("other.toml"))
+    assert ConfigWatch(Loaded(config=files.load().config), environ, other).has(other)
+
+
+def test_without_a_change_there_is_no_edit(files: Files, clock: Clock) -> None:
+    """Neither by an event for nothing, nor by the time."""
+    watch = files.settled()
+    watch.note_change()
+    assert watch.due() is None
+    assert not finish(watch, clock)
+
+
+def test_an_edit_is_finished_after_a_quiet_time(files: Files, clock: Clock) -> None:
+    """Each further change begins it anew; then it is over, until the next one."""
+    watch = files.settled()
+    for text in ("rescan = 62\n", "rescan = 634\n"):
+        files.part.write_text(text)
+        watch.note_change()
+        assert watch.due() == pytest.approx(QUIET)
+        assert not watch.finished()
+        clock.now += QUIET / 2
+        assert watch.due() == pytest.approx(QUIET / 2)
+        assert not watch.finished()
+        files.part.write_text(text + "# more\n")
+        assert not finish(watch, clock), "it changed meanwhile"
+        assert watch.due() == pytest.approx(QUIET)
+        assert finish(watch, clock)
+        assert watch.due() is None
+        assert not watch.finished()
+        watch.note_change()
+        assert watch.due() is None
+
+
+@pytest.mark.parametrize("name", ["main", "part", "token", "authorities"])
+def test_each_file_can_be_edited(files: Files, clock: Clock, name: str) -> None:
+    """Its text, and its mode: a token file may become readable."""
+    watch, path = files.settled(), getattr(files, name)
+    with path.open("a") as file:
+        file.write("\n")
+    watch.note_change()
+    assert finish(watch, clock)
+    path.chmod(0o400)
+    watch.note_change()
+    assert finish(watch, clock)
+
+
+def test_a_new_part_is_an_edit(files: Files, clock: Clock) -> None:
+    """So is the removal of one, which empties nothing. A file that is no part is neither."""
+    watch, part = files.settled(), files.part.with_name("b.toml")
+    part.with_name("b.txt").write_text("x")
+    watch.note_change()
+    assert watch.due() is None
+    part.write_text("")
+    watch.note_change()
+    assert finish(watch, clock)
+    files.part.unlink()
+    watch.note_change()
+    assert watch.emptied() is None
+    assert finish(watch, clock)
+
+
+@pytest.mark.parametrize("name", ["main", "part", "token"])
+def test_a_file_that_is_empty_for_a_moment_is_not_applied(files: Files, clock: Clock, name: str) -> None:
+    """An editor empties it and writes it a moment later. If it stays empty, that is reported."""
+    watch, path = files.settled(), getattr(files, name)
+    text = path.read_text()
+    path.write_text("")
+    watch.note_change()
+    began = clock.now
+    while clock.now + QUIET + 0.01 < began + EMPTY_QUIET:
+        assert not finish(watch, clock)
+        assert watch.due() == pytest.approx(QUIET)
+    assert watch.emptied() == str(path)
+    clock.now = began + EMPTY_QUIET + 0.01
+    assert finish(watch, clock)
+    assert watch.emptied() == str(path)
+    path.write_text(text)
+    watch.note_change()
+    assert finish(watch, clock)
+    assert watch.emptied() is None
+
+
+def test_a_removed_file_counts_as_emptied(files: Files, clock: Clock) -> None:
+    """As in the middle of a save by renaming."""
+    watch = files.settled()
+    files.main.unlink()
+    watch.note_change()
+    assert not finish(watch, clock)
+    assert watch.emptied() == str(files.main)
+
+
+def test_an_empty_file_that_was_never_full_is_no_trouble(files: Files) -> None:
+    """A user may begin with one."""
+    files.part.write_text("")
+    assert files.watch().emptied() is None
+
+
+def test_an_edit_before_the_watch_began_is_not_missed(files: Files) -> None:
+    """Between reading the files and watching them: with the watch before, only a difference counts."""
+    before = files.settled()
+    files.main.write_text(files.main.read_text() + "# more\n")
+    loaded = files.load()
+    after = ConfigWatch(loaded, {}, str(files.main), before)
+    after.note_change()
+    assert after.due() is not None
+    first = files.watch()
+    first.note_change()
+    assert first.due() is not None, "without it nothing is known of the files"
+
+
+def test_a_file_that_is_watched_from_now_on_was_read_just_now(files: Files, tmp_path: Path, clock: Clock) -> None:
+    """With another path for the token, the edit was that of the configuration, and not one of the new token's file."""
+    before = files.settled()
+    token = tmp_path / "elsewhere" / "token"
+    token.parent.mkdir()
+    token.write_text("u")
+    token.chmod(0o600)
+    files.main.write_text(files.main.read_text().replace(str(files.token), str(token)))
+    before.note_change()
+    assert finish(before, clock)
+    after = files.watch(before)
+    after.note_change()
+    assert after.due() is None
+    assert after.has(str(token))
+    assert not after.has(str(files.token))
+    token.write_text("v2")
+    after.note_change()
+    assert after.due() is not None

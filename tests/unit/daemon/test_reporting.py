@@ -1,0 +1,137 @@
+"""What `status` and the log show of the watched roots, and when a file is read again."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sessiond import logs
+from sessiond.daemon.reporting import RootHealths, log_root_changes
+from sessiond.daemon.retries import FREE, RATE, TORN_WAITS, Retries
+from sessiond.ingest import Location, Outcome, locate
+from sessiond.sources import find_sources
+from sessiond.sources.base import Root
+from sessiond.spool.health import CaptureHealth, RootHealth
+from sessiond.watch import RootState, WatchedRoot, WatchMode
+
+HOWS = ("watched", "missing", "polled", "unreadable")
+
+
+def health(how: str | None, path: str = "/r") -> CaptureHealth:
+    """Return a state with one root that is watched in this way; None: without it."""
+    roots = [] if how is None else [RootHealth(tool="codex", path=path, how=how, detail="why", hint="what to do")]
+    return CaptureHealth(roots=roots)
+
+
+@pytest.mark.parametrize("before", [*HOWS, None])
+@pytest.mark.parametrize("now", HOWS)
+def test_each_change_of_a_root_is_logged_once(before: str | None, now: str) -> None:
+    """That it appeared, that it is gone, and that its changes are found by scans only. At the start only the last."""
+    expected = {
+        ("missing", "watched"): "watch.found",
+        ("watched", "missing"): "watch.lost",
+        ("polled", "missing"): "watch.lost",
+        ("unreadable", "missing"): "watch.lost",
+        ("watched", "polled"): "watch.limited",
+        ("missing", "polled"): "watch.limited",
+        ("unreadable", "polled"): "watch.limited",
+        (None, "polled"): "watch.limited",
+    }.get((before, now))
+    with logs.recorded() as events:
+        log_root_changes(health(before), health(now))
+    assert [event["event"] for event in events] == ([] if expected is None else [expected])
+    if expected == "watch.limited":
+        assert (events[0]["root"], events[0]["reason"], events[0]["hint"]) == ("/r", "why", "what to do")
+
+
+def test_roots_are_compared_by_their_path() -> None:
+    """Another root of the same tool says nothing about this one."""
+    with logs.recorded() as events:
+        log_root_changes(health("missing", "/other"), health("watched"))
+    assert events == []
+
+
+def test_the_roots_of_tools_are_shown() -> None:
+    """Not the directories of the configuration. A name that is not text is escaped: JSON can't have it."""
+
+    def state(owner: str, path: str, how: WatchMode) -> RootState:
+        watched = WatchedRoot(owner=owner, root=Root(path=path))
+        return RootState(watched=watched, mode=how, detail="d", hint="h", directories=3)
+
+    made = RootHealths({"codex"})
+    states = (state("codex", "/a\udcff", WatchMode.POLLED), state("config", "/b", WatchMode.WATCHED))
+    shown = made.of(states)
+    assert shown == [
+        RootHealth(tool="codex", path="/a\\udcff", how="polled", detail="d", hint="h", directories=3),
+    ]
+    assert made.of(states) is shown, "converted once"
+    assert made.of((state("codex", "/c", WatchMode.MISSING),))[0].how == "missing"
+
+
+ROOT = Root(path="/c")
+PATH = "/c/-home/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
+TORN = Outcome(retry=True, trouble="half of a rewrite")
+
+
+def location(path: str = PATH) -> Location:
+    """Return the location of a session's file."""
+    source = next(source for source in find_sources() if source.tool == "claude-code")
+    (found,) = locate([(source, ROOT)], path)
+    return found
+
+
+def test_a_torn_file_is_read_again_at_growing_intervals() -> None:
+    """The last one stays. Once it is whole it is forgotten, and the intervals begin with the shortest again."""
+    made, now = Retries(), 100.0
+    assert (made.next(), len(made)) == (math.inf, 0)
+    for wait in (*TORN_WAITS, TORN_WAITS[-1], TORN_WAITS[-1]):
+        made.note(PATH, location(), TORN, now)
+        assert (made.next(), len(made)) == (now + wait, 1)
+        assert made.due(now + wait - 0.01) == []
+        now += wait
+        assert made.due(now) == [PATH]
+    made.note(PATH, location(), Outcome(read=1), now)
+    assert (made.next(), made.due(now + 1000), len(made)) == (math.inf, [], 0)
+    made.note(PATH, location(), TORN, now)
+    assert made.next() == now + TORN_WAITS[0]
+    made.forget(PATH)
+    made.forget(PATH)
+    assert len(made) == 0
+
+
+def test_a_lasting_trouble_is_logged_once() -> None:
+    """A file in a rewrite only after all the intervals have passed; any other at once, and again once it was well."""
+    made = Retries()
+    with logs.recorded() as events:
+        for _ in TORN_WAITS:
+            made.note(PATH, location(), TORN, 0.0)
+        assert events == []
+        for _ in range(3):
+            made.note(PATH, location(), TORN, 0.0)
+        assert [(event["event"], event["reason"]) for event in events] == [("ingest.skipped", "half of a rewrite")]
+        made.note(PATH, location(), Outcome(), 0.0)
+        for _ in range(2):
+            made.note(PATH, location(), Outcome(trouble="no permission"), 0.0)
+        assert [event["reason"] for event in events] == ["half of a rewrite", "no permission"]
+        made.note(PATH, location(), Outcome(damaged=2), 0.0)
+        assert (events[-1]["event"], events[-1]["records"]) == ("ingest.damaged", 2)
+
+
+def test_a_large_unit_rests_after_it_was_read() -> None:
+    """In proportion to what it cost. A change meanwhile is read after the rest, one after it at once."""
+    made, cost = Retries(), FREE + RATE
+    made.note(PATH, location(), Outcome(read=1, cost=FREE), 100.0)
+    assert not made.rests(PATH, PATH, 100.0), "a small one never rests"
+    made.note(PATH, location(), Outcome(read=1, cost=cost), 100.0)
+    end = 100.0 + cost / RATE
+    assert made.next() == math.inf, "nothing changed yet"
+    other = f"{PATH}-wal"
+    assert made.rests(other, PATH, 100.5)
+    assert made.rests(other, PATH, 100.6)
+    assert made.next() == end
+    assert made.due(end - 0.01) == []
+    assert made.due(end) == [other]
+    assert (made.due(end), made.next()) == ([], math.inf), "once"
+    assert not made.rests(other, PATH, end)
+    assert made.due(end) == []
