@@ -71,6 +71,8 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml
 	$(PIP) install --editable .
+	# Otherwise each command would compile it where PYTHONDONTWRITEBYTECODE is set.
+	$(BIN)/python -m compileall -q daemon
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -19,29 +19,35 @@ else:
         return lambda cls: cls
 
 
+_JSON = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list, "None": type(None)}
+"""The types that JSON has, by their names in annotations."""
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class FrozenRecord:
     """A record with named fields: declared like a dataclass, created with keywords, immutable."""
 
-    _types: ClassVar[dict[str, frozenset[str]]] = {}
-    """The names of the types that each field may have."""
+    _types: ClassVar[dict[str, frozenset[type]]] = {}
+    """The types of JSON that each field may have."""
     _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         """Collect the declared fields. With `from __future__ import annotations`, annotations are text."""
         declared = cls.__annotations__
-        types = {name: frozenset(kind.partition("[")[0] for kind in declared[name].split(" | ")) for name in declared}
-        cls._types = cls._types | types
+        kinds = {name: [kind.partition("[")[0] for kind in declared[name].split(" | ")] for name in declared}
+        cls._types = cls._types | {
+            name: frozenset(_JSON[kind] for kind in kinds[name] if kind in _JSON) for name in kinds
+        }
         cls._defaults = cls._defaults | {name: cls.__dict__[name] for name in declared if name in cls.__dict__}
 
     def __init__(self, **fields: Any) -> None:
-        if not (fields.keys() <= self._types.keys() <= fields.keys() | self._defaults.keys()):
+        if fields.keys() != self._types.keys():
             missing = self._types.keys() - self._defaults.keys() - fields.keys()
-            raise TypeError(
-                f"{type(self).__name__}: missing {sorted(missing)}, unknown {sorted(fields - self._types.keys())}"
-            )
-        for name in self._types:
-            self.__dict__[name] = fields[name] if name in fields else _copy(self._defaults[name])
+            unknown = fields.keys() - self._types.keys()
+            if missing or unknown:
+                raise TypeError(f"{type(self).__name__}: missing {sorted(missing)}, unknown {sorted(unknown)}")
+            fields = {name: _copy(default) for name, default in self._defaults.items()} | fields
+        self.__dict__.update({name: fields[name] for name in self._types})  # in the order of the declaration
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} can't be changed")
@@ -67,11 +73,17 @@ class FrozenRecord:
         """
         if not isinstance(found, dict):
             raise ValueError(f"{cls.__name__} is not an object")
-        fields = {name: found[name] for name in cls._types if name in found} | fields
+        types = cls._types
+        if fields:
+            found = found | fields
+        fields = {name: found[name] for name in types if name in found}
         for name, value in fields.items():
-            kind = "None" if value is None else type(value).__name__
-            if kind not in cls._types[name] and not isinstance(value, FrozenRecord):
-                raise ValueError(f"{cls.__name__}.{name} is of type {kind}")
+            if type(value) not in types[name] and not isinstance(value, FrozenRecord):
+                raise ValueError(f"{cls.__name__}.{name} is of type {type(value).__name__}")
+        if len(fields) == len(types):  # the common case, and `status` reads hundreds
+            made = cls.__new__(cls)
+            made.__dict__.update(fields)
+            return made
         try:
             return cls(**fields)
         except TypeError as error:

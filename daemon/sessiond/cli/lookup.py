@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
@@ -95,6 +94,8 @@ def short_ids(spool: Spool) -> dict[str, str]:
 
 def notify_daemon(directory: str) -> bool:
     """Make a running daemon scan and push now. Return False if no daemon runs."""
+    import signal  # late: most commands that read don't need it
+
     holder = state.running(directory)
     if holder is None or not holder.pid:
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from _thread import RLock  # `threading` would add a twentieth to the time of `status`
 from contextlib import suppress
 
 from sessiond.cli import output
@@ -31,7 +31,7 @@ class MaskedStream:
     def __init__(self, stream: IO[str], mask: Callable[[str], str]) -> None:
         self.unmasked, self._mask = stream, mask
         self._rest = ""
-        self._lock = threading.RLock()  # masking may warn, which prints
+        self._lock = RLock()  # masking may warn, which prints
 
     def write(self, text: str) -> int:
         """Write text as soon as its line is complete."""

@@ -164,10 +164,15 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexibl
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Wrap text at spaces into lines of at most `width` characters."""
-    import textwrap
-
-    return textwrap.wrap(mask_text(text), max(20, width), break_on_hyphens=False) or [""]
+    """Wrap text at white space into lines of at most `width` characters, of which a longer word is cut."""
+    width = max(20, width)
+    lines = [""]
+    for word in mask_text(text).split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        lines += [word[start : start + width] for start in range(0, len(word), width)]
+    return lines[1:] or [""]
 
 
 def tilde(path: str, home: str) -> str:

@@ -25,7 +25,7 @@ _SIGNS = (
 )  # fmt: skip
 """Text in which a value may be a plain word, or is too short to be told from one. In lower case."""
 _OPTION = re.compile(r"\s--?(?:[pPuUaw]|user|proxy-user)\b")
-_ADDRESS = re.compile(r"[^\s/@]{0,80}:[^\s]{0,128}@|[^\s/@]{30,255}@|[^\s]{0,400}[?&;]\w{0,40}=")
+_ADDRESS = r"[^\s/@]{0,80}:[^\s]{0,128}@|[^\s/@]{30,255}@|[^\s]{0,400}[?&;]\w{0,40}="
 _NAMES = (
     "pass",
     "pwd",
@@ -41,14 +41,14 @@ _NAMES = (
     "pat=",
     "pat:",
 )
-_ASSIGNED = re.compile(
+_ASSIGNED = (
     r"(?:PASS\w{0,6}|PWD|SECRET|TOKEN|KEY|CREDENTIALS?|SALT|PAT)[\"'\s]{0,6}[=:]"
     r"|(?i:pass|pwd|secret|token|key|credential|salt)\w{0,20}[\"'`\]]{0,2}\s{0,3}[:=]{1,2}>?\s{0,3}[\"'`]"
     r"|[?&;]\s?\w{0,40}="
 )
 """A name that is assigned a value which may be any text."""
-_VALUE = re.compile(r"[^\s\"'`<>{}()\[\],;|]{4,}")
-_PLAIN = re.compile(r"[^\w]*(?:[^\W\d_]?[a-z]{0,12}|[A-Z]{1,12}|[0-9]{1,5})[.:?!/…\\_-]*")
+_VALUE = r"[^\s\"'`<>{}()\[\],;|]{4,}"
+_PLAIN = r"[^\w]*(?:[^\W\d_]?[a-z]{0,12}|[A-Z]{1,12}|[0-9]{1,5})[.:?!/…\\_-]*"
 """A word or a small number, with punctuation: never the value of a setting that a rule masks."""
 
 
@@ -61,7 +61,7 @@ def may_hold_secret(text: str) -> bool:
         return True
     at = text.find("://")
     while at >= 0:
-        if _ADDRESS.match(text, at + 3):
+        if re.compile(_ADDRESS).match(text, at + 3):
             return True
         at = text.find("://", at + 3)
     text = _UUID.sub("", text)
@@ -71,8 +71,10 @@ def may_hold_secret(text: str) -> bool:
     named = [found + len(name) for name in _NAMES if (found := lowered.find(name)) >= 0]
     if not named:
         return False
-    return _ASSIGNED.search(text) is not None or any(not _is_plain(value) for value in _VALUE.findall(text, min(named)))
+    return re.search(_ASSIGNED, text) is not None or any(
+        not _is_plain(value) for value in re.compile(_VALUE).findall(text, min(named))
+    )
 
 
 def _is_plain(value: str) -> bool:
-    return len(value) < 100 and all(_PLAIN.fullmatch(part) for part in re.split(r"[/.:_-]", value))
+    return len(value) < 100 and all(re.fullmatch(_PLAIN, part) for part in re.split(r"[/.:_-]", value))

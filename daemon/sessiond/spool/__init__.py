@@ -18,7 +18,6 @@ from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.safety import Safety
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
 from sessiond.spool.stats import Stats
-from sessiond.sqlite_files import create_private
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
 if TYPE_CHECKING:
@@ -93,6 +92,8 @@ class Spool:
         if readonly:
             quoted = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
             return sqlite3.connect(f"{quoted}?mode=ro", uri=True, isolation_level=None, timeout=patience)
+        from sessiond.sqlite_files import create_private  # late: `status` only reads
+
         create_private(self.path)
         return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
 

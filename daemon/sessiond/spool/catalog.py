@@ -18,7 +18,7 @@ from sessiond.spool.rows import BuiltRecord, SessionState, StreamState
 from sessiond.spool.streams import Streams
 
 _to_json = msgspec.json.Encoder().encode
-_from_json = checked(msgspec.json.Decoder(Session).decode)
+_from_json = checked(msgspec.json.Decoder, Session)
 
 _SESSION = "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked"
 

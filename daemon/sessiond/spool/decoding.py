@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 import msgspec
@@ -12,12 +13,21 @@ from sessiond.errors import SpoolDamaged
 T = TypeVar("T")
 
 
-def checked(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
-    """Return a decoder that raises SpoolDamaged for an invalid value, so that the spool is rebuilt."""
+def checked(
+    make: Callable[[type[T]], msgspec.json.Decoder[T] | msgspec.msgpack.Decoder[T]], kind: type[T]
+) -> Callable[[bytes], T]:
+    """Return a function that decodes values of this type and raises SpoolDamaged for an invalid one.
+
+    The spool is then rebuilt. `make` creates msgspec's decoder when it is first used: `ls` needs few of them.
+    """
+
+    @cache
+    def decoder() -> Callable[[bytes], T]:
+        return make(kind).decode
 
     def decode_checked(data: bytes) -> T:
         try:
-            return decode(data)
+            return decoder()(data)
         except msgspec.MsgspecError as error:
             raise SpoolDamaged(f"the spool is damaged: a value in it can't be decoded: {error}") from error
 

@@ -14,7 +14,7 @@ from sessiond.spool.decoding import checked
 from sessiond.spool.rows import FileState
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_checkpoint = checked(msgspec.msgpack.Decoder(Checkpoint).decode)
+_unpack_checkpoint = checked(msgspec.msgpack.Decoder, Checkpoint)
 
 
 class Files:

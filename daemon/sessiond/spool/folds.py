@@ -27,7 +27,7 @@ Parts = tuple[bytes, bytes, bytes]
 EMPTY: Parts = (b"", b"", b"")
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_fold = checked(msgspec.msgpack.Decoder(Fold).decode)
+_unpack_fold = checked(msgspec.msgpack.Decoder, Fold)
 
 
 class _Ends(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +45,7 @@ class _Ends(msgspec.Struct, frozen=True, array_like=True):
         return self.head, self.keys, self.model_indexes
 
 
-_unpack_ends = checked(msgspec.msgpack.Decoder(_Ends).decode)
+_unpack_ends = checked(msgspec.msgpack.Decoder, _Ends)
 
 
 class Folds:

@@ -15,7 +15,7 @@ from sessiond.spool.folds import Folds, pack_row
 from sessiond.spool.rows import StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_position = checked(msgspec.msgpack.Decoder(RemotePosition).decode)
+_unpack_position = checked(msgspec.msgpack.Decoder, RemotePosition)
 _to_json = msgspec.json.Encoder().encode
 
 _STREAM = (

@@ -11,7 +11,7 @@ import os
 from importlib.machinery import PathFinder
 
 from sessiond import clock, pause, state
-from sessiond.spool.health import CaptureHealth, EndpointHealth
+from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.stats import ToolCount
 from sessiond.status.advice import advise
 from sessiond.status.configured import Configured, Origins, read_configured
@@ -166,17 +166,18 @@ def _endpoint(url: str, holder: state.Holder | None, known: EndpointHealth) -> E
 
 def _tools(snapshot: SpoolSnapshot) -> list[ToolStatus]:
     """Return the tools with captured sessions or with roots that a daemon has watched."""
-    roots = snapshot.capture.roots
+    roots: dict[str, list[RootHealth]] = {}
+    for root in snapshot.capture.roots:
+        roots.setdefault(root.tool, []).append(root)
     counts = {count.tool: count for count in snapshot.counts}
     files = snapshot.capture.discovered
-    tools = sorted({root.tool for root in roots} | counts.keys())
     return [
         ToolStatus(
             count=counts.get(tool, ToolCount(tool=tool)),
             files=None if files is None else files.get(tool, 0),
-            roots=[root for root in roots if root.tool == tool],
+            roots=roots.get(tool, []),
         )
-        for tool in tools
+        for tool in sorted(roots.keys() | counts.keys())
     ]
 
 

@@ -91,17 +91,20 @@ def run(house: Household, *arguments: str, **environ: str) -> int:
 
 SLOW = {"httpx", "watchdog", "structlog", "rich", "tenacity", "starlette", "asyncio", "hyperscan", "platformdirs"}
 SLOW |= {"inspect", "typing_extensions", "pathlib", "hashlib", "urllib.parse", "xxhash", "subprocess", "shutil"}
-SLOW |= {"msgspec", "uuid", "decimal", "typing", "ctypes", "dataclasses"}
+SLOW |= {"msgspec", "uuid", "decimal", "typing", "ctypes", "dataclasses", "threading", "textwrap", "signal"}
 SLOW |= {"sessiond.sources", "sessiond.spool.catalog", "sessiond.session", "sessiond.endpoint", "sessiond.config"}
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"]])
 @pytest.mark.parametrize("how", ["never", "stopped", "configured", "environment", "parked"])
-def test_it_imports_nothing_slow(how: str, arguments: list[str], tmp_path: Path) -> None:
-    """100 ms in all: no HTTP, no watching, no logging, no drawing library, no tool's format, nothing that writes.
+def test_it_imports_nothing_slow(
+    how: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` imports nothing for HTTP, watching, logging, drawing, a tool's format or writing.
 
-    Nor what reads configurations, where a daemon has read this one before.
+    Nor does it import what reads a configuration that a daemon has read before.
     """
+    monkeypatch.setenv("HOME", str(tmp_path))  # where `load` finds the user's configuration
     directory = tmp_path / ".local/state/sessiond"
     env = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
     if how == "environment":
@@ -119,10 +122,51 @@ def test_it_imports_nothing_slow(how: str, arguments: list[str], tmp_path: Path)
                 "INSERT INTO session (uuid, tool, native_id, record, parked) VALUES ('', 'codex', '', '{}', 'no')"
             )
         spool.close()
-    code = f"import sys; from sessiond.cli import main; code = main({arguments}); print(*sys.modules); sys.exit(code)"
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (3, "")
-    assert not SLOW & set(done.stdout.splitlines()[-1].split())
+    code, modules = imported(arguments, env)
+    assert code == 3
+    assert SLOW & modules == set()
+    assert len(modules) <= MAX_MODULES["status"]
+
+
+MAX_MODULES = {"status": 90, "ls": 130}
+"""Modules that a command may import. They take nearly all of its time, and their number does not depend on the load."""
+UNUSED = {
+    "httpx",
+    "watchdog",
+    "structlog",
+    "rich",
+    "tenacity",
+    "starlette",
+    "asyncio",
+    "hyperscan",
+    "tomli_w",
+    "shutil",
+}
+UNUSED |= {"inspect", "typing_extensions", "subprocess", "threading", "signal", "sessiond.redact.redactor"}
+"""Modules that `ls` does not use."""
+
+
+def test_ls_imports_little_more_than_msgspec(house: Household) -> None:
+    """`ls` decodes records, so it needs msgspec, but no network, no rules of redaction and no tool's format."""
+    house.write(CLAUDE, claude(SESSION, 0))
+    house.scan()
+    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "PYTHONPATH": os.pathsep.join(sys.path)}
+    code, modules = imported(["ls"], env)
+    assert code == 0
+    assert UNUSED & modules == set()
+    assert not [name for name in modules if name.startswith("sessiond.sources")]
+    assert len(modules) <= MAX_MODULES["ls"]
+
+
+def imported(arguments: list[str], environ: dict[str, str]) -> tuple[int, set[str]]:
+    """Run a command in a process of its own; return its exit code, and the modules that Python had not at its start."""
+    code = (
+        "import sys; before = set(sys.modules); from sessiond.cli import main;"
+        f" code = main({arguments}); print(*(set(sys.modules) - before)); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, set(done.stdout.splitlines()[-1].split())
 
 
 def configure(home: Path, spool: Spool, text: str) -> Path:
