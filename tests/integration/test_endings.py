@@ -178,6 +178,28 @@ def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, house: Lab
     assert folded(house, 1) == end
 
 
+def test_a_newline_that_is_filled_into_a_hole_between_two_reads_is_found(tmp_path: Path, house: Lab) -> None:
+    """The hole begins where a read begins, so no zero of it was ever read."""
+    path = write(tmp_path, 1, age=0, lines=0)
+    with open(path, "ab") as file:
+        file.write(encode(claude(session(1), 1))[:-1].ljust(4095) + b"\n")
+    start = os.path.getsize(path)
+    with open(path, "ab") as file:
+        file.write(b"x" * CHUNK)
+        file.truncate(start + CHUNK + 2 * MIB)
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == start
+    with open(path, "r+b") as file:
+        file.seek(start + CHUNK + 10_000)
+        file.write(b"\n")
+        file.seek(0, os.SEEK_END)
+        file.write(b"\0")
+    changed(house, path)
+    drain(house)
+    assert folded(house, 1) == start + CHUNK + 10_001
+
+
 @pytest.mark.parametrize("written", [0, CHUNK], ids=["from its first byte", "from the first byte of a chunk"])
 def test_a_newline_that_is_filled_into_zeros_is_found(tmp_path: Path, house: Lab, written: int) -> None:
     """The zeros are on the disk, begin where a read begins, and both ends of what was searched stay as they are."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sessiond import zstd
 from sessiond.config import Config
-from sessiond.ingest import Turn, content, ingest, line_reader, masked
+from sessiond.ingest import Outcome, Turn, content, ingest, line_reader, masked, pipeline
 from sessiond.ingest.content import Lines, Records
 from sessiond.ingest.masked import mask_chunk, read_extents
 from sessiond.ingest.pipeline import STEP
@@ -115,6 +115,29 @@ def test_stopping_anywhere_gives_the_same_masked_bytes(
         assert lines.unchanged_prefix(extents) == len(expected)
         for count in range(1, len(extents)):
             assert lines.unchanged_prefix(extents[:count]) == extents[count - 1].end
+
+
+@pytest.mark.parametrize("size", [1, 2500, 1 << 30])
+def test_a_file_that_is_read_in_slices_is_kept_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A slice ends with the step that fills it; each step is stored, and the next slice begins behind it."""
+    monkeypatch.setattr(line_reader, "CHUNK", 1000)
+    monkeypatch.setattr(pipeline, "STEP", 1000)
+    with household(tmp_path) as house:
+        path = house.write(CLAUDE, *(claude(SESSION, number) for number in range(20)))
+        whole = Path(path).read_bytes()
+        (place,) = house.places(path)
+        outcome, read = Outcome(more=True), 0
+        while outcome.more:
+            outcome = ingest(house.ingesting, place, Turn(slice=size))
+            assert outcome.read < min(size, len(whole)) + 2000
+            assert not outcome.more or outcome.read >= size
+            read += outcome.read
+        assert read == len(whole)
+        house.settle()
+        assert house.held(SESSION) == whole
+        assert house.held_sessions()[SESSION]["record"]["message_count"] == 20
 
 
 def test_every_cut_of_a_secret_is_covered() -> None:

@@ -233,6 +233,26 @@ def test_a_pin_follows_its_file_to_another_inode(tmp_path: Path) -> None:
         assert os.listdir(house.ingesting.pins.directory) == []
 
 
+def test_our_link_to_a_file_is_no_change_of_it(tmp_path: Path) -> None:
+    """To link it and to remove the link sets its ctime: all of it would be read and compared again each time."""
+
+    def unchanged() -> bool:
+        known = house.spool.catalog.file(path)
+        assert known is not None
+        assert known.checkpoint is not None
+        return known.checkpoint.unchanged(os.stat(path))
+
+    with household(tmp_path, budget=1 << 16) as house:
+        path = big(house, CLAUDE)
+        house.scan()
+        assert os.stat(path).st_nlink == 2
+        assert unchanged()
+        house.ingesting = replace(house.ingesting, budget=1 << 24)
+        house.scan()
+        assert os.stat(path).st_nlink == 1
+        assert unchanged()
+
+
 def test_pins_that_nobody_knows_are_swept_at_a_start(tmp_path: Path) -> None:
     """Of a process that died after it made one, say. One that is the last link to its bytes stays."""
     with household(tmp_path, budget=1 << 16) as house:

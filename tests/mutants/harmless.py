@@ -8,6 +8,14 @@ HARMLESS: dict[str, str] = {
     "ingest/admission.py::admit: return Admission.EXCLUDED => return None": (
         "callers ask only whether the verdict is YES or LATER, and mypy refuses None here"
     ),
+    "ingest/record.py::RecordBuilder._store: others = [stream.fold for stream in member.streams if not stream.thread "
+    "and stream.fold.last_ms is not None] => others = [stream.fold for stream in member.streams if not stream.thread "
+    "or stream.fold.last_ms is not None]": (
+        "only their last times are used, together with those of the threads, and folds without one are skipped there"
+    ),
+    "ingest/pipeline.py::StreamPipeline._queue: self._pack(step) => pass": (
+        "a run is cut into segments elsewhere: `_pack()` cuts at CHUNK bytes as well, and all of a step is consecutive"
+    ),
     "upload/binding.py::bind: context.attempts = 0 => context.attempts = 1": (
         "the number only makes the name of the next batch; both sides accept the names of all LOST_ANSWERS attempts"
     ),

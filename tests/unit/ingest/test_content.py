@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sessiond.ingest.content import Records
-from sessiond.ingest.line_reader import MAX_RECORD
-from sessiond.reader import Digest, Extent
+from sessiond.ingest.content import Lines, Records
+from sessiond.ingest.line_reader import CONTEXT, LONG_RECORD, MAX_RECORD
+from sessiond.reader import CHUNK, Chunk, Digest, Extent
 from support.harness import CLAUDE, SESSION, Household, claude, household
 
 
@@ -30,6 +30,89 @@ def test_a_long_record_of_a_projection_stands_whole_or_not_at_all() -> None:
     ]
     assert before.unchanged_prefix(extents) == before.size
     assert Records([short, long[:-1] + b"y"], digest).unchanged_prefix(extents) == len(short) + 1
+
+
+Both = Callable[[list[bytes]], tuple[Lines, Records]]
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    """Return records as a file of lines and as a projection."""
+    opened: list[int] = []
+
+    def make(records: list[bytes]) -> tuple[Lines, Records]:
+        path = tmp_path / f"{len(opened)}"
+        path.write_bytes(b"".join(record + b"\n" for record in records))
+        opened.append(os.open(path, os.O_RDONLY))
+        return Lines(opened[-1], Digest(1)), Records(records, Digest(1))
+
+    yield make
+    for descriptor in opened:
+        os.close(descriptor)
+
+
+def extent(chunk: Chunk) -> Extent:
+    """Return what is stored of a captured chunk."""
+    return Extent(start=chunk.offset, length=len(chunk.data), digest=Digest(1)(chunk.data))
+
+
+SHORT = [b"a" * 10, b"b" * 20]
+LONG_RECORDS = [bytes(index % 251 for index in range(LONG_RECORD + CHUNK // 2)), b"\t" * (LONG_RECORD + 2 * CHUNK)]
+"""One that ends in the middle of a piece, and one with its last byte and newline in a piece of their own."""
+
+
+def test_pieces_have_the_bytes_around_them_in_their_record(both: Both) -> None:
+    """And no others: a secret at the border of two pieces is masked in both, in a file as in a projection."""
+    records = [*SHORT, LONG_RECORDS[0].replace(b"\n", b" "), *SHORT, LONG_RECORDS[1], SHORT[0]]
+    whole, ends = b"".join(record + b"\n" for record in records), []
+    for record in records:
+        ends.append((ends[-1] if ends else 0) + len(record) + 1)
+    for content in both(records):
+        chunks = list(content.chunks(0))
+        assert b"".join(chunk.data for chunk in chunks) == whole
+        assert content.size == len(whole)
+        for chunk in chunks:
+            assert content.slice(extent(chunk)) == chunk.data
+            if not chunk.piece:
+                continue
+            end = next(end for end in ends if end >= chunk.end)
+            start = max(0, *(end for end in ends if end <= chunk.offset))
+            assert chunk.before == whole[max(start, chunk.offset - CONTEXT) : chunk.offset]
+            assert chunk.after == whole[chunk.end : min(end, chunk.end + CONTEXT)]
+            assert chunk.last == (chunk.end == end)
+            assert chunk.record == (whole[start:end] if chunk.last else None)
+            if not chunk.last:
+                assert content.following(chunk.end) == chunk.after
+        assert sum(chunk.piece for chunk in chunks) == 5 + 7
+
+
+def test_reading_goes_on_after_any_chunk(both: Both) -> None:
+    """Also inside of a long record: what follows is the same as if it had been read in one go."""
+    records = [*SHORT, LONG_RECORDS[0].replace(b"\n", b" "), *SHORT]
+    for content in both(records):
+        chunks = list(content.chunks(0))
+        for number, chunk in enumerate(chunks):
+            assert list(content.chunks(chunk.end)) == chunks[number + 1 :]
+
+
+def test_a_changed_extent_is_no_part_of_the_file_any_more(both: Both) -> None:
+    """Nor is one that is not there: the file was cut."""
+    for content, other in zip(both(SHORT), both([SHORT[0], b"c" * 20]), strict=True):
+        stored = Extent(start=11, length=21, digest=Digest(1)(SHORT[1] + b"\n"))
+        assert content.slice(stored) == SHORT[1] + b"\n"
+        assert other.slice(stored) is None
+        beyond = Extent(start=32, length=11, digest=Digest(1)(SHORT[0] + b"\n"))
+        assert content.slice(beyond) is None
+
+
+def test_only_a_part_of_the_records_is_asked_for(both: Both) -> None:
+    """From one end of an extent to another."""
+    records = [b"a", b"bb", b"ccc", b"dddd"]
+    for content in both(records):
+        assert b"".join(chunk.data for chunk in content.records(2)) == b"bb\nccc\ndddd\n"
+        assert b"".join(chunk.data for chunk in content.records(2, 9)) == b"bb\nccc\n"
+        assert b"".join(chunk.data for chunk in content.records(0, 0)) == b""
+        assert b"".join(chunk.data for chunk in content.records(14)) == b""
 
 
 def test_an_emptied_file_changes_nothing_until_it_has_a_record_again(house: Household) -> None:
