@@ -13,14 +13,18 @@ DIRECTORY = Path(sessiond.sources.__file__).parent
 SHARED = {
     "__init__",
     "base",
+    "content",
     "damaged",
     "links",
     "editors",
+    "memory",
+    "messages",
     "objects",
     "processes",
     "records",
     "registry",
     "rows",
+    "tokens",
     "unreadable",
     "user_dirs",
 }

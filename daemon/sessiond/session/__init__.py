@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sessiond.session.entry import ASSISTANT, USER, Entry, Role, parse_time
 from sessiond.session.fold import Fold, copied_prefix_length, distinct, is_positional
+from sessiond.session.item import Item, ItemKind, Media, Speaker, Usage
 from sessiond.session.messages import NO_MODEL, Messages
 from sessiond.session.record import Folds, Rules, Session, session_id, summarize
 
@@ -17,10 +18,15 @@ __all__ = [
     "Entry",
     "Fold",
     "Folds",
+    "Item",
+    "ItemKind",
+    "Media",
     "Messages",
     "Role",
     "Rules",
     "Session",
+    "Speaker",
+    "Usage",
     "copied_prefix_length",
     "distinct",
     "is_positional",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
+from sessiond.sources.content import note, template
 from sessiond.sources.objects import encode
 from sessiond.sources.records import digest, parse
+from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import unique_paths
 
 HISTORY = ".aider.chat.history.md"
@@ -22,6 +25,7 @@ PROMPT = re.compile(r"#### (?!/).*  ")
 PROMPTS = re.compile(rb"^#### [^/\n].*  $", re.MULTILINE)
 MODEL = re.compile(r"> (?:Main m|M)odel: (\S+)")
 VERSION = re.compile(r"> Aider v(\S+)")
+TOKENS = re.compile(r"> Tokens: ([\d.]+k?) sent.*?([\d.]+k?) received(?:.*Cost: \$([\d.]+) message)?")
 
 
 class _Start(msgspec.Struct):
@@ -97,6 +101,28 @@ class Aider(BaseSource):
             return None
         memory["said"] = "assistant"
         return Entry(role=Role.ASSISTANT, model=memory.get("model"))
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a line. Lines of one speaker that follow each other are one message."""
+        if not isinstance(record, str):
+            return
+        said, line = memory.get("said"), record.rstrip()
+        base = template(entry, Speaker(said) if said else Speaker.SYSTEM)
+        going_on = replace(base, continues=entry.role is None)
+        if said == "user" and PROMPT.fullmatch(record):
+            yield replace(going_on, text=f"{line[5:]}\n")
+        elif said == "assistant":
+            yield replace(going_on, text=f"{record}\n")
+        elif tokens := TOKENS.match(line):
+            counts = {"input": _tokens(tokens[1]), "output": _tokens(tokens[2])}
+            yield from usage(counts, base, cost=float(tokens[3]) if tokens[3] else None)
+        elif line.startswith(("> ", "#### /")):
+            yield note(line.removeprefix("> ").removeprefix("#### "), base)
+
+
+def _tokens(text: str) -> int:
+    """Return a number of tokens as Aider writes it: 582, or 1.2k."""
+    return int(float(text.rstrip("k")) * (1000 if text.endswith("k") else 1))
 
 
 SOURCES = (Aider(),)

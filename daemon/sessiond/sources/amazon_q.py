@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-from sessiond.session import Entry, Role, parse_time
+from msgspec.structs import replace
+
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.content import call, result, template
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
 from sessiond.sources.records import parse
 from sessiond.sources.rows import as_json, select
@@ -87,6 +90,19 @@ class AmazonQ(BaseSource):
         if not _is_prompt(user):
             return Entry(time_ms=time_ms, more=(answer,))
         return Entry(time_ms=time_ms, role=Role.USER, key=key, more=(answer,))
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of an exchange: the prompt or the results of tools, then the answer and its calls."""
+        asked, prompt = get_in(record, "user", "content"), template(entry, Speaker.USER)
+        if text := as_text(_get_in_kind(asked, "prompt")):
+            yield replace(prompt, text=text)
+        for each in _get_in_kind(asked, "tool_use_results") or ():
+            yield result(each, replace(prompt, key=None))
+        reply, answer = record.get("assistant"), template(entry.more[0] if entry.more else Entry(), Speaker.ASSISTANT)
+        if text := as_text(_get_in_kind(reply, "content")):
+            yield replace(answer, text=text)
+        for each in _get_in_kind(reply, "tool_uses") or ():
+            yield call(each, answer)
 
 
 def _tables(database: Rows) -> Iterator[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role
+from sessiond.session import Entry, Item, Role, Speaker
 from sessiond.sources.base import BaseSource, Memory, Root, Unit, UserDirs
+from sessiond.sources.content import blocks, call, name_of, result, template, text_of
 from sessiond.sources.records import UUID, parse
 
 LOG = re.compile(rf"({UUID})/\.system_generated/logs/transcript(_full)?\.jsonl", re.ASCII)
@@ -69,6 +71,23 @@ class Antigravity(BaseSource):
             role = Role.ASSISTANT
         model, key = memory.get("model"), None if step.step_index is None else str(step.step_index)
         return Entry(time=step.created_at, role=role, key=key, model=model if role is Role.ASSISTANT else None)
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a step. Results follow their calls in order; neither has an id."""
+        kind, text = record.get("type"), text_of(record.get("content"))
+        base = template(entry, Speaker.ASSISTANT)
+        if kind == "USER_INPUT":
+            request = REQUEST.search(text)
+            yield from blocks((request[1] if request else text).strip(), replace(base, speaker=Speaker.USER))
+        elif kind == "PLANNER_RESPONSE":
+            yield from blocks(text, base)
+            calls = list(enumerate(record.get("tool_calls") or ()))
+            for number, each in calls:
+                yield replace(call(each, base), call=f"{base.key}.{number}")
+            memory["items.calls"] = [f"{base.key}.{number}" for number, _ in calls]
+        elif record.get("source") == "MODEL" and text:
+            calls_left = memory.get("items.calls") or [None]
+            yield replace(result({"content": text}, base), call=calls_left.pop(0), name=name_of(kind))
 
 
 SOURCES = (Antigravity(),)

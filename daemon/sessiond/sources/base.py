@@ -8,20 +8,22 @@ and reads what was added; the source maps a path to a unit and a record to an en
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from sessiond.session import Entry
+from sessiond.session import Entry, Item, ItemKind, Speaker
 
 # The types of what a source is given; helpers to implement one are in records.py, rows.py, objects.py and user_dirs.py.
+from sessiond.sources.memory import Memory as Memory  # noqa: PLC0414
+from sessiond.sources.messages import message_items
+from sessiond.sources.records import parse
 from sessiond.sources.rows import Rows as Rows  # noqa: PLC0414
 from sessiond.sources.user_dirs import UserDirs as UserDirs  # noqa: PLC0414
 
-Memory = dict[str, Any]
-"""What a source remembers between two records of a stream: small, and JSON types only."""
+ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 class Kind(StrEnum):
@@ -167,6 +169,15 @@ class Source(Protocol):
         """
         ...
 
+    def read(self, record: bytes, memory: Memory) -> Iterable[Item]:
+        """Iterate what a reader sees of one record: see `Item`.
+
+        It decodes the whole record, so it is for people and exports only. `decode` is for capture. `memory` is as for
+        `decode`; the two never share one.
+        Raises: as `decode`.
+        """
+        ...
+
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Return what the files beside a unit say of its session. Called until the working directory is known.
 
@@ -212,6 +223,29 @@ class BaseSource:
         path, native_id = groups.get("store") or "", groups.get("id")
         kind = Kind.DATABASE if path else self.kind
         return Unit(kind=kind, path=path, native_id=native_id, timeless=self.timeless, beside=self.beside)
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Decode one record: each source does."""
+        raise NotImplementedError
+
+    def read(self, record: bytes, memory: Memory) -> Iterator[Item]:
+        """Iterate what a reader sees of one record, with the facts that `decode` returns for it.
+
+        So both agree on which message counts, under which key, and what a rewind retracts.
+        """
+        entry = self.decode(record, memory) or Entry()
+        for each in (entry, *entry.more):
+            if each.rewind is not None:
+                yield Item(kind=ItemKind.NOTE, speaker=Speaker.SYSTEM, rewind=each.rewind)
+        yield from self.items(parse(ANYTHING, record), entry, memory)
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterable[Item]:
+        """Iterate the items of a decoded record; by default of a message with a role.
+
+        `record` is JSON of any shape, `entry` what `decode` found in it, `memory` as `decode` left it; keys that begin
+        with "items." are this method's own.
+        """
+        return message_items(record, entry)
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Return None: most units need no files beside them."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from glob import escape, glob
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import ASSISTANT, USER, Entry, Role
+from sessiond.session import ASSISTANT, USER, Entry, Item, ItemKind, Role, Speaker
 from sessiond.sources.base import BaseSource, Memory, Retention, Root, Unit, UserDirs
+from sessiond.sources.content import blocks, find, name_of, note, speaker_of, summary, template, text_of
 from sessiond.sources.processes import is_running
 from sessiond.sources.records import ABSENT, UUID, parse
+from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import read_settings, read_small_file, unique_paths
 
 AGENT = r"(?:workflows/)?((?:[\w-]+/)*agent-[\w-]+)"
@@ -180,6 +183,21 @@ class ClaudeCode(BaseSource):
             unknown=None if kind in KNOWN else kind,
         )
 
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a line. Its usage is that of the whole message: the last line's wins."""
+        kind, message, attachment = record.get("type"), record.get("message"), record.get("attachment")
+        base = template(entry, speaker_of(kind))
+        if kind in ("user", "assistant") and isinstance(message, dict):
+            base = replace(base, key=name_of(message.get("id")) or base.key or name_of(record.get("uuid")))
+            silent = entry.role is None and kind == "user" and not record.get("isSidechain")
+            for item in blocks(message.get("content"), replace(base, injected=silent)):
+                yield _marked(item, record)
+            yield from usage(message.get("usage"), base)
+        elif isinstance(attachment, dict) and attachment.get("type") == "queued_command":
+            yield from blocks(attachment.get("prompt"), replace(base, speaker=Speaker.USER, injected=not base.counts))
+        elif kind == "system" and record.get("content"):
+            yield note(text_of(record["content"]), base)
+
     def live(self, dirs: UserDirs) -> Iterable[str]:
         """Return the sessions whose process is running; a killed process leaves its file behind."""
         for root in self.roots(dirs):
@@ -190,6 +208,21 @@ class ClaudeCode(BaseSource):
                     continue
                 if owner.session_id and is_running(owner.pid, owner.proc_start):
                     yield owner.session_id
+
+
+def _marked(item: Item, record: dict[str, Any]) -> Item:
+    """Return an item with what the rest of its line says: a summary, an error of the API, a subagent's result."""
+    if item.kind is ItemKind.RESULT:
+        agent = find(record, "toolUseResult.agentId")
+        return replace(item, stream=f"agent-{agent}") if isinstance(agent, str) else item
+    if item.kind is not ItemKind.MESSAGE:
+        return item
+    if record.get("isCompactSummary"):
+        return summary(item.text, item)
+    if item.speaker is Speaker.ASSISTANT and find(record, "message.model") == "<synthetic>":
+        return note(item.text, item)
+    typed = item.speaker is not Speaker.USER or _is_typed(msgspec.Raw(msgspec.json.encode(item.text)))
+    return item if typed or item.media else replace(item, injected=True)
 
 
 def _config_dirs(dirs: UserDirs) -> list[str]:

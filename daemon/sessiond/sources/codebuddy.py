@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Memory, Root, Unit, UserDirs
+from sessiond.sources.content import blocks, call, find, name_of, result, speaker_of, template, text_of, thought
 from sessiond.sources.records import ABSENT, UUID, message_role, parse, unknown_type
+from sessiond.sources.tokens import usage
 
 FILE = re.compile(rf"[^/]+/({UUID})(?:/subagents/([\w-]+))?\.jsonl", re.ASCII)
 # The items of a model's API, and the tool's own kinds.
@@ -95,6 +98,21 @@ class CodeBuddy(BaseSource):
             native_id=line.session_id,
             unknown=unknown_type(line.type, KNOWN),
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a line: Responses' types, with usage on the answers."""
+        kind, base = record.get("type"), template(entry, speaker_of(record.get("role")))
+        if kind == "message":
+            injected = base.speaker is Speaker.USER and not base.counts
+            yield from blocks(record.get("content"), replace(base, injected=injected))
+            answer = replace(base, key=name_of(find(record, "providerData.messageId")) or base.key)
+            yield from usage(find(record, "message.usage", "providerData.rawUsage"), answer, cached_in_input=True)
+        elif kind == "reasoning" and (text := text_of(find(record, "rawContent", "content", "summary"))):
+            yield thought(text, base)
+        elif kind == "function_call":
+            yield call(record, base, kind)
+        elif kind == "function_call_result":
+            yield result(record, base)
 
 
 SOURCES = (CodeBuddy(),)

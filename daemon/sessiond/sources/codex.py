@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
+from sessiond.sources.content import blocks, find, name_of, speaker_of, summary, template, text_of
 from sessiond.sources.records import ABSENT, UUID, compact, digest, parse
+from sessiond.sources.tokens import usage
 
 FILE = re.compile(
     rf"(?:[^/]+/)*rollout-\d{{4}}-\d\d-\d\d(?:T\d\d-\d\d-\d\d)?-({UUID})\.(jsonl|jsonl\.zst|json)", re.ASCII
@@ -24,6 +27,7 @@ ITEMS = (
     " local_shell_call_output web_search_call image_generation_call ghost_snapshot compaction other"
 )
 KNOWN, BARE_KNOWN = frozenset(LINES.split()), frozenset(ITEMS.split())
+SHOWN = BARE_KNOWN - {"message", "ghost_snapshot", "compaction", "other"}
 PARENT = re.compile(rb'"parent_thread_id"\s*:\s*"([^"]+)"')
 ROLES = {
     "user": Role.USER,
@@ -154,6 +158,45 @@ class Codex(BaseSource):
             yield Projection(native_id=unit.native_id or "", records=records)
 
     decode = staticmethod(decode_line)  # rollouts are the largest transcripts: this saves one call a line
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a line."""
+        return read_items(record, entry, memory)
+
+
+def read_items(record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+    """Iterate the items of a line of a rollout.
+
+    A message is shown where it counts (see `_message`); of those that do not, only what Codex wrote in the user's name
+    is shown. Usage is stated once for each answer of the model: token_usage_record since 0.169, token_count before.
+    """
+    kind, body = record.get("type"), record.get("payload")
+    body = body if isinstance(body, dict) else record
+    own = body.get("type") or ("message" if body.get("role") else None)
+    base = template(entry, speaker_of(body.get("role")))
+    if entry.role is not None:
+        images = [{"type": "image", "image_url": image} for image in body.get("images") or ()]
+        yield from blocks([find(body, "item.content", "message", "content"), *images], base)
+    elif kind == "token_usage_record":
+        memory["items.records"] = True
+        answer = replace(base, key=name_of(body.get("response_id")), model=memory.get("model"))
+        yield from usage(body.get("usage"), answer, cached_in_input=True)
+    elif own == "token_count" and not memory.get("items.records"):
+        answer = replace(base, model=memory.get("model"))
+        yield from usage(find(body, "info.last_token_usage"), answer, cached_in_input=True)
+    elif kind == "compacted":
+        yield summary(text_of(body.get("message")), replace(base, speaker=Speaker.ASSISTANT))
+    elif kind == "response_item" or body is record:
+        if own == "message" and base.speaker is not Speaker.ASSISTANT and not _is_echo(body):
+            yield from blocks(body.get("content"), replace(base, injected=True))
+        elif own in SHOWN:
+            yield from blocks([body], replace(base, speaker=Speaker.ASSISTANT))
+
+
+def _is_echo(body: dict[str, Any]) -> bool:
+    """Return whether a message that went to the model repeats a prompt that an event states."""
+    content = _text(msgspec.Raw(msgspec.json.encode(body.get("content"))))
+    return body.get("role") == "user" and not INJECTED.match(content[:128])
 
 
 def rollout_roots(homes: Iterable[str]) -> Iterator[Root]:

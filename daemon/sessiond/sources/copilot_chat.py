@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from sessiond.session import Entry, Role, parse_time
+from msgspec.structs import replace
+
+from sessiond.session import Entry, Item, ItemKind, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
+from sessiond.sources.content import find, name_of, raw, template, text_of, thought
 from sessiond.sources.editors import user_data_dirs, workspace_folder
 from sessiond.sources.objects import OBJECT, as_text, encode
 from sessiond.sources.records import parse
@@ -80,6 +83,32 @@ class CopilotChat(BaseSource):
             model = as_text(item.get("modelId"))
             answer = Entry(time_ms=_end_time(item, time_ms), role=Role.ASSISTANT, key=key, model=model)
         return Entry(time_ms=time_ms, role=Role.USER, key=key, more=(answer,))
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a request: its prompt, then the parts of its response."""
+        if "requestId" not in record:
+            return
+        prompt, answer = template(entry), template(entry.more[0], Speaker.ASSISTANT)
+        yield replace(prompt, text=text_of(find(record, "message.text", "message")))
+        for part in record.get("response") or ():
+            if isinstance(part, dict):
+                yield from _part_items(part, answer)
+
+
+def _part_items(part: dict[str, Any], answer: Item) -> Iterator[Item]:
+    """Iterate the items of a part of a response. A call is stored with what the editor said of it and its result."""
+    kind, text = part.get("kind"), text_of(part.get("value"))
+    if kind == "toolInvocationSerialized":
+        call = name_of(part.get("toolCallId"))
+        given = raw(find(part, "toolSpecificData", "invocationMessage"))
+        name = name_of(part.get("toolId"))
+        yield replace(answer, kind=ItemKind.CALL, call=call, name=name, arguments=given)
+        if output := text_of(find(part, "resultDetails.output", "resultDetails", "pastTenseMessage")):
+            yield replace(answer, kind=ItemKind.RESULT, speaker=Speaker.TOOL, text=output, call=call, counts=False)
+    elif kind == "thinking" and text:
+        yield thought(text, answer)
+    elif text and kind in (None, "markdownContent"):
+        yield replace(answer, text=text)
 
 
 def _is_answer(part: Any) -> bool:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role
+from sessiond.session import Entry, Item, Role, Speaker
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
+from sessiond.sources.content import blocks, call, find, name_of, note, result, speaker_of, template, text_of
 from sessiond.sources.objects import encode
 from sessiond.sources.processes import is_running
 from sessiond.sources.records import ABSENT, has_content, parse
+from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import unique_paths
 
 ID = r"([0-9A-Za-z][\w.-]{7,80}?)"
@@ -115,6 +118,29 @@ class CopilotCli(BaseSource):
         known = event.type.split(".")[0] in FAMILIES
         ended = event.type == "session.shutdown"
         return Entry(time=time, ended=ended, unknown=None if known else event.type[:40])
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of an event. Early versions wrote an answer in chunks, with one id for all."""
+        kind, data = str(record.get("type")), record.get("data") if isinstance(record.get("data"), dict) else {}
+        agent = name_of(record.get("agentId"))
+        base = replace(template(entry, speaker_of(kind.partition(".")[0])), stream=agent)
+        if kind in ("user.message", "assistant.message"):
+            part = kind, name_of(data.get("messageId"))
+            going_on = replace(base, continues=bool(part[1]) and list(part) == memory.get("items.part"))
+            memory["items.part"] = part
+            yield from blocks(data.get("content"), going_on)
+        elif kind == "tool.execution_start":
+            yield call(data, replace(base, speaker=Speaker.ASSISTANT))
+        elif kind == "tool.execution_complete":
+            yield result({**data, "content": text_of(find(data, "result.content", "error.message"))}, base)
+        elif kind == "session.usage_record":
+            model = name_of(find(data, "usage.model"))
+            tokens = find(data, "usage")
+            yield from usage(tokens, replace(base, model=model), cost=find(tokens, "cost"), cached_in_input=True)
+        elif kind == "system.message":
+            yield replace(base, text=text_of(data.get("content")), injected=True)
+        elif kind == "session.error":
+            yield note(text_of(data.get("message")), base)
 
     def live(self, dirs: UserDirs) -> Iterable[str]:
         """Return the sessions whose process is running; a killed process leaves its `inuse.<pid>.lock` behind."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, parse_time
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.content import blocks, speaker_of, summary, template
 from sessiond.sources.records import ABSENT, ROLES, parse, unknown_type
 from sessiond.sources.rows import as_json, list_with_watermarks
 from sessiond.sources.user_dirs import read_small_file
@@ -69,6 +71,9 @@ LINE, TEXT = msgspec.json.Decoder(_Line), msgspec.json.Decoder(_Text)
 PROJECTS = msgspec.json.Decoder(_Projects)
 
 
+BLOCK_TYPES = {"binary": "file"}
+
+
 class Crush(BaseSource):
     """Sessions of Crush: a database in each project, and a list of projects in the data directory."""
 
@@ -119,6 +124,17 @@ class Crush(BaseSource):
             unknown=unknown_type(line.role or "session", KNOWN),
             more=(finished,) if line.finished_at else (),
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a row: a block of the usual vocabulary is a type, and data beside it."""
+        base = template(entry, speaker_of(record.get("role")))
+        for part in record.get("parts") or ():
+            data = part.get("data") if isinstance(part.get("data"), dict) else {}
+            kind = BLOCK_TYPES.get(part.get("type"), part.get("type"))
+            block = {**data, "type": kind, "mimeType": data.get("MIMEType"), "data": data.get("Data")}
+            if kind != "finish":
+                for item in blocks([block], replace(base, key=entry.key)):
+                    yield summary(item.text, item) if record.get("is_summary_message") else item
 
 
 def _projects(path: str) -> list[_Project]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import Memory
+from sessiond.sources.memory import Memory
 
 T = TypeVar("T")
 

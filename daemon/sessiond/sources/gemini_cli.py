@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Retention, Root, Unit, UserDirs
-from sessiond.sources.objects import encode
+from sessiond.sources.content import blocks, call, find, name_of, note, result, template, text_of, thought
+from sessiond.sources.objects import encode, get_in
 from sessiond.sources.records import ABSENT, UUID, compact, parse, unknown_type
+from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import read_settings
 
 FILE = re.compile(rf"([^/]+)/chats/(?:(session-[\w-]+)\.(jsonl|json)|({UUID})/([\w-]+)\.jsonl)", re.ASCII)
@@ -159,6 +162,40 @@ class GeminiCli(BaseSource):
         if line.to is not None:
             return Entry(rewind=line.to)
         return _decode_message(line) if line.type else Entry(unknown="?")
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of an operation. A message is written again, as a whole, when its state changes."""
+        messages = get_in(record, "$set", "messages")
+        if isinstance(messages, list):
+            for message, each in zip(messages, entry.more, strict=True):
+                yield from message_items(message, each)
+        elif record.get("type"):
+            yield from message_items(record, entry)
+
+
+def message_items(message: Any, entry: Entry) -> Iterator[Item]:
+    """Iterate the items of a message; the first one replaces the message's earlier state."""
+    speaker = Speaker.USER if message.get("type") == "user" else Speaker.ASSISTANT
+    base = template(entry, speaker)
+    if message.get("type") in ("info", "error", "warning"):
+        yield note(text_of(message.get("content")), base)
+        return
+    for number, item in enumerate(_message_items(message, base)):
+        yield item if number else replace(item, replaces=True)
+
+
+def _message_items(message: dict[str, Any], base: Item) -> Iterator[Item]:
+    for each in message.get("thoughts") or ():
+        yield thought(text_of(find(each, "description", "subject")), base)
+    injected = base.speaker is Speaker.USER and not base.counts
+    yield from blocks(message.get("content"), replace(base, injected=injected))
+    for each in message.get("toolCalls") or ():
+        made = replace(call(each, base), name=name_of(each.get("name")))
+        yield made
+        if output := text_of(find(each, "resultDisplay", "result")):
+            failure = each.get("status") == "error"
+            yield replace(result({"content": output}, base), call=made.call, failed=failure)
+    yield from usage(message.get("tokens"), base, cached_in_input=True)
 
 
 def _decode_message(message: _Message) -> Entry:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
-from sessiond.sources.objects import OBJECT, encode
+from sessiond.sources.content import blocks, call, find, name_of, result, template, text_of, thought
+from sessiond.sources.objects import OBJECT, encode, get_in
 from sessiond.sources.records import UUID, parse, unknown_type
+from sessiond.sources.tokens import usage
 
 FILE = re.compile(rf"[^/]+/({UUID})/(?:(updates\.jsonl)|summary\.json|subagents/({UUID})/meta\.json)", re.ASCII)
 SUMMARY = ("info", "created_at", "head_branch", "generated_title", "parent_session_id", "forked_at")
@@ -124,6 +127,22 @@ class GrokBuild(BaseSource):
             rewind=prompts.get(str(update.target_prompt_index)) if update.kind == "rewind_marker" else None,
             unknown=unknown_type(update.kind, KNOWN),
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of an update of the Agent Client Protocol. Messages and thoughts arrive in chunks."""
+        update = get_in(record, "params", "update") or {}
+        kind, base = update.get("sessionUpdate"), template(entry, Speaker.ASSISTANT)
+        chunk = [kind, entry.key if entry.role else None]
+        going_on, memory["items.chunk"] = chunk == memory.get("items.chunk"), chunk
+        if kind in ROLES:
+            yield from blocks(update.get("content"), replace(base, continues=going_on))
+        elif kind == "agent_thought_chunk":
+            yield replace(thought(text_of(update.get("content")), base), continues=going_on)
+        elif kind == "tool_call":
+            yield replace(call(update, base), name=name_of(find(update, "title", "kind")))
+        elif kind == "tool_call_update" and update.get("status") in ("completed", "failed"):
+            yield result({**update, "content": find(update, "rawOutput", "content")}, base)
+        yield from usage(update.get("usage"), base)
 
 
 SOURCES = (GrokBuild(),)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
+from sessiond.sources.content import call, result, speaker_of, template, text_of, thought
+from sessiond.sources.messages import content_items
 from sessiond.sources.objects import encode
 from sessiond.sources.records import ABSENT, UUID, compact, message_role, parse
 from sessiond.sources.user_dirs import unique_paths
@@ -72,6 +75,10 @@ class _State(msgspec.Struct):
 EVENT, STATE = msgspec.json.Decoder(_Event), msgspec.json.Decoder(_State)
 
 
+CALLED = ("run", "read", "edit", "browse", "browse_interactive", "run_ipython", "write", "call_tool_mcp", "delegate")
+"""Actions before 1.0 that call a tool."""
+
+
 class OpenHands(BaseSource):
     """Conversations of OpenHands: a directory with a file for each event, scanned instead of watched."""
 
@@ -125,6 +132,22 @@ class OpenHands(BaseSource):
             title=event.title,
             unknown=None if known else event.kind or "?",
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of an event: an action is a call, an observation its result. Before 1.0 none has a kind."""
+        kind, base = record.get("kind"), template(entry, speaker_of(record.get("source")))
+        action, observation = record.get("action"), record.get("observation")
+        if kind == "MessageEvent" or (kind is None and action == "message"):
+            message = record.get("llm_message") if kind else record.get("args")
+            yield from content_items(message or {}, base)
+        elif kind == "ActionEvent" or (kind is None and action in CALLED):
+            acting = replace(base, speaker=Speaker.ASSISTANT)
+            yield from (thought(text, acting) for text in [text_of(record.get("thought"))] if text)
+            name, number = record.get("tool_name") or action, record.get("tool_call_id") or record.get("id")
+            yield call({"name": name, "id": number, "input": action if kind else record.get("args")}, acting)
+        elif kind == "ObservationEvent" or (kind is None and observation and record.get("cause") is not None):
+            output = observation if kind else record
+            yield result({**output, "id": record.get("tool_call_id") or record.get("cause")}, base)
 
 
 def _state_record(content: bytes) -> bytes:

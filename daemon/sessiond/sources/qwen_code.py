@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import Memory, Retention, Root, Unit, UserDirs, Watch
+from sessiond.sources.content import blocks, speaker_of, template
 from sessiond.sources.gemini_cli import GeminiCli, Part
+from sessiond.sources.objects import get_in
 from sessiond.sources.records import parse, unknown_type
+from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import read_small_file, unique_paths
 
 ID = "[0-9a-fA-F-]{32,36}"
@@ -111,6 +115,17 @@ class QwenCode(GeminiCli):
             copied=fork is not None,
             unknown=unknown_type(line.type, KNOWN),
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a record: its message's parts, or a message of the first versions."""
+        if "uuid" not in record:
+            yield from super().items(record, entry, memory)
+            return
+        base = template(entry, speaker_of(get_in(record, "message", "role") or record.get("type")))
+        base = replace(base, key=entry.key)
+        silent = base.speaker is Speaker.USER and not base.counts and not record.get("isSidechain")
+        yield from blocks(get_in(record, "message", "parts"), replace(base, injected=silent))
+        yield from usage(record.get("usageMetadata"), base, cached_in_input=True)
 
 
 def _role(record: _Record, memory: Memory) -> Role | None:

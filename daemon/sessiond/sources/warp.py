@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.content import blocks, find, note, template
 from sessiond.sources.records import ABSENT, parse
 
 GROUP = "Library/Group Containers/2BBY89MBSN.dev.warp/Library/Application Support"
@@ -30,6 +32,9 @@ class _Query(msgspec.Struct, gc=False):
 
 
 QUERY = msgspec.json.Decoder(_Query)
+
+
+ANSWER = "(Warp keeps this answer on its servers only)"
 
 
 class Warp(BaseSource):
@@ -82,6 +87,19 @@ class Warp(BaseSource):
             cwd=query.working_directory,
             more=(answer,),
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the prompts of an exchange. Its answer is not on the disk, only that there was one."""
+        prompt = template(entry, Speaker.USER)
+        try:
+            asked = msgspec.json.decode(record.get("input") or "[]")
+        except ValueError:
+            asked = record["input"]
+        for each in asked if isinstance(asked, list) else [asked]:
+            yield from blocks(find(each, "Query.text") if isinstance(each, dict) else each, prompt)
+        for answer in entry.more:
+            if answer.role is not None:
+                yield replace(note(ANSWER, template(answer)), speaker=Speaker.ASSISTANT, counts=True)
 
 
 SOURCES = (Warp(),)

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from sessiond import zstd
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
+from sessiond.sources import content
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.content import blocks, call, result, template, text_of
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
 from sessiond.sources.records import parse
 
@@ -83,6 +85,27 @@ class Zed(BaseSource):
                 return Entry()
             case other:
                 return Entry(unknown=str(next(iter(other), ""))[:40])
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a message, with the results of its calls."""
+        match record:
+            case {"User": dict() as message} | {"role": "user", **message}:
+                base = template(entry, Speaker.USER)
+            case {"Agent": dict() as message} | {"role": "assistant", **message}:
+                base = template(entry, Speaker.ASSISTANT)
+            case {"Compaction": compaction}:
+                yield content.summary(text_of(compaction), template(entry, Speaker.ASSISTANT))
+                return
+            case _:
+                return
+        said: Any = message
+        yield from blocks(_parts(said), base)
+        uses: Any = message.get("tool_uses") or ()
+        for each in uses:
+            yield call(each, base)
+        results: Any = message.get("tool_results") or ()
+        for each in results.values() if isinstance(results, dict) else results:
+            yield result(each, base)
 
 
 def _unpack(kind: str, data: str | bytes) -> bytes:

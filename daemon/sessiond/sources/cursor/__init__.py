@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from sessiond.session import Entry, Role, parse_time
+from msgspec.structs import replace
+
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
+from sessiond.sources.content import call, result, template, thought
 from sessiond.sources.cursor.cli import is_store, list_store, project_store, project_text, transcript_unit
 from sessiond.sources.cursor.editor import list_chats, list_composers, project_chat, project_composer
 from sessiond.sources.editors import CURSOR, user_data_dirs, workspace_folder
+from sessiond.sources.messages import message_items
 from sessiond.sources.objects import OBJECT, as_text, get_in
 from sessiond.sources.records import UUID, digest, parse
 
@@ -107,6 +111,30 @@ class Cursor(BaseSource):
         mark = role[0] + digest(text)
         count = memory[mark] = memory.get(mark, 0) + 1
         return Entry(time_ms=time_ms, role=role, key=f"{mark}.{count}", model=model, cwd=cwd)
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a bubble or a message. A user's message also holds what the program added to it."""
+        kind = record.get("role", record.get("type"))
+        base = template(entry, Speaker(ROLES[kind]) if isinstance(kind, str | int) and kind in ROLES else None)
+        if "bubbleId" in record or ("role" not in record and "text" in record):
+            yield from _bubble_items(record, base)
+            return
+        for item in message_items(record, entry):
+            queries = QUERY.findall(item.text) if item.speaker is Speaker.USER else ()
+            yield replace(item, text="\n".join(queries).strip()) if queries else item
+
+
+def _bubble_items(bubble: dict[str, Any], base: Item) -> Iterator[Item]:
+    """Iterate the items of a bubble: a thought, a text, or a call with its result."""
+    if text := as_text(get_in(bubble, "thinking", "text")):
+        yield thought(text, base)
+    if text := _text(bubble):
+        yield replace(base, text=text, injected=base.speaker is Speaker.USER and not base.counts)
+    former = bubble.get("toolFormerData")
+    if isinstance(former, dict):
+        number = former.get("toolCallId")
+        yield call({"id": number, "name": former.get("name"), "input": former.get("rawArgs")}, base)
+        yield result({"content": former.get("result"), "id": number, "status": former.get("status")}, base)
 
 
 def _decode_head(head: dict[str, Any]) -> Entry:

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
 from sessiond.sources.objects import encode
+from sessiond.sources.opencode.items import read_items
 from sessiond.sources.records import ABSENT, compact, parse, unknown_type
 from sessiond.sources.rows import as_json, list_with_watermarks, select
 from sessiond.sources.user_dirs import unique_paths
@@ -200,6 +201,10 @@ class OpenCode(BaseSource):
         if line.revert and line.revert.message_id:
             memory["hidden"] = [line.revert.message_id, line.revert.part_id or ""]
         return Entry(time_ms=created, version=line.version, cwd=line.directory, parent=line.parent_id)
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a message or a part; a part comes after its message."""
+        return read_items(record, entry, memory)
 
 
 def _decode_part(part: _Record, memory: Memory) -> Entry:

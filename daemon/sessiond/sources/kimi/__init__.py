@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import md5
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
+from sessiond.sources.kimi.items import read_items
 from sessiond.sources.objects import encode
 from sessiond.sources.records import ABSENT, UUID, has_content, message_role, parse, unknown_type
 
@@ -183,6 +184,10 @@ class Kimi(BaseSource):
             copied=bool(line.copied),
             unknown=unknown_type(kind, KNOWN),
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a line."""
+        return read_items(record, entry, memory)
 
 
 def _unit(native_id: str, stream: str, is_subagent: bool, state: str | None, beside: tuple[str, ...]) -> Unit:

@@ -1,0 +1,79 @@
+"""What a reader sees of every sample agrees with what was counted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import engine
+import pytest
+
+from sessiond.session import Entry, Fold, ItemKind, Role
+from sessiond.sources import find_sources
+from sessiond.sources.base import Source
+from sessiond.transcript import Placed, merge, read_items
+from support.sample_tree import NAMES, built
+
+sample = pytest.mark.parametrize("name", NAMES)
+
+
+def streams(name: str) -> Iterator[tuple[Source, list[bytes]]]:
+    """Iterate the source and the records of every stream of a sample."""
+    for location in engine.locations(built(name)):
+        if location.source.tool == name.split("/")[0]:
+            with engine.streams(location) as found:
+                for stream in found:
+                    yield location.source, list(stream.records())
+
+
+def counted(placed: list[Placed]) -> Fold:
+    """Fold the messages that the counted items belong to. Items of a record without a key are one message."""
+    fold, last = Fold(), None
+    for place, item in placed:
+        if item.counts and (item.key is not None or (place, item.speaker) != last):
+            fold.add([Entry(role=Role(item.speaker.value), key=item.key)], engine.NOW_MS)
+            last = place, item.speaker
+    return fold
+
+
+@sample
+def test_every_message_that_counts_has_an_item_and_no_other_does(name: str) -> None:
+    for source, records in streams(name):
+        fold = Fold()
+        for record in records:
+            engine.fold_lines(source, fold, record + b"\n")
+        shown = merge(read_items(source, records))
+        assert list(counted(shown).messages) == list(fold.messages), [placed.item for placed in shown]
+
+
+@sample
+def test_a_result_belongs_to_a_call(name: str) -> None:
+    """A result whose call is in the stream has the same id; a reader can't follow the session otherwise."""
+    for source, records in streams(name):
+        items = [placed.item for placed in read_items(source, records)]
+        calls = {item.call for item in items if item.kind is ItemKind.CALL}
+        results = {item.call for item in items if item.kind is ItemKind.RESULT}
+        assert calls or not results or None not in results
+        if calls and results:
+            assert calls & results, items
+
+
+@sample
+def test_items_are_of_the_record_alone_and_its_past(name: str) -> None:
+    """A permalink gives the same item however often the stream is read; text never holds a lone surrogate."""
+    for source, records in streams(name):
+        first, second = list(read_items(source, records)), list(read_items(source, records))
+        assert first == second
+        for _, item in first:
+            item.text.encode()
+            assert item.text or item.kind is not ItemKind.MESSAGE or item.media
+            if item.counts:
+                assert item.speaker in ("user", "assistant")
+
+
+def test_every_source_reads_items() -> None:
+    """No tool's sessions are shown as records of unknown shape."""
+    shown: dict[str, set[ItemKind]] = {source.tool: set() for source in find_sources()}
+    for name in NAMES:
+        for source, records in streams(name):
+            shown[source.tool] |= {item.kind for _, item in read_items(source, records)}
+    assert not [tool for tool, kinds in shown.items() if ItemKind.MESSAGE not in kinds]
