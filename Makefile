@@ -18,11 +18,11 @@ run: $(VENV)/.installed  ## install into .venv and run the daemon here; stop it 
 	$(BIN)/sessiond run
 
 test: $(VENV)/.installed-dev  ## run the tests (PYTEST_ARGS="..." adds arguments)
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 coverage: $(VENV)/.installed-dev  ## run the tests and report the lines and branches that none of them reaches
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -1,4 +1,4 @@
-"""Settings for all tests: UTC, Hypothesis without a clock, signals that programs can receive, rules compiled once."""
+"""Settings for all tests: UTC, Hypothesis without a clock, default signals, files in memory, rules compiled once."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import time
 from hypothesis import HealthCheck, settings
 
 from support.rules_cache import compile_once
+from support.scratch import use_memory
 
 # Some tools write local times without a zone, and the samples were made in UTC.
 os.environ["TZ"] = "UTC"
@@ -19,4 +20,10 @@ settings.load_profile("unhurried")
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+use_memory()
 compile_once()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` starts: one more than processors, for tests that wait for a program's answer."""
+    return (os.cpu_count() or 1) + 1
