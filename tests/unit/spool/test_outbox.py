@@ -119,3 +119,67 @@ def test_a_session_of_a_database_is_forgotten_with_its_watermark_alone(house: Ho
             catalog.set_mark(path, native_id, "7")
         catalog.forget_session(number)
     assert (catalog.marks("/db"), catalog.marks("/other")) == ({"two": "7"}, {"one": "7"})
+
+
+def test_the_pins_of_a_forgotten_session_are_returned(house: Household) -> None:
+    """Otherwise its hard link would keep the content of an excluded session on the disk."""
+    catalog = house.spool.catalog
+    with house.spool.transaction():
+        for name, pin in ((SESSION, "pin of one"), (OTHER, "pin of another")):
+            number = catalog.add_session(UUID(name), "codex", name)
+            stream = catalog.add_stream(number, "main", thread=True, known=True)
+            catalog.save_file(FileState(path=f"/{name}", tool="codex", stream=stream.id, pin=pin))
+        assert catalog.forget_session(number) == ["pin of another"]
+    assert catalog.pins() == {"pin of one"}
+
+
+def test_a_session_is_ongoing_although_no_file_of_it_is_left(house: Household) -> None:
+    """The two are stored and listed separately."""
+    path = house.write(CLAUDE, claude(SESSION, 1))
+    house.now_ms = 1_788_256_802_000  # a second after the line's time
+    house.scan()
+    captured = house.spool.catalog.session(UUID(SESSION))
+    assert captured is not None and (captured.ongoing, captured.gone_ms) == (True, None)
+    os.unlink(path)
+    house.now_ms += 5
+    house.scan()
+    gone = house.spool.catalog.session(UUID(SESSION))
+    assert gone is not None and (gone.ongoing, gone.gone_ms) == (True, house.now_ms)
+
+
+def test_an_item_is_either_live_or_backlog(house: Household) -> None:
+    """One that changed exactly at the given time is pushed with the live ones: it must not wait for both."""
+    house.settle()
+    two_sessions(house)
+    house.scan()
+    outbox = house.spool.outbox
+    with house.spool.transaction():
+        for segment in outbox.segments(10, 1 << 20):
+            outbox.acknowledge_segment(segment)
+    oldest = min(item.active_ms for item in outbox.sessions(10))
+    for since_ms, live in ((oldest, 2), (oldest + 1, 1)):
+        assert (len(outbox.sessions(10, since_ms)), outbox.has_backlog(since_ms)) == (live, live == 1)
+
+
+def test_a_transcript_is_either_live_or_backlog(house: Household) -> None:
+    """By when its file was last changed."""
+    number = house.spool.catalog.add_session(UUID(SESSION), "codex", "one")
+    stream = house.spool.catalog.add_stream(number, "main", thread=True, known=True)
+    stream.rank = 5_000
+    house.spool.catalog.save_stream(stream)
+    house.spool.outbox.add(stream.id, 0, 0, 9, b"a frame", 5_000)
+    for since_ms, live in ((5_000, 1), (5_001, 0)):
+        found = house.spool.outbox.segments(10, 1 << 20, since_ms)
+        assert (len(found), house.spool.outbox.has_backlog(since_ms)) == (live, live == 0)
+
+
+@pytest.mark.parametrize(
+    ("items", "size", "taken"), [(9, 60, 3), (9, 59, 2), (9, 30, 2), (9, 29, 1), (9, 1, 1), (2, 99, 2)]
+)
+def test_a_batch_takes_what_fits_exactly(house: Household, items: int, size: int, taken: int) -> None:
+    """And one segment at least, however large."""
+    number = house.spool.catalog.add_session(UUID(SESSION), "codex", "one")
+    stream = house.spool.catalog.add_stream(number, "main", thread=True, known=True)
+    for offset, length in ((0, 10), (10, 20), (30, 30)):
+        house.spool.outbox.add(stream.id, 0, offset, length, bytes(length), 5_000)
+    assert len(house.spool.outbox.segments(items, size)) == taken

@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sessiond import zstd
 from sessiond.errors import EndpointError, SpoolDamaged
-from sessiond.upload import BATCH_ITEMS, LAST_BATCH, bind, upload
+from sessiond.upload import BATCH_ITEMS, LAST_BATCH, begin_run, bind, upload
+from sessiond.upload.context import KEPT_RUNS
 from support.harness import CLAUDE, SESSION, Household, claude, household, pushed
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
@@ -118,15 +120,33 @@ def test_a_push_after_a_lost_answer_has_a_name_of_its_own(house: Household) -> N
 
 def test_records_leave_half_of_a_batch_to_transcripts(house: Household) -> None:
     """More records than a batch has items don't keep the transcripts back, and the batch stays within its bound."""
+    house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     with house.spool.transaction():
-        for number in range(BATCH_ITEMS + 50):
-            name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
-            house.write(f".claude/projects/-home-dev-project/{name}.jsonl", claude(name, 1))
-        house.scan()
-    first = house.push()
-    for path in house.known():
-        house.ingest(path)  # the endpoint has said by now that it has nothing of their transcripts
-    second = house.push()
-    assert first.sessions == BATCH_ITEMS // 2
-    assert (second.sessions, second.segments) == (BATCH_ITEMS // 2, BATCH_ITEMS // 2)
+        for number in range(1, BATCH_ITEMS + 50):
+            house.spool.connection.execute(
+                "INSERT INTO session (uuid, tool, native_id, record, revision)"
+                " SELECT ?, tool, ?, record, 7 FROM session WHERE id = 1",
+                (str(uuid.UUID(int=number)), str(number)),
+            )
+            house.spool.outbox.add(1, 0, 1_000_000 + number, 1, zstd.compress(b"x", 1), house.now_ms)
+    lines: list[bytes] = []
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        lines.extend(pushed(request.headers["content-encoding"], request.content).splitlines())
+        raise httpx.ReadError("the line broke")
+
+    house.transport.fate = fate
+    with pytest.raises(EndpointError):
+        upload(house.uploading)
+    sent = lines[:BATCH_ITEMS]
+    assert sum(b'"op":"session"' in line for line in sent) == BATCH_ITEMS // 2
+    assert sum(b'"op":"append"' in line for line in sent) == BATCH_ITEMS // 2
+    assert set(lines[BATCH_ITEMS:]) <= set(sent)
+
+
+def test_the_names_of_the_last_runs_are_kept_and_no_more(house: Household) -> None:
+    """A batch is recognized although the daemon was restarted since, and each restart costs the same."""
+    runs = [begin_run(house.spool) for _ in range(KEPT_RUNS + 3)]
+    newest_first = tuple(run[0] for run in reversed(runs))
+    assert runs[-1] == newest_first[:KEPT_RUNS]
