@@ -20,7 +20,7 @@ run: $(VENV)/.installed  ## install into .venv and run the daemon here; stop it 
 test: $(VENV)/.installed-dev  ## run the tests (PYTEST_ARGS="..." adds arguments)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
-coverage: $(VENV)/.installed-dev  ## run the tests and report the lines and branches that none of them reaches
+coverage: $(VENV)/.installed-dev  ## run the tests and report the lines and branches that no test reaches
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet

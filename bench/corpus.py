@@ -38,7 +38,7 @@ PROJECTS = 24
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 MANIFEST = "manifest.json"
 FORMAT = 1
-"""A corpus of another format is made anew."""
+"""A corpus of another format is generated again."""
 
 WORDS = (
     "def class return import self async await yield lambda const let function struct impl fn pub match error warning"
@@ -133,7 +133,7 @@ class Claude(Writer):
         self.model = self.rnd.choice(("claude-opus-4-5-20251101", "claude-sonnet-4-5-20250929"))
 
     def head(self) -> list[str]:
-        """Write what stands at the beginning."""
+        """Write the first records."""
         if self.agent:
             return []
         mark = self.uuid()
@@ -187,14 +187,14 @@ class Claude(Writer):
 
 
 class Codex(Writer):
-    """Lines as Codex 0.77 writes them: messages stand in two families, and count once."""
+    """Lines as Codex 0.77 writes them: each message is in two kinds of records, and counts once."""
 
     def __init__(self, *parts, **more) -> None:
         super().__init__(*parts, **more)
         self.model, self.total = "gpt-5.1-codex", 0
 
     def head(self) -> list[str]:
-        """Write what stands at the beginning."""
+        """Write the first records."""
         start = self.now()
         return [
             f'{{"timestamp":"{start}","type":"session_meta","payload":{{"id":"{self.session}","timestamp":"{start}",'

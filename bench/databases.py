@@ -21,7 +21,7 @@ from rows import MB, NOWHERE, Figure, Plan, figure
 
 STORE = ".local/share/opencode/opencode.db"
 FORMAT = 1
-"""A store of another format is made anew."""
+"""A store of another format is generated again."""
 MEAN = 26_000
 """Bytes of a part: most are short, some are the output of a tool."""
 SESSION_PARTS = 96

@@ -190,7 +190,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def reset(self) -> Traffic:
-        """Count anew and return what was counted."""
+        """Count again and return the result."""
         before, self.traffic = self.traffic, Traffic()
         return before
 

@@ -198,7 +198,7 @@ def _append(path: str, session: str, text: str) -> float:
 
 
 def warm(plan: Plan) -> Iterator[Figure]:
-    """Start again where nothing changed, then stand idle."""
+    """Restart without changes, then measure the idle daemon."""
     made = corpus.read(plan.large)
     label = f"{len({one.session for one in made}):,} sessions"
     room = plan.room("warm")

@@ -24,7 +24,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     placed: bool = True
     """Whether the working directory is in its sessions."""
     timed: bool = True
-    """Whether times are in its sessions; else those of its files stand in, which a daemon sees sooner."""
+    """Whether times are in its sessions; otherwise the times of its files are used, which a daemon sees sooner."""
     versioned: bool = True
     """Whether the tool's own version is in its sessions."""
 
@@ -209,7 +209,7 @@ RUNS = (
     ),
 )
 
-_DESKTOP = "a desktop program: it wants a display and an account"
+_DESKTOP = "a desktop program: it needs a display and an account"
 _ABSENT = "not on npm or PyPI"
 _FETCHED = "its npm package only fetches a binary from GitHub"
 UNRUN = {
@@ -224,7 +224,7 @@ UNRUN = {
     "devin-cli": _ABSENT,
     "goose": _ABSENT,
     "icodemate": f"{_ABSENT}; it writes OpenCode's tables",
-    "iflow": "its command line is not on npm or PyPI; what is there is a library that wants it (0.1.2)",
+    "iflow": "its command line is not on npm or PyPI; what is there is a library that needs it (0.1.2)",
     "junie": f"{_FETCHED} (3110.7.0)",
     "kiro": _ABSENT,
     "mimocode": f"{_ABSENT}; it writes OpenCode's tables",

@@ -110,8 +110,8 @@ def test_what_a_real_tool_writes_arrives(run: Run, endpoint: Running, tmp_path: 
     repository = REPOSITORY.search(said)
     assert repository, said[-3000:]
 
-    with running(str(tmp_path / "anew")) as other:
-        expected = _folded_anew(Household(str(tmp_path / "anew-home"), other), home, repository[1], other)
+    with running(str(tmp_path / "again")) as other:
+        expected = _folded_again(Household(str(tmp_path / "second-home"), other), home, repository[1], other)
     # A project of Aider's is learned by the rescan, which comes once a minute.
     deadline = time.monotonic() + 90
     while (found := sessions(endpoint)) != _aligned(expected, found, run) and time.monotonic() < deadline:
@@ -133,16 +133,16 @@ def test_what_a_real_tool_writes_arrives(run: Run, endpoint: Running, tmp_path: 
     keep(Result(run.tool, run.version, today, ran, refused, sessions=len(counts), messages=sum(counts)))
 
 
-def _folded_anew(anew: Household, home: str, repository: str, endpoint: Running) -> dict[str, dict]:
+def _folded_again(second: Household, home: str, repository: str, endpoint: Running) -> dict[str, dict]:
     """Return what a scan of the finished home gives, without what was seen while it was written."""
-    anew.home, anew.now_ms = home, time.time_ns() // 1_000_000
-    anew.close()
-    anew.open()
-    anew.ingesting.roots.extend(find_project_roots(Config(), {"HOME": home}, [repository]))
-    anew.settle()
+    second.home, second.now_ms = home, time.time_ns() // 1_000_000
+    second.close()
+    second.open()
+    second.ingesting.roots.extend(find_project_roots(Config(), {"HOME": home}, [repository]))
+    second.settle()
     expected = sessions(endpoint)
-    anew.client.close()
-    anew.close()
+    second.client.close()
+    second.close()
     return expected
 
 

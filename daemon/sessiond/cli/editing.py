@@ -116,6 +116,9 @@ def _read(path: str) -> str:
 
 
 def _toml(value: object) -> str:
+    """Return a value as TOML on one line; `tomli_w` alone writes each element of a list on its own line."""
     import tomli_w
 
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     return tomli_w.dumps({"_": value}).removeprefix("_ = ").strip()

@@ -37,7 +37,7 @@ def check_url(url: str, *, allow_insecure_http: bool = False) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is of this machine: localhost, *.localhost, 127.0.0.0/8, ::1."""
+    """Return whether a host name or address is this machine's own: localhost, *.localhost, 127.0.0.0/8, ::1."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UNREADABLE_RETRY = 600.0
 """Seconds after which an archive that could not be read is tried again, at the next identification of the endpoint."""
 REFUSED_RETRY = 3600.0
-"""Seconds after which sessions are tried again that the endpoint refused: its fault may be repaired by now."""
+"""Seconds after which sessions are tried again that the endpoint refused: its fault may have been repaired."""
 
 
 class ArchiveCopy:
@@ -36,7 +36,7 @@ class ArchiveCopy:
         """The archive's files before it was opened; see `state.archive_files`."""
         with resources.spool.transaction():
             if self._configured:
-                resources.spool.archived.retry()  # the cause of a refusal may be solved by now
+                resources.spool.archived.retry()  # the cause of a refusal may have been solved
             else:
                 resources.spool.archived.clear()
 

@@ -20,7 +20,7 @@ class Idle:
         self._since_ms: int | None = None
 
     def sweep(self, live: Set[tuple[str, str]] = frozenset()) -> bool:
-        """End the sessions that are idle by now and not `live` (see Turn); return whether there were any."""
+        """End the sessions that have become idle and are not `live` (see Turn); return whether there were any."""
         context, ended = self._context, 0
         self._since_ms = context.spool.catalog.next_idle_ms()
         if self._since_ms is not None and self._since_ms <= context.now_ms() - context.idle_after_ms:

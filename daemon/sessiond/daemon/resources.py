@@ -116,7 +116,7 @@ class Resources(msgspec.Struct, kw_only=True):
         trim_memory()
 
     def apply_exclusions(self) -> bool:
-        """Drop sessions of projects that are ignored by now; return whether a project is not ignored any more.
+        """Drop sessions of newly ignored projects; return whether a project is no longer ignored.
 
         Then the files without a session have to be read again.
         """

@@ -99,7 +99,7 @@ class Scanner:
         return frozenset((tool, native_id) for tool, each in self.sources.items() for native_id in each.live(dirs))
 
     def find_projects(self) -> None:
-        """After a scan: watch the projects that sessions name by now."""
+        """After a scan: watch the projects that new sessions name."""
         if self.project_search_due:
             self.project_search_due = False
             self._resources.discover_project_roots(self._watcher)

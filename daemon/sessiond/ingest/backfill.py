@@ -42,7 +42,7 @@ def oldest_ms(spool: Spool, backfill: str, began_ms: int) -> int | None:
 def here_ms(spool: Spool, installation: int, now_ms: int) -> int:
     """Return when this copy of the state directory was first used, in unix ms.
 
-    `installation` identifies the copy. Somebody who copies a state directory copies the home too; that makes none of
+    `installation` identifies the copy. A user who copies a state directory copies the home too; that makes none of
     its files new.
     """
     known = (spool.meta(HERE) or "").split()

@@ -127,7 +127,7 @@ class IngestContext(msgspec.Struct, frozen=True, kw_only=True):
     def begin_work(self, size: int) -> None:
         """Commit what small files before this one have stored, if `size` bytes have to be read and decoded now.
 
-        Otherwise nobody else could write to the spool until that is done.
+        Otherwise the other thread could not write to the spool until that is done.
         """
         if size > LONG_WORK:
             self.spool.end_group()

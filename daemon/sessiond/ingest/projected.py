@@ -115,7 +115,7 @@ def _summary(troubles: Sequence[str]) -> str | None:
 def _capture_session(snapshot: FileSnapshot, unit: DatabaseUnit, native_id: str, mark: str, so_far: Outcome) -> Outcome:
     """Capture a session of a database and store its watermark, in one commit unless the session is long."""
     context, captured = snapshot.context, True
-    # All of it is read before anything is stored: nobody else can write to the spool during a transaction.
+    # All of it is read before anything is stored: during a transaction no other thread can write to the spool.
     sources = list(unit.streams(native_id))
     with context.spool.group():
         context.begin_work(sum(source.content.size for source in sources))

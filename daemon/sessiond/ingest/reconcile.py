@@ -48,7 +48,7 @@ def reconcile(context: IngestContext, stream: StreamState, content: Content, pat
         queue = Queue(spool.outbox.runs(stream.id))
         return plan_reconcile(position_of(stream), queue, remote, _trust(stream), evidence)
 
-    # The file is read for a first plan, before the transaction: with a long file nobody else could write meanwhile.
+    # The file is read for a first plan before the transaction. Inside it, a long file would block other writers.
     make_plan()
     with spool.transaction():
         if not spool.catalog.is_at(stream):

@@ -229,7 +229,7 @@ def _still_acknowledged(position: Position, queue: Queue, remote: RemotePosition
 def plan_lost_gap(position: Position, queue: Queue) -> list[Action]:
     """Return how a stream goes on whose missing bytes exist nowhere, while nothing else is known of the endpoint.
 
-    The endpoint would refuse what is queued behind a gap, for ever. So a placeholder takes the place of the gap.
+    The endpoint would always refuse what is queued behind a gap. So a placeholder takes the place of the gap.
     """
     actions: list[Action] = [MoveTo(position.given_up(position.acked))]
     if position.gap is not None and queue.first(position.generation, after=position.gap[1]) is not None:

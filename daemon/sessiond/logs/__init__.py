@@ -175,7 +175,7 @@ def _start(used: Sequence[logging.Handler]) -> Any:
     from sessiond.logs import processors, sinks
 
     logger = logging.getLogger("sessiond")
-    logger.propagate = False  # the root logger gets warnings of libraries, and no event of ours
+    logger.propagate = False  # the root logger gets the warnings of libraries, but not our events
     logger.setLevel(logging.DEBUG)
     before = list(logger.handlers)
     for handler in used:

@@ -64,7 +64,7 @@ class _Sink(logging.Handler):
         super().__init__(*args, **options)
         self._destination, self._failures = destination, failures
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is of `logging`
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is defined by `logging`
         """Drop the event: a disk is full, a stream is closed, the journal restarts."""
         error = sys.exception()
         if error is not None:

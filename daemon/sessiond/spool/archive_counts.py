@@ -45,7 +45,7 @@ class ArchiveCounts(FrozenRecord):
     problem: str | None = None
     """Why the archive as a whole can't be read."""
     files: str | None = None
-    """`state.archive_files` after all of it was copied. If it differs by now, the archive has changed since."""
+    """`state.archive_files` after all of it was copied. If it differs, the archive has changed since."""
 
 
 def count_archive(db: sqlite3.Connection) -> ArchiveCounts:
@@ -55,7 +55,7 @@ def count_archive(db: sqlite3.Connection) -> ArchiveCounts:
         " coalesce(sum(iif(copied, 0, bytes)), 0), count(problem), max(problem) FROM archived"
     ).fetchone()
     only = only_pending = 0
-    if pending:  # it takes milliseconds with 10,000 sessions, and nobody needs it once all are copied
+    if pending:  # takes milliseconds with 10,000 sessions; not needed once all are copied
         only, only_pending = db.execute(
             f"SELECT coalesce(sum(bytes), 0), coalesce(sum(iif(copied, 0, bytes)), 0) FROM archived WHERE {_NO_FILE}"
         ).fetchone()

@@ -139,7 +139,7 @@ class Catalog(Streams, Files, PrivacyOps):
             "UPDATE stream SET known = 0, held = NULL, gap_from = NULL, gap_to = NULL WHERE skipped IS NULL"
         )
         self._db.execute("UPDATE session SET pushed = 0, parked = NULL, dropped = NULL")
-        # The archive is listed again for the new endpoint: it may hold more by now, or be the endpoint itself.
+        # The archive is listed again for the new endpoint: it may hold more now, or be the endpoint itself.
         self._db.execute("DELETE FROM archived")
         self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))
         if old == new:

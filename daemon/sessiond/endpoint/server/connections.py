@@ -55,7 +55,7 @@ class Phase(enum.IntEnum):
     BODY = 5
     """The headers are complete, the body is not."""
     WORKING = 6
-    """The request is complete and not answered yet. Such a connection is never dropped."""
+    """The request is complete and not answered yet. The connection is then never dropped."""
 
 
 class Connection(H11Protocol):

@@ -65,7 +65,7 @@ def claim_machine(db: sqlite3.Connection, store: Store, user: str, machine: str,
 def can_note_batch(db: sqlite3.Connection, store: Store, user: str, device: str) -> bool:
     """Return whether a device has a row, or the quota has space for one.
 
-    Without a row, the device is not told the id of its last push, so that it requests the offsets of its streams.
+    Without a row, the device does not get the id of its last push, so it requests the offsets of its streams.
     """
     remaining = store.remaining_quota(db)
     if remaining is None or remaining >= ROW_SIZE:
