@@ -1,6 +1,6 @@
 """docs/sources.md, what the code and the samples say of every tool, and the list of tools in the README.
 
-`python tests/docs/sources_document.py` (with daemon/ and tests/ on the path) writes both anew; a test compares them.
+`python tests/docs/sources_document.py` (with daemon/ and tests/ on the path) writes both; a test compares them.
 """
 
 from __future__ import annotations

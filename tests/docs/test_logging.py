@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Find every `log.<level>(...)` in the daemon's source, with where it stands."""
+    """Find every `log.<level>(...)` in the daemon's source, with its position."""
     for file in sorted((ROOT / "daemon").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:

@@ -121,7 +121,7 @@ def returns_a_number(node: ast.AST) -> bool:
 
 
 def test_every_small_file_is_written_with_atomic_write() -> None:
-    """Add a function to WRITERS only if half a file, or none, harms nobody."""
+    """Add a function to WRITERS only if half a file, or none, does no harm."""
     assert sorted(set(found(writes_a_file)) - WRITERS.keys()) == []
 
 

@@ -34,6 +34,17 @@ def paths(text: str) -> list[str]:
     return [name for name in dict.fromkeys(found) if name not in STATE]
 
 
+PROSE = [*PAGES, *sorted((ROOT / "docs/formats").glob("*.md"))]
+CODE_LINE = re.compile(r" {4,}|\||\{")
+"""The start of a line that is not wrapped: an indented block, a row of a table, a record in an example."""
+
+
+def test_prose_has_at_most_120_columns() -> None:
+    """A terminal and a review show whole lines; tables and examples can't be wrapped."""
+    lines = ((page.name, line) for page in PROSE for line in page.read_text(encoding="utf-8").splitlines())
+    assert [(name, line) for name, line in lines if len(line) > 120 and not CODE_LINE.match(line)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_that_a_document_quotes_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

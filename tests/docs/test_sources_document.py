@@ -21,7 +21,7 @@ def test_the_page_is_what_the_code_says() -> None:
 
 
 def test_the_readme_names_every_tool_that_is_read() -> None:
-    """Nobody has to look further to know whether a tool is among them. If not: the same command."""
+    """The README shows whether a tool is supported. If not: the same command."""
     assert README.read_text(encoding="utf-8") == readme()
 
 

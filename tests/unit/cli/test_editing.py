@@ -40,7 +40,8 @@ def test_set_writes_beside_the_users_file(file: Path, capsys: pytest.CaptureFixt
     loaded = load(str(file), {})
     assert (loaded.config.rescan, loaded.config.sources["codex"].roots) == (300, ["/srv/a"])
     assert file.read_text() == before
-    capsys.readouterr()
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == f'sources.codex.roots = ["/srv/a"] in {file.parent}/config.d/50-set.toml'
     assert call(file, "config", "unset", "rescan") == 0
     assert capsys.readouterr().out == f"rescan is no longer set in {file.parent}/config.d/50-set.toml\n"
     assert load(str(file), {}).config.rescan == 60
