@@ -39,7 +39,7 @@ class Found(msgspec.Struct):
 
 
 def roots(tree: str) -> list[tuple[Source, Root]]:
-    """Return the roots of all sources in a tree that stands in for a home directory on Linux."""
+    """Return the roots of all sources in a tree that is used as a home directory on Linux."""
     dirs = UserDirs(home=tree, environ={}, platform="linux")
     return [(source, root) for source in find_sources() for root in source.roots(dirs)]
 

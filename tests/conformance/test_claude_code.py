@@ -75,7 +75,7 @@ def start_of(pid: int) -> str:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs Linux's /proc")
 def test_only_a_running_process_keeps_its_session_alive(tmp_path: Path) -> None:
-    """A killed one leaves its file, its pid may be another's by now, and keys are never read."""
+    """A killed one leaves its file, its pid may be reused, and keys are never read."""
     folder = tmp_path / ".claude" / "sessions"
     folder.mkdir(parents=True)
     me = os.getpid()

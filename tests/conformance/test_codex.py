@@ -43,7 +43,7 @@ def test_archived_sessions_are_watched_as_well() -> None:
     ],
 )
 def test_a_path_says_which_thread_it_is(path: str, unit: Unit | None) -> None:
-    """The uuid in the name is the thread's; temporary files are nobody's."""
+    """The uuid in the name is the thread's; temporary files belong to no session."""
     assert SOURCE.unit(path) == unit
 
 

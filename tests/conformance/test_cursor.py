@@ -127,7 +127,7 @@ def test_one_changed_chat_costs_no_scan(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_change_is_seen(tmp_path: Path) -> None:
-    """Added, written anew, changed in place, deleted, and after a VACUUM."""
+    """Added, rewritten, changed in place, deleted, and after a VACUUM."""
     path = tmp_path / "state.vscdb"
     tool = large(path, 3, 4)
     marks: dict[str, str] = {}

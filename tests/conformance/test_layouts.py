@@ -130,5 +130,5 @@ def test_every_layout_has_a_sample(layout: str) -> None:
     name, mark = LAYOUTS[layout]
     assert name in NAMES and layout.startswith(name.split("/", maxsplit=1)[0])
     files = [path for path in (SAMPLES / name).rglob("*") if path.is_file() and path.name != "expected.json"]
-    told = (mark in path.relative_to(SAMPLES).as_posix() or mark.encode() in path.read_bytes() for path in files)
-    assert any(told)
+    marked = (mark in path.relative_to(SAMPLES).as_posix() or mark.encode() in path.read_bytes() for path in files)
+    assert any(marked)

@@ -21,7 +21,7 @@ from support.sample_tree import open_store
 
 
 def test_a_variable_names_a_directory_or_none() -> None:
-    """A relative path is one from where the tool was started: nobody knows where that was, so it is no root."""
+    """A relative path depends on where the tool was started, which is unknown, so it is no root."""
     places = UserDirs(home="/home/ada", environ={"A": "/a/", "B": "b/c", "C": "~/c", "D": ""}, platform="linux")
     assert [places.from_variable(name) for name in "ABCDE"] == ["/a", "", "/home/ada/c", "", ""]
     assert [places.from_variable(name, "/sessions") for name in "AB"] == ["/a/sessions", ""]
@@ -55,7 +55,7 @@ def test_a_place_may_be_a_uri(place: str | None, path: str | None) -> None:
 
 
 class Declared(BaseSource):
-    """A source whose files are told by one pattern."""
+    """A source whose files match one pattern."""
 
     tool = "declared"
     files = re.compile(rf"(?P<store>\w+\.db)(?:-wal)?|(?P<id>{UUID})\.jsonl")
@@ -101,7 +101,7 @@ def test_rows_have_the_columns_that_are_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("cell", "line"), [(None, b"null"), ("", b"null"), ('{"a":\n1}', b'{"a": 1}'), (b"{", b"{")])
 def test_json_in_a_column_stays_on_a_line(cell: str | bytes | None, line: bytes) -> None:
-    """As it stands, though it may be damaged."""
+    """Without a repair, though it may be damaged."""
     assert msgspec.json.encode({"data": as_json(cell)}) == b'{"data":' + line + b"}"
 
 
@@ -125,7 +125,7 @@ def test_small_things() -> None:
 
 
 def test_a_process_that_runs_is_told_from_one_that_does_not() -> None:
-    """And from the one that has its number by now; 0 and less are no process."""
+    """And from one that reused its number; 0 and less are no process."""
     assert is_running(os.getpid())
     assert not is_running(os.getpid(), "0") or not os.path.exists("/proc/self/stat")
     assert [is_running(pid) for pid in (0, -1, 1 << 40)] == [False] * 3

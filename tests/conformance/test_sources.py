@@ -140,7 +140,7 @@ def injuries(line: bytes) -> Iterator[bytes]:
 
 @sample
 def test_damage_raises_nothing_else(name: str) -> None:
-    """Whatever stands on a line, decode returns or raises ValueError (msgspec.DecodeError is one)."""
+    """Whatever a line contains, decode returns or raises ValueError (msgspec.DecodeError is one)."""
     for source, line in list(lines(name))[:12]:
         for injured in injuries(line):
             try:
@@ -168,7 +168,7 @@ def test_a_damaged_line_harms_no_other(name: str) -> None:
 
 @sample
 def test_a_line_ends_at_a_newline_alone(name: str) -> None:
-    """U+2028, U+0085 and a vertical tab stand raw inside strings of JSON, and end no record."""
+    """U+2028, U+0085 and a vertical tab may be unescaped in strings of JSON, and end no record."""
     for source, unit, content in contents(name):
         if unit.kind is not Kind.LINES:
             continue
@@ -243,7 +243,7 @@ class Environment(dict[str, str]):
 @each_source
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_an_override_is_a_directory_or_nothing(source: Source, platform: str) -> None:
-    """A relative one is no root: where the tool was started, nobody knows. A slash at its end is not taken over."""
+    """A relative one is no root, as the tool's directory is unknown. A slash at its end is removed."""
     usual = list(source.roots(UserDirs(home="/nowhere", environ={}, platform=platform)))
     relative = UserDirs(home="/nowhere", environ=Environment("some/{}"), platform=platform)
     assert list(source.roots(relative)) == usual

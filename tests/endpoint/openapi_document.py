@@ -180,7 +180,7 @@ def paths() -> Json:
     since = parameter("since", "query", text, "`next` of the answer before; without it, from the beginning")
     offsets = operation(
         "offsets",
-        "Where streams stand",
+        "Positions of streams",
         "OffsetsAnswer",
         "400",
         "403",
@@ -277,7 +277,7 @@ def document() -> Json:
 
 
 def text() -> str:
-    """Write it as it stands in the file."""
+    """Write the document as it is in the file."""
     return json.dumps(document(), indent=2) + "\n"
 
 

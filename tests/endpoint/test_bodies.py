@@ -191,7 +191,7 @@ def test_too_many_pushes_at_once_are_told_to_come_back(endpoint: Running, pusher
     assert pusher.said(append(0, b"x")) == ["stored"]
     line = json.dumps(append(0, b"x")).encode()
     more = 5
-    with endpoint.store.write():  # nobody else can: every push that is admitted waits for its turn
+    with endpoint.store.write():  # no other writer can: every admitted push waits for its turn
         sent = [begin_push(endpoint, declared=len(line), sent=line) for _ in range(PUSHES_OF_ONE + more)]
         refused = [select.select(sent, [], [], 60)[0] and answer_of(sent) for _ in range(more)]
         assert pusher.get("/v1/sessions").status_code == 200

@@ -173,7 +173,7 @@ def test_a_request_has_no_timeout_while_it_is_worked_on_and_then_the_connection_
 
 
 def test_the_rest_of_a_body_that_was_refused_is_read_for_a_moment_only() -> None:
-    """The client may still be sending when it is answered; a body that drips for ever is cut off."""
+    """The client may still be sending when it is answered; a body that trickles without end is cut off."""
     connection, loop, transport = connect(Connections(9, TIMEOUTS))
     connection.data_received(b"POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
     assert connection.phase is Phase.BODY
@@ -188,7 +188,7 @@ def test_the_rest_of_a_body_that_was_refused_is_read_for_a_moment_only() -> None
 
 
 def test_an_answer_that_is_not_taken_is_cut_off() -> None:
-    """The time begins anew each time the client has taken what was sent."""
+    """The time starts again whenever the client has received what was sent."""
     connection, loop, transport = connect(Connections(9, TIMEOUTS))
     connection.data_received(WHOLE)
     for _ in range(3):

@@ -136,7 +136,7 @@ def test_whatever_follows_a_good_start_the_answer_is_no_failure(shared: Pusher, 
 
 
 def test_dictionaries_are_bounded() -> None:
-    """Whoever pushes under many device ids drives out the oldest, no more."""
+    """A client with many device ids displaces only the oldest dictionaries."""
     dictionaries, said = Dictionaries(), extended(b"", b"x" * HEAD)
     devices = [("ada", UUID(int=number)) for number in range(CAPACITY + 10)]
     for device in devices:

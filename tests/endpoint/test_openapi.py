@@ -28,7 +28,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_document_is_that_of_the_code() -> None:
-    """Written anew by: PYTHONPATH=daemon python tests/endpoint/openapi_document.py."""
+    """Written by: PYTHONPATH=daemon python tests/endpoint/openapi_document.py."""
     assert (DOCS / "openapi.json").read_text() == openapi_document.text()
 
 
@@ -114,7 +114,7 @@ def test_whatever_is_asked_the_answer_is_as_described(
 
 
 def test_the_examples_of_the_prose_are_what_the_endpoint_takes() -> None:
-    """Whoever copies an example has a good line."""
+    """A copied example is a valid line."""
     blocks = re.findall(r"```json\n(.*?)```", (DOCS / "protocol.md").read_text(), re.DOTALL)
     examples = [json.loads(block) for block in blocks]
     kinds = [type(msgspec.convert(each, Push)) for each in examples if "op" in each]

@@ -62,7 +62,7 @@ def sessions(path: Path) -> set[str]:
 
 
 def test_a_reader_does_not_drop_the_locks_of_the_writer(tmp_path: Path) -> None:
-    """The write-ahead log stays the same file while we run, whoever else opens and closes the store."""
+    """The write-ahead log stays the same file while we run, although others open and close the store."""
     with running(str(tmp_path)) as it, Pusher(it.url, it.token) as pusher:
         assert pusher.said(append(0, b"a")) == ["stored"]
         log = (tmp_path / f"{FILE}-wal").stat().st_ino
@@ -190,7 +190,7 @@ def test_a_store_with_two_names_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_nothing_is_acknowledged_once_the_file_is_gone(endpoint: Running, pusher: Pusher, suffix: str) -> None:
-    """Whoever deletes the store under us makes us fail, not lose what we answered with `stored`."""
+    """If the store is deleted while we run, we fail, and lose nothing that we answered with `stored`."""
     assert pusher.said(append(0, b"x")) == ["stored"]
     os.unlink(os.path.join(endpoint.store.directory, FILE + suffix))
     answer = pusher.post("/v1/push", content=json.dumps(append(1, b"y")))
@@ -328,7 +328,7 @@ class Trial:
                 try:
                     said = pusher.said(*lines, headers={"Sessiond-Device": DEVICE})
                 except httpx.TransportError:
-                    return  # it was killed: whether this push is stored nobody knows
+                    return  # it was killed: this push may be stored or not
                 if said != ["stored"] * 3:
                     self.unexpected.append(str(said))
                 self.acknowledged |= {line["session"]: line["sha256"] for line in lines}

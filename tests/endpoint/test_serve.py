@@ -145,7 +145,7 @@ def test_it_says_what_is_dangerous_or_missing(tmp_path: Path) -> None:
 
 
 def certify(directory: Path) -> tuple[str, str]:
-    """Make a certificate of 127.0.0.1 that nobody has signed; its path and its key's."""
+    """Make a self-signed certificate of 127.0.0.1; return its path and its key's."""
     if shutil.which("openssl") is None:
         pytest.skip("makes its certificate with openssl")
     cert, key = str(directory / "cert.pem"), str(directory / "key.pem")
@@ -210,7 +210,7 @@ def test_it_serves_https(tmp_path: Path) -> None:
 
 
 def test_a_key_or_a_token_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    """As the client refuses such a token file: the error says what to do."""
+    """As the client refuses that token file: the error says what to do."""
     cert, key = certify(tmp_path)
     os.chmod(key, 0o640)
     refused = command("--data", str(tmp_path), "--tls-cert", cert, "--tls-key", key)

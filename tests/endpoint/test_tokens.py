@@ -196,7 +196,7 @@ def stored_lengths(endpoint: Running) -> list[tuple[int, int]]:
 
 
 def test_scopes_limit_a_token(endpoint: Running) -> None:
-    """Each address needs its scope; the offsets of a machine are told to who reads and to the machine's own device."""
+    """Each address needs its scope; a machine's offsets are answered to readers and to the machine's own device."""
     with Pusher(endpoint.url, tokens.add(endpoint.store, "both")) as both:
         assert both.said(record(), append(0, b"x")) == ["stored"] * 2
     question = {"machine_id": "ada", "streams": [{"session": SESSION, "stream": "main"}]}

@@ -130,7 +130,7 @@ class TwoUsers(RuleBasedStateMachine):
     @precondition(lambda self: len(self.pushed) == 2)
     @rule(machine=st.sampled_from(MACHINES))
     def pretend_to_be_the_other_device(self, machine: str) -> None:
-        """Eve's token with the id of Ada's device: refused, and it is told nothing of that device."""
+        """Eve's token with the id of Ada's device: refused, and it learns nothing of that device."""
         headers = {"Sessiond-Device": DEVICES["ada"]}
         for line in (record(9, machine_id=machine, id=SESSIONS[0]), append(0, b"x", machine_id=machine)):
             answer = self.shared["eve"].post("/v1/push", content=json.dumps(line), headers=headers)

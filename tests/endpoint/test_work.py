@@ -1,4 +1,4 @@
-"""How much one push or question may cost, and that nobody else waits for it."""
+"""How much one push or query may cost, and that no other request waits for it."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_no_stream_is_hashed_while_a_push_writes(store: Store) -> None:
 
 
 def test_a_digest_is_computed_once_and_kept(store: Store) -> None:
-    """Whoever asks again and again, together or one after the other, makes it cost no more than once."""
+    """Repeated queries, in parallel or in sequence, cost no more than one."""
     plain = bytes(4 * MIB)
     push(store, packed(0, plain[:MIB]), packed(MIB, plain[MIB:]))
     store.digests.clear()

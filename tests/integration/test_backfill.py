@@ -55,11 +55,11 @@ def test_an_old_session_that_changes_is_captured_whole(tmp_path: Path) -> None:
 
 def test_a_change_counts_though_it_looks_old(tmp_path: Path) -> None:
     """A tool wrote under a clock that is years behind; a look, which has only times to go by, finds it too."""
-    told, found = write(tmp_path, 1, age=9 * DAY), write(tmp_path, 2, age=9 * DAY)
+    reported, found = write(tmp_path, 1, age=9 * DAY), write(tmp_path, 2, age=9 * DAY)
     with lab(tmp_path, {"backfill": "none"}) as made:
         assert made.look().left_out == 2
         write(tmp_path, 1, age=4000 * DAY)
-        assert made.touch(told).left_out == 1
+        assert made.touch(reported).left_out == 1
         write(tmp_path, 2, age=4000 * DAY)
         assert made.look().left_out == 0
         assert made.captured() == {session(1), session(2)}

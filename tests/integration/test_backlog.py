@@ -71,7 +71,7 @@ def test_reading_rests_in_proportion_to_its_cpu_time(percent: float, rest: float
 
 
 def test_time_that_is_not_cpu_time_costs_no_rest() -> None:
-    """A slow disk has kept nobody else from the core."""
+    """A slow disk does not use the CPU share."""
     clock = Clock()
     made = throttle(Backlog(max_cpu=10.0), clock)
     made.start()
@@ -167,7 +167,7 @@ def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
 
 
 def test_haste_ends_with_the_last_of_both(tmp_path: Path) -> None:
-    """Pushing may be done before reading knows that it is: it is told, or the next backlog would know no limit."""
+    """If pushing ends before reading, reading must learn of it, or the next backlog would have no limit."""
     override = Override()
     pushing = Throttle(PUSHING, override=override)
 

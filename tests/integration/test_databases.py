@@ -105,7 +105,7 @@ class Asking:
 
 
 def test_opencode_is_listed_without_a_look_at_its_rows(tmp_path: Path) -> None:
-    """Which session changed is told by the events: no row of a message or a part is looked at, nor their indexes.
+    """Events show which session changed: no row of a message or a part is read, nor their indexes.
 
     Of the one that changed rows are counted by an index. There are half a million of them.
     """
@@ -204,7 +204,7 @@ def read_of(house: Household) -> list[tuple[int, int, int]]:
 
 
 ODD = (None, 5, 2**62, 1.5, "", "x", "[]", '{"id":5,"messages":[5,null]}', "null", b"\xff\xfe", b"", "9" * 400, "1e999")
-"""What SQLite lets stand in any column, whatever its type."""
+"""Values that SQLite allows in any column, whatever its type."""
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))])
@@ -235,7 +235,7 @@ def test_odd_cells_harm_no_other_file(name: str, tmp_path: Path) -> None:
 
 
 def test_a_new_title_is_no_rewrite(tmp_path: Path) -> None:
-    """The title is what the tool says of a session as a whole: it goes beside the records, and none is sent anew."""
+    """The title is metadata of the session: it is stored beside the records, and none of them is sent again."""
     with household(tmp_path) as house:
         path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
         house.scan()
@@ -296,7 +296,7 @@ database.execute("CREATE TABLE IF NOT EXISTS more (x)")
 database.execute("INSERT INTO more VALUES (1)")
 os._exit(9)
 """
-"""A tool that dies: its -wal stays, and nobody has it open."""
+"""A tool that dies: its -wal stays, and no process has it open."""
 
 
 @pytest.mark.parametrize("backfill", ["all", "none"])
@@ -325,7 +325,7 @@ def test_a_look_at_a_database_is_no_change_of_it(how: str, backfill: str, tmp_pa
         assert len(made.captured()) == (0 if backfill == "none" else 2)
         woken = made.watcher.wait(1.0).paths
         assert [name for name in woken if made.capture_loop.scanner.locate(name)] == []
-        made.look()  # SQLite gives a -wal that root reads its owner anew: that is a change, of which nothing comes
+        made.look()  # SQLite sets the owner of a -wal again when root reads it: an event without a change
         made.scan()
         assert not made.queue.backlog
         assert not made.queue.has_live

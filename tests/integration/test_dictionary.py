@@ -68,7 +68,7 @@ def test_an_endpoint_that_does_not_offer_it_gets_what_it_always_got(house: House
 
 
 def test_an_endpoint_that_has_forgotten_is_told_at_once_without(house: Household) -> None:
-    """It was started anew, say: one request more, nothing is lost, and the next line has a dictionary again."""
+    """After a restart, for example: one more request, nothing is lost, and the next line has a dictionary again."""
     house.push()
     live(house, 1, 2)
     house.forget_dictionary()

@@ -120,8 +120,8 @@ def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house:
     assert session is not None
     settle(house.uploading, [session], answered(problem("stale", revision=2**52 - 2**20)))
     segments = house.spool.outbox.segments(1, 1)
-    told = problem("offset-mismatch", generation=2**30 - 2**20, offset=2**53 - 1, sha256="0" * 64)
-    settle(house.uploading, segments, answered(told))
+    answer = problem("offset-mismatch", generation=2**30 - 2**20, offset=2**53 - 1, sha256="0" * 64)
+    settle(house.uploading, segments, answered(answer))
     house.settle()
     assert house.held(SESSION).count(b"\n") == 2
 
@@ -253,7 +253,7 @@ def test_held_of_nonsense_is_refused(house: Household) -> None:
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://x:y/", "\x00"])
 def test_a_redirect_to_no_address_is_still_a_redirect(house: Household, location: str) -> None:
-    """Whatever stands in Location, the push fails in a way that is expected."""
+    """Whatever is in Location, the push fails with an expected error."""
     house.transport.fate = lambda *_: httpx.Response(302, headers={"location": location}, stream=httpx.ByteStream(b""))
     with pytest.raises(EndpointError):
         house.push()
@@ -381,7 +381,7 @@ def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(
 
 
 def test_after_healing_it_rests_until_somebody_wakes_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt that was due and found nothing to do is due no more: the loop must not turn for ever."""
+    """An attempt that was due and found nothing to do is no longer due: otherwise the loop would spin."""
     for _ in range(6):
         engine.upload_loop.pusher.state.succeeded(
             BatchResult(sessions=1, segments=1, healed=1, more=True), engine.upload_loop.pusher.state.health
@@ -396,7 +396,7 @@ def test_after_healing_it_rests_until_somebody_wakes_it(engine: Engine, monkeypa
 
 
 def test_a_failed_push_is_tried_again_though_nothing_happens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next attempt comes by itself: no tool writes, no rescan finds anything, nobody wakes the loop."""
+    """The next attempt needs no event: no tool writes, no rescan finds anything, nothing wakes the loop."""
     tries: list[float] = []
 
     def down(_: object, **__: object) -> BatchResult:

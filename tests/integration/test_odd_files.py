@@ -273,7 +273,7 @@ def test_pins_that_nobody_knows_are_swept_at_a_start(tmp_path: Path) -> None:
 
 
 def test_no_pin_is_left_when_a_stream_is_caught_up(tmp_path: Path) -> None:
-    """A pin of a file that went elsewhere would keep its bytes on the disk for ever."""
+    """The pin of a file that moved away would keep its bytes on the disk for good."""
     with household(tmp_path, budget=1 << 16) as house:
         path = big(house, CLAUDE)
         house.scan()
@@ -286,7 +286,7 @@ def test_no_pin_is_left_when_a_stream_is_caught_up(tmp_path: Path) -> None:
 
 
 def test_a_path_with_the_sign_of_a_container_is_a_path(tmp_path: Path) -> None:
-    """`::` parts a container from what is in it, and may stand in a directory's name."""
+    """`::` separates a container from its content, and may be part of a directory's name."""
     with household(tmp_path, budget=1 << 16) as house:
         path = big(house, f".claude/projects/-a::b/{SESSION}.jsonl")
         house.settle(200)

@@ -1,4 +1,4 @@
-"""What stands in the outbox goes out: nothing that is stuck keeps the rest back, and two differing sides converge."""
+"""The outbox is delivered: a stuck item does not delay the others, and two differing sides converge."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_an_acknowledgement_costs_one_commit(house: Household) -> None:
 
 
 def test_the_parked_are_found_without_reading_what_is_queued(house: Household) -> None:
-    """A row's `parked` stands behind its megabyte of data."""
+    """The column `parked` follows a megabyte of data in its row."""
     plans = house.spool.connection.execute(
         "EXPLAIN QUERY PLAN SELECT generation FROM segment WHERE stream = 1 AND parked IS NOT NULL"
     ).fetchall()
@@ -299,7 +299,7 @@ def test_the_parked_are_found_without_reading_what_is_queued(house: Household) -
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["rewritten", "emptied"])
 def test_what_only_the_outbox_has_outlives_an_endpoint_that_forgot(tmp_path: Path, emptied: bool) -> None:
-    """Lines wait for the endpoint, it says that it stands elsewhere, and then the tool rewrites the file."""
+    """Lines wait, the endpoint reports another position, and then the tool rewrites the file."""
     data, copy = tmp_path / "endpoint", tmp_path / "copy"
     with household(tmp_path) as house:
         house.write(CLAUDE, claude(SESSION, 1))

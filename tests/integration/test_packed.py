@@ -115,7 +115,7 @@ def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(t
         if damaged:
             house.write(ROLLOUT, packed, mode="wb")
         else:
-            house.ingesting.compressed.largest = 1 << 22  # there is room by now
+            house.ingesting.compressed.largest = 1 << 22  # now there is room
         house.settle()
         assert house.held(SESSION) == content
 

@@ -55,7 +55,7 @@ def test_an_append_sends_what_was_added(house: Household) -> None:
 
 
 def test_half_a_line_waits_for_its_other_half(house: Household) -> None:
-    """What stands behind the last newline is not sent before it is whole."""
+    """Bytes after the last newline are not sent until their line is complete."""
     whole = encode(claude(SESSION, 1))
     house.write(CLAUDE, encode(claude(SESSION, 0)), whole[:100])
     house.settle()
@@ -92,7 +92,7 @@ def test_a_dropped_last_line_is_a_generation_without_new_bytes(house: Household)
 
 
 def test_a_rewrite_counts_what_it_kept(house: Household) -> None:
-    """The kept lines are folded anew with the new ones: the record is that of the whole file."""
+    """The kept lines are folded again with the new ones: the record is that of the whole file."""
     house.write(CLAUDE, *(claude(SESSION, n) for n in range(3)))
     house.scan()
     path = house.write(CLAUDE, claude(SESSION, 3), claude(SESSION, 4))
@@ -276,7 +276,7 @@ def test_another_file_with_the_same_times_is_another_file(house: Household) -> N
         if os.stat(one).st_ctime_ns == os.stat(other).st_ctime_ns:
             break
     else:
-        pytest.skip("the clock of this filesystem never stands still")
+        pytest.skip("the clock of this filesystem never stops")
     house.settle()
     folders = [os.path.dirname(path) for path in (one, other)]
     os.rename(folders[0], os.path.join(house.home, "before"))

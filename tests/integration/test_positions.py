@@ -197,7 +197,7 @@ def judge(house: Household, case: Case, session: str) -> Iterator[str]:
 
 
 def test_a_stream_is_safe_if_and_only_if_the_endpoint_has_its_bytes(settled: Household) -> None:
-    """What is safe is there, byte for byte; what counts as lost exists nowhere; and nothing waits for ever."""
+    """What is safe is there, byte for byte; what counts as lost exists nowhere; and nothing waits without end."""
     assert len(CASES) == len(set(CASES)) > 200
     assert 40 < sum(0 not in case.lost for case in CASES) < len(CASES) / 2
     wrong = [(case, list(judge(settled, case, session))) for case, session in zip(CASES, SESSIONS, strict=True)]

@@ -336,7 +336,7 @@ def test_records_alone_are_kept_where_transcripts_are_off(house: Household) -> N
 
 
 def test_paths_in_records_may_be_hashed(house: Household) -> None:
-    """Equal paths stay equal, and nobody without the key can guess at them."""
+    """Equal paths stay equal, and without the key they can't be guessed."""
     again(house, masking=masking(hash_paths=True))
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()

@@ -193,7 +193,7 @@ def test_the_checkpoint_of_a_document_moves_after_all_its_streams(tmp_path: Path
 
 
 def test_what_is_only_in_the_wal_is_read(house: Household, store: Store) -> None:
-    """A running tool's database file stands still; its -wal is the change, and names the database."""
+    """A running tool's database file does not change; its -wal does, and names the database."""
     before = os.stat(store.path)
     store.say(A, "one", "two")
     house.ingest(f"{store.path}-wal")
@@ -258,7 +258,7 @@ def test_only_the_changed_session_is_read(house: Household, store: Store, source
 
 
 def test_in_place_updates_and_deletions_are_seen(house: Household, store: Store) -> None:
-    """What the tool changed costs a generation, which keeps what stands; what was captured before is kept."""
+    """A change by the tool begins a generation that keeps the unchanged part; earlier generations stay."""
     store.say(A, "one", "two", "thr")
     house.settle()
     store.say(A, "one", "two", "three")
@@ -272,7 +272,7 @@ def test_in_place_updates_and_deletions_are_seen(house: Household, store: Store)
 
 
 def test_a_transaction_need_not_settle(house: Household, store: Store) -> None:
-    """A tool that rewrites a row twice a second keeps nobody waiting: each commit is whole."""
+    """A tool that rewrites a row twice a second delays nothing: each commit is complete."""
     house.ingesting = replace(house.ingesting, settle_ms=10**9)
     house.now_ms = os.stat(store.path).st_mtime_ns // 1_000_000 + 1000
     store.say(A, "one", "tw")
@@ -436,7 +436,7 @@ def test_a_document_that_fits_in_no_memory_is_named_and_stops_no_other(house: Ho
 
 @pytest.mark.parametrize("manner", ["truncate", "ftruncate", "rename"])
 def test_a_rewrite_is_met_at_any_moment(house: Household, manner: str) -> None:
-    """Whatever half of a document stands there, the session is the old or the new one, never less."""
+    """Whatever part of a document was written, the session is the old or the new one, never less."""
     old, new = ["one", "two", "three"], ["one", "two", "III", "four"]
     path = document(house, "a.json", {A: old})
     house.settle()

@@ -187,7 +187,7 @@ def test_every_generation_of_the_archive_is_copied(world: World) -> None:
 
 
 def test_what_is_copied_is_masked_by_the_rules_in_force(world: World) -> None:
-    """The archive was filled without any; the endpoint must not learn what it was told to hide."""
+    """The archive was filled without any; the endpoint must not get what the user chose to hide."""
     house = world.house
     house.write(CLAUDE, claude(SESSION, 1, text=f"the token is {SECRET}"), *lines(2, 2))
     house.settle()
@@ -438,7 +438,7 @@ def test_a_source_that_is_off_takes_what_was_captured_along(world: World) -> Non
 
 
 def test_a_copied_home_moves_to_its_own_endpoint(world: World, tmp_path: Path) -> None:
-    """The old home still stands beside it; the files below the new one are read, not waited for."""
+    """The old home still exists; the files below the new one are read at once."""
     house = world.house
     world.configure("first")
     house.write(CLAUDE, *lines(3))
@@ -587,7 +587,7 @@ def test_sync_copies_the_archive_and_doctor_says_when_it_can_go(
 
 
 def test_the_archive_is_kept_while_a_session_is_not_safe(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """The archive was copied; then the endpoint refuses a session, so nobody is told to remove a copy of anything."""
+    """The archive was copied; then the endpoint refuses a session, so no advice is to remove a copy."""
     house = world.house
     with ExitStack() as stack:
         house.write(CLAUDE, *lines(3))

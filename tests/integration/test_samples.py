@@ -177,8 +177,8 @@ def test_what_a_tool_keeps_beside_its_chats_stays_there(name: str, tmp_path: Pat
     build(name, tmp_path / "home")
     with household(tmp_path) as house:
         house.settle()
-        told = house.get("/v1/sessions", limit=500).content
+        received = house.get("/v1/sessions", limit=500).content
         for state in house.spool.catalog.sessions():
-            told += b"".join(house.held(str(state.uuid), s.name) for s in house.spool.catalog.streams(state.id))
+            received += b"".join(house.held(str(state.uuid), s.name) for s in house.spool.catalog.streams(state.id))
         assert house.held_sessions()
-        assert PLANTED not in told
+        assert PLANTED not in received

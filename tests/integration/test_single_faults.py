@@ -75,7 +75,7 @@ def test_half_a_line_that_nobody_finishes_stays_in_its_file(house: Household) ->
 
 
 def test_an_inode_that_is_used_again_is_another_file(house: Household) -> None:
-    """R8: deleted and made anew between two looks, longer than before, with the same inode and the same name."""
+    """R8: deleted and created again between two scans, longer than before, with the same inode and the same name."""
     path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(3)))
     before, inode = Path(path).read_bytes(), os.stat(path).st_ino
     house.settle()
@@ -184,7 +184,7 @@ def in_seconds(seconds: float) -> str:
 def test_what_retry_after_says_is_the_least_wait(
     house: Household, said: str, low: float | None, high: float | None
 ) -> None:
-    """N5: seconds or a date, an hour at the most, a tenth on top; the past and nonsense leave it to our own waits."""
+    """N5: seconds or a date, at most an hour, plus a tenth; for the past and nonsense our own waits apply."""
     house.transport.fate = lambda *_: httpx.Response(429, headers={"retry-after": said}, stream=httpx.ByteStream(b"{}"))
     with pytest.raises(Unreachable) as raised:
         house.push()
@@ -229,7 +229,7 @@ def test_the_endpoints_clock_decides_nothing(house: Household, date: str) -> Non
 
 
 def test_an_outage_in_the_middle_of_halving_parks_nothing(house: Household) -> None:
-    """A refusal had the batch halved, and then nobody answers: that says nothing about what was not taken."""
+    """A refusal halves the batch, and then the endpoint is unreachable: the rest stays undecided."""
     for number in range(4):
         name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
         house.write(f".claude/projects/-x/{name}.jsonl", claude(name, 1))

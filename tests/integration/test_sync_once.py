@@ -116,7 +116,7 @@ def test_a_file_in_a_rewrite_is_tried_several_times_and_counted(tmp_path: Path, 
 
 
 def test_another_sync_may_take_this_one_for_a_daemon(tmp_path: Path, endpoint: Running) -> None:
-    """It sends SIGUSR1 to whoever holds the lock, which would end this process."""
+    """It sends SIGUSR1 to the holder of the lock, which would end this process."""
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     sync(tmp_path, endpoint.url)
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN

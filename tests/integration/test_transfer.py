@@ -130,7 +130,7 @@ def test_a_body_limit_before_the_endpoint_halves_what_is_copied(world: World) ->
 
 
 def test_what_the_archive_has_lost_is_not_called_acknowledged(world: World) -> None:
-    """The archive acknowledged more than it holds by now: it was restored from an older copy."""
+    """The archive acknowledged more than it holds: it was restored from an older copy."""
     house = world.house
     house.write(CLAUDE, *lines(3))
     house.settle()

@@ -118,7 +118,7 @@ def house(tmp_path: Path) -> Iterator[Lab]:
 
 
 def test_no_transaction_waits_for_much_reading(tmp_path: Path, house: Lab) -> None:
-    """At a cold start, nobody waits until a long file, a long session of a database or many sessions are read."""
+    """At a cold start, no writer waits until a long file, a long database session or many sessions are read."""
     holds = count_holds(house)
     house.look()
     captured = house.captured()

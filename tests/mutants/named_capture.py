@@ -234,7 +234,7 @@ CAPTURE: list[Named] = [
         (["tests/integration/test_parked_generations.py"],),
     ),
     Named(
-        "a generation that the endpoint has passed is sent for ever",
+        "a generation that the endpoint has passed is sent again and again",
         "ingest/reconcile_plan.py",
         "if theirs == generation and remote.length <= acknowledged and not queue.begins_below(theirs):",
         "if theirs == generation and remote.length <= acknowledged:",

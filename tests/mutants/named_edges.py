@@ -58,7 +58,7 @@ EDGES: list[Named] = [
         (["tests/integration/test_dictionary.py"],),
     ),
     Named(
-        "whoever refuses a dictionary refuses the push",
+        "an endpoint that refuses a dictionary refuses the push",
         "endpoint/compression.py",
         "if response.status_code == TOO_LARGE or is_transient(response.status_code):",
         "if response.status_code != 200:",
@@ -72,7 +72,7 @@ EDGES: list[Named] = [
         ([HOSTILE, "-k", "bad_answer"],),
     ),
     Named(
-        "a request may take for ever",
+        "a request has no deadline",
         "endpoint/transport.py",
         "        self._connection.reset()\n        self._timer.arm(deadline)\n",
         "",
@@ -149,7 +149,7 @@ EDGES: list[Named] = [
         (["tests/unit/daemon/test_outage.py", "-k", "due_first"],),
     ),
     Named(
-        "the end of a pause wakes nobody",
+        "the end of a pause wakes no loop",
         "daemon/daemon_run.py",
         "return soonest(beat, self.config_watch.due(), None if end is None else (end - now_ms()) / 1000)",
         "return soonest(beat, self.config_watch.due(), None)",

@@ -82,6 +82,6 @@ def test_each_harmless_mutant_has_its_package_and_a_reason() -> None:
 
 
 def test_named_mutants_have_names_of_their_own() -> None:
-    """Verdicts are told apart by the name."""
+    """Verdicts are distinguished by the name."""
     names = [mutant.name for mutant in (*CAPTURE, *EDGES)]
     assert len(set(names)) == len(names)

@@ -1,6 +1,6 @@
 """A real `sessiond run` in a home of its own, an endpoint behind a proxy that can fail, and the judge of both.
 
-The proxy stands on 127.0.0.1 in the test's process, so that a test decides what becomes of each request. The
+The proxy listens on 127.0.0.1 in the test's process, so that a test decides what becomes of each request. The
 judge compares what the tools wrote with what the endpoint holds: nothing lost, nothing twice.
 """
 
@@ -337,7 +337,7 @@ class World:
             after = f"&after={page['next']}"
 
     def records_match(self) -> bool:
-        """Return whether each record counts the messages that stand in its file."""
+        """Return whether each record counts the messages in its file."""
         records = self.records()
         for name, path in self.files().items():
             with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""An endpoint that fails, lies or wants to harm: capturing goes on, nothing is lost, and it heals by itself."""
+"""An endpoint that fails, lies or attacks: capturing continues, nothing is lost, and pushing recovers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def endless_headers(request: Request) -> None:
 
 
 def continues(request: Request) -> None:
-    """100 Continue, for ever."""
+    """Answer 100 Continue without end."""
     request.close_connection = True
     with suppress(OSError):
         while not request.server.over.wait(0.05):

@@ -29,7 +29,7 @@ def lines(number: int, text: str = "hello") -> bytes:
 
 
 def test_what_is_no_file_is_left_alone(world: World, projects: Path) -> None:
-    """A FIFO does not block, a socket, a device and a directory named like a session disturb nobody."""
+    """A FIFO does not block; a socket, a device and a directory with a session's name do no harm."""
     os.mkfifo(projects / "-home-dev-project" / f"{session(90)}.jsonl")
     (projects / "-home-dev-project" / f"{session(91)}.jsonl").mkdir()
     here = os.getcwd()
@@ -64,7 +64,7 @@ NAMES = [b"line\nbreak", b"\x1b[2J\x1b[31mred", b"\xff\xfe\x80", "é".encode() *
 
 
 def test_any_name_of_a_directory_is_fine(world: World, projects: Path) -> None:
-    """The sessions arrive, and no byte of the names draws on whoever reads the log."""
+    """The sessions arrive, and no byte of their names controls the terminal of a reader of the log."""
     files = {}
     for number, name in enumerate(NAMES, 5):
         folder = os.path.join(os.fsencode(projects), name)

@@ -20,7 +20,7 @@ TALKS = "sendto,recvfrom"
 def cycle(world: World, calls: str, points: Iterable[int]) -> int:
     """Run a daemon once for each point, in one home, and kill it at its n-th call; return how many died.
 
-    strace counts each kind of call in each thread apart: one point stands for one of them.
+    strace counts each kind of call separately in each thread: a point is one such call.
     """
     died = 0
     for life, point in enumerate(points):

@@ -44,7 +44,7 @@ def test_what_was_hidden_is_there_afterwards() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps it")
 def test_what_a_backlog_took_is_given_back() -> None:
-    """Blocks between others that live stay with the C library for ever otherwise."""
+    """Otherwise the C library keeps free blocks between blocks in use."""
     code = (
         "from sessiond.memory import trim_memory\n"
         "def held(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"

@@ -152,7 +152,7 @@ def test_a_refused_edit_is_forgotten_by_the_next_start(world: World) -> None:
 
 
 def test_a_closed_stderr_costs_lines_and_no_more(world: World) -> None:
-    """Whoever reads the log went away; the daemon stays."""
+    """The reader of the log has ended; the daemon continues."""
     daemon = world.start(["sh", "-c", 'exec "$@" 2>&- >&-', "sh"], wait=False)
     world.write(1, 1)
     world.arrives()
@@ -240,21 +240,21 @@ def test_nothing_beside_it_is_imported(world: World) -> None:
 
 
 def test_another_archive_takes_over_from_a_dead_one(tmp_path: Path) -> None:
-    """Whoever started it is told, once, and the next one has the same store and the same token."""
-    told: queue.SimpleQueue[None] = queue.SimpleQueue()
-    first = Archive(str(tmp_path), lambda: told.put(None), respawn=0.0)
+    """Its owner is notified once, and the next archive has the same store and the same token."""
+    ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+    first = Archive(str(tmp_path), lambda: ended.put(None), respawn=0.0)
     client = Client(first.url, first.token.reveal(), device_id=uuid.UUID(int=1))
     who = client.about()
     client.close()
     os.kill(first.pid, signal.SIGKILL)
-    told.get(timeout=SOON)
+    ended.get(timeout=SOON)
     first.stop()
-    second = Archive(str(tmp_path), lambda: told.put(None), respawn=0.0)
+    second = Archive(str(tmp_path), lambda: ended.put(None), respawn=0.0)
     client = Client(second.url, first.token.reveal(), device_id=uuid.UUID(int=1))
     assert client.about().endpoint_id == who.endpoint_id
     client.close()
     second.stop()
-    assert told.empty()
+    assert ended.empty()
 
 
 @pytest.mark.slow  # there are ten seconds between two starts

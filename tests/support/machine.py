@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from(SESSIONS))
     def reuse_inode(self, session: str) -> None:
-        """Deleted and made anew at once: the filesystem often gives the same inode."""
+        """Deleted and created again at once: the filesystem often reuses the inode."""
         if self.content(session):
             os.unlink(self.path(session))
             self.put(session, self.lines(session, 4))
@@ -427,7 +427,7 @@ class Machine(RuleBasedStateMachine):
         """Byte for byte, whatever happened: the digests of what was captured tell."""
         spool = self.house.spool
         if self.changed_behind_us:
-            return  # nobody can know of it before the endpoint was asked again
+            return  # unknown until the endpoint is asked again
         for session in SESSIONS:
             state = spool.catalog.session(uuid.UUID(session))
             if state is None or state.record is None:
@@ -544,7 +544,7 @@ def _status(status: int, text: str = "{}", kind: str = "application/problem+json
 
 
 def _no_dictionary(status: int) -> Callable[..., httpx.Response]:
-    """Whoever stands between knows nothing of dictionaries, whatever the endpoint says."""
+    """A proxy in between does not support dictionaries, whatever the endpoint says."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         encoded = request.headers.get("content-encoding") == ENCODING
@@ -570,7 +570,7 @@ def _answer(request: httpx.Request, results: list[dict[str, object]]) -> httpx.R
 
 
 def _lies(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
-    """The endpoint takes nothing, and says of every append that it stands somewhere else."""
+    """The endpoint accepts nothing, and reports another position for every append."""
     if request.url.path != "/v1/push":
         return send()
     results: list[dict[str, object]] = []

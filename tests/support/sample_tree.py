@@ -1,6 +1,6 @@
-"""Samples as the tools leave them: a home directory, its databases made from `<name>.sql` beside where they stand.
+"""Samples as the tools leave them: a home directory, its databases are made from the `<name>.sql` beside them.
 
-`{home}` in a JSON file stands for that directory: some tools keep a list of whole paths.
+`{home}` in a JSON file is replaced by that directory: some tools keep a list of absolute paths.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def built(name: str) -> str:
 
 
 def open_store(path: str | Path) -> sqlite3.Connection:
-    """Open a tool's database as the tool does. In the .sql, `zstd(text)` stands for a compressed value."""
+    """Open a tool's database as the tool does. In the .sql, `zstd(text)` makes a compressed value."""
     database = sqlite3.connect(path, isolation_level=None)
     database.create_function("zstd", 1, lambda text: zstd.compress(text.encode()), deterministic=True)
     return database

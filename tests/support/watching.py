@@ -84,7 +84,7 @@ class Lab:
 
 
 class Child:
-    """A process with a watcher of its own, told what to do line by line."""
+    """A process with a watcher of its own, controlled line by line."""
 
     def __init__(self, paths: Iterable[Path], *, prefix: Iterable[str] = (), **options: Any) -> None:
         command = [*prefix, sys.executable, __file__, json.dumps(options), *(str(path) for path in paths)]

@@ -1,4 +1,4 @@
-"""A stand-in for NetworkManager on a system bus: it has the one property that is asked for, as a file says it."""
+"""A fake NetworkManager on a system bus with one property, whose value is in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = "org.freedesktop.NetworkManager"
 
 
 def main(path: str) -> None:
-    """Own the name, tell that it is so, and answer each call with the number that stands in the file."""
+    """Own the name, announce it, and answer each call with the number in the file."""
     bus = open_dbus_connection(bus="SYSTEM")
     bus.send_and_get_reply(message_bus.RequestName(NAME))
     print("ready", flush=True)

@@ -47,7 +47,7 @@ print(urllib.request.urlopen(asked).read().hex())
 
 @pytest.fixture(scope="module")
 def wheel(base: Path) -> Path:
-    """Install the wheel into an environment of its own; what it stands on is that of these tests."""
+    """Install the wheel into an environment of its own, with the dependencies of these tests."""
     if any(importlib.util.find_spec(name) is None for name in ("hatchling", "hatch_vcs")):
         pytest.skip("hatchling or hatch-vcs is not installed")
     made = base / "venv"
@@ -162,7 +162,7 @@ def box(switched_on: Machine, wheel: Path) -> Iterator[Box]:
 
 
 def test_with_lingering_it_runs_from_boot_and_goes_on_where_it_was(box: Box) -> None:
-    """Nobody logs in. The same after a shutdown and after everything is ended at once, and nothing is sent twice."""
+    """Without a login, after a shutdown and after a sudden end the daemon runs again, and nothing is sent twice."""
     box.machine.log_in()
     box.say(1, 2)
     assert "\nenabled lingering: it starts at boot" in box.sessiond("install", "--linger")
@@ -230,7 +230,7 @@ def test_it_comes_back_from_a_kill_and_from_a_hang_and_not_from_a_wrong_config(b
 
 
 def test_init_with_yes_asks_nothing_on_a_terminal(box: Box) -> None:
-    """It takes what is proposed, lingering too; without it a question that nobody answers is a no."""
+    """`--yes` accepts what is proposed, lingering too; without it, a question without an answer is a no."""
     box.machine.log_in()
     words = ["script", "--quiet", "--return", "/dev/null", "--command"]
     done = box.machine(*words, f"{box.program} install")

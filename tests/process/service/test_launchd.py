@@ -1,4 +1,4 @@
-"""The agent on macOS, against a stand-in for launchctl that keeps what it is told."""
+"""The agent on macOS, against a fake launchctl that records its arguments."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def test_over_ssh_it_goes_where_no_screen_is_needed_and_back(home: Path, monkeyp
     assert not (home / "loaded-user").exists()
     later.start()
     (home / "screen").touch()
-    anew = launchd(home, monkeypatch)
-    anew.check()
-    steps = list(anew.install(PLAN))
+    fresh = launchd(home, monkeypatch)
+    fresh.check()
+    steps = list(fresh.install(PLAN))
     assert steps[0].startswith("wrote ")
     assert [path.name for path in home.glob("loaded-*")] == ["loaded-gui"]
-    assert "LimitLoadToSessionType" not in plistlib.loads(Path(anew.file).read_bytes())
-    assert anew.drift(PLAN) is None
+    assert "LimitLoadToSessionType" not in plistlib.loads(Path(fresh.file).read_bytes())
+    assert fresh.drift(PLAN) is None
 
 
 def test_a_refused_agent_is_an_error_that_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_a_file_that_is_being_written_switches_nothing(daemon: Daemon, endpoint:
     text, began = daemon.config.read_text(), datetime.now(UTC)
     with open(daemon.config, "w") as file:
         time.sleep(0.8)  # the daemon's quiet time goes by; there is no event to wait for
-        file.write("# begun anew\n" + text)
+        file.write("# started again\n" + text)
     until(lambda: daemon.events("config.reloaded"))
     assert [event["restart"] for event in daemon.events("config.reloaded")] == [False]
     assert not daemon.events("endpoint.started")

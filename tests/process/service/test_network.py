@@ -14,10 +14,10 @@ from sessiond.daemon.network import may_restore_network
 INSIDE = """
 import queue, subprocess
 from sessiond.daemon.network import NetworkMonitor
-told = queue.SimpleQueue()
-network = NetworkMonitor(lambda: told.put(1))
+changes = queue.SimpleQueue()
+network = NetworkMonitor(lambda: changes.put(1))
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-told.get(timeout=10)
+changes.get(timeout=10)
 network.close()
 print("seen")
 """

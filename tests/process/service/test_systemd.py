@@ -1,4 +1,4 @@
-"""The service under a real systemd user manager: what is promised to whoever runs `sessiond install`."""
+"""The service under a real systemd user manager: what `sessiond install` promises."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def install(inside: Manager) -> None:
 
 
 def test_install_runs_it_and_uninstall_leaves_nothing_but_the_state(inside: Manager, program: Path) -> None:
-    """`install` returns when the daemon is ready; a second one changes nothing and starts it anew."""
+    """`install` returns when the daemon is ready; a second one changes nothing and restarts it."""
     done = inside("sessiond", "install", CODEX_HOME="/srv/my codex%", SESSIOND_TOKEN="SENTINEL")
     assert done.code == 0, done
     unit = inside.home / ".config/systemd/user/sessiond.service"
@@ -128,7 +128,7 @@ def test_a_daemon_that_hangs_is_ended_by_the_watchdog_and_comes_back(inside: Man
 
 
 def test_an_error_in_the_config_is_not_tried_again(inside: Manager) -> None:
-    """Exit 78: nobody but the user can help, so nothing spins; the message names the line."""
+    """Exit 78: only the user can help, so the service is not restarted; the message names the line."""
     override(inside, QUICK)
     install(inside)
     config = inside.home / ".config/sessiond/config.toml"
@@ -136,8 +136,10 @@ def test_an_error_in_the_config_is_not_tried_again(inside: Manager) -> None:
     config.write_text("rescn = 5\n")
     done = inside("sessiond", "restart")
     assert (done.code, done.out) == (1, "")
-    told = f"the service ended: {config}:1: rescn: unknown key" if inside.journals else "the configuration or the state"
-    assert done.err.startswith(f"sessiond: {told}")
+    reason = (
+        f"the service ended: {config}:1: rescn: unknown key" if inside.journals else "the configuration or the state"
+    )
+    assert done.err.startswith(f"sessiond: {reason}")
     assert "`sessiond config check`" in done.err
     inside("sleep", "1")
     assert (inside.show("NRestarts"), inside.show("ExecMainStatus")) == ("0", "78")

@@ -446,8 +446,8 @@ def test_queue_shows_why_an_item_is_parked(house: Household, capsys: pytest.Capt
 
 def test_queue_retry_takes_back_and_tells_the_daemon(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
     park(house)
-    told: list[int] = []
-    before = signal.signal(signal.SIGUSR1, lambda number, _: told.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
     lock = state.Lock(house.state)
     try:
         assert run(house, "queue", "retry", SESSION[:20]) == 0
@@ -455,14 +455,14 @@ def test_queue_retry_takes_back_and_tells_the_daemon(house: Household, capsys: p
         lock.release()
         signal.signal(signal.SIGUSR1, before)
     assert capsys.readouterr().out == "1 item queued again; pushing now\n"
-    assert told == [signal.SIGUSR1]
+    assert received == [signal.SIGUSR1]
     house.settle()
     assert house.held(SESSION) == (Path(house.home) / CLAUDE).read_bytes()
     assert run(house, "queue", "retry") == 1
 
 
 def test_queue_drop_wants_a_yes(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody there to ask: nothing is dropped."""
+    """Without a terminal to ask on, nothing is dropped."""
     park(house)
     assert run(house, "queue", "drop", SESSION) == 2
     assert house.spool.stats.waiting().parked == 1

@@ -220,8 +220,8 @@ def test_sizes_are_short(count: int, text: str) -> None:
 
 
 def test_ages_are_short() -> None:
-    told = [output.age(seconds) for seconds in (None, -5, 0.2, 59, 60, 3599, 7200, 86400 * 9.5)]
-    assert told == ["never", "just now", "just now", "59 s ago", "1 min ago", "59 min ago", "2 h ago", "9 d ago"]
+    ages = [output.age(seconds) for seconds in (None, -5, 0.2, 59, 60, 3599, 7200, 86400 * 9.5)]
+    assert ages == ["never", "just now", "just now", "59 s ago", "1 min ago", "59 min ago", "2 h ago", "9 d ago"]
 
 
 def test_names_from_outside_can_not_draw_on_the_terminal() -> None:

@@ -226,7 +226,7 @@ def lines_of(drawn: str) -> list[str]:
 
 
 def test_the_first_start_in_a_terminal_draws_a_bar(house: Household) -> None:
-    """What is logged stands above it, whole; when all is acknowledged one line says so, and it is gone."""
+    """Log lines appear above it, uncut; when all is acknowledged, one line says so and the bar disappears."""
     with terminal("run", environ=environ(house, SESSIOND_BACKLOG__MAX_UPLOAD="40kB/s")) as (process, until):
         drawn = until("captured and acknowledged")
         process.send_signal(signal.SIGINT)

@@ -1,6 +1,6 @@
 """The screens as a person sees them: real commands on a terminal of 80 and of 120 columns, with and without colour.
 
-What is shown stands in expected/, a file for each screen. After a change that is meant, write them anew and look at
+The screens are in expected/, a file each. After an intended change, write them again and look at
 the difference: REGENERATE=1 python -m pytest tests/screens
 """
 
@@ -206,7 +206,7 @@ def record(name: str | None, words: list[str], env: dict[str, str], columns: int
     file = EXPECTED / f"{name}-{columns}.txt"
     if os.environ.get("REGENERATE"):
         file.write_text(text, encoding="utf-8")
-    assert text == file.read_text(encoding="utf-8"), f"REGENERATE=1 writes {file.name} anew"
+    assert text == file.read_text(encoding="utf-8"), f"REGENERATE=1 writes {file.name} again"
     return code
 
 
@@ -233,7 +233,7 @@ def test_sources(columns: int, house: Household) -> None:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_what_init_finds(columns: int, tmp_path: Path) -> None:
-    """The tools and what their own clean-up will delete, by days that stand still."""
+    """The tools and what their own clean-up will delete, at a fixed date."""
     home = tmp_path / "home"
     shutil.copytree(SAMPLES / "claude-code/2.1-session/.claude", home / ".claude")
     shutil.copytree(SAMPLES / "codex/0.80-legacy/.codex", home / ".codex")
@@ -248,7 +248,7 @@ def test_what_init_finds(columns: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_doctor_fits(columns: int, house: Household) -> None:
-    """What it finds is of this machine, so that it stands in no file."""
+    """Its findings depend on this machine, so there is no expected file."""
     assert record(None, ["doctor"], environ(house), columns) in (0, 4)
 
 

@@ -215,9 +215,9 @@ def test_what_another_version_found_good_is_read_again(house: Household, tmp_pat
     file = configure(tmp_path, house.spool, f'state_dir = "{house.state}"\nmachine_id = "first"\n')
     taken = health.read_applied_config(house.spool)
     assert taken is not None
-    health.write_applied_config(house.spool, taken.replace(machine_id="told"))
-    assert read_status(str(file), {"HOME": house.home}).machine_id == "told"
-    health.write_applied_config(house.spool, taken.replace(machine_id="told", version="0.0.1"))
+    health.write_applied_config(house.spool, taken.replace(machine_id="stored"))
+    assert read_status(str(file), {"HOME": house.home}).machine_id == "stored"
+    health.write_applied_config(house.spool, taken.replace(machine_id="stored", version="0.0.1"))
     assert read_status(str(file), {"HOME": house.home}).machine_id == "first"
 
 
@@ -489,8 +489,8 @@ def test_an_invalid_config_still_names_its_state_directory(
 
 
 def test_a_refused_edit_is_shown_while_the_daemon_runs(house: Household, look: Look, daemon: state.Lock) -> None:
-    house.spool.set_meta(health.CONFIG, "config.toml:1: rescan: wants seconds")
-    assert look().advice[0].what.endswith("config.toml:1: rescan: wants seconds")
+    house.spool.set_meta(health.CONFIG, "config.toml:1: rescan: expected seconds")
+    assert look().advice[0].what.endswith("config.toml:1: rescan: expected seconds")
 
 
 def test_another_endpoint_than_the_last_one_is_not_judged_by_it(house: Household, look: Look) -> None:

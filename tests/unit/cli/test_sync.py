@@ -174,7 +174,7 @@ def test_a_running_daemon_does_it_and_is_waited_for(
 def test_beside_a_paused_daemon_it_says_so_and_ends(
     house: Household, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing will be pushed before the pause ends: to wait for that would be for ever. All is captured by then."""
+    """Nothing is pushed before the pause ends, so `sync` does not wait for it. Everything is captured."""
     assert main(["pause"], environ(house)) == 0
     house.write(CLAUDE, claude(SESSION, 1))
     capsys.readouterr()

@@ -121,7 +121,7 @@ def test_without_a_change_there_is_no_edit(files: Files, clock: Clock) -> None:
 
 
 def test_an_edit_is_finished_after_a_quiet_time(files: Files, clock: Clock) -> None:
-    """Each further change begins it anew; then it is over, until the next one."""
+    """Each further change restarts it; then it is over, until the next one."""
     watch = files.settled()
     for text in ("rescan = 62\n", "rescan = 634\n"):
         files.part.write_text(text)

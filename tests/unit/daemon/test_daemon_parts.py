@@ -132,7 +132,7 @@ def fill(spool: Spool) -> None:
 
 
 def test_a_push_that_can_not_be_noted_is_tried_again_by_itself(tmp_path: Path) -> None:
-    """On a full disk no answer can be stored: it waits, as after other failures, and nobody has to wake it."""
+    """On a full disk no answer can be stored: it waits, as after other failures, and continues without being woken."""
     with running(str(tmp_path / "endpoint"), token="a-token-for-this-test") as endpoint:
         state = tmp_path / "state"
         state.mkdir(mode=0o700)

@@ -115,7 +115,7 @@ def test_the_last_acknowledgement_is_that_of_the_same_endpoint(resources: Resour
 
 
 def test_each_cause_shortens_the_wait_as_far_as_it_may(state: EndpointState) -> None:
-    """The user ends it and keeps the count; a new setup begins the count anew; no cause changes nothing."""
+    """The user ends it and keeps the count; a new setup resets the count; no cause changes nothing."""
     for _ in range(3):
         state.failed(Refused("no"))
     before = state.health

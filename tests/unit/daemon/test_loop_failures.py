@@ -1,4 +1,4 @@
-"""What the daemon's parts do when what they stand on gives way."""
+"""What the daemon's parts do when something that they depend on fails."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_what_a_failed_commit_had_is_read_again(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
-    """What it needs hangs (a dead network disk; here a file that nobody writes): the daemon says so, and goes on."""
+    """What it needs hangs (a dead network disk; here a FIFO without a writer): the daemon says so, and goes on."""
     (tmp_path / "archive").mkdir()
     os.mkfifo(tmp_path / "archive" / "token")
     with pytest.raises(StateError, match="archive did not start"):

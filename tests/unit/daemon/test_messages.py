@@ -25,7 +25,7 @@ def test_the_last_of_equal_messages_counts(put: list[UploadMessage]) -> None:
 
 
 def test_a_message_that_waits_ends_the_wait_at_once() -> None:
-    """It may have come while the loop was busy: then nobody wakes it any more."""
+    """It may have come while the loop was busy: then nothing wakes it later."""
     inbox = Inbox[UploadMessage]()
     inbox.put(Captured())
     inbox.wait(None)

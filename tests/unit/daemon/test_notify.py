@@ -29,7 +29,7 @@ def test_fields_are_sent_as_lines(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract addresses are Linux's")
 def test_an_abstract_address_is_written_with_an_at_sign() -> None:
-    """The kernel wants a zero byte instead (unix(7))."""
+    """The kernel expects a zero byte instead (unix(7))."""
     name = f"sessiond-test-{os.getpid()}"
     assert received(f"\0{name}", f"@{name}").startswith(b"READY=1")
 

@@ -63,7 +63,7 @@ def test_a_login_page_after_days_without_a_network_is_tried_again_after_seconds(
 
 
 def test_trouble_of_two_kinds_in_turns_is_one_trouble() -> None:
-    """A load balancer that answers 404 and 401 in turns must not be asked every five seconds for ever."""
+    """A load balancer that answers 404 and 401 in turn must not be asked every five seconds without end."""
     clock = Clock()
     waits = [clock.fail(WrongEndpoint("404") if number % 2 else Refused("401")) for number in range(20)]
     assert waits[-1] > 700
@@ -88,7 +88,7 @@ def test_a_clock_that_is_set_does_not_make_a_long_pause_of_one_fault() -> None:
     assert clock.fail(Refused("401")) <= 36
     clock.ms = 1000
     assert clock.fail(Refused("401")) <= 144
-    assert clock.fail(Refused("401")) <= 144, "nor is it negative for ever"
+    assert clock.fail(Refused("401")) <= 144, "nor does it stay negative"
 
 
 def digest(**changed: object) -> str:

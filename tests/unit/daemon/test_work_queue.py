@@ -192,7 +192,7 @@ def test_a_file_found_in_a_rewrite_is_due_again_until_it_is_whole() -> None:
 
 
 def test_a_torn_file_that_no_source_owns_any_more_is_forgotten() -> None:
-    """Otherwise it would be due for ever, and the loop would never rest."""
+    """Otherwise it would always be due, and the loop would spin."""
     made = Queue()
     made.queue.add(PATHS[:1])
     made.read(Outcome(retry=True))

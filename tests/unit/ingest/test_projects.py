@@ -38,7 +38,7 @@ def test_a_project_that_another_tool_names_becomes_a_root(tmp_path: Path) -> Non
 
 
 def test_a_project_that_was_learned_is_no_move_of_a_tool(tmp_path: Path) -> None:
-    """A daemon begins anew where a tool lists other roots, and only there: else it would do so at each look."""
+    """The engine restarts if a tool lists other roots, and only then: otherwise each scan would restart it."""
     home = tmp_path / "home"
     state.prepare(str(tmp_path / "state"))
     write(home / "loom" / HISTORY, MARKDOWN)

@@ -81,7 +81,7 @@ def test_the_level_changes_while_it_runs() -> None:
 
 
 def test_an_unlisted_key_never_reaches_the_log() -> None:
-    """A key that nobody thought about may hold content."""
+    """An unforeseen key may hold content."""
     stream = io.StringIO()
     logs.configure(stream=stream, environ={})
     log.info("upload.acked", sessions=1, body="what the user said")
@@ -366,7 +366,7 @@ def test_warnings_of_libraries_become_events() -> None:
 
 
 def test_under_launchd_only_the_rotated_file_grows(tmp_path: Path) -> None:
-    """launchd appends stderr to a file for ever."""
+    """launchd appends stderr to a file without a limit."""
     stream = io.StringIO()
     file = tmp_path / "log" / "sessiond.log"
     logs.configure(file=str(file), stream=stream, environ={"XPC_SERVICE_NAME": "io.sessiond"}, journal="/nowhere")

@@ -36,7 +36,7 @@ def test_no_escape_and_no_character_is_cut(data: bytes, start: int, end: int, ex
 
 
 def test_the_hash_of_a_secret_is_the_same_in_every_version() -> None:
-    """Whoever holds the key compares old transcripts with new ones by it."""
+    """The holder of the key can compare old transcripts with new ones."""
     made = cover(b"x" * 100, 0, 100, b"k" * 32, b"a-secret")
     assert made[:33] == b"*6e7b959a28e3874a8650d5a279062173"
     assert len(made) == 100

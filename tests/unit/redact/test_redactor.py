@@ -238,7 +238,7 @@ def test_secrets_in_base64_are_covered(stars: Redactor) -> None:
 
 
 def test_equal_secrets_have_equal_hashes(hashes: Redactor) -> None:
-    """Whatever the depth of escapes, and only for whoever has the key."""
+    """At any depth of escapes, and only with the key."""
     secret = expand("ghp_<A36>", 1)
     one = hashes.mask(json.dumps({"a": secret}).encode())
     two = hashes.mask(json.dumps({"b": json.dumps({"c": secret})}).encode())
@@ -277,7 +277,7 @@ def test_off_and_allowed_leave_everything() -> None:
 
 
 def test_a_hash_needs_a_key() -> None:
-    """Without one, whoever sees a hash could guess at what it hides."""
+    """Without a key, a reader of a hash could guess its value."""
     with pytest.raises(ConfigError):
         Redactor(Policy(mode="hash"))
 
@@ -298,7 +298,7 @@ def test_the_version_names_what_is_found(stars: Redactor) -> None:
 
 
 def test_compiled_rules_are_cached_and_a_damaged_cache_is_not_used(tmp_path: object) -> None:
-    """A torn, foreign or writable file is compiled anew; known values are never in it."""
+    """A torn, foreign or writable file is compiled again; known values are never in it."""
     directory = f"{tmp_path}/cache"
     policy = Policy(secrets=(b"very-known-value",))
     secret = expand("ghp_<A36>", 1).encode()

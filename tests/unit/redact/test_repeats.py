@@ -59,7 +59,7 @@ def test_secrets_that_repeat_themselves_are_all_masked(stars: Redactor) -> None:
 
 
 def test_a_secret_at_the_seam_unfolds_nothing() -> None:
-    """A finding in the part that stands for the middle stands for others as well."""
+    """A finding in the part that represents the middle counts for the others too."""
     data = b"A" * 8 * KEPT
     folded = fold(data)
     assert folded is not None

@@ -16,9 +16,9 @@ def test_a_record_that_says_the_history_anew_replaces_it() -> None:
     fold = Fold()
     said = [Entry(role=Role.USER, key="1"), Entry(role=Role.ASSISTANT, key="2", model="pro")]
     fold.add([*said, Entry(role=Role.USER, key="3")], NOW_MS)
-    anew = (Entry(role=Role.USER, key="1"), Entry(role=Role.ASSISTANT, key="2"), Entry(role=Role.USER, key="4"))
+    replayed = (Entry(role=Role.USER, key="1"), Entry(role=Role.ASSISTANT, key="2"), Entry(role=Role.USER, key="4"))
     fold.add([Entry(rewind="", more=(Entry(role=Role.USER, key="1"),))], NOW_MS)
-    fold.add([Entry(rewind="", more=anew), Entry(role=Role.USER, key="4")], NOW_MS)
+    fold.add([Entry(rewind="", more=replayed), Entry(role=Role.USER, key="4")], NOW_MS)
     other = Fold()
     other.add([*said, Entry(role=Role.USER, key="4")], NOW_MS)
     assert (fold.messages, fold.models) == (other.messages, other.models)

@@ -54,7 +54,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("say"), st.integers(1, 400)),
         st.tuples(st.just("rewind"), KEYS),
-        st.tuples(st.just("begin anew"), KEYS),
+        st.tuples(st.just("start over"), KEYS),
         st.tuples(st.just("remember"), st.integers(0, 300)),
         st.tuples(st.just("forget"), KEYS),
     ),
@@ -65,7 +65,7 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
 def test_a_fold_comes_back_as_it_was_stored(steps: list[tuple[str, int]]) -> None:
-    """However it grew, shrank or began anew between two times that it was stored; kept in memory or not."""
+    """However it grew, shrank or started over between two times that it was stored; cached or not."""
     number = 0
     with tempfile.TemporaryDirectory() as directory:
         spool = Spool(directory)
@@ -78,7 +78,7 @@ def test_a_fold_comes_back_as_it_was_stored(steps: list[tuple[str, int]]) -> Non
                 stream.fold.add((Entry(role=Role.ASSISTANT, key=str(one), model=f"m{one % 3}") for one in said), NOW_MS)
             elif what == "rewind":
                 stream.fold.add([Entry(rewind=str(count))], NOW_MS)
-            elif what == "begin anew":
+            elif what == "start over":
                 stream.fold = Fold(cwd="/w" * count)
             elif what == "remember":
                 stream.fold.memory.update((f"key {one}", one) for one in range(count))

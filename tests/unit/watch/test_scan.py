@@ -46,7 +46,7 @@ def test_a_scan_of_a_part_goes_as_deep_as_one_of_the_root(tmp_path: Path) -> Non
 
 
 def test_skipped_names_are_directories(tmp_path: Path) -> None:
-    """At any level; a file of such a name is a file."""
+    """At any level; a file with one of these names is still a file."""
     fill(tmp_path, "cache/s", "a/cache/s", "a/s", "b/cache")
     assert found(tmp_path, skip=frozenset({"cache"})) == {"a/s", "b/cache"}
 

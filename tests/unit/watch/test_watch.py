@@ -1,4 +1,4 @@
-"""What the watcher promises: no change is missed, and nobody is woken for nothing."""
+"""What the watcher promises: no change is missed, and no thread is woken without a reason."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_a_renamed_directory_dirties_old_and_new_paths(root: Path, start: Start)
 
 
 def test_depth_and_skip_hold_for_looks_and_events(root: Path, start: Start) -> None:
-    """What a look does not go into wakes nobody either."""
+    """Directories that a scan skips wake no thread either."""
     for name in ("in", "in/deep", "node_modules"):
         (root / name).mkdir()
     wanted, unwanted = [root / "s", root / "in" / "s"], [root / "in/deep/s", root / "node_modules/s"]
@@ -411,7 +411,7 @@ def test_a_file_that_vanishes_during_a_look_is_left_out(root: Path) -> None:
 
 
 def test_roots_may_share_and_nest_directories(root: Path, start: Start) -> None:
-    """Each sees its changes, whoever else watches; the end of an inner root does not end the outer."""
+    """Each watcher sees its changes, also beside others; the end of an inner root does not end the outer one."""
     inner = root / "inner"
     inner.mkdir()
     lab = start(tree(root, "a"), tree(root, "b"), tree(inner, "c"), flat(inner, "d"), tree(inner / "later", "e"))
@@ -461,7 +461,7 @@ def test_a_stream_of_changes_is_not_held_back(root: Path, start: Start) -> None:
 
 
 def test_too_many_paths_become_a_look_at_everything(root: Path, start: Start) -> None:
-    """Memory is bounded: past `most` paths nobody counts any more.
+    """Memory is bounded: above `most` paths, none is stored any more.
 
     The events are read in gulps, 0.05 s apart: with no more than that to settle, each may be handed over alone.
     """
@@ -505,7 +505,7 @@ def test_lost_events_ask_for_a_look(root: Path, launch: Launch) -> None:
     while str(late) not in answer["paths"]:
         answer = child.ask()
         assert answer["paths"] or answer["why"], "deaf after the overflow"
-    # watchdog warns of every directory here; whoever runs us must not see it.
+    # watchdog warns of every directory here; the user must not see that.
     deep = root / "p" / "q" / "r" / "s"
     deep.parent.mkdir(parents=True)
     deep.touch()
