@@ -25,5 +25,5 @@ compile_once()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers `-n auto` starts: one more than processors, for tests that wait for a program's answer."""
+    """Return how many workers `-n auto` starts: one more than processors, as some tests wait for a program."""
     return (os.cpu_count() or 1) + 1
