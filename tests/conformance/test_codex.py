@@ -23,8 +23,9 @@ def roots(**environ: str) -> list[str]:
 
 def test_archived_sessions_are_watched_as_well() -> None:
     """CODEX_HOME moves everything, but not what was written before it was set."""
-    assert roots() == ["/home/ada/.codex/sessions", "/home/ada/.codex/archived_sessions"]
-    assert roots(CODEX_HOME="/c/") == ["/c/sessions", "/c/archived_sessions", *roots()]
+    own = ["/home/ada/.codex/sessions", "/home/ada/.codex/archived_sessions"]
+    assert roots() == [*own, "/home/ada/.codex"]
+    assert roots(CODEX_HOME="/c/") == ["/c/sessions", "/c/archived_sessions", *own, "/c", "/home/ada/.codex"]
     assert roots(CODEX_HOME="/home/ada/.codex") == roots()
 
 
@@ -39,7 +40,8 @@ def test_archived_sessions_are_watched_as_well() -> None:
         ("2026/04/01/rollout-compress-4f2a.tmp", None),
         (f"2026/04/01/.rollout-materialize-{ID}.jsonl", None),
         (f"2026/04/01/{NAME}.jsonl.tmp", None),
-        ("history.jsonl", None),
+        ("history.jsonl", Unit(kind=Kind.HISTORY)),
+        ("2026/history.jsonl", None),
     ],
 )
 def test_a_path_says_which_thread_it_is(path: str, unit: Unit | None) -> None:

@@ -26,17 +26,26 @@ def roots_of(home: Path, *configured: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("layout", "configured"),
+    ("layout", "configured", "history"),
     [
-        (".claude-work/projects", ".claude-work"),  # as in CLAUDE_CONFIG_DIR
-        (".claude-work/projects", ".claude-work/projects"),  # the root itself
-        ("old-laptop/.claude/projects", "old-laptop"),  # a home of another machine
-        ("old-laptop/.claude/projects", "old-laptop/.claude"),
+        (".claude-work/projects", ".claude-work", True),  # as in CLAUDE_CONFIG_DIR
+        (".claude-work/projects", ".claude-work/projects", False),  # the root itself
+        ("old-laptop/.claude/projects", "old-laptop", True),  # a home of another machine
+        ("old-laptop/.claude/projects", "old-laptop/.claude", True),
     ],
 )
-def test_the_directory_below_which_sessions_are_is_found(tmp_path: Path, layout: str, configured: str) -> None:
+def test_the_directory_below_which_sessions_are_is_found(
+    tmp_path: Path, layout: str, configured: str, history: bool
+) -> None:
     (tmp_path / layout / "-home-u-app").mkdir(parents=True)
-    assert roots_of(tmp_path, tmp_path / configured) == {str(tmp_path / layout)}
+    above = {str((tmp_path / layout).parent)} if history else set()
+    assert roots_of(tmp_path, tmp_path / configured) == {str(tmp_path / layout)} | above
+
+
+def test_a_directory_without_sessions_yet_is_watched_whole(tmp_path: Path) -> None:
+    (tmp_path / ".claude-work").mkdir()
+    found = roots_of(tmp_path, tmp_path / ".claude-work")
+    assert {str(tmp_path / ".claude-work"), str(tmp_path / ".claude-work/projects")} <= found
 
 
 def test_a_directory_that_does_not_exist_yet_is_expected_at_each_level(tmp_path: Path) -> None:

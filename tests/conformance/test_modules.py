@@ -21,6 +21,7 @@ SHARED = {
     "messages",
     "objects",
     "processes",
+    "prompts",
     "records",
     "registry",
     "rows",

@@ -88,6 +88,8 @@ class PushSession(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
     title: str | None = None
     gone_at: Count | None = None
     """Unix milliseconds when the tool's file was first seen missing."""
+    prompts_only: bool = False
+    """Whether only the prompts of the session are known. It never replaces a record of a whole session."""
     streams: list[StreamLength] = []
 
 
@@ -217,6 +219,8 @@ class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
     """The lengths of the streams at the source when this revision was made."""
     held: list[StreamLength]
     """The current generation and length of each stream at the endpoint."""
+    prompts_only: bool = False
+    """Whether only the prompts of the session are known."""
 
 
 class SessionsAnswer(msgspec.Struct, frozen=True, kw_only=True):

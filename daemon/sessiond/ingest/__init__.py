@@ -5,10 +5,11 @@ from __future__ import annotations
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.backfill import is_left_out
 from sessiond.ingest.context import FileSnapshot, Index, IngestContext, Location, Outcome, Turn, locate
+from sessiond.ingest.history import capture_history
 from sessiond.ingest.lines import capture_lines
 from sessiond.ingest.presence import note_gone, note_trouble, sweep_idle
 from sessiond.ingest.projected import capture_projected
-from sessiond.ingest.units import open_unit
+from sessiond.ingest.units import HistoryUnit, open_unit
 from sessiond.sources.base import Kind
 
 __all__ = ["Index", "IngestContext", "Location", "Outcome", "Turn", "ingest", "locate", "sweep_idle"]
@@ -33,7 +34,7 @@ def ingest(context: IngestContext, location: Location, turn: Turn = ONCE) -> Out
         capture = capture_lines if location.unit.kind is Kind.LINES else capture_projected
         with open_unit(location, context.reading(turn, location.unit)) as unit:
             snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=unit.stat)
-            return capture(snapshot, unit)
+            return capture_history(snapshot, unit) if isinstance(unit, HistoryUnit) else capture(snapshot, unit)
     except FileNotFoundError:
         return note_gone(context, known, turn.live)
     except Torn as error:

@@ -20,6 +20,8 @@ from sessiond.sources.links import unit_below_link
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState
 
+PROMPTS = "prompts"
+"""The name of the stream of a session's prompts, of which nothing else is known (see history.py)."""
 LONG_WORK = 256 << 10
 """Bytes that take longer to read, decode and mask than a transaction may be open: 10 ms and more."""
 

@@ -126,6 +126,11 @@ def _merge(parts: Sequence[os.stat_result]) -> os.stat_result:
     )
 
 
+def with_mtime(found: os.stat_result, mtime_ms: int) -> os.stat_result:
+    """Return a stat with another time of the last write."""
+    return _replace(found, size=found.st_size, mtime_ns=mtime_ms * 1_000_000, ctime_ns=found.st_ctime_ns)
+
+
 def _replace(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) -> os.stat_result:
     values = [*found[:6], size, *found[7:10]]
     return os.stat_result(values, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns, "st_atime_ns": 0})

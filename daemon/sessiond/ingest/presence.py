@@ -7,7 +7,7 @@ from collections.abc import Mapping, Set
 from msgspec.structs import replace
 
 from sessiond.errors import ReadError
-from sessiond.ingest.context import IngestContext, Location, Outcome
+from sessiond.ingest.context import PROMPTS, IngestContext, Location, Outcome
 from sessiond.ingest.record import RecordBuilder
 from sessiond.sources.base import Source
 from sessiond.spool.rows import FileState, StreamState
@@ -34,7 +34,10 @@ def _note_one_gone(context: IngestContext, file: FileState, now_ms: int, live: S
     if file.stream is None:
         return False
     session = catalog.stream(file.stream).session
-    left = [file for stream in catalog.streams(session) for file in catalog.files(stream.id)]
+    streams = catalog.streams(session)
+    if any(stream.thread for stream in streams):  # a history of prompts outlives the transcripts
+        streams = [stream for stream in streams if stream.name != PROMPTS]
+    left = [file for stream in streams for file in catalog.files(stream.id)]
     if any(other.gone_ms is None for other in left):
         # The session may continue under another name; its record then has to show that path.
         source = next((source for source, _ in context.roots if source.tool == file.tool), None)

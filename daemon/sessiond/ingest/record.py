@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from sessiond.ingest.context import IngestContext, as_text, inner_path, outer_path
+from sessiond.ingest.context import PROMPTS, IngestContext, as_text, inner_path, outer_path
 from sessiond.session import Fold, Folds, is_positional, session_id, summarize
 from sessiond.sources.base import Source
 from sessiond.spool import Spool
@@ -62,7 +62,10 @@ class RecordBuilder:
         return changed
 
     def _store(self, member: _Member, *, live: bool, touched: bool) -> bool:
-        state, threads = member.state, _with_times(member, self._rules.now_ms)
+        state, (member, prompts_only) = member.state, _without_prompts(member, self._rules.now_ms)
+        if prompts_only and state.record is not None and not state.prompts_only:
+            return False  # the transcript was emptied: its record has more than the prompts
+        threads = _with_times(member, self._rules.now_ms)
         others = [stream.fold for stream in member.streams if not stream.thread and stream.fold.last_ms is not None]
         parent, ancestors = self._ancestors(member)
         record = summarize(
@@ -82,6 +85,7 @@ class RecordBuilder:
             title=self._masking.text(title),
             opening=next(first_answers, None) if self._detects_copies else None,
             active_ms=max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None),
+            prompts_only=prompts_only,
         )
         return self._spool.catalog.put_record(state, built, self._rules.now_ms, touched=touched)
 
@@ -118,6 +122,21 @@ class RecordBuilder:
             if parent is not None:
                 found[parent.id] = parent
         return _Member(state, streams, list(found.values()))
+
+
+def _without_prompts(member: _Member, now_ms: int) -> tuple[_Member, bool]:
+    """Return a session without the stream of its prompts, and False, if it has a transcript.
+
+    Otherwise that stream is its main thread, and it has no relatives: prompts alone do not show a copy.
+    """
+    rest = [stream for stream in member.streams if stream.name != PROMPTS]
+    prompts = [replace(stream, thread=True) for stream in member.streams if stream.name == PROMPTS]
+    whole = member._replace(streams=rest)
+    if not any(len(stream.fold.messages) for stream in prompts):
+        return whole, False
+    if any(stream.thread for stream in rest) and any(fold.started_ms for fold in _with_times(whole, now_ms)):
+        return whole, False
+    return _Member(member.state, [*prompts, *rest], []), True
 
 
 def _with_times(member: _Member, now_ms: int) -> list[Fold]:

@@ -17,8 +17,9 @@ import msgspec
 from sessiond.database import Database, open_database
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content, Lines, Records
-from sessiond.ingest.context import Location, ReadContext, inner_path
+from sessiond.ingest.context import PROMPTS, Location, ReadContext, inner_path
 from sessiond.ingest.files import STALE_MS, database_stat, list_folder, read_file, with_further
+from sessiond.ingest.prompt_lines import PromptLines, read_prompts
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
@@ -103,6 +104,8 @@ def open_unit(location: Location, context: ReadContext) -> Iterator[OpenUnit]:
             unit = _LinesUnit(location, context)
         case Kind.DATABASE:
             unit = DatabaseUnit(location, context)
+        case Kind.HISTORY:
+            unit = HistoryUnit(location, context)
         case _:
             unit = _DocumentUnit(location, context)
     try:
@@ -138,6 +141,31 @@ class _LinesUnit:
             content=Lines(self._descriptor, context.digest, endings),
             times=Times.FILE if unit.timeless else Times.RECORDS,
         )
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class HistoryUnit:
+    """A history of prompts: the stream of each session is its lines."""
+
+    def __init__(self, location: Location, context: ReadContext) -> None:
+        self._location, self._digest, self.cost = location, context.digest, 0
+        self._descriptor = open_regular(location.root, location.below)
+        self.stat, self.lines = os.fstat(self._descriptor), Lines(self._descriptor, context.digest)
+
+    def streams(self, session: str | None = None) -> Iterator[StreamSource]:
+        found: dict[str, list[bytes]] = {}
+        for prompt in read_prompts(self._location.source, self.lines):
+            if prompt.native_id is not None and session in (None, prompt.native_id):
+                found.setdefault(prompt.native_id, []).append(prompt.record)
+        for native_id, records in found.items():
+            yield self.stream(native_id, PromptLines(records, self._digest))
+
+    def stream(self, native_id: str, content: PromptLines) -> StreamSource:
+        """Return the stream of a session's prompts."""
+        projection = Projection(native_id=native_id, records=(), stream=PROMPTS, thread=False)
+        return _projected(self._location, projection, content, native_id)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -31,6 +31,11 @@ class Exclusion:
         self.version = blake2b("\0".join(sorted(globs)).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         """Changes with the globs."""
 
+    @property
+    def in_use(self) -> bool:
+        """Whether any directory may be excluded, as far as known."""
+        return bool(self._paths or self._names or self._ignoring)
+
     def excludes(self, directory: str | None) -> bool:
         """Return whether a working directory is excluded; an unknown one is not."""
         return self.excludes_any([directory] if directory else [])

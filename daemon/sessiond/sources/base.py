@@ -37,6 +37,9 @@ class Kind(StrEnum):
     """A directory of small files, written once or rewritten: projected like a document."""
     DATABASE = "database"
     """An SQLite file with many sessions: the rows of each session are projected."""
+    HISTORY = "history"
+    """JSON lines with the prompts of many sessions: the stream of a session is its lines. They say which session is
+    theirs (`Entry.native_id`). Only sessions of which there is no transcript are captured from it."""
 
 
 class Watch(StrEnum):
@@ -67,7 +70,7 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = ""
     """What a path below it begins with for its source, if a link below another root leads here (see links.py)."""
     only: str = ""
-    """The name of the only file that is read, if the link leads to a file. `prefix` takes its place."""
+    """The beginning of the names of the only files that are read. `prefix` takes its place if a link leads here."""
 
     def covers(self, path: str) -> bool:
         """Return whether a scan of the root reaches a path, within its depth."""

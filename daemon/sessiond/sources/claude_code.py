@@ -14,6 +14,7 @@ from sessiond.session import ASSISTANT, USER, Entry, Item, ItemKind, Role, Speak
 from sessiond.sources.base import BaseSource, Memory, Retention, Root, Unit, UserDirs
 from sessiond.sources.content import blocks, find, name_of, note, speaker_of, summary, template, text_of
 from sessiond.sources.processes import is_running
+from sessiond.sources.prompts import decode_prompt, history_root, history_unit, prompt_items
 from sessiond.sources.records import ABSENT, UUID, parse
 from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import read_settings, read_small_file, unique_paths
@@ -102,10 +103,9 @@ class ClaudeCode(BaseSource):
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` of CLAUDE_CONFIG_DIR, ~/.claude and ~/.config/claude (older), and Cowork's sessions."""
         older = f"{dirs.from_variable('XDG_CONFIG_HOME') or f'{dirs.home}/.config'}/claude"
-        named = [dirs.absolute(folder) for folder in _config_dirs(dirs)]
-        homes = unique_paths(*named, f"{dirs.home}/.claude", older)
-        for path in unique_paths(*(home if home.endswith("/projects") else f"{home}/projects" for home in homes)):
-            yield Root(path=path)
+        homes = _homes(dirs)
+        yield from (Root(path=f"{path}/projects") for path in unique_paths(*homes, older))
+        yield from map(history_root, homes)
         desktop = [f"{dirs.config}/Claude"]
         if dirs.platform == "win32":
             desktop.append(f"{dirs.data}/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude")
@@ -122,14 +122,14 @@ class ClaudeCode(BaseSource):
         return Retention(days=min(days), hint=hint)
 
     def unit(self, relative: str) -> Unit | None:
-        """Return the unit of a transcript or a subagent's transcript.
+        """Return the unit of a transcript, a subagent's transcript, or the history of prompts.
 
         `<id>/subagents/**/agent-*.jsonl` is a stream of session <id>. The session of a flat `agent-*.jsonl` (1.x) is
         named in its lines only. Not sessions: journal.jsonl (of workflows), *.meta.json, tool-results/, memory/.
         """
         found = FILE.fullmatch(relative.rpartition("/.claude/projects/")[2])
         if not found:
-            return None
+            return history_unit(relative)
         main, parent, agent, flat = found.groups()
         if main:
             return Unit(native_id=main)
@@ -142,6 +142,8 @@ class ClaudeCode(BaseSource):
         """
         line = parse(LINE, record)
         kind, message, key = line.type, line.message, line.uuid
+        if kind == "?":
+            return decode_prompt(record, memory)
         role: Role | None = None
         model: str | None = None
         if line.is_sidechain:
@@ -197,11 +199,13 @@ class ClaudeCode(BaseSource):
             yield from blocks(attachment.get("prompt"), replace(base, speaker=Speaker.USER, injected=not base.counts))
         elif kind == "system" and record.get("content"):
             yield note(text_of(record["content"]), base)
+        elif kind is None:
+            yield from prompt_items(record, entry)
 
     def live(self, dirs: UserDirs) -> Iterable[str]:
         """Return the sessions whose process is running; a killed process leaves its file behind."""
         for root in self.roots(dirs):
-            for file in glob(escape(root.path.removesuffix("projects")) + "sessions/[0-9]*.json"):
+            for file in glob(escape(root.path.removesuffix("/projects")) + "/sessions/[0-9]*.json"):
                 try:
                     owner = parse(OWNER, read_small_file(file))
                 except ValueError:
@@ -228,6 +232,12 @@ def _marked(item: Item, record: dict[str, Any]) -> Item:
 def _config_dirs(dirs: UserDirs) -> list[str]:
     """Return the directories in CLAUDE_CONFIG_DIR, which may be a comma-separated list."""
     return [part.strip() for part in dirs.environ.get("CLAUDE_CONFIG_DIR", "").split(",") if part.strip()]
+
+
+def _homes(dirs: UserDirs) -> list[str]:
+    """Return the directories that contain `projects`. People also name `projects` itself in the variable."""
+    named = [dirs.absolute(folder).removesuffix("/projects") for folder in _config_dirs(dirs)]
+    return unique_paths(*named, f"{dirs.home}/.claude")
 
 
 def _origin(line: _Line, memory: Memory) -> tuple[str | None, bool]:

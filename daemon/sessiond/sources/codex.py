@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.content import blocks, find, name_of, speaker_of, summary, template, text_of
+from sessiond.sources.prompts import decode_prompt, history_root, history_unit, prompt_items
 from sessiond.sources.records import ABSENT, UUID, compact, digest, parse
 from sessiond.sources.tokens import usage
 
@@ -119,7 +120,8 @@ def decode_line(record: bytes | memoryview, memory: Memory) -> Entry:
     elif body.type == "message" and body.role in ROLES and not memory.get("heard"):
         return _message("sent", ROLES[body.role], _text(body.content), memory, time=time, api_id=body.id or "")
     known = kind in KNOWN or (not line.payload and (kind in BARE_KNOWN or body.record_type))
-    return Entry(time=time, unknown=None if known else kind or "?")
+    has_type = kind or body.type or body.record_type
+    return Entry(time=time, unknown=None if known else kind or "?") if has_type else decode_prompt(record, memory)
 
 
 class Codex(BaseSource):
@@ -135,17 +137,20 @@ class Codex(BaseSource):
     views: ClassVar[bool] = True
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
-        """Return the rollouts of CODEX_HOME and ~/.codex."""
-        return rollout_roots(dirs.with_override("CODEX_HOME", f"{dirs.home}/.codex"))
+        """Return the rollouts of CODEX_HOME and ~/.codex, and the histories of prompts beside them."""
+        homes = dirs.with_override("CODEX_HOME", f"{dirs.home}/.codex")
+        yield from rollout_roots(homes)
+        yield from map(history_root, homes)
 
     def unit(self, relative: str) -> Unit | None:
         """Return the unit of a rollout: lines, packed lines (`.jsonl.zst`), or a TypeScript CLI document (`.json`).
 
-        The UUID in a file's name is its thread's id. Temporary files (`.rollout-*`, `rollout-compress-*`) don't match.
+        `history.jsonl` has the prompts of all sessions. The UUID in a file's name is its thread's id. Temporary files
+        (`.rollout-*`, `rollout-compress-*`) don't match.
         """
         found = FILE.fullmatch(relative)
         if not found:
-            return None
+            return history_unit(relative)
         if found[2] == "json":
             return Unit(kind=Kind.DOCUMENT, native_id=found[1])
         return Unit(native_id=found[1], packed=found[2] == "jsonl.zst")
@@ -161,7 +166,7 @@ class Codex(BaseSource):
 
     def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
         """Iterate the items of a line."""
-        return read_items(record, entry, memory)
+        return prompt_items(record, entry) if "ts" in record else read_items(record, entry, memory)
 
 
 def read_items(record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:

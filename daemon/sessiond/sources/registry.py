@@ -56,8 +56,12 @@ def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
         for root in source.roots(one)
         if root.path not in usual and os.path.commonpath((root.path, path)) == path
     }
-    there = [root for root in inside.values() if os.path.isdir(root.path)]
-    return there or [Root(path=path), *(root for root in inside.values() if root.path != path)]
+    # A history is in the directory above the sessions, so that this directory exists shows nothing about the layout.
+    there = [root for root in inside.values() if not root.only and os.path.isdir(root.path)]
+    if not there:
+        return [Root(path=path), *(root for root in inside.values() if root.path != path)]
+    above = {os.path.dirname(root.path) for root in there}
+    return [*there, *(root for root in inside.values() if root.only and root.path in above)]
 
 
 def find_further_homes(config: Config, environ: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -20,7 +20,11 @@ from sessiond.spool.streams import Streams
 _to_json = msgspec.json.Encoder().encode
 _from_json = checked(msgspec.json.Decoder, Session)
 
-_SESSION = "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked"
+SESSION = (
+    "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked,"
+    " prompts_only"
+)
+"""The columns that `session_state` needs."""
 
 
 class Catalog(Streams, Files, PrivacyOps):
@@ -32,12 +36,12 @@ class Catalog(Streams, Files, PrivacyOps):
 
     def session(self, identity: UUID) -> SessionState | None:
         """Return a session by its id; None if there is none."""
-        row = self._db.execute(f"SELECT {_SESSION} FROM session WHERE uuid = ?", (str(identity),)).fetchone()
+        row = self._db.execute(f"SELECT {SESSION} FROM session WHERE uuid = ?", (str(identity),)).fetchone()
         return None if row is None else session_state(row)
 
     def session_by_row(self, number: int) -> SessionState:
         """Return a session by the number of its row."""
-        return session_state(self._db.execute(f"SELECT {_SESSION} FROM session WHERE id = ?", (number,)).fetchone())
+        return session_state(self._db.execute(f"SELECT {SESSION} FROM session WHERE id = ?", (number,)).fetchone())
 
     def count(self) -> int:
         """Return the number of sessions that have a record."""
@@ -52,7 +56,7 @@ class Catalog(Streams, Files, PrivacyOps):
 
     def sessions(self) -> Iterator[SessionState]:
         """Iterate over all sessions that have a record, most recently active first."""
-        for row in self._db.execute(f"SELECT {_SESSION} FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC"):
+        for row in self._db.execute(f"SELECT {SESSION} FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC"):
             yield session_state(row)
 
     def add_session(self, identity: UUID, tool: str, native_id: str) -> int:
@@ -73,11 +77,12 @@ class Catalog(Streams, Files, PrivacyOps):
 
         Returns: whether there is a new revision.
         """
-        if not touched and (old.record, old.parent, old.title) == (made.record, made.parent, made.title):
+        before = old.record, old.parent, old.title, old.prompts_only
+        if not touched and before == (made.record, made.parent, made.title, made.prompts_only):
             return False
         self._db.execute(
             "UPDATE session SET record = ?, parent = ?, title = ?, opening = ?, active_ms = ?, ongoing = ?,"
-            " revision = ?, parked = NULL WHERE id = ?",
+            " revision = ?, parked = NULL, prompts_only = ? WHERE id = ?",
             (
                 _to_json(made.record),
                 None if made.parent is None else str(made.parent),
@@ -86,6 +91,7 @@ class Catalog(Streams, Files, PrivacyOps):
                 made.active_ms,
                 made.record.ended_at is None,
                 max(old.revision + 1, now_ms),
+                made.prompts_only,
                 old.id,
             ),
         )
@@ -100,14 +106,14 @@ class Catalog(Streams, Files, PrivacyOps):
     def relatives(self, first_answer_key: int, excluded: int) -> list[SessionState]:
         """Return sessions with the same first assistant message, which are copies of one another."""
         rows = self._db.execute(
-            f"SELECT {_SESSION} FROM session WHERE opening = ? AND id != ? AND record IS NOT NULL",
+            f"SELECT {SESSION} FROM session WHERE opening = ? AND id != ? AND record IS NOT NULL",
             (first_answer_key, excluded),
         )
         return [session_state(row) for row in rows]
 
     def children(self, identity: UUID) -> list[SessionState]:
         """Return the sessions whose parent is this one."""
-        rows = self._db.execute(f"SELECT {_SESSION} FROM session WHERE parent = ?", (str(identity),))
+        rows = self._db.execute(f"SELECT {SESSION} FROM session WHERE parent = ?", (str(identity),))
         return [session_state(row) for row in rows]
 
     def idle(self, before_ms: int) -> list[int]:
@@ -170,7 +176,7 @@ class Catalog(Streams, Files, PrivacyOps):
 
 
 def session_state(row: tuple[Any, ...]) -> SessionState:
-    """Return the SessionState of a row with the columns in `_SESSION`."""
+    """Return the SessionState of a row with the columns in `SESSION`."""
     record, parent = row[4], row[5]
     return SessionState(
         id=row[0],
@@ -186,4 +192,5 @@ def session_state(row: tuple[Any, ...]) -> SessionState:
         revision=row[10],
         pushed=row[11],
         parked=row[12],
+        prompts_only=bool(row[13]),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sessiond.errors import NotFound
-from sessiond.spool.catalog import session_state
+from sessiond.spool.catalog import SESSION, session_state
 from sessiond.spool.rows import Segment, SessionState
 from sessiond.spool.safety import MISSING, UNSAFE
 
@@ -48,10 +48,7 @@ class DeadLetters(ABC):
 
     def parked(self) -> tuple[list[SessionState], list[Segment]]:
         """Return the parked revisions and segments."""
-        sessions = self._db.execute(
-            "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
-            " parked FROM session WHERE parked IS NOT NULL ORDER BY active_ms DESC"
-        )
+        sessions = self._db.execute(f"SELECT {SESSION} FROM session WHERE parked IS NOT NULL ORDER BY active_ms DESC")
         segments = self._db.execute(f"SELECT {SEGMENT} {JOINED} WHERE segment.parked IS NOT NULL ORDER BY segment.id")
         return [session_state(row) for row in sessions], [segment_state(row) for row in segments]
 

@@ -13,6 +13,8 @@ from sessiond.reader import Checkpoint, Extent
 from sessiond.spool.decoding import checked
 from sessiond.spool.rows import FileState
 
+BEHIND = "queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
+"""The condition for streams whose transcript has to be read again."""
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_checkpoint = checked(msgspec.msgpack.Decoder, Checkpoint)
 
@@ -101,6 +103,15 @@ class Files:
             (start, end),
         )
         return [file_state(row) for row in rows]
+
+    def behind_inside(self, path: str, limit: int) -> list[str]:
+        """Return the native ids of sessions in a container of which a stream has to be read again."""
+        rows = self._db.execute(
+            f"SELECT file.path FROM file JOIN stream ON stream.id = file.stream WHERE file.path > ? AND file.path < ?"
+            f" AND file.gone_ms IS NULL AND ({BEHIND}) LIMIT ?",
+            (os.fsencode(f"{path}::"), os.fsencode(f"{path}:;"), limit),
+        )
+        return [os.fsdecode(row[0])[len(path) + 2 :].partition("::")[0] for row in rows]
 
     def pins(self) -> set[str]:
         """Return the pins of all files."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from sessiond import zstd
-from sessiond.spool.catalog import session_state
+from sessiond.spool.catalog import SESSION, session_state
 from sessiond.spool.dead_letters import JOINED, SEGMENT, DeadLetters, segment_state
 from sessiond.spool.rows import Segment, SessionState
 
@@ -100,8 +100,7 @@ class Outbox(DeadLetters):
         """
         live, values = ("", ()) if not since_ms else (f" AND (active_ms >= ? OR id IN ({_LIVE}))", (since_ms, since_ms))
         rows = self._db.execute(
-            "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
-            f" parked FROM session WHERE {_DUE}{live} ORDER BY active_ms DESC LIMIT ?",
+            f"SELECT {SESSION} FROM session WHERE {_DUE}{live} ORDER BY active_ms DESC LIMIT ?",
             (*values, limit),
         )
         return [session_state(row) for row in rows]
@@ -109,8 +108,7 @@ class Outbox(DeadLetters):
     def unsent(self) -> list[SessionState]:
         """Return the sessions with a revision or segment that is not acknowledged, parked ones included."""
         rows = self._db.execute(
-            "SELECT id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed,"
-            " parked FROM session WHERE revision > pushed OR id IN"
+            f"SELECT {SESSION} FROM session WHERE revision > pushed OR id IN"
             " (SELECT session FROM stream WHERE id IN (SELECT stream FROM segment))"
         )
         return [session_state(row) for row in rows]

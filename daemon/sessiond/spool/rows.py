@@ -82,6 +82,8 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     pushed: int
     parked: str | None
+    prompts_only: bool = False
+    """Whether only its prompts are known, from the tool's history of prompts."""
 
 
 class BuiltRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,8 @@ class BuiltRecord(msgspec.Struct, frozen=True, kw_only=True):
     opening: int | None
     """The key of the first answer, by which copies are found; None if the tool's keys show no copies."""
     active_ms: int
+    prompts_only: bool = False
+    """Whether it was made from prompts alone."""
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):

@@ -189,6 +189,10 @@ MIGRATIONS = (
     -- Bytes that were lost after the endpoint was left, and that it does not have.
     ALTER TABLE acknowledged ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- 1: only the prompts of the session are known, from the tool's history of prompts.
+    ALTER TABLE session ADD COLUMN prompts_only INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

@@ -11,6 +11,7 @@ import msgspec
 from sessiond.endpoint.wire import RemotePosition, StreamLength
 from sessiond.session import Fold
 from sessiond.spool.decoding import checked
+from sessiond.spool.files import BEHIND
 from sessiond.spool.folds import Folds, pack_row
 from sessiond.spool.rows import StreamState
 
@@ -23,7 +24,6 @@ _STREAM = (
     " lost - lost_before, unproven"
 )
 _URGENT = "held IS NOT NULL OR gap_from IS NOT NULL"
-_BEHIND = "queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
 
 
 class Streams(Folds):
@@ -90,6 +90,13 @@ class Streams(Folds):
             fold=fold,
             stored=stored,
         )
+
+    def thread_names(self, identity: UUID) -> dict[str, bool]:
+        """Return the streams of a session by name, and whether each belongs to its main thread."""
+        rows = self._db.execute(
+            "SELECT name, thread FROM stream WHERE session = (SELECT id FROM session WHERE uuid = ?)", (str(identity),)
+        )
+        return {name: bool(thread) for name, thread in rows}
 
     def lengths(self, session: int) -> list[StreamLength]:
         """Return the captured lengths of a session's streams whose transcript is kept."""
@@ -223,7 +230,7 @@ class Streams(Folds):
         The former come first: items that fill the outbox may be waiting behind them.
         """
         rows = self._db.execute(
-            f"SELECT id FROM stream WHERE {_BEHIND} ORDER BY held IS NULL AND gap_from IS NULL, rank DESC LIMIT ?",
+            f"SELECT id FROM stream WHERE {BEHIND} ORDER BY held IS NULL AND gap_from IS NULL, rank DESC LIMIT ?",
             (limit,),
         )
         return [row[0] for row in rows]
@@ -233,7 +240,7 @@ class Streams(Folds):
 
         `urgent`: count only streams whose bytes the endpoint lacks; their other items wait for these bytes.
         """
-        where = f"({_BEHIND}) AND ({_URGENT})" if urgent else _BEHIND
+        where = f"({BEHIND}) AND ({_URGENT})" if urgent else BEHIND
         return self._db.execute(f"SELECT 1 FROM stream WHERE {where} LIMIT 1").fetchone() is not None
 
     def progress(self, stream: int) -> tuple[int, bool]:

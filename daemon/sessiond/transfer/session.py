@@ -136,5 +136,6 @@ class SessionCopier:
             parent=stored.parent,
             title=self._masking.text(stored.title),
             gone_at=stored.gone_at,
+            prompts_only=stored.prompts_only,
             streams=stored.streams,
         )

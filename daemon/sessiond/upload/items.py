@@ -29,6 +29,7 @@ def to_push(context: UploadContext, item: Item) -> wire.Push:
             parent=item.parent,
             title=item.title,
             gone_at=item.gone_ms,
+            prompts_only=item.prompts_only,
             streams=context.spool.catalog.lengths(item.id),
         )
     if item.data is None:

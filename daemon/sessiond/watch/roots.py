@@ -79,14 +79,14 @@ class Route:
     that a file has one path even if the root is a symbolic link.
     """
 
-    __slots__ = ("_depth", "_prefix", "_skip", "name", "watched")
+    __slots__ = ("_depth", "_only", "_prefix", "_skip", "name", "watched")
 
     def __init__(self, watched: WatchedRoot, resolved: str) -> None:
         root = watched.root
         self.watched = watched
         self.name = root.path.rstrip("/") + "/"
         self._prefix = resolved.rstrip("/") + "/"
-        self._skip = root.skip
+        self._skip, self._only = root.skip, root.only
         self._depth = 0 if root.watch is Watch.FLAT else root.depth
 
     def __call__(self, path: str) -> str | None:
@@ -95,7 +95,7 @@ class Route:
             return None
         relative = path[len(self._prefix) :]
         levels = relative.count("/")
-        if levels > self._depth or not relative:
+        if levels > self._depth or not relative or not relative.startswith(self._only):
             return None
         if levels and self._skip and not self._skip.isdisjoint(relative.split("/")[:-1]):
             return None

@@ -35,7 +35,7 @@ def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterato
     """
     stats = ScanStats() if stats is None else stats
     deepest = 0 if root.watch is Watch.FLAT else root.depth
-    skip = root.skip
+    skip, only = root.skip, root.only
     start = f"{root.path.rstrip('/')}/{below}" if below else root.path
     try:
         pending = [(start, os.stat(start).st_ino, below.count("/") + 1 if below else 0)]
@@ -56,6 +56,8 @@ def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterato
         with entries:
             try:
                 for entry in entries:
+                    if only and not entry.name.startswith(only):
+                        continue
                     if entry.is_file(follow_symlinks=False):
                         try:
                             stat = entry.stat(follow_symlinks=False)

@@ -191,9 +191,9 @@ class PushRequest:
         if not limits.claim_machine(db, self.store, self.user, machine, self.device):
             return self._machine_taken(machine)
         stored = records.revision(db, self.user, machine, session)
-        if stored is not None and stored >= item.revision:
-            if stored == item.revision:
-                return DUPLICATE
+        if stored == item.revision or (item.prompts_only and records.is_whole(db, self.user, machine, session)):
+            return DUPLICATE
+        if stored is not None and stored > item.revision:
             return problem("stale", f"session {session}: revision {item.revision} is not above", revision=stored)
         if item.revision > max((stored or 0) + STEP, FREE_REVISION):
             raise ItemError("invalid", f"revision {item.revision} is too far above {stored or 0}")

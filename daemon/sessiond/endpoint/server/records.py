@@ -60,6 +60,7 @@ class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None
     gone_at: int | None
     streams: list[_Length]
+    prompts_only: bool = False
 
 
 _read_envelope = msgspec.json.Decoder(_Envelope)
@@ -94,6 +95,12 @@ def revision(db: sqlite3.Connection, user: str, machine: str, session: str) -> i
     return None if row is None else int(row[0])
 
 
+def is_whole(db: sqlite3.Connection, user: str, machine: str, session: str) -> bool:
+    """Return whether a record of a whole session is stored. A machine that lost its spool may push prompts alone."""
+    stored = get_session(db, View(user=user), machine, session)
+    return stored is not None and not stored.prompts_only
+
+
 def envelope(item: PushSession) -> bytes:
     """Return a record as it is stored, in JSON."""
     return msgspec.json.encode(
@@ -104,6 +111,7 @@ def envelope(item: PushSession) -> bytes:
             title=item.title,
             gone_at=item.gone_at,
             streams=[_Length(name=each.name, generation=each.generation, length=each.length) for each in item.streams],
+            prompts_only=item.prompts_only,
         )
     )
 
@@ -283,6 +291,7 @@ def _stored(
             for each in fields.streams
         ],
         held=streams.current(db, view.user, machine, session),
+        prompts_only=fields.prompts_only,
     )
 
 

@@ -1,0 +1,195 @@
+"""Captures a tool's history of prompts, which survives when the tool deletes its sessions.
+
+Of a session that has a transcript, nothing is captured from it. Of any other, its lines become a stream, and as long as
+there is no transcript the session's record is made from them. Lines are only ever added to such a stream, and each one
+once, whatever the tool does to its file: it may trim the oldest lines, and a second home may have a copy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import islice
+from uuid import UUID
+
+import msgspec
+
+from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome, inner_path
+from sessiond.ingest.files import with_mtime
+from sessiond.ingest.presence import ask_again, note_back, note_gone
+from sessiond.ingest.prompt_lines import Prompt, PromptLines, find_transcripts, read_prompts
+from sessiond.ingest.stream_capture import StreamCapture, add_stream
+from sessiond.ingest.units import HistoryUnit
+from sessiond.reader import Extent
+from sessiond.session import session_id
+
+PATIENCE_MS = 10_000
+"""How long after its first prompt a session may be without a transcript: some tools write the history first."""
+GROUP = 32
+"""Sessions of a history that share a commit."""
+MOST_BYTES = 16 << 20
+"""Bytes of prompts that are read again at once, and kept in memory."""
+MOST_SESSIONS = 500
+"""Sessions whose prompts are read again at once, so that a long history is not read once for each of them."""
+
+Groups = dict[str, list[Prompt]]
+"""Lines of a history by the native id of their session."""
+
+
+def capture_history(snapshot: FileSnapshot, unit: HistoryUnit) -> Outcome:
+    """Capture what was added to a history, or compare all of it with what was captured if it was rewritten."""
+    context, known = snapshot.context, snapshot.known
+    if known is not None and known.gone_ms is not None:
+        note_back(context, known)
+    context.spool.end_group()  # how many sessions there are shows only when they are read; they share commits of GROUP
+    if snapshot.turn.only:
+        return _Capture(snapshot, unit).read_again(_waiting_sessions(snapshot))
+    if snapshot.unchanged or snapshot.stat.st_size == 0:
+        return Outcome()  # an emptied file is the first half of a rewrite; the other half is a change of its own
+    return _Capture(snapshot, unit).read_on()
+
+
+def _waiting_sessions(snapshot: FileSnapshot) -> list[str]:
+    """Return the requested sessions and others that wait for the same file; none if all were read meanwhile."""
+    context, path = snapshot.context, snapshot.location.path
+    with context.spool.reading():
+        waiting = context.spool.catalog.behind_inside(path, MOST_SESSIONS)
+    asked = [native_id for native_id in waiting if native_id in snapshot.turn.only]
+    return [*asked, *(native_id for native_id in waiting if native_id not in snapshot.turn.only)] if asked else []
+
+
+class _Capture:
+    """One read of a history."""
+
+    def __init__(self, snapshot: FileSnapshot, unit: HistoryUnit) -> None:
+        self._snapshot, self._unit = snapshot, unit
+        self._context, self._source = snapshot.context, snapshot.location.source
+        self._outcome = Outcome()
+
+    def read_on(self) -> Outcome:
+        """Read from the checkpoint on, or from the start if the file was rewritten, and move the checkpoint.
+
+        The sessions are committed before it (rule 1). A kill in between repeats them, which adds no line twice.
+        """
+        snapshot, lines = self._snapshot, self._unit.lines
+        known = None if snapshot.known is None else snapshot.known.checkpoint
+        grew = known is not None and lines.grew(known, snapshot.stat)
+        start = end = known.offset if known is not None and grew else 0
+        groups, more, limit = Groups(), False, snapshot.turn.slice
+        for prompt in read_prompts(self._source, lines, start):
+            more = limit is not None and prompt.end - start > limit and end > start
+            if more:
+                break
+            end = prompt.end
+            if prompt.native_id is not None:
+                groups.setdefault(prompt.native_id, []).append(prompt)
+        chosen = {native_id: prompts for native_id, prompts in groups.items() if self._admits(native_id, prompts)}
+        self._store(chosen)
+        self._count(read=end - start, more=more)
+        if self._outcome.retry:
+            return msgspec.structs.replace(self._outcome, more=False)  # the checkpoint stays, so all is read again
+        with self._context.spool.transaction():
+            size = ~snapshot.stat.st_size if more else snapshot.stat.st_size
+            snapshot.save(None, snapshot.checkpoint(end, lines.probe(end), size=size))
+        return self._outcome
+
+    def read_again(self, native_ids: Iterable[str], most_bytes: int = MOST_BYTES) -> Outcome:
+        """Read the prompts of sessions whose bytes did not fit into the outbox, or which the endpoint lacks.
+
+        After about `most_bytes`, only those of sessions that were found by then are read.
+        """
+        wanted, groups, size = set(native_ids), Groups(), 0
+        if not wanted:
+            return self._outcome
+        for prompt in read_prompts(self._source, self._unit.lines):
+            if prompt.native_id in wanted and (prompt.native_id in groups or size < most_bytes):
+                groups.setdefault(prompt.native_id, []).append(prompt)
+                size += len(prompt.record)
+        asked = self._snapshot.turn.only & wanted
+        self._store({native_id: groups.get(native_id, []) for native_id in (groups.keys() | asked)}, whole=True)
+        return self._outcome
+
+    def _admits(self, native_id: str, prompts: list[Prompt]) -> bool:
+        """Return whether lines of a session are captured. Nothing of an excluded project is."""
+        context = self._context
+        identity = session_id(self._source.tool, native_id, context.scope(self._source))
+        with context.spool.reading():
+            known = context.spool.catalog.thread_names(identity)
+        if any(known.values()):
+            return False  # it has a transcript
+        if context.exclusion.excludes_any(filter(None, (prompt.directory for prompt in prompts))):
+            return False
+        return PROMPTS in known or self._is_lost(identity, prompts)
+
+    def _is_lost(self, identity: UUID, prompts: list[Prompt]) -> bool:
+        """Return whether a session that is not in the spool is known from its prompts alone."""
+        context, times = self._context, [prompt.time_ms for prompt in prompts]
+        if not any(prompt.typed for prompt in prompts) or identity in self._transcripts:
+            return False
+        if not any(prompt.directory for prompt in prompts) and context.exclusion.in_use:
+            return False  # it may be of an excluded project, which this history does not name
+        if context.oldest_ms is not None and max(times) < context.oldest_ms:
+            return False
+        early = 0 <= context.now_ms() - min(times) < PATIENCE_MS
+        if early:
+            self._count(retry=True)
+        return not early
+
+    @cached_property
+    def _transcripts(self) -> frozenset[UUID]:
+        context = self._context
+        roots = (*context.roots, *context.dormant)
+        return find_transcripts(roots, self._source.tool, context.scope(self._source))
+
+    def _store(self, groups: Groups, *, whole: bool = False) -> None:
+        """Capture the lines of sessions. `whole`: they are all that the history has of them."""
+        behind, left = Groups(), iter(groups.items())
+        while several := list(islice(left, GROUP)):
+            with self._context.spool.group():
+                for native_id, prompts in several:
+                    if not self._store_session(native_id, prompts, whole=whole):
+                        behind[native_id] = prompts
+        if behind:  # what was captured of them before is read with what is new, because it is sent again
+            self.read_again(behind, sys.maxsize)
+
+    def _store_session(self, native_id: str, prompts: list[Prompt], *, whole: bool) -> bool:
+        """Capture the new lines of a session; return False if all of its lines are needed for that."""
+        context, unit = self._context, self._unit
+        records = [prompt.record for prompt in prompts]
+        stream = add_stream(context, unit.stream(native_id, PromptLines((), context.digest)), native_id)
+        if not (whole or stream.caught_up):
+            return False
+        captured = context.spool.catalog.extents(stream.id)
+        content = PromptLines(records, context.digest, captured)
+        if content.has_news or not stream.caught_up:
+            source = unit.stream(native_id, content)
+            before = context.spool.catalog.file(source.path)
+            if before is not None and before.gone_ms is not None:
+                ask_again(context, stream)
+            newest = max((prompt.time_ms for prompt in prompts), default=0)
+            stat = with_mtime(self._snapshot.stat, min(newest, self._snapshot.mtime_ms))
+            snapshot = msgspec.structs.replace(self._snapshot, stat=stat)
+            outcome = StreamCapture(snapshot, source, stream).run(only_grew=True)
+            self._count(changed=outcome.changed)
+            if whole:
+                self._note_trimmed(native_id, content, captured)
+        return True
+
+    def _note_trimmed(self, native_id: str, content: PromptLines, captured: list[Extent]) -> None:
+        """Note that the tool removed lines that are still needed: nothing waits for them any more."""
+        context, path = self._context, self._snapshot.location.path
+        file = context.spool.catalog.file(inner_path(path, native_id, PROMPTS))
+        if not captured or content.unchanged_prefix(captured) == captured[-1].end:
+            return
+        if file is not None and file.stream and not context.spool.catalog.stream(file.stream).caught_up:
+            note_gone(context, file, self._snapshot.turn.live)
+
+    def _count(self, *, read: int = 0, changed: bool = False, more: bool = False, retry: bool = False) -> None:
+        so_far = self._outcome
+        self._outcome = Outcome(
+            read=so_far.read + read,
+            changed=so_far.changed or changed,
+            more=so_far.more or more,
+            retry=so_far.retry or retry,
+        )

@@ -1,0 +1,122 @@
+"""Reads a tool's history of prompts: one file of JSON lines, each of which names the session that it belongs to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from uuid import UUID
+
+import msgspec
+
+from sessiond.ingest.content import Lines, SearchResult
+from sessiond.ingest.context import Index
+from sessiond.reader import Chunk, Digest, Extent
+from sessiond.session import session_id
+from sessiond.sources.base import Kind, Root, Source
+from sessiond.sources.damaged import decode_all
+
+
+class Prompt(msgspec.Struct, frozen=True, gc=False):
+    """A line of a history. Only `typed` ones are prompts; the others are commands to the tool itself."""
+
+    record: bytes
+    """The line as the tool wrote it, with its newline."""
+    end: int
+    """The offset after it."""
+    native_id: str | None = None
+    time_ms: int = 0
+    directory: str | None = None
+    typed: bool = False
+
+
+class PromptLines:
+    """The prompts of one session as a stream.
+
+    Lines are found by their digest and not by their position: a tool that trims its history moves all of them.
+    """
+
+    search = SearchResult()
+
+    def __init__(self, records: Sequence[bytes], digest: Digest, captured: Sequence[Extent] = ()) -> None:
+        """`captured` are the extents of the stream. Records that are not among them follow them, each once."""
+        self._known = {digest(record): record for record in records}
+        before = {extent.digest for extent in captured}
+        self._new = [record for key, record in self._known.items() if key not in before]
+        self._start = captured[-1].end if captured else 0
+        self.size = self._start + sum(map(len, self._new))
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are records that were not captured yet."""
+        return bool(self._new)
+
+    def chunks(self, offset: int) -> Iterator[Chunk]:
+        """Iterate over the records that were not captured yet, a chunk each."""
+        position = self._start
+        for record in self._new:
+            if position >= offset:
+                yield Chunk(offset=position, data=record)
+            position += len(record)
+
+    def records(self, offset: int, end: int | None = None, until: int | None = None) -> Iterator[Chunk]:
+        """Iterate over the records that were not captured yet; `until` saves nothing, they are in memory."""
+        return (chunk for chunk in self.chunks(offset) if end is None or chunk.end <= end)
+
+    def following(self, offset: int) -> bytes:
+        """Return nothing: no extent ends inside a record."""
+        return b""
+
+    def unchanged_prefix(self, extents: Sequence[Extent]) -> int:
+        """Return how many bytes at the start are still in the history."""
+        kept = 0
+        for extent in extents:
+            if extent.digest not in self._known:
+                break
+            kept = extent.end
+        return kept
+
+    def slice(self, extent: Extent) -> bytes | None:
+        """Return the record of an extent; None if the tool has trimmed it from its history."""
+        return self._known.get(extent.digest)
+
+
+def read_prompts(source: Source, content: Lines, start: int = 0) -> Iterator[Prompt]:
+    """Iterate over the lines of a history from an offset on. One that is too long to be decoded is left out."""
+    for chunk in content.chunks(start):
+        data, position = chunk.decodable, chunk.offset
+        if not data:
+            continue
+        if chunk.piece:
+            position = chunk.end - len(data)
+        for line in data.removesuffix(b"\n").split(b"\n"):
+            position += len(line) + 1
+            if line.strip():
+                yield _decode(source, line, position)
+
+
+def _decode(source: Source, line: bytes, end: int) -> Prompt:
+    entries = decode_all(source.decode, line, {})
+    entry = next((each for each in entries if each.native_id), None)
+    if entry is None:
+        return Prompt(line + b"\n", end)
+    time_ms, typed = entry.time_ms or 0, entry.role is not None
+    return Prompt(line + b"\n", end, entry.native_id, time_ms, entry.cwd, typed)
+
+
+def find_transcripts(roots: Iterable[tuple[Source, Root]], tool: str, scope: str) -> frozenset[UUID]:
+    """Return the sessions of a tool that have a transcript below its roots, whether or not it is captured.
+
+    Only directories are read. `scope` is that of the tool's native ids; see `session_id`.
+    """
+    own = [(source, root) for source, root in roots if source.tool == tool and not root.only]
+    index, found = Index(own), set[UUID]()
+    for _, root in own:
+        base = root.path.rstrip("/")
+        for folder, directories, names in os.walk(base):
+            level = folder.count("/") - base.count("/")
+            directories[:] = [] if level >= root.depth else [name for name in directories if name not in root.skip]
+            for name in names:
+                for _, _, _, unit in index.units(f"{folder}/{name}"):
+                    if unit.thread and unit.native_id and unit.kind is not Kind.HISTORY:
+                        found.add(session_id(tool, unit.native_id, scope))
+    return frozenset(found)

@@ -1,0 +1,79 @@
+"""Histories of prompts: JSON lines with what users typed into all sessions of a tool (see Kind.HISTORY).
+
+The first prompt is the title of a session of which nothing else is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from sessiond.session import USER, Entry, Item, Speaker, parse_time
+from sessiond.sources.base import Kind, Memory, Root, Unit, Watch
+from sessiond.sources.content import template, text_of
+from sessiond.sources.records import ABSENT, parse
+
+HISTORY = "history.jsonl"
+"""The name of the file of Claude Code and of Codex, in the directory above their sessions."""
+COMMAND = re.compile(r"\s*(?:/[A-Za-z][\w:.-]*(?:\s|$)|!|$)")
+"""What is typed for the tool itself: a slash command, or a command of the shell."""
+
+
+class _Prompt(msgspec.Struct):
+    """A line of either tool. Claude Code before 2.0.49 wrote no session id; some versions of Codex another name."""
+
+    display: str | None = None
+    timestamp: msgspec.Raw = ABSENT
+    project: str | None = None
+    own_id: str | None = msgspec.field(default=None, name="sessionId")
+    text: str | None = None
+    ts: msgspec.Raw = ABSENT
+    session_id: str | None = None
+    conversation_id: str | None = None
+
+
+PROMPT = msgspec.json.Decoder(_Prompt)
+
+
+def history_root(home: str) -> Root:
+    """Return the root of a history in a directory with other files."""
+    return Root(path=home, watch=Watch.FLAT, depth=0, only=HISTORY)
+
+
+def history_unit(relative: str) -> Unit | None:
+    """Return the unit of a history; None for another path."""
+    return Unit(kind=Kind.HISTORY) if relative == HISTORY else None
+
+
+def decode_prompt(record: bytes | memoryview, memory: Memory) -> Entry:
+    """Decode a line of a history of prompts."""
+    line = parse(PROMPT, record)
+    text, time = (line.display, line.timestamp) if line.display is not None else (line.text, line.ts)
+    if text is None or not bytes(time):
+        return Entry(unknown="?")
+    typed = not COMMAND.match(text)
+    title = text.strip().partition("\n")[0] if typed and not memory.get("titled") else None
+    if typed:
+        memory["titled"] = True
+    return Entry(
+        time_ms=parse_time(msgspec.json.decode(time)),
+        role=USER if typed else None,
+        cwd=line.project,
+        native_id=line.own_id or line.session_id or line.conversation_id,
+        title=title,
+    )
+
+
+def prompt_items(record: Mapping[str, Any], entry: Entry) -> Iterator[Item]:
+    """Iterate the items of a line: the prompt, and the texts that were pasted into it."""
+    text, pasted = record.get("display", record.get("text")), record.get("pastedContents")
+    if isinstance(text, str):
+        base = replace(template(entry, Speaker.USER), text=text, injected=entry.role is None)
+        yield base
+        for each in pasted.values() if isinstance(pasted, Mapping) else ():
+            if isinstance(each, Mapping) and each.get("content"):
+                yield replace(base, text=text_of(each["content"]), continues=True)
