@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sessiond.atomic import atomic_write
-from sessiond.cli.output import columns, escape, size, table, tilde
+from sessiond.cli.output import columns, count, escape, size, table, tilde, wrapped
 from sessiond.clock import now_ms
 from sessiond.errors import ConfigError, EndpointError, SessiondError
 
@@ -66,6 +66,14 @@ def _show(config: Config, args: argparse.Namespace) -> None:
     for each in inventories:
         rows.append((each.tool, str(each.sessions), size(each.bytes), _day(each.oldest_ms), _retention(each)))
     print(table(rows, right={1, 2}, width=columns(sys.stdout)))
+    deleted = sum(each.prompts_only for each in inventories)
+    if deleted:
+        tools = ", ".join(each.tool for each in inventories if each.prompts_only)
+        text = (
+            f"{count(deleted, 'more session')} ({tools}) had been deleted before: only the prompts are left, in the"
+            " tool's history. They are kept, marked as prompts only."
+        )
+        print("\n".join(wrapped(text, columns(sys.stdout))))
     print()
 
 

@@ -21,6 +21,8 @@ from sessiond.spool.safety import State, StreamSafety
 HEADER = ["id", "active", "tool", "msgs", "state", "model", "directory", "title"]
 GONE = "*"
 """Follows the state of a session whose tool deleted its files: sessiond has the only copy."""
+PROMPTS_ONLY = "^"
+"""Follows the state of a session of which only the prompts are known."""
 
 
 class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +35,8 @@ class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
     """`safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`; see docs/operations.md."""
     only_here: bool
     """Whether the tool has deleted its files."""
+    prompts_only: bool
+    """Whether only its prompts are known, from the tool's history: the tool deleted the session before."""
     streams: list[StreamSafety]
 
 
@@ -71,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     print(listing(chosen, short, states, now_ms=now_ms(), width=columns(sys.stdout), home=home))
     if any(session.gone_ms is not None for session in chosen):
         print(f"{GONE} the tool has deleted its files; sessiond has the only copy", file=sys.stderr)
+    if any(session.prompts_only for session in chosen):
+        print(f"{PROMPTS_ONLY} prompts only, from the tool's history: the tool has no more of it", file=sys.stderr)
     return 0
 
 
@@ -84,6 +90,7 @@ def _long(spool: Spool, chosen: list[SessionState], url: str) -> Iterator[LongEn
             parent=session.parent,
             state=states.get(str(session.uuid), State.SAFE).word,
             only_here=session.gone_ms is not None,
+            prompts_only=session.prompts_only,
             streams=spool.safety.streams(session.id, url),
         )
 
@@ -113,12 +120,16 @@ def listing(
             active,
             record.tool,
             str(record.message_count),
-            states.get(str(session.uuid), State.SAFE).word + (GONE if session.gone_ms is not None else ""),
+            states.get(str(session.uuid), State.SAFE).word + _marks(session),
             shorten(_undated(record.model or "-"), 15 + spare // 4),
             _tail(directory, 12 + spare // 3),
         ]
         rows.append([*cells, session.title or ""] if titled else cells)
     return table(rows, right={1, 3}, width=width)
+
+
+def _marks(session: SessionState) -> str:
+    return (PROMPTS_ONLY if session.prompts_only else "") + (GONE if session.gone_ms is not None else "")
 
 
 def _chosen(spool: Spool, args: argparse.Namespace) -> Iterator[SessionState]:

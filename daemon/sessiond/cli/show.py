@@ -19,6 +19,7 @@ from sessiond.spool.rows import SessionState, StreamState
 
 LABEL = 11
 MAIN = "main"
+PROMPTS_ONLY = " (prompts only: from the tool's history; the tool has no more of it)"
 ENDPOINT = {
     "safe": "has everything",
     "waiting": "does not have everything yet",
@@ -57,6 +58,8 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     """Its state at the configured endpoint: `safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`."""
     gone_ms: int | None
     """When the last of its files was found missing, in unix milliseconds."""
+    prompts_only: bool
+    """Whether only its prompts are known, from the tool's history of prompts."""
     streams: list[StreamView]
 
 
@@ -131,7 +134,7 @@ def facts(view: SessionView) -> Iterator[str]:
         ("tool", f"{record.tool} {record.tool_version or ''}".rstrip() + model),
         ("started", f"{_moment(record.started_at)}, {ended}"),
         ("directory", f"{record.working_directory}{branch}" if record.working_directory else None),
-        ("messages", str(record.message_count)),
+        ("messages", f"{record.message_count}{PROMPTS_ONLY if view.prompts_only else ''}"),
         ("machine", record.machine_id),
         ("parent", None if view.parent is None else str(view.parent)),
         ("file", _file(view)),
@@ -159,6 +162,7 @@ def _view(spool: Spool, session: SessionState, streams: list[StreamState], url: 
         parked=session.parked,
         state=spool.safety.session(session.id, url).word,
         gone_ms=session.gone_ms,
+        prompts_only=session.prompts_only,
         streams=[
             StreamView(
                 name=stream.name,

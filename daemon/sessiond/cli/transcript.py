@@ -72,7 +72,13 @@ def parse_record(record: bytes) -> list[TranscriptItem] | str:
         return "damaged"
     if not isinstance(line, dict):
         return type(line).__name__
-    at_ms = parse_time(line.get("timestamp")) if isinstance(line.get("timestamp"), str | int | float) else None
+    time = line.get("timestamp", line.get("ts"))
+    at_ms = parse_time(time) if isinstance(time, str | int | float) else None
+    typed = line.get("display") if "type" not in line else None
+    if "session_id" in line and "ts" in line:
+        typed = line.get("text")
+    if isinstance(typed, str):  # a line of a history of prompts
+        return [TranscriptItem("user", typed, at_ms), *_pasted(line.get("pastedContents"), at_ms)]
     for inner in (line.get("message"), line.get("payload"), line):
         if isinstance(inner, dict):
             items = _items(inner, at_ms, _text(line.get("type")))
@@ -82,6 +88,13 @@ def parse_record(record: bytes) -> list[TranscriptItem] | str:
     below = _text(payload.get("type")) if isinstance(payload, dict) else ""
     name = " ".join(part for part in (_text(line.get("type")), below) if part)
     return name or _short(line)
+
+
+def _pasted(pasted: Any, at_ms: int | None) -> Iterator[TranscriptItem]:
+    """Iterate over the texts that were pasted into a prompt."""
+    for each in pasted.values() if isinstance(pasted, dict) else ():
+        if isinstance(each, dict) and isinstance(each.get("content"), str):
+            yield TranscriptItem("user", f"[pasted] {each['content']}", at_ms)
 
 
 def _items(item: dict[str, Any], at_ms: int | None, kind: str) -> list[TranscriptItem]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
+from uuid import UUID
 
 import msgspec
 
 from sessiond.cleanup import DAY_MS, DUE_DAYS, find_retention
 from sessiond.config import Config
-from sessiond.ingest import locate
+from sessiond.errors import ReadError
+from sessiond.ingest import Location, locate
+from sessiond.ingest.content import Lines
+from sessiond.ingest.prompt_lines import find_transcripts, read_prompts
+from sessiond.reader import Digest, open_regular
+from sessiond.session import session_id
 from sessiond.sources import find_roots
+from sessiond.sources.base import Kind, Root, Source
 from sessiond.watch.scan import scan
 
 
@@ -27,6 +36,8 @@ class ToolInventory(msgspec.Struct, frozen=True, kw_only=True):
     """How to make the tool keep them."""
     due: int
     """Sessions that the tool may delete within a week."""
+    prompts_only: int = 0
+    """Sessions of which only the prompts are left, in the tool's history: it deleted the sessions."""
 
 
 def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[ToolInventory]:
@@ -35,6 +46,7 @@ def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[
     times: dict[str, list[int]] = {}
     sizes: dict[str, int] = {}
     seen: set[tuple[str, str]] = set()
+    histories: dict[str, list[Location]] = {}
     for source, root in places:
         for path, stat in scan(root):
             for place in locate([(source, root)], path):
@@ -42,11 +54,14 @@ def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[
                     continue
                 seen.add((source.tool, path))
                 sizes[source.tool] = sizes.get(source.tool, 0) + stat.st_size
-                if place.relative == place.below:
+                if place.unit.kind is Kind.HISTORY:
+                    histories.setdefault(source.tool, []).append(place)
+                elif place.relative == place.below:
                     times.setdefault(source.tool, []).append(stat.st_mtime_ns // 1_000_000)
     retention = find_retention(environ)
     found = []
-    for tool, stamps in sorted(times.items()):
+    for tool in sorted(times.keys() | histories.keys()):
+        stamps = times.get(tool, [])
         kept = retention.get(tool)
         limit = 0 if kept is None else now_ms - (kept.days - DUE_DAYS) * DAY_MS
         due = sum(stamp < limit for stamp in stamps)
@@ -55,10 +70,25 @@ def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[
                 tool=tool,
                 sessions=len(stamps),
                 bytes=sizes[tool],
-                oldest_ms=min(stamps),
+                oldest_ms=min(stamps, default=now_ms),
                 days=kept.days if kept else None,
                 hint=kept.hint if kept else None,
                 due=due,
+                prompts_only=_count_prompts_only(places, tool, histories.get(tool, [])),
             )
         )
-    return found
+    return [each for each in found if each.sessions or each.prompts_only]
+
+
+def _count_prompts_only(places: list[tuple[Source, Root]], tool: str, histories: list[Location]) -> int:
+    """Return how many sessions are named in a tool's histories of prompts, and have no transcript any more."""
+    named: set[UUID] = set()
+    for location in histories:
+        with suppress(ReadError, OSError):
+            descriptor = open_regular(location.root, location.below)
+            try:
+                prompts = read_prompts(location.source, Lines(descriptor, Digest(0)))
+                named |= {session_id(tool, each.native_id) for each in prompts if each.native_id and each.typed}
+            finally:
+                os.close(descriptor)
+    return len(named - find_transcripts(places, tool, "")) if named else 0

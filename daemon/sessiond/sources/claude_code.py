@@ -97,7 +97,10 @@ class ClaudeCode(BaseSource):
     tool: ClassVar[str] = "claude-code"
     variables: ClassVar[tuple[str, ...]] = ("CLAUDE_CONFIG_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("1.0.60", "2.0.14", "2.1.330")
-    gaps: ClassVar[tuple[str, ...]] = ("side calls for titles and web searches are in no transcript",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "side calls for titles and web searches are in no transcript",
+        "of sessions deleted before they were captured only the prompts are known, before 2.0.49 not even these",
+    )
     views: ClassVar[bool] = True
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

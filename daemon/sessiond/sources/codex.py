@@ -133,6 +133,7 @@ class Codex(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "a fork of 0.169 has its own records only: it points into its parent's file",
         "titles: they are in a database beside the rollouts, which is not read",
+        "of sessions deleted before they were captured only the prompts are known, and not their project",
     )
     views: ClassVar[bool] = True
 

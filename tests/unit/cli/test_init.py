@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -47,6 +48,29 @@ def test_it_tells_what_each_tools_clean_up_will_take(home: Path) -> None:
     assert claude.oldest_ms == NOW_MS - 25 * DAY_MS
     assert (codex.tool, codex.sessions, codex.days, codex.due) == ("codex", 1, None, 0)
     assert claude.bytes >= sum(path.stat().st_size for path in (home / ".claude").rglob("*.jsonl"))
+
+
+def test_sessions_of_which_only_prompts_are_left_are_counted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not those that have a transcript, nor lines that name no session or are commands to the tool."""
+    (kept,) = (home / ".claude/projects").rglob("*.jsonl")
+    lost = [f"0a000000-0000-4000-8000-{number:012}" for number in range(3)]
+    lines = [{"display": "weave", "timestamp": 1_780_000_000_000, "sessionId": each} for each in [kept.stem, *lost] * 2]
+    lines += [{"display": "/exit", "timestamp": 1_780_000_000_000, "sessionId": "0b000000-0000-4000-8000-000000000000"}]
+    lines += [{"display": "old", "timestamp": 1_780_000_000_000}]
+    (home / ".claude/history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    claude, codex = scan_tools(Config(), {"HOME": str(home)}, NOW_MS)
+    assert (claude.sessions, claude.prompts_only, codex.prompts_only) == (1, 3, 0)
+    environ = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
+    assert main(["init", "--yes", "--no-service"], environ) == 0
+    assert "3 more sessions (claude-code) had been deleted before" in capsys.readouterr().out
+
+
+def test_a_tool_of_which_only_the_history_is_left_is_shown(tmp_path: Path) -> None:
+    (tmp_path / ".codex").mkdir()
+    line = '{"session_id":"0a000000-0000-4000-8000-000000000001","ts":1780000000,"text":"weave"}\n'
+    (tmp_path / ".codex/history.jsonl").write_text(line)
+    (codex,) = scan_tools(Config(), {"HOME": str(tmp_path)}, NOW_MS)
+    assert (codex.tool, codex.sessions, codex.prompts_only, codex.oldest_ms) == ("codex", 0, 1, NOW_MS)
 
 
 def test_settings_of_the_tools_are_read_with_their_comments(tmp_path: Path) -> None:

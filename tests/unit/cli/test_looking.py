@@ -114,6 +114,29 @@ def test_ls_refuses_what_is_no_filter(wrong: list[str], house: Household) -> Non
     assert run(house, "ls", *wrong) == 2
 
 
+def test_a_session_known_from_its_prompts_alone_is_marked(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the table, below it, in JSON and in `show`, which prints the prompts and what was pasted into them."""
+    pasted = {"1": {"id": 1, "type": "text", "content": "a long text"}}
+    line = {"display": "Weave a scarf", "pastedContents": pasted, "timestamp": 1_780_000_000_000, "project": "/loom"}
+    house.write(".claude/history.jsonl", line | {"sessionId": OTHER})
+    house.write(".codex/history.jsonl", {"session_id": SESSION, "ts": 1_780_000_000, "text": "Spin a yarn"})
+    house.settle()
+    assert run(house, "ls") == 0
+    listed = capsys.readouterr()
+    assert listed.out.count(" safe^ ") == 2 and "^ prompts only, from the tool's history" in listed.err
+    assert run(house, "ls", "--json", "--long") == 0
+    assert all(json.loads(line)["prompts_only"] for line in capsys.readouterr().out.splitlines())
+    assert run(house, "ls", "--json") == 0
+    assert all(set(json.loads(line)) == FIELDS for line in capsys.readouterr().out.splitlines())
+    for session, text in ((OTHER, "Weave a scarf"), (SESSION, "Spin a yarn")):
+        assert run(house, "show", session) == 0
+        shown = capsys.readouterr().out
+        assert "prompts only" in shown and f"user  2026-05-28 20:26:40\n  {text}" in shown
+        assert ("[pasted] a long text" in shown) == (session == OTHER)
+    assert run(house, "show", SESSION, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["prompts_only"]
+
+
 def test_ls_refuses_an_unknown_tool_with_a_suggestion(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
     """A misspelled tool is a usage error; an empty list would look as if nothing had been captured of it."""
     two(house)
