@@ -70,6 +70,7 @@ def test_a_session_is_shown_with_what_is_held_of_it(pusher: Pusher) -> None:
         "title": "Fix the engine",
         "parent": str(uuid.UUID(int=9)),
         "gone_at": 1_700_000_000_000,
+        "prompts_only": True,
         "streams": [{"name": "main", "generation": 1, "length": 40}],
     }
     pusher.said(line, append(0, b"one\ntwo\n"), generation(1, 0, 4), append(0, b"x", stream="agents/a 1"))
@@ -77,6 +78,17 @@ def test_a_session_is_shown_with_what_is_held_of_it(pusher: Pusher) -> None:
     held = [{"name": "agents/a 1", "generation": 0, "length": 1}, {"name": "main", "generation": 1, "length": 4}]
     assert shown == {key: value for key, value in line.items() if key != "op"} | {"held": held}
     assert pusher.bytes_of("agents%2Fa%201") == b"x"
+
+
+def test_a_record_of_prompts_alone_never_replaces_a_whole_one(pusher: Pusher) -> None:
+    """A client that does not know the field pushes whole sessions; anything but a boolean is refused."""
+    assert pusher.said(record(1) | {"prompts_only": True}, record(2) | {"prompts_only": True}) == ["stored"] * 2
+    assert pusher.said(record(3)) == ["stored"]
+    assert not pusher.get(f"/v1/sessions/ada/{SESSION}").json()["prompts_only"]
+    assert pusher.said(record(4) | {"prompts_only": True}, record(2) | {"prompts_only": True}) == ["duplicate"] * 2
+    assert pusher.get(f"/v1/sessions/ada/{SESSION}").json()["revision"] == 3
+    assert pusher.said(record(5)) == ["stored"]
+    assert pusher.said(record(6) | {"prompts_only": "yes"}) == ["invalid"]
 
 
 def test_streams_without_a_record_are_not_listed_as_sessions(pusher: Pusher) -> None:
