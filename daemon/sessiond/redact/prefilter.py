@@ -52,8 +52,19 @@ _PLAIN = r"[^\w]*(?:[^\W\d_]?[a-z]{0,12}|[A-Z]{1,12}|[0-9]{1,5})[.:?!/…\\_-]*"
 """A word or a small number, with punctuation: never the value of a setting that a rule masks."""
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,16}m")
+
+
 def may_hold_secret(text: str) -> bool:
     """Return whether a built-in rule could find a secret in a text."""
+    if "\x1b" not in text:
+        return _may_hold_secret(text)
+    # Every line of a command in a terminal has colours. The rules see a value through them, and also one that begins
+    # or ends at a colour: both readings must be harmless.
+    return any(_may_hold_secret(_COLOUR.sub(gap, text)) for gap in ("", " "))
+
+
+def _may_hold_secret(text: str) -> bool:
     if len(text) < 8:
         return False
     lowered = text.lower()

@@ -189,7 +189,19 @@ def test_a_line_is_masked_as_a_whole_whatever_the_writes() -> None:
     assert out.getvalue() == "a ******\nthe ******? "
 
 
-@pytest.mark.parametrize("around", ["{}", 'a "{}"', "x={} y", '{{"title":"{}"}}', "/w/{}/x", "use {}."])
+AROUND = [
+    "{}",
+    'a "{}"',
+    "x={} y",
+    '{{"title":"{}"}}',
+    "/w/{}/x",
+    "use {}.",
+    "\x1b[1m{}\x1b[0m",
+    "use\x1b[0;36m{}\x1b[mx",
+]
+
+
+@pytest.mark.parametrize("around", AROUND)
 def test_the_prefilter_never_clears_what_a_rule_finds(around: str) -> None:
     """For every example of every rule; otherwise a secret would be printed."""
     missed = [
@@ -199,6 +211,18 @@ def test_the_prefilter_never_clears_what_a_rule_finds(around: str) -> None:
         for seed in range(3)
         if not may_hold_secret(text := around.format(expand(template, seed)))
     ]
+    assert missed == []
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+def test_the_prefilter_sees_a_secret_through_a_colour_inside_it(part: float) -> None:
+    missed = []
+    for rule in load_rules().rules:
+        for template in rule.match:
+            text = expand(template, 1)
+            at = int(len(text) * part)
+            if not may_hold_secret(f"{text[:at]}\x1b[1;31m{text[at:]}"):
+                missed.append((rule.id, text))
     assert missed == []
 
 
@@ -215,4 +239,6 @@ def test_the_prefilter_never_clears_what_a_rule_finds(around: str) -> None:
     ],
 )
 def test_the_prefilter_clears_ordinary_names(text: str) -> None:
+    """In colour too: `status` in a terminal would load the rules each time."""
     assert not may_hold_secret(text)
+    assert not may_hold_secret(f"\x1b[36m{text}\x1b[0m \x1b[1;32m{text}\x1b[m\n")
