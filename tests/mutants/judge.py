@@ -16,10 +16,6 @@ from mutants.reach import Test
 from mutants.selection import Selection
 from mutants.tree import Tree
 
-SLOW = 1.0
-"""Seconds from which on a test is one that waits for other processes: its failure has to happen twice."""
-
-
 ENDINGS = {Outcome.FAILED: "", Outcome.ENDLESS: " (does not end)", Outcome.ENDED: " (ends the process)"}
 
 
@@ -32,34 +28,44 @@ class Verdict(NamedTuple):
     seconds: float
 
 
+class Result(NamedTuple):
+    """The test that failed, or None; how it ended, if not with a failure; and whether a new process would agree."""
+
+    failed: str | None
+    ending: str = ""
+    certain: bool = True
+
+
 def judge(mutant: Drawn, tree: Tree, selection: Selection) -> Verdict:
     """Run the tests that may notice a mutant."""
     began = time.monotonic()
     selected = selection.select(mutant)
     with tree.changed(mutant.file, mutant.text):
-        caught, certain = until_failure(partial(run_collected, mutant, tree), selected)
-        if caught is None and not certain:
-            caught, _ = until_failure(partial(run, tree), selected)
+        result = until_failure(partial(run_collected, mutant, tree), selected)
+        if result.failed is None and not result.certain:
+            result = until_failure(partial(run, tree), selected)
+    caught = None if result.failed is None else result.failed + result.ending
     return Verdict(mutant, caught, len(selected), time.monotonic() - began)
 
 
-def until_failure(run: Callable[[list[Test]], tuple[str | None, bool]], tests: list[Test]) -> tuple[str | None, bool]:
-    """Run tests until one fails; return its name, or None if all pass, and whether that is certain."""
+def until_failure(run: Callable[[list[Test]], Result], tests: list[Test]) -> Result:
+    """Run tests until one fails, also when it runs alone: what ran before it, or the load, may be the reason."""
     left, certain = tests, True
     while left:
-        failed, certain = run(left)
-        slow = next((test for test in left if test.name == failed and test.seconds >= SLOW), None)
-        if slow is None or run([slow])[0] is not None:
-            return failed, certain
-        left = left[left.index(slow) + 1 :]
-    return None, certain
+        result = run(left)
+        certain = result.certain
+        failed = next((index for index, test in enumerate(left) if test.name == result.failed), None)
+        if failed is None:
+            return result
+        again = run([left[failed]])
+        if again.failed is not None:
+            return again
+        left = left[failed + 1 :]
+    return Result(None, "", certain)
 
 
-def run_collected(mutant: Drawn, tree: Tree, tests: list[Test]) -> tuple[str | None, bool]:
-    """Run tests in a fork of a process that has collected them.
-
-    Returns the test that fails or does not end, or None, and whether a new process would have the same result.
-    """
+def run_collected(mutant: Drawn, tree: Tree, tests: list[Test]) -> Result:
+    """Run tests in a fork of a process that has collected them, until one fails or does not end."""
     result = tree.base / "result"
     result.write_text("some test")
     task = {
@@ -71,11 +77,11 @@ def run_collected(mutant: Drawn, tree: Tree, tests: list[Test]) -> tuple[str | N
     }
     outcome = tree.run(task)
     if outcome in (Outcome.PASSED, Outcome.UNSUITABLE):
-        return None, outcome == Outcome.PASSED
-    return result.read_text() + ENDINGS[outcome], True
+        return Result(None, certain=outcome == Outcome.PASSED)
+    return Result(result.read_text(), ENDINGS[outcome])
 
 
-def run(tree: Tree, tests: list[Test]) -> tuple[str | None, bool]:
+def run(tree: Tree, tests: list[Test]) -> Result:
     """Run tests in a new process until one fails; return its name, or None if all pass. An endless one has failed."""
     files = list(dict.fromkeys(test.name.partition("::")[0] for test in tests))
     selection = tree.base / "selection"
@@ -84,11 +90,11 @@ def run(tree: Tree, tests: list[Test]) -> tuple[str | None, bool]:
     code, printed = tree.pytest("-x", *files, timeout=timeout, MUTANTS_SELECTION=str(selection))
     if code is None or code == ENDLESS:
         endless = tree.base / "selection-endless"
-        return f"{endless.read_text() if endless.exists() else 'some test'} (does not end)", True
+        return Result(endless.read_text() if endless.exists() else "some test", ENDINGS[Outcome.ENDLESS])
     if code == 0:
-        return None, True
+        return Result(None)
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", printed, re.MULTILINE)
     # 2: a test file could not be imported, since the mutant breaks the program while it is loaded. 3: a test ended
     # the process. 4 and 5 (no such test) would say nothing of the mutant.
     assert code in (1, 2, 3) or code < 0, f"{code}: {printed[-2000:]}"
-    return failed[1] if failed else f"(pytest ended with {code})", True
+    return Result(failed[1] if failed else f"(pytest ended with {code})")

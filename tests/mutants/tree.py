@@ -70,11 +70,14 @@ class Tree:
         if self._collected is None:
             arguments = [*self._options("tmp-collected"), *self.files]
             self._collected = self._start("mutants.collected", str(self.base), *arguments)
-        outcome: int = _answer(self._collected, task)
+        try:
+            outcome: int = _answer(self._collected, task)
+        except EOFError:
+            raise RuntimeError((self.base / "printed").read_text("utf-8", "replace")[-3000:]) from None
         return outcome
 
     def _options(self, temporary: str) -> list[str]:
-        options = ["-q", "-p", "no:cacheprovider", "-p", "mutants.plugin", "-p", "no:xdist", "--tb=line"]
+        options = ["-q", "-p", "no:cacheprovider", "-p", "mutants.plugin", "-n0", "--tb=line"]
         # The worker has imported plugins before pytest could rewrite their assertions.
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         return [*options, f"--basetemp={self.base / temporary}", "--hypothesis-seed=7"]
@@ -106,7 +109,7 @@ def _answer(process: subprocess.Popen[str], task: dict[str, Any]) -> Any:
     process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"the process that runs the tests ended: {process.args}")
+        raise EOFError("the process that runs the tests has ended")
     return json.loads(line)
 
 
