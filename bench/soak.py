@@ -4,9 +4,9 @@ Sessions are appended to, in halves too, replaced, rewritten and deleted, while 
 patience and is restarted, and the daemon is killed. Another endpoint is configured: from the archive to one, to the
 other and back. Tokens are revoked and replaced, and other processes open the stores. Everything is on loopback, in one
 directory, and bounded. At the end each file's SHA-256 is compared with what the endpoint gives back, and so is each
-session that is reported safe. Only a session whose file is gone may be reported lost, if it was acknowledged by an
-endpoint that is not configured any more. What the daemon held on the way (memory, open files, threads, spool, log)
-must not have grown. Redaction is on, and secrets are planted: what has to arrive is what
+session that is reported safe. Only a session whose file is gone, or was rewritten, may be reported lost: what
+it had before may be at an endpoint that is not configured any more. What the daemon held on the way (memory, open
+files, threads, spool, log) must not have grown. Redaction is on, and secrets are planted: what has to arrive is what
 the redactor makes of each file.
 
 The faults come from a bag that has each kind once, so that none is left out; the seed is drawn and printed. In the
@@ -58,6 +58,7 @@ class Session:
         self.path = os.path.join(home, corpus.claude_path(self.writer.session, self.writer.cwd))
         self.content = b""
         self.alive = True
+        self.rewritten = False
         self.half = b""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
 
@@ -80,14 +81,14 @@ class Session:
         with open(self.path + ".new", "wb") as file:
             file.write(content)
         os.replace(self.path + ".new", self.path)
-        self.content, self.half = content, b""
+        self.content, self.half, self.rewritten = content, b"", True
 
     def rewrite(self, content: bytes) -> None:
         """Write over it in place."""
         with open(self.path, "r+b") as file:
             file.write(content)
             file.truncate()
-        self.content, self.half = content, b""
+        self.content, self.half, self.rewritten = content, b"", True
 
 
 class Soak:
@@ -282,8 +283,8 @@ class Soak:
                 held = str(error)
             same = held == hashlib.sha256(self.redactor.mask(session.content).data).hexdigest()
             state = states.get(session.writer.session, State.SAFE)
-            if not same and not session.alive and state is State.LOST:
-                continue  # only an endpoint that is not configured any more has it, and that is reported
+            if state is State.LOST and (session.rewritten if same else not session.alive):
+                continue  # only an endpoint that is not configured any more has the rest, and that is reported
             if not same or state is not State.SAFE:
                 found.append(
                     f"{session.writer.session}: {len(session.content)} bytes, alive: {session.alive},"

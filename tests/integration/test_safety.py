@@ -24,7 +24,7 @@ from sessiond.privacy import Masking, Terms
 from sessiond.redact.policy import Policy
 from sessiond.spool.safety import Counts, State
 from sessiond.status import read_status
-from sessiond.upload import bind, upload
+from sessiond.upload import BOUND_ENDPOINT, bind, upload
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, encode
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
@@ -384,6 +384,19 @@ def test_what_one_endpoint_lacks_is_not_lost_at_another_that_has_it(world: World
     world.configure("second")
     house.settle()
     assert world.state() is State.LOST
+
+
+def test_a_placeholder_at_one_endpoint_is_not_lost_at_another_that_has_the_bytes(world: World) -> None:
+    """The first endpoint acknowledged two lines of the generation; the third one is lost for both."""
+    house, catalog = world.house, world.house.spool.catalog
+    house.write(CLAUDE, *lines(2))
+    house.settle()
+    size, first = len(content(world)), house.spool.meta(BOUND_ENDPOINT)
+    with house.spool.transaction():
+        catalog.change_endpoint(first, "second")
+        catalog.add_lost(1, 0, 0, size + 100)
+        catalog.change_endpoint("second", first)
+    assert house.spool.connection.execute("SELECT lost FROM stream").fetchall() == [(100,)]
 
 
 def test_a_backup_between_two_pushes_of_two_runs_is_noticed(world: World) -> None:

@@ -116,8 +116,8 @@ def _apply(spool: Spool, stream: StreamState, actions: Iterable[Action], now_ms:
                 outbox.add_generation(stream.id, generation, previous, keep, now_ms)
             case plan.Fill(generation, start, end):
                 outbox.fill(stream.id, generation, start, end, now_ms)
-            case plan.CountLost(length):
-                catalog.add_lost(stream.id, length)
+            case plan.CountLost(generation, start, end):
+                catalog.add_lost(stream.id, generation, start, end)
             case plan.ClearLosses():
                 catalog.clear_losses(stream.id)
                 stream.lost = 0

@@ -72,9 +72,11 @@ class Fill(NamedTuple):
 
 
 class CountLost(NamedTuple):
-    """Add to the count of lost bytes, which `status` shows."""
+    """Add these bytes of a generation to the count of lost bytes, which `status` shows."""
 
-    length: int
+    generation: int
+    start: int
+    end: int
 
 
 class ClearLosses(NamedTuple):
@@ -202,7 +204,7 @@ def plan_without_source(position: Position, queue: Queue, remote: RemotePosition
     ours = theirs == generation and not queue.begins(generation)
     if ours and queue.generations == {generation} and remote.length <= start:
         # The endpoint appends only directly behind its bytes: a placeholder fills the hole up to the outbox.
-        return [MoveTo(given_up), Fill(generation, remote.length, start), CountLost(start - common)]
+        return [MoveTo(given_up), Fill(generation, remote.length, start), CountLost(generation, common, start)]
     free = _next_number(position, remote)
     actions, number = _plan_salvage(position, queue, free, common=common)
     if first is None and number > free:
@@ -234,7 +236,7 @@ def plan_lost_gap(position: Position, queue: Queue) -> list[Action]:
     actions: list[Action] = [MoveTo(position.given_up(position.acked))]
     if position.gap is not None and queue.first(position.generation, after=position.gap[1]) is not None:
         start, end = position.gap
-        actions += [Fill(position.generation, start, end), CountLost(end - start)]
+        actions += [Fill(position.generation, start, end), CountLost(position.generation, start, end)]
     return actions
 
 
@@ -254,6 +256,6 @@ def _plan_salvage(position: Position, queue: Queue, number: int, *, common: int 
         if generation == position.generation and 0 < first <= common:
             actions.append(Begin(number, generation, first))
         else:
-            actions += [Begin(number), Fill(number, 0, first), CountLost(first)]
+            actions += [Begin(number), Fill(number, 0, first), CountLost(generation, 0, first)]
         number += 1
     return actions, number

@@ -200,13 +200,13 @@ class Streams(Folds):
             (stream,),
         )
 
-    def add_lost(self, stream: int, count: int) -> None:
-        """Add to the bytes of a stream for which the endpoint gets a placeholder, since they exist nowhere.
+    def add_lost(self, stream: int, generation: int, start: int, end: int) -> None:
+        """Add to the bytes of a generation for which the endpoint gets a placeholder: neither file nor outbox has them.
 
-        Another endpoint that was used before may have them. That is not known, so it is taken to lack them too.
+        An endpoint that was used before has those of them that it acknowledged.
         """
-        self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (count, stream))
-        self._db.execute("UPDATE acknowledged SET lost = lost + ? WHERE stream = ?", (count, stream))
+        self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (end - start, stream))
+        self._add_lost_elsewhere(stream, generation, start, end)
 
     def leave_generation(self, stream: int, generation: int, lost: Sequence[tuple[int, int]]) -> None:
         """Add the bytes (start, end) of a generation that were lost because the tool rewrote its file.
@@ -218,11 +218,14 @@ class Streams(Folds):
             "UPDATE stream SET lost = lost + ?, lost_before = lost_before + ? WHERE id = ?", (count, count, stream)
         )
         for start, end in lost:
-            self._db.execute(
-                "UPDATE acknowledged SET lost = lost + max(0, ? - iif(generation = ?, max(?, length), ?))"
-                " WHERE stream = ?",
-                (end, generation, start, start, stream),
-            )
+            self._add_lost_elsewhere(stream, generation, start, end)
+
+    def _add_lost_elsewhere(self, stream: int, generation: int, start: int, end: int) -> None:
+        """Add lost bytes to the count of each endpoint that was used before and did not acknowledge them."""
+        self._db.execute(
+            "UPDATE acknowledged SET lost = lost + max(0, ? - iif(generation = ?, max(?, length), ?)) WHERE stream = ?",
+            (end, generation, start, start, stream),
+        )
 
     def behind(self, limit: int) -> list[int]:
         """Return streams whose transcript has to be read again: the endpoint lost it, or the outbox was full.

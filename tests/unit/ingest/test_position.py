@@ -133,8 +133,8 @@ class Spool:
                     self.queue.setdefault((generation, keep, 0), (previous, keep))
                 case Fill(generation, start, end):
                     self.add(generation, start, PLACEHOLDER * (end - start))
-                case CountLost(length):
-                    self.lost += length
+                case CountLost(_, start, end):
+                    self.lost += end - start
                 case ClearLosses():
                     self.lost = 0
 
@@ -369,7 +369,7 @@ def test_other_bytes_begin_a_generation_above_all() -> None:
         Renumber(0, 4),
         Begin(4),
         Fill(4, 0, 2),
-        CountLost(2),
+        CountLost(0, 0, 2),
         MoveTo(Position(generation=5, folded=9)),
         ClearLosses(),
         Begin(5),
@@ -393,14 +393,14 @@ def test_without_the_file_what_was_acknowledged_is_trusted() -> None:
 def test_without_the_file_a_placeholder_stands_in_for_what_is_missing() -> None:
     """Otherwise the endpoint would never take the bytes behind it."""
     plan = plan_without_source(HERE, Queue([(1, 6, 3)]), at(1, b"abcd"), Trust())
-    assert plan == [MoveTo(replace(HERE, acked=4)), Fill(1, 4, 6), CountLost(2)]
+    assert plan == [MoveTo(replace(HERE, acked=4)), Fill(1, 4, 6), CountLost(1, 4, 6)]
 
 
 def test_a_gap_that_exists_nowhere_becomes_a_placeholder() -> None:
     """If something is queued behind it. At the end of a stream, its bytes count as lost until a file has them."""
     torn = replace(HERE, acked=4, gap=(4, 6))
     given_up = MoveTo(replace(HERE, acked=4))
-    assert plan_lost_gap(torn, Queue([(1, 6, 3)])) == [given_up, Fill(1, 4, 6), CountLost(2)]
+    assert plan_lost_gap(torn, Queue([(1, 6, 3)])) == [given_up, Fill(1, 4, 6), CountLost(1, 4, 6)]
     assert plan_lost_gap(torn, Queue([])) == [given_up]
 
 
