@@ -19,9 +19,7 @@ from sessiond.config import Config, Token
 from sessiond.daemon import archive_copy
 from sessiond.daemon.messages import Cause
 from sessiond.daemon.pusher import Pusher, Target
-from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import PUSHING, Throttle
-from sessiond.device import identify
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, Unreachable
 from sessiond.state import archive_files
@@ -45,17 +43,7 @@ def pushing(world: World) -> Iterator[Pusher]:
     house.settle()
     shutil.copytree(world.base / "archive", os.path.join(house.state, "archive"))
     world.configure("first")
-    resources = Resources(
-        config=msgspec.convert({"endpoint": {"url": house.address}}, type=Config),
-        directory=house.state,
-        device=identify(house.state),
-        machine_id="testbox",
-        spool=house.spool,
-        roots=[],
-        listed_roots=[],
-        ingest=house.ingesting,
-        environ={},
-    )
+    resources = house.resources(msgspec.convert({"endpoint": {"url": house.address}}, type=Config))
     made = Pusher(resources, Target(house.address, Token(TOKEN)), Throttle(PUSHING))
     yield made
     made.close()

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sessiond.config import Backlog, Config, Token, load
+from sessiond.config import Backlog, Token, load
 from sessiond.daemon.messages import Captured, ScanNow
 from sessiond.daemon.power import ON_BATTERY, ON_METERED, PowerAndNetwork
 from sessiond.daemon.pusher import Pusher, Target
-from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import ASK_AGAIN, PUSHING, READING, Override, Throttle
-from sessiond.device import identify
 from sessiond.errors import ConfigError
 from sessiond.spool import health
 from support.capture import DAY, Lab, lab, session, write
@@ -228,17 +226,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 @contextmanager
 def pusher(house: Household, made: Throttle) -> Iterator[Pusher]:
     """What pushes, without its thread."""
-    resources = Resources(
-        config=Config(),
-        directory=house.state,
-        device=identify(house.state),
-        machine_id="testbox",
-        spool=house.spool,
-        roots=[],
-        listed_roots=[],
-        ingest=house.ingesting,
-        environ={},
-    )
+    resources = house.resources()
     pushing = Pusher(resources, Target(house.endpoint.url, Token(house.endpoint.token)), made)
     try:
         yield pushing

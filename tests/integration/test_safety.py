@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -60,6 +60,24 @@ class World:
         house.endpoint, house.archive = self.servers[name], self.servers["archive"]
         house.address = "" if name == "archive" else house.endpoint.url
         house.open()
+
+    def settle_at(self, name: str, written: Sequence[dict]) -> None:
+        """Write a session while this endpoint is configured, and push it."""
+        self.configure(name)
+        self.house.write(CLAUDE, *written)
+        self.house.settle()
+
+    def lose(self) -> None:
+        """Lose the spool and the tool's file: at the next start the machine has an empty archive and no endpoint."""
+        house = self.house
+        house.close()
+        shutil.rmtree(house.state + "/archive", ignore_errors=True)
+        for name in os.listdir(house.state):
+            if name.startswith("spool.db"):
+                os.unlink(os.path.join(house.state, name))
+        os.unlink(os.path.join(house.home, CLAUDE))
+        house.open()
+        self.servers["archive"] = self.serve(self.base / "other-archive")
 
     def counts(self) -> Counts:
         return self.house.spool.safety.total(self.house.address)
@@ -231,21 +249,10 @@ def test_a_kill_while_the_archive_is_copied_costs_nothing(world: World) -> None:
 def test_an_endpoint_that_has_other_bytes_under_the_same_number_keeps_them(world: World) -> None:
     """An earlier life of this machine pushed there: nothing is replaced, and all of the archive is there as well."""
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(3, text="of an earlier life"))
-    house.settle()
+    world.settle_at("first", lines(3, text="of an earlier life"))
     earlier = content(world)
-    house.close()
-    shutil.rmtree(house.state + "/archive", ignore_errors=True)
-    for name in os.listdir(house.state):
-        if name.startswith("spool.db"):
-            os.unlink(os.path.join(house.state, name))
-    os.unlink(os.path.join(house.home, CLAUDE))
-    house.open()
-    world.servers["archive"] = world.serve(world.base / "other-archive")
-    world.configure("archive")
-    house.write(CLAUDE, *lines(2, text="of this life"))
-    house.settle()
+    world.lose()
+    world.settle_at("archive", lines(2, text="of this life"))
     later = content(world)
     delete(world)
     house.settle()
@@ -260,9 +267,7 @@ def test_an_endpoint_that_has_other_bytes_under_the_same_number_keeps_them(world
 def test_what_was_acknowledged_elsewhere_only_counts_as_lost(world: World) -> None:
     """From one endpoint to another, after the tool has deleted its file: no place that can be reached has it."""
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(3))
-    house.settle()
+    world.settle_at("first", lines(3))
     size = len(content(world))
     delete(world)
     house.settle()
@@ -279,9 +284,7 @@ def test_what_was_acknowledged_elsewhere_only_counts_as_lost(world: World) -> No
 def test_an_endpoint_that_was_left_is_believed_again(world: World) -> None:
     """Only what it acknowledged, and without a file being read."""
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(3))
-    house.settle()
+    world.settle_at("first", lines(3))
     world.configure("second")
     house.settle()
     assert house.held(SESSION) == content(world)
@@ -293,9 +296,7 @@ def test_an_endpoint_that_was_left_is_believed_again(world: World) -> None:
 
 def test_a_file_that_comes_back_heals_what_was_lost(world: World) -> None:
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(3))
-    house.settle()
+    world.settle_at("first", lines(3))
     before = content(world)
     delete(world)
     house.settle()
@@ -331,9 +332,7 @@ def test_a_restored_endpoint_is_not_believed(world: World) -> None:
 def test_the_end_that_a_restored_endpoint_has_lost_is_not_safe(world: World) -> None:
     """Its copy holds the first lines of the session only, and the file is gone: the others are lost."""
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(2))
-    house.settle()
+    world.settle_at("first", lines(2))
     kept = len(content(world))
     shutil.copytree(world.base / "first", world.base / "copy")
     house.write(CLAUDE, *lines(2, 3))
@@ -438,14 +437,10 @@ def test_a_backup_between_two_pushes_of_two_runs_is_noticed(world: World) -> Non
 def test_a_source_that_is_off_takes_what_was_captured_along(world: World) -> None:
     """Its file is still there: a new endpoint gets what was captured, and nothing that was written since."""
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(3))
-    house.settle()
+    world.settle_at("first", lines(3))
     before = content(world)
     house.enabled = False
-    world.configure("second")
-    house.write(CLAUDE, *lines(2, 4))
-    house.settle()
+    world.settle_at("second", lines(2, 4))
     assert house.held(SESSION) == before
     assert world.state() is State.SAFE
 
@@ -453,9 +448,7 @@ def test_a_source_that_is_off_takes_what_was_captured_along(world: World) -> Non
 def test_a_copied_home_moves_to_its_own_endpoint(world: World, tmp_path: Path) -> None:
     """The old home still exists; the files below the new one are read at once."""
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(3))
-    house.settle()
+    world.settle_at("first", lines(3))
     shutil.copytree(house.home, tmp_path / "copied-home")
     house.home = str(tmp_path / "copied-home")
     world.configure("second")

@@ -207,16 +207,8 @@ def decoded(request: httpx.Request) -> list[bytes]:
 def test_a_copy_under_other_numbers_goes_on_after_a_kill(world: World) -> None:
     """The endpoint has other bytes under the archive's numbers: a kill must not make it begin again and again."""
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(3, text="of an earlier life"))
-    house.settle()
-    house.close()
-    for name in os.listdir(house.state):
-        if name.startswith("spool.db"):
-            os.unlink(os.path.join(house.state, name))
-    os.unlink(os.path.join(house.home, CLAUDE))
-    house.open()
-    world.servers["archive"] = world.serve(world.base / "other-archive")
+    world.settle_at("first", lines(3, text="of an earlier life"))
+    world.lose()
     world.configure("archive")
     house.write(CLAUDE, *(claude(SESSION, each, text=os.urandom(2000).hex()) for each in range(1200)))
     house.settle()
@@ -272,9 +264,7 @@ def test_a_restored_endpoint_is_found_at_the_next_push(world: World) -> None:
 
 def test_two_copies_of_a_state_directory_do_not_ask_for_everything_at_each_push(world: World) -> None:
     house = world.house
-    world.configure("first")
-    house.write(CLAUDE, *lines(3))
-    house.settle()
+    world.settle_at("first", lines(3))
     asked = 0
     for number in range(10):
         with house.spool.transaction():

@@ -17,6 +17,8 @@ import httpx
 from msgspec.structs import replace
 
 from sessiond import state, zstd
+from sessiond.config import Config
+from sessiond.daemon.resources import Resources
 from sessiond.device import identify
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.read_client import ReadClient as Client
@@ -117,7 +119,7 @@ class Household:
 
     def open(self) -> None:
         """Start the daemon's rooms, as after a restart."""
-        device = identify(self.state)
+        self.device = device = identify(self.state)
         self.device_id = device.device_id
         self.spool = self.make_spool(self.state)
         here = UserDirs(home=self.home, environ={}, platform="linux")
@@ -156,6 +158,20 @@ class Household:
         )
         unbind_changed_endpoint(self.spool, self.address)
         self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)
+
+    def resources(self, config: Config | None = None) -> Resources:
+        """Return what the daemon's loops work with. No root is watched: the test decides what is read."""
+        return Resources(
+            config=config or Config(),
+            directory=self.state,
+            device=self.device,
+            machine_id=self.machine_id,
+            spool=self.spool,
+            roots=[],
+            listed_roots=[],
+            ingest=self.ingesting,
+            environ={},
+        )
 
     def _open_archive(self) -> Client:
         assert self.archive is not None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from sessiond.errors import ServiceError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -16,12 +14,6 @@ def run(args: argparse.Namespace) -> int:
     """Restart the service. Raises: ServiceError."""
     from sessiond import service
 
-    manager = service.find(args.environ)
-    if not manager.installed():
-        raise ServiceError(
-            "the service is not installed", hint="`sessiond install` installs it; `sessiond run` runs without it"
-        )
-    manager.check()
-    manager.restart()
+    service.find_installed(args.environ).restart()
     print("the service is running")
     return 0

@@ -16,7 +16,7 @@ from sessiond.service.launchd import Launchd
 from sessiond.service.plan import Plan, make_plan
 from sessiond.service.systemd import Systemd
 
-__all__ = ["Launchd", "Plan", "Service", "Systemd", "find", "make_plan"]
+__all__ = ["Launchd", "Plan", "Service", "Systemd", "find", "find_installed", "make_plan"]
 
 Service = Systemd | Launchd
 
@@ -34,3 +34,17 @@ def find(environ: Mapping[str, str]) -> Service:
         "no supported service manager found (systemd, launchd)",
         hint="run `sessiond run` from your own supervisor; it stays in the foreground and ends on SIGTERM",
     )
+
+
+def find_installed(environ: Mapping[str, str]) -> Service:
+    """Return the service manager, which answers and has the service installed.
+
+    Raises: ServiceError.
+    """
+    manager = find(environ)
+    if not manager.installed():
+        raise ServiceError(
+            "the service is not installed", hint="`sessiond install` installs it; `sessiond run` runs without it"
+        )
+    manager.check()
+    return manager
