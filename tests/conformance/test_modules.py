@@ -22,6 +22,7 @@ SHARED = {
     "objects",
     "processes",
     "prompts",
+    "projection",
     "records",
     "registry",
     "rows",

@@ -12,6 +12,7 @@ from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import call, result, template
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
+from sessiond.sources.projection import SESSION, session_projection
 from sessiond.sources.records import parse
 from sessiond.sources.rows import as_json, select
 
@@ -24,6 +25,9 @@ LIST = {
 }
 ROW = {OLD: f"WHERE ? IN (key, {OWN_ID}) LIMIT 1", NEW: "WHERE conversation_id = ? ORDER BY updated_at DESC LIMIT 1"}
 COLUMNS = ("key", "value", "created_at", "updated_at")
+# What changes of a conversation: its summary after a compaction, a prompt without an answer, the use of each turn.
+STATE = ("latest_summary", "next_message", "model_info", "user_turn_metadata")
+OTHER_STREAMS = frozenset([SESSION, "transcript"])
 
 
 class AmazonQ(BaseSource):
@@ -33,8 +37,10 @@ class AmazonQ(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("1 (April 2026)",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch, title or parent is stored",
-        "exchanges that compaction removed before they were captured",
+        "exchanges that compaction removed before they were captured are in the tool's own transcript, as text only",
+        "the descriptions of tools and the files in context, which repeat for each conversation",
     )
+    projection_version: ClassVar[int] = 2
     folder: ClassVar[str] = "amazon-q"
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>data\.sqlite3)(?:-wal)?")
     timeless: ClassVar[bool] = True
@@ -68,12 +74,16 @@ class AmazonQ(BaseSource):
                     "created_at": row["created_at"],
                 }
                 yield Projection(native_id=native_id, records=[encode(head), *map(encode, history)])
+                yield session_projection(native_id, {name: conversation.get(name) for name in STATE})
+                yield _transcript(native_id, conversation.get("transcript"))
                 if updated := row["updated_at"]:
                     yield Projection(native_id=native_id, records=[encode({"updated_at": updated})], stream="times")
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an exchange: a prompt, unless it has only tool results, and an answer."""
         exchange = parse(OBJECT, record)
+        if exchange.get("type") in OTHER_STREAMS:
+            return None
         if "user" not in exchange and "assistant" not in exchange:
             memory["id"] = as_text(exchange.get("conversation_id")) or memory.get("id")
             memory["model"] = as_text(exchange.get("model")) or memory.get("model")
@@ -109,6 +119,12 @@ def _tables(database: Rows) -> Iterator[str]:
     """Iterate over the tables of conversations. The database also has a table of tokens, which is never read."""
     columns = {OLD: ("key", "value"), NEW: ("key", "value", "conversation_id", "updated_at")}
     yield from (table for table in columns if database.has(table, *columns[table]))
+
+
+def _transcript(native_id: str, texts: Any) -> Projection:
+    """Project the texts that the tool shows to its user, which stay when a compaction removes exchanges."""
+    records = [encode({"type": "transcript", "text": text}) for text in texts] if isinstance(texts, list) else []
+    return Projection(native_id=native_id, records=records, stream="transcript")
 
 
 def _is_prompt(user: Any) -> bool:

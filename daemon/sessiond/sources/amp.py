@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from sessiond.session import Entry, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
+from sessiond.sources.objects import encode, without_nulls
 from sessiond.sources.records import ABSENT, SILENT_BLOCKS, UUID, compact, message_role, parse, unknown_type
 from sessiond.sources.user_dirs import path_from_uri
 
@@ -42,8 +43,10 @@ class _Record(msgspec.Struct, gc=False):
     model: str | None = None
 
 
-class _Repository(msgspec.Struct):
+class _Repository(msgspec.Struct, omit_defaults=True):
     ref: str | None = None
+    sha: str | None = None
+    url: str | None = None
 
 
 class _Tree(msgspec.Struct):
@@ -65,7 +68,7 @@ class _Env(msgspec.Struct):
 
 
 class _UsageLedger(msgspec.Struct):
-    events: list[_Usage] = []
+    events: list[dict[str, Any]] = []
 
 
 class _Document(msgspec.Struct, rename="camel"):
@@ -75,6 +78,11 @@ class _Document(msgspec.Struct, rename="camel"):
     created: float | str | None = None
     title: str | None = None
     env: _Env | None = None
+    v: int | None = None
+    agent_mode: str | None = None
+    forked_from_thread_id: Any = msgspec.field(name="forkedFromThreadID", default=None)
+    relationships: Any = None
+    activated_skills: Any = None
     usage_ledger: _UsageLedger | None = None
 
 
@@ -88,7 +96,9 @@ class Amp(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("threads of October 2025",)
     gaps: ClassVar[tuple[str, ...]] = (
         "since spring 2026 only the server has the threads; no parent, because the work of subagents is in no thread",
+        "a prompt that was not sent yet, and the times of each call (meta.traces)",
     )
+    projection_version: ClassVar[int] = 2
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?P<id>T-{UUID})\.json", re.ASCII)
     kind: ClassVar[Kind] = Kind.DOCUMENT
 
@@ -135,13 +145,19 @@ def _thread_record(document: _Document) -> bytes:
         "cwd": path_from_uri(tree.uri),
         "branch": (tree.repository.ref or "").removeprefix("refs/heads/") or None if tree.repository else None,
         "version": initial.platform.client_version if initial.platform else None,
+        "v": document.v,
+        "agentMode": document.agent_mode,
+        "forkedFromThreadID": document.forked_from_thread_id,
+        "relationships": document.relationships,
+        "activatedSkills": document.activated_skills,
+        "repository": tree.repository,
     }
-    return msgspec.json.encode(thread)
+    return encode(without_nulls(thread))
 
 
 def _usage_records(document: _Document) -> Iterator[bytes]:
     for event in document.usage_ledger.events if document.usage_ledger else ():
-        yield msgspec.json.encode({"type": "usage", "timestamp": event.timestamp, "model": event.model})
+        yield encode({**event, "type": "usage"})
 
 
 SOURCES = (Amp(),)

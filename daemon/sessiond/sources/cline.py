@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
 from sessiond.sources.editors import user_data_dirs
+from sessiond.sources.objects import OBJECT, without_nulls
 from sessiond.sources.records import ABSENT, BLOCKS, SILENT_BLOCKS, compact, has_content, parse, unknown_type
 
 TASK = re.compile(r"([\w-]{8,64})/(api_conversation_history|ui_messages|task_metadata|history_item)\.json", re.ASCII)
@@ -72,17 +73,11 @@ class _HistoryItem(msgspec.Struct, rename="camel"):
     parent_task_id: str | None = None
 
 
-class _Usage(msgspec.Struct):
-    ts: float | None = None
-    model: str | None = msgspec.field(name="model_id", default=None)
-    version: str | None = msgspec.field(name="cline_version", default=None)
-
-
 class _Metadata(msgspec.Struct):
     """`task_metadata.json`."""
 
-    model_usage: list[_Usage] = []
-    environment_history: list[_Usage] = []
+    model_usage: list[dict[str, Any]] = []
+    environment_history: list[dict[str, Any]] = []
 
 
 class _Git(msgspec.Struct):
@@ -130,6 +125,7 @@ class Tasks(BaseSource):
     They are scanned instead of watched: there are thousands, and Roo Code keeps a shadow repository in each.
     """
 
+    projection_version: ClassVar[int] = 2
     local_ids: ClassVar[bool] = True
     extension: ClassVar[str]
     """The extension's id, which names its directory in an editor's storage."""
@@ -198,7 +194,8 @@ class Cline(Tasks):
     variables: ClassVar[tuple[str, ...]] = ("CLINE_DATA_DIR", "CLINE_DIR", "CLINE_SESSION_DATA_DIR")
     versions: ClassVar[tuple[str, ...]] = ("3.8 and 4.0 (extension)", "3.0.65 (CLI)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "if the tool is killed in the first turn, the prompt is the title but not a message",
+        "if the tool is killed in the first turn, the prompt is in the manifest but not a message",
+        "the system prompt, which the tool builds again, and the list of files in a task's context",
         "taskHistory.json is not read: the folder of a task comes from its first message",
         "no parent: the messages of subagents are streams of their session",
     )
@@ -237,12 +234,15 @@ def _records(content: bytes, stream: str) -> Iterable[bytes]:
     if stream == "metadata":
         metadata = parse(METADATA, content)
         for used in (*metadata.model_usage, *metadata.environment_history):
-            yield encode({"type": "used", "ts": used.ts, "model": used.model, "version": used.version})
+            facts = {"model": used.get("model_id"), "version": used.get("cline_version")}
+            yield encode(without_nulls({**used, "type": "used", **facts}))
     elif stream == "history":
         item = parse(HISTORY_ITEM, content)
         cwd = item.workspace or item.cwd_on_task_initialization
         task = {"title": item.task and item.task[:200], "model": item.model_id, "parent": item.parent_task_id}
-        yield encode({"type": "task", "ts": item.ts, "cwd": cwd, **task})
+        # Its counters of tokens and its relatives. The task's whole text is the first message.
+        rest = {name: value for name, value in parse(OBJECT, content).items() if name != "task"}
+        yield encode({"type": "task", "ts": item.ts, "cwd": cwd, **task, "item": rest})
         if item.status == "completed":
             yield encode({"type": "end", "ts": item.ts})
     elif stream == "session":
@@ -250,13 +250,21 @@ def _records(content: bytes, stream: str) -> Iterable[bytes]:
         details = manifest.metadata or _Details()
         own = {"at": manifest.started_at, "model": manifest.model, "cwd": manifest.cwd, "title": details.title}
         git = {"branch": details.git and details.git.branch, "version": details.origin and details.origin.version}
-        yield encode({"type": "session", **own, **git})
+        yield encode({"type": "session", **own, **git, "manifest": _manifest(content)})
         if manifest.status in ENDED:
             yield encode({"type": "end", "at": manifest.ended_at})
     else:
         messages = parse(LIST, content) if content.lstrip().startswith(b"[") else parse(MESSAGES, content).messages
         # The last message of the user interface is left out as long as it grows.
         yield from (compact(message) for message in messages if not parse(PARTIAL, bytes(message)).partial)
+
+
+def _manifest(content: bytes) -> dict[str, Any]:
+    """Return a manifest without the system prompt, which is as long as a conversation and the same for all."""
+    manifest = parse(OBJECT, content)
+    if isinstance(details := manifest.get("metadata"), dict):
+        details.pop("systemPrompt", None)
+    return manifest
 
 
 def _is_prompt(content: msgspec.Raw) -> bool:

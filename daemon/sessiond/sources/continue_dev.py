@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -47,12 +47,14 @@ class _Item(msgspec.Struct, gc=False, rename="camel"):
     chat_model_title: str | None = None
 
 
-class _Document(msgspec.Struct, rename="camel"):
+class _Document(msgspec.Struct, rename="camel", omit_defaults=True):
     history: list[msgspec.Raw]
     session_id: str | None = None
     title: str | None = None
     workspace_directory: str | None = None
     chat_model_title: str | None = None
+    mode: Any = None
+    usage: Any = None
 
 
 class _IndexEntry(msgspec.Struct, rename="camel"):
@@ -77,6 +79,7 @@ class Continue(BaseSource):
         "no version, branch or times are stored: the times of the index and the file are used",
         "a fork counts the messages that it copied: nothing marks a fork or names its parent",
     )
+    projection_version: ClassVar[int] = 2
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?P<id>{UUID})\.json", re.ASCII)
     kind: ClassVar[Kind] = Kind.DOCUMENT
     timeless: ClassVar[bool] = True

@@ -18,7 +18,16 @@ from sessiond.sources.records import parse
 ID = r"([0-9A-Za-z][\w.-]{7,80})"
 CHAT = re.compile(rf"(?:([^/\n]+)/chatSessions/)?{ID}\.jsonl?", re.ASCII)
 TRANSCRIPT = re.compile(rf"[^/\n]+/GitHub\.copilot-chat/transcripts/{ID}\.jsonl", re.ASCII)
-HEAD = ("version", "sessionId", "creationDate", "customTitle", "initialLocation")
+HEAD = (
+    "version",
+    "sessionId",
+    "creationDate",
+    "customTitle",
+    "initialLocation",
+    "requesterUsername",
+    "responderUsername",
+    "isImported",
+)
 KNOWN_VERSIONS = frozenset([None, 1, 2, 3])
 NO_ANSWER = frozenset(["prepareToolInvocation", "progressMessage", "mcpServersStarting", "undoStop", "thinking"])
 """Kinds of response parts that are no answer: progress, and thinking alone."""
@@ -32,7 +41,9 @@ class CopilotChat(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch or parent is stored: subagents are inside of their session",
         "chats from before chatSessions/, in the editor's database, are not read",
+        "a prompt that was not sent yet",
     )
+    projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the storage of workspaces (scanned: there may be thousands) and of windows without a folder."""

@@ -22,8 +22,9 @@ from sessiond.sources.user_dirs import unique_paths
 
 ID = r"([0-9A-Za-z][\w.-]{7,80}?)"
 EVENTS = re.compile(rf"{ID}(?:/events)?\.jsonl", re.ASCII)
+FIELDS = "id|cwd|branch|name|client_name|git_root|repository|host_type|user_named|summary|created_at"
 WORKSPACE = re.compile(rf"{ID}/workspace\.yaml", re.ASCII)
-SCALAR = re.compile(r"^(id|cwd|branch|name|client_name):[ ]*(?:[|>][+-]?\n[ ]+)?(.*)$", re.MULTILINE)
+SCALAR = re.compile(rf"^({FIELDS}):[ ]*(?:[|>][+-]?\n[ ]+)?(.*)$", re.MULTILINE)
 LOCK = re.compile(r"inuse\.(\d+)\.lock")
 NO_SESSIONS = frozenset(["checkpoints", "files", "research", "rewind-file-snapshots"])
 WORDS = (
@@ -72,6 +73,7 @@ class CopilotCli(BaseSource):
     tool: ClassVar[str] = "copilot-cli"
     variables: ClassVar[tuple[str, ...]] = ("COPILOT_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("0.0.341", "0.0.342", "1.0.102")
+    projection_version: ClassVar[int] = 2
     gaps: ClassVar[tuple[str, ...]] = (
         "sessions of the JetBrains plug-in (~/.copilot/jb) are not read",
         "no parent: subagents are inside of their session",

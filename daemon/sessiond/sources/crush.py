@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from sessiond.session import Entry, Item, Role, parse_time
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import blocks, speaker_of, summary, template
+from sessiond.sources.objects import encode
+from sessiond.sources.projection import SESSION, session_projection
 from sessiond.sources.records import ABSENT, ROLES, parse, unknown_type
-from sessiond.sources.rows import as_json, list_with_watermarks
+from sessiond.sources.rows import as_json, column_or, columns, list_with_watermarks, select
 from sessiond.sources.user_dirs import read_small_file
 
 REGISTRY = "projects.json"
@@ -22,18 +24,20 @@ KNOWN = frozenset(["session", "user", "assistant", "tool", "system"])
 # Times are in seconds, although the schema says milliseconds. In sessions of the last day the length of the text tells
 # two updates of one second apart; older sessions are checked once a day. `title-<parent>` is the generation of a title.
 HEADS = """
-    SELECT id, updated_at, updated_at > (SELECT max(updated_at) FROM sessions) - 86400
+    SELECT id, printf('%s %s %s', updated_at, {tokens}, {cost}),
+        updated_at > (SELECT max(updated_at) FROM sessions) - 86400
     FROM sessions WHERE id NOT LIKE 'title-%'
 """
 REST = """
     SELECT printf('%s %s %s', count(*), sum(length(parts)), max(updated_at)) FROM messages WHERE session_id = ?
 """
-SESSION = "SELECT parent_session_id, created_at, title FROM sessions WHERE id = ?"
-COLUMNS = ("id", "role", "model", "provider", "created_at", "finished_at", "is_summary_message")
-MESSAGES = """
-    SELECT id, role, model, provider, created_at, finished_at, is_summary_message, parts
-    FROM messages WHERE session_id = ? ORDER BY created_at, rowid
-"""
+START = ("parent_session_id", "created_at")
+STATE = columns(
+    "updated_at message_count prompt_tokens completion_tokens last_prompt_tokens last_completion_tokens cost"
+    " summary_message_id todos"
+)
+MESSAGE = columns("id role model provider created_at updated_at finished_at is_summary_message parts")
+MESSAGE_CLAUSES = "WHERE session_id = ? ORDER BY created_at, rowid"
 
 
 class _Text(msgspec.Struct, gc=False):
@@ -46,8 +50,9 @@ class _Part(msgspec.Struct, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
-    """A message, or (without a role) the session's own fields."""
+    """A message, or (without a role) the session's own fields, or (with a type) those that change."""
 
+    type: str | None = None
     id: str | None = None
     role: str | None = None
     model: str | None = None
@@ -83,7 +88,9 @@ class Crush(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "the database of a project that is no longer listed is not found",
+        "the files that the model read and wrote (table `files`): they are copies of the project's",
     )
+    projection_version: ClassVar[int] = 2
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>crush\.db)(?:-wal)?")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -101,18 +108,25 @@ class Crush(BaseSource):
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions, including those of subagents."""
         if database.has("sessions", "parent_session_id") and database.has("messages", "is_summary_message"):
-            yield from list_with_watermarks(database, HEADS, REST)
+            tokens = column_or(database, "sessions", "completion_tokens", "prompt_tokens || ' ' || completion_tokens")
+            heads = HEADS.format(tokens=tokens, cost=column_or(database, "sessions", "cost"))
+            yield from list_with_watermarks(database, heads, REST)
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
-        """Project a session's row and messages. The files that it read and wrote (`files`) are not part of it."""
-        for parent, created, title in database.rows(SESSION, native_id):
-            head = {"id": native_id, "parent_session_id": parent, "created_at": created}
-            records = map(msgspec.json.encode, _records(database, head))
+        """Project a session's row and messages, and apart what changes: its title, tokens and cost."""
+        for row in list(select(database, "sessions", [*START, *STATE, "title"], "WHERE id = ?", native_id)):
+            parent, title = row["parent_session_id"], row["title"]
+            head = {"id": native_id, **{name: row[name] for name in START}}
+            records = [encode(record) for record in _records(database, head)]
             yield Projection(native_id=native_id, parent=parent, records=records, metadata=Entry(title=title))
+            if len(records) > 1:
+                yield session_projection(native_id, {name: row[name] for name in STATE})
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a row. A message counts if it has a text part and is no summary."""
         line = parse(LINE, record)
+        if line.type == SESSION:
+            return None
         texts = (parse(TEXT, bytes(part.data)).text for part in line.parts if part.type == "text")
         finished = Entry(time_ms=parse_time(line.finished_at))
         return Entry(
@@ -147,8 +161,8 @@ def _projects(path: str) -> list[_Project]:
 
 def _records(database: Rows, head: dict[str, object]) -> Iterator[dict[str, object]]:
     yield head
-    for *values, parts in database.rows(MESSAGES, head["id"]):
-        yield dict(zip(COLUMNS, values, strict=True)) | {"parts": as_json(parts)}
+    for row in select(database, "messages", MESSAGE, MESSAGE_CLAUSES, head["id"]):
+        yield row | {"parts": as_json(row["parts"])}
 
 
 SOURCES = (Crush(),)

@@ -10,7 +10,7 @@ import msgspec
 
 from sessiond.session import Entry, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
-from sessiond.sources.objects import OBJECT, as_text, encode
+from sessiond.sources.objects import OBJECT, encode
 from sessiond.sources.records import ABSENT, SILENT_BLOCKS, UUID, message_role, parse, unknown_type
 
 # Droid creates lock and temporary files beside them: `<id>.jsonl.events.lock`, `<id>.settings.json.<pid>.<ms>.tmp`.
@@ -49,6 +49,7 @@ class Droid(BaseSource):
     tool: ClassVar[str] = "droid"
     variables: ClassVar[tuple[str, ...]] = ("FACTORY_HOME_OVERRIDE",)
     versions: ClassVar[tuple[str, ...]] = ("0.215.0",)
+    projection_version: ClassVar[int] = 2
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "a user's own model is known by its label only",
@@ -70,10 +71,10 @@ class Droid(BaseSource):
         return Unit(kind=Kind.DOCUMENT, native_id=found[1], stream="settings")
 
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
-        """Project the model from the settings; their token counts change several times a turn."""
+        """Project the settings of a session, which have its model, mode and use of tokens."""
         for content in files.values():
-            model = as_text(parse(OBJECT, content).get("model"))
-            records = [encode({"type": "settings", "model": model})] if model else []
+            settings = parse(OBJECT, content)
+            records = [encode({**settings, "type": "settings"})] if settings else []
             yield Projection(native_id=unit.native_id or "", stream=unit.stream, records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:

@@ -10,24 +10,36 @@ import msgspec
 
 from sessiond.session import Entry, parse_time
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
+from sessiond.sources.objects import encode, without_nulls
+from sessiond.sources.projection import SESSION, session_projection
 from sessiond.sources.records import ROLES, digest, parse, unknown_type
-from sessiond.sources.rows import as_json, column_or, list_with_watermarks
+from sessiond.sources.rows import as_json, column_or, columns, list_with_watermarks, select
 from sessiond.sources.user_dirs import unique_paths
 
 # Row ids only grow: compaction replaces all rows of a session. Deletions, and changes inside a row (whether a message
 # is visible), are looked for in sessions of the last day, and in the others once a day.
 HEADS = """
-    SELECT id, printf('%s %s %s %s', updated_at, {title}, {used},
+    SELECT id, printf('%s %s %s %s %s', updated_at, {title}, {used}, {tokens},
         (SELECT max(id) FROM messages WHERE session_id = sessions.id)),
         updated_at > (SELECT datetime(max(updated_at), '-1 day') FROM sessions) FROM sessions
 """
 REST = "SELECT count(*) || ' ' || coalesce(sum(length({shown})), '') FROM messages WHERE session_id = ?"
-SESSION = "SELECT {title}, {model}, working_dir, created_at, {kind}, {parent} FROM sessions WHERE id = ?"
+SESSION_ROW = "SELECT {title}, {model}, working_dir, created_at, {kind}, {parent} FROM sessions WHERE id = ?"
 HEAD = ("working_dir", "created_at", "session_type", "parent_session_id")
 MESSAGES = """
-    SELECT {id}, role, created_timestamp, content_json, {shown} FROM messages WHERE session_id = ?
+    SELECT {id}, role, created_timestamp, content_json, {shown}, {count} FROM messages WHERE session_id = ?
     ORDER BY created_timestamp, id
 """
+# Without recipes and the data of extensions, whose settings may hold a key.
+STATE = columns(
+    "updated_at user_set_name provider_name total_tokens input_tokens output_tokens"
+    " accumulated_total_tokens accumulated_input_tokens accumulated_output_tokens accumulated_cost schedule_id"
+    " goose_mode archived_at project_id thread_id"
+)
+USED = columns(
+    "created_timestamp model input_tokens output_tokens total_tokens cache_read_tokens cache_write_tokens cost"
+    " cost_source is_compaction"
+)
 MODEL = """
     SELECT model FROM usage_ledger WHERE session_id = ? AND model > '' GROUP BY model ORDER BY count(*) DESC, 1 LIMIT 1
 """
@@ -43,8 +55,9 @@ class _Metadata(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _Line(msgspec.Struct, gc=False):
-    """A message, or (without a role) the session's own fields."""
+    """A message, or (without a role) the session's own fields; with a type, what changes or what an answer used."""
 
+    type: str | None = None
     role: str | None = None
     created: float | None = None
     content: list[_Part] = []
@@ -68,7 +81,9 @@ class Goose(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "in sessions older than a day, a message that is hidden or shown again is found within a day",
+        "recipes, the data of extensions and the settings of a model except its name: they may hold keys",
     )
+    projection_version: ClassVar[int] = 2
     local_ids: ClassVar[bool] = True  # a date and a number: every machine has a 20260822_1
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>sessions\.db)(?:-wal)?|(?P<id>[\w-]+)\.jsonl", re.ASCII)
 
@@ -88,21 +103,25 @@ class Goose(BaseSource):
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions by the index of their messages."""
         if database.has("sessions", "updated_at", "description") and database.has("messages"):
-            columns = _columns(database)
-            yield from list_with_watermarks(database, HEADS.format(**columns), REST.format(**columns))
+            names = _columns(database)
+            yield from list_with_watermarks(database, HEADS.format(**names), REST.format(**names))
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
-        """Project a session's row and messages to the lines of the older files; title and model are kept apart."""
-        columns = _columns(database)
-        for title, model, *values in database.rows(SESSION.format(**columns), native_id):
+        """Project a session's row and messages to the lines of the older files, and apart what changes."""
+        names = _columns(database)
+        for title, model, *values in database.rows(SESSION_ROW.format(**names), native_id):
             head = dict(zip(HEAD, values, strict=True))
-            records = _records(database, MESSAGES.format(**columns), native_id, head)
+            records = list(_records(database, MESSAGES.format(**names), native_id, head))
             metadata = Entry(title=title, model=_most_used_model(database, native_id) or model)
             yield Projection(native_id=native_id, parent=head["parent_session_id"], records=records, metadata=metadata)
+            if len(records) > 1:
+                yield from _usage(database, native_id, model)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a line. Compaction changes row ids, so the key of a message is its time and its text."""
         line = parse(LINE, record)
+        if line.type in (SESSION, "usage"):
+            return None
         if line.role is None:
             return Entry(
                 time_ms=parse_time(line.created_at),
@@ -132,6 +151,8 @@ def _columns(database: Rows) -> dict[str, str]:
         "parent": column_or(database, "sessions", "parent_session_id"),
         "model": column_or(database, "sessions", "model_config_json", model),
         "shown": column_or(database, "messages", "metadata_json"),
+        "count": column_or(database, "messages", "tokens"),
+        "tokens": column_or(database, "sessions", "accumulated_total_tokens"),
         "id": column_or(database, "messages", "message_id"),
         "used": column_or(database, "usage_ledger", "model", used),
     }
@@ -142,10 +163,20 @@ def _most_used_model(database: Rows, native_id: str) -> str | None:
     return next((model for (model,) in rows), None)
 
 
+def _usage(database: Rows, native_id: str, model: str | None) -> Iterator[Projection]:
+    """Project the state of a session, and what each answer used, which is only added to."""
+    for state in select(database, "sessions", STATE, "WHERE id = ?", native_id):
+        yield session_projection(native_id, {**state, "model": model})
+    used = select(database, "usage_ledger", USED, "WHERE session_id = ? ORDER BY id", native_id)
+    records = [encode({"type": "usage", **without_nulls(row)}) for row in used]
+    yield Projection(native_id=native_id, stream="usage", records=records)
+
+
 def _records(database: Rows, query: str, session: str, head: dict[str, object]) -> Iterator[bytes]:
     yield msgspec.json.encode(head)
-    for identity, role, created, content, metadata in database.rows(query, session):
-        fields = {name: as_json(text) for name, text in (("content", content), ("metadata", metadata)) if text}
+    for identity, role, created, content, metadata, tokens in database.rows(query, session):
+        fields: dict[str, object] = {} if tokens is None else {"tokens": tokens}
+        fields |= {name: as_json(text) for name, text in (("content", content), ("metadata", metadata)) if text}
         yield msgspec.json.encode({"id": identity, "role": role, "created": created} | fields)
 
 

@@ -17,8 +17,7 @@ from sessiond.sources.records import UUID, parse, unknown_type
 from sessiond.sources.tokens import usage
 
 FILE = re.compile(rf"[^/]+/({UUID})/(?:(updates\.jsonl)|summary\.json|subagents/({UUID})/meta\.json)", re.ASCII)
-SUMMARY = ("info", "created_at", "head_branch", "generated_title", "parent_session_id", "forked_at")
-SPAWNED = ("parent_session_id",)
+SPAWNED = ("parent_session_id", "subagent_id", "child_session_id", "subagent_type", "description", "status")
 # The update kinds of the Agent Client Protocol, and the tool's own.
 KINDS = (
     "user_message_chunk agent_message_chunk agent_thought_chunk tool_call tool_call_update plan current_mode_update"
@@ -73,6 +72,7 @@ class GrokBuild(BaseSource):
     tool: ClassVar[str] = "grok-build"
     variables: ClassVar[tuple[str, ...]] = ("GROK_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("1.0.41",)
+    projection_version: ClassVar[int] = 2
     gaps: ClassVar[tuple[str, ...]] = ("no version is stored",)
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -90,10 +90,10 @@ class GrokBuild(BaseSource):
         return Unit(kind=Kind.DOCUMENT, native_id=subagent or session, stream="spawned" if subagent else "summary")
 
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
-        """Project the fields of a summary that matter; its counters of tokens and turns change all the time."""
-        wanted = SUMMARY if unit.stream == "summary" else SPAWNED
+        """Project a summary, and of the note about a subagent all but the prompt, which its session has."""
         for content in files.values():
             document = OBJECT.decode(content)
+            wanted = document if unit.stream == "summary" else SPAWNED
             fields = {name: document[name] for name in wanted if name in document}
             yield Projection(native_id=unit.native_id or "", stream=unit.stream, records=[encode(fields)])
 

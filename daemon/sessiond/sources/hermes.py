@@ -10,9 +10,10 @@ import msgspec
 
 from sessiond.session import Entry, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, UserDirs, Watch
-from sessiond.sources.objects import encode
+from sessiond.sources.objects import encode, without_nulls
+from sessiond.sources.projection import SESSION, session_projection
 from sessiond.sources.records import ROLES, digest, parse, unknown_type
-from sessiond.sources.rows import column_or, list_with_watermarks, select
+from sessiond.sources.rows import column_or, columns, list_with_watermarks, select
 
 # Text that Hermes writes in the user's name. It puts a line of its own before what it adds to a prompt.
 INJECTED = re.compile(r"\[(?:ASYNC DELEGATION |(?:IMPORTANT: )?Background process |CONTEXT COMPACTION )")
@@ -20,20 +21,34 @@ KNOWN = frozenset(["user", "assistant", "tool", "system", "session_meta"])
 # The index on (session_id, timestamp) has the last message's time. Rows are counted where it changed, and in the
 # sessions of the last day, where a rewind may hide messages.
 HEADS = """
-    SELECT id, printf('%s %s %s', ended_at, {title}, (SELECT max(timestamp) FROM messages WHERE session_id = s.id)),
+    SELECT id, printf('%s %s %s %s', ended_at, {title}, {used},
+        (SELECT max(timestamp) FROM messages WHERE session_id = s.id)),
     coalesce(ended_at, started_at) > (SELECT max(coalesce(ended_at, started_at)) FROM sessions) - 86400
     FROM sessions s
 """
-REST = "SELECT printf('%s %s %s', count(*), sum(length(content)), {shown}) FROM messages WHERE session_id = ?"
-SESSION = ("source", "parent_session_id", "started_at", "cwd", "model", "ended_at", "title")
-# Without the system prompt and the other columns of model input.
-MESSAGE = ("id", "role", "content", "tool_calls", "tool_name", "timestamp", "active", "compacted")
+REST = """
+    SELECT printf('%s %s %s %s', count(*), sum(length(content)), {shown}, {counted}) FROM messages WHERE session_id = ?
+"""
+START = columns("source parent_session_id started_at cwd git_branch git_repo_root")
+# What changes while a session goes on. Without the system prompt, which Hermes builds again, the settings of the model,
+# which may hold a key, and who takes part in a chat.
+STATE = columns(
+    "model ended_at end_reason message_count tool_call_count input_tokens output_tokens cache_read_tokens"
+    " cache_write_tokens reasoning_tokens api_call_count estimated_cost_usd actual_cost_usd cost_status cost_source"
+    " pricing_version billing_provider billing_mode rewind_count archived profile_name display_name chat_type"
+)
+MESSAGE = columns(
+    "id role content tool_call_id tool_calls tool_name effect_disposition timestamp token_count finish_reason reasoning"
+    " reasoning_content reasoning_details codex_reasoning_items codex_message_items observed active compacted"
+    " api_content"
+)
 MESSAGE_CLAUSES = "WHERE session_id = ? ORDER BY timestamp, id"
 
 
 class _Line(msgspec.Struct, gc=False):
-    """A message, or (without a role) the session's own fields."""
+    """A message, or (without a role) the session's own fields, or (with a type) those that change."""
 
+    type: str | None = None
     role: str | None = None
     content: str | None = None
     timestamp: float | None = None
@@ -42,6 +57,7 @@ class _Line(msgspec.Struct, gc=False):
     compacted: int | None = None
     started_at: float | None = None
     cwd: str | None = None
+    git_branch: str | None = None
     parent_session_id: str | None = None
 
 
@@ -55,10 +71,12 @@ class Hermes(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("HERMES_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("2026", "0.19.0")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version or branch is stored, and a folder only if the table has a column for it",
+        "no version is stored, and a folder or branch only if the table has a column for it",
+        "a session's system prompt, the settings of its model, which may hold a key, and the ids of a chat's members",
         "messages that a session begun by compression copied from its parent are counted again",
         "the files in ~/.hermes/sessions from before the database are not read",
     )
+    projection_version: ClassVar[int] = 2
     local_ids: ClassVar[bool] = True  # a time and a few random digits
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>(?:[^/]+/)?state\.db)(?:-wal)?")
     kind: ClassVar[Kind] = Kind.DATABASE
@@ -73,14 +91,18 @@ class Hermes(BaseSource):
         """List sessions by the index of their messages."""
         if database.has("sessions", "parent_session_id", "ended_at") and database.has("messages", "timestamp"):
             title = column_or(database, "sessions", "title")
+            used = column_or(database, "sessions", "output_tokens", "input_tokens || ' ' || output_tokens")
             shown = column_or(database, "messages", "active", "sum(active)")
-            yield from list_with_watermarks(database, HEADS.format(title=title), REST.format(shown=shown))
+            counted = column_or(database, "messages", "token_count", "sum(token_count)")
+            heads, rest = HEADS.format(title=title, used=used), REST.format(shown=shown, counted=counted)
+            yield from list_with_watermarks(database, heads, rest)
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a session's row and messages. A session without messages has not begun yet."""
-        for head in list(select(database, "sessions", SESSION, "WHERE id = ?", native_id)):
+        for row in list(select(database, "sessions", [*START, *STATE, "title"], "WHERE id = ?", native_id)):
             messages = select(database, "messages", MESSAGE, MESSAGE_CLAUSES, native_id)
-            model, title, ended = (head.pop(name) for name in ("model", "title", "ended_at"))
+            model, title, ended = (row[name] for name in ("model", "title", "ended_at"))
+            head, state = ({name: row[name] for name in names} for names in (START, STATE))
             parent, cwd = head["parent_session_id"], None
             if parent:
                 # Branches and subagents have no folder of their own: they begin in their parent's.
@@ -88,16 +110,21 @@ class Hermes(BaseSource):
             if parent and head["source"] != "subagent":
                 original = select(database, "messages", MESSAGE, MESSAGE_CLAUSES, parent)
                 messages = _with_origin(list(messages), [row for row in original if row["active"] != 0])
-            records = list(map(encode, messages))
+            records = [encode(without_nulls(message)) for message in messages]
             metadata = Entry(time_ms=parse_time(ended), ended=ended is not None, title=title, model=model, cwd=cwd)
-            records = [encode(head), *records] if records else []
+            records = [encode(without_nulls(head)), *records] if records else []
             yield Projection(native_id=native_id, parent=parent, records=records, metadata=metadata)
+            if records:
+                yield session_projection(native_id, state)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a row. A message counts if it has text and no rewind removed it."""
         line = parse(LINE, record)
+        if line.type == SESSION:
+            return None
         if line.role is None:
-            return Entry(time_ms=parse_time(line.started_at), cwd=line.cwd, parent=line.parent_session_id)
+            began, branch = parse_time(line.started_at), line.git_branch
+            return Entry(time_ms=began, cwd=line.cwd, branch=branch, parent=line.parent_session_id)
         # Messages that compaction archived are no longer active, but they were said.
         visible = line.active != 0 or line.compacted
         text = (line.content or "").strip()

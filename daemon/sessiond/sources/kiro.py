@@ -14,6 +14,7 @@ class Kiro(AmazonQ):
     versions: ClassVar[tuple[str, ...]] = ("CLI of 2026 (conversations_v2)",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch, title or parent is stored",
+        "the descriptions of tools and the files in context, which repeat for each conversation",
         "the editor's chats and the command line's files in ~/.kiro are not read: the layout is not documented",
     )
     folder: ClassVar[str] = "kiro-cli"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from sessiond.session import Entry, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
+from sessiond.sources.objects import encode, without_nulls
 from sessiond.sources.records import ABSENT, ROLES, UUID, compact, has_content, parse, unknown_type
 
 NAME = r"[\w-]+_\d{8}_\d{6}_[0-9a-f]{8}"
@@ -64,6 +65,14 @@ class _Meta(msgspec.Struct):
     config: _Config | None = None
     agent_config: _Config | None = None
     title: str | None = None
+    git_commit: str | None = None
+    stats: Any = None
+    total_messages: int | None = None
+    child_sessions: Any = None
+    loops: Any = None
+    origin_directory: str | None = None
+    created_worktree: Any = None
+    import_provenance: Any = None
 
 
 class _Document(msgspec.Struct):
@@ -126,7 +135,9 @@ class MistralVibe(BaseSource):
         "no version or title is stored, and since 3.0 no branch",
         "a session that another major version took over may appear twice",
         "a parent is stored since 2.0, for forks and compaction only",
+        "the user's name, the system prompt, the tools and the configuration, which holds keys",
     )
+    projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `logs/session` of VIBE_HOME and ~/.vibe."""
@@ -189,7 +200,7 @@ class MistralVibe(BaseSource):
 
 
 def _description(meta: _Meta) -> Projection:
-    """Project the description: a record with the first time, and one with the last."""
+    """Project the description: a record with the first time, and one with the last and with what changes."""
     config = meta.config or meta.agent_config or _Config()
     facts = {
         "cwd": meta.environment.working_directory if meta.environment else None,
@@ -197,11 +208,23 @@ def _description(meta: _Meta) -> Projection:
         "model": config.model_name or config.active_model,
         "parent": meta.parent_session_id,
         "title": meta.title,
+        "git_commit": meta.git_commit,
+        "origin_directory": meta.origin_directory,
+        "created_worktree": meta.created_worktree,
+        "import_provenance": meta.import_provenance,
+    }
+    state = {
+        "stats": meta.stats,
+        "total_messages": meta.total_messages,
+        "child_sessions": meta.child_sessions,
+        "loops": meta.loops,
     }
     times = [time for time in (meta.start_time, meta.end_time) if time]
     records = [{"type": "meta", "time": time, **facts} for time in times[:1]]
-    records += [{"type": "meta", "time": time} for time in times[1:]]
-    return Projection(native_id=meta.session_id, stream="meta", records=map(msgspec.json.encode, records))
+    records += [{"type": "meta", "time": time, **state} for time in times[1:]]
+    return Projection(
+        native_id=meta.session_id, stream="meta", records=[encode(without_nulls(each)) for each in records]
+    )
 
 
 def _unified_entries(files: Mapping[str, bytes]) -> dict[str, msgspec.Raw]:

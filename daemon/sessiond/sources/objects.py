@@ -19,6 +19,11 @@ def get_in(value: Any, *keys: str) -> Any:
     return value
 
 
+def without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def as_text(value: Any) -> str | None:
     """Return the value if it is a string, else None."""
     return value if isinstance(value, str) else None

@@ -10,14 +10,16 @@ import msgspec
 
 from sessiond import zstd
 from sessiond.session import Entry
-from sessiond.sources.base import Projection, Root, Rows, Unit, UserDirs
+from sessiond.sources.base import Memory, Projection, Root, Rows, Unit, UserDirs
+from sessiond.sources.objects import encode, without_nulls
 from sessiond.sources.pi import Pi
 from sessiond.sources.records import UUID
-from sessiond.sources.rows import as_json
+from sessiond.sources.rows import as_json, column_or, columns, select
 
 # Events are only added; rewriting a session's events gives it a new generation.
 HEADS = """
-    SELECT session_id, printf('%s %s %s', (SELECT max(seq) FROM transcript_events WHERE session_id = w.session_id),
+    SELECT session_id, printf('%s %s %s %s', {status},
+        (SELECT max(seq) FROM transcript_events WHERE session_id = w.session_id),
         (SELECT generation FROM transcript_rewrite_watermarks WHERE session_id = w.session_id),
         (SELECT coalesce(label, display_name) FROM session_nodes WHERE session_key = w.session_key))
     FROM session_windows w WHERE EXISTS (SELECT 1 FROM transcript_events WHERE session_id = w.session_id)
@@ -28,6 +30,12 @@ HEAD = """
         (SELECT current_session_id FROM session_nodes WHERE session_key = coalesce(n.spawned_by, n.parent_session_key)))
     FROM session_windows w JOIN session_nodes n USING (session_key) WHERE session_id = ?
 """
+WINDOW = "window"
+OF_WINDOW = b'{"type":"window"'
+STATE = columns(
+    "reason session_scope previous_session_id created_at started_at ended_at status chat_type channel model_provider"
+    " model agent_harness_id"
+)
 EVENTS = "SELECT event_json, event_zstd FROM transcript_events WHERE session_id = ? ORDER BY seq"
 EVENT_LIMIT = 4 << 20
 """Bytes of an unpacked event; the table has the same limit."""
@@ -42,7 +50,9 @@ class OpenClaw(Pi):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored; the files have no parent, and their titles (sessions.json) are not read",
         "transcripts that were reset, deleted or packed away as a whole before they were captured",
+        "what a chat's members are called, and the settings of a session (entry_json), which may hold keys",
     )
+    projection_version: ClassVar[int] = 2
     # Each topic of a chat has a transcript of its own. *.trajectory.jsonl and sessions.json are no sessions.
     files: ClassVar[re.Pattern[str]] = re.compile(
         rf"[^/]+/sessions/(?P<id>{UUID}(?:-topic-[\w-]+)?)\.jsonl|(?P<store>[^/]+/agent/openclaw-agent\.sqlite)(?:-wal)?",
@@ -63,7 +73,7 @@ class OpenClaw(Pi):
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions by the index of their events; a session that was packed away has none."""
         if database.has("session_windows", "previous_session_id") and database.has("transcript_events", "event_zstd"):
-            yield from database.rows(HEADS)
+            yield from database.rows(HEADS.format(status=column_or(database, "session_windows", "status")))
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a session's events to the lines of the older files."""
@@ -71,6 +81,13 @@ class OpenClaw(Pi):
             records = [_record(*event) for event in database.rows(EVENTS, native_id)]
             origin = None if parent == native_id else parent
             yield Projection(native_id=native_id, parent=origin, records=records, metadata=Entry(title=title))
+            for state in list(select(database, "session_windows", STATE, "WHERE session_id = ?", native_id)):
+                record = encode({"type": WINDOW, **without_nulls(state)})
+                yield Projection(native_id=native_id, records=[record], stream=WINDOW)
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Decode a line of Pi's format; what the tool says of the session as a whole is no line of it."""
+        return None if record.startswith(OF_WINDOW) else super().decode(record, memory)
 
 
 def _record(event: str | None, packed: bytes | None) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 import msgspec
@@ -13,7 +14,7 @@ from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
 from sessiond.sources.content import call, result, speaker_of, template, text_of, thought
 from sessiond.sources.messages import content_items
-from sessiond.sources.objects import encode
+from sessiond.sources.objects import OBJECT, encode, without_nulls
 from sessiond.sources.records import ABSENT, UUID, compact, message_role, parse
 from sessiond.sources.user_dirs import unique_paths
 
@@ -22,10 +23,11 @@ EVENT_FILE = re.compile(r"events/(?:event-)?(\d+)(?:-[\w-]+)?\.json", re.ASCII)
 KINDS = (
     "SystemPromptEvent MessageEvent ActionEvent ObservationEvent UserRejectObservation AgentErrorEvent PauseEvent"
     " Condensation CondensationRequest CondensationSummaryEvent ConversationStateUpdateEvent ConversationErrorEvent"
-    " TokenEvent LLMCompletionLogEvent HookExecutionEvent ACPToolCallEvent InterruptEvent StreamingDeltaEvent state"
+    " TokenEvent LLMCompletionLogEvent HookExecutionEvent ACPToolCallEvent InterruptEvent StreamingDeltaEvent"
+    " state usage"
 )
 KNOWN = frozenset(KINDS.split())
-"""The kinds of events; `state` is the projection of the conversation's state."""
+"""The kinds of events; `state` and `usage` are projections of the conversation's state."""
 ROLES = {"user": Role.USER, "agent": Role.ASSISTANT}
 
 
@@ -62,6 +64,12 @@ class _Workspace(msgspec.Struct):
     working_dir: str | None = None
 
 
+class _Stats(msgspec.Struct):
+    """What each use of a model cost: totals, and lists to which each call adds an element."""
+
+    usage_to_metrics: dict[str, dict[str, Any]] = {}
+
+
 class _State(msgspec.Struct):
     """base_state.json, or V0's metadata.json. Their other fields include settings and an API key."""
 
@@ -70,9 +78,17 @@ class _State(msgspec.Struct):
     llm_model: str | None = None
     selected_branch: str | None = None
     title: str | None = None
+    stats: _Stats | None = None
 
 
 EVENT, STATE = msgspec.json.Decoder(_Event), msgspec.json.Decoder(_State)
+FACTS = (
+    "execution_status max_iterations tags activated_knowledge_skills invoked_skills selected_repository git_provider"
+    " trigger created_at accumulated_cost prompt_tokens completion_tokens total_tokens"
+)
+"""Fields of the state that are kept as they are."""
+CALLS = ("costs", "token_usages", "response_latencies")
+"""The lists to which each call of a model adds an element."""
 
 
 CALLED = ("run", "read", "edit", "browse", "browse_interactive", "run_ipython", "write", "call_tool_mcp", "delegate")
@@ -88,7 +104,9 @@ class OpenHands(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored, and a branch before 1.0 only; no parent: subagents are inside of their session",
         "messages of actions are not counted",
+        "the settings of the agent, its tools and secrets: they hold keys",
     )
+    projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the conversations of ~/.openhands and the directories in variables, and the sessions of V0."""
@@ -108,12 +126,14 @@ class OpenHands(BaseSource):
         return Unit(kind=Kind.FOLDER, path=found[1], native_id=native_id)
 
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
-        """Project the events in the order of their numbers, and some fields of the state."""
+        """Project the events in the order of their numbers, and of the state some fields and the calls of models."""
         native_id = unit.native_id or ""
         events = sorted((int(found[1]), name) for name in files if (found := EVENT_FILE.fullmatch(name)))
         yield Projection(native_id=native_id, records=[compact(files[name]) for _, name in events])
         states = [files[name] for name in ("base_state.json", "metadata.json") if name in files]
         yield Projection(native_id=native_id, stream="state", records=[_state_record(state) for state in states])
+        for state in states:
+            yield from _usage(native_id, parse(STATE, state).stats or _Stats())
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an event. Its time has no zone and is local to this machine."""
@@ -150,13 +170,30 @@ class OpenHands(BaseSource):
             yield result({**output, "id": record.get("tool_call_id") or record.get("cause")}, base)
 
 
+def _usage(native_id: str, stats: _Stats) -> Iterator[Projection]:
+    """Project the calls of each use of a model (the agent, its condenser), which are only added to."""
+    for name, metrics in stats.usage_to_metrics.items():
+        lists = [metrics.get(key) for key in CALLS]
+        calls = zip_longest(*(each if isinstance(each, list) else () for each in lists))
+        facts = [{"kind": "usage", "usage_id": name, **dict(zip(CALLS, call, strict=True))} for call in calls]
+        records = [encode(without_nulls(fact)) for fact in facts]
+        yield Projection(native_id=native_id, stream=f"usage-{name}", records=records)
+
+
+def _totals(stats: _Stats) -> dict[str, Any] | None:
+    """Return the totals of each use of a model, without its calls, which would be repeated at each change."""
+    uses = stats.usage_to_metrics.items()
+    return {name: {key: metrics[key] for key in metrics if key not in CALLS} for name, metrics in uses} or None
+
+
 def _state_record(content: bytes) -> bytes:
-    """Return the few fields of a state that are needed, as an event of kind `state`."""
-    state = parse(STATE, content)
+    """Return the fields of a state that are needed, as an event of kind `state`."""
+    state, document = parse(STATE, content), parse(OBJECT, content)
     model = state.agent.llm.model if state.agent and state.agent.llm else None
     cwd = state.workspace.working_dir if state.workspace else None
-    record = {"kind": "state", "model": model or state.llm_model, "cwd": cwd}
-    return encode({**record, "branch": state.selected_branch, "title": state.title})
+    record: dict[str, Any] = {"kind": "state", "model": model or state.llm_model, "cwd": cwd}
+    record |= {"branch": state.selected_branch, "title": state.title, "stats": _totals(state.stats or _Stats())}
+    return encode(without_nulls({**record, **{name: document.get(name) for name in FACTS.split()}}))
 
 
 SOURCES = (OpenHands(),)

@@ -76,6 +76,11 @@ def select(
             yield dict.fromkeys(columns) | dict(zip(existing, row, strict=True))
 
 
+def columns(names: str) -> tuple[str, ...]:
+    """Return the names of columns, which are separated by spaces."""
+    return tuple(names.split())
+
+
 def column_or(database: Rows, table: str, name: str, expression: str = "", missing: str = "NULL") -> str:
     """Return the SQL for a column that some versions lack: `expression` (or the name), else `missing`."""
     return (expression or name) if database.has(table, name) else missing

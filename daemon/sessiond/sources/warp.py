@@ -12,13 +12,21 @@ from msgspec.structs import replace
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import blocks, find, note, template
+from sessiond.sources.objects import encode, without_nulls
 from sessiond.sources.records import ABSENT, parse
+from sessiond.sources.rows import as_json, columns, select
 
 GROUP = "Library/Group Containers/2BBY89MBSN.dev.warp/Library/Application Support"
-FIELDS = ("exchange_id", "start_ts", "working_directory", "output_status", "model_id", "input")
+FIELDS = columns(
+    "exchange_id start_ts working_directory output_status model_id input planning_model_id coding_model_id"
+)
 SESSIONS = "SELECT conversation_id, last_modified_at FROM agent_conversations"
-QUERIES = f"SELECT {', '.join(FIELDS)} FROM ai_queries WHERE conversation_id = ? ORDER BY start_ts, exchange_id"  # noqa: S608
-CHANGED = "SELECT last_modified_at FROM agent_conversations WHERE conversation_id = ?"
+QUERIES = "WHERE conversation_id = ? ORDER BY start_ts, exchange_id"
+CHANGED = """
+    SELECT last_modified_at, iif(json_valid(conversation_data),
+        json_extract(conversation_data, '$.conversation_usage_metadata'), NULL)
+    FROM agent_conversations WHERE conversation_id = ?
+"""
 
 
 class _Query(msgspec.Struct, gc=False):
@@ -43,9 +51,10 @@ class Warp(BaseSource):
     tool: ClassVar[str] = "warp"
     versions: ClassVar[tuple[str, ...]] = ("2026",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "the text of answers is on the server or in an undocumented form",
+        "the text of answers is on the server or in an undocumented form, in which no secret could be masked",
         "no version, branch, title or parent is stored",
     )
+    projection_version: ClassVar[int] = 2
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>warp\.sqlite)(?:-wal)?")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -65,10 +74,11 @@ class Warp(BaseSource):
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a conversation's questions in order. The rest of the database is the terminal's history."""
-        rows = [dict(zip(FIELDS, row, strict=True)) for row in database.rows(QUERIES, native_id)]
-        yield Projection(native_id=native_id, records=map(msgspec.json.encode, rows))
+        rows = list(select(database, "ai_queries", FIELDS, QUERIES, native_id))
+        yield Projection(native_id=native_id, records=[encode(without_nulls(row)) for row in rows])
         if rows:
-            times = [msgspec.json.encode({"last_modified_at": time}) for (time,) in database.rows(CHANGED, native_id)]
+            changes = list(database.rows(CHANGED, native_id))
+            times = [encode(without_nulls({"last_modified_at": at, "usage": as_json(used)})) for at, used in changes]
             yield Projection(native_id=native_id, records=times, stream="times")
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:

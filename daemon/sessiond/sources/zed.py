@@ -11,10 +11,15 @@ from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources import content
 from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import blocks, call, result, template, text_of
-from sessiond.sources.objects import OBJECT, as_text, encode, get_in
+from sessiond.sources.objects import OBJECT, as_text, encode, get_in, without_nulls
 from sessiond.sources.records import parse
 
-COLUMNS = ("updated_at", "created_at", "folder_paths", "parent_id")
+COLUMNS = ("updated_at", "created_at", "folder_paths", "folder_paths_order", "parent_id")
+# What changes of a thread. Without a prompt that was not sent yet, and where the window was scrolled to.
+STATE = (
+    "cumulative_token_usage request_token_usage detailed_summary profile completion_mode speed thinking_enabled"
+    " thinking_effort subagent_context exceeded_window_error imported"
+)
 THREAD_LIMIT = 256 << 20
 """Bytes of an unpacked thread, which is parsed as a whole."""
 
@@ -29,7 +34,9 @@ class Zed(BaseSource):
         "no version is stored, and messages have no times",
         "threads of external agents are not read: they are in those agents' own stores",
         "text threads and the store of early 2025 are not read",
+        "a prompt that was not sent yet",
     )
+    projection_version: ClassVar[int] = 2
 
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>threads\.db)(?:-wal)?")
 
@@ -47,7 +54,7 @@ class Zed(BaseSource):
                 yield native_id, f"{updated} {size}"
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
-        """Project a thread: its own fields, then a message a record. The time of its last change is another stream."""
+        """Project a thread: its own fields, then a message a record. What changes, with its time, is another stream."""
         existing = [column for column in COLUMNS if database.has("threads", column)]
         columns = ", ".join(["summary", "data_type", "data", *existing])
         for summary, kind, data, *more in list(
@@ -62,9 +69,9 @@ class Zed(BaseSource):
                 records = [encode({message: None} if isinstance(message, str) else message) for message in messages]
                 parent = row.get("parent_id")
                 yield Projection(native_id=native_id, records=[encode(head), *records], parent=parent)
-                yield Projection(
-                    native_id=native_id, records=[encode({"updated_at": row["updated_at"]})], stream="times"
-                )
+                state = {name: thread.get(name) for name in STATE.split()}
+                changed = encode(without_nulls({"updated_at": row["updated_at"], **state}))
+                yield Projection(native_id=native_id, records=[changed], stream="times")
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a record. Documents of 0.3 wrap a message in its kind; older ones have a role."""

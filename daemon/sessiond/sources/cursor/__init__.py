@@ -19,13 +19,14 @@ from sessiond.sources.cursor.editor import list_chats, list_composers, project_c
 from sessiond.sources.editors import CURSOR, user_data_dirs, workspace_folder
 from sessiond.sources.messages import message_items
 from sessiond.sources.objects import OBJECT, as_text, get_in
+from sessiond.sources.projection import SESSION
 from sessiond.sources.records import UUID, digest, parse
 
 STORE = re.compile(rf"((?:([^/]+)/)?state\.vscdb|[0-9a-f]+/({UUID})/store\.db)(?:-wal)?", re.ASCII)
 QUERY = re.compile(r"<user_query>(.*?)</user_query>", re.DOTALL)
 INJECTED = re.compile(r"\s*<(?:user_info|system_reminder|additional_data|git_status|rules|attached_files)\b")
 ROLES = {1: Role.USER, 2: Role.ASSISTANT, "user": Role.USER, "assistant": Role.ASSISTANT, "ai": Role.ASSISTANT}
-SILENT = frozenset(["system", "tool", "head", "turn_ended", None])
+SILENT = frozenset(["system", "tool", "head", "turn_ended", SESSION, None])
 
 
 class Cursor(BaseSource):
@@ -44,7 +45,9 @@ class Cursor(BaseSource):
         "the folder of a command line chat is stored as a hash only",
         "a transcript has no times: those of its file are used",
         "a row that is edited in place is found within a day, unless its chat is among the newest eight",
+        "a prompt that was not sent yet, and the contents of the project's files before and after an edit",
     )
+    projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the global and the workspaces' storage, and the command line's chats and projects.

@@ -15,6 +15,7 @@ from sessiond.errors import ReadError, Torn
 from sessiond.session import parse_time
 from sessiond.sources.base import Projection, Rows
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
+from sessiond.sources.projection import session_projection
 from sessiond.sources.records import digest, parse
 from sessiond.sources.rows import UNREADABLE, as_bytes, as_line
 
@@ -29,7 +30,7 @@ BUBBLE_ROWS = "SELECT max(rowid), count(*), sum(length(value)) FROM cursorDiskKV
 
 
 class _Composer(msgspec.Struct, rename="camel"):
-    """The fields of a composer that are read; others change all the time (context percentages, a typed prompt)."""
+    """The fields of a composer that are read."""
 
     composer_id: str
     name: str | None = None
@@ -41,6 +42,16 @@ class _Composer(msgspec.Struct, rename="camel"):
     full_conversation_headers_only: list[Any] = []
     conversation: list[msgspec.Raw] = []
     subagent_composer_ids: list[str] = []
+    status: Any = None
+    is_agentic: Any = None
+    force_mode: Any = None
+    usage_data: Any = None
+    context_tokens_used: Any = None
+    context_token_limit: Any = None
+    total_lines_added: Any = None
+    total_lines_removed: Any = None
+    todos: Any = None
+    latest_conversation_summary: Any = None
 
 
 class _Bubble(msgspec.Struct, rename="camel"):
@@ -57,6 +68,11 @@ class _OldChats(msgspec.Struct):
     tabs: list[dict[str, Any]] = []
 
 
+STATE = (
+    "last_updated_at unified_mode model_config status is_agentic force_mode usage_data context_tokens_used"
+    " context_token_limit total_lines_added total_lines_removed todos latest_conversation_summary"
+)
+"""The fields of a composer that change while it goes on. Without a prompt that was not sent yet, and without files."""
 COMPOSER, BUBBLE = msgspec.json.Decoder(_Composer), msgspec.json.Decoder(_Bubble)
 HEADS, OLD_CHAT = msgspec.json.Decoder(_Heads), msgspec.json.Decoder(_OldChats)
 
@@ -104,6 +120,7 @@ def project_composer(database: Rows, native_id: str) -> Iterator[Projection]:
         if not lines:
             continue  # a draft
         yield Projection(native_id=native_id, records=[encode(_head(database, native_id, composer, lines)), *lines])
+        yield session_projection(native_id, {name: getattr(composer, name) for name in STATE.split()})
         for child in composer.subagent_composer_ids:
             yield Projection(native_id=child, records=[encode({"parent": native_id})], stream="parent")
 

@@ -12,7 +12,7 @@ import msgspec
 from sessiond.session import Entry, Item, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.kimi.items import read_items
-from sessiond.sources.objects import encode
+from sessiond.sources.objects import OBJECT, encode
 from sessiond.sources.records import ABSENT, UUID, has_content, message_role, parse, unknown_type
 
 CLI = re.compile(rf"((?:\w+_)?[0-9a-f]{{32}})/({UUID})/(?:(?:subagents/([\w-]+)/)?wire\.jsonl|(state)\.json)", re.ASCII)
@@ -106,6 +106,7 @@ class Kimi(BaseSource):
     tool: ClassVar[str] = "kimi"
     variables: ClassVar[tuple[str, ...]] = ("KIMI_SHARE_DIR", "KIMI_CODE_HOME")
     versions: ClassVar[tuple[str, ...]] = ("1.49.0 (CLI)", "1.5 (Code)")
+    projection_version: ClassVar[int] = 2
     gaps: ClassVar[tuple[str, ...]] = (
         "Kimi CLI stores no model, version or branch; Kimi Code no version or branch",
         "sessions from before wire logs (only context.jsonl, or a flat file) are not read",
@@ -150,13 +151,13 @@ class Kimi(BaseSource):
         return Entry(cwd=cwd, copied=copied)
 
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
-        """Project the title of a state, which may change, and its parent. Raises: msgspec.DecodeError."""
+        """Project a state, with the title, which may change, and the parent as fields. Raises: msgspec.DecodeError."""
         for content in files.values():
             state = parse(STATE, content)
             parent = state.forked_from and state.forked_from.removeprefix("ses_")
             known = {"title": state.custom_title or state.title, "parent": parent, "copied": _is_copy(state)}
             fields = {name: value for name, value in known.items() if value}
-            records = [encode({"type": "state", **fields})] if fields else []
+            records = [encode({"type": "state", **fields, "state": parse(OBJECT, content)})]
             yield Projection(native_id=unit.native_id or "", stream=unit.stream, records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:

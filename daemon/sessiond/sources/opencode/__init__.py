@@ -13,8 +13,9 @@ from sessiond.session import Entry, Item, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
 from sessiond.sources.objects import encode
 from sessiond.sources.opencode.items import read_items
+from sessiond.sources.projection import SESSION, session_projection
 from sessiond.sources.records import ABSENT, compact, parse, unknown_type
-from sessiond.sources.rows import as_json, list_with_watermarks, select
+from sessiond.sources.rows import as_json, columns, list_with_watermarks, select
 from sessiond.sources.user_dirs import unique_paths
 
 STORE = re.compile(r"([\w.-]+\.db)(?:-wal)?", re.ASCII)
@@ -31,7 +32,16 @@ HEAD = ("id", "slug", "version", "projectID", "directory", "parentID", "revert")
 PLACEHOLDER_TITLES = ("New session - ", "Child session - ")
 
 # The columns of a session; the tables account, credential and session_share hold tokens and are never read.
-SESSION = ("id", "slug", "version", "project_id", "directory", "parent_id", "revert", "title", "time_created")
+START = columns("id slug version project_id directory parent_id revert title time_created")
+# What changes while a session goes on. Without the diffs of its summary, which its parts have, and what shares it.
+STATE = columns(
+    "agent model permission metadata path workspace_id cost tokens_input tokens_output tokens_reasoning"
+    " tokens_cache_read tokens_cache_write summary_additions summary_deletions summary_files time_compacting"
+    " time_archived"
+)
+JSON_STATE = ("model", "permission", "metadata")
+FILE_STATE = ("agent", "model", "permission", "metadata", "path", "cost", "tokens", "summary")
+TODO = ("content", "status", "priority")
 # A subquery instead of `?1`: from Python 3.14 on, a numbered parameter can't be given by position.
 WANTED = "FROM (SELECT ? AS wanted)"
 COUNTS = """
@@ -108,7 +118,9 @@ class OpenCode(BaseSource):
         "no branch is stored",
         "in versions without events (1.2), an edit in a session older than a day is found within a day",
         "a database in OPENCODE_DB whose name does not end with .db is not read",
+        "the diffs of a session's summary, which its parts have, and the link that opens a shared session to anybody",
     )
+    projection_version: ClassVar[int] = 2
     folder: ClassVar[str] = "opencode"
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -158,7 +170,11 @@ class OpenCode(BaseSource):
             if found := MESSAGE_FILE.fullmatch(name):
                 records += [_on_one_line(files[name]), *parts.get(found[1], [])]
         title = _title(TITLE.decode(info["title"]) if "title" in info else None)
-        yield Projection(native_id=unit.native_id or "", stream=unit.stream, records=records, metadata=title)
+        native_id = unit.native_id or ""
+        yield Projection(native_id=native_id, stream=unit.stream, records=records, metadata=title)
+        if len(records) > 1:
+            state = {name: msgspec.Raw(compact(info[name])) for name in FILE_STATE if name in info}
+            yield session_projection(native_id, state, f"{unit.stream}-{SESSION}")
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions by their events; in versions without events, by the times of their rows."""
@@ -170,17 +186,21 @@ class OpenCode(BaseSource):
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a session's row, its messages and parts, and the messages of the newer event model."""
-        for row in list(select(database, "session", SESSION, "WHERE id = ?", native_id)):
+        for row in list(select(database, "session", START, "WHERE id = ?", native_id)):
             title, created = row.pop("title"), row.pop("time_created")
             row["revert"] = as_json(row["revert"])
             head = {name: value for name, value in zip(HEAD, row.values(), strict=True) if value is not None}
             first = encode({**head, "time": {"created": created}})
-            records = _row_records(database, native_id, first)
+            records = list(_row_records(database, native_id, first))
             yield Projection(native_id=native_id, parent=head.get("parentID"), records=records, metadata=_title(title))
+            if len(records) > 1:
+                yield session_projection(native_id, _state(database, native_id))
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a record. A message counts with its first text, which is in a part after it."""
         line = parse(RECORD, record)
+        if line.type == SESSION:
+            return None
         created = parse_time(line.time.created)
         if line.message_id:
             return _decode_part(line, memory)
@@ -225,6 +245,13 @@ def _is_reverted(message: str, memory: Memory) -> bool:
     """Return whether a revert hides a message. Message ids ascend with time."""
     first, part = memory.get("hidden", ("", ""))
     return bool(first) and (message > first or (message == first and not part))
+
+
+def _state(database: Rows, session: str) -> dict[str, Any]:
+    """Return what changes of a session, and its list of tasks."""
+    state = next(select(database, "session", STATE, "WHERE id = ?", session), {})
+    tasks = list(select(database, "todo", TODO, "WHERE session_id = ? ORDER BY rowid", session))
+    return {**state, **{name: as_json(state.get(name)) for name in JSON_STATE}, "todos": tasks or None}
 
 
 def _row_records(database: Rows, session: str, first: bytes) -> Iterator[bytes]:

@@ -102,3 +102,5 @@ INSERT INTO messages (session_id, role, content, timestamp) VALUES ('20260401_10
 INSERT INTO messages (session_id, role, content, timestamp) VALUES ('20260401_100130_5fff41', 'user', 'In red?', 1775037693.5);
 INSERT INTO messages (session_id, role, content, timestamp, finish_reason) VALUES ('20260401_100130_5fff41', 'assistant', 'Red.', 1775037695.5, 'stop');
 UPDATE sessions SET title = 'Weaving #2', message_count = 8 WHERE id = '20260401_100130_5fff41';
+UPDATE messages SET reasoning_content = 'Ask first.', codex_reasoning_items = '[{"id":"rs_1"}]' WHERE tool_calls IS NOT NULL;
+UPDATE sessions SET reasoning_tokens = 7, estimated_cost_usd = 0.25, git_repo_root = '/home/ada/loom' WHERE id = '20260401_100000_751184';

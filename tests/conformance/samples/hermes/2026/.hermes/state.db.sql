@@ -18,3 +18,5 @@ INSERT INTO sessions (id, source, model, parent_session_id, started_at, title) V
 INSERT INTO messages (session_id, role, content, timestamp) VALUES ('20260401_100140_ef34ab', 'user', 'in red', 1775037701.5);
 INSERT INTO messages (session_id, role, content, timestamp, finish_reason) VALUES ('20260401_100140_ef34ab', 'assistant', 'Red.', 1775037703.5, 'stop');
 INSERT INTO sessions (id, source, model, started_at) VALUES ('20260401_110000_000000', 'cli', 'hermes-5', 1775041200.0);
+UPDATE messages SET reasoning = 'A pattern needs a loom.', token_count = 12 WHERE tool_calls IS NOT NULL;
+UPDATE sessions SET input_tokens = 120, output_tokens = 34 WHERE id = '20260401_100000_ab12cd';

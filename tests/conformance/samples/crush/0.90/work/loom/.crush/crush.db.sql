@@ -26,3 +26,4 @@ INSERT INTO messages VALUES ('m5', 'c0ffee00-0000-4000-8000-000000000001', 'assi
 UPDATE sessions SET message_count = message_count + 1, updated_at = 1779962420 WHERE id = 'c0ffee00-0000-4000-8000-000000000001';
 INSERT INTO messages VALUES ('m6', 'c0ffee00-0000-4000-8000-000000000001', 'user', '[{"type":"binary","data":{"Path":"loom.png","MIMEType":"image/png","Data":"iVBORw0KGgo="}},{"type":"text","data":{"text":"killed before the answer"}},{"type":"finish","data":{"reason":"stop","time":0}}]', NULL, 1779962460, 1779962460, NULL, '', 0);
 UPDATE sessions SET message_count = message_count + 1, updated_at = 1779962460 WHERE id = 'c0ffee00-0000-4000-8000-000000000001';
+UPDATE sessions SET prompt_tokens = 210, completion_tokens = 42, cost = 0.5, todos = '[{"content":"Add a test","status":"done"}]' WHERE id = 'c0ffee00-0000-4000-8000-000000000001';

@@ -111,3 +111,10 @@ UPDATE event_sequence SET seq = 4 WHERE aggregate_id = 'ses_dfc4932aeffem1PXqG1U
 INSERT INTO part VALUES ('prt_000029', 'msg_203b00000302cT1ZwE0Fmt8VrD', 'ses_dfc4932aeffem1PXqG1UM00004', 1775038500200, 1775038500200, '{"type":"text","text":"","time":{"start":1775038500300}}');
 UPDATE event_sequence SET seq = 5 WHERE aggregate_id = 'ses_dfc4932aeffem1PXqG1UM00004';
 INSERT INTO session_share VALUES ('ses_dfc4932aeffem1PXqG1UM00001', 'share_1', 'planted-token-that-is-nobodys', 'https://example.invalid/s/1', 1775037600000, 1775037600000);
+ALTER TABLE `session` ADD COLUMN agent text;
+ALTER TABLE `session` ADD COLUMN model text;
+ALTER TABLE `session` ADD COLUMN cost real;
+ALTER TABLE `session` ADD COLUMN tokens_input integer;
+ALTER TABLE `session` ADD COLUMN tokens_output integer;
+ALTER TABLE `session` ADD COLUMN path text;
+UPDATE `session` SET agent = 'build', model = '{"id":"loom-1","providerID":"stub"}', cost = 0.125, tokens_input = 90, tokens_output = 8, share_url = 'https://example.invalid/s/planted-token-that-is-nobodys', time_updated = time_updated + 1 WHERE id = 'ses_dfc4932aeffem1PXqG1UM00001';
