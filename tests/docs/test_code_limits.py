@@ -11,6 +11,8 @@ from pathlib import Path
 
 import grimp
 
+from support.syntax import parse
+
 DAEMON = Path(__file__).parents[2] / "daemon/sessiond"
 FILE_LINES = 300
 FUNCTION_LINES = 50
@@ -43,7 +45,7 @@ def large_parts(text: str) -> Iterator[str]:
                 yield ".".join(inner)
             yield from visit(child, inner)
 
-    return visit(ast.parse(text), ())
+    return visit(parse(text), ())
 
 
 def _attributes(of: ast.ClassDef) -> Iterator[str]:

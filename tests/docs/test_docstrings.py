@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.syntax import parse
+
 ROOT = Path(__file__).parents[2]
 VAGUE = {"Tell", "Say", "Let", "Lay", "Name"}
 """Verbs that don't say whether a function returns, prints, stores or permits something."""
@@ -15,7 +17,7 @@ def vague() -> Iterator[str]:
     """Iterate the locations of docstrings that begin with a vague verb."""
     for base in ("bench", "daemon", "docs", "tests"):
         for path in sorted((ROOT / base).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
                     first = (ast.get_docstring(node) or "").partition(" ")[0]
                     if first.strip(".,:") in VAGUE:

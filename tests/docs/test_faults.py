@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
+
+from support.syntax import parse
 
 ROOT = Path(__file__).parents[2]
 WHY = ("Not tested: ", "Does not apply: ")
@@ -21,10 +24,15 @@ def rows() -> list[list[str]]:
 def exists(test: str) -> bool:
     """Return whether a test exists: a function, or a name that the module binds."""
     file, _, name = test.partition("::")
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return name in functions | bound
+    return name in names(file)
+
+
+@cache
+def names(file: str) -> set[str]:
+    """Return the functions, classes and other names that a module binds."""
+    nodes = list(ast.walk(parse((ROOT / file).read_text(encoding="utf-8"))))
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return functions | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def test_every_fault_has_exactly_one_row() -> None:

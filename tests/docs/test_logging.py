@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sessiond.logs import LEVELS
 from sessiond.logs.events import COMMON, EVENTS
+from support.syntax import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def calls() -> Iterator[tuple[str, ast.Call]]:
     """Find every `log.<level>(...)` in the daemon's source, with its position."""
     for file in sorted((ROOT / "daemon").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
                 target = node.func.value
                 name = target.id if isinstance(target, ast.Name) else getattr(target, "attr", "")

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from support.syntax import parse
+
 DAEMON = Path(__file__).parents[2] / "daemon/sessiond"
 
 WRITERS: dict[str, str] = {
@@ -46,7 +48,7 @@ def functions(source: str, matches: Callable[[ast.AST], bool]) -> Iterator[str]:
                 yield ".".join(inside)
             yield from visit(child, within)
 
-    return visit(ast.parse(source), ())
+    return visit(parse(source), ())
 
 
 def found(matches: Callable[[ast.AST], bool]) -> list[str]:

@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.syntax import parse
+
 DAEMON = Path(__file__).parents[2] / "daemon/sessiond"
 CALLS = {"open", "fdopen", "mknod", "read_bytes", "read_text", "write_bytes", "write_text", "file_digest", "mmap"}
 COPIES = {"copy", "copy2", "copyfile", "copytree", "move", "make_archive", "sendfile", "copyfileobj"}
@@ -68,7 +70,7 @@ def opens(source: str) -> Iterator[str]:
                 yield ".".join(inside)
             yield from visit(child, within)
 
-    yield from visit(ast.parse(source), ())
+    yield from visit(parse(source), ())
 
 
 def _is_open(called: ast.expr) -> bool:

@@ -22,6 +22,7 @@ from sessiond import pause, state
 from sessiond.spool import health
 from sessiond.spool.health import CLEAN, CaptureHealth, EndpointHealth, RootHealth
 from support.harness import Household, claude, household
+from support.rules_cache import put_rules
 from support.terminal import Terminal
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -165,6 +166,7 @@ STATUS: dict[str, tuple[World, bool, int]] = {
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
     with household(tmp_path) as made:
+        put_rules(made.state)
         config = Path(made.home, ".config/sessiond/config.toml")
         config.parent.mkdir(parents=True)
         config.write_text(f'[endpoint]\nurl = "{URL}"\n')

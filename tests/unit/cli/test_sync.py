@@ -20,11 +20,13 @@ from sessiond.daemon import resources
 from sessiond.daemon.engine import SLICE_OF_FILE
 from sessiond.spool import Spool, health
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, encode, household
+from support.rules_cache import put_rules
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
     with household(tmp_path) as made:
+        put_rules(made.state)
         yield made
 
 

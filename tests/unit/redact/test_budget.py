@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_each_of_many_secrets_is_masked(in_one: bool, stars: Redactor) -> None:
     data = line(" ".join(values)) if in_one else b"".join(line(value) for value in values)
     masked = stars.mask(data)
     assert DENSE in {finding.rule for finding in masked.findings}
-    assert not [value for value in values if value.encode() in masked.data]
+    assert not set(values) & set(re.findall(r"(?:ghp_|npm_)[A-Za-z0-9]{36}", masked.data.decode()))
     assert stars.mask(masked.data).data is masked.data
 
 
