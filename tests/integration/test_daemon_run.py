@@ -22,7 +22,9 @@ from sessiond.daemon.daemon_run import CLOCK_CHECK, DaemonRun, Handover, Host
 from sessiond.daemon.heartbeat import PATIENCE
 from sessiond.daemon.messages import Message
 from sessiond.daemon.notify import ServiceNotifier
-from sessiond.daemon.settings import resolve_settings
+from sessiond.daemon.settings import Settings, resolve_settings
+from sessiond.daemon.supervisor import Crash, Supervisor
+from sessiond.errors import SpoolDamaged, StateFull
 from support.rules_cache import put_rules
 
 PATIENT = 60.0
@@ -52,10 +54,10 @@ class Clock:
 
 
 @contextmanager
-def running(
+def hosted(
     base: Path, notifications: Notifications, pause_ms: int | None = None, *, config: str = os.devnull
-) -> Iterator[DaemonRun]:
-    """Start a run whose endpoint does not answer; end it with the block. Claude Code is paused for `pause_ms`."""
+) -> Iterator[tuple[Host, Settings]]:
+    """Prepare a run whose endpoint does not answer. Claude Code is paused for `pause_ms`."""
     directory = str(base / "state")
     environ = {
         "HOME": str(base),
@@ -71,13 +73,23 @@ def running(
         pause.write(directory, paused)
         settings = msgspec.structs.replace(settings, paused=paused)
     lock = state.Lock(directory)
-    host = Host(environ=environ, file=None, lock=lock, messages=queue.SimpleQueue(), notify=notifications)
-    run = DaemonRun(host, settings)
     try:
-        yield run
+        yield Host(environ=environ, file=None, lock=lock, messages=queue.SimpleQueue(), notify=notifications), settings
     finally:
-        run.end(last=True, whole=True)
         lock.release()
+
+
+@contextmanager
+def running(
+    base: Path, notifications: Notifications, pause_ms: int | None = None, *, config: str = os.devnull
+) -> Iterator[DaemonRun]:
+    """Start a run whose endpoint does not answer; end it with the block."""
+    with hosted(base, notifications, pause_ms, config=config) as (host, settings):
+        run = DaemonRun(host, settings)
+        try:
+            yield run
+        finally:
+            run.end(last=True, whole=True)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -182,3 +194,41 @@ def test_a_run_that_follows_another_one_starts_no_second_time(tmp_path: Path) ->
         following.end(last=False, whole=True)
         assert [event["event"] for event in events].count("daemon.started") == 1
         assert "daemon.stopped" not in {event["event"] for event in events}
+
+
+def supervised(base: Path, *messages: Message | BaseException) -> list[str]:
+    """Run engines until one of these messages is the last, and return the log events; raise what ends the process."""
+    ready: list[str] = []
+    with logs.recorded() as events, hosted(base, Notifications()) as (host, settings):
+        for message in messages:
+            host.messages.put(message)
+        try:
+            Supervisor(host, settings).run(ready.append)
+        finally:
+            assert ready == ["http://127.0.0.1:9"], "once, however many engines there are"
+    return [event["event"] for event in events]
+
+
+def test_a_damaged_spool_is_rebuilt_by_another_engine_of_the_same_process(tmp_path: Path) -> None:
+    """The old one is set aside. The engine after that finds nothing to rebuild."""
+    events = supervised(tmp_path, SpoolDamaged("a page is damaged"), Message.DIED, Message.STOP)
+    assert events.count("spool.rebuilt") == 1
+    assert (events.count("daemon.started"), events.count("daemon.stopped")) == (1, 1)
+
+
+def test_a_spool_that_is_damaged_again_ends_the_process(tmp_path: Path) -> None:
+    """The disk fails: to rebuild it again and again would show nobody that."""
+    with pytest.raises(SpoolDamaged, match="second"):
+        supervised(tmp_path, SpoolDamaged("first"), SpoolDamaged("second"))
+
+
+def test_an_engine_that_ends_for_another_reason_rebuilds_nothing(tmp_path: Path) -> None:
+    """The built-in archive has to be started again, say."""
+    assert "spool.rebuilt" not in supervised(tmp_path, Message.DIED, Message.STOP)
+
+
+@pytest.mark.parametrize(("error", "raised"), [(ValueError("x"), Crash), (StateFull("full"), StateFull)])
+def test_an_error_of_a_thread_ends_the_process(tmp_path: Path, error: Exception, raised: type[Exception]) -> None:
+    """The service manager starts it again. An unexpected error says that it is a bug."""
+    with pytest.raises(raised):
+        supervised(tmp_path, error)

@@ -63,6 +63,20 @@ def test_a_change_that_is_no_sessions_queues_nothing(tmp_path: Path) -> None:
         assert session in house.queue
 
 
+def test_only_a_change_of_its_file_asks_for_a_tools_list_of_roots(tmp_path: Path) -> None:
+    """The main thread would find all roots again with each line of a session."""
+    registry = tmp_path / "home/.local/share/crush/projects.json"
+    registry.parent.mkdir(parents=True)
+    path = write(tmp_path, 1, age=0)
+    with lab(tmp_path) as house:
+        main = house.engine.inboxes.main
+        house.report(path)
+        assert main.empty()
+        house.report(str(registry))
+        assert main.get_nowait() is Message.MOVED
+        assert main.empty()
+
+
 def test_a_disk_that_has_room_again_stops_nothing(tmp_path: Path) -> None:
     """Only the report did not fit, and nothing is left to read: the next iteration says that all is well."""
     with lab(tmp_path) as house:
