@@ -25,6 +25,8 @@ from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.settings import Settings, resolve_settings
 from sessiond.daemon.supervisor import Crash, Supervisor
 from sessiond.errors import SpoolDamaged, StateFull
+from sessiond.ingest.policy_changes import TERMS
+from support.capture import lab, write
 from support.rules_cache import put_rules
 
 PATIENT = 60.0
@@ -214,6 +216,17 @@ def test_a_damaged_spool_is_rebuilt_by_another_engine_of_the_same_process(tmp_pa
     events = supervised(tmp_path, SpoolDamaged("a page is damaged"), Message.DIED, Message.STOP)
     assert events.count("spool.rebuilt") == 1
     assert (events.count("daemon.started"), events.count("daemon.stopped")) == (1, 1)
+
+
+def test_damage_that_shows_only_when_the_spool_is_read_is_repaired_as_well(tmp_path: Path) -> None:
+    """A frame that can't be unpacked: no check of the file finds it, but other redaction rules do."""
+    write(tmp_path, 1, age=0)
+    with lab(tmp_path) as house:
+        house.look()
+        with house.resources.spool.transaction():
+            house.resources.spool.connection.execute("UPDATE segment SET data = x'00' WHERE length > 0")
+            house.resources.spool.set_meta(TERMS, "other rules")
+    assert supervised(tmp_path, Message.STOP).count("spool.rebuilt") == 1
 
 
 def test_a_spool_that_is_damaged_again_ends_the_process(tmp_path: Path) -> None:

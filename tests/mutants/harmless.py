@@ -25,6 +25,15 @@ HARMLESS: dict[str, str] = {
     ),
     "watch/watcher.py::Watcher._rewatch: if again.targets == planned.targets or refused: => "
     "if again.targets == planned.targets and refused:": "one more pass, which adds no watch and thereby ends the loop",
+    "watch/kernel.py::_setting: return None => pass": "the end of the function is next, and returns None as well",
+    "watch/scan.py::scan: stat = entry.stat(follow_symlinks=False) => stat = entry.stat(follow_symlinks=True)": (
+        "only entries that are no links come here"
+    ),
+    "watch/watcher.py::Watcher._expand: "
+    'if last is not None and watched is last[0] and below.startswith(last[1] + "/"): '
+    '=> if last is not None and watched is last[1] and below.startswith(last[1] + "/"):': (
+        "a directory inside of another one is searched a second time, and a path that is found twice is listed once"
+    ),
     'watch/targets.py::_next: return prefix + resolved[len(prefix) :].split("/", 1)[0] => '
     'return prefix + resolved[len(prefix) :].split("/", 2)[0]': "the first part is the same, however often it is split",
     "watch/coverage.py::CoverageCheck.is_known: "
@@ -42,6 +51,13 @@ HARMLESS: dict[str, str] = {
     "if not self._paused and self.pusher.state.wait_ms() <= 0 and self.push_all(): => "
     "if not self._paused and self.pusher.state.wait_ms() <= 1 and self.push_all():": (
         "an attempt that comes a millisecond earlier"
+    ),
+    "daemon/capture_loop.py::CaptureLoop.do: self._news = False => pass": (
+        "the upload loop is woken once more at the end of the round, and finds nothing to do"
+    ),
+    "daemon/resources.py::_open_spool: if spool.meta(CLEAN) is None and known: => "
+    "if spool.meta(CLEAN) is None or known:": (
+        "a spool that was closed properly is checked as well: only the start takes longer"
     ),
     "endpoint/server/streams.py::append: if last is not None and last[2] + payload.length <= CHUNK: => "
     "if last is not None and last[2] + payload.length < CHUNK:": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import msgspec
 
@@ -181,9 +181,7 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
         here_ms=here_ms(spool, installation(directory), now_ms()),
         records_only=frozenset(source.tool for source, _ in roots if not _keeps_transcripts(config, source.tool)),
     )
-    changed = apply_policy_changes(context)
-    if changed:
-        log.info("ingest.renewed", segments=changed)
+    _apply_policy(context)
     resources = Resources(
         config=config,
         directory=directory,
@@ -197,6 +195,16 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
     )
     resources.discover_project_roots()
     return resources
+
+
+def _apply_policy(context: IngestContext) -> None:
+    """Apply the configuration to the spool. Raises: SpoolDamaged; the spool is closed then, so it can be set aside."""
+    with ExitStack() as undo:
+        undo.callback(context.spool.close)
+        changed = apply_policy_changes(context)
+        undo.pop_all()
+    if changed:
+        log.info("ingest.renewed", segments=changed)
 
 
 def terms_of(config: Config, environ: Mapping[str, str], device: Device) -> Terms:

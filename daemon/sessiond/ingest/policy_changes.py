@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import msgspec
 
 from sessiond import zstd
+from sessiond.errors import SpoolDamaged
 from sessiond.ingest.admission import purge_session
 from sessiond.ingest.context import IngestContext
 from sessiond.ingest.pipeline import LEVEL
@@ -33,7 +34,10 @@ PROJECTIONS = "projections"
 
 
 def apply_policy_changes(context: IngestContext) -> int:
-    """Apply the current configuration to the spool; return how many queued segments were masked again."""
+    """Apply the current configuration to the spool; return how many queued segments were masked again.
+
+    Raises: SpoolDamaged if a queued segment can't be read.
+    """
     _apply_kept_transcripts(context)
     _apply_exclusion(context)
     _apply_machine_id(context)
@@ -120,7 +124,7 @@ def _mask_queue(context: IngestContext) -> int:
         packed = spool.catalog.load_frame(frame.id)
         if packed is None:
             continue
-        data = zstd.decompress(packed, 2 * CHUNK)
+        data = _decompress(frame, packed)
         if (frame.stream, frame.generation) != key or frame.offset != end:
             changed += _settle(context, waiting, masked + _flush(run))
             run, masked = context.masking.run(_path(context, frame.stream)), bytearray()
@@ -132,6 +136,20 @@ def _mask_queue(context: IngestContext) -> int:
             changed += _settle(context, waiting, masked)
             masked = bytearray()
     return changed + _settle(context, waiting, masked + _flush(run))
+
+
+def _decompress(frame: Frame, packed: bytes) -> bytes:
+    """Return the bytes of a queued frame.
+
+    Raises: SpoolDamaged if they are not those that were stored: masked again, the damage would get a valid checksum.
+    """
+    try:
+        data = zstd.decompress(packed, 2 * CHUNK)
+    except zstd.Undecodable as error:
+        raise SpoolDamaged(f"the spool is damaged: a segment in it can't be decompressed: {error}") from error
+    if len(data) != frame.length:
+        raise SpoolDamaged(f"the spool is damaged: a segment of {frame.length} bytes in it has {len(data)}")
+    return data
 
 
 def _path(context: IngestContext, stream: int) -> str:

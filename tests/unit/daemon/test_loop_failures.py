@@ -6,7 +6,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from sqlite3 import ProgrammingError
 
 import pytest
 
@@ -14,8 +16,10 @@ from sessiond import state
 from sessiond.config import Config, Loaded
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.config_watch import ConfigWatch
-from sessiond.daemon.messages import Message, Ping, ScanNow
+from sessiond.daemon.messages import Message, Ping, ScanNow, Stop
 from sessiond.errors import StateError, StateFull
+from sessiond.spool import Spool
+from sessiond.spool.health import CLEAN
 from sessiond.watch import Batch
 from support.capture import lab, session, write
 from support.harness import claude, encode
@@ -61,6 +65,38 @@ def test_a_change_that_is_no_sessions_queues_nothing(tmp_path: Path) -> None:
         session = f"{project}/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
         house.report(f"{own}/lock", session)
         assert session in house.queue
+
+
+def test_an_engine_with_one_thread_is_alive_but_not_intact(tmp_path: Path) -> None:
+    """`demo` would wait forever for what the other one does."""
+    with lab(tmp_path) as house:
+        engine = house.engine
+        assert (engine.alive, engine.intact) == (False, False)
+        engine.start()
+        assert (engine.alive, engine.intact) == (True, True)
+        engine.inboxes.capture.put(Stop())
+        deadline = time.monotonic() + 60
+        while engine.intact:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert engine.alive
+
+
+def test_the_next_start_checks_the_spool_only_after_an_error(tmp_path: Path) -> None:
+    """It reads all of it. An engine that ended as it should has closed the spool, and says so in it."""
+
+    def clean() -> bool:
+        with closing(Spool(str(tmp_path / "state"))) as spool:
+            return spool.meta(CLEAN) is not None
+
+    with lab(tmp_path) as house:
+        assert not clean()
+    assert clean()
+    with pytest.raises(ProgrammingError):
+        house.resources.spool.connection.execute("SELECT 1")
+    with pytest.raises(ZeroDivisionError), lab(tmp_path):
+        raise ZeroDivisionError
+    assert not clean()
 
 
 def test_only_a_change_of_its_file_asks_for_a_tools_list_of_roots(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -554,8 +555,11 @@ def test_a_close_leaves_no_thread_and_no_descriptor(root: Path) -> None:
 def test_watchdog_writes_nothing_to_stderr(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither while it runs nor after the end: a full pipe would block it."""
     watcher = Watcher([tree(root)])
-    watcher.start()
-    logging.getLogger("watchdog").warning("a warning")
+    with warnings.catch_warnings(record=True) as shown:
+        watcher.start()
+        logging.getLogger("watchdog").warning("a warning")
+        warnings.warn_explicit("another one", RuntimeWarning, "inotify_c.py", 1, module="watchdog.observers.inotify_c")
+    assert shown == []
     watcher.close()
     logging.getLogger("watchdog.observers").warning("another one")
     assert capsys.readouterr().err == ""
