@@ -54,6 +54,7 @@ ALLOWED = {
     "sources/user_dirs.py": "settings of tools and their lists of projects, in JSON",
     "sources/processes.py": "/proc",
     "sqlite_files.py:create_private": "a database that does not exist yet, closed before anybody can connect to it",
+    "unsaved.py": "/proc, and records of Claude Code's processes, in JSON",
     "state.py": "the lock of the state directory",
     "status/configured.py": "configuration files",
     "watch/kernel.py": "/proc",

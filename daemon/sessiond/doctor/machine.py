@@ -11,6 +11,7 @@ from sessiond.clock import now_ms
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.doctor.inventory import scan_tools
 from sessiond.sources import find_further_homes, find_roots
+from sessiond.unsaved import find_unsaved
 from sessiond.watch.kernel import Mounts
 from sessiond.watch.scan import ScanStats, scan
 
@@ -27,6 +28,7 @@ def machine_checks(installation: Installation) -> Iterator[Finding]:
     yield from _roots(installation)
     yield from _further_homes(installation)
     yield from _retention(installation)
+    yield from _saving(installation)
 
 
 def _disk(installation: Installation) -> Iterator[Finding]:
@@ -115,3 +117,13 @@ def _retention(installation: Installation) -> Iterator[Finding]:
         soon = f"; {found.due} of {found.sessions} within a week" if found.due else ""
         what = f"{found.tool} deletes sessions after {found.days} days{soon}; captured sessions stay"
         yield Finding(check="clean-up", severity=Severity.INFO, what=what, fix=found.hint)
+
+
+def _saving(installation: Installation) -> Iterator[Finding]:
+    found = find_unsaved(installation.environ, now_ms())
+    for each in found:
+        what = f"{each.tool} (process {each.pid}) saves no transcript, so none can be captured: {each.reason}"
+        severity = Severity.INFO if each.deliberate else Severity.ERROR
+        yield Finding(check="saving", severity=severity, what=what, fix=each.fix)
+    if not found:
+        yield Finding(check="saving", severity=Severity.OK, what="no running tool is known to save nothing")

@@ -28,6 +28,7 @@ from sessiond.status.model import (
 )
 from sessiond.status.progress import Progress, measure
 from sessiond.status.snapshot import SpoolSnapshot, read_snapshot
+from sessiond.unsaved import find_unsaved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         troubles=snapshot.troubles,
         advice=[],
         paused=pause.read(directory, now_ms),
+        unsaved=find_unsaved(environ, now_ms),
     )
     advice = advise(made)
     running = made.daemon.state is Running.RUNNING

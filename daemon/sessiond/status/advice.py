@@ -26,6 +26,7 @@ def advise(status: Status) -> list[Advice]:
         *_paused(status),
         *_endpoint(status),
         *_sessions(status),
+        *_unsaved(status),
     ]
     found += [*_roots(status), *_formats(status), *_scanner(status)]
     return sorted(found, key=lambda each: not each.degraded)
@@ -156,6 +157,16 @@ def _sessions(status: Status) -> Iterator[Advice]:
             do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
             degraded=False,
         )
+
+
+def _unsaved(status: Status) -> Iterator[Advice]:
+    """Yield one line for each tool and reason, however many processes there are."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for each in status.unsaved:
+        groups.setdefault((each.tool, each.reason, each.fix), []).append(each.pid)
+    for (tool, reason, fix), pids in groups.items():
+        named = f"process {pids[0]}" + (f" and {len(pids) - 1} more" if len(pids) > 1 else "")
+        yield Advice(what=f"{tool} ({named}) saves no transcript: {reason}", do=fix, degraded=False)
 
 
 def _lost(status: Status, totals: Totals) -> Advice:

@@ -10,6 +10,7 @@ from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.safety import Unsafe
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.status.progress import Progress
+from sessiond.unsaved import Unsaved
 
 
 class Running(StrEnum):
@@ -131,3 +132,5 @@ class Status(FrozenRecord):
     """Progress of the running daemon; None before its first scan."""
     paused: Paused = Paused()
     """What the user has paused."""
+    unsaved: list[Unsaved] = []  # noqa: RUF012
+    """Running tools that save no transcript, so that nothing of them can be captured."""

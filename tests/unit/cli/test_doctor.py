@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +116,29 @@ def test_what_claude_code_will_delete_is_told(home: Home, endpoint: Running) -> 
     _, found = home.doctor()
     assert found["clean-up"]["what"].startswith("claude-code deletes sessions after 30 days")
     assert "cleanupPeriodDays" in found["clean-up"]["fix"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the process is found in /proc")
+def test_a_running_tool_that_saves_nothing_is_an_error(home: Home, endpoint: Running) -> None:
+    """A real process of the name, with the marker in its environment and a terminal as its input."""
+    home.configure(endpoint.url)
+    program = home.base / "claude"
+    program.symlink_to(str(shutil.which("sleep")))
+    _, found = home.doctor()
+    assert found["saving"]["severity"] == "ok"
+    outer, inner = os.openpty()
+    marked = {"HOME": str(home.base), "CLAUDE_CODE_CHILD_SESSION": "1"}
+    process = subprocess.Popen([str(program), "60"], stdin=inner, env=marked)
+    try:
+        code, found = home.doctor()
+        assert (code, found["saving"]["severity"]) == (4, "error")
+        assert f"process {process.pid}" in found["saving"]["what"]
+        assert "CLAUDE_CODE_FORCE_SESSION_PERSISTENCE=1" in found["saving"]["fix"]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(outer)
+        os.close(inner)
 
 
 def test_it_fits_80_columns_and_never_shows_a_proxys_password(

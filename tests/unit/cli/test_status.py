@@ -23,6 +23,7 @@ from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
 from sessiond.status import Running, SpoolState, Status, read_status
 from sessiond.status.advice import advise
+from sessiond.unsaved import Unsaved
 from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
 
 Look = Callable[..., Status]
@@ -535,3 +536,18 @@ def test_a_slow_scanner_is_said_and_degrades_nothing(house: Household) -> None:
     (said,) = [each for each in slow if "hyperscan" in each.what]
     assert not said.degraded
     assert [each for each in advise(status) if "hyperscan" in each.what] == []
+
+
+def test_tools_that_save_nothing_are_named_with_the_fix(house: Household) -> None:
+    """One line for each reason; sessiond itself works, so nothing is degraded."""
+    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
+    status = read_status(None, env)
+    assert status.unsaved == []
+    nested = [Unsaved(tool="claude-code", pid=pid, reason="it inherited a marker", fix="restart it") for pid in (7, 8)]
+    other = Unsaved(tool="codex", pid=9, reason="it runs with --ephemeral", fix="restart it", deliberate=True)
+    found = [each for each in advise(status.replace(unsaved=[*nested, other])) if "saves no transcript" in each.what]
+    assert [each.what for each in found] == [
+        "claude-code (process 7 and 1 more) saves no transcript: it inherited a marker",
+        "codex (process 9) saves no transcript: it runs with --ephemeral",
+    ]
+    assert all(each.do == "restart it" and not each.degraded for each in found)
