@@ -73,9 +73,6 @@ class Listener:
         with suppress(OSError, ValueError):
             self._loop.remove_reader(self._sock.fileno())
 
-    async def wait_closed(self) -> None:
-        """Do nothing. uvicorn calls this method of asyncio's servers."""
-
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
             try:

@@ -20,6 +20,8 @@ from sessiond.endpoint.server.listener import Listener, most_connections
 
 GRACE = 5
 """Seconds that running requests may take to finish when the endpoint shuts down."""
+POLL = 0.005
+"""Seconds between two looks at the running requests while it shuts down."""
 
 
 class Server(uvicorn.Server):
@@ -62,7 +64,7 @@ class Server(uvicorn.Server):
         """Accept connections on these sockets."""
         await self.lifespan.startup()
         listeners = [Listener(each, self.connections, self._connection, self.config.ssl) for each in sockets or ()]
-        self.servers = cast(Any, listeners)  # uvicorn only calls close() and wait_closed()
+        self.servers = cast(Any, listeners)  # for its type, they would be servers of asyncio
         self.started = True
 
     async def main_loop(self) -> None:
@@ -70,6 +72,25 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         if not self.should_exit:
             await self._shutdown.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and return once the running requests are answered. Cancel them after `GRACE` seconds.
+
+        uvicorn sleeps for a tenth of a second at each step, also if nothing runs.
+        """
+        for listener in [*self.servers, *(sockets or ())]:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(GRACE):
+                while (self.server_state.connections or self.server_state.tasks) and not self.force_exit:
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            for task in self.server_state.tasks:
+                task.cancel()
+        if not self.force_exit:
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Shut down at a signal."""
