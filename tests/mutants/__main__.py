@@ -97,12 +97,12 @@ class Rate(NamedTuple):
         return f"{self.name:<10} {self.caught:>3} of {self.judged:>3} caught: {self.part:6.1%}{skipped}{verdict}"
 
 
-def run_named(trees: Trees, words: Sequence[str]) -> Rate:
+def run_named(trees: Trees, words: Sequence[str], selection: Selection | None) -> Rate:
     """Judge the named mutants with all words in their names."""
     chosen = [mutant for mutant in (*CAPTURE, *EDGES) if all(word in mutant.name for word in words)]
 
     def verdict(mutant: named.Named, tree: Tree) -> named.Verdict:
-        found = named.judge(mutant, tree)
+        found = named.judge(mutant, tree, selection)
         caught = (found.caught or "SURVIVED").removeprefix("tests/")
         print(f"{mutant.name:<66} {found.seconds:4.0f} s  {caught}", flush=True)
         return found
@@ -158,13 +158,15 @@ def main() -> int:
     began, rates = time.monotonic(), list[Rate]()
     with ExitStack() as stack:
         trees = Trees(stack, options.jobs, began + options.minutes * 60)
-        if words or not packages:
-            rates.append(run_named(trees, words))
+        selection = None
         if packages or not words:
             name_unused(PACKAGES)
             files = files_of(packages or PACKAGES)
             trees.collect(files)
             selection = Selection(measured(files, trees.each))
+        if words or not packages:
+            rates.append(run_named(trees, words, selection))
+        if selection is not None:
             for package in packages or PACKAGES:
                 rates.append(run_package(trees, package, options.seed, options.count, selection))
     print(*rates, f"{(time.monotonic() - began) / 60:.0f} minutes", sep="\n")

@@ -13,7 +13,7 @@ from mutants.collected import Outcome
 from mutants.draw import Drawn
 from mutants.plugin import ENDLESS
 from mutants.reach import Test
-from mutants.selection import Selection
+from mutants.selection import Changed, Selection
 from mutants.tree import Tree
 
 ENDINGS = {Outcome.FAILED: "", Outcome.ENDLESS: " (does not end)", Outcome.ENDED: " (ends the process)"}
@@ -35,17 +35,22 @@ class Result(NamedTuple):
     ending: str = ""
     certain: bool = True
 
+    @property
+    def caught(self) -> str | None:
+        """The test that failed and how."""
+        return None if self.failed is None else self.failed + self.ending
+
 
 def judge(mutant: Drawn, tree: Tree, selection: Selection) -> Verdict:
     """Run the tests that may notice a mutant."""
     began = time.monotonic()
-    selected = selection.select(mutant)
+    changed = Changed(mutant.file, mutant.change.line, mutant.change.last, mutant.source, mutant.text)
+    selected = selection.select(changed)
     with tree.changed(mutant.file, mutant.text):
-        result = until_failure(partial(run_collected, mutant, tree), selected)
+        result = until_failure(partial(run_collected, tree, changed), selected)
         if result.failed is None and not result.certain:
             result = until_failure(partial(run, tree), selected)
-    caught = None if result.failed is None else result.failed + result.ending
-    return Verdict(mutant, caught, len(selected), time.monotonic() - began)
+    return Verdict(mutant, result.caught, len(selected), time.monotonic() - began)
 
 
 def until_failure(run: Callable[[list[Test]], Result], tests: list[Test]) -> Result:
@@ -64,14 +69,14 @@ def until_failure(run: Callable[[list[Test]], Result], tests: list[Test]) -> Res
     return Result(None, "", certain)
 
 
-def run_collected(mutant: Drawn, tree: Tree, tests: list[Test]) -> Result:
+def run_collected(tree: Tree, changed: Changed, tests: list[Test]) -> Result:
     """Run tests in a fork of a process that has collected them, until one fails or does not end."""
     result = tree.base / "result"
     result.write_text("some test")
     task = {
-        "file": str(tree.root / "daemon" / "sessiond" / mutant.file),
-        "original": mutant.source,
-        "mutated": mutant.text,
+        "file": str(tree.root / "daemon" / "sessiond" / changed.file),
+        "original": changed.original,
+        "mutated": changed.mutated,
         "tests": {test.name: test.seconds for test in tests},
         "result": str(result),
     }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import NamedTuple
 
 from mutants.draw import SOURCE
+from mutants.judge import run_collected, until_failure
+from mutants.selection import Changed, Selection
 from mutants.tree import Tree
 
 CORE = (
@@ -21,6 +24,8 @@ CORE = (
 )
 SOURCES = (["tests/conformance/test_sources.py"],)
 HOSTILE = "tests/process/test_hostile_endpoint.py"
+BUDGET = 10.0
+"""Seconds of tests that are tried before the suites of a mutant."""
 LOOP = 60
 """Seconds after which a run of a mutant that `hangs` is ended: it never ends, and was caught by that."""
 PATIENCE = 240
@@ -46,17 +51,20 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def judge(mutant: Named, tree: Tree) -> Verdict:
-    """Run the suites against a mutant, the cheapest first, until one fails."""
+def judge(mutant: Named, tree: Tree, selection: Selection | None) -> Verdict:
+    """Run tests against a mutant until one fails: those of `selection` that reach its lines, then its suites."""
     began = time.monotonic()
     text = (SOURCE / mutant.file).read_text()
     assert text.count(mutant.old) == 1, f"{mutant.name}: {mutant.file} has it {text.count(mutant.old)} times"
+    first = text.count("\n", 0, text.index(mutant.old)) + 1
+    last = first + mutant.old.rstrip("\n").count("\n")
+    changed = Changed(mutant.file, first, last, text, text.replace(mutant.old, mutant.new))
     caught = None
-    with tree.changed(mutant.file, text.replace(mutant.old, mutant.new)):
+    with tree.changed(mutant.file, changed.mutated):
+        if selection is not None:
+            caught = until_failure(partial(run_collected, tree, changed), selection.select(changed, BUDGET)).caught
         for suite in mutant.suites:
-            caught = _fails(suite, tree, hangs=mutant.hangs)
-            if caught:
-                break
+            caught = caught or _fails(suite, tree, hangs=mutant.hangs)
     return Verdict(mutant, caught, time.monotonic() - began)
 
 

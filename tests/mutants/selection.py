@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
-from mutants.draw import Drawn
-from mutants.reach import Test, line_key
+from mutants.draw import SOURCE
+from mutants.reach import Test, keys_of
 
 BUDGET = 30.0
 """Seconds of tests that one mutant is held against, as measured without a mutant."""
@@ -21,6 +22,16 @@ OTHERS = 5.0
 OVERHEAD = 0.05
 """Seconds that are added to each test, so that one without a measurable duration is not worth everything."""
 SAME_FUNCTION = 10.0
+
+
+class Changed(NamedTuple):
+    """A change of a source file: the lines of the original that differ, and both texts."""
+
+    file: str
+    first: int
+    last: int
+    original: str
+    mutated: str
 
 
 class Selection:
@@ -35,17 +46,16 @@ class Selection:
             for file, lines in by_file.items():
                 self._reaching[file].append((test, frozenset(lines)))
 
-    def select(self, mutant: Drawn, budget: float = BUDGET) -> list[Test]:
-        """Return the tests to run: those that reach the mutated lines, then others that reach the file.
+    def select(self, change: Changed, budget: float = BUDGET) -> list[Test]:
+        """Return the tests to run: those that reach the changed lines, then others that reach the file.
 
         The others count because what a fixture of a session or an import reaches is measured for the first test
         that needs it only, and because a line may have been measured before it was changed.
         """
-        change = mutant.change
-        changed = mutant.source.splitlines()[change.line - 1 : change.last]
-        exact = {line_key(mutant.file, change.function, line) for line in changed}
-        function = line_key(mutant.file, change.function, "")
-        reaching = self._reaching[mutant.file]
+        keys = keys_of(SOURCE / change.file)
+        exact = {keys[line] for line in range(change.first, change.last + 1) if line in keys}
+        function = "::".join(keys[change.first].split("::", 2)[:2]) + "::"
+        reaching = self._reaching[change.file]
         counts = Counter(line for _, lines in reaching for line in lines)
         shares = {line: (SAME_FUNCTION if line.startswith(function) else 1) / count for line, count in counts.items()}
 

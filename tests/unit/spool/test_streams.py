@@ -1,0 +1,174 @@
+"""How far streams were read, queued and acknowledged: what is read again first, and what counts as reconciled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from sessiond.endpoint.wire import RemotePosition
+from sessiond.spool import Spool
+from sessiond.spool.rows import StreamState
+
+SESSION = UUID(int=1)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with closing(Spool(str(tmp_path))) as made:
+        yield made
+
+
+def add(spool: Spool, name: str = "main", *, folded: int = 100, queued: int = 100, rank: int = 0) -> StreamState:
+    """Add a stream; the endpoint acknowledged what is queued."""
+    stream = spool.catalog.add_stream(spool.catalog.add_session(SESSION, "codex", "one"), name, thread=True, known=True)
+    stream.folded, stream.queued, stream.rank = folded, queued, rank
+    spool.catalog.save_stream(stream)
+    spool.catalog.set_position(stream.id, 0, queued, queued, None)
+    return spool.catalog.stream(stream.id)
+
+
+def position(length: int, generation: int = 0) -> RemotePosition:
+    return RemotePosition(session=SESSION, stream="main", generation=generation, length=length, sha256=None)
+
+
+def test_what_the_endpoint_lacks_is_read_before_what_found_no_space(spool: Spool) -> None:
+    """Items that fill the outbox may be waiting behind it."""
+    full = add(spool, "full", queued=50, rank=9)
+    gap, held = add(spool, "gap", rank=1), add(spool, "held", rank=2)
+    add(spool, "complete", rank=10)
+    assert not spool.catalog.has_behind(urgent=True)
+    assert spool.catalog.has_behind()
+    spool.catalog.set_position(gap.id, 0, 100, 100, (10, 50))
+    assert spool.catalog.has_behind(urgent=True)
+    spool.catalog.set_remote_position(held.id, position(60))
+    assert spool.catalog.behind(9) == [held.id, gap.id, full.id]
+    assert spool.catalog.behind(1) == [held.id]
+
+
+def test_a_position_to_reconcile_is_urgent(spool: Spool) -> None:
+    """Nothing else of the stream is sent before."""
+    stream = add(spool)
+    assert not spool.catalog.has_behind()
+    spool.catalog.set_remote_position(stream.id, position(60))
+    assert spool.catalog.has_behind(urgent=True)
+
+
+def test_progress_grows_with_each_step_of_a_repair(spool: Spool) -> None:
+    """Without it the capture would take a repair that takes many steps for one that is stuck."""
+    stream = add(spool)
+    spool.catalog.set_position(stream.id, 0, 100, 100, (10, 50))
+    spool.catalog.set_remote_position(stream.id, position(60))
+    steps = [spool.catalog.progress(stream.id)]
+    spool.catalog.set_remote_position(stream.id, None)
+    steps.append(spool.catalog.progress(stream.id))
+    for filled in (30, 50):
+        spool.catalog.fill_gap(stream.id, 50, filled)
+        steps.append(spool.catalog.progress(stream.id))
+    assert steps == [(59, True), (60, True), (80, True), (100, False)]
+    assert spool.catalog.progress(stream.id + 1) == (0, False)
+
+
+def test_a_gap_is_filled_up_to_its_end(spool: Spool) -> None:
+    """A step that belongs to an earlier gap changes nothing."""
+    stream = add(spool)
+    spool.catalog.set_position(stream.id, 0, 100, 100, (10, 50))
+    spool.catalog.fill_gap(stream.id, 51, 40)
+    assert spool.catalog.stream(stream.id).gap == (10, 50)
+    spool.catalog.fill_gap(stream.id, 50, 49)
+    assert spool.catalog.stream(stream.id).gap == (49, 50)
+    spool.catalog.fill_gap(stream.id, 50, 50)
+    assert spool.catalog.stream(stream.id).gap is None
+
+
+@pytest.mark.parametrize(
+    ("change", "length", "generation", "reconciled"),
+    [
+        ("", 100, 0, True),
+        ("", 99, 0, False),
+        ("", 101, 0, False),
+        ("", 100, 1, False),
+        ("acked = 99", 100, 0, False),
+        ("folded = 101", 100, 0, False),
+        ("queued = 99", 100, 0, False),
+        ("waiting = 1", 100, 0, False),
+        ("lost = 1", 100, 0, False),
+        ("unproven = 1", 100, 0, False),
+    ],
+)
+def test_only_exactly_what_was_acknowledged_needs_no_comparison(
+    spool: Spool, change: str, length: int, generation: int, reconciled: bool
+) -> None:
+    """Anything else at the endpoint is compared with the file before it is trusted."""
+    stream = add(spool)
+    spool.connection.execute(f"UPDATE stream SET {change or 'known = 0'}")
+    spool.catalog.set_unknown(stream.id)
+    spool.catalog.set_remote_position(stream.id, position(length, generation))
+    after = spool.catalog.stream(stream.id)
+    assert after.known
+    assert after.remote_position == (None if reconciled else position(length, generation))
+
+
+def test_a_reconciled_stream_is_trusted(spool: Spool) -> None:
+    stream = add(spool)
+    spool.connection.execute("UPDATE stream SET unproven = 1, known = 0")
+    spool.catalog.set_remote_position(stream.id, None)
+    after = spool.catalog.stream(stream.id)
+    assert (after.known, after.unproven, after.remote_position) == (True, False, None)
+
+
+@pytest.mark.parametrize("change", ["generation = 1", "folded = 101", "queued = 99", "acked = 99", "held"])
+def test_a_position_that_another_thread_changed_is_noticed(spool: Spool, change: str) -> None:
+    """A step that was computed from the old position must not be stored."""
+    stream = add(spool)
+    assert spool.catalog.is_at(stream)
+    if change == "held":
+        spool.catalog.set_remote_position(stream.id, position(60))
+    else:
+        spool.connection.execute(f"UPDATE stream SET {change}")
+    assert not spool.catalog.is_at(stream)
+    assert spool.catalog.is_at(spool.catalog.stream(stream.id))
+    spool.connection.execute("DELETE FROM stream")
+    assert not spool.catalog.is_at(stream)
+
+
+def test_a_record_names_the_streams_that_are_kept(spool: Spool) -> None:
+    """Not those of which nothing was captured, or nothing is pushed."""
+    add(spool, "main", folded=7, queued=0)
+    add(spool, "empty", folded=0, queued=0)
+    skipped = add(spool, "skipped")
+    spool.connection.execute("UPDATE stream SET skipped = 0 WHERE id = ?", (skipped.id,))
+    found = spool.catalog.lengths(skipped.session)
+    assert [(each.name, each.generation, each.length) for each in found] == [("main", 0, 7)]
+
+
+def test_a_new_generation_has_what_it_shares_and_no_gap(spool: Spool) -> None:
+    """It may share more than was acknowledged."""
+    stream = add(spool)
+    spool.catalog.set_position(stream.id, 0, 100, 60, (10, 50))
+    for shared, acked in ((70, 60), (40, 40)):
+        spool.catalog.restart(stream.id, shared)
+        after = spool.catalog.stream(stream.id)
+        assert (after.acked, after.gap) == (acked, None)
+
+
+def test_a_stream_that_is_given_up_waits_for_nothing(spool: Spool) -> None:
+    stream = add(spool, queued=60)
+    spool.catalog.set_position(stream.id, 0, 60, 60, (10, 50))
+    spool.catalog.set_remote_position(stream.id, position(60))
+    spool.catalog.give_up(stream.id)
+    assert not spool.catalog.has_behind()
+    after = spool.catalog.stream(stream.id)
+    assert (after.queued, after.acked, after.given_up) == (100, 60, True)
+
+
+def test_the_streams_of_a_session_are_returned_oldest_first(spool: Spool) -> None:
+    """With the working copy of the one that is being captured."""
+    first, second, third = add(spool, "main"), add(spool, "agents/b"), add(spool, "agents/a")
+    second.folded = 500
+    found = spool.catalog.streams(first.session, second)
+    assert [(each.id, each.folded) for each in found] == [(first.id, 100), (second.id, 500), (third.id, 100)]
+    assert len(spool.catalog.streams(first.session)) == 3
