@@ -183,3 +183,21 @@ def test_a_batch_takes_what_fits_exactly(house: Household, items: int, size: int
     for offset, length in ((0, 10), (10, 20), (30, 30)):
         house.spool.outbox.add(stream.id, 0, offset, length, bytes(length), 5_000)
     assert len(house.spool.outbox.segments(items, size)) == taken
+
+
+def test_the_queue_shows_since_when_the_oldest_item_waits(house: Household) -> None:
+    """A transcript since it was queued; a record alone since its revision, which is a time."""
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.scan()
+    began = house.now_ms
+    house.now_ms += 5_000
+    house.write(CLAUDE, claude(SESSION, 2))
+    house.scan()
+    assert [item.oldest_ms for item in house.spool.stats.queue()] == [began]
+    record, segments = house.spool.outbox.sessions(10)[0], house.spool.outbox.segments(10, 1 << 20)
+    with house.spool.transaction():
+        for segment in segments:
+            house.spool.outbox.acknowledge_segment(segment)
+    (item,) = house.spool.stats.queue()
+    assert (item.record, item.segments, item.oldest_ms) == (True, 0, record.revision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -59,3 +59,43 @@ def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
         Spool(str(tmp_path))
     with pytest.raises(SpoolDamaged):
         check(str(tmp_path))
+
+
+def test_a_group_ends_with_its_block_or_before(tmp_path: Path) -> None:
+    """A transaction after it is committed by itself."""
+    with closing(Spool(str(tmp_path))) as spool, closing(Spool(str(tmp_path), readonly=True)) as other:
+        for early in (False, True):
+            with spool.group():
+                assert spool.in_group
+                with spool.transaction():
+                    spool.set_meta("first", str(early))
+                    spool.end_group()  # not inside one of its transactions
+                    assert spool.in_group
+                assert other.meta("first") != str(early)
+                if early:
+                    spool.end_group()
+                    assert other.meta("first") == str(early)
+                assert spool.in_group != early
+            assert other.meta("first") == str(early)
+            with spool.transaction():
+                assert not spool.in_group
+                spool.end_group()
+                spool.set_meta("second", str(early))
+                assert other.meta("second") != str(early)
+            assert other.meta("second") == str(early)
+
+
+def test_a_failed_transaction_takes_back_its_own_part(tmp_path: Path) -> None:
+    """The cached size of the outbox follows."""
+    with closing(Spool(str(tmp_path))) as spool:
+        stream = spool.catalog.add_stream(
+            spool.catalog.add_session(uuid.UUID(int=1), "codex", "one"), "main", thread=True, known=True
+        )
+        with spool.transaction():
+            spool.outbox.add(stream.id, 0, 0, 9, b"four", 1)
+            with suppress(KeyError), spool.transaction():
+                spool.outbox.add(stream.id, 0, 9, 9, b"eight888", 1)
+                assert spool.outbox.size == 12
+                raise KeyError
+            assert spool.outbox.size == 4
+        assert [item.length for item in spool.outbox.segments(9, 99)] == [9]

@@ -172,3 +172,15 @@ def test_the_streams_of_a_session_are_returned_oldest_first(spool: Spool) -> Non
     found = spool.catalog.streams(first.session, second)
     assert [(each.id, each.folded) for each in found] == [(first.id, 100), (second.id, 500), (third.id, 100)]
     assert len(spool.catalog.streams(first.session)) == 3
+
+
+def test_what_a_source_does_not_know_is_shown_per_tool(spool: Spool) -> None:
+    """Until it is known: `status` lists the record types, and how many records are damaged."""
+    stream = add(spool)
+    spool.connection.execute("UPDATE session SET record = '{}'")
+    for unknown, damaged in ((["b", "a"], 2), ([], 0)):
+        stream.fold.unknown = dict.fromkeys(unknown, 1)
+        stream.fold.damaged = damaged
+        spool.catalog.save_stream(stream)
+        (tool,) = spool.stats.tools()
+        assert (tool.unknown, tool.damaged) == (sorted(unknown), damaged)
