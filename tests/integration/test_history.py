@@ -145,6 +145,44 @@ def test_a_growing_history_is_read_from_where_it_ended(house: Household) -> None
     assert house.held(FIRST, "prompts") == Path(path).read_bytes()
 
 
+def test_a_kill_before_the_checkpoint_repeats_no_line(house: Household) -> None:
+    """Sessions are committed before the checkpoint of the file, so they may be read again."""
+    path = house.write(CLAUDE, prompt("one"), prompt("two"), prompt("other", SECOND))
+    house.settle()
+    with house.spool.transaction():
+        house.spool.connection.execute("UPDATE file SET checkpoint = NULL WHERE path = ?", (os.fsencode(path),))
+    house.write(CLAUDE, prompt("three"))
+    house.settle()
+    assert count(house) == (True, 3) and count(house, SECOND) == (True, 1)
+    assert house.held(FIRST, "prompts") == b"".join(encode(prompt(text)) for text in ("one", "two", "three"))
+
+
+def test_a_line_that_is_being_written_is_left_until_its_end(house: Household) -> None:
+    whole = encode(prompt("two"))
+    path = house.write(CLAUDE, prompt("one"), whole[:20])
+    house.settle()
+    assert count(house) == (True, 1)
+    house.write(CLAUDE, whole[20:])
+    house.settle()
+    assert count(house) == (True, 2)
+    assert house.held(FIRST, "prompts") == Path(path).read_bytes()
+
+
+def test_a_damaged_line_hides_no_other(house: Household) -> None:
+    """Bytes that were no line, a line without a time, and a session id in capital letters."""
+    lines = [
+        prompt("one"),
+        b"\0\0\xff{]\n",
+        b"[1]\n",
+        {"display": "x", "sessionId": FIRST},
+        prompt("two", FIRST.upper()),
+    ]
+    house.write(CLAUDE, *lines)
+    house.settle()
+    assert count(house) == (True, 2)
+    assert house.held(FIRST, "prompts") == encode(prompt("one")) + encode(prompt("two", FIRST.upper()))
+
+
 def test_a_trimmed_history_loses_no_prompt_and_repeats_none(house: Household) -> None:
     """Codex removes the oldest lines in place when its file is too long."""
     lines = [codex_prompt(f"{number}", at_ms=NOW_MS - DAY_MS + number * 1000) for number in range(9)]
@@ -274,6 +312,18 @@ def test_prompts_go_to_a_new_endpoint_as_well(house: Household, tmp_path: Path) 
     assert house.held(ids[-1], "prompts") == encode(prompt(f"to {ids[-1]}", ids[-1]))
 
 
+def test_a_session_is_read_again_however_many_wait_before_it(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MOST_SESSIONS", 1)
+    ids = [f"0a000000-0000-4000-8000-{number:012}" for number in range(1, 5)]
+    path = house.write(CLAUDE, *(prompt(f"to {each}", each) for each in ids))
+    house.settle()
+    with house.spool.transaction():
+        house.spool.connection.execute("UPDATE stream SET queued = 0, acked = 0")
+    for left, each in reversed(list(enumerate(reversed(ids)))):
+        capture(house, path, Turn(only=frozenset([each])))
+        assert len(house.spool.catalog.behind(10)) <= left
+
+
 def test_trimmed_prompts_that_the_endpoint_lacks_are_reported_as_lost(house: Household) -> None:
     """No session waits for ever for lines that exist nowhere."""
     house.write(CODEX, codex_prompt("one"), codex_prompt("two"), codex_prompt("other", SECOND))
@@ -322,3 +372,24 @@ def test_an_endpoint_keeps_the_whole_record_when_only_prompts_are_left(house: Ho
     held = house.held_sessions()[FIRST]
     assert (held["record"]["message_count"], held["prompts_only"]) == (4, False)
     assert house.held(FIRST, "prompts") == encode(prompt("hello"))
+
+
+def test_pasted_texts_in_files_are_kept_with_their_prompt(house: Household) -> None:
+    """Claude Code keeps long ones beside its history, and removes them after a while."""
+    paste = {"1": {"id": 1, "type": "text", "contentHash": "0a1b2c3d4e5f6071"}}
+    escape = {"1": {"id": 1, "contentHash": "../../secret"}, "2": {"id": 2, "contentHash": "ffffffffffffffff"}}
+    lines = [prompt("first", pastedContents=paste), prompt("second", pastedContents=escape)]
+    file = house.write(".claude/paste-cache/0a1b2c3d4e5f6071.txt", "red")
+    house.write(".secret.txt", "secret")
+    path = house.write(CLAUDE, lines[0])
+    house.settle()
+    house.write(CLAUDE, lines[1])
+    house.settle()
+    pasted = b'{"pasted":"paste-cache/0a1b2c3d4e5f6071.txt","content":"red\\n"}\n'
+    assert house.held(FIRST, "prompts") == encode(lines[0]) + pasted + encode(lines[1])
+    assert count(house) == (True, 2) and house.spool.stats.tools()[0].unknown == []
+    os.unlink(file)
+    house.write(CLAUDE, *lines, mode="wb")
+    house.ingest(path)
+    house.settle()
+    assert house.held(FIRST, "prompts") == encode(lines[0]) + pasted + encode(lines[1])

@@ -77,6 +77,8 @@ def parse_record(record: bytes) -> list[TranscriptItem] | str:
     typed = line.get("display") if "type" not in line else None
     if "session_id" in line and "ts" in line:
         typed = line.get("text")
+    if "pasted" in line and isinstance(line.get("content"), str):
+        typed = f"[pasted] {line['content']}"
     if isinstance(typed, str):  # a line of a history of prompts
         return [TranscriptItem("user", typed, at_ms), *_pasted(line.get("pastedContents"), at_ms)]
     for inner in (line.get("message"), line.get("payload"), line):

@@ -18,7 +18,7 @@ import msgspec
 from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome, inner_path
 from sessiond.ingest.files import with_mtime
 from sessiond.ingest.presence import ask_again, note_back, note_gone
-from sessiond.ingest.prompt_lines import Prompt, PromptLines, find_transcripts, read_prompts
+from sessiond.ingest.prompt_lines import Prompt, PromptLines, find_transcripts, read_prompts, session_records
 from sessiond.ingest.stream_capture import StreamCapture, add_stream
 from sessiond.ingest.units import HistoryUnit
 from sessiond.reader import Extent
@@ -51,12 +51,16 @@ def capture_history(snapshot: FileSnapshot, unit: HistoryUnit) -> Outcome:
 
 
 def _waiting_sessions(snapshot: FileSnapshot) -> list[str]:
-    """Return the requested sessions and others that wait for the same file; none if all were read meanwhile."""
-    context, path = snapshot.context, snapshot.location.path
+    """Return the requested sessions, and others that wait for the same file; none if all were read meanwhile."""
+    context, location = snapshot.context, snapshot.location
+    tool, scope = location.source.tool, context.scope(location.source)
+    asked = []
     with context.spool.reading():
-        waiting = context.spool.catalog.behind_inside(path, MOST_SESSIONS)
-    asked = [native_id for native_id in waiting if native_id in snapshot.turn.only]
-    return [*asked, *(native_id for native_id in waiting if native_id not in snapshot.turn.only)] if asked else []
+        for native_id in snapshot.turn.only:
+            stream = context.spool.catalog.find_stream(session_id(tool, native_id, scope), PROMPTS)
+            asked += [native_id] if stream is not None and not stream.caught_up else []
+        others = context.spool.catalog.behind_inside(location.path, MOST_SESSIONS) if asked else []
+    return [*asked, *(native_id for native_id in others if native_id not in snapshot.turn.only)]
 
 
 class _Capture:
@@ -156,7 +160,7 @@ class _Capture:
     def _store_session(self, native_id: str, prompts: list[Prompt], *, whole: bool) -> bool:
         """Capture the new lines of a session; return False if all of its lines are needed for that."""
         context, unit = self._context, self._unit
-        records = [prompt.record for prompt in prompts]
+        records = session_records(self._snapshot.location, prompts)
         stream = add_stream(context, unit.stream(native_id, PromptLines((), context.digest)), native_id)
         if not (whole or stream.caught_up):
             return False

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import msgspec
 
+from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Lines, SearchResult
-from sessiond.ingest.context import Index
-from sessiond.reader import Chunk, Digest, Extent
+from sessiond.ingest.context import Index, Location
+from sessiond.reader import Chunk, Digest, Extent, open_regular, read_document
 from sessiond.session import session_id
 from sessiond.sources.base import Kind, Root, Source
-from sessiond.sources.damaged import decode_all
+from sessiond.sources.damaged import DAMAGED, decode_all
+from sessiond.sources.prompts import pasted_files
+
+MOST_PASTED = 4 << 20
+"""Bytes of a text that was pasted."""
 
 
 class Prompt(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +107,29 @@ def _decode(source: Source, line: bytes, end: int) -> Prompt:
         return Prompt(line + b"\n", end)
     time_ms, typed = entry.time_ms or 0, entry.role is not None
     return Prompt(line + b"\n", end, entry.native_id, time_ms, entry.cwd, typed)
+
+
+def session_records(location: Location, prompts: Iterable[Prompt]) -> list[bytes]:
+    """Return the records of a session's prompts: each line, followed by the texts in files that were pasted into it."""
+    records = []
+    for prompt in prompts:
+        records.append(prompt.record)
+        with suppress(*DAMAGED):
+            for name in pasted_files(prompt.record):
+                text = _read_pasted(location, name)
+                records += [] if text is None else [msgspec.json.encode({"pasted": name, "content": text}) + b"\n"]
+    return records
+
+
+def _read_pasted(location: Location, name: str) -> str | None:
+    """Return the text of a file; None if it is missing, or too large."""
+    with suppress(OSError, ReadError, Torn):
+        descriptor = open_regular(location.root, name)
+        try:
+            return read_document(descriptor, MOST_PASTED).decode("utf-8", "replace")
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def find_transcripts(roots: Iterable[tuple[Source, Root]], tool: str, scope: str) -> frozenset[UUID]:

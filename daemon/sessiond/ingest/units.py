@@ -19,7 +19,7 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content, Lines, Records
 from sessiond.ingest.context import PROMPTS, Location, ReadContext, inner_path
 from sessiond.ingest.files import STALE_MS, database_stat, list_folder, read_file, with_further
-from sessiond.ingest.prompt_lines import PromptLines, read_prompts
+from sessiond.ingest.prompt_lines import Prompt, PromptLines, read_prompts, session_records
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
@@ -155,12 +155,12 @@ class HistoryUnit:
         self.stat, self.lines = os.fstat(self._descriptor), Lines(self._descriptor, context.digest)
 
     def streams(self, session: str | None = None) -> Iterator[StreamSource]:
-        found: dict[str, list[bytes]] = {}
+        found: dict[str, list[Prompt]] = {}
         for prompt in read_prompts(self._location.source, self.lines):
             if prompt.native_id is not None and session in (None, prompt.native_id):
-                found.setdefault(prompt.native_id, []).append(prompt.record)
-        for native_id, records in found.items():
-            yield self.stream(native_id, PromptLines(records, self._digest))
+                found.setdefault(prompt.native_id, []).append(prompt)
+        for native_id, prompts in found.items():
+            yield self.stream(native_id, PromptLines(session_records(self._location, prompts), self._digest))
 
     def stream(self, native_id: str, content: PromptLines) -> StreamSource:
         """Return the stream of a session's prompts."""

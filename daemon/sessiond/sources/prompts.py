@@ -23,6 +23,15 @@ COMMAND = re.compile(r"\s*(?:/[A-Za-z][\w:.-]*(?:\s|$)|!|$)")
 """What is typed for the tool itself: a slash command, or a command of the shell."""
 
 
+HASH = re.compile(r"[0-9a-f]{8,64}")
+
+
+class _Paste(msgspec.Struct):
+    """What was pasted into a prompt: its text is in the line, or in a file that is named after a hash of it."""
+
+    hash: str | None = msgspec.field(default=None, name="contentHash")
+
+
 class _Prompt(msgspec.Struct):
     """A line of either tool. Claude Code before 2.0.49 wrote no session id; some versions of Codex another name."""
 
@@ -34,6 +43,9 @@ class _Prompt(msgspec.Struct):
     ts: msgspec.Raw = ABSENT
     session_id: str | None = None
     conversation_id: str | None = None
+    pasted: str | None = None
+    """The file that a record was made from, see `pasted_files`."""
+    pasted_contents: dict[str, _Paste] = msgspec.field(default_factory=dict, name="pastedContents")
 
 
 PROMPT = msgspec.json.Decoder(_Prompt)
@@ -54,7 +66,7 @@ def decode_prompt(record: bytes | memoryview, memory: Memory) -> Entry:
     line = parse(PROMPT, record)
     text, time = (line.display, line.timestamp) if line.display is not None else (line.text, line.ts)
     if text is None or not bytes(time):
-        return Entry(unknown="?")
+        return Entry(unknown=None if line.pasted else "?")
     typed = not COMMAND.match(text)
     title = text.strip().partition("\n")[0] if typed and not memory.get("titled") else None
     if typed:
@@ -68,9 +80,20 @@ def decode_prompt(record: bytes | memoryview, memory: Memory) -> Entry:
     )
 
 
+def pasted_files(record: bytes) -> list[str]:
+    """Return the files, relative to its directory, that have what was pasted into a prompt of Claude Code.
+
+    Raises: ValueError for a damaged record.
+    """
+    found = parse(PROMPT, record).pasted_contents.values()
+    return [f"paste-cache/{each.hash}.txt" for each in found if each.hash and HASH.fullmatch(each.hash)]
+
+
 def prompt_items(record: Mapping[str, Any], entry: Entry) -> Iterator[Item]:
     """Iterate the items of a line: the prompt, and the texts that were pasted into it."""
     text, pasted = record.get("display", record.get("text")), record.get("pastedContents")
+    if "pasted" in record:
+        yield replace(template(entry, Speaker.USER), text=text_of(record.get("content")), continues=True)
     if isinstance(text, str):
         base = replace(template(entry, Speaker.USER), text=text, injected=entry.role is None)
         yield base

@@ -106,3 +106,9 @@ def test_an_unreadable_directory_does_not_stop_a_scan(tmp_path: Path) -> None:
         assert str(tmp_path / "closed") not in stats.directories.values()
     finally:
         (tmp_path / "closed").chmod(0o700)
+
+
+def test_a_root_may_be_about_one_file(tmp_path: Path) -> None:
+    """And those whose names begin with its name, such as the log of a database."""
+    fill(tmp_path, "store.db", "store.db-wal", "settings.json", "sub/store.db")
+    assert found(tmp_path, depth=0, only="store.db") == {"store.db", "store.db-wal"}

@@ -146,6 +146,13 @@ def test_a_flat_route_takes_its_directory_alone() -> None:
     assert route("/r/a/s") is None
 
 
+def test_a_route_to_one_file_takes_no_other() -> None:
+    """A change of a tool's settings beside its history wakes nothing."""
+    route = Route(WatchedRoot(owner="t", root=Root(path="/r", watch=Watch.FLAT, depth=0, only="history.jsonl")), "/r")
+    assert route("/r/history.jsonl") == "/r/history.jsonl"
+    assert route("/r/settings.json") is None and route("/r/projects/history.jsonl") is None
+
+
 def test_an_unreadable_directory_is_not_watched(tmp_path: Path) -> None:
     """The state says what to do. A missing root below it is checked at each rescan."""
     closed = tmp_path / "closed"
