@@ -57,6 +57,8 @@ class Budget:
 
 def windows(data: bytes) -> list[tuple[int, int]]:
     """Divide a text into windows of whole records; a longer record is divided as well."""
+    if len(data) <= WINDOW:
+        return [(0, len(data))] if data else []
     found: list[tuple[int, int]] = []
     low = 0
     while low < len(data):

@@ -138,8 +138,16 @@ def _seeker(heads: tuple[bytes, ...], first: str, behind: str) -> Callable[[byte
     """Make what finds each place where a trigger may begin, overlapping ones as well."""
     if not heads:
         return re.compile(f"(?<={behind}){first}".encode() if behind else first.encode()).finditer
-    ends = {head[:1]: [other[1:] for other in heads if other[:1] == head[:1]] for head in heads}
-    arms = (re.escape(one) + b"(?=" + b"|".join(map(re.escape, more)) + b")" for one, more in ends.items())
+    arms = []
+    for one in sorted({head[:1] for head in heads}):
+        more = {head[1:] for head in heads if head[:1] == one}
+        # Of heads with the same two first bytes, the third ones make a class: fewer arms are tried at each place.
+        thirds = {two: sorted(rest[1:] for rest in more if rest[:1] == two) for two in sorted({r[:1] for r in more})}
+        ways = (
+            re.escape(two) + (b"[" + b"".join(map(re.escape, rest)) + b"]" if all(rest) else b"")
+            for two, rest in thirds.items()
+        )
+        arms.append(re.escape(one) + (b"(?=" + b"|".join(ways) + b")" if b"" not in more else b""))
     return re.compile(b"|".join(arms), re.DOTALL).finditer
 
 
@@ -181,9 +189,14 @@ def _around(case: Case, mark: int, low: int, high: int) -> bytes | None:
         return None
     barrier = rule.shape.barrier
     fence = _fence(barrier)(data, max(mark - low + rule.shape.tail, mark), most) if barrier else None
-    end = most if fence is None else fence.end()
-    whole = fence is not None or (most < len(data) and most == mark - low + rule.shape.reach)
-    return data[begin:end] if whole else None
+    end = most if fence is None else _last(fence, rule.shape.ahead)
+    whole = fence is not None or most == mark - low + rule.shape.reach
+    return data[begin:end] if whole and end <= len(data) else None
+
+
+def _last(fence: re.Match[bytes], ahead: int) -> int:
+    """Return where the last byte ends that a rule examines, given the barrier or the end of the record behind it."""
+    return fence.end() if len(fence[0]) > 1 else fence.end() + ahead
 
 
 def _try(case: Case, place: int, last: Span | None = None) -> Span | None:
@@ -194,7 +207,7 @@ def _try(case: Case, place: int, last: Span | None = None) -> Span | None:
     # would cost more than it saves.
     if shape.barrier and not sight.shows(place, stop):
         fence = _fence(shape.barrier)(sight.data, place + shape.tail, stop)
-        stop = stop if fence is None else fence.end()
+        stop = stop if fence is None else min(_last(fence, shape.ahead), stop)
     text, left, stop = sight.see(place, LOOK_BEHIND, stop)
     match = rule.regex.match(text, place - left, stop)
     # How far an attempt got that failed can't be known.

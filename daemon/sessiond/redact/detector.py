@@ -54,7 +54,7 @@ class Detector:
         """Prepare the triggers; `make` compiles them. `allows` returns whether a value is to be left as it is."""
         self.rules = rules
         self._fragments = fragments
-        self._known = known
+        self._known = known if known else None
         self._allows = allows
         self._refused = [set[bytes]() for _ in rules]
         self._wraps = Wraps(rules)
@@ -64,12 +64,19 @@ class Detector:
 
     def find(self, data: bytes, path: str, budget: Budget) -> list[Span]:
         """Return the secrets in a run of whole records."""
-        search = Search(data, path, budget, Sight(data), [])
         spans: list[Span] = []
+        search: Search | None = None
         for low, high in windows(data):
             budget.earn(high - low)
+            # Records have nothing in common: only within one the bytes before matter.
+            begin = low if data[low : low + 1] == b"{" else max(0, low - OVERLAP_OF_WINDOWS)
             try:
-                self._find_in_window(search, low, high, spans)
+                hits = self.scanner.scan(memoryview(data)[begin:high] if begin or high < len(data) else data, budget)
+                if hits:  # most records have none
+                    search = search or Search(data, path, budget, Sight(data), [])
+                    self._find_in_window(search, begin, high, hits, spans)
+                if self._known is not None:
+                    spans += self._known.find(data, begin, high, budget)
             except OverBudgetError:
                 spans.append(Span(*region(data, low, high, LONGEST_MATCH), FLOOD, b""))
         return spans
@@ -109,19 +116,12 @@ class Detector:
             if expression
         ]
 
-    def _find_in_window(self, search: Search, low: int, high: int, spans: list[Span]) -> None:
-        """Add the secrets to `spans` whose triggers end in a window. Raises: OverBudgetError."""
-        data = search.data
-        # Records have nothing in common: only within one the bytes before matter.
-        begin = low if data[low : low + 1] == b"{" else max(0, low - OVERLAP_OF_WINDOWS)
+    def _find_in_window(self, search: Search, begin: int, high: int, hits: dict[int, Hits], spans: list[Span]) -> None:
+        """Add the secrets to `spans` that the hits in a window lead to. Raises: OverBudgetError."""
         search.ranges = [(begin, high)]
-        part = data if begin == 0 and high == len(data) else data[begin:high]
-        hits = self.scanner.scan(part, search.budget)
         if begin:
             hits = {n: msgspec.structs.replace(hit, marks=[m + begin for m in hit.marks]) for n, hit in hits.items()}
         self._confirm(search, hits, spans)
-        if self._known is not None:
-            spans += self._known.find(data, begin, high, search.budget)
 
     def _find_in_text(self, search: Search) -> list[Span]:
         """Return the secrets in a text that was made of the data. Raises: OverBudgetError."""

@@ -51,6 +51,10 @@ class Known:
         # Never cached: a compiled database holds its literals readable.
         self._scanner = make_scanner(triggers, None, engine) if triggers else None
 
+    def __bool__(self) -> bool:
+        """Return whether there is a value to search for."""
+        return self._scanner is not None
+
     def find(self, data: bytes, low: int, high: int, budget: Budget) -> list[Span]:
         """Return where the values are in a part of the data. Raises: OverBudgetError where there are too many."""
         spans: list[Span] = []

@@ -50,10 +50,15 @@ _FEW = 8
 """A value of which a line ends with fewer characters was wrapped only if the line has a usual width."""
 _WIDE = 40
 """No terminal has fewer columns."""
+_NARROWEST = 16
+"""Lines that are equally wide were wrapped if they have so many columns."""
 _MOST = 16
 """With so many characters at the end of a line of a usual width, what completes a token belongs to it, even a word."""
 # Possessive: a run of letters can be divided into words in many ways, and `re` would try all of them.
 _WORDS = re.compile(rb"(?:[A-Z]?[a-z]++[_.-]?+)++|[A-Z_.-]+|[A-Za-z_][A-Za-z0-9_.]{0,40}=.*", re.DOTALL)
+
+
+_AFTER_WORD = re.compile(rb"[:;,.)]*(?:[\s\x01\"']|$)")
 
 
 class View(msgspec.Struct, frozen=True):
@@ -114,7 +119,7 @@ class View(msgspec.Struct, frozen=True):
         return _WORDS.fullmatch(self.text[start:end].rstrip(b":;,.)")) is not None
 
     def _is_wrapped(self, widths: tuple[int, ...], cut: int, end: int) -> bool:
-        if widths[0] < (_WIDE if len(widths) == 2 else 16) or widths[-1] > widths[0]:
+        if widths[0] < (_WIDE if len(widths) == 2 else _NARROWEST) or widths[-1] > widths[0]:
             return False
         if any(width != widths[0] for width in widths[1:-1]):
             return False
@@ -185,6 +190,8 @@ def without_wraps(
             piece = TOKEN.match(line, skip)
             if piece is None or line[skip - 1 : skip] == b"*" or begins.match(line, skip):
                 break
+            if len(pieces) == 1 and mark in named and _are_words(head, line, skip, piece.end()):
+                break
             pieces.append((position + skip, position + piece.end()))
             widths.append(columns(piece[0]))
             if len(widths) == 2:
@@ -213,6 +220,25 @@ def _may_go_on(head: bytes, line: bytes) -> bool:
         return True
     words = [word for word in TOKEN.findall(line) if len(own) + len(word) >= _SHORTEST]
     return any(not _WORDS.fullmatch(word) for word in words) or (bool(words) and not _WORDS.fullmatch(own))
+
+
+def _are_words(head: bytes, line: bytes, start: int, end: int) -> bool:
+    """Return whether the end of a line and the beginning of the next one are words that no terminal divided.
+
+    A value of words goes on only behind a line of a usual width, or in a second line that is as wide as the first:
+    `View.trim` refuses all others. Half of the lines of a program that end with a name pass no further.
+    """
+    if b'"' in head:  # the first line of a JSON string begins behind the quote
+        return False
+    width = columns(head)
+    if width >= min(_USUAL_WIDTHS) or end - start >= _NARROWEST:
+        own = len(head) - prefix_length(line, head)
+        if width in _USUAL_WIDTHS or own in _USUAL_WIDTHS or own == end - start:
+            return False
+    if not _AFTER_WORD.match(line, end):
+        return False
+    last = head[len(head.rstrip(_TOKEN_BYTES)) :].rpartition(b"=")[2]
+    return bool(_WORDS.fullmatch(last)) and bool(_WORDS.fullmatch(line[start:end].rstrip(b".")))
 
 
 def _join(data: bytes, pieces: list[tuple[int, int]], left: int, right: int) -> View:

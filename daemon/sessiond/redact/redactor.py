@@ -92,6 +92,8 @@ class Redactor:
     def _mask(self, detector: Detector, data: bytes, path: str) -> Masked:
         """Cover the secrets in bytes that hold no long repeat."""
         spans = detector.find(data, path, Budget())
+        if not spans:
+            return Masked(data)
         findings: list[Finding] = []
         for _ in range(_ROUNDS):
             changed, data, dirty = self._cover(data, spans)

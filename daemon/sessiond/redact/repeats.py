@@ -61,6 +61,8 @@ class Folded(msgspec.Struct, frozen=True):
 
 def fold(data: bytes) -> Folded | None:
     """Return a text without the middle of each long repeat; None if there is none."""
+    if len(data) < KEPT + _PROBE + LONGEST_PERIOD:
+        return None
     cuts: list[Cut] = []
     parts: list[bytes] = []
     done = dropped = 0

@@ -65,7 +65,7 @@ class Scanner(Protocol):
 
     name: str
 
-    def scan(self, data: bytes, budget: Budget) -> dict[int, Hits]:
+    def scan(self, data: bytes | memoryview, budget: Budget) -> dict[int, Hits]:
         """Return the hits by the index of their trigger. Raises: OverBudgetError if there are too many."""
         ...
 
@@ -94,9 +94,10 @@ class PlainScanner:
             for trigger in triggers
         ]
 
-    def scan(self, data: bytes, budget: Budget) -> dict[int, Hits]:
+    def scan(self, data: bytes | memoryview, budget: Budget) -> dict[int, Hits]:
         """Return the hits by the index of their trigger; here a mark is the start of a match."""
         found: dict[int, Hits] = {}
+        data = bytes(data)
         lowered = data.lower()
         for index, (regex, words, before, once) in enumerate(self._triggers):
             if words and not any(word in lowered for word in words):
@@ -130,19 +131,22 @@ class FastScanner:
 
     def __init__(self, hyperscan: ModuleType, triggers: Sequence[Trigger], cache_dir: str | None) -> None:
         self._hyperscan: Any = hyperscan
+        self._terminated: type[Exception] = hyperscan.ScanTerminated
         self._widths = [(trigger.low, trigger.high) for trigger in triggers]
         self._database = self._load(triggers, cache_dir)
         self._local = threading.local()
 
-    def scan(self, data: bytes, budget: Budget) -> dict[int, Hits]:
+    def scan(self, data: bytes | memoryview, budget: Budget) -> dict[int, Hits]:
         """Return the hits by the index of their trigger; a mark is the end of a match."""
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
             # Hyperscan needs one for each thread.
             scratch = self._local.scratch = self._hyperscan.Scratch(self._database)
         found = _Found(budget.hits)
-        with contextlib.suppress(self._hyperscan.ScanTerminated):  # by `_note`, after too many matches; `report` raises
+        with contextlib.suppress(self._terminated):  # by `_note`, after too many matches; `report` raises then
             self._database.scan(data, match_event_handler=_note, context=found, scratch=scratch)
+        if not found.ends:
+            return {}
         budget.report(budget.hits - found.left)
         return {index: Hits(sorted(marks), *self._widths[index]) for index, marks in found.ends.items()}
 

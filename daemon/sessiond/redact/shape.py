@@ -1,40 +1,37 @@
-"""From a rule's expression the cheap trigger that can't miss it, and how wide both are.
+"""Derives from the expression of a rule a cheap trigger that never misses it.
 
-A rule is written once, for plain text. What scans the raw bytes is derived from it: assertions are
-dropped, each byte class is widened by the escapes it may stand for, the end is cut to its shortest form (so
-that one secret is one hit and not one for each of its bytes), and at the first long repeat the trigger
-ends. Every step accepts more, never less: wherever the rule matches, the trigger has.
+A rule is written once, for plain text. A scanner searches the raw bytes for its trigger, which is the same expression
+without conditions. Each class of bytes is widened by the escapes that may be decoded to one of it. The end is cut to
+its shortest form, so that one secret is reported once and not for each of its bytes. The trigger ends at the first
+long repeat. Each step accepts more and never less: wherever the rule matches, the trigger matches too.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
-import re
-from collections.abc import Sequence, Set
-from typing import Any
+from collections.abc import Set
 
 import msgspec
 
+from sessiond.redact.syntax import ALL, WORD, Anchor, Choice, Group, Look, Node, OneByte, Repeat, Sequence, parse, width
 from sessiond.redact.text import ESCAPING, widen
 
-# The parser of `re` has no public name. What is used of it is unchanged since 3.11; a new kind of node is refused.
-_parser: Any = importlib.import_module("re._parser")
-
 LONGEST_REPEAT = 160
-"""A repeat more elastic than this ends the trigger: hyperscan pays for each of its states."""
+"""Bytes by which the length of a repeat may vary. A longer one ends the trigger: each of its states costs time."""
 LONGEST_MATCH = 32_768  # a PEM key of 16,384 bits is 13 KB
 OPEN_REACH = 4096
-"""How far an expression without an upper bound may look."""
+"""Bytes that an expression without an upper bound may examine."""
+MOST_AHEAD = 64
+"""Bytes that a condition may examine behind a barrier; a wider one is taken as a part of the expression."""
 
 
 class Shape(msgspec.Struct, frozen=True):
     """The trigger of a rule: what it matches, its least and greatest width, and what it may begin with.
 
-    `reach` is how far the rule itself may look. From `tail` bytes behind its beginning it never looks past a
-    byte of the class `barrier` (which may be empty): no part of it matches one there, and no escape holds one.
-    Before it comes what the expression `front` matches (or nothing), if that is not empty. `heads` are the beginnings
-    that a trigger may have, in lower case, if they are few.
+    `reach` is the number of bytes that the rule itself may examine. From `tail` bytes after its beginning it examines
+    no more than `ahead` bytes after a byte of the class `barrier`: no part of it matches one there, and no escape holds
+    one. The class may be empty. Before the trigger there is what the expression `front` matches (or nothing), unless
+    that is empty. `heads` are the possible beginnings of the trigger, in lower case, if they are few.
     """
 
     trigger: str
@@ -44,18 +41,19 @@ class Shape(msgspec.Struct, frozen=True):
     reach: int
     barrier: str
     tail: int
+    ahead: int
     front: str
     heads: tuple[bytes, ...]
     scanned: str = ""
-    """A cheaper expression that is searched for instead of the trigger; it ends within `before` bytes of where the
-    trigger begins."""
+    """A cheaper expression that is searched for instead of the trigger; it ends within `before` bytes of the beginning
+    of the trigger."""
     before: int = 0
     behind: str = ""
-    """The class of bytes of which one comes before, where the expression begins with a look-behind for it."""
+    """The class of the byte before, if the expression begins with a look-behind for one byte."""
 
 
 Heads = frozenset[tuple[bytes, bool]]
-"""How something may begin, in lower case, and whether that is all of it; none: in too many ways to tell."""
+"""The beginnings that something may have, in lower case, and whether each is all of it."""
 HEAD, _MOST_HEADS = 3, 64
 
 
@@ -66,54 +64,56 @@ class _Part(msgspec.Struct, frozen=True):
     first: frozenset[int] = frozenset()
     stop: bool = False
     nodes: int = 0
-    """How many parts of a sequence it was made of."""
+    """The number of nodes of a sequence that it was made of."""
     heads: Heads = frozenset()
 
 
 _ANYTHING: Heads = frozenset({(b"", False)})
 _NOTHING: Heads = frozenset({(b"", True)})
 _EMPTY = _Part("", 0, 0, heads=_NOTHING)
-_ALL = frozenset(range(256))
 
 
 def derive(pattern: bytes, cheap: bytes = b"") -> Shape:
-    """Derive the trigger of an expression, or of a `cheap` one that matches from wherever that does.
+    """Return the trigger of an expression, or of a `cheap` one that matches wherever the expression matches.
 
-    Raises: ValueError where the expression could match nothing at all, or uses what can't be derived from.
+    Raises: ValueError if the expression may match no byte, or uses syntax from which no trigger can be derived.
     """
-    tree = _parser.parse(pattern)
-    width, flags, nodes = int(tree.getwidth()[1]), int(tree.state.flags), list(tree)
-    part = _sequence(nodes, flags, tail=True)
+    nodes = parse(pattern)
+    while len(nodes) == 1 and isinstance(nodes[0], Group):  # flags for all of it
+        nodes = nodes[0].body
+    part = _sequence(nodes, tail=True)
     if part.low == 0:
         raise ValueError("it can match without a single character of its own")
-    reach = OPEN_REACH if width > LONGEST_MATCH else width + 2
-    barrier = _ALL - _alphabet(nodes[part.nodes - 1 :], flags) - ESCAPING
+    widest, ahead = width(nodes), _ahead(nodes)
+    barrier = ALL - _alphabet(nodes[part.nodes - 1 :]) - ESCAPING
     shape = Shape(
         part.text,
         part.low,
         part.high,
         write_class(part.first),
-        reach,
-        write_class(barrier) if barrier else "",
+        OPEN_REACH if widest > LONGEST_MATCH else widest + 2,
+        write_class(barrier) if barrier and ahead <= MOST_AHEAD else "",
         part.high,
-        _front(nodes[0], flags, part.first),
+        ahead,
+        _front(nodes[0], part.first),
         _beginnings(part.heads),
-        behind=_behind(nodes[0], flags),
+        behind=_behind(nodes[0]),
     )
     if not cheap:
         return shape
     own = derive(cheap)
-    return msgspec.structs.replace(own, reach=reach, barrier=shape.barrier, tail=shape.tail, front=shape.front)
+    return msgspec.structs.replace(
+        own, reach=shape.reach, barrier=shape.barrier, tail=shape.tail, ahead=shape.ahead, front=shape.front
+    )
 
 
 def forget() -> None:
-    """Drop the caches that make deriving many rules fast: a megabyte that only the start needs."""
+    """Clear the cache that makes it fast to derive many triggers: only the start needs it."""
     _one.cache_clear()
-    _members.cache_clear()
 
 
 def _beginnings(heads: Heads) -> tuple[bytes, ...]:
-    """List the beginnings, those that begin with another one left out; none where there would be no end of it."""
+    """Return the beginnings without those that begin with another one; none if something else is possible."""
     texts = {text for text, _ in heads}
     if b"" in texts:
         return ()
@@ -129,65 +129,81 @@ def _join(left: Heads, right: Heads) -> Heads:
     return frozenset(joined) if len(joined) <= _MOST_HEADS else _ANYTHING
 
 
-def _front(node: Any, flags: int, first: frozenset[int]) -> str:
+def _front(node: Node, first: frozenset[int]) -> str:
     """Return what may come before an expression that begins with a boundary or a look-behind for one byte.
 
-    An escape is written out and not reduced to its last byte: otherwise a hex digit would be a boundary, and a run
-    of one letter would be confirmed at each of its bytes.
+    A whole escape is written and not its last byte alone: otherwise a hex digit would be a boundary, and the rule would
+    be tried at each byte of a run of one letter.
     """
-    kind, value = str(node[0]), node[1]
     allowed: frozenset[int] = frozenset()
-    if kind == "AT" and str(value) == "AT_BOUNDARY" and first <= _CATEGORIES["CATEGORY_WORD"]:
-        allowed = _CATEGORIES["CATEGORY_NOT_WORD"]
-    elif kind == "ASSERT_NOT" and value[0] < 0 and len(value[1]) == 1 and str(value[1][0][0]) in ("LITERAL", "IN"):
-        allowed = _ALL - _bytes(str(value[1][0][0]), value[1][0][1], flags)
-    # A newline comes before each record. Blanked escapes leave whitespace, a quote, or one of "&<>=:/".
+    if isinstance(node, Anchor) and node.kind == "boundary" and first <= WORD:
+        allowed = ALL - WORD
+    elif isinstance(node, Look) and node.negative:
+        allowed = ALL - _byte_before(node) if _byte_before(node) else allowed
+    # A newline comes before each record. Decoded escapes leave white space, a quote, or one of "&<>=:/".
     return f"{write_class(allowed)}|{_ESCAPES}" if 0x0A in allowed else ""
 
 
-def _behind(node: Any, flags: int) -> str:
+def _behind(node: Node) -> str:
     """Return the class of raw bytes before an expression that begins with a look-behind for one byte."""
-    while str(node[0]) == "SUBPATTERN" and len(node[1][3]):
-        node = node[1][3][0]
-    kind, value = str(node[0]), node[1]
-    if kind == "ASSERT" and value[0] < 0 and len(value[1]) == 1 and str(value[1][0][0]) in ("LITERAL", "IN"):
-        return write_class(widen(_bytes(str(value[1][0][0]), value[1][0][1], flags)))
+    while isinstance(node, Group) and node.body:
+        node = node.body[0]
+    if isinstance(node, Look) and not node.negative and _byte_before(node):
+        return write_class(widen(_byte_before(node)))
     return ""
+
+
+def _byte_before(look: Look) -> frozenset[int]:
+    """Return the class of a look-behind for one byte; an empty one for other conditions."""
+    only = look.body[0] if len(look.body) == 1 and not look.ahead else None
+    return only.members if isinstance(only, OneByte) else frozenset()
 
 
 _ESCAPES = r"\\[bfnrt]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|(?:\n|\\n)-"
 
 
-def _alphabet(nodes: Sequence[Any], flags: int) -> frozenset[int]:
-    """Collect all bytes that any part of an expression may match, or look at to go on."""
+def _alphabet(nodes: Sequence) -> frozenset[int]:
+    """Return all bytes that a part of an expression may match, except for conditions."""
     found: frozenset[int] = frozenset()
-    for kind, value in ((str(node[0]), node[1]) for node in nodes):
-        if kind in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
-            found |= _bytes(kind, value, flags)
-        elif kind == "AT":
-            if str(value) in ("AT_END", "AT_END_STRING", "AT_END_LINE"):
-                return _ALL  # where the text ends decides
-        elif kind == "SUBPATTERN":
-            found |= _alphabet(list(value[3]), (flags | value[1]) & ~value[2])
-        elif kind == "BRANCH":
-            found = found.union(*(_alphabet(list(arm), flags) for arm in value[1]))
-        elif kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT", "ASSERT", "ASSERT_NOT"):
-            found |= _alphabet(list(value[-1]), flags)
-        else:
-            return _ALL
+    for node in nodes:
+        match node:
+            case OneByte():
+                found |= node.members
+            case Group() | Repeat():
+                found |= _alphabet(node.body)
+            case Choice():
+                found = found.union(*map(_alphabet, node.arms))
+            case Anchor(kind="end"):
+                return ALL  # where the text ends decides
     return found
 
 
-def _sequence(nodes: Sequence[Any], flags: int, *, tail: bool) -> _Part:
+def _ahead(nodes: Sequence) -> int:
+    """Return how many bytes behind its own place a condition in an expression may examine."""
+    most = 0
+    for node in nodes:
+        match node:
+            case Anchor():
+                most = max(most, 1)
+            case Look():
+                most = max(most, width(node.body) + _ahead(node.body) if node.ahead else 1)
+            case Group() | Repeat():
+                most = max(most, _ahead(node.body))
+            case Choice():
+                most = max(most, *map(_ahead, node.arms))
+    return most
+
+
+def _sequence(nodes: Sequence, *, tail: bool) -> _Part:
     parts: list[_Part] = []
     for node in nodes:
-        parts.append(_node(node, flags, tail=False))
+        parts.append(_node(node, tail=False))
         if parts[-1].stop:
             break
     stop = bool(parts) and parts[-1].stop
     if tail or stop:
         while parts:
-            last = _node(nodes[len(parts) - 1], flags, tail=True)
+            last = _node(nodes[len(parts) - 1], tail=True)
             if last.low:
                 parts[-1] = last
                 break
@@ -201,41 +217,37 @@ def _sequence(nodes: Sequence[Any], flags: int, *, tail: bool) -> _Part:
     return _Part(text, low, high, first, stop, len(parts), heads if not stop else _join(heads, _ANYTHING))
 
 
-def _node(node: Any, flags: int, *, tail: bool) -> _Part:
-    kind, value = str(node[0]), node[1]
-    if kind in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
-        return _one(_bytes(kind, value, flags))
-    if kind in ("AT", "ASSERT", "ASSERT_NOT"):
-        return _EMPTY
-    if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-        return _repeat(int(value[0]), int(value[1]), value[2], flags, tail=tail)
-    if kind == "SUBPATTERN":
-        inner = _sequence(list(value[3]), (flags | value[1]) & ~value[2], tail=tail)
-        text = f"(?:{inner.text})" if inner.text else ""
-        return _Part(text, inner.low, inner.high, inner.first, inner.stop, heads=inner.heads)
-    if kind == "ATOMIC_GROUP":
-        return _sequence(list(value), flags, tail=tail)
-    if kind == "BRANCH":
-        arms = [_sequence(list(arm), flags, tail=tail) for arm in value[1]]
-        text = "|".join(arm.text for arm in arms)
-        low, high = min(arm.low for arm in arms), max(arm.high for arm in arms)
-        first = frozenset().union(*(arm.first for arm in arms))
-        heads = frozenset[tuple[bytes, bool]]().union(*(arm.heads for arm in arms))
-        return _Part(f"(?:{text})", low, high, first, any(arm.stop for arm in arms), heads=heads)
-    raise ValueError(f"{kind.lower().replace('_', ' ')} is not supported")
+def _node(node: Node, *, tail: bool) -> _Part:
+    match node:
+        case OneByte():
+            return _one(node.members)
+        case Repeat():
+            return _repeat(node, tail=tail)
+        case Group():
+            inner = _sequence(node.body, tail=tail)
+            text = f"(?:{inner.text})" if inner.text else ""
+            return _Part(text, inner.low, inner.high, inner.first, inner.stop, heads=inner.heads)
+        case Choice():
+            arms = [_sequence(arm, tail=tail) for arm in node.arms]
+            text = "|".join(arm.text for arm in arms)
+            low, high = min(arm.low for arm in arms), max(arm.high for arm in arms)
+            first = frozenset[int]().union(*(arm.first for arm in arms))
+            heads = frozenset[tuple[bytes, bool]]().union(*(arm.heads for arm in arms))
+            return _Part(f"(?:{text})", low, high, first, any(arm.stop for arm in arms), heads=heads)
+    return _EMPTY  # conditions
 
 
 @functools.lru_cache(1024)
 def _one(plain: frozenset[int]) -> _Part:
-    """Make the part that is one byte of a class. Rules share few classes, and to write one costs a tenth of a rule."""
+    """Return the part that is one byte of a class. Rules share few classes, and to write one takes a while."""
     members = widen(plain)
     letters = {bytes((byte,)).lower() for byte in members}
     heads = frozenset((letter, True) for letter in letters) if len(letters) <= 4 else _ANYTHING
     return _Part(write_class(members), 1, 1, members, heads=heads)
 
 
-def _repeat(least: int, most: int, body: Any, flags: int, *, tail: bool) -> _Part:
-    inner = _sequence(list(body), flags, tail=False)
+def _repeat(node: Repeat, *, tail: bool) -> _Part:
+    inner, least, most = _sequence(node.body, tail=False), node.least, node.most
     if inner.stop:
         return inner if least else _Part("", 0, 0, stop=True, heads=_ANYTHING)
     elastic = (most - least) * max(inner.high, 1) > LONGEST_REPEAT
@@ -251,46 +263,8 @@ def _repeat(least: int, most: int, body: Any, flags: int, *, tail: bool) -> _Par
     return _Part(f"{body_text}{count}", inner.low * least, inner.high * most, inner.first, elastic, heads=heads)
 
 
-def _bytes(kind: str, value: Any, flags: int) -> frozenset[int]:
-    if kind == "ANY":
-        return _ALL if flags & re.DOTALL else _ALL - {0x0A}
-    members = tuple((str(what), inner) for what, inner in value) if kind == "IN" else (("LITERAL", value),)
-    return _members(kind == "NOT_LITERAL", members, bool(flags & re.IGNORECASE))
-
-
-@functools.lru_cache(1024)
-def _members(negated: bool, members: tuple[tuple[str, Any], ...], any_case: bool) -> frozenset[int]:
-    found: set[int] = set()
-    for what, inner in members:
-        if what == "NEGATE":
-            negated = True
-        elif what == "LITERAL":
-            found.add(int(inner))
-        elif what == "RANGE":
-            found.update(range(int(inner[0]), int(inner[1]) + 1))
-        else:
-            found.update(_CATEGORIES[str(inner)])
-    if any_case:
-        found |= {ord(chr(byte).swapcase()) for byte in found if byte < 0x80}
-    return _ALL - found if negated else frozenset(found)
-
-
-def _category(expression: bytes) -> frozenset[int]:
-    return frozenset(byte for byte in _ALL if re.match(expression, bytes((byte,))))
-
-
-_CATEGORIES = {
-    "CATEGORY_DIGIT": _category(rb"\d"),
-    "CATEGORY_NOT_DIGIT": _category(rb"\D"),
-    "CATEGORY_SPACE": _category(rb"\s"),
-    "CATEGORY_NOT_SPACE": _category(rb"\S"),
-    "CATEGORY_WORD": _category(rb"\w"),
-    "CATEGORY_NOT_WORD": _category(rb"\W"),
-}
-
-
 def write_class(members: Set[int]) -> str:
-    """Write a set of bytes so that `re` and hyperscan read it alike."""
+    """Return a class of bytes in a syntax that `re` and hyperscan read alike."""
     ranges: list[list[int]] = []
     for byte in sorted(members):
         if ranges and byte == ranges[-1][1] + 1:
