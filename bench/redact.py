@@ -122,13 +122,33 @@ LINE = 12 << 20
 """Bytes of a hostile line."""
 
 
-def hostile() -> Iterator[tuple[str, bytes]]:
-    """Yield inputs that were made to be slow, each a line of 12 MB or as many records."""
+def recut(data: bytes, size: int) -> bytes:
+    """Return the text of records in records of `size` characters each."""
+    text = data.decode(errors="replace")
+    return b"".join(as_line(text[at : at + size]) for at in range(0, len(text), size))
+
+
+def as_line(text: str) -> bytes:
+    """Return a record with a text."""
+    return json.dumps({"type": "user", "content": text}).encode() + b"\n"
+
+
+def hostile() -> Iterator[tuple[str, bytes, int]]:
+    """Yield inputs that were made to be slow, each a line of 12 MB, or as many records of a size that is not 0."""
+    for name, data in long_lines():
+        yield name, data, 0
+    misses = [m for rule in load_rules().rules for m in rule.miss]
+    near = " ".join(expand(misses[n % len(misses)], n) for n in range(1 << 16))
+    for size in (200, 60):
+        yield f"near-misses, {size} bytes a record", recut(near.encode()[: 4 << 20], size), size
+
+
+def long_lines() -> Iterator[tuple[str, bytes]]:
+    """Yield lines that were made to be slow."""
     misses = [m for rule in load_rules().rules for m in rule.miss]
     matches = [m for rule in load_rules().rules for m in rule.match]
 
-    def line(text: str) -> bytes:
-        return json.dumps({"type": "user", "content": text}).encode() + b"\n"
+    line = as_line
 
     def fill(make: Callable[[int], str], different: int = 1 << 21) -> str:
         """Repeat two megabytes of different pieces; nothing remembers that much."""
@@ -145,7 +165,6 @@ def hostile() -> Iterator[tuple[str, bytes]]:
     yield "Base64", line(fill(lambda n: expand("<B4096>", n)))
     near = fill(lambda n: expand(misses[n % len(misses)], n) + " ")
     yield "near-misses of all rules", line(near)
-    yield "the same, 200 bytes a record", b"".join(line(near[at : at + 200]) for at in range(0, LINE, 200))
     yield "secrets of all rules", line(fill(lambda n: expand(matches[n % len(matches)], n) + " "))
     yield "a password in 13 bytes", line(fill(lambda n: "pwd:" + expand("<P8>", n) + " "))
     yield "BEGIN lines", line(fill(lambda n: f"-----BEGIN RSA PRIVATE KEY-----\n{n} "))
@@ -252,8 +271,11 @@ def main() -> None:
     ordinary = speed("ordinary text", redactor, text)
     if arguments.baseline:
         compare(text, arguments.baseline)
-    for name, content in hostile():
-        speed(name, redactor, content, ordinary)
+    rates = {0: ordinary}
+    for name, content, size in hostile():
+        if size not in rates:
+            rates[size] = speed(f"ordinary text, {size} bytes a record", redactor, recut(text[: 4 << 20], size))
+        speed(name, redactor, content, rates[size])
     if arguments.engine is None:
         memory(f"/tmp/sessiond-bench-redact-{os.getuid()}")
 

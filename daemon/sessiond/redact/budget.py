@@ -16,10 +16,10 @@ FREE = 8000
 """Units that any text may take: they confirm about a hundred secrets close together."""
 BYTES_OF_A_UNIT = 1024
 """Bytes of text for each further unit."""
-FREE_HITS = 4096
+FREE_HITS = 2048
 """Places that a scanner may report in any text."""
-BYTES_OF_A_HIT = 256
-"""Bytes of text for each further place. Ordinary text has one in several thousand bytes."""
+BYTES_OF_A_HIT = 1024
+"""Bytes of text for each further place. Ordinary text has one in ten thousand bytes."""
 
 
 class OverBudgetError(Exception):

@@ -30,10 +30,15 @@ _WORDS = [
     (word, bytes((marker,)) * len(word))
     for word, marker in zip((b"true", b"false", b"null", b"Infinity", b"NaN"), _MARKERS[len(_MARKED) :], strict=True)
 ]
+_OUTSIDE_LETTERS = _OUTSIDE + b"".join(word for word, _ in _WORDS)
+_SAMPLE = 64
+"""Parts between quotes that are examined before all of them are: most text is no JSON from its first words on."""
 _POWERS = [b"1%b%b1" % (power, sign) for power in (b"e", b"E") for sign in (b"", b"+", b"-")]
+_POWER = re.compile(rb"(?:\A|[\s,:\[+-])[1.]++[eE][+-]?1")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _LITERAL_BEFORE = re.compile(rb"[A-Za-z0-9.+-]{0,16}\Z")
 _LITERAL = re.compile(rb"[A-Za-z0-9.+-]{0,16}")
+_BYTES_OF_AN_ESCAPE = 64  # on average, above which it is faster to collect the escapes that occur
 _BYTES_OF_A_STRING = 12  # on average, below which dividing the text at each quote takes too long
 _SHORTEST_RECORD = 64  # bytes of a record on average, from which on each record may be treated by itself
 
@@ -69,9 +74,7 @@ def mask_all(data: bytes, start: int, end: int) -> bytes:
         text = text.translate(_WITHOUT_MARKERS)
     escaped = b"\\" in text
     if escaped:
-        text = text.replace(b"\\\\", _PAIR)
-        for escape, marked in _ESCAPES:
-            text = text.replace(escape, marked)
+        text = _mark_escapes(text)
     if text.count(b'"') * _BYTES_OF_A_STRING > len(text):
         masked = _mask_words(text)
         return masked.translate(_UNMARKED) if escaped else masked
@@ -83,15 +86,34 @@ def mask_all(data: bytes, start: int, end: int) -> bytes:
     return masked.translate(_UNMARKED) if escaped else masked
 
 
+def _mark_escapes(text: bytes) -> bytes:
+    """Return a text with markers instead of backslashes and of the letters of escapes."""
+    escaped: set[bytes] | None = None
+    if text.count(b"\\") * _BYTES_OF_AN_ESCAPE < len(text):
+        # Each escape that does not occur would take a pass over all of the text.
+        escaped = {part[:1] for part in text.split(b"\\")}
+    if escaped is None or b"" in escaped:
+        text = text.replace(b"\\\\", _PAIR)
+    for escape, marked in _ESCAPES:
+        if escaped is None or b"" in escaped or escape[1:] in escaped:
+            text = text.replace(escape, marked)
+    return text
+
+
 def _mask_words(text: bytes) -> bytes:
     """Return a marked text without its letters and digits, inside and outside of strings; JSON's punctuation stays."""
+    words = []
     for word, marked in _WORDS:
-        text = text.replace(word, marked)
+        replaced = text.replace(word, marked)
+        if replaced != text:  # for a word that does not occur, the pass back below is left out
+            words.append((word, marked))
+            text = replaced
     text = text.translate(_ONES)
-    for power in _POWERS:
-        text = text.replace(power, b"1" * len(power))
+    if _POWER.search(text):
+        for power in _POWERS:
+            text = text.replace(power, b"1" * len(power))
     text = text.translate(_ALL_BUT_PUNCTUATION)
-    for word, marked in _WORDS:
+    for word, marked in words:
         text = text.replace(marked, word)
     return text
 
@@ -102,19 +124,23 @@ def _mask_json(text: bytes) -> bytes | None:
     Whether the text begins inside of a string is not known.
     """
     parts = text.split(b'"')
-    outside = [first for first in (0, 1) if _is_structure(b" ".join(parts[first::2]))]
+    outside = [first for first in (0, 1) if _is_structure(parts[first::2])]
     if not outside:
         return None
     if len(outside) == 2 and len(parts) > 1:
         return text.translate(_ONES)  # numbers, inside and outside
     first = outside[0]
-    for begin, table in ((first, _ONES), (1 - first, _STARS)):
-        if len(parts) > begin:
-            parts[begin::2] = b'"'.join(parts[begin::2]).translate(table).split(b'"')
-    return b'"'.join(parts)
+    masked = text.translate(_STARS).split(b'"')
+    if len(parts) > first:
+        masked[first::2] = b'"'.join(parts[first::2]).translate(_ONES).split(b'"')
+    return b'"'.join(masked)
 
 
-def _is_structure(text: bytes) -> bool:
+def _is_structure(parts: list[bytes]) -> bool:
+    """Return whether parts of a marked text may be what is between the strings of a JSON text."""
+    for text in (b" ".join(parts[:_SAMPLE]), b" ".join(parts)):
+        if text.translate(None, _OUTSIDE_LETTERS):
+            return False
     for word, _ in _WORDS:
         text = text.replace(word, b"")
     return not text.translate(None, _OUTSIDE)

@@ -59,10 +59,30 @@ def test_a_token_whose_last_character_is_on_the_next_line_is_masked(token: str, 
         assert value[:cut].encode() not in out
 
 
+@pytest.mark.parametrize("prefix", ["none", "cat -n", "grep -n"])
+def test_a_key_that_fills_more_than_a_line_is_masked(prefix: str, stars: Redactor) -> None:
+    """As `rails secret` makes it: 128 hex digits behind `SECRET_KEY_BASE=`, which ends in none of the usual names."""
+    first, following = PREFIXES[prefix]
+    for seed in range(2):
+        value = expand("<H128>", seed)
+        cut = 80 - len(first) - len("SECRET_KEY_BASE=")
+        rest = [value[at : at + 80 - len(following)] for at in range(cut, 128, 80 - len(following))]
+        lines = ["see", f"{first}SECRET_KEY_BASE={value[:cut]}", *(following + part for part in rest)]
+        for data in (
+            "\n".join(lines).encode(),
+            json.dumps({"c": "\n".join(lines) + "\nRAILS_ENV=production"}).encode(),
+        ):
+            out = stars.mask(data).data
+            assert b"SECRET_KEY_BASE=*" in out
+            for part in (value[:cut], *rest):
+                assert not [at for at in range(len(part) - 8) if part[at : at + 8].encode() in out], (seed, out)
+
+
 UNTOUCHED = {
     "a type": "  password: str\n  user_id2: int",
     "a short line": "token: ab\nxK9mQ2vL8pR4",
     "a description": f"{FILLER[:60]} token: str\nx86_64-linux only",
+    "a name and a word in the next line": "        self._secret_token = parse_token\n        return self",
     "an option": f"{FILLER[:50]} --token is\nrequired-2 here",
 }
 
