@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import functools
+import re
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -13,7 +15,7 @@ from sessiond.redact.cover import fit
 from sessiond.redact.flood import region
 from sessiond.redact.keys import KEY_TRIGGER, KeyLines
 from sessiond.redact.known import Known
-from sessiond.redact.layout import COLOUR_TRIGGER, View, Wraps, find_ends, without_colours, without_wraps
+from sessiond.redact.layout import COLOUR_TRIGGER, View, Wraps, without_colours, without_wraps
 from sessiond.redact.rules import Rule
 from sessiond.redact.scanner import Hits, Scanner, Trigger
 from sessiond.redact.shape import LONGEST_MATCH
@@ -145,7 +147,7 @@ class Detector:
                 found += confirm(case, hit.marks, hit.low, hit.high)
             elif index >= first_layout:
                 number = index - first_layout
-                layouts[number] = hit.marks if hit.ends else find_ends(self._layouts[number], search.data, hit.marks)
+                layouts[number] = hit.marks if hit.ends else _find_ends(self._layouts[number], search.data, hit.marks)
             elif search.depth < WRAPPED:
                 self._find_in_base64(search, index - len(self.rules), hit, found)
         spans += found
@@ -230,3 +232,14 @@ def shift_marks(marks: list[int], windows: list[tuple[int, int]]) -> list[int]:
             shift, last = low - last - 1, last + 1 + high - low
         moved.append(mark + shift)
     return moved
+
+
+def _find_ends(expression: str, data: bytes, starts: list[int]) -> list[int]:
+    """Return where the matches that begin at given positions end."""
+    match = _compiled(expression).match
+    return sorted({found.end() for start in starts if (found := match(data, start))})
+
+
+@functools.cache
+def _compiled(expression: str) -> re.Pattern[bytes]:
+    return re.compile(expression.encode(), re.DOTALL)

@@ -1,4 +1,4 @@
-"""Text without its layout: colour codes, line prefixes and hard wraps removed, with the way back to the bytes.
+"""Text without its layout (colour codes, line prefixes, hard wraps), and where each part of it is in the data.
 
 A rule is written for one unbroken value. Terminals, pagers, `cat -n`, `grep -n`, diffs, quotes and logs break it up.
 Here a *view* is made of the bytes around such a place: a list of pieces of the data, in order. The rules are applied to
@@ -8,7 +8,6 @@ the joined pieces, and what they find is masked piece by piece, so the decoratio
 from __future__ import annotations
 
 import bisect
-import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -39,10 +38,10 @@ COLOUR = re.compile(
 )
 _DIVIDED = re.compile(rb"(" + COLOUR.pattern + rb")")
 COLOUR_TRIGGER = r"(?:\x1b|u001[bB])(?:\[|\])"
-_AROUND = 8192  # bytes on each side of a colour code that are looked at
-_MARGIN = 512  # bytes at an artificial end of a view in which nothing is believed
+_AROUND = 8192  # bytes on each side of a colour code that a view holds
+_MARGIN = 512  # bytes at the cut end of a view in which matches are ignored
 _NESTED = 4
-"""Walks over the same lines that go on to the end of the value; those of further values take one line more."""
+"""Walks over the same lines that go on to the end of the value; further ones take only the next line."""
 _SHORTEST = 16  # characters of a token
 _TOKEN_BYTES = bytes(byte for byte in range(0x80) if TOKEN.match(bytes((byte,))))
 _USUAL_WIDTHS = frozenset((64, 72, 76, 78, 79, 80, 100, 120, 132))
@@ -62,13 +61,13 @@ _AFTER_WORD = re.compile(rb"[:;,.)]*(?:[\s\x01\"']|$)")
 
 
 class View(msgspec.Struct, frozen=True):
-    """Pieces of the data, joined. `starts` are their places in the text, `origins` those in the data."""
+    """Pieces of the data, joined. `starts` are their positions in the text, `origins` their positions in the data."""
 
     text: bytes
     starts: list[int]
     origins: list[int]
     low: int
-    """Before this place of the text a match is not believed: the view does not begin where the record does."""
+    """A match that begins before this position is ignored, since the view begins within a record."""
     high: int
     widths: tuple[int, ...] = ()
     """For wrapped lines the columns of each, without its prefix."""
@@ -87,12 +86,12 @@ class View(msgspec.Struct, frozen=True):
             start, index = start + part, index + 1
 
     def trim(self, start: int, end: int, complete: Callable[[int, int], bool], *, contextual: bool) -> int:
-        """Return where a value that goes over several lines ends.
+        """Return where a value on several lines ends.
 
-        A line that `complete` (start, cut) says is not needed belongs to the value only if the lines look as if they
-        had been wrapped: those before are equally wide, and what is on the last one is no word. One that is needed
-        must not be the first word of ordinary text. Where a value is recognised by its name alone (`contextual`), its
-        first line has to have a usual width, and one of its parts must not be a word.
+        `complete(start, cut)` returns whether the value is complete without its last line. That line then belongs to
+        it only if a terminal wrapped the text: the lines before are equally wide, and the last part is no word. If the
+        line is needed, it must not be the first word of ordinary text. A value that only its name makes a secret
+        (`contextual`) needs a first line of a usual width, and a part that is no word.
         """
         while (last := bisect.bisect_left(self.starts, end) - 1) > 0 and (cut := self.starts[last]) > start:
             first = max(0, bisect.bisect_right(self.starts, start) - 1)
@@ -161,15 +160,14 @@ def without_colours(data: bytes, ranges: Iterable[tuple[int, int]], spend: Calla
 def without_wraps(
     data: bytes, marks: Iterable[int], begins: re.Pattern[bytes], named: frozenset[int], spend: Callable[[int], None]
 ) -> Iterator[View]:
-    """Iterate over views of values that go over several lines; a mark is one byte behind the first of them.
+    """Iterate over views of values on several lines; a mark is one byte after the end of the first line.
 
-    The marks of values with a name before them are in `named` as well.
-
-    A line that itself begins like a secret (`begins`) begins a value of its own.
+    `named` holds the marks of values with a name before them. A line that begins like a secret (`begins`) begins
+    another value.
     """
     walked, nested = 0, 0
     for mark in marks:
-        # Where each line of a long text begins a value, a walk from each over all that follow would be quadratic.
+        # If each line of a long text begins a value, a walk from each over all following lines would be quadratic.
         nested = nested + 1 if mark < walked else 0
         spend(6)
         most = MOST_LINES if nested <= _NESTED else 2
@@ -213,7 +211,7 @@ def without_wraps(
 def _may_go_on(head: bytes, line: bytes) -> bool:
     """Return whether the end of a line and a word of the next one may be the two parts of a token.
 
-    They are as long as the shortest token, and one of them is no word. Half of the lines of a program pass no further.
+    They are as long as the shortest token, and one of them is no word. Half of all lines fail this test.
     """
     own = head[len(head.rstrip(_TOKEN_BYTES)) :].rpartition(b"=")[2]
     if not _WORDS.fullmatch(own) and len(own) >= _SHORTEST // 2:
@@ -225,8 +223,8 @@ def _may_go_on(head: bytes, line: bytes) -> bool:
 def _are_words(head: bytes, line: bytes, start: int, end: int) -> bool:
     """Return whether the end of a line and the beginning of the next one are words that no terminal divided.
 
-    A value of words goes on only behind a line of a usual width, or in a second line that is as wide as the first:
-    `View.trim` refuses all others. Half of the lines of a program that end with a name pass no further.
+    A value of words continues only after a line of a usual width, or on a second line that is as wide as the first:
+    `View.trim` refuses all others. This test spares a scan for most lines of a program that end with a name.
     """
     if b'"' in head:  # the first line of a JSON string begins behind the quote
         return False
@@ -257,7 +255,7 @@ def _first_width(head: bytes, content: bytes, second: int) -> int:
 
 
 class Wraps:
-    """The beginnings of secrets, and what finds one that goes on in the next line."""
+    """The beginnings of secrets, and the triggers for one that continues on the next line."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         heads = {_shorten(m.partition("<")[0]) for rule in rules if not rule.contextual for m in rule.match}
@@ -266,14 +264,14 @@ class Wraps:
         run = r"[A-Za-z0-9_.~+/=%-]"
         end = r"[\\\n\r]"
         self.begins = re.compile(f"(?:{whole})".encode()) if heads else re.compile(b"(?!)")
-        # What begins like a word ("pat") goes on like none.
+        # After a beginning that is a word ("pat") there must be a capital letter or a digit.
         begun = "|".join(sorted(re.escape(head) + ("[a-z]{0,8}[A-Z0-9]" if _LETTERS(head) else "") for head in heads))
         self.begun = rf"{_BOUNDARY}(?:{begun}){run}*{end}|{_ASSIGNED}{run}{{1,7}}{end}" if heads else ""
         self.named = f"{_NAMED}{run}{{8}}{run}*{end}"
 
 
 def _shorten(head: str) -> str:
-    """Return the first four characters of a head, by which a divided value is met; a word stays whole."""
+    """Return the first four characters of a beginning, enough to find a divided value; a word stays whole."""
     return head[:8] if head[:4].islower() and head[:4].isalpha() else head[:4]
 
 
@@ -283,19 +281,6 @@ _BOUNDARY = r"(?:^|[^A-Za-z0-9_]|\\[bfnrt]|[0-9a-fA-F]{2})"
 _LETTERS = re.compile("[a-z]+").fullmatch
 _HEAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]+")
 _NAMED = r"(?i:passw(?:or)?d|secret|token|[_-]key|apikey|bearer|basic)[\\\"' ]{0,4}[:=]?[ ]?[\\\"']{0,4}"
-
-
 _ASSIGNED = r"(?i:passw(?:or)?d|secret|token|[_-]key|apikey)[\\\"']{0,4} ?[:=] ?[\\\"']{0,4}"
 _ASSIGNED = rf"(?:{_ASSIGNED}|(?i:authorization)[\\\"']{{0,4}}: ?[\\\"']{{0,4}}[A-Za-z]{{1,20}} )"
-"""A name whose value may be on the next line, but for a few characters. It needs a sign, as prose does not have."""
-
-
-def find_ends(expression: str, data: bytes, starts: list[int]) -> list[int]:
-    """Return where the matches that begin at given places end."""
-    match = _compiled(expression).match
-    return sorted({found.end() for start in starts if (found := match(data, start))})
-
-
-@functools.cache
-def _compiled(expression: str) -> re.Pattern[bytes]:
-    return re.compile(expression.encode(), re.DOTALL)
+"""A name of which most of the value may be on the next line. It needs a sign, which prose does not have."""
