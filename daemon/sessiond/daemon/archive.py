@@ -14,8 +14,8 @@ from uuid import UUID
 import msgspec
 
 from sessiond.config import Token
+from sessiond.endpoint.announcement import Announcement
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.endpoint.wire import Announcement
 from sessiond.errors import ArchiveUnreadable, EndpointError, StateError
 from sessiond.logs import log
 from sessiond.memory import hide_modules

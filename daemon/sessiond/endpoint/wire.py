@@ -290,11 +290,3 @@ class HttpProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     title: str
     status: int
     detail: str | None = None
-
-
-class Announcement(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON line that `sessiond serve --announce` writes once it accepts requests."""
-
-    url: str
-    endpoint_id: UUID
-    pid: int

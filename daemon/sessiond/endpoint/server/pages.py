@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TypeVar
+from typing import Annotated, TypeVar
+from uuid import UUID
 
 import msgspec
 
+from sessiond.endpoint.wire import MAX_GENERATION
 from sessiond.errors import SessiondError
 
 PAGE = 2 << 20
 """Bytes of records after which a page ends early. Without it, a page of a thousand records may have a gigabyte."""
 PageToken = TypeVar("PageToken", bound=msgspec.Struct)
+
+
+class AfterSession(msgspec.Struct, frozen=True, array_like=True):
+    """A position in the list of sessions."""
+
+    started_ms: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    """Bounded to SQLite's integers: a client may send any number back."""
+    machine: str
+    session: str
+
+
+class AfterChange(msgspec.Struct, frozen=True, array_like=True):
+    """A position in the sequence of changes of an endpoint."""
+
+    endpoint: UUID
+    change: int
+
+
+class AfterGeneration(msgspec.Struct, frozen=True, array_like=True):
+    """A position in the list of generations of a session's streams."""
+
+    name: str
+    generation: Annotated[int, msgspec.Meta(ge=-1, le=MAX_GENERATION)]
 
 
 class UnknownPageToken(SessiondError):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from sessiond.endpoint.server import streams
-from sessiond.endpoint.server.pages import PAGE, UnknownPageToken, decode_token, encode_token
+from sessiond.endpoint.server.pages import (
+    PAGE,
+    AfterChange,
+    AfterGeneration,
+    AfterSession,
+    UnknownPageToken,
+    decode_token,
+    encode_token,
+)
 from sessiond.endpoint.wire import (
     MAX_GENERATION,
     MAX_NUMBER,
@@ -64,23 +72,6 @@ class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _read_envelope = msgspec.json.Decoder(_Envelope)
-
-
-class _AfterSession(msgspec.Struct, frozen=True, array_like=True):
-    started_ms: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-    """Bounded to SQLite's integers: a client may send any number back."""
-    machine: str
-    session: str
-
-
-class _AfterChange(msgspec.Struct, frozen=True, array_like=True):
-    endpoint: UUID
-    change: int
-
-
-class _AfterGeneration(msgspec.Struct, frozen=True, array_like=True):
-    name: str
-    generation: Annotated[int, msgspec.Meta(ge=-1, le=MAX_GENERATION)]
 
 
 _GENERATION_SIZE = 128
@@ -187,7 +178,7 @@ def list_sessions(db: sqlite3.Connection, view: View, wanted: Filter, after: str
         where.append("instr(lower(directory), lower(?)) > 0")
         values.append(wanted.text)
     if after is not None:
-        position = decode_token(after, _AfterSession)
+        position = decode_token(after, AfterSession)
         where.append("(started_ms, machine, session) < (?, ?, ?)")
         values += [position.started_ms, position.machine, position.session]
     # Only constant text is joined; every value is a parameter.
@@ -200,7 +191,7 @@ def list_sessions(db: sqlite3.Connection, view: View, wanted: Filter, after: str
     following = None
     if last is not None:
         machine, session, _, _, started = last
-        following = encode_token(_AfterSession(started, machine, session))
+        following = encode_token(AfterSession(started, machine, session))
     return SessionsAnswer(sessions=sessions, next=following)
 
 
@@ -211,7 +202,7 @@ def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str 
         UnknownPageToken: `since` is from another endpoint, or newer than this store, which was restored from a backup.
     """
     latest = _latest(db, view.user)
-    position = _AfterChange(endpoint, 0) if since is None else decode_token(since, _AfterChange)
+    position = AfterChange(endpoint, 0) if since is None else decode_token(since, AfterChange)
     if position.endpoint != endpoint or not 0 <= position.change <= latest:
         raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it")
     found = db.execute(
@@ -221,7 +212,7 @@ def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str 
     )
     sessions, last = _page(db, view, found, limit)
     seen = latest if last is None else last[4]
-    return ChangesAnswer(sessions=sessions, next=encode_token(_AfterChange(endpoint, seen)), more=last is not None)
+    return ChangesAnswer(sessions=sessions, next=encode_token(AfterChange(endpoint, seen)), more=last is not None)
 
 
 def _page(
@@ -253,16 +244,16 @@ def list_streams(
     Raises:
         UnknownPageToken: this endpoint did not issue `after`.
     """
-    position = _AfterGeneration("", -1) if after is None else decode_token(after, _AfterGeneration)
+    position = AfterGeneration("", -1) if after is None else decode_token(after, AfterGeneration)
     found: dict[str, list[Generation]] = {}
     size = 0
-    following: _AfterGeneration | None = None
+    following: AfterGeneration | None = None
     for name, generation in streams.generations(db, user, machine, session, (position.name, position.generation)):
         size += _GENERATION_SIZE + (0 if name in found else len(name.encode()))
         if found and size > PAGE:
             break
         found.setdefault(name, []).append(generation)
-        following = _AfterGeneration(name, generation.generation)
+        following = AfterGeneration(name, generation.generation)
     else:
         following = None
     return StreamsAnswer(

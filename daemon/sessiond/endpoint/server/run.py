@@ -16,13 +16,14 @@ import msgspec
 
 from sessiond import exit_codes
 from sessiond.atomic import atomic_write
+from sessiond.endpoint.announcement import Announcement
 from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.app import build
 from sessiond.endpoint.server.listener import raise_limit
 from sessiond.endpoint.server.lock import StoreLock
 from sessiond.endpoint.server.server import GRACE, Server, in_thread
 from sessiond.endpoint.server.store import Store
-from sessiond.endpoint.wire import Announcement, Limits
+from sessiond.endpoint.wire import Limits
 from sessiond.errors import ConfigError, StateError
 
 PARENT_TIMEOUT = 2.0 * GRACE
