@@ -11,7 +11,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from sessiond.errors import ReadError, Torn
+from sessiond.errors import Busy, ReadError, Torn
 
 _LOCKED: Counter[tuple[int, int]] = Counter()
 """Open connections of this process that lock their file, by its device and inode."""
@@ -71,7 +71,7 @@ class Database:
     def rows(self, sql: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         """Iterate over the rows of one SELECT. In text that is no UTF-8, U+FFFD replaces the wrong bytes.
 
-        Raises: Torn if the database is busy, ReadError if it can't be read.
+        Raises: Busy if the database is locked, Torn if its tool opened it meanwhile, ReadError if it can't be read.
         """
         given = 0
         try:
@@ -81,7 +81,7 @@ class Database:
                 yield row
         except sqlite3.OperationalError as error:
             if not str(error).startswith(_UNDECODABLE):
-                raise Torn(f"the database can't be read now: {error}") from error
+                raise Busy(f"the database can't be read now: {error}") from error
             # SQLite's message quotes the text. Decoding by a function is slower, so it begins with the first such text.
             self._connection.text_factory = _decode
             yield from islice(self.rows(sql, *parameters), given, None)

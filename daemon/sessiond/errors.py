@@ -140,6 +140,10 @@ class Torn(ReadError):
     """The file is being rewritten. The next change or rescan reads it."""
 
 
+class Busy(Torn):
+    """A tool's database can't be read now, mostly because the tool has locked it. It is tried again soon."""
+
+
 class EndpointError(SessiondError):
     """The endpoint did not carry out a request. Nothing is lost: the data stays in the outbox."""
 

@@ -163,16 +163,24 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexibl
     return "\n".join(lines)
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Wrap text at white space into lines of at most `width` characters, of which a longer word is cut."""
+def wrapped(text: str, width: int, most: int | None = None) -> list[str]:
+    """Wrap text at white space into lines of at most `width` characters, of which a longer word is cut.
+
+    If there are more than `most` lines, the last one is shortened, but not the name of a file at its end.
+    """
     width = max(20, width)
+    words = mask_text(text).split()
     lines = [""]
-    for word in mask_text(text).split():
+    for word in words:
         if lines[-1] and len(lines[-1]) + 1 + len(word) <= width:
             lines[-1] += f" {word}"
             continue
         lines += [word[start : start + width] for start in range(0, len(word), width)]
-    return lines[1:] or [""]
+    if most is None or len(lines) - 1 <= most:
+        return lines[1:] or [""]
+    kept = lines[1:most]
+    rest = " ".join(words).removeprefix(" ".join(kept)).lstrip()
+    return [*kept, shorten_path(rest, width)]
 
 
 def tilde(path: str, home: str) -> str:
@@ -186,6 +194,14 @@ def abbreviate_home(text: str, home: str) -> str:
     """Return a text with the home directory replaced by a tilde in every path."""
     base = home.rstrip("/")
     return text.replace(f"{base}/", "~/") if base else text
+
+
+def shorten_path(text: str, width: int) -> str:
+    """Shorten text that ends with a path: cut what is before the file's name, which stays whole if it fits at all."""
+    name = f"…/{text.rpartition('/')[2]}"
+    if len(text) <= width or "/" not in text or len(name) > width:
+        return shorten(text, width)
+    return mask_text(text)[: width - len(name)] + name
 
 
 def shorten(text: str, width: int) -> str:

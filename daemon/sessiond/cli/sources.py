@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sessiond.cli.output import age, columns, count, escape, load_config, print_json, shorten, wrapped
+from sessiond.cli.output import age, columns, count, escape, load_config, print_json, tilde, wrapped
 from sessiond.config import Config
 from sessiond.sources import UNREADABLE, find_roots, find_sources
 from sessiond.sources.base import UserDirs
@@ -142,12 +142,21 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
         if source.count.damaged:
             lines.append(f"  ! {count(source.count.damaged, 'damaged record')}: kept in the transcript, not counted")
         for trouble in source.troubles:
-            lines.append(f"  ! {trouble.path}: {trouble.reason}")
-        paragraphs.append("\n".join(shorten(escape(line), width) for line in lines))
+            lines.append(f"  ! {tilde(trouble.path, home)}: {trouble.reason}")
+        paragraphs.append("\n".join(part for line in lines for part in _wrap(escape(line), width)))
     if absent:
         known = wrapped(f"Supported, not found here: {', '.join(absent)}.", width)
         paragraphs.append("\n".join(["", *known]) + "\n`sessiond sources --all` shows their directories.")
     return "\n".join(paragraphs)
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    """Wrap a line. It is never shortened: in the middle of a path is the name of the file."""
+    if len(line) <= width:
+        return [line]
+    indent = len(line) - len(line.lstrip(" !"))
+    first, *rest = wrapped(line[indent:], width - indent)
+    return [line[:indent] + first, *(" " * indent + part for part in rest)]
 
 
 def _summary(source: SourceStatus, now_ms: int) -> str:
@@ -166,7 +175,7 @@ def _summary(source: SourceStatus, now_ms: int) -> str:
 
 
 def _format_root(root: RootHealth, home: str) -> str:
-    path = "~" + root.path[len(home) :] if home and root.path.startswith(home + "/") else root.path
+    path = tilde(root.path, home)
     return f"{path} ({root.detail})" if root.detail and root.how != "missing" else path
 
 

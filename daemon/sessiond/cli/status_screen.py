@@ -215,17 +215,12 @@ def _advice(advice: list[Advice], width: int, home: str, color: bool) -> Iterato
     for each in advice[:SHOWN]:
         mark, paint = ("!", "31") if each.degraded else ("-", "2")
         first = _paint(mark, paint) if color else mark
-        for number, line in enumerate(_wrapped(abbreviate_home(each.what, home), width - 2)):
+        for number, line in enumerate(wrapped(escape(abbreviate_home(each.what, home)), width - 2, LINES)):
             yield f"{' ' if number else first} {line}"
-        for line in _wrapped(abbreviate_home(each.do or "", home), width - 4):
+        for line in wrapped(escape(abbreviate_home(each.do or "", home)), width - 4, LINES) if each.do else ():
             yield f"    {line}"
     if len(advice) > SHOWN:
         yield f"  {len(advice) - SHOWN} more: sessiond status --json"
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = wrapped(escape(text), width) if text else []
-    return lines if len(lines) <= LINES else [*lines[: LINES - 1], shorten(" ".join(lines[LINES - 1 :]), width)]
 
 
 def _stopped(status: Status) -> bool:

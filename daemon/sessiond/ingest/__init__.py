@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sessiond.errors import ReadError, Torn
+from msgspec.structs import replace
+
+from sessiond.errors import Busy, ReadError, Torn
 from sessiond.ingest.backfill import is_left_out
 from sessiond.ingest.context import FileSnapshot, Index, IngestContext, Location, Outcome, Turn, locate
 from sessiond.ingest.history import capture_history
@@ -38,7 +40,10 @@ def ingest(context: IngestContext, location: Location, turn: Turn = ONCE) -> Out
     except FileNotFoundError:
         return note_gone(context, known, turn.live)
     except Torn as error:
-        return Outcome(retry=True, trouble=str(error))
+        # A lock may last for hours, and nothing of the database is captured until then. So `status` has to name it.
+        busy = isinstance(error, Busy)
+        noted = note_trouble(context, location, known, error) if busy else Outcome(trouble=str(error))
+        return replace(noted, retry=True)
     except ReadError as error:
         return note_trouble(context, location, known, error)
     except OSError as error:

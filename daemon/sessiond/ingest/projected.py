@@ -24,7 +24,7 @@ FULL_SCAN_MS = 86_400_000
 """Between two scans of every row of a database, which find changes that move no watermark."""
 LAST_FULL_SCAN = ""
 """The key of the last full scan among the watermarks."""
-SHOWN = 3
+SHOWN = 100
 """Unreadable sessions of a database that are named; of more, the number is."""
 
 
@@ -105,7 +105,7 @@ def _capture_database(snapshot: FileSnapshot, unit: DatabaseUnit) -> Outcome:
 
 
 def _summary(troubles: Sequence[str]) -> str | None:
-    """Return one line about all troubles, with the first few in full."""
+    """Return one line that names each of the troubles, up to SHOWN."""
     if not troubles:
         return None
     more = f"; and {len(troubles) - SHOWN} more" if len(troubles) > SHOWN else ""

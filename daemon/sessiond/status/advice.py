@@ -139,7 +139,8 @@ def _sessions(status: Status) -> Iterator[Advice]:
         )
     troubled = sum(tool.count.troubled for tool in status.tools)
     if troubled:
-        first = f": {status.troubles[0].path}: {status.troubles[0].reason}" if status.troubles else ""
+        # The path comes last: where a screen has to shorten this, it keeps the end, and so the file's name.
+        first = f": {status.troubles[0].reason}: {status.troubles[0].path}" if status.troubles else ""
         yield Advice(what=f"{_count(troubled, 'file')} can't be read{first}", do="`sessiond sources` lists them")
     totals = status.totals
     if totals is not None and totals.lost:

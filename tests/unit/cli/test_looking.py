@@ -374,6 +374,19 @@ def test_sources_says_what_was_not_understood(house: Household, capsys: pytest.C
     assert (listed["claude-code"]["seen"], listed["codex"]["seen"]) == (True, False)
 
 
+def test_sources_never_shortens_the_path_of_a_file(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is relative to the home, and wraps."""
+    folder = f".claude/projects/-{'long-name-of-a-project-' * 4}"
+    link = os.path.join(house.home, folder, f"{SESSION}.jsonl")
+    os.makedirs(os.path.dirname(link))
+    os.symlink(house.write("elsewhere.jsonl", claude(SESSION, 1)), link)
+    house.ingest(link)
+    assert run(house, "sources") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"~/{folder}/{SESSION}.jsonl" in "".join(line.strip(" !") for line in text.splitlines())
+
+
 def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Aider's root is the home, which is no sign of Aider."""
     (tmp_path / ".codex/sessions").mkdir(parents=True)

@@ -395,7 +395,8 @@ def test_a_file_that_can_not_be_read_degrades_and_is_named(house: Household, loo
     made = look()
     assert not made.healthy
     assert made.troubles[0].path == link
-    assert made.advice[0].what.startswith(f"1 file can't be read: {link}: ")
+    assert made.advice[0].what == f"1 file can't be read: {made.troubles[0].reason}: {link}"
+    assert os.path.basename(link) in screen(made, width=80, home=house.home)
 
 
 def test_parked_items_degrade(house: Household, look: Look, daemon: state.Lock) -> None:

@@ -1,0 +1,47 @@
+"""What can't be read is named, each file and each session of a database, until it can be read."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from support.harness import Household, household
+from support.sample_tree import build, open_store
+
+
+def troubles(house: Household) -> list[tuple[str, str]]:
+    return [(trouble.path, trouble.reason) for trouble in house.spool.stats.troubles(10)]
+
+
+def test_a_database_that_cannot_be_read_now_is_named_until_it_can(tmp_path: Path) -> None:
+    """Its tool may have locked it, or be in the middle of creating it."""
+    with household(tmp_path) as house:
+        folder = Path(house.home, ".local/state/warp-terminal")
+        folder.mkdir(parents=True)
+        path = str(folder / "warp.sqlite")
+        sqlite3.connect(path).execute("CREATE TABLE commands (id INTEGER)").connection.close()
+        (outcome,) = house.ingest(path)
+        assert outcome.retry
+        assert troubles(house) == [(path, "the database can't be read now: no such table: agent_conversations")]
+        os.unlink(path)
+        build("warp/2026", house.home)
+        house.scan()
+        assert troubles(house) == []
+        assert len(list(house.spool.catalog.sessions())) == 1
+
+
+def test_each_unreadable_session_of_a_database_is_named(tmp_path: Path) -> None:
+    with household(tmp_path) as house:
+        path = os.path.join(build("zed/0.3", house.home), ".local/share/zed/threads/threads.db")
+        names = [f"thread-{number}" for number in range(6)]
+        tool = open_store(path)
+        for name in names:
+            values = (name, "Damaged", "2026-05-28T10:00:00+00:00", "json", b"{")
+            tool.execute(
+                "INSERT INTO threads (id, summary, updated_at, data_type, data) VALUES (?, ?, ?, ?, ?)", values
+            )
+        tool.close()
+        house.scan()
+        ((_, reason),) = troubles(house)
+        assert [name for name in names if f"session {name}: " in reason] == names
