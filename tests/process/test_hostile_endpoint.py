@@ -152,7 +152,7 @@ def endure(world: World, fates: list[Fate]) -> None:
         until(lambda asked=asked: len(world.proxy.seen) > asked, "a request")
         world.write(3, line)
         until(lambda: world.health().failures, f"a failure by {fate.__name__}")
-        until(lambda: world.captured(3), f"capturing with {fate.__name__}", 5)
+        until(lambda: world.captured(3), f"capturing with {fate.__name__}")
         assert daemon.poll() is None, f"{fate.__name__}: {world.said()}"
         world.proxy.fate = None
         daemon.send_signal(SIGUSR1)
@@ -229,7 +229,7 @@ def test_a_refused_token_pauses_until_it_changes(world: World) -> None:
     time.sleep(1)
     assert len(world.proxy.seen) <= asked + 1
     world.write_token(TOKEN)
-    world.arrives(seconds=10)
+    world.arrives()
     world.judge()
     assert daemon.poll() is None
 

@@ -31,11 +31,12 @@ def test_a_full_disk_stops_capturing_until_there_is_room(world: World) -> None:
         world.look(daemon.pid)
         time.sleep(0.5)
     assert daemon.poll() is None, world.said()
-    world.proxy.fate = None
     subprocess.run([*inside, "mount", "-o", "remount,size=64m", world.state], check=True)
+    until(lambda: '"stopped":null' in _lock(inside, world), "the lock's word")
+    world.proxy.fate = None
+    world.look(daemon.pid)  # the wait after a 503 is longer the longer all this took
     world.arrives(*range(12))
     world.judge()
-    until(lambda: '"stopped":null' in _lock(inside, world), "the lock's word")
     assert world.stop(daemon) == 0
 
 

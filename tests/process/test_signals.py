@@ -281,7 +281,7 @@ def test_retry_now_is_a_signal(world: World) -> None:
     until(lambda: (world.health().next_attempt_ms or 0) > time.time_ns() // 1_000_000 + 2_000_000, "a long wait")
     world.proxy.fate = None
     daemon.send_signal(signal.SIGUSR1)
-    world.arrives(seconds=5)
+    world.arrives()
     assert set(world.records()) == {session(1)}
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from sessiond.sources.base import Root, Watch
 from sessiond.watch import Batch, RootState, WatchedRoot, Watcher, WatchOptions
 
-SOON = 8.0
-"""Seconds until a test gives up; far more than anything takes."""
+SOON = 60.0
+"""Seconds until a test gives up on an event; far more than anything takes on a machine that is busy with more."""
 
 
 def tree(path: object, owner: str = "tool", **options: Any) -> WatchedRoot:
