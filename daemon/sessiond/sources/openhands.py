@@ -96,7 +96,7 @@ CALLED = ("run", "read", "edit", "browse", "browse_interactive", "run_ipython", 
 
 
 class OpenHands(BaseSource):
-    """Conversations of OpenHands: a directory with a file for each event, scanned instead of watched."""
+    """Conversations of OpenHands: a directory with a file for each event."""
 
     tool: ClassVar[str] = "openhands"
     variables: ClassVar[tuple[str, ...]] = ("OPENHANDS_CONVERSATIONS_DIR", "OPENHANDS_PERSISTENCE_DIR")
@@ -109,12 +109,17 @@ class OpenHands(BaseSource):
     projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
-        """Return the conversations of ~/.openhands and the directories in variables, and the sessions of V0."""
+        """Return the conversations of ~/.openhands and the directories in variables, and the sessions of V0.
+
+        A conversation has two directories, so thousands of them can be watched. No version writes to those of V0 any
+        more.
+        """
         own = dirs.from_variable("OPENHANDS_CONVERSATIONS_DIR")
         bases = dirs.with_override("OPENHANDS_PERSISTENCE_DIR", f"{dirs.home}/.openhands")
         conversations = [f"{base}/conversations" for base in bases]
-        for path in unique_paths(own, *conversations, f"{dirs.home}/.openhands/sessions"):
-            yield Root(path=path, watch=Watch.SCAN, depth=2, skip=frozenset(["event_cache"]))
+        skip, old = frozenset(["event_cache"]), f"{dirs.home}/.openhands/sessions"
+        for path in unique_paths(own, *conversations, old):
+            yield Root(path=path, watch=Watch.SCAN if path == old else Watch.TREE, depth=2, skip=skip)
 
     def unit(self, relative: str) -> Unit | None:
         """Return the unit of a conversation's directory, whose name is the id, with or without dashes."""
