@@ -1,8 +1,8 @@
-"""From hits to secrets: the rule itself, applied where its trigger was met.
+"""Confirms hits: applies the rule where its trigger matched.
 
-What is found depends on the record around a place and on nothing else: not on what else was hit,
-nor on how the records were grouped, nor on which scanner met the trigger. Therefore a rule is tried at each
-place where it may begin, instead of going on behind the last match.
+The result depends only on the record around a position: not on other hits, on how records were grouped, or on which
+scanner matched the trigger. Therefore a rule is tried at each position where it may begin, and not only after the end
+of its last match.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SPACE = re.compile(rb"\s+")
 
 
 class Span(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A secret: where, the place of its rule in the order of precedence, and what makes it itself."""
+    """A secret: its position, the number of its rule in the order of precedence, and its value without white space."""
 
     start: int
     end: int
@@ -37,11 +37,11 @@ class Span(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 Judge = Callable[[bytes, bytes], bool]
-"""Says of a secret, raw and reduced, whether it stays: it is covered already, or the user allows it."""
+"""Returns whether a secret, raw and reduced, is left as it is: it is masked already, or the user allows it."""
 
 
 def entropy(value: bytes) -> float:
-    """Measure the Shannon entropy of a value in bits a character."""
+    """Return the Shannon entropy of a value in bits per character."""
     total = len(value)
     return math.log2(total) - sum(map(_weigh, map(value.count, set(value)))) / total if total else 0.0
 
@@ -52,12 +52,12 @@ def _weigh(count: int) -> float:
 
 
 def identify(value: bytes) -> bytes:
-    """Reduce a blanked value to what is the same however deep it was escaped."""
+    """Return a blanked value without white space: it is the same at each depth of escaping."""
     return _SPACE.sub(b"", value)
 
 
 class Case(msgspec.Struct, frozen=True, gc=False):
-    """What a rule is tried on: the bytes, where they come from, its place in the order, and who allows what.
+    """What a rule is tried on: the bytes, their path, the rule and its rank, and what is allowed.
 
     `refused` holds values that the rule refuses wherever they are. `spend` counts the work.
     """
@@ -135,7 +135,7 @@ def _ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
 
 @functools.cache
 def _seeker(heads: tuple[bytes, ...], first: str, behind: str) -> Callable[[bytes], Iterator[re.Match[bytes]]]:
-    """Make what finds each place where a trigger may begin, overlapping ones as well."""
+    """Return a function that finds each position where a trigger may begin, overlapping ones as well."""
     if not heads:
         return re.compile(f"(?<={behind}){first}".encode() if behind else first.encode()).finditer
     arms = []
@@ -158,14 +158,14 @@ def _trigger(expression: str) -> Callable[[bytes, int], re.Match[bytes] | None]:
 
 @functools.cache
 def _fence(barrier: str) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
-    """Make what finds a byte that a rule never looks past, or the end of a record."""
+    """Return a function that finds a barrier of a rule, or the end of a record."""
     return re.compile(f"{barrier}|\\n\\{{".encode()).search
 
 
 def _thin(case: Case, marks: list[int], low: int, high: int) -> list[int]:
-    """Leave out marks with the same bytes around them as one that was tried for nothing: log files repeat themselves.
+    """Return the marks without those that have the same bytes around them as one that was refused: logs repeat lines.
 
-    The bytes around a mark, from what look-behinds see to what the rule never looks past, decide on it alone.
+    Only the bytes around a mark decide on it, from the first byte of look-behinds to the last that the rule examines.
     """
     data, before = case.sight.data, high + case.rule.margin
     while len(marks) > _MANY:
@@ -182,7 +182,7 @@ def _thin(case: Case, marks: list[int], low: int, high: int) -> list[int]:
 
 
 def _around(case: Case, mark: int, low: int, high: int) -> bytes | None:
-    """Give all the bytes that decide on a mark; None where they are too many, or others decide as well."""
+    """Return all the bytes that decide on a mark; None if they are too many, or if others decide as well."""
     data, rule = case.sight.data, case.rule
     begin, most = mark - high - rule.margin, min(mark - low + rule.shape.reach, mark + _AROUND)
     if begin < 0 or not rule.steady:
@@ -203,8 +203,7 @@ def _try(case: Case, place: int, last: Span | None = None) -> Span | None:
     """Return the secret that begins at a place. One within `last`, a secret of the same rule, adds nothing to it."""
     rule, shape, sight = case.rule, case.rule.shape, case.sight
     stop = place + shape.reach
-    # The bytes up to the first that the rule never looks past are enough. Where more are at hand, looking for that one
-    # would cost more than it saves.
+    # The bytes up to the barrier are enough. If the window holds more, a search for it would cost more than it saves.
     if shape.barrier and not sight.shows(place, stop):
         fence = _fence(shape.barrier)(sight.data, place + shape.tail, stop)
         stop = stop if fence is None else min(_last(fence, shape.ahead), stop)
@@ -261,7 +260,7 @@ def _exempt(case: Case, text: bytes, match: re.Match[bytes], group: int) -> bool
 
 
 def _named(case: Case, place: int, match: bytes) -> bool:
-    """Look for a keyword of the rule in a match, or a little before it."""
+    """Return whether a match, or the text just before it, holds a keyword of the rule."""
     words, found = case.rule.keywords, match.lower()
     if any(word in found for word in words):
         return True

@@ -24,7 +24,7 @@ class Pieces:
         self._done = 0
 
     def add(self, piece: bytes) -> Masked:
-        """Take the next piece, and give what nothing that follows can change; it may be empty."""
+        """Add the next piece, and return the masked bytes that no later piece can change; they may be none."""
         self._held += piece
         if len(self._held) <= OVERLAP * 2:
             return Masked(b"")
@@ -38,7 +38,7 @@ class Pieces:
         return given
 
     def end(self) -> Masked:
-        """Give the rest."""
+        """Return the rest."""
         masked = self._redactor.mask(self._before + self._held, self._path)
         skipped = len(self._before)
         given = slice_masked(masked, skipped, skipped + len(self._held), self._done)
@@ -50,7 +50,7 @@ class Pieces:
 def mask_piece(redactor: Redactor, before: bytes, piece: bytes, after: bytes, path: str = "") -> Masked:
     """Cover the secrets in a piece of a record, given at least `OVERLAP` bytes on each side of it in the record.
 
-    What comes out is the same as of `Redactor.mask()` over the whole record. A secret that begins before the piece is
+    The result is the same as that of `Redactor.mask()` for the whole record. A secret that begins before the piece is
     covered, but counts as a finding of the piece in which it begins.
     """
     masked = redactor.mask(before + piece + after, path)
@@ -58,7 +58,7 @@ def mask_piece(redactor: Redactor, before: bytes, piece: bytes, after: bytes, pa
 
 
 def _choose_cut(masked: Masked, skipped: int, length: int) -> int:
-    """Choose how much may go: all but the overlap, and never a part of a secret (but of a part masked as a whole)."""
+    """Return how many bytes may be given out: all but the overlap, and no part of a secret unless all is masked."""
     cut = skipped + length - OVERLAP
     for finding in masked.findings:
         if finding.rule != DENSE and finding.start < cut < finding.start + finding.length:

@@ -1,6 +1,6 @@
-"""The redactor: bytes in, as many bytes out, with every secret covered.
+"""The redactor masks every secret in bytes and keeps their length.
 
-Pure but for the compiled rules, which may be cached on disk. It may be used from several threads.
+Its only state are the compiled rules, which may be cached on disk. Several threads may use it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Redactor:
         engine: str | None = None,
         rules: RuleSet | None = None,
     ) -> None:
-        """Make the rules ready; `engine` asks for "hyperscan" or "re" where the choice is not free.
+        """Prepare the rules; `engine` requires "hyperscan" or "re" instead of the fastest that is installed.
 
-        Raises: ConfigError where the policy can't be followed.
+        Raises: ConfigError if the policy contradicts itself.
         """
         if policy.mode == "hash" and len(policy.key) < 16:
             raise ConfigError("a keyed hash needs a key of 16 bytes or more", key="redact")
@@ -69,7 +69,7 @@ class Redactor:
 
     @property
     def engine(self) -> str:
-        """The name of what scans: "hyperscan", "re", or "off"."""
+        """The name of the scanner: "hyperscan", "re", or "off"."""
         return self._detector.scanner.name if self._detector else "off"
 
     @property
@@ -107,8 +107,8 @@ class Redactor:
     def mask_pieces(self, pieces: Iterable[bytes], path: str = "") -> Iterator[Masked]:
         """Cover the secrets in one long run of bytes that comes in pieces, cut anywhere.
 
-        What comes out is the same as of `mask()` over the whole, in pieces of other lengths. At most the
-        longest piece and `OVERLAP` bytes twice are held.
+        The result is the same as that of `mask()` for the whole, in pieces of other lengths. In memory are at most the
+        longest piece and twice `OVERLAP` bytes.
         """
         long = self.pieces(path)
         for piece in pieces:

@@ -7,7 +7,7 @@ from sessiond.redact.text import REACH, blank
 LOOK_BEHIND = 16 + REACH
 """Bytes before a match that may decide on it: its look-behinds and what they are blanked from."""
 KEYWORD_REACH = 256
-"""How far before a match one of its rule's keywords may be."""
+"""Bytes before a match in which a keyword of its rule may be."""
 _AHEAD = 1 << 18  # what is blanked beyond a place, for the next one
 
 
@@ -31,9 +31,9 @@ class Sight:
         return self._left <= position < self._right and (stop <= self._right or self._ends)
 
     def see(self, position: int, margin: int, stop: int) -> tuple[bytes, int, int]:
-        """Give a text that shows `margin` bytes before a place and what follows up to `stop`, within its record.
+        """Return a text with `margin` bytes before a position and what follows up to `stop`, within its record.
 
-        With it goes where the text begins in the bytes, and where in the text what may be looked at ends.
+        Return also where the text begins in the bytes, and where in the text the part that may be examined ends.
         """
         low, inside = position - margin, self._left <= position < self._right
         if not inside or (low < self._left and not self._begins) or (stop > self._right and not self._ends):
