@@ -107,11 +107,14 @@ RANGE = parameter("Range", "header", {"type": "string"}, "One range of bytes; se
 
 def stream() -> Json:
     """Describe the request for the bytes of a stream."""
-    lines = {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    lines = {wire.RECORDS: binary, "*/*": binary}
     headers = {
         "ETag": header("Of this state of the stream, for If-Range"),
         "Accept-Ranges": header("`bytes`"),
         wire.GENERATION_HEADER: header("The generation that the bytes are of", WHOLE),
+        "X-Content-Type-Options": header("`nosniff`"),
+        "Content-Security-Policy": header("So that no browser runs a side file"),
     }
     ranged = headers | {"Content-Range": header("Which bytes of how many")}
     described = problems("400", "403", "404", "416")

@@ -128,7 +128,7 @@ def test_every_generation_reads_as_it_was_written(
                 assert result.status == said
         with store.read() as db:
             stream = streams.find(db, "default", "ada", SESSION, "main")
-            numbers = [each.generation for _, each in streams.generations(db, "default", "ada", SESSION, ("", -1))]
+            numbers = [each.generation for _, _, each in streams.generations(db, "default", "ada", SESSION, ("", -1))]
             assert numbers == sorted(held)
             found = [stream and streams.find_generation(db, stream, number) for number in numbers]
             lives = [each for each in found if each]

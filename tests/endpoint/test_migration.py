@@ -95,6 +95,24 @@ def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
         assert tokens.list_tokens(it.store)[0].user == "default"
 
 
+def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:
+    """Its streams have records, and a stream that is pushed afterwards may have another media type."""
+    store = Store(str(tmp_path))
+    secret = tokens.add(store, "laptop")
+    store.close()
+    with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
+        assert pusher.said(append(0, b"x")) == ["stored"]
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
+        db.execute("ALTER TABLE streams DROP COLUMN media_type")
+        db.execute("PRAGMA user_version = 3")
+    with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
+        assert pusher.bytes_of() == b"x"
+        image = {**append(0, b"y"), "stream": "image-cache/1.png", "media_type": "image/png"}
+        assert pusher.said(image) == ["stored"]
+        streams = pusher.get(f"/v1/sessions/ada/{SESSION}/streams").json()["streams"]
+        assert [each["media_type"] for each in streams] == ["image/png", "application/x-ndjson"]
+
+
 def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:
     """A token stays bound to its device, and can be released afterwards."""
     store = Store(str(tmp_path))
@@ -104,6 +122,7 @@ def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
         db.execute("ALTER TABLE tokens DROP COLUMN released")
+        db.execute("ALTER TABLE streams DROP COLUMN media_type")
         db.execute("PRAGMA user_version = 2")
     with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
         assert pusher.said(append(0, b"x")) == ["stored"]

@@ -200,13 +200,16 @@ class Household:
 
     def scan(self) -> None:
         """Take in all there is, and what is gone."""
-        seen = set()
+        seen, sessionless = set(), list[Location]()
         for folder, _, names in os.walk(self.home):
             for name in names:
                 path = os.path.join(folder, name)
                 for place in self.places(path):
                     seen.add(place.path)
-                    ingest(self.ingesting, place)
+                    if ingest(self.ingesting, place).sessionless:
+                        sessionless.append(place)
+        for place in sessionless:  # the daemon reads them again once it has captured their session
+            ingest(self.ingesting, place)
         for path in self.known():
             if path not in seen:
                 self.ingest(path)

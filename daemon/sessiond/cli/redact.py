@@ -150,11 +150,11 @@ def _scan_location(
 ) -> Iterator[SecretFinding]:
     """Scan the streams of a unit as they would be captured. Raises: ReadError, Torn, OSError."""
     from sessiond.ingest.context import ReadContext, inner_path
+    from sessiond.ingest.files import is_superseded
     from sessiond.ingest.unit_facts import first_directory, outer_directory
-    from sessiond.ingest.units import is_superseded, open_unit
+    from sessiond.ingest.units import open_unit
     from sessiond.privacy.secrets_scan import scan_records
     from sessiond.reader import Digest
-    from sessiond.sources.base import Kind
 
     def counted(records: Iterable[bytes]) -> Iterator[bytes]:
         for record in records:
@@ -168,8 +168,11 @@ def _scan_location(
         for stream in unit.streams():
             if exclusion.excludes(outside or first_directory(place.source, stream.content)[0]):
                 continue
-            lines = place.unit.kind is Kind.LINES
-            name = "" if lines else inner_path("", stream.native_id or "", stream.name).removeprefix("::")
+            name = (
+                ""
+                if place.unit.kind.verbatim
+                else inner_path("", stream.native_id or "", stream.name).removeprefix("::")
+            )
             yield from scan_records(redactor, place.path, name, counted(stream.records()))
 
 

@@ -20,6 +20,8 @@ from sessiond.spool.rows import SessionState, StreamState
 LABEL = 11
 MAIN = "main"
 PROMPTS_ONLY = " (prompts only: from the tool's history; the tool has no more of it)"
+SHOWN = 10
+"""Side files that are listed one by one; of more, the number is."""
 ENDPOINT = {
     "safe": "has everything",
     "waiting": "does not have everything yet",
@@ -35,6 +37,8 @@ class StreamView(msgspec.Struct, frozen=True, kw_only=True):
     """A stream with its bytes captured, queued for the endpoint, acknowledged by it, and lost."""
 
     name: str
+    media_type: str | None
+    """That of a side file; None: records."""
     generation: int
     state: str
     captured: int
@@ -98,15 +102,16 @@ def run(args: argparse.Namespace) -> int:
 
         session = find_session(spool, args.id)
         streams = spool.catalog.streams(session.id)
+        every = [*streams, *spool.catalog.side_streams(session.id)]
         if args.raw is not None:
-            stream = next((stream for stream in streams if stream.name == args.raw), None)
+            stream = next((stream for stream in every if stream.name == args.raw), None)
             if stream is None:
-                known = ", ".join(escape(stream.name) for stream in streams)
+                known = ", ".join(escape(stream.name) for stream in every)
                 raise NotFound(f"no stream {args.raw!a}", hint=f"streams of this session: {known}")
             for piece in content(stream):
                 sys.stdout.buffer.write(piece)
             return 0
-        view = _view(spool, session, streams, endpoint_url(spool, config))
+        view = _view(spool, session, every, endpoint_url(spool, config))
         if args.json:
             print_json(view)
             return 0
@@ -143,11 +148,15 @@ def facts(view: SessionView) -> Iterator[str]:
     for label, text in shown:
         if text:
             yield f"{label:<{LABEL}}{escape(text)}"
-    for stream in view.streams:
+    side_files = [stream for stream in view.streams if stream.media_type is not None]
+    for stream in view.streams if len(side_files) <= SHOWN else [s for s in view.streams if s.media_type is None]:
         generation = f", generation {stream.generation}" if stream.generation else ""
         done = f"{size(stream.captured)} captured, {size(stream.acknowledged)} acknowledged"
         done += f", {size(stream.lost)} lost" if stream.lost else ""
         yield f"{'stream':<{LABEL}}{escape(stream.name)}: {done}{generation}"
+    if len(side_files) > SHOWN:
+        captured = sum(stream.captured for stream in side_files)
+        yield f"{'side files':<{LABEL}}{len(side_files)}: {size(captured)} captured; `--json` lists them"
 
 
 def _view(spool: Spool, session: SessionState, streams: list[StreamState], url: str) -> SessionView:
@@ -166,6 +175,7 @@ def _view(spool: Spool, session: SessionState, streams: list[StreamState], url: 
         streams=[
             StreamView(
                 name=stream.name,
+                media_type=stream.media_type,
                 generation=stream.generation,
                 state=safety[stream.name].state.word,
                 captured=stream.folded,

@@ -32,6 +32,8 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     count: ToolCount
     roots: list[RootHealth]
     troubles: list[Trouble]
+    sessionless: int = 0
+    """Side files of sessions that are not captured."""
     unreadable: str | None = None
     """Why its sessions can't be read, for a tool that is only recognized."""
 
@@ -94,6 +96,7 @@ def listed_sources(
                 count=ToolCount(tool=tool) if shown is None else shown.count,
                 roots=roots,
                 troubles=[trouble for trouble in troubles if trouble.tool == tool],
+                sessionless=0 if shown is None else shown.sessionless,
             )
         )
     return listed
@@ -141,6 +144,8 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
             lines.append("    messages may be undercounted; the transcripts are complete")
         if source.count.damaged:
             lines.append(f"  ! {count(source.count.damaged, 'damaged record')}: kept in the transcript, not counted")
+        if source.sessionless:
+            lines.append(f"  {count(source.sessionless, 'side file')} of sessions that are not captured")
         for trouble in source.troubles:
             lines.append(f"  ! {tilde(trouble.path, home)}: {trouble.reason}")
         paragraphs.append("\n".join(part for line in lines for part in _wrap(escape(line), width)))

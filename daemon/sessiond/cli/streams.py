@@ -63,7 +63,7 @@ def _from_tool(
         # A folder has many small files that change one by one. The endpoint has a consistent state of them.
         if place.source.tool != session.tool or place.unit.kind is Kind.FOLDER:
             continue
-        lines = place.unit.kind is Kind.LINES
+        lines = place.unit.kind.verbatim
         with ExitStack() as stack:
             unit = stack.enter_context(open_unit(place, context))
             for source in unit.streams(session.native_id):

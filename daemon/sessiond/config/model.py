@@ -132,6 +132,8 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     enabled: bool = True
     transcripts: bool = True
     """False: capture only the records of its sessions."""
+    side_files: bool = True
+    """False: capture no side files of its sessions."""
     roots: list[FilePath] = []
     """Additional directories with the layout of the tool's own directory."""
 
@@ -155,6 +157,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Largest age of sessions from before the first start; see `units.parse_backfill`."""
     transcripts: bool = True
     """False: capture only the records of sessions, no transcripts."""
+    side_files: bool = True
+    """False: capture no side files: full outputs, pasted images and other files that belong to a session."""
+    side_file_max_bytes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1 << 10, le=1 << 40, description='bytes, at least 1 KiB, or text like "64 MiB"', extra={"unit": "bytes"}
+        ),
+    ] = 64 << 20
+    """How many bytes of a side file are captured at most."""
     hash_paths: bool = False
     """Replace the paths in records by keyed hashes."""
     endpoint: Endpoint = Endpoint()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sessiond.daemon.backlog import RECENT_MS, Entry, Rank
 from sessiond.ingest import Index
+from sessiond.sources.base import Kind
 from sessiond.spool import Spool
 
 Fingerprint = int
@@ -52,12 +53,14 @@ def load_inventory(spool: Spool) -> Inventory:
 
 
 def count(inventory: Inventory, index: Index) -> tuple[dict[str, int], int]:
-    """Count the units of each tool, and the bytes of all their files."""
+    """Count the units of each tool without its side files, and the bytes of all files."""
     units, parts, size = Counter[str](), set[tuple[str, str]](), 0
     for path, made in inventory.items():
         mine = False
         for source, root, relative, unit in index.units(path):
             mine = True
+            if unit.kind is Kind.FILE:
+                continue
             if not unit.path or unit.path == relative:
                 units[source.tool] += 1
             elif (whole := os.path.join(root.path, unit.path)) not in inventory:  # a folder of several files

@@ -42,8 +42,10 @@ class CaptureReport:
             backlog=len(queue.backlog),
             backlog_bytes=queue.backlog.size,
             waits=waits,
-            left_out=len(queue.excluded),
-            left_out_bytes=queue.excluded.size,
+            left_out=len(queue.postponed.excluded),
+            left_out_bytes=queue.postponed.excluded.size,
+            sessionless=queue.postponed.sessionless.counts(),
+            sessionless_bytes=queue.postponed.sessionless.size,
             roots=self._roots.of(states),
         )
         if made != self._health:

@@ -22,7 +22,7 @@ from sessiond.logs import hide, log
 from sessiond.memory import trim_memory
 from sessiond.privacy import Exclusion, Masking, Terms, read_terms
 from sessiond.reader import Digest
-from sessiond.sources import find_project_roots, find_roots
+from sessiond.sources import find_project_roots, find_roots, find_side_roots
 from sessiond.sources.base import Root, Source
 from sessiond.sources.links import Link, linked_root
 from sessiond.spool import Spool
@@ -168,7 +168,7 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
         spool=spool,
         roots=roots,
         machine_id=machine_id,
-        dormant=find_roots(config, environ, enabled=False),
+        dormant=[*find_roots(config, environ, enabled=False), *find_side_roots(config, environ)],
         digest=Digest(device.seed),
         pins=Pins(os.path.join(directory, "pins")),
         budget=config.outbox.max_bytes,
@@ -178,6 +178,7 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
         endings=Endings(spool=spool),
         exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
         oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), first_start_ms(directory))),
+        side_file_max_bytes=config.side_file_max_bytes,
         here_ms=here_ms(spool, installation(directory), now_ms()),
         records_only=frozenset(source.tool for source, _ in roots if not _keeps_transcripts(config, source.tool)),
     )

@@ -8,8 +8,8 @@ from enum import IntEnum
 from itertools import takewhile
 from typing import NamedTuple
 
-from sessiond.daemon.backfill_exclusions import BackfillExclusions
 from sessiond.daemon.backlog import Backlog, Entry, Rank
+from sessiond.daemon.postponed import Postponed
 from sessiond.daemon.retries import Retries
 from sessiond.daemon.throttle import Throttle
 from sessiond.ingest import Location, Outcome
@@ -68,7 +68,7 @@ class WorkQueue:
     The kinds of work, the most urgent first:
 
     1. *Live*: all paths that changed, as an event reported. Files that were found in a rewrite join them when they are
-       due again (`Retries`), and so do excluded files once another file of their session is captured.
+       due again (`Retries`), and so do excluded files and side files once another file of their session is captured.
     2. *Unfinished*: one slice of one long file of which a slice was read before. These files take turns.
     3. *Backlog*: a part of the files that a scan found. First come those that changed since they were read, then those
        written within the hour or soon deleted by their tool, then all others, the newest first. Only those others are
@@ -91,7 +91,7 @@ class WorkQueue:
         self._unfinished: dict[str, None] = {}
         self.backlog = Backlog()
         self.retries = Retries()
-        self.excluded = BackfillExclusions()
+        self.postponed = Postponed()
         self.streams_wait = True
         """Whether there may be streams that wait for room in the outbox, or whose bytes the endpoint lacks."""
         self.stuck: set[int] = set()
@@ -157,7 +157,7 @@ class WorkQueue:
             self._settle(work.lane, reading, now)
         if work.lane is Lane.BACKLOG:
             self.backlog.drop(len(readings) - sum(self._stays_first(reading) for reading in readings))
-        self.add(self.excluded.take())
+        self.add(self.postponed.take())
 
     def _settle(self, lane: Lane, reading: Reading, now: float) -> None:
         entry = reading.entry
@@ -168,7 +168,7 @@ class WorkQueue:
         if not reading.outcomes:
             self.retries.forget(entry.path)
         for location, outcome in reading.outcomes:
-            self.excluded.note(location, outcome, entry.size)
+            self.postponed.note(location, outcome, entry.size)
             self.retries.note(entry.path, location, outcome, now)
         if not reading.more or self._stays_first(reading):
             return

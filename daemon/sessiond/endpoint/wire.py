@@ -40,11 +40,15 @@ Ordinal = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex."""
+MediaType = Annotated[
+    str, msgspec.Meta(max_length=100, pattern=r"^[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*$(?!\n)")
+]
+"""A media type in lower case, without parameters. In Python, `$` also matches before a final newline."""
+RECORDS = "application/x-ndjson"  # the media type of a stream of records, which need not be sent
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of one request: bytes of a body as sent and as decoded, lines of a push, bytes of a segment, and
-    decoded bytes of all appends of one push."""
+    """Limits of a request: bytes as sent and decoded, lines, bytes of a segment, decoded bytes of all appends."""
 
     body: int = 8 << 20
     decoded: int = 32 << 20
@@ -65,9 +69,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     encodings: list[str]
     features: list[str] = []
     last_batch: str | None = None
-    """The id of the last stored push of the requesting device (DEVICE_HEADER), shown to the device's own token only.
-    If the device remembers another id, one of the two was restored from a backup, and the device requests the offsets
-    of all its streams."""
+    """The id of the last stored push of the requesting device, shown to the device's own token only. If the device
+    remembers another id, one of the two was restored from a backup; it requests the offsets of all its streams."""
 
 
 class StreamLength(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +111,7 @@ class PushAppend(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     data: str
     encoding: Literal["text", "zstd"] = "text"
     """`text`: the bytes as UTF-8. `zstd`: Base64 of a zstd frame of them."""
+    media_type: MediaType | None = None  # of the stream from now on; None leaves it
 
 
 class PushGeneration(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="generation"):
@@ -224,7 +228,7 @@ class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `GET /v1/sessions`, newest start first. `next` is `after` of the next page; None at the end."""
+    """The answer to `GET /v1/sessions`, newest start first. `next` is `after` of the next page, or None."""
 
     sessions: list[StoredSession]
     next: str | None
@@ -248,9 +252,7 @@ class UnlistedAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `GET /v1/changes`: each session that changed after `since`, once, oldest change first.
-
-    `next` is the `since` of the next request, also if nothing changed. `more`: the next answer will not be empty.
-    """
+    `next` is the `since` of the next request, also if nothing changed. `more`: the next answer will not be empty."""
 
     sessions: list[StoredSession]
     next: str
@@ -271,13 +273,11 @@ class StoredStream(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     generations: list[Generation]
+    media_type: MediaType = RECORDS
 
 
 class StreamsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `GET /v1/sessions/{machine_id}/{id}/streams`, by name. `next` is `after` of the next page.
-
-    If a page ends within the generations of a stream, the next page has the others under the same name.
-    """
+    """The answer to `GET /v1/sessions/{machine_id}/{id}/streams`, by name. A page may end within a stream."""
 
     streams: list[StoredStream]
     next: str | None = None

@@ -11,11 +11,14 @@ from sessiond.ingest.history import capture_history
 from sessiond.ingest.lines import capture_lines
 from sessiond.ingest.presence import note_gone, note_trouble, sweep_idle
 from sessiond.ingest.projected import capture_projected
+from sessiond.ingest.side_files import capture_side_file
 from sessiond.ingest.units import HistoryUnit, open_unit
 from sessiond.sources.base import Kind
 
 __all__ = ["Index", "IngestContext", "Location", "Outcome", "Turn", "ingest", "locate", "sweep_idle"]
 
+
+_CAPTURES = {Kind.LINES: capture_lines, Kind.FILE: capture_side_file}
 
 ONCE = Turn()
 """The turn of a caller that reads each file to its end."""
@@ -31,9 +34,10 @@ def ingest(context: IngestContext, location: Location, turn: Turn = ONCE) -> Out
     with context.spool.reading():
         known = context.spool.catalog.file(location.path)
     try:
-        if not turn.changed and is_left_out(context, location, known):
+        side_file = location.unit.kind is Kind.FILE  # it is captured if its session is, whatever its age
+        if not (turn.changed or side_file) and is_left_out(context, location, known):
             return Outcome(left_out=True)
-        capture = capture_lines if location.unit.kind is Kind.LINES else capture_projected
+        capture = _CAPTURES.get(location.unit.kind, capture_projected)
         with open_unit(location, context.reading(turn, location.unit)) as unit:
             snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=unit.stat)
             return capture_history(snapshot, unit) if isinstance(unit, HistoryUnit) else capture(snapshot, unit)

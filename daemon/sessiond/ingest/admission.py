@@ -16,7 +16,6 @@ from sessiond.ingest.line_reader import LONG_RECORD
 from sessiond.ingest.pipeline import STEP
 from sessiond.ingest.unit_facts import first_directory, outer_directory
 from sessiond.session import session_id
-from sessiond.sources.base import Kind
 from sessiond.spool.rows import StreamState
 
 PATIENCE_MS = 60_000
@@ -93,6 +92,6 @@ def _end_of_slice(snapshot: FileSnapshot, offset: int) -> int | None:
     Looking further would read a long file to its end with each of its slices.
     """
     unit, size = snapshot.location.unit, snapshot.turn.slice
-    if size is None or unit.kind is not Kind.LINES or unit.packed:
+    if size is None or not unit.kind.verbatim or unit.packed:
         return None
     return offset + size + STEP + LONG_RECORD

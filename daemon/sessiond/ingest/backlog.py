@@ -11,11 +11,12 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest import ONCE, IngestContext, Location, Outcome, Turn, ingest, locate
 from sessiond.ingest.content import Content, Lines
 from sessiond.ingest.context import outer_path
+from sessiond.ingest.file_bytes import FileBytes
 from sessiond.ingest.pipeline import StreamPipeline
 from sessiond.ingest.presence import release_pins
 from sessiond.ingest.reconcile import give_up, reconcile
 from sessiond.ingest.units import open_unit
-from sessiond.sources.base import Kind, Source
+from sessiond.sources.base import Source
 from sessiond.sources.damaged import DAMAGED
 from sessiond.spool.rows import FileState, StreamState
 
@@ -99,7 +100,7 @@ def _read_dormant(context: IngestContext, stream: StreamState, file: FileState, 
     try:
         with open_unit(location, context.reading(ONCE, location.unit)) as unit:
             for source in unit.streams(native_id):
-                if location.unit.kind is Kind.LINES or source.name == stream.name:
+                if location.unit.kind.verbatim or source.name == stream.name:
                     copy = _Copy(file.path, location.source, source.content)
                     return _read_again(context, stream, copy, captured_only=True)
     except (ReadError, Torn, *DAMAGED) as error:
@@ -131,6 +132,8 @@ def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: Fil
             limit = None
         endings = context.endings.of(descriptor, context.digest, limit)
         content = Lines(descriptor, context.digest, endings)
+        if stream.media_type is not None:
+            content = FileBytes(descriptor, context.digest, largest=context.side_file_max_bytes)
         return _read_again(context, stream, _Copy(file.path, source, content), limit=limit)
     except ReadError as error:
         return Outcome(trouble=str(error))

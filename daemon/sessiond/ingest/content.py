@@ -23,6 +23,8 @@ MAX_DECOMPRESSED = 8 << 30
 class Content(Protocol):
     """The bytes of one stream."""
 
+    raw: bool
+    """Whether they are no records, so that a newline ends nothing."""
     size: int
     """Number of bytes. The last ones of a file of lines may be a record that is still being written."""
 
@@ -115,6 +117,8 @@ _Read = Callable[[int, int, int, Newlines | None], Iterator[Chunk]]
 class Lines:
     """A file of JSON lines: the stream is the file."""
 
+    raw = False
+
     def __init__(self, descriptor: int, digest: Digest, endings: FileEndings | None = None) -> None:
         self._descriptor = descriptor
         self._digest = digest
@@ -200,6 +204,7 @@ class Lines:
 class Records:
     """A projection: the stream is its records, one per line."""
 
+    raw = False
     search = SearchResult()
 
     def __init__(self, records: Iterable[bytes], digest: Digest) -> None:

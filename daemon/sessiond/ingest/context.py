@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
 
 import msgspec
 
 from sessiond.ingest.compressed import CompressedFiles
 from sessiond.ingest.endings import Endings
 from sessiond.ingest.pins import Pins
+from sessiond.ingest.stream_names import sanitize
 from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Checkpoint, Digest
 from sessiond.session import Rules
 from sessiond.sources.base import Root, Source, Unit
-from sessiond.sources.links import unit_below_link
+from sessiond.sources.links import find_unit, unit_below_link
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState
 
@@ -39,6 +38,11 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     def below(self) -> str:
         """The path of the unit, relative to the root. It may differ from `relative`: the database of a changed -wal."""
         return self.unit.path or self.relative
+
+    @property
+    def file_name(self) -> str:
+        """The name of the unit, without its directories."""
+        return self.below[self.below.rfind("/") + 1 :]
 
     @property
     def path(self) -> str:
@@ -66,6 +70,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that were read to find the end of a record, and not captured."""
     cost: int = 0
     """Bytes that had to be read however small the change: all of a document, a folder or a compressed file."""
+    sessionless: bool = False
+    """Whether it is a side file whose session is not captured, or not yet. Nothing of it is stored."""
+    sessions: frozenset[str] = frozenset()
+    """Native ids of the sessions of which a first or another file was captured: their side files can be captured."""
+    mentions: frozenset[str] = frozenset()
+    """Names of side files that belong to these sessions or others, as the records that were read say."""
 
 
 class ReadContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +90,10 @@ class ReadContext(msgspec.Struct, frozen=True, kw_only=True):
     """The searches for the ends of long records; None: each search begins at the start of its record."""
     slice: int | None = None
     """About how many bytes are searched for such an end at once; None: all."""
+    settle_ms: int = 0
+    """How long a side file must be unchanged before its last line is read: it may be half of one."""
+    side_file_max_bytes: int | None = None
+    """How many bytes of a side file are read at most."""
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +134,8 @@ class IngestContext(msgspec.Struct, frozen=True, kw_only=True):
     """Files that appeared after this time are not left out, however old they are."""
     settle_ms: int = 1000
     """How long a file that lost bytes must be unchanged before it is read: it may be half of a rewrite."""
+    side_file_max_bytes: int = 64 << 20
+    """How many bytes of a side file are captured at most."""
 
     @property
     def budget_of_lines(self) -> int:
@@ -144,6 +160,8 @@ class IngestContext(msgspec.Struct, frozen=True, kw_only=True):
             endings=self.endings,
             # A compressed file is decompressed again for each scan, so a search could not go on where it stopped.
             slice=None if unit.packed else turn.slice,
+            settle_ms=self.settle_ms,
+            side_file_max_bytes=self.side_file_max_bytes,
         )
 
     def rules(self) -> Rules:
@@ -205,34 +223,6 @@ class FileSnapshot(msgspec.Struct, kw_only=True):
         )
 
 
-_UNSUITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^$|(?:^|/)\.{0,2}(?:/|$)")
-_MAX_NAME = 180
-"""Characters of a stream's name. A suffix behind it must fit too (wire.MAX_NAME)."""
-
-
-def as_text(name: str) -> str:
-    """Return a file name as text: bytes that are not UTF-8 are escaped, any other name is unchanged."""
-    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
-
-
-def stream_name(name: str) -> str:
-    """Return a stream name that the endpoint accepts: a long or unsuitable one becomes its plain part and a digest."""
-    if len(name) <= _MAX_NAME and not _UNSUITABLE.search(name):
-        return name
-    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100] + "~" + digest
-
-
-def _sanitize(unit: Unit) -> Unit:
-    """Return a unit whose names, which come from a file's name, can be stored and sent."""
-    native_id = None if unit.native_id is None else as_text(unit.native_id)
-    parent = None if unit.parent is None else as_text(unit.parent)
-    names = native_id, parent, stream_name(unit.stream)
-    if names == (unit.native_id, unit.parent, unit.stream):
-        return unit
-    return msgspec.structs.replace(unit, native_id=names[0], parent=names[1], stream=names[2])
-
-
 def inner_path(path: str, native_id: str, stream: str = "main") -> str:
     """Return the path of a stream in a container: `<file>::<native id>`, with `::<stream>` unless it is the main one.
 
@@ -263,7 +253,7 @@ class Index:
     def __call__(self, path: str) -> list[Location]:
         """Return the locations of a path, in the order of the roots. Sources may share a root; most paths have none."""
         return [
-            Location(source=source, root=root.path, relative=relative, unit=_sanitize(unit), cwd=root.cwd)
+            Location(source=source, root=root.path, relative=relative, unit=sanitize(unit), cwd=root.cwd)
             for source, root, relative, unit in self.units(path)
         ]
 
@@ -274,7 +264,7 @@ class Index:
             last = self._last = directory, self._roots_above(directory)
         for source, root, length in last[1]:
             relative = path[length:]
-            unit = unit_below_link(source, root, relative) if root.prefix else source.unit(relative)
+            unit = (unit_below_link if root.prefix else find_unit)(source, root, relative)
             if unit is not None:
                 yield source, root, relative, unit
 

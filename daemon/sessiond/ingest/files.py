@@ -134,3 +134,8 @@ def with_mtime(found: os.stat_result, mtime_ms: int) -> os.stat_result:
 def _replace(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) -> os.stat_result:
     values = [*found[:6], size, *found[7:10]]
     return os.stat_result(values, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns, "st_atime_ns": 0})
+
+
+def is_superseded(location: Location) -> bool:
+    """Return whether a packed file has its plain one beside it, which takes precedence: the tool appends to that."""
+    return location.unit.packed and os.path.exists(location.path.removesuffix(".zst"))

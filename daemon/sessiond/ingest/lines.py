@@ -11,32 +11,42 @@ from msgspec.structs import replace
 from sessiond.ingest.admission import Admission, admit, leave, reject
 from sessiond.ingest.content import Lines
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
+from sessiond.ingest.files import is_superseded
 from sessiond.ingest.presence import ask_again, note_back
-from sessiond.ingest.stream_capture import StreamCapture, add_stream, unended_trouble
+from sessiond.ingest.stream_capture import StreamCapture, add_stream, content_trouble
 from sessiond.ingest.unit_facts import first_native_id
-from sessiond.ingest.units import OpenUnit, StreamSource, is_superseded
+from sessiond.ingest.units import OpenUnit, StreamSource
 from sessiond.reader import Checkpoint
 from sessiond.spool.rows import FileState, StreamState
 
 
 def capture_lines(snapshot: FileSnapshot, unit: OpenUnit) -> Outcome:
     """Bring the stream of a file up to date."""
-    context, known = snapshot.context, snapshot.known
-    stream = None if known is None or known.stream is None else context.spool.catalog.stream(known.stream)
-    if snapshot.unchanged and (stream is None or stream.caught_up):
-        if known is not None and known.gone_ms is not None:
-            note_back(context, known)
+    stream = known_stream(snapshot)
+    if nothing_to_read(snapshot, stream) or is_superseded(snapshot.location):
         return Outcome()
-    if snapshot.stat.st_size == 0 and stream is None:
-        return Outcome()  # a tool creates its file before it writes the first record (rule 8)
-    if is_superseded(snapshot.location):
-        return Outcome()
-    context.begin_work(_unread(snapshot))
+    snapshot.context.begin_work(unread(snapshot))
     (source,) = unit.streams()
     return replace(_capture(snapshot, source, stream), cost=unit.cost)
 
 
-def _unread(snapshot: FileSnapshot) -> int:
+def known_stream(snapshot: FileSnapshot) -> StreamState | None:
+    """Return the stream that a file had when it was last read; None if it had none."""
+    known = snapshot.known
+    return None if known is None or known.stream is None else snapshot.context.spool.catalog.stream(known.stream)
+
+
+def nothing_to_read(snapshot: FileSnapshot, stream: StreamState | None) -> bool:
+    """Return whether a file is unchanged or empty. One that was gone is noted as being back."""
+    context, known = snapshot.context, snapshot.known
+    if snapshot.unchanged and (stream is None or stream.caught_up):
+        if known is not None and known.gone_ms is not None:
+            note_back(context, known)
+        return True
+    return snapshot.stat.st_size == 0 and stream is None  # a tool creates its file before it writes to it (rule 8)
+
+
+def unread(snapshot: FileSnapshot) -> int:
     """Return about how many bytes have to be read: those that were added, or all."""
     size, checkpoint = snapshot.stat.st_size, None if snapshot.known is None else snapshot.known.checkpoint
     grew = checkpoint is not None and checkpoint.offset <= size and not checkpoint.edited(snapshot.stat)
@@ -46,22 +56,35 @@ def _unread(snapshot: FileSnapshot) -> int:
 
 
 def _capture(snapshot: FileSnapshot, source: StreamSource, stream: StreamState | None) -> Outcome:
-    context, content = snapshot.context, cast(Lines, source.content)
-    checkpoint = None if snapshot.known is None else snapshot.known.checkpoint
     if stream is None:
-        native_id = source.native_id or first_native_id(source.location.source, content)
-        verdict = None if native_id is None else admit(snapshot, native_id, content)
-        if not content.search.done:  # nothing is stored before the project is known
-            return _search_outcome(content)
-        if native_id is None or verdict is None:
-            return _note_no_session(snapshot, content)
-        if verdict is not Admission.YES:
-            return reject(verdict)
-        stream, checkpoint = _find_stream(context, source, native_id)
-        if stream is None:
-            return _note_no_session(snapshot, content)
-    elif leave(snapshot, stream, content):
+        return _capture_new(snapshot, source)
+    if leave(snapshot, stream, source.content):
         return reject(Admission.EXCLUDED)
+    return capture_stream(snapshot, source, stream, None if snapshot.known is None else snapshot.known.checkpoint)
+
+
+def _capture_new(snapshot: FileSnapshot, source: StreamSource) -> Outcome:
+    """Capture a file that had no stream so far."""
+    content = cast(Lines, source.content)
+    native_id = source.native_id or first_native_id(source.location.source, content)
+    verdict = None if native_id is None else admit(snapshot, native_id, content)
+    if not content.search.done:  # nothing is stored before the project is known
+        return _search_outcome(content)
+    if native_id is None or verdict is None:
+        return note_no_session(snapshot, content)
+    if verdict is not Admission.YES:
+        return reject(verdict)
+    stream, checkpoint = find_stream(snapshot.context, source, native_id)
+    if stream is None:
+        return note_no_session(snapshot, content)
+    return replace(capture_stream(snapshot, source, stream, checkpoint), sessions=frozenset([native_id]))
+
+
+def capture_stream(
+    snapshot: FileSnapshot, source: StreamSource, stream: StreamState, checkpoint: Checkpoint | None
+) -> Outcome:
+    """Capture what a file has more than its stream. `checkpoint` is that of the file that the stream was read from."""
+    context, content = snapshot.context, cast(Lines, source.content)
     if snapshot.known is None or snapshot.known.stream is None or snapshot.known.gone_ms is not None:
         ask_again(context, stream)
     only_grew = (
@@ -70,7 +93,7 @@ def _capture(snapshot: FileSnapshot, source: StreamSource, stream: StreamState |
     return StreamCapture(snapshot, source, stream).run(only_grew=only_grew)
 
 
-def _find_stream(
+def find_stream(
     context: IngestContext, source: StreamSource, native_id: str
 ) -> tuple[StreamState | None, Checkpoint | None]:
     """Return the stream of a file that had none so far, and the checkpoint of the file that it was read from.
@@ -112,9 +135,9 @@ def _continues(content: Lines, stream: StreamState, other: FileState) -> bool:
     )
 
 
-def _note_no_session(snapshot: FileSnapshot, content: Lines) -> Outcome:
+def note_no_session(snapshot: FileSnapshot, content: Lines) -> Outcome:
     """Store that a file has no session so far, or only repeats one. It is read again when it changes."""
-    trouble = unended_trouble(content)
+    trouble = content_trouble(content)
     with snapshot.context.spool.transaction():
         snapshot.save(None, snapshot.checkpoint(), trouble=trouble)
     return Outcome(trouble=trouble, searched=content.search.read)

@@ -33,7 +33,7 @@ def read_extents(content: Content, extents: Sequence[Extent], start: int = 0) ->
         data = content.slice(extent) if ahead is None else ahead
         if data is None:
             return  # rewritten meanwhile; the next scan of the file notices it
-        ends, after, ahead = data.endswith(b"\n"), b"", None
+        ends, after, ahead = data.endswith(b"\n") and not content.raw, b"", None
         if extent.end > start:
             if not ends and index + 1 < len(extents):
                 # Its digest is checked too: masked beside other bytes, a secret that is cut could stay readable here.

@@ -38,6 +38,8 @@ class Pins:
                 os.unlink(fresh)
             os.link(path, fresh, follow_symlinks=False)
             os.replace(fresh, self.path(name))  # replaces the pin of a file that its tool saved by renaming
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)  # if the pin was the same file already, the line above did nothing
         except OSError:
             return old
         return name

@@ -17,7 +17,7 @@ from sessiond.ingest.context import IngestContext
 from sessiond.ingest.line_reader import CONTEXT
 from sessiond.ingest.masked import mask_chunk, read_extents
 from sessiond.ingest.position import position_of, set_position
-from sessiond.reader import CHUNK, Extent
+from sessiond.reader import CHUNK, Chunk, Extent
 from sessiond.redact.policy import Masked
 from sessiond.session import Entry, Fold
 from sessiond.sources.base import Source
@@ -86,6 +86,8 @@ class StreamPipeline:
         self._budget = budget
         self.touched = False
         """Whether anything was captured or requeued, so that the session's record has to be rebuilt."""
+        self.mentions: set[str] = set()
+        """Names of side files in the records that were read; see `Entry.mentions`."""
 
     def rewrite(self, content: Content, keep: int, now_ms: int, *, only_projection: bool = False) -> None:
         """Begin a new generation that keeps the first `keep` bytes, and fold them again.
@@ -98,7 +100,7 @@ class StreamPipeline:
         stream = self.stream
         fold = Fold()
         for chunk in content.records(0, keep):
-            decode(self._source, chunk.data, fold, self._latest_ms)
+            decode(self._source, chunk.data, fold, self._latest_ms, self.mentions)
         previous = stream.generation
         moved, shared, lost = position_of(stream).rewritten(keep)
         set_position(stream, moved)
@@ -121,13 +123,13 @@ class StreamPipeline:
             if chunk.decodable is None:
                 stream.fold.oversized += 1
             else:
-                decode(self._source, chunk.decodable, stream.fold, self._latest_ms)
+                decode(self._source, chunk.decodable, stream.fold, self._latest_ms, self.mentions)
             step.extents.append(Extent(start=chunk.offset, length=len(chunk.data), digest=self._digest(chunk.data)))
             if stream.skipped is not None:
                 stream.queued = chunk.end
             # Rule 5: past the budget only the record is kept up to date; the transcript waits in its file, pinned.
             elif stream.queued == chunk.offset and self._has_space(step):
-                masked = mask_chunk(self._masking, chunk, self._path)
+                masked = self.mask(chunk)
                 stream.queued = self._queue_masked(step, chunk.offset, masked)
             stream.folded = chunk.end
             step.read += len(chunk.data)
@@ -159,7 +161,7 @@ class StreamPipeline:
             # Begin a gap even if the outbox is full: what fills it may be waiting for the gap.
             if position >= end or not (self._has_space(step) or (gap and position == start)):
                 break
-            masked = mask_chunk(self._masking, chunk, self._path)
+            masked = self.mask(chunk)
             position = self._queue_masked(step, chunk.offset, masked, position, end)
             step.read += len(chunk.data)
             if gap:
@@ -180,6 +182,10 @@ class StreamPipeline:
         self._queue(step, low, masked.data if whole else masked.data[low - offset : high - offset])
         step.redactions.update(finding.rule for finding in masked.findings)
         return high
+
+    def mask(self, chunk: Chunk) -> Masked:
+        """Mask a chunk of the stream."""
+        return mask_chunk(self._masking, chunk, self._path)
 
     def _has_space(self, step: Step) -> bool:
         packed = sum(len(segment.data) for segment in step.segments)
@@ -219,18 +225,22 @@ class StreamPipeline:
         for segment in step.segments:
             outbox.add(self.stream.id, segment.generation, segment.offset, segment.length, segment.data, now_ms)
         catalog.add_redactions(step.redactions)
+        catalog.add_mentions(self._source.tool, self.stream.session, self.mentions)
         self._masking.fold(self.stream.fold)
         catalog.save_stream(self.stream)
         if step.gap_filled is not None:
             catalog.fill_gap(self.stream.id, *step.gap_filled)
 
 
-def decode(source: Source, data: bytes, fold: Fold, now_ms: int) -> None:
-    """Fold a run of whole records. Rule 9: a damaged record is counted and does not stop the others."""
-    fold.add(_entries(source, data, fold), now_ms)
+def decode(source: Source, data: bytes, fold: Fold, now_ms: int, mentions: set[str] | None = None) -> None:
+    """Fold a run of whole records. Rule 9: a damaged record is counted and does not stop the others.
+
+    `mentions` collects the names of side files.
+    """
+    fold.add(_entries(source, data, fold, mentions), now_ms)
 
 
-def _entries(source: Source, data: bytes, fold: Fold) -> Iterator[Entry | None]:
+def _entries(source: Source, data: bytes, fold: Fold, mentions: set[str] | None) -> Iterator[Entry | None]:
     read, memory = source.decode, fold.memory
     for line in _views(data) if source.views else data.split(b"\n"):
         if line:
@@ -241,6 +251,8 @@ def _entries(source: Source, data: bytes, fold: Fold) -> Iterator[Entry | None]:
                 yield from entries
                 fold.damaged += not complete
                 continue
+            if mentions is not None and entry is not None and entry.mentions:
+                mentions.update(entry.mentions)
             if entry is not None and entry.unknown and not may_hold_message(line):
                 entry = msgspec.structs.replace(entry, unknown=None)
             yield entry

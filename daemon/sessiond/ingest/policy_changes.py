@@ -17,7 +17,6 @@ from sessiond.errors import SpoolDamaged
 from sessiond.ingest.admission import purge_session
 from sessiond.ingest.context import IngestContext
 from sessiond.ingest.pipeline import LEVEL
-from sessiond.privacy.masking import Run
 from sessiond.reader import CHUNK
 from sessiond.sources import find_sources
 from sessiond.sources.base import Source
@@ -126,8 +125,9 @@ def _mask_queue(context: IngestContext) -> int:
             continue
         data = _decompress(frame, packed)
         if (frame.stream, frame.generation) != key or frame.offset != end:
-            changed += _settle(context, waiting, masked + _flush(run))
-            run, masked = context.masking.run(_path(context, frame.stream)), bytearray()
+            changed += _settle(context, waiting, masked + run.finish())
+            raw = context.spool.catalog.stream(frame.stream).media_type is not None
+            run, masked = context.masking.run(_path(context, frame.stream), raw=raw), bytearray()
         key, end = (frame.stream, frame.generation), frame.offset + frame.length
         waiting.append((frame, data))
         for _, part in run.feed(frame.offset, data):
@@ -135,7 +135,7 @@ def _mask_queue(context: IngestContext) -> int:
         if not run.inside:
             changed += _settle(context, waiting, masked)
             masked = bytearray()
-    return changed + _settle(context, waiting, masked + _flush(run))
+    return changed + _settle(context, waiting, masked + run.finish())
 
 
 def _decompress(frame: Frame, packed: bytes) -> bytes:
@@ -154,11 +154,6 @@ def _decompress(frame: Frame, packed: bytes) -> bytes:
 
 def _path(context: IngestContext, stream: int) -> str:
     return next((file.path for file in context.spool.catalog.files(stream)), "")
-
-
-def _flush(run: Run) -> bytes:
-    """Return the rest of a record whose end is not queued."""
-    return b"".join(part.data for _, part in run.feed(0, b"\n"))[:-1] if run.inside else b""
 
 
 def _settle(context: IngestContext, waiting: list[tuple[Frame, bytes]], masked: bytes | bytearray) -> int:

@@ -33,7 +33,10 @@ def _note_one_gone(context: IngestContext, file: FileState, now_ms: int, live: S
     catalog.save_file(replace(file, gone_ms=now_ms, trouble=None))
     if file.stream is None:
         return False
-    session = catalog.stream(file.stream).session
+    stream = catalog.stream(file.stream)
+    if stream.media_type is not None:
+        return False  # a session without a side file is there all the same
+    session = stream.session
     streams = catalog.streams(session)
     if any(stream.thread for stream in streams):  # a history of prompts outlives the transcripts
         streams = [stream for stream in streams if stream.name != PROMPTS]
@@ -58,7 +61,7 @@ def note_back(context: IngestContext, known: FileState) -> None:
                 if file.stream is not None:
                     stream = catalog.stream(file.stream)
                     ask_again(context, stream)
-                    if catalog.set_gone(stream.session, None):
+                    if stream.media_type is None and catalog.set_gone(stream.session, None):
                         catalog.raise_revision(stream.session, 0, context.now_ms())
 
 

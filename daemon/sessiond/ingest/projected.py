@@ -101,7 +101,7 @@ def _capture_database(snapshot: FileSnapshot, unit: DatabaseUnit) -> Outcome:
         snapshot.save(None, snapshot.checkpoint(), trouble=trouble)
         if thorough:
             context.spool.catalog.set_mark(location.path, LAST_FULL_SCAN, str(context.now_ms()))
-    return Outcome(read=outcome.read, changed=outcome.changed, damaged=outcome.damaged, trouble=trouble)
+    return replace(outcome, trouble=trouble)
 
 
 def _summary(troubles: Sequence[str]) -> str | None:
@@ -170,14 +170,16 @@ def _capture(snapshot: FileSnapshot, source: StreamSource, so_far: Outcome) -> t
     if source.path != snapshot.location.path and _has_no_news(context, source, stream):
         return so_far, stream.id
     outcome = StreamCapture(snapshot, source, stream).run()
-    return (
-        Outcome(
-            read=so_far.read + outcome.read,
-            changed=so_far.changed or outcome.changed,
-            damaged=so_far.damaged + outcome.damaged,
-        ),
-        stream.id,
+    new = frozenset([source.native_id or ""]) if before is None else frozenset[str]()
+    so_far = replace(
+        so_far,
+        read=so_far.read + outcome.read,
+        changed=so_far.changed or outcome.changed,
+        damaged=so_far.damaged + outcome.damaged,
+        sessions=so_far.sessions | new,
+        mentions=so_far.mentions | outcome.mentions,
     )
+    return so_far, stream.id
 
 
 def _has_no_news(context: IngestContext, source: StreamSource, stream: StreamState) -> bool:

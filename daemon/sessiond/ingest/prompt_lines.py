@@ -41,6 +41,7 @@ class PromptLines:
     Lines are found by their digest and not by their position: a tool that trims its history moves all of them.
     """
 
+    raw = False
     search = SearchResult()
 
     def __init__(self, records: Sequence[bytes], digest: Digest, captured: Sequence[Extent] = ()) -> None:

@@ -7,12 +7,14 @@ from itertools import chain
 
 from sessiond.errors import Torn
 from sessiond.ingest.content import Content, Lines
-from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome, stream_name
+from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.ingest.endings import REPORTED
+from sessiond.ingest.file_bytes import FileBytes
 from sessiond.ingest.pipeline import Step, StreamPipeline
 from sessiond.ingest.presence import release_pins
 from sessiond.ingest.reconcile import reconcile
 from sessiond.ingest.record import RecordBuilder
+from sessiond.ingest.stream_names import stream_name
 from sessiond.ingest.unit_facts import read_context
 from sessiond.ingest.units import StreamSource, Times
 from sessiond.reader import Checkpoint
@@ -32,11 +34,11 @@ class StreamCapture:
         context, unit = snapshot.context, snapshot.location.unit
         self._now_ms = context.now_ms()
         self._latest_ms = max(self._now_ms, snapshot.mtime_ms)  # later times are ignored; the machine may have no clock
-        budget = context.budget_of_lines if unit.kind is Kind.LINES else context.budget
+        budget = context.budget_of_lines if unit.kind.verbatim else context.budget
         location = snapshot.location
         self._pipeline = StreamPipeline(context, location.source, stream, location.path, self._latest_ms, budget)
         # A compressed file is always read from its start, and a projection is in memory.
-        self._limit = None if unit.packed or unit.kind is not Kind.LINES else snapshot.turn.slice
+        self._limit = None if unit.packed or not unit.kind.verbatim else snapshot.turn.slice
         known = snapshot.known
         self._waited = known is None or known.stream != stream.id or not stream.caught_up
         """Whether files of the stream may be pinned: they are while it waits for space in the outbox."""
@@ -69,9 +71,10 @@ class StreamCapture:
         with context.spool.transaction():
             pipeline.store(final, self._now_ms)
             self._save(to_end=final.last and content.search.done)
-            # Even if nothing was read: an earlier scan may have been killed between its last two commits.
+            # Even if nothing was read: an earlier scan may have been killed between its last two commits. A side file
+            # has nothing that a record has.
             records = RecordBuilder(context, self._snapshot.location.source, self._snapshot.turn.live)
-            changed = records.refresh(stream.session, touched=pipeline.touched, stream=stream)
+            changed = not content.raw and records.refresh(stream.session, touched=pipeline.touched, stream=stream)
             context.spool.catalog.cache_fold(stream)
         return Outcome(
             read=read,
@@ -80,13 +83,17 @@ class StreamCapture:
             more=not final.last or content.search.more,
             retry=content.search.later,
             searched=content.search.read,
-            trouble=unended_trouble(content),
+            trouble=content_trouble(content),
+            mentions=frozenset(pipeline.mentions),
         )
 
     def _apply_rewrite(self, *, only_grew: bool) -> None:
         """Begin a new generation if bytes captured before have changed. Raises: Torn, see `_unchanged_prefix`."""
         stream, content = self._stream, self._source.content
         kept = stream.folded if only_grew else self._unchanged_prefix()
+        if isinstance(content, FileBytes) and kept == stream.folded:
+            known, extents = self._snapshot.known, self._snapshot.context.spool.catalog.extents(stream.id)
+            kept = content.at_seam(None if known is None else known.checkpoint, kept, extents, self._pipeline.mask)
         if stream.remote_position is not None and stream.skipped is None:
             # Before anything is queued: the new bytes must follow those that the endpoint really holds.
             reconcile(self._snapshot.context, stream, content, self._snapshot.location.path)
@@ -116,7 +123,7 @@ class StreamCapture:
     def _is_complete(self) -> bool:
         """Return whether the content is a consistent state even if it is shorter than before."""
         match self._snapshot.location.unit.kind:
-            case Kind.LINES:
+            case Kind.LINES | Kind.FILE:
                 return False
             case Kind.DATABASE:
                 return True  # it was read in a transaction of its tool
@@ -168,7 +175,7 @@ class StreamCapture:
                 stream=self._stream.id,
                 checkpoint=checkpoint,
                 pin=pin,
-                trouble=unended_trouble(content),
+                trouble=content_trouble(content),
             )
         )
 
@@ -187,6 +194,8 @@ class StreamCapture:
     def _checkpoint(self, content: Lines, *, to_end: bool) -> Checkpoint:
         """Return the checkpoint at the end of what was captured. If that is not the file's end, its size says so."""
         stream, size, ctime_ns = self._stream, self._snapshot.stat.st_size, self._snapshot.stat.st_ctime_ns
+        if isinstance(content, FileBytes) and content.truncated:
+            to_end = False  # it is read again after a restart: the limit may be a higher one then
         if stream.queued < stream.folded or self._old_pin:
             ctime_ns = content.ctime_ns()  # our hard link changes it
         return self._snapshot.checkpoint(
@@ -199,8 +208,10 @@ class StreamCapture:
         return None if known is None else known.pin
 
 
-def unended_trouble(content: Content) -> str | None:
-    """Return what to report of a file whose last record has had no newline for very long; None for all others."""
+def content_trouble(content: Content) -> str | None:
+    """Return what is left out of a file, for `status` and `sources`: a record that does not end, or a limit."""
+    if isinstance(content, FileBytes) and content.truncated:
+        return f"larger than side_file_max_bytes: only its first {content.size >> 20} MiB are captured"
     length = content.search.unended
     if length <= REPORTED:
         return None
@@ -224,7 +235,10 @@ def add_stream(context: IngestContext, source: StreamSource, native_id: str, suf
     with context.spool.transaction():
         identity = session_id(tool.tool, native_id, context.scope(tool))
         number = catalog.add_session(identity, tool.tool, native_id)
-        stream = catalog.add_stream(number, name, thread=source.thread, known=bound)
+        stream = catalog.add_stream(number, name, thread=source.thread, known=bound, media_type=source.media_type)
+    if (stream.media_type is None) != (source.media_type is None):
+        # A side file must never continue a transcript of the same name, nor replace it.
+        return add_stream(context, source, native_id, f"{suffix}@file")
     if stream.skipped is None and tool.tool in context.records_only:
         stream.skipped = stream.queued
     return stream

@@ -18,6 +18,7 @@ from sessiond.database import Database, open_database
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content, Lines, Records
 from sessiond.ingest.context import PROMPTS, Location, ReadContext, inner_path
+from sessiond.ingest.file_bytes import open_content
 from sessiond.ingest.files import STALE_MS, database_stat, list_folder, read_file, with_further
 from sessiond.ingest.prompt_lines import Prompt, PromptLines, read_prompts, session_records
 from sessiond.reader import check_regular, open_regular, read_document
@@ -54,6 +55,8 @@ class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
     times: Times
     metadata: Entry | None = None
     """Metadata of the whole session; see Projection."""
+    media_type: str | None = None
+    """That of a side file; None: records."""
 
     def records(self) -> Iterator[bytes]:
         """Iterate over its records, without newlines. The last one may still be written (rule 8)."""
@@ -100,7 +103,7 @@ def open_unit(location: Location, context: ReadContext) -> Iterator[OpenUnit]:
     """
     unit: OpenUnit
     match location.unit.kind:
-        case Kind.LINES:
+        case Kind.LINES | Kind.FILE:
             unit = _LinesUnit(location, context)
         case Kind.DATABASE:
             unit = DatabaseUnit(location, context)
@@ -115,7 +118,7 @@ def open_unit(location: Location, context: ReadContext) -> Iterator[OpenUnit]:
 
 
 class _LinesUnit:
-    """A file of JSON lines: its one stream is the file, decompressed if it is packed."""
+    """A file of JSON lines, or a side file: its one stream is the file, decompressed if it is packed."""
 
     def __init__(self, location: Location, context: ReadContext) -> None:
         self._location, self._context = location, context
@@ -129,8 +132,6 @@ class _LinesUnit:
             os.close(self._descriptor)
             self._descriptor = plain
             self.cost = os.fstat(plain).st_size
-        all_files = context.endings
-        endings = None if all_files is None else all_files.of(self._descriptor, context.digest, context.slice)
         yield StreamSource(
             location=location,
             native_id=unit.native_id,
@@ -138,8 +139,9 @@ class _LinesUnit:
             thread=unit.thread,
             parent=unit.parent,
             path=location.path,
-            content=Lines(self._descriptor, context.digest, endings),
+            content=open_content(unit.kind, self._descriptor, context),
             times=Times.FILE if unit.timeless else Times.RECORDS,
+            media_type=unit.media_type,
         )
 
     def close(self) -> None:
@@ -293,8 +295,3 @@ def _projected(location: Location, projection: Projection, content: Content, nat
         times=times,
         metadata=projection.metadata,
     )
-
-
-def is_superseded(location: Location) -> bool:
-    """Return whether a packed file has its plain one beside it, which takes precedence: the tool appends to that."""
-    return location.unit.packed and os.path.exists(location.path.removesuffix(".zst"))

@@ -55,9 +55,9 @@ class Masking:
 
         return mask_piece(redactor, before, piece, after, path)
 
-    def run(self, path: str = "") -> Run:
-        """Return a `Run` that masks the bytes of a stream in order."""
-        return Run(self, path)
+    def run(self, path: str = "", *, raw: bool = False) -> Run:
+        """Return a `Run` that masks the bytes of a stream in order. `raw`: a newline ends no record."""
+        return Run(self, path, raw=raw)
 
     def text(self, text: str | None) -> str | None:
         """Return a name with its secrets masked: a title, a branch, a path."""
@@ -122,9 +122,10 @@ class Masking:
 class Run:
     """Masks the bytes of a stream in order. The last bytes of a record in pieces are held back until more follow."""
 
-    def __init__(self, masking: Masking, path: str) -> None:
+    def __init__(self, masking: Masking, path: str, *, raw: bool) -> None:
         self._masking = masking
         self._path = path
+        self._raw = raw
         self._pieces: Pieces | None = None
         self._begin = 0
 
@@ -138,7 +139,7 @@ class Run:
 
         A record ends with a newline and contains no other: bytes without one at their end continue in the next call.
         """
-        ends = data.endswith(b"\n")
+        ends = data.endswith(b"\n") and not self._raw
         if self._pieces is None and not ends:
             self._pieces, self._begin = self._masking.pieces(self._path), offset
         if self._pieces is None:
@@ -150,6 +151,12 @@ class Run:
                 self._begin += len(masked.data)
         if ends:
             self._pieces = None
+
+    def finish(self) -> bytes:
+        """Return the masked rest of a record that has no end."""
+        rest = b"" if self._pieces is None else self._pieces.end().data
+        self._pieces = None
+        return rest
 
 
 def _escaped(text: str) -> bool:

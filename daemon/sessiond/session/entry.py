@@ -31,6 +31,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     - `rewind` retracts the message with that key and all later ones, or all messages if the key is unknown.
     - `ended` is a true end marker of the tool. Any later entry without it reopens the session.
     - `unknown` is a record type that the source does not know.
+    - `mentions` are names of side files that belong to the session, where their paths don't say so.
     - `copied` marks a record that a fork or a resume copied from another session.
     - `more` are further entries of the same record, in order. A record that replaces the history retracts all messages
       and repeats them here.
@@ -53,6 +54,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended: bool = False
     copied: bool = False
     unknown: str | None = None
+    mentions: tuple[str, ...] = ()
     more: tuple[Entry, ...] = ()
 
 

@@ -20,7 +20,10 @@ from sessiond.session import Entry, Item, ItemKind, Speaker
 from sessiond.sources.memory import Memory as Memory  # noqa: PLC0414
 from sessiond.sources.messages import message_items
 from sessiond.sources.records import parse
+from sessiond.sources.root import Root as Root  # noqa: PLC0414
+from sessiond.sources.root import Watch as Watch  # noqa: PLC0414
 from sessiond.sources.rows import Rows as Rows  # noqa: PLC0414
+from sessiond.sources.side_files import SideFiles as SideFiles  # noqa: PLC0414
 from sessiond.sources.user_dirs import UserDirs as UserDirs  # noqa: PLC0414
 
 ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
@@ -40,43 +43,13 @@ class Kind(StrEnum):
     HISTORY = "history"
     """JSON lines with the prompts of many sessions: the stream of a session is its lines. They say which session is
     theirs (`Entry.native_id`). Only sessions of which there is no transcript are captured from it."""
+    FILE = "file"
+    """A side file: the stream is all of the file's bytes, and nothing in it is decoded. See side_files.py."""
 
-
-class Watch(StrEnum):
-    """How closely a root is watched."""
-
-    TREE = "tree"
-    """The directory and everything below it."""
-    FLAT = "flat"
-    """The directory alone."""
-    SCAN = "scan"
-    """Not watched: the regular scan finds changes. For stores with thousands of directories."""
-
-
-class Root(msgspec.Struct, frozen=True, kw_only=True):
-    """A directory that a source watches. It need not exist."""
-
-    path: str
-    watch: Watch = Watch.TREE
-    depth: int = 8
-    """How many levels of directories below it are scanned."""
-    skip: frozenset[str] = frozenset()
-    """Names of directories without sessions, which a scan does not enter."""
-    cwd: str = ""
-    """The working directory of all sessions below it, for tools that keep sessions in the project."""
-    registry: str = ""
-    """The name of a file in it that lists further roots: when it changes, `Source.roots` is called again."""
-
-    prefix: str = ""
-    """What a path below it begins with for its source, if a link below another root leads here (see links.py)."""
-    only: str = ""
-    """The beginning of the names of the only files that are read. `prefix` takes its place if a link leads here."""
-
-    def covers(self, path: str) -> bool:
-        """Return whether a scan of the root reaches a path, within its depth."""
-        prefix = self.path.rstrip("/") + "/"
-        depth = 0 if self.watch is Watch.FLAT else self.depth
-        return path.startswith(prefix) and path.count("/", len(prefix)) <= depth
+    @property
+    def verbatim(self) -> bool:
+        """Whether the stream is the file itself, so that it can be read again from a hard link to the file."""
+        return self in (Kind.LINES, Kind.FILE)
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +83,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the records have no times, so that the file's times are used."""
     beside: tuple[str, ...] = ()
     """Small files with facts that the unit lacks (its working directory), relative to the root; see `context`."""
+    media_type: str | None = None
+    """The media type of a side file; None: records."""
 
 
 class Projection(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +127,8 @@ class Source(Protocol):
     """The version of `project` and `projections`. What an earlier version captured is read again, once."""
     gaps: ClassVar[tuple[str, ...]]
     """What the tool does not store, or the source does not read, for docs/sources.md."""
+    side_files: ClassVar[tuple[SideFiles, ...]]
+    """The side files of its sessions."""
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the directories where sessions are stored, including those from the tool's environment variables."""
@@ -212,6 +189,7 @@ class BaseSource:
     versions: ClassVar[tuple[str, ...]] = ()
     projection_version: ClassVar[int] = 1
     gaps: ClassVar[tuple[str, ...]] = ()
+    side_files: ClassVar[tuple[SideFiles, ...]] = ()
 
     def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: most tools keep their sessions."""

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from glob import escape, glob
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import ASSISTANT, USER, Entry, Item, ItemKind, Role, Speaker
-from sessiond.sources.base import BaseSource, Memory, Retention, Root, Unit, UserDirs
+from sessiond.sources.base import BaseSource, Memory, Retention, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, find, name_of, note, speaker_of, summary, template, text_of
-from sessiond.sources.processes import is_running
+from sessiond.sources.processes import running_sessions
 from sessiond.sources.prompts import decode_prompt, history_root, history_unit, prompt_items
 from sessiond.sources.records import ABSENT, UUID, parse
+from sessiond.sources.side_files import in_folders, side_roots
 from sessiond.sources.tokens import usage
-from sessiond.sources.user_dirs import read_settings, read_small_file, unique_paths
+from sessiond.sources.user_dirs import read_settings, unique_paths
 
 AGENT = r"(?:workflows/)?((?:[\w-]+/)*agent-[\w-]+)"
 FILE = re.compile(rf"[^/]+/(?:({UUID})|({UUID})/subagents/{AGENT}|(agent-[\w-]+))\.jsonl", re.ASCII)
 """Below `projects`: a transcript, a subagent's transcript below its session, or a flat one from 1.x."""
 RETENTION_DAYS = 30
 """The default of `cleanupPeriodDays`."""
+SIDE_FOLDERS = ("file-history", "image-cache", "tasks")
+"""Directories beside `projects` with one for each session: copies of edited files, pasted images, lists of tasks."""
+COWORK_SKIPPED = frozenset(["node_modules", ".git"])
 TYPES = (
     "user assistant system attachment summary file-history-snapshot progress queue-operation custom-title ai-title"
     " agent-name last-prompt mode permission-mode pr-link frame-link worktree-state relocated bridge-session started"
@@ -78,17 +81,8 @@ class _Line(msgspec.Struct, gc=False, rename="camel"):
     leaf_uuid: str | None = None
 
 
-class _Owner(msgspec.Struct, rename="camel"):
-    """`sessions/<pid>.json`, which a running process keeps."""
-
-    pid: int
-    session_id: str
-    proc_start: str | None = None
-
-
 LINE = msgspec.json.Decoder(_Line)
 BLOCKS = msgspec.json.Decoder(list[_Part | str])
-OWNER = msgspec.json.Decoder(_Owner)
 
 
 class ClaudeCode(BaseSource):
@@ -102,18 +96,24 @@ class ClaudeCode(BaseSource):
         "of sessions deleted before they were captured only the prompts are known, before 2.0.49 not even these",
     )
     views: ClassVar[bool] = True
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        *in_folders(SIDE_FOLDERS, UUID),
+        # Everything below a session's own directory: tool-results/, subagents/*.meta.json, workflows/.
+        SideFiles(rf"(?:[^/]+|.*/\.claude/projects/[^/]+)/(?P<id>{UUID})/(?P<name>.+)"),
+    )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` of CLAUDE_CONFIG_DIR, ~/.claude and ~/.config/claude (older), and Cowork's sessions."""
         older = f"{dirs.from_variable('XDG_CONFIG_HOME') or f'{dirs.home}/.config'}/claude"
         homes = _homes(dirs)
         yield from (Root(path=f"{path}/projects") for path in unique_paths(*homes, older))
+        yield from side_roots(unique_paths(*homes, older), SIDE_FOLDERS)
         yield from map(history_root, homes)
         desktop = [f"{dirs.config}/Claude"]
         if dirs.platform == "win32":
             desktop.append(f"{dirs.data}/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude")
-        for base in desktop:
-            yield Root(path=f"{base}/local-agent-mode-sessions", depth=12, skip=frozenset(["node_modules", ".git"]))
+        for base in desktop:  # with the prefix, the directories above .claude/projects look like no session's
+            yield Root(path=f"{base}/local-agent-mode-sessions", prefix="cowork/-/", depth=12, skip=COWORK_SKIPPED)
 
     def retention(self, dirs: UserDirs) -> Retention | None:
         """Return `cleanupPeriodDays` of the settings; the shortest one if there are several directories."""
@@ -128,7 +128,7 @@ class ClaudeCode(BaseSource):
         """Return the unit of a transcript, a subagent's transcript, or the history of prompts.
 
         `<id>/subagents/**/agent-*.jsonl` is a stream of session <id>. The session of a flat `agent-*.jsonl` (1.x) is
-        named in its lines only. Not sessions: journal.jsonl (of workflows), *.meta.json, tool-results/, memory/.
+        named in its lines only. All else below <id>/ are side files; memory/ belongs to the project.
         """
         found = FILE.fullmatch(relative.rpartition("/.claude/projects/")[2])
         if not found:
@@ -208,13 +208,8 @@ class ClaudeCode(BaseSource):
     def live(self, dirs: UserDirs) -> Iterable[str]:
         """Return the sessions whose process is running; a killed process leaves its file behind."""
         for root in self.roots(dirs):
-            for file in glob(escape(root.path.removesuffix("/projects")) + "/sessions/[0-9]*.json"):
-                try:
-                    owner = parse(OWNER, read_small_file(file))
-                except ValueError:
-                    continue
-                if owner.session_id and is_running(owner.pid, owner.proc_start):
-                    yield owner.session_id
+            if root.path.endswith("/projects"):
+                yield from running_sessions(root.path.removesuffix("projects") + "sessions")
 
 
 def _marked(item: Item, record: dict[str, Any]) -> Item:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sessiond.errors import Unsafe
-from sessiond.sources.base import Root, Source, Unit, Watch
+from sessiond.sources.base import Kind, Root, Source, Unit, Watch
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -41,7 +41,9 @@ def linked_root(link: Link, roots: Sequence[tuple[Source, Root]], state: str) ->
     depth = link.root.depth - relative.count("/") - 1
     if directory and (flat or depth < 0):
         return None
-    if not directory and not (stat.S_ISREG(found.st_mode) and link.source.unit(link.root.prefix + relative)):
+    if not directory and not (
+        stat.S_ISREG(found.st_mode) and find_unit(link.source, link.root, link.root.prefix + relative)
+    ):
         return None
     around = [
         msgspec.structs.replace(root, path=os.path.realpath(root.path))
@@ -59,10 +61,27 @@ def linked_root(link: Link, roots: Sequence[tuple[Source, Root]], state: str) ->
         raise Unsafe(f"it leads to {target}, which contains sessiond's own files or the link itself")
     prefix = link.root.prefix + relative
     if directory:
-        return Root(path=link.path, prefix=f"{prefix}/", watch=link.root.watch, depth=depth, skip=link.root.skip)
+        return msgspec.structs.replace(_beyond(link.root), path=link.path, prefix=f"{prefix}/", depth=depth)
     folder, name = os.path.split(target)
-    made = Root(path=folder, prefix=prefix, only=name, watch=Watch.FLAT, depth=0)
+    made = msgspec.structs.replace(
+        _beyond(link.root), path=folder, prefix=prefix, only=name, watch=Watch.FLAT, depth=0, skip=frozenset()
+    )
     return None if (link.source, made) in roots else made
+
+
+def find_unit(source: Source, root: Root, relative: str) -> Unit | None:
+    """Return the unit of a path below a root: one of a session, or a side file; None if it is neither.
+
+    `relative` begins with the root's prefix.
+    """
+    unit = None if root.side else source.unit(relative)
+    if unit is not None or not root.side_files:
+        return unit
+    for files in source.side_files:
+        if found := files.match(relative):
+            native_id, name, media_type = found
+            return Unit(kind=Kind.FILE, native_id=native_id, stream=name, thread=False, media_type=media_type)
+    return None
 
 
 def unit_below_link(source: Source, root: Root, relative: str) -> Unit | None:
@@ -70,12 +89,17 @@ def unit_below_link(source: Source, root: Root, relative: str) -> Unit | None:
     if not relative.startswith(root.only):
         return None
     # Beside a database are files whose names begin with its name.
-    unit = source.unit(root.prefix + relative[len(root.only) :])
+    unit = find_unit(source, root, root.prefix + relative[len(root.only) :])
     if unit is None or (unit.path and not unit.path.startswith(root.prefix)):
         return None
     inside = {name: root.only + name[len(root.prefix) :] for name in (unit.path, *unit.beside) if name}
     beside = tuple(inside[name] for name in unit.beside if name.startswith(root.prefix) and not root.only)
     return msgspec.structs.replace(unit, path=inside.get(unit.path, ""), beside=beside)
+
+
+def _beyond(root: Root) -> Root:
+    """Return what a root that a link leads to has in common with the root of the link."""
+    return Root(path="", watch=root.watch, skip=root.skip, side=root.side, side_files=root.side_files)
 
 
 def _contains(directory: str, path: str) -> bool:

@@ -3,6 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from glob import escape, glob
+
+import msgspec
+
+from sessiond.sources.records import parse
+from sessiond.sources.user_dirs import read_small_file
+
+
+class _Owner(msgspec.Struct, rename="camel"):
+    """`<pid>.json`, which a running process of Claude Code keeps."""
+
+    pid: int
+    session_id: str
+    proc_start: str | None = None
+
+
+OWNER = msgspec.json.Decoder(_Owner)
+
+
+def running_sessions(directory: str) -> Iterator[str]:
+    """Iterate over the native ids of sessions whose process is running, from the files `<pid>.json` in a directory."""
+    for file in glob(escape(directory) + "/[0-9]*.json"):
+        try:
+            owner = parse(OWNER, read_small_file(file))
+        except ValueError:
+            continue
+        if owner.session_id and is_running(owner.pid, owner.proc_start):
+            yield owner.session_id
 
 
 def is_running(pid: int, start: str | None = None) -> bool:

@@ -11,16 +11,17 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
-from sessiond.sources.base import Memory, Retention, Root, Unit, UserDirs, Watch
+from sessiond.sources.base import Memory, Retention, Root, SideFiles, Unit, UserDirs, Watch
 from sessiond.sources.content import blocks, speaker_of, template
 from sessiond.sources.gemini_cli import GeminiCli, Part
 from sessiond.sources.objects import get_in
-from sessiond.sources.records import parse, unknown_type
+from sessiond.sources.records import find_names, parse, unknown_type
 from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import read_small_file, unique_paths
 
 ID = "[0-9a-fA-F-]{32,36}"
 FILE = re.compile(rf"[^/]+/(?:chats/(?:archive/)?({ID})|subagents/({ID})/(agent-[\w.-]+))\.jsonl", re.ASCII)
+OUTPUT = re.compile(rb"[/\\]([\w.-]+\.output)\b", re.ASCII)
 RUNTIME = re.compile(rb'"runtimeOutputDir"\s*:\s*("(?:[^"\\\n]|\\.)+")')
 KNOWN = frozenset(["user", "assistant", "tool_result", "system"])
 
@@ -68,6 +69,8 @@ class QwenCode(GeminiCli):
         "a runtimeOutputDir in a project's own settings is not found: add its root to the configuration",
     )
 
+    side_files: ClassVar[tuple[SideFiles, ...]] = (SideFiles(r"[0-9a-f]{64}/(?P<name>[\w.-]+\.output)", "outputs/"),)
+
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` and the older `tmp` of ~/.qwen, QWEN_HOME, QWEN_RUNTIME_DIR and `runtimeOutputDir`.
 
@@ -114,6 +117,7 @@ class QwenCode(GeminiCli):
             rewind=_rewound_prompt(line, memory) if line.subtype == "rewind" else None,
             copied=fork is not None,
             unknown=unknown_type(line.type, KNOWN),
+            mentions=find_names(OUTPUT, b".output", record),
         )
 
     def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:

@@ -37,7 +37,27 @@ def find_roots(config: Config, environ: Mapping[str, str], *, enabled: bool = Tr
         if settings is not None:
             places += [(source, root) for path in settings.roots for root in configured_roots(source, dirs, path)]
     unique = {(source, root.path): (source, root) for source, root in places}
-    return list(unique.values())
+    return [
+        (source, root if keeps_side_files(config, source.tool) else msgspec.structs.replace(root, side_files=False))
+        for source, root in unique.values()
+        if not root.side or keeps_side_files(config, source.tool)
+    ]
+
+
+def find_side_roots(config: Config, environ: Mapping[str, str]) -> list[tuple[Source, Root]]:
+    """Return the roots of enabled sources whose side files the configuration excludes, as if it included them."""
+    every = msgspec.structs.replace(
+        config,
+        side_files=True,
+        sources={name: msgspec.structs.replace(each, side_files=True) for name, each in config.sources.items()},
+    )
+    return [(source, root) for source, root in find_roots(every, environ) if not keeps_side_files(config, source.tool)]
+
+
+def keeps_side_files(config: Config, tool: str) -> bool:
+    """Return whether the side files of a tool are captured."""
+    settings = config.sources.get(tool)
+    return config.side_files and (settings is None or settings.side_files)
 
 
 def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
@@ -108,7 +128,7 @@ def find_project_roots(
         if os.path.isabs(path) and path != dirs.home:
             found[path] = None
     return [
-        (source, Root(path=path, watch=Watch.FLAT, depth=0, cwd=path))
+        (source, Root(path=path, watch=Watch.FLAT, depth=0, cwd=path, side_files=False))
         for source in find_sources()
         if source.landmark and ((settings := config.sources.get(source.tool)) is None or settings.enabled)
         for path in found

@@ -14,7 +14,7 @@ from sessiond.spool.safety import MISSING, UNSAFE
 
 SEGMENT = (
     "segment.id, session.uuid, segment.stream, stream.name, segment.generation, offset, length, data, previous,"
-    " keep, segment.parked"
+    " keep, segment.parked, media_type"
 )
 JOINED = "FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = stream.session"
 
@@ -112,4 +112,5 @@ def segment_state(row: tuple[Any, ...]) -> Segment:
         previous=row[8],
         keep=row[9],
         parked=row[10],
+        media_type=row[11],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -120,6 +120,23 @@ class Files:
     def save_pin(self, path: str, pin: str | None) -> None:
         """Store the pin of a file; None: it has none."""
         self._db.execute("UPDATE file SET pin = ? WHERE path = ?", (pin, os.fsencode(path)))
+
+    # Names of side files
+
+    def add_mentions(self, tool: str, session: int, names: Collection[str]) -> None:
+        """Store that the records of a session mention side files. The first session to do so has them."""
+        self._db.executemany(
+            "INSERT INTO mention VALUES (?, ?, ?) ON CONFLICT DO NOTHING", [(tool, name, session) for name in names]
+        )
+
+    def mentioning(self, tool: str, name: str) -> str | None:
+        """Return the native id of the session whose records mention a side file; None if there is none."""
+        row = self._db.execute(
+            "SELECT native_id FROM mention JOIN session ON session.id = mention.session"
+            " WHERE mention.tool = ? AND name = ?",
+            (tool, name),
+        ).fetchone()
+        return None if row is None else str(row[0])
 
     # Extents
 

@@ -54,6 +54,9 @@ class CaptureHealth(FrozenRecord):
     left_out: int = 0
     """Files that are left out by `backfill`."""
     left_out_bytes: int = 0
+    sessionless: dict[str, int] = {}  # noqa: RUF012 - each has its own
+    """Side files per tool whose session is not captured."""
+    sessionless_bytes: int = 0
     torn: int = 0
     """Files that were in the middle of a rewrite and will be read again."""
     roots: list[RootHealth] = []  # noqa: RUF012 - each has its own

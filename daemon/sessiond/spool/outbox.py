@@ -149,7 +149,7 @@ class Outbox(DeadLetters):
                 (stream, items - len(taken)),
             )
             for row in rows:
-                total += row[11]
+                total += row[-1]
                 if taken and total > size:
                     return taken
                 taken.append(segment_state(row))

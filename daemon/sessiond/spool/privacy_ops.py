@@ -73,6 +73,7 @@ class PrivacyOps(Folds):
                 )
         for table in ("segment", "extent", "file", "page", "acknowledged"):
             self._db.execute(f"DELETE FROM {table} WHERE stream IN {streams}", (session,))
+        self._db.execute("DELETE FROM mention WHERE session = ?", (session,))
         self._db.execute("DELETE FROM stream WHERE session = ?", (session,))
         self._db.execute("DELETE FROM session WHERE id = ?", (session,))
         return names

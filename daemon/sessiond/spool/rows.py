@@ -40,6 +40,8 @@ class StreamState(msgspec.Struct, kw_only=True):
     skipped: int | None = None
     """Offset at which its transcript stopped being kept; from there on only the record is (transcripts = false)."""
     fold: Fold = msgspec.field(default_factory=Fold)
+    media_type: str | None = None
+    """That of a side file; None: records."""
     stored: tuple[bytes, bytes, bytes] = (b"", b"", b"")
     """The parts of the fold as they are stored; see Folds."""
 
@@ -106,6 +108,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     session: UUID
     stream_id: int
     stream: str
+    media_type: str | None
     generation: int
     offset: int
     length: int

@@ -193,6 +193,18 @@ MIGRATIONS = (
     -- 1: only the prompts of the session are known, from the tool's history of prompts.
     ALTER TABLE session ADD COLUMN prompts_only INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- That of a side file; NULL: records.
+    ALTER TABLE stream ADD COLUMN media_type TEXT;
+    -- The sessions whose records mention the name of a side file, where its path does not say whose it is.
+    CREATE TABLE mention (
+        tool TEXT NOT NULL,
+        name TEXT NOT NULL,
+        session INTEGER NOT NULL REFERENCES session,
+        PRIMARY KEY (tool, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX mention_session ON mention (session);
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

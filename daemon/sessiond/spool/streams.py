@@ -21,7 +21,7 @@ _to_json = msgspec.json.Encoder().encode
 
 _STREAM = (
     "id, session, name, thread, generation, folded, queued, acked, known, gap_from, gap_to, held, rank, skipped, fold,"
-    " lost - lost_before, unproven"
+    " lost - lost_before, unproven, media_type"
 )
 _URGENT = "held IS NOT NULL OR gap_from IS NOT NULL"
 
@@ -40,11 +40,14 @@ class Streams(Folds):
         ).fetchone()
         return self._state(row, cached)
 
-    def add_stream(self, session: int, name: str, *, thread: bool, known: bool) -> StreamState:
-        """Return a stream of a session; create it if it is new."""
+    def add_stream(
+        self, session: int, name: str, *, thread: bool, known: bool, media_type: str | None = None
+    ) -> StreamState:
+        """Return a stream of a session; create it if it is new. `media_type` is that of a side file."""
         self._db.execute(
-            "INSERT INTO stream (session, name, thread, known, fold) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (session, name, thread, known, pack_row((_pack(Fold()), b"", b""))),
+            "INSERT INTO stream (session, name, thread, known, media_type, fold) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            (session, name, thread, known, media_type, pack_row((_pack(Fold()), b"", b""))),
         )
         row = self._db.execute(
             f"SELECT {_STREAM} FROM stream WHERE session = ? AND name = ?", (session, name)
@@ -60,13 +63,23 @@ class Streams(Folds):
         return None if row is None else self._state(row)
 
     def streams(self, session: int, current: StreamState | None = None) -> list[StreamState]:
-        """Return the streams of a session, oldest first. `current` is one that is in memory and not read again."""
+        """Return the streams of a session without its side files, oldest first.
+
+        `current` is one that is in memory and not read again.
+        """
         rows = self._db.execute(
-            f"SELECT {_STREAM} FROM stream WHERE session = ? AND id != ?",
+            f"SELECT {_STREAM} FROM stream WHERE session = ? AND id != ? AND media_type IS NULL",
             (session, -1 if current is None else current.id),
         ).fetchall()
         found = [self._state(row) for row in rows]
         return sorted(found if current is None else [*found, current], key=lambda stream: stream.id)
+
+    def side_streams(self, session: int) -> list[StreamState]:
+        """Return the streams of a session that are side files, oldest first."""
+        rows = self._db.execute(
+            f"SELECT {_STREAM} FROM stream WHERE session = ? AND media_type IS NOT NULL ORDER BY id", (session,)
+        )
+        return [self._state(row) for row in rows.fetchall()]
 
     def _state(self, row: tuple[Any, ...], cached: StreamState | None = None) -> StreamState:
         """Return the StreamState of a row with the columns in `_STREAM`; a NULL fold means that of `cached`."""
@@ -87,6 +100,7 @@ class Streams(Folds):
             skipped=row[13],
             lost=row[15],
             unproven=bool(row[16]),
+            media_type=row[17],
             fold=fold,
             stored=stored,
         )
@@ -99,9 +113,13 @@ class Streams(Folds):
         return {name: bool(thread) for name, thread in rows}
 
     def lengths(self, session: int) -> list[StreamLength]:
-        """Return the captured lengths of a session's streams whose transcript is kept."""
+        """Return the captured lengths of a session's streams whose transcript is kept.
+
+        Side files are left out: a session may have thousands, and every revision of its record lists these lengths.
+        """
         rows = self._db.execute(
-            "SELECT name, generation, folded FROM stream WHERE session = ? AND folded AND skipped IS NULL ORDER BY id",
+            "SELECT name, generation, folded FROM stream WHERE session = ? AND folded AND skipped IS NULL"
+            " AND media_type IS NULL ORDER BY id",
             (session,),
         )
         return [StreamLength(name=row[0], generation=row[1], length=row[2]) for row in rows]

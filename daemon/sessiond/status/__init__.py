@@ -178,6 +178,7 @@ def _tools(snapshot: SpoolSnapshot) -> list[ToolStatus]:
             count=counts.get(tool, ToolCount(tool=tool)),
             files=None if files is None else files.get(tool, 0),
             roots=roots.get(tool, []),
+            sessionless=snapshot.capture.sessionless.get(tool, 0),
         )
         for tool in sorted(roots.keys() | counts.keys())
     ]

@@ -86,6 +86,8 @@ class ToolStatus(FrozenRecord):
     count: ToolCount
     files: int | None
     roots: list[RootHealth]
+    sessionless: int = 0
+    """Side files of sessions that are not captured."""
 
     def is_here(self, home: str) -> bool:
         """Return whether the tool has sessions, files, or a directory of its own (the home directory is not)."""

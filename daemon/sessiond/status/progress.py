@@ -45,7 +45,7 @@ def measure(capture: CaptureHealth, endpoint: EndpointHealth, totals: Totals, wa
     if capture.discovered is None:
         return None
     archive = totals.archive
-    found = max(0, capture.found_bytes - capture.left_out_bytes) + archive.only_bytes
+    found = max(0, capture.found_bytes - capture.left_out_bytes - capture.sessionless_bytes) + archive.only_bytes
     captured = max(0, found - capture.backlog_bytes)
     # What is copied from the archive is counted by the archive's list, which has sessions that the spool lost too.
     unsent = totals.unsent_bytes - totals.archived_bytes + archive.only_pending_bytes

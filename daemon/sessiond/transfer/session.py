@@ -121,7 +121,13 @@ class SessionCopier:
         keys = [wire.StreamKey(session=session.session, stream=each.name) for each in stored]
         positions = self._context.client.offsets(session.machine_id, keys) if keys else []
         copy.streams = [
-            StreamCopy(session=session, name=each.name, generations=each.generations, remote=remote)
+            StreamCopy(
+                session=session,
+                name=each.name,
+                generations=each.generations,
+                remote=remote,
+                media_type=None if each.media_type == wire.RECORDS else each.media_type,
+            )
             for each, remote in zip(stored, positions, strict=True)
             if remote is not None
         ]

@@ -33,6 +33,8 @@ class StreamCopy(msgspec.Struct):
     generations: list[wire.Generation]
     """Those of the archive, in order; the last one is the current one."""
     remote: wire.RemotePosition
+    media_type: str | None = None
+    """That of a side file; None: records."""
     shift: int = 0
     """Added to the archive's generation numbers, because the endpoint has other bytes under those."""
 
@@ -159,6 +161,7 @@ class StreamReader:
                 sha256=hashlib.sha256(frame).hexdigest(),
                 data=base64.b64encode(frame).decode(),
                 encoding="zstd",
+                media_type=copy.media_type,
             )
             offset += len(piece)
 
@@ -175,13 +178,13 @@ class StreamReader:
                 yield piece[at : at + PIECE]
 
     def _from_beginning(self, copy: StreamCopy, generation: int, end: int) -> Iterator[bytes]:
-        session, run = copy.session, self._masking.run()
+        session, raw = copy.session, copy.media_type is not None
+        run = self._masking.run(raw=raw)
         read = self._archive.stream(session.machine_id, session.session, copy.name, generation=generation, end=end)
-        for data in _by_records(read):
+        for data in read if raw else _by_records(read):
             for _, masked in run.feed(0, data):
                 yield masked.data
-        if run.inside:  # it ends in the middle of a record
-            yield b"".join(masked.data for _, masked in run.feed(0, b"\n"))[:-1]
+        yield run.finish()  # it may end in the middle of a record
 
 
 def _by_records(parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -57,6 +57,7 @@ def _append(context: UploadContext, item: Segment, frame: bytes) -> wire.PushApp
         sha256=hashlib.sha256(frame if text is None else text.encode()).hexdigest(),
         data=base64.b64encode(frame).decode() if text is None else text,
         encoding="zstd" if text is None else "text",
+        media_type=item.media_type,
     )
 
 

@@ -183,7 +183,9 @@ def test_config_show_is_toml_with_the_origin_of_each_value(tmp_path: Path, capsy
     assert "max_bytes = 2000000000                   # SESSIOND_OUTBOX__MAX_BYTES\n" in text
     assert f"# {file}:3\nroots = [" in text
     shown = tomllib.loads(text)
-    assert shown["sources"] == {"codex": {"enabled": True, "transcripts": True, "roots": ["/a", "/b"]}}
+    assert shown["sources"] == {
+        "codex": {"enabled": True, "transcripts": True, "side_files": True, "roots": ["/a", "/b"]}
+    }
     (tmp_path / "again.toml").write_text(text)
     assert main(["config", "show", "--json", "--config", str(tmp_path / "again.toml")], {}) == 0
     keys = json.loads(capsys.readouterr().out)["keys"]

@@ -15,7 +15,7 @@ from sessiond.daemon.throttle import READING, Throttle
 from sessiond.daemon.work_queue import Lane, Reading, Work, WorkQueue
 from sessiond.ingest import Location, Outcome, locate
 from sessiond.sources import find_sources
-from sessiond.sources.base import Root
+from sessiond.sources.base import Root, UserDirs
 
 PATHS = [f"/x/-home/5f1d7c1e-0000-4000-8000-{number:012}.jsonl" for number in range(6)]
 SOURCE = next(source for source in find_sources() if source.tool == "claude-code")
@@ -209,12 +209,12 @@ def test_other_files_of_an_excluded_session_follow_once_one_is_captured() -> Non
     first, second = "/x/-home/5f1d7c1e-0000-4000-8000-000000000001.jsonl", PATHS[2]
     made.backlog(Rank.OLD, first, second)
     made.read(Outcome(left_out=True))
-    assert (len(made.queue.excluded), made.queue.excluded.size) == (2, 2)
+    assert (len(made.queue.postponed.excluded), made.queue.postponed.excluded.size) == (2, 2)
     made.read()
     assert made.queue.next(made.now) is None
     made.queue.add([first])
     made.read()
-    assert len(made.queue.excluded) == 1, "it was a session of its own"
+    assert len(made.queue.postponed.excluded) == 1, "it was a session of its own"
 
 
 def test_a_round_ends_when_a_session_may_be_idle() -> None:
@@ -287,3 +287,34 @@ def commit(work: Work, outcome: Outcome, limit: int) -> list[Reading]:
         if len(readings) == limit or readings[-1].stays_first:
             break
     return readings
+
+
+def test_a_side_file_is_read_again_once_its_session_is_captured() -> None:
+    """Until then it is counted, by tool and with its bytes; a session of another name changes nothing."""
+    made, session = Queue(), "5f1d7c1e-0000-4000-8000-000000000001"
+    side = f"/x/-home/{session}/tool-results/toolu_01.txt"
+    made.backlog(Rank.OLD, side)
+    made.read(Outcome(sessionless=True))
+    sessionless = made.queue.postponed.sessionless
+    assert (sessionless.counts(), sessionless.size) == ({"claude-code": 1}, 1)
+    entry = Entry(Rank.CHANGED, 0, PATHS[1], 0)
+    made.queue.finish(Work(Lane.LIVE), [read(entry, Outcome(read=10, sessions=frozenset(["another"])))], made.now)
+    assert side not in made.queue
+    made.queue.finish(Work(Lane.LIVE), [read(entry, Outcome(read=10, sessions=frozenset([session])))], made.now)
+    assert side in made.queue
+    assert (sessionless.counts(), sessionless.size) == ({}, 0)
+
+
+def test_a_side_file_is_found_by_the_name_that_a_record_mentions() -> None:
+    """Where the path does not name the session."""
+    made = Queue()
+    tool = next(source for source in find_sources() if source.tool == "opencode")
+    root = next(root for root in tool.roots(UserDirs(home="/h", environ={}, platform="linux")) if root.side)
+    side = f"{root.path}/tool_01"
+    (place,) = locate([(tool, root)], side)
+    made.queue.postponed.note(place, Outcome(sessionless=True), 7)
+    (database,) = locate([(tool, Root(path="/h"))], "/h/opencode.db")
+    made.queue.postponed.note(database, Outcome(mentions=frozenset(["tool_02"])), 9)
+    assert made.queue.postponed.take() == set()
+    made.queue.postponed.note(database, Outcome(mentions=frozenset(["tool_01"])), 9)
+    assert made.queue.postponed.take() == {side}

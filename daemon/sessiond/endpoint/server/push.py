@@ -228,7 +228,7 @@ class PushRequest:
             streams.begin(db, stream, 0, None, 0)
             to = streams.find_generation(db, stream, 0)
             assert to is not None
-        streams.append(db, self.store.digests, stream, to, payload)
+        streams.append(db, self.store.digests, stream, to, payload, item.media_type)
         return STORED
 
     def _generation(self, db: sqlite3.Connection, index: int, item: PushGeneration) -> Result:

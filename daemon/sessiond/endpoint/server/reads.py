@@ -25,7 +25,7 @@ from sessiond.endpoint.server.query import Query, session_path, valid_name
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import Access
 from sessiond.endpoint.server.unlisted import list_unlisted
-from sessiond.endpoint.wire import GENERATION_HEADER, MAX_GENERATION
+from sessiond.endpoint.wire import GENERATION_HEADER, MAX_GENERATION, RECORDS
 
 MAX_THREADS = 4
 """Reads that run at the same time."""
@@ -132,7 +132,7 @@ class ReadHandlers:
         query = Query(request, {"generation", "user"})
         generation = query.number("generation", highest=MAX_GENERATION)
         user = view(request, access, query).user
-        stream, row = await self._reader.query(
+        stream, row, kind = await self._reader.query(
             lambda db: _find_generation(db, (user, machine, session, name), generation)
         )
         if stream is None or row is None:
@@ -142,16 +142,17 @@ class ReadHandlers:
         key = blake2b(msgspec.json.encode([user, machine, session, name]), digest_size=8).hexdigest()
         etag = f'"{self._endpoint_id.hex[:8]}-{key}-{row.generation}-{row.length}"'
         headers = {"Accept-Ranges": "bytes", "ETag": etag, GENERATION_HEADER: str(row.generation)}
+        # A browser must not run what a client pushed: an HTML page or an SVG image as a page of this endpoint.
+        headers |= {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"}
         span = None if request.headers.get("if-range", etag) != etag else request.headers.get("range")
         start, end, partial_content = ranges.parse_range(span, row.length, headers)
-        headers["Content-Length"] = str(end - start)
+        headers |= {"Content-Length": str(end - start), "Content-Type": kind or RECORDS}
         if partial_content:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.length}"
         return StreamingResponse(
             self._bytes(stream, row.generation, start, start if request.method == "HEAD" else end),
             status_code=206 if partial_content else 200,
             headers=headers,
-            media_type="application/x-ndjson",
         )
 
     async def _bytes(self, stream: int, generation: int, start: int, end: int) -> AsyncIterator[bytes]:
@@ -170,6 +171,8 @@ def json_response(answer: msgspec.Struct) -> Response:
 
 def _find_generation(
     db: sqlite3.Connection, key: tuple[str, str, str, str], generation: int | None
-) -> tuple[int | None, streams.GenerationRow | None]:
+) -> tuple[int | None, streams.GenerationRow | None, str | None]:
     stream = streams.find(db, *key)
-    return stream, None if stream is None else streams.find_generation(db, stream, generation)
+    if stream is None:
+        return None, None, None
+    return stream, streams.find_generation(db, stream, generation), streams.media_type(db, stream)

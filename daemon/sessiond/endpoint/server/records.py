@@ -23,8 +23,8 @@ from sessiond.endpoint.server.pages import (
 from sessiond.endpoint.wire import (
     MAX_GENERATION,
     MAX_NUMBER,
+    RECORDS,
     ChangesAnswer,
-    Generation,
     PushSession,
     SessionsAnswer,
     StoredSession,
@@ -245,21 +245,19 @@ def list_streams(
         UnknownPageToken: this endpoint did not issue `after`.
     """
     position = AfterGeneration("", -1) if after is None else decode_token(after, AfterGeneration)
-    found: dict[str, list[Generation]] = {}
+    found: dict[str, StoredStream] = {}
     size = 0
     following: AfterGeneration | None = None
-    for name, generation in streams.generations(db, user, machine, session, (position.name, position.generation)):
+    for name, kind, generation in streams.generations(db, user, machine, session, (position.name, position.generation)):
         size += _GENERATION_SIZE + (0 if name in found else len(name.encode()))
         if found and size > PAGE:
             break
-        found.setdefault(name, []).append(generation)
+        stream = found.setdefault(name, StoredStream(name=name, generations=[], media_type=kind or RECORDS))
+        stream.generations.append(generation)
         following = AfterGeneration(name, generation.generation)
     else:
         following = None
-    return StreamsAnswer(
-        streams=[StoredStream(name=name, generations=generations) for name, generations in found.items()],
-        next=None if following is None else encode_token(following),
-    )
+    return StreamsAnswer(streams=list(found.values()), next=None if following is None else encode_token(following))
 
 
 def _stored(

@@ -9,7 +9,7 @@ import uuid
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private
 
-VERSION = 3
+VERSION = 4
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 DEFAULT_USER = "default"
@@ -82,6 +82,7 @@ CREATE TABLE streams (
     machine TEXT NOT NULL,
     session TEXT NOT NULL,
     name TEXT NOT NULL,
+    media_type TEXT,                          -- NULL: records
     UNIQUE (user, machine, session, name)
 );
 """
@@ -131,7 +132,7 @@ INSERT INTO machines SELECT 'default', machine, device, open FROM old_machines;
 INSERT INTO devices SELECT 'default', device, batch FROM old_devices;
 INSERT INTO sessions SELECT 'default', machine, session, min(revision, 1 << 52), change, tool, directory, started_ms,
     ended_ms, envelope FROM old_sessions;
-INSERT INTO streams SELECT stream, 'default', machine, session, name FROM old_streams;
+INSERT INTO streams SELECT stream, 'default', machine, session, name, NULL FROM old_streams;
 DROP TABLE old_machines;
 DROP TABLE old_devices;
 DROP TABLE old_sessions;
@@ -141,6 +142,7 @@ DROP TABLE old_streams;
 """Migration from version 1 to 2: the statements before and after the new tables are created. The bytes of streams are
 not changed."""
 _TO_VERSION_3 = "ALTER TABLE tokens ADD COLUMN released TEXT NOT NULL DEFAULT ''"
+_TO_VERSION_4 = "ALTER TABLE streams ADD COLUMN media_type TEXT"
 
 
 def connect(directory: str) -> sqlite3.Connection:
@@ -208,6 +210,8 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
             _run(db, _TO_VERSION_2[0] + _OWNED + _TO_VERSION_2[1])
         if found in (1, 2):
             db.execute(_TO_VERSION_3)
+        if found in (2, 3):
+            db.execute(_TO_VERSION_4)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

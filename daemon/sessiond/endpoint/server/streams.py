@@ -68,6 +68,12 @@ def find_or_create(db: sqlite3.Connection, user: str, machine: str, session: str
     return found
 
 
+def media_type(db: sqlite3.Connection, stream: int) -> str | None:
+    """Return the media type of a stream; None for records."""
+    row = db.execute("SELECT media_type FROM streams WHERE stream = ?", (stream,)).fetchone()
+    return None if row is None else row[0]
+
+
 def count(db: sqlite3.Connection, user: str, machine: str, session: str, limit: int) -> int:
     """Return the number of streams of a session, up to `limit`."""
     row = db.execute(
@@ -121,17 +127,17 @@ def current(db: sqlite3.Connection, user: str, machine: str, session: str) -> li
 
 def generations(
     db: sqlite3.Connection, user: str, machine: str, session: str, after: tuple[str, int]
-) -> Iterator[tuple[str, Generation]]:
-    """Iterate over the generations of a session's streams behind (name, generation), each with its stream's name."""
+) -> Iterator[tuple[str, str | None, Generation]]:
+    """Iterate over (name, media type, generation) of a session's streams behind (name, generation)."""
     name, generation = after
     rows = db.execute(
-        "SELECT name, generation, previous, keep, length FROM streams JOIN generations USING (stream)"
+        "SELECT name, media_type, generation, previous, keep, length FROM streams JOIN generations USING (stream)"
         " WHERE user = ? AND machine = ? AND session = ? AND name >= ? AND (name > ? OR generation > ?)"
         " ORDER BY name, generation",
         (user, machine, session, name, name, generation),
     )
-    for name, number, previous, keep, length in rows:
-        yield name, Generation(generation=number, previous=previous, keep=keep, length=length)
+    for name, kind, number, previous, keep, length in rows:
+        yield name, kind, Generation(generation=number, previous=previous, keep=keep, length=length)
 
 
 def find_state(db: sqlite3.Connection, user: str, machine: str, session: str, name: str) -> State | None:
@@ -162,8 +168,12 @@ def begin(db: sqlite3.Connection, stream: int, generation: int, previous: int | 
     )
 
 
-def append(db: sqlite3.Connection, digests: Digests, stream: int, to: GenerationRow, payload: AppendPayload) -> None:
-    """Add bytes at the end of a generation."""
+def append(
+    db: sqlite3.Connection, digests: Digests, stream: int, to: GenerationRow, payload: AppendPayload, kind: str | None
+) -> None:
+    """Add bytes at the end of a generation. `kind` is the media type of the stream; None leaves it."""
+    if kind is not None:
+        db.execute("UPDATE streams SET media_type = ? WHERE stream = ? AND media_type IS NOT ?", (kind, stream, kind))
     last = db.execute(
         "SELECT chunk, start, length, frame FROM chunks WHERE stream = ? AND generation = ?"
         " ORDER BY start DESC LIMIT 1",

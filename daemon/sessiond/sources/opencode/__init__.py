@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, Item, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, SideFiles, Unit, UserDirs, Watch
 from sessiond.sources.objects import encode
 from sessiond.sources.opencode.items import read_items
 from sessiond.sources.projection import SESSION, session_projection
-from sessiond.sources.records import ABSENT, compact, parse, unknown_type
+from sessiond.sources.records import ABSENT, compact, find_names, parse, unknown_type
 from sessiond.sources.rows import as_json, columns, list_with_watermarks, select
 from sessiond.sources.user_dirs import unique_paths
 
@@ -29,6 +29,7 @@ MESSAGES = "user assistant synthetic system shell compaction agent-switched mode
 KNOWN = frozenset([*PARTS.split(), *MESSAGES.split()])
 # The fields of a session that are known from its start. `revert` is one: it hides messages that follow.
 HEAD = ("id", "slug", "version", "projectID", "directory", "parentID", "revert")
+OUTPUT = re.compile(rb"tool-output[/\\]+(tool_\w+)", re.ASCII)
 PLACEHOLDER_TITLES = ("New session - ", "Child session - ")
 
 # The columns of a session; the tables account, credential and session_share hold tokens and are never read.
@@ -122,6 +123,7 @@ class OpenCode(BaseSource):
     )
     projection_version: ClassVar[int] = 2
     folder: ClassVar[str] = "opencode"
+    side_files: ClassVar[tuple[SideFiles, ...]] = (SideFiles(r"tool-output/tool_\w+", media_type="text/plain"),)
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the data directory, watched flat because of the git stores below it, and OPENCODE_DB's directory.
@@ -133,6 +135,7 @@ class OpenCode(BaseSource):
         named = [os.path.dirname(dirs.from_variable(variable)) for variable in self.variables]
         for path in unique_paths(*named, base):
             yield Root(path=path, watch=Watch.FLAT)
+        yield Root(path=f"{base}/tool-output", prefix="tool-output/", watch=Watch.FLAT, side=True)
         yield Root(path=f"{base}/storage", watch=Watch.SCAN, depth=2, skip=NO_SESSIONS)
         yield Root(path=f"{base}/project", watch=Watch.SCAN, depth=4, skip=NO_SESSIONS)
 
@@ -203,7 +206,8 @@ class OpenCode(BaseSource):
             return None
         created = parse_time(line.time.created)
         if line.message_id:
-            return _decode_part(line, memory)
+            mentions = find_names(OUTPUT, b"tool-output", record)
+            return msgspec.structs.replace(_decode_part(line, memory), mentions=mentions)
         if line.role or line.type:
             role = line.role or line.type
             known = role if role in ("user", "assistant") and bytes(line.summary) != b"true" else ""

@@ -1,0 +1,49 @@
+"""Roots: the directories in which a source finds its files."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Watch(StrEnum):
+    """How closely a root is watched."""
+
+    TREE = "tree"
+    """The directory and everything below it."""
+    FLAT = "flat"
+    """The directory alone."""
+    SCAN = "scan"
+    """Not watched: the regular scan finds changes. For stores with thousands of directories."""
+
+
+class Root(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory that a source watches. It need not exist."""
+
+    path: str
+    watch: Watch = Watch.TREE
+    depth: int = 8
+    """How many levels of directories below it are scanned."""
+    skip: frozenset[str] = frozenset()
+    """Names of directories without sessions, which a scan does not enter."""
+    cwd: str = ""
+    """The working directory of all sessions below it, for tools that keep sessions in the project."""
+    registry: str = ""
+    """The name of a file in it that lists further roots: when it changes, `Source.roots` is called again."""
+
+    prefix: str = ""
+    """What a path below it begins with for its source: a link below another root leads here (see links.py), or the root
+    has side files only."""
+    only: str = ""
+    """The beginning of the names of the only files that are read. `prefix` takes its place if a link leads here."""
+    side: bool = False
+    """Whether it has side files only, and no sessions."""
+    side_files: bool = True
+    """Whether side files below it are captured."""
+
+    def covers(self, path: str) -> bool:
+        """Return whether a scan of the root reaches a path, within its depth."""
+        prefix = self.path.rstrip("/") + "/"
+        depth = 0 if self.watch is Watch.FLAT else self.depth
+        return path.startswith(prefix) and path.count("/", len(prefix)) <= depth

@@ -1,0 +1,284 @@
+"""Side files: files that belong to a session are captured byte for byte, like its transcripts and masked like them."""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from sessiond.config.load import load_valid
+from sessiond.ingest import Outcome
+from sessiond.ingest.file_bytes import FileBytes
+from sessiond.ingest.line_reader import CONTEXT
+from sessiond.privacy import Exclusion
+from sessiond.reader import CHUNK, Digest
+from sessiond.redact import Policy, Redactor
+from sessiond.sources import find_roots, find_side_roots
+from sessiond.sources.links import find_unit
+from support.harness import CLAUDE, SESSION, Household, claude, household
+
+TOKEN = b"ghp_" + b"R8kQ2vLx7TzM4nWc9YbH3sJd6FgA1pE5uX0i"  # the shape of a secret, and none
+RESULTS = f".claude/projects/-home-dev-project/{SESSION}/tool-results"
+NAME = "tool-results/toolu_01.txt"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as house:
+        yield house
+
+
+def redacting(house: Household) -> None:
+    """Have the household mask secrets, as every real installation does."""
+    from sessiond.privacy import Masking, Terms
+
+    house.masking = Masking(Terms(policy=Policy()))
+    house.close()
+    house.open()
+
+
+def generations(house: Household, name: str) -> list[dict]:
+    """The generations of a stream at the endpoint."""
+    found = house.get(f"/v1/sessions/{house.machine_id}/{SESSION}/streams").json()["streams"]
+    return next(stream["generations"] for stream in found if stream["name"] == name)
+
+
+def png(seed: int, size: int = 200_000) -> bytes:
+    """A file with the shape of an image: a signature, and data that can't be compressed."""
+    return b"\x89PNG\r\n\x1a\n" + zlib.compress(random.Random(seed).randbytes(size), 1)
+
+
+def test_a_side_file_is_captured_byte_for_byte_with_its_media_type(home: Household) -> None:
+    """The full output of a command reaches the endpoint as a stream of its session, whatever bytes it has."""
+    output = "".join(f"{number}\r\n" for number in range(30_000)).encode() + b"\0\xff no newline at the end"
+    home.write(CLAUDE, claude(SESSION, 1))
+    home.write(f"{RESULTS}/toolu_01.txt", output)
+    home.settle()
+
+    answer = home.get(f"/v1/sessions/{home.machine_id}/{SESSION}/streams/{NAME}")
+    assert (answer.content, answer.headers["content-type"]) == (output, "text/plain")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    streams = home.get(f"/v1/sessions/{home.machine_id}/{SESSION}/streams").json()["streams"]
+    assert {stream["name"]: stream["media_type"] for stream in streams} == {
+        "main": "application/x-ndjson",
+        NAME: "text/plain",
+    }
+    transcript = home.get(f"/v1/sessions/{home.machine_id}/{SESSION}/streams/main")
+    assert transcript.headers["content-type"] == "application/x-ndjson"
+
+
+def test_side_files_never_make_or_change_a_record(home: Household) -> None:
+    """A side file without a session is not stored, not even its path; one of a session makes no new revision."""
+    path = home.write(f"{RESULTS}/toolu_01.txt", b"all of it\n")
+    assert home.ingest(path) == [Outcome(sessionless=True)]
+    assert home.spool.connection.execute("SELECT count(*) FROM file").fetchone() == (0,)
+    assert home.spool.connection.execute("SELECT count(*) FROM session").fetchone() == (0,)
+
+    main = home.write(CLAUDE, claude(SESSION, 1))
+    assert home.ingest(main)[0].sessions == {SESSION}
+    before = home.spool.connection.execute("SELECT * FROM session").fetchall()
+    assert home.ingest(path)[0].read == 10
+    assert home.spool.connection.execute("SELECT * FROM session").fetchall() == before
+
+
+def test_the_side_files_of_an_excluded_project_leave_no_trace(home: Household) -> None:
+    """Nothing of an excluded session is stored, and its side files go with it if it is excluded later."""
+    home.write(CLAUDE, claude(SESSION, 1))
+    home.write(f"{RESULTS}/toolu_01.txt", b"all of it\n")
+    home.scan()
+    assert home.spool.connection.execute("SELECT count(*) FROM stream").fetchone() == (2,)
+
+    home.exclusion = Exclusion(["/home/dev/project"], home.home)
+    home.close()
+    home.open()
+    home.scan()
+    for table in ("stream", "file", "segment", "extent", "mention"):
+        assert home.spool.connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+
+
+def test_an_appended_side_file_continues_its_generation(home: Household) -> None:
+    """Only what was added is read and pushed."""
+    home.write(CLAUDE, claude(SESSION, 1))
+    path = home.write(f"{RESULTS}/toolu_01.txt", b"begins without a newline")
+    home.settle()
+    home.write(f"{RESULTS}/toolu_01.txt", b" and goes on\n")
+    assert home.ingest(path)[0].read == 13
+    home.settle()
+    assert home.held(SESSION, NAME) == b"begins without a newline and goes on\n"
+    assert [each["generation"] for each in generations(home, NAME)] == [0]
+
+
+def test_a_replaced_image_is_a_new_generation(home: Household) -> None:
+    """Both images can be read afterwards, unchanged byte for byte."""
+    redacting(home)
+    home.write(CLAUDE, claude(SESSION, 1))
+    relative, name = f".claude/image-cache/{SESSION}/1.png", "image-cache/1.png"
+    first, second = png(1), png(2)
+    home.write(relative, first)
+    home.settle()
+    home.write(relative, second, mode="wb")
+    home.settle()
+
+    assert home.held(SESSION, name, generation=0) == first
+    assert home.held(SESSION, name) == second
+    assert home.get(f"/v1/sessions/{home.machine_id}/{SESSION}/streams/{name}").headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize("cut", [1, 20, len(TOKEN) - 1])
+def test_a_secret_that_is_written_in_two_parts_is_masked_as_in_one(home: Household, cut: int) -> None:
+    """What the endpoint has at last is what it would have if the file had been read in one go."""
+    redacting(home)
+    text = b"token=" + TOKEN + b" and more\n"
+    home.write(CLAUDE, claude(SESSION, 1))
+    begin = text.index(TOKEN) + cut
+    home.write(f"{RESULTS}/toolu_01.txt", text[:begin])
+    home.settle()
+    home.write(f"{RESULTS}/toolu_01.txt", text[begin:])
+    home.settle()
+
+    masked = Redactor(Policy()).mask(text).data
+    assert TOKEN not in masked
+    assert home.held(SESSION, NAME) == masked
+
+
+@pytest.mark.parametrize("shift", [-40, -20, 0])
+def test_a_secret_across_two_pieces_is_masked(home: Household, shift: int) -> None:
+    """A long file is read in pieces, and a secret may lie across the end of one, between any two bytes."""
+    redacting(home)
+    line = b"all is well here\n"
+    before = (line * (CHUNK // len(line) + 1))[: CHUNK + shift]
+    text = before[:-1] + b"\n" + TOKEN + b"\n" + line * 1000
+    home.write(CLAUDE, claude(SESSION, 1))
+    home.write(f"{RESULTS}/toolu_01.txt", text)
+    home.settle()
+    held = home.held(SESSION, NAME)
+    assert held == text.replace(TOKEN, TOKEN[:4] + b"*" * 36) or (TOKEN[8:] not in held and len(held) == len(text))
+    assert held.replace(b"*", b"").startswith(before[:-1])
+
+
+def test_the_last_line_waits_until_the_file_is_quiet(home: Household) -> None:
+    """Half a line that is still being written may hold half a secret, so it is left for a moment."""
+    home.ingesting = replace(home.ingesting, settle_ms=1000)
+    home.write(CLAUDE, claude(SESSION, 1))
+    path = home.write(f"{RESULTS}/toolu_01.txt", b"one\ntwo\nthr")
+    os.utime(path, ns=(home.now_ms * 1_000_000, home.now_ms * 1_000_000))
+    home.ingest(os.path.join(home.home, CLAUDE))
+    first = home.ingest(path)[0]
+    assert (first.read, first.retry) == (8, True)
+    home.now_ms += 1000
+    second = home.ingest(path)[0]
+    assert (second.read, second.retry) == (3, False)
+    home.settle()
+    assert home.held(SESSION, NAME) == b"one\ntwo\nthr"
+
+
+def test_a_file_above_the_limit_is_cut_and_reported(home: Household) -> None:
+    """Its first bytes are captured, and `status` and `sources` name the file."""
+    home.ingesting = replace(home.ingesting, side_file_max_bytes=2 << 20)
+    home.write(CLAUDE, claude(SESSION, 1))
+    data = png(3, 3 << 20)
+    path = home.write(f"{RESULTS}/toolu_01.txt", data)
+    home.settle()
+    assert home.held(SESSION, NAME) == data[: 2 << 20]
+    (trouble,) = home.spool.stats.troubles(10)
+    assert (trouble.path, trouble.reason) == (
+        path,
+        "larger than side_file_max_bytes: only its first 2 MiB are captured",
+    )
+    # The limit is raised and the daemon started again.
+    home.ingesting = replace(home.ingesting, side_file_max_bytes=64 << 20)
+    home.settle()
+    assert home.held(SESSION, NAME) == data
+    assert home.spool.stats.troubles(10) == []
+    assert [each["generation"] for each in generations(home, NAME)] == [0]
+
+
+def test_a_deleted_side_file_is_safe_only_if_it_was_acknowledged(home: Household) -> None:
+    """A session counts as safe once its side files are acknowledged too, and is not gone because one of them is."""
+    home.write(CLAUDE, claude(SESSION, 1))
+    path = home.write(f"{RESULTS}/toolu_01.txt", b"all of it\n")
+    home.settle()
+    assert home.spool.safety.total().acknowledged == 1
+    home.write(f"{RESULTS}/toolu_01.txt", b"more\n")
+    home.ingest(path)
+    assert home.spool.safety.total().waiting == 1
+    os.unlink(path)
+    home.settle()
+    assert home.spool.safety.total().acknowledged == 1
+    assert home.held(SESSION, NAME) == b"all of it\nmore\n"
+    assert home.held_sessions()[SESSION]["gone_at"] is None
+
+    os.unlink(os.path.join(home.home, CLAUDE))
+    home.write(f"{RESULTS}/toolu_02.txt", b"left behind\n")
+    home.settle()
+    assert home.held_sessions()[SESSION]["gone_at"] is not None
+
+
+def test_a_side_file_waits_pinned_while_the_outbox_is_full(tmp_path: Path) -> None:
+    """Its tool may delete it before there is space: its hard link in the state directory has the bytes."""
+    with household(tmp_path, budget=1 << 20) as home:
+        home.write(CLAUDE, claude(SESSION, 1))
+        data = png(4, 6 << 20)
+        path = home.write(f"{RESULTS}/toolu_01.txt", data)
+        home.scan()
+        assert os.listdir(os.path.join(home.state, "pins"))
+        os.unlink(path)
+        home.settle(60)
+        assert home.held(SESSION, NAME) == data
+        assert os.listdir(os.path.join(home.state, "pins")) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["ünïcode \u202e.txt", "a\nb.txt", "x" * 200 + ".txt", "back\\slash", os.fsdecode(b"\xff.txt")]
+)
+def test_names_with_odd_characters_are_captured(home: Household, name: str) -> None:
+    """The name of the stream follows the protocol's rules, and no two files share one."""
+    home.write(CLAUDE, claude(SESSION, 1))
+    home.write(f"{RESULTS}/{name}", b"first\n")
+    home.write(f"{RESULTS}/{name}2", b"second\n")
+    home.settle()
+    streams = home.get(f"/v1/sessions/{home.machine_id}/{SESSION}/streams").json()["streams"]
+    contents = {home.held(SESSION, each["name"]) for each in streams if each["name"] != "main"}
+    assert contents == {b"first\n", b"second\n"}
+
+
+def test_files_on_their_way_to_another_name_are_no_side_files(home: Household) -> None:
+    """Locks, keys, and temporary files that are renamed when they are complete."""
+    home.write(CLAUDE, claude(SESSION, 1))
+    for name in ("a.meta.json.tmp.4711", "b.txt.tmp", ".c.lock", "d.pid", "e.key", "f~", "g.txt.temp"):
+        path = home.write(f"{RESULTS}/{name}", b"x")
+        assert home.places(path) == [], name
+
+
+def test_a_side_file_can_be_switched_off_as_a_whole_and_by_source(tmp_path: Path) -> None:
+    """`side_files = false` leaves no root and no unit of side files; what was captured can still be read again."""
+    file, environ = tmp_path / "config.toml", {"HOME": str(tmp_path)}
+    path = f"{tmp_path}/.claude/file-history"
+    relative = f"-home/{SESSION}/tool-results/x.txt"
+    for text, on in (("", True), ("side_files = false", False), ("[sources.claude-code]\nside_files = false", False)):
+        file.write_text(text)
+        config = load_valid(str(file), environ).config
+        roots = [(source, root) for source, root in find_roots(config, environ) if source.tool == "claude-code"]
+        projects = next((source, root) for source, root in roots if root.path == f"{tmp_path}/.claude/projects")
+        assert (path in [root.path for _, root in roots]) is on
+        assert (find_unit(*projects, relative) is not None) is on
+        dormant = [root.path for source, root in find_side_roots(config, environ) if source.tool == "claude-code"]
+        assert (path in dormant) is not on
+
+
+def test_reading_whole_and_in_steps_gives_the_same_pieces(tmp_path: Path) -> None:
+    """A piece depends only on its offset and the bytes of the file, so a restart continues with the same ones."""
+    path = tmp_path / "file"
+    path.write_bytes(random.Random(5).randbytes(2 * CHUNK + 5000))
+    descriptor = os.open(path, os.O_RDONLY)
+    whole = list(FileBytes(descriptor, Digest(1)).chunks(0))
+    again = [next(FileBytes(descriptor, Digest(1)).chunks(chunk.offset)) for chunk in whole]
+    os.close(descriptor)
+    assert whole == again
+    assert [len(chunk.before) for chunk in whole] == [0, CONTEXT, CONTEXT]
+    assert b"".join(chunk.data for chunk in whole) == path.read_bytes()
