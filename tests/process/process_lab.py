@@ -39,14 +39,15 @@ MACHINE = "testbox"
 
 
 def until(so: Callable[[], Any], what: str = "it", seconds: float = SOON, *, every: float = 0.02) -> Any:
-    """Wait for a condition; its first true value."""
-    end = time.monotonic() + seconds
+    """Wait for a condition; its first true value. It is tried less and less often, as a try takes time as well."""
+    end, pause = time.monotonic() + seconds, every
     while True:
         found = so()
         if found:
             return found
         assert time.monotonic() < end, f"never: {what}"
-        time.sleep(every)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 5 * every)
 
 
 def session(number: int) -> str:
