@@ -82,6 +82,14 @@ def test_an_engine_with_one_thread_is_alive_but_not_intact(tmp_path: Path) -> No
         assert engine.alive
 
 
+def test_status_knows_the_daemon_before_its_first_scan(tmp_path: Path) -> None:
+    """Otherwise it would show what an earlier daemon stored, for as long as the scan takes."""
+    with lab(tmp_path) as house:
+        house.engine.inboxes.capture.put(Stop())
+        house.capture_loop.run()
+        assert house.health().pid == os.getpid()
+
+
 def test_the_next_start_checks_the_spool_only_after_an_error(tmp_path: Path) -> None:
     """It reads all of it. An engine that ended as it should has closed the spool, and says so in it."""
 
