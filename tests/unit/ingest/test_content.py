@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.ingest import content as content_module
+from sessiond.ingest import line_reader
 from sessiond.ingest.content import Lines, Records
+from sessiond.ingest.endings import Endings
 from sessiond.ingest.line_reader import CONTEXT, LONG_RECORD, MAX_RECORD
 from sessiond.reader import CHUNK, Chunk, Digest, Extent
 from support.harness import CLAUDE, SESSION, Household, claude, household
@@ -86,6 +89,39 @@ def test_pieces_have_the_bytes_around_them_in_their_record(both: Both) -> None:
         assert sum(chunk.piece for chunk in chunks) == 5 + 7
 
 
+@pytest.mark.parametrize("before", [[], [b"a" * 10]], ids=["at the start of a file", "after a record"])
+@pytest.mark.parametrize(("size", "decoded"), [(1001, True), (3000, True), (3001, False)])
+def test_a_record_in_pieces_is_decoded_up_to_a_limit(
+    both: Both, monkeypatch: pytest.MonkeyPatch, before: list[bytes], size: int, decoded: bool
+) -> None:
+    """With its last piece comes all of it, if it is not longer than memory should be."""
+    for module in (line_reader, content_module):
+        monkeypatch.setattr(module, "MAX_RECORD", 3000)
+        monkeypatch.setattr(module, "LONG_RECORD", 1000)
+        monkeypatch.setattr(module, "CHUNK", 1000)
+    record = b"x" * (size - 1)
+    for content in both([*before, record, b"b"]):
+        pieces = [chunk for chunk in content.chunks(0) if chunk.piece]
+        assert b"".join(piece.data for piece in pieces) == record + b"\n"
+        assert [piece.record for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+        assert pieces[-1].record == (record + b"\n" if decoded else None)
+
+
+def test_only_records_without_an_end_are_remembered(tmp_path: Path) -> None:
+    """A thousand files that end with a newline would push the search through a long record out of memory."""
+    searches = Endings()
+    for name, text in (("ended", b"a\nb\n"), ("empty", b""), ("open", b"a\nb")):
+        (tmp_path / name).write_bytes(text)
+        descriptor = os.open(tmp_path / name, os.O_RDONLY)
+        try:
+            list(Lines(descriptor, Digest(1), searches.of(descriptor, Digest(1), None)).chunks(0))
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        remembered = searches.get((found.st_dev, found.st_ino))
+        assert (remembered is not None) == (name == "open")
+
+
 def test_reading_goes_on_after_any_chunk(both: Both) -> None:
     """Also inside of a long record: what follows is the same as if it had been read in one go."""
     records = [*SHORT, LONG_RECORDS[0].replace(b"\n", b" "), *SHORT]
@@ -111,6 +147,7 @@ def test_only_a_part_of_the_records_is_asked_for(both: Both) -> None:
     for content in both(records):
         assert b"".join(chunk.data for chunk in content.records(2)) == b"bb\nccc\ndddd\n"
         assert b"".join(chunk.data for chunk in content.records(2, 9)) == b"bb\nccc\n"
+        assert b"".join(chunk.data for chunk in content.records(3)) == b"ccc\ndddd\n", "the rest of a record is none"
         assert b"".join(chunk.data for chunk in content.records(0, 0)) == b""
         assert b"".join(chunk.data for chunk in content.records(14)) == b""
 
