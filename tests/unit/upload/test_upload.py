@@ -12,7 +12,7 @@ import pytest
 
 from sessiond import zstd
 from sessiond.errors import EndpointError, SpoolDamaged
-from sessiond.upload import BATCH_ITEMS, LAST_BATCH, begin_run, bind, upload
+from sessiond.upload import BATCH_ITEMS, LAST_BATCH, BatchResult, begin_run, bind, upload
 from sessiond.upload.context import KEPT_RUNS
 from support.harness import CLAUDE, SESSION, Household, claude, household, pushed
 
@@ -150,3 +150,11 @@ def test_the_names_of_the_last_runs_are_kept_and_no_more(house: Household) -> No
     runs = [begin_run(house.spool) for _ in range(KEPT_RUNS + 3)]
     newest_first = tuple(run[0] for run in reversed(runs))
     assert runs[-1] == newest_first[:KEPT_RUNS]
+
+
+def test_the_parts_of_a_push_add_up() -> None:
+    """What is left to do is what the last part says."""
+    first = BatchResult(sessions=1, segments=2, bytes=3, parked=4, healed=5, asked=6, more=True)
+    second = BatchResult(sessions=10, segments=20, bytes=30, parked=40, healed=50, asked=60)
+    assert first.plus(second) == BatchResult(sessions=11, segments=22, bytes=33, parked=44, healed=55, asked=60)
+    assert second.plus(first).more
