@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import closing
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
+import httpx
 import msgspec
-from endpoint_lines import SESSION, Pusher, append, generation, sender
+import pytest
+from endpoint_lines import DEVICE, SESSION, Pusher, append, generation, sender
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sessiond.endpoint.read_client import PIECE, ReadClient
 from sessiond.endpoint.server import Running, streams
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.push import PushRequest
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Limits
+from sessiond.errors import NotFound
 
 
 def test_a_new_generation_keeps_the_start_of_its_previous_one(pusher: Pusher) -> None:
@@ -145,3 +151,38 @@ def test_every_generation_reads_as_it_was_written(
                     start, end = sorted((int(one * len(plain)), int(other * len(plain))))
                     assert streams.read(db, stream, life.generation, start, end) == plain[start:end]
         store.close()
+
+
+def test_a_client_reads_the_generation_that_it_names(endpoint: Running, pusher: Pusher) -> None:
+    """Without one, the current generation; up to an end, if it wants no more."""
+    pusher.said(append(0, b"one\ntwo\n"), generation(1, 0, 4), append(4, b"2\n", generation=1))
+    with closing(ReadClient(endpoint.url, endpoint.token, device_id=UUID(DEVICE))) as client:
+
+        def read(number: int | None, end: int | None = None) -> bytes:
+            return b"".join(client.stream("ada", UUID(SESSION), "main", generation=number, end=end))
+
+        assert (read(0), read(1), read(None)) == (b"one\ntwo\n", b"one\n2\n", b"one\n2\n")
+        assert (read(0, 5), read(None, 1)) == (b"one\nt", b"o")
+        with pytest.raises(NotFound):
+            read(2)
+
+
+def test_a_client_reads_a_long_stream_in_pieces() -> None:
+    """Up to its end or the one that it wants, whether or not a piece ends there."""
+    content = bytes(range(256)) * (3 * PIECE // 256) + b"end"
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["range"])
+        first, last = (int(number) for number in asked[-1].removeprefix("bytes=").split("-"))
+        if first >= size:
+            return httpx.Response(416)
+        return httpx.Response(206, stream=httpx.ByteStream(content[: min(last + 1, size)][first:]))
+
+    transport = httpx.MockTransport(answer)
+    with closing(ReadClient("http://127.0.0.1:1", "token", device_id=UUID(DEVICE), transport=transport)) as client:
+        for size, end, requests in ((len(content), None, 4), (3 * PIECE, None, 4), (len(content), 2 * PIECE, 2)):
+            asked.clear()
+            read = b"".join(client.stream("ada", UUID(SESSION), "main", end=end))
+            assert read == content[:size][:end]
+            assert len(asked) == requests

@@ -10,8 +10,9 @@ from uuid import UUID
 import pytest
 
 from sessiond.endpoint.wire import RemotePosition
+from sessiond.errors import SpoolDamaged
 from sessiond.spool import Spool
-from sessiond.spool.rows import StreamState
+from sessiond.spool.rows import FileState, StreamState
 
 SESSION = UUID(int=1)
 
@@ -184,3 +185,60 @@ def test_what_a_source_does_not_know_is_shown_per_tool(spool: Spool) -> None:
         spool.catalog.save_stream(stream)
         (tool,) = spool.stats.tools()
         assert (tool.unknown, tool.damaged) == (sorted(unknown), damaged)
+
+
+def test_the_oldest_session_shows_since_which_version_a_source_knows_less(spool: Spool) -> None:
+    """So that the user sees which update of the tool brought the unknown records."""
+    for number, version in ((1, "2.0"), (2, "1.9"), (3, "1.0")):
+        session = spool.catalog.add_session(UUID(int=number), "codex", str(number))
+        stream = spool.catalog.add_stream(session, "main", thread=True, known=True)
+        stream.fold.unknown = {"a": 1} if number < 3 else {}
+        spool.catalog.save_stream(stream)
+        record = f'{{"tool_version":"{version}","started_at":"2026-0{4 - number}-01T00:00:00Z"}}'
+        spool.connection.execute("UPDATE session SET record = CAST(? AS BLOB) WHERE id = ?", (record, session))
+    (tool,) = spool.stats.tools()
+    assert tool.unknown_since == "1.9"
+
+
+def test_a_session_that_is_gone_is_reported_once(spool: Spool) -> None:
+    """Each report makes a new revision of its record."""
+    session = spool.catalog.add_session(SESSION, "codex", "one")
+    assert [spool.catalog.set_gone(session, gone_ms) for gone_ms in (None, 5, 6, None, None)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_a_value_that_can_not_be_decoded_is_damage(spool: Spool) -> None:
+    """The spool is rebuilt then. Anything else would end the daemon at each start."""
+    stream = add(spool)
+    spool.connection.execute("UPDATE session SET record = '[]'")
+    with pytest.raises(SpoolDamaged):
+        spool.catalog.session(SESSION)
+    spool.connection.execute("UPDATE stream SET held = x'c1'")
+    with pytest.raises(SpoolDamaged):
+        spool.catalog.stream(stream.id)
+
+
+def test_the_pin_of_a_file_is_its_own(spool: Spool) -> None:
+    for name in ("one", "two"):
+        spool.catalog.save_file(FileState(path=f"/{name}", tool="codex", pin=None))
+        spool.catalog.save_pin(f"/{name}", f"pin of {name}")
+    assert spool.catalog.pins() == {"pin of one", "pin of two"}
+    spool.catalog.save_pin("/one", None)
+    assert spool.catalog.pins() == {"pin of two"}
+
+
+def test_ongoing_sessions_become_idle_in_the_order_of_their_activity(spool: Spool) -> None:
+    """Sessions that have ended don't count."""
+    assert spool.catalog.next_idle_ms() is None
+    rows = [spool.catalog.add_session(UUID(int=number), "codex", str(number)) for number in range(4)]
+    for row, active_ms, ongoing in zip(rows, (500, 300, 400, 100), (1, 1, 1, 0), strict=True):
+        spool.connection.execute(
+            "UPDATE session SET active_ms = ?, ongoing = ? WHERE id = ?", (active_ms, ongoing, row)
+        )
+    assert spool.catalog.next_idle_ms() == 300
+    assert [spool.catalog.idle(before_ms) for before_ms in (299, 300, 400)] == [[], rows[1:2], rows[1:3]]
