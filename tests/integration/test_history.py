@@ -15,6 +15,7 @@ from sessiond.ingest import Outcome, Turn, history
 from sessiond.ingest import ingest as read
 from sessiond.privacy import Exclusion, Masking, read_terms
 from sessiond.session import session_id
+from sessiond.spool.health import read_unnamed
 from sessiond.spool.rows import SessionState
 from sessiond.spool.safety import State
 from support.harness import NOW_MS, Household, claude, encode, household
@@ -234,6 +235,20 @@ def test_lines_without_a_prompt_make_no_session(house: Household) -> None:
     house.write(CLAUDE, prompt("/exit"), prompt("!ls", SECOND), prompt("of an old version", None))
     house.settle()
     assert house.held_sessions() == {} and find(house) is None and find(house, SECOND) is None
+
+
+def test_prompts_without_a_session_are_counted(house: Household) -> None:
+    """Versions of Claude Code before 2.0.49 did not write which session a prompt is of."""
+    path = house.write(CLAUDE, prompt("one", None), prompt("/exit", None), prompt("two", None), prompt("three"))
+    house.settle()
+    assert read_unnamed(house.spool) == {path: 2} and count(house) == (True, 1)
+    house.write(CLAUDE, prompt("four", None))
+    house.settle()
+    house.settle()
+    assert read_unnamed(house.spool) == {path: 3}
+    house.write(CLAUDE, prompt("three"), prompt("one", None), mode="wb")
+    house.settle()
+    assert read_unnamed(house.spool) == {path: 1}
 
 
 def test_a_session_that_has_just_begun_is_left_until_its_transcript_is_there(house: Household) -> None:

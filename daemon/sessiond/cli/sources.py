@@ -14,7 +14,7 @@ from sessiond.config import Config
 from sessiond.sources import UNREADABLE, find_roots, find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
-from sessiond.spool.health import RootHealth
+from sessiond.spool.health import RootHealth, read_unnamed
 from sessiond.spool.stats import ToolCount, Trouble
 from sessiond.status import SpoolState, Status, ToolStatus, read_status
 
@@ -34,6 +34,8 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     troubles: list[Trouble]
     sessionless: int = 0
     """Side files of sessions that are not captured."""
+    unnamed: dict[str, int] = {}
+    """Prompts that name no session and so are in none, by the path of their history."""
     unreadable: str | None = None
     """Why its sessions can't be read, for a tool that is only recognized."""
 
@@ -56,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     disabled = {tool for tool, settings in config.sources.items() if not settings.enabled}
     home = args.environ.get("HOME", "")
     listed = listed_sources(status, tools, disabled, _troubles(status), home)
+    unnamed = _unnamed(status)
+    listed = [_with_unnamed(each, unnamed) for each in listed]
     listed += _unreadable(args.environ)
     if args.json:
         print_json(listed)
@@ -146,6 +150,8 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
             lines.append(f"  ! {count(source.count.damaged, 'damaged record')}: kept in the transcript, not counted")
         if source.sessionless:
             lines.append(f"  {count(source.sessionless, 'side file')} of sessions that are not captured")
+        for path, number in source.unnamed.items():
+            lines.append(f"  - {count(number, 'prompt')} in {tilde(path, home)} without a session: not captured")
         for trouble in source.troubles:
             lines.append(f"  ! {tilde(trouble.path, home)}: {trouble.reason}")
         paragraphs.append("\n".join(part for line in lines for part in _wrap(escape(line), width)))
@@ -193,3 +199,19 @@ def _troubles(status: Status) -> list[Trouble]:
             return spool.stats.troubles(TROUBLES)
     finally:
         spool.close()
+
+
+def _unnamed(status: Status) -> dict[str, int]:
+    if status.spool.state is not SpoolState.OK:
+        return {}
+    spool = Spool(status.state_dir, readonly=True)
+    try:
+        return read_unnamed(spool)
+    finally:
+        spool.close()
+
+
+def _with_unnamed(source: SourceStatus, unnamed: Mapping[str, int]) -> SourceStatus:
+    directories = {root.path for root in source.roots}
+    own = {path: number for path, number in unnamed.items() if number and os.path.dirname(path) in directories}
+    return msgspec.structs.replace(source, unnamed=own)

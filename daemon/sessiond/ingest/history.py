@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome, inner_path
+from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome, as_text, inner_path
 from sessiond.ingest.files import with_mtime
 from sessiond.ingest.presence import ask_again, note_back, note_gone
 from sessiond.ingest.prompt_lines import Prompt, PromptLines, find_transcripts, read_prompts, session_records
@@ -23,6 +23,7 @@ from sessiond.ingest.stream_capture import StreamCapture, add_stream
 from sessiond.ingest.units import HistoryUnit
 from sessiond.reader import Extent
 from sessiond.session import session_id
+from sessiond.spool.health import add_unnamed
 
 PATIENCE_MS = 10_000
 """How long after its first prompt a session may be without a transcript: some tools write the history first."""
@@ -80,12 +81,13 @@ class _Capture:
         known = None if snapshot.known is None else snapshot.known.checkpoint
         grew = known is not None and lines.grew(known, snapshot.stat)
         start = end = known.offset if known is not None and grew else 0
-        groups, more, limit = Groups(), False, snapshot.turn.slice
+        groups, more, limit, unnamed = Groups(), False, snapshot.turn.slice, 0
         for prompt in read_prompts(self._source, lines, start):
             more = limit is not None and prompt.end - start > limit and end > start
             if more:
                 break
             end = prompt.end
+            unnamed += prompt.typed and prompt.native_id is None
             if prompt.native_id is not None:
                 groups.setdefault(prompt.native_id, []).append(prompt)
         chosen = {native_id: prompts for native_id, prompts in groups.items() if self._admits(native_id, prompts)}
@@ -96,6 +98,7 @@ class _Capture:
         with self._context.spool.transaction():
             size = ~snapshot.stat.st_size if more else snapshot.stat.st_size
             snapshot.save(None, snapshot.checkpoint(end, lines.probe(end), size=size))
+            add_unnamed(self._context.spool, as_text(snapshot.location.path), unnamed, restart=start == 0)
         return self._outcome
 
     def read_again(self, native_ids: Iterable[str], most_bytes: int = MOST_BYTES) -> Outcome:

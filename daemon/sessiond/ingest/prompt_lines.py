@@ -103,7 +103,7 @@ def read_prompts(source: Source, content: Lines, start: int = 0) -> Iterator[Pro
 
 def _decode(source: Source, line: bytes, end: int) -> Prompt:
     entries = decode_all(source.decode, line, {})
-    entry = next((each for each in entries if each.native_id), None)
+    entry = next((each for each in entries if each.native_id), entries[0] if entries else None)
     if entry is None:
         return Prompt(line + b"\n", end)
     time_ms, typed = entry.time_ms or 0, entry.role is not None

@@ -82,7 +82,7 @@ class GeminiCli(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.25.0", "0.61.0")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
-        "logs.json and checkpoints from before 0.0.77 are not read: they have prompts only",
+        "logs.json, which has the prompts of deleted chats too, and checkpoints from before 0.0.77 are not read",
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

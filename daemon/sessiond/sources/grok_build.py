@@ -73,7 +73,10 @@ class GrokBuild(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("GROK_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("1.0.41",)
     projection_version: ClassVar[int] = 2
-    gaps: ClassVar[tuple[str, ...]] = ("no version is stored",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no version is stored",
+        "prompt_history.jsonl, which has the prompts of deleted sessions too, is not read",
+    )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the sessions of GROK_HOME and ~/.grok."""

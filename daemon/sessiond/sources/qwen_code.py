@@ -67,6 +67,7 @@ class QwenCode(GeminiCli):
     versions: ClassVar[tuple[str, ...]] = ("0.0 (Gemini's layout)", "0.24.4")
     gaps: ClassVar[tuple[str, ...]] = (
         "a runtimeOutputDir in a project's own settings is not found: add its root to the configuration",
+        "logs.json, which has the prompts of deleted chats too, is not read",
     )
 
     side_files: ClassVar[tuple[SideFiles, ...]] = (SideFiles(r"[0-9a-f]{64}/(?P<name>[\w.-]+\.output)", "outputs/"),)

@@ -17,6 +17,8 @@ CONFIG = "health.config"
 """Meta key: why an edit of the configuration was rejected."""
 APPLIED_CONFIG = "health.taken"
 """Meta key: the configuration in effect."""
+UNNAMED = "history.unnamed"
+"""Meta key: prompts of histories that name no session."""
 PACE_MS = 60_000
 CLEAN = "clean"
 """Meta key: set if the last daemon closed the spool, so that it needs no check."""
@@ -188,3 +190,16 @@ def write(spool: Spool, health: CaptureHealth | EndpointHealth) -> None:
     """Store a state."""
     key = CAPTURE if isinstance(health, CaptureHealth) else ENDPOINT
     spool.set_meta(key, to_json(health))
+
+
+def add_unnamed(spool: Spool, path: str, count: int, *, restart: bool) -> None:
+    """Add to the prompts of a history that name no session, so that they are in none. `restart`: count from zero."""
+    known = read_unnamed(spool)
+    total = count + (0 if restart else known.get(path, 0))
+    if total != known.get(path, 0):
+        spool.set_meta(UNNAMED, to_json({**known, path: total}))
+
+
+def read_unnamed(spool: Spool) -> dict[str, int]:
+    """Return the number of prompts that name no session, by the path of their history."""
+    return parse_object(spool.meta(UNNAMED) or "{}")

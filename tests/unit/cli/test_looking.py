@@ -387,6 +387,17 @@ def test_sources_never_shortens_the_path_of_a_file(house: Household, capsys: pyt
     assert f"~/{folder}/{SESSION}.jsonl" in "".join(line.strip(" !") for line in text.splitlines())
 
 
+def test_sources_counts_prompts_that_are_in_no_session(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [{"display": f"weave {number}", "timestamp": 1_780_000_000_000} for number in range(3)]
+    house.write(".claude/history.jsonl", *lines)
+    house.settle()
+    assert run(house, "sources") == 0
+    assert "  - 3 prompts in ~/.claude/history.jsonl without a session: not captured" in capsys.readouterr().out
+    assert run(house, "sources", "--json") == 0
+    found = {each["tool"]: each["unnamed"] for each in json.loads(capsys.readouterr().out)}
+    assert found["claude-code"] == {f"{house.home}/.claude/history.jsonl": 3} and found["codex"] == {}
+
+
 def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Aider's root is the home, which is no sign of Aider."""
     (tmp_path / ".codex/sessions").mkdir(parents=True)
