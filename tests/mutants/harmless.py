@@ -70,6 +70,8 @@ HARMLESS: dict[str, str] = {
     "daemon/capture_loop.py::CaptureLoop.do: self._news = False => pass": (
         "the upload loop is woken once more at the end of the round, and finds nothing to do"
     ),
+    "daemon/pusher.py::Pusher.idle_seconds: return max(self.state.wait_ms(), 0) / 1000 => "
+    "return max(self.state.wait_ms(), 0) / 1001": "a wait that is shorter by a thousandth",
     "daemon/resources.py::_open_spool: if spool.meta(CLEAN) is None and known: => "
     "if spool.meta(CLEAN) is None or known:": (
         "a spool that was closed properly is checked as well: only the start takes longer"

@@ -103,6 +103,19 @@ def test_units_are_counted_by_tool() -> None:
     assert count(files, shared) == ({CLAUDE.tool: 3}, 18)
 
 
+def test_a_database_and_its_log_are_one_unit() -> None:
+    """With the bytes of both. The log alone shows the database, too: it may not have been found yet."""
+    source = SOURCES["warp"]
+    unit = source.unit("warp.sqlite-wal")
+    assert unit is not None
+    assert unit.path == "warp.sqlite"
+    index = Index([(source, Root(path="/w"))])
+    database, log = {"/w/warp.sqlite": made(5)}, {"/w/warp.sqlite-wal": made(6)}
+    assert count(database | log, index) == ({source.tool: 1}, 11)
+    assert count(log | database, index) == ({source.tool: 1}, 11)
+    assert count(log, index) == ({source.tool: 1}, 6)
+
+
 def test_a_deleted_directory_takes_what_is_below_it() -> None:
     """And nothing whose name only begins like its own."""
     inventory = {"/a/b/1": 1, "/a/b/c/2": 2, "/a/bc": 3, "/a/b": 4}
