@@ -15,11 +15,12 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome, as_text, inner_path
+from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome, inner_path
 from sessiond.ingest.files import with_mtime
 from sessiond.ingest.presence import ask_again, note_back, note_gone
 from sessiond.ingest.prompt_lines import Prompt, PromptLines, find_transcripts, read_prompts, session_records
 from sessiond.ingest.stream_capture import StreamCapture, add_stream
+from sessiond.ingest.stream_names import as_text
 from sessiond.ingest.units import HistoryUnit
 from sessiond.reader import Extent
 from sessiond.session import session_id
