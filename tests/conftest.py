@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from support.rules_cache import compile_once
@@ -24,6 +25,7 @@ use_memory()
 compile_once()
 
 
+@pytest.hookimpl(optionalhook=True)  # the tests run without pytest-xdist too
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers `-n auto` starts: one more than processors, as some tests wait for a program."""
     return (os.cpu_count() or 1) + 1
