@@ -15,6 +15,7 @@ from private_manager import until
 
 import sessiond
 from support.harness import CLAUDE, SESSION, claude, encode
+from support.rules_cache import put_rules
 
 PRETEND = str(Path(__file__).with_name("pretend_mac.py"))
 STATE = "Library/Application Support/sessiond"
@@ -37,6 +38,7 @@ Mac = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def mac(tmp_path: Path, without_proc: list[str]) -> Mac:
+    put_rules(str(tmp_path / STATE))
     environ = {
         "HOME": str(tmp_path),
         "PATH": os.defpath,

@@ -17,6 +17,7 @@ import pytest
 
 from sessiond.logs.sinks import Failures, FileSink
 from support.harness import CLAUDE, SESSION, claude, encode
+from support.rules_cache import put_rules
 from support.terminal import Terminal
 
 
@@ -133,6 +134,7 @@ def test_a_terminal_gets_local_times_and_colour(environ: dict[str, str], log: Ca
 
 @pytest.fixture
 def daemon(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    put_rules(environ["SESSIOND_STATE_DIR"])
     command = [sys.executable, "-m", "sessiond", "run"]
     process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
     yield process
