@@ -13,6 +13,7 @@ from sessiond.endpoint.wire import RemotePosition
 from sessiond.errors import SpoolDamaged
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState, StreamState
+from sessiond.spool.safety import State
 
 SESSION = UUID(int=1)
 
@@ -242,3 +243,44 @@ def test_ongoing_sessions_become_idle_in_the_order_of_their_activity(spool: Spoo
         )
     assert spool.catalog.next_idle_ms() == 300
     assert [spool.catalog.idle(before_ms) for before_ms in (299, 300, 400)] == [[], rows[1:2], rows[1:3]]
+
+
+def test_the_oldest_queued_item_counts(spool: Spool) -> None:
+    """Whichever was queued last."""
+    stream = add(spool)
+    for offset, queued_ms in ((0, 700), (9, 500), (18, 600)):
+        spool.outbox.add(stream.id, 0, offset, 9, b"frame", queued_ms)
+    waiting = spool.stats.waiting()
+    assert (waiting.segments, waiting.bytes, waiting.oldest_ms) == (3, 15, 500)
+
+
+def test_dropped_bytes_are_lost_and_accepted(spool: Spool) -> None:
+    """The user gave them up, so they are no longer a reason to warn, and not called safe either."""
+    stream = add(spool, queued=0)
+    spool.connection.execute("UPDATE session SET record = '{}'")
+    spool.outbox.add(stream.id, 0, 0, 100, b"a frame", 5)
+    (segment,) = spool.outbox.segments(9, 99)
+    spool.outbox.park_segment(segment, "invalid")
+    assert spool.outbox.drop(SESSION, 6) == 1
+    for placeholder in spool.outbox.segments(9, 999):
+        spool.outbox.acknowledge_segment(placeholder)
+    spool.connection.execute("UPDATE stream SET queued = folded")
+    (unsafe,) = spool.safety.unsafe()
+    assert (unsafe.state, unsafe.lost_bytes) == (State.DROPPED, 100)
+
+
+def test_the_worst_sessions_are_listed_first(spool: Spool) -> None:
+    """The list may be cut after some of them."""
+    for number, lost in ((1, 0), (2, 5), (3, 0)):
+        session = spool.catalog.add_session(UUID(int=number), "codex", str(number))
+        spool.catalog.add_stream(session, "main", thread=True, known=True)
+        spool.connection.execute("UPDATE session SET record = '{}', revision = 1 WHERE id = ?", (session,))
+        spool.connection.execute("UPDATE stream SET lost = ? WHERE session = ?", (lost, session))
+    states = [(each.session, each.state) for each in spool.safety.unsafe(limit=2)]
+    assert states == [(str(UUID(int=2)), State.LOST), (str(UUID(int=1)), State.WAITING)]
+
+
+def test_files_are_found_by_the_start_of_their_reason(spool: Spool) -> None:
+    for path, trouble in (("/a", "no permission: a"), ("/b", "too many links"), ("/c", None)):
+        spool.catalog.save_file(FileState(path=path, tool="codex", trouble=trouble))
+    assert [file.path for file in spool.catalog.troubled("no permission")] == ["/a"]
