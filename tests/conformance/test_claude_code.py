@@ -16,7 +16,8 @@ ID = "00000301-0000-4000-8000-000000000301"
 
 def roots(platform: str = "linux", **environ: str) -> list[str]:
     """Return the roots of a home."""
-    return [root.path for root in SOURCE.roots(UserDirs(home="/home/ada", environ=environ, platform=platform))]
+    found = SOURCE.roots(UserDirs(home="/home/ada", environ=environ, platform=platform))
+    return [root.path for root in found if not root.side]
 
 
 def test_the_override_comes_first_and_the_home_stays() -> None:

@@ -408,3 +408,17 @@ def test_pasted_texts_in_files_are_kept_with_their_prompt(house: Household) -> N
     house.ingest(path)
     house.settle()
     assert house.held(FIRST, "prompts") == encode(lines[0]) + pasted + encode(lines[1])
+
+
+def test_side_files_that_the_tool_left_behind_are_kept_with_the_prompts(house: Household) -> None:
+    """They are no transcript: the session is still known from its prompts alone, and prompts are still added."""
+    house.write(f".claude/projects/-home-ada-loom/{FIRST}/tool-results/a.txt", b"red\n")
+    path = house.write(CLAUDE, prompt("one"))
+    (outcome,) = house.ingest(path)
+    assert outcome.sessions == {FIRST}
+    house.settle()
+    house.write(CLAUDE, prompt("two"))
+    house.settle()
+    assert count(house) == (True, 2)
+    assert house.held(FIRST, "prompts") == encode(prompt("one")) + encode(prompt("two"))
+    assert house.held(FIRST, "tool-results/a.txt") == b"red\n"

@@ -179,7 +179,8 @@ class _Capture:
             stat = with_mtime(self._snapshot.stat, min(newest, self._snapshot.mtime_ms))
             snapshot = msgspec.structs.replace(self._snapshot, stat=stat)
             outcome = StreamCapture(snapshot, source, stream).run(only_grew=True)
-            self._count(changed=outcome.changed)
+            # Its side files may still be there, and can be captured now.
+            self._count(changed=outcome.changed, sessions=frozenset([native_id]))
             if whole:
                 self._note_trimmed(native_id, content, captured)
         return True
@@ -193,11 +194,20 @@ class _Capture:
         if file is not None and file.stream and not context.spool.catalog.stream(file.stream).caught_up:
             note_gone(context, file, self._snapshot.turn.live)
 
-    def _count(self, *, read: int = 0, changed: bool = False, more: bool = False, retry: bool = False) -> None:
+    def _count(
+        self,
+        *,
+        read: int = 0,
+        changed: bool = False,
+        more: bool = False,
+        retry: bool = False,
+        sessions: frozenset[str] = frozenset(),
+    ) -> None:
         so_far = self._outcome
         self._outcome = Outcome(
             read=so_far.read + read,
             changed=so_far.changed or changed,
             more=so_far.more or more,
             retry=so_far.retry or retry,
+            sessions=so_far.sessions | sessions,
         )

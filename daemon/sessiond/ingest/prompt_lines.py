@@ -138,7 +138,7 @@ def find_transcripts(roots: Iterable[tuple[Source, Root]], tool: str, scope: str
 
     Only directories are read. `scope` is that of the tool's native ids; see `session_id`.
     """
-    own = [(source, root) for source, root in roots if source.tool == tool and not root.only]
+    own = [(source, root) for source, root in roots if source.tool == tool and not (root.only or root.side)]
     index, found = Index(own), set[UUID]()
     for _, root in own:
         base = root.path.rstrip("/")
@@ -147,6 +147,7 @@ def find_transcripts(roots: Iterable[tuple[Source, Root]], tool: str, scope: str
             directories[:] = [] if level >= root.depth else [name for name in directories if name not in root.skip]
             for name in names:
                 for _, _, _, unit in index.units(f"{folder}/{name}"):
-                    if unit.thread and unit.native_id and unit.kind is not Kind.HISTORY:
+                    records = unit.media_type is None and unit.kind is not Kind.HISTORY
+                    if records and unit.thread and unit.native_id:
                         found.add(session_id(tool, unit.native_id, scope))
     return frozenset(found)

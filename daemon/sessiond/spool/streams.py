@@ -106,9 +106,11 @@ class Streams(Folds):
         )
 
     def thread_names(self, identity: UUID) -> dict[str, bool]:
-        """Return the streams of a session by name, and whether each belongs to its main thread."""
+        """Return the streams of a session by name, without its side files; whether each belongs to the main thread."""
         rows = self._db.execute(
-            "SELECT name, thread FROM stream WHERE session = (SELECT id FROM session WHERE uuid = ?)", (str(identity),)
+            "SELECT name, thread FROM stream WHERE media_type IS NULL AND session ="
+            " (SELECT id FROM session WHERE uuid = ?)",
+            (str(identity),),
         )
         return {name: bool(thread) for name, thread in rows}
 
