@@ -16,7 +16,7 @@ from sessiond import state
 from sessiond.config import Config, Loaded
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.config_watch import ConfigWatch
-from sessiond.daemon.messages import Message, Ping, ScanNow, Stop
+from sessiond.daemon.messages import Captured, Message, Ping, ScanNow, Stop
 from sessiond.errors import StateError, StateFull
 from sessiond.spool import Spool
 from sessiond.spool.health import CLEAN
@@ -67,6 +67,20 @@ def test_a_change_that_is_no_sessions_queues_nothing(tmp_path: Path) -> None:
         assert session in house.queue
 
 
+@pytest.mark.parametrize(("started", "whole", "pushes"), [(True, True, 1), (True, False, 0), (False, True, 0)])
+def test_only_an_engine_that_worked_and_ends_well_pushes_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: bool, whole: bool, pushes: int
+) -> None:
+    """After an error the spool may be damaged: nothing of it is sent any more."""
+    pushed: list[int] = []
+    with lab(tmp_path) as house:
+        monkeypatch.setattr(house.engine.upload_loop, "last_push", lambda: pushed.append(1))
+        if started:
+            house.engine.start()
+        house.engine.stop(whole=whole)
+        assert len(pushed) == pushes
+
+
 def test_an_engine_with_one_thread_is_alive_but_not_intact(tmp_path: Path) -> None:
     """`demo` would wait forever for what the other one does."""
     with lab(tmp_path) as house:
@@ -88,6 +102,7 @@ def test_status_knows_the_daemon_before_its_first_scan(tmp_path: Path) -> None:
         house.engine.inboxes.capture.put(Stop())
         house.capture_loop.run()
         assert house.health().pid == os.getpid()
+        assert Captured() in house.engine.inboxes.upload.take(), "what was captured last is pushed"
 
 
 def test_the_next_start_checks_the_spool_only_after_an_error(tmp_path: Path) -> None:
