@@ -135,6 +135,8 @@ def judge(task: dict[str, Any], items: list[pytest.Item], functions: Functions, 
         return Outcome.UNSUITABLE
     by_name = {item.nodeid: item for item in items}
     selected = [(by_name[name], seconds) for name, seconds in task["tests"].items() if name in by_name]
+    if not selected:
+        return Outcome.UNSUITABLE
     following = [*(item for item, _ in selected[1:]), None]
     for (item, seconds), next_item in zip(selected, following, strict=True):
         Path(task["result"]).write_text(item.nodeid)

@@ -171,6 +171,7 @@ def measure(tree: Tree, name: str, digest: str, known: dict, stored: Lock) -> No
             print(f"  fails without a mutant, so it is not used: {outcome['test']}", flush=True)
     if not outcomes:
         print(f"  no tests ran: {name}", flush=True)
+        return
     reached = lines_of(data)
     with stored:
         numbers = {key: index for index, key in enumerate(known["keys"])}
