@@ -14,6 +14,7 @@ from sessiond.sources.codex import Codex
 SOURCE = Codex()
 ID = "01a2037e-0461-7000-8000-000000000461"
 NAME = f"rollout-2026-04-01T12-00-00-{ID}"
+TITLES = ("../session_index.jsonl",)
 
 
 def roots(**environ: str) -> list[str]:
@@ -32,9 +33,9 @@ def test_archived_sessions_are_watched_as_well() -> None:
 @pytest.mark.parametrize(
     ("path", "unit"),
     [
-        (f"2026/04/01/{NAME}.jsonl", Unit(native_id=ID)),
-        (f"{NAME}.jsonl", Unit(native_id=ID)),
-        (f"2026/04/01/{NAME}.jsonl.zst", Unit(native_id=ID, packed=True)),
+        (f"2026/04/01/{NAME}.jsonl", Unit(native_id=ID, beside=TITLES)),
+        (f"{NAME}.jsonl", Unit(native_id=ID, beside=TITLES)),
+        (f"2026/04/01/{NAME}.jsonl.zst", Unit(native_id=ID, packed=True, beside=TITLES)),
         (f"rollout-2026-04-01-{ID}.json", Unit(kind=Kind.DOCUMENT, native_id=ID)),
         (f"2026/04/01/.{NAME}.jsonl.paginated.tmp", None),
         ("2026/04/01/rollout-compress-4f2a.tmp", None),
@@ -42,6 +43,8 @@ def test_archived_sessions_are_watched_as_well() -> None:
         (f"2026/04/01/{NAME}.jsonl.tmp", None),
         ("history.jsonl", Unit(kind=Kind.HISTORY)),
         ("2026/history.jsonl", None),
+        ("session_index.jsonl", Unit(kind=Kind.TITLES)),
+        ("2026/session_index.jsonl", None),
     ],
 )
 def test_a_path_says_which_thread_it_is(path: str, unit: Unit | None) -> None:

@@ -26,6 +26,7 @@ SHARED = {
     "records",
     "registry",
     "rows",
+    "titles",
     "tokens",
     "unreadable",
     "user_dirs",

@@ -56,7 +56,7 @@ def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[
                 sizes[source.tool] = sizes.get(source.tool, 0) + stat.st_size
                 if place.unit.kind is Kind.HISTORY:
                     histories.setdefault(source.tool, []).append(place)
-                elif place.relative == place.below and place.unit.kind is not Kind.FILE:
+                elif place.relative == place.below and place.unit.kind not in (Kind.FILE, Kind.TITLES):
                     times.setdefault(source.tool, []).append(stat.st_mtime_ns // 1_000_000)
     retention = find_retention(environ)
     found = []

@@ -12,7 +12,8 @@ from sessiond.ingest.lines import capture_lines
 from sessiond.ingest.presence import note_gone, note_trouble, sweep_idle
 from sessiond.ingest.projected import capture_projected
 from sessiond.ingest.side_files import capture_side_file
-from sessiond.ingest.units import HistoryUnit, open_unit
+from sessiond.ingest.titles import capture_titles
+from sessiond.ingest.units import HistoryUnit, OpenUnit, open_unit
 from sessiond.sources.base import Kind
 
 __all__ = ["Index", "IngestContext", "Location", "Outcome", "Turn", "ingest", "locate", "sweep_idle"]
@@ -37,10 +38,9 @@ def ingest(context: IngestContext, location: Location, turn: Turn = ONCE) -> Out
         side_file = location.unit.kind is Kind.FILE  # it is captured if its session is, whatever its age
         if not (turn.changed or side_file) and is_left_out(context, location, known):
             return Outcome(left_out=True)
-        capture = _CAPTURES.get(location.unit.kind, capture_projected)
         with open_unit(location, context.reading(turn, location.unit)) as unit:
             snapshot = FileSnapshot(context=context, turn=turn, location=location, known=known, stat=unit.stat)
-            return capture_history(snapshot, unit) if isinstance(unit, HistoryUnit) else capture(snapshot, unit)
+            return _capture(snapshot, unit)
     except FileNotFoundError:
         return note_gone(context, known, turn.live)
     except Torn as error:
@@ -52,3 +52,10 @@ def ingest(context: IngestContext, location: Location, turn: Turn = ONCE) -> Out
         return note_trouble(context, location, known, error)
     except OSError as error:
         return note_trouble(context, location, known, ReadError(f"not read: {error.strerror}"))
+
+
+def _capture(snapshot: FileSnapshot, unit: OpenUnit) -> Outcome:
+    kind = snapshot.location.unit.kind
+    if isinstance(unit, HistoryUnit):
+        return capture_history(snapshot, unit) if kind is Kind.HISTORY else capture_titles(snapshot, unit)
+    return _CAPTURES.get(kind, capture_projected)(snapshot, unit)

@@ -107,7 +107,7 @@ def open_unit(location: Location, context: ReadContext) -> Iterator[OpenUnit]:
             unit = _LinesUnit(location, context)
         case Kind.DATABASE:
             unit = DatabaseUnit(location, context)
-        case Kind.HISTORY:
+        case Kind.HISTORY | Kind.TITLES:
             unit = HistoryUnit(location, context)
         case _:
             unit = _DocumentUnit(location, context)
@@ -149,7 +149,7 @@ class _LinesUnit:
 
 
 class HistoryUnit:
-    """A history of prompts: the stream of each session is its lines."""
+    """A history of prompts: the stream of each session is its lines. A list of titles has no stream."""
 
     def __init__(self, location: Location, context: ReadContext) -> None:
         self._location, self._digest, self.cost = location, context.digest, 0

@@ -41,8 +41,9 @@ class Kind(StrEnum):
     DATABASE = "database"
     """An SQLite file with many sessions: the rows of each session are projected."""
     HISTORY = "history"
-    """JSON lines with the prompts of many sessions: the stream of a session is its lines. They say which session is
-    theirs (`Entry.native_id`). Only sessions of which there is no transcript are captured from it."""
+    """JSON lines with the prompts of many sessions (`Entry.native_id`); see ingest/history.py."""
+    TITLES = "titles"
+    """JSON lines with the titles of many sessions; see sources/titles.py."""
     FILE = "file"
     """A side file: the stream is all of the file's bytes, and nothing in it is decoded. See side_files.py."""
 
@@ -90,8 +91,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
 class Projection(msgspec.Struct, frozen=True, kw_only=True):
     """One stream of a session, projected from a document, folder or database to records.
 
-    Records are JSON texts without newlines. Their order must be stable: as long as the tool only adds, records are
-    only added at the end. Then only the new ones are uploaded instead of the whole stream.
+    Records are JSON texts without newlines, in a stable order: as long as the tool only adds, records are only added at
+    the end, and only these are uploaded.
     """
 
     native_id: str
@@ -102,8 +103,7 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     timeless: bool = False
     """Whether the file's time is used for the last record, because it has none."""
     metadata: Entry | None = None
-    """What the tool says of the session as a whole and changes at any time (title, model). It is kept apart from the
-    records, so that a new title does not rewrite the stream."""
+    """What the tool changes of the session as a whole (title, model). It is no record, so a change rewrites nothing."""
 
 
 class Source(Protocol):

@@ -14,6 +14,7 @@ from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Un
 from sessiond.sources.content import blocks, find, name_of, speaker_of, summary, template, text_of
 from sessiond.sources.prompts import decode_prompt, history_root, history_unit, prompt_items
 from sessiond.sources.records import ABSENT, UUID, compact, digest, parse
+from sessiond.sources.titles import TITLES, find_title, titles_unit
 from sessiond.sources.tokens import usage
 
 FILE = re.compile(
@@ -132,7 +133,6 @@ class Codex(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.1 (TypeScript)", "0.20.0", "0.80.0", "0.100", "0.149", "0.169.0")
     gaps: ClassVar[tuple[str, ...]] = (
         "a fork of 0.169 has its own records only: it points into its parent's file",
-        "titles: they are in a database beside the rollouts, which is not read",
         "of sessions deleted before they were captured only the prompts are known, and not their project",
     )
     views: ClassVar[bool] = True
@@ -141,7 +141,7 @@ class Codex(BaseSource):
         """Return the rollouts of CODEX_HOME and ~/.codex, and the histories of prompts beside them."""
         homes = dirs.with_override("CODEX_HOME", f"{dirs.home}/.codex")
         yield from rollout_roots(homes)
-        yield from map(history_root, homes)
+        yield from (history_root(home, TITLES) for home in homes)
 
     def unit(self, relative: str) -> Unit | None:
         """Return the unit of a rollout: lines, packed lines (`.jsonl.zst`), or a TypeScript CLI document (`.json`).
@@ -151,10 +151,15 @@ class Codex(BaseSource):
         """
         found = FILE.fullmatch(relative)
         if not found:
-            return history_unit(relative)
+            return history_unit(relative) or titles_unit(relative)
         if found[2] == "json":
             return Unit(kind=Kind.DOCUMENT, native_id=found[1])
-        return Unit(native_id=found[1], packed=found[2] == "jsonl.zst")
+        return Unit(native_id=found[1], packed=found[2] == "jsonl.zst", beside=(f"../{TITLES}",))
+
+    def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
+        """Return the title that a thread has when it is captured; later ones come from the list of titles itself."""
+        titles = (find_title(lines, unit.native_id or "") for lines in beside.values())
+        return next((Entry(title=title) for title in titles if title), None)
 
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
         """Project {session, items} to a rollout without envelopes: the header, then one item a line."""

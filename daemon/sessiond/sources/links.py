@@ -86,13 +86,14 @@ def find_unit(source: Source, root: Root, relative: str) -> Unit | None:
 
 def unit_below_link(source: Source, root: Root, relative: str) -> Unit | None:
     """Return the unit of a path below a root that a link leads to; None if it reaches beyond the link."""
+    only = root.only if isinstance(root.only, str) else ""
     if not relative.startswith(root.only):
         return None
     # Beside a database are files whose names begin with its name.
-    unit = find_unit(source, root, root.prefix + relative[len(root.only) :])
+    unit = find_unit(source, root, root.prefix + relative[len(only) :])
     if unit is None or (unit.path and not unit.path.startswith(root.prefix)):
         return None
-    inside = {name: root.only + name[len(root.prefix) :] for name in (unit.path, *unit.beside) if name}
+    inside = {name: only + name[len(root.prefix) :] for name in (unit.path, *unit.beside) if name}
     beside = tuple(inside[name] for name in unit.beside if name.startswith(root.prefix) and not root.only)
     return msgspec.structs.replace(unit, path=inside.get(unit.path, ""), beside=beside)
 

@@ -51,9 +51,9 @@ class _Prompt(msgspec.Struct):
 PROMPT = msgspec.json.Decoder(_Prompt)
 
 
-def history_root(home: str) -> Root:
-    """Return the root of a history in a directory with other files."""
-    return Root(path=home, watch=Watch.FLAT, depth=0, only=HISTORY)
+def history_root(home: str, *others: str) -> Root:
+    """Return the root of a history, and of `others`, in a directory with further files."""
+    return Root(path=home, watch=Watch.FLAT, depth=0, only=(HISTORY, *others) if others else HISTORY)
 
 
 def history_unit(relative: str) -> Unit | None:

@@ -35,8 +35,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = ""
     """What a path below it begins with for its source: a link below another root leads here (see links.py), or the root
     has side files only."""
-    only: str = ""
-    """The beginning of the names of the only files that are read. `prefix` takes its place if a link leads here."""
+    only: str | tuple[str, ...] = ""
+    """How the names of the only files begin that are read. `prefix` takes its place if a link leads here."""
     side: bool = False
     """Whether it has side files only, and no sessions."""
     side_files: bool = True

@@ -1,0 +1,84 @@
+"""Codex keeps the titles of its threads in a list beside the rollouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sessiond.privacy import Exclusion
+from support.harness import Household, encode, household
+
+INDEX = ".codex/session_index.jsonl"
+THREAD = "00000c01-0000-4000-8000-000000000c01"
+OTHER = "00000c02-0000-4000-8000-000000000c02"
+AT = "2026-05-28T10:00:00.000Z"
+
+
+def name(thread: str, title: str) -> dict[str, str]:
+    return {"id": thread, "thread_name": title, "updated_at": AT}
+
+
+def rollout(house: Household, thread: str, cwd: str = "/home/ada/loom") -> str:
+    meta = {"id": thread, "timestamp": AT, "cwd": cwd, "cli_version": "0.171.0"}
+    event = {"type": "user_message", "message": "Weave a pattern."}
+    return house.write(
+        f".codex/sessions/2026/05/28/rollout-2026-05-28T10-00-00-{thread}.jsonl",
+        {"timestamp": AT, "type": "session_meta", "payload": meta},
+        {"timestamp": AT, "type": "event_msg", "payload": event},
+    )
+
+
+def titles(house: Household) -> list[str | None]:
+    return [item["title"] for item in house.held_sessions().values()]
+
+
+def test_a_title_that_is_added_later_names_the_session(tmp_path: Path) -> None:
+    with household(tmp_path) as house:
+        rollout(house, THREAD)
+        house.settle()
+        assert titles(house) == [None]
+        house.write(INDEX, name(THREAD, "Weaving"))
+        house.settle()
+        assert titles(house) == ["Weaving"]
+        house.write(INDEX, name(OTHER, "Spinning"), "{damaged", name(THREAD, "Weaving in blue"))
+        house.settle()
+        assert titles(house) == ["Weaving in blue"]
+
+
+def test_a_title_that_is_there_before_the_session_names_it(tmp_path: Path) -> None:
+    """Whichever of the two files is read first."""
+    with household(tmp_path) as house:
+        index = house.write(INDEX, name(OTHER, "Spinning"), name(THREAD, "Weaving"), name(THREAD, "Weaving again"))
+        house.ingest(index)
+        house.ingest(rollout(house, THREAD))
+        house.settle()
+        assert titles(house) == ["Weaving again"]
+
+
+def test_nothing_is_kept_of_a_session_that_is_not_captured(tmp_path: Path) -> None:
+    """A title says much about an excluded project."""
+    with household(tmp_path) as house:
+        house.exclusion = Exclusion(["/home/ada/secret"], house.home)
+        house.close()
+        house.client.close()
+        house.open()
+        rollout(house, THREAD, "/home/ada/secret")
+        house.write(INDEX, name(THREAD, "A secret plan"))
+        house.settle()
+        assert house.held_sessions() == {}
+        for path in Path(house.state).rglob("*"):
+            assert not path.is_file() or b"secret plan" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("lines", [1, 200])
+def test_only_what_was_added_to_the_list_is_read(lines: int, tmp_path: Path) -> None:
+    with household(tmp_path) as house:
+        rollout(house, THREAD)
+        path = house.write(INDEX, *(name(OTHER, f"Title {number}") for number in range(lines)))
+        house.settle()
+        house.write(INDEX, name(THREAD, "Weaving"))
+        (outcome,) = house.ingest(path)
+        assert outcome.read == len(encode(name(THREAD, "Weaving")))
+        (outcome,) = house.ingest(path)
+        assert (outcome.read, outcome.changed) == (0, False)
