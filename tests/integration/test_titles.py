@@ -56,6 +56,18 @@ def test_a_title_that_is_there_before_the_session_names_it(tmp_path: Path) -> No
         assert titles(house) == ["Weaving again"]
 
 
+def test_a_rewrite_of_the_session_keeps_its_title(tmp_path: Path) -> None:
+    with household(tmp_path) as house:
+        path = Path(rollout(house, THREAD))
+        house.settle()
+        house.write(INDEX, name(THREAD, "Weaving"))
+        house.settle()
+        path.write_bytes(path.read_bytes().replace(b"a pattern", b"two patterns"))
+        house.settle()
+        assert titles(house) == ["Weaving"]
+        assert b"two patterns" in house.held(THREAD)
+
+
 def test_nothing_is_kept_of_a_session_that_is_not_captured(tmp_path: Path) -> None:
     """A title says much about an excluded project."""
     with household(tmp_path) as house:

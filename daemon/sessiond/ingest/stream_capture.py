@@ -99,11 +99,13 @@ class StreamCapture:
             reconcile(self._snapshot.context, stream, content, self._snapshot.location.path)
             self._pipeline.touched = True
         if kept < stream.folded:
-            started_ms = stream.fold.started_ms
+            started_ms, title = stream.fold.started_ms, stream.fold.title
             only_projection = self._snapshot.only_projection_changed
             self._pipeline.rewrite(content, kept, self._now_ms, only_projection=only_projection)
             if self._source.times is Times.FILE:
                 stream.fold.started_ms = started_ms
+            if self._snapshot.location.unit.beside and stream.fold.title is None:
+                stream.fold.title = title  # it may be from a file beside the unit, which is not read again
 
     def _unchanged_prefix(self) -> int:
         """Return how many bytes at the start are unchanged. Raises: Torn where it may be half of a rewrite."""

@@ -14,7 +14,7 @@ from sessiond.session import Entry
 from sessiond.sources.base import Memory, Source
 from sessiond.sources.damaged import DAMAGED, decode_all
 
-MAX_CONTEXT_FILE = 1 << 20
+MAX_CONTEXT_FILE = 4 << 20
 """Largest file beside a unit that is read, in bytes. A larger one is not the small file that its source expects."""
 HEAD = 16 << 20
 """Bytes in which a session's id has to appear, so that a log of gigabytes beside the sessions is not read whole."""
