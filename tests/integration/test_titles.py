@@ -62,10 +62,13 @@ def test_a_rewrite_of_the_session_keeps_its_title(tmp_path: Path) -> None:
         house.settle()
         house.write(INDEX, name(THREAD, "Weaving"))
         house.settle()
-        path.write_bytes(path.read_bytes().replace(b"a pattern", b"two patterns"))
+        with path.open("ab") as file:
+            file.write(encode({"timestamp": AT, "type": "event_msg", "payload": {"type": "turn_aborted"}}))
+        house.settle()
+        path.write_bytes(path.read_bytes().replace(b"turn_aborted", b"task_started"))
         house.settle()
         assert titles(house) == ["Weaving"]
-        assert b"two patterns" in house.held(THREAD)
+        assert b"task_started" in house.held(THREAD, generation=1)
 
 
 def test_nothing_is_kept_of_a_session_that_is_not_captured(tmp_path: Path) -> None:
