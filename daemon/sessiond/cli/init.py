@@ -64,7 +64,8 @@ def _show(config: Config, args: argparse.Namespace) -> None:
         return
     rows = [("tool", "sessions", "size", "oldest", "deleted by the tool")]
     for each in inventories:
-        rows.append((each.tool, str(each.sessions), size(each.bytes), _day(each.oldest_ms), _retention(each)))
+        oldest = _day(each.oldest_ms) if each.sessions else "-"
+        rows.append((each.tool, str(each.sessions), size(each.bytes), oldest, _retention(each)))
     print(table(rows, right={1, 2}, width=columns(sys.stdout)))
     deleted = sum(each.prompts_only for each in inventories)
     if deleted:

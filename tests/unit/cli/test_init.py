@@ -65,12 +65,17 @@ def test_sessions_of_which_only_prompts_are_left_are_counted(home: Path, capsys:
     assert "3 more sessions (claude-code) had been deleted before" in capsys.readouterr().out
 
 
-def test_a_tool_of_which_only_the_history_is_left_is_shown(tmp_path: Path) -> None:
+def test_a_tool_of_which_only_the_history_is_left_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / ".codex").mkdir()
     line = '{"session_id":"0a000000-0000-4000-8000-000000000001","ts":1780000000,"text":"weave"}\n'
     (tmp_path / ".codex/history.jsonl").write_text(line)
     (codex,) = scan_tools(Config(), {"HOME": str(tmp_path)}, NOW_MS)
     assert (codex.tool, codex.sessions, codex.prompts_only, codex.oldest_ms) == ("codex", 0, 1, NOW_MS)
+    environ = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    assert main(["init", "--yes", "--no-service"], environ) == 0
+    shown = capsys.readouterr().out
+    assert "1 more session (codex)" in shown
+    assert [line.split()[-6] for line in shown.splitlines() if line.startswith("codex ")] == ["-"]
 
 
 def test_settings_of_the_tools_are_read_with_their_comments(tmp_path: Path) -> None:
