@@ -19,7 +19,7 @@ from sessiond.ingest.units import StreamSource, open_unit
 from sessiond.reader import Digest
 from sessiond.session import Fold, Session, session_id
 from sessiond.sources import find_sources
-from sessiond.sources.base import Memory, Root, Source, UserDirs
+from sessiond.sources.base import Kind, Memory, Root, Source, UserDirs
 from sessiond.sources.damaged import decode_all
 from sessiond.spool import Spool
 
@@ -36,6 +36,8 @@ class Found(msgspec.Struct):
     unknown: list[str]
     """Record types that the source does not know."""
     damaged: int
+    side_files: dict[str, str | None]
+    """The media type of each side file, by the name of its stream."""
 
 
 def roots(tree: str) -> list[tuple[Source, Root]]:
@@ -45,7 +47,16 @@ def roots(tree: str) -> list[tuple[Source, Root]]:
 
 
 def locations(tree: str) -> Iterator[Location]:
-    """Iterate over the units in a tree, each once."""
+    """Iterate over the units with records in a tree, each once."""
+    return (location for location in _locations(tree) if location.unit.kind is not Kind.FILE)
+
+
+def side_files(tree: str) -> Iterator[Location]:
+    """Iterate over the side files in a tree, each once."""
+    return (location for location in _locations(tree) if location.unit.kind is Kind.FILE)
+
+
+def _locations(tree: str) -> Iterator[Location]:
     known, seen = roots(tree), set[tuple[str, str]]()
     for folder, _, names in sorted(os.walk(tree)):
         for name in sorted(names):
@@ -97,6 +108,8 @@ def capture(tree: str) -> dict[uuid.UUID, Found]:
                 ingest(context, location)
                 for identity, names in _unknown(context, location):
                     unknown.setdefault(identity, set()).update(names)
+            for location in side_files(tree):
+                ingest(context, location)
             return dict(_found(spool, tree, unknown))
         finally:
             spool.close()
@@ -129,5 +142,6 @@ def _found(spool: Spool, tree: str, unknown: dict[uuid.UUID, set[str]]) -> Itera
                 title=state.title,
                 unknown=sorted(unknown.get(state.uuid, ())),
                 damaged=sum(stream.fold.damaged for stream in kept),
+                side_files={stream.name: stream.media_type for stream in spool.catalog.side_streams(state.id)},
             ),
         )

@@ -24,6 +24,7 @@ def test_no_watch_is_spent_on_a_tree() -> None:
     assert roots == {
         "/o": Watch.FLAT,
         "/x/opencode": Watch.FLAT,
+        "/x/opencode/tool-output": Watch.FLAT,
         "/x/opencode/storage": Watch.SCAN,
         "/x/opencode/project": Watch.SCAN,
     }

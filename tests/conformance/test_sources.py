@@ -38,12 +38,8 @@ def golden(found: engine.Found) -> dict[str, Any]:
     for key in ("started_at", "ended_at"):
         moment = getattr(found.session, key)
         record[key] = moment and moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return record | {
-        "parent": found.parent,
-        "streams": found.streams,
-        "title": found.title,
-        "unknown": found.unknown,
-    }
+    record |= {"parent": found.parent, "streams": found.streams, "title": found.title, "unknown": found.unknown}
+    return record | ({"side_files": found.side_files} if found.side_files else {})
 
 
 def units(name: str) -> Iterator[Location]:

@@ -40,6 +40,16 @@ UNREAD = """
 | tool | where | why |
 |---|---|---|
 """
+SIDE_FILES = """
+## Side files
+
+Files that belong to a session beside its transcripts. Each is captured byte for byte as a stream of the session, masked
+like transcripts. Of the tools that are not listed, no such files are known; of those listed, *gaps* above names what is
+left out. Locks, keys and temporary files are never captured.
+
+| tool | side files |
+|---|---|
+"""
 LAB = """
 ## Last lab results
 
@@ -111,6 +121,15 @@ def rows() -> Iterator[str]:
         yield f"| [{tool}](formats/{tool}.md) | {versions} | {tested} | {kinds} | {fills} | {gaps} |\n"
 
 
+def side_files() -> Iterator[str]:
+    """Make a row for each tool with side files."""
+    found: dict[str, dict[str, None]] = {}
+    for source in find_sources():
+        for files in source.side_files:
+            found.setdefault(source.tool, {})[files.what] = None
+    yield from (f"| {tool} | {', '.join(kinds)} |\n" for tool, kinds in found.items())
+
+
 def lab_results() -> Iterator[str]:
     """Make a row for each version of a tool that the lab has run, then one for each tool that it does not run."""
     for it in results():
@@ -141,7 +160,8 @@ def document() -> str:
     """Make the page."""
     unread = "".join(f"| {it.tool} | {it.path.replace('{config}', '~/.config')} | {it.reason} |\n" for it in UNREADABLE)
     lab = LAB + "".join(lab_results())
-    return HEAD + "".join(rows()) + lab + UNREAD + unread + ROOTS + "".join(places())
+    tools = HEAD + "".join(rows()) + SIDE_FILES + "".join(side_files())
+    return tools + lab + UNREAD + unread + ROOTS + "".join(places())
 
 
 def readme() -> str:

@@ -18,7 +18,8 @@ def golden(house: Household, state: SessionState) -> dict[str, Any]:
     """Show a session of the spool as expected.json does."""
     record = state.record
     assert record is not None
-    return {
+    side_files = {stream.name: stream.media_type for stream in house.spool.catalog.side_streams(state.id)}
+    return ({"side_files": side_files} if side_files else {}) | {
         "id": str(record.id),
         "tool": record.tool,
         "tool_version": record.tool_version,

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -18,7 +19,7 @@ from sessiond.ingest.line_reader import CONTEXT
 from sessiond.privacy import Exclusion
 from sessiond.reader import CHUNK, Digest
 from sessiond.redact import Policy, Redactor
-from sessiond.sources import find_roots, find_side_roots
+from sessiond.sources import find_roots, find_side_roots, find_sources
 from sessiond.sources.links import find_unit
 from support.harness import CLAUDE, SESSION, Household, claude, household
 
@@ -282,3 +283,48 @@ def test_reading_whole_and_in_steps_gives_the_same_pieces(tmp_path: Path) -> Non
     assert whole == again
     assert [len(chunk.before) for chunk in whole] == [0, CONTEXT, CONTEXT]
     assert b"".join(chunk.data for chunk in whole) == path.read_bytes()
+
+
+QWEN = "0198c0de-0000-7000-8000-000000000002"
+
+
+def qwen(number: int, text: str) -> dict:
+    """A tool's result as Qwen Code 0.24 writes it."""
+    return {
+        "uuid": f"0000{number:04}-0000-4000-8000-000000000000",
+        "parentUuid": None,
+        "sessionId": QWEN,
+        "timestamp": "2026-09-01T10:00:00.000Z",
+        "type": "user",
+        "cwd": "/home/dev/project",
+        "version": "0.24.4",
+        "message": {"role": "user", "parts": [{"text": text}]},
+    }
+
+
+def test_a_side_file_belongs_to_the_session_that_mentions_it(home: Household) -> None:
+    """Qwen Code's outputs are in a directory of the project; only the transcript says whose they are."""
+    folder = f".qwen/tmp/{'9f' * 32}"
+    one = home.write(f"{folder}/run_shell_command_1a2b.output", b"all 30,000 lines\n")
+    two = home.write(f"{folder}/run_shell_command_3c4d.output", b"of a session that is gone\n")
+    assert home.ingest(one) == home.ingest(two) == [Outcome(sessionless=True)]
+    chat = home.write(
+        f".qwen/projects/-home-dev-project/chats/{QWEN}.jsonl",
+        qwen(1, "hello"),
+        qwen(2, f"The full output has been saved to: /home/dev/{folder}/run_shell_command_1a2b.output"),
+    )
+    assert home.ingest(chat)[0].mentions == {"run_shell_command_1a2b.output"}
+    assert home.ingest(two) == [Outcome(sessionless=True)]
+    home.ingest(one)
+    home.settle()
+    assert home.held(QWEN, "outputs/run_shell_command_1a2b.output") == b"all 30,000 lines\n"
+
+
+def test_opencode_names_its_outputs_in_the_part_of_the_tool() -> None:
+    """In the text for the model, and in the metadata of the part."""
+    source = next(source for source in find_sources() if source.tool == "opencode")
+    state = {"status": "completed", "metadata": {"truncated": True, "outputPath": "/h/opencode/tool-output/tool_01ab"}}
+    part = {"id": "prt_1", "messageID": "msg_1", "sessionID": "ses_1", "type": "tool", "state": state}
+    entry = source.decode(msgspec.json.encode(part), {})
+    assert entry is not None
+    assert entry.mentions == ("tool_01ab",)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker
-from sessiond.sources.base import BaseSource, Memory, Root, Unit, UserDirs
+from sessiond.sources.base import BaseSource, Memory, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, call, name_of, result, template, text_of
 from sessiond.sources.records import UUID, parse
 
@@ -43,6 +43,9 @@ class Antigravity(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no folder, branch, version, title or parent is in a transcript",
         "conversations of 1.0.9 and before are encrypted",
+    )
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(rf"(?P<id>{UUID})/(?P<name>.+)", "plans, images and other artifacts"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

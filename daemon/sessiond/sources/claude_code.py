@@ -24,8 +24,8 @@ FILE = re.compile(rf"[^/]+/(?:({UUID})|({UUID})/subagents/{AGENT}|(agent-[\w-]+)
 """Below `projects`: a transcript, a subagent's transcript below its session, or a flat one from 1.x."""
 RETENTION_DAYS = 30
 """The default of `cleanupPeriodDays`."""
-SIDE_FOLDERS = ("file-history", "image-cache", "tasks")
-"""Directories beside `projects` with one for each session: copies of edited files, pasted images, lists of tasks."""
+SIDE_FOLDERS = {"file-history": "edited files", "image-cache": "pasted images", "tasks": "lists of tasks"}
+"""Directories beside `projects` with one for each session."""
 COWORK_SKIPPED = frozenset(["node_modules", ".git"])
 TYPES = (
     "user assistant system attachment summary file-history-snapshot progress queue-operation custom-title ai-title"
@@ -92,14 +92,14 @@ class ClaudeCode(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("CLAUDE_CONFIG_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("1.0.60", "2.0.14", "2.1.330")
     gaps: ClassVar[tuple[str, ...]] = (
-        "side calls for titles and web searches are in no transcript",
+        "side calls for titles and web searches are in no transcript; memory/ belongs to a project, not to a session",
         "of sessions deleted before they were captured only the prompts are known, before 2.0.49 not even these",
     )
     views: ClassVar[bool] = True
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         *in_folders(SIDE_FOLDERS, UUID),
         # Everything below a session's own directory: tool-results/, subagents/*.meta.json, workflows/.
-        SideFiles(rf"(?:[^/]+|.*/\.claude/projects/[^/]+)/(?P<id>{UUID})/(?P<name>.+)"),
+        SideFiles(rf"(?:[^/]+|.*/\.claude/projects/[^/]+)/(?P<id>{UUID})/(?P<name>.+)", "outputs of tools, notes"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

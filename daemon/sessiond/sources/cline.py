@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, SideFiles, Unit, UserDirs, Watch
 from sessiond.sources.editors import user_data_dirs
 from sessiond.sources.objects import OBJECT, without_nulls
 from sessiond.sources.records import ABSENT, BLOCKS, SILENT_BLOCKS, compact, has_content, parse, unknown_type
@@ -129,6 +129,12 @@ class Tasks(BaseSource):
     local_ids: ClassVar[bool] = True
     extension: ClassVar[str]
     """The extension's id, which names its directory in an editor's storage."""
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(
+            r"(?P<id>[\w-]{8,64})/(?P<name>(?!settings\.json|checkpoints/).+)",
+            "history of the context, outputs of commands",
+        ),
+    )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the extension's tasks in every editor, local and remote."""
@@ -198,6 +204,7 @@ class Cline(Tasks):
         "the system prompt, which the tool builds again, and the list of files in a task's context",
         "taskHistory.json is not read: the folder of a task comes from its first message",
         "no parent: the messages of subagents are streams of their session",
+        "settings of a task may hold keys, and its checkpoints are a repository: both are left out",
     )
     extension: ClassVar[str] = "saoudrizwan.claude-dev"
 
@@ -226,7 +233,7 @@ class Cline(Tasks):
 
 def tasks_root(path: str) -> Root:
     """Return the root for a directory of tasks."""
-    return Root(path=path, watch=Watch.SCAN, depth=1, skip=frozenset(["checkpoints"]))
+    return Root(path=path, watch=Watch.SCAN, depth=2, skip=frozenset(["checkpoints"]))
 
 
 def _records(content: bytes, stream: str) -> Iterable[bytes]:

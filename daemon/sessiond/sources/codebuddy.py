@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
-from sessiond.sources.base import BaseSource, Memory, Root, Unit, UserDirs
+from sessiond.sources.base import BaseSource, Memory, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, call, find, name_of, result, speaker_of, template, text_of, thought
 from sessiond.sources.records import ABSENT, UUID, message_role, parse, unknown_type
 from sessiond.sources.tokens import usage
@@ -60,6 +60,9 @@ class CodeBuddy(BaseSource):
         "no version or branch is stored",
         "messages that a rewind removes are counted",
         "chats of the extension and of WorkBuddy are not read",
+    )
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "outputs of tools, notes about subagents"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

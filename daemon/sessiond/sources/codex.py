@@ -134,6 +134,7 @@ class Codex(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "a fork of 0.169 has its own records only: it points into its parent's file",
         "of sessions deleted before they were captured only the prompts are known, and not their project",
+        "what Codex cuts from long outputs is nowhere; snapshots of the shell have the environment and are left out",
     )
     views: ClassVar[bool] = True
 

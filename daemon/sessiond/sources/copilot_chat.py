@@ -42,6 +42,7 @@ class CopilotChat(BaseSource):
         "no version, branch or parent is stored: subagents are inside of their session",
         "chats from before chatSessions/, in the editor's database, are not read",
         "a prompt that was not sent yet",
+        "chatEditingSessions/ has states of project files and is left out",
     )
     projection_version: ClassVar[int] = 2
 

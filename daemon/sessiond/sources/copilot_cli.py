@@ -12,11 +12,11 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker
-from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, call, find, name_of, note, result, speaker_of, template, text_of
 from sessiond.sources.objects import encode
 from sessiond.sources.processes import is_running
-from sessiond.sources.records import ABSENT, has_content, parse
+from sessiond.sources.records import ABSENT, UUID, has_content, parse
 from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import unique_paths
 
@@ -26,7 +26,6 @@ FIELDS = "id|cwd|branch|name|client_name|git_root|repository|host_type|user_name
 WORKSPACE = re.compile(rf"{ID}/workspace\.yaml", re.ASCII)
 SCALAR = re.compile(rf"^({FIELDS}):[ ]*(?:[|>][+-]?\n[ ]+)?(.*)$", re.MULTILINE)
 LOCK = re.compile(r"inuse\.(\d+)\.lock")
-NO_SESSIONS = frozenset(["checkpoints", "files", "research", "rewind-file-snapshots"])
 WORDS = (
     "session user assistant system tool subagent model hook skill abort permission external_tool user_input"
     " elicitation plan commands mcp sampling exit_plan_mode pending_messages capabilities"
@@ -77,13 +76,17 @@ class CopilotCli(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "sessions of the JetBrains plug-in (~/.copilot/jb) are not read",
         "no parent: subagents are inside of their session",
+        "of the side files, session.db is left out: a database in use",
+    )
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(rf"(?P<id>{UUID})/(?P<name>(?!session\.db).+)", "checkpoints, files, plans"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `session-state` and `history-session-state` (before 0.0.342) of every home of the tool."""
         for home in _homes(dirs):
-            yield Root(path=f"{home}/session-state", depth=1, skip=NO_SESSIONS)
-            yield Root(path=f"{home}/history-session-state", depth=1, skip=NO_SESSIONS)
+            yield Root(path=f"{home}/session-state", depth=5)
+            yield Root(path=f"{home}/history-session-state", depth=5)
 
     def unit(self, relative: str) -> Unit | None:
         """Return the unit of a session's events (in a directory since 1.0, flat before) or of its workspace.yaml."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Retention, Root, Unit, UserDirs
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Retention, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, call, find, name_of, note, result, template, text_of, thought
 from sessiond.sources.objects import encode, get_in
 from sessiond.sources.records import ABSENT, UUID, compact, parse, unknown_type
@@ -83,12 +83,17 @@ class GeminiCli(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "logs.json, which has the prompts of deleted chats too, and checkpoints from before 0.0.77 are not read",
+        "pasted images name no session",
+    )
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(rf"[^/]+/tool-outputs/session-(?P<id>{UUID})/(?P<name>.+)", "full outputs", "tool-outputs/"),
+        SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "plans"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `.gemini/tmp` of the home, and of GEMINI_CLI_HOME, which replaces the home."""
         for home in dirs.with_override("GEMINI_CLI_HOME", dirs.home):
-            yield Root(path=f"{home}/.gemini/tmp", depth=3, skip=frozenset(["tool-outputs", "memory", "logs", "bin"]))
+            yield Root(path=f"{home}/.gemini/tmp", depth=3, skip=frozenset(["memory", "logs", "bin"]))
 
     def retention(self, dirs: UserDirs) -> Retention | None:
         """Return `general.sessionRetention.maxAge` of the settings; None if retention is switched off."""

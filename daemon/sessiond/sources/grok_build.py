@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, call, find, name_of, result, template, text_of, thought
 from sessiond.sources.objects import OBJECT, encode, get_in
 from sessiond.sources.records import UUID, parse, unknown_type
@@ -76,6 +76,9 @@ class GrokBuild(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored",
         "prompt_history.jsonl, which has the prompts of deleted sessions too, is not read",
+    )
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "chat history, events, all other files of a session"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import Memory, Retention, Root, Unit, UserDirs
+from sessiond.sources.base import Memory, Retention, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.claude_code import ClaudeCode
 from sessiond.sources.records import UUID
 
@@ -23,6 +23,7 @@ class IFlow(ClaudeCode):
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("0.5.8",)
     gaps: ClassVar[tuple[str, ...]] = ("no title or parent is stored",)
+    side_files: ClassVar[tuple[SideFiles, ...]] = ()
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` of ~/.iflow; no variable that moves it is known."""

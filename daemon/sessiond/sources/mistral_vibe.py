@@ -136,6 +136,7 @@ class MistralVibe(BaseSource):
         "a session that another major version took over may appear twice",
         "a parent is stored since 2.0, for forks and compaction only",
         "the user's name, the system prompt, the tools and the configuration, which holds keys",
+        "blobs of plugins are shared by sessions and left out",
     )
     projection_version: ClassVar[int] = 2
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessiond.sources.base import Root, Unit, UserDirs
+from sessiond.sources.base import Root, SideFiles, Unit, UserDirs
 from sessiond.sources.pi import KNOWN, Pi
 from sessiond.sources.records import UUID
 from sessiond.sources.user_dirs import unique_paths
@@ -29,6 +29,7 @@ class OhMyPi(Pi):
         "a branch that is continued after another one was begun is not counted",
     )
     known: ClassVar[frozenset[str]] = KNOWN.union(OWN_TYPES.split())
+    side_files: ClassVar[tuple[SideFiles, ...]] = (SideFiles(rf"[^/]+/[^/]+_(?P<id>{UUID})/(?P<name>.+)", "artifacts"),)
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the sessions in the XDG data directory and in ~/.omp/agent."""

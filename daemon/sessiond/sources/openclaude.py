@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from sessiond.sources.base import Retention, Root, UserDirs
-from sessiond.sources.claude_code import ClaudeCode
+from sessiond.sources.claude_code import SIDE_FOLDERS, ClaudeCode
+from sessiond.sources.side_files import side_roots
 
 
 class OpenClaude(ClaudeCode):
@@ -23,6 +24,7 @@ class OpenClaude(ClaudeCode):
         """Return `projects` of OPENCLAUDE_CONFIG_DIR and ~/.openclaude."""
         for base in dirs.with_override("OPENCLAUDE_CONFIG_DIR", f"{dirs.home}/.openclaude"):
             yield Root(path=f"{base}/projects")
+            yield from side_roots([base], SIDE_FOLDERS)
 
     def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: whether OpenClaude deletes sessions is not known."""

@@ -10,7 +10,7 @@ import msgspec
 
 from sessiond import zstd
 from sessiond.session import Entry
-from sessiond.sources.base import Memory, Projection, Root, Rows, Unit, UserDirs
+from sessiond.sources.base import Memory, Projection, Root, Rows, SideFiles, Unit, UserDirs
 from sessiond.sources.objects import encode, without_nulls
 from sessiond.sources.pi import Pi
 from sessiond.sources.records import UUID
@@ -57,6 +57,9 @@ class OpenClaw(Pi):
     files: ClassVar[re.Pattern[str]] = re.compile(
         rf"[^/]+/sessions/(?P<id>{UUID}(?:-topic-[\w-]+)?)\.jsonl|(?P<store>[^/]+/agent/openclaw-agent\.sqlite)(?:-wal)?",
         re.ASCII,
+    )
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(rf"[^/]+/sessions/(?P<id>{UUID}(?:-topic-[\w-]+)?)\.(?P<name>trajectory\.jsonl)", "trajectories"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

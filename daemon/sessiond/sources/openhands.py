@@ -105,6 +105,7 @@ class OpenHands(BaseSource):
         "no version is stored, and a branch before 1.0 only; no parent: subagents are inside of their session",
         "messages of actions are not counted",
         "the settings of the agent, its tools and secrets: they hold keys",
+        "TASKS.json is left out",
     )
     projection_version: ClassVar[int] = 2
 

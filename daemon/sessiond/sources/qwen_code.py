@@ -70,7 +70,11 @@ class QwenCode(GeminiCli):
         "logs.json, which has the prompts of deleted chats too, is not read",
     )
 
-    side_files: ClassVar[tuple[SideFiles, ...]] = (SideFiles(r"[0-9a-f]{64}/(?P<name>[\w.-]+\.output)", "outputs/"),)
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(r"[0-9a-f]{64}/(?P<name>[\w.-]+\.output)", "full outputs", "outputs/"),
+        SideFiles(rf"[^/]+/subagents/(?P<id>{ID})/(?P<name>.+)", "notes about subagents", "subagents/"),
+        SideFiles(rf"[^/]+/chats/(?:archive/)?(?P<id>{ID})\.(?P<name>runtime\.json)", "state of the process"),
+    )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` and the older `tmp` of ~/.qwen, QWEN_HOME, QWEN_RUNTIME_DIR and `runtimeOutputDir`.

@@ -6,7 +6,7 @@ Examples are the full output of a command, a pasted image, and the copy of a fil
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import product
 
@@ -52,6 +52,8 @@ class SideFiles(msgspec.Struct, frozen=True):
     Group `id` is the native id of the session. Without it, the session is the one whose records mention the name of the
     file (`Entry.mentions`). Group `name` is the name of the stream; without it, that is the path.
     """
+    what: str
+    """What they are, for docs/sources.md."""
     folder: str = ""
     """What the name of the stream begins with besides."""
     media_type: str | None = None
@@ -67,9 +69,14 @@ class SideFiles(msgspec.Struct, frozen=True):
         return groups.get("id"), self.folder + (groups.get("name") or relative), media_type
 
 
-def in_folders(folders: Iterable[str], native_id: str) -> tuple[SideFiles, ...]:
-    """Return the side files in folders that have a directory for each session, named by `native_id` (a pattern)."""
-    return tuple(SideFiles(rf"{folder}/(?P<id>{native_id})/(?P<name>.+)", f"{folder}/") for folder in folders)
+def in_folders(folders: Mapping[str, str], native_id: str) -> tuple[SideFiles, ...]:
+    """Return the side files in folders that have a directory for each session, named by `native_id` (a pattern).
+
+    `folders` maps the name of each to what its files are.
+    """
+    return tuple(
+        SideFiles(rf"{folder}/(?P<id>{native_id})/(?P<name>.+)", what, f"{folder}/") for folder, what in folders.items()
+    )
 
 
 def side_roots(homes: Iterable[str], folders: Iterable[str], watch: Watch = Watch.TREE) -> Iterator[Root]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, Item, Role, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.kimi.items import read_items
 from sessiond.sources.objects import OBJECT, encode
 from sessiond.sources.records import ABSENT, UUID, has_content, message_role, parse, unknown_type
@@ -101,7 +101,7 @@ LINE, STATE = msgspec.json.Decoder(_Line), msgspec.json.Decoder(_State)
 
 
 class Kimi(BaseSource):
-    """Wire logs, which are only appended to. context.jsonl repeats them without times and is rotated: not read."""
+    """Wire logs, which are only appended to. context.jsonl repeats them without times and is rotated: a side file."""
 
     tool: ClassVar[str] = "kimi"
     variables: ClassVar[tuple[str, ...]] = ("KIMI_SHARE_DIR", "KIMI_CODE_HOME")
@@ -110,6 +110,13 @@ class Kimi(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "Kimi CLI stores no model, version or branch; Kimi Code no version or branch",
         "sessions from before wire logs (only context.jsonl, or a flat file) are not read",
+    )
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(
+            rf"(?:\w+_)?[0-9a-f]{{32}}/(?P<id>{UUID})/(?P<name>.+)", "contexts, prompts and outputs of subagents"
+        ),
+        SideFiles(r"[\w.-]+/(?P<id>(?:session_|conv-)[\w-]+)/(?P<name>.+)", "all other files of a session"),
+        SideFiles(r"[\w.-]+/ses_(?P<id>[\w-]+)/(?P<name>.+)", "those of imported sessions"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

@@ -23,7 +23,7 @@ STORE = re.compile(r"([\w.-]+\.db)(?:-wal)?", re.ASCII)
 SESSION_FILE = re.compile(r"(session/)[\w-]+/(ses_\w+)\.json|([^/]+/storage/session/)info/(ses_\w+)\.json", re.ASCII)
 MESSAGE_FILE = re.compile(r"(?:.*/)?message/ses_\w+/(msg_\w+)\.json", re.ASCII)
 PART_FILE = re.compile(r"(?:.*/)?part/(?:ses_\w+/)?(msg_\w+)/\w+\.json", re.ASCII)
-NO_SESSIONS = frozenset(["message", "part", "session_diff", "session_share", "todo", "permission", "snapshot"])
+NO_SESSIONS = frozenset(["message", "part", "session_share", "permission", "snapshot"])
 PARTS = "text reasoning file tool step-start step-finish snapshot patch agent retry compaction subtask"
 MESSAGES = "user assistant synthetic system shell compaction agent-switched model-switched"
 KNOWN = frozenset([*PARTS.split(), *MESSAGES.split()])
@@ -120,10 +120,14 @@ class OpenCode(BaseSource):
         "in versions without events (1.2), an edit in a session older than a day is found within a day",
         "a database in OPENCODE_DB whose name does not end with .db is not read",
         "the diffs of a session's summary, which its parts have, and the link that opens a shared session to anybody",
+        "snapshot/ has repositories of projects and is left out",
     )
     projection_version: ClassVar[int] = 2
     folder: ClassVar[str] = "opencode"
-    side_files: ClassVar[tuple[SideFiles, ...]] = (SideFiles(r"tool-output/tool_\w+", media_type="text/plain"),)
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(r"tool-output/tool_\w+", "full outputs", media_type="text/plain"),
+        SideFiles(r"(?:session_diff|todo)/(?P<id>ses_\w+)\.json", "diffs, lists of tasks"),
+    )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the data directory, watched flat because of the git stores below it, and OPENCODE_DB's directory.
