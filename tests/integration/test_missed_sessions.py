@@ -142,8 +142,7 @@ def test_a_bad_page_hides_no_session_but_its_own(house: Household) -> None:
     assert SESSIONS // 2 < expected < SESSIONS
     (outcome,) = house.ingest(str(path))
     assert outcome.trouble is not None
-    assert outcome.trouble.count("session ses_") == 3
-    assert f"and {SESSIONS - expected - 3} more" in outcome.trouble
+    assert outcome.trouble.count("session ses_") == SESSIONS - expected  # each is named
     house.settle()
     assert len(house.held_sessions()) == expected
 
