@@ -17,7 +17,7 @@ from sessiond.device import identify
 from sessiond.errors import Torn
 from sessiond.ingest import Index, line_reader
 from sessiond.ingest import content as content_room
-from sessiond.sources.base import Root
+from sessiond.sources.base import Kind, Root
 from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
 
 
@@ -137,7 +137,7 @@ def test_an_error_of_the_system_is_the_files_alone(
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(ingest_room, "capture_lines", fail)
+    monkeypatch.setitem(ingest_room._CAPTURES, Kind.LINES, fail)
     path = house.write(CLAUDE, claude(SESSION, 1))
     (outcome,) = house.ingest(path)
     assert outcome.trouble
