@@ -328,3 +328,26 @@ def test_opencode_names_its_outputs_in_the_part_of_the_tool() -> None:
     entry = source.decode(msgspec.json.encode(part), {})
     assert entry is not None
     assert entry.mentions == ("tool_01ab",)
+
+
+def test_a_secret_in_a_binary_file_is_masked_and_nothing_else() -> None:
+    """As in the metadata of an image, or the strings of a program, wherever the file is cut."""
+    redactor = Redactor(Policy())
+    noise = random.Random(6).randbytes(300_000)
+    data = noise[:100_000] + b"\0Comment\0" + TOKEN + b"\0" + noise[100_000:]
+    masked = redactor.mask_any(data)
+    (finding,) = masked.findings
+    assert data[finding.start : finding.start + finding.length] == TOKEN
+    assert len(masked.data) == len(data)
+    changed = [number for number, (before, after) in enumerate(zip(data, masked.data, strict=True)) if before != after]
+    assert finding.start <= changed[0]
+    assert changed[-1] < finding.start + finding.length
+    pieces = b"".join(part.data for part in redactor.mask_pieces([data[:100_020], data[100_020:]]))
+    assert pieces == masked.data
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_is_not_masked(seed: int) -> None:
+    """Random bytes have the beginning of a secret in thousands of places, and are none."""
+    data = random.Random(seed).randbytes(1 << 20)
+    assert Redactor(Policy()).mask_any(data).data is data

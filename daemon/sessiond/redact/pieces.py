@@ -28,7 +28,7 @@ class Pieces:
         self._held += piece
         if len(self._held) <= OVERLAP * 2:
             return Masked(b"")
-        masked = self._redactor.mask(self._before + self._held, self._path)
+        masked = self._redactor.mask_any(self._before + self._held, self._path)
         skipped = len(self._before)
         cut = _choose_cut(masked, skipped, len(self._held))
         given = slice_masked(masked, skipped, skipped + cut, self._done)
@@ -39,7 +39,7 @@ class Pieces:
 
     def end(self) -> Masked:
         """Return the rest."""
-        masked = self._redactor.mask(self._before + self._held, self._path)
+        masked = self._redactor.mask_any(self._before + self._held, self._path)
         skipped = len(self._before)
         given = slice_masked(masked, skipped, skipped + len(self._held), self._done)
         self._done += len(self._held)
@@ -53,7 +53,7 @@ def mask_piece(redactor: Redactor, before: bytes, piece: bytes, after: bytes, pa
     The result is the same as that of `Redactor.mask()` for the whole record. A secret that begins before the piece is
     covered, but counts as a finding of the piece in which it begins.
     """
-    masked = redactor.mask(before + piece + after, path)
+    masked = redactor.mask_any(before + piece + after, path)
     return slice_masked(masked, len(before), len(before) + len(piece))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 from sessiond.errors import ConfigError
+from sessiond.redact.binary import find_runs, is_binary, join_runs, place_findings, replace_runs
 from sessiond.redact.budget import FREE, Budget
 from sessiond.redact.confirm import Span, identify
 from sessiond.redact.cover import cover, covered
@@ -88,6 +89,16 @@ class Redactor:
             if whole is not None:
                 return whole
         return self._mask(detector, data, path)
+
+    def mask_any(self, data: bytes, path: str = "") -> Masked:
+        """Cover the secrets in a part of a file that may be binary; then, only text in it is searched."""
+        if not is_binary(data):
+            return self.mask(data, path)
+        runs = find_runs(data)
+        masked = self.mask(join_runs(data, runs), path)
+        if not masked.findings:
+            return Masked(data)
+        return Masked(replace_runs(data, runs, masked.data), place_findings(runs, masked.findings))
 
     def _mask(self, detector: Detector, data: bytes, path: str) -> Masked:
         """Cover the secrets in bytes that hold no long repeat."""
