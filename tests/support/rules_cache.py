@@ -33,13 +33,13 @@ def compile_once() -> None:
             databases[key] = ORIGINALS[scanner, "compile_expressions"](hyperscan, expressions)
         return databases[key]
 
-    def build(path: str, expressions: list[tuple[bytes, bool]]) -> None:
+    def build(expressions: list[tuple[bytes, bool]]) -> bytes:
         import hyperscan
 
-        scanner.store(path, hyperscan.dumpb(compile_expressions(hyperscan, expressions)))
+        return bytes(hyperscan.dumpb(compile_expressions(hyperscan, expressions)))
 
-    def load_rules(text: str | None = None, *, file: str | None = None) -> rules.RuleSet:
-        return ours() if text is None else ORIGINALS[rules, "load_rules"](text, file=file)
+    def load_rules(text: str | None = None, *, file: str | None = None, cache_dir: str | None = None) -> rules.RuleSet:
+        return ours() if text is None else ORIGINALS[rules, "load_rules"](text, file=file, cache_dir=cache_dir)
 
     scanner.compile_expressions, scanner._build = compile_expressions, build
     rules.load_rules = redactor.load_rules = load_rules

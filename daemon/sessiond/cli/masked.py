@@ -23,8 +23,8 @@ def open_redactor(config: Config, environ: Mapping[str, str]) -> Redactor:
     from sessiond.redact import Redactor
 
     terms, cache_dir = _terms(config, environ)
-    terms.check()
-    return Redactor(terms.complete(), cache_dir=cache_dir)
+    terms.check(cache_dir)
+    return Redactor(terms.complete(cache_dir), cache_dir=cache_dir)
 
 
 def open_masking(config: Config, environ: Mapping[str, str]) -> Masking:

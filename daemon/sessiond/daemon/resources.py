@@ -217,7 +217,8 @@ def terms_of(config: Config, environ: Mapping[str, str], device: Device) -> Term
     own = () if token is None else (token.reveal().encode(),)
     terms = read_terms(config, environ, bytes.fromhex(device.key), own)
     if terms.rules:
-        terms.complete()  # an invalid rule is reported now, not by the capture thread later
+        # An invalid rule is reported now, not by the capture thread later.
+        terms.complete(os.path.join(state_dir(config), "rules"))
     for secret in terms.policy.secrets:
         hide(os.fsdecode(secret))
     return terms

@@ -115,7 +115,7 @@ class Masking:
 
             with self._lock:
                 if self._redactor is None:
-                    self._redactor = Redactor(self._terms.complete(), cache_dir=self._cache_dir)
+                    self._redactor = Redactor(self._terms.complete(self._cache_dir), cache_dir=self._cache_dir)
         return self._redactor
 
 

@@ -32,19 +32,22 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     hash_paths: bool = False
     version: str = ""
 
-    def complete(self) -> Policy:
-        """Return the policy with the user's rules. Raises: ConfigError that names the file and the rule."""
+    def complete(self, cache_dir: str | None = None) -> Policy:
+        """Return the policy with the user's rules; what is derived from them is cached in `cache_dir`.
+
+        Raises: ConfigError that names the file and the rule.
+        """
         from sessiond.redact.rules import load_rules
 
-        extra = tuple(load_rules(text, file=file) for file, text in self.rules)
+        extra = tuple(load_rules(text, file=file, cache_dir=cache_dir) for file, text in self.rules)
         return msgspec.structs.replace(self.policy, extra=extra)
 
-    def check(self) -> None:
+    def check(self, cache_dir: str | None = None) -> None:
         """Check the rules and settings that are otherwise read later. Raises: ConfigError."""
         from sessiond.redact.rules import load_rules
 
-        policy = self.complete()
-        known = {rule.id for rules in (load_rules(), *policy.extra) for rule in rules.rules}
+        policy = self.complete(cache_dir)
+        known = {rule.id for rules in (load_rules(cache_dir=cache_dir), *policy.extra) for rule in rules.rules}
         for name in sorted(policy.allow_rules - known):
             raise ConfigError(f'there is no rule "{name}"', key="redaction.allow_rules", hint=_near(name, known))
 

@@ -56,7 +56,7 @@ class Redactor:
             raise ConfigError("a keyed hash needs a key of 16 bytes or more", key="redact")
         self._policy = policy
         self._key = policy.key[:64] if policy.mode == "hash" else None
-        base = load_rules() if rules is None else rules
+        base = load_rules(cache_dir=cache_dir) if rules is None else rules
         wrapped = fragments(dict.fromkeys(p for s in (base, *policy.extra) for p in s.wrapped))
         merged = merge_rules([base, *policy.extra], policy.allow_rules)
         self.version = _name_version(policy, merged, wrapped)

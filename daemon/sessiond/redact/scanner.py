@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sessiond.atomic import atomic_write
 from sessiond.redact.budget import Budget
+from sessiond.redact.build import compile_expressions, encode_expressions
+from sessiond.redact.cache import read, store
 
 
 class Hits(msgspec.Struct, frozen=True, gc=False):
@@ -156,48 +157,42 @@ class FastScanner:
             return compile_expressions(self._hyperscan, expressions)
         digest = blake2b("\0".join([self._hyperscan.__version__, _cpu(), *map(repr, triggers)]).encode())
         path = os.path.join(cache_dir, f"rules-{digest.hexdigest()[:32]}.hsdb")
-        cached = self._cached(path)
-        if cached is None:
-            _build(path, expressions)
-            cached = self._cached(path)
-        if cached is None:
-            cached = compile_expressions(self._hyperscan, expressions)
-            store(path, self._hyperscan.dumpb(cached))
-        return cached
+        database = self._loaded(read(path))
+        if database is not None:
+            return database
+        content = _build(expressions)
+        database = self._loaded(content)
+        if content is None or database is None:
+            database = compile_expressions(self._hyperscan, expressions)
+            content = self._hyperscan.dumpb(database)
+        store(path, content)
+        return database
 
-    def _cached(self, path: str) -> Any:
-        content = _read(path)
+    def _loaded(self, content: bytes | None) -> Any:
+        """Return a database; None if there is no content, or another version of the library made it."""
         if content is None:
             return None
         try:
             return self._hyperscan.loadb(content, self._hyperscan.HS_MODE_BLOCK)
         except self._hyperscan.HyperscanError:
-            return None  # made by another version of the library: compile again
+            return None
 
 
-def compile_expressions(hyperscan: Any, expressions: list[tuple[bytes, bool]]) -> Any:
-    """Compile (expression, whether its first match is enough) into one database."""
-    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    all_matches, first = hyperscan.HS_FLAG_DOTALL, hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_SINGLEMATCH
-    database.compile(
-        expressions=[expression for expression, _ in expressions],
-        ids=list(range(len(expressions))),
-        flags=[first if once else all_matches for _, once in expressions],
-    )
-    return database
-
-
-def _build(path: str, expressions: list[tuple[bytes, bool]]) -> None:
-    """Compile in another process (build.py). If that fails, the caller compiles in this one."""
+def _build(expressions: list[tuple[bytes, bool]]) -> bytes | None:
+    """Return the database that another process compiles (build.py). If that fails, the caller compiles in this one."""
     if not sys.executable:
-        return
-    command = [sys.executable, "-P", "-m", "sessiond.redact.build", path]
+        return None
     try:
-        subprocess.run(  # noqa: S603 - our own program
-            command, input=msgspec.msgpack.encode(expressions), capture_output=True, timeout=BUILDING, check=False
+        built = subprocess.run(
+            [sys.executable, "-P", "-m", "sessiond.redact.build"],
+            input=encode_expressions(expressions),
+            capture_output=True,
+            timeout=BUILDING,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return
+        return None
+    return built.stdout if built.returncode == 0 else None
 
 
 class _Found:
@@ -225,28 +220,3 @@ def _cpu() -> str:
     except OSError:
         flags = ""
     return f"{platform.machine()} {platform.processor()} {flags}"
-
-
-def _read(path: str) -> bytes | None:
-    """Read a cached database; None unless it is ours alone and whole.
-
-    Hyperscan trusts what it loads, so a file that others could have written is not loaded, and a digest in
-    front tells a torn one.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if status.st_uid != os.getuid() or status.st_mode & 0o022:
-            return None
-        content = file.read()
-    return content[32:] if blake2b(content[32:], digest_size=32).digest() == content[:32] else None
-
-
-def store(path: str, database: bytes) -> None:
-    """Cache a database. Where that fails, the rules are compiled again at the next start, which takes a second."""
-    with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        atomic_write(path, blake2b(database, digest_size=32).digest() + database)

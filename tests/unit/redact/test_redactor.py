@@ -303,7 +303,7 @@ def test_compiled_rules_are_cached_and_a_damaged_cache_is_not_used(tmp_path: obj
     policy = Policy(secrets=(b"very-known-value",))
     secret = expand("ghp_<A36>", 1).encode()
     assert Redactor(policy, cache_dir=directory).mask(secret).findings
-    (path,) = (f"{directory}/{name}" for name in os.listdir(directory))
+    (path,) = (f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(".hsdb"))
     assert os.stat(path).st_mode & 0o777 == 0o600
     with open(path, "rb") as file:
         content = file.read()
@@ -357,15 +357,15 @@ def test_hostile_input_is_harmless(name: str, stars: Redactor) -> None:
         assert masked.data is data
 
 
-def test_rules_are_compiled_in_a_child(tmp_path: object) -> None:
-    """The child leaves a database that the parent loads; without one (no interpreter to start) it does it itself."""
+def test_rules_are_compiled_in_another_process() -> None:
+    """Another process compiles a database. Without a directory for it, the rules work all the same."""
+    import hyperscan
+
     from sessiond.redact import scanner
 
-    directory = f"{tmp_path}/cache"
-    os.makedirs(directory)
-    scanner._build(f"{directory}/x.hsdb", [(b"abc[0-9]{3}", False)])
-    assert scanner._read(f"{directory}/x.hsdb")
-    scanner._build("/proc/nowhere/x.hsdb", [(b"abc", True)])
+    built = scanner._build([(b"abc[0-9]{3}", False), (b"abc", True)])
+    assert built is not None and hyperscan.loadb(built, hyperscan.HS_MODE_BLOCK)
+    assert scanner._build([(b"abc[", False)]) is None
     secret = expand("ghp_<A36>", 1).encode()
     assert Redactor(Policy(), cache_dir="/proc/nowhere").mask(secret).findings
 

@@ -10,7 +10,7 @@ import pytest
 from sessiond.errors import ConfigError
 from sessiond.redact import Policy, Redactor, Rule, load_rules
 from sessiond.redact.examples import expand
-from sessiond.redact.rules import from_go
+from sessiond.redact.go_syntax import from_go
 from sessiond.redact.text import blank
 
 RULES = load_rules().rules
