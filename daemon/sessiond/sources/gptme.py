@@ -55,7 +55,7 @@ class Gptme(BaseSource):
         "config.toml, which may hold keys, is read for the title and the working directory only",
     )
     side_files: ClassVar[tuple[SideFiles, ...]] = (
-        SideFiles(r"(?P<id>[^/]+)/(?P<name>files/[^/]+|model_selection_trace\.json)"),
+        SideFiles(r"(?P<id>[^/]+)/(?P<name>files/[^/]+|model_selection_trace\.json)", "attached files"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

@@ -46,7 +46,7 @@ class PrimeAgent(Pi):
     )
     # Releases before the flat directory had one for each project, which is migrated.
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?:[^/]+/)?(?:[^/]+_)?(?P<id>{UUID})\.jsonl", re.ASCII)
-    side_files: ClassVar[tuple[SideFiles, ...]] = (SideFiles(rf"{ARTIFACTS}/(?P<id>{UUID})/(?P<name>.+)"),)
+    side_files: ClassVar[tuple[SideFiles, ...]] = (SideFiles(rf"{ARTIFACTS}/(?P<id>{UUID})/(?P<name>.+)", "artifacts"),)
     known: ClassVar[frozenset[str]] = KNOWN.union(OWN_TYPES.split())
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
