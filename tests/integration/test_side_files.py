@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
+from test_safety import World
 
+from sessiond.cli import main
 from sessiond.config.load import load_valid
 from sessiond.ingest import Outcome
 from sessiond.ingest.file_bytes import FileBytes
@@ -38,7 +42,7 @@ def redacting(house: Household) -> None:
     """Have the household mask secrets, as every real installation does."""
     from sessiond.privacy import Masking, Terms
 
-    house.masking = Masking(Terms(policy=Policy()))
+    house.masking = Masking(Terms(policy=Policy(), version="with rules"))
     house.close()
     house.open()
 
@@ -351,3 +355,73 @@ def test_noise_is_not_masked(seed: int) -> None:
     """Random bytes have the beginning of a secret in thousands of places, and are none."""
     data = random.Random(seed).randbytes(1 << 20)
     assert Redactor(Policy()).mask_any(data).data is data
+
+
+def test_the_copy_of_the_archive_has_side_files_with_their_types(tmp_path: Path) -> None:
+    """An endpoint that is configured later gets the images of sessions that the tool has deleted."""
+    with ExitStack() as stack:
+        world = World(tmp_path, stack)
+        house, image = world.house, png(7)
+        paths = [
+            house.write(CLAUDE, claude(SESSION, 1)),
+            house.write(f".claude/image-cache/{SESSION}/1.png", image),
+            house.write(f"{RESULTS}/toolu_01.txt", b"no newline"),
+        ]
+        house.settle()
+        for path in paths:
+            os.unlink(path)
+        house.settle()
+        world.configure("first")
+        house.settle()
+        streams = house.get(f"/v1/sessions/{house.machine_id}/{SESSION}/streams").json()["streams"]
+        types = {stream["name"]: stream["media_type"] for stream in streams}
+        assert types == {"main": "application/x-ndjson", "image-cache/1.png": "image/png", NAME: "text/plain"}
+        assert house.held(SESSION, "image-cache/1.png") == image
+        assert house.held(SESSION, NAME) == b"no newline"
+        assert house.spool.safety.total(house.address).acknowledged == 1
+
+
+def test_a_new_rule_masks_what_waits_across_its_pieces(home: Household) -> None:
+    """The queue has pieces of 1 MiB, and the end of one may lie inside a secret."""
+    home.write(CLAUDE, claude(SESSION, 1))
+    before = b"all is well here\n" * (CHUNK // 17 - 1)
+    text = before + b" " * (CHUNK - len(before) - 20) + TOKEN + b"\n" + before
+    home.write(f"{RESULTS}/toolu_01.txt", text)
+    home.scan()
+    redacting(home)
+    home.settle()
+    held = home.held(SESSION, NAME)
+    assert (len(held), TOKEN[8:-8] in held) == (len(text), False)
+    assert held.startswith(before)
+
+
+def test_a_file_that_is_rewritten_in_place_ends_as_it_is(home: Household) -> None:
+    """Also if only its middle changes, and neither its size nor its beginning."""
+    redacting(home)
+    home.write(CLAUDE, claude(SESSION, 1))
+    first, second = random.Random(8).randbytes(3 * CHUNK), random.Random(9).randbytes(10)
+    path = home.write(f"{RESULTS}/toolu_01.txt", first)
+    home.settle()
+    with open(path, "r+b") as file:
+        file.seek(2 * CHUNK + 5)
+        file.write(second)
+    home.settle()
+    held = home.held(SESSION, NAME)
+    assert held == first[: 2 * CHUNK + 5] + second + first[2 * CHUNK + 15 :]
+    assert [each["keep"] for each in generations(home, NAME)] == [0, CHUNK]
+
+
+def test_a_scan_for_secrets_leaves_out_side_files_of_excluded_sessions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It reports what would be sent, and names the file."""
+    folder = tmp_path / f".claude/projects/-home-dev-project/{SESSION}"
+    (folder / "tool-results").mkdir(parents=True)
+    folder.with_suffix(".jsonl").write_text(json.dumps(claude(SESSION, 1)) + "\n")
+    (folder / "tool-results/toolu_01.txt").write_bytes(b"token: " + TOKEN + b"\n")
+    environ = {"HOME": str(tmp_path)}
+    found = []
+    for exclude in ("[]", '["/home/dev/project"]'):
+        assert main(["redact", "scan", "--all", "--json"], {**environ, "SESSIOND_EXCLUDE": exclude}) == 0
+        found.append("toolu_01.txt" in capsys.readouterr().out)
+    assert found == [True, False]

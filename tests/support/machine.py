@@ -31,6 +31,7 @@ from support.power import Killed, MortalSpool, cut_power
 
 SESSIONS = [f"5f1d7c1e-0000-4000-8000-00000000000{n}" for n in range(2)]
 ENDPOINTS = ["first", "second", "archive"]
+SIDE_FILE = "tool-results/toolu_01.txt"
 FOLDERS = ["-home-dev-project", "-home-dev-elsewhere"]
 
 
@@ -169,6 +170,21 @@ class Machine(RuleBasedStateMachine):
         if self.content(session):
             os.unlink(self.path(session))
             self.put(session, self.lines(session, 4))
+
+    def side_file(self, session: str) -> str:
+        return os.path.join(self.house.home, ".claude/projects", FOLDERS[0], session, SIDE_FILE)
+
+    @rule(session=st.sampled_from(SESSIONS), how=st.sampled_from(["append", "replace", "truncate", "delete"]))
+    def change_side_file(self, session: str, how: str) -> None:
+        """A side file may end anywhere, and its session may not be there, or not yet."""
+        path, data = self.side_file(session), f"output {next(self.numbers)}\nwithout an end".encode()
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if how == "delete" or (how == "truncate" and os.path.exists(path)):
+            if os.path.exists(path):
+                os.unlink(path) if how == "delete" else os.truncate(path, os.path.getsize(path) // 2)
+            return
+        with open(path, "ab" if how == "append" else "wb") as file:
+            file.write(data)
 
     # The daemon
 
@@ -413,7 +429,7 @@ class Machine(RuleBasedStateMachine):
         catalog = self.house.spool.catalog
         for session in SESSIONS:
             state = catalog.session(uuid.UUID(session))
-            for stream in catalog.streams(state.id) if state else []:
+            for stream in [*catalog.streams(state.id), *catalog.side_streams(state.id)] if state else []:
                 extents = catalog.extents(stream.id)
                 position = 0
                 for extent in extents:
@@ -438,7 +454,7 @@ class Machine(RuleBasedStateMachine):
             assert stored["revision"] >= state.revision  # a power cut may have taken a later one from the spool
             if stored["revision"] == state.revision:
                 assert stored["record"] == msgspec.to_builtins(state.record)
-            for stream in spool.catalog.streams(state.id):
+            for stream in [*spool.catalog.streams(state.id), *spool.catalog.side_streams(state.id)]:
                 held = self.house.held(session, stream.name, stream.generation) if stream.folded else b""
                 for extent in spool.catalog.extents(stream.id):
                     same = self.house.ingesting.digest(held[extent.start : extent.end]) == extent.digest
@@ -465,7 +481,8 @@ class Machine(RuleBasedStateMachine):
         for item in get("/v1/sessions").json()["sessions"]:
             path = f"/v1/sessions/testbox/{item['record']['id']}/streams"
             streams = get(path).json()["streams"]
-            numbers = [each["generation"] for stream in streams for each in stream["generations"]]
+            mains = [stream for stream in streams if stream["name"] == "main"]
+            numbers = [each["generation"] for stream in mains for each in stream["generations"]]
             found[item["record"]["id"]] = [get(f"{path}/main", generation=number).content for number in numbers]
         return found
 
@@ -497,12 +514,22 @@ class Machine(RuleBasedStateMachine):
             if whole:
                 assert self.house.held(session) == whole
                 self.check_record(session, whole, held)
+            self.check_side_file(session)
             if not self.forgetful and session in held:
-                (main,) = self.house.get(f"/v1/sessions/testbox/{session}/streams").json()["streams"]
+                streams = self.house.get(f"/v1/sessions/testbox/{session}/streams").json()["streams"]
+                (main,) = [stream for stream in streams if stream["name"] == "main"]
                 numbers = [generation["generation"] for generation in main["generations"]]
                 kept = [self.house.held(session, generation=number) for number in numbers]
                 for seen in self.seen[session]:
                     assert any(generation.startswith(seen) for generation in kept), "a generation was lost"
+
+    def check_side_file(self, session: str) -> None:
+        path = self.side_file(session)
+        known = self.house.spool.catalog.session(uuid.UUID(session))
+        if known is None or not os.path.exists(path) or not os.path.getsize(path):
+            return  # a side file without its session waits, and an emptied one may be half of a rewrite
+        with open(path, "rb") as file:
+            assert self.house.held(session, SIDE_FILE) == file.read()
 
     def check_record(self, session: str, whole: bytes, held: dict[str, dict]) -> None:
         fold = Fold()

@@ -138,17 +138,22 @@ def _scan_sessions(args: argparse.Namespace, config: Config, redactor: Redactor)
         for path in _files([root.path] if os.path.isdir(root.path) else []):
             for place in locate(places, path):
                 seen.setdefault((place.source.tool, place.path), place)
-    for place in seen.values():
+    hidden = set[tuple[str, str]]()
+    # Side files last: those of excluded sessions are not captured.
+    for place in sorted(seen.values(), key=lambda place: place.unit.media_type is not None):
         settings = config.sources.get(place.source.tool)
         if config.transcripts and (settings is None or settings.transcripts):
             size = [0]
-            yield place.path, partial(size.__getitem__, 0), _scan_location(place, exclusion, redactor, size)
+            yield place.path, partial(size.__getitem__, 0), _scan_location(place, exclusion, redactor, size, hidden)
 
 
 def _scan_location(
-    place: Location, exclusion: Exclusion, redactor: Redactor, size: list[int]
+    place: Location, exclusion: Exclusion, redactor: Redactor, size: list[int], hidden: set[tuple[str, str]]
 ) -> Iterator[SecretFinding]:
-    """Scan the streams of a unit as they would be captured. Raises: ReadError, Torn, OSError."""
+    """Scan the streams of a unit as they would be captured. Raises: ReadError, Torn, OSError.
+
+    `hidden` collects the tools and native ids of excluded sessions.
+    """
     from sessiond.ingest.context import ReadContext, inner_path
     from sessiond.ingest.files import is_superseded
     from sessiond.ingest.unit_facts import first_directory, outer_directory
@@ -167,6 +172,9 @@ def _scan_location(
     with open_unit(place, ReadContext(digest=Digest(0), now_ms=now_ms(), scratch=tempfile.gettempdir())) as unit:
         for stream in unit.streams():
             if exclusion.excludes(outside or first_directory(place.source, stream.content)[0]):
+                hidden.add((place.source.tool, stream.native_id or ""))
+                continue
+            if (place.source.tool, stream.native_id or "") in hidden:
                 continue
             name = (
                 ""

@@ -55,14 +55,16 @@ class ReadClient(Client):
     def streams(self, machine_id: str, session: uuid.UUID) -> list[wire.StoredStream]:
         """Return the streams of a session with all their generations. Raises: NotFound, EndpointError."""
         path = f"/v1/sessions/{quote(machine_id)}/{session}/streams"
-        found: dict[str, list[wire.Generation]] = {}
+        found: dict[str, wire.StoredStream] = {}
         answer, count = self._get(path, wire.StreamsAnswer), 0
         while True:
             for stream in answer.streams:
-                found.setdefault(stream.name, []).extend(stream.generations)
+                whole = found.setdefault(stream.name, stream)
+                if whole is not stream:
+                    whole.generations.extend(stream.generations)
                 count += 1 + len(stream.generations)
             if answer.next is None:
-                return [wire.StoredStream(name=name, generations=listed) for name, listed in found.items()]
+                return list(found.values())
             if not answer.streams or count > MAX_LISTED:
                 raise WrongEndpoint(f"{self.url} lists streams without an end")
             answer = self._get(f"{path}?after={quote(answer.next)}", wire.StreamsAnswer)

@@ -41,7 +41,7 @@ def scan_records(redactor: Redactor, path: str, name: str, records: Iterable[byt
 
     def settle() -> list[SecretFinding]:
         data = b"".join(held)
-        return find_secrets(data, redactor.mask(data, path), label, line)
+        return find_secrets(data, redactor.mask_any(data, path), label, line)
 
     for record in records:
         held.append(record + b"\n")

@@ -39,7 +39,7 @@ MEDIA_TYPES = {
 """Media types by the extension of a file's name. The lines of a side file are no records, so their type is not the
 default of the protocol (`application/x-ndjson`)."""
 
-PASSING = re.compile(r"(?:\.(?:lock|pid|swp|key|part|partial)|[.~-]te?mp[\w.-]*|~)\Z")
+PASSING = re.compile(r"(?:\.(?:lock|pid|swp|key|part|partial)|[.~-](?:tmp|temp)[\w.-]*|~)\Z")
 """Names of files that are no part of a session: locks, keys, and files that are renamed when they are complete."""
 
 
