@@ -88,7 +88,8 @@ class Endpoints:
             self._serve(name, "token", "add", f"other-{self._added}")
         elif command == "token rebind":
             if name in self.tokens:
-                self._serve(name, "token", "rebind", self.tokens[name])
+                self._serve(name, "token", "rebind", self.tokens.pop(name))
+                self.replace_token(name)  # the released device is refused until it has another one
         elif command == "backup":
             path = os.path.join(self.servers[name].directory, "endpoint.db")
             script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2]))"

@@ -118,6 +118,8 @@ def capture(tree: str) -> dict[uuid.UUID, Found]:
 def _unknown(context: IngestContext, location: Location) -> Iterator[tuple[uuid.UUID, set[str]]]:
     """Iterate over the record types of each session that its source does not know, also those without a message."""
     source = location.source
+    if location.unit.media_type is not None:
+        return  # a side file has no records
     with streams(location) as found:
         for stream in found:
             memory: Memory = {}

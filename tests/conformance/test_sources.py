@@ -43,8 +43,9 @@ def golden(found: engine.Found) -> dict[str, Any]:
 
 
 def units(name: str) -> Iterator[Location]:
-    """List the units of a sample. A tool may have two sources, for its old and its new."""
-    return (each for each in engine.locations(built(name)) if each.source.tool == name.split("/")[0])
+    """List the units with records in a sample. A tool may have two sources, for its old and its new."""
+    found = (each for each in engine.locations(built(name)) if each.source.tool == name.split("/")[0])
+    return (each for each in found if each.unit.media_type is None)
 
 
 def contents(name: str) -> Iterator[tuple[Source, Unit, bytes]]:

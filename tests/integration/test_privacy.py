@@ -19,6 +19,8 @@ from sessiond.errors import ConfigError
 from sessiond.privacy import IGNORE, Exclusion, Masking, Terms, read_terms
 from sessiond.redact import OVERLAP, load_rules
 from sessiond.redact.examples import expand
+from sessiond.redact.policy import Policy
+from sessiond.session import Fold
 from support.capture import settings_of
 from support.harness import CLAUDE, SESSION, Household, claude, encode, household, pushed
 
@@ -468,3 +470,11 @@ def test_a_directory_in_place_of_rules_costs_no_descriptor(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="is a directory"):
         read_terms(config, {"HOME": str(tmp_path)}, KEY)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_name_is_shortened_only_after_it_is_masked() -> None:
+    """Of a secret that is cut in the middle, the rules would recognise no half."""
+    fold = Fold(prompt="x" * 185 + " " + expand("ghp_<A36>", 1))
+    Masking(Terms(policy=Policy())).fold(fold)
+    assert fold.prompt is not None and len(fold.prompt) == 200
+    assert set(fold.prompt[186:]) == {"*"}

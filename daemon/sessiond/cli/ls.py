@@ -18,7 +18,7 @@ from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState
 from sessiond.spool.safety import State, StreamSafety
 
-HEADER = ["id", "active", "tool", "msgs", "state", "model", "directory", "title"]
+HEADER = ["id", "active", "tool", "msgs", "state", "model", "directory", "name"]
 GONE = "*"
 """Follows the state of a session whose tool deleted its files: sessiond has the only copy."""
 PROMPTS_ONLY = "^"
@@ -105,9 +105,9 @@ def listing(
     home: str = "",
 ) -> str:
     """Return the sessions as a table; a wider table shows more of model and directory."""
-    titled = any(session.title for session in sessions)
-    spare = max(0, width - WIDTH) if titled else width
-    rows = [HEADER if titled else HEADER[:-1]]
+    named = any(session.title for session in sessions)
+    spare = max(0, width - WIDTH) if named else width
+    rows = [HEADER if named else HEADER[:-1]]
     for session in sessions:
         record = session.record
         assert record is not None
@@ -124,7 +124,7 @@ def listing(
             shorten(_undated(record.model or "-"), 15 + spare // 4),
             _tail(directory, 12 + spare // 3),
         ]
-        rows.append([*cells, session.title or ""] if titled else cells)
+        rows.append([*cells, session.title or ""] if named else cells)
     return table(rows, right={1, 3}, width=width)
 
 

@@ -6,16 +6,22 @@ import argparse
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
 from sessiond.cli.lookup import endpoint_url, find_session, opened
-from sessiond.cli.output import colored, escape, print_json, size
+from sessiond.cli.output import colored, columns, escape, print_json, size
 from sessiond.errors import NotFound
 from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState, StreamState
+
+if TYPE_CHECKING:
+    from sessiond.cli.conversation import Reader
+    from sessiond.transcript import Thread
 
 LABEL = 11
 MAIN = "main"
@@ -75,12 +81,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print the record and streams as JSON, without the transcript"
     )
     kind.add_argument(
+        "--items", action="store_true", help="print the transcript as JSON lines: messages, calls, results, usage"
+    )
+    kind.add_argument(
         "--raw",
         nargs="?",
         const=MAIN,
         metavar="STREAM",
         help="write the bytes of a stream (default: main), with secrets masked",
     )
+    parser.add_argument("--full", action="store_true", help="show the output of tools in full")
     parser.add_argument(
         "--unmasked",
         action="store_true",
@@ -90,41 +100,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show a session. Raises: NotFound, EndpointError, StateError."""
-    from sessiond.cli.masked import mask_pieces, open_redactor
-    from sessiond.cli.streams import lines, pieces
+    from sessiond.cli.conversation import Reader
+    from sessiond.cli.masked import open_redactor
+    from sessiond.cli.pager import page
 
     with opened(args, masked=not args.unmasked) as (spool, config):
         redactor = None if args.unmasked else open_redactor(config, args.environ)
-
-        def content(stream: StreamState) -> Iterator[bytes]:
-            path = next((file.path for file in spool.catalog.files(stream.id)), "")
-            return mask_pieces(redactor, pieces(spool, config, args.environ, session, stream), path)
-
-        session = find_session(spool, args.id)
-        streams = spool.catalog.streams(session.id)
-        every = [*streams, *spool.catalog.side_streams(session.id)]
+        reader, session = Reader(spool, config, args.environ, redactor), find_session(spool, args.id)
+        every = [*spool.catalog.streams(session.id), *spool.catalog.side_streams(session.id)]
         if args.raw is not None:
-            stream = next((stream for stream in every if stream.name == args.raw), None)
-            if stream is None:
-                known = ", ".join(escape(stream.name) for stream in every)
-                raise NotFound(f"no stream {args.raw!a}", hint=f"streams of this session: {known}")
-            for piece in content(stream):
+            for piece in reader.content(session, _find_stream(every, args.raw)):
                 sys.stdout.buffer.write(piece)
-            return 0
-        view = _view(spool, session, every, endpoint_url(spool, config))
-        if args.json:
-            print_json(view)
-            return 0
-        from sessiond.cli.transcript import render
-
-        color = colored(sys.stdout, args.environ)
-        print("\n".join(facts(view)))
-        for stream in streams:
-            if len(streams) > 1:
-                print(f"\n--- {escape(stream.name)} ---")
-            for line in render(lines(content(stream)), color=color):
-                print(line)
+        elif args.items:
+            for thread in reader.threads(session):
+                _print_items(thread)
+        else:
+            view = _view(spool, session, every, endpoint_url(spool, config))
+            if args.json:
+                print_json(view)
+            else:
+                page(chain(facts(view), _transcript(reader, session, args)), args.environ)
     return 0
+
+
+def _find_stream(streams: list[StreamState], name: str) -> StreamState:
+    """Return the stream with this name; for the default name also the only one of the main thread. Raises: NotFound."""
+    main = [stream for stream in streams if stream.thread and stream.media_type is None]
+    found = next((stream for stream in streams if stream.name == name), None)
+    if found is None and name == MAIN and len(main) == 1:
+        return main[0]
+    if found is None:
+        known = ", ".join(escape(stream.name) for stream in streams)
+        raise NotFound(f"no stream {name!a}", hint=f"streams of this session: {known}")
+    return found
+
+
+def _transcript(reader: Reader, session: SessionState, args: argparse.Namespace) -> Iterator[str]:
+    """Iterate the lines of the conversation. It is wrapped and rendered for a terminal only."""
+    from sessiond.transcript import converse
+    from sessiond.transcript.text import Style, render
+
+    width = columns(sys.stdout) if sys.stdout.isatty() else None
+    style = Style(width=width, color=colored(sys.stdout, args.environ), full=args.full)
+    return render(converse(list(reader.threads(session))), style)
+
+
+def _print_items(thread: Thread) -> None:
+    """Print the items of a stream as JSON, each with its stream and the position of its record."""
+    for place, item in thread.items:
+        shown = {"stream": thread.name, "offset": place.offset, "length": place.length}
+        print_json(shown | {name: value for name, value in msgspec.structs.asdict(item).items() if value})
 
 
 def facts(view: SessionView) -> Iterator[str]:
@@ -135,7 +160,7 @@ def facts(view: SessionView) -> Iterator[str]:
     branch = f" ({record.git_branch})" if record.git_branch else ""
     shown = [
         ("session", str(record.id)),
-        ("title", view.title),
+        ("name", view.title),
         ("tool", f"{record.tool} {record.tool_version or ''}".rstrip() + model),
         ("started", f"{_moment(record.started_at)}, {ended}"),
         ("directory", f"{record.working_directory}{branch}" if record.working_directory else None),
@@ -206,4 +231,4 @@ def _utc(milliseconds: int) -> datetime:
 
 
 def _moment(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -264,6 +264,8 @@ class Index:
             last = self._last = directory, self._roots_above(directory)
         for source, root, length in last[1]:
             relative = path[length:]
+            if root.only and not root.prefix and not relative.startswith(root.only):
+                continue
             unit = (unit_below_link if root.prefix else find_unit)(source, root, relative)
             if unit is not None:
                 yield source, root, relative, unit

@@ -17,9 +17,10 @@ from sessiond.ingest.context import IngestContext
 from sessiond.ingest.line_reader import CONTEXT
 from sessiond.ingest.masked import mask_chunk, read_extents
 from sessiond.ingest.position import position_of, set_position
+from sessiond.ingest.prompt import first_prompt
 from sessiond.reader import CHUNK, Chunk, Extent
 from sessiond.redact.policy import Masked
-from sessiond.session import Entry, Fold
+from sessiond.session import USER, Entry, Fold
 from sessiond.sources.base import Source
 from sessiond.sources.damaged import DAMAGED, may_hold_message, recover
 from sessiond.spool.rows import StreamState
@@ -105,6 +106,7 @@ class StreamPipeline:
         moved, shared, lost = position_of(stream).rewritten(keep)
         set_position(stream, moved)
         stream.fold = fold
+        self._mask_fold()
         # One transaction: extents of the new generation with the number of the old one would match no file again.
         with self._spool.transaction():
             self._spool.catalog.cut_extents(stream.id, keep)
@@ -226,10 +228,16 @@ class StreamPipeline:
             outbox.add(self.stream.id, segment.generation, segment.offset, segment.length, segment.data, now_ms)
         catalog.add_redactions(step.redactions)
         catalog.add_mentions(self._source.tool, self.stream.session, self.mentions)
-        self._masking.fold(self.stream.fold)
+        self._mask_fold()
         catalog.save_stream(self.stream)
         if step.gap_filled is not None:
             catalog.fill_gap(self.stream.id, *step.gap_filled)
+
+    def _mask_fold(self) -> None:
+        """Mask the texts in the fold before it is stored. Of a stream whose transcript is not kept, no prompt is."""
+        if self.stream.skipped is not None:
+            self.stream.fold.prompt = None
+        self._masking.fold(self.stream.fold)
 
 
 def decode(source: Source, data: bytes, fold: Fold, now_ms: int, mentions: set[str] | None = None) -> None:
@@ -251,10 +259,13 @@ def _entries(source: Source, data: bytes, fold: Fold, mentions: set[str] | None)
                 yield from entries
                 fold.damaged += not complete
                 continue
-            if mentions is not None and entry is not None and entry.mentions:
-                mentions.update(entry.mentions)
-            if entry is not None and entry.unknown and not may_hold_message(line):
-                entry = msgspec.structs.replace(entry, unknown=None)
+            if entry is not None:
+                if mentions is not None and entry.mentions:
+                    mentions.update(entry.mentions)
+                if entry.unknown and not may_hold_message(line):
+                    entry = msgspec.structs.replace(entry, unknown=None)
+                if fold.prompt is None and (entry.role is USER or entry.more):
+                    fold.prompt = first_prompt(source, bytes(line), entry, memory)
             yield entry
 
 

@@ -80,6 +80,7 @@ class RecordBuilder:
             return False
         first_answers = (_signed(fold.first_answer_key) for fold in threads if fold.first_answer_key is not None)
         title = next((fold.title for fold in reversed(threads) if fold.title), None)
+        title = title or next((fold.prompt for fold in threads if fold.prompt), None)
         built = BuiltRecord(
             record=self._masking.record(record),
             parent=parent,

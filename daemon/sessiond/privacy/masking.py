@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _HASHED = "hashed:"
 _REMEMBERED = 1000
+NAME_LENGTH = 200
+"""Characters of a prompt that name a session."""
 
 
 class Masking:
@@ -67,9 +69,7 @@ class Masking:
         masked = self.mask(data)
         if masked.findings:
             return masked.data.decode("utf-8", "surrogateescape")
-        if len(self._clean) >= _REMEMBERED:
-            self._clean.clear()
-        self._clean.add(text)
+        self._remember(text)
         return text
 
     def load(self) -> None:
@@ -83,6 +83,17 @@ class Masking:
     def fold(self, fold: Fold) -> None:
         """Mask the texts in a fold before it is stored."""
         fold.title, fold.cwd, fold.branch = self.text(fold.title), self.text(fold.cwd), self.text(fold.branch)
+        if fold.prompt is not None and fold.prompt not in self._clean:
+            # Shortened only after it is masked: the rules would not find a secret of which a half is cut off.
+            masked = self.mask(fold.prompt.encode("utf-8", "surrogatepass")).data.decode("utf-8", "replace")
+            fold.prompt = " ".join(masked.split())[:NAME_LENGTH]
+            self._remember(fold.prompt)
+
+    def _remember(self, text: str) -> None:
+        """Remember a text without secrets: the next commit of its stream has it again."""
+        if len(self._clean) >= _REMEMBERED:
+            self._clean.clear()
+        self._clean.add(text)
 
     def record(self, record: Session) -> Session:
         """Return a record with its texts masked; with `hash_paths` its paths become keyed hashes."""

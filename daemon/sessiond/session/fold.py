@@ -48,6 +48,8 @@ class Fold(msgspec.Struct, omit_defaults=True):
     cwd: str | None = None
     branch: str | None = None
     title: str | None = None
+    prompt: str | None = None
+    """The first prompt: the name of a session without a title. It is masked and shortened before it is stored."""
     parent: str | None = None
     ended: bool = False
     copied: bool = False

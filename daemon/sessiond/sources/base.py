@@ -150,12 +150,14 @@ class Source(Protocol):
         ...
 
     def read(self, record: bytes, memory: Memory) -> Iterable[Item]:
-        """Iterate what a reader sees of one record: see `Item`.
+        """Iterate what a reader sees of one record. `decode` is for capture; they never share a memory.
 
-        It decodes the whole record, so it is for people and exports only. `decode` is for capture. `memory` is as for
-        `decode`; the two never share one.
         Raises: as `decode`.
         """
+        ...
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterable[Item]:
+        """Iterate the items of a decoded record, of which `decode` returned `entry`."""
         ...
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
@@ -210,10 +212,7 @@ class BaseSource:
         raise NotImplementedError
 
     def read(self, record: bytes, memory: Memory) -> Iterator[Item]:
-        """Iterate what a reader sees of one record, with the facts that `decode` returns for it.
-
-        So both agree on which message counts, under which key, and what a rewind retracts.
-        """
+        """Iterate what a reader sees of one record. The facts are from `decode`, so both agree on what counts."""
         entry = self.decode(record, memory) or Entry()
         for each in (entry, *entry.more):
             if each.rewind is not None:
@@ -223,8 +222,7 @@ class BaseSource:
     def items(self, record: Any, entry: Entry, memory: Memory) -> Iterable[Item]:
         """Iterate the items of a decoded record; by default of a message with a role.
 
-        `record` is JSON of any shape, `entry` what `decode` found in it, `memory` as `decode` left it; keys that begin
-        with "items." are this method's own.
+        `memory` is as `decode` left it; keys that begin with "items." are this method's own.
         """
         return message_items(record, entry)
 

@@ -6,14 +6,16 @@ Roo Code, Kilo Code before 7 and PearAI's agent keep tasks in the same shape; th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, Role, parse_time
+from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, SideFiles, Unit, UserDirs, Watch
 from sessiond.sources.editors import user_data_dirs
+from sessiond.sources.messages import message_items
 from sessiond.sources.objects import OBJECT, without_nulls
 from sessiond.sources.records import ABSENT, BLOCKS, SILENT_BLOCKS, compact, has_content, parse, unknown_type
 
@@ -26,6 +28,7 @@ INJECTED = re.compile(
     rb'"(?:\s|\\[nrt])*(?:<environment_details>|<explicit_instructions|<hook_context|\[ERROR\]|\[TASK RESUMPTION\]'
     rb"|\[[\w-]+(?: for [^\]]*)?\] Result:|Warning: this is a legacy conversation)"
 )
+WRITTEN = re.compile(r"(?s)\s*<(?:task|feedback|user_\w+|answer)\b[^>]*>\s*(.*?)\s*(?:</\w+>\s*)?")
 HUMAN = re.compile(rb"<(?:task|feedback|user_message|user_input|answer)\b")
 # This text ends the messages that an SDK session took over from a task of the extension.
 TAKEN_OVER = b"Warning: this is a legacy conversation, which means tool names may have changed."
@@ -191,6 +194,13 @@ class Tasks(BaseSource):
             ended=note.type == "end",
             unknown=unknown_type(note.type, NOTES),
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a message. What the user wrote is in a tag; blocks of the extension are beside it."""
+        for item in message_items(record, entry):
+            written = WRITTEN.fullmatch(item.text) if item.speaker is Speaker.USER else None
+            injected = item.injected or item.text.startswith("<environment_details>")
+            yield replace(item, text=written[1] if written else item.text, injected=injected)
 
 
 class Cline(Tasks):

@@ -93,10 +93,12 @@ def prompt_items(record: Mapping[str, Any], entry: Entry) -> Iterator[Item]:
     """Iterate the items of a line: the prompt, and the texts that were pasted into it."""
     text, pasted = record.get("display", record.get("text")), record.get("pastedContents")
     if "pasted" in record:
-        yield replace(template(entry, Speaker.USER), text=text_of(record.get("content")), continues=True)
+        yield replace(
+            template(entry, Speaker.USER), text=f"\n[pasted] {text_of(record.get('content'))}", continues=True
+        )
     if isinstance(text, str):
         base = replace(template(entry, Speaker.USER), text=text, injected=entry.role is None)
         yield base
         for each in pasted.values() if isinstance(pasted, Mapping) else ():
             if isinstance(each, Mapping) and each.get("content"):
-                yield replace(base, text=text_of(each["content"]), continues=True)
+                yield replace(base, text=f"\n[pasted] {text_of(each['content'])}", continues=True)

@@ -1,10 +1,14 @@
 """Transcripts as items: what `show`, exports and search loop over. Nothing here knows a tool.
 
-items.py    the items of a stream, each with the position of its record
+items.py          the items of a stream, each with the position of its record
+conversation.py   the streams of a session as one conversation
+labels.py         what every rendering says of an item in a few words
+text.py           a conversation for a terminal or a pipe
 """
 
 from __future__ import annotations
 
+from sessiond.transcript.conversation import Step, Thread, converse
 from sessiond.transcript.items import Place, Placed, merge, read_items
 
-__all__ = ["Place", "Placed", "merge", "read_items"]
+__all__ = ["Place", "Placed", "Step", "Thread", "converse", "merge", "read_items"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pytest
 
 from sessiond import state
 from sessiond.cli import ls, main
-from sessiond.cli.transcript import render
 from sessiond.privacy import Masking, Terms
 from sessiond.redact import Policy
 from sessiond.session import Session
@@ -68,9 +68,9 @@ def test_ls_shows_the_newest_first(house: Household) -> None:
     sessions = list(house.spool.catalog.sessions())
     short = {SESSION: SESSION[:8], OTHER: OTHER[:8]}
     assert ls.listing(sessions, short, {OTHER: State.LOST}, now_ms=house.now_ms) == (
-        "id        active  tool         msgs  state  model            directory  title\n"
+        "id        active  tool         msgs  state  model            directory  name\n"
         "5f1d7c1e    20 d  claude-code     1  lost   -                …/project  Tides\n"
-        "5f1d7c1e    20 d  claude-code     2  safe   claude-opus-4-5  …/project"
+        "5f1d7c1e    20 d  claude-code     2  safe   claude-opus-4-5  …/project  hello"
     )
 
 
@@ -114,6 +114,7 @@ def test_ls_refuses_what_is_no_filter(wrong: list[str], house: Household) -> Non
     assert run(house, "ls", *wrong) == 2
 
 
+@pytest.mark.usefixtures("utc")
 def test_a_session_known_from_its_prompts_alone_is_marked(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
     """In the table, below it, in JSON and in `show`, which prints the prompts and what was pasted into them."""
     pasted = {"1": {"id": 1, "type": "text", "content": "a long text"}}
@@ -131,7 +132,7 @@ def test_a_session_known_from_its_prompts_alone_is_marked(house: Household, caps
     for session, text in ((OTHER, "Weave a scarf"), (SESSION, "Spin a yarn")):
         assert run(house, "show", session) == 0
         shown = capsys.readouterr().out
-        assert "prompts only" in shown and f"user  2026-05-28 20:26:40\n  {text}" in shown
+        assert "prompts only" in shown and f"\n\nYou  20:26\n  {text}" in shown
         assert ("[pasted] a long text" in shown) == (session == OTHER)
     assert run(house, "show", SESSION, "--json") == 0
     assert json.loads(capsys.readouterr().out)["prompts_only"]
@@ -163,13 +164,25 @@ def test_ls_tells_an_empty_spool_from_a_filter_that_fits_nothing(
 # --- show ---
 
 
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("utc")
 def test_show_is_the_record_the_streams_and_what_was_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
     two(house)
     assert run(house, "show", SESSION) == 0
     assert capsys.readouterr().out == (
         f"session    {SESSION}\n"
+        "name       hello\n"
         "tool       claude-code 2.1.330, claude-opus-4-5-20251101\n"
-        "started    2026-09-01 10:00:01 UTC, ended 2026-09-01 10:00:02 UTC\n"
+        "started    2026-09-01 10:00:01, ended 2026-09-01 10:00:02\n"
         "directory  /home/dev/project (main)\n"
         "messages   2\n"
         "machine    testbox\n"
@@ -177,10 +190,12 @@ def test_show_is_the_record_the_streams_and_what_was_said(house: Household, caps
         "endpoint   has everything\n"
         "stream     main: 808 B captured, 808 B acknowledged\n"
         "\n"
-        "user  2026-09-01 10:00:01\n"
+        "Tuesday, 01 September 2026\n"
+        "\n"
+        "You  10:00\n"
         "  hello\n"
         "\n"
-        "assistant  2026-09-01 10:00:02\n"
+        "claude-opus-4-5-20251101  10:00\n"
         "  hello\n"
     )
 
@@ -310,49 +325,18 @@ def test_a_stream_that_is_nowhere_is_said(house: Household, capsys: pytest.Captu
     assert "neither in the tool's file nor at the endpoint" in capsys.readouterr().err
 
 
-def test_a_transcript_can_not_draw_on_the_terminal() -> None:
-    line = {"type": "user", "message": {"role": "u\x1b[1m", "content": "a\x1b[2J\u202e\rb"}}
-    assert "\x1b" not in "".join(render([json.dumps(line).encode()]))
-    assert "\x1b" not in "".join(render([b'{"type":"\\u001b[2J"}', b"\x1b"]))
-
-
-def test_a_transcript_is_read_whatever_its_format() -> None:
-    """Claude Code's blocks, Codex's payloads, bare messages; what is unknown is named, not hidden."""
-    records = [
-        {"type": "assistant", "message": {"role": "assistant", "content": [
-            {"type": "thinking", "thinking": "hm"},
-            {"type": "text", "text": "I look"},
-            {"type": "tool_use", "name": "Bash", "input": {"command": "ls"}},
-        ]}},
-        {"type": "user", "message": {"role": "user", "content": [{"type": "tool_result", "content": "a\nb"}]}},
-        {"type": "response_item", "payload": {"type": "message", "role": "user", "content": [
-            {"type": "input_text", "text": "and now?"}, {"type": "input_image"}]}},
-        {"type": "response_item", "payload": {"type": "function_call", "name": "shell", "arguments": "{}"}},
-        {"type": "response_item", "payload": {"type": "function_call_output", "output": "x" * 500}},
-        {"role": "assistant", "content": "bare"},
-        {"type": "event_msg", "payload": {"type": "token_count"}},
-        {"type": "event_msg", "payload": {"type": "token_count"}},
-        [1],
-    ]  # fmt: skip
-    lines = list(render([*(json.dumps(record).encode() for record in records), b"{broken"]))
-    assert [line if len(line) < 60 else line[:20] + line[-1] for line in lines if line] == [
-        "assistant",
-        "  (thinks) hm",
-        "  I look",
-        '  > Bash {"command":"ls"}',
-        "tool",
-        "  = a b",
-        "user",
-        "  and now?",
-        "  [input_image]",
-        "assistant",
-        "  > shell {}",
-        "tool",
-        "  = xxxxxxxxxxxxxxxx…",
-        "assistant",
-        "  bare",
-        "(4 other records: event_msg token_count x2, list, damaged)",
+def test_show_items_are_json_lines_with_their_positions(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    two(house)
+    content = (Path(house.home) / CLAUDE).read_bytes()
+    assert run(house, "show", SESSION, "--items") == 0
+    items = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(item["kind"], item["speaker"], item.get("text")) for item in items] == [
+        ("message", "user", "hello"),
+        ("message", "assistant", "hello"),
     ]
+    lines = [json.loads(content[item["offset"] : item["offset"] + item["length"]]) for item in items]
+    assert [line["type"] for line in lines] == ["user", "assistant"]
+    assert {item["stream"] for item in items} == {"main"}
 
 
 # --- sources ---

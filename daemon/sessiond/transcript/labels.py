@@ -1,0 +1,65 @@
+"""What every rendering says of an item in a few words: who speaks, what a call does, how a result ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from sessiond.session import Item, ItemKind, Speaker
+
+TELLING = ("command", "cmd", "file_path", "filePath", "path", "pattern", "query", "url", "description", "prompt")
+"""Arguments that say what a call does, the most telling first."""
+
+
+def speaker(item: Item) -> str:
+    """Return who an item is from, as a heading: the user, or the model by its name."""
+    if item.speaker is Speaker.USER:
+        return "You" if not item.injected else "Added by the tool"
+    if item.speaker is Speaker.ASSISTANT:
+        return item.model or "Assistant"
+    return "Tool" if item.speaker is Speaker.TOOL else "System"
+
+
+def arguments(item: Item) -> Any:
+    """Return the decoded arguments of a call; an empty object if it has none."""
+    if item.arguments is None:
+        return {}
+    try:
+        return msgspec.json.decode(item.arguments)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def call(item: Item) -> str:
+    """Return what a call does, in one line: its most telling argument, or all of them as JSON."""
+    given = arguments(item)
+    if isinstance(given, Mapping):
+        telling = next((given[name] for name in TELLING if isinstance(given.get(name), str) and given[name]), None)
+        if telling is None and isinstance(given.get("command"), list):
+            telling = " ".join(map(str, given["command"]))
+        given = telling if telling is not None else given
+    text = given if isinstance(given, str) else msgspec.json.encode(given).decode() if given else ""
+    return " ".join(text.split())
+
+
+def moment(item: Item) -> datetime | None:
+    """Return when an item was written, in local time."""
+    return None if item.time_ms is None else datetime.fromtimestamp(item.time_ms / 1000).astimezone()
+
+
+def media(item: Item) -> str:
+    """Return the images and files of an item in words; "" if it has none."""
+    return ", ".join(_medium(each.type, each.size, each.name) for each in item.media)
+
+
+def _medium(kind: str, size: int | None, name: str | None) -> str:
+    about = [part for part in (name, kind, None if size is None else f"{size:,} bytes") if part]
+    return f"[{', '.join(about)}]"
+
+
+def is_shown(item: Item) -> bool:
+    """Return whether a reader sees an item: usage is a sum, and empty messages say nothing."""
+    return item.kind is not ItemKind.USAGE and bool(item.text.strip() or item.media or item.kind is ItemKind.CALL)
