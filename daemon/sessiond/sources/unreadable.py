@@ -45,7 +45,6 @@ UNREADABLE = (
     Unreadable(tool="codewhale", reason=UNSEEN, path="~/.codewhale/sessions"),
     Unreadable(tool="deepseek-harness", reason=UNDESCRIBED, path="~/.dsh/sessions"),
     Unreadable(tool="codebuff", reason=UNSEEN, path="{config}/manicode/projects"),
-    Unreadable(tool="forgecode", reason=UNSEEN, path="~/.forge/.forge.db"),
     Unreadable(tool="zencoder", reason=UNSEEN, path="~/.zencoder/sessions"),
     Unreadable(tool="cortex-code", reason=UNSEEN, path="~/.snowflake/cortex/conversations"),
     Unreadable(tool="llm", reason=UNSEEN, path="{config}/io.datasette.llm/logs.db"),
