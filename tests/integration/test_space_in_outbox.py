@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from sessiond.daemon.messages import MoreRoom
-from sessiond.ingest import IngestContext, Location, Outcome, Turn, backlog, ingest
+from sessiond.ingest import Index, IngestContext, Location, Outcome, Turn, backlog, context, ingest
 from sessiond.ingest.backlog import can_catch_up, catch_up
+from sessiond.sources.base import Root, Source
 from sessiond.spool.rows import StreamState
-from support.capture import Lab, lab, write
+from support.capture import Lab, lab, session, write
 from support.harness import CLAUDE, SESSION, claude, household
 
 SPACE = 1 << 20
@@ -67,6 +69,38 @@ def test_a_full_outbox_causes_no_attempts(tmp_path: Path) -> None:
             house.spool.outbox.add(1, 9, 0, 1, b"x", house.now_ms)
         assert house.spool.catalog.has_behind()
         assert not can_catch_up(house.ingesting)
+
+
+def test_waiting_streams_share_one_index_of_the_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are hundreds of roots. An index of them for each stream costs more than reading a short one."""
+    built: list[int] = []
+
+    class CountedIndex(Index):
+        def __init__(self, roots: Sequence[tuple[Source, Root]]) -> None:
+            built.append(len(roots))
+            super().__init__(roots)
+
+    with household(tmp_path, budget=0) as house:
+        for number in range(5):
+            house.write(f"{CLAUDE.rpartition('/')[0]}/{session(number)}.jsonl", claude(session(number), 1))
+        house.scan()
+        waiting = len(house.spool.catalog.behind(9))
+        monkeypatch.setattr(context, "Index", CountedIndex)
+        catch_up(replace(house.ingesting, budget=SPACE), limit=9)
+        assert (waiting, len(house.spool.catalog.behind(9))) == (5, 0)
+    assert len(built) == 1
+
+
+def test_the_shared_index_knows_roots_that_are_added_later(tmp_path: Path) -> None:
+    with household(tmp_path) as house:
+        roots = list(house.ingesting.roots)
+        ingesting = replace(house.ingesting, roots=roots)
+        path = f"{house.home}/elsewhere/-p/{SESSION}.jsonl"
+        assert not ingesting.index(path)
+        source = next(source for source, _ in roots if source.tool == "claude-code")
+        roots.append((source, Root(path=f"{house.home}/elsewhere")))
+        assert [location.path for location in ingesting.index(path)] == [path]
+        assert not replace(ingesting, roots=[]).index(path)
 
 
 def leave_behind(house: Lab, path: str) -> None:

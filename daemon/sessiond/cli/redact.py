@@ -154,8 +154,9 @@ def _scan_location(
 
     `hidden` collects the tools and native ids of excluded sessions.
     """
-    from sessiond.ingest.context import ReadContext, inner_path
+    from sessiond.ingest.context import ReadContext
     from sessiond.ingest.files import is_superseded
+    from sessiond.ingest.inner_paths import inner_path
     from sessiond.ingest.unit_facts import first_directory, outer_directory
     from sessiond.ingest.units import open_unit
     from sessiond.privacy.secrets_scan import scan_records

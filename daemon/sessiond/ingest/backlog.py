@@ -8,10 +8,10 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest import ONCE, IngestContext, Location, Outcome, Turn, ingest, locate
+from sessiond.ingest import ONCE, IngestContext, Location, Outcome, Turn, ingest
 from sessiond.ingest.content import Content, Lines
-from sessiond.ingest.context import outer_path
 from sessiond.ingest.file_bytes import FileBytes
+from sessiond.ingest.inner_paths import outer_path
 from sessiond.ingest.pipeline import StreamPipeline
 from sessiond.ingest.presence import release_pins
 from sessiond.ingest.reconcile import give_up, reconcile
@@ -70,10 +70,10 @@ def _catch_up_one(context: IngestContext, turn: Turn, number: int) -> Outcome:
         # A container may exist although this session in it is gone.
         if not os.path.lexists(path) or (native_id and file.gone_ms is not None):
             continue
-        for location in locate(context.roots, path):
+        for location in context.index(path):
             if location.source.tool == file.tool:
                 return ingest(context, location, replace(turn, only=frozenset([native_id or path])))
-        for location in locate(context.dormant, path):
+        for location in context.dormant_index(path):
             if location.source.tool == file.tool:
                 return _read_dormant(context, stream, file, location)
         unwatched = True
@@ -125,7 +125,8 @@ def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: Fil
         return Outcome()
     try:
         limit = turn.slice
-        if any(location.unit.packed for location in locate(known, file.path) if location.source is source):
+        locations = (*context.index(file.path), *context.dormant_index(file.path))
+        if any(location.unit.packed for location in locations if location.source is source):
             packed = descriptor
             descriptor = context.compressed.open(packed, path, context.pins.directory, context.now_ms())
             os.close(packed)

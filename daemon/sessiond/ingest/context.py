@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -109,7 +110,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """About how many bytes of a file of lines are read before other files have their turn. None: all."""
 
 
-class IngestContext(msgspec.Struct, frozen=True, kw_only=True):
+class IngestContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The dependencies and settings of ingest. They stay the same for one run of the daemon; see Turn for the rest."""
 
     spool: Spool
@@ -136,6 +137,16 @@ class IngestContext(msgspec.Struct, frozen=True, kw_only=True):
     """How long a file that lost bytes must be unchanged before it is read: it may be half of a rewrite."""
     side_file_max_bytes: int = 64 << 20
     """How many bytes of a side file are captured at most."""
+
+    @cached_property
+    def index(self) -> Index:
+        """The index of `roots`, which includes roots that are added later. Only the capture thread uses it."""
+        return Index(self.roots)
+
+    @cached_property
+    def dormant_index(self) -> Index:
+        """The index of `dormant`."""
+        return Index(self.dormant)
 
     @property
     def budget_of_lines(self) -> int:
@@ -221,22 +232,6 @@ class FileSnapshot(msgspec.Struct, kw_only=True):
         self.context.spool.catalog.save_file(
             FileState(path=self.location.path, tool=tool, stream=stream, checkpoint=checkpoint, trouble=trouble)
         )
-
-
-def inner_path(path: str, native_id: str, stream: str = "main") -> str:
-    """Return the path of a stream in a container: `<file>::<native id>`, with `::<stream>` unless it is the main one.
-
-    The native id is empty if the file has one session only.
-    """
-    return f"{path}::{native_id}::{'' if stream == 'main' else stream}".rstrip(":")
-
-
-def outer_path(path: str) -> tuple[str, str]:
-    """Split a result of `inner_path` into the file and the native id."""
-    if os.path.lexists(path):
-        return path, ""  # a file name of the tool may contain "::"
-    file, native_id, *_ = f"{path}::".split("::")
-    return file, native_id
 
 
 class Index:

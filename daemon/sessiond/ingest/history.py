@@ -15,8 +15,9 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome, inner_path
+from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome
 from sessiond.ingest.files import with_mtime
+from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.presence import ask_again, note_back, note_gone
 from sessiond.ingest.prompt_lines import Prompt, PromptLines, find_transcripts, read_prompts, session_records
 from sessiond.ingest.stream_capture import StreamCapture, add_stream

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.admission import Admission, admit, leave
-from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome, inner_path
+from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
+from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.lines import suffix_of
 from sessiond.ingest.presence import ask_again, note_back, note_gone
 from sessiond.ingest.stream_capture import StreamCapture, add_stream

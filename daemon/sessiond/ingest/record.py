@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from sessiond.ingest.context import PROMPTS, IngestContext, inner_path, outer_path
+from sessiond.ingest.context import PROMPTS, IngestContext
+from sessiond.ingest.inner_paths import inner_path, outer_path
 from sessiond.ingest.stream_names import as_text
 from sessiond.session import Fold, Folds, is_positional, session_id, summarize
 from sessiond.sources.base import Source

@@ -17,9 +17,10 @@ import msgspec
 from sessiond.database import Database, open_database
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content, Lines, Records
-from sessiond.ingest.context import PROMPTS, Location, ReadContext, inner_path
+from sessiond.ingest.context import PROMPTS, Location, ReadContext
 from sessiond.ingest.file_bytes import open_content
 from sessiond.ingest.files import STALE_MS, database_stat, list_folder, read_file, with_further
+from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.prompt_lines import Prompt, PromptLines, read_prompts, session_records
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry
