@@ -53,9 +53,10 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
     awaited: set[str] = set()
     routes: list[Route] = []
     states: dict[WatchedRoot, RootState] = {}
+    directories = _Directories(mounts)
     for watched in roots:
-        resolved = os.path.realpath(watched.root.path)
-        state, path, scope = _aim(watched, resolved, mounts)
+        resolved = directories.resolve(watched.root.path)
+        state, path, scope = _aim(watched, resolved, directories)
         states[watched] = state
         if path is None:
             continue
@@ -63,13 +64,13 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
         awaited.add(path)
         if scope is WatchScope.ANCESTOR:
             awaited.add(_next(path, resolved))
-        try:
-            stat = os.stat(path)
-        except OSError:
-            continue  # it vanished just now; the caller plans again until nothing changes
-        watched_paths[watched] = path
         if path not in wanted or wanted[path].scope < scope:
+            try:
+                stat = os.stat(path)
+            except OSError:
+                continue  # it vanished just now; the caller plans again until nothing changes
             wanted[path] = WatchTarget(path, scope, stat.st_dev, stat.st_ino)
+        watched_paths[watched] = path
     # An inode has one mask in an inotify instance: the one that was set last. A narrow watch inside a broad one
     # would silence it, so directories inside a watched tree are not watched again.
     covering = {path: _cover(path, wanted) for path in wanted}
@@ -82,41 +83,84 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
     )
 
 
-def _aim(watched: WatchedRoot, resolved: str, mounts: Mounts) -> tuple[RootState, str | None, WatchScope]:
+class _Directories:
+    """What one plan finds out about directories, each of them once.
+
+    Most of the hundreds of roots are missing and share the directories above them. A plan made after the watches exist
+    may keep what it has read: a later change causes an event, and that another plan.
+    """
+
+    def __init__(self, mounts: Mounts) -> None:
+        self._mounts = mounts
+        self._resolved: dict[str, str] = {}
+        self._present: dict[str, bool] = {}
+        self._readable: dict[str, bool] = {}
+
+    def resolve(self, path: str) -> str:
+        """Return a path without symbolic links, as os.path.realpath() does."""
+        if path not in self._resolved:
+            parent, name = os.path.split(path)
+            if name in ("", ".", "..") or not parent:
+                self._resolved[path] = os.path.realpath(path)
+            else:
+                parent = self.resolve(parent)
+                made = os.path.join(parent, name)
+                link = self.present(parent) and os.path.islink(made)
+                self._resolved[path] = os.path.realpath(made) if link else made
+        return self._resolved[path]
+
+    def present(self, path: str) -> bool:
+        """Return whether a directory exists; `path` is resolved."""
+        if path not in self._present:
+            parent = os.path.dirname(path)
+            self._present[path] = (parent == path or self.present(parent)) and os.path.isdir(path)
+        return self._present[path]
+
+    def readable(self, path: str) -> bool:
+        """Return whether a directory may be listed and entered."""
+        if path not in self._readable:
+            self._readable[path] = os.access(path, os.R_OK | os.X_OK)
+        return self._readable[path]
+
+    def remote(self, path: str) -> str | None:
+        """Return the filesystem type of a directory if its events are incomplete, else None."""
+        return self._mounts.remote(path)
+
+    def ancestor(self, resolved: str) -> str:
+        """Return the nearest existing directory above a path."""
+        path = os.path.dirname(resolved)
+        while not self.present(path) and path != os.path.dirname(path):
+            path = os.path.dirname(path)
+        return path
+
+
+def _aim(watched: WatchedRoot, resolved: str, directories: _Directories) -> tuple[RootState, str | None, WatchScope]:
     """Return how one root is watched: its state, the directory to watch (None: no directory), and the scope."""
     mode, detail, hint, path, scope = WatchMode.WATCHED, "", "", None, WatchScope.FLAT
-    if not os.path.isdir(resolved):
+    if not directories.present(resolved):
         mode, scope = WatchMode.MISSING, WatchScope.ANCESTOR
-        detail, path = _wait(watched.root, _ancestor(resolved), mounts)
-    elif not os.access(resolved, os.R_OK | os.X_OK):
+        detail, path = _wait(watched.root, directories.ancestor(resolved), directories)
+    elif not directories.readable(resolved):
         # inotify needs read permission, and watchdog ignores the refusal.
         mode, detail, hint = WatchMode.UNREADABLE, "no permission", f"chmod u+rx {resolved}"
     elif watched.root.watch is Watch.SCAN:
         mode = WatchMode.SCANNED
-    elif kind := mounts.remote(resolved):
+    elif kind := directories.remote(resolved):
         mode, detail = WatchMode.POLLED, f"{kind} reports no changes that other machines make"
     else:
         path, scope = resolved, WatchScope.TREE if watched.root.watch is Watch.TREE else WatchScope.FLAT
     return RootState(watched=watched, mode=mode, detail=detail, hint=hint), path, scope
 
 
-def _wait(root: Root, ancestor: str, mounts: Mounts) -> tuple[str, str | None]:
+def _wait(root: Root, ancestor: str, directories: _Directories) -> tuple[str, str | None]:
     """Return how a missing root is awaited: the detail of its state, and the directory to watch (None: none)."""
     if root.watch is Watch.SCAN:
         return "checked at each rescan", None
-    if kind := mounts.remote(ancestor):
+    if kind := directories.remote(ancestor):
         return f"checked at each rescan, since {ancestor} is on {kind}", None
-    if not os.access(ancestor, os.R_OK | os.X_OK):
+    if not directories.readable(ancestor):
         return f"checked at each rescan, since {ancestor} can't be read", None
     return f"waiting at {ancestor}", ancestor
-
-
-def _ancestor(resolved: str) -> str:
-    """Return the nearest existing directory above a path."""
-    path = os.path.dirname(resolved)
-    while not os.path.isdir(path) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def _next(ancestor: str, resolved: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,3 +190,39 @@ def test_a_directory_that_vanishes_during_the_plan_costs_no_other_root_its_watch
     assert targets(planned) == {(str(two), WatchScope.TREE)}
     assert planned.coverage.keys() == {tree(two)}
     assert str(one) in planned.awaited
+
+
+def test_hundreds_of_missing_roots_cost_one_question_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tools aren't installed, and their roots share the directories above them."""
+    (tmp_path / ".config").mkdir()
+    asked: list[str] = []
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda path, *rest, **more: (asked.append(path), real(path, *rest, **more))[1]
+
+    for name in ("stat", "lstat", "access", "readlink"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    roots = [tree(tmp_path / ".config" / f"editor-{number % 50}" / "a" / f"b{number}") for number in range(300)]
+    planned = plan(*roots)
+    monkeypatch.undo()
+    assert {state.detail for state in planned.states.values()} == {f"waiting at {tmp_path}/.config"}
+    assert len(asked) < 150  # two for each of the 50 editors, and some for the directories above them
+
+
+def test_roots_behind_links_are_watched_where_the_links_lead(tmp_path: Path) -> None:
+    """A directory above a root may be a link, also one whose target is missing, or one to itself."""
+    real = tmp_path / "real"
+    (real / "sub").mkdir(parents=True)
+    links = {"link": real, "far": tmp_path / "link" / "sub", "dangling": tmp_path / "none" / "deep", "circle": "circle"}
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    paths = [*links, "link/sub", "link/missing/x", "far/missing", "dangling/x", "circle/x", "link/../real/sub"]
+    for path in (f"{tmp_path}/{path}" for path in paths):
+        root = WatchedRoot(root=Root(path=path), owner="tool")
+        resolved = os.path.realpath(path)
+        there = os.path.isdir(resolved)
+        planned = plan(root)
+        assert planned.states[root].mode is (WatchMode.WATCHED if there else WatchMode.MISSING), path
+        (route,) = planned.routes
+        assert route(f"{resolved}/file") == f"{path}/file"
+        assert not there or planned.coverage[root].path == resolved
