@@ -14,6 +14,7 @@ from sessiond.config import Config
 from sessiond.daemon.resources import NOT_FOLLOWED, Resources, open_resources
 from sessiond.sources.base import Watch
 from sessiond.watch import Watcher
+from support.capture import lab
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, encode, household
 from support.opencode import write_database
 
@@ -183,3 +184,14 @@ def test_a_running_daemon_watches_what_a_link_leads_to(tmp_path: Path) -> None:
     finally:
         watcher.close()
         resources.close()
+
+
+def test_a_scan_of_hundreds_of_roots_makes_a_few_queries(tmp_path: Path) -> None:
+    """Most roots are missing. A query for each of them at each scan is work that finds nothing."""
+    with lab(tmp_path) as house:
+        assert len(house.resources.roots) > 100
+        house.look()
+        statements: list[str] = []
+        house.resources.spool.connection.set_trace_callback(statements.append)
+        house.scan()
+        assert len(statements) < 50

@@ -69,7 +69,6 @@ class Resources(msgspec.Struct, kw_only=True):
 
     def follow_links(self, watched: WatchedRoot, paths: Iterable[str], watcher: Watcher) -> list[WatchedRoot]:
         """Add the roots that links below a root lead to, and report the links that are not followed; return the new."""
-        self._forget_removed_links()
         new: list[tuple[Source, Root]] = []
         for path in paths:
             for source in [source for source, root in self.roots if root == watched.root]:
@@ -81,8 +80,11 @@ class Resources(msgspec.Struct, kw_only=True):
                     new += [(source, root)] if root is not None else []
         return self._add(new, watcher)
 
-    def _forget_removed_links(self) -> None:
-        removed = [file for file in self.spool.catalog.troubled(NOT_FOLLOWED) if not os.path.islink(file.path)]
+    def forget_removed_links(self) -> None:
+        """Forget the reports of links that are gone. Each scan calls this once, however many roots it has."""
+        with self.spool.reading():
+            reported = self.spool.catalog.troubled(NOT_FOLLOWED)
+        removed = [file for file in reported if not os.path.islink(file.path)]
         if removed:
             with self.spool.transaction():
                 for file in removed:

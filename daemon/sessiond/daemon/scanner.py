@@ -81,6 +81,7 @@ class Scanner:
 
     def _compare(self, roots: Collection[WatchedRoot]) -> tuple[set[str], list[Change]]:
         """Return the paths below the roots, and the files among them whose stat changed."""
+        self._resources.forget_removed_links()
         seen, changed = set[str](), list[Change]()
         pending = list(roots)
         for root in pending:
