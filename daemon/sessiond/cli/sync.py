@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 POLL = 0.1
 """Seconds between two checks of a running daemon's progress."""
+REST = 10
+"""The pause is at least this many times the CPU time of a check, so that the daemon gets the CPU."""
 
 
 class Incomplete(SessiondError):
@@ -93,18 +95,21 @@ def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> SyncR
     asked_ms = now_ms()
     os.kill(pid, signal.SIGUSR1)
     while state.running(directory) is not None:
+        began = time.thread_time()
         capture = read_capture(spool)
-        paused = pause.read(directory, now_ms()).pushing
         endpoint = read_endpoint(spool)  # the endpoint of the daemon, which has its own environment
-        now = sync_result(spool, "" if endpoint.archive else endpoint.url, capture.torn, paused)
+        failed = endpoint.failing_since_ms is not None and endpoint != before  # since it was asked to
         looked = capture.pid == pid and (capture.looked_ms or 0) >= asked_ms and not capture.backlog
-        failed = now.endpoint.failing_since_ms is not None and now.endpoint != before  # since it was asked to
-        given_up = now.only_unread and now_ms() - asked_ms > SCAN_ATTEMPTS * SCAN_RETRY_SECONDS * 1000
-        if failed or (looked and (now.empty or given_up or paused is not None)):
-            return now
+        # The result counts all that is captured: that takes time, which the daemon needs for its work.
+        if failed or looked:
+            paused = pause.read(directory, now_ms()).pushing
+            now = sync_result(spool, "" if endpoint.archive else endpoint.url, capture.torn, paused)
+            given_up = now.only_unread and now_ms() - asked_ms > SCAN_ATTEMPTS * SCAN_RETRY_SECONDS * 1000
+            if failed or now.empty or given_up or paused is not None:
+                return now
         if until is not None and time.monotonic() > until:
             raise Incomplete("not everything is pushed yet", hint="`sessiond status` shows the progress")
-        time.sleep(POLL)
+        time.sleep(max(POLL, REST * (time.thread_time() - began)))
     return None
 
 
