@@ -34,6 +34,8 @@ RECORDS = (
     " context.append_message context.append_loop_event context.clear context.apply_compaction context.undo goal.create"
     " goal.update goal.clear llm.tools_snapshot llm.request mcp.tools_discovered profile.bind"
     " task.started task.terminated token_counting.measured token_counting.turn_recorded agent.message.appended"
+    " subagent.spawned subagent.started subagent.completed subagent.failed subagent.cancelled"
+    " subagent.suspended"
     " agent.turn.started agent.turn.ended plugin.session_start prompt.completed runtime.set_binding"
 )
 KNOWN = frozenset([*EVENTS.split(), *RECORDS.split(), "state"])
@@ -185,7 +187,7 @@ class Kimi(BaseSource):
             role=role,
             key=key,
             rewind=rewind,
-            model=line.model or line.alias,
+            model=_model(kind, line, role, memory),
             cwd=line.cwd,
             title=line.title,
             parent=line.parent,
@@ -207,6 +209,16 @@ def _unit(native_id: str, stream: str, is_subagent: bool, state: str | None, bes
 
 def _is_copy(state: _State) -> bool:
     return state.forked_from is not None or (state.custom_title or "").startswith(COPY_TITLES)
+
+
+def _model(kind: str, line: _Line, role: Role | None, memory: Memory) -> str | None:
+    """Return the model. Requests of Kimi Code name it; its other records have an alias, used if there is no request."""
+    if kind == "llm.request" and line.model:
+        memory["model"] = line.model
+    if role is Role.ASSISTANT or kind == "llm.request":
+        requested: str | None = memory.get("model")
+        return requested
+    return None if "model" in memory else line.model or line.alias
 
 
 def _role(kind: str, line: _Line, memory: Memory) -> Role | None:

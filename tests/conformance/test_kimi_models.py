@@ -1,0 +1,44 @@
+"""Which model a session of Kimi Code names: the one in its requests, not the user's alias for it."""
+
+from __future__ import annotations
+
+import json
+
+from sessiond.session import Role
+from sessiond.sources.kimi import Kimi
+
+REQUEST = {"type": "llm.request", "model": "kimi-k3", "modelAlias": "mine"}
+USAGE = {"type": "usage.record", "model": "mine"}
+CALL = {"type": "context.append_loop_event", "event": {"type": "tool.call"}}
+STEP = {"type": "context.append_loop_event", "event": {"type": "step.begin"}}
+
+
+def models(*records: dict) -> list[str | None]:
+    memory: dict = {}
+    entries = [Kimi().decode(json.dumps(record).encode(), memory) for record in records]
+    return [entry.model if entry else None for entry in entries]
+
+
+def test_a_message_has_the_model_of_its_request() -> None:
+    assert models({"type": "profile.bind", "modelAlias": "mine"}, STEP, REQUEST, USAGE, CALL) == [
+        "mine",
+        None,
+        "kimi-k3",
+        None,
+        "kimi-k3",
+    ]
+
+
+def test_another_request_changes_the_model() -> None:
+    assert models(REQUEST, STEP, CALL, {**REQUEST, "model": "kimi-k4"}, STEP, CALL)[2::3] == ["kimi-k3", "kimi-k4"]
+
+
+def test_without_a_request_the_alias_is_the_model() -> None:
+    assert models(USAGE) == ["mine"]
+
+
+def test_events_of_subagents_are_known() -> None:
+    entry = Kimi().decode(b'{"type":"subagent.spawned","subagentId":"agent-0"}', {})
+    assert entry is not None
+    assert entry.unknown is None
+    assert entry.role is not Role.ASSISTANT
