@@ -55,12 +55,14 @@ LAB = """
 
 `make lab` runs the tools' own command lines, offline, against a stub of a model, while a daemon watches. A run writes
 its row when all of it held: each session is at the endpoint with the right id, directory, branch, model, version and
-number of messages (counted by hand in what the tool wrote: `tests/lab/runs.py`), its transcript is that of the file,
-and none of the tool's files was changed (`-shm` aside). *Refused* names scenarios that the tool itself ended with an
-error, or not in time.
+number of messages (counted by hand in what the tool wrote: `tests/lab/runs.py`), no record is of an unknown type, the
+bytes of each file below the tool's directories are in a stream or the file is named in *gaps*, and none of the tool's
+files was changed (`-shm` aside). Documents, folders and databases, which are projected, only have to be captured.
+*Refused* names scenarios that the tool itself ended with an error, or not in time. *Files* is how many were captured;
+rows without it are from before files and unknown types were checked. `make lab-drift` looks for newer versions.
 
-| tool | version | date | scenarios | refused | sessions | messages |
-|---|---|---|---|---|---|---|
+| tool | version | date | scenarios | refused | sessions | messages | files |
+|---|---|---|---|---|---|---|---|
 """
 UNRUN_HEAD = """
 Not run in the lab:
@@ -133,12 +135,12 @@ def side_files() -> Iterator[str]:
 def lab_results() -> Iterator[str]:
     """Make a row for each version of a tool that the lab has run, then one for each tool that it does not run."""
     for it in results():
-        cells = [it.tool, it.version, it.date, it.scenarios, it.refused, it.sessions, it.messages]
+        cells = [it.tool, it.version, it.date, it.scenarios, it.refused, it.sessions, it.messages, it.files or ""]
         yield f"| {' | '.join(map(str, cells))} |\n"
     held = {(it.tool, it.version) for it in results()}
     for run in RUNS:
         if (run.tool, run.version) not in held:
-            yield f"| {run.tool} | {run.version} | no result yet |  |  |  |  |\n"
+            yield f"| {run.tool} | {run.version} | no result yet |  |  |  |  |  |\n"
     yield UNRUN_HEAD
     unrun = dict.fromkeys(sorted({source.tool for source in find_sources()} - {run.tool for run in RUNS}), "not tried")
     yield from (f"| {tool} | {reason} |\n" for tool, reason in (unrun | UNRUN).items())

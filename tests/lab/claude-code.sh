@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 OUT=${1:?OUTDIR}; VER=${2:-2.1.330}; mkdir -p "$OUT/_trace"; OUT=$(cd "$OUT"; pwd)
 node22
-I=$LAB/claude-code; [ "$VER" = 2.1.330 ] || I=$LAB/claude-code-$VER
+I=$LAB/claude-code-$VER
 PATH=$PATH22 npm_install $I @anthropic-ai/claude-code@$VER claude
 BIN=$I/node_modules/.bin/claude
 W=$(mktemp -d $LAB/run-claude.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
@@ -31,6 +31,7 @@ want subagent && { clx subagent -p 'please USE_SUBAGENT now' $AT; keep subagent;
 want killed && { export -f cl; run_killed $W/stub/requests.jsonl 3 env -i HOME=$W/killed PATH=$PATH22 LANG=C.UTF-8 TERM=xterm ANTHROPIC_BASE_URL=http://127.0.0.1:$PORT ANTHROPIC_API_KEY=sk-ant-dummy-lab $PX $BIN -p 'SLOW story please, it gets killed'
   cp -a $W/killed/.claude $OUT/_trace/killed-before-resume; cl killed -c -p 'after the kill'; keep killed; }
 want weird && { cl weird -p $'WEIRD please \xe2\x80\xa8 with CR\rLF\r\n and "quotes" \\ and emoji \xf0\x9f\x98\x80'; clx weird -p 'BIG=3000000 please'; keep weird; }
+want lines && { clx lines -p 'LINES=30000 please' $AT; keep lines; }
 want errors && { EXTRA_ENV="CLAUDE_CODE_MAX_RETRIES=1" cl errors -p 'ERR400 please'; T=40 EXTRA_ENV="CLAUDE_CODE_MAX_RETRIES=1" cl errors -p 'ERR500 please'; T=40 EXTRA_ENV="CLAUDE_CODE_MAX_RETRIES=1" cl errors -p 'DROP please'; keep errors; }
 want sessionid && { cl sessionid --session-id 11111111-2222-4333-8444-555555555555 -p 'own session id'; cl sessionid --no-session-persistence -p 'not persisted'; cl sessionid --name 'my name' -p 'a named session'; keep sessionid; }
 want configdir && { EXTRA_ENV="CLAUDE_CONFIG_DIR=$W/configdir/other" cl configdir -p 'other config dir'; snap $W/configdir $OUT/configdir other .claude .claude.json; find $OUT/configdir -name '*.jsonl'; }
@@ -44,9 +45,9 @@ want interactive && { H=$W/interactive; mkdir -p $H/.claude; S="tmux -L lab-clau
   echo "{\"hasCompletedOnboarding\":true,\"theme\":\"dark\",\"lastOnboardingVersion\":\"9.9.9\",\"customApiKeyResponses\":{\"approved\":[\"$K\"],\"rejected\":[]},\"projects\":{\"$R\":{\"hasTrustDialogAccepted\":true,\"allowedTools\":[]}}}" > $H/.claude.json
   INT="env -i HOME=$H PATH=$PATH22 LANG=C.UTF-8 TERM=xterm-256color ANTHROPIC_BASE_URL=http://127.0.0.1:$PORT ANTHROPIC_API_KEY=sk-ant-dummy-lab $PX $BIN $AT"
   $S new-session -d -s c -x 160 -y 50 "cd $R && $STRACE -o $OUT/_trace/interactive.strace $INT; sleep 1"
-  say() { $S send-keys -t c -l "$1"; sleep 0.7; $S send-keys -t c Enter; sleep ${2:-5}; $S capture-pane -p -t c >> $OUT/_trace/interactive.screen; echo "=====" >> $OUT/_trace/interactive.screen; cp -a $H/.claude/projects $OUT/_trace/int-$((N=${N:-0}+1))-$3 2>/dev/null; }
-  sleep 7; $S capture-pane -p -t c > $OUT/_trace/interactive.screen; ls -laR $H/.claude/projects $H/.claude/sessions > $OUT/_trace/int-0-started.txt 2>&1
-  say 'hello interactive USE_TOOL' 7 first; say 'second turn THINK' 5 second; say '/rename my renamed session' 4 renamed; say '/compact' 9 compacted; say 'after compact' 5 aftercompact; say '/branch' 5 branched; say 'in the branch' 5 inbranch; say '/clear' 4 cleared; say 'after clear' 6 afterclear; say '! echo bash-mode' 4 bashmode; say '/exit' 4 exited
+  say() { $S send-keys -t c -l "$1"; sleep 0.7; $S send-keys -t c Enter; sleep ${2:-5}; settled "$S"; $S capture-pane -p -t c >> $OUT/_trace/interactive.screen; echo "=====" >> $OUT/_trace/interactive.screen; cp -a $H/.claude/projects $OUT/_trace/int-$((N=${N:-0}+1))-$3 2>/dev/null; }
+  sleep 7; settled "$S"; $S capture-pane -p -t c > $OUT/_trace/interactive.screen; ls -laR $H/.claude/projects $H/.claude/sessions > $OUT/_trace/int-0-started.txt 2>&1
+  say 'hello interactive USE_TOOL' 7 first; say 'second turn THINK' 5 second; say 'WRITE_FILE please' 7 written; picture $R/pic.png; $S set-buffer "$R/pic.png"; $S paste-buffer -p -t c; sleep 2; say ' what is in the picture' 6 pasted; say '/rename my renamed session' 4 renamed; say '/compact' 9 compacted; say 'after compact' 5 aftercompact; say '/branch' 5 branched; say 'in the branch' 5 inbranch; say '/clear' 4 cleared; say 'after clear' 6 afterclear; say '! echo bash-mode' 4 bashmode; say '/exit' 4 exited
   tmux_stop "$S"; keep interactive; }
 cp $W/stub/requests.jsonl $OUT/_trace/requests.jsonl; stop_stub
 echo "work dir: $W"

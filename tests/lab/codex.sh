@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 OUT=${1:?OUTDIR}; VER=${2:-0.169.0}; mkdir -p "$OUT/_trace"; OUT=$(cd "$OUT"; pwd)
 node22
-I=$LAB/codex; [ "$VER" = 0.169.0 ] || I=$LAB/codex-$VER
+I=$LAB/codex-$VER
 npm_install $I @openai/codex@$VER codex
 BIN=$I/node_modules/.bin/codex
 W=$(mktemp -d $LAB/run-codex.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
@@ -39,6 +39,9 @@ want fork && { cx fork exec 'first prompt of the fork scenario USE_TOOL'; S=$(si
 want model2 && { cx model2 exec -m gpt-5 'hello from model one'; S=$(sid model2); cx model2 exec resume $S -m gpt-5-codex 'hello from model two'; keep model2; }
 want killed && { conf killed; run_killed $W/stub/requests.jsonl 3 $(E killed) $BIN exec 'SLOW story, gets killed'; cp -a $W/killed/.codex/sessions $OUT/_trace/killed-before-resume; cx killed exec resume --last 'after the kill'; keep killed; }
 want weird && { cx weird exec $'WEIRD please \xe2\x80\xa8 with CR\rLF\r\n and "quotes" \\ \xf0\x9f\x98\x80' >/dev/null; cxx weird exec 'BIG=3000000 please' >/dev/null; cx weird exec 'THINK please'; keep weird; }
+want write && { cx write exec 'WRITE_FILE please'; keep write; }
+want lines && { cx lines exec 'LINES=30000 please'; keep lines; }
+want image && { picture $R/pic.png; cx image exec -i $R/pic.png -- 'what is in the picture'; keep image; }
 want errors && { cx errors exec 'ERR400 please'; T=60 cx errors exec 'ERR500 please'; T=60 cx errors exec 'DROP please'; keep errors; }
 want ephemeral && { cx ephemeral exec --ephemeral 'not persisted'; keep ephemeral; find $W/ephemeral/.codex -name '*.jsonl'; }
 want home && { mkdir -p $W/home/other; conf home; cp $W/home/.codex/config.toml $W/home/other/; EXTRA_ENV="CODEX_HOME=$W/home/other" cx home exec 'CODEX_HOME elsewhere'; mkdir -p $OUT/home; find $W/home -name 'rollout*'; snap $W/home $OUT/home other/sessions; }
@@ -49,8 +52,9 @@ want compress && { cx compress exec 'old session to be compressed'; for f in $(f
 want interactive && { H=$W/interactive; conf interactive; S="tmux -L lab-codex-$$"
   $S new-session -d -s c -x 160 -y 50 "cd $R && $STRACE -o $OUT/_trace/interactive.strace $(E interactive) $BIN; sleep 1"
   shot() { echo "===== $1" >> $OUT/_trace/interactive.screen; $S capture-pane -p -t c >> $OUT/_trace/interactive.screen; rm -rf $OUT/_trace/int-$1; mkdir -p $OUT/_trace/int-$1; cp -a $H/.codex/sessions $OUT/_trace/int-$1/ 2>/dev/null; cp -a $H/.codex/history.jsonl $H/.codex/session_index.jsonl $OUT/_trace/int-$1/ 2>/dev/null; }
-  say() { $S send-keys -t c -l "$1"; sleep 0.8; $S send-keys -t c Enter; sleep ${2:-5}; shot $3; }
-  : > $OUT/_trace/interactive.screen; sleep 8; shot 0started; say 'hello interactive USE_TOOL' 6 1first; say 'second turn' 4 2second; say '/rename my renamed session' 4 3renamed; say '/compact' 7 4compacted; say 'after compact' 5 5aftercompact; say '/fork' 5 6forked; say 'in the fork' 5 7infork; say '/new' 4 8new; say 'after new' 5 9afternew
+  choose() { ! $S capture-pane -p -t c | grep -q 'conversation run?' || { $S send-keys -t c Enter; sleep 3; settled "$S"; }; }
+  say() { $S send-keys -t c -l "$1"; sleep 0.8; $S send-keys -t c Enter; sleep ${2:-5}; settled "$S"; shot $3; }
+  : > $OUT/_trace/interactive.screen; sleep 8; settled "$S"; shot 0started; say 'hello interactive USE_TOOL' 6 1first; say 'second turn' 4 2second; say '/rename my renamed session' 4 3renamed; say '/compact' 7 4compacted; say 'after compact' 5 5aftercompact; say '/fork' 5 6forked; choose; say 'in the fork' 5 7infork; say '/new' 4 8new; choose; say 'after new' 5 9afternew
   $S send-keys -t c Escape; sleep 0.5; $S send-keys -t c Escape; sleep 1; shot 10esc; $S send-keys -t c Escape; sleep 0.5; say '/quit' 3 11quit
   tmux_stop "$S"; keep interactive; }
-end_under $W; cp $W/stub/requests.jsonl $OUT/_trace/requests-$(date +%s).jsonl; stop_stub; echo "work dir: $W"
+end_under $W; [ -z "${LABHOME:-}" ] || end_under "$(realpath "$LABHOME")"; cp $W/stub/requests.jsonl $OUT/_trace/requests-$(date +%s).jsonl; stop_stub; echo "work dir: $W"

@@ -1,6 +1,10 @@
 # sourced by the drivers; needs: bash, git, strace, inotifywait, python3, npm
 LAB=${LAB:-$HOME/.cache/sessiond-lab}; DRV=$(cd "$(dirname "${BASH_SOURCE[0]}")"; pwd); mkdir -p "$LAB"
 set -u
+# picture FILE: a picture of one pixel
+picture() { base64 -d >"$1" <<<iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==; }
+# settled "tmux -L NAME": waits until the screen has not changed for two seconds, half a minute at most
+settled() { local was='' now same=0 i; for i in $(seq 60); do sleep 0.5; now=$($1 capture-pane -p 2>/dev/null); if [ "$now" = "$was" ]; then same=$((same+1)); else same=0; fi; was=$now; [ $same -ge 4 ] && return; done; }
 start_stub() { # start_stub WORKDIR ; sets PORT, STUB_PID
   mkdir -p "$1/stub"; rm -f "$1/stub/port"
   STUB_CWD=${STUB_CWD:-} setsid python3 $DRV/stub.py 0 --log "$1/stub/requests.jsonl" --bodies "$1/stub/bodies" --portfile "$1/stub/port" >"$1/stub/out" 2>&1 &
@@ -11,7 +15,7 @@ start_stub() { # start_stub WORKDIR ; sets PORT, STUB_PID
 }
 one_home() { # one_home WORKDIR ; with LABHOME set, it is the HOME of every scenario, so that one daemon can watch them all
   [ -n "${LABHOME:-}" ] || return 0; mkdir -p "$LABHOME"
-  for s in plain tool resume fork model2 subagent killed weird errors sessionid streamjson cwd interactive archive compress thinking; do ln -sfn "$LABHOME" "$1/$s"; done
+  for s in plain tool resume fork model2 subagent killed weird errors sessionid streamjson cwd interactive archive lines write image compress thinking; do ln -sfn "$LABHOME" "$1/$s"; done
 }
 stop_stub() { [ -n "${STUB_PID:-}" ] && kill "$STUB_PID" 2>/dev/null; STUB_PID=; }
 mkrepo() { # mkrepo DIR

@@ -2,7 +2,7 @@
 # bash copilot.sh OUTDIR [VERSION] ; BYOK + offline: no login needed ; ONLY="a b" limits scenarios
 . "$(dirname "$0")/common.sh"
 OUT=${1:?OUTDIR}; VER=${2:-1.0.102}; mkdir -p "$OUT/_trace"; OUT=$(cd "$OUT"; pwd)
-node22; I=$LAB/copilot; [ "$VER" = 1.0.102 ] || I=$LAB/copilot-$VER
+node22; I=$LAB/copilot-$VER
 npm_install $I @github/copilot@$VER copilot; BIN=$I/node_modules/.bin/copilot
 W=$(mktemp -d $LAB/run-copilot.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
 cd $R; T=90
@@ -22,11 +22,14 @@ want home && { EXTRA_ENV="COPILOT_HOME=$W/home/other" cp_ home -p 'COPILOT_HOME 
 want subagent && { cp_ subagent --allow-all-tools -p 'USE_SUBAGENT please'; keep subagent; }
 want killed && { run_killed $W/stub/requests.jsonl 3 $(E killed) $BIN -p 'SLOW story, gets killed'; cp -a $W/killed/.copilot $OUT/_trace/killed-before-resume; cp_ killed --continue -p 'after the kill'; keep killed; }
 want weird && { cp_ weird -p $'WEIRD please \xe2\x80\xa8 with CR\rLF\r\n and "quotes" \\ \xf0\x9f\x98\x80' >/dev/null; cpx weird -p 'BIG=3000000 please' >/dev/null; cp_ weird -p 'THINK please'; keep weird; }
+want write && { cp_ write --allow-all-tools -p 'WRITE_FILE please'; keep write; }
+want lines && { cp_ lines --allow-all-tools -p 'LINES=30000 please'; keep lines; }
+want image && { picture $R/pic.png; cp_ image --allow-all-tools -p 'what is in @pic.png'; keep image; }
 want errors && { cp_ errors -p 'ERR400 please'; T=60 cp_ errors -p 'DROP please'; keep errors; }
 want interactive && { H=$W/interactive; S="tmux -L lab-cop-$$"; E interactive >/dev/null
   $S new-session -d -s c -x 160 -y 50 "cd $R && $STRACE -o $OUT/_trace/interactive.strace $(E interactive) $BIN --allow-all-tools; sleep 1"
   shot() { echo "===== $1" >> $OUT/_trace/interactive.screen; $S capture-pane -p -t c >> $OUT/_trace/interactive.screen; rm -rf $OUT/_trace/int-$1; mkdir -p $OUT/_trace/int-$1; cp -a $H/.copilot $OUT/_trace/int-$1/ 2>/dev/null; }
-  say() { $S send-keys -t c -l "$1"; sleep 1; $S send-keys -t c Enter; sleep ${2:-6}; shot $3; }
+  say() { $S send-keys -t c -l "$1"; sleep 1; $S send-keys -t c Enter; sleep ${2:-6}; settled "$S"; shot $3; }
   : > $OUT/_trace/interactive.screen; sleep 10; shot 0started; $S send-keys -t c Enter; sleep 4; shot 0trusted; say 'hello interactive USE_TOOL' 8 1first; say 'second turn' 5 2second; say '/rename my renamed session' 4 3renamed; say '/compact' 8 4compacted; say 'after compact' 6 5aftercompact; say '/clear' 5 6cleared; say 'after clear' 6 7afterclear; say '/exit' 5 9quit
   tmux_stop "$S"; keep interactive; }
 cp $W/stub/requests.jsonl $OUT/_trace/requests-$(date +%s).jsonl; stop_stub; echo "work dir: $W"

@@ -2,7 +2,7 @@
 # bash gemini-cli.sh OUTDIR [VERSION] ; ONLY="a b" limits scenarios
 . "$(dirname "$0")/common.sh"
 OUT=${1:?OUTDIR}; VER=${2:-0.61.0}; mkdir -p "$OUT/_trace"; OUT=$(cd "$OUT"; pwd)
-node22; I=$LAB/gemini-cli; [ "$VER" = 0.61.0 ] || I=$LAB/gemini-cli-$VER
+node22; I=$LAB/gemini-cli-$VER
 npm_install $I @google/gemini-cli@$VER gemini; BIN=$I/node_modules/.bin/gemini
 export STUB_AGENT=codebase_investigator; W=$(mktemp -d $LAB/run-gemini.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
 cd $R; T=90
@@ -23,6 +23,9 @@ want sessionid && { gx sessionid --session-id 11111111-2222-4333-8444-5555555555
 want subagent && { STUB_A=1; gx subagent -y -p 'USE_SUBAGENT please'; keep subagent; }
 want killed && { conf killed; run_killed $W/stub/requests.jsonl 3 $(E killed) $BIN -p 'SLOW story, gets killed'; cp -a $W/killed/.gemini $OUT/_trace/killed-before-resume; gx killed --resume latest -p 'after the kill'; keep killed; }
 want weird && { gx weird -p $'WEIRD please \xe2\x80\xa8 with CR\rLF\r\n and "quotes" \\ \xf0\x9f\x98\x80' >/dev/null; gxx weird -p 'BIG=3000000 please' >/dev/null; gx weird -p 'THINK please'; keep weird; }
+want write && { gx write -y -p 'WRITE_FILE please'; keep write; }
+want lines && { gx lines -y -p 'LINES=30000 please'; keep lines; }
+want image && { picture $R/pic.png; gx image -y -p 'what is in @pic.png'; keep image; }
 want errors && { gx errors -p 'ERR400 please'; T=40 gx errors -p 'ERR500 please'; T=40 gx errors -p 'DROP please'; keep errors; }
 want two && { mkdir -p $W/b/repo; mkrepo $W/b/repo; gx two -p 'repo a'; (cd $W/b/repo; gx two -p 'repo b, same base name'); keep two; cat $W/two/.gemini/projects.json; }
 want delete && { gx delete -p 'session one'; gx delete -p 'session two'; find $W/delete/.gemini/tmp -type f | sort > $OUT/_trace/delete-before.txt; timeout 60 $STRACE -o $OUT/_trace/delete.strace $(E delete) $BIN --delete-session 1 </dev/null 2>&1 | tail -1; find $W/delete/.gemini/tmp -type f | sort > $OUT/_trace/delete-after.txt; diff $OUT/_trace/delete-before.txt $OUT/_trace/delete-after.txt; }
@@ -34,7 +37,7 @@ ls -la $W/retention/.gemini/tmp/*/chats > $OUT/_trace/retention.txt; gxx retenti
 want interactive && { H=$W/interactive; conf interactive; S="tmux -L lab-gem-$$"
   $S new-session -d -s c -x 160 -y 50 "cd $R && $STRACE -o $OUT/_trace/interactive.strace $(E interactive) $BIN -y; sleep 1"
   shot() { echo "===== $1" >> $OUT/_trace/interactive.screen; $S capture-pane -p -t c >> $OUT/_trace/interactive.screen; rm -rf $OUT/_trace/int-$1; mkdir -p $OUT/_trace/int-$1; cp -a $H/.gemini/tmp $OUT/_trace/int-$1/ 2>/dev/null; }
-  say() { $S send-keys -t c -l "$1"; sleep 1; $S send-keys -t c Enter; sleep ${2:-6}; shot $3; }
+  say() { $S send-keys -t c -l "$1"; sleep 1; $S send-keys -t c Enter; sleep ${2:-6}; settled "$S"; shot $3; }
   : > $OUT/_trace/interactive.screen; sleep 14; shot 0started; say 'hello interactive USE_TOOL' 8 1first; say 'second turn' 5 2second; say '/chat save mytag' 5 3saved; say '/compress' 8 4compressed; say 'after compress' 6 5aftercompress; say '/clear' 5 6cleared; say 'after clear' 6 7afterclear; say '/rewind' 5 8rewind; $S send-keys -t c Escape; sleep 1; say '/quit' 5 9quit
   tmux_stop "$S"; keep interactive; }
 cp $W/stub/requests.jsonl $OUT/_trace/requests-$(date +%s).jsonl; stop_stub; echo "work dir: $W"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Grok Build (npm @xai-official/grok): bash grok.sh OUTDIR
 . $(dirname $0)/lib.sh
-V=${2:-1.0.41}; PK=$LAB/grok/pkg; npm_inst $PK @xai-official/grok-linux-x64@$V; B=$LAB/grok/grok-$V
+V=${2:-1.0.41}; PK=$LAB/grok-$V/pkg; npm_inst $PK @xai-official/grok-linux-x64@$V; B=$LAB/grok-$V/grok-$V
 [ -x $B ] || node -e 'const z=require("zlib"),fs=require("fs");fs.writeFileSync(process.argv[2],z.brotliDecompressSync(fs.readFileSync(process.argv[1])),{mode:0o755})' $PK/node_modules/@xai-official/grok-linux-x64/bin/grok.br $B
 lab_begin grok $1; HOME=$H $B --version 2>&1 | tail -1 | tee $OUT/VERSION
 mkdir -p $H/.grok

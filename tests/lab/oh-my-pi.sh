@@ -1,7 +1,7 @@
 #!/bin/bash
 # oh-my-pi (npm @oh-my-pi/pi-coding-agent; runs on bun): bash oh-my-pi.sh OUTDIR
 . $(dirname $0)/lib.sh
-V=${2:-18.2.3}; PK=$LAB/omp/pkg; npm_inst $PK bun@1.4.5 @oh-my-pi/pi-coding-agent@$V; export PATH=$PK/node_modules/.bin:$PATH; B="bun $PK/node_modules/.bin/omp"
+V=${2:-18.2.3}; PK=$LAB/omp-$V/pkg; npm_inst $PK bun@1.4.5 @oh-my-pi/pi-coding-agent@$V; export PATH=$PK/node_modules/.bin:$PATH; B="bun $PK/node_modules/.bin/omp"
 lab_begin oh-my-pi $1; HOME=$H $B --version 2>&1 | tail -1 | tee $OUT/VERSION
 mkdir -p $H/.omp/agent
 cat >$H/.omp/agent/models.yml <<J

@@ -2,7 +2,7 @@
 # OpenClaw (npm openclaw; wants node 24): bash openclaw.sh OUTDIR
 . $(dirname $0)/lib.sh
 npm_inst $LAB/node24 node@24.21.0; export PATH=$LAB/node24/node_modules/.bin:$PATH
-PK=$LAB/openclaw/pkg; npm_inst $PK openclaw@${2:-2026.9.6}; B=$PK/node_modules/.bin/openclaw
+PK=$LAB/openclaw-${2:-2026.9.6}/pkg; npm_inst $PK openclaw@${2:-2026.9.6}; B=$PK/node_modules/.bin/openclaw
 lab_begin openclaw $1; HOME=$H $B --version 2>&1 | tail -1 | tee $OUT/VERSION
 mkdir -p $H/.openclaw; GW=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 cat >$H/.openclaw/openclaw.json <<J

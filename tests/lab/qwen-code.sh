@@ -2,7 +2,7 @@
 # bash qwen-code.sh OUTDIR [VERSION] ; ONLY="a b" limits scenarios
 . "$(dirname "$0")/common.sh"
 OUT=${1:?OUTDIR}; VER=${2:-0.24.4}; mkdir -p "$OUT/_trace"; OUT=$(cd "$OUT"; pwd)
-node22; I=$LAB/qwen-code; [ "$VER" = 0.24.4 ] || I=$LAB/qwen-code-$VER
+node22; I=$LAB/qwen-code-$VER
 PATH=$PATH22 npm_install $I @qwen-code/qwen-code@$VER qwen; BIN=$I/node_modules/.bin/qwen
 W=$(mktemp -d $LAB/run-qwen.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
 cd $R; T=90
@@ -23,11 +23,14 @@ want sessionid && { qx sessionid --session-id 11111111-2222-4333-8444-5555555555
 want subagent && { STUB=1 qx subagent -y -p 'USE_SUBAGENT please'; keep subagent; }
 want killed && { conf killed; run_killed $W/stub/requests.jsonl 3 $(E killed) $BIN -p 'SLOW story, gets killed'; cp -a $W/killed/.qwen $OUT/_trace/killed-before-resume; qx killed -c -p 'after the kill'; keep killed; }
 want weird && { qx weird -p $'WEIRD please \xe2\x80\xa8 with CR\rLF\r\n and "quotes" \\ \xf0\x9f\x98\x80' >/dev/null; qxx weird -p 'BIG=3000000 please' >/dev/null; qx weird -p 'THINK please'; keep weird; }
+want write && { qx write -y -p 'WRITE_FILE please'; keep write; }
+want lines && { qx lines -y -p 'LINES=30000 please'; keep lines; }
+want image && { picture $R/pic.png; qx image -y -p 'what is in @pic.png'; keep image; }
 want errors && { qx errors -p 'ERR400 please'; T=40 qx errors -p 'DROP please'; keep errors; }
 want interactive && { H=$W/interactive; conf interactive; S="tmux -L lab-qwen-$$"
   $S new-session -d -s c -x 160 -y 50 "cd $R && $STRACE -o $OUT/_trace/interactive.strace $(E interactive) $BIN -y; sleep 1"
   shot() { echo "===== $1" >> $OUT/_trace/interactive.screen; $S capture-pane -p -t c >> $OUT/_trace/interactive.screen; rm -rf $OUT/_trace/int-$1; mkdir -p $OUT/_trace/int-$1; cp -a $H/.qwen/projects $OUT/_trace/int-$1/ 2>/dev/null; }
-  say() { $S send-keys -t c -l "$1"; sleep 1; $S send-keys -t c Enter; sleep ${2:-6}; shot $3; }
+  say() { $S send-keys -t c -l "$1"; sleep 1; $S send-keys -t c Enter; sleep ${2:-6}; settled "$S"; shot $3; }
   : > $OUT/_trace/interactive.screen; sleep 14; shot 0started; say 'hello interactive USE_TOOL' 8 1first; say 'second turn' 5 2second; say '/rename my renamed session' 5 3renamed; say '/compress' 8 4compressed; say 'after compress' 6 5aftercompress; say '/clear' 5 6cleared; say 'after clear' 6 7afterclear; say '/quit' 5 9quit
   tmux_stop "$S"; keep interactive; }
 cp $W/stub/requests.jsonl $OUT/_trace/requests-$(date +%s).jsonl; stop_stub; echo "work dir: $W"

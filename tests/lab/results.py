@@ -30,6 +30,8 @@ class Result(msgspec.Struct, frozen=True):
     """Scenarios that the tool ended with an error (it wants its server, or has no such thing) or not in time."""
     sessions: int
     messages: int
+    files: int | None = None
+    """How many of its files are captured; None: from before it was checked."""
 
 
 def scenarios(log: str) -> tuple[str, str]:
@@ -56,6 +58,6 @@ def keep(result: Result) -> None:
     ordered = sorted(
         [*others, result], key=lambda it: (it.tool, [-int(part) for part in re.findall(r"\d+", it.version)])
     )
-    rows = [msgspec.structs.asdict(it) for it in ordered]
+    rows = [{name: it for name, it in msgspec.structs.asdict(row).items() if it is not None} for row in ordered]
     head = "# Written by `make lab`: a row when everything held. docs/sources.md shows it.\n\n"
     PLACE.write_text(head + tomli_w.dumps({"run": rows}), encoding="utf-8")

@@ -13,6 +13,7 @@ Behaviour is chosen by markers in the LAST user text of a request:
   TWO_TOOLS     -> two shell calls in one assistant turn
   THINK         -> reasoning/thinking before the text where the protocol has it
   SLOW          -> streamed in 60 pieces, 0.5 s apart (to kill a tool mid-stream)
+  LINES=n       -> a call of the shell tool with `seq 1 n`
   BIG=n         -> an answer of n bytes
   WEIRD         -> answer with CRLF, U+2028, U+0085, emoji, NUL escape, quotes, backslashes, RTL, combining
   ERR500 / ERR429 / ERR400 / DROP -> HTTP error or a dropped connection (mid-stream for DROP)
@@ -105,7 +106,7 @@ SHELLISH = [
     r"(^|[_.])(bash|shell|terminal|exec)([_.]|$)",
 ]
 READISH = [r"^read$", r"^read_file$", r"^view$", r"^readfile$", r"^fs_read$", r"^str_replace_based_edit_tool$", r"read"]
-WRITEISH = [r"^write$", r"^write_file$", r"^create$", r"^write_to_file$", r"write"]
+WRITEISH = [r"^write$", r"^write_file$", r"^create$", r"^write_to_file$", r"write(?!_stdin)"]
 AGENTISH = [
     r"^task$",
     r"^agent$",
@@ -183,7 +184,7 @@ def decide(prompt, has_result, tools, model, body):
     if not has_result and tools:
         kind = (
             "shell"
-            if ("USE_TOOL" in p or "TWO_TOOLS" in p)
+            if ("USE_TOOL" in p or "TWO_TOOLS" in p or "LINES=" in p)
             else "read"
             if "READ_FILE" in p
             else "write"
@@ -193,9 +194,12 @@ def decide(prompt, has_result, tools, model, body):
             else None
         )
         if kind:
-            t = pick(tools, kind)
+            t, cmd = pick(tools, kind), "echo hi"
+            if t is None and kind == "write":
+                t, kind, cmd = pick(tools, "shell"), "shell", "echo written by stub > stub_out.txt"
             if t:
-                d["calls"].append((t, args_for(t, kind)))
+                m = re.search(r"LINES=(\d+)", p)
+                d["calls"].append((t, args_for(t, kind, f"seq 1 {m[1]}" if m else cmd)))
                 if "TWO_TOOLS" in p:
                     d["calls"].append((t, args_for(t, kind, "echo second; ls")))
                 d["text"] = "Let me run a tool."

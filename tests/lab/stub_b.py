@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lab B stub model server: OpenAI chat completions + responses, Anthropic messages; stream or not.
 usage: stub.py --port 0 --port-file F --log F.jsonl
-Markers in the LAST user text: USE_TOOL (shell call), WRITE_FILE, USE_SUBAGENT, SLOW (600 chunks, 0.1 s each),
+Markers in the LAST user text: USE_TOOL (shell call), LINES=n (shell call of `seq 1 n`), WRITE_FILE, USE_SUBAGENT, SLOW (600 chunks, 0.1 s each),
 THINK (reasoning first), TOOL=<name> (call that tool by name), FAIL (500)."""
 
 import argparse, json, os, re, sys, threading, time, uuid
@@ -59,25 +59,25 @@ WRITE = [
 SUB = ["task", "Task", "agent", "Agent", "new_task", "subagent", "dispatch_agent", "use_subagents", "Subagent"]
 
 
-def fill(schema, name=""):
+def fill(schema, name="", command="echo hello-from-tool"):
     t = schema.get("type") if isinstance(schema, dict) else "string"
     if isinstance(t, list):
         t = next((x for x in t if x != "null"), "string")
     if "enum" in schema:
         return schema["enum"][0]
     if "anyOf" in schema:
-        return fill(next((s for s in schema["anyOf"] if s.get("type") != "null"), {}), name)
+        return fill(next((s for s in schema["anyOf"] if s.get("type") != "null"), {}), name, command)
     if t == "object":
-        return {k: fill(v, k) for k, v in schema.get("properties", {}).items() if k in schema.get("required", [])}
+        return {k: fill(v, k, command) for k, v in schema.get("properties", {}).items() if k in schema.get("required", [])}
     if t == "array":
-        return [fill(schema.get("items", {}), name)]
+        return [fill(schema.get("items", {}), name, command)]
     if t in ("integer", "number"):
         return 10
     if t == "boolean":
         return False
     n = name.lower()
     if "command" in n or n == "cmd":
-        return "echo hello-from-tool"
+        return command
     if "path" in n or "file" in n:
         return os.environ.get("STUB_FILE", "stub_out.txt")
     if "agent" in n:
@@ -98,14 +98,16 @@ def pick(tools, last):
     if m and m.group(1) in names:
         args = json.loads(m.group(2)) if m.group(2) else fill({**names[m.group(1)], "type": "object"})
         return m.group(1), args
-    for mark, lst in (("USE_TOOL", SHELL), ("WRITE_FILE", WRITE), ("USE_SUBAGENT", SUB)):
+    lines = re.search(r"LINES=(\d+)", last)
+    command = f"seq 1 {lines[1]}" if lines else "echo hello-from-tool"
+    for mark, lst in (("USE_TOOL", SHELL), ("LINES=", SHELL), ("WRITE_FILE", WRITE), ("USE_SUBAGENT", SUB)):
         if mark in last:
             for n in lst:
                 if n in names:
-                    return n, fill({**names[n], "type": "object"})
+                    return n, fill({**names[n], "type": "object"}, command=command)
             for n in names:
                 if any(l.lower() in n.lower() for l in lst):
-                    return n, fill({**names[n], "type": "object"})
+                    return n, fill({**names[n], "type": "object"}, command=command)
     return None
 
 
@@ -218,7 +220,8 @@ class H(BaseHTTPRequestHandler):
     # ---- OpenAI chat
     def chat(self, b):
         msgs = b.get("messages", [])
-        said = [m for m in msgs if "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>" not in text_of(m.get("content"))]
+        hidden = ("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "<system-reminder>")
+        said = [m for m in msgs if not text_of(m.get("content")).lstrip().startswith(hidden)]
         last = next((text_of(m.get("content")) for m in reversed(said) if m.get("role") == "user"), "")
         after = bool(said) and said[-1].get("role") == "tool"
         if "FAIL" in last:

@@ -94,6 +94,7 @@ class ClaudeCode(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "side calls for titles and web searches are in no transcript; memory/ belongs to a project, not to a session",
         "of sessions deleted before they were captured only the prompts are known, before 2.0.49 not even these",
+        "history.jsonl is captured of sessions without a transcript only: a transcript has its own prompts",
     )
     views: ClassVar[bool] = True
     side_files: ClassVar[tuple[SideFiles, ...]] = (

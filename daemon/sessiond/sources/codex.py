@@ -135,6 +135,7 @@ class Codex(BaseSource):
         "a fork of 0.169 has its own records only: it points into its parent's file",
         "of sessions deleted before they were captured only the prompts are known, and not their project",
         "what Codex cuts from long outputs is nowhere; snapshots of the shell have the environment and are left out",
+        "history.jsonl is captured of sessions without a rollout only: a rollout has its own prompts",
     )
     views: ClassVar[bool] = True
 

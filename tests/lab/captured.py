@@ -1,0 +1,134 @@
+"""Checks that the bytes of all files in a tool's session directories are in a stream or named in `gaps`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
+
+from sessiond import zstd
+from sessiond.sources.base import Kind, Root, Source, Unit
+from sessiond.sources.side_files import PASSING
+
+FILE_NAME = re.compile(r"[\w.*~/-]*[./*][\w.*~/-]*")
+"""A word in a gap that may name a file or (with a slash at its end) a directory."""
+LEAST_LETTERS = 3
+"""How many letters a name in a gap needs. A version ("2.0.49") or "*" is no name."""
+MASK = ord("*")
+ZSTD_LIMIT = 1 << 30
+
+
+class Check(msgspec.Struct, frozen=True):
+    """What became of the files, as paths relative to the home."""
+
+    captured: tuple[str, ...]
+    """A stream has their bytes, or they were read for a projection."""
+    named: tuple[str, ...]
+    """A gap names them."""
+    missing: tuple[str, ...]
+    """Neither: bytes of a session that would be lost."""
+
+
+def check_files(
+    home: str,
+    places: Iterable[tuple[Source, Root]],
+    streams: Collection[bytes],
+    read: Collection[str],
+    sessions: Collection[str] = (),
+) -> Check:
+    """Check each file below the roots of a tool.
+
+    `streams` has the contents of all streams at the endpoint, `read` the paths of the units that were captured. A
+    projection has other bytes than its file, so a document, folder or database only has to be among these. `sessions`
+    has the ids of the captured sessions: a line of a history of prompts may be left out if its session is one of them.
+    """
+    by_length: dict[int, list[bytes]] = {}
+    for content in streams:
+        by_length.setdefault(len(content), []).append(content)
+    lines = {line for content in streams for line in content.split(b"\n")}
+    fates: dict[str, set[str]] = {}
+    for source, root in places:
+        for path, relative in _files(root):
+            unit = source.unit(relative)
+            if _is_captured(path, root, unit, by_length, lines, read):
+                fate = "captured"
+            else:
+                lost = unit is not None and unit.kind is Kind.HISTORY and _lines_lost(path, source, lines, sessions)
+                fate = "named" if is_named(relative, source.gaps) and not lost else "missing"
+            fates.setdefault(os.path.relpath(path, home), set()).add(fate)
+    kinds = ("captured", "named", "missing")
+    first = {path: next(kind for kind in kinds if kind in found) for path, found in fates.items()}
+    return Check(*(tuple(sorted(path for path, kind in first.items() if kind == wanted)) for wanted in kinds))
+
+
+def is_named(relative: str, gaps: Iterable[str]) -> bool:
+    """Return whether a gap names a file, one of its directories ("memory/"), or a pattern for its name ("*.html")."""
+    folders, _, name = relative.rpartition("/")
+    for word in FILE_NAME.findall(" ".join(gaps)):
+        if sum(map(str.isalpha, word)) < LEAST_LETTERS:
+            continue
+        if word.endswith("/"):
+            if f"/{word}" in f"/{folders}/":
+                return True
+        elif fnmatchcase(name, word.rstrip(".")) or fnmatchcase(f"/{relative}", f"*/{word.rstrip('.')}"):
+            return True
+    return False
+
+
+def is_same(content: bytes, stream: bytes) -> bool:
+    """Return whether a stream has the bytes of a file. Secrets are replaced by as many asterisks."""
+    if len(content) != len(stream):
+        return False
+    if content == stream:
+        return True
+    return all(ours in (theirs, MASK) for theirs, ours in zip(content, stream, strict=True))
+
+
+def _files(root: Root) -> Iterator[tuple[str, str]]:
+    """Iterate over the files below a root, however deep: their paths, and those that the source sees."""
+    first = root.only or ""
+    for folder, _, names in os.walk(root.path):
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.startswith(first) and not PASSING.search(name) and os.path.isfile(path) and os.path.getsize(path):
+                yield path, root.prefix + os.path.relpath(path, root.path)
+        if root.only or root.cwd:
+            return  # the root is a directory with further files, which are no session's
+
+
+def _is_captured(
+    path: str,
+    root: Root,
+    unit: Unit | None,
+    by_length: dict[int, list[bytes]],
+    lines: Collection[bytes],
+    read: Collection[str],
+) -> bool:
+    if unit is None and root.cwd:
+        return True  # a file of the user's project
+    if unit is not None and not unit.kind.verbatim and unit.kind is not Kind.HISTORY:
+        return path in read or os.path.join(root.path, unit.path.removeprefix(root.prefix)) in read
+    content = Path(path).read_bytes()
+    if unit is not None and unit.packed:
+        content = b"".join(zstd.decompress_stream((content,), ZSTD_LIMIT, b""))
+    if unit is not None and unit.kind is not Kind.FILE:
+        content = content[: content.rfind(b"\n") + 1]  # the tool was killed while it wrote the rest
+    if unit is not None and unit.kind is Kind.HISTORY:
+        return all(_has_line(line, lines) for line in content.split(b"\n"))
+    return not content or any(is_same(content, stream) for stream in by_length.get(len(content), ()))
+
+
+def _has_line(line: bytes, lines: Collection[bytes]) -> bool:
+    return line in lines or any(is_same(line, each) for each in lines)
+
+
+def _lines_lost(path: str, source: Source, lines: Collection[bytes], sessions: Collection[str]) -> bool:
+    """Return whether a line of a history is in no stream, and its session is not captured either."""
+    content = Path(path).read_bytes()
+    left_out = (line for line in content.splitlines() if not _has_line(line, lines))
+    entries = (source.decode(line, {}) for line in left_out)
+    return any(entry is None or entry.native_id not in sessions for entry in entries)

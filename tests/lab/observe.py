@@ -1,0 +1,173 @@
+"""Runs a real tool offline while the daemon watches, and reads what arrived at the endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from lab.captured import Check, check_files
+from lab.runs import Run
+from sessiond.config import Config
+from sessiond.endpoint.server import Running, running
+from sessiond.sources import find_project_roots
+from support.harness import Household
+
+HERE = Path(__file__).parent
+REPOSITORY = re.compile(r"^repository: (.+)$", re.MULTILINE)
+CACHE = os.environ.get("LAB") or os.path.expanduser("~/.cache/sessiond-lab")
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of a script led to."""
+
+    output: str
+    """What the script printed."""
+    repository: str
+    """The directory in which the tool worked."""
+    found: dict[str, dict]
+    """The sessions at the endpoint, which the daemon pushed while the tool ran."""
+    expected: dict[str, dict]
+    """Those that a scan of the finished home gives."""
+    changed: list[str]
+    """The tool's files that we changed."""
+    unknown: list[str]
+    """Record types that the source does not know."""
+    files: Check
+    """What became of each file of the tool."""
+    streams: list[bytes]
+    """The contents of the tool's streams."""
+
+    def sessions(self, tool: str) -> list[dict]:
+        """Return the sessions of a tool."""
+        return [session for session in self.found.values() if session["record"]["tool"] == tool]
+
+
+class Daemon:
+    """`sessiond run` on a home, pushing to an endpoint of the test."""
+
+    def __init__(self, home: str, state: str, endpoint: Running, log: Path) -> None:
+        environ = {
+            "HOME": home,
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "SESSIOND_STATE_DIR": state,
+            "SESSIOND_MACHINE_ID": "testbox",
+            "SESSIOND_ENDPOINT__URL": endpoint.url,
+            "SESSIOND_TOKEN": endpoint.token,
+        }
+        self.log = log.open("wb")
+        self.process = subprocess.Popen([sys.executable, "-m", "sessiond", "run"], env=environ, stderr=self.log)
+
+    def stop(self) -> None:
+        """End it. Raises: AssertionError if it did not end well."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0
+        self.log.close()
+
+
+def tree(home: str) -> dict[str, str]:
+    """Hash every file of a home; -shm files are touched by any reader of a database."""
+    found = {}
+    for path in sorted(Path(home).rglob("*")):
+        if path.is_file() and not path.is_symlink() and not path.name.endswith("-shm"):
+            found[str(path.relative_to(home))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def sessions(endpoint: Running) -> dict[str, dict]:
+    """Return what the endpoint has: session id to record, parent, and the digests and contents of all streams."""
+    headers = {"Authorization": f"Bearer {endpoint.token}"}
+    found = {}
+    for item in httpx.get(f"{endpoint.url}/v1/sessions?limit=500", headers=headers).json()["sessions"]:
+        record = item["record"]
+        base = f"{endpoint.url}/v1/sessions/testbox/{record['id']}/streams"
+        streams = httpx.get(base, headers=headers).json()["streams"]
+        held = {it["name"]: httpx.get(f"{base}/{it['name']}", headers=headers).content for it in streams}
+        found[record["id"]] = {
+            "record": record,
+            "parent": item["parent"],
+            "streams": {name: hashlib.sha256(content).hexdigest() for name, content in held.items()},
+            "contents": held,
+            "gone": item["gone_at"] is not None,
+        }
+    return found
+
+
+def observe(run: Run, directory: Path) -> Observed:
+    """Run a script in a directory of its own, with a daemon and an endpoint, until nothing is left to push."""
+    home, out = str(directory / "home"), directory / "out"
+    os.makedirs(home)
+    with running(str(directory / "endpoint")) as endpoint:
+        daemon = Daemon(home, str(directory / "state"), endpoint, directory / "log")
+        output = _run_script(run, home, out, directory / "lab.log")
+        before, repository = tree(home), REPOSITORY.search(output)
+        assert repository, output[-3000:]
+        with running(str(directory / "again")) as other:
+            second = Household(str(directory / "second-home"), other)
+            expected = _scan_again(second, home, repository[1], other)
+            # A project of Aider's is found by the rescan, which comes once a minute.
+            deadline = time.monotonic() + 90
+            while (found := sessions(endpoint)) != aligned(expected, found, run) and time.monotonic() < deadline:
+                time.sleep(0.5)
+            daemon.stop()
+            mine = [session for session in found.values() if session["record"]["tool"] == run.tool]
+            streams = [content for session in mine for content in session["contents"].values()]
+            places = [(source, root) for source, root in second.ingesting.roots if source.tool == run.tool]
+            counts = [count for count in second.spool.stats.tools() if count.tool == run.tool]
+            observed = Observed(
+                output=output,
+                repository=repository[1],
+                found=found,
+                expected=aligned(expected, found, run),
+                changed=sorted({*before.items()} ^ {*tree(home).items()}),
+                unknown=[name for count in counts for name in count.unknown],
+                files=check_files(home, places, streams, set(second.known()), set(found)),
+                streams=streams,
+            )
+            second.client.close()
+            second.close()
+    return observed
+
+
+def _run_script(run: Run, home: str, out: Path, log_path: Path) -> str:
+    """Run the script of a tool; return what it printed."""
+    environ = {**os.environ, "LAB": CACHE, "LABHOME": home, "ONLY": run.only}
+    command = ["bash", str(HERE / run.script), str(out), run.version]
+    with log_path.open("wb") as log:
+        subprocess.run(
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1500, check=False
+        )
+    return log_path.read_text(errors="replace")
+
+
+def _scan_again(second: Household, home: str, repository: str, endpoint: Running) -> dict[str, dict]:
+    """Return what a scan of the finished home gives, without what was seen while it was written."""
+    second.home, second.now_ms = home, time.time_ns() // 1_000_000
+    second.close()
+    second.open()
+    second.ingesting.roots.extend(find_project_roots(Config(), {"HOME": home}, [repository]))
+    second.settle()
+    return sessions(endpoint)
+
+
+def aligned(expected: dict[str, dict], found: dict[str, dict], run: Run) -> dict[str, dict]:
+    """Allow for the daemon's clock (a fresh session is ongoing) and for what the tool has deleted: we have it still."""
+    made = {}
+    for identity, session in expected.items():
+        record = dict(session["record"])
+        if identity in found:
+            theirs = found[identity]["record"]
+            record["ended_at"] = theirs["ended_at"]
+            if not run.timed:
+                record["started_at"] = min(record["started_at"], theirs["started_at"])
+        made[identity] = {**session, "record": record}
+    return made | {identity: session for identity, session in found.items() if session["gone"]}
