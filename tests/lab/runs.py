@@ -216,7 +216,7 @@ RUNS = (
         script="pi.sh",
         version="1.6.0",
         package="npm:@earendil-works/pi-coding-agent",
-        counts=(2, 2, 2, 3, 4, 5, 7, 3),
+        counts=(2, 2, 2, 2, 3, 3, 3, 5, 7),
         models=STUBS,
         versioned=False,
     ),
@@ -238,8 +238,9 @@ RUNS = (
         script="kimi-code.sh",
         version="2.1.0",
         package="npm:@moonshot-ai/kimi-code",
-        counts=(0, 2, 2, 3, 3, 3, 3, 5, 7),
-        models=STUBS,
+        counts=(0, 2, 2, 3, 3, 3, 3, 5, 5),
+        # A fork without messages of its own has the alias.
+        models=STUBS | {"stub"},
         versioned=False,
     ),
     Run(

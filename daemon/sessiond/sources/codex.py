@@ -133,9 +133,8 @@ class Codex(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.1 (TypeScript)", "0.20.0", "0.80.0", "0.100", "0.149", "0.169.0")
     gaps: ClassVar[tuple[str, ...]] = (
         "a fork of 0.169 has its own records only: it points into its parent's file",
-        "of sessions deleted before they were captured only the prompts are known, and not their project",
+        "of a session deleted before it was captured only history.jsonl is left: no project; otherwise it is not read",
         "what Codex cuts from long outputs is nowhere; snapshots of the shell have the environment and are left out",
-        "history.jsonl is captured of sessions without a rollout only: a rollout has its own prompts",
     )
     views: ClassVar[bool] = True
 
