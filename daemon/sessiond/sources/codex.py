@@ -133,7 +133,7 @@ class Codex(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.1 (TypeScript)", "0.20.0", "0.80.0", "0.100", "0.149", "0.169.0")
     gaps: ClassVar[tuple[str, ...]] = (
         "a fork of 0.169 has its own records only: it points into its parent's file",
-        "of a session deleted before it was captured only history.jsonl is left: no project; otherwise it is not read",
+        "history.jsonl, which names no project, is captured only of sessions that were deleted before their capture",
         "what Codex cuts from long outputs is nowhere; snapshots of the shell have the environment and are left out",
     )
     views: ClassVar[bool] = True
