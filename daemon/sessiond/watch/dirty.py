@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 import msgspec
 from watchdog.events import DirCreatedEvent, DirMovedEvent, FileSystemEvent
@@ -67,7 +68,8 @@ class Dirty:
         self._pending = _Pending()
         self._poked = self._closed = False
         self._awaited: frozenset[str] = frozenset()
-        self._routes: tuple[Route, ...] = ()
+        self._routes: dict[str, list[Route]] = {}
+        """The routes by the resolved path of their root: there are hundreds, and an event belongs to few."""
 
     @property
     def closed(self) -> bool:
@@ -76,8 +78,11 @@ class Dirty:
 
     def set_routes(self, routes: tuple[Route, ...], awaited: frozenset[str]) -> None:
         """Set which paths are collected from now on."""
+        by_root: dict[str, list[Route]] = {}
+        for route in routes:
+            by_root.setdefault(route.resolved, []).append(route)
         with self._changed:
-            self._routes, self._awaited = routes, awaited
+            self._routes, self._awaited = by_root, awaited
 
     def add_event(self, event: FileSystemEvent) -> None:
         """Add an event of watchdog. A path outside all roots wakes no thread."""
@@ -138,7 +143,7 @@ class Dirty:
         if path in self._awaited:
             pending.replan = True
             self._touch()
-        for route in self._routes:
+        for route in self._routes_above(path):
             name = route(path)
             if name is None:
                 continue
@@ -148,6 +153,13 @@ class Dirty:
                 pending.add(name)
             pending.limit(self._most)
             self._touch()
+
+    def _routes_above(self, path: str) -> Iterator[Route]:
+        """Iterate over the routes of the roots above a path."""
+        cut = path.rfind("/")
+        while cut >= 0:
+            yield from self._routes.get(path[:cut], ())
+            cut = path.rfind("/", 0, cut)
 
     def _touch(self) -> None:
         """Record the time, and wake the waiting thread at the first change. A timeout wakes it for the rest."""

@@ -79,13 +79,14 @@ class Route:
     that a file has one path even if the root is a symbolic link.
     """
 
-    __slots__ = ("_depth", "_only", "_prefix", "_skip", "name", "watched")
+    __slots__ = ("_depth", "_only", "_prefix", "_skip", "name", "resolved", "watched")
 
     def __init__(self, watched: WatchedRoot, resolved: str) -> None:
         root = watched.root
         self.watched = watched
         self.name = root.path.rstrip("/") + "/"
-        self._prefix = resolved.rstrip("/") + "/"
+        self.resolved = resolved.rstrip("/")
+        self._prefix = self.resolved + "/"
         self._skip, self._only = root.skip, root.only
         self._depth = 0 if root.watch is Watch.FLAT else root.depth
 

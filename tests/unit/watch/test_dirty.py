@@ -161,3 +161,20 @@ def test_a_closed_set_never_waits() -> None:
 def test_a_wait_that_ends_in_time_is_not_late() -> None:
     """Only a stopped process or a sleeping machine is."""
     assert make().take(time.monotonic() + 0.01).late is False
+
+
+def test_an_event_is_compared_with_the_roots_above_it_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are hundreds of roots, and a busy tool writes hundreds of times a second."""
+    compared: list[str] = []
+    real = Route.__call__
+
+    def count(route: Route, path: str) -> str | None:
+        compared.append(route.name)
+        return real(route, path)
+
+    monkeypatch.setattr(Route, "__call__", count)
+    roots = [tree(f"/home/tool-{number}") for number in range(300)]
+    dirty = make(0.0, 0.0, 100, *roots, tree("/home"), tree("/"))
+    dirty.add_event(FileModifiedEvent("/home/tool-7/file"))
+    assert compared == ["/home/tool-7/", "/home/", "/"]
+    assert take(dirty).paths == {"/home/tool-7/file"}
