@@ -81,6 +81,8 @@ LAYOUTS = {
     "kimi: imported with turns": ("kimi/code-import-2", '"token_counting.measured"'),
     "kimi: imported": ("kimi/code-1.5", "/ses_5f000003-"),
     "kiro: the second table": ("kiro/cli-v2", "conversations_v2"),
+    "llm: responses": ("llm/0.31", "INSERT INTO responses"),
+    "llm: threads": ("llm/0.36", "INSERT INTO turns"),
     "mimocode: OpenCode's tables": ("mimocode/database", "mimocode/"),
     "mistral-vibe: one document": ("mistral-vibe/1.3-document", "session_20260401_100000_5f000007.json"),
     "mistral-vibe: meta and lines": ("mistral-vibe/2.26-lines", "/messages.jsonl"),

@@ -47,5 +47,4 @@ UNREADABLE = (
     Unreadable(tool="codebuff", reason=UNSEEN, path="{config}/manicode/projects"),
     Unreadable(tool="zencoder", reason=UNSEEN, path="~/.zencoder/sessions"),
     Unreadable(tool="cortex-code", reason=UNSEEN, path="~/.snowflake/cortex/conversations"),
-    Unreadable(tool="llm", reason=UNSEEN, path="{config}/io.datasette.llm/logs.db"),
 )
