@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sessiond.redact.lines import BREAK_BEFORE, LONGEST_LINE, MOST_BYTES, MOST_LINES, line_start, plain, prefix_length
+from sessiond.redact.lines import (
+    BREAK_BEFORE,
+    LONGEST_LINE,
+    MOST_BYTES,
+    MOST_LINES,
+    line_start,
+    plain,
+    prefix_length,
+    text_start,
+)
 
 _HEADS = r"IBAA[JK][BC]|IBADANBgkqhkiG9w0BAQEFAASC|MHcCAQEEI|MIGkAgEBBD|MIHcAgEBBEI|AgEAMB[MA]GByqGSM49"
 _HEADS += r"|MC4CAQAwBQYDK2V|b3BlbnNzaC1rZXktdjEA"
@@ -73,6 +82,8 @@ class KeyLines:
             line = plain(data[position:limit])
             if b"Private-MAC" in line or line[:1] == b"{":
                 break
+            start = text_start(prefix, line)
+            prefix = prefix[start:]
             piece = _body(prefix, line)
             if piece is not None:
                 found.append((position + piece[0], position + piece[1]))

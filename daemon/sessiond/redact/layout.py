@@ -22,8 +22,10 @@ from sessiond.redact.lines import (
     columns,
     line_end,
     line_start,
+    openings,
     plain,
     prefix_length,
+    text_start,
 )
 from sessiond.redact.rules import Rule
 
@@ -178,13 +180,14 @@ def without_wraps(
         if mark not in named and mark - low < _WIDE and _SHORT.search(data, low, mark - 1):
             continue  # a short setting in a short line, of which files have thousands: no terminal broke it
         head, position, pieces = plain(data[low : mark - 1]), found.end(), [(low, mark - 1)]
-        widths, follow = [columns(head)], 0
+        widths, follow, text = [columns(head)], 0, 0
         while len(pieces) < most and position - low < MOST_BYTES:
             spend(5)
             line = plain(data[position : line_end(data, position)])
             if len(pieces) == 1 and mark not in named and not _may_go_on(head, line):
                 break
-            skip = prefix_length(head, line)
+            text = text if len(pieces) > 1 else text_start(head, line)
+            skip = prefix_length(head[text:], line)
             piece = TOKEN.match(line, skip)
             if piece is None or line[skip - 1 : skip] == b"*" or begins.match(line, skip):
                 break
@@ -193,9 +196,9 @@ def without_wraps(
             pieces.append((position + skip, position + piece.end()))
             widths.append(columns(piece[0]))
             if len(widths) == 2:
-                own = prefix_length(line, head)
-                widths[0] = _first_width(head, head[own:], widths[1])
-                pieces[0] = (low + own, mark - 1)
+                own = text + prefix_length(line, head[text:])
+                widths[0] = columns(head[own:]) if text else _first_width(head, head[own:], widths[1])
+                pieces[0] = (low if text else low + own, mark - 1)  # the name may be before the quote
             follow = position + piece.end()
             found = BREAK.match(data, follow)
             if found is None or data[follow : follow + 2] == b"\n{" or widths[-1] < widths[0]:
@@ -205,7 +208,7 @@ def without_wraps(
             end = _RECORD.search(data, follow, follow + 32)
             walked = max(walked, follow)
             pieces[-1] = (pieces[-1][0], end.start() if end else min(len(data), follow + 32))
-            yield msgspec.structs.replace(_join(data, pieces, 0, 0), widths=tuple(widths), line=columns(head))
+            yield msgspec.structs.replace(_join(data, pieces, 0, 0), widths=tuple(widths), line=columns(head[text:]))
 
 
 def _may_go_on(head: bytes, line: bytes) -> bool:
@@ -250,8 +253,14 @@ def _join(data: bytes, pieces: list[tuple[int, int]], left: int, right: int) -> 
 
 def _first_width(head: bytes, content: bytes, second: int) -> int:
     """Return the columns of a first line; where it is the start of a JSON string, the line begins behind the quote."""
-    width, inner = columns(content), columns(head[head.rfind(b'"') + 1 :])
-    return inner if inner == second or head[:1] == b"{" else width
+    widths = [columns(head[start:]) for start in openings(head)]
+    if second in widths:
+        return second
+    begin = head.rfind(b'"') + 1
+    if head[:1] != b"{":
+        return columns(content)
+    # A string of JSON in a string of JSON: the inner one is the line.
+    return widths[-1] if widths and head[begin : begin + 1] in (b"{", b"[") else columns(head[begin:])
 
 
 class Wraps:

@@ -23,6 +23,8 @@ _PREFIX = re.compile(
 _ESCAPED = re.compile(rb"\\+(?:u[0-9a-fA-F]{4}|.)?", re.DOTALL)
 _PART = re.compile(rb"[0-9 ]+|[^0-9 ]")
 _WIDE = re.compile(rb"\x01+|[\xc0-\xff][\x80-\xbf]+")
+_OPENING = re.compile(rb"(?<=[:,\[{ ])(?:\"|\x01+)")
+_MOST_OPENINGS = 8
 _LONGEST_PREFIX = 200  # bytes of a line that may be a prefix
 _NUMBER = frozenset(b"0123456789 ")
 
@@ -46,6 +48,28 @@ def prefix_length(before: bytes, line: bytes) -> int:
         return signs
     known = _PREFIX.match(line)
     return known.end() if known else 0
+
+
+def text_start(head: bytes, line: bytes) -> int:
+    """Return where the text of a line begins: behind a quote if it is the first line of a JSON string, otherwise at 0.
+
+    A quote may also begin a value in that line. So one counts only if a prefix of the next line begins behind it, and
+    no longer one at the beginning of the line. Without this the prefix of the next line would be taken for a part of
+    the value, or the line for wider than its text, and the rest of the value would stay readable.
+    """
+    best, most = 0, prefix_length(head, line)
+    for start in openings(head) if line else ():
+        first = head[start : start + 1]
+        if first and (first == line[:1] or (first[0] in _NUMBER and line[0] in _NUMBER)):
+            length = prefix_length(head[start:], line)
+            if length and length >= most:
+                best, most = start, length
+    return best
+
+
+def openings(head: bytes) -> list[int]:
+    """Return the positions behind the last quotes of a line that may begin a JSON string, escaped ones included."""
+    return [opening.end() for opening in _OPENING.finditer(head)][-_MOST_OPENINGS:]
 
 
 def plain(line: bytes) -> bytes:

@@ -159,7 +159,7 @@ def _byte_before(look: Look) -> frozenset[int]:
     return only.members if isinstance(only, OneByte) else frozenset()
 
 
-_ESCAPES = r"\\[bfnrt]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|(?:\n|\\n)-"
+_ESCAPES = r"\\[bfnrt]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|(?:\n|\\n|\x22)-"
 
 
 def _alphabet(nodes: Sequence) -> frozenset[int]:

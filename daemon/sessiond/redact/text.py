@@ -12,7 +12,7 @@ import re
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _KEEP = {0x22, 0x27, 0x26, 0x3C, 0x3E, 0x3D}  # " ' & < > =: what HTML-safe JSON encoders write as \u00XX
-_REMOVED = re.compile(rb"(\\n|\n)-(?=[A-Za-z0-9])")
+_REMOVED = re.compile(rb"(\\n|\n|: ?\\{0,7}\")-(?=[A-Za-z0-9])")
 _UNICODE = re.compile(rb"\\u(?:00([0-9a-fA-F]{2})|2[0-9a-fA-F]{3})")
 _LONE = re.compile(rb"\\(?!u[0-9a-fA-F]{4})")
 _COLOUR = re.compile(rb"(?:\x1b|\\+u001[bB])\[[0-9;]{0,16}[mK]")
@@ -52,8 +52,10 @@ def blank(raw: bytes) -> bytes:
     """
     if b"\x1b[" in raw or b"u001" in raw:
         raw = _COLOUR.sub(_spaces, raw)
-    if b"n-" in raw or b"\n-" in raw:
-        raw = _REMOVED.sub(rb"\1 ", raw)  # a removed line of a diff: several rules take "-" for a part of a word
+    if b"n-" in raw or b"\n-" in raw or b'"-' in raw:
+        # A removed line of a diff, which may be the first one of a JSON string: several rules take "-" for a part of a
+        # word. In a list, '"-' begins an option of a command.
+        raw = _REMOVED.sub(rb"\1 ", raw)
     if b"%" in raw:
         raw = _PERCENT.sub(_unescape_percent, raw)
     if b"\\" not in raw:

@@ -8,6 +8,7 @@ import pytest
 
 from sessiond.redact import Redactor
 from sessiond.redact.examples import expand
+from sessiond.redact.lines import text_start
 
 NAMED = {
     "env": "DB_PASSWORD={}",
@@ -93,3 +94,72 @@ def test_lines_that_follow_each_other_are_left_alone(name: str, stars: Redactor,
         data = nested(f"see\n{UNTOUCHED[name]}\nend\n")
         assert stars.mask(data).data is data
         assert plain.mask(data).data is data
+
+
+FIRST = {
+    "none": lambda _, line: line,
+    "cat -n": lambda n, line: f"{n:6d}\t{line}",
+    "Read": lambda n, line: f"{n:6d}→{line}",
+    "nl": lambda n, line: f"{n:6d}  {line}",
+    "grep -n": lambda n, line: f"f.txt:{n}:{line}",
+    "grep -n of one file": lambda n, line: f"{n}:{line}",
+    "grep -C": lambda n, line: f"src/f.txt{':' if n == 3 else '-'}{n}{':' if n == 3 else '-'}{line}",
+    "added": lambda _, line: f"+{line}",
+    "removed": lambda _, line: f"-{line}",
+    "context": lambda _, line: f" {line}",
+    "quote": lambda _, line: f"> {line}",
+    "comment": lambda _, line: f"# {line}",
+    "log": lambda n, line: f"2026-01-02T03:04:0{n}Z {line}",
+    "log in brackets": lambda n, line: f"[12:03:0{n}] {line}",
+    "compose": lambda _, line: f"web_1  | {line}",
+}
+STRINGS = {
+    "record": lambda text: json.dumps({"c": text}),
+    "record without spaces": lambda text: json.dumps({"type": "t", "c": text}, separators=(",", ":")),
+    "list": lambda text: json.dumps({"c": ["one\ntwo", text]}),
+    "JSON in a record": lambda text: json.dumps({"type": "t", "c": json.dumps({"a": text})}),
+}
+
+
+@pytest.mark.parametrize("string", STRINGS)
+@pytest.mark.parametrize("prefix", FIRST)
+def test_a_wrapped_value_may_begin_a_json_string(prefix: str, string: str, stars: Redactor) -> None:
+    """The prefix of its first line is behind the quote. It stays readable on each line, and no part of the value."""
+    value = "9f3Kq7Zt2Wm8Xc5Vb1Np6Lr4Hd0GsYj3Ea7Uo2Ti8Rk5Qw9Mz1Bx6Cv4"
+    for name in ("SECRET_KEY_BASE=", "password: ", "export GH_TOKEN=ghp_"):
+        for width in (30, 40, 64):
+            whole = name + value
+            parts = [whole[i : i + width] for i in range(0, len(whole), width)]
+            secret = whole[whole.index("ghp_") if "ghp_" in whole else len(name) :]
+            hidden = whole[: -len(secret)] + "*" * len(secret)
+            masked_parts = [hidden[i : i + width] for i in range(0, len(whole), width)]
+            data, expected = (
+                STRINGS[string]("\n".join([*(FIRST[prefix](n, part) for n, part in enumerate(some, 3)), "and so on"]))
+                for some in (parts, masked_parts)
+            )
+            masked = stars.mask(data.encode()).data
+            assert masked == expected.encode(), (name, width)
+            assert stars.mask(masked).data == masked
+
+
+def test_quotes_before_a_value_do_not_move_the_line() -> None:
+    """Only a quote counts behind which the prefix of the next line begins, at least as long as at the line's start."""
+    assert text_start(b'{"c": "f.txt:3:KEY=', b"f.txt:4:abc") == 7
+    assert text_start(b'{"c": "> KEY=', b"> abc") == 7
+    assert text_start(b'f.txt:3:KEY: "f', b"f.txt:4:fabc") == 0
+    assert text_start(b'{"c": "KEY=', b"abc") == 0
+    assert text_start(b'{"c": "', b"") == 0
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(
+    "secret", ["eyJ<A33>.eyJ<A180>.<A43>", "DB_PASSWORD=<A24>", "key-<H32>", "'api_key': '<A32>'", "sk-<A48>"]
+)
+def test_a_removed_line_may_begin_a_json_string(secret: str, depth: int, stars: Redactor, plain: Redactor) -> None:
+    """Several rules take "-" for a part of a word, so the sign of the diff must not count as one."""
+    text = f"-{expand(secret, 1)}\n+nothing\n"
+    for _ in range(depth):
+        text = json.dumps({"patch": text})
+    masked = stars.mask(text.encode())
+    assert masked.findings and masked == plain.mask(text.encode())
+    assert masked.data.index(b"-") == text.index("-")
