@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "status": "show the state of the daemon, sessions and endpoint",
         "ls": "list captured sessions",
         "show": "show one session and its transcript",
+        "export": "write sessions as Markdown, HTML or JSON",
         "sources": "show the supported tools and their directories",
         "queue": "show, retry or drop waiting, parked or lost items",
     },

@@ -501,3 +501,36 @@ def test_queue_drop_wants_a_yes(house: Household, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "1 item dropped; the tool's own file is not changed\n"
     assert house.spool.stats.waiting().parked == 0
     assert run(house, "queue", "drop", SESSION, "--yes") == 1
+
+
+# --- export ---
+
+
+@pytest.mark.parametrize("kind", ["md", "html", "json", "handoff"])
+def test_export_is_always_masked(kind: str, house: Household, tmp_path: Path) -> None:
+    from sessiond.redact.examples import expand
+
+    secret = expand("ghp_<A36>", 1)
+    house.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}"))
+    house.settle()
+    target = tmp_path / "shared"
+    assert run(house, "export", SESSION, "--format", kind, "-o", str(target)) == 0
+    content = target.read_text()
+    assert secret not in content and "*" * len(secret) in content
+    assert os.stat(target).st_mode & 0o077 == 0
+
+
+def test_export_writes_several_sessions_to_a_directory(
+    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two(house)
+    assert run(house, "export", SESSION, OTHER, "-o", str(tmp_path / "missing")) == 2
+    assert "several sessions need a directory" in capsys.readouterr().err
+    target = tmp_path / "shared"
+    target.mkdir()
+    assert run(house, "export", SESSION, "-o", str(target)) == 0
+    assert [path.name for path in target.iterdir()] == [f"claude-code-{SESSION[:8]}.md"]
+    assert run(house, "export", SESSION) == 0
+    assert capsys.readouterr().out == next(target.iterdir()).read_text()
+    assert run(house, "export", SESSION, "-o", str(tmp_path / "missing" / "file")) == 2
+    assert "can't be written" in capsys.readouterr().err
