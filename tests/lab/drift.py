@@ -22,6 +22,8 @@ from lab.runs import RUNS, Run
 
 CHEAP = "plain tool resume write"
 """The scenarios that run."""
+ATTEMPTS = 3
+"""How many of the newest versions are tried until one can be installed: a registry may lack what one depends on."""
 RELEASE = re.compile(r"\d+(?:\.\d+)*")
 ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{8,}|\d+|(?<=_)[0-9A-Za-z]{16,}")
 KINDS = ("type", "role")
@@ -93,7 +95,7 @@ def published_versions(package: str) -> list[str]:
     if registry == "npm":
         command = ["npm", "view", name, "versions", "--json"]
     else:
-        command = [sys.executable, "-m", "pip", "index", "versions", "--json", name]
+        command = [sys.executable, "-m", "pip", "index", "versions", "--json", "--ignore-requires-python", name]
     answer = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120, text=True).stdout)
     versions = answer if registry == "npm" else answer["versions"]
     return [versions] if isinstance(versions, str) else versions
@@ -129,12 +131,20 @@ def report(runs: Sequence[Run]) -> Iterator[tuple[str, bool]]:
             yield f"- {run.tool} {run.version}: nothing newer is published", False
             continue
         yield f"- {run.tool} {run.version}: newer are {', '.join(newer)}", True
+        yield from ((line, True) for line in _compare(run, newer))
+
+
+def _compare(run: Run, newer: Sequence[str]) -> Iterator[str]:
+    """Iterate over what differs in the newest version that can be installed and run."""
+    for version in list(reversed(newer))[:ATTEMPTS]:
         try:
-            found = list(differences(observe_shape(run, run.version), observe_shape(run, newer[-1])))
+            shape = observe_shape(run, version)
+            found = list(differences(observe_shape(run, run.version), shape))
         except (AssertionError, subprocess.SubprocessError) as error:
-            yield f"  - {newer[-1]} can't be run: {str(error).strip().rpartition(chr(10))[2]}", True
+            yield f"  - {version} can't be run: {str(error).strip().rpartition(chr(10))[2]}"
             continue
-        yield from ((f"  - {newer[-1]}: {line}", True) for line in found or ["no difference in the cheap scenarios"])
+        yield from (f"  - {version}: {line}" for line in found or ["no difference in the cheap scenarios"])
+        return
 
 
 def _kind(record: object) -> str:

@@ -90,6 +90,20 @@ def test_a_version_that_does_not_start_is_reported(monkeypatch: pytest.MonkeyPat
     assert found[-1] == ("  - 2.0.0 can't be run: find the module", True)
 
 
+def test_the_next_older_version_is_run_if_the_newest_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observe_shape(run: Run, version: str) -> Shape:
+        if version == "2.1.0":
+            raise AssertionError("not installed")
+        return SHAPE if version == RUN.version else replace(SHAPE, sessions=3)
+
+    monkeypatch.setattr(drift, "published_versions", lambda package: ["2.0.0", "2.1.0"])
+    monkeypatch.setattr(drift, "observe_shape", observe_shape)
+    assert [line for line, _ in report([RUN])][1:] == [
+        "  - 2.1.0 can't be run: not installed",
+        "  - 2.0.0: sessions: 2 before, 3 now",
+    ]
+
+
 def test_a_registry_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(package: str) -> list[str]:
         raise subprocess.CalledProcessError(1, ["npm"])
