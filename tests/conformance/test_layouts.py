@@ -29,6 +29,8 @@ LAYOUTS = {
     "cline: sessions of the SDK": ("cline/cli-3.0", ".cline/data/sessions/"),
     "cline: tasks that the SDK took over": ("cline/4.0-migrated", '"migratedFromLegacyTask": true'),
     "codebuddy: Claude Code's layout, items of an API": ("codebuddy/2.163-fork", "/subagents/agent-"),
+    "codewhale: a journal": ("codewhale/0.9-journal", ".codewhale/sessions/"),
+    "codewhale: messages of DeepSeek TUI": ("codewhale/0.8-messages", ".deepseek/sessions/"),
     "codex: one document a save": ("codex/0.1-typescript", '"items"'),
     "codex: lines without an envelope": ("codex/0.20-bare", '"record_type":"state"'),
     "codex: enveloped lines": ("codex/0.80-legacy", '"payload"'),

@@ -41,8 +41,6 @@ UNREADABLE = (
     Unreadable(tool="devin-cli", reason=UNDESCRIBED, path="~/.local/share/devin/cli"),
     Unreadable(tool="codebuddy (editor)", reason=UNDESCRIBED, path="{config}/CodeBuddyExtension/Data"),
     Unreadable(tool="workbuddy", reason=UNSEEN, path="~/.workbuddy/projects"),
-    Unreadable(tool="deepseek-tui", reason=UNSEEN, path="~/.deepseek/sessions"),
-    Unreadable(tool="codewhale", reason=UNSEEN, path="~/.codewhale/sessions"),
     Unreadable(tool="deepseek-harness", reason=UNDESCRIBED, path="~/.dsh/sessions"),
     Unreadable(tool="codebuff", reason=UNSEEN, path="{config}/manicode/projects"),
     Unreadable(tool="zencoder", reason=UNSEEN, path="~/.zencoder/sessions"),
