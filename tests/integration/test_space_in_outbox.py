@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sessiond.daemon.messages import MoreRoom
 from sessiond.ingest import Index, IngestContext, Location, Outcome, Turn, backlog, context, ingest
 from sessiond.ingest.backlog import can_catch_up, catch_up
-from sessiond.sources.base import Root, Source
+from sessiond.sources.base import Root, Source, Unit
 from sessiond.spool.rows import StreamState
 from support.capture import Lab, lab, session, write
 from support.harness import CLAUDE, SESSION, claude, household
@@ -116,3 +116,20 @@ def streams(house: Lab) -> list[StreamState]:
     """Return the streams that wait."""
     catalog = house.resources.spool.catalog
     return [catalog.stream(number) for number in catalog.behind(9)]
+
+
+def test_a_flat_root_is_not_asked_about_files_in_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claude Code's history is above its transcripts, and a start looks up each of thousands of them."""
+    asked: list[str] = []
+    real = context.find_unit
+
+    def count(source: Source, root: Root, relative: str) -> Unit | None:
+        asked.append(root.path)
+        return real(source, root, relative)
+
+    monkeypatch.setattr(context, "find_unit", count)
+    with household(tmp_path) as house:
+        (found,) = house.places(f"{house.home}/{CLAUDE}")
+        (history,) = house.places(f"{house.home}/.claude/history.jsonl")
+    assert (found.source.tool, history.source.tool) == ("claude-code", "claude-code")
+    assert asked == [f"{house.home}/.claude/projects", f"{house.home}/.claude"]

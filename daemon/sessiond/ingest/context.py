@@ -15,7 +15,7 @@ from sessiond.ingest.stream_names import sanitize
 from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Checkpoint, Digest
 from sessiond.session import Rules
-from sessiond.sources.base import Root, Source, Unit
+from sessiond.sources.base import Root, Source, Unit, Watch
 from sessiond.sources.links import find_unit, unit_below_link
 from sessiond.spool import Spool
 from sessiond.spool.rows import FileState
@@ -278,7 +278,17 @@ class Index:
         # Below a link, only the root that it leads to can open a file; the one that has the link does not follow it.
         linked = {source: root.path for source, root in found if root.prefix and not root.only}
         found = [(source, root) for source, root in found if len(root.path) >= len(linked.get(source, ""))]
+        # As in a scan, these have no files in directories. One is the home, and another is above most transcripts.
+        found = [(source, root) for source, root in found if not _is_flat(root) or _in_root(directory, root)]
         return [(source, root, len(root.path.rstrip("/")) + 1) for source, root in found]
+
+
+def _is_flat(root: Root) -> bool:
+    return root.watch is Watch.FLAT or root.depth == 0
+
+
+def _in_root(directory: str, root: Root) -> bool:
+    return directory.rstrip("/") == root.path.rstrip("/")
 
 
 def locate(roots: Sequence[tuple[Source, Root]], path: str) -> list[Location]:
