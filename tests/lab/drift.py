@@ -71,8 +71,10 @@ def field_paths(streams: Iterable[bytes]) -> frozenset[str]:
     return frozenset(found)
 
 
-def path_pattern(path: str) -> str:
-    """Return a path with * for ids, numbers and dates."""
+def path_pattern(path: str, repository: str = "") -> str:
+    """Return a path with * for ids, numbers, dates, and the repository, whose path tools write with dashes."""
+    if words := re.findall(r"[A-Za-z0-9]+", repository):
+        path = re.sub("[^A-Za-z0-9/]?".join(words), "*", path)
     return re.sub(r"\*(?:[-_.T:]?\*)+", "*", ID.sub("*", path))
 
 
@@ -109,13 +111,14 @@ def observe_shape(run: Run, version: str) -> Shape:
         seen = observe(replace(run, version=version, only=CHEAP), Path(directory))
     mine = seen.sessions(run.tool)
     assert mine, seen.output[-2000:]
+    every = (*seen.files.captured, *seen.files.named, *seen.files.missing)
     return Shape(
         sessions=len(mine),
         messages=sum(session["record"]["message_count"] for session in mine),
-        files=frozenset(map(path_pattern, (*seen.files.captured, *seen.files.named, *seen.files.missing))),
+        files=frozenset(path_pattern(path, seen.repository) for path in every),
         fields=field_paths(seen.streams),
         unknown=frozenset(seen.unknown),
-        missing=frozenset(map(path_pattern, seen.files.missing)),
+        missing=frozenset(path_pattern(path, seen.repository) for path in seen.files.missing),
     )
 
 

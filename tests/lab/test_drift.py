@@ -29,6 +29,11 @@ def test_ids_numbers_and_dates_of_paths_do_not_differ() -> None:
     assert path_pattern(".t/notes.yaml") != path_pattern(".t/notes.txt")
 
 
+def test_the_repository_in_a_path_does_not_differ() -> None:
+    assert path_pattern(".t/--tmp-run-cip_ax-repo--/one.txt", "/tmp/run.cip_ax/repo") == ".t/--*--/one.txt"
+    assert path_pattern(".t/-tmp-run-cip-ax-repo/one.txt", "/tmp/run.cip_ax/repo") == ".t/-*/one.txt"
+
+
 def test_fields_are_named_with_the_types_of_their_records() -> None:
     lines = [{"type": "message", "message": {"role": "user", "content": [{"text": "x"}]}}, {"kind": 1}]
     stream = b"\n".join(json.dumps(it).encode() for it in lines) + b"\nno record {"
