@@ -253,14 +253,13 @@ def _join(data: bytes, pieces: list[tuple[int, int]], left: int, right: int) -> 
 
 def _first_width(head: bytes, content: bytes, second: int) -> int:
     """Return the columns of a first line; where it is the start of a JSON string, the line begins behind the quote."""
-    widths = [columns(head[start:]) for start in openings(head)]
+    begin = head.rfind(b'"') + 1
+    widths = [columns(head[begin:])]
+    if head[begin : begin + 1] in (b"{", b"["):  # JSON in the string of a record: a string of the inner one is the line
+        widths += [columns(head[start:]) for start in openings(head) if start > begin]
     if second in widths:
         return second
-    begin = head.rfind(b'"') + 1
-    if head[:1] != b"{":
-        return columns(content)
-    # A string of JSON in a string of JSON: the inner one is the line.
-    return widths[-1] if widths and head[begin : begin + 1] in (b"{", b"[") else columns(head[begin:])
+    return widths[-1] if head[:1] == b"{" else columns(content)
 
 
 class Wraps:

@@ -23,7 +23,7 @@ _PREFIX = re.compile(
 _ESCAPED = re.compile(rb"\\+(?:u[0-9a-fA-F]{4}|.)?", re.DOTALL)
 _PART = re.compile(rb"[0-9 ]+|[^0-9 ]")
 _WIDE = re.compile(rb"\x01+|[\xc0-\xff][\x80-\xbf]+")
-_OPENING = re.compile(rb"(?<=[:,\[{ ])(?:\"|\x01+)")
+_OPENING = re.compile(rb"(?:(?<=[:,\[{])|(?<=[:,\[{][ ]))(?:\"|\x01+)")
 _MOST_OPENINGS = 8
 _LONGEST_PREFIX = 200  # bytes of a line that may be a prefix
 _NUMBER = frozenset(b"0123456789 ")
@@ -62,7 +62,8 @@ def text_start(head: bytes, line: bytes) -> int:
         first = head[start : start + 1]
         if first and (first == line[:1] or (first[0] in _NUMBER and line[0] in _NUMBER)):
             length = prefix_length(head[start:], line)
-            if length and length >= most:
+            # A digit and a space only resemble each other: a value may begin with either.
+            if length > most or (length and length == most and first.isspace() == line[:1].isspace()):
                 best, most = start, length
     return best
 

@@ -148,6 +148,8 @@ def test_quotes_before_a_value_do_not_move_the_line() -> None:
     assert text_start(b'{"c": "> KEY=', b"> abc") == 7
     assert text_start(b'f.txt:3:KEY: "f', b"f.txt:4:fabc") == 0
     assert text_start(b'{"c": "KEY=', b"abc") == 0
+    assert text_start(b' r KEY: "6h', b" rUE") == 0
+    assert text_start(b'KEY = "f.txt:3:', b"f.txt:4:abc") == 0
     assert text_start(b'{"c": "', b"") == 0
 
 
