@@ -6,6 +6,7 @@ import json
 
 from sessiond.session import Role
 from sessiond.sources.kimi import Kimi
+from sessiond.sources.user_dirs import UserDirs
 
 REQUEST = {"type": "llm.request", "model": "kimi-k3", "modelAlias": "mine"}
 USAGE = {"type": "usage.record", "model": "mine"}
@@ -42,3 +43,9 @@ def test_events_of_subagents_are_known() -> None:
     assert entry is not None
     assert entry.unknown is None
     assert entry.role is not Role.ASSISTANT
+
+
+def test_a_scan_reaches_the_outputs_of_background_tasks() -> None:
+    output = "/h/.kimi-code/sessions/wd_loom_0/session_1/agents/main/tasks/bash-1/output.log"
+    roots = Kimi().roots(UserDirs(home="/h", environ={}, platform="linux"))
+    assert any(root.covers(output) for root in roots)

@@ -125,9 +125,9 @@ class Kimi(BaseSource):
         """Return the sessions of both programs and of the desktop application."""
         for variable, default in (("KIMI_SHARE_DIR", ".kimi"), ("KIMI_CODE_HOME", ".kimi-code")):
             for home in dirs.with_override(variable, f"{dirs.home}/{default}"):
-                yield Root(path=f"{home}/sessions", depth=4)
+                yield Root(path=f"{home}/sessions", depth=8)
         desktop = f"{dirs.config}/kimi-desktop/daimon-share/daimon/runtime/kimi-code/home"
-        yield Root(path=f"{desktop}/sessions", depth=4)
+        yield Root(path=f"{desktop}/sessions", depth=8)
 
     def unit(self, relative: str) -> Unit | None:
         """Return the unit of a wire log or a state; a subagent's log is a stream of its session."""
