@@ -18,6 +18,10 @@ from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState
 from sessiond.spool.safety import State, StreamSafety
 
+WITH_MODEL = 100
+"""Columns from which on the model is shown."""
+UNLIMITED = 1000
+"""The width of a table in a pipe: nothing is shortened."""
 HEADER = ["id", "active", "tool", "msgs", "state", "model", "directory", "name"]
 GONE = "*"
 """Follows the state of a session whose tool deleted its files: sessiond has the only copy."""
@@ -72,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
             return 0
         short, states = short_ids(spool), spool.safety.states(url)
     home = args.environ.get("HOME", "")
-    print(listing(chosen, short, states, now_ms=now_ms(), width=columns(sys.stdout), home=home))
+    width = columns(sys.stdout) if sys.stdout.isatty() else UNLIMITED
+    print(listing(chosen, short, states, now_ms=now_ms(), width=width, home=home))
     if any(session.gone_ms is not None for session in chosen):
         print(f"{GONE} the tool has deleted its files; sessiond has the only copy", file=sys.stderr)
     if any(session.prompts_only for session in chosen):
@@ -104,10 +109,9 @@ def listing(
     width: int = WIDTH,
     home: str = "",
 ) -> str:
-    """Return the sessions as a table; a wider table shows more of model and directory."""
-    named = any(session.title for session in sessions)
-    spare = max(0, width - WIDTH) if named else width
-    rows = [HEADER if named else HEADER[:-1]]
+    """Return the sessions as a table. The name is the last to be shortened: below 100 columns the model is left out."""
+    wide, spare = width >= WITH_MODEL, max(0, width - WITH_MODEL)
+    rows = [HEADER if wide else [name for name in HEADER if name != "model"]]
     for session in sessions:
         record = session.record
         assert record is not None
@@ -115,16 +119,18 @@ def listing(
         directory = record.working_directory
         if home and (directory + "/").startswith(home + "/"):
             directory = "~" + directory[len(home) :]
+        model = [shorten(_undated(record.model or "-"), 20 + spare // 4)] if wide else []
         cells = [
             short[str(session.uuid)],
             active,
             record.tool,
             str(record.message_count),
             states.get(str(session.uuid), State.SAFE).word + _marks(session),
-            shorten(_undated(record.model or "-"), 15 + spare // 4),
+            *model,
             _tail(directory, 12 + spare // 3),
+            session.title or "",
         ]
-        rows.append([*cells, session.title or ""] if named else cells)
+        rows.append(cells)
     return table(rows, right={1, 3}, width=width)
 
 

@@ -68,9 +68,14 @@ def test_ls_shows_the_newest_first(house: Household) -> None:
     sessions = list(house.spool.catalog.sessions())
     short = {SESSION: SESSION[:8], OTHER: OTHER[:8]}
     assert ls.listing(sessions, short, {OTHER: State.LOST}, now_ms=house.now_ms) == (
-        "id        active  tool         msgs  state  model            directory  name\n"
-        "5f1d7c1e    20 d  claude-code     1  lost   -                …/project  Tides\n"
-        "5f1d7c1e    20 d  claude-code     2  safe   claude-opus-4-5  …/project  hello"
+        "id        active  tool         msgs  state  directory  name\n"
+        "5f1d7c1e    20 d  claude-code     1  lost   …/project  Tides\n"
+        "5f1d7c1e    20 d  claude-code     2  safe   …/project  hello"
+    )
+    assert ls.listing(sessions, short, {OTHER: State.LOST}, now_ms=house.now_ms, width=200) == (
+        "id        active  tool         msgs  state  model            directory          name\n"
+        "5f1d7c1e    20 d  claude-code     1  lost   -                /home/dev/project  Tides\n"
+        "5f1d7c1e    20 d  claude-code     2  safe   claude-opus-4-5  /home/dev/project  hello"
     )
 
 
