@@ -68,9 +68,9 @@ def read_lines(descriptor: int, offset: int, size: int, newlines: Newlines | Non
         if end is None:
             return
         offset = end
-    for start, end in _find_records(descriptor, offset, size, newlines or Newlines()):
+    for start, end, data in _find_records(descriptor, offset, size, newlines or Newlines()):
         if end - start <= LONG_RECORD:
-            yield Chunk(offset=start, data=pread(descriptor, end - start, start))
+            yield Chunk(offset=start, data=data or pread(descriptor, end - start, start))
         elif (yield from _read_pieces(descriptor, start, end)) is None:
             return
 
@@ -88,22 +88,24 @@ def read_records(
         if end is None:
             return
         offset = end
-    for start, end in _find_records(descriptor, offset, size, newlines or Newlines()):
+    for start, end, data in _find_records(descriptor, offset, size, newlines or Newlines()):
         if start >= until:
             return
         if end - start <= MAX_RECORD:
-            yield Chunk(offset=start, data=pread(descriptor, end - start, start))
+            yield Chunk(offset=start, data=data or pread(descriptor, end - start, start))
 
 
-def _find_records(descriptor: int, offset: int, size: int, newlines: Newlines) -> Iterator[tuple[int, int]]:
-    """Iterate over (start, end): as many records as fit into a chunk, or one that is longer."""
+def _find_records(
+    descriptor: int, offset: int, size: int, newlines: Newlines
+) -> Iterator[tuple[int, int, bytes | None]]:
+    """Iterate over (start, end, data): as many records as fit into a chunk, or a longer one, which is not read."""
     while offset < size:
         searched = newlines.known(offset)
         if searched is None:
             data = pread(descriptor, min(CHUNK, size - offset), offset)
             cut = data.rfind(b"\n") + 1
             if cut:
-                yield offset, offset + cut
+                yield offset, offset + cut, data[:cut]
                 offset += cut
                 continue
             newlines.begin(offset, data)
@@ -111,7 +113,7 @@ def _find_records(descriptor: int, offset: int, size: int, newlines: Newlines) -
         end = newlines.find(descriptor, offset, searched, size)
         if end is None:
             return
-        yield offset, end
+        yield offset, end, None
         offset = end
 
 

@@ -162,3 +162,26 @@ def test_an_emptied_file_changes_nothing_until_it_has_a_record_again(house: Hous
     house.push()
     assert house.held(SESSION) == content
     assert house.held_sessions()[SESSION]["record"]["message_count"] == 1
+
+
+def test_each_byte_of_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first chunk is read to find the project, and captured without reading it again."""
+    content = b"".join(b'{"number": %d}\n' % number for number in range(10_000))
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(content)
+    read: list[int] = []
+    pread = line_reader.pread
+
+    def counted(descriptor: int, length: int, offset: int) -> bytes:
+        read.append(length)
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(line_reader, "pread", counted)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        lines = Lines(descriptor, Digest(0))
+        next(iter(lines.records(0)))
+        assert b"".join(chunk.data for chunk in lines.chunks(0)) == content
+    finally:
+        os.close(descriptor)
+    assert sum(read) == len(content) + 1, "and the newline before the next record"
