@@ -37,7 +37,7 @@ def test_a_title_that_is_added_later_names_the_session(tmp_path: Path) -> None:
     with household(tmp_path) as house:
         rollout(house, THREAD)
         house.settle()
-        assert titles(house) == [None]
+        assert titles(house) == ["Weave a pattern."], "its first prompt"
         house.write(INDEX, name(THREAD, "Weaving"))
         house.settle()
         assert titles(house) == ["Weaving"]
