@@ -87,7 +87,7 @@ def test_the_daemon_watches_captures_and_ends_on_the_way_of_a_mac(mac: Mac, tmp_
         assert "watched" in said(mac, "status")
         with open(session, "ab") as file:
             file.write(encode(claude(SESSION, 2)))
-        until(lambda: said(mac, "show", SESSION).count("  hello\n") == 2)
+        until(lambda: said(mac, "show", SESSION).count("\n  hello") == 2)
         assert said(mac, "stop") == "stopped\n"
         _, err = daemon.communicate(timeout=60)
         assert daemon.returncode == 0
