@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import engine
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from sessiond.session import Entry, Fold, ItemKind, Role
 from sessiond.sources import find_sources
 from sessiond.sources.base import Source
+from sessiond.sources.damaged import DAMAGED
 from sessiond.transcript import Placed, merge, read_items
 from support.sample_tree import NAMES, built
 
@@ -68,6 +72,39 @@ def test_items_are_of_the_record_alone_and_its_past(name: str) -> None:
             assert item.text or item.kind is not ItemKind.MESSAGE or item.media
             if item.counts:
                 assert item.speaker in ("user", "assistant")
+
+
+NOTHING = Entry(role=Role.USER, key="k", more=(Entry(role=Role.ASSISTANT), Entry()))
+ODD = (None, 7, "text", [], {}, [1], ["x"], [[]], {"type": 7}, [{"type": "text"}], {"text": {"x": [1]}}, "\ud800")
+
+
+@pytest.mark.parametrize("source", find_sources(), ids=lambda source: type(source).__name__)
+def test_a_field_of_another_type_costs_its_record_only(source: Source) -> None:
+    """A reader gets items or one of DAMAGED, whatever a tool wrote into a field."""
+    for name in NAMES:
+        if name.split("/")[0] != source.tool:
+            continue
+        for own, records in streams(name):
+            if own is not source:
+                continue
+            for record in records[:4]:
+                for changed in altered(json.loads(record)):
+                    with contextlib.suppress(*DAMAGED):
+                        list(source.items(changed, NOTHING, {}))
+
+
+def altered(record: Any) -> Iterator[Any]:
+    """Iterate the record with each of its fields, two levels deep, replaced by each odd value."""
+    yield from ODD
+    if not isinstance(record, dict):
+        return
+    for name, value in record.items():
+        for odd in ODD:
+            yield record | {name: odd}
+        if isinstance(value, dict):
+            for inner in value:
+                for odd in ODD:
+                    yield record | {name: value | {inner: odd}}
 
 
 def test_every_source_reads_items() -> None:

@@ -17,7 +17,9 @@ from sessiond.device import identify
 from sessiond.errors import Torn
 from sessiond.ingest import Index, line_reader
 from sessiond.ingest import content as content_room
+from sessiond.session import Item
 from sessiond.sources.base import Kind, Root
+from sessiond.sources.claude_code import ClaudeCode
 from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
 
 
@@ -332,3 +334,18 @@ def test_what_is_read_again_is_what_was_captured_or_nothing(tmp_path: Path) -> N
         assert content_room.Lines(file.fileno(), digest).slice(extent) == b"two\n"
         path.write_bytes(b"one\nTWO\n")
         assert content_room.Lines(file.fileno(), digest).slice(extent) is None
+
+
+def test_a_record_that_can_not_be_shown_is_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field of a type that no version writes: it costs the session its name, and nothing else."""
+
+    def broken(*_: object) -> Iterator[Item]:
+        raise TypeError("a field of another type")
+
+    monkeypatch.setattr(ClaudeCode, "items", broken)
+    with household(tmp_path) as house:
+        path = house.write(CLAUDE, claude(SESSION, 1))
+        house.settle()
+        assert house.held(SESSION) == Path(path).read_bytes()
+        (session,) = house.spool.catalog.sessions()
+        assert session.record is not None and session.title is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sessiond.session import Entry, ItemKind, Speaker
 from sessiond.sources.base import ANYTHING, Source
+from sessiond.sources.damaged import DAMAGED
 from sessiond.sources.memory import Memory
 from sessiond.sources.records import parse
 
@@ -12,8 +13,12 @@ LONGEST = 16 << 10
 
 
 def first_prompt(source: Source, record: bytes, entry: Entry, memory: Memory) -> str | None:
-    """Return the text that the user wrote in a record; None if it has none."""
-    for item in source.items(parse(ANYTHING, record), entry, dict(memory)):
-        if item.kind is ItemKind.MESSAGE and item.speaker is Speaker.USER and not item.injected and item.text.strip():
-            return item.text[:LONGEST]
+    """Return the text that the user wrote in a record; None without one, or if a field that it needs is damaged."""
+    try:
+        for item in source.items(parse(ANYTHING, record), entry, dict(memory)):
+            prompt = item.kind is ItemKind.MESSAGE and item.speaker is Speaker.USER and not item.injected
+            if prompt and item.text.strip():
+                return item.text[:LONGEST]
+    except DAMAGED:
+        return None  # the record is captured all the same; it only names nothing
     return None
