@@ -18,7 +18,7 @@ from sessiond.redact.masked_text import TextMask
 
 TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`, without the import: `status` has a budget of 100 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import IO, Any
 
 UNMASKED = frozenset({"completions", "serve"})
@@ -42,6 +42,11 @@ class MaskedStream:
                 whole, self._rest = self._rest[:end], self._rest[end:]
                 self.unmasked.write(self._mask(whole))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts. Without this method they would go to the stream below, unmasked."""
+        for text in lines:
+            self.write(text)
 
     def flush(self) -> None:
         """Write everything."""

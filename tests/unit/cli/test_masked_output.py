@@ -84,10 +84,12 @@ def environ(house: Household) -> dict[str, str]:
     }
 
 
+IDS = (SESSION, OTHER, LOST)
 OUTPUTS: dict[str, list[list[str]]] = {
     "ls": [[], ["--json"], ["--json", "--long"]],
-    "show": [[id, *more] for id in (SESSION, OTHER, LOST) for more in ([], ["--json"], ["--raw"])]
+    "show": [[id, *more] for id in IDS for more in ([], ["--json"], ["--raw"], ["--items"], ["--full"])]
     + [[SESSION, "--raw", SECRETS["title"]], [SECRETS["title"]]],
+    "export": [[id, "--format", kind] for id in IDS for kind in ("md", "html", "json", "handoff")],
     "status": [[], ["--json"]],
     "sources": [[], ["--json"], ["--all"]],
     "queue": [[], ["--json"], ["retry", SECRETS["title"]]],
