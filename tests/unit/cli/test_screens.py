@@ -28,7 +28,7 @@ from support.terminal import Terminal
 EXPECTED = Path(__file__).parent / "expected"
 SAMPLES = Path(__file__).parents[2] / "conformance" / "samples"
 PAINT = re.compile(rb"\x1b\[[\d;]*m")
-SIZES = re.compile(rb"(^disk +|segments? \()[\d.]+ \w+", re.MULTILINE)
+SIZES = re.compile(rb"(^disk +|^ok +disk: |segments? \()[\d.]+ \w+", re.MULTILINE)
 """How much something takes on the disk and in the outbox: it depends on the file system and on zstd."""
 KNOWN = re.compile(rb"(Supported, not found here: )[^.]+")
 """The tools that are known and not found: with each new source there is one more."""
