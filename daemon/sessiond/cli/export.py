@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
             if args.output is None:
                 sys.stdout.writelines(f"{line}\n" for line in lines)
                 continue
-            name = f"{session.tool}-{str(session.uuid)[:8]}{FORMATS[args.format]}"
+            # The whole id: those of some tools begin with the time, so sessions of one minute share a prefix.
+            name = f"{session.tool}-{session.uuid}{FORMATS[args.format]}"
             path = os.path.join(directory, name) if directory else args.output
             content = "".join(f"{mask_text(line)}\n" for line in lines).encode("utf-8", "replace")
             try:

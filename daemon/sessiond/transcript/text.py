@@ -18,6 +18,8 @@ FOLDED = 6
 ADDED = 3
 """Lines that are shown of text which the tool added."""
 INDENT = "  "
+USER = "You"
+"""The heading of the user's messages; see `labels.speaker`."""
 
 
 class Style(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +45,8 @@ def render(steps: Iterable[Step], style: Style) -> Iterator[str]:
             day = at.date()
             yield from ("", _dim(f"{day:%A, %d %B %Y}", style))
         who = labels.speaker(item) if item.kind in (ItemKind.MESSAGE, ItemKind.SUMMARY) else ""
+        if item.kind is ItemKind.CALL and heading == (step.thread.name, USER) and item.speaker is Speaker.ASSISTANT:
+            who = labels.speaker(item)  # or the call would look like the user's
         if who and (step.thread.name, who) != heading:
             heading = step.thread.name, who
             yield ""

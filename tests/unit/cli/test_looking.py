@@ -533,9 +533,9 @@ def test_export_writes_several_sessions_to_a_directory(
     assert "several sessions need a directory" in capsys.readouterr().err
     target = tmp_path / "shared"
     target.mkdir()
-    assert run(house, "export", SESSION, "-o", str(target)) == 0
-    assert [path.name for path in target.iterdir()] == [f"claude-code-{SESSION[:8]}.md"]
+    assert run(house, "export", SESSION, OTHER, "-o", str(target)) == 0
+    assert {path.name for path in target.iterdir()} == {f"claude-code-{each}.md" for each in (SESSION, OTHER)}
     assert run(house, "export", SESSION) == 0
-    assert capsys.readouterr().out == next(target.iterdir()).read_text()
+    assert capsys.readouterr().out == (target / f"claude-code-{SESSION}.md").read_text()
     assert run(house, "export", SESSION, "-o", str(tmp_path / "missing" / "file")) == 2
     assert "can't be written" in capsys.readouterr().err

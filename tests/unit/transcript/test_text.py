@@ -67,6 +67,11 @@ def test_a_conversation_has_headings_calls_and_results() -> None:
     ]
 
 
+def test_a_call_right_after_a_prompt_is_not_the_users() -> None:
+    lines = shown(thread("main", item(MESSAGE, USER, "List the files"), call("Bash", "c1", command="ls")))
+    assert lines == ["", "You", "  List the files", "", "Assistant", "  > Bash ls"]
+
+
 def test_long_results_are_folded_unless_all_is_asked_for() -> None:
     output = thread("main", item(RESULT, TOOL, "\n".join(map(str, range(20)))))
     folded = shown(output)
