@@ -13,7 +13,7 @@ FILE = "paused.json"
 ALL = ""
 """The name under which pushing as a whole is paused; the other names are tools."""
 INDEFINITELY = 0
-"""In place of a time: until `sessiond resume`."""
+"""In place of a time: until `sessiond unpause`."""
 
 
 class Paused(FrozenRecord):
@@ -53,7 +53,7 @@ def write(directory: str, paused: Paused) -> None:
 def until(end_ms: int) -> str:
     """Format the end of a pause: the time, with the date if it is not today."""
     if end_ms == INDEFINITELY:
-        return "until `sessiond resume`"
+        return "until `sessiond unpause`"
     end = datetime.fromtimestamp(end_ms / 1000).astimezone()
     today = end.date() == datetime.fromtimestamp(clock.now_ms() / 1000, end.tzinfo).date()
     return f"until {end:%H:%M}" if today else f"until {end:%Y-%m-%d %H:%M}"

@@ -55,7 +55,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "logs": "show the log of the daemon",
         "doctor": "find problems and show how to fix them",
         "pause": "pause pushing, or pause capturing one tool",
-        "resume": "end a pause",
+        "unpause": "end a pause",
     },
 }
 COMMANDS = {name: line for group in GROUPS.values() for name, line in group.items()}

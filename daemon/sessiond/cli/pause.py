@@ -1,4 +1,4 @@
-"""Pause pushing, or capturing one tool, for a while or until `resume`."""
+"""Pause pushing, or capturing one tool, for a while or until `unpause`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sessiond.config.units import parse_duration
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
-        "Pause pushing for a while, or until `sessiond resume`. Capturing continues, so nothing is lost. With --source,"
-        " pause capturing that tool instead: sessions that the tool deletes in the meantime are lost. A pause survives"
-        " a restart."
+        "Pause pushing for a while, or until `sessiond unpause`. Capturing continues, so nothing is lost. With"
+        " --source, pause capturing that tool instead: sessions that the tool deletes in the meantime are lost. A"
+        " pause survives a restart."
     )
     parser.add_argument("for_", metavar="DURATION", nargs="?", type=_duration, help='how long: "30m", "2h", "1d"')
     parser.add_argument("--source", metavar="TOOL", help="pause capturing this tool instead")

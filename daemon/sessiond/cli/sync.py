@@ -121,7 +121,7 @@ def _judge(sync_result: SyncResult) -> int:
     endpoint, waiting = sync_result.endpoint, sync_result.waiting
     if sync_result.paused is not None and not sync_result.empty:
         what = f"pushing is paused {pause.until(sync_result.paused)}: {_remaining(sync_result, sync_result.unread)}"
-        raise Incomplete(what, hint="`sessiond resume` ends the pause")
+        raise Incomplete(what, hint="`sessiond unpause` ends the pause")
     if endpoint.failing_since_ms is not None:
         kind = Refused if endpoint.kind == "refused" else EndpointError
         raise kind(endpoint.reason or "the endpoint does not accept pushes", hint=endpoint.hint)

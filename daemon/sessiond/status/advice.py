@@ -114,9 +114,9 @@ def _paused(status: Status) -> Iterator[Advice]:
     paused = status.paused
     if paused.pushing is not None:
         what = f"pushing is paused {until(paused.pushing)}"
-        yield Advice(what=what, do="`sessiond resume` ends it; capturing continues", degraded=False)
+        yield Advice(what=what, do="`sessiond unpause` ends it; capturing continues", degraded=False)
     for tool, end in sorted(paused.sources.items()):
-        do = f"`sessiond resume --source {tool}` ends it"
+        do = f"`sessiond unpause --source {tool}` ends it"
         yield Advice(what=f"{tool} is paused {until(end)}: its sessions are not captured", do=do, degraded=False)
 
 

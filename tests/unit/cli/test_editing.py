@@ -102,10 +102,10 @@ def test_a_pause_is_kept_shown_and_ended(file: Path, tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert call(file, "status", "--json", **environ) == 3
     assert json.loads(capsys.readouterr().out)["paused"]["sources"] == {"codex": 0}
-    assert call(file, "resume", "--source", "codex", **environ) == 0
+    assert call(file, "unpause", "--source", "codex", **environ) == 0
     assert pause.read(state, now_ms).sources == {}
     assert pause.read(state, now_ms + 7_300_000).pushing is None
-    assert call(file, "resume", **environ) == 0
+    assert call(file, "unpause", **environ) == 0
     assert not (tmp_path / "state" / pause.FILE).exists()
     assert call(file, "pause", "--source", "codx", **environ) == 2
     assert call(file, "pause", "soon", **environ) == 2

@@ -100,7 +100,7 @@ OUTPUTS: dict[str, list[list[str]]] = {
     "redact": [["scan", "--all"], ["scan", "--all", "--json"], ["rules"], ["rules", "--json"]],
     "sync": [[]],
     "pause": [["--source", SECRETS["title"]]],
-    "resume": [["--source", SECRETS["title"]]],
+    "unpause": [["--source", SECRETS["title"]]],
 }
 UNTESTED = {"run", "demo", "install", "uninstall", "start", "stop", "restart", "reload"}
 """They act on the service or the process and print fixed text; errors go through the same stream."""

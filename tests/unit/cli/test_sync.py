@@ -182,11 +182,11 @@ def test_beside_a_paused_daemon_it_says_so_and_ends(
     capsys.readouterr()
     assert main(["sync"], environ(house)) == 4
     assert capsys.readouterr().err == (
-        "sessiond: pushing is paused until `sessiond resume`: 0 files to read, 1 record and 1 segment to push\n"
-        "  `sessiond resume` ends the pause\n"
+        "sessiond: pushing is paused until `sessiond unpause`: 0 files to read, 1 record and 1 segment to push\n"
+        "  `sessiond unpause` ends the pause\n"
     )
     assert house.held_sessions() == {}
-    assert main(["resume"], environ(house)) == 0
+    assert main(["unpause"], environ(house)) == 0
     assert main(["sync"], environ(house)) == 0
 
 
@@ -194,7 +194,7 @@ def test_a_pause_holds_without_a_daemon_too(house: Household, capsys: pytest.Cap
     house.write(CLAUDE, claude(SESSION, 1))
     pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
     assert main(["sync"], environ(house)) == 4
-    assert "pushing is paused until `sessiond resume`" in capsys.readouterr().err
+    assert "pushing is paused until `sessiond unpause`" in capsys.readouterr().err
     assert house.held_sessions() == {}
     pause.write(house.state, pause.Paused())
     assert main(["sync"], environ(house)) == 0

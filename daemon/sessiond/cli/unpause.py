@@ -33,5 +33,5 @@ def run(args: argparse.Namespace) -> int:
         print("nothing was paused")
         return 0
     save_pause(directory, left)
-    print("resumed")
+    print("the pause has ended")
     return 0
