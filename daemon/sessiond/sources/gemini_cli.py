@@ -84,6 +84,7 @@ class GeminiCli(BaseSource):
         "no version or branch is stored",
         "logs.json, which has the prompts of deleted chats too, and checkpoints from before 0.0.77 are not read",
         "pasted images name no session",
+        ".project_root has the path of the project and nothing else",
     )
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"[^/]+/tool-outputs/session-(?P<id>{UUID})/(?P<name>.+)", "full outputs", "tool-outputs/"),

@@ -33,7 +33,10 @@ class KiloCode(OpenCode):
     tool: ClassVar[str] = "kilo-code"
     variables: ClassVar[tuple[str, ...]] = ("KILO_DB",)
     versions: ClassVar[tuple[str, ...]] = ("7.7.7",)
-    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent would be in OpenCode's column, none was seen",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no branch is stored; a parent would be in OpenCode's column, none was seen",
+        "log/ has the log of the program and is left out",
+    )
     folder: ClassVar[str] = "kilo"
 
 
