@@ -52,6 +52,8 @@ class Fates(httpx.BaseTransport):
         self.requests: list[tuple[str, int]] = []
         self.encodings: list[str] = []
         """Of the pushes."""
+        self.delivered: list[str] = []
+        """Paths of the requests that the real endpoint answered."""
         self.withheld: frozenset[str] = frozenset()
         """Features that the endpoint has and does not tell of: it is one of an older version."""
 
@@ -63,8 +65,8 @@ class Fates(httpx.BaseTransport):
         self.requests.append((request.url.path, len(body)))
         fresh = httpx.Request(request.method, request.url, headers=request.headers, content=body)
         if self.fate is not None:
-            return self.fate(request, lambda: self.real.handle_request(fresh))
-        answer = self.real.handle_request(fresh)
+            return self.fate(request, lambda: self.deliver(fresh))
+        answer = self.deliver(fresh)
         if request.url.path == "/v1" and self.withheld:
             about = json.loads(answer.read())
             about["features"] = [name for name in about["features"] if name not in self.withheld]
@@ -73,6 +75,12 @@ class Fates(httpx.BaseTransport):
                 headers={"content-type": "application/json"},
                 stream=httpx.ByteStream(json.dumps(about).encode()),
             )
+        return answer
+
+    def deliver(self, request: httpx.Request) -> httpx.Response:
+        """Return the answer of the real endpoint."""
+        answer = self.real.handle_request(request)
+        self.delivered.append(request.url.path)
         return answer
 
     def close(self) -> None:
