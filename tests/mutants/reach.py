@@ -28,8 +28,13 @@ SUITES = {
         "tests/integration/test_archive_copy.py",
         "tests/integration/test_backlog.py",
         "tests/integration/test_daemon_run.py",
+        "tests/integration/test_endpoint_answers.py",
+        "tests/integration/test_space_in_outbox.py",
+        "tests/integration/test_sync_once.py",
         "tests/process/test_*.py",
         "tests/process/service/test_live_config.py",
+        "tests/process/service/test_network.py",
+        "tests/unit/logs/test_logs.py",
     ),
     "endpoint": (
         "tests/unit/endpoint/test_*.py",
@@ -189,7 +194,13 @@ def lines_of(data: Path) -> dict[str, set[str]]:
     reached: dict[str, set[str]] = {}
     for part in data.parent.glob("coverage*"):
         found = coverage.CoverageData(str(part))
-        found.read()
+        try:
+            found.read()
+        except coverage.exceptions.DataError as error:
+            # A process that a test kills leaves half a file. The lines that it alone reached are not known then, so a
+            # mutant of them may count as a survivor, never as caught.
+            print(f"  coverage of a killed process can't be read: {error}", flush=True)
+            continue
         for path in found.measured_files():
             keys = keys_of(Path(path))
             for number, contexts in found.contexts_by_lineno(path).items():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import coverage
+
 from mutants import reach
 from mutants.draw import SOURCE
 from mutants.reach import keys_of
@@ -41,3 +45,14 @@ def test_the_tests_are_limited_by_their_time() -> None:
     assert len(selected(*slow, budget=1.0)) == 1
     near = [reaching(f"near {number}", OTHERS / 2, INIT + 1) for number in range(5)]
     assert len(selected(slow[0], *near)) == 3
+
+
+def test_half_a_file_of_a_killed_process_costs_only_its_own_lines(tmp_path: Path) -> None:
+    whole = coverage.CoverageData(str(tmp_path / "coverage.1"))
+    whole.set_context("a test")
+    whole.add_lines({str(SOURCE / FILE): [ENTER + 1]})
+    whole.close()
+    stored = (tmp_path / "coverage.1").read_bytes()
+    (tmp_path / "coverage.2").write_bytes(stored[: len(stored) // 2])
+    (tmp_path / "coverage.3").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    assert reach.lines_of(tmp_path / "coverage") == {"a test": {KEYS[ENTER + 1]}}
