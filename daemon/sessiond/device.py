@@ -11,6 +11,7 @@ import uuid
 import msgspec
 
 from sessiond.atomic import atomic_write
+from sessiond.decoding import convert
 from sessiond.errors import ConfigError
 
 FILE = "device.toml"
@@ -40,7 +41,7 @@ def identify(directory: str) -> Device:
     try:
         with open(path, "rb") as file:
             _refuse_loose(path, os.fstat(file.fileno()))
-            found = msgspec.convert(tomllib.load(file), Device)
+            found = convert(tomllib.load(file), Device)
     except FileNotFoundError:
         found = Device(device_id=uuid.uuid4(), machine_id=hostname(), seed=int.from_bytes(os.urandom(7)))
     except (tomllib.TOMLDecodeError, msgspec.MsgspecError) as error:

@@ -13,6 +13,7 @@ import msgspec
 
 from sessiond.config.model import Config
 from sessiond.config.units import parse_backfill, parse_duration, parse_percent, parse_rate, parse_size
+from sessiond.decoding import convert
 from sessiond.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def validate_value(value: Any, kind: Kind, position: ConfigPosition, path: Path)
             raise ValueError("not a number")
         else:
             plain = value
-        return msgspec.convert(plain, kind, strict=True)
+        return convert(plain, kind)
     except ValueError as error:  # msgspec.ValidationError is one
         # Do not repeat the text of a path: it may be a token that was set instead of its file.
         found = "other text" if unit in ("path", "secret") and isinstance(value, str) else describe(value)

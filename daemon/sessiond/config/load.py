@@ -14,6 +14,7 @@ import msgspec
 from sessiond.config.check import ConfigPosition, Problems, did_you_mean, dotted, members, validate
 from sessiond.config.environment import overrides
 from sessiond.config.model import Config
+from sessiond.decoding import convert
 from sessiond.directories import PREFIX, checksums, config_file, part_files, state_directory, variables
 from sessiond.errors import ConfigError
 
@@ -89,7 +90,7 @@ def _load(file: str | None, environ: Mapping[str, str], tools: Collection[str] |
         with problems.caught():
             values.add_file(path)
     unknown = values.add_variables(environ)
-    config = _check_whole(msgspec.convert(values.merged, Config), values.positions, tools, problems)
+    config = _check_whole(convert(values.merged, Config), values.positions, tools, problems)
     return Loaded(
         config=config,
         files=tuple(values.files),

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.config import Token
+from sessiond.decoding import json_decoder
 from sessiond.endpoint.announcement import Announcement
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, EndpointError, StateError
@@ -114,7 +115,7 @@ class Archive:
         line = self._process.stdout.readline()
         late.cancel()
         try:
-            announced = msgspec.json.decode(line, type=Announcement)
+            announced = json_decoder(Announcement).decode(line)
         except msgspec.MsgspecError as error:
             self.stop()
             self._process.stdout.close()

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from sessiond.clock import now_ms
+from sessiond.decoding import json_decoder
 from sessiond.memory import hide_modules
 
 with hide_modules("httpx._main"):
@@ -48,7 +49,7 @@ class _ProblemBody(msgspec.Struct):
 def problem_text(content: bytes) -> str:
     """Return the detail or the title of a problem body (RFC 9457) unchanged; "" if it has neither."""
     try:
-        problem = msgspec.json.decode(content, type=_ProblemBody)
+        problem = json_decoder(_ProblemBody).decode(content)
     except UNREADABLE:
         return ""
     return problem.detail or problem.title

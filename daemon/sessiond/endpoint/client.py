@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from sessiond import __version__
+from sessiond.decoding import json_decoder
 from sessiond.endpoint import answers, items, wire
 from sessiond.endpoint.compression import JSON_LINES
 from sessiond.endpoint.transport import DEADLINE, ON_SENT, AnswerTooLarge, make_transport
@@ -147,7 +148,7 @@ class Client:
                 hint="it may be a network's login page; otherwise check endpoint.url",
             )
         try:
-            return msgspec.json.decode(content, type=answer)
+            return json_decoder(answer).decode(content)
         except msgspec.ValidationError as error:
             reason = self._quoted(str(error))
             raise WrongEndpoint(f"{self.url} answered with JSON that does not follow the protocol: {reason}") from error

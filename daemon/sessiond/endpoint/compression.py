@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sessiond import zstd
+from sessiond.decoding import json_decoder
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.answers import UNREADABLE, content_of, is_json, is_transient
 from sessiond.memory import hide_modules
@@ -75,7 +76,7 @@ class CompressingTransport(httpx.BaseTransport):
         if not _accepted(response):
             return
         try:
-            about = msgspec.json.decode(content_of(response), type=_Features)
+            about = json_decoder(_Features).decode(content_of(response))
         except UNREADABLE:
             return
         self._dictionary.offer(about.features)

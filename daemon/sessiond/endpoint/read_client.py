@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
-import msgspec
-
+from sessiond.decoding import json_decoder
 from sessiond.endpoint import wire
 from sessiond.endpoint.answers import UNREADABLE
 from sessiond.endpoint.client import Client
@@ -109,7 +108,7 @@ class ReadClient(Client):
             raise NotFound(f"{self.url} has no {path}")
         self._raise_for_status(response, content)
         try:
-            return msgspec.json.decode(content, type=answer)
+            return json_decoder(answer).decode(content)
         except UNREADABLE as error:
             raise WrongEndpoint(f"{self.url} answered with JSON that does not follow the protocol: {error}") from error
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from sessiond.decoding import json_decoder
 from sessiond.ingest.line_reader import Newlines, skip_hole
 from sessiond.reader import CHUNK, PROBE, Digest, pread
 from sessiond.spool import Spool
@@ -214,7 +215,7 @@ class FileEndings(Newlines):
 
 def _load(spool: Spool) -> dict[tuple[int, int], Search]:
     try:
-        stored = msgspec.json.decode(spool.meta(SEARCHES) or "{}", type=dict[str, Search])
+        stored = json_decoder(dict[str, Search]).decode(spool.meta(SEARCHES) or "{}")
         # The clock began at another time: a search may begin at the start again at once.
         return {_key(name): msgspec.structs.replace(search, again_at=0.0) for name, search in stored.items()}
     except (msgspec.MsgspecError, ValueError):

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from sessiond.decoding import convert, msgpack_decoder
 from sessiond.errors import ConfigError
 from sessiond.redact.cache import read, store
 from sessiond.redact.go_syntax import from_go
@@ -104,7 +105,7 @@ def prepare_rules(text: str, *, file: str | None, cache_dir: str | None, check: 
     content = read(path) if path is not None else None
     if content is not None:
         try:
-            return msgspec.msgpack.decode(content, type=Prepared)
+            return msgpack_decoder(Prepared).decode(content)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             pass  # prepared again below, and replaced
     prepared = _prepare(text, file)
@@ -137,7 +138,7 @@ def _cache_path(text: str, cache_dir: str) -> str | None:
 
 def _prepare(text: str, file: str | None) -> Prepared:
     try:
-        parsed = msgspec.convert(tomllib.loads(text), RuleFile)
+        parsed = convert(tomllib.loads(text), RuleFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(str(error), file=file, hint="the fields are those of gitleaks' configuration") from error
     parsed = msgspec.structs.replace(parsed, rules=[raw for raw in parsed.rules if raw.regex])

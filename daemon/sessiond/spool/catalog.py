@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond.decoding import json_decoder
 from sessiond.session import Session
 from sessiond.spool.archive_counts import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.decoding import checked
@@ -18,7 +19,7 @@ from sessiond.spool.rows import BuiltRecord, SessionState, StreamState
 from sessiond.spool.streams import Streams
 
 _to_json = msgspec.json.Encoder().encode
-_from_json = checked(msgspec.json.Decoder, Session)
+_from_json = checked(json_decoder, Session)
 
 SESSION = (
     "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked,"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import TypeVar
 
 import msgspec
@@ -18,16 +17,13 @@ def checked(
 ) -> Callable[[bytes], T]:
     """Return a function that decodes values of this type and raises SpoolDamaged for an invalid one.
 
-    The spool is then rebuilt. `make` creates msgspec's decoder when it is first used: `ls` needs few of them.
+    The spool is then rebuilt. `make` is `json_decoder` or `msgpack_decoder`; it builds the decoder when it is first
+    used, because `ls` needs few of them.
     """
-
-    @cache
-    def decoder() -> Callable[[bytes], T]:
-        return make(kind).decode
 
     def decode_checked(data: bytes) -> T:
         try:
-            return decoder()(data)
+            return make(kind).decode(data)
         except msgspec.MsgspecError as error:
             raise SpoolDamaged(f"the spool is damaged: a value in it can't be decoded: {error}") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from sessiond.decoding import msgpack_decoder
 from sessiond.reader import Checkpoint, Extent
 from sessiond.spool.decoding import checked
 from sessiond.spool.rows import FileState
@@ -16,7 +17,7 @@ from sessiond.spool.rows import FileState
 BEHIND = "queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL"
 """The condition for streams whose transcript has to be read again."""
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_checkpoint = checked(msgspec.msgpack.Decoder, Checkpoint)
+_unpack_checkpoint = checked(msgpack_decoder, Checkpoint)
 
 
 class Files:

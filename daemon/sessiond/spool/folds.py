@@ -12,6 +12,7 @@ import sqlite3
 import msgspec
 from msgspec.structs import replace
 
+from sessiond.decoding import msgpack_decoder
 from sessiond.session import Fold, Messages
 from sessiond.spool.decoding import checked
 from sessiond.spool.rows import StreamState
@@ -27,7 +28,7 @@ Parts = tuple[bytes, bytes, bytes]
 EMPTY: Parts = (b"", b"", b"")
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_fold = checked(msgspec.msgpack.Decoder, Fold)
+_unpack_fold = checked(msgpack_decoder, Fold)
 
 
 class _Ends(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +46,7 @@ class _Ends(msgspec.Struct, frozen=True, array_like=True):
         return self.head, self.keys, self.model_indexes
 
 
-_unpack_ends = checked(msgspec.msgpack.Decoder, _Ends)
+_unpack_ends = checked(msgpack_decoder, _Ends)
 
 
 class Folds:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond.decoding import msgpack_decoder
 from sessiond.endpoint.wire import RemotePosition, StreamLength
 from sessiond.session import Fold
 from sessiond.spool.decoding import checked
@@ -16,7 +17,7 @@ from sessiond.spool.folds import Folds, pack_row
 from sessiond.spool.rows import StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_position = checked(msgspec.msgpack.Decoder, RemotePosition)
+_unpack_position = checked(msgpack_decoder, RemotePosition)
 _to_json = msgspec.json.Encoder().encode
 
 _STREAM = (

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sessiond import __version__
+from sessiond.decoding import json_decoder
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.server import body, machines, problems, streams
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
@@ -180,7 +181,7 @@ class Endpoint:
     ) -> tuple[OffsetsRequest, list[streams.State | None]]:
         try:
             plain = b"".join(body.decode(sent, encoding, self.limits.decoded))
-            asked = msgspec.json.decode(plain, type=OffsetsRequest)
+            asked = json_decoder(OffsetsRequest).decode(plain)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise HttpError(400, "invalid", f"the request is not valid: {error}") from error
         if len(asked.streams) > self.limits.items:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond.decoding import json_decoder
 from sessiond.endpoint.wire import MAX_GENERATION
 from sessiond.errors import SessiondError
 
@@ -56,6 +57,6 @@ def decode_token(token: str, kind: type[PageToken]) -> PageToken:
         UnknownPageToken: the token does not have a position of this kind.
     """
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)), type=kind)
+        return json_decoder(kind).decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError) as error:
         raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it") from error

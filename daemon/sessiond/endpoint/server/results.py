@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from sessiond.decoding import json_decoder
 from sessiond.endpoint.wire import PROBLEMS, Problem, Result
 from sessiond.errors import SessiondError
 
@@ -74,7 +75,7 @@ def check_machine(name: str, label: str) -> str:
 def describe(number: int, line: bytes) -> str:
     """Return a description of a line for people: its number, operation, session and stream."""
     try:
-        fields = msgspec.json.decode(line, type=_LineFields)
+        fields = json_decoder(_LineFields).decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return f"line {number}"
     session = fields.session or (fields.record.get("id") if isinstance(fields.record, dict) else None)
