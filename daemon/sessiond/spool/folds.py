@@ -67,7 +67,7 @@ class Folds:
             size -= sum(map(len, self._cached.pop(next(iter(self._cached))).stored))
 
     def clear_fold_cache(self) -> None:
-        """Drop all cached folds: a transaction was rolled back."""
+        """Drop all cached folds: a transaction was rolled back, or streams were removed."""
         self._cached.clear()
 
     def load_fold(self, number: int, row: bytes) -> tuple[Fold, Parts]:

@@ -175,6 +175,17 @@ class Outbox(DeadLetters):
         ).fetchone()
         return bool(row[0])
 
+    def has(self, item: SessionState | Segment) -> bool:
+        """Return whether a pushed item is still in the spool: its session may have been purged meanwhile.
+
+        Then SQLite may have given the numbers of the session and its streams to others, and an answer about the item
+        would be applied to these. Numbers of segments are never used again.
+        """
+        if isinstance(item, SessionState):
+            query, values = "SELECT 1 FROM session WHERE id = ? AND uuid = ?", (item.id, str(item.uuid))
+            return self._db.execute(query, values).fetchone() is not None
+        return self._db.execute("SELECT 1 FROM segment WHERE id = ?", (item.id,)).fetchone() is not None
+
     def acknowledge_session(self, number: int, revision: int) -> None:
         """Store that the endpoint has this revision. Rule 2: a newer one stays due."""
         self._db.execute("UPDATE session SET pushed = max(pushed, ?) WHERE id = ?", (revision, number))

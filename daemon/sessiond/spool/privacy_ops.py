@@ -76,6 +76,7 @@ class PrivacyOps(Folds):
         self._db.execute("DELETE FROM mention WHERE session = ?", (session,))
         self._db.execute("DELETE FROM stream WHERE session = ?", (session,))
         self._db.execute("DELETE FROM session WHERE id = ?", (session,))
+        self.clear_fold_cache()  # a new stream may get the number of a removed one
         return names
 
     def reread_files_without_session(self) -> None:

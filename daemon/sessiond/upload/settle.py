@@ -44,6 +44,8 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
     with context.spool.transaction():
         broken: set[int] = set()
         for item, result in zip(items, answer.results, strict=True):
+            if not context.spool.outbox.has(item):
+                continue  # its session was purged while the push was under way
             healed += _forget_positions(context, item, result.ahead)
             if result.problem is not None:
                 outcomes[_solve(context, item, result.problem, broken)] += 1

@@ -99,6 +99,25 @@ def test_a_fold_comes_back_as_it_was_stored(steps: list[tuple[str, int]]) -> Non
         spool.close()
 
 
+def test_a_stream_never_gets_the_fold_of_a_removed_one(tmp_path: Path) -> None:
+    """SQLite may give the number of a purged session's stream to a new one."""
+    spool = Spool(str(tmp_path))
+    streams = []
+    for number in (1, 2):
+        with spool.transaction():
+            session = spool.catalog.add_session(uuid.UUID(int=number), "claude-code", str(number))
+            stream = spool.catalog.add_stream(session, "main", thread=True, known=True)
+            streams.append(stream.id)
+            if number == 1:
+                stream.fold = Fold(cwd="/excluded")
+                spool.catalog.save_stream(stream)
+                spool.catalog.cache_fold(stream)
+                spool.catalog.forget_session(session)
+    assert streams[0] == streams[1]
+    assert spool.catalog.stream(streams[1]).fold.cwd is None
+    spool.close()
+
+
 def test_what_is_kept_in_memory_is_bounded(tmp_path: Path) -> None:
     """By the number of folds, and by their bytes: sessions of gigabytes are not kept side by side."""
     spool = Spool(str(tmp_path))

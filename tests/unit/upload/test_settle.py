@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from sessiond.endpoint import wire
 from sessiond.errors import Unreachable
+from sessiond.ingest.admission import purge_session
 from sessiond.spool.health import read_copies
 from sessiond.spool.rows import Segment, SessionState
 from sessiond.upload import LAST_BATCH, BatchResult, bind, settle, store_batch, unbind_changed_endpoint
@@ -17,6 +19,8 @@ from sessiond.upload.binding import COMPARE_MS
 from support.harness import CLAUDE, SESSION, Household, claude, encode, household
 
 BATCH = "the name of the batch"
+OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
+OTHER_FILE = f".claude/projects/-home-dev-project/{OTHER}.jsonl"
 SIZE = len(encode(claude(SESSION, 1)))
 
 
@@ -65,6 +69,31 @@ def test_what_was_stored_leaves_the_outbox_and_is_counted(house: Household) -> N
     assert result == BatchResult(sessions=1, segments=2, bytes=2 * SIZE)
     assert left(house) == (0, 0, 0)
     assert house.spool.meta(LAST_BATCH) == BATCH
+
+
+@pytest.mark.parametrize("refused", [None, problem("invalid"), problem("offset-mismatch", generation=9, offset=7)])
+def test_an_answer_about_a_purged_session_changes_nothing_of_another_one(
+    house: Household, refused: wire.Problem | None
+) -> None:
+    """The spool may give the numbers of the purged rows to a session that is captured while the push is under way."""
+    pushed = items(house)
+    transcript = house.write(CLAUDE, claude(SESSION, 3))
+    purge_session(house.ingesting, pushed[0].id)
+    os.unlink(transcript)
+    house.write(OTHER_FILE, claude(OTHER, 1))
+    house.scan()
+    (record,) = house.spool.outbox.sessions(10)
+    (stream,) = house.spool.connection.execute("SELECT id FROM stream").fetchone()
+    assert (record.id, stream) == (pushed[0].id, pushed[1].stream_id), "the numbers are used again"
+    before = everything(house)
+    assert settle(house.uploading, pushed, answer(refused, refused, refused)) == BatchResult(more=True)
+    assert everything(house) == before
+
+
+def everything(house: Household) -> list[object]:
+    """Return the rows of all sessions, streams and segments."""
+    tables = ("session", "stream", "segment")
+    return [house.spool.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
 
 
 def test_a_record_that_is_refused_is_parked_and_counted(house: Household) -> None:
