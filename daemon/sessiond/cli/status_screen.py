@@ -174,10 +174,10 @@ def _tools(status: Status, width: int, home: str) -> str:
     here = [tool for tool in status.tools if tool.is_here(home)]
     here.sort(key=lambda tool: (-(tool.count.active_ms or 0), tool.count.tool))
     absent = len(status.tools) - len(here)
+    if not here:
+        return f"none of the {absent} supported tools was found here: sessiond sources" if absent else ""
     known = "tool" if absent == 1 else "tools"
     others = f"{absent} more supported {known}, not found here: sessiond sources" if absent else ""
-    if not here:
-        return others
     rows: list[list[str]] = [["tool", "sessions", "acked", "ongoing", "idle", "skipped", "watch", "directory"]]
     for tool in here:
         seen = tool.count

@@ -265,6 +265,13 @@ def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock
     )
 
 
+def test_a_machine_without_a_tool_is_said(house: Household, look: Look) -> None:
+    """There is nothing that the other tools could be more than."""
+    missing = [RootHealth(tool=tool, path=f"{house.home}/.{tool}", how="missing") for tool in ("codex", "pi")]
+    health.write(house.spool, CaptureHealth(pid=os.getpid(), machine_id="testbox", roots=missing))
+    assert "\nnone of the 2 supported tools was found here: sessiond sources\n" in screen(look())
+
+
 def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daemon: state.Lock) -> None:
     house.write(CLAUDE, claude(SESSION, 1))
     house.scan()
