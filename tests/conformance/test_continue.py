@@ -21,6 +21,6 @@ def test_an_odd_entry_of_the_index_costs_no_other_session_its_start() -> None:
 
 
 def test_the_files_of_sessions_are_told_from_their_index() -> None:
-    """By their names, which are their ids."""
+    """A session's file is recognised by its name, which is the session id."""
     assert Continue().unit(f"{ID}.json") == UNIT
     assert Continue().unit("sessions.json") is None

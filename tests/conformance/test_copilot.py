@@ -57,7 +57,7 @@ def test_a_log_without_its_first_line_is_nothing_yet() -> None:
 
 
 def test_both_forms_give_the_same_records() -> None:
-    """So a chat that moves from one to the other goes on in its stream."""
+    """A chat that moves from a document to a log continues in the same stream."""
     source = CopilotChat()
     (document,) = source.project({f"{ID}.json": json.dumps(WHOLE["v"], indent=2).encode()}, Unit(native_id=ID))
     (log,) = source.project({f"{ID}.jsonl": json.dumps(WHOLE).encode() + b"\n"}, Unit(native_id=ID))
@@ -65,7 +65,7 @@ def test_both_forms_give_the_same_records() -> None:
 
 
 def test_a_thought_is_no_answer() -> None:
-    """Of a request that was stopped while the model thought, the prompt alone counts."""
+    """If a request was stopped while the model thought, only its prompt counts."""
     request: dict[str, Any] = {"requestId": "a", "timestamp": 1775037600000, "modelId": "m"}
     for response, answers in (
         ([{"kind": "thinking", "value": "hm"}, {"kind": "progressMessage"}], None),

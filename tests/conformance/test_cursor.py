@@ -161,7 +161,7 @@ def test_every_kind_of_change_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_malformed_bubble_costs_itself(tmp_path: Path) -> None:
-    """Such values occur: it is carried, and the chat around it is read."""
+    """Malformed values occur in practice. The value is kept as it is, and the chat around it is read."""
     path = tmp_path / "state.vscdb"
     tool = large(path, 1, 2)
     tool.execute("INSERT INTO cursorDiskKV VALUES ('bubbleId:c0:b9', ?)", ('{"type":2,"text":',))

@@ -20,7 +20,7 @@ sample = pytest.mark.parametrize("name", NAMES)
 
 @sample
 def test_each_side_file_of_a_sample_belongs_to_a_session(name: str) -> None:
-    """No declared file is left without a session, and none has the name of a transcript."""
+    """Every declared file belongs to a session, and none has the name of a transcript."""
     found = engine.capture(built(name))
     streams = [stream for session in found.values() for stream in session.side_files]
     assert len(streams) == len(list(engine.side_files(built(name)))) - ORPHANS.get(name, 0)

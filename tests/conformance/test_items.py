@@ -108,7 +108,7 @@ def altered(record: Any) -> Iterator[Any]:
 
 
 def test_every_source_reads_items() -> None:
-    """No tool's sessions are shown as records of unknown shape."""
+    """For every tool, some records are shown as messages rather than as records of unknown shape."""
     shown: dict[str, set[ItemKind]] = {source.tool: set() for source in find_sources()}
     for name in NAMES:
         for source, records in streams(name):

@@ -1,4 +1,4 @@
-"""Which model a session of Kimi Code names: the one in its requests, not the user's alias for it."""
+"""The model of a Kimi Code session is the one in its requests, not the user's alias for it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ RESULTS: list[object] = [{"tool_use_id": "t", "content": [], "status": "Error"}]
     ],
 )
 def test_who_cancels_a_tool_may_say_what_to_do_instead(content: object, role: Role | None) -> None:
-    """That is a prompt, though it carries results of tools; without words it is none."""
+    """A cancelled tool call with text is a prompt, though it carries tool results. Without text it is not."""
     exchange = {"user": {"content": content}, "assistant": {"Response": {"message_id": "m", "content": "Ok"}}}
     entry = AmazonQ().decode(json.dumps(exchange).encode(), {})
     assert entry is not None

@@ -122,7 +122,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("tool", sorted({source.tool for source in SOURCES}))
 def test_every_tool_has_a_sample(tool: str) -> None:
-    """No source goes untested; and of one with several samples the layouts are in the list."""
+    """Every source has a sample. If it has several, the list of layouts names them."""
     samples = [name for name in NAMES if name.startswith(f"{tool}/")]
     assert samples
     assert len(samples) == 1 or any(layout.startswith(f"{tool}: ") for layout in LAYOUTS)
@@ -130,7 +130,7 @@ def test_every_tool_has_a_sample(tool: str) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_has_a_sample(layout: str) -> None:
-    """What tells the layout is there: in the name of a file of the sample, or in what it holds."""
+    """The mark of the layout is in the name or in the content of a file of the sample."""
     name, mark = LAYOUTS[layout]
     assert name in NAMES and layout.startswith(name.split("/", maxsplit=1)[0])
     files = [path for path in (SAMPLES / name).rglob("*") if path.is_file() and path.name != "expected.json"]

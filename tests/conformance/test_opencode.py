@@ -90,6 +90,6 @@ def test_a_message_counts_with_its_first_text() -> None:
 
 @pytest.mark.parametrize(("revert", "left"), [({"messageID": "msg_2"}, 1), ({"messageID": "msg_2", "partID": "p"}, 2)])
 def test_a_revert_hides_what_follows(revert: dict[str, str], left: int) -> None:
-    """From a message on, or from a part of one on, which leaves the message itself."""
+    """A revert hides everything from a message on, or from a part of a message on; then the message itself stays."""
     talk = [record for n in (1, 2, 3) for record in (message(f"msg_{n}", "user", n), part(f"msg_{n}", "weave"))]
     assert count({"id": SESSION, "revert": revert}, *talk) == left

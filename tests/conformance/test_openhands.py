@@ -17,7 +17,7 @@ NAME = "00000001000040008000000000000001"
 
 
 def test_an_event_wakes_the_daemon(tmp_path: Path) -> None:
-    """Also in a conversation that began after the start; no scan is needed."""
+    """An event wakes the daemon without a scan, even in a conversation that began after the start."""
     home = tmp_path / "home"
     (home / ".openhands/conversations").mkdir(parents=True)
     places = UserDirs(home=str(home), environ={}, platform="linux")

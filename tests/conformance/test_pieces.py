@@ -65,7 +65,7 @@ class Declared(BaseSource):
 
 
 def test_one_pattern_tells_the_files_of_a_source() -> None:
-    """With the native id that is in the path, and the database that a -wal belongs to."""
+    """The pattern yields the native id in the path, and a -wal belongs to its database."""
     identity = "00000001-0000-4000-8000-000000000001"
     source = Declared()
     assert source.unit(f"{identity}.jsonl") == Unit(kind=Kind.LINES, native_id=identity)
@@ -74,7 +74,7 @@ def test_one_pattern_tells_the_files_of_a_source() -> None:
 
 
 def test_a_column_that_is_not_there_is_asked_for_as_null(tmp_path: Path) -> None:
-    """So that a layout without it is read all the same."""
+    """A layout that lacks the column can still be read."""
     tool = open_store(tmp_path / "store.db")
     tool.execute("CREATE TABLE t (a, b)")
     tool.close()
@@ -87,7 +87,7 @@ def test_a_column_that_is_not_there_is_asked_for_as_null(tmp_path: Path) -> None
 
 
 def test_rows_have_the_columns_that_are_asked_for(tmp_path: Path) -> None:
-    """In their order; what a version's table lacks is None, and no table has no rows."""
+    """Columns come in the requested order. A missing column is None, and a missing table has no rows."""
     tool = open_store(tmp_path / "store.db")
     tool.execute("CREATE TABLE t (b, a)")
     tool.execute("INSERT INTO t VALUES (2, 1), (4, 3)")
@@ -101,12 +101,12 @@ def test_rows_have_the_columns_that_are_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("cell", "line"), [(None, b"null"), ("", b"null"), ('{"a":\n1}', b'{"a": 1}'), (b"{", b"{")])
 def test_json_in_a_column_stays_on_a_line(cell: str | bytes | None, line: bytes) -> None:
-    """Without a repair, though it may be damaged."""
+    """JSON is put on one line and otherwise left as it is, even if it is damaged."""
     assert msgspec.json.encode({"data": as_json(cell)}) == b'{"data":' + line + b"}"
 
 
 def test_who_said_what_counts() -> None:
-    """By the role and by the content: a user that only carries a tool's result has said nothing."""
+    """The role and the content decide: a user message that only carries a tool's result has no author."""
     result = msgspec.Raw(b'[{"type":"tool_result","content":"x"}]')
     assert message_role("user", msgspec.Raw(b'"Weave"')) is Role.USER
     assert message_role("user", result) is Role.USER
@@ -125,7 +125,7 @@ def test_small_things() -> None:
 
 
 def test_a_process_that_runs_is_told_from_one_that_does_not() -> None:
-    """And from one that reused its number; 0 and less are no process."""
+    """A reused pid is not the same process, and a pid below 1 is no process."""
     assert is_running(os.getpid())
     assert not is_running(os.getpid(), "0") or not os.path.exists("/proc/self/stat")
     assert [is_running(pid) for pid in (0, -1, 1 << 40)] == [False] * 3

@@ -137,7 +137,7 @@ def injuries(line: bytes) -> Iterator[bytes]:
 
 @sample
 def test_damage_raises_nothing_else(name: str) -> None:
-    """Whatever a line contains, decode returns or raises ValueError (msgspec.DecodeError is one)."""
+    """For any content of a line, decode returns or raises ValueError (msgspec.DecodeError is one)."""
     for source, line in list(lines(name))[:12]:
         for injured in injuries(line):
             try:
@@ -277,7 +277,7 @@ def test_each_variable_that_moves_sessions_is_declared(source: Source, platform:
 
 @each_source
 def test_nobody_lives_in_an_empty_home(source: Source, tmp_path: Path) -> None:
-    """Without the tool's files there is no live session, and no error."""
+    """If the tool's files are missing there is no live session and no error."""
     assert list(source.live(UserDirs(home=str(tmp_path), environ={}, platform="linux"))) == []
 
 
@@ -310,7 +310,7 @@ HOSTILE = (
 @each_source
 @pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
 def test_damaged_settings_of_a_tool_stop_nothing(source: Source, content: bytes, tmp_path: Path) -> None:
-    """They are read when the daemon starts and when they change: an error there would end the process."""
+    """Settings are read at the start and when they change: an error there would end the process."""
     for name in SETTINGS:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""No expression takes exponential time: a few hundred bytes of ordinary output must never stop the daemon."""
+"""Every expression must be fast on hostile input: a few hundred bytes of ordinary output must never stop the daemon."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def expressions() -> list[tuple[str, int, bool]]:
 
 
 def test_no_expression_tries_all_divisions_of_a_run() -> None:
-    """In a process that can be ended: while an expression is matched, no signal reaches Python."""
+    """The match runs in a process that can be killed: Python handles no signal while an expression is matched."""
     hostile = [(part * LENGTH)[:LENGTH] + end for part in PARTS for end in ENDS]
     assert len(expressions()) > 100
     command = [sys.executable, "-c", PROGRAM]
@@ -60,7 +60,7 @@ def check(program: str, text: str = "") -> None:
 
 
 def test_long_names_at_the_end_of_a_line_are_judged_at_once() -> None:
-    """As `apt install ca-certificates` prints them: many words, and a word that is none at the end."""
+    """`apt install ca-certificates` prints such lines: many words, and an end that is not a word."""
     name = "Autoridad_de_Certificacion_de_una_sociedad_muy_profesional_CIF_A62634068"
     lines = [f"Adding debian:{name}.pem", f"Adding debian:{name}_2.pem", "Adding debian:Another_Root_CA.pem"]
     program = "data = sys.stdin.buffer.read(); assert mask(data).data == data"

@@ -28,7 +28,7 @@ def test_an_invisible_character_reaches_neither_text_nor_json(character: str) ->
 
 
 def test_json_of_every_character_means_the_same() -> None:
-    """Also of those beyond the first plane, which JSON escapes as pairs."""
+    """Characters beyond the first plane, which JSON escapes as pairs, are included."""
     document = json.dumps("".join(EVERY), ensure_ascii=False)
     made = escape_json(document)
     assert json.loads(made) == json.loads(document)

@@ -51,7 +51,7 @@ def test_it_tells_what_each_tools_clean_up_will_take(home: Path) -> None:
 
 
 def test_sessions_of_which_only_prompts_are_left_are_counted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not those that have a transcript, nor lines that name no session or are commands to the tool."""
+    """Sessions with a transcript, lines without a session id and commands to the tool do not count."""
     (kept,) = (home / ".claude/projects").rglob("*.jsonl")
     lost = [f"0a000000-0000-4000-8000-{number:012}" for number in range(3)]
     lines = [{"display": "weave", "timestamp": 1_780_000_000_000, "sessionId": each} for each in [kept.stem, *lost] * 2]

@@ -34,7 +34,7 @@ def run(house: Household, text: str, *words: str, **environ: str) -> int:
 def test_a_typo_is_one_warning_of_a_command_that_reads(
     house: Household, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With file, line, key and what to do."""
+    """The warning has the file, the line, the key and a hint."""
     assert run(house, TYPO, *words) == 0
     captured = capsys.readouterr()
     assert captured.out

@@ -121,7 +121,7 @@ def test_ls_refuses_what_is_no_filter(wrong: list[str], house: Household) -> Non
 
 @pytest.mark.usefixtures("utc")
 def test_a_session_known_from_its_prompts_alone_is_marked(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the table, below it, in JSON and in `show`, which prints the prompts and what was pasted into them."""
+    """The table, its legend, JSON and `show` mark it. `show` prints the prompts and what was pasted into them."""
     pasted = {"1": {"id": 1, "type": "text", "content": "a long text"}}
     line = {"display": "Weave a scarf", "pastedContents": pasted, "timestamp": 1_780_000_000_000, "project": "/loom"}
     house.write(".claude/history.jsonl", line | {"sessionId": OTHER})
@@ -216,7 +216,7 @@ def test_show_raw_is_the_stream_byte_for_byte(house: Household, capfdbinary: pyt
 def test_show_masks_secrets_unless_asked_not_to(
     house: Household, capfdbinary: pytest.CaptureFixture[bytes], redact: str
 ) -> None:
-    """From the tool's own file too, and whatever is stored. Only `--unmasked` shows that file as it is."""
+    """The tool's own file is masked too, whatever is stored. Only `--unmasked` shows that file as it is."""
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
@@ -276,7 +276,7 @@ def test_no_other_command_prints_a_secret(house: Household, capfdbinary: pytest.
 def test_names_are_masked_when_they_were_stored_readable(
     house: Household, capfdbinary: pytest.CaptureFixture[bytes], words: list[str]
 ) -> None:
-    """With `redact = "off"`, or under older rules, a secret in a branch or a directory was stored as it was."""
+    """Under `redact = "off"` or older rules, a secret in a branch or a directory was stored unmasked."""
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
@@ -498,7 +498,7 @@ def test_queue_retry_takes_back_and_tells_the_daemon(house: Household, capsys: p
 
 
 def test_queue_drop_wants_a_yes(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal to ask on, nothing is dropped."""
+    """If there is no terminal to ask on, nothing is dropped."""
     park(house)
     assert run(house, "queue", "drop", SESSION) == 2
     assert house.spool.stats.waiting().parked == 1

@@ -114,7 +114,7 @@ def test_every_command_is_tested_or_prints_nothing_of_sessions() -> None:
 def test_no_command_prints_a_secret_that_was_stored(
     planted: Household, command: str, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a whole secret nor the part of it that a narrow table leaves; JSON stays valid."""
+    """Even the part of a secret that fits into a narrow table is not printed, and JSON stays valid."""
     for words in OUTPUTS[command]:
         main([command, *words], environ(planted))
         captured = capfdbinary.readouterr()
@@ -241,6 +241,6 @@ def test_the_prefilter_sees_a_secret_through_a_colour_inside_it(part: float) -> 
     ],
 )
 def test_the_prefilter_clears_ordinary_names(text: str) -> None:
-    """In colour too: `status` in a terminal would load the rules each time."""
+    """Colour codes must not defeat it: `status` in a terminal would load the rules each time."""
     assert not may_hold_secret(text)
     assert not may_hold_secret(f"\x1b[36m{text}\x1b[0m \x1b[1;32m{text}\x1b[m\n")

@@ -145,7 +145,7 @@ def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
     ],
 )
 def test_status_has_a_line_while_there_is_a_backlog(tmp_path: Path, made: Progress, line: str | None) -> None:
-    """In its 80 columns."""
+    """The line fits in 80 columns."""
     status = read_status(os.devnull, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "state")})
     status = status.replace(totals=TOTALS, outbox=NOTHING, progress=made)
     lines = [text for text in screen(status).splitlines() if text.startswith("backlog")]

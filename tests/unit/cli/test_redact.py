@@ -24,7 +24,7 @@ def environ(tmp_path: Path, **more: str) -> dict[str, str]:
 
 
 def test_scan_names_rule_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of single files, of directories, and of every session of every tool; the value is nowhere."""
+    """It scans single files, directories, and every session of every tool, and never prints the value."""
     file = tmp_path / ".claude/projects/-x" / f"{SESSION}.jsonl"
     file.parent.mkdir(parents=True)
     file.write_bytes(
@@ -51,8 +51,9 @@ def test_scan_names_rule_file_and_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_scan_of_all_sees_what_would_be_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a database the records of its sessions, by session and record, and not what else lies in it; of excluded
-    projects, and of tools whose transcripts stay here, nothing."""
+    """In a database, the records of its sessions are scanned and nothing else in it. Excluded projects, and tools whose
+    transcripts stay on this machine, are not scanned.
+    """
     path = os.path.join(build("opencode/1.18-database", tmp_path), ".local/share/opencode/opencode.db")
     database = open_store(Path(path))
     ((session, directory),) = database.execute(

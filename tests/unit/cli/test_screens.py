@@ -144,7 +144,7 @@ def paused(house: Household) -> None:
 
 
 def never(house: Household) -> None:
-    """Nothing was ever started: there is no state at all."""
+    """Remove the state, as if nothing was ever started."""
     house.close()
     shutil.rmtree(house.state)
 

@@ -489,7 +489,7 @@ def test_an_invalid_config_is_shown_and_the_rest_as_well(house: Household, daemo
 def test_an_invalid_config_still_names_its_state_directory(
     house: Household, daemon: state.Lock, tmp_path: Path
 ) -> None:
-    """Else a typo would make a running daemon look as if it had never been started."""
+    """A typo must not make a running daemon look as if it had never been started."""
     file = tmp_path / "config.toml"
     file.write_text(f'state_dir = "{house.state}"\nrescn = 1\n')
     made = read_status(str(file), {"HOME": house.home})
@@ -503,7 +503,7 @@ def test_a_refused_edit_is_shown_while_the_daemon_runs(house: Household, look: L
 
 
 def test_another_endpoint_than_the_last_one_is_not_judged_by_it(house: Household, look: Look) -> None:
-    """Not running, and the configuration names a new one: its past is not the old one's."""
+    """The daemon does not run, and the configuration names a new endpoint: the old one's past is not shown for it."""
     fail(house, "unreachable", "gone")
     made = look(SESSIOND_ENDPOINT__URL="https://new.example.org")
     assert made.endpoint == EndpointHealth(url="https://new.example.org")
@@ -537,7 +537,7 @@ def test_json_is_versioned_and_is_the_whole_status(house: Household, capsys: pyt
 
 
 def test_a_slow_scanner_is_said_and_degrades_nothing(house: Household) -> None:
-    """Without hyperscan the same secrets are found, slower: worth a line, not an alarm."""
+    """The same secrets are found without hyperscan, only slower: `status` has a line for it, but no alarm."""
     env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
     status = read_status(None, env)
     slow = advise(status.replace(scanner="re"))

@@ -59,7 +59,7 @@ def test_it_captures_all_and_pushes_all(house: Household, capsys: pytest.Capture
 
 
 def test_a_long_file_is_captured_in_slices(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by the daemon: no transaction grows with the file, and each one moves what `status` shows."""
+    """`sync` works in slices like the daemon: no transaction grows with the file, and each one updates `status`."""
     lines = [claude(SESSION, number, text="lorem ipsum " * 4000) for number in range(800)]
     path = house.write(CLAUDE, *lines)
     positions = [0]
@@ -176,7 +176,7 @@ def test_a_running_daemon_does_it_and_is_waited_for(
 def test_beside_a_paused_daemon_it_says_so_and_ends(
     house: Household, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is pushed before the pause ends, so `sync` does not wait for it. Everything is captured."""
+    """`sync` captures everything. It does not wait for the pause to end, since nothing is pushed before."""
     assert main(["pause"], environ(house)) == 0
     house.write(CLAUDE, claude(SESSION, 1))
     capsys.readouterr()

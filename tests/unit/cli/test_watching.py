@@ -84,7 +84,7 @@ def test_sigterm_gives_the_terminal_back(house: Household) -> None:
 
 
 def test_off_a_terminal_it_prints_once_for_each_change(house: Household, daemon: state.Lock) -> None:
-    """With --json one line each, for programs; that ages grow is no change."""
+    """With --json each change is one line, for programs. A growing age is no change."""
     command = [sys.executable, "-m", "sessiond", "status", "--watch"]
     env = environ(house, PATH=os.defpath, PYTHONPATH=os.pathsep.join(sys.path))
     plain = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Which files make an edit of the configuration, and when it is finished. The test moves the clock."""
+"""The files whose change is an edit of the configuration, and when an edit is finished. The test moves the clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give the edits a clock of their own."""
+    """Return the clock of the edits, which the test advances."""
     made = Clock()
     monkeypatch.setattr(config_watch, "time", made)
     return made
@@ -105,7 +105,7 @@ def test_a_link_is_watched_where_it_leads(files: Files, tmp_path: Path) -> None:
 
 
 def test_the_variable_names_the_file(files: Files) -> None:
-    """As for reading it; the option goes first."""
+    """The variable and the option name the same file as for reading it; the option has precedence."""
     environ = {"SESSIOND_CONFIG": str(files.main)}
     assert ConfigWatch(files.load(), environ, None).has(str(files.main))
     other = str(files.main.with_name("other.toml"))
@@ -113,7 +113,7 @@ def test_the_variable_names_the_file(files: Files) -> None:
 
 
 def test_without_a_change_there_is_no_edit(files: Files, clock: Clock) -> None:
-    """Neither by an event for nothing, nor by the time."""
+    """An event without a change is no edit, and time alone makes none."""
     watch = files.settled()
     watch.note_change()
     assert watch.due() is None
@@ -155,7 +155,7 @@ def test_each_file_can_be_edited(files: Files, clock: Clock, name: str) -> None:
 
 
 def test_a_new_part_is_an_edit(files: Files, clock: Clock) -> None:
-    """So is the removal of one, which empties nothing. A file that is no part is neither."""
+    """The removal of a part is an edit too, and empties nothing. A file that is not a part changes nothing."""
     watch, part = files.settled(), files.part.with_name("b.toml")
     part.with_name("b.txt").write_text("x")
     watch.note_change()
@@ -191,7 +191,7 @@ def test_a_file_that_is_empty_for_a_moment_is_not_applied(files: Files, clock: C
 
 
 def test_a_removed_file_counts_as_emptied(files: Files, clock: Clock) -> None:
-    """As in the middle of a save by renaming."""
+    """A file is missing for a moment while it is saved by renaming."""
     watch = files.settled()
     files.main.unlink()
     watch.note_change()
@@ -219,7 +219,7 @@ def test_an_edit_before_the_watch_began_is_not_missed(files: Files) -> None:
 
 
 def test_a_file_that_is_watched_from_now_on_was_read_just_now(files: Files, tmp_path: Path, clock: Clock) -> None:
-    """With another path for the token, the edit was that of the configuration, and not one of the new token's file."""
+    """Another path for the token is an edit of the configuration, not one of the new token's file."""
     before = files.settled()
     token = tmp_path / "elsewhere" / "token"
     token.parent.mkdir()

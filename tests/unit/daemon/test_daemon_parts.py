@@ -37,7 +37,7 @@ def moment(house: Household) -> str:
 
 
 def test_a_session_that_falls_idle_has_ended_though_nothing_else_happens(tmp_path: Path) -> None:
-    """No event tells of it: the daemon asks once a turn, also in the first one after a restart."""
+    """No event reports idleness: the daemon checks on each iteration, and on the first one after a restart."""
     with household(tmp_path) as house:
         house.write(CLAUDE, claude(SESSION, 1, timestamp=moment(house)))
         house.settle()
@@ -89,7 +89,7 @@ def test_the_backlog_rests_after_each_part_that_was_read(tmp_path: Path) -> None
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """Have events written here, as JSON lines."""
+    """Return a stream to which events are written as JSON lines."""
     stream = io.StringIO()
     logs.configure(format="json", stream=stream, environ={})
     yield stream

@@ -39,7 +39,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give the state clocks of its own."""
+    """Return the clocks of the state, which the test advances."""
     made = Clock()
     monkeypatch.setattr(endpoint_state, "time", made)
     monkeypatch.setattr(endpoint_state, "now_ms", made.now_ms)
@@ -88,7 +88,7 @@ def test_a_failure_is_stored_with_its_wait(state: EndpointState, resources: Reso
 
 
 def test_a_long_trouble_is_logged_as_a_pause(state: EndpointState, clock: Clock) -> None:
-    """With the hint: nothing is retried for a quarter of an hour."""
+    """The event has the hint. Nothing is retried for a quarter of an hour."""
     with logs.recorded() as events:
         for _ in range(6):
             state.failed(Refused("the token is refused", hint="log in"))
@@ -213,7 +213,7 @@ def test_an_endpoint_that_contradicts_itself_is_asked_less_and_less(state: Endpo
 
 
 def test_why_the_backlog_waits_is_stored(state: EndpointState, resources: Resources) -> None:
-    """And that it does so no longer. It survives a push."""
+    """The reason survives a push, and is removed when the backlog goes on."""
     state.set_waits("on battery")
     assert stored(resources).waits == "on battery"
     with resources.spool.transaction():

@@ -1,4 +1,4 @@
-"""Which files a scan finds changed, how urgent they are, and what is counted of them."""
+"""The files that a scan finds changed, how urgent they are, and how they are counted."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_its_tool_deletes_soon_is_urgent() -> None:
 
 
 def test_a_known_file_that_changed_is_the_most_urgent() -> None:
-    """Only what was added has to be read; of one that shrank, an unknown part."""
+    """Only the added bytes have to be read. If a file shrank, that number is unknown and counts as zero."""
     known = {path(1): made(5), path(2): made(50)}
     assert found(Change(path(1), OLD, made(12)), Change(path(2), OLD, made(20)), known=known) == {
         path(1): (Rank.CHANGED, OLD, 7),
@@ -86,7 +86,7 @@ def test_a_known_file_that_changed_is_the_most_urgent() -> None:
 
 
 def test_the_files_of_a_folder_are_one_entry() -> None:
-    """With the size of all, and the time and the rank of the newest. They count as one unit, with all their bytes."""
+    """The entry has the size of all files, and the time and the rank of the newest. They count as one unit."""
     source, (one, two) = folder()
     index = Index([(source, Root(path="/f"))])
     changes = [Change(one, OLD, made(5)), Change(two, NEW, made(6))]
@@ -104,7 +104,7 @@ def test_units_are_counted_by_tool() -> None:
 
 
 def test_a_database_and_its_log_are_one_unit() -> None:
-    """With the bytes of both. The log alone shows the database, too: it may not have been found yet."""
+    """The unit has the bytes of both. The log counts for the database even before the database was found."""
     source = SOURCES["warp"]
     unit = source.unit("warp.sqlite-wal")
     assert unit is not None
@@ -117,7 +117,7 @@ def test_a_database_and_its_log_are_one_unit() -> None:
 
 
 def test_a_deleted_directory_takes_what_is_below_it() -> None:
-    """And nothing whose name only begins like its own."""
+    """Paths that only begin with the directory's name stay."""
     inventory = {"/a/b/1": 1, "/a/b/c/2": 2, "/a/bc": 3, "/a/b": 4}
     assert sorted(forget_below(inventory, "/a/b")) == ["/a/b/1", "/a/b/c/2"]
     assert set(inventory) == {"/a/bc", "/a/b"}
@@ -148,7 +148,7 @@ def test_excluded_files_are_counted_with_their_size() -> None:
 
 
 def test_a_captured_file_brings_the_others_of_its_session() -> None:
-    """Once, and those of no other session. The deletion of a file brings none."""
+    """They are returned once, and only those of the same session. A deleted file brings none."""
     excluded = BackfillExclusions()
     assert location(SUBAGENT).unit.native_id == location(path(1)).unit.native_id
     for file in (path(1), path(2), SUBAGENT):

@@ -97,7 +97,7 @@ def test_an_engine_with_one_thread_is_alive_but_not_intact(tmp_path: Path) -> No
 
 
 def test_status_knows_the_daemon_before_its_first_scan(tmp_path: Path) -> None:
-    """Otherwise it would show what an earlier daemon stored, for as long as the scan takes."""
+    """A long scan would otherwise leave `status` with what an earlier daemon stored."""
     with lab(tmp_path) as house:
         house.engine.inboxes.capture.put(Stop())
         house.capture_loop.run()
@@ -137,7 +137,7 @@ def test_only_a_change_of_its_file_asks_for_a_tools_list_of_roots(tmp_path: Path
 
 
 def test_a_disk_that_has_room_again_stops_nothing(tmp_path: Path) -> None:
-    """Only the report did not fit, and nothing is left to read: the next iteration says that all is well."""
+    """Only the report did not fit, and nothing is left to read: the next iteration reports that all is well."""
     with lab(tmp_path) as house:
         house.look()
         house.lock.note(stopped="the disk is full")

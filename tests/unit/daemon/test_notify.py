@@ -35,7 +35,7 @@ def test_an_abstract_address_is_written_with_an_at_sign() -> None:
 
 
 def test_without_a_service_manager_nothing_is_sent(tmp_path: Path) -> None:
-    """And one that has gone is no error."""
+    """A service manager that has gone is not an error either."""
     ServiceNotifier({})(READY="1")
     ServiceNotifier({"NOTIFY_SOCKET": str(tmp_path / "none")})(READY="1")
 

@@ -136,7 +136,7 @@ def test_a_pause_that_an_older_version_noted_after_one_fault_is_dropped() -> Non
 
 
 def test_the_token_is_not_in_what_is_stored() -> None:
-    """Nor can a guess be checked without the installation's key."""
+    """Only the installation's key allows checking a guess."""
     assert "a-token" not in digest()
     assert digest() != digest(key=b"l" * 32)
 

@@ -71,7 +71,7 @@ def test_a_directory_that_was_renamed_away_and_back_is_not_gone(tmp_path: Path) 
 
 
 def test_what_was_deleted_is_counted_no_more(tmp_path: Path) -> None:
-    """Nothing else has changed since the last look; `status` shows the files that there are."""
+    """The deletions are the only changes since the last scan. `status` counts the files that exist."""
     kept, deleted = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     with lab(tmp_path) as house:
         found = house.look()

@@ -87,7 +87,7 @@ def test_another_address_discards_what_the_old_one_acknowledged(house: Household
 
 
 def test_an_acknowledgement_is_stored_for_status(house: Household, pushers: list[Pusher]) -> None:
-    """With its time and latency, in the transaction that removes the batch from the outbox."""
+    """Its time and latency are stored in the transaction that removes the batch from the outbox."""
     house.write(CLAUDE, claude(SESSION, 1))
     house.scan()
     push_all(house, pusher(house, pushers))
@@ -111,7 +111,7 @@ def test_a_failed_push_says_when_it_is_tried_again(house: Household, pushers: li
 
 
 def test_an_idle_pusher_asks_who_the_endpoint_is_once_in_a_while(house: Household, pushers: list[Pusher]) -> None:
-    """Otherwise one that was restored from a backup would go unnoticed until the next push."""
+    """An endpoint that was restored from a backup would go unnoticed until the next push."""
     made = pusher(house, pushers)
     push_all(house, made)
     seconds = made.idle_seconds()

@@ -27,7 +27,7 @@ def health(how: str | None, path: str = "/r") -> CaptureHealth:
 @pytest.mark.parametrize("before", [*HOWS, None])
 @pytest.mark.parametrize("now", HOWS)
 def test_each_change_of_a_root_is_logged_once(before: str | None, now: str) -> None:
-    """That it appeared, that it is gone, and that its changes are found by scans only. At the start only the last."""
+    """A root appears, disappears, or is found by scans only. At the start only the last of these is logged."""
     expected = {
         ("missing", "watched"): "watch.found",
         ("watched", "missing"): "watch.lost",
@@ -53,7 +53,7 @@ def test_roots_are_compared_by_their_path() -> None:
 
 
 def test_the_roots_of_tools_are_shown() -> None:
-    """Not the directories of the configuration. A name that is not text is escaped: JSON can't have it."""
+    """Directories of the configuration are left out. A name that is not text is escaped, since JSON can't have it."""
 
     def state(owner: str, path: str, how: WatchMode) -> RootState:
         watched = WatchedRoot(owner=owner, root=Root(path=path))
@@ -119,7 +119,7 @@ def test_a_lasting_trouble_is_logged_once() -> None:
 
 
 def test_a_large_unit_rests_after_it_was_read() -> None:
-    """In proportion to what it cost. A change meanwhile is read after the rest, one after it at once."""
+    """It rests in proportion to its cost. A change during the rest is read after it, a later one at once."""
     made, cost = Retries(), FREE + RATE
     made.note(PATH, location(), Outcome(read=1, cost=FREE), 100.0)
     assert not made.rests(PATH, PATH, 100.0), "a small one never rests"

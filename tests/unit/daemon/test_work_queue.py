@@ -82,7 +82,7 @@ def test_an_idle_queue_waits_for_an_event() -> None:
 
 
 def test_the_first_round_ends_idle_sessions_though_nothing_changed() -> None:
-    """They may have fallen idle while no daemon ran."""
+    """Sessions may have fallen idle while no daemon ran."""
     queue = WorkQueue(Gate())
     queue.streams_wait = False
     work = queue.next(0.0)
@@ -201,7 +201,7 @@ def test_a_file_found_in_a_rewrite_is_due_again_until_it_is_whole() -> None:
 
 
 def test_a_torn_file_that_no_source_owns_any_more_is_forgotten() -> None:
-    """Otherwise it would always be due, and the loop would spin."""
+    """If it stayed, it would always be due and the loop would spin."""
     made = Queue()
     made.queue.add(PATHS[:1])
     made.read(Outcome(retry=True))
@@ -256,7 +256,7 @@ STEPS = st.lists(st.tuples(CHANGES, st.sampled_from((DONE, SLICE, SEARCH)), st.b
 def test_no_path_is_forgotten_and_none_waits_longer_than_a_round(
     steps: Iterable[tuple[list[str], Outcome, bool, int]], old: set[str], recent: set[str]
 ) -> None:
-    """Whatever changes, whatever is read of it, and whichever commits fail because the disk is full."""
+    """This holds for random changes and outcomes, and when commits fail because the disk is full."""
     made, waiting = Queue(), old | recent
     made.backlog(Rank.OLD, *sorted(old))
     made.backlog(Rank.RECENT, *sorted(recent))
@@ -299,7 +299,7 @@ def commit(work: Work, outcome: Outcome, limit: int) -> list[Reading]:
 
 
 def test_a_side_file_is_read_again_once_its_session_is_captured() -> None:
-    """Until then it is counted, by tool and with its bytes; a session of another name changes nothing."""
+    """Until then its tool and bytes are counted. A session of another name changes nothing."""
     made, session = Queue(), "5f1d7c1e-0000-4000-8000-000000000001"
     side = f"/x/-home/{session}/tool-results/toolu_01.txt"
     made.backlog(Rank.OLD, side)
@@ -315,7 +315,7 @@ def test_a_side_file_is_read_again_once_its_session_is_captured() -> None:
 
 
 def test_a_side_file_is_found_by_the_name_that_a_record_mentions() -> None:
-    """Where the path does not name the session."""
+    """A side file's path need not name its session."""
     made = Queue()
     tool = next(source for source in find_sources() if source.tool == "opencode")
     root = next(root for root in tool.roots(UserDirs(home="/h", environ={}, platform="linux")) if root.side)

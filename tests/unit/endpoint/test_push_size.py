@@ -12,7 +12,7 @@ def accept(size: PushSize, pushes: int) -> None:
 
 
 def test_each_larger_size_is_tried_after_as_many_accepted_pushes() -> None:
-    """Not after one fewer from the second time on: each try may cost a refused request."""
+    """Later tries need as many accepted pushes as the first one, since each may cost a refused request."""
     size = PushSize()
     size.limit = 10
     for limit in (10, 20, 40):

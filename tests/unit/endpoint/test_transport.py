@@ -92,7 +92,7 @@ def ask(url: str, times: int = 1) -> None:
 def test_the_environments_proxy_is_used(
     name: str, form: str, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With or without a scheme before it, as other programs take it."""
+    """The proxy may have a scheme or not, as for other programs."""
     monkeypatch.setenv(name, form.format(server.server_port))
     ask("http://endpoint.test")
     ((path, headers),) = asked(server)
@@ -102,7 +102,7 @@ def test_the_environments_proxy_is_used(
 def test_no_proxy_stands_between_two_programs_of_this_machine(
     server: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the archive nor an endpoint on this machine is known to a company's proxy."""
+    """A company's proxy can't reach the archive or an endpoint on this machine."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     ask(f"http://127.0.0.1:{server.server_port}")
     assert [path for path, _ in asked(server)] == ["/v1"]
@@ -212,5 +212,5 @@ def test_a_proxy_that_can_not_be_used_is_a_configuration_error(
 
 @pytest.mark.parametrize("password", ["SENTINEL", "SEN/TINEL", "SEN@TINEL", "SEN/TI@NEL"])
 def test_a_proxy_is_described_without_its_password(password: str) -> None:
-    """Also if its special characters are not percent-encoded."""
+    """The special characters of the password need not be percent-encoded."""
     assert describe_proxy(f"http://ada:{password}@proxy.test:3128/") == "http://proxy.test:3128"

@@ -24,7 +24,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 def test_a_long_record_of_a_projection_stands_whole_or_not_at_all() -> None:
-    """As of lines: that its first pieces are the same keeps nothing of a record that changed at its end."""
+    """A record that changed at its end is not kept because its first pieces are the same. The same holds for lines."""
     digest = Digest(1)
     short, long = b"s" * 10, b"x" * (MAX_RECORD + 10)
     before = Records([short, long], digest)
@@ -65,7 +65,7 @@ LONG_RECORDS = [bytes(index % 251 for index in range(LONG_RECORD + CHUNK // 2)),
 
 
 def test_pieces_have_the_bytes_around_them_in_their_record(both: Both) -> None:
-    """And no others: a secret at the border of two pieces is masked in both, in a file as in a projection."""
+    """They have no others: a secret at the border of two pieces is masked in both, in a file and in a projection."""
     records = [*SHORT, LONG_RECORDS[0].replace(b"\n", b" "), *SHORT, LONG_RECORDS[1], SHORT[0]]
     whole, ends = b"".join(record + b"\n" for record in records), []
     for record in records:
@@ -94,7 +94,7 @@ def test_pieces_have_the_bytes_around_them_in_their_record(both: Both) -> None:
 def test_a_record_in_pieces_is_decoded_up_to_a_limit(
     both: Both, monkeypatch: pytest.MonkeyPatch, before: list[bytes], size: int, decoded: bool
 ) -> None:
-    """With its last piece comes all of it, if it is not longer than memory should be."""
+    """The last piece comes with the whole record if the record is within the memory limit."""
     for module in (line_reader, content_module):
         monkeypatch.setattr(module, "MAX_RECORD", 3000)
         monkeypatch.setattr(module, "LONG_RECORD", 1000)
@@ -123,7 +123,7 @@ def test_only_records_without_an_end_are_remembered(tmp_path: Path) -> None:
 
 
 def test_reading_goes_on_after_any_chunk(both: Both) -> None:
-    """Also inside of a long record: what follows is the same as if it had been read in one go."""
+    """Even from inside a long record, the rest is the same as if all had been read in one go."""
     records = [*SHORT, LONG_RECORDS[0].replace(b"\n", b" "), *SHORT]
     for content in both(records):
         chunks = list(content.chunks(0))
@@ -132,7 +132,7 @@ def test_reading_goes_on_after_any_chunk(both: Both) -> None:
 
 
 def test_a_changed_extent_is_no_part_of_the_file_any_more(both: Both) -> None:
-    """Nor is one that is not there: the file was cut."""
+    """An extent beyond the end of a file that was cut is no part of it either."""
     for content, other in zip(both(SHORT), both([SHORT[0], b"c" * 20]), strict=True):
         stored = Extent(start=11, length=21, digest=Digest(1)(SHORT[1] + b"\n"))
         assert content.slice(stored) == SHORT[1] + b"\n"
@@ -142,7 +142,7 @@ def test_a_changed_extent_is_no_part_of_the_file_any_more(both: Both) -> None:
 
 
 def test_only_a_part_of_the_records_is_asked_for(both: Both) -> None:
-    """From one end of an extent to another."""
+    """A part goes from the end of one extent to the end of another."""
     records = [b"a", b"bb", b"ccc", b"dddd"]
     for content in both(records):
         assert b"".join(chunk.data for chunk in content.records(2)) == b"bb\nccc\ndddd\n"

@@ -93,7 +93,7 @@ class Spool:
         """By endpoint: the generation and length that it acknowledged before another one was used."""
 
     def change_endpoint(self, new: int) -> None:
-        """As Catalog.change_endpoint: what another endpoint acknowledged does not count here."""
+        """Model Catalog.change_endpoint: what another endpoint acknowledged does not count here."""
         here, old = self.position, self.bound
         self.known, self.remote, self.bound = False, None, new
         self.position = here = replace(here, gap=None)
@@ -139,7 +139,7 @@ class Spool:
                     self.lost = 0
 
     def answered(self, remote: RemotePosition) -> None:
-        """As Streams.set_remote_position: what both sides know already needs no reconciling."""
+        """Model Streams.set_remote_position: what both sides know already needs no reconciling."""
         here, length = self.position, remote.length
         same = (here.generation, here.acked, here.folded, here.queued) == (remote.generation, length, length, length)
         self.known = True
@@ -347,7 +347,7 @@ def test_the_table_is_the_one_of_the_design() -> None:
 
 
 def test_an_endpoint_that_lost_bytes_gets_them_again() -> None:
-    """From the file, up to the first byte in the outbox."""
+    """The bytes up to the first byte in the outbox are read from the file."""
     plan = plan_reconcile(HERE, Queue([(1, 6, 3)]), at(1, b"abcd"), Trust(), EVIDENCE)
     assert plan == [MoveTo(replace(HERE, acked=4, gap=(4, 6)))]
 
@@ -385,13 +385,13 @@ def test_an_outbox_that_leads_there_is_only_pushed() -> None:
 
 
 def test_without_the_file_what_was_acknowledged_is_trusted() -> None:
-    """And what the endpoint has lost of it, counts as lost."""
+    """Acknowledged bytes that the endpoint no longer has are counted as lost."""
     assert plan_without_source(HERE, Queue([]), at(1, b"abcdef"), Trust()) == [MoveTo(HERE)]
     assert plan_without_source(HERE, Queue([]), at(1, b"abcd"), Trust()) == [MoveTo(replace(HERE, acked=4))]
 
 
 def test_without_the_file_a_placeholder_stands_in_for_what_is_missing() -> None:
-    """Otherwise the endpoint would never take the bytes behind it."""
+    """The endpoint would never take the bytes behind the gap if nothing filled it."""
     plan = plan_without_source(HERE, Queue([(1, 6, 3)]), at(1, b"abcd"), Trust())
     assert plan == [MoveTo(replace(HERE, acked=4)), Fill(1, 4, 6), CountLost(1, 4, 6)]
 

@@ -87,7 +87,7 @@ def summary() -> dict:
 
 
 def test_the_first_directory_decides(content: Writer) -> None:
-    """Whatever later records say. Each line counts, in the first chunk and behind it."""
+    """Later records do not change it. Every line is searched, in the first chunk and behind it."""
     there = claude(SESSION, 1, cwd="/one"), claude(SESSION, 2, cwd="/two")
     assert first_directory(CLAUDE, content(*there)) == ("/one", True)
     assert first_directory(CLAUDE, content(summary(), summary(), *there)) == ("/one", True)

@@ -23,7 +23,7 @@ from sessiond.logs import log, sinks
 
 @pytest.fixture(autouse=True)
 def quiet_afterwards() -> Iterator[None]:
-    """Give the process's log back as it was."""
+    """Restore the process's log after the test."""
     with logs.recorded():
         yield
     root = logging.getLogger()
@@ -261,7 +261,7 @@ def put(sink: logging.Handler, **fields: object) -> None:
 
 
 def test_the_file_is_private_and_rotated(tmp_path: Path) -> None:
-    """Whatever the umask is: a rotated file has the mode of the first one."""
+    """A rotated file has the mode of the first one, for any umask."""
     file = tmp_path / "log" / "sessiond.log"
     before = os.umask(0o002)
     try:

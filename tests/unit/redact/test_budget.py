@@ -79,7 +79,7 @@ def budgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Budget]]:
 def test_the_places_reported_of_a_text_are_bounded(
     name: str, in_one: bool, stars: Redactor, budgets: list[Budget]
 ) -> None:
-    """By a constant and a share of its length, whatever it holds. Its length is kept, and JSON stays valid."""
+    """The bound is a constant plus a share of the text's length. The length is kept, and JSON stays valid."""
     make = DENSE_TEXTS[name]
     data = line(fill(make)) if in_one else b"".join(line(make(n)) for n in range(SIZE // 80))
     masked = stars.mask(data)
@@ -131,14 +131,14 @@ def test_pieces_of_a_dense_record_are_masked(stars: Redactor) -> None:
 
 
 def test_values_that_the_user_named_are_masked_however_many(stars: Redactor) -> None:
-    """Where they are repeated more often than may be reported, the text is masked as a whole."""
+    """A text that repeats them more often than may be reported is masked as a whole."""
     named = Redactor(Policy(secrets=(b"correct horse",)))
     masked = named.mask(line("correct horse, " * 60_000))
     assert b"correct" not in masked.data
 
 
 def test_ordinary_transcripts_stay_within_the_budget(stars: Redactor) -> None:
-    """Of all samples of all tools, no window is masked as a whole."""
+    """No window of any sample of any tool is masked as a whole."""
     files = [path for path in SAMPLES.rglob("*") if path.is_file()]
     assert len(files) > 100
     for path in files:
@@ -154,7 +154,7 @@ def test_prose_about_secrets_stays_within_the_budget(stars: Redactor) -> None:
 
 
 def test_a_hundred_secrets_in_one_text_are_masked_one_by_one(stars: Redactor) -> None:
-    """As in the output of `env`, or in a file of settings: the words between them stay."""
+    """The output of `env` or a file of settings has many secrets: the words between them stay."""
     text = "".join(f"SERVICE_{n}_TOKEN={expand('<A32>', n)}\nname=service number {n}\n" for n in range(60))
     masked = stars.mask(line(text))
     assert DENSE not in {finding.rule for finding in masked.findings}
@@ -173,7 +173,7 @@ def test_windows_hold_whole_records_where_they_can() -> None:
 
 
 def test_masking_all_keeps_json_valid_wherever_it_begins_and_ends() -> None:
-    """In strings, escapes, numbers and words; a second time changes nothing."""
+    """It may begin in strings, escapes, numbers and words. Masking the result again changes nothing."""
     chance = random.Random(7)
 
     def value(depth: int) -> object:
@@ -202,7 +202,7 @@ def test_masking_all_keeps_json_valid_wherever_it_begins_and_ends() -> None:
 
 
 def test_masking_all_leaves_no_letter_of_a_text() -> None:
-    """In JSON, in JSON with many short strings, and in text that is none."""
+    """The text may be JSON, JSON with many short strings, or not JSON."""
     for text in ("Tr0ub4dor secret\tvalue", "a", "ünïcode"):
         for data in (
             json.dumps({text: [text, 12, True, json.dumps(text)]}).encode(),

@@ -47,7 +47,7 @@ def forbid_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_warm_start_parses_no_expression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither of our own rules nor of a user's; both starts find the same."""
+    """It parses neither the built-in rules nor a user's; both starts find the same."""
     monkeypatch.setattr(redactor, "make_scanner", lambda *_: scanner.PlainScanner([]))
     terms = Terms(policy=Policy(mode="mask"), rules=(("own.toml", RULES),))
     cold = Redactor(terms.complete(str(tmp_path)), cache_dir=str(tmp_path))
@@ -74,7 +74,7 @@ def test_a_warm_start_compiles_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"\xc1", b"\x93\xc0\xc0\xc0", b"\x93\x80\x90\x91\xa3own"])
 def test_a_damaged_cache_is_replaced(content: bytes, tmp_path: Path) -> None:
-    """Whether its digest is wrong, or it has other content than this version expects."""
+    """Its digest may be wrong, or its content may not be what this version expects."""
     cold = load_rules(RULES, cache_dir=str(tmp_path))
     [path] = tmp_path.iterdir()
     whole = path.read_bytes()
@@ -85,7 +85,7 @@ def test_a_damaged_cache_is_replaced(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_cache_that_others_can_write_is_not_read(tmp_path: Path) -> None:
-    """Otherwise another user could weaken the rules."""
+    """Another user could weaken the rules in it."""
     load_rules(RULES, cache_dir=str(tmp_path))
     [path] = tmp_path.iterdir()
     store(str(path), b"")
@@ -96,7 +96,7 @@ def test_a_cache_that_others_can_write_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [BROKEN, NO_GROUP, "[[rules]]\nid = 7"])
 def test_rules_that_are_not_valid_are_reported_at_each_start(text: str, tmp_path: Path) -> None:
-    """They are never cached."""
+    """Invalid rules are never cached."""
     for _ in range(2):
         with pytest.raises(ConfigError):
             load_rules(text, file="own.toml", cache_dir=str(tmp_path))

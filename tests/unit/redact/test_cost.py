@@ -203,7 +203,7 @@ def test_the_beginning_of_a_secret_repeated_is_examined_a_few_times(rule: Rule, 
 
 @pytest.mark.parametrize("rule", load_rules().rules, ids=lambda rule: rule.id)
 def test_a_near_miss_is_examined_a_few_times(rule: Rule, work: Callable[[str], float]) -> None:
-    """By each rule whose names it has, and not once for each of its bytes."""
+    """Each rule whose names it has may examine it, but not once for each of its bytes."""
     for template in rule.miss:
         assert work("".join(expand(template, n) + " and so on\n" for n in range(SIZE >> 6))) <= MOST_PER_BYTE, template
 

@@ -52,7 +52,7 @@ def test_a_known_value_is_known_at_each_place_of_base64(before: bytes) -> None:
 
 
 def test_one_expression_of_an_exemption_is_enough() -> None:
-    """They are alternatives, as those of other scanners' rules are."""
+    """The expressions are alternatives, as in the rules of other scanners."""
     made = Exemption((re.compile(b"^one$"), re.compile(b"^two$")), (), (), "secret", False, frozenset())
     assert made.applies(b"two", b"two", b"two", "")
     assert not made.applies(b"three", b"three", b"three", "")

@@ -63,7 +63,9 @@ def test_a_key_in_one_line_is_masked(head: str, stars: Redactor) -> None:
 
 @pytest.mark.parametrize("head", PUBLIC)
 def test_public_parts_are_left_alone(head: str, stars: Redactor, plain: Redactor) -> None:
-    """Also without the line that says so. The middle of a body looks alike for both, and is left alone too."""
+    """They are recognised without the line that names them too. The middle of a body looks alike for both parts, and
+    stays.
+    """
     for lines in (body(PUBLIC[head]), body(PUBLIC[head])[1:]):
         data = nested(lines, "{}")
         assert stars.mask(data).data is data

@@ -67,7 +67,7 @@ def nest(text: str, depth: int, ascii_only: bool = True) -> bytes:
 
 
 def unnest(data: bytes, depth: int) -> str:
-    """Take the text out again."""
+    """Return the text that `nest` has put into JSON."""
     text = data.decode()
     for _ in range(depth):
         text = json.loads(text)["c"]
@@ -77,7 +77,7 @@ def unnest(data: bytes, depth: int) -> str:
 @pytest.mark.parametrize("part", ["whole", "without its end", "without its beginning"])
 @pytest.mark.parametrize("name", PREFIXES)
 def test_each_line_of_a_key_is_masked_and_nothing_else(name: str, part: str, stars: Redactor) -> None:
-    """Whatever comes before a line stays readable, at each depth of JSON and with or without ASCII escapes."""
+    """The text before a line stays readable, at each depth of JSON and with or without ASCII escapes."""
     low, high = {"whole": (0, 14), "without its end": (0, 9), "without its beginning": (4, 14)}[part]
     lines = list(enumerate(KEY, 1))[low:high]
     hidden = [(n, line if line.startswith("---") else "*" * len(line)) for n, line in lines]
@@ -114,7 +114,7 @@ def test_a_wrapped_token_is_masked_to_its_end(token: str, name: str, stars: Reda
 
 @pytest.mark.parametrize("code", ["\x1b[33m", "\x1b[38;5;12m", "\x1b[1;31m\x1b[K"])
 def test_colour_codes_around_and_inside_a_token(code: str, stars: Redactor) -> None:
-    """They stay, and the token is masked; in JSON the code ends in a letter, which is no part of a token."""
+    """The codes stay and the token is masked. In JSON a code ends in a letter, which is not part of the token."""
     value = expand("ghp_<A36>", 1)
     for text in (f"{code}{value}\x1b[0m", f"x {value[:2]}{code}{value[2:20]}\x1b[0m{value[20:]} y"):
         for depth in (0, 1, 2):
@@ -168,7 +168,7 @@ def test_both_scanners_see_the_same_in_broken_text(stars: Redactor, plain: Redac
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_a_wrapped_token_may_fill_its_last_line_and_end_the_text(depth: int, stars: Redactor) -> None:
-    """Nothing comes after it, neither a line break nor a shorter line."""
+    """The text ends with the token, without a line break or a shorter line."""
     value = expand(TOKENS["anthropic"], 1)
     half = len(value) // 2
     masked = stars.mask(nest(value[:half] + "\n" + value[half:], depth))

@@ -127,7 +127,7 @@ def nest(text: str, depth: int) -> bytes:
 
 @pytest.mark.parametrize(("name", "syntax", "value"), CELLS)
 def test_the_whole_value_is_masked_and_nothing_else(name: str, syntax: str, value: str, stars: Redactor) -> None:
-    """Also where the value holds what ends a word in another syntax."""
+    """The value may contain a character that ends a word in another syntax."""
     text = "see\n" + syntax.replace("{v}", value) + "\nend of it\n"
     for depth in (0, 1, 2):
         masked = stars.mask(nest(text, depth))

@@ -40,7 +40,7 @@ def kingfisher() -> Oracle:
 
 @pytest.mark.parametrize("name", ["betterleaks", "kingfisher"])
 def test_what_an_oracle_finds_is_covered(name: str, stars: Redactor, request: pytest.FixtureRequest) -> None:
-    """In plain text, and in the JSON line that a tool would make of it."""
+    """The text is tried as plain text, and in the JSON line that a tool would make of it."""
     find: Oracle = request.getfixturevalue(name)
     total, missed = 0, []
     for rule in load_rules().rules:

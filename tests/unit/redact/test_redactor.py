@@ -52,7 +52,7 @@ def record(value: object, ascii_only: bool) -> bytes:
 @LAX
 @given(value=values, ascii_only=st.booleans())
 def test_json_stays_json_of_the_same_length(value: object, ascii_only: bool, stars: Redactor, hashes: Redactor) -> None:
-    """Whatever is covered, a line that was JSON is, and has the same shape and length."""
+    """A line that was JSON stays JSON of the same shape and length, whatever is masked in it."""
     data = record(value, ascii_only)
     for redactor in (stars, hashes):
         masked = redactor.mask(data)
@@ -96,7 +96,7 @@ def test_nothing_outside_a_finding_changes(value: object, ascii_only: bool, star
 @LAX
 @given(value=values, ascii_only=st.booleans())
 def test_both_scanners_find_the_same(value: object, ascii_only: bool, stars: Redactor, plain: Redactor) -> None:
-    """Without hyperscan it is slower, and nothing else."""
+    """Scanning without hyperscan is slower, and differs in nothing else."""
     data = record(value, ascii_only)
     assert plain.mask(data) == stars.mask(data)
 
@@ -277,7 +277,7 @@ def test_off_and_allowed_leave_everything() -> None:
 
 
 def test_a_hash_needs_a_key() -> None:
-    """Without a key, a reader of a hash could guess its value."""
+    """A reader of a hash without a key could guess its value."""
     with pytest.raises(ConfigError):
         Redactor(Policy(mode="hash"))
 

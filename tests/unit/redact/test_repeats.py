@@ -50,7 +50,7 @@ def test_secrets_around_a_repeat_are_masked_where_they_are(period: bytes, stars:
 
 
 def test_secrets_that_repeat_themselves_are_all_masked(stars: Redactor) -> None:
-    """Where the period itself holds one, nothing is left out."""
+    """If the period itself contains a secret, no repetition is skipped."""
     count = 4 * KEPT // (len(TOKEN) + 1)
     data = b'{"a":"' + (TOKEN + b" ") * count + b'"}\n'
     masked = stars.mask(data)

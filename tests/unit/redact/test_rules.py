@@ -49,7 +49,7 @@ def test_each_rule_leaves_its_counter_examples(rule: Rule, stars: Redactor) -> N
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.shape.scanned], ids=lambda rule: rule.id)
 def test_a_written_trigger_ends_near_where_its_rule_begins(rule: Rule) -> None:
-    """Otherwise the rule would not be tried there, and the secret would stay readable."""
+    """The rule would not be tried at a place without its trigger, and the secret would stay readable."""
     trigger = re.compile(rule.shape.scanned.encode(), re.DOTALL)
     for template in rule.match:
         for depth in (0, 1, 2):

@@ -52,7 +52,7 @@ def test_the_width_is_that_of_the_longest_way() -> None:
 
 
 def test_a_common_beginning_stands_before_a_choice() -> None:
-    """So a trigger keeps its literal text, and an anchor of each arm is one of the whole."""
+    """A trigger keeps its literal text this way, and an anchor of each arm is one of the whole."""
     assert parse(b"^a|^b") == (Anchor("start"), OneByte(frozenset(b"ab")))
     assert parse(b"(?<!x)a") == (Look((OneByte(frozenset(b"x")),), False, True), OneByte(frozenset(b"a")))
 

@@ -39,7 +39,7 @@ def wrapped(before: str, value: str, after: str, prefix: tuple[str, str], cut: i
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", NAMED)
 def test_a_named_value_is_masked_wherever_the_line_broke(name: str, prefix: str, stars: Redactor) -> None:
-    """Also if a single character is on the first line. The last few, on the next line, may stay if they are a word."""
+    """A single character on the first line is enough. The last few, on the next line, may stay if they are a word."""
     before, after = NAMED[name].split("{}")
     for seed in range(3):
         value = expand("<A40>", seed)
@@ -62,7 +62,7 @@ def test_a_token_whose_last_character_is_on_the_next_line_is_masked(token: str, 
 
 @pytest.mark.parametrize("prefix", ["none", "cat -n", "grep -n"])
 def test_a_key_that_fills_more_than_a_line_is_masked(prefix: str, stars: Redactor) -> None:
-    """As `rails secret` makes it: 128 hex digits behind `SECRET_KEY_BASE=`, which ends in none of the usual names."""
+    """`rails secret` makes such keys: 128 hex digits behind `SECRET_KEY_BASE=`, which has none of the usual endings."""
     first, following = PREFIXES[prefix]
     for seed in range(2):
         value = expand("<H128>", seed)
@@ -143,7 +143,7 @@ def test_a_wrapped_value_may_begin_a_json_string(prefix: str, string: str, stars
 
 
 def test_quotes_before_a_value_do_not_move_the_line() -> None:
-    """Only a quote counts behind which the prefix of the next line begins, at least as long as at the line's start."""
+    """A quote counts only if the prefix of the next line begins behind it, at least as long as at the line's start."""
     assert text_start(b'{"c": "f.txt:3:KEY=', b"f.txt:4:abc") == 7
     assert text_start(b'{"c": "> KEY=', b"> abc") == 7
     assert text_start(b'f.txt:3:KEY: "f', b"f.txt:4:fabc") == 0

@@ -47,7 +47,7 @@ def text_of(chance: random.Random) -> str:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_written_trigger_is_met_however_the_text_is_escaped(rule: Rule) -> None:
-    """Otherwise the rule would not be tried there, and the secret would stay readable."""
+    """The rule would not be tried at a place without its trigger, and the secret would stay readable."""
     chance, trigger, tried = random.Random(7), re.compile(rule.shape.scanned.encode(), re.DOTALL), 0
     for number in range(3000):
         data = escaped(text_of(chance), number % 5)

@@ -64,7 +64,7 @@ def test_sessions_wait_no_longer_for_an_archive_that_can_not_be_read(spool: Spoo
 
 
 def test_a_refused_session_stops_no_other(spool: Spool) -> None:
-    """Not even that of another machine with the same id."""
+    """A refusal concerns one session of one machine; another machine's session with the same id goes on."""
     spool.archived.add([entry(FIRST), entry(FIRST, machine="bob"), entry(SECOND)])
     spool.archived.refuse(entry(FIRST), "too large")
     assert sorted(pending(spool)) == [(FIRST, "bob"), (SECOND, "ada")]
@@ -122,7 +122,7 @@ def test_a_generation_that_the_archive_lacks_is_compared_with_the_endpoint(spool
 
 @pytest.mark.parametrize(("shift", "acked"), [(0, 80), (2, 0)])
 def test_a_stream_with_queued_items_keeps_its_number(spool: Spool, shift: int, acked: int) -> None:
-    """They have the old number, so the stream is compared with the endpoint if the endpoint uses another one."""
+    """Queued items have the old number, so the stream is compared with an endpoint that uses another one."""
     stream = captured(spool)
     spool.outbox.add(stream.id, 1, 80, 20, b"a frame", 5_000)
     after = copied(spool, {1: 90}, shift)

@@ -25,7 +25,7 @@ def test_all_files_of_a_spool_are_moved_together(tmp_path: Path, suffixes: tuple
 
 
 def test_spools_of_the_same_second_are_all_kept(tmp_path: Path) -> None:
-    """In the order in which they were set aside."""
+    """They are listed in the order in which they were set aside."""
     asides = []
     for number in range(12):
         (tmp_path / NAME).write_text(str(number))

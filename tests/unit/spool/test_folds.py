@@ -36,7 +36,7 @@ def written(house: Household, number: int) -> int:
 
 
 def test_a_line_costs_as_much_in_a_long_session_as_in_a_short_one(house: Household) -> None:
-    """Of a fold with 20,000 messages a line writes the end."""
+    """For one line, only the end of a fold with 20,000 messages is written."""
     house.ingest(house.write(CLAUDE, claude(SESSION, 1)))
     short = [written(house, number) for number in range(2, 10)]
     house.ingest(house.write(CLAUDE, *(claude(SESSION, number) for number in range(10, 20_010))))
@@ -119,7 +119,7 @@ def test_a_stream_never_gets_the_fold_of_a_removed_one(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_in_memory_is_bounded(tmp_path: Path) -> None:
-    """By the number of folds, and by their bytes: sessions of gigabytes are not kept side by side."""
+    """The cache has a limit of folds and one of bytes, so sessions of gigabytes are not all kept in memory."""
     spool = Spool(str(tmp_path))
     with spool.transaction():
         session = spool.catalog.add_session(uuid.UUID(int=1), "claude-code", "1")

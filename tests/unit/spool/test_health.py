@@ -25,7 +25,7 @@ def test_acknowledgements_within_a_minute_add_up() -> None:
 
 
 def test_after_a_minute_half_of_the_count_remains() -> None:
-    """So that the speed follows the last minute without a jump."""
+    """The speed follows the last minute without a jump."""
     later = at(60).paced(at(40, pace_ms=NOW_MS, pace_bytes=3_000), 1_000)
     assert (later.pace_ms, later.pace_bytes) == (NOW_MS + 30_000, 2_000)
 
@@ -54,7 +54,7 @@ def test_only_the_last_ten_divergences_are_stored(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_moves_to_another_machine_is_noted(tmp_path: Path) -> None:
-    """Not when a machine is renamed, and not at the first start."""
+    """Neither a rename of the machine nor the first start counts as a move."""
     with closing(Spool(str(tmp_path))) as spool:
         note_host(spool, "ada", "id-1", NOW_MS)
         note_host(spool, "ada-2", "id-1", NOW_MS + 1)

@@ -44,7 +44,7 @@ def test_a_rewrite_of_one_session_forgets_nothing_of_another(house: Household) -
 
 
 def test_the_queue_counts_for_each_session_what_waits_of_it(house: Household) -> None:
-    """Not what waits of all sessions."""
+    """Each session's counts cover only its own items."""
     first, second = two_sessions(house)
     house.ingest(first)
     house.ingest(second)
@@ -99,7 +99,7 @@ def test_a_record_names_the_length_of_each_transcript_that_is_pushed(house: Hous
 
 
 def test_a_record_names_no_transcript_that_is_never_pushed(house: Household) -> None:
-    """Of a tool whose records alone are kept nothing more is to come."""
+    """If only the records of a tool are kept, its sessions must not wait for a transcript."""
     house.close()
     house.records_only = frozenset(["claude-code"])
     house.open()
@@ -109,7 +109,7 @@ def test_a_record_names_no_transcript_that_is_never_pushed(house: Household) -> 
 
 
 def test_a_session_of_a_database_is_forgotten_with_its_watermark_alone(house: Household) -> None:
-    """With the watermark left, it would not be read again after it is no longer excluded."""
+    """If its watermark stayed, the session would not be read again once it is no longer excluded."""
     catalog = house.spool.catalog
     with house.spool.transaction():
         number = catalog.add_session(UUID(SESSION), "opencode", "one")
@@ -122,7 +122,7 @@ def test_a_session_of_a_database_is_forgotten_with_its_watermark_alone(house: Ho
 
 
 def test_the_pins_of_a_forgotten_session_are_returned(house: Household) -> None:
-    """Otherwise its hard link would keep the content of an excluded session on the disk."""
+    """A hard link that stayed would keep the content of an excluded session on the disk."""
     catalog = house.spool.catalog
     with house.spool.transaction():
         for name, pin in ((SESSION, "pin of one"), (OTHER, "pin of another")):
@@ -162,7 +162,7 @@ def test_an_item_is_either_live_or_backlog(house: Household) -> None:
 
 
 def test_a_transcript_is_either_live_or_backlog(house: Household) -> None:
-    """By when its file was last changed."""
+    """The last change of its file decides."""
     number = house.spool.catalog.add_session(UUID(SESSION), "codex", "one")
     stream = house.spool.catalog.add_stream(number, "main", thread=True, known=True)
     stream.rank = 5_000
@@ -177,7 +177,7 @@ def test_a_transcript_is_either_live_or_backlog(house: Household) -> None:
     ("items", "size", "taken"), [(9, 60, 3), (9, 59, 2), (9, 30, 2), (9, 29, 1), (9, 1, 1), (2, 99, 2)]
 )
 def test_a_batch_takes_what_fits_exactly(house: Household, items: int, size: int, taken: int) -> None:
-    """And one segment at least, however large."""
+    """A batch has at least one segment, however large it is."""
     number = house.spool.catalog.add_session(UUID(SESSION), "codex", "one")
     stream = house.spool.catalog.add_stream(number, "main", thread=True, known=True)
     for offset, length in ((0, 10), (10, 20), (30, 30)):

@@ -94,7 +94,7 @@ def test_it_costs_the_same_with_many_sessions(how: str, tmp_path: Path) -> None:
 
 
 def test_what_waits_is_counted_without_a_look_at_the_records(tmp_path: Path) -> None:
-    """In a long outage all sessions wait: each is some steps in an index then."""
+    """All sessions wait in a long outage. Each may cost a few steps in an index, but no record is read."""
     spool = filled(tmp_path / "spool", 1_000)
     spool.connection.execute("UPDATE session SET pushed = 0")
     spool.connection.execute("UPDATE stream SET waiting = 1, acked = 0")

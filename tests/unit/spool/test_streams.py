@@ -52,7 +52,7 @@ def test_what_the_endpoint_lacks_is_read_before_what_found_no_space(spool: Spool
 
 
 def test_a_position_to_reconcile_is_urgent(spool: Spool) -> None:
-    """Nothing else of the stream is sent before."""
+    """Nothing else of the stream is sent before it is reconciled."""
     stream = add(spool)
     assert not spool.catalog.has_behind()
     spool.catalog.set_remote_position(stream.id, position(60))
@@ -60,7 +60,7 @@ def test_a_position_to_reconcile_is_urgent(spool: Spool) -> None:
 
 
 def test_progress_grows_with_each_step_of_a_repair(spool: Spool) -> None:
-    """Without it the capture would take a repair that takes many steps for one that is stuck."""
+    """If it did not grow, the capture would take a repair of many steps for one that is stuck."""
     stream = add(spool)
     spool.catalog.set_position(stream.id, 0, 100, 100, (10, 50))
     spool.catalog.set_remote_position(stream.id, position(60))
@@ -138,7 +138,7 @@ def test_a_position_that_another_thread_changed_is_noticed(spool: Spool, change:
 
 
 def test_a_record_names_the_streams_that_are_kept(spool: Spool) -> None:
-    """Not those of which nothing was captured, or nothing is pushed."""
+    """Streams without captured bytes and streams that are not pushed are left out."""
     add(spool, "main", folded=7, queued=0)
     add(spool, "empty", folded=0, queued=0)
     skipped = add(spool, "skipped")
@@ -168,7 +168,7 @@ def test_a_stream_that_is_given_up_waits_for_nothing(spool: Spool) -> None:
 
 
 def test_the_streams_of_a_session_are_returned_oldest_first(spool: Spool) -> None:
-    """With the working copy of the one that is being captured."""
+    """The stream that is being captured is returned as its working copy."""
     first, second, third = add(spool, "main"), add(spool, "agents/b"), add(spool, "agents/a")
     second.folded = 500
     found = spool.catalog.streams(first.session, second)
@@ -177,7 +177,7 @@ def test_the_streams_of_a_session_are_returned_oldest_first(spool: Spool) -> Non
 
 
 def test_what_a_source_does_not_know_is_shown_per_tool(spool: Spool) -> None:
-    """Until it is known: `status` lists the record types, and how many records are damaged."""
+    """`status` lists a tool's unknown record types, and counts its damaged records, until they can be read."""
     stream = add(spool)
     spool.connection.execute("UPDATE session SET record = '{}'")
     for unknown, damaged in ((["b", "a"], 2), ([], 0)):
@@ -189,7 +189,7 @@ def test_what_a_source_does_not_know_is_shown_per_tool(spool: Spool) -> None:
 
 
 def test_the_oldest_session_shows_since_which_version_a_source_knows_less(spool: Spool) -> None:
-    """So that the user sees which update of the tool brought the unknown records."""
+    """The user sees which update of the tool brought the unknown records."""
     for number, version in ((1, "2.0"), (2, "1.9"), (3, "1.0")):
         session = spool.catalog.add_session(UUID(int=number), "codex", str(number))
         stream = spool.catalog.add_stream(session, "main", thread=True, known=True)

@@ -139,7 +139,7 @@ def test_a_push_of_which_nothing_was_stored_is_not_repeated_at_once(house: House
 
 @pytest.mark.parametrize("stored", [0, 1])
 def test_the_rest_of_a_push_that_was_too_much_is_sent_at_once(house: Household, stored: int) -> None:
-    """Whether a record or a transcript was stored."""
+    """It does not matter whether a record or a transcript was stored."""
     problems: list[wire.Problem | None] = [problem("push-full")] * 3
     problems[stored] = None
     result = settle(house.uploading, items(house), answer(*problems))

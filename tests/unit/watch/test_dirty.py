@@ -29,7 +29,7 @@ def make(settle: float = 0.0, patience: float = 0.0, most: int = 100, *roots: Wa
 
 
 def take(dirty: Dirty) -> Changes:
-    """Take what has settled, without waiting."""
+    """Return what has settled, without waiting."""
     return dirty.take(-math.inf)
 
 
@@ -133,7 +133,7 @@ def in_another_thread(call: Callable[[], None], dirty: Dirty) -> Changes:
 
 @pytest.mark.parametrize("name", ["event", "awaited", "overflow", "wake", "close"])
 def test_each_reason_ends_a_wait_that_has_begun(name: str) -> None:
-    """Otherwise a change would be handed over only with the next one, or at the next rescan."""
+    """A wait that ignored one would hand the change over only with the next one, or at the next rescan."""
     dirty = make()
     calls: dict[str, tuple[Callable[[], None], Changes]] = {
         "event": (lambda: dirty.add_event(FileModifiedEvent("/r/s")), Changes(paths=frozenset({"/r/s"}))),
@@ -149,7 +149,7 @@ def test_each_reason_ends_a_wait_that_has_begun(name: str) -> None:
 
 
 def test_a_closed_set_never_waits() -> None:
-    """Neither now nor later."""
+    """A closed set returns at once, on the first call and on later ones."""
     dirty = make()
     assert not dirty.closed
     dirty.close()
@@ -159,7 +159,7 @@ def test_a_closed_set_never_waits() -> None:
 
 
 def test_a_wait_that_ends_in_time_is_not_late() -> None:
-    """Only a stopped process or a sleeping machine is."""
+    """A wait is late only if the process was stopped or the machine slept."""
     assert make().take(time.monotonic() + 0.01).late is False
 
 

@@ -23,7 +23,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_the_nearest_mount_decides(table: Path) -> None:
-    """Of nested mounts the deepest counts, of two at one point the later one. A path is compared by whole names."""
+    """The deepest of nested mounts counts, and the later of two at one point. Paths are compared by whole names."""
     table.write_text(
         "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
         "2 1 0:50 / /home rw,relatime shared:1 master:2 - nfs server:/home rw\n"
@@ -76,7 +76,7 @@ def test_without_a_table_nothing_is_remote(table: Path) -> None:
 
 
 def test_watched_inodes_are_those_of_this_process(tmp_path: Path) -> None:
-    """They are read from /proc, where the kernel has them in hexadecimal."""
+    """The kernel lists them in /proc, in hexadecimal."""
     libc = ctypes.CDLL(None, use_errno=True)
     one, two, other = (tmp_path / name for name in ("one", "two", "other"))
     for directory in (one, two, other):

@@ -25,7 +25,7 @@ def started(*, rescan: float = 60.0, poll: float = 5.0) -> RescanSchedule:
 
 
 def test_everything_is_due_at_first() -> None:
-    """Nothing was scanned yet."""
+    """At the start no root has been scanned."""
     schedule = RescanSchedule([ONE, TWO], rescan=60.0, poll=5.0)
     assert schedule.next([]) == -math.inf
     schedule.tick([])
@@ -85,7 +85,7 @@ def test_the_clock_makes_roots_due() -> None:
 
 
 def test_the_costs_of_all_roots_count_for_a_scan_of_all() -> None:
-    """And its own cost for a polled root. A scan that became cheap counts with its new cost."""
+    """A polled root is scheduled by its own cost. A scan that became cheap counts with its new cost."""
     schedule = started(rescan=60.0, poll=5.0)
     schedule.record_scan(ONE, 0.05)
     schedule.record_scan(TWO, 0.1)
@@ -99,7 +99,7 @@ def test_the_costs_of_all_roots_count_for_a_scan_of_all() -> None:
 
 
 def test_an_added_root_counts_as_one_of_all() -> None:
-    """Until it was scanned, not all are."""
+    """The scan of all roots is incomplete until an added root was scanned too."""
     schedule = started()
     three = tree("/three")
     schedule.add([three])

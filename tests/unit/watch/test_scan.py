@@ -109,6 +109,6 @@ def test_an_unreadable_directory_does_not_stop_a_scan(tmp_path: Path) -> None:
 
 
 def test_a_root_may_be_about_one_file(tmp_path: Path) -> None:
-    """And those whose names begin with its name, such as the log of a database."""
+    """A root for one file also yields files whose names begin with its name, such as the -wal of a database."""
     fill(tmp_path, "store.db", "store.db-wal", "settings.json", "sub/store.db")
     assert found(tmp_path, depth=0, only="store.db") == {"store.db", "store.db-wal"}

@@ -1,4 +1,4 @@
-"""Which directories are watched for which roots, without a watcher."""
+"""The directories that are watched for a set of roots, without a watcher."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def test_a_narrow_watch_above_covers_nothing_below(tmp_path: Path) -> None:
 
 
 def test_the_widest_tree_covers_nested_ones(tmp_path: Path) -> None:
-    """Of three trees inside one another only the outermost is watched, whatever their order."""
+    """Only the outermost of nested trees is watched, in whatever order they are given."""
     middle, inner = tmp_path / "a", tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     assert targets(plan(tree(inner), tree(middle), tree(tmp_path))) == {(str(tmp_path), WatchScope.TREE)}
 
 
 def test_a_scanned_root_is_not_watched(tmp_path: Path) -> None:
-    """Neither where it is, nor where it would appear: each rescan checks."""
+    """A scanned root is watched neither where it is nor where it would appear: each rescan checks for it."""
     there, missing = tree(tmp_path, watch=Watch.SCAN), tree(tmp_path / "none", watch=Watch.SCAN)
     planned = plan(there, missing)
     assert not planned.targets
@@ -136,13 +136,13 @@ def test_a_link_to_a_root_is_resolved(tmp_path: Path) -> None:
     ],
 )
 def test_a_route_takes_what_a_scan_of_its_root_reaches(path: str, below: str | None) -> None:
-    """Not deeper than `depth`, and nothing inside a skipped directory. A file of that name is no such directory."""
+    """A route stops at `depth` and at skipped directories. A file with the name of a skipped directory is taken."""
     route = Route(WatchedRoot(owner="t", root=Root(path="/r/", depth=1, skip=frozenset({"skip"}))), "/r")
     assert route(path) == below
 
 
 def test_a_flat_route_takes_its_directory_alone() -> None:
-    """Whatever the depth of its root is."""
+    """A flat route matches only files directly in its directory, even if its root is deep."""
     route = Route(flat("/r"), "/r")
     assert route("/r/s") == "/r/s"
     assert route("/r/a/s") is None

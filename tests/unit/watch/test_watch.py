@@ -80,7 +80,7 @@ def test_a_change_is_reported_soon(root: Path, start: Start) -> None:
 
 
 def test_the_first_look_is_due_at_the_start(root: Path, start: Start) -> None:
-    """Whatever was there before the start is found without any event."""
+    """Files that existed before the start are found without an event."""
     (root / "s.jsonl").touch()
     lab = start(tree(root), tree(root / "none"))
     assert lab.whys == {"start"}
@@ -133,7 +133,9 @@ def test_a_replaced_file_is_dirty(root: Path, start: Start) -> None:
 
 
 def test_what_is_gone_is_dirty(root: Path, start: Start) -> None:
-    """So that it is noted as gone at the source; a directory that is moved out is named itself."""
+    """A deleted file must be marked as deleted at the source. For a directory that is moved away, its own path is
+    reported.
+    """
     (root / "sub").mkdir()
     (root / "sub" / "s").touch()
     (root / "s").touch()
@@ -214,7 +216,7 @@ def test_a_directory_that_appears_is_searched_in_each_root(tmp_path: Path, fed: 
 
 
 def test_a_directory_with_too_many_files_is_not_listed(tmp_path: Path, fed: Callable[..., Fed]) -> None:
-    """As many as a batch may have are. With one more, everything is scanned."""
+    """A new directory is listed if its files fit in a batch. With one file more, everything is scanned."""
     (tmp_path / "root" / "new").mkdir(parents=True)
     for number in range(5):
         (tmp_path / "root" / "new" / f"{number}").touch()
@@ -314,7 +316,7 @@ def test_a_missing_root_is_awaited_step_by_step(tmp_path: Path, start: Start) ->
 def test_a_root_that_appears_while_its_watch_is_set_is_watched(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No event reports it: it appears after it was found missing, and before the directory above it is watched."""
+    """It appears after it was found missing and before the directory above it is watched, so no event reports it."""
     root = tmp_path / "root"
 
     def plan(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
@@ -359,7 +361,7 @@ def test_a_root_that_was_deleted_is_watched_again(root: Path, start: Start) -> N
 
 
 def test_a_root_that_was_replaced_is_watched_again(root: Path, start: Start) -> None:
-    """No event tells of a rename of the root itself: the next rescan sees another directory there."""
+    """The rename of a root causes no event. The next rescan finds another directory at its path."""
     lab = start(tree(root), rescan=0.5)
     root.rename(root.parent / "old")
     root.mkdir()
@@ -553,7 +555,7 @@ def test_a_close_leaves_no_thread_and_no_descriptor(root: Path) -> None:
 
 
 def test_watchdog_writes_nothing_to_stderr(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither while it runs nor after the end: a full pipe would block it."""
+    """It writes nothing while it runs or after the end: a full pipe would block it."""
     watcher = Watcher([tree(root)])
     with warnings.catch_warnings(record=True) as shown:
         watcher.start()
@@ -566,7 +568,7 @@ def test_watchdog_writes_nothing_to_stderr(root: Path, capsys: pytest.CaptureFix
 
 
 def test_no_roots_are_fine() -> None:
-    """Without a tool there is nothing to watch and nothing to do."""
+    """If no tool is installed there is nothing to watch."""
     watcher = Watcher([])
     watcher.start()
     assert not watcher.wait(0.05).rescan
@@ -615,7 +617,7 @@ def inotify_descriptors() -> set[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="the reader is Linux's")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_reader_that_fails_is_noticed_at_once(root: Path, start: Start) -> None:
-    """Without it no event arrives any more, so it must not take until the next rescan."""
+    """No event arrives after the reader died, so the failure must not wait for the next rescan."""
     before = inotify_descriptors()
     lab = start(tree(root))
     (descriptor,) = inotify_descriptors() - before
