@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sessiond.endpoint import wire
+from sessiond.endpoint import erasure, wire
 from sessiond.endpoint.dictionary import ENCODING as ENCODING_WITH_DICTIONARY
 
 Json = dict[str, Any]
@@ -30,6 +30,7 @@ ANSWERS = [
     wire.UnlistedAnswer,
     wire.StoredSession,
     wire.StreamsAnswer,
+    erasure.Receipt,
     wire.HttpProblem,
 ]
 WHOLE: Json = {"type": "integer", "minimum": 0}
@@ -163,6 +164,12 @@ def push() -> Json:
     )
 
 
+def erasure_of(name: str, summary: str, where: list[Json]) -> Json:
+    """Describe a request that erases a session."""
+    device = parameter(wire.DEVICE_HEADER, "header", DEVICE, "The device; not needed by a token with the scope admin")
+    return operation(name, summary, "Receipt", "400", "403", "404", "507", parameters=[*where, device, USER])
+
+
 def paths() -> Json:
     """Describe every address."""
     one = "/v1/sessions/{machine_id}/{id}"
@@ -218,7 +225,11 @@ def paths() -> Json:
         one: {
             "get": operation(
                 "session", "One session", "StoredSession", "400", "403", "404", parameters=[*SESSION, USER]
-            )
+            ),
+            "delete": erasure_of("forget", "Erase a session of one machine", SESSION),
+        },
+        "/v1/sessions/{id}": {
+            "delete": erasure_of("forgetEverywhere", "Erase a session of all of the user's machines", SESSION[1:])
         },
         f"{one}/streams": {
             "get": operation(

@@ -103,6 +103,7 @@ def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:
     with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
         assert pusher.said(append(0, b"x")) == ["stored"]
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
+        db.execute("DROP TABLE forgotten")
         db.execute("ALTER TABLE streams DROP COLUMN media_type")
         db.execute("PRAGMA user_version = 3")
     with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
@@ -122,6 +123,7 @@ def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
         db.execute("ALTER TABLE tokens DROP COLUMN released")
+        db.execute("DROP TABLE forgotten")
         db.execute("ALTER TABLE streams DROP COLUMN media_type")
         db.execute("PRAGMA user_version = 2")
     with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:

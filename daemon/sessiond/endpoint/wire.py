@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond.endpoint.erasure import ForgottenSession
 from sessiond.session import Session
 
 PROTOCOL = 1
@@ -157,6 +158,7 @@ PROBLEMS = {
     "quota": "the quota has no space for the item",
     "push-full": "the push has more items than are stored at once",
     "machine-taken": "the machine id belongs to another device",
+    "forgotten": "the session was erased and is not stored again",
 }
 
 
@@ -257,6 +259,7 @@ class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[StoredSession]
     next: str
     more: bool
+    forgotten: list[ForgottenSession] = []  # those that were erased after `since`
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):

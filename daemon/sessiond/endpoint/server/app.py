@@ -22,14 +22,16 @@ from starlette.routing import Route
 from sessiond import __version__
 from sessiond.decoding import json_decoder
 from sessiond.endpoint import dictionary
+from sessiond.endpoint.erasure import FORGET
 from sessiond.endpoint.server import body, machines, problems, streams
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
 from sessiond.endpoint.server.dictionaries import Dictionaries, copy_head
 from sessiond.endpoint.server.digester import Digester
+from sessiond.endpoint.server.erase import Order, erase
 from sessiond.endpoint.server.guard import Guard, client_name
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.push import PushOutcome, PushRequest, Sender
-from sessiond.endpoint.server.query import device_id
+from sessiond.endpoint.server.query import Query, device_id, valid_name
 from sessiond.endpoint.server.reads import Reader, ReadHandlers, json_response
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
@@ -55,7 +57,11 @@ PUSHES_OF_ONE = 16
 READS_WAITING = 64
 READS_OF_ONE = 16
 """Reads whose answer is being made or sent: in total, and from one token."""
-FEATURES = ("offsets", "changes", "sessions", "streams", "unlisted", "ranges", "generations", dictionary.FEATURE)
+FEATURES = (
+    *("offsets", "changes", "sessions", "streams", "unlisted", "ranges", "generations"),
+    FORGET,
+    dictionary.FEATURE,
+)
 
 
 class Endpoint:
@@ -98,6 +104,8 @@ class Endpoint:
             Route(f"{session}/streams", guarded(handlers.streams, READ, ADMIN), methods=["GET"]),
             Route(f"{session}/streams/{{name:path}}", guarded(handlers.stream, READ, ADMIN), methods=["GET"]),
             Route(session, guarded(handlers.session, READ, ADMIN), methods=["GET"]),
+            Route(session, self._guard.needs(self.forget, PUSH, ADMIN), methods=["DELETE"]),
+            Route("/v1/sessions/{id:uuid}", self._guard.needs(self.forget, PUSH, ADMIN), methods=["DELETE"]),
         ]
 
     async def about(self, request: Request, access: Access | None) -> Response:
@@ -150,6 +158,25 @@ class Endpoint:
         if outcome.results:
             self._dictionaries.keep(pusher, dictionary.extended(known, bytes(head)))
         return outcome
+
+    async def forget(self, request: Request, access: Access) -> Response:
+        """Erase a session of one machine, or of all that the token may erase; return a receipt."""
+        machine = request.path_params.get("machine_id")
+        user = Query(request, {"user"}).text("user")
+        if user is not None and ADMIN not in access.scopes:
+            raise HttpError(403, "forbidden", "user: only a token with the scope admin may name a user")
+        order = Order(
+            access=access,
+            device=device_id(request),
+            session=str(request.path_params["id"]),
+            machine=None if machine is None else valid_name(machine, "machine_id"),
+            user=user,
+        )
+        with self._push_admission.admitted(client_name(request)):
+            run = partial(erase, self.store, order)
+            receipt = await anyio.to_thread.run_sync(run, limiter=self._push_threads)
+        self._dictionaries.clear(user or access.user)  # they have the last bytes that were pushed
+        return json_response(receipt)
 
     async def offsets(self, request: Request, access: Access) -> Response:
         """Return the positions of streams of the user's machines.

@@ -56,6 +56,12 @@ class Dictionaries:
             while len(self._known) > CAPACITY:
                 self._known.popitem(last=False)
 
+    def clear(self, user: str) -> None:
+        """Remove the dictionaries of a user's devices."""
+        with self._lock:
+            for pusher in [pusher for pusher in self._known if pusher[0] == user]:
+                del self._known[pusher]
+
 
 def copy_head(parts: Iterable[bytes], head: bytearray) -> Iterator[bytes]:
     """Iterate over the parts of a body, and copy its first bytes into `head`."""

@@ -52,6 +52,12 @@ def belongs(db: sqlite3.Connection, user: str, machine: str, device: str) -> boo
     return row is not None
 
 
+def owned(db: sqlite3.Connection, user: str, device: str) -> list[str]:
+    """Return the machine ids of a user that belong to a device."""
+    rows = db.execute("SELECT machine FROM machines WHERE user = ? AND device = ? ORDER BY machine", (user, device))
+    return [row[0] for row in rows]
+
+
 def note_batch(db: sqlite3.Connection, user: str, device: str, batch: str) -> str | None:
     """Store the id of a device's last push, and return that of the one before; None: there was none."""
     before = last_batch(db, user, device)

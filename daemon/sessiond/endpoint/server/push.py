@@ -18,11 +18,10 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.endpoint.server import limits, machines, records, streams
+from sessiond.endpoint.server import changes, erase, limits, machines, records, streams
 from sessiond.endpoint.server.digests import EMPTY
 from sessiond.endpoint.server.push_lines import PushLine, decode_lines, push_full
-from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, problem
-from sessiond.endpoint.server.schema import DEFAULT_USER
+from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, machine_taken, problem
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import Access, LastUses, bind
 from sessiond.endpoint.wire import (
@@ -108,7 +107,7 @@ class PushRequest:
             bind(db, self.sender.access, self.sender.device)
             results = self._store(db, decoded)
             if self._changed:
-                records.mark_changed(db, self.user, self._changed)
+                changes.mark_changed(db, self.user, self._changed)
             previous = None
             if self.sender.batch and limits.can_note_batch(db, self.store, self.user, self.device):
                 previous = machines.note_batch(db, self.user, self.device, self.sender.batch)
@@ -167,10 +166,13 @@ class PushRequest:
 
     def _item(self, db: sqlite3.Connection, index: int, line: PushLine) -> Result:
         item = line.item
+        # In the transaction that stores the line: one that was under way while the session was erased is refused too.
+        if erase.is_forgotten(db, self.user, line.machine, str(line.session)):
+            return problem("forgotten", f"{line.where}: the session was erased at this endpoint")
         if isinstance(item, PushSession):
             return self._session(db, line, item)
         if not limits.claim_machine(db, self.store, self.user, line.machine, self.device):
-            return self._machine_taken(line.machine)
+            return machine_taken(self.user, line.machine)
         if isinstance(item, PushAppend):
             result = self._append(db, index, line, item)
         else:
@@ -189,7 +191,7 @@ class PushRequest:
         if item.device_id != self.sender.device:
             raise ItemError("invalid", "device_id differs from the header Sessiond-Device")
         if not limits.claim_machine(db, self.store, self.user, machine, self.device):
-            return self._machine_taken(machine)
+            return machine_taken(self.user, machine)
         stored = records.revision(db, self.user, machine, session)
         if stored == item.revision or (item.prompts_only and records.is_whole(db, self.user, machine, session)):
             return DUPLICATE
@@ -289,11 +291,3 @@ class PushRequest:
     ) -> Result:
         ahead = streams.ahead(db, self.user, machine, session, client)
         return msgspec.structs.replace(result, ahead=ahead) if ahead else result
-
-    def _machine_taken(self, machine: str) -> Result:
-        user = "" if self.user == DEFAULT_USER else f" --user {self.user}"
-        return problem(
-            "machine-taken",
-            f"another device pushes as {machine}: set machine_id in the config of one of them,"
-            f" or let this one take it over on the endpoint: sessiond serve adopt {machine}{user}",
-        )

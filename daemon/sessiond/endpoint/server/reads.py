@@ -17,7 +17,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from sessiond.endpoint.server import ranges, records, streams
+from sessiond.endpoint.server import changes, ranges, records, streams
 from sessiond.endpoint.server.guard import view
 from sessiond.endpoint.server.pages import UnknownPageToken
 from sessiond.endpoint.server.problems import HttpError
@@ -67,7 +67,7 @@ class ReadHandlers:
         query = Query(request, {"since", "limit", "user"})
         seen = view(request, access, query)
         since, limit = query.text("since"), query.limit()
-        ask = partial(records.list_changes, view=seen, endpoint=self._endpoint_id, since=since, limit=limit)
+        ask = partial(changes.list_changes, view=seen, endpoint=self._endpoint_id, since=since, limit=limit)
         try:
             return json_response(await self._reader.query(ask))
         except UnknownPageToken as error:

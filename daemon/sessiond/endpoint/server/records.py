@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,10 +12,8 @@ import msgspec
 from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.pages import (
     PAGE,
-    AfterChange,
     AfterGeneration,
     AfterSession,
-    UnknownPageToken,
     decode_token,
     encode_token,
 )
@@ -24,7 +21,6 @@ from sessiond.endpoint.wire import (
     MAX_GENERATION,
     MAX_NUMBER,
     RECORDS,
-    ChangesAnswer,
     PushSession,
     SessionsAnswer,
     StoredSession,
@@ -130,24 +126,6 @@ def put(db: sqlite3.Connection, user: str, machine: str, item: PushSession, enco
     )
 
 
-def mark_changed(db: sqlite3.Connection, user: str, changed: Iterable[tuple[str, str]]) -> None:
-    """Move sessions to the end of the user's sequence of changes, in order."""
-    change = _latest(db, user)
-    for machine, session in changed:
-        change += 1
-        db.execute(
-            "UPDATE sessions SET change = ? WHERE user = ? AND machine = ? AND session = ?",
-            (change, user, machine, session),
-        )
-    db.execute("INSERT INTO users VALUES (?, ?) ON CONFLICT DO UPDATE SET change = excluded.change", (user, change))
-
-
-def _latest(db: sqlite3.Connection, user: str) -> int:
-    """Return the last position in the user's sequence of changes."""
-    row = db.execute("SELECT change FROM users WHERE user = ?", (user,)).fetchone()
-    return 0 if row is None else int(row[0])
-
-
 def get_session(db: sqlite3.Connection, view: View, machine: str, session: str) -> StoredSession | None:
     """Return a session; None if it has no record, even if it has streams."""
     row = db.execute(
@@ -187,7 +165,7 @@ def list_sessions(db: sqlite3.Connection, view: View, wanted: Filter, after: str
         " ORDER BY started_ms DESC, machine DESC, session DESC LIMIT ?",
         (*values, limit + 1),
     )
-    sessions, last = _page(db, view, found, limit)
+    sessions, last = page(db, view, found, limit)
     following = None
     if last is not None:
         machine, session, _, _, started = last
@@ -195,27 +173,7 @@ def list_sessions(db: sqlite3.Connection, view: View, wanted: Filter, after: str
     return SessionsAnswer(sessions=sessions, next=following)
 
 
-def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
-    """Return a page of the sessions that changed after `since`, each once, in the order of their last change.
-
-    Raises:
-        UnknownPageToken: `since` is from another endpoint, or newer than this store, which was restored from a backup.
-    """
-    latest = _latest(db, view.user)
-    position = AfterChange(endpoint, 0) if since is None else decode_token(since, AfterChange)
-    if position.endpoint != endpoint or not 0 <= position.change <= latest:
-        raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it")
-    found = db.execute(
-        "SELECT machine, session, revision, envelope, change FROM sessions WHERE user = ? AND change > ?"
-        " ORDER BY change LIMIT ?",
-        (view.user, position.change, limit + 1),
-    )
-    sessions, last = _page(db, view, found, limit)
-    seen = latest if last is None else last[4]
-    return ChangesAnswer(sessions=sessions, next=encode_token(AfterChange(endpoint, seen)), more=last is not None)
-
-
-def _page(
+def page(
     db: sqlite3.Connection, view: View, found: sqlite3.Cursor, limit: int
 ) -> tuple[list[StoredSession], tuple[Any, ...] | None]:
     """Return the sessions of a page, and the row of the last one if more follow.

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sessiond.decoding import json_decoder
+from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.wire import PROBLEMS, Problem, Result
 from sessiond.errors import SessiondError
 
@@ -82,3 +83,13 @@ def describe(number: int, line: bytes) -> str:
     words = [fields.op, "of session" if session else None, session, "stream" if fields.stream else None, fields.stream]
     description = " ".join(str(each)[:MAX_QUOTED] for each in words if each)
     return f"line {number} ({description})" if description else f"line {number}"
+
+
+def machine_taken(user: str, machine: str) -> Result:
+    """Return the result for a line of a machine that belongs to another device of the user."""
+    option = "" if user == DEFAULT_USER else f" --user {user}"
+    return problem(
+        "machine-taken",
+        f"another device pushes as {machine}: set machine_id in the config of one of them,"
+        f" or let this one take it over on the endpoint: sessiond serve adopt {machine}{option}",
+    )

@@ -9,7 +9,7 @@ import uuid
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private
 
-VERSION = 4
+VERSION = 5
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 DEFAULT_USER = "default"
@@ -110,6 +110,19 @@ CREATE TABLE chunks (
 );
 """
 
+_FORGOTTEN = """
+-- Sessions that were erased and are never stored again. `machine` is '' for a session that was erased on all machines.
+-- `change` is a position in the same sequence as that of `sessions`.
+CREATE TABLE forgotten (
+    user TEXT NOT NULL,
+    session TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    change INTEGER NOT NULL,
+    PRIMARY KEY (user, session, machine)
+) WITHOUT ROWID;
+CREATE INDEX forgotten_by_change ON forgotten (user, change);
+"""
+
 _TO_VERSION_2 = (
     """
 ALTER TABLE tokens ADD COLUMN user TEXT NOT NULL DEFAULT 'default';
@@ -176,6 +189,9 @@ def connect(directory: str) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA journal_size_limit = {64 << 20}")
         db.execute("PRAGMA cache_size = -8192")
+        # Deleted and replaced bytes are overwritten with zeros. Otherwise an erased session could still be read from
+        # free pages of the file. Some builds of SQLite have this as their default.
+        db.execute("PRAGMA secure_delete = ON").fetchall()
         _upgrade(db, path)
         db.execute("PRAGMA foreign_keys = ON")  # after the migration, which drops tables that others refer to
     except UnicodeDecodeError as error:
@@ -204,7 +220,7 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
         if found > VERSION:
             raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
         if found == 0:
-            _run(db, _TABLES + _OWNED + _BYTES)
+            _run(db, _TABLES + _OWNED + _BYTES + _FORGOTTEN)
             db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
         if found == 1:
             _run(db, _TO_VERSION_2[0] + _OWNED + _TO_VERSION_2[1])
@@ -212,6 +228,8 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
             db.execute(_TO_VERSION_3)
         if found in (2, 3):
             db.execute(_TO_VERSION_4)
+        if found in (1, 2, 3, 4):
+            _run(db, _FORGOTTEN)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

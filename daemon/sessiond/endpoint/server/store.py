@@ -7,7 +7,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from sessiond.endpoint.server.digests import Digests
@@ -46,6 +46,8 @@ class Store:
         """Whether the files were deleted or replaced. If so, the store must not be closed: SQLite would unlink the
         write-ahead log by its name, and that file may belong to another process's store now."""
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        with suppress(StateError):  # another process reads the log: the next erasure or start completes this
+            self.scrub()
         self.endpoint_id = UUID(
             self._writer.execute("SELECT value FROM facts WHERE name = 'endpoint_id'").fetchone()[0]
         )
@@ -98,6 +100,23 @@ class Store:
                 f"the store in {self.directory} was deleted or replaced while the endpoint was running",
                 hint="restart the endpoint; each device sends the missing data again",
             )
+
+    def expect_scrub(self, db: sqlite3.Connection) -> None:
+        """Store, in the transaction that erases data, that `scrub` has to follow. The next start repeats it."""
+        db.execute("INSERT INTO facts VALUES ('scrub', 1) ON CONFLICT DO NOTHING")
+
+    def scrub(self) -> None:
+        """Remove erased data from the write-ahead log, where earlier states of the pages are left.
+
+        Raises:
+            StoreBusy: a reader still uses the log.
+        """
+        with self._turn, _translated():
+            if self._writer.execute("SELECT 1 FROM facts WHERE name = 'scrub'").fetchone() is None:
+                return
+            if self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise StoreBusy("erased data is still in the write-ahead log, which is being read")
+            self._writer.execute("DELETE FROM facts WHERE name = 'scrub'")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

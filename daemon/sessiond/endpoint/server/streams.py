@@ -60,8 +60,13 @@ def find_or_create(db: sqlite3.Connection, user: str, machine: str, session: str
     """Return the number of a stream in the store; create it if it does not exist."""
     found = find(db, user, machine, session, name)
     if found is None:
+        # The number of an erased stream is never used again: a download that is under way would continue with the
+        # bytes of another stream, perhaps of another user.
         made = db.execute(
-            "INSERT INTO streams (user, machine, session, name) VALUES (?, ?, ?, ?)", (user, machine, session, name)
+            "INSERT INTO streams (stream, user, machine, session, name) VALUES (1 + max("
+            "coalesce((SELECT max(stream) FROM streams), 0),"
+            " coalesce((SELECT value FROM facts WHERE name = 'last_stream'), 0)), ?, ?, ?, ?)",
+            (user, machine, session, name),
         )
         found = made.lastrowid
         assert found is not None

@@ -23,7 +23,8 @@ from sessiond.errors import NotFound, SessiondError
 PREFIX = "sd_"
 """Lets secret scanners recognize our tokens."""
 PUSH, READ, ADMIN = SCOPES = ("push", "read", "admin")
-"""`push`: push as the token's device. `read`: read what the user's machines pushed. `admin`: read any user's."""
+"""`push`: push as the token's device. `read`: read what the user's machines pushed. `admin`: read or erase any
+user's."""
 DEFAULT_SCOPES = (PUSH, READ)
 WRITE_INTERVAL_MS = 60_000
 """A token's last use is written at most this often."""
@@ -226,6 +227,13 @@ def bind(db: sqlite3.Connection, access: Access, device: UUID) -> None:
     msgspec.structs.replace(access, device=bound, released=row[1]).check_device(device)
     if bound is None:
         db.execute("UPDATE tokens SET device = ? WHERE sha256 = ?", (str(device), access.digest))
+
+
+def confirm(db: sqlite3.Connection, access: Access) -> None:
+    """Raise Revoked if a token was revoked after the request began."""
+    known = db.execute("SELECT 1 FROM tokens WHERE sha256 = ?", (access.digest,)).fetchone()
+    if access.name is not None and known is None:
+        raise Revoked("the token is not accepted")
 
 
 def hash_secret(secret: str) -> bytes:

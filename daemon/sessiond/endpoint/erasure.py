@@ -1,0 +1,30 @@
+"""The messages about erased sessions (docs/protocol.md)."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+FORGET = "forget"  # the feature: the endpoint erases sessions
+
+
+class ForgottenSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that was erased and is not stored again."""
+
+    machine_id: str | None
+    """The machine whose session it was; None: the session of this id on all machines."""
+    id: UUID
+    forgotten: Literal[True] = True
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request that erases a session: what was erased now, and nothing if that was done before."""
+
+    session: UUID
+    machines: list[str]
+    """The machines of which something was erased."""
+    streams: int
+    bytes: int
+    """Bytes of transcripts and side files, of all generations."""

@@ -1,0 +1,64 @@
+"""The sequence of changes of each user, which other machines follow (`/v1/changes`)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from uuid import UUID
+
+from sessiond.endpoint.erasure import ForgottenSession
+from sessiond.endpoint.server.pages import AfterChange, UnknownPageToken, decode_token, encode_token
+from sessiond.endpoint.server.records import View, page
+from sessiond.endpoint.wire import ChangesAnswer
+
+
+def mark_changed(db: sqlite3.Connection, user: str, changed: Iterable[tuple[str, str]]) -> None:
+    """Move sessions to the end of the user's sequence of changes, in order."""
+    change = latest_change(db, user)
+    for machine, session in changed:
+        change += 1
+        db.execute(
+            "UPDATE sessions SET change = ? WHERE user = ? AND machine = ? AND session = ?",
+            (change, user, machine, session),
+        )
+    db.execute("INSERT INTO users VALUES (?, ?) ON CONFLICT DO UPDATE SET change = excluded.change", (user, change))
+
+
+def latest_change(db: sqlite3.Connection, user: str) -> int:
+    """Return the last position in the user's sequence of changes."""
+    row = db.execute("SELECT change FROM users WHERE user = ?", (user,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
+    """Return a page of the sessions that changed or were erased after `since`, in the order of their last change.
+
+    Raises:
+        UnknownPageToken: `since` is from another endpoint, or newer than this store, which was restored from a backup.
+    """
+    latest = latest_change(db, view.user)
+    position = AfterChange(endpoint, 0) if since is None else decode_token(since, AfterChange)
+    if position.endpoint != endpoint or not 0 <= position.change <= latest:
+        raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it")
+    erased = db.execute(
+        "SELECT change, session, machine FROM forgotten WHERE user = ? AND change > ? ORDER BY change LIMIT ?",
+        (view.user, position.change, limit + 1),
+    ).fetchall()
+    end = latest if len(erased) <= limit else int(erased[limit - 1][0])
+    found = db.execute(
+        "SELECT machine, session, revision, envelope, change FROM sessions WHERE user = ? AND change > ?"
+        " AND change <= ? ORDER BY change LIMIT ?",
+        (view.user, position.change, end, limit + 1),
+    )
+    sessions, last = page(db, view, found, limit)
+    seen = end if last is None else int(last[4])
+    return ChangesAnswer(
+        sessions=sessions,
+        next=encode_token(AfterChange(endpoint, seen)),
+        more=last is not None or end < latest,
+        forgotten=[
+            ForgottenSession(id=UUID(session), machine_id=machine or None)
+            for change, session, machine in erased
+            if change <= seen
+        ],
+    )

@@ -1,0 +1,140 @@
+"""Erases sessions. What was erased is never stored again, whoever pushes it.
+
+The rows of a session and its tombstone change in one transaction, and each push looks for the tombstone in its own
+transaction. So a push that is under way is either erased as well or refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from uuid import UUID
+
+import msgspec
+
+from sessiond.endpoint.erasure import Receipt
+from sessiond.endpoint.server import changes, machines, tokens
+from sessiond.endpoint.server.limits import ROW_SIZE
+from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
+
+ALL_MACHINES = ""
+"""The machine of a tombstone that is valid for all machines of the user. No machine has this id."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to erase a session. `user` and `machine` are those of the request; None: not given."""
+
+    access: Access
+    device: UUID | None
+    session: str
+    machine: str | None = None
+    user: str | None = None
+
+
+def is_forgotten(db: sqlite3.Connection, user: str, machine: str, session: str) -> bool:
+    """Return whether a session was erased, on all machines of the user or on this one."""
+    row = db.execute(
+        "SELECT 1 FROM forgotten WHERE user = ? AND session = ? AND machine IN (?, ?)",
+        (user, session, ALL_MACHINES, machine),
+    ).fetchone()
+    return row is not None
+
+
+def erase(store: Store, order: Order) -> Receipt:
+    """Erase a session with all generations of its streams; return what was erased.
+
+    When this returns, the bytes are no longer in the store's files.
+
+    Raises:
+        HttpError: 403, the token may not erase it; 507, the quota has no space for a tombstone.
+        WrongDevice, Revoked: as for a push.
+        StoreBusy: it is erased, but a reader keeps its bytes in the write-ahead log. The same request completes it.
+    """
+    with store.write() as db:
+        user, chosen = _authorize(db, order)
+        receipt = _erase_rows(db, user, order.session, chosen)
+        _add_tombstones(db, store, user, order.session, chosen, erased=bool(receipt.machines))
+        store.expect_scrub(db)
+        # Numbers of streams are keys of the hashes.
+        store.digests.clear()
+    store.scrub()
+    return receipt
+
+
+def _authorize(db: sqlite3.Connection, order: Order) -> tuple[str, list[str]]:
+    """Return the user and the machines whose session is erased. The token is looked up again: it may be revoked.
+
+    A token that only pushes erases what its own device pushed. One that also reads is the user's own, and erases what
+    any of the user's machines pushed. The answer does not depend on what is stored.
+    """
+    access, device = order.access, order.device
+    chosen = [ALL_MACHINES if order.machine is None else order.machine]
+    if ADMIN in access.scopes and (order.user is not None or PUSH not in access.scopes):
+        tokens.confirm(db, access)
+        return order.user or access.user, chosen
+    if device is None:
+        raise HttpError(400, "invalid", "the request needs the header Sessiond-Device")
+    tokens.bind(db, access, device)
+    if READ in access.scopes:
+        return access.user, chosen
+    owned = machines.owned(db, access.user, str(device))
+    if order.machine is not None and order.machine not in owned:
+        raise HttpError(403, "forbidden", "the token may erase only what its own device pushed")
+    return access.user, owned if order.machine is None else chosen
+
+
+def _erase_rows(db: sqlite3.Connection, user: str, session: str, chosen: list[str]) -> Receipt:
+    found: list[str] = []
+    count = size = 0
+    for machine in _holding(db, user, session):
+        if machine not in chosen and ALL_MACHINES not in chosen:
+            continue
+        found.append(machine)
+        key = (user, machine, session)
+        numbers = [
+            row[0]
+            for row in db.execute("SELECT stream FROM streams WHERE user = ? AND machine = ? AND session = ?", key)
+        ]
+        count += len(numbers)
+        for number in numbers:
+            rows = db.execute("DELETE FROM chunks WHERE stream = ? RETURNING length", (number,))
+            size += sum(row[0] for row in rows.fetchall())
+            db.execute("DELETE FROM generations WHERE stream = ?", (number,))
+        if numbers:  # see streams.find_or_create
+            db.execute(
+                "INSERT INTO facts VALUES ('last_stream', ?) ON CONFLICT DO UPDATE SET value = max(value, ?)",
+                (max(numbers), max(numbers)),
+            )
+        db.execute("DELETE FROM streams WHERE user = ? AND machine = ? AND session = ?", key)
+        db.execute("DELETE FROM sessions WHERE user = ? AND machine = ? AND session = ?", key)
+    return Receipt(session=UUID(session), machines=found, streams=count, bytes=size)
+
+
+def _holding(db: sqlite3.Connection, user: str, session: str) -> list[str]:
+    """Return the machines of a user that have a session, with or without a record."""
+    known = [row[0] for row in db.execute("SELECT machine FROM machines WHERE user = ? ORDER BY machine", (user,))]
+    return [
+        machine
+        for machine in known
+        if db.execute(
+            "SELECT EXISTS (SELECT 1 FROM sessions WHERE user = :u AND machine = :m AND session = :s)"
+            " OR EXISTS (SELECT 1 FROM streams WHERE user = :u AND machine = :m AND session = :s)",
+            {"u": user, "m": machine, "s": session},
+        ).fetchone()[0]
+    ]
+
+
+def _add_tombstones(
+    db: sqlite3.Connection, store: Store, user: str, session: str, chosen: list[str], *, erased: bool
+) -> None:
+    new = [machine for machine in chosen if not is_forgotten(db, user, machine, session)]
+    left = store.remaining_quota(db)
+    if new and not erased and left is not None and left < ROW_SIZE * len(new):
+        # Erasing makes space, so it is possible with a full quota. Tombstones of unknown sessions could fill the disk.
+        raise HttpError(507, "full", "the endpoint's quota is used up")
+    change = changes.latest_change(db, user)
+    for machine in new:
+        change += 1
+        db.execute("INSERT INTO forgotten VALUES (?, ?, ?, ?)", (user, session, machine, change))
+    db.execute("INSERT INTO users VALUES (?, ?) ON CONFLICT DO UPDATE SET change = excluded.change", (user, change))
