@@ -35,7 +35,7 @@ def unguarded(source: str) -> Iterator[int]:
 
 
 def test_functions_build_decoders_under_the_lock() -> None:
-    """Otherwise the daemon or the endpoint may end with SIGSEGV."""
+    """A decoder that is built without the lock may end the daemon or the endpoint with SIGSEGV."""
     found = [
         f"{path.relative_to(DAEMON)}:{line}"
         for path in sorted(DAEMON.rglob("*.py"))

@@ -79,7 +79,7 @@ def test_a_page_names_what_the_source_reads(tool: str) -> None:
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_examples_are_records_that_a_source_of_the_tool_decodes(tool: str) -> None:
-    """Without an error or an unknown type, so that an example can't be of another format."""
+    """The source decodes each without an error or an unknown type, so an example can't be of another format."""
     blocks = BLOCK.findall(page(tool))
     assert all(json.loads(line) for kind, body in blocks if kind == "json" for line in body.splitlines())
     records = [line for kind, body in blocks if kind == "jsonl" for line in body.splitlines()]

@@ -66,7 +66,7 @@ def test_hosted_checks_run_the_gate_on_every_python_that_is_promised() -> None:
 
 
 def test_hooks_run_programs_of_the_private_environment() -> None:
-    """So that a commit is checked with the versions that `make check` uses, without a download."""
+    """A commit is checked with the versions that `make check` uses, without a download."""
     repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert [repo["repo"] for repo in repos] == ["local"]
     assert all(hook["entry"].startswith(".venv/bin/") for hook in repos[0]["hooks"])

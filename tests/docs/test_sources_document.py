@@ -36,7 +36,7 @@ def test_the_lab_runs_tools_that_are_read() -> None:
 
 
 def test_a_tool_that_cannot_be_read_is_recognised(tmp_path: Path) -> None:
-    """By its directory; and none of them is one that is read."""
+    """It is recognised by its directory, and none of these tools has a source."""
     places = UserDirs(home=str(tmp_path), environ={}, platform="linux")
     assert [tool.find(places) for tool in UNREADABLE] == [None] * len(UNREADABLE)
     os.makedirs(tmp_path / ".codeium/windsurf/cascade")

@@ -247,7 +247,7 @@ def paths() -> Json:
 
 
 def schemas() -> Json:
-    """Take the schemas of every struct on the wire out of the code."""
+    """Return the schemas of every struct of the protocol, made from the code."""
     _, made = msgspec.json.schema_components(ANSWERS, ref_template="#/components/schemas/{name}")
     for name in ("started_at", "ended_at"):
         described = made["Session"]["properties"][name]

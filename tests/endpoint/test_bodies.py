@@ -215,7 +215,7 @@ def answer_of(connections: list[socket.socket]) -> bytes:
 
 @pytest.mark.parametrize("slow", [{"seconds": 0.05}, {"stall": 0.05}])
 def test_a_body_that_does_not_arrive_in_time_is_answered_408(tmp_path: Path, slow: dict[str, float]) -> None:
-    """Neither as a whole nor part by part: who is slower holds memory for nothing."""
+    """The body has a limit for the whole and one for each part: a slower client would hold memory in vain."""
     with serving(tmp_path, bodies=Bodies(**slow)) as it:
         connection = begin_push(it, declared=1000, sent=b"{")
         status, problem = answer_of([connection]).split(b"\r\n", 1)
@@ -232,7 +232,7 @@ def test_a_body_that_drips_in_time_is_taken(endpoint: Running) -> None:
 
 
 def test_the_oldest_body_of_the_client_with_the_most_bytes_is_dropped() -> None:
-    """Not the oldest of all: a client with one small body must not pay for another one's many."""
+    """The oldest body of all may stay: a client with one small body must not pay for another one's many."""
 
     async def receive() -> list[bool]:
         bodies = Bodies(100)
@@ -247,7 +247,7 @@ def test_the_oldest_body_of_the_client_with_the_most_bytes_is_dropped() -> None:
 
 @pytest.mark.parametrize(("size", "last"), [(2 * CHUNK, CHUNK), (2 * CHUNK + 1, 1), (CHUNK, CHUNK)])
 def test_the_last_chunk_of_an_answer_ends_it(size: int, last: int) -> None:
-    """Also where the chunks fit exactly: an answer without an end would hold its connection."""
+    """An answer without an end would hold its connection, even if its chunks fit exactly."""
     sent: list[Any] = []
 
     async def answer(_scope: Any, _receive: Any, send: Any) -> None:
@@ -262,7 +262,7 @@ def test_the_last_chunk_of_an_answer_ends_it(size: int, last: int) -> None:
 
 
 def test_half_sent_bodies_make_room_for_whole_ones(tmp_path: Path) -> None:
-    """Of the client that has most bytes here, the oldest is turned away, and the others are not."""
+    """The oldest body of the client with the most bytes is refused, and the others are not."""
     line = json.dumps(append(0, b"x" * 3000)).encode()
     with serving(tmp_path, bodies=Bodies(4 * len(line))) as it, Pusher(it.url, it.token) as pusher:
         half = [begin_push(it, declared=2 * len(line), sent=line) for _ in range(3)]

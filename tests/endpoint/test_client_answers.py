@@ -83,7 +83,7 @@ def rows() -> list[tuple[int, str | None, bytes, str, tuple[float, float]]]:
 def test_each_answer_has_its_kind_and_its_wait(
     status: int, content_type: str | None, body: bytes, kind: str, waits: tuple[float, float]
 ) -> None:
-    """No single answer, whatever it is, costs more than seconds; only what endpoints say of load is `unreachable`."""
+    """No single answer costs more than seconds. Only what endpoints answer under load is `unreachable`."""
     error = ask(Canned(status, {"content-type": content_type} if content_type else {}, body))
     assert isinstance(error, EndpointError), error
     for _ in range(20):
@@ -105,7 +105,7 @@ def test_the_right_answer_is_taken() -> None:
 
 @pytest.mark.parametrize(("status", "kind"), [(413, TooLarge), (400, Rejected), (415, Rejected), (422, Rejected)])
 def test_what_a_smaller_request_may_cure_is_told_apart(status: int, kind: type[EndpointError]) -> None:
-    """Only these are halved, and only they may lead to a parked item."""
+    """Only requests with these answers are halved, and only these answers may lead to a parked item."""
     assert type(ask(Canned(status, {}, b""))) is kind
 
 
@@ -203,7 +203,7 @@ def test_what_is_quoted_is_short_and_printable() -> None:
 
 
 def test_features_that_can_not_be_decoded_make_no_endpoint() -> None:
-    """Whatever is wrong with the description of an endpoint, it is one error of the client's own."""
+    """Any error in the description of an endpoint is raised as one error of the client."""
     transport = CompressingTransport(Canned(200, {"content-type": JSON}, b'{"features": 7}'))
     client = Client("http://127.0.0.1:9", TOKEN, device_id=uuid.UUID(int=1), timeout=3600.0, transport=transport)
     with pytest.raises(WrongEndpoint):

@@ -100,10 +100,10 @@ class Transport:
         return self.state != "open"
 
     def pause_reading(self) -> None:
-        """Take no more."""
+        """Do nothing: no data arrives."""
 
     def resume_reading(self) -> None:
-        """Take more."""
+        """Do nothing: no data arrives."""
 
     def get_extra_info(self, name: str) -> None:
         """Know nothing."""
@@ -202,7 +202,7 @@ def test_an_answer_that_is_not_taken_is_cut_off() -> None:
 
 
 def test_a_lost_connection_is_forgotten() -> None:
-    """Neither it nor a timer of it stays."""
+    """Neither the connection nor any of its timers is kept."""
     connections = Connections(9, TIMEOUTS)
     connection, loop, _ = connect(connections)
     connection.connection_lost(None)

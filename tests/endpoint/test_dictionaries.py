@@ -44,7 +44,7 @@ def encoded(pusher: Pusher, sent: bytes, device: str = DEVICE) -> httpx.Response
 
 
 def test_each_push_is_the_dictionary_of_the_next(pusher: Pusher) -> None:
-    """Whatever encoding it had itself; and the oldest bytes make room for the newest."""
+    """The push may have any encoding. The newest bytes replace the oldest ones."""
     assert "dictionary" in pusher.get("/v1").json()["features"]
     known, at = plain(pusher, body(record(), append(0, b"x" * 3000))), 3000
     for number in range(2, 9):
@@ -71,7 +71,7 @@ def test_another_dictionary_is_refused_whole(pusher: Pusher) -> None:
 
 
 def test_a_restart_forgets_dictionaries_and_nothing_else(tmp_path: Path) -> None:
-    """They are in memory; a client pushes once more without."""
+    """Dictionaries are in memory only. After a restart the client pushes once without one."""
     with running(str(tmp_path / "endpoint"), token="t" * 32) as it, Pusher(it.url, it.token) as pusher:
         known = plain(pusher, body(record(), append(0, b"one\n")))
     with running(str(tmp_path / "endpoint"), token="t" * 32) as it, Pusher(it.url, it.token) as pusher:

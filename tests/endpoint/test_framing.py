@@ -10,7 +10,7 @@ from sessiond.endpoint.server import Running
 
 
 def test_a_request_with_two_lengths_is_refused_and_ends_its_connection(endpoint: Running) -> None:
-    """Otherwise a proxy that uses the other length would take the rest for the request of another client."""
+    """A proxy that uses the other length would take the rest for another client's request."""
     head = f"Host: x\r\nAuthorization: Bearer {endpoint.token}\r\n"
     smuggled = f"GET /v1/sessions HTTP/1.1\r\n{head}Connection: close\r\n\r\n"
     body = f"0\r\n\r\n{smuggled}"

@@ -110,7 +110,7 @@ STEPS = st.lists(
 def test_every_generation_reads_as_it_was_written(
     steps: list[tuple[str, int, float]], cuts: list[tuple[float, float]]
 ) -> None:
-    """Whatever shares whatever with whatever: bytes, ranges and digests are those of a plain copy."""
+    """For any sharing between generations, bytes, ranges and digests are those of a plain copy."""
     held: dict[int, bytes] = {}
     with TemporaryDirectory() as directory:
         store = Store(directory)
@@ -154,7 +154,7 @@ def test_every_generation_reads_as_it_was_written(
 
 
 def test_a_client_reads_the_generation_that_it_names(endpoint: Running, pusher: Pusher) -> None:
-    """Without one, the current generation; up to an end, if it wants no more."""
+    """The current generation is the default, and the client may name an end."""
     pusher.said(append(0, b"one\ntwo\n"), generation(1, 0, 4), append(4, b"2\n", generation=1))
     with closing(ReadClient(endpoint.url, endpoint.token, device_id=UUID(DEVICE))) as client:
 

@@ -156,7 +156,7 @@ def test_many_processes_may_open_an_old_store_at_once(tmp_path: Path) -> None:
 
 
 def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
-    """In the middle of it, at any statement: version 1 with all of its tables, and the next start migrates it."""
+    """A failure at any statement leaves version 1 with all of its tables, and the next start migrates it."""
     make(tmp_path / "old")
     before = stored(tmp_path / "old" / FILE)
     for number in range(1, 400, 3):

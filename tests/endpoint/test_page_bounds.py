@@ -115,7 +115,7 @@ class Endless(httpx.BaseTransport):
 
 @pytest.mark.parametrize("token", ["again", "x" * 70_000])
 def test_a_list_without_an_end_is_refused(token: str) -> None:
-    """Neither a list that repeats itself nor a position that is too long for a URL stops the client."""
+    """A list that repeats itself and a position that is too long for a URL are errors, and never stop the client."""
     listed = [wire.Generation(generation=0, previous=None, keep=0, length=1)] * 1000
     page = wire.StreamsAnswer(streams=[wire.StoredStream(name="main", generations=listed)], next=token)
     client = ReadClient("http://127.0.0.1:9", None, device_id=uuid.uuid4(), transport=Endless(page))
@@ -210,7 +210,7 @@ ANYTHING = st.one_of(
     ),
 )
 def test_no_parameter_makes_the_endpoint_fail(shared: Pusher, path: str, query: dict[str, str], wanted: str) -> None:
-    """Whatever is asked: an answer, or a problem of the one who asks."""
+    """Every request gets an answer or a 4xx problem, never a 5xx."""
     answer = shared.get(path, params=query, headers={"Range": wanted} if wanted else {})
     missing = {404} if "generation" in query else set()  # a number of which there is no generation
     assert answer.status_code in {200, 206, 400, 410, 416} | missing

@@ -38,7 +38,6 @@ def test_a_push_sent_again_is_all_duplicates(pusher: Pusher) -> None:
 
 
 def test_an_empty_push_has_no_results(pusher: Pusher) -> None:
-    """No line, no result."""
     assert pusher.post("/v1/push", headers={"Sessiond-Batch": "b"}).json() == {"batch": "b", "results": []}
 
 
@@ -121,7 +120,7 @@ def test_a_small_segment_that_decodes_to_much_is_refused(pusher: Pusher) -> None
 
 @pytest.mark.parametrize("name", ["", "/a", "a//b", "a/../b", "..", "a/.", "a\nb", "a\x7f", "x" * 201])
 def test_names_that_cannot_stand_in_an_address_are_refused(pusher: Pusher, name: str) -> None:
-    """No name climbs, hides or breaks a line."""
+    """A name must not leave its path, be hidden or contain a line break."""
     lines = [append(0, b"x", stream=name), append(0, b"x", machine_id=name), generation(1, None, 0, stream=name)]
     lines += [record(machine_id=name), record() | {"streams": [{"name": name, "generation": 0, "length": 1}]}]
     assert pusher.said(*lines) == ["invalid"] * 5

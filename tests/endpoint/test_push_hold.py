@@ -101,7 +101,7 @@ def a_record_with_many_streams() -> list[list[Line]]:
     ids=lambda each: each.__name__,
 )
 def test_no_push_holds_the_writer_for_long(store: TimedStore, pushes: Callable[[], list[list[Line]]]) -> None:
-    """Whatever its lines are; those beyond the time are answered `push-full`, and the first one never is."""
+    """Lines beyond the time limit are answered `push-full`, except the first one. The kind of lines does not matter."""
     assert SECONDS < LONGEST
     for lines in pushes():
         results = push(store, lines)

@@ -53,7 +53,7 @@ def test_sessions_are_listed_newest_first_and_page_by_page(pusher: Pusher) -> No
 
 
 def test_sessions_are_filtered(pusher: Pusher) -> None:
-    """By tool, machine, time and a part of the directory; all of them must hold."""
+    """The filters are the tool, the machine, the time and a part of the directory; all of them must match."""
     ids = fill(pusher, 6)
     assert ids_of(pusher, "/v1/sessions", tool="cursor") == [ids[5], ids[3], ids[1]]
     assert ids_of(pusher, "/v1/sessions", machine_id="grace") == []

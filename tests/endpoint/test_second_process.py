@@ -348,7 +348,7 @@ class Trial:
 
 @pytest.mark.parametrize("seed", range(TRIALS))
 def test_random_processes_and_kills_lose_nothing(tmp_path: Path, seed: int) -> None:
-    """Whatever was acknowledged is there afterwards, byte for byte, and the file is whole."""
+    """Every acknowledged byte is still there, and the file is a sound database."""
     Trial(tmp_path, seed).run()
 
 

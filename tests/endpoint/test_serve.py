@@ -201,7 +201,7 @@ def test_a_tls_of_old_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_serves_https(tmp_path: Path) -> None:
-    """With a certificate, the address is https."""
+    """The address is https if a certificate is given."""
     cert, key = certify(tmp_path)
     with serving(tmp_path, "--tls-cert", cert, "--tls-key", key) as (_, url, _):
         assert url.startswith("https://127.0.0.1:")
@@ -210,7 +210,7 @@ def test_it_serves_https(tmp_path: Path) -> None:
 
 
 def test_a_key_or_a_token_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    """As the client refuses that token file: the error says what to do."""
+    """The error says what to do. The client refuses such a token file in the same way."""
     cert, key = certify(tmp_path)
     os.chmod(key, 0o640)
     refused = command("--data", str(tmp_path), "--tls-cert", cert, "--tls-key", key)
@@ -378,5 +378,5 @@ def test_a_store_that_cannot_be_used_is_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_only_an_address_of_this_machine_needs_no_tls(host: str, here: bool) -> None:
-    """By its number or by its name."""
+    """An address may be a number or a name."""
     assert is_loopback(host) is here

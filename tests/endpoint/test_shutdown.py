@@ -57,7 +57,7 @@ def test_a_running_request_is_answered_before_the_server_ends(listener: socket.s
 
 
 def test_idle_connections_are_closed_and_new_ones_are_refused(listener: socket.socket) -> None:
-    """Otherwise a client that keeps its connection would hold the server until the grace period ends."""
+    """A client that keeps its connection would hold the server until the grace period ends."""
     address = listener.getsockname()
     with in_thread(server := Server(App()), listener):
         connection = request(listener, "/")

@@ -46,7 +46,7 @@ def test_nothing_is_told_without_the_token(endpoint: Running) -> None:
 
 
 def test_a_wrong_token_is_refused_before_the_body_is_read(endpoint: Running) -> None:
-    """Who may not push can't make us read."""
+    """A client without access must not make the endpoint read its body."""
     answer = httpx.post(f"{endpoint.url}/v1/push", content=bytes(9 << 20), headers={"Authorization": "Bearer no"})
     assert answer.status_code == 401
     assert httpx.get(f"{endpoint.url}/v1", headers={"Authorization": "Bearer no"}).status_code == 401
@@ -73,7 +73,7 @@ def test_tokens_come_and_go_while_the_endpoint_runs(endpoint: Running) -> None:
 
 
 def test_the_store_does_not_know_the_secret(endpoint: Running) -> None:
-    """Who steals the file can't push."""
+    """A stolen copy of the store's files does not allow pushing."""
     secret = tokens.add(endpoint.store, "laptop")
     assert len(secret) > 43
     directory = endpoint.store.directory
@@ -126,7 +126,7 @@ def test_the_device_is_checked_again_in_the_transaction(endpoint: Running) -> No
 
 
 def test_a_released_device_never_gets_the_token_back(endpoint: Running) -> None:
-    """Also if it still runs, if its push was on its way, and after the token had another device."""
+    """It may still run, its push may be on its way, and the token may have had another device since."""
     secret = tokens.add(endpoint.store, "laptop")
     third = str(UUID(int=3))
     with Pusher(endpoint.url, secret) as first, Pusher(endpoint.url, secret, OTHER_DEVICE) as second:
@@ -218,7 +218,7 @@ def test_scopes_limit_a_token(endpoint: Running) -> None:
 
 
 def test_an_expired_token_is_refused(endpoint: Running) -> None:
-    """From the moment on that it was given, by the endpoint's clock."""
+    """The endpoint's clock decides when the time of the token is over."""
     secret = tokens.add(endpoint.store, "phone", lifetime=3600)
     with Pusher(endpoint.url, secret) as client:
         assert client.get("/v1/sessions").status_code == 200
@@ -230,7 +230,7 @@ def test_an_expired_token_is_refused(endpoint: Running) -> None:
 
 
 def test_a_token_is_found_by_an_index(endpoint: Running) -> None:
-    """With 10,000 tokens, looking one up reads as much as with one: no table is scanned."""
+    """Looking up one of 10,000 tokens reads as much as looking up the only one: no table is scanned."""
     plan = "EXPLAIN QUERY PLAN SELECT name, user, scopes, device, expires_ms FROM tokens WHERE sha256 = ?"
     with endpoint.store.read() as db:
         steps = [row[3] for row in db.execute(plan, (b"x",))]
@@ -305,7 +305,7 @@ def test_bad_names_users_and_scopes_are_refused(endpoint: Running) -> None:
 
 
 def test_a_client_is_one_however_it_writes_its_token() -> None:
-    """Else each spelling of the header would have a share of the endpoint of its own."""
+    """If each spelling of the header counted as a client, each would have its own share of the endpoint."""
 
     def name(header: bytes | None) -> str:
         headers = [] if header is None else [(b"authorization", header)]

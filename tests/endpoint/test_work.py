@@ -93,7 +93,7 @@ class Watched(Store):
 
 
 def test_lines_are_decoded_before_the_turn_to_write(tmp_path: Path) -> None:
-    """Whatever has to be unpacked and digested, no other device waits for it."""
+    """No device waits for the turn to write while lines of another one are unpacked and digested."""
     store = Watched(str(tmp_path))
     store.lines = [msgspec.json.encode(line) for line in (packed(0, bytes(MIB)), record(), {"op": "nothing"})]
     answer = PushRequest(store, Limits(), sender()).run(store.lines)
