@@ -27,7 +27,7 @@ def test_all_is_taken_in_unless_it_is_asked_otherwise(tmp_path: Path) -> None:
 
 
 def test_what_is_older_is_left_out_and_counted(tmp_path: Path) -> None:
-    """Neither its path nor anything of it is stored; a second look and a restart leave it out too."""
+    """Neither its path nor its content is stored. A second scan and a restart leave it out too."""
     old, new = write(tmp_path, 1, age=91 * DAY), write(tmp_path, 2, age=89 * DAY)
     with lab(tmp_path, {"backfill": "90d"}) as made:
         for _ in range(2):
@@ -41,7 +41,7 @@ def test_what_is_older_is_left_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_an_old_session_that_changes_is_captured_whole(tmp_path: Path) -> None:
-    """With its first line, and with the streams that lie in other files and did not change."""
+    """It is captured from its first line, with the streams in other files that did not change."""
     path = write(tmp_path, 1, age=9 * DAY, lines=3)
     agent = write(tmp_path, 1, age=9 * DAY, relative=f"{session(1)}/subagents/agent-a1.jsonl")
     with lab(tmp_path, {"backfill": "none"}) as made:
@@ -67,7 +67,7 @@ def test_a_change_counts_though_it_looks_old(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_and_deleted_is_not_counted_any_more(tmp_path: Path) -> None:
-    """That the tool cleans up one file of a session is no reason to take in another one."""
+    """The deletion of one file of a session is no reason to capture another one."""
     path = write(tmp_path, 1, age=9 * DAY)
     write(tmp_path, 1, age=9 * DAY, relative=f"{session(1)}/subagents/agent-a1.jsonl")
     with lab(tmp_path, {"backfill": "none"}) as made:
@@ -78,7 +78,7 @@ def test_what_is_left_out_and_deleted_is_not_counted_any_more(tmp_path: Path) ->
 
 
 def test_another_value_later_picks_up_the_rest(tmp_path: Path) -> None:
-    """And one that leaves out more lets nothing go that was captured."""
+    """A value that leaves out more discards nothing that was captured."""
     for number, age in enumerate((1, 50, 100), start=1):
         write(tmp_path, number, age=age * DAY)
     for value, expected in (("none", 0), ("60d", 2), ("none", 2), ("all", 3), ("10d", 3)):
@@ -101,7 +101,7 @@ def test_what_came_while_the_daemon_was_off_is_no_backfill(tmp_path: Path) -> No
 
 
 def test_what_was_copied_while_the_daemon_was_off_is_no_backfill_however_old_it_is(tmp_path: Path) -> None:
-    """From another machine, or out of a backup, with its old time: it was not there before the first start."""
+    """It came from another machine or a backup with its old time, and did not exist before the first start."""
     write(tmp_path, 1, age=100 * DAY)
     with lab(tmp_path, {"backfill": "90d"}) as made:
         assert made.look().left_out == 1
@@ -145,7 +145,7 @@ def test_the_first_start_is_known_after_the_spool_is_lost(tmp_path: Path) -> Non
 
 
 def test_a_first_start_under_a_clock_ahead_is_corrected(tmp_path: Path) -> None:
-    """Else everything that is written until then would be left out."""
+    """Files that are written until the clock catches up would otherwise be left out."""
     with household(tmp_path) as house:
         assert oldest_ms(house.spool, "none", 5_000) == 5_000
         assert oldest_ms(house.spool, "none", 9_000) == 5_000
@@ -155,7 +155,7 @@ def test_a_first_start_under_a_clock_ahead_is_corrected(tmp_path: Path) -> None:
 
 
 def test_a_database_is_taken_in_as_a_whole(tmp_path: Path) -> None:
-    """By the time of its newest change; that its -wal changed is one."""
+    """The time of its newest change counts, and a change of its -wal is one."""
     with household(tmp_path) as house:
         path = os.path.join(build("goose/schema-15", house.home), STORES["goose/schema-15"])
         past = house.now_ms / 1000 - 90 * DAY

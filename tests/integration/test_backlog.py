@@ -79,7 +79,7 @@ def test_time_that_is_not_cpu_time_costs_no_rest() -> None:
 
 
 def test_while_the_backlog_rests_live_changes_are_read(tmp_path: Path) -> None:
-    """And what was changed within the hour is as good as live, though only a look found it."""
+    """A file that changed within the last hour counts as live, even if a scan found it."""
     clock = Clock()
     for number in range(1, 4):
         write(tmp_path, number, age=number * DAY)
@@ -144,7 +144,7 @@ def test_what_its_tool_is_about_to_delete_waits_for_no_charger(tmp_path: Path, s
 
 
 def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
-    """Who asks for everything now gets it: until all is read and pushed nothing is held back."""
+    """The user asked for everything now: nothing is held back until all is read and pushed."""
     clock, machine = Clock(), Machine()
     machine.battery = True
     override = Override()

@@ -60,7 +60,7 @@ def test_a_token_beside_the_sessions_never_reaches_the_spool(name: str, tmp_path
 
 @pytest.mark.parametrize("name", [name for name in STORES if not name.startswith("crush")])
 def test_a_deletion_and_an_edit_in_place_are_seen(name: str, tmp_path: Path) -> None:
-    """Neither moves the count of sessions; each is one new generation of one session."""
+    """The number of sessions stays, and each change is one new generation of one session."""
     goose = name.startswith("goose")
     with household(tmp_path) as house:
         path = os.path.join(build(name, house.home), STORES[name])

@@ -81,7 +81,7 @@ def test_an_endpoint_that_has_forgotten_is_told_at_once_without(house: Household
 
 
 def test_a_lost_answer_takes_the_dictionary_with_it(house: Household) -> None:
-    """Whether the endpoint has the push is not known: it is said again in a way that does not depend on that."""
+    """It is unknown whether the endpoint has the push, so it is sent again without a dictionary."""
     house.push()
     live(house, 1, 2)
 

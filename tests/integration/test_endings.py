@@ -364,7 +364,7 @@ def test_a_large_document_that_is_rewritten_all_the_time_rests_between_two_reads
 
 
 def test_what_a_document_costs_is_its_size(tmp_path: Path) -> None:
-    """Whether anything in it is new or not; a file of lines costs what was added."""
+    """A document costs its size even if nothing in it is new; a file of lines costs what was added."""
     chat = tmp_path / "home/.continue/sessions/5f1d7c1e-0000-4000-8000-000000000009.json"
     chat.parent.mkdir(parents=True)
     chat.write_text(json.dumps({"sessionId": chat.stem, "title": "x", "workspaceDirectory": "/x", "history": []}))

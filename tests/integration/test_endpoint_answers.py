@@ -137,7 +137,7 @@ def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house:
     ],
 )
 def test_a_result_that_cannot_be_decoded_parks_its_item_only(house: Household, nonsense: dict) -> None:
-    """Neither what is pushed with it nor what is pushed afterwards is kept back."""
+    """Items in the same push and in later pushes are not held back."""
     house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
     house.scan()
     bad = []
@@ -166,7 +166,7 @@ def test_a_result_that_cannot_be_decoded_parks_its_item_only(house: Household, n
 
 
 def test_an_acknowledgement_stays_one_whatever_is_beside_it(house: Household) -> None:
-    """Of a result that can't be decoded as a whole, `stored` is believed."""
+    """`stored` counts even if the rest of the result can't be decoded."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         answer = send()
@@ -253,14 +253,14 @@ def test_held_of_nonsense_is_refused(house: Household) -> None:
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://x:y/", "\x00"])
 def test_a_redirect_to_no_address_is_still_a_redirect(house: Household, location: str) -> None:
-    """Whatever is in Location, the push fails with an expected error."""
+    """The push fails with an expected error, whatever Location contains."""
     house.transport.fate = lambda *_: httpx.Response(302, headers={"location": location}, stream=httpx.ByteStream(b""))
     with pytest.raises(EndpointError):
         house.push()
 
 
 def test_a_cookie_is_not_kept(house: Household) -> None:
-    """Nothing is obeyed but result, offset and retry-after."""
+    """Only the results, the offsets and retry-after of an answer have an effect."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         assert "cookie" not in request.headers
@@ -340,7 +340,7 @@ def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(engine: 
 
 
 def answers_about(engine: Engine) -> list[str]:
-    """Have an endpoint answer `GET /v1`; return the paths of its requests."""
+    """Make an endpoint that answers `GET /v1`; return the paths of its requests."""
     asked: list[str] = []
     about = About(
         service=SERVICE, protocol=PROTOCOL, endpoint_id=UUID(int=7), version="1", limits=Limits(), encodings=[]
@@ -472,7 +472,7 @@ def test_a_push_that_holds_too_much_is_sent_in_parts_and_nothing_is_parked(tmp_p
 
 
 def test_an_endpoint_that_postpones_everything_is_given_time(house: Household) -> None:
-    """Without progress, sending it again at once would never end; nothing is parked for it."""
+    """Sending everything again at once would never end. Nothing is parked for it."""
     house.transport.fate = answering(problem("push-full"))
     with pytest.raises(Unreachable):
         house.push()

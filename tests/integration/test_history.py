@@ -94,7 +94,7 @@ def test_each_session_of_a_history_has_its_own_lines(house: Household) -> None:
 
 
 def test_a_history_adds_nothing_to_a_session_with_a_transcript(house: Household) -> None:
-    """Neither if the transcript was captured, nor if it is only on the disk so far."""
+    """It does not matter whether the transcript was captured or is only on the disk so far."""
     captured = transcript(house)
     house.ingest(captured)
     transcript(house, SECOND)
@@ -131,7 +131,7 @@ def test_a_transcript_that_is_found_later_replaces_the_prompts(house: Household)
 
 
 def test_a_growing_history_is_read_from_where_it_ended(house: Household) -> None:
-    """Only the new lines are read, and none is captured twice, also after a restart."""
+    """Only the new lines are read, and no line is captured twice, even after a restart."""
     path = house.write(CLAUDE, *(prompt(f"old {number}", at_ms=NOW_MS - DAY_MS + number) for number in range(500)))
     house.settle()
     line = prompt("new")
@@ -231,7 +231,7 @@ def test_a_second_home_with_a_copy_of_the_history_repeats_nothing(house: Househo
 
 
 def test_lines_without_a_prompt_make_no_session(house: Household) -> None:
-    """Who starts the tool only to leave it again has a line in the history, and never a transcript."""
+    """A user who starts the tool only to leave it again has a line in the history but no transcript."""
     house.write(CLAUDE, prompt("/exit"), prompt("!ls", SECOND), prompt("of an old version", None))
     house.settle()
     assert house.held_sessions() == {} and find(house) is None and find(house, SECOND) is None
@@ -261,7 +261,7 @@ def test_a_session_that_has_just_begun_is_left_until_its_transcript_is_there(hou
 
 
 def test_prompts_of_an_excluded_project_are_never_captured(house: Household) -> None:
-    """Also not where the history does not name the project: then it may be an excluded one."""
+    """A history that does not name the project may be that of an excluded one, so it is not captured either."""
     house.exclusion = Exclusion(["/home/ada/loom"])
     house.close()
     house.open()
@@ -340,7 +340,7 @@ def test_a_session_is_read_again_however_many_wait_before_it(house: Household, m
 
 
 def test_trimmed_prompts_that_the_endpoint_lacks_are_reported_as_lost(house: Household) -> None:
-    """No session waits for ever for lines that exist nowhere."""
+    """A session must not wait without end for lines that exist nowhere."""
     house.write(CODEX, codex_prompt("one"), codex_prompt("two"), codex_prompt("other", SECOND))
     house.budget = 0
     house.close()
@@ -411,7 +411,7 @@ def test_pasted_texts_in_files_are_kept_with_their_prompt(house: Household) -> N
 
 
 def test_side_files_that_the_tool_left_behind_are_kept_with_the_prompts(house: Household) -> None:
-    """They are no transcript: the session is still known from its prompts alone, and prompts are still added."""
+    """Side files are not a transcript: the session is still known from its prompts alone, and prompts are added."""
     house.write(f".claude/projects/-home-ada-loom/{FIRST}/tool-results/a.txt", b"red\n")
     path = house.write(CLAUDE, prompt("one"))
     (outcome,) = house.ingest(path)

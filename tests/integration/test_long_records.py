@@ -154,7 +154,7 @@ def test_every_cut_of_a_secret_is_covered() -> None:
 
 
 def test_a_piece_of_a_projection_is_masked_as_in_one_go() -> None:
-    """Also where reading starts again between two pieces."""
+    """The same holds if reading starts again between two pieces."""
     records, digest = [b'{"a":1}', long_record(900_000)[:-1], b'{"b":2}'], Digest(1)
     expected = b"".join(STARS.mask(record + b"\n").data for record in records)
     with small_pieces(200_000, line_reader.CONTEXT):

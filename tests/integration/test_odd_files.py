@@ -256,7 +256,7 @@ def test_our_link_to_a_file_is_no_change_of_it(tmp_path: Path) -> None:
 
 
 def test_pins_that_nobody_knows_are_swept_at_a_start(tmp_path: Path) -> None:
-    """Of a process that died after it made one, say. One that is the last link to its bytes stays."""
+    """A process may have died after it made one. A pin that is the last link to its bytes stays."""
     with household(tmp_path, budget=1 << 16) as house:
         path = big(house, CLAUDE)
         house.scan()

@@ -44,7 +44,7 @@ def restored(base: Path, before: Callable[[Household], None], after: Callable[[H
 
 
 def refusing(house: Household, what: bytes) -> Callable[..., httpx.Response]:
-    """Have the endpoint call each line invalid that has this in it, and take the others."""
+    """Make the endpoint refuse each line that contains `what` as invalid, and accept the others."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         if request.url.path != "/v1/push":
@@ -63,7 +63,7 @@ def refusing(house: Household, what: bytes) -> Callable[..., httpx.Response]:
 
 
 def test_what_was_dropped_from_the_queue_stays_dropped_and_the_rest_goes_on(house: Household) -> None:
-    """In its place the endpoint has as much of something else, behind which more can be appended."""
+    """The endpoint gets a placeholder of the same length, after which more can be appended."""
     house.transport.fate = refusing(house, b"poison")
     lines = [claude(SESSION, n, text="poison" if n == 2 else "fine") for n in range(1, 6)]
     house.write(CLAUDE, lines[0])
@@ -85,7 +85,7 @@ def test_what_was_dropped_from_the_queue_stays_dropped_and_the_rest_goes_on(hous
 
 
 def test_a_machine_id_that_was_taken_is_mended_by_another_one(house: Household) -> None:
-    """As the problem says: a new `machine_id` in the config, and what was parked for the old one goes."""
+    """The problem suggests a new `machine_id` in the config. What was parked for the old one is removed."""
     record = {
         "id": SESSION.replace("5f", "6f"),
         "tool": "codex",

@@ -1,4 +1,4 @@
-"""From a byte that a tool writes to the endpoint's acknowledgement, without threads."""
+"""The whole way from a byte that a tool writes to the endpoint's acknowledgement, without threads."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def test_a_secret_on_the_cut_of_a_long_record_is_found(tmp_path: Path, budget: i
 
 
 def test_a_change_of_rules_masks_what_is_queued(house: Household) -> None:
-    """Once, at the start, and only that: what was pushed is not touched."""
+    """The queue is masked once, at the start. What was pushed is not touched."""
     mine = "acme-0123456789abcdef"
     house.write(CLAUDE, claude(SESSION, 1, text=f"pushed {mine}"))
     house.settle()
@@ -226,7 +226,7 @@ def test_after_new_rules_and_a_lost_spool_only_what_differs_is_sent_again(house:
 
 
 def test_an_excluded_project_leaves_no_trace(house: Household) -> None:
-    """Neither record nor transcript nor path; switched off, the rest is picked up."""
+    """Its record, transcript and path are not stored. Once it is no longer excluded, its session is captured."""
     again(house, exclusion=Exclusion(["~/secret/**"], "/home/dev"))
     path = house.write(CLAUDE, {"type": "summary", "summary": "x"}, claude(SESSION, 1, cwd="/home/dev/secret/a/b"))
     house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
@@ -273,7 +273,7 @@ def test_a_file_in_the_project_excludes_it(house: Household, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("hashed", [False, True])
 def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) -> None:
-    """Nothing of the session has to change: what is queued goes, and all comes back once the file is gone."""
+    """The session itself need not change. What is queued is removed, and all is captured once the file is gone."""
     project = tmp_path / "project"
     (project / "deep").mkdir(parents=True)
     (tmp_path / "state").mkdir(mode=0o700)
@@ -317,7 +317,7 @@ def test_records_wait_until_the_project_is_known(house: Household) -> None:
 
 
 def test_records_alone_are_kept_where_transcripts_are_off(house: Household) -> None:
-    """Nothing of the transcript is stored or sent, not even what was queued; switched on, it is read."""
+    """The transcript is neither stored nor sent, even if it was queued. Once it is switched on, it is read."""
     path = house.write(CLAUDE, claude(SESSION, 1, text="one"))
     house.settle()
     house.write(CLAUDE, claude(SESSION, 2, text="two"))
@@ -385,7 +385,7 @@ def test_many_directories_are_asked_about_as_one_is(tmp_path: Path) -> None:
 
 
 def test_a_strangers_ignore_file_is_none(tmp_path: Path) -> None:
-    """In /tmp anybody may make one; a link or a directory is none either."""
+    """In /tmp every user may make one. A link or a directory does not count either."""
     (tmp_path / IGNORE).symlink_to("/etc/passwd")
     assert not Exclusion().excludes(str(tmp_path))
     assert not Exclusion().excludes("/home/\0")
@@ -417,7 +417,7 @@ def test_terms_that_can_not_be_used_are_named(tmp_path: Path) -> None:
 
 
 def test_the_version_follows_the_terms(tmp_path: Path) -> None:
-    """Without compiling a rule it changes with all that decides on what is found."""
+    """The version changes with every setting that decides what is found, without compiling a rule."""
     (tmp_path / "mine.toml").write_text("[[rules]]\nid = 'x'\nregex = 'xyzzy[0-9]+'")
     versions = [
         masking(**settings).version  # type: ignore[arg-type]
@@ -450,7 +450,7 @@ def test_nothing_is_loaded_until_something_is_masked(tmp_path: Path) -> None:
 
 
 def test_the_spool_has_no_key(house: Household) -> None:
-    """Who takes the spool away has no way to try values on the hashes in it."""
+    """A stolen spool does not allow trying values on the hashes in it."""
     key = identify(house.state).key
     assert len(key) == 64
     assert key.encode() not in stored(house) and bytes.fromhex(key) not in stored(house)
@@ -473,7 +473,7 @@ def test_a_directory_in_place_of_rules_costs_no_descriptor(tmp_path: Path) -> No
 
 
 def test_a_name_is_shortened_only_after_it_is_masked() -> None:
-    """Of a secret that is cut in the middle, the rules would recognise no half."""
+    """The rules would not recognise half of a secret that was cut."""
     fold = Fold(prompt="x" * 185 + " " + expand("ghp_<A36>", 1))
     Masking(Terms(policy=Policy())).fold(fold)
     assert fold.prompt is not None and len(fold.prompt) == 200

@@ -207,7 +207,7 @@ def test_what_is_only_in_the_wal_is_read(house: Household, store: Store) -> None
 
 
 def test_a_database_is_only_looked_at(house: Household, store: Store) -> None:
-    """Neither an open nor a closed store is touched: SQLite itself would put a -wal beside the closed one."""
+    """An open store and a closed one stay untouched: SQLite itself would put a -wal beside the closed one."""
     directory = os.path.dirname(store.path)
     store.say(A, "one")
     before = looks(directory)
@@ -309,7 +309,7 @@ def test_a_deleted_session_is_gone_and_may_come_back(house: Household, store: St
 
 
 def test_a_database_goes_with_all_its_sessions(house: Household, store: Store, source: Made) -> None:
-    """And when it comes back as it was, nothing is read for it; what was deleted before stays so."""
+    """When it comes back unchanged, nothing is read for it, and what was deleted before stays deleted."""
     for name in (A, B, C):
         store.say(name, "one")
     store.db.close()
@@ -405,7 +405,7 @@ def test_lines_leave_room_for_what_no_link_can_protect(tmp_path: Path) -> None:
 
 
 def test_what_waits_of_a_document_counts_as_unprotected(house: Household) -> None:
-    """No link keeps it, and `status` may not look as if one did."""
+    """No hard link keeps it, and `status` must not look as if one did."""
     house.ingesting = replace(house.ingesting, budget=0)
     house.ingest(document(house, "a.json", {A: ["one", "two"]}))
     assert house.spool.stats.totals().unprotected == 1
@@ -436,7 +436,7 @@ def test_a_document_that_fits_in_no_memory_is_named_and_stops_no_other(house: Ho
 
 @pytest.mark.parametrize("manner", ["truncate", "ftruncate", "rename"])
 def test_a_rewrite_is_met_at_any_moment(house: Household, manner: str) -> None:
-    """Whatever part of a document was written, the session is the old or the new one, never less."""
+    """The session is the old or the new one and never less, whatever part of the document was written."""
     old, new = ["one", "two", "three"], ["one", "two", "III", "four"]
     path = document(house, "a.json", {A: old})
     house.settle()

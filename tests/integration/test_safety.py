@@ -148,7 +148,7 @@ def test_what_only_the_archive_has_gets_to_the_endpoint(world: World) -> None:
 
 
 def test_the_progress_counts_what_only_the_archive_has(world: World) -> None:
-    """Not what a tool still has a file of: these bytes are counted there already."""
+    """Bytes of which the tool still has a file are already counted there."""
     house = world.house
     house.write(CLAUDE, *lines(3))
     house.write(CLAUDE.replace(SESSION, OTHER), *(claude(OTHER, number) for number in range(5)))
@@ -265,7 +265,7 @@ def test_an_endpoint_that_has_other_bytes_under_the_same_number_keeps_them(world
 
 
 def test_what_was_acknowledged_elsewhere_only_counts_as_lost(world: World) -> None:
-    """From one endpoint to another, after the tool has deleted its file: no place that can be reached has it."""
+    """The endpoint changed after the tool had deleted its file: no place that can be reached has it."""
     house = world.house
     world.settle_at("first", lines(3))
     size = len(content(world))
@@ -282,7 +282,7 @@ def test_what_was_acknowledged_elsewhere_only_counts_as_lost(world: World) -> No
 
 
 def test_an_endpoint_that_was_left_is_believed_again(world: World) -> None:
-    """Only what it acknowledged, and without a file being read."""
+    """Only what it acknowledged counts, and no file is read."""
     house = world.house
     world.settle_at("first", lines(3))
     world.configure("second")

@@ -94,7 +94,7 @@ def test_a_fork_that_says_so_late_is_the_copy_all_the_same(fork_first: bool, tmp
     ("name", "ending"), [("droid/0.215-fork", ".jsonl"), ("copilot-cli/1.0-resume", "/events.jsonl")]
 )
 def test_the_source_path_is_the_transcripts(name: str, ending: str, tmp_path: Path) -> None:
-    """And not that of the settings or the index that the tool keeps beside it."""
+    """The path of settings or of an index that the tool keeps beside it does not count."""
     with household(tmp_path) as house:
         build(name, house.home)
         house.settle()
@@ -149,7 +149,7 @@ REWRITTEN = [name for name in NAMES if len(list((SAMPLES / name).rglob("*.json")
 @pytest.mark.parametrize("name", REWRITTEN)
 @pytest.mark.parametrize("manner", ["truncate", "ftruncate", "rename"])
 def test_a_rewrite_leaves_no_trace(name: str, manner: str, tmp_path: Path) -> None:
-    """Whatever way a tool rewrites its documents in, and whatever half of one is met, the record is the same."""
+    """The record is the same for each way of rewriting a document, and for half of one that is met meanwhile."""
     build(name, tmp_path / "home")
     with household(tmp_path) as house:
         house.scan()

@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Iterator[Household]:
 
 
 def redacting(house: Household) -> None:
-    """Have the household mask secrets, as every real installation does."""
+    """Mask secrets in the harness, as every real installation does."""
     from sessiond.privacy import Masking, Terms
 
     house.masking = Masking(Terms(policy=Policy(), version="with rules"))
@@ -92,7 +92,7 @@ def test_side_files_never_make_or_change_a_record(home: Household) -> None:
 
 
 def test_the_side_files_of_an_excluded_project_leave_no_trace(home: Household) -> None:
-    """Nothing of an excluded session is stored, and its side files go with it if it is excluded later."""
+    """Nothing of an excluded session is stored. If it is excluded later, its side files are removed with it."""
     home.write(CLAUDE, claude(SESSION, 1))
     home.write(f"{RESULTS}/toolu_01.txt", b"all of it\n")
     home.scan()
@@ -107,7 +107,7 @@ def test_the_side_files_of_an_excluded_project_leave_no_trace(home: Household) -
 
 
 def test_an_appended_side_file_continues_its_generation(home: Household) -> None:
-    """Only what was added is read and pushed."""
+    """Only the added bytes are read and pushed."""
     home.write(CLAUDE, claude(SESSION, 1))
     path = home.write(f"{RESULTS}/toolu_01.txt", b"begins without a newline")
     home.settle()
@@ -325,7 +325,7 @@ def test_a_side_file_belongs_to_the_session_that_mentions_it(home: Household) ->
 
 
 def test_opencode_names_its_outputs_in_the_part_of_the_tool() -> None:
-    """In the text for the model, and in the metadata of the part."""
+    """The name is in the text for the model, and in the metadata of the part."""
     source = next(source for source in find_sources() if source.tool == "opencode")
     state = {"status": "completed", "metadata": {"truncated": True, "outputPath": "/h/opencode/tool-output/tool_01ab"}}
     part = {"id": "prt_1", "messageID": "msg_1", "sessionID": "ses_1", "type": "tool", "state": state}
@@ -335,7 +335,7 @@ def test_opencode_names_its_outputs_in_the_part_of_the_tool() -> None:
 
 
 def test_a_secret_in_a_binary_file_is_masked_and_nothing_else() -> None:
-    """As in the metadata of an image, or the strings of a program, wherever the file is cut."""
+    """The metadata of an image or the strings of a program may hold one, wherever the file is cut."""
     redactor = Redactor(Policy())
     noise = random.Random(6).randbytes(300_000)
     data = noise[:100_000] + b"\0Comment\0" + TOKEN + b"\0" + noise[100_000:]
@@ -396,7 +396,7 @@ def test_a_new_rule_masks_what_waits_across_its_pieces(home: Household) -> None:
 
 
 def test_a_file_that_is_rewritten_in_place_ends_as_it_is(home: Household) -> None:
-    """Also if only its middle changes, and neither its size nor its beginning."""
+    """The same holds if only its middle changes, and neither its size nor its beginning."""
     redacting(home)
     home.write(CLAUDE, claude(SESSION, 1))
     first, second = random.Random(8).randbytes(3 * CHUNK), random.Random(9).randbytes(10)

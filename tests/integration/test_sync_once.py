@@ -123,7 +123,7 @@ def test_another_sync_may_take_this_one_for_a_daemon(tmp_path: Path, endpoint: R
 
 
 def test_a_daemon_that_runs_keeps_its_lock(tmp_path: Path, endpoint: Running) -> None:
-    """And the lock is free after a sync."""
+    """The lock is free after a sync."""
     sync(tmp_path, endpoint.url)
     with locked(str(tmp_path / "state")), pytest.raises(AlreadyRunning):
         sync(tmp_path, endpoint.url)

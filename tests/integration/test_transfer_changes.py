@@ -236,7 +236,7 @@ def test_an_endpoint_that_stores_nothing_of_a_push_is_an_endpoint_that_fails(wor
 
 
 def test_many_sessions_cost_a_few_requests_each(world: World) -> None:
-    """Neither listing nor planning reads all of them again for each batch."""
+    """Listing and planning do not read all sessions again for each batch."""
     house, count = world.house, 150
     house.settle()
     push_lines(world, *(appended(str(uuid.UUID(int=number)), b"x\n") for number in range(1, count + 1)))

@@ -30,7 +30,7 @@ def lengthen(path: str, number: int, count: int) -> None:
 
 
 def tell(house: Lab, *paths: str) -> None:
-    """Have the watcher tell of these paths, and one turn of the loop."""
+    """Report these paths as the watcher would, and run one turn of the loop."""
     house.report(*paths)
     house.turn()
 
@@ -43,7 +43,7 @@ def main(house: Lab, number: int) -> StreamState:
 
 
 def test_a_long_file_is_read_in_slices_and_a_line_elsewhere_waits_for_no_more_than_one(tmp_path: Path) -> None:
-    """Else a tool that writes 50 MB a second would keep every other session from being captured, for as long."""
+    """A tool that writes 50 MB a second must not keep other sessions from being captured."""
     hose, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     lengthen(hose, 1, 8 * STEP)
     with lab(tmp_path) as house:
@@ -64,7 +64,7 @@ def test_a_long_file_is_read_in_slices_and_a_line_elsewhere_waits_for_no_more_th
 
 
 def test_long_files_take_turns(tmp_path: Path) -> None:
-    """No file has its next slice before the others had theirs."""
+    """A file gets its next slice only after the others had theirs."""
     hoses = [write(tmp_path, number, age=0) for number in (1, 2, 3)]
     for number, path in enumerate(hoses, 1):
         lengthen(path, number, 3 * STEP)
@@ -117,7 +117,7 @@ def test_what_is_edited_between_two_slices_is_found(tmp_path: Path) -> None:
 
 
 def test_a_restart_between_two_slices_reads_on(tmp_path: Path) -> None:
-    """Nothing of the file changes any more: it is the checkpoint that says that it was not read to its end."""
+    """The file does not change any more: only its checkpoint shows that it was not read to its end."""
     path = write(tmp_path, 1, age=0)
     lengthen(path, 1, 3 * STEP)
     with lab(tmp_path) as house:

@@ -1,4 +1,4 @@
-"""Which tools the lab runs, and what must come of it: counted by hand in what the tools wrote."""
+"""The tools that the lab runs, and the expected results, counted by hand in what the tools wrote."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Rate(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether enough were caught."""
+        """Return whether enough were caught."""
         return self.part >= self.wanted
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ class Replacement(Enum):
 
 
 def replace_functions(functions: Functions, ran: Lines, file: str, original: str, mutated: str) -> Replacement:
-    """Give the live functions of `file` the code of its mutated text.
+    """Set the code of the live functions of `file` to that of its mutated text.
 
     `ran` are the lines that have run so far. A module that is not loaded yet needs no replacement.
     """

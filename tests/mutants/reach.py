@@ -1,4 +1,4 @@
-"""Which tests reach which line: measured once with coverage, kept in .mutants/ and renewed per test file.
+"""The tests that reach each line: measured once with coverage, kept in .mutants/ and renewed per test file.
 
 Lines are known by their function and their text, not by their number: the measurement stays useful while the code
 around a line changes. A test file is measured again when its own text has changed.

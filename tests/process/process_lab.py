@@ -85,7 +85,7 @@ class Proxy(ThreadingHTTPServer):
         return sum(path == "/v1/push" for path, _ in self.seen)
 
     def end(self) -> None:
-        """Take no more requests, and let those that hang go."""
+        """Stop accepting requests, and release those that hang."""
         self.over.set()
         self.shutdown()
         self.server_close()
@@ -99,7 +99,7 @@ class Request(BaseHTTPRequestHandler):
     server: Proxy
 
     def handle_any(self) -> None:
-        """Take one request."""
+        """Answer one request."""
         length = int(self.headers.get("content-length", 0))
         self.body = self.rfile.read(length)
         if len(self.body) < length:
@@ -116,7 +116,7 @@ class Request(BaseHTTPRequestHandler):
     do_GET = do_POST = handle_any  # noqa: N815 - http.server calls them so
 
     def forward(self) -> tuple[int, str, bytes]:
-        """Have the endpoint do it; its status, content type and body."""
+        """Forward the request to the endpoint; return its status, content type and body."""
         link = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=SOON)
         headers = {key: value for key, value in self.headers.items() if key.lower() != "connection"}
         link.request(self.command, self.path, self.body or None, headers)
@@ -126,7 +126,7 @@ class Request(BaseHTTPRequestHandler):
         return answer.status, answer.headers.get("content-type", ""), body
 
     def forward_on(self) -> None:
-        """Have the endpoint do it, and pass its answer on."""
+        """Forward the request to the endpoint, and its answer to the client."""
         self.answer(*self.forward())
 
     def answer(self, status: int, kind: str = "application/json", body: bytes = b"{}", **headers: str) -> None:
@@ -229,7 +229,7 @@ class World:
             return file.read()
 
     def events(self, name: str, number: int = -1) -> list[dict[str, Any]]:
-        """Take the events of a name out of that."""
+        """Return the logged events of this name."""
         lines = [json.loads(line) for line in self.said(number).splitlines() if line.startswith("{") and name in line]
         return [line for line in lines if line.get("event") == name]
 
@@ -252,7 +252,7 @@ class World:
                 daemon.wait(SOON)
 
     def look(self, pid: int = 0) -> None:
-        """Have it look at everything, and push, now instead of when that is due."""
+        """Ask the daemon to scan everything and push now, instead of when that is due."""
         os.kill(pid or self.pid(), signal.SIGUSR1)
 
     def pid(self) -> int:
@@ -348,7 +348,9 @@ class World:
         return True
 
     def judge(self) -> None:
-        """Nothing lost, nothing twice: the bytes are those of the files, in one generation, and no more sessions."""
+        """Check that nothing was lost or stored twice: one generation with the bytes of each file, and no more
+        sessions.
+        """
         assert self.arrived(), self.missing()
         assert set(self.records()) == set(self.files())
         for name in self.files():

@@ -32,7 +32,7 @@ def truncate(content: bytearray) -> None:
 
 
 def scribble(content: bytearray) -> None:
-    """Have it be no database at all."""
+    """Overwrite the header of the database."""
     content[:100] = b"x" * 100
 
 
@@ -85,7 +85,7 @@ def tear_page(path: str) -> None:
 
 
 def spoil(table: str, column: str, value: str = "x'81a161c0'") -> Callable[[str], None]:
-    """Have values that are none, in a file that is a sound database to SQLite."""
+    """Store values that can't be decoded, in a file that is a sound database to SQLite."""
 
     def spoiled(path: str) -> None:
         connection = sqlite3.connect(path)
@@ -97,7 +97,7 @@ def spoil(table: str, column: str, value: str = "x'81a161c0'") -> Callable[[str]
 
 
 def date_back(path: str) -> None:
-    """Have a layout of which there was no release."""
+    """Set a schema version that was never released."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE tally")
         connection.execute("PRAGMA user_version = 1")

@@ -37,7 +37,7 @@ def drip_body(request: Request) -> None:
 
 
 def endless_headers(request: Request) -> None:
-    """As many headers as anybody takes."""
+    """Send far more headers than a client accepts."""
     request.close_connection = True
     with suppress(OSError):
         request.wfile.write(b"HTTP/1.1 200 OK\r\n")
@@ -98,7 +98,7 @@ def deep_problem(request: Request) -> None:
 
 
 def garbage(request: Request) -> None:
-    """No HTTP at all."""
+    """Answer with bytes that are not HTTP."""
     request.close_connection = True
     request.wfile.write(b"\x00\xff\x16\x03SSH-2.0\r\n\r\n" * 10)
 
@@ -124,7 +124,7 @@ def lies(request: Request) -> None:
 
 
 def missing(request: Request) -> None:
-    """No such place."""
+    """Answer 404."""
     request.answer(404, "application/problem+json", b'{"title":"no such place"}')
 
 
@@ -163,7 +163,7 @@ def endure(world: World, fates: list[Fate]) -> None:
 
 
 def test_a_bad_answer_costs_nothing(world: World) -> None:
-    """Whatever comes back at once: bombs, login pages, garbage, lies, nesting, half an answer."""
+    """The answers come at once: bombs, login pages, garbage, lies, nesting, half an answer."""
     endure(world, QUICK)
 
 

@@ -119,7 +119,7 @@ def test_a_file_that_lives_for_a_moment_stops_nobody(world: World, projects: Pat
 
 
 def test_the_token_is_nowhere_but_in_its_file(world: World, tmp_path: Path) -> None:
-    """Not in logs, the spool, the command line or the environment of the process, at any level, in any failure."""
+    """It is not in logs, the spool, the command line or the environment, at any level and in any failure."""
     world.settings["log"] = '{ level = "debug" }'
     world.configure()
     world.write(1, *range(20))

@@ -129,7 +129,7 @@ def test_too_few_watches_are_made_up_for_by_looking(world: World) -> None:
 
 
 def test_without_inotify_it_looks_instead(world: World) -> None:
-    """No instance left: it starts nevertheless, says so, and everything arrives."""
+    """If there is no inotify instance left, it starts nevertheless and reports it, and everything arrives."""
     world.start(namespaced("echo 0 > /proc/sys/user/max_inotify_instances"))
     assert until(lambda: world.events("watch.limited"), "watch.limited")[0]["hint"].startswith("sudo sysctl ")
     world.write(1, 1, 2)

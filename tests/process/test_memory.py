@@ -31,7 +31,7 @@ def test_a_daemon_that_starts_loads_only_what_it_needs_then() -> None:
 
 
 def test_what_was_hidden_is_there_afterwards() -> None:
-    """Only the imports inside meet it as missing, and not what is loaded already."""
+    """Only imports inside the block find it missing. Loaded modules stay available."""
     sys.modules.pop("colorsys", None)
     with hide_modules("colorsys", "json"):
         with pytest.raises(ImportError):
@@ -44,7 +44,7 @@ def test_what_was_hidden_is_there_afterwards() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps it")
 def test_what_a_backlog_took_is_given_back() -> None:
-    """Otherwise the C library keeps free blocks between blocks in use."""
+    """The C library keeps free blocks between blocks in use unless it is told to trim them."""
     code = (
         "from sessiond.memory import trim_memory\n"
         "def held(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"

@@ -1,4 +1,4 @@
-"""Where the system refuses threads or memory, the message says so."""
+"""If the system refuses threads or memory, the message says so."""
 
 from __future__ import annotations
 

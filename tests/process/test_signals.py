@@ -53,7 +53,7 @@ def test_a_push_in_flight_does_not_hold_the_end(world: World) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(world: World) -> None:
-    """Who asks twice does not want to wait; the exit code names the signal."""
+    """A user who asks twice does not want to wait. The exit code names the signal."""
     world.proxy.fate = lambda request: request.hang() if request.path == "/v1/push" else request.forward_on()
     world.write(1, 1, 2, 3)
     daemon = world.start()
@@ -161,7 +161,7 @@ def test_a_closed_stderr_costs_lines_and_no_more(world: World) -> None:
 
 
 def test_the_built_in_archive_starts_and_ends_with_it(world: World) -> None:
-    """Without an endpoint in the configuration: one of its own, gone with its parent even by SIGKILL."""
+    """Without a configured endpoint it starts its own, which ends with its parent even after SIGKILL."""
     world.configure(url='""')
     world.write(1, 1, 2)
     daemon = world.start()
@@ -179,7 +179,7 @@ def test_the_built_in_archive_starts_and_ends_with_it(world: World) -> None:
 
 
 def test_an_archive_inherits_no_descriptor(world: World) -> None:
-    """No spool, no lock, no inotify, no socket of ours: it would keep them open when we are gone."""
+    """It would keep our spool, lock, inotify instance and sockets open after our end."""
     world.configure(url='""')
     world.start()
     pid = until(lambda: world.events("endpoint.started"), "endpoint.started")[0]["pid"]

@@ -200,14 +200,14 @@ class Household:
         return path
 
     def ingest(self, path: str) -> list[Outcome]:
-        """Take in what a path has."""
+        """Capture what a path has."""
         return [ingest(self.ingesting, place) for place in self.places(path)]
 
     def places(self, path: str) -> list[Location]:
         return locate(self.ingesting.roots, path)
 
     def scan(self) -> None:
-        """Take in all there is, and what is gone."""
+        """Capture all files, and note those that are gone."""
         seen, sessionless = set(), list[Location]()
         for folder, _, names in os.walk(self.home):
             for name in names:
@@ -246,7 +246,7 @@ class Household:
             raise
 
     def settle(self, rounds: int = 20) -> None:
-        """Take in and push until nothing is left to do."""
+        """Capture and push until nothing is left to do."""
         for _ in range(rounds):
             self.scan()
             with suppress(EndpointError):
@@ -266,7 +266,7 @@ class Household:
     # What the endpoint has
 
     def forget_dictionary(self) -> None:
-        """Have the endpoint take something else for what this device pushed last."""
+        """Make the endpoint replace what it knows as this device's last push."""
         headers = {"Authorization": f"Bearer {self.endpoint.token}", "Sessiond-Device": str(self.device_id)}
         answer = httpx.post(
             f"{self.endpoint.url}/v1/push", headers=headers, content=b'{"op":"nothing"}' * 9, verify=False

@@ -464,7 +464,7 @@ class Machine(RuleBasedStateMachine):
                     assert same, f"{stream.name}#{stream.generation} of {session} at {extent.start}: {len(held)} held"
 
     def assert_settled(self) -> None:
-        """Nothing is on its way any more: what is not safe is lost, and only because no place has it."""
+        """Check that nothing is under way: what is not safe is lost, and only because no place has it."""
         totals = self.house.spool.stats.totals(self.house.address)
         assert (totals.waiting, totals.archived, totals.parked, totals.archive.pending) == (0, 0, 0, 0)
         if self.current != "archive":

@@ -35,7 +35,7 @@ def cut_power(state: str, image: str, back: int, *, torn: bool) -> int:
 
 
 def _commits(log: bytes) -> list[int]:
-    """Where each commit in a log ends; what a former round of the log left behind has another salt."""
+    """Return where each commit in a log ends. Frames of an earlier round of the log have another salt."""
     size = struct.unpack(">I", log[8:12])[0]
     found, position = [], HEADER
     while position + FRAME_HEADER + size <= len(log) and log[position + 8 : position + 16] == log[16:24]:

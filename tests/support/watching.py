@@ -99,7 +99,7 @@ class Child:
         self.run.stdin.flush()
 
     def hear(self) -> dict[str, Any]:
-        """Take its batch and states."""
+        """Return its batch and states."""
         assert self.run.stdout is not None
         answer: dict[str, Any] = json.loads(self.run.stdout.readline())
         return answer

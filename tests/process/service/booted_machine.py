@@ -132,7 +132,7 @@ class Machine:
 
     @property
     def up(self) -> bool:
-        """Whether the user has a manager now."""
+        """Return whether the user has a manager now."""
         return self.as_root("systemctl", "is-active", f"user@{UID}.service").out == "active\n"
 
 

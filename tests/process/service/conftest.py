@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[Path]:
-    """Give a directory that is not below /tmp, which a sandboxed service has one of its own of."""
+    """Yield a directory that is not below /tmp, since a sandboxed service has a /tmp of its own."""
     with tempfile.TemporaryDirectory(prefix=".service-", dir=ROOT, ignore_cleanup_errors=True) as made:
         yield Path(made)
 

@@ -78,7 +78,7 @@ class Manager:
 
     @property
     def journals(self) -> bool:
-        """Whether a journal of its own runs too."""
+        """Return whether a journal of its own runs too."""
         return self("test", "-S", "/run/systemd/journal/stdout").code == 0
 
     def clean(self) -> None:

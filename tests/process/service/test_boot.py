@@ -117,13 +117,13 @@ class Box:
         return json.loads(out) if out else {}
 
     def arrived(self) -> bool:
-        """Whether the endpoint has all that the file holds."""
+        """Return whether the endpoint has all bytes of the file."""
         done = self.machine(str(self.program.parent / "python"), "-c", STREAM, self.token)
         assert "Error" not in done.err or "404" in done.err, done
         return done.code == 0 and bytes.fromhex(done.out.strip()) == (self.home / CLAUDE).read_bytes()
 
     def pushes(self) -> list[tuple[int, int]]:
-        """Give what each acknowledged push held: records and segments."""
+        """Return how many records and segments each acknowledged push held."""
         events = [json.loads(line) for line in self.sessiond("logs", "--json").splitlines()]
         return [
             (int(event["sessions"]), int(event["segments"])) for event in events if event["event"] == "upload.acked"
@@ -139,7 +139,7 @@ class Box:
 
 @pytest.fixture
 def box(switched_on: Machine, wheel: Path) -> Iterator[Box]:
-    """Give the machine, just booted, with an endpoint on it and a home that knows of nothing else."""
+    """Yield the machine, just booted, with an endpoint on it and a home without any settings."""
     switched_on.shut_down()
     for path in (*switched_on.home.iterdir(), *(switched_on.root / "srv").iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -162,7 +162,7 @@ def box(switched_on: Machine, wheel: Path) -> Iterator[Box]:
 
 
 def test_with_lingering_it_runs_from_boot_and_goes_on_where_it_was(box: Box) -> None:
-    """Without a login, after a shutdown and after a sudden end the daemon runs again, and nothing is sent twice."""
+    """The daemon runs again without a login, after a shutdown and after a crash, and sends nothing twice."""
     box.machine.log_in()
     box.say(1, 2)
     assert "\nenabled lingering: it starts at boot" in box.sessiond("install", "--linger")
@@ -262,7 +262,9 @@ def test_the_sandbox_closes_the_system_and_not_the_tools(box: Box) -> None:
 
 
 def test_a_token_that_is_encrypted_on_disk_reaches_the_daemon(box: Box) -> None:
-    """As docs/operations.md has it: the system's manager decrypts it for the user's, and that for the service."""
+    """The steps are those of docs/operations.md: the system's manager decrypts it for the user's, and that for the
+    service.
+    """
     if box.machine.as_root("systemd-creds", "--version").code:
         pytest.skip("systemd before 250 has no systemd-creds")
     credentials = box.machine.root / "etc/credstore.encrypted"
@@ -288,7 +290,7 @@ def test_a_token_that_is_encrypted_on_disk_reaches_the_daemon(box: Box) -> None:
 
 
 def test_a_metered_network_is_asked_for_from_within_the_sandbox(box: Box) -> None:
-    """Only the backlog waits for it; one that does not answer is asked for two seconds, and counts as none."""
+    """Only the backlog waits for it. An answer is awaited for two seconds; without one, the network is not metered."""
     pytest.importorskip("jeepney")
     root, python = box.machine.root, box.program.parent / "python"
     (root / "srv/metered").write_text("1")

@@ -74,7 +74,7 @@ def test_the_unit_is_one_that_the_daemon_understands() -> None:
 
 @pytest.fixture(params=["plain", "sandboxed"])
 def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Give the unit with a program that is there, alone and with the drop-in that `sessiond install` tries."""
+    """Return the unit with a program that exists, alone and with the drop-in that `sessiond install` tries."""
     program = tmp_path / "sessiond"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -110,7 +110,7 @@ def test_the_unit_is_not_exposed_more_than_it_has_to_be(unit: Path) -> None:
 
 
 def test_a_service_gets_the_variables_that_decide_where_sessions_are() -> None:
-    """Of every tool, and of the endpoint; others and secrets stay out."""
+    """The variables of every tool and of the endpoint are passed; others and secrets are not."""
     names = [*find_variables(), "XDG_DATA_HOME", "HTTPS_PROXY"]
     environ = {name: f"/srv/{name}" for name in names} | {"EDITOR": "vi", "SESSIOND_TOKEN": "SENTINEL"}
     plan = make_plan(environ, "/state", None)

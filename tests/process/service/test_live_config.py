@@ -297,7 +297,7 @@ def test_a_level_or_a_comment_restarts_nothing(daemon: Daemon, endpoint: Running
 
 
 def test_a_new_token_ends_the_pause_of_a_refused_upload(tmp_path: Path, endpoint: Running) -> None:
-    """Only the token's file changes."""
+    """Only the file of the token changes."""
     config = settings(endpoint, tmp_path)
     (tmp_path / "token").write_text("a-wrong-token")
     daemon = Daemon(tmp_path, config)

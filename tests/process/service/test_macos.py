@@ -62,7 +62,7 @@ def said(mac: Mac, *words: str, code: int = 0) -> str:
 
 
 def test_the_commands_go_the_way_of_a_mac(mac: Mac, tmp_path: Path) -> None:
-    """Nothing that Linux alone has is needed: not its calls, not /proc, not /sys."""
+    """They need no system call of Linux alone, and neither /proc nor /sys."""
     session = tmp_path / CLAUDE
     session.parent.mkdir(parents=True)
     session.write_bytes(encode(claude(SESSION, 1)))

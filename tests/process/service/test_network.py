@@ -25,7 +25,7 @@ print("seen")
 
 @pytest.mark.skipif(not (shutil.which("unshare") and shutil.which("ip")), reason="needs unshare and ip")
 def test_a_link_that_goes_up_is_told() -> None:
-    """In a network namespace of its own, whose loopback is down at first."""
+    """The test has its own network namespace, whose loopback is down at first."""
     command = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", INSIDE]
     environ = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)

@@ -37,7 +37,7 @@ def shared(base: Path, program: Path) -> Iterator[Manager]:
 
 @pytest.fixture
 def inside(shared: Manager) -> Iterator[Manager]:
-    """Give the manager with an empty home."""
+    """Yield the manager with an empty home."""
     yield shared
     shared.clean()
 
@@ -187,7 +187,7 @@ def test_the_token_may_be_a_credential_of_systemd(inside: Manager, tmp_path: Pat
 
 
 def test_logs_come_from_the_journal(inside: Manager) -> None:
-    """By level, tool and time, as JSON too, and as they come; the level changes while it runs."""
+    """They are filtered by level, tool and time, printed as JSON, and followed. The level changes while it runs."""
     if not inside.journals:
         pytest.skip("no private journal here")
     began = datetime.now(UTC).isoformat()  # the tests before have logged too
