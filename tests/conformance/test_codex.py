@@ -86,7 +86,7 @@ def test_the_same_prompt_twice_is_two_messages() -> None:
     assert len(rollout("one", event("user_message", "continue"), event("user_message", "continue")).messages) == 2
 
 
-def test_what_was_sent_gives_way_to_what_was_said() -> None:
+def test_a_displayed_prompt_replaces_the_sent_one() -> None:
     """Items of earlier turns, which no event repeats, still count when the first event comes."""
     turns = (sent("user", "weave"), sent("assistant", "Woven.", "output_text"))
     again = (sent("user", "continue"), event("user_message", "continue"), event("agent_message", "Done."))
@@ -99,6 +99,6 @@ def test_an_event_that_words_a_prompt_differently_counts_once() -> None:
     assert len(rollout("one", *both).messages) == 1
 
 
-def test_the_model_shows_before_it_speaks() -> None:
+def test_the_selected_model_is_known_before_its_first_answer() -> None:
     """turn_context names the model of an answer that is still to come."""
     assert rollout("one", ("turn_context", {"model": "gpt-5"})).models == ["gpt-5"]

@@ -20,7 +20,7 @@ def test_an_odd_entry_of_the_index_costs_no_other_session_its_start() -> None:
     assert (entry.time_ms, entry.title, entry.cwd) == (1775037601000, "Weaving", "/home/a b")
 
 
-def test_the_files_of_sessions_are_told_from_their_index() -> None:
+def test_the_index_of_sessions_is_not_a_session() -> None:
     """A session's file is recognised by its name, which is the session id."""
     assert Continue().unit(f"{ID}.json") == UNIT
     assert Continue().unit("sessions.json") is None

@@ -160,7 +160,7 @@ def test_every_kind_of_change_is_seen(tmp_path: Path) -> None:
     tool.close()
 
 
-def test_a_malformed_bubble_costs_itself(tmp_path: Path) -> None:
+def test_a_malformed_bubble_harms_no_other(tmp_path: Path) -> None:
     """Malformed values occur in practice. The value is kept as it is, and the chat around it is read."""
     path = tmp_path / "state.vscdb"
     tool = large(path, 1, 2)

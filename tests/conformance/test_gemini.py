@@ -103,7 +103,7 @@ def said(identity: str, kind: str, content: object, **more: object) -> dict[str,
         "",
     ],
 )
-def test_what_no_human_said_is_no_prompt(content: object) -> None:
+def test_injected_text_is_not_a_prompt(content: object) -> None:
     """Commands, injected context and tool results have the user's role."""
     assert not fold(said("1", "user", content)).messages
 

@@ -21,7 +21,7 @@ RESULTS: list[object] = [{"tool_use_id": "t", "content": [], "status": "Error"}]
         ({"CancelledToolUses": {"prompt": "Rather knit", "tool_use_results": RESULTS}}, Role.USER),
     ],
 )
-def test_who_cancels_a_tool_may_say_what_to_do_instead(content: object, role: Role | None) -> None:
+def test_a_cancelled_tool_call_may_hold_a_prompt(content: object, role: Role | None) -> None:
     """A cancelled tool call with text is a prompt, though it carries tool results. Without text it is not."""
     exchange = {"user": {"content": content}, "assistant": {"Response": {"message_id": "m", "content": "Ok"}}}
     entry = AmazonQ().decode(json.dumps(exchange).encode(), {})

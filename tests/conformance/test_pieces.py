@@ -64,7 +64,7 @@ class Declared(BaseSource):
         return None
 
 
-def test_one_pattern_tells_the_files_of_a_source() -> None:
+def test_a_pattern_yields_the_unit_of_a_file() -> None:
     """The pattern yields the native id in the path, and a -wal belongs to its database."""
     identity = "00000001-0000-4000-8000-000000000001"
     source = Declared()
@@ -73,7 +73,7 @@ def test_one_pattern_tells_the_files_of_a_source() -> None:
     assert source.unit("state.db-shm") is None
 
 
-def test_a_column_that_is_not_there_is_asked_for_as_null(tmp_path: Path) -> None:
+def test_a_missing_column_is_selected_as_null(tmp_path: Path) -> None:
     """A layout that lacks the column can still be read."""
     tool = open_store(tmp_path / "store.db")
     tool.execute("CREATE TABLE t (a, b)")
@@ -105,7 +105,7 @@ def test_json_in_a_column_stays_on_a_line(cell: str | bytes | None, line: bytes)
     assert msgspec.json.encode({"data": as_json(cell)}) == b'{"data":' + line + b"}"
 
 
-def test_who_said_what_counts() -> None:
+def test_role_and_content_decide_who_wrote_a_message() -> None:
     """The role and the content decide: a user message that only carries a tool's result has no author."""
     result = msgspec.Raw(b'[{"type":"tool_result","content":"x"}]')
     assert message_role("user", msgspec.Raw(b'"Weave"')) is Role.USER
@@ -115,8 +115,8 @@ def test_who_said_what_counts() -> None:
     assert message_role("system", msgspec.Raw(b'"Be kind"')) is message_role(None, msgspec.Raw(b'"x"')) is None
 
 
-def test_small_things() -> None:
-    """What is unknown is named, JSON comes on a line, a text has one name, and objects are looked into."""
+def test_small_functions_of_sources() -> None:
+    """Unknown types are named, JSON is put on one line, equal texts have equal digests, and nested keys are found."""
     assert [unknown_type(kind, {"a"}) for kind in ("a", "b", "", None)] == [None, "b", "?", "?"]
     assert compact(b'{\n  "a": [1]\n}') == b'{"a":[1]}'
     assert digest("a") == digest("a") != digest("\ud800")
@@ -124,7 +124,7 @@ def test_small_things() -> None:
     assert get_in({"a": 1}, "a", "b") is get_in(None, "a") is None
 
 
-def test_a_process_that_runs_is_told_from_one_that_does_not() -> None:
+def test_is_running_recognises_a_reused_pid() -> None:
     """A reused pid is not the same process, and a pid below 1 is no process."""
     assert is_running(os.getpid())
     assert not is_running(os.getpid(), "0") or not os.path.exists("/proc/self/stat")
@@ -132,7 +132,7 @@ def test_a_process_that_runs_is_told_from_one_that_does_not() -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts descriptors in /proc")
-def test_what_is_no_file_costs_no_descriptor(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_leaks_no_descriptor(tmp_path: Path) -> None:
     """Settings are read repeatedly: a directory or a pipe in their place must not use up the daemon's descriptors."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "target")

@@ -276,7 +276,7 @@ def test_each_variable_that_moves_sessions_is_declared(source: Source, platform:
 
 
 @each_source
-def test_nobody_lives_in_an_empty_home(source: Source, tmp_path: Path) -> None:
+def test_an_empty_home_has_no_live_session(source: Source, tmp_path: Path) -> None:
     """If the tool's files are missing there is no live session and no error."""
     assert list(source.live(UserDirs(home=str(tmp_path), environ={}, platform="linux"))) == []
 
@@ -309,7 +309,7 @@ HOSTILE = (
 
 @each_source
 @pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
-def test_damaged_settings_of_a_tool_stop_nothing(source: Source, content: bytes, tmp_path: Path) -> None:
+def test_damaged_settings_of_a_tool_raise_no_error(source: Source, content: bytes, tmp_path: Path) -> None:
     """Settings are read at the start and when they change: an error there would end the process."""
     for name in SETTINGS:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ TOKEN = b"FAKE-SECRET-must-never-leave"
 
 
 @pytest.mark.parametrize("name", ["amazon-q/1", "kiro/cli-v2", "openclaw/2026.9-database", "warp/2026"])
-def test_what_is_no_chat_never_reaches_the_spool(name: str, tmp_path: Path) -> None:
+def test_other_tables_of_the_database_never_reach_the_spool(name: str, tmp_path: Path) -> None:
     """Tokens and the terminal's history lie in other tables of the same database."""
     with household(tmp_path) as house:
         build(name, house.home)

@@ -21,7 +21,7 @@ class Wider(Outer):
     more: bool = False
 
 
-def test_they_are_made_by_keywords_compared_by_content_and_never_changed() -> None:
+def test_records_are_made_by_keywords_compared_by_content_and_immutable() -> None:
     made = Outer(first=1)
     assert made == Outer(first=1, inner=[], last=None) != Outer(first=2)
     assert made != Wider(first=1)
@@ -32,19 +32,19 @@ def test_they_are_made_by_keywords_compared_by_content_and_never_changed() -> No
     assert len({Inner(name="x"), Inner(name="x")}) == 1
 
 
-def test_each_has_defaults_of_its_own() -> None:
+def test_each_record_has_its_own_defaults() -> None:
     Outer(first=1).inner.append(Inner(name="x"))
     assert Outer(first=1).inner == []
     assert Wider(first=1).more is False
 
 
 @pytest.mark.parametrize("facts", [{}, {"first": 1, "second": 2}])
-def test_a_missing_or_unknown_one_is_a_mistake(facts: dict[str, object]) -> None:
+def test_a_missing_or_unknown_argument_is_an_error(facts: dict[str, object]) -> None:
     with pytest.raises(TypeError):
         Outer(**facts)
 
 
-def test_they_come_back_out_of_json_in_the_same_order() -> None:
+def test_records_survive_json_in_the_same_order() -> None:
     made = Outer(first=1, inner=[Inner(name="é\udc80")], last="x")
     text = to_json(made)
     assert text == '{"first":1,"inner":[{"name":"é\udc80"}],"last":"x"}'
@@ -52,19 +52,19 @@ def test_they_come_back_out_of_json_in_the_same_order() -> None:
     assert Outer.from_json(found, inner=[Inner.from_json(each) for each in found["inner"]]) == made
 
 
-def test_what_another_version_added_is_left_out() -> None:
+def test_fields_of_another_version_are_left_out() -> None:
     assert Outer.from_json({"first": 1, "later": True}) == Outer(first=1)
 
 
 @pytest.mark.parametrize(
     "found", [[], None, {}, {"first": "1"}, {"first": True}, {"first": 1, "last": 2}, {"first": None}]
 )
-def test_what_is_of_another_type_is_refused(found: object) -> None:
+def test_a_value_of_another_type_is_refused(found: object) -> None:
     with pytest.raises(ValueError, match="Outer"):
         Outer.from_json(found)
 
 
 @pytest.mark.parametrize("text", ["[]", "", "{", b"\xff"])
-def test_what_is_no_object_is_refused(text: str | bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(text: str | bytes) -> None:
     with pytest.raises(ValueError):
         parse_object(text)

@@ -65,7 +65,9 @@ LONG_RECORDS = [bytes(index % 251 for index in range(LONG_RECORD + CHUNK // 2)),
 
 
 def test_pieces_have_the_bytes_around_them_in_their_record(both: Both) -> None:
-    """They have no others: a secret at the border of two pieces is masked in both, in a file and in a projection."""
+    """A secret at the border of two pieces is masked in both, in a file and in a projection. No other record is
+    context.
+    """
     records = [*SHORT, LONG_RECORDS[0].replace(b"\n", b" "), *SHORT, LONG_RECORDS[1], SHORT[0]]
     whole, ends = b"".join(record + b"\n" for record in records), []
     for record in records:

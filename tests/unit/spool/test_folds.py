@@ -35,7 +35,7 @@ def written(house: Household, number: int) -> int:
     return os.path.getsize(os.path.join(house.state, NAME + "-wal"))
 
 
-def test_a_line_costs_as_much_in_a_long_session_as_in_a_short_one(house: Household) -> None:
+def test_the_cost_of_a_line_does_not_depend_on_the_length_of_its_session(house: Household) -> None:
     """For one line, only the end of a fold with 20,000 messages is written."""
     house.ingest(house.write(CLAUDE, claude(SESSION, 1)))
     short = [written(house, number) for number in range(2, 10)]
@@ -118,7 +118,7 @@ def test_a_stream_never_gets_the_fold_of_a_removed_one(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_what_is_kept_in_memory_is_bounded(tmp_path: Path) -> None:
+def test_the_cache_of_folds_is_bounded(tmp_path: Path) -> None:
     """The cache has a limit of folds and one of bytes, so sessions of gigabytes are not all kept in memory."""
     spool = Spool(str(tmp_path))
     with spool.transaction():

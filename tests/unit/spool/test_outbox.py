@@ -43,7 +43,7 @@ def test_a_rewrite_of_one_session_forgets_nothing_of_another(house: Household) -
     assert streams[0]["generations"][-1]["keep"] == len(encode(claude(OTHER, 61)))
 
 
-def test_the_queue_counts_for_each_session_what_waits_of_it(house: Household) -> None:
+def test_the_queue_counts_the_items_of_each_session(house: Household) -> None:
     """Each session's counts cover only its own items."""
     first, second = two_sessions(house)
     house.ingest(first)

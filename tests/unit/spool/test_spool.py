@@ -15,7 +15,7 @@ from sessiond.spool import Spool, check
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
-def test_what_a_transaction_may_take_back_is_in_no_file_elsewhere(tmp_path: Path) -> None:
+def test_undoing_a_part_of_a_transaction_uses_no_temporary_file(tmp_path: Path) -> None:
     """Files that share a commit are stored in transactions of their own; to undo one, its pages are kept in memory.
 
     SQLite would put them into /var/tmp, where other users' programs are, and write as much as into its log.
@@ -45,7 +45,7 @@ def _is_open(descriptor: str) -> bool:
     return os.path.lexists(f"/proc/self/fd/{descriptor}")
 
 
-def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+def test_a_schema_that_is_not_text_is_damage(tmp_path: Path) -> None:
     """SQLite quotes the schema in its error, and Python can't decode that: neither may end the daemon."""
     with closing(Spool(str(tmp_path))) as spool:
         spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -56,7 +56,7 @@ def opcodes(spool: Spool) -> int:
     return count
 
 
-def test_working_directories_are_listed_without_a_look_at_the_records(tmp_path: Path) -> None:
+def test_working_directories_are_listed_without_reading_records(tmp_path: Path) -> None:
     """Each start and each new session asks for them all."""
     spool = filled(tmp_path / "spool", 10)
     assert spool.catalog.working_directories() == ["/home/ada"]
@@ -82,7 +82,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("how", ODD)
-def test_it_costs_the_same_with_many_sessions(how: str, tmp_path: Path) -> None:
+def test_the_cost_does_not_grow_with_the_number_of_sessions(how: str, tmp_path: Path) -> None:
     costs = []
     for sessions in (10, 1_000):
         spool = filled(tmp_path / str(sessions), sessions)
@@ -93,7 +93,7 @@ def test_it_costs_the_same_with_many_sessions(how: str, tmp_path: Path) -> None:
     assert costs[1] <= costs[0] + 10
 
 
-def test_what_waits_is_counted_without_a_look_at_the_records(tmp_path: Path) -> None:
+def test_waiting_items_are_counted_without_reading_records(tmp_path: Path) -> None:
     """All sessions wait in a long outage. Each may cost a few steps in an index, but no record is read."""
     spool = filled(tmp_path / "spool", 1_000)
     spool.connection.execute("UPDATE session SET pushed = 0")
@@ -117,7 +117,7 @@ CHANGES = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(changes=CHANGES)
-def test_the_tally_is_what_counting_would_tell(changes: list[tuple[str, int]]) -> None:
+def test_the_tally_equals_a_full_count(changes: list[tuple[str, int]]) -> None:
     """Sessions get their record later or never, end and go on, and some are let go of."""
     statements = {
         "add": "INSERT OR IGNORE INTO session (id, uuid, tool, native_id, record, ongoing)"

@@ -37,7 +37,7 @@ def position(length: int, generation: int = 0) -> RemotePosition:
     return RemotePosition(session=SESSION, stream="main", generation=generation, length=length, sha256=None)
 
 
-def test_what_the_endpoint_lacks_is_read_before_what_found_no_space(spool: Spool) -> None:
+def test_streams_that_the_endpoint_lacks_are_read_before_postponed_ones(spool: Spool) -> None:
     """Items that fill the outbox may be waiting behind it."""
     full = add(spool, "full", queued=50, rank=9)
     gap, held = add(spool, "gap", rank=1), add(spool, "held", rank=2)
@@ -176,7 +176,7 @@ def test_the_streams_of_a_session_are_returned_oldest_first(spool: Spool) -> Non
     assert len(spool.catalog.streams(first.session)) == 3
 
 
-def test_what_a_source_does_not_know_is_shown_per_tool(spool: Spool) -> None:
+def test_unknown_record_types_are_shown_per_tool(spool: Spool) -> None:
     """`status` lists a tool's unknown record types, and counts its damaged records, until they can be read."""
     stream = add(spool)
     spool.connection.execute("UPDATE session SET record = '{}'")
@@ -188,7 +188,7 @@ def test_what_a_source_does_not_know_is_shown_per_tool(spool: Spool) -> None:
         assert (tool.unknown, tool.damaged) == (sorted(unknown), damaged)
 
 
-def test_the_oldest_session_shows_since_which_version_a_source_knows_less(spool: Spool) -> None:
+def test_unknown_record_types_show_the_version_that_brought_them(spool: Spool) -> None:
     """The user sees which update of the tool brought the unknown records."""
     for number, version in ((1, "2.0"), (2, "1.9"), (3, "1.0")):
         session = spool.catalog.add_session(UUID(int=number), "codex", str(number))

@@ -47,7 +47,7 @@ def test_a_push_counts_what_it_parked(house: Household) -> None:
     assert house.spool.stats.waiting().parked == 1
 
 
-def test_a_segment_that_the_own_disk_spoiled_is_not_blamed_on_the_endpoint(house: Household) -> None:
+def test_a_segment_that_is_damaged_on_disk_is_not_parked(house: Household) -> None:
     """It is not parked: the tool's file still has these bytes, and they are read again."""
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()

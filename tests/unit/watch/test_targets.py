@@ -192,7 +192,7 @@ def test_a_directory_that_vanishes_during_the_plan_costs_no_other_root_its_watch
     assert str(one) in planned.awaited
 
 
-def test_hundreds_of_missing_roots_cost_one_question_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_of_many_missing_roots_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most tools aren't installed, and their roots share the directories above them."""
     (tmp_path / ".config").mkdir()
     asked: list[str] = []

@@ -79,7 +79,7 @@ def test_a_change_is_reported_soon(root: Path, start: Start) -> None:
     assert lab.paths == {str(file)}
 
 
-def test_the_first_look_is_due_at_the_start(root: Path, start: Start) -> None:
+def test_existing_files_are_found_at_the_start(root: Path, start: Start) -> None:
     """Files that existed before the start are found without an event."""
     (root / "s.jsonl").touch()
     lab = start(tree(root), tree(root / "none"))
@@ -88,7 +88,7 @@ def test_the_first_look_is_due_at_the_start(root: Path, start: Start) -> None:
     assert lab.looks == 2
 
 
-def test_reading_wakes_nobody(root: Path, start: Start) -> None:
+def test_reading_a_file_does_not_wake_the_watcher(root: Path, start: Start) -> None:
     """A hundred reads and as many listings are no change."""
     file = root / "s.jsonl"
     file.write_text("1\n")
@@ -132,7 +132,7 @@ def test_a_replaced_file_is_dirty(root: Path, start: Start) -> None:
     lab.sees(root / "s.json")
 
 
-def test_what_is_gone_is_dirty(root: Path, start: Start) -> None:
+def test_a_deleted_path_is_dirty(root: Path, start: Start) -> None:
     """A deleted file must be marked as deleted at the source. For a directory that is moved away, its own path is
     reported.
     """
@@ -254,7 +254,7 @@ def test_a_renamed_directory_dirties_old_and_new_paths(root: Path, start: Start)
     lab.sees(root / "x" / "y" / "s", root / "z" / "y" / "s")
 
 
-def test_depth_and_skip_hold_for_looks_and_events(root: Path, start: Start) -> None:
+def test_depth_and_skip_apply_to_scans_and_events(root: Path, start: Start) -> None:
     """Directories that a scan skips wake no thread either."""
     for name in ("in", "in/deep", "node_modules"):
         (root / name).mkdir()
@@ -287,7 +287,7 @@ def test_a_flat_root_is_the_directory_alone(root: Path, start: Start) -> None:
     assert [path for path, _ in scan(flat(root).root)] == [str(root / "s")]
 
 
-def test_a_scanned_root_is_looked_at_only(root: Path, start: Start) -> None:
+def test_a_scanned_root_is_found_by_scans_only(root: Path, start: Start) -> None:
     """Watch.SCAN costs no watch; the rescan finds what changed."""
     lab = start(tree(root, watch=Watch.SCAN), rescan=0.5)
     assert lab.how() == ["scan only"]
@@ -333,7 +333,7 @@ def test_a_root_that_appears_while_its_watch_is_set_is_watched(
     assert lab.looks == 0, "an event reported it, and no scan"
 
 
-def test_what_lies_beside_a_missing_root_wakes_nobody(tmp_path: Path, start: Start) -> None:
+def test_changes_beside_a_missing_root_do_not_wake_the_watcher(tmp_path: Path, start: Start) -> None:
     """Files come, change and go in the home directory all day."""
     lab = start(tree(tmp_path / "a" / "b"))
     for number in range(50):
@@ -401,7 +401,7 @@ def test_links_inside_a_root_are_not_followed(root: Path, tmp_path: Path) -> Non
     assert [path for path, _ in scan(tree(root).root)] == [str(root / "s")]
 
 
-def test_a_file_that_vanishes_during_a_look_is_left_out(root: Path) -> None:
+def test_a_file_that_vanishes_during_a_scan_is_left_out(root: Path) -> None:
     """Its directory was listed already: there is nothing to say of it, least of all what was said of another."""
     for number in range(5):
         (root / f"{number}.jsonl").touch()
@@ -463,7 +463,7 @@ def test_a_stream_of_changes_is_not_held_back(root: Path, start: Start) -> None:
         writer.join()
 
 
-def test_too_many_paths_become_a_look_at_everything(root: Path, start: Start) -> None:
+def test_too_many_paths_become_a_full_scan(root: Path, start: Start) -> None:
     """Memory is bounded: above `most` paths, none is stored any more.
 
     The events are read in gulps, 0.05 s apart: with no more than that to settle, each may be handed over alone.
@@ -475,7 +475,7 @@ def test_too_many_paths_become_a_look_at_everything(root: Path, start: Start) ->
     assert len(lab.paths) >= 150
 
 
-def test_a_huge_directory_that_appears_becomes_a_look_at_everything(root: Path, tmp_path: Path, start: Start) -> None:
+def test_a_huge_directory_that_appears_becomes_a_full_scan(root: Path, tmp_path: Path, start: Start) -> None:
     """A big tree that is moved in is one event."""
     (tmp_path / "big").mkdir()
     for number in range(150):
@@ -486,7 +486,7 @@ def test_a_huge_directory_that_appears_becomes_a_look_at_everything(root: Path, 
     assert len(lab.paths) >= 150
 
 
-def test_lost_events_ask_for_a_look(root: Path, launch: Launch) -> None:
+def test_lost_events_ask_for_a_scan(root: Path, launch: Launch) -> None:
     """A stopped process misses 20,000 events, a new directory and a file; the look comes as soon as it goes on."""
     child = launch(root, rescan=600.0)
     assert child.ask()["why"] == ["start"]
@@ -517,7 +517,7 @@ def test_lost_events_ask_for_a_look(root: Path, launch: Launch) -> None:
     assert child.end() == ""
 
 
-def test_a_stop_asks_for_a_look(root: Path, launch: Launch) -> None:
+def test_a_stopped_process_asks_for_a_scan(root: Path, launch: Launch) -> None:
     """A process that was stopped, or a machine that slept, does not trust what it knew."""
     child = launch(root, rescan=600.0)
     child.ask()
@@ -731,7 +731,7 @@ def test_a_network_filesystem_is_polled(root: Path, tmp_path: Path, start: Start
     lab.sees(root / "s")
 
 
-def test_a_full_look_is_rare_where_it_is_dear() -> None:
+def test_an_expensive_full_scan_is_rare() -> None:
     """Idle costs less than 0.05 % of a core, whatever a look takes, and a quarter of an hour is the longest pause."""
     root = tree("/nowhere")
     schedule = RescanSchedule([root], rescan=60.0, poll=5.0)
