@@ -183,6 +183,14 @@ def paths() -> Json:
         parameter("machine_id", "query", text, "Only of this machine"),
         parameter("since", "query", {"type": "string", "format": "date-time"}, "Only ongoing, or ended then or later"),
         parameter("text", "query", text, "Only with this in the working directory, whatever its case"),
+        parameter("id", "query", text, "Only ids that begin with this"),
+        parameter(
+            "until", "query", {"type": "string", "format": "date-time"}, "Only sessions that started before that time"
+        ),
+        parameter("branch", "query", text, "Only of this git branch"),
+        parameter("model", "query", text, "Only with this in the name of the model, whatever its case"),
+        parameter("gone", "query", {"const": "true"}, "Only sessions whose tool deleted its files"),
+        parameter("sort", "query", {"enum": ["started", "active"], "default": "started"}, "The order, newest first"),
         parameter("after", "query", text, "`next` of the page before"),
         USER,
     ]

@@ -64,6 +64,57 @@ def test_sessions_are_filtered(pusher: Pusher) -> None:
     assert ids_of(pusher, "/v1/sessions", since="2026-11-05T13:00:01+02:00") == [ids[5], ids[0]]
 
 
+def test_sessions_are_filtered_by_what_their_records_say(pusher: Pusher) -> None:
+    """By the beginning of the id, the start, the branch, a part of the model's name, and whether the tool has them."""
+    ids = [str(uuid.UUID(int=number << 124 | 1)) for number in (1, 2, 3)]
+    lines = [
+        record(id=each, git_branch=branch, model=model, started_at=f"2026-11-0{day}T10:00:00Z")
+        for each, branch, model, day in zip(
+            ids, ("main", "tides", None), ("gpt-5", "Opus-4", None), (1, 2, 3), strict=True
+        )
+    ]
+    lines[1]["gone_at"] = 5
+    pusher.said(*lines)
+    assert ids_of(pusher, "/v1/sessions", id=ids[1][:1]) == ids_of(pusher, "/v1/sessions", id=ids[1]) == [ids[1]]
+    assert ids_of(pusher, "/v1/sessions", id=ids[0][:3].upper()) == [ids[0]]
+    assert ids_of(pusher, "/v1/sessions", id="9") == []
+    assert ids_of(pusher, "/v1/sessions", until="2026-11-02T10:00:00Z") == [ids[0]]
+    assert ids_of(pusher, "/v1/sessions", branch="tides") == ids_of(pusher, "/v1/sessions", model="opus") == [ids[1]]
+    assert ids_of(pusher, "/v1/sessions", branch="tide") == []
+    assert ids_of(pusher, "/v1/sessions", gone="true") == [ids[1]]
+    assert ids_of(pusher, "/v1/sessions", id="2", gone="true", branch="main") == []
+    for wrong in ({"id": ""}, {"id": "1_"}, {"gone": "false"}, {"sort": "size"}, {"until": "noon"}):
+        assert pusher.get("/v1/sessions", params=wrong).status_code == 400
+
+
+def test_sessions_are_listed_by_their_last_activity(pusher: Pusher) -> None:
+    """An ongoing session counts by its last record, so one that a dead machine never ended does not stay first."""
+    hour = 1_793_527_200_000  # 2026-11-01T10:00:00Z
+    times = [("10:00", "11:00", 1), ("10:30", None, 1), ("09:00", "10:45", 1), ("08:00", None, hour + 7_200_000)]
+    ids = [str(uuid.UUID(int=number + 1)) for number in range(len(times))]
+    pusher.said(
+        *(
+            record(
+                revision,
+                id=each,
+                started_at=f"2026-11-01T{start}:00Z",
+                ended_at=None if end is None else f"2026-11-01T{end}:00Z",
+            )
+            for each, (start, end, revision) in zip(ids, times, strict=True)
+        )
+    )
+    expected = [ids[3], ids[0], ids[2], ids[1]]
+    assert ids_of(pusher, "/v1/sessions", sort="active") == expected
+    seen, after = [], {}
+    for _ in expected:
+        answer = pusher.get("/v1/sessions", params={"limit": 1, "sort": "active"} | after).json()
+        seen += [each["record"]["id"] for each in answer["sessions"]]
+        after = {"after": answer["next"]}
+        if answer["next"]:  # a position of one order means nothing in the other
+            assert pusher.get("/v1/sessions", params=after).status_code == 400
+    assert (seen, after) == (expected, {"after": None})
+
+
 def test_a_session_is_shown_with_what_is_held_of_it(pusher: Pusher) -> None:
     """The record as it was pushed, and beside it what the endpoint has."""
     line = record(3) | {

@@ -58,7 +58,7 @@ READS_WAITING = 64
 READS_OF_ONE = 16
 """Reads whose answer is being made or sent: in total, and from one token."""
 FEATURES = (
-    *("offsets", "changes", "sessions", "streams", "unlisted", "ranges", "generations"),
+    *("offsets", "changes", "sessions", "streams", "filters", "unlisted", "ranges", "generations"),
     FORGET,
     dictionary.FEATURE,
 )

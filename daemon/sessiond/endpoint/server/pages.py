@@ -21,10 +21,11 @@ PageToken = TypeVar("PageToken", bound=msgspec.Struct)
 class AfterSession(msgspec.Struct, frozen=True, array_like=True):
     """A position in the list of sessions."""
 
-    started_ms: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-    """Bounded to SQLite's integers: a client may send any number back."""
+    moment_ms: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    """The value that the list is ordered by. Bounded to SQLite's integers: a client may send any number back."""
     machine: str
     session: str
+    order: str = "started"
 
 
 class AfterChange(msgspec.Struct, frozen=True, array_like=True):

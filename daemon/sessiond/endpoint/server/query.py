@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -13,6 +15,7 @@ from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.results import ItemError, check_name
 from sessiond.endpoint.wire import DEVICE_HEADER
 
+_ID_PREFIX = re.compile(r"[0-9a-fA-F-]{1,36}")
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 
 
@@ -60,6 +63,13 @@ class Query:
             raise HttpError(400, "invalid", f"{name} is not a number from {lowest} to {highest}")
         return int(value)
 
+    def choice(self, name: str, values: Collection[str]) -> str | None:
+        """Return a parameter that must be one of `values`; None if it is missing."""
+        value = self._values.get(name)
+        if value is not None and value not in values:
+            raise HttpError(400, "invalid", f"{name} is not one of {', '.join(values)}")
+        return value
+
     def limit(self) -> int:
         """Return the number of sessions that a page may have."""
         return self.number("limit", lowest=1, highest=MAX_LIMIT) or DEFAULT_LIMIT
@@ -76,6 +86,17 @@ class Query:
         if time.tzinfo is None:
             raise HttpError(400, "invalid", f"{name} has no time zone, such as the Z in 2026-11-22T13:00:00Z")
         return time
+
+
+def id_prefix(text: str | None) -> str | None:
+    """Return the beginning of a session's id in lower case.
+
+    Raises:
+        HttpError: 400, no id begins like that.
+    """
+    if text is not None and not _ID_PREFIX.fullmatch(text):
+        raise HttpError(400, "invalid", "id is not the beginning of a session's id")
+    return None if text is None else text.lower()
 
 
 def device_id(request: Request) -> UUID | None:

@@ -17,11 +17,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from sessiond.endpoint.server import changes, ranges, records, streams
+from sessiond.endpoint.server import changes, listing, ranges, records, streams
 from sessiond.endpoint.server.guard import view
 from sessiond.endpoint.server.pages import UnknownPageToken
 from sessiond.endpoint.server.problems import HttpError
-from sessiond.endpoint.server.query import Query, session_path, valid_name
+from sessiond.endpoint.server.query import Query, id_prefix, session_path, valid_name
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import Access
 from sessiond.endpoint.server.unlisted import list_unlisted
@@ -31,6 +31,11 @@ MAX_THREADS = 4
 """Reads that run at the same time."""
 STEP = 1 << 20
 """Bytes of a stream that one transaction reads."""
+SESSION_FILTERS = {
+    *("tool", "machine_id", "id", "since", "until", "text", "branch", "model", "gone"),
+    *("sort", "after", "limit", "user"),
+}
+"""The parameters of `GET /v1/sessions`."""
 Answer = TypeVar("Answer")
 
 
@@ -75,18 +80,24 @@ class ReadHandlers:
 
     async def sessions(self, request: Request, access: Access) -> Response:
         """List the user's sessions."""
-        query = Query(request, {"tool", "machine_id", "since", "text", "after", "limit", "user"})
+        query = Query(request, SESSION_FILTERS)
         seen = view(request, access, query)
-        wanted = records.Filter(
+        wanted = listing.Filter(
             tool=query.text("tool"),
             machine_id=query.text("machine_id"),
+            id=id_prefix(query.text("id")),
             since=query.time("since"),
+            until=query.time("until"),
             text=query.text("text"),
+            branch=query.text("branch"),
+            model=query.text("model"),
+            gone=query.choice("gone", ("true",)) is not None,
         )
+        order = listing.Order(query.choice("sort", tuple(listing.Order)) or listing.Order.STARTED)
         after, limit = query.text("after"), query.limit()
         try:
             return json_response(
-                await self._reader.query(lambda db: records.list_sessions(db, seen, wanted, after, limit))
+                await self._reader.query(lambda db: listing.list_sessions(db, seen, wanted, after, limit, order))
             )
         except UnknownPageToken as error:
             raise HttpError(400, "invalid", f"after: {error}") from error

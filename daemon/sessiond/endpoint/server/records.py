@@ -1,4 +1,4 @@
-"""Session records in the store: upsert, lookup, listing, and the sequence of changes."""
+"""Session records in the store: upsert and lookup, and the pages of lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.pages import (
     PAGE,
     AfterGeneration,
-    AfterSession,
     decode_token,
     encode_token,
 )
@@ -22,23 +21,12 @@ from sessiond.endpoint.wire import (
     MAX_NUMBER,
     RECORDS,
     PushSession,
-    SessionsAnswer,
     StoredSession,
     StoredStream,
     StreamLength,
     StreamsAnswer,
 )
 from sessiond.session import Session
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sessions to list; None matches all. `since`: sessions that are ongoing or ended at that time or later."""
-
-    tool: str | None = None
-    machine_id: str | None = None
-    since: datetime | None = None
-    text: str | None = None
-    """Part of the working directory; case is ignored."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,8 +107,8 @@ def put(db: sqlite3.Connection, user: str, machine: str, item: PushSession, enco
             item.revision,
             record.tool,
             record.working_directory,
-            _ms(record.started_at),
-            None if record.ended_at is None else _ms(record.ended_at),
+            unix_ms(record.started_at),
+            None if record.ended_at is None else unix_ms(record.ended_at),
             encoded,
         ),
     )
@@ -133,44 +121,6 @@ def get_session(db: sqlite3.Connection, view: View, machine: str, session: str) 
         (view.user, machine, session),
     ).fetchone()
     return None if row is None else _stored(db, view, *row)
-
-
-def list_sessions(db: sqlite3.Connection, view: View, wanted: Filter, after: str | None, limit: int) -> SessionsAnswer:
-    """Return a page of sessions, the newest start first.
-
-    Raises:
-        UnknownPageToken: this endpoint did not issue `after`.
-    """
-    where: list[str] = ["user = ?"]
-    values: list[str | int] = [view.user]
-    if wanted.tool is not None:
-        where.append("tool = ?")
-        values.append(wanted.tool)
-    if wanted.machine_id is not None:
-        where.append("machine = ?")
-        values.append(wanted.machine_id)
-    if wanted.since is not None:
-        where.append("(ended_ms IS NULL OR ended_ms >= ?)")
-        values.append(_ms(wanted.since))
-    if wanted.text is not None:
-        where.append("instr(lower(directory), lower(?)) > 0")
-        values.append(wanted.text)
-    if after is not None:
-        position = decode_token(after, AfterSession)
-        where.append("(started_ms, machine, session) < (?, ?, ?)")
-        values += [position.started_ms, position.machine, position.session]
-    # Only constant text is joined; every value is a parameter.
-    found = db.execute(
-        f"SELECT machine, session, revision, envelope, started_ms FROM sessions WHERE {' AND '.join(where)}"  # noqa: S608
-        " ORDER BY started_ms DESC, machine DESC, session DESC LIMIT ?",
-        (*values, limit + 1),
-    )
-    sessions, last = page(db, view, found, limit)
-    following = None
-    if last is not None:
-        machine, session, _, _, started = last
-        following = encode_token(AfterSession(started, machine, session))
-    return SessionsAnswer(sessions=sessions, next=following)
 
 
 def page(
@@ -242,5 +192,5 @@ def _stored(
     )
 
 
-def _ms(moment: datetime) -> int:
+def unix_ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
