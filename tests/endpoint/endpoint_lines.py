@@ -17,7 +17,7 @@ from sessiond.endpoint.server import Running
 from sessiond.endpoint.server.app import build
 from sessiond.endpoint.server.body import Bodies
 from sessiond.endpoint.server.connections import Connections
-from sessiond.endpoint.server.push import Sender
+from sessiond.endpoint.server.push import PushOutcome, PushRequest, Sender
 from sessiond.endpoint.server.server import Server, in_thread
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import Access
@@ -27,6 +27,13 @@ DEVICE = "11111111-1111-4111-8111-111111111111"
 OTHER_DEVICE = "22222222-2222-4222-8222-222222222222"
 
 Line = dict[str, Any]
+
+
+def store_push(store: Store, push: PushRequest, *lines: bytes) -> PushOutcome:
+    """Store a push in a transaction of its own, without a server."""
+    push.prepare(list(lines))
+    with store.write() as db:
+        return push.apply(db)
 
 
 def record(revision: int = 1, *, device: str = DEVICE, **fields: Any) -> Line:

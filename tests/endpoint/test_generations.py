@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 import msgspec
 import pytest
-from endpoint_lines import DEVICE, SESSION, Pusher, append, generation, sender
+from endpoint_lines import DEVICE, SESSION, Pusher, append, generation, sender, store_push
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,7 +130,7 @@ def test_every_generation_reads_as_it_was_written(
                 store.digests.clear()
                 continue
             for said in ("stored", "duplicate"):
-                (result,) = PushRequest(store, Limits(), sender()).run([msgspec.json.encode(line)]).results
+                (result,) = store_push(store, PushRequest(store, Limits(), sender()), msgspec.json.encode(line)).results
                 assert result.status == said
         with store.read() as db:
             stream = streams.find(db, "default", "ada", SESSION, "main")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from endpoint_lines import SESSION, Line, append, generation, record, sender
+from endpoint_lines import SESSION, Line, append, generation, record, sender, store_push
 from test_work import packed
 
 from sessiond.endpoint.server.push import SECONDS, PushRequest
@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Iterator[TimedStore]:
 
 def push(store: Store, lines: list[Line]) -> list[str]:
     """Push lines; return the result of each."""
-    outcome = PushRequest(store, Limits(), sender()).run([msgspec.json.encode(line) for line in lines])
+    outcome = store_push(store, PushRequest(store, Limits(), sender()), *map(msgspec.json.encode, lines))
     return [each.problem.type if each.problem else each.status for each in outcome.results]
 
 

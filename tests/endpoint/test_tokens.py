@@ -9,7 +9,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, record
+from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, record, store_push
 from starlette.requests import Request
 
 from sessiond.endpoint.server import Running, tokens
@@ -120,8 +120,9 @@ def test_the_device_is_checked_again_in_the_transaction(endpoint: Running) -> No
     tokens.revoke(endpoint.store, "laptop")
     tokens.add(endpoint.store, "laptop")
     line = json.dumps(append(0, b"x")).encode()
+    late = PushRequest(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE)))
     with pytest.raises(tokens.Revoked):
-        PushRequest(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE))).run([line])
+        store_push(endpoint.store, late, line)
     assert tokens.list_tokens(endpoint.store)[0].device is None
 
 
@@ -137,8 +138,9 @@ def test_a_released_device_never_gets_the_token_back(endpoint: Running) -> None:
         tokens.rebind(endpoint.store, "laptop")
         # This push was authenticated before the command, and reaches the store after it.
         line = json.dumps(append(1, b"y")).encode()
+        late = PushRequest(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE)))
         with pytest.raises(tokens.WrongDevice, match="released"):
-            PushRequest(endpoint.store, Limits(), Sender(access=access, device=UUID(DEVICE))).run([line])
+            store_push(endpoint.store, late, line)
         for content in (b"", line):
             refused = first.post("/v1/push", content=content)
             assert (refused.status_code, refused.json()["type"]) == (403, "wrong-device")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from endpoint_lines import SESSION, Line, Pusher, append, generation, record, sender
+from endpoint_lines import SESSION, Line, Pusher, append, generation, record, sender, store_push
 
 from sessiond import zstd
 from sessiond.endpoint.server import running, streams
@@ -48,7 +48,7 @@ def packed(offset: int, plain: bytes, **fields: Any) -> Line:
 def push(store: Store, *lines: Line, **how: Any) -> PushOutcome:
     """Push lines without a server."""
     limits = how.pop("limits", Limits())
-    return PushRequest(store, limits, sender(), **how).run([msgspec.json.encode(line) for line in lines])
+    return store_push(store, PushRequest(store, limits, sender(), **how), *map(msgspec.json.encode, lines))
 
 
 def said(answer: PushOutcome) -> list[str]:
@@ -96,7 +96,10 @@ def test_lines_are_decoded_before_the_turn_to_write(tmp_path: Path) -> None:
     """No device waits for the turn to write while lines of another one are unpacked and digested."""
     store = Watched(str(tmp_path))
     store.lines = [msgspec.json.encode(line) for line in (packed(0, bytes(MIB)), record(), {"op": "nothing"})]
-    answer = PushRequest(store, Limits(), sender()).run(store.lines)
+    push = PushRequest(store, Limits(), sender())
+    push.prepare(store.lines)
+    with store.write() as db:
+        answer = push.apply(db)
     assert store.left == [0, 0, 0]
     assert said(answer) == ["stored", "stored", "invalid"]
     store.close()

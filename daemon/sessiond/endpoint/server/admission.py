@@ -44,7 +44,7 @@ class Admission:
             HttpError: 503, a limit is reached.
         """
         if self._count >= self._total or self._clients[client] >= self._each:
-            raise HttpError(503, "busy", "too many requests at once", headers=problems.SOON)
+            raise HttpError(503, "busy", "too many requests at once", headers=problems.soon())
         self._count += 1
         self._clients[client] += 1
 

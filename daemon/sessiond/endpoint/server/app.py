@@ -1,7 +1,6 @@
 """The ASGI application: the routes of protocol v1, and the requests that push (docs/protocol.md).
 
-The event loop only moves bytes. Everything that touches the store runs in a worker thread. Few pushes run at a time:
-the store has one writer, and each push may hold its decoded body in memory. Reads run beside them.
+The event loop only moves bytes and looks up tokens. Everything else that touches the store runs in a worker thread.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 from functools import partial
 from uuid import UUID
 
-import anyio
-import anyio.to_thread
 import msgspec
 from msgspec import UNSET
 from starlette.applications import Starlette
@@ -25,12 +22,12 @@ from sessiond.endpoint import dictionary
 from sessiond.endpoint.erasure import FORGET
 from sessiond.endpoint.server import body, machines, problems, streams
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
-from sessiond.endpoint.server.dictionaries import Dictionaries, copy_head
 from sessiond.endpoint.server.digester import Digester
-from sessiond.endpoint.server.erase import Order, erase
+from sessiond.endpoint.server.erase import Order
 from sessiond.endpoint.server.guard import Guard, client_name
 from sessiond.endpoint.server.problems import HttpError
-from sessiond.endpoint.server.push import PushOutcome, PushRequest, Sender
+from sessiond.endpoint.server.push import Sender
+from sessiond.endpoint.server.pushes import Pushes, ReceivedPush
 from sessiond.endpoint.server.query import Query, device_id, valid_name
 from sessiond.endpoint.server.reads import Reader, ReadHandlers, json_response
 from sessiond.endpoint.server.store import Store
@@ -50,10 +47,6 @@ from sessiond.endpoint.wire import (
 
 JSON_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 JSON = frozenset({"application/json"})
-PUSHES_AT_ONCE = 4
-PUSHES_WAITING = 64
-PUSHES_OF_ONE = 16
-"""Pushes with a complete body that wait for a thread: in total, and from one token."""
 READS_WAITING = 64
 READS_OF_ONE = 16
 """Reads whose answer is being made or sent: in total, and from one token."""
@@ -82,11 +75,9 @@ class Endpoint:
         self.limits = limits or Limits()
         self._guard = Guard(store, secrets)
         self._reader = Reader(store)
-        self._push_threads = anyio.CapacityLimiter(PUSHES_AT_ONCE)
-        self._push_admission = Admission(PUSHES_WAITING, PUSHES_OF_ONE)
+        self._pushes = Pushes(store, self.limits, self._guard.uses)
         self._read_admission = Admission(READS_WAITING, READS_OF_ONE)
         self._bodies = bodies or body.Bodies()
-        self._dictionaries = Dictionaries()
         self._digester = Digester(store)
 
     def routes(self) -> list[Route]:
@@ -139,25 +130,12 @@ class Endpoint:
         encoding = body.check_kind(request, JSON_LINES, dictionary.ENCODING)
         client = client_name(request)
         async with self._bodies.read(request, self.limits.body, client) as sent:
-            with self._push_admission.admitted(client):
-                apply = partial(self._apply, sent, encoding, sender)
-                outcome = await anyio.to_thread.run_sync(apply, limiter=self._push_threads)
+            received = ReceivedPush(sent=sent, encoding=encoding, sender=sender, client=client)
+            outcome = await self._pushes.store(received)
         # The lines are committed. Only this client waits for the digests of large streams; other pushes go on.
         results = outcome.complete(await self._digester.digests(list(outcome.pending.values())))
         previous = outcome.previous if batch and results else UNSET
         return json_response(PushAnswer(batch=batch, results=results, previous=previous))
-
-    def _apply(self, sent: bytes, encoding: str, sender: Sender) -> PushOutcome:
-        known, head, pusher = b"", bytearray(), (sender.access.user, sender.device)
-        if encoding == dictionary.ENCODING:
-            known, sent = self._dictionaries.split(sent, pusher)
-            encoding = "zstd"
-        decoded = copy_head(body.decode(sent, encoding, self.limits.decoded, known), head)
-        lines = body.split_lines(decoded, self.limits.items)
-        outcome = PushRequest(self.store, self.limits, sender, uses=self._guard.uses).run(lines)
-        if outcome.results:
-            self._dictionaries.keep(pusher, dictionary.extended(known, bytes(head)))
-        return outcome
 
     async def forget(self, request: Request, access: Access) -> Response:
         """Erase a session of one machine, or of all that the token may erase; return a receipt."""
@@ -172,11 +150,7 @@ class Endpoint:
             machine=None if machine is None else valid_name(machine, "machine_id"),
             user=user,
         )
-        with self._push_admission.admitted(client_name(request)):
-            run = partial(erase, self.store, order)
-            receipt = await anyio.to_thread.run_sync(run, limiter=self._push_threads)
-        self._dictionaries.clear(user or access.user)  # they have the last bytes that were pushed
-        return json_response(receipt)
+        return json_response(await self._pushes.erase(order, client_name(request)))
 
     async def offsets(self, request: Request, access: Access) -> Response:
         """Return the positions of streams of the user's machines.

@@ -107,7 +107,7 @@ class Bodies:
             detail = f"a body may take {self.seconds:g} seconds, and {self.stall:g} for each part of it"
             raise HttpError(408, "too-slow", detail) from error
         if incoming.dropped:
-            raise HttpError(503, "busy", "too many other requests are being received", headers=problems.SOON)
+            raise HttpError(503, "busy", "too many other requests are being received", headers=problems.soon())
         return bytes(body)
 
     def _reserve(self, incoming: _Incoming, size: int) -> None:
@@ -127,7 +127,7 @@ class Bodies:
         candidates = [each for each in self._incoming if not each.complete and not each.dropped and each.size]
         victim = max(candidates, key=lambda each: sizes[each.client], default=incoming)
         if victim is incoming:
-            raise HttpError(503, "busy", "too many requests are waiting", headers=problems.SOON)
+            raise HttpError(503, "busy", "too many requests are waiting", headers=problems.soon())
         victim.dropped = True
         self._size -= victim.size
         victim.size = 0

@@ -15,8 +15,8 @@ from sessiond import zstd
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.server.problems import HttpError
 
-CAPACITY = 512
-"""Devices, the ones that pushed last. Their dictionaries take up to 8 MiB."""
+CAPACITY = 4096
+"""Devices, the ones that pushed last. Their dictionaries take up to 64 MiB."""
 Pusher = tuple[str, UUID]
 """A user and a device. The same device id sent by another user has a dictionary of its own."""
 

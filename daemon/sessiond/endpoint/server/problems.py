@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -17,7 +18,8 @@ from sessiond.errors import SessiondError, StateError, StateFull
 from sessiond.logs import log
 
 CONTENT_TYPE = "application/problem+json"
-SOON = {"Retry-After": "1"}
+SOON = 5
+"""Seconds until a client that was answered `busy` comes back, at most."""
 LATER = {"Retry-After": "60"}
 
 
@@ -38,6 +40,11 @@ class HttpError(SessiondError):
         )
 
 
+def soon() -> dict[str, str]:
+    """Return the header that asks a client to come back soon, with a random time: clients must not return together."""
+    return {"Retry-After": str(1 + secrets.randbelow(SOON))}
+
+
 def unauthorized(detail: str) -> HttpError:
     """Return the error for a request without an accepted token."""
     return HttpError(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="sessiond"'})
@@ -53,7 +60,7 @@ async def _full(request: Request, error: Exception) -> Response:
 
 
 async def _busy(request: Request, error: Exception) -> Response:
-    return HttpError(503, "busy", str(error), headers=SOON).response()
+    return HttpError(503, "busy", str(error), headers=soon()).response()
 
 
 async def _unauthorized(request: Request, error: Exception) -> Response:

@@ -23,7 +23,7 @@ from sessiond.endpoint.server.digests import EMPTY
 from sessiond.endpoint.server.push_lines import PushLine, decode_lines, push_full
 from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, machine_taken, problem
 from sessiond.endpoint.server.store import Store
-from sessiond.endpoint.server.tokens import Access, LastUses, bind
+from sessiond.endpoint.server.tokens import Access, bind
 from sessiond.endpoint.wire import (
     FREE_GENERATION,
     FREE_REVISION,
@@ -70,7 +70,7 @@ class PushOutcome(msgspec.Struct, frozen=True):
 
 
 class PushRequest:
-    """Stores one push. `clock` returns the CPU seconds of this thread."""
+    """One push: `prepare` it, and `apply` it in a transaction. `clock` returns the CPU seconds of this thread."""
 
     def __init__(
         self,
@@ -78,40 +78,43 @@ class PushRequest:
         limits: Limits,
         sender: Sender,
         *,
-        uses: LastUses | None = None,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self.store, self.limits = store, limits
         self.sender = sender
         self.user, self.device = sender.access.user, str(sender.device)
-        self._uses = uses or LastUses()
         self._clock = clock
+        self._decoded: list[PushLine | Result] = []
         self._changed: dict[tuple[str, str], None] = {}
         self._pending: dict[int, streams.State] = {}
 
-    def run(self, lines: list[bytes]) -> PushOutcome:
-        """Store the lines in one transaction and return their results in order. `lines` is emptied.
+    def prepare(self, lines: list[bytes]) -> bool:
+        """Decode and verify the lines, outside the write transaction. Return whether there are any.
 
-        A push without lines changes nothing: neither the token's device nor the id of the device's last push.
+        `lines` is emptied, so that no line is in memory twice. A push without lines changes nothing: neither the
+        token's device nor the id of the device's last push.
+        """
+        self._decoded = decode_lines(lines, self.limits)
+        self._compare(self._decoded)
+        return bool(self._decoded)
+
+    def apply(self, db: sqlite3.Connection) -> PushOutcome:
+        """Store the prepared lines in the caller's transaction and return their results in order.
+
+        It may be applied again if that transaction was rolled back.
 
         Raises:
-            WrongDevice: the token belongs to another device.
-            Revoked: the token was revoked after the request began.
-            StateError: the store can't be written; no line of the push is stored.
+            WrongDevice: the token belongs to another device. Nothing of the push was written.
+            Revoked: the token was revoked after the request began. Nothing of the push was written.
         """
-        if not lines:
-            return PushOutcome([], {})
-        decoded = decode_lines(lines, self.limits)
-        self._compare(decoded)
-        with self.store.write() as db:
-            bind(db, self.sender.access, self.sender.device)
-            results = self._store(db, decoded)
-            if self._changed:
-                changes.mark_changed(db, self.user, self._changed)
-            previous = None
-            if self.sender.batch and limits.can_note_batch(db, self.store, self.user, self.device):
-                previous = machines.note_batch(db, self.user, self.device, self.sender.batch)
-            self._uses.write(db)
+        self._changed, self._pending = {}, {}
+        bind(db, self.sender.access, self.sender.device)
+        results = self._store(db, self._decoded)
+        if self._changed:
+            changes.mark_changed(db, self.user, self._changed)
+        previous = None
+        if self.sender.batch and limits.can_note_batch(db, self.store, self.user, self.device):
+            previous = machines.note_batch(db, self.user, self.device, self.sender.batch)
         return PushOutcome(results, self._pending, previous)
 
     def _compare(self, decoded: list[PushLine | Result]) -> None:

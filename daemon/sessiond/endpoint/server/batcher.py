@@ -1,0 +1,119 @@
+"""Stores the pushes that wait at the same time in one transaction.
+
+A transaction ends with a sync of the disk, which takes as long for a hundred pushes as for one. While one transaction
+is written, the next pushes gather. Live pushes are small and somebody waits for them, so they go before bulk ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from sessiond.endpoint.server.push import SECONDS, PushOutcome, PushRequest
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.tokens import LastUses, Revoked, WrongDevice
+
+TOGETHER = 128
+"""Live pushes in one transaction."""
+
+Stored = PushOutcome | Exception
+"""The outcome of a push, or why nothing of it is stored."""
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    push: PushRequest
+    stored: asyncio.Future[PushOutcome]
+
+
+class Batcher:
+    """Stores prepared pushes, one transaction after another. Use it from one event loop only."""
+
+    def __init__(self, store: Store, uses: LastUses, *, clock: Callable[[], float] = time.thread_time) -> None:
+        self._store = store
+        self._uses = uses
+        self._clock = clock
+        self._live: deque[_Waiting] = deque()
+        self._bulk: deque[_Waiting] = deque()
+        self._bulk_is_next = False
+        self._task: asyncio.Task[None] | None = None
+        self._writer = anyio.CapacityLimiter(1)
+
+    async def store(self, push: PushRequest, *, live: bool) -> PushOutcome:
+        """Store a push and return its outcome once it is on the disk.
+
+        Raises:
+            WrongDevice: the token belongs to another device.
+            Revoked: the token was revoked after the request began.
+            StateError: the store can't be written; nothing of this push is stored.
+        """
+        waiting = _Waiting(push, asyncio.get_running_loop().create_future())
+        (self._live if live else self._bulk).append(waiting)
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+        return await waiting.stored
+
+    async def _run(self) -> None:
+        try:
+            while batch := self._next():
+                pushes = [each.push for each in batch]
+                stored = await anyio.to_thread.run_sync(self._store_all, pushes, limiter=self._writer)
+                for waiting, result in zip(batch, stored, strict=False):
+                    _set(waiting.stored, result)
+                # The time was used up before the last ones: they are first in the next transaction.
+                self._live.extendleft(reversed(batch[len(stored) :]))
+        finally:
+            self._task = None
+
+    def _next(self) -> list[_Waiting]:
+        """Remove and return the pushes of the next transaction: all live ones, or one bulk push after those.
+
+        Between two batches of live pushes one bulk push is stored, so that neither kind keeps the other waiting.
+        """
+        if self._bulk and (self._bulk_is_next or not self._live):
+            self._bulk_is_next = False
+            return [self._bulk.popleft()]
+        self._bulk_is_next = True
+        return [self._live.popleft() for _ in range(min(len(self._live), TOGETHER))]
+
+    def _store_all(self, pushes: Sequence[PushRequest]) -> list[Stored]:
+        """Store pushes in one transaction; return what became of them, at least of the first one.
+
+        If it fails, each push has a transaction of its own: one that is too large for the disk must not fail others.
+        """
+        try:
+            with self._store.write() as db:
+                stored = self._apply(db, pushes)
+                self._uses.write(db)
+            return stored
+        except Exception as error:  # noqa: BLE001 - the request that waits for this push raises it
+            if len(pushes) == 1:
+                return [error]
+            return [outcome for push in pushes for outcome in self._store_all([push])]
+
+    def _apply(self, db: sqlite3.Connection, pushes: Sequence[PushRequest]) -> list[Stored]:
+        stored: list[Stored] = []
+        begun = self._clock()
+        for push in pushes:
+            if stored and self._clock() - begun > SECONDS:
+                break
+            try:
+                stored.append(push.apply(db))
+            except (WrongDevice, Revoked) as refused:  # raised before anything of the push is written
+                stored.append(refused)
+        return stored
+
+
+def _set(future: asyncio.Future[PushOutcome], stored: Stored) -> None:
+    if future.done():  # the request was cancelled when the server shut down
+        return
+    if isinstance(stored, Exception):
+        future.set_exception(stored)
+    else:
+        future.set_result(stored)

@@ -1,0 +1,115 @@
+"""The way of a push: admission, decoding in a worker thread, storing with others, and the device's dictionary.
+
+Live pushes and bulk pushes never wait for the same resources. A live push is what a running session writes: a line or
+a few. A bulk push is a part of a backlog, and may take a hundred megabytes of memory.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from sessiond.endpoint import dictionary
+from sessiond.endpoint.erasure import Receipt
+from sessiond.endpoint.server import body
+from sessiond.endpoint.server.admission import Admission
+from sessiond.endpoint.server.batcher import TOGETHER, Batcher
+from sessiond.endpoint.server.dictionaries import Dictionaries, copy_head
+from sessiond.endpoint.server.erase import Order, erase
+from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.push import PushOutcome, PushRequest, Sender
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.tokens import LastUses
+from sessiond.endpoint.wire import Limits
+
+LIVE_SENT = 64 << 10
+LIVE_DECODED = 512 << 10
+"""Bytes of the largest live push, as sent and decoded. A larger one is a bulk push."""
+PUSHES_OF_ONE = 16
+"""Pushes of one client that are being handled at the same time."""
+LIVE_WAITING = 1024
+BULK_WAITING = 64
+"""Pushes that are being handled at the same time. More than LIVE_WAITING connections are never open."""
+BULK_AT_ONCE = 4
+"""Bulk pushes that are in memory as decoded lines. Of live pushes, those are as many as one transaction stores."""
+THREADS = 4
+"""Threads that decode the pushes of one class."""
+
+
+class _PushClass:
+    """The resources of one class of pushes."""
+
+    def __init__(self, *, waiting: int, decoded_at_once: int, decoded: int) -> None:
+        self.admission = Admission(waiting, PUSHES_OF_ONE)
+        self.decoded_at_once = anyio.Semaphore(decoded_at_once)
+        self.threads = anyio.CapacityLimiter(THREADS)
+        self.decoded = decoded
+
+
+class ReceivedPush(msgspec.Struct, frozen=True, kw_only=True):
+    """A push whose body is complete. `client` identifies whose share of the endpoint it uses."""
+
+    sent: bytes
+    encoding: str
+    sender: Sender
+    client: str
+
+
+class Pushes:
+    """Handles the pushes of all devices. Use it from one event loop only."""
+
+    def __init__(self, store: Store, limits: Limits, uses: LastUses) -> None:
+        self._store, self._limits = store, limits
+        self._batcher = Batcher(store, uses)
+        self._dictionaries = Dictionaries()
+        live = min(LIVE_DECODED, limits.decoded)
+        self._live = _PushClass(waiting=LIVE_WAITING, decoded_at_once=TOGETHER, decoded=live)
+        self._bulk = _PushClass(waiting=BULK_WAITING, decoded_at_once=BULK_AT_ONCE, decoded=limits.decoded)
+
+    async def store(self, received: ReceivedPush) -> PushOutcome:
+        """Store the lines of a push and return their results, once they are on the disk.
+
+        Raises:
+            HttpError: 503, too many pushes are waiting; 400, 413 or 415, the body can't be decoded.
+            WrongDevice, Revoked, StateError: see `Batcher.store`.
+        """
+        if len(received.sent) <= LIVE_SENT:
+            try:
+                return await self._store_as(self._live, received)
+            except HttpError as error:
+                if error.status != 413:
+                    raise
+        return await self._store_as(self._bulk, received)
+
+    async def erase(self, order: Order, client: str) -> Receipt:
+        """Erase a session, and the dictionaries that may have bytes of it. Raises: see `erase.erase`."""
+        with self._bulk.admission.admitted(client):
+            receipt = await anyio.to_thread.run_sync(partial(erase, self._store, order), limiter=self._bulk.threads)
+        self._dictionaries.clear(order.user or order.access.user)  # they have the last bytes that were pushed
+        return receipt
+
+    async def _store_as(self, kind: _PushClass, received: ReceivedPush) -> PushOutcome:
+        push = PushRequest(self._store, self._limits, received.sender)
+        with kind.admission.admitted(received.client):
+            async with kind.decoded_at_once:
+                decode = partial(self._decode, push, received, kind.decoded)
+                known = await anyio.to_thread.run_sync(decode, limiter=kind.threads)
+                if known is None:
+                    return PushOutcome([], {})
+                outcome = await self._batcher.store(push, live=kind is self._live)
+        self._dictionaries.keep((received.sender.access.user, received.sender.device), known)
+        return outcome
+
+    def _decode(self, push: PushRequest, received: ReceivedPush, limit: int) -> bytes | None:
+        """Decode a push into `push`; return the device's next dictionary. None: the push has no lines."""
+        known, sent, encoding = b"", received.sent, received.encoding
+        if encoding == dictionary.ENCODING:
+            known, sent = self._dictionaries.split(sent, (received.sender.access.user, received.sender.device))
+            encoding = "zstd"
+        head = bytearray()
+        decoded = copy_head(body.decode(sent, encoding, limit, known), head)
+        lines = body.split_lines(decoded, self._limits.items)
+        return dictionary.extended(known, bytes(head)) if push.prepare(lines) else None

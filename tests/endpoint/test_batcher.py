@@ -1,0 +1,149 @@
+"""Pushes that wait at the same time are stored in one transaction, and none is affected by another one."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+from endpoint_lines import DEVICE, append, record, sender
+
+from sessiond.endpoint.server import tokens
+from sessiond.endpoint.server.batcher import TOGETHER, Batcher
+from sessiond.endpoint.server.push import SECONDS, PushOutcome, PushRequest, Sender
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.wire import Limits
+from sessiond.errors import StateFull
+
+
+class CountingStore(Store):
+    """A store that counts its transactions, and fails the commits of those that `too_large` is true for."""
+
+    commits = 0
+    rows = 0
+    too_large: Callable[[int], bool] = staticmethod(lambda rows: False)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        with super().write() as db:
+            before = db.total_changes
+            yield db
+            if self.too_large(db.total_changes - before):
+                raise StateFull("the store is full")
+            self.commits += 1
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CountingStore]:
+    made = CountingStore(str(tmp_path / "store"))
+    yield made
+    made.close()
+
+
+def prepared(store: Store, number: int, text: bytes = b"x\n", of: Sender | None = None) -> PushRequest:
+    """Return a push that appends to a session of its own."""
+    push = PushRequest(store, Limits(), of or sender())
+    session = str(uuid.UUID(int=number + 1))
+    push.prepare([msgspec.json.encode(each) for each in (record(id=session), append(0, text, session=session))])
+    return push
+
+
+def store_all(store: Store, pushes: list[tuple[PushRequest, bool]], **how: object) -> list[PushOutcome | BaseException]:
+    """Store pushes that arrive at the same moment, each live or not; return what became of them."""
+
+    async def run() -> list[PushOutcome | BaseException]:
+        batcher = Batcher(store, tokens.LastUses(), **how)  # type: ignore[arg-type]
+        waiting = (batcher.store(push, live=live) for push, live in pushes)
+        return list(await asyncio.gather(*waiting, return_exceptions=True))
+
+    return asyncio.run(run())
+
+
+def statuses(outcomes: list[PushOutcome | BaseException]) -> list[str]:
+    """Return the result of each append, or the kind of the error."""
+    return [each.results[1].status if isinstance(each, PushOutcome) else type(each).__name__ for each in outcomes]
+
+
+def test_pushes_that_wait_together_share_a_transaction(store: CountingStore) -> None:
+    """A sync of the disk takes as long for a hundred pushes as for one."""
+    pushes = [(prepared(store, number), True) for number in range(TOGETHER + 1)]
+    assert statuses(store_all(store, pushes)) == ["stored"] * len(pushes)
+    assert store.commits == 2
+
+
+def test_live_pushes_go_before_bulk_ones(store: CountingStore) -> None:
+    """Bulk pushes have a transaction each, and one of them goes between two batches of live pushes."""
+    order: list[str] = []
+    pushes = [(prepared(store, number), False) for number in range(3)]
+    pushes += [(prepared(store, 100 + number), True) for number in range(TOGETHER + 5)]
+
+    class Watched(Batcher):
+        def _next(self) -> list:
+            batch = super()._next()
+            order.append(f"{len(batch)}" if batch else "end")
+            return batch
+
+    async def run() -> None:
+        batcher = Watched(store, tokens.LastUses())
+        await asyncio.gather(*(batcher.store(push, live=live) for push, live in pushes))
+
+    asyncio.run(run())
+    assert order == [str(TOGETHER), "1", "5", "1", "1", "end"]
+
+
+def test_a_refused_token_fails_its_own_push_only(store: CountingStore) -> None:
+    """The push of a token that was revoked meanwhile is refused; the pushes beside it are stored."""
+    tokens.add(store, "old", "an old secret of a laptop")
+    with store.read() as db:
+        access = tokens.find(db, "an old secret of a laptop", {})
+    assert access is not None
+    tokens.revoke(store, "old")
+    late = Sender(access=access, device=UUID(DEVICE))
+    pushes = [(prepared(store, 0), True), (prepared(store, 1, of=late), True), (prepared(store, 2), True)]
+    assert statuses(store_all(store, pushes)) == ["stored", "Revoked", "stored"]
+    with store.read() as db:
+        assert db.execute("SELECT count(*) FROM streams").fetchone()[0] == 2
+
+
+def test_a_push_that_cannot_be_stored_fails_alone(store: CountingStore) -> None:
+    """If the transaction of several pushes fails, each is tried in one of its own, and none is acknowledged wrongly."""
+    alone: list[int] = []
+    pushes = [(prepared(store, number), True) for number in range(4)]
+
+    def too_large(rows: int) -> bool:
+        alone.append(rows)
+        return len(alone) in {1, 3}  # the one of all four, and then that of the second push
+
+    store.too_large = too_large  # type: ignore[method-assign]
+    assert statuses(store_all(store, pushes)) == ["stored", "StateFull", "stored", "stored"]
+    assert len(alone) == 5
+    with store.read() as db:
+        held = {row[0] for row in db.execute("SELECT session FROM streams")}
+    assert held == {str(uuid.UUID(int=number + 1)) for number in (0, 2, 3)}
+
+
+def test_a_transaction_ends_when_its_time_is_used_up(store: CountingStore) -> None:
+    """The pushes that are left are the first of the next transaction, and those of one device keep their order."""
+    seconds = iter(range(1000))
+    pushes = [(prepared(store, number), True) for number in range(3)]
+    outcomes = store_all(store, pushes, clock=lambda: next(seconds) * SECONDS * 0.6)
+    assert statuses(outcomes) == ["stored"] * 3
+    assert store.commits == 2
+
+
+def test_a_push_is_applied_again_after_a_rollback(store: CountingStore) -> None:
+    """What the first attempt found or changed must not leak into the second one."""
+    push = prepared(store, 1)
+    with pytest.raises(ValueError, match="rolled back"), store.write() as db:
+        assert [each.status for each in push.apply(db).results] == ["stored", "stored"]
+        raise ValueError("rolled back")
+    with store.write() as db:
+        assert [each.status for each in push.apply(db).results] == ["stored", "stored"]
+    with store.write() as db:
+        assert [each.status for each in push.apply(db).results] == ["duplicate", "duplicate"]
