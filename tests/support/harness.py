@@ -32,6 +32,7 @@ from sessiond.ingest.pins import Pins
 from sessiond.ingest.policy_changes import apply_policy_changes
 from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Digest
+from sessiond.restored import RestoredSessions
 from sessiond.sources import find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
@@ -145,6 +146,7 @@ class Household:
             settle_ms=0,
             masking=self.masking,
             exclusion=self.exclusion,
+            restored=RestoredSessions(self.state),
             records_only=self.records_only,
         )
         apply_policy_changes(self.ingesting)

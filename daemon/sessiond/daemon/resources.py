@@ -22,6 +22,7 @@ from sessiond.logs import hide, log
 from sessiond.memory import trim_memory
 from sessiond.privacy import Exclusion, Masking, Terms, read_terms
 from sessiond.reader import Digest
+from sessiond.restored import RestoredSessions
 from sessiond.sources import find_project_roots, find_roots, find_side_roots
 from sessiond.sources.base import Root, Source
 from sessiond.sources.links import Link, linked_root
@@ -178,6 +179,7 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
         now_ms=now_ms,
         masking=Masking(terms, os.path.join(directory, "rules")),
         endings=Endings(spool=spool),
+        restored=RestoredSessions(directory),
         exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
         oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), first_start_ms(directory))),
         side_file_max_bytes=config.side_file_max_bytes,

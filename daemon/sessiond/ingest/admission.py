@@ -13,9 +13,10 @@ from enum import StrEnum
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.ingest.line_reader import LONG_RECORD
-from sessiond.ingest.pipeline import STEP
+from sessiond.ingest.pipeline import STEP, decode
 from sessiond.ingest.unit_facts import first_directory, outer_directory
-from sessiond.session import session_id
+from sessiond.restored import Mark
+from sessiond.session import Fold, session_id
 from sessiond.spool.rows import StreamState
 
 PATIENCE_MS = 60_000
@@ -27,6 +28,8 @@ class Admission(StrEnum):
 
     YES = "yes"
     EXCLUDED = "excluded"
+    RESTORED = "restored"
+    """It was restored from another machine and has no message of its own: the endpoint has all of it already."""
     LATER = "later"
     """It has no working directory yet and changed a moment ago, so more is coming."""
 
@@ -42,10 +45,13 @@ def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission
         known = context.spool.catalog.session(identity)
     if known is not None:
         return Admission.YES
-    outside = outer_directory(snapshot.location)
+    mark = context.restored.find(identity)
+    outside = outer_directory(snapshot.location) if mark is None else mark.directory
     directory, decided = (outside, True) if outside else first_directory(source, content)
     if context.exclusion.excludes(directory):
         return Admission.EXCLUDED
+    if mark is not None and not _has_own_message(snapshot, content, mark):
+        return Admission.RESTORED
     age_ms = context.now_ms() - snapshot.mtime_ms
     return Admission.YES if decided or not 0 <= age_ms < PATIENCE_MS else Admission.LATER
 
@@ -58,6 +64,8 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
     if not stream.thread:
         return False  # a subagent may work elsewhere; its session decides
     context, directory = snapshot.context, stream.fold.cwd
+    mark = context.restored.find(context.spool.catalog.session_by_row(stream.session).uuid)
+    directory = directory if mark is None else mark.directory
     if directory is None and not stream.fold.messages:
         location, until = snapshot.location, _end_of_slice(snapshot, stream.folded)
         outside = outer_directory(location)
@@ -66,6 +74,16 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
         return False
     purge_session(context, stream.session)
     return True
+
+
+def _has_own_message(snapshot: FileSnapshot, content: Content, mark: Mark) -> bool:
+    """Return whether a restored transcript has a message that was written here. Subagents wait for their session."""
+    fold = Fold()
+    if not snapshot.location.unit.thread:
+        return False
+    for chunk in content.records(0):
+        decode(snapshot.location.source, chunk.data, fold, snapshot.context.now_ms())
+    return not mark.messages.issuperset(fold.messages)
 
 
 def purge_session(context: IngestContext, session: int) -> None:

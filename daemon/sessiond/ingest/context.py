@@ -14,6 +14,7 @@ from sessiond.ingest.pins import Pins
 from sessiond.ingest.stream_names import sanitize
 from sessiond.privacy import Exclusion, Masking
 from sessiond.reader import Checkpoint, Digest
+from sessiond.restored import RestoredSessions
 from sessiond.session import Rules
 from sessiond.sources.base import Root, Source, Unit, Watch
 from sessiond.sources.links import find_unit, unit_below_link
@@ -127,6 +128,8 @@ class IngestContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     exclusion: Exclusion = msgspec.field(default_factory=Exclusion)
     compressed: CompressedFiles = msgspec.field(default_factory=CompressedFiles)
     endings: Endings = msgspec.field(default_factory=Endings)
+    restored: RestoredSessions = msgspec.field(default_factory=RestoredSessions)
+    """Which messages of restored sessions were written on another machine."""
     records_only: frozenset[str] = frozenset()
     """Tools whose transcripts are not kept."""
     oldest_ms: int | None = None

@@ -72,6 +72,8 @@ def _capture_new(snapshot: FileSnapshot, source: StreamSource) -> Outcome:
         return _search_outcome(content)
     if native_id is None or verdict is None:
         return note_no_session(snapshot, content)
+    if verdict is Admission.RESTORED and source.thread:
+        return note_no_session(snapshot, content)
     if verdict is not Admission.YES:
         return reject(verdict)
     stream, checkpoint = find_stream(snapshot.context, source, native_id)

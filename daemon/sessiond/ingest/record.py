@@ -38,6 +38,7 @@ class RecordBuilder:
     def __init__(self, context: IngestContext, source: Source, live: Set[tuple[str, str]]) -> None:
         """`live` has the tool and native id of the sessions whose process runs (see Turn)."""
         self._spool = context.spool
+        self._restored = context.restored
         self._masking = context.masking
         self._rules = context.rules()
         self._scope = context.scope(source)
@@ -70,15 +71,20 @@ class RecordBuilder:
         threads = _with_times(member, self._rules.now_ms)
         others = [stream.fold for stream in member.streams if not stream.thread and stream.fold.last_ms is not None]
         parent, ancestors = self._ancestors(member)
+        mark = self._restored.find(state.uuid)
+        origin = mark or (self._restored.find(parent) if parent is not None else None)
+        elsewhere = origin.messages if origin is not None else frozenset[int]()
         record = summarize(
             state.uuid,
             state.tool,
-            Folds(threads=threads, others=others, ancestors=ancestors, live=live),
+            Folds(threads=threads, others=others, ancestors=ancestors, elsewhere=elsewhere, live=live),
             rules=self._rules,
             source_path=_source_path(self._spool, member.streams),
         )
         if record is None:
             return False
+        if mark is not None:
+            record = replace(record, working_directory=mark.directory)  # the transcript names that of the other machine
         first_answers = (_signed(fold.first_answer_key) for fold in threads if fold.first_answer_key is not None)
         title = next((fold.title for fold in reversed(threads) if fold.title), None)
         title = title or next((fold.prompt for fold in threads if fold.prompt), None)

@@ -65,6 +65,8 @@ class Folds(msgspec.Struct, frozen=True, kw_only=True):
     """Of its subagents. They only extend its time."""
     ancestors: Sequence[Iterable[int]] = ()
     """The message keys of sessions whose history it may have copied. Copied messages do not count."""
+    elsewhere: frozenset[int] = frozenset()
+    """The keys of messages that were written on another machine, where they count."""
     live: bool = False
     """Whether its process runs, so that it has not ended however long it is idle."""
 
@@ -79,6 +81,9 @@ def summarize(identity: uuid.UUID, tool: str, folds: Folds, *, rules: Rules, sou
     # The keys of one fold are distinct already. Skipping the check matters with tens of thousands of them.
     order = threads[0].messages if len(threads) == 1 else distinct([fold.messages for fold in threads])
     copied = max((copied_prefix_length(order, ancestor) for ancestor in folds.ancestors), default=0)
+    own = len(order) - copied
+    if folds.elsewhere:
+        own = sum(key not in folds.elsewhere for key in list(order)[copied:])
     # A process that ran at the last check may have written an end marker since.
     idle = not folds.live and rules.now_ms - last >= rules.idle_after_ms
     ended = idle or any(fold.ended for fold in threads)
@@ -92,7 +97,7 @@ def summarize(identity: uuid.UUID, tool: str, folds: Folds, *, rules: Rules, sou
         working_directory=_first(fold.cwd for fold in threads) or "",
         git_branch=_first(fold.branch for fold in threads),
         source_path=source_path,
-        message_count=min(len(order) - copied, INT32_MAX),
+        message_count=min(own, INT32_MAX),
         machine_id=rules.machine_id,
     )
 
