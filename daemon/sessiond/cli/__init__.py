@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "show": "show one session and its transcript",
         "export": "write sessions as Markdown, HTML or JSON",
         "sources": "show the supported tools and their directories",
+        "restore": "bring a session of any machine back into its tool",
         "queue": "show, retry or drop waiting, parked or lost items",
     },
     "Try it": {

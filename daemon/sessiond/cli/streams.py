@@ -97,7 +97,7 @@ def _from_endpoint(
         try:
             if not stream.acked:
                 raise nowhere
-            with _client(spool, config, environ) as client:
+            with open_client(spool, config, environ) as client:
                 yield from client.stream(machine, session.uuid, stream.name)
             return
         except (NotFound, EndpointError):
@@ -112,7 +112,7 @@ def _from_endpoint(
 
 
 @contextmanager
-def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterator[ReadClient]:
+def open_client(spool: Spool | None, config: Config, environ: Mapping[str, str]) -> Iterator[ReadClient]:
     """Open a client for the daemon's endpoint. If that is the archive and no daemon runs, serve it in this process."""
     with ExitStack() as stack:
         url, token = config.endpoint.url, None
@@ -121,7 +121,7 @@ def _client(spool: Spool, config: Config, environ: Mapping[str, str]) -> Iterato
             token = None if read is None else read.reveal()
         else:
             directory = os.path.join(state_dir(config), "archive")
-            if running(state_dir(config)) is not None:
+            if spool is not None and running(state_dir(config)) is not None:
                 url = read_endpoint(spool).url
                 with open(os.path.join(directory, "token")) as file:
                     token = file.read().strip()

@@ -1,0 +1,151 @@
+"""Reads sessions of any machine from an endpoint, to restore them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import IO
+from uuid import UUID
+
+from sessiond.endpoint import wire
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.errors import EndpointError, NotFound
+from sessiond.sources.plan import RECORDS, ArchivedSession, ArchivedStream
+
+LISTED = 1000
+"""Sessions in one request."""
+PIECE = 1 << 20
+
+
+class Archive:
+    """Sessions at an endpoint. Streams are copied into unnamed files, so that they need no memory and leave no rest."""
+
+    def __init__(self, client: ReadClient, scratch: str) -> None:
+        """`scratch` is the directory of the unnamed files."""
+        self._client = client
+        self._scratch = scratch
+        self._open = ExitStack()
+
+    def close(self) -> None:
+        """Close the files. Content that was fetched can't be read any more."""
+        self._open.close()
+
+    def listed(self) -> Iterator[wire.StoredSession]:
+        """Iterate all sessions with a record, the newest start first. Raises: EndpointError."""
+        after: str | None = None
+        while True:
+            answer = self._client.sessions(after, LISTED)
+            yield from answer.sessions
+            if answer.next is None or answer.next == after:
+                return
+            after = answer.next
+
+    def find(self, text: str) -> list[wire.StoredSession]:
+        """Return the copies of the session with this id, or this unique prefix of one; the one active last comes first.
+
+        Raises: NotFound, EndpointError.
+        """
+        wanted = text.strip().lower()
+        found: dict[UUID, list[wire.StoredSession]] = {}
+        for stored in self.listed():
+            if wanted and str(stored.record.id).startswith(wanted):
+                found.setdefault(stored.record.id, []).append(stored)
+        if not found:
+            raise NotFound(f"no session {text!a} at the endpoint", hint="`sessiond ls` lists sessions")
+        if len(found) > 1:
+            some = ", ".join(str(each) for each in list(found)[:3])
+            raise NotFound(f"several sessions start with {text!a}: {some}", hint="give more characters of the id")
+        return sorted(*found.values(), key=last_active, reverse=True)
+
+    def relatives(self, stored: wire.StoredSession, *, parents: bool, children: bool) -> list[wire.StoredSession]:
+        """Return the sessions that come along: the parents of a fork, the oldest first, and subagents.
+
+        Raises: EndpointError.
+        """
+        if not children and not (parents and stored.parent):
+            return []
+        every: dict[UUID, list[wire.StoredSession]] = {}
+        for each in self.listed():
+            if each.record.tool == stored.record.tool:
+                every.setdefault(each.record.id, []).append(each)
+        found: dict[UUID, wire.StoredSession] = {}
+        above = stored.parent if parents else None
+        while above is not None and above in every and above not in found and above != stored.record.id:
+            found = {above: latest(every[above]), **found}
+            above = found[above].parent
+        if children:
+            wanted = {stored.record.id}
+            while wanted:
+                below = [each for each in every if each not in found and latest(every[each]).parent in wanted]
+                wanted = set(below) - {stored.record.id}
+                found |= {each: latest(every[each]) for each in wanted}
+        return list(found.values())
+
+    def fetch(self, stored: wire.StoredSession) -> ArchivedSession:
+        """Copy all streams of a session. A record at the end that is not complete is left out.
+
+        Raises: NotFound, EndpointError.
+        """
+        machine = stored.record.machine_id or ""
+        streams = self._client.streams(machine, stored.record.id)
+        found = tuple(self._copy(machine, stored.record.id, stream) for stream in streams)
+        return ArchivedSession(record=stored.record, title=stored.title, streams=found)
+
+    def _copy(self, machine: str, session: UUID, stream: wire.StoredStream) -> ArchivedStream:
+        current = stream.generations[-1]
+        file = self._open.enter_context(tempfile.TemporaryFile(dir=self._scratch))  # noqa: SIM115 - closed with the others
+        length = end = 0
+        for piece in self._client.stream(
+            machine, session, stream.name, generation=current.generation, end=current.length
+        ):
+            file.write(piece)
+            newline = piece.rfind(b"\n")
+            end = length + newline + 1 if newline >= 0 else end
+            length += len(piece)
+        if length != current.length:
+            raise EndpointError(f"the endpoint returned {length} of {current.length} bytes of stream {stream.name!a}")
+        file.flush()
+        if stream.media_type == RECORDS:
+            length = end
+        return ArchivedStream(name=stream.name, media_type=stream.media_type, length=length, read=_reader(file, length))
+
+
+def latest(*copies: Iterable[wire.StoredSession]) -> wire.StoredSession:
+    """Return the copy of a session that was active last: a continued session is at the endpoint once per machine."""
+    return max((each for group in copies for each in group), key=last_active)
+
+
+def last_active(stored: wire.StoredSession) -> datetime:
+    """Return the last activity: of an ongoing session, when its record was last pushed."""
+    return stored.record.ended_at or datetime.fromtimestamp(min(stored.revision / 1000, 4e9), UTC)
+
+
+def missing(stored: wire.StoredSession) -> int:
+    """Return how many bytes of the transcripts had not been pushed when the record was."""
+    held = {each.name: each for each in stored.held}
+    lengths = 0
+    for each in stored.streams:
+        there = held.get(each.name)
+        if there is None or there.generation < each.generation:
+            lengths += each.length
+        elif there.generation == each.generation:
+            lengths += max(0, each.length - there.length)
+    return lengths
+
+
+def _reader(file: IO[bytes], length: int) -> Callable[[], Iterator[bytes]]:
+    """Return a function that iterates the first bytes of a file, each time from the start."""
+
+    def read() -> Iterator[bytes]:
+        position = 0
+        while position < length:
+            file.seek(position)
+            piece = file.read(min(PIECE, length - position))
+            if not piece:
+                return
+            position += len(piece)
+            yield piece
+
+    return read

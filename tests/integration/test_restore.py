@@ -1,0 +1,240 @@
+"""Restoring: a session of one machine comes back on another one, is continued there, and returns."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from sessiond.cli import main
+from sessiond.privacy import Exclusion
+from sessiond.restore import Restorer
+from sessiond.sources.plan import Command, Plan, PlannedFile, Unrestorable, below
+from support.harness import CLAUDE, NOW_MS, SESSION, TOKEN, Household, claude, household
+
+SECRET = "ghp_" + "1A2b3C4d5E6f7G8h9I0jKlMnOpQrStUvWxYz"
+SUBAGENT = CLAUDE.replace(".jsonl", "/subagents/agent-a1.jsonl")
+OUTPUT = CLAUDE.replace(".jsonl", "/tool-results/toolu_01.txt")
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path / "first") as house:
+        yield house
+
+
+@pytest.fixture
+def second(tmp_path: Path, first: Household) -> Iterator[Household]:
+    house = Household(str(tmp_path / "second"), first.endpoint)
+    house.close()
+    house.machine_id = "second"
+    house.open()
+    os.makedirs(f"{house.home}/src/engine")
+    yield house
+    house.client.close()
+    house.close()
+
+
+def restore(house: Household, *arguments: str, machine: str = "second") -> int:
+    environ = {
+        "HOME": house.home,
+        "SESSIOND_STATE_DIR": house.state,
+        "SESSIOND_CONFIG": os.devnull,
+        "SESSIOND_MACHINE_ID": machine,
+        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_TOKEN": TOKEN,
+    }
+    return main(["restore", SESSION, "--directory", f"{house.home}/src/engine", *arguments], environ)
+
+
+def restored_path(house: Household) -> str:
+    project = f"{house.home}/src/engine"
+    folder = "".join(each if each.isalnum() and each.isascii() else "-" for each in project)
+    return f"{house.home}/.claude/projects/{folder}/{SESSION}.jsonl"
+
+
+def read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def counts(house: Household) -> dict[str, tuple[int, str]]:
+    """Map each machine that has the session to what it counts, and where."""
+    found = house.get("/v1/sessions", limit=500).json()["sessions"]
+    return {
+        each["record"]["machine_id"]: (each["record"]["message_count"], each["record"]["working_directory"])
+        for each in found
+    }
+
+
+def begin(first: Household) -> None:
+    first.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    first.settle()
+
+
+def test_a_session_is_restored_with_its_subagents_and_side_files(
+    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files have the archived bytes, are private, and are as old as the session."""
+    lines = claude(SESSION, 1), claude(SESSION, 2, role="assistant")
+    first.write(CLAUDE, *lines)
+    first.write(SUBAGENT, claude(SESSION, 7, isSidechain=True))
+    first.write(OUTPUT, b"all of the output\n")
+    first.settle()
+    assert restore(second) == 0
+    path = restored_path(second)
+    assert read(path) == read(f"{first.home}/{CLAUDE}")
+    assert read(path.replace(".jsonl", "/tool-results/toolu_01.txt")) == b"all of the output\n"
+    assert read(path.replace(".jsonl", "/subagents/agent-a1.jsonl")) == read(f"{first.home}/{SUBAGENT}")
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert os.stat(path).st_mtime < first.now_ms / 1000
+    shown = capsys.readouterr().out
+    assert f"resume    cd {second.home}/src/engine && claude --resume {SESSION}" in shown
+    assert "/home/dev/project -> " in " ".join(shown.split())
+    assert not [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
+
+
+def test_a_dry_run_writes_nothing(first: Household, second: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(first)
+    assert restore(second, "--dry-run") == 0
+    assert "would be created" in capsys.readouterr().out
+    assert not os.path.exists(f"{second.home}/.claude")
+    assert not os.path.exists(f"{second.state}/restored")
+
+
+def test_a_restored_session_is_no_copy_until_it_is_continued(first: Household, second: Household) -> None:
+    """The second machine lists it once it has a message of its own, and counts only that one."""
+    begin(first)
+    restore(second)
+    second.settle()
+    assert counts(first) == {"testbox": (2, "/home/dev/project")}
+    second.write(os.path.relpath(restored_path(second), second.home), claude(SESSION, 3, cwd="/elsewhere"))
+    second.settle()
+    assert counts(first) == {
+        "testbox": (2, "/home/dev/project"),
+        "second": (1, f"{second.home}/src/engine"),
+    }
+
+
+def test_a_session_that_goes_back_and_forth_counts_each_message_once(first: Household, second: Household) -> None:
+    """What the other machine added is appended to the file here, and each machine counts its own messages."""
+    os.makedirs(f"{first.home}/src/engine")
+    here, there = restored_path(first), restored_path(second)
+    first.write(os.path.relpath(here, first.home), claude(SESSION, 1, text=SECRET), claude(SESSION, 2))
+    first.settle()
+    restore(second)
+    second.write(os.path.relpath(there, second.home), claude(SESSION, 3), claude(SESSION, 4, role="assistant"))
+    second.settle()
+    assert restore(first, machine="testbox") == 0
+    assert read(here).endswith(read(there).split(b"\n", 2)[2])
+    first.settle()
+    assert {machine: number for machine, (number, _) in counts(first).items()} == {"testbox": 2, "second": 2}
+    first.write(os.path.relpath(here, first.home), claude(SESSION, 5))
+    first.now_ms += 10_000_000
+    first.settle()
+    restore(second)
+    second.settle()
+    assert {machine: number for machine, (number, _) in counts(first).items()} == {"testbox": 3, "second": 2}
+
+
+def test_a_file_with_other_content_is_never_overwritten(
+    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(first)
+    path = restored_path(second)
+    second.write(os.path.relpath(path, second.home), claude(SESSION, 1, text="something else"))
+    before = read(path)
+    assert restore(second) == 1
+    assert "exists with other content" in capsys.readouterr().err
+    assert read(path) == before
+
+
+def test_a_link_in_place_of_the_file_is_not_followed(first: Household, second: Household) -> None:
+    begin(first)
+    path = restored_path(second)
+    os.makedirs(os.path.dirname(path))
+    os.symlink(f"{second.home}/precious", path)
+    assert restore(second) == 1
+    assert not os.path.exists(f"{second.home}/precious")
+
+
+def test_a_restored_session_of_an_excluded_project_is_not_captured(first: Household, second: Household) -> None:
+    """The project's directory here decides, not the one that the transcript names."""
+    begin(first)
+    restore(second)
+    second.close()
+    second.exclusion = Exclusion([f"{second.home}/src"])
+    second.open()
+    second.write(os.path.relpath(restored_path(second), second.home), claude(SESSION, 3))
+    second.settle()
+    assert list(counts(first)) == ["testbox"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "a//b", "a\0b", "."])
+def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(Unrestorable):
+        below("/base", name)
+
+
+def test_a_restore_that_is_killed_leaves_nothing_or_can_be_completed(tmp_path: Path) -> None:
+    """It is killed at each line of the engine and the journal. The next one completes it, or removes all of it."""
+    outcomes = set()
+    for number in range(1, 400):
+        base = tmp_path / str(number)
+        (base / "state").mkdir(parents=True)
+        (base / "tool").mkdir()
+        (base / "tool" / "old.jsonl").write_bytes(b"one\n")
+        plan = Plan(
+            base=f"{base}/tool",
+            files=tuple(
+                PlannedFile(path=f"{base}/tool/{name}", content=lambda: iter([b"one\n", b"two\n"]), mtime_ms=NOW_MS)
+                for name in ("p/side", "p/main.jsonl", "old.jsonl")
+            ),
+            resume=Command(argv=("tool",), directory="/"),
+        )
+        killed = _run_and_kill(Restorer(f"{base}/state", {}), plan, number)
+        Restorer(f"{base}/state", {}).recover()
+        names = sorted(path.name for path in (base / "tool").rglob("*"))
+        old = (base / "tool" / "old.jsonl").read_bytes()
+        if names == ["old.jsonl"]:
+            assert old == b"one\n"
+        else:
+            assert names == ["main.jsonl", "old.jsonl", "p", "side"]
+            assert old == (base / "tool/p/main.jsonl").read_bytes() == b"one\ntwo\n"
+        outcomes.add(len(names))
+        assert not os.path.exists(f"{base}/state/restoring/journal.json")
+        if not killed:
+            break
+    assert not killed
+    assert outcomes == {1, 4}
+
+
+def _run_and_kill(restorer: Restorer, plan: Plan, number: int) -> bool:
+    """Carry out a plan in a child process that ends at the given line of the engine or the journal."""
+    child = os.fork()
+    if child == 0:
+        left = [number]
+
+        def trace(frame: FrameType, event: str, _: object) -> object:
+            if "/sessiond/restore/" not in frame.f_code.co_filename:
+                return None
+            if event == "line":
+                left[0] -= 1
+                if not left[0]:
+                    os._exit(9)
+            return trace
+
+        checked = restorer.check(plan)
+        sys.settrace(trace)  # type: ignore[arg-type]
+        try:
+            restorer.carry_out(checked)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9

@@ -1,0 +1,181 @@
+"""The recipes: what each tool gets, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from sessiond.restore.compare import Relation, agrees, compare
+from sessiond.restore.engine import Restorer
+from sessiond.restore.journal import Conflict
+from sessiond.session import Session
+from sessiond.sources import find_sources
+from sessiond.sources.base import UserDirs
+from sessiond.sources.plan import (
+    RECORDS,
+    ArchivedSession,
+    ArchivedStream,
+    Plan,
+    PlannedEdit,
+    PlannedFile,
+    Target,
+    Unrestorable,
+)
+from sessiond.sources.plan import Command as PlannedCommand
+from sessiond.sources.recipes import find_recipe, restorable_tools
+
+IDENTITY = UUID("0198c0de-0000-7000-8000-000000000001")
+ROLLOUT = f"rollout-2026-09-01T10-00-00-{IDENTITY}.jsonl"
+
+
+def session(
+    tool: str, *streams: tuple[str, bytes], path: str = "", media: str = "application/x-ndjson"
+) -> ArchivedSession:
+    moment = datetime(2026, 9, 1, 10, tzinfo=UTC)
+    record = Session(
+        id=IDENTITY,
+        tool=tool,
+        tool_version="1",
+        started_at=moment,
+        ended_at=moment,
+        model=None,
+        working_directory="/home/ada/engine",
+        git_branch=None,
+        source_path=path or None,
+        message_count=1,
+        machine_id="ada",
+    )
+    made = [
+        ArchivedStream(name=name, media_type=RECORDS, length=len(data), read=lambda data=data: iter([data]))
+        for name, data in streams
+    ]
+    return ArchivedSession(record=record, title="Tides", streams=tuple(made))
+
+
+def target() -> Target:
+    dirs = UserDirs(home="/home/bob", environ={}, platform="linux")
+    return Target(dirs=dirs, directory="/home/bob/src/my_other.proj", exists=lambda _: False, read=lambda _: b"")
+
+
+def plan(tool: str, archived: ArchivedSession) -> Plan:
+    recipe = find_recipe(tool)
+    assert recipe is not None
+    return recipe.plan(archived, target())
+
+
+def test_each_recipe_is_of_a_supported_tool() -> None:
+    assert set(restorable_tools()) <= {source.tool for source in find_sources()}
+    assert find_recipe("no-such-tool") is None
+
+
+def test_claude_code_finds_the_session_in_the_folder_of_the_project() -> None:
+    made = plan("claude-code", session("claude-code", ("main", b"{}\n"), ("wf_1/agent-a", b"{}\n")))
+    assert [file.path for file in made.files] == [
+        f"/home/bob/.claude/projects/-home-bob-src-my-other-proj/{IDENTITY}/subagents/workflows/wf_1/agent-a.jsonl",
+        f"/home/bob/.claude/projects/-home-bob-src-my-other-proj/{IDENTITY}.jsonl",
+    ]
+    assert made.resume.argv == ("claude", "--resume", str(IDENTITY))
+
+
+@pytest.mark.parametrize("path", ["", f"/x/{ROLLOUT}", f"/x/{ROLLOUT}.zst", "/x/rollout-of-somebody-else.jsonl"])
+def test_codex_finds_the_rollout_below_its_day(path: str) -> None:
+    made = plan("codex", session("codex", ("main", b"{}\n"), path=path))
+    assert [file.path for file in made.files] == [f"/home/bob/.codex/sessions/2026/09/01/{ROLLOUT}"]
+
+
+def test_codex_refuses_the_format_of_its_typescript_version() -> None:
+    with pytest.raises(Unrestorable):
+        plan("codex", session("codex", ("main", b"{}\n"), path="/x/rollout-2025-05-01-x.json"))
+
+
+def test_opencode_imports_each_message_with_its_parts() -> None:
+    """Damaged records are left out; the project is that of this machine."""
+    rows = [
+        b'{"id":"ses_1","projectID":"p","directory":"/home/ada/engine","time":{"created":5}}',
+        b'{"id":"msg_1","sessionID":"ses_1","role":"user"}',
+        b'{"id":"prt_1","messageID":"msg_1","type":"text","text":"hello"}',
+        b'{"id":"msg_2","sess',
+        b'{"id":"msg_3","sessionID":"ses_1","role":"assistant"}',
+    ]
+    made = plan("opencode", session("opencode", ("main", b"\n".join(rows) + b"\n")))
+    document = json.loads(b"".join(made.imports[0].content()))
+    assert document["info"]["directory"] == "/home/bob/src/my_other.proj"
+    assert (document["info"]["title"], document["info"]["time"]["created"]) == ("Tides", 5)
+    assert [(each["info"]["id"], len(each["parts"])) for each in document["messages"]] == [("msg_1", 1), ("msg_3", 0)]
+    assert made.resume.argv == ("opencode", "--session", "ses_1")
+
+
+def test_a_session_without_a_transcript_is_refused() -> None:
+    for tool in restorable_tools():
+        with pytest.raises(Unrestorable):
+            plan(tool, session(tool, ("prompts", b"{}\n")))
+
+
+# The engine
+
+
+def pieces(*parts: bytes) -> Iterator[bytes]:
+    return iter(parts)
+
+
+def test_masked_bytes_agree_with_the_secret() -> None:
+    assert agrees(b"key=abc;", b"key=***;")
+    assert not agrees(b"key=abc;", b"kay=***;")
+
+
+@pytest.mark.parametrize(
+    ("here", "relation"),
+    [(b"one\ntwo\n", "COMPLETE"), (b"one\ntwo\nthree\n", "COMPLETE"), (b"one\nt", "BEHIND"), (b"other\n", "DIFFERENT")],
+)
+def test_a_file_is_compared_with_the_archive(tmp_path: Path, here: bytes, relation: str) -> None:
+    path = tmp_path / "main.jsonl"
+    path.write_bytes(here)
+    assert compare(str(path), lambda: pieces(b"one\n", b"two\n")).relation is Relation[relation]
+
+
+def test_a_file_is_not_continued_while_the_tool_runs(tmp_path: Path) -> None:
+    (tmp_path / "main.jsonl").write_bytes(b"one\n")
+    file = PlannedFile(path=f"{tmp_path}/main.jsonl", content=lambda: pieces(b"one\ntwo\n"), mtime_ms=1)
+    made = Plan(
+        base=str(tmp_path), files=(file,), resume=PlannedCommand(argv=("x",), directory="/"), programs=("tool",)
+    )
+    with pytest.raises(Conflict, match="tool is running"):
+        Restorer(str(tmp_path / "state"), {}, list).check(made)
+    assert Restorer(str(tmp_path / "state"), {}, lambda names: []).check(made).behind == ((file, 4),)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/base/../etc/passwd", "/base-of-others/x", "/base"])
+def test_the_engine_writes_below_the_tools_directory_only(tmp_path: Path, path: str) -> None:
+    made = Plan(
+        base="/base",
+        edits=(PlannedEdit(path=path, change=lambda before: before),),
+        resume=PlannedCommand(argv=("x",), directory="/"),
+    )
+    with pytest.raises(Conflict, match="is not below"):
+        Restorer(str(tmp_path), {}).check(made)
+
+
+def test_an_index_is_changed_and_keeps_its_mode(tmp_path: Path) -> None:
+    index = tmp_path / "tool" / "index.json"
+    index.parent.mkdir()
+    index.write_bytes(b"[1]")
+    index.chmod(0o640)
+    made = Plan(
+        base=f"{tmp_path}/tool",
+        edits=(
+            PlannedEdit(path=str(index), change=lambda before: before[:-1] + b",2]"),
+            PlannedEdit(path=f"{tmp_path}/tool/new.json", change=lambda before: before + b"[]"),
+        ),
+        resume=PlannedCommand(argv=("x",), directory="/"),
+    )
+    restorer = Restorer(str(tmp_path / "state"), {})
+    restorer.scratch  # noqa: B018 - makes the directory
+    restorer.carry_out(restorer.check(made))
+    assert index.read_bytes() == b"[1,2]"
+    assert index.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "tool" / "new.json").read_bytes() == b"[]"
