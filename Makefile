@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 SPELLED = daemon docs tests bench systemd launchd .github *.md *.toml Makefile
 RIVALS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessiond-bench/rivals
 
-.PHONY: help run test check coverage lab lab-drift bench bench-quick bench-rivals soak mutants pythons clean
+.PHONY: help run test check coverage lab lab-drift lab-restore bench bench-quick bench-rivals soak mutants pythons clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -40,6 +40,9 @@ pythons: $(VENV)/.installed-dev  ## install the wheel in a fresh environment of 
 
 lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watches (installs them; an hour), renew docs/sources.md
 	$(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
+
+lab-restore: $(VENV)/.installed-dev  ## restore a session of each real tool on a second machine and resume it there (TOOLS="codex")
+	set -e; for tool in $(or $(TOOLS),claude-code codex opencode); do bash tests/lab/restore.sh $$tool $(BIN)/sessiond; done
 
 lab-drift: $(VENV)/.installed-dev  ## list versions of the tools that the lab has not tested, and compare what they write
 	PYTHONPATH=daemon:tests $(BIN)/python -m lab.drift $(TOOLS)
