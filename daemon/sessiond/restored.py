@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.atomic import atomic_write
+from sessiond.decoding import json_decoder
 
 DIRECTORY = "restored"
 _NAME = re.compile(r"[0-9a-f-]{36}\.json")
@@ -66,7 +67,7 @@ class RestoredSessions:
                 version = found.st_ino, found.st_mtime_ns
                 known = self._read.get(identity)
                 if known is None or known[0] != version:
-                    known = self._read[identity] = version, msgspec.json.decode(file.read(), type=Mark)
+                    known = self._read[identity] = version, json_decoder(Mark).decode(file.read())
         except OSError:
             return None
         except msgspec.MsgspecError:

@@ -29,6 +29,7 @@ WRITERS: dict[str, str] = {
     "restore/journal.py:_append": "appends to a transcript; the journal completes it after a kill",
     "restore/journal.py:_link": "gives a complete file its name, where the disk has no hard links",
     "restore/journal.py:_replace": "replaces an index by a complete file",
+    "restore/journal.py:_take_back": "removes what an append that failed has written",
     "spool/damaged.py:set_aside": "moves a damaged database",
     "sqlite_files.py:create_private": "an empty file for SQLite",
     "state.py:Lock.__init__": "the lock file: it must be writable on a full disk, so it is overwritten in place",

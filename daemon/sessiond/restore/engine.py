@@ -13,7 +13,7 @@ import msgspec
 
 from sessiond.errors import SessiondError
 from sessiond.restore.compare import Comparison, Relation, compare
-from sessiond.restore.journal import Conflict, Journal, JournalFile, Staged, place, undo
+from sessiond.restore.journal import IMPORT, Conflict, Journal, JournalFile, Staged, place, undo
 from sessiond.restore.processes import running_programs
 from sessiond.restored import Mark, RestoredSessions
 from sessiond.sources.plan import IMPORT_FILE, Plan, PlannedEdit, PlannedFile, PlannedImport
@@ -71,6 +71,8 @@ class Restorer:
                     raise Conflict("it had only begun")
                 place(journal, again=True)
                 outcome = "a restore that was interrupted is complete now"
+                if journal.imports:
+                    outcome = "a restore was interrupted before the tool's import: restore the session again"
             except (Conflict, FileNotFoundError) as error:
                 undo(journal)
                 outcome = f"a restore that was interrupted is undone: {error}"
@@ -139,7 +141,7 @@ class Restorer:
             directories |= dict.fromkeys(reversed(missing))
             name = f".{os.path.basename(path)[:100]}.{os.urandom(4).hex()}.tmp"
             files.append(Staged(temporary=os.path.join(os.path.dirname(path), name), path=path))
-        return Journal(directories=tuple(directories), files=tuple(files))
+        return Journal(directories=tuple(directories), files=tuple(files), imports=bool(restoration.plan.imports))
 
     def _stage(self, restoration: Restoration, journal: Journal) -> Journal:
         """Write all content under temporary names, and sync it."""
@@ -158,7 +160,7 @@ class Restorer:
 
     def _import(self, planned: PlannedImport) -> None:
         """Have the tool import a file. Raises: SessiondError."""
-        path = os.path.join(self.scratch, f"import-{os.urandom(4).hex()}{planned.suffix}")
+        path = os.path.join(self.scratch, f"{IMPORT}{os.urandom(4).hex()}{planned.suffix}")
         argv = [path if part == IMPORT_FILE else part for part in planned.command.argv]
         try:
             _write(Staged(path, path), planned.content(), 0o600, 0)
@@ -247,4 +249,6 @@ def _stage_edit(staged: Staged, edit: PlannedEdit) -> Staged:
     content = edit.change(read_small(edit.path))
     mode = edit.mode if before is None else before.st_mode & 0o777
     written = _write(staged, iter([content]), mode, 0)
-    return msgspec.structs.replace(written, replaces=0 if before is None else before.st_ino)
+    if before is None:
+        return written
+    return msgspec.structs.replace(written, replaces=before.st_ino, replaces_ns=before.st_mtime_ns)

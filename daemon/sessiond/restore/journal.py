@@ -16,10 +16,13 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from sessiond.atomic import atomic_write
+from sessiond.decoding import json_decoder
 from sessiond.errors import SessiondError, StateError
 
 DIRECTORY = "restoring"
 JOURNAL = "journal.json"
+IMPORT = "import-"
+"""Prefix of the files that a tool imports."""
 COPY = 1 << 20
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 """Errors of a file system without hard links."""
@@ -33,7 +36,7 @@ class Staged(msgspec.Struct, frozen=True):
     """A complete file under a temporary name, and where it belongs.
 
     `offset`: the length of the file to which it is appended; -1: it is a new file. `replaces`: the inode of the file
-    that it replaces, an index; 0: it must not exist.
+    that it replaces, an index, and `replaces_ns` that file's time when it was read; 0: it must not exist.
     """
 
     temporary: str
@@ -41,6 +44,7 @@ class Staged(msgspec.Struct, frozen=True):
     inode: int = 0
     offset: int = -1
     replaces: int = 0
+    replaces_ns: int = 0
     mtime_ms: int = 0
 
 
@@ -51,6 +55,8 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     directories: tuple[str, ...] = ()
     """Created by it, outer ones first."""
     files: tuple[Staged, ...] = ()
+    imports: bool = False
+    """Whether the tool's own import follows. A kill may prevent it."""
 
 
 class JournalFile:
@@ -78,7 +84,7 @@ class JournalFile:
         """Return the journal of a restore that did not end; None if there is none. Raises: StateError."""
         try:
             with open(self._path, "rb") as file:
-                return msgspec.json.decode(file.read(), type=Journal)
+                return json_decoder(Journal).decode(file.read())
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:
@@ -91,6 +97,9 @@ class JournalFile:
 
     def remove(self) -> None:
         """Remove the journal: the restore has ended, or left nothing."""
+        for name in os.listdir(self.directory):
+            if name.startswith(IMPORT):  # content of a session, which a killed restore left for the tool's import
+                os.unlink(os.path.join(self.directory, name))
         os.unlink(self._path)
         sync_directory(self.directory)
 
@@ -108,8 +117,10 @@ def place(journal: Journal, *, again: bool = False) -> None:
 
 
 def undo(journal: Journal) -> None:
-    """Remove everything that a restore has created, except what was appended to a file or replaced."""
+    """Remove everything that a restore has created, except a replaced index and a complete append."""
     for staged in reversed(journal.files):
+        if journal.placing and staged.offset >= 0:
+            _take_back(staged)
         new = journal.placing and staged.offset < 0 and not staged.replaces
         if new and staged.inode and _inode(staged.path) == staged.inode:
             os.unlink(staged.path)
@@ -160,7 +171,8 @@ def _replace(staged: Staged, *, again: bool) -> None:
     """Replace an index, unless it has changed since it was read."""
     if again and not os.path.lexists(staged.temporary):
         return
-    if _inode(staged.path) != staged.replaces:
+    found = os.lstat(staged.path)
+    if (found.st_ino, found.st_mtime_ns) != (staged.replaces, staged.replaces_ns):
         raise Conflict(f"{staged.path} was changed by another program in the meantime")
     os.replace(staged.temporary, staged.path)
 
@@ -184,3 +196,21 @@ def _append(staged: Staged, *, again: bool) -> None:
     finally:
         os.close(descriptor)
     os.unlink(staged.temporary)
+
+
+def _take_back(staged: Staged) -> None:
+    """Remove what an append that failed has written, such as a part of a line on a full disk.
+
+    The temporary file goes only after a complete append. If the bytes after the offset are not those of this append,
+    the tool has written some of them, and they stay.
+    """
+    with suppress(FileNotFoundError), open(staged.temporary, "rb") as rest, open(staged.path, "r+b") as file:
+        if file.seek(0, os.SEEK_END) <= staged.offset:
+            return
+        file.seek(staged.offset)
+        while piece := file.read(COPY):
+            if piece != rest.read(len(piece)):
+                return
+        os.ftruncate(file.fileno(), staged.offset)
+        os.utime(file.fileno(), ns=(staged.mtime_ms * 1_000_000, staged.mtime_ms * 1_000_000))
+        os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from sessiond.restore.compare import Relation, agrees, compare
 from sessiond.restore.engine import Restorer
-from sessiond.restore.journal import Conflict
+from sessiond.restore.journal import Conflict, Journal, JournalFile, Staged, place, undo
 from sessiond.session import Session
 from sessiond.sources import find_sources
 from sessiond.sources.base import UserDirs
@@ -28,6 +29,7 @@ from sessiond.sources.plan import (
 )
 from sessiond.sources.plan import Command as PlannedCommand
 from sessiond.sources.recipes import find_recipe, restorable_tools
+from support.harness import NOW_MS
 
 IDENTITY = UUID("0198c0de-0000-7000-8000-000000000001")
 ROLLOUT = f"rollout-2026-09-01T10-00-00-{IDENTITY}.jsonl"
@@ -116,6 +118,11 @@ def test_a_session_without_a_transcript_is_refused() -> None:
             plan(tool, session(tool, ("prompts", b"{}\n")))
 
 
+def test_an_id_that_looks_like_an_option_is_refused() -> None:
+    with pytest.raises(Unrestorable, match="no valid id"):
+        plan("opencode", session("opencode", ("main", b'{"id":"--prompt=x"}\n')))
+
+
 # The engine
 
 
@@ -179,3 +186,46 @@ def test_an_index_is_changed_and_keeps_its_mode(tmp_path: Path) -> None:
     assert index.read_bytes() == b"[1,2]"
     assert index.stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "tool" / "new.json").read_bytes() == b"[]"
+
+
+def test_an_append_that_fails_is_taken_back(tmp_path: Path) -> None:
+    """Otherwise a full disk would leave a part of a line, to which the tool would append."""
+    path, temporary = tmp_path / "main.jsonl", tmp_path / ".main.tmp"
+    path.write_bytes(b"one\ntw")
+    temporary.write_bytes(b"two\n")
+    staged = Staged(temporary=str(temporary), path=str(path), offset=4, mtime_ms=NOW_MS)
+    undo(Journal(placing=True, files=(staged,)))
+    assert path.read_bytes() == b"one\n"
+    assert path.stat().st_mtime_ns == NOW_MS * 1_000_000
+    assert not temporary.exists()
+
+
+@pytest.mark.parametrize("content", [b"one\nown\n", b"one", b"one\ntwo\nown\n"])
+def test_what_the_tool_has_written_stays(tmp_path: Path, content: bytes) -> None:
+    path, temporary = tmp_path / "main.jsonl", tmp_path / ".main.tmp"
+    path.write_bytes(content)
+    temporary.write_bytes(b"two\n")
+    undo(Journal(placing=True, files=(Staged(temporary=str(temporary), path=str(path), offset=4),)))
+    assert path.read_bytes() == content
+
+
+def test_an_index_that_was_rewritten_in_place_is_kept(tmp_path: Path) -> None:
+    """The tool wrote between reading and replacing, without a new inode."""
+    index, temporary = tmp_path / "index.json", tmp_path / ".index.tmp"
+    index.write_bytes(b"[1]")
+    temporary.write_bytes(b"[1,2]")
+    before = index.stat()
+    os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    staged = Staged(temporary=str(temporary), path=str(index), replaces=before.st_ino, replaces_ns=before.st_mtime_ns)
+    with pytest.raises(Conflict, match="was changed by another program"):
+        place(Journal(placing=True, files=(staged,)))
+    assert index.read_bytes() == b"[1]"
+
+
+def test_an_import_that_was_killed_is_reported(tmp_path: Path) -> None:
+    """Its file, which has the content of a session, is removed."""
+    restorer = Restorer(str(tmp_path), {})
+    Path(restorer.scratch, "import-1.json").write_bytes(b"{}")
+    JournalFile(str(tmp_path)).write(Journal(placing=True, imports=True))
+    assert "restore the session again" in (restorer.recover() or "")
+    assert sorted(os.listdir(restorer.scratch)) == ["lock"]

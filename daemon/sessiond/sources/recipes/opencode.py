@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ from sessiond.sources.plan import (
     Unrestorable,
 )
 
+NATIVE_ID = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
+"""It becomes an argument of a command, so it must not look like an option."""
+
 
 class OpenCodeRecipe(Recipe):
     """Builds the document of `opencode export` from the rows of the session."""
@@ -32,8 +36,8 @@ class OpenCodeRecipe(Recipe):
         if main is None:
             raise Unrestorable("the archive has no transcript of this session")
         native_id = _head(main).get("id")
-        if not isinstance(native_id, str):
-            raise Unrestorable("its first record has no id")
+        if not isinstance(native_id, str) or not NATIVE_ID.fullmatch(native_id):
+            raise Unrestorable("its first record has no valid id")
         command = Command(argv=(self.program, "import", IMPORT_FILE), directory=target.directory)
         resume = (self.program, "--session", native_id)
         return Plan(
