@@ -98,7 +98,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     opened: list[MaskedOutput] = []
     try:
         words = list(sys.argv[1:] if argv is None else argv)
-        code = _dispatch(words, os.environ if environ is None else environ, opened)
+        # Without `argv` the process ends after the command; a caller's objects would never be collected again.
+        code = _dispatch(words, os.environ if environ is None else environ, opened, freeze=argv is None)
         if sys.stdout:
             sys.stdout.flush()
         return code
@@ -125,8 +126,11 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
             output.close()
 
 
-def _dispatch(argv: list[str], environ: Mapping[str, str], opened: list[MaskedOutput]) -> int:
-    """Run one command. Its masked output is added to `opened`; the caller closes it after printing an error."""
+def _dispatch(argv: list[str], environ: Mapping[str, str], opened: list[MaskedOutput], *, freeze: bool) -> int:
+    """Run one command. Its masked output is added to `opened`; the caller closes it after printing an error.
+
+    With `freeze`, what was imported is never searched for garbage, neither while the command runs nor at its end.
+    """
     request = read(argv)
     if request.answer is not None:
         print(request.answer)
@@ -135,23 +139,52 @@ def _dispatch(argv: list[str], environ: Mapping[str, str], opened: list[MaskedOu
         print(help_text(), file=sys.stderr)
         return exit_codes.USAGE
 
+    import gc
+
+    collecting = gc.isenabled()
+    gc.disable()  # imports create many objects and little garbage, and collections take long for `status`
+    try:
+        command, args = _prepare(request, request.command, environ, opened)
+    finally:
+        if collecting:
+            gc.enable()
+    if freeze:
+        gc.freeze()
+    code: int = command.run(args)
+    return code
+
+
+def _prepare(request: Request, name: str, environ: Mapping[str, str], opened: list[MaskedOutput]) -> tuple[Any, Any]:
+    """Import a command, parse its arguments and mask its output. Return its module and the arguments."""
     import importlib
 
-    if request.command not in LEAN:
+    if name not in LEAN:
         _import_msgspec()
     from sessiond.cli.masked_stream import UNMASKED, MaskedOutput
 
     masked = MaskedOutput(request.config, environ)
-    if request.command not in UNMASKED:
+    if name not in UNMASKED:
         masked.open()
         opened.append(masked)
-    command = importlib.import_module(f"{__name__}.{request.command.replace('-', '_')}")
-    args = _arguments(request, command)
+    command = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    args = _flags(request, getattr(command, "FLAGS", None)) or _arguments(request, command)
     args.environ, masked.file = environ, args.config
     if getattr(args, "unmasked", False):
         masked.close()
-    code: int = command.run(args)
-    return code
+    return command, args
+
+
+def _flags(request: Request, flags: Mapping[str, str] | None) -> Any:
+    """Parse arguments that are all flags, without argparse, whose import takes long for `status`.
+
+    `flags` maps each flag of the command to its attribute. Return None if it is None or if there are other arguments.
+    """
+    if flags is None or not flags.keys() >= set(request.rest):
+        return None
+    from types import SimpleNamespace
+
+    given = {flags[word] for word in request.rest}
+    return SimpleNamespace(config=request.config, **{name: name in given for name in flags.values()})
 
 
 def _arguments(request: Request, command: Any) -> Any:

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+FLAGS = {"--json": "json", "-w": "watch", "--watch": "watch"}
+"""The options that `add_arguments` adds, with their attributes. They are parsed without argparse."""
 INTERVAL = 1.0
 """Seconds between two checks for changes with `--watch`."""
 FULL_INTERVAL = 10.0

@@ -7,6 +7,7 @@ daemon loaded them, the values that the daemon wrote to the spool are used; othe
 from __future__ import annotations
 
 import os
+import re
 from zlib import crc32
 
 from sessiond import __version__
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _STATE_DIR = b"\nstate_dir"
+_PLAIN_STRING = re.compile(rb'[ \t]*=[ \t]*"([ !#-\[\]-~]*)"[ \t\r]*(?:\n|\Z)')
+"""A key's value in TOML: a string in double quotes, without escapes, alone in the rest of its line."""
 MAX_FILE = 1 << 20
 """Bytes; a larger file is not a configuration."""
 
@@ -60,16 +63,13 @@ class Origins:
 
     def directory(self) -> str | None:
         """Return the state directory; None if only a validation can tell, because a file is not valid."""
-        found: object = self._variables.get("SESSIOND_STATE_DIR")
+        set_by_variable = self._variables.get("SESSIOND_STATE_DIR")
+        found: object = set_by_variable
         if not self._whole:
             return None
-        set_in = [] if found is not None else [text for text in self._texts.values() if _STATE_DIR in b"\n" + text]
-        if set_in:
-            import tomllib  # late: it takes as long as reading the spool, and few users set this key
-
+        for text in () if set_by_variable is not None else self._texts.values():
             try:
-                for text in set_in:
-                    found = tomllib.loads(text.decode("utf-8-sig")).get("state_dir", found)
+                found = _state_dir(text, found)
             except (ValueError, RecursionError):  # not UTF-8, not TOML, or nested too deeply
                 return None
         if not found:
@@ -92,6 +92,24 @@ class Origins:
         return Configured(
             directory=directory, url=taken.url, machine_id=taken.machine_id, redact=taken.redact, status=status
         )
+
+
+def _state_dir(text: bytes, default: object) -> object:
+    """Return the value of `state_dir` in the text of a configuration, or `default` if it is not set.
+
+    Raises: ValueError, RecursionError.
+    """
+    if _STATE_DIR not in b"\n" + text:
+        return default
+    # Importing tomllib takes as long as reading the spool, so the usual form is read without it: a plain string before
+    # the first table. Triple quotes may begin a text of several lines, in which such a line means nothing.
+    before, _, rest = (b"\n" + text).partition(_STATE_DIR)
+    plain = _PLAIN_STRING.match(rest)
+    if plain and not any(sign in before for sign in (b"[", b'"""', b"'''")):
+        return plain[1].decode()
+    import tomllib
+
+    return tomllib.loads(text.decode("utf-8-sig")).get("state_dir", default)
 
 
 def read_configured(file: str | None, environ: Mapping[str, str]) -> Configured:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import gc
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sessiond import state
-from sessiond.cli import main
+from sessiond import cli, state
+from sessiond.cli import main, status
 from sessiond.cli.status_screen import screen
 from sessiond.config import load
 from sessiond.daemon.reporting import record_config_health
@@ -23,6 +26,7 @@ from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
 from sessiond.status import Running, SpoolState, Status, read_status
 from sessiond.status.advice import advise
+from sessiond.status.configured import _state_dir
 from sessiond.unsaved import Unsaved
 from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
 
@@ -92,12 +96,24 @@ def run(house: Household, *arguments: str, **environ: str) -> int:
 
 SLOW = {"httpx", "watchdog", "structlog", "rich", "tenacity", "starlette", "asyncio", "hyperscan", "platformdirs"}
 SLOW |= {"inspect", "typing_extensions", "pathlib", "hashlib", "urllib.parse", "xxhash", "subprocess", "shutil"}
-SLOW |= {"msgspec", "uuid", "decimal", "typing", "ctypes", "dataclasses", "threading", "textwrap", "signal"}
+SLOW |= {
+    "msgspec",
+    "uuid",
+    "decimal",
+    "typing",
+    "ctypes",
+    "dataclasses",
+    "threading",
+    "textwrap",
+    "signal",
+    "argparse",
+    "tomllib",
+}
 SLOW |= {"sessiond.sources", "sessiond.spool.catalog", "sessiond.session", "sessiond.endpoint", "sessiond.config"}
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"]])
-@pytest.mark.parametrize("how", ["never", "stopped", "configured", "environment", "parked"])
+@pytest.mark.parametrize("how", ["never", "stopped", "configured", "moved", "environment", "parked"])
 def test_it_imports_nothing_slow(
     how: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,11 +127,18 @@ def test_it_imports_nothing_slow(
     if how == "environment":
         directory = tmp_path / "elsewhere"
         env |= {"SESSIOND_STATE_DIR": str(directory), "SESSIOND_MACHINE_ID": "testbox"}
+    if how == "moved":
+        directory = tmp_path / "elsewhere"
     if how != "never":
         directory.mkdir(parents=True)
         spool = Spool(str(directory))
         if how == "configured":
             configure(tmp_path, spool, 'machine_id = "testbox"\n')
+        if how == "moved":
+            file = configure(
+                tmp_path, spool, f'# Here.\nstate_dir = "{directory}"\n[endpoint]\nurl = "http://127.0.0.1:1"\n'
+            )
+            env["SESSIOND_CONFIG"] = str(file)
         if how == "environment":
             record_config_health(spool, load(None, env), None)
         if how == "parked":
@@ -157,6 +180,50 @@ def test_ls_imports_little_more_than_msgspec(house: Household) -> None:
     assert UNUSED & modules == set()
     assert not [name for name in modules if name.startswith("sessiond.sources")]
     assert len(modules) <= MAX_MODULES["ls"]
+
+
+@pytest.mark.parametrize("rest", [[], ["--json"], ["-w"], ["--watch"], ["--json", "-w"], ["-w", "--json", "--json"]])
+def test_flags_are_parsed_as_by_argparse(rest: list[str]) -> None:
+    """`status` parses its flags without argparse. The attributes are the same."""
+    request = cli.Request("status", rest, config="a.toml")
+    assert vars(cli._flags(request, status.FLAGS)) == vars(cli._arguments(request, status))
+
+
+@pytest.mark.parametrize("rest", [["--help"], ["--jso"], ["x"], ["--config", "x"], ["--json", "--config=x"], ["--"]])
+def test_other_arguments_are_left_to_argparse(rest: list[str]) -> None:
+    assert cli._flags(cli.Request("status", rest), status.FLAGS) is None
+
+
+def test_every_option_of_status_is_a_flag() -> None:
+    """An option that only the parser has would import argparse again."""
+    parser = argparse.ArgumentParser(add_help=False)
+    status.add_arguments(parser)
+    assert {name: action.dest for action in parser._actions for name in action.option_strings} == status.FLAGS
+
+
+def test_garbage_is_not_collected_while_a_command_is_imported(tmp_path: Path) -> None:
+    """The collector would search modules that stay, again and again. It is enabled again before the command runs."""
+    code = (
+        "import gc, sys; from sessiond.cli import main; gc.collect(); gc.set_threshold(200); runs = []\n"
+        "gc.callbacks.append(lambda *_: 'sessiond.unsaved' in sys.modules or runs.append(1))\n"
+        "sys.argv[1:] = ['status']; main()\n"
+        "print(len(runs), 'sessiond.unsaved' in sys.modules, gc.isenabled(), gc.get_freeze_count() > 1000)"
+    )
+    env = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 True True True"
+
+
+def test_objects_of_a_caller_are_still_collected(house: Household) -> None:
+    before = gc.get_freeze_count()
+    run(house)
+    assert gc.get_freeze_count() == before
+
+
+def test_garbage_is_collected_again_after_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--no-such"]) == 2
+    assert "--no-such" in capsys.readouterr().err
+    assert gc.isenabled()
 
 
 def imported(arguments: list[str], environ: dict[str, str]) -> tuple[int, set[str]]:
@@ -210,6 +277,42 @@ def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, 
     assert look().machine_id == "part"
     part.write_text(f'state_dir = "{tmp_path}/other"\n')
     assert look().spool.state is SpoolState.MISSING
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        'machine_id = "a"\n',
+        'state_dir = "/a b/c"\n',
+        'x = 1\r\nstate_dir = "/a"\r\n',
+        'state_dir = "/a" # "b"\n',
+        "state_dir = '/a'\n",
+        'state_dir = "/\\u0061"\n',
+        'state_dir = "/ä"\n',
+        'state_dir = ""\n',
+        'state_dir = """/a"""\n',
+        'x = """\nstate_dir = "/a"\n"""\n',
+        "x = '''\nstate_dir = \"/a\"\n'''\n",
+        "state_dir = 7\n",
+        'state_dir.x = "/a"\n',
+        'state_directory = "/a"\n',
+        'state_directory = "/a"\nstate_dir = "/b"\n',
+        '[endpoint]\nstate_dir = "/a"\n',
+        ' [endpoint]\nstate_dir = "/a"\n',
+        'state_dir = "/b"\n[endpoint]\nstate_dir = "/a"\n',
+        '[x]\n[y]\nstate_dir = "/b"',
+    ],
+)
+def test_the_state_directory_is_read_as_by_tomllib(text: str) -> None:
+    """The usual form is read without tomllib. A wrong directory would show another daemon's sessions."""
+    assert _state_dir(text.encode(), None) == tomllib.loads(text).get("state_dir")
+
+
+@pytest.mark.parametrize("text", ['state_dir = "/a', 'state_dir = "/a" "/b"', 'state_dir = "/a\x00"'])
+def test_a_malformed_state_directory_is_not_guessed(text: str) -> None:
+    with pytest.raises(tomllib.TOMLDecodeError):
+        _state_dir(text.encode(), None)
 
 
 def test_what_another_version_found_good_is_read_again(house: Household, tmp_path: Path) -> None:
