@@ -33,6 +33,7 @@ SHARED = {
     "titles",
     "tokens",
     "unreadable",
+    "unrecognized",
     "user_dirs",
 }
 """Modules that belong to no tool."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from sessiond.cli.output import age, columns, count, escape, load_config, print_json, tilde, wrapped
 from sessiond.config import Config
+from sessiond.doctor.uncaptured import Uncaptured, find_uncaptured
 from sessiond.sources import UNREADABLE, find_roots, find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
@@ -19,6 +20,8 @@ from sessiond.spool.stats import ToolCount, Trouble
 from sessiond.status import SpoolState, Status, ToolStatus, read_status
 
 TROUBLES = 20
+SHOWN_FILES = 100
+"""Files of a tool that `--long` lists; `--json` has all."""
 LABEL = 12
 
 
@@ -36,6 +39,10 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Side files of sessions that are not captured."""
     unnamed: dict[str, int] = {}
     """Prompts that name no session and so are in none, by the path of their history."""
+    unrecognized: int = 0
+    """Files that look like sessions and that no source reads."""
+    uncaptured: list[Uncaptured] = []
+    """These files and side files, with the reason; only if they were searched for."""
     unreadable: str | None = None
     """Why its sessions can't be read, for a tool that is only recognized."""
 
@@ -45,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", dest="every", help="also show the directories of tools that are not installed"
     )
+    parser.add_argument("--long", action="store_true", help="also list the files that are not captured")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -60,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
     listed = listed_sources(status, tools, disabled, _troubles(status), home)
     unnamed = _unnamed(status)
     listed = [_with_unnamed(each, unnamed) for each in listed]
+    if args.json or args.long:
+        found = _uncaptured(status, config, args.environ)
+        listed = [msgspec.structs.replace(each, uncaptured=found.get(each.tool, [])) for each in listed]
     listed += _unreadable(args.environ)
     if args.json:
         print_json(listed)
@@ -101,6 +112,7 @@ def listed_sources(
                 roots=roots,
                 troubles=[trouble for trouble in troubles if trouble.tool == tool],
                 sessionless=0 if shown is None else shown.sessionless,
+                unrecognized=0 if shown is None else shown.unrecognized,
             )
         )
     return listed
@@ -148,8 +160,7 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
             lines.append("    messages may be undercounted; the transcripts are complete")
         if source.count.damaged:
             lines.append(f"  ! {count(source.count.damaged, 'damaged record')}: kept in the transcript, not counted")
-        if source.sessionless:
-            lines.append(f"  {count(source.sessionless, 'side file')} of sessions that are not captured")
+        lines += _format_uncaptured(source, home)
         for path, number in source.unnamed.items():
             lines.append(f"  - {count(number, 'prompt')} in {tilde(path, home)} without a session: not captured")
         for trouble in source.troubles:
@@ -185,6 +196,22 @@ def _summary(source: SourceStatus, now_ms: int) -> str:
     return f"{count(counts.sessions, 'session')}{files}, {counts.ongoing} ongoing{active}"
 
 
+def _format_uncaptured(source: SourceStatus, home: str) -> Iterator[str]:
+    """Iterate the lines about files that are not captured: their number, or their paths if they were searched for."""
+    more = ": sessiond sources --long lists them"
+    if source.unrecognized:
+        which = "looks like a session and is" if source.unrecognized == 1 else "look like sessions and are"
+        yield f"  ! {count(source.unrecognized, 'file')} that {which} not captured{'' if source.uncaptured else more}"
+        more = ""
+    if source.sessionless:
+        text = f"{count(source.sessionless, 'side file')} of sessions that are not captured"
+        yield f"  - {text}{'' if source.uncaptured else more}"
+    for each in source.uncaptured[:SHOWN_FILES]:
+        yield f"    {tilde(each.path, home)}: {each.reason}"
+    if len(source.uncaptured) > SHOWN_FILES:
+        yield f"    {len(source.uncaptured) - SHOWN_FILES} more: sessiond sources --json"
+
+
 def _format_root(root: RootHealth, home: str) -> str:
     path = tilde(root.path, home)
     return f"{path} ({root.detail})" if root.detail and root.how != "missing" else path
@@ -197,6 +224,17 @@ def _troubles(status: Status) -> list[Trouble]:
     try:
         with spool.snapshot():
             return spool.stats.troubles(TROUBLES)
+    finally:
+        spool.close()
+
+
+def _uncaptured(status: Status, config: Config, environ: Mapping[str, str]) -> dict[str, list[Uncaptured]]:
+    if status.spool.state is not SpoolState.OK:
+        return find_uncaptured(config, environ, status.state_dir, None)
+    spool = Spool(status.state_dir, readonly=True)
+    try:
+        with spool.snapshot():
+            return find_uncaptured(config, environ, status.state_dir, spool)
     finally:
         spool.close()
 

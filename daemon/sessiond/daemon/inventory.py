@@ -52,9 +52,20 @@ def load_inventory(spool: Spool) -> Inventory:
         }
 
 
-def count(inventory: Inventory, index: Index) -> tuple[dict[str, int], int]:
-    """Count the units of each tool without its side files, and the bytes of all files."""
-    units, parts, size = Counter[str](), set[tuple[str, str]](), 0
+class Counts(NamedTuple):
+    """What an inventory has."""
+
+    units: dict[str, int]
+    """The units of each tool, without its side files."""
+    size: int
+    """Bytes of all files."""
+    unrecognized: dict[str, int]
+    """Files of each tool that look like sessions and that no source reads."""
+
+
+def count(inventory: Inventory, index: Index) -> Counts:
+    """Count the files of each tool."""
+    units, parts, size, unrecognized = Counter[str](), set[tuple[str, str]](), 0, Counter[str]()
     for path, made in inventory.items():
         mine = False
         for source, root, relative, unit in index.units(path):
@@ -65,9 +76,12 @@ def count(inventory: Inventory, index: Index) -> tuple[dict[str, int], int]:
                 units[source.tool] += 1
             elif (whole := os.path.join(root.path, unit.path)) not in inventory:  # a folder of several files
                 parts.add((source.tool, whole))
-        size += fingerprint_size(made) if mine else 0
+        if mine:
+            size += fingerprint_size(made)
+        elif fingerprint_size(made):
+            unrecognized.update(index.unrecognized(path))
     units.update(tool for tool, _ in parts)
-    return dict(units), size
+    return Counts(dict(units), size, dict(unrecognized))
 
 
 def entries(

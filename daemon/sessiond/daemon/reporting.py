@@ -31,14 +31,15 @@ class CaptureReport:
 
     def update(self, states: tuple[RootState, ...], waits: str | None) -> None:
         """Store the present state; `waits` is why the backlog is paused. Raises: StateFull."""
-        queue = self._queue
+        queue, counts = self._queue, self._scanner.counts
         made = CaptureHealth(
             pid=self._health.pid,
             machine_id=self._health.machine_id,
             looked_ms=self.scanned_ms,
             torn=len(queue.retries),
-            discovered=self._scanner.discovered,
-            found_bytes=self._scanner.found_bytes,
+            discovered=counts and counts.units,
+            found_bytes=counts.size if counts else 0,
+            unrecognized=counts.unrecognized if counts else {},
             backlog=len(queue.backlog),
             backlog_bytes=queue.backlog.size,
             waits=waits,

@@ -10,7 +10,16 @@ import msgspec
 from sessiond.cleanup import due_before
 from sessiond.clock import now_ms
 from sessiond.daemon.backlog import Entry
-from sessiond.daemon.inventory import Change, Inventory, count, entries, forget_below, load_inventory, make_fingerprint
+from sessiond.daemon.inventory import (
+    Change,
+    Counts,
+    Inventory,
+    count,
+    entries,
+    forget_below,
+    load_inventory,
+    make_fingerprint,
+)
 from sessiond.daemon.resources import Resources
 from sessiond.ingest import Index, Location
 from sessiond.logs import log
@@ -39,9 +48,8 @@ class Scanner:
         self.inventory: Inventory = {}
         """The stat of each file when it was last read or queued."""
         self.sources = {source.tool: source for source, _ in resources.roots}
-        self.discovered: dict[str, int] | None = None
-        """Units of each tool; None before the first scan."""
-        self.found_bytes = 0
+        self.counts: Counts | None = None
+        """What the inventory has; None before the first scan."""
         self.project_search_due = False
         """Whether sessions may name new projects since the last scan."""
 
@@ -59,7 +67,7 @@ class Scanner:
 
     def scan(self, roots: Collection[WatchedRoot]) -> ScanResult:
         """Scan roots; return the files that changed without an event, and those that vanished."""
-        began, first = time.monotonic(), self.discovered is None
+        began, first = time.monotonic(), self.counts is None
         if self._resources.apply_exclusions() or first:
             self.inventory = load_inventory(self._resources.spool)
         seen, changed = self._compare(roots)
@@ -71,7 +79,7 @@ class Scanner:
         for path in gone:
             del self.inventory[path]
         if first or changed or gone:
-            self.discovered, self.found_bytes = count(self.inventory, self._index)
+            self.counts = count(self.inventory, self._index)
             self._resources.release_memory()
             log.debug(
                 "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)

@@ -6,9 +6,10 @@ from msgspec.structs import replace
 
 from sessiond.errors import Busy, ReadError, Torn
 from sessiond.ingest.backfill import is_left_out
-from sessiond.ingest.context import FileSnapshot, Index, IngestContext, Location, Outcome, Turn, locate
+from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome, Turn
 from sessiond.ingest.history import capture_history
 from sessiond.ingest.lines import capture_lines
+from sessiond.ingest.location import Index, Location, locate
 from sessiond.ingest.presence import note_gone, note_trouble, sweep_idle
 from sessiond.ingest.projected import capture_projected
 from sessiond.ingest.side_files import capture_side_file

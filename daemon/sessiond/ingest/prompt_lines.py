@@ -11,7 +11,7 @@ import msgspec
 
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Lines, SearchResult
-from sessiond.ingest.context import Index, Location
+from sessiond.ingest.location import Index, Location
 from sessiond.reader import Chunk, Digest, Extent, open_regular, read_document
 from sessiond.session import session_id
 from sessiond.sources.base import Kind, Root, Source

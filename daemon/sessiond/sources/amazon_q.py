@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
-from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.base import DATABASES, BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import call, result, template
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in
 from sessiond.sources.projection import SESSION, session_projection
@@ -40,6 +40,7 @@ class AmazonQ(BaseSource):
         "exchanges that compaction removed before they were captured are in the tool's own transcript, as text only",
         "the descriptions of tools and the files in context, which repeat for each conversation",
     )
+    session_like: ClassVar[str] = DATABASES
     projection_version: ClassVar[int] = 2
     folder: ClassVar[str] = "amazon-q"
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>data\.sqlite3)(?:-wal)?")

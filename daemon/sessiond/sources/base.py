@@ -26,6 +26,10 @@ from sessiond.sources.rows import Rows as Rows  # noqa: PLC0414
 from sessiond.sources.side_files import SideFiles as SideFiles  # noqa: PLC0414
 from sessiond.sources.user_dirs import UserDirs as UserDirs  # noqa: PLC0414
 
+STORE = r"\.(?:jsonl|ndjson|json|db|sqlite3?|vscdb)(?:[. (][^/]*)?"
+"""How the names of JSON, JSON lines and databases end, also compressed and set aside (`.jsonl.zst`, `.jsonl.bak`)."""
+DATABASES = r".+\.(?:db|sqlite3?)(?:\.[\w.-]+)?"
+"""Paths of databases, for tools that have JSON for other purposes beside theirs."""
 ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
@@ -129,6 +133,10 @@ class Source(Protocol):
     """What the tool does not store, or the source does not read, for docs/sources.md."""
     side_files: ClassVar[tuple[SideFiles, ...]]
     """The side files of its sessions."""
+    session_like: ClassVar[str]
+    """A regular expression for the paths of files that may be sessions, whether or not the source reads them."""
+    other_files: ClassVar[tuple[str, ...]]
+    """Regular expressions for the paths of files among them that are known to be no sessions, or that `gaps` names."""
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the directories where sessions are stored, including those from the tool's environment variables."""
@@ -192,6 +200,8 @@ class BaseSource:
     projection_version: ClassVar[int] = 1
     gaps: ClassVar[tuple[str, ...]] = ()
     side_files: ClassVar[tuple[SideFiles, ...]] = ()
+    session_like: ClassVar[str] = f".+{STORE}"
+    other_files: ClassVar[tuple[str, ...]] = ()
 
     def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: most tools keep their sessions."""

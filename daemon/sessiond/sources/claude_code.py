@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import ASSISTANT, USER, Entry, Item, ItemKind, Role, Speaker
-from sessiond.sources.base import BaseSource, Memory, Retention, Root, SideFiles, Unit, UserDirs
+from sessiond.sources.base import STORE, BaseSource, Memory, Retention, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, find, name_of, note, speaker_of, summary, template, text_of
 from sessiond.sources.processes import running_sessions
 from sessiond.sources.prompts import decode_prompt, history_root, history_unit, prompt_items
@@ -94,6 +94,7 @@ class ClaudeCode(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "side calls for titles and web searches are in no transcript; memory/ belongs to a project, not to a session",
         "of sessions deleted before they were captured only the prompts are known, before 2.0.49 not even these",
+        "lists in tasks/ that are named after a team instead of a session are not read",
         "history.jsonl is captured of sessions without a transcript only: a transcript has its own prompts",
     )
     views: ClassVar[bool] = True
@@ -102,6 +103,8 @@ class ClaudeCode(BaseSource):
         # Everything below a session's own directory: tool-results/, subagents/*.meta.json, workflows/.
         SideFiles(rf"(?:[^/]+|.*/\.claude/projects/[^/]+)/(?P<id>{UUID})/(?P<name>.+)", "outputs of tools, notes"),
     )
+    session_like: ClassVar[str] = rf"(?!cowork/).+{STORE}|cowork/.*/\.claude/projects/.+{STORE}"
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/sessions-index\.json", r"tasks/.+")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `projects` of CLAUDE_CONFIG_DIR, ~/.claude and ~/.config/claude (older), and Cowork's sessions."""

@@ -36,6 +36,7 @@ class CodeWhale(BaseSource):
         "all branches of a journal are counted",
         "receipts of approvals, plans and goals are not read; checkpoints repeat a session",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"session_boot_owners\.json",)
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?!session_boot_owners)(?P<id>[\w-]+)\.json", re.ASCII)
     kind: ClassVar[Kind] = Kind.DOCUMENT
     side_files: ClassVar[tuple[SideFiles, ...]] = (

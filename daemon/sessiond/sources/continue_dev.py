@@ -79,6 +79,7 @@ class Continue(BaseSource):
         "no version, branch or times are stored: the times of the index and the file are used",
         "a fork counts the messages that it copied: nothing marks a fork or names its parent",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"sessions\.json",)
     projection_version: ClassVar[int] = 2
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?P<id>{UUID})\.json", re.ASCII)
     kind: ClassVar[Kind] = Kind.DOCUMENT

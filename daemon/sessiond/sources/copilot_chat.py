@@ -44,6 +44,7 @@ class CopilotChat(BaseSource):
         "a prompt that was not sent yet",
         "chatEditingSessions/ has states of project files and is left out",
     )
+    session_like: ClassVar[str] = r"(?:[^/]+/(?:.+/)?(?:chatSessions|transcripts)/)?[^/]+\.jsonl?(?:\.[\w.-]+)?"
     projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

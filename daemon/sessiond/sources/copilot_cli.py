@@ -78,6 +78,7 @@ class CopilotCli(BaseSource):
         "no parent: subagents are inside of their session",
         "of the side files, session.db is left out: a database in use",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/session\.db",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"(?P<id>{UUID})/(?P<name>(?!session\.db).+)", "checkpoints, files, plans"),
     )

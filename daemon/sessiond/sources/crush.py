@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, parse_time
-from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.base import DATABASES, BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import blocks, speaker_of, summary, template
 from sessiond.sources.objects import encode
 from sessiond.sources.projection import SESSION, session_projection
@@ -90,6 +90,7 @@ class Crush(BaseSource):
         "the database of a project that is no longer listed is not found",
         "the files that the model read and wrote (table `files`): they are copies of the project's",
     )
+    session_like: ClassVar[str] = DATABASES
     projection_version: ClassVar[int] = 2
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>crush\.db)(?:-wal)?")
 

@@ -55,6 +55,7 @@ class Droid(BaseSource):
         "a user's own model is known by its label only",
         "stream logs of `droid exec` below ~/.factory/projects are not read",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r".+\.settings\.json\.bak",)
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `.factory/sessions` of FACTORY_HOME_OVERRIDE, which replaces the home, and of the home."""

@@ -36,6 +36,7 @@ class ForgeCode(BaseSource):
         "the definitions of tools and the settings of the model are not read",
         "copies of files from before an edit (`snapshots`) belong to no session and are not read",
     )
+    session_like: ClassVar[str] = r"\.forge[^/]*\.db(?:\.[\w.-]+)?"  # ~/forge may be a project
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>\.forge\.db)(?:-wal)?")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

@@ -82,10 +82,12 @@ class GeminiCli(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.25.0", "0.61.0")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
+        "checkpoints/ has copies of a chat from before a tool changed a file; they are not read",
         "logs.json, which has the prompts of deleted chats too, and checkpoints from before 0.0.77 are not read",
         "pasted images name no session",
         ".project_root has the path of the project and nothing else",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/(?:logs\.json|checkpoints/.+)",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"[^/]+/tool-outputs/session-(?P<id>{UUID})/(?P<name>.+)", "full outputs", "tool-outputs/"),
         SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "plans"),

@@ -54,6 +54,7 @@ class Gptme(BaseSource):
         "events.jsonl and events of branches, which repeat the messages, are not read",
         "config.toml, which may hold keys, is read for the title and the working directory only",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/events\.jsonl",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(r"(?P<id>[^/]+)/(?P<name>files/[^/]+|model_selection_trace\.json)", "attached files"),
     )

@@ -77,6 +77,7 @@ class GrokBuild(BaseSource):
         "no version is stored",
         "prompt_history.jsonl, which has the prompts of deleted sessions too, is not read",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/prompt_history\.jsonl",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "chat history, events, all other files of a session"),
     )

@@ -76,6 +76,7 @@ class Hermes(BaseSource):
         "messages that a session begun by compression copied from its parent are counted again",
         "the files in ~/.hermes/sessions from before the database are not read",
     )
+    session_like: ClassVar[str] = r"(?:[^/]+/)?state[^/]*\.db(?:\.[\w.-]+)?"
     projection_version: ClassVar[int] = 2
     local_ids: ClassVar[bool] = True  # a time and a few random digits
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>(?:[^/]+/)?state\.db)(?:-wal)?")

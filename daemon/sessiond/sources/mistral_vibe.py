@@ -138,6 +138,7 @@ class MistralVibe(BaseSource):
         "the user's name, the system prompt, the tools and the configuration, which holds keys",
         "blobs of plugins are shared by sessions and left out",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"(?:unified/)?\.session-index\.json",)
     projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

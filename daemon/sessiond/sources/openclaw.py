@@ -52,6 +52,7 @@ class OpenClaw(Pi):
         "transcripts that were reset, deleted or packed away as a whole before they were captured",
         "what a chat's members are called, and the settings of a session (entry_json), which may hold keys",
     )
+    session_like: ClassVar[str] = r"[^/]+/(?:sessions/.+\.jsonl|agent/[^/]+\.sqlite)(?:\.[\w.-]+)?"
     projection_version: ClassVar[int] = 2
     # Each topic of a chat has a transcript of its own. *.trajectory.jsonl and sessions.json are no sessions.
     files: ClassVar[re.Pattern[str]] = re.compile(

@@ -69,6 +69,7 @@ class QwenCode(GeminiCli):
         "a runtimeOutputDir in a project's own settings is not found: add its root to the configuration",
         "logs.json, which has the prompts of deleted chats too, is not read",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/(?:logs|meta)\.json", r"settings\.json")
 
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(r"[0-9a-f]{64}/(?P<name>[\w.-]+\.output)", "full outputs", "outputs/"),
@@ -87,7 +88,7 @@ class QwenCode(GeminiCli):
             for folder, depth in (("projects", 3), ("tmp", 2)):
                 yield Root(path=f"{base}/{folder}", depth=depth, skip=frozenset(["memory"]))
         for base in homes:
-            yield Root(path=base, watch=Watch.FLAT, depth=0, registry="settings.json")
+            yield Root(path=base, watch=Watch.FLAT, depth=0, registry="settings.json", only="settings.json")
 
     def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: Qwen Code deletes no sessions."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
-from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.base import DATABASES, BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import blocks, find, note, template
 from sessiond.sources.objects import encode, without_nulls
 from sessiond.sources.records import ABSENT, parse
@@ -54,6 +54,7 @@ class Warp(BaseSource):
         "the text of answers is on the server or in an undocumented form, in which no secret could be masked",
         "no version, branch, title or parent is stored",
     )
+    session_like: ClassVar[str] = DATABASES
     projection_version: ClassVar[int] = 2
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>warp\.sqlite)(?:-wal)?")
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sessiond import zstd
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources import content
-from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.base import DATABASES, BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import blocks, call, result, template, text_of
 from sessiond.sources.objects import OBJECT, as_text, encode, get_in, without_nulls
 from sessiond.sources.records import parse
@@ -36,6 +36,7 @@ class Zed(BaseSource):
         "text threads and the store of early 2025 are not read",
         "a prompt that was not sent yet",
     )
+    session_like: ClassVar[str] = DATABASES
     projection_version: ClassVar[int] = 2
 
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>threads\.db)(?:-wal)?")

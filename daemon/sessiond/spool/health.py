@@ -59,6 +59,8 @@ class CaptureHealth(FrozenRecord):
     sessionless: dict[str, int] = {}  # noqa: RUF012 - each has its own
     """Side files per tool whose session is not captured."""
     sessionless_bytes: int = 0
+    unrecognized: dict[str, int] = {}  # noqa: RUF012 - each has its own
+    """Files per tool that look like sessions and that no source reads."""
     torn: int = 0
     """Files that were in the middle of a rewrite and will be read again."""
     roots: list[RootHealth] = []  # noqa: RUF012 - each has its own

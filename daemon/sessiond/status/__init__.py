@@ -179,6 +179,7 @@ def _tools(snapshot: SpoolSnapshot) -> list[ToolStatus]:
             files=None if files is None else files.get(tool, 0),
             roots=roots.get(tool, []),
             sessionless=snapshot.capture.sessionless.get(tool, 0),
+            unrecognized=snapshot.capture.unrecognized.get(tool, 0),
         )
         for tool in sorted(roots.keys() | counts.keys())
     ]

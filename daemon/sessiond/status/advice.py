@@ -28,7 +28,7 @@ def advise(status: Status) -> list[Advice]:
         *_sessions(status),
         *_unsaved(status),
     ]
-    found += [*_roots(status), *_formats(status), *_scanner(status)]
+    found += [*_roots(status), *_formats(status), *_unrecognized(status), *_scanner(status)]
     return sorted(found, key=lambda each: not each.degraded)
 
 
@@ -203,6 +203,19 @@ def _formats(status: Status) -> Iterator[Advice]:
                 do="upgrade sessiond; the transcripts are complete",
                 degraded=False,
             )
+
+
+def _unrecognized(status: Status) -> Iterator[Advice]:
+    found = {tool.count.tool: tool.unrecognized for tool in status.tools if tool.unrecognized}
+    if found:
+        tools = ", ".join(f"{tool} {number}" for tool, number in sorted(found.items()))
+        total = sum(found.values())
+        yield Advice(
+            what=f"{_count(total, 'file')} {'looks like a session' if total == 1 else 'look like sessions'} but"
+            f" {'is' if total == 1 else 'are'} not captured: {tools}",
+            do="`sessiond sources --long` lists them; upgrade sessiond, or report a tool whose new sessions are listed",
+            degraded=False,
+        )
 
 
 def _count(number: int, noun: str) -> str:

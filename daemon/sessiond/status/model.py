@@ -88,6 +88,8 @@ class ToolStatus(FrozenRecord):
     roots: list[RootHealth]
     sessionless: int = 0
     """Side files of sessions that are not captured."""
+    unrecognized: int = 0
+    """Files that look like sessions and that no source reads."""
 
     def is_here(self, home: str) -> bool:
         """Return whether the tool has sessions, files, or a directory of its own (the home directory is not)."""

@@ -17,6 +17,7 @@ from sessiond.privacy import Masking, Terms
 from sessiond.redact import Policy
 from sessiond.session import Session
 from sessiond.sources import UNREADABLE, Unreadable
+from sessiond.spool.health import CaptureHealth, RootHealth, write
 from sessiond.spool.safety import State
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
 
@@ -374,6 +375,30 @@ def test_sources_never_shortens_the_path_of_a_file(house: Household, capsys: pyt
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert f"~/{folder}/{SESSION}.jsonl" in "".join(line.strip(" !") for line in text.splitlines())
+
+
+def test_sources_lists_files_that_are_not_captured(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """What looks like a session, and side files without a session; each path is whole and relative to the home."""
+    folder = f".claude/projects/-{'long-name-of-a-project-' * 3}"
+    house.write(CLAUDE, claude(SESSION, 1))
+    house.write(f"{folder}/{SESSION} (conflicted copy of my other laptop).jsonl", claude(SESSION, 2))
+    house.write(f".claude/file-history/{OTHER}/0123456789abcdef@v1", b"before")
+    house.settle()
+    capture = CaptureHealth(unrecognized={"claude-code": 1}, sessionless={"claude-code": 1})
+    write(house.spool, capture.replace(roots=[RootHealth(tool="claude-code", path=house.home, how="watched")]))
+    assert run(house, "sources") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "! 1 file that looks like a session and is not captured: sessiond sources --long lists them" in text
+    assert "- 1 side file of sessions that are not captured" in text
+    assert run(house, "sources", "--long") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    joined = "".join(line.strip(" !").replace(" ", "") for line in text.splitlines())
+    assert f"~/{folder}/{SESSION}(conflictedcopyofmyotherlaptop).jsonl:lookslikeasession" in joined
+    assert f"~/.claude/file-history/{OTHER}/0123456789abcdef@v1:itssessionisnotcaptured" in joined
+    assert run(house, "sources", "--json") == 0
+    (listed,) = (each for each in json.loads(capsys.readouterr().out) if each["tool"] == "claude-code")
+    assert [os.path.basename(each["path"])[:12] for each in listed["uncaptured"]] == ["0123456789ab", SESSION[:12]]
 
 
 def test_sources_counts_prompts_that_are_in_no_session(house: Household, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,8 @@ from sessiond.spool import NAME, Spool, health
 from sessiond.spool.damaged import set_aside
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
-from sessiond.status import Running, SpoolState, Status, read_status
+from sessiond.spool.stats import ToolCount
+from sessiond.status import Running, SpoolState, Status, ToolStatus, read_status
 from sessiond.status.advice import advise
 from sessiond.status.configured import _state_dir
 from sessiond.unsaved import Unsaved
@@ -647,6 +648,18 @@ def test_a_slow_scanner_is_said_and_degrades_nothing(house: Household) -> None:
     (said,) = [each for each in slow if "hyperscan" in each.what]
     assert not said.degraded
     assert [each for each in advise(status) if "hyperscan" in each.what] == []
+
+
+def test_files_that_look_like_sessions_are_counted_by_tool(house: Household) -> None:
+    status = read_status(None, {"HOME": house.home, "SESSIOND_STATE_DIR": house.state})
+    tools = [
+        ToolStatus(count=ToolCount(tool=tool), files=1, roots=[], unrecognized=number)
+        for tool, number in (("codex", 3), ("pi", 1), ("amp", 0))
+    ]
+    (found,) = (each for each in advise(status.replace(tools=tools)) if "look like sessions" in each.what)
+    assert found.what == "4 files look like sessions but are not captured: codex 3, pi 1"
+    assert not found.degraded
+    assert found.do is not None and found.do.startswith("`sessiond sources --long` lists them")
 
 
 def test_tools_that_save_nothing_are_named_with_the_fix(house: Household) -> None:

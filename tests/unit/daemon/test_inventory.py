@@ -93,14 +93,21 @@ def test_the_files_of_a_folder_are_one_entry() -> None:
     for order in (changes, changes[::-1]):
         (entry,) = entries(order, {}, index, NOW_MS, {})
         assert (entry.rank, entry.mtime_ns, entry.size) == (Rank.RECENT, NEW, 11)
-    assert count({one: made(5), two: made(6)}, index) == ({source.tool: 1}, 11)
+    assert count({one: made(5), two: made(6)}, index) == ({source.tool: 1}, 11, {})
 
 
 def test_units_are_counted_by_tool() -> None:
     """Files of no tool count neither as units nor with their bytes; a file of two tools counts for both, once."""
     shared = Index([(CLAUDE, ROOT), (CLAUDE, Root(path="/d"))])
     files = {path(1): made(5), path(2): made(6), path(3).replace("/c/", "/d/"): made(7), "/c/notes.txt": made(100)}
-    assert count(files, shared) == ({CLAUDE.tool: 3}, 18)
+    assert count(files, shared) == ({CLAUDE.tool: 3}, 18, {})
+
+
+def test_files_that_look_like_sessions_are_counted_from_the_inventory() -> None:
+    """Ten thousand of them cost no access to the disk, on which none exists. Locks and empty files do not count."""
+    index, names = Index([(CLAUDE, ROOT)]), [f"/c/-home/new {number}.jsonl" for number in range(10_000)]
+    others = {"/c/-home/new.jsonl.lock": made(1), "/c/-home/._new.jsonl": made(1), "/c/-home/empty.jsonl": made(0)}
+    assert count(dict.fromkeys(names, made(7)) | others, index) == ({}, 0, {CLAUDE.tool: 10_000})
 
 
 def test_a_database_and_its_log_are_one_unit() -> None:
@@ -111,9 +118,9 @@ def test_a_database_and_its_log_are_one_unit() -> None:
     assert unit.path == "warp.sqlite"
     index = Index([(source, Root(path="/w"))])
     database, log = {"/w/warp.sqlite": made(5)}, {"/w/warp.sqlite-wal": made(6)}
-    assert count(database | log, index) == ({source.tool: 1}, 11)
-    assert count(log | database, index) == ({source.tool: 1}, 11)
-    assert count(log, index) == ({source.tool: 1}, 6)
+    assert count(database | log, index) == ({source.tool: 1}, 11, {})
+    assert count(log | database, index) == ({source.tool: 1}, 11, {})
+    assert count(log, index) == ({source.tool: 1}, 6, {})
 
 
 def test_a_deleted_directory_takes_what_is_below_it() -> None:

@@ -85,6 +85,21 @@ def test_what_was_deleted_is_counted_no_more(tmp_path: Path) -> None:
         assert not (house.look().discovered or {}).get("claude-code")
 
 
+def test_files_that_look_like_sessions_are_counted_only_when_a_file_changed(tmp_path: Path) -> None:
+    """They are not queued: a scan that finds no change neither counts them nor opens one."""
+    path = write(tmp_path, 1, age=0)
+    copy = Path(f"{path[: -len('.jsonl')]} (2).jsonl")
+    copy.write_bytes(Path(path).read_bytes())
+    with lab(tmp_path) as house:
+        found = house.look()
+        assert (found.discovered, found.unrecognized, found.backlog) == ({"claude-code": 1}, {"claude-code": 1}, 0)
+        counted = house.capture_loop.scanner.counts
+        assert house.look().unrecognized == {"claude-code": 1}
+        assert house.capture_loop.scanner.counts is counted, "counted once"
+        copy.unlink()
+        assert house.look().unrecognized == {}
+
+
 @pytest.mark.parametrize(
     ("text", "masked"),
     [("plain", "plain"), ("é\u20ac", "é\u20ac"), ("a\udcff", "a\udcff"), ("a\udc80", "a\udc80"), ("\ud800", "\ud800")],

@@ -47,6 +47,9 @@ class Cursor(BaseSource):
         "a row that is edited in place is found within a day, unless its chat is among the newest eight",
         "a prompt that was not sent yet, and the contents of the project's files before and after an edit",
     )
+    session_like: ClassVar[str] = (
+        r"(?:[^/]+/)?state[^/]*\.vscdb|[^/]+/[^/]+/[^/]+\.db|[^/]+/agent-transcripts/.+\.(?:jsonl?|txt)"
+    )
     projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

@@ -122,6 +122,7 @@ class OpenCode(BaseSource):
         "the diffs of a session's summary, which its parts have, and the link that opens a shared session to anybody",
         "snapshot/ has repositories of projects, log/ the log of the program; both are left out",
     )
+    session_like: ClassVar[str] = r"[^/]+\.db(?:\.[\w.-]+)?|(?:.*/)?session/.+\.json"
     projection_version: ClassVar[int] = 2
     folder: ClassVar[str] = "opencode"
     side_files: ClassVar[tuple[SideFiles, ...]] = (

@@ -1,0 +1,112 @@
+"""Locates a path: the root it is below, the source that owns it, and the unit that the source takes it for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from sessiond.ingest.stream_names import sanitize
+from sessiond.sources.base import Root, Source, Unit, Watch
+from sessiond.sources.links import find_unit, unit_below_link
+from sessiond.sources.unrecognized import looks_like_session
+
+
+class Location(msgspec.Struct, frozen=True, kw_only=True):
+    """A path below a root of a source, and the unit that the source takes it for."""
+
+    source: Source
+    root: str
+    relative: str
+    unit: Unit
+    cwd: str = ""
+
+    @property
+    def below(self) -> str:
+        """The path of the unit, relative to the root. It may differ from `relative`: the database of a changed -wal."""
+        return self.unit.path or self.relative
+
+    @property
+    def file_name(self) -> str:
+        """The name of the unit, without its directories."""
+        return self.below[self.below.rfind("/") + 1 :]
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the unit."""
+        # os.path.join() takes ten times as long, and a scan asks for each file several times.
+        return f"{self.root}{'' if self.root.endswith('/') else '/'}{self.below}"
+
+
+class Index:
+    """Maps a path to the sources that own it, by its parent directories instead of a scan over all roots."""
+
+    def __init__(self, roots: Sequence[tuple[Source, Root]]) -> None:
+        """`roots` may grow later: new projects add roots while the daemon runs."""
+        self._all_roots = roots
+        self._known = 0
+        self._below: dict[str, list[int]] = {}
+        self._last: tuple[str, list[tuple[Source, Root, int]]] = "", []
+        """The last directory and its roots: consecutive paths are mostly in the same directory."""
+
+    def __call__(self, path: str) -> list[Location]:
+        """Return the locations of a path, in the order of the roots. Sources may share a root; most paths have none."""
+        return [
+            Location(source=source, root=root.path, relative=relative, unit=sanitize(unit), cwd=root.cwd)
+            for source, root, relative, unit in self.units(path)
+        ]
+
+    def units(self, path: str) -> Iterator[tuple[Source, Root, str, Unit]]:
+        """Iterate over (source, root, relative path, unit) of a path; names are as the source has them."""
+        for source, root, length in self._roots_of(path):
+            relative = path[length:]
+            if root.only and not root.prefix and not relative.startswith(root.only):
+                continue
+            unit = (unit_below_link if root.prefix else find_unit)(source, root, relative)
+            if unit is not None:
+                yield source, root, relative, unit
+
+    def unrecognized(self, path: str) -> set[str]:
+        """Return the tools of which a path that belongs to no unit looks like a session."""
+        return {
+            source.tool
+            for source, root, length in self._roots_of(path)
+            if looks_like_session(source, root, path[length:])
+        }
+
+    def _roots_of(self, path: str) -> list[tuple[Source, Root, int]]:
+        """Return the roots that contain a path, each with the length of its path and a slash."""
+        directory, last = path[: path.rfind("/") + 1], self._last
+        if directory != last[0] or self._known != len(self._all_roots):
+            last = self._last = directory, self._roots_above(directory)
+        return last[1]
+
+    def _roots_above(self, directory: str) -> list[tuple[Source, Root, int]]:
+        """Return the roots that contain a directory, each with the length of its path and a slash."""
+        for number in range(self._known, len(self._all_roots)):
+            self._below.setdefault(self._all_roots[number][1].path.rstrip("/"), []).append(number)
+        self._known = len(self._all_roots)
+        numbers, cut = list[int](), directory.rfind("/")
+        while cut >= 0:
+            numbers += self._below.get(directory[:cut], ())
+            cut = directory.rfind("/", 0, cut)
+        found = [self._all_roots[number] for number in sorted(numbers)]
+        # Below a link, only the root that it leads to can open a file; the one that has the link does not follow it.
+        linked = {source: root.path for source, root in found if root.prefix and not root.only}
+        found = [(source, root) for source, root in found if len(root.path) >= len(linked.get(source, ""))]
+        # As in a scan, these have no files in directories. One is the home, and another is above most transcripts.
+        found = [(source, root) for source, root in found if not _is_flat(root) or _in_root(directory, root)]
+        return [(source, root, len(root.path.rstrip("/")) + 1) for source, root in found]
+
+
+def _is_flat(root: Root) -> bool:
+    return root.watch is Watch.FLAT or root.depth == 0
+
+
+def _in_root(directory: str, root: Root) -> bool:
+    return directory.rstrip("/") == root.path.rstrip("/")
+
+
+def locate(roots: Sequence[tuple[Source, Root]], path: str) -> list[Location]:
+    """Return the locations of one path; see Index."""
+    return Index(roots)(path)

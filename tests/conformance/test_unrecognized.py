@@ -1,0 +1,69 @@
+"""Files below a root that look like sessions and that no source reads: each is recognized, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from conformance import engine
+from sessiond.ingest import Index
+from sessiond.sources import find_sources
+from sessiond.sources.base import Kind
+from sessiond.watch.scan import scan
+from support.sample_tree import NAMES, built
+
+REALLY_UNREAD = {
+    "gemini-cli/0.25-document": {"checkpoint-mytag.json"},
+    "gemini-cli/0.61-resume": {"session-2026-03-01T10-00-00000011.jsonl.unreadable-1775037600000"},
+}
+"""Files of samples that have a conversation, and that no source reads."""
+IN_PROJECTS = {"aider"}
+"""Tools whose roots are projects, in which any file may be."""
+
+sample = pytest.mark.parametrize("name", NAMES)
+
+
+def unrecognized(tree: str) -> dict[str, set[str]]:
+    """Return the tools of each file of a tree that looks like a session."""
+    index, found = Index(roots := engine.roots(tree)), dict[str, set[str]]()
+    for _, root in roots:
+        for path, _ in scan(root):
+            if not list(index.units(path)) and (tools := index.unrecognized(path)):
+                found[path] = tools
+    return found
+
+
+@sample
+def test_no_known_file_of_a_tool_is_taken_for_a_session(name: str) -> None:
+    """A list of sessions, settings or an index in a tool's directory raises no question."""
+    assert {os.path.basename(path) for path in unrecognized(built(name))} == REALLY_UNREAD.get(name, set())
+
+
+@sample
+def test_a_session_under_a_foreign_name_is_captured_or_listed(name: str) -> None:
+    """The next version of a tool may name its sessions differently: no file is passed over in silence."""
+    tree = built(name)
+    index = Index(engine.roots(tree))
+    for location in engine.locations(tree):
+        if location.unit.kind in (Kind.HISTORY, Kind.TITLES) or location.source.tool in IN_PROJECTS:
+            continue
+        stem, suffix = os.path.splitext(location.path if Path(location.path).is_file() else f"{location.path}.json")
+        foreign = f"{stem} (2){suffix}"
+        tools = index.unrecognized(foreign)
+        assert list(index.units(foreign)) or location.source.tool in tools, foreign
+
+
+def test_each_source_recognizes_a_foreign_file() -> None:
+    """Directly in its root, where no session's own directory makes it a side file."""
+    for source in find_sources():
+        if source.tool not in IN_PROJECTS:
+            places = [root for each, root in engine.roots("/home/ada") if each is source and not root.only]
+            names = ("new name.jsonl", "new name.json", "state new.db", "logs-new.db", ".forge-new.db")
+            index = Index([(source, root) for root in places])
+            paths = [f"{root.path}/{folder}{name}" for root in places for folder in FOLDERS for name in names]
+            assert any(source.tool in index.unrecognized(path) for path in paths), source.tool
+
+
+FOLDERS = ("", "main/sessions/", "session/project/")
