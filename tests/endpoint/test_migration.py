@@ -26,7 +26,7 @@ SECRET = "sd_" + "x" * 43
 
 
 def make(directory: Path) -> None:
-    """Make a store of version 1: a session with two generations, one of them with the largest revision of then."""
+    """Make a store of version 1: a session with two generations, one of them with that version's largest revision."""
     directory.mkdir(exist_ok=True)
     record = {
         "id": SESSION, "tool": "codex", "tool_version": None, "started_at": "2026-11-01T10:00:00Z", "ended_at": None,
@@ -77,7 +77,7 @@ def stored(path: Path) -> list[object]:
 
 
 def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
-    """Everything belongs to the default user afterwards; a token of then pushes and reads."""
+    """Everything belongs to the default user afterwards. A token of that version still pushes and reads."""
     make(tmp_path)
     before = stored(tmp_path / FILE)
     Store(str(tmp_path)).close()
