@@ -30,6 +30,9 @@ CASES: dict[tuple[str, str], Callable[[Pusher], httpx.Response]] = {
     ("400", "invalid"): lambda pusher: pusher.get("/v1/sessions", params={"limit": 0}),
     ("400", "malformed"): lambda pusher: pusher.post("/v1/push", content=b"x", headers={"Content-Encoding": "gzip"}),
     ("401", "unauthorized"): lambda pusher: pusher.get("/v1/sessions", headers={"Authorization": "Bearer wrong"}),
+    ("403", "invitation"): lambda pusher: pusher.post(
+        "/v1/enrol", json={"code": "x", "device_id": OTHER_DEVICE, "machine_id": "ada"}
+    ),
     ("404", "not-found"): lambda pusher: pusher.get("/v2"),
     ("405", "method-not-allowed"): lambda pusher: pusher.get("/v1/push"),
     ("410", "unknown-place"): lambda pusher: pusher.get("/v1/changes", params={"since": "x"}),
