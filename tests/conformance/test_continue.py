@@ -1,4 +1,4 @@
-"""Facts about Continue: its index and its sessions."""
+"""What is particular about Continue."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ OWN = {"sessionId": ID, "title": "Weaving", "dateCreated": "1775037601000", "wor
 
 
 def test_an_odd_entry_of_the_index_costs_no_other_session_its_start() -> None:
-    """The index describes all sessions. A title that was cut inside an emoji, or an entry without an id, harms no other
-    entry.
-    """
+    """A title that was cut in the middle of an emoji, an entry without an id: the index is every session's."""
     index = json.dumps([{"title": "cut \ud83d", "sessionId": "another"}, {}, OWN]).encode()
     entry = Continue().context({"sessions.json": index}, UNIT)
     assert entry is not None

@@ -1,4 +1,4 @@
-"""Facts about the command lines of Amazon Q and Kiro."""
+"""What is particular about Amazon Q's command line and Kiro's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases that have other content besides chats."""
+"""Databases that hold more than chats."""
 
 from __future__ import annotations
 

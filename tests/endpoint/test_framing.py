@@ -1,4 +1,4 @@
-"""The end of a request must not be ambiguous."""
+"""How a request ends: two answers to that question are none."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Inspect": {
         "status": "show the state of the daemon, sessions and endpoint",
-        "ls": "list captured sessions",
+        "ls": "list the sessions of all your machines",
         "show": "show one session and its transcript",
         "export": "write sessions as Markdown, HTML or JSON",
         "sources": "show the supported tools and their directories",

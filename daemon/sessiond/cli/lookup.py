@@ -54,6 +54,20 @@ def opened(args: argparse.Namespace, *, readonly: bool = True, masked: bool = Fa
         spool.close()
 
 
+@contextmanager
+def opened_if_any(config: Config) -> Iterator[Spool | None]:
+    """Open the spool to read it; None if nothing was captured on this machine yet. Raises: StateError."""
+    directory = state_dir(config)
+    if not os.path.exists(os.path.join(directory, NAME)):
+        yield None
+        return
+    spool = Spool(directory, readonly=True)
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
 def check_tool(name: str, stored: Collection[str] = ()) -> None:
     """Check the name of a tool; `stored` are further tools to accept, of sessions that are in the spool.
 
@@ -83,13 +97,12 @@ def find_session(spool: Spool, text: str) -> SessionState:
     raise NotFound(f"no session {text!a}", hint="`sessiond ls` lists them")
 
 
-def short_ids(spool: Spool) -> dict[str, str]:
-    """Map each session id to its prefix of the shortest length at which all prefixes differ."""
-    every = [str(each) for each in spool.stats.ids("")]
-    length = SHORT
-    while len({each[:length] for each in every}) < len(every):
+def short_ids(spool: Spool | None, ids: Collection[str]) -> dict[str, str]:
+    """Map each of these ids to its beginning, as long as it takes to tell them and all ids in the spool apart."""
+    length = SHORT if spool is None else spool.stats.id_length(SHORT)
+    while len({each[:length] for each in ids}) < len(set(ids)):
         length += 1
-    return {each: each[:length] for each in every}
+    return {each: each[:length] for each in ids}
 
 
 def notify_daemon(directory: str) -> bool:

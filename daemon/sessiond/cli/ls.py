@@ -1,39 +1,43 @@
-"""List captured sessions, most recently active first."""
+"""List the sessions of all your machines, most recently active first."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
-from sessiond.cli.lookup import check_tool, endpoint_url, opened, short_ids
-from sessiond.cli.output import WIDTH, columns, duration, mask_text, print_json, shorten, table
+from sessiond.cli.listing import GONE, PROMPTS_ONLY, UNLIMITED, listing
+from sessiond.cli.lookup import check_tool, endpoint_url, opened_if_any, short_ids
+from sessiond.cli.output import columns, escape, load_config, print_json
+from sessiond.cli.selection import Row, Selection, Sort, add_filters, make_selection
 from sessiond.clock import now_ms
+from sessiond.errors import ConfigError, EndpointError, NotFound
 from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState
 from sessiond.spool.safety import State, StreamSafety
 
-WITH_MODEL = 100
-"""Columns from which on the model is shown."""
-UNLIMITED = 1000
-"""The width of a table in a pipe: nothing is shortened."""
-HEADER = ["id", "active", "tool", "msgs", "state", "model", "directory", "name"]
-GONE = "*"
-"""Follows the state of a session whose tool deleted its files: sessiond has the only copy."""
-PROMPTS_ONLY = "^"
-"""Follows the state of a session of which only the prompts are known."""
+if TYPE_CHECKING:
+    from sessiond.cli.remote import Question
+    from sessiond.endpoint.wire import StoredSession
+
+NEWEST = 100
+"""Sessions that a terminal shows without --limit. A pipe gets all of them."""
+WAIT = 1.0
+"""Seconds to wait for the endpoint."""
 
 
 class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A session in `ls --json --long`: the record, further metadata, and its safety."""
 
     record: Session
-    title: str | None
+    name: str | None
+    """Its title in the tool, or else its first prompt."""
     parent: UUID | None
     state: str
     """`safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`; see docs/operations.md."""
@@ -41,142 +45,164 @@ class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the tool has deleted its files."""
     prompts_only: bool
     """Whether only its prompts are known, from the tool's history: the tool deleted the session before."""
+    this_machine: bool
+    """Whether it was captured on this machine; otherwise it comes from the endpoint."""
     streams: list[StreamSafety]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--tool", metavar="TOOL", help="show sessions of this tool: claude-code, codex, ...")
-    parser.add_argument(
-        "--since",
-        type=_moment,
-        metavar="TIME",
-        help='show sessions active since TIME: "2d", 2026-11-22, 2026-11-22T13:00Z',
+    parser.description = (
+        "List the sessions of all your machines, most recently active first. Sessions of other machines come from the"
+        " endpoint; if it does not answer, those of this machine are listed."
     )
-    parser.add_argument("--ongoing", action="store_true", help="show sessions that have not ended")
-    parser.add_argument("--limit", type=_limit, metavar="N", help="show at most N sessions")
+    add_filters(parser)
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        default=WAIT,
+        metavar="SECONDS",
+        help="wait this long for the endpoint (default: 1); 0 lists only this machine's sessions",
+    )
     parser.add_argument("--json", action="store_true", help="print each session record as a line of JSON")
-    parser.add_argument("--long", action="store_true", help="with --json: add title, parent, streams and safety")
+    parser.add_argument("--long", action="store_true", help="with --json: add name, parent, streams and safety")
 
 
 def run(args: argparse.Namespace) -> int:
     """List sessions. An empty list is not an error. Raises: UsageError for an unknown tool, StateError."""
-    with opened(args) as (spool, config), spool.snapshot():
-        if args.tool is not None:
-            check_tool(args.tool, {each.tool for each in spool.stats.tools()})
-        chosen = list(_chosen(spool, args))
-        url = endpoint_url(spool, config)
+    config = load_config(args, valid=True).config
+    selection = make_selection(args)
+    terminal = sys.stdout.isatty() and not args.json
+    if terminal and selection.limit is None:
+        selection = msgspec.structs.replace(selection, limit=NEWEST)
+    question: Question | None = None
+    if config.endpoint.url and args.wait:
+        from sessiond.cli.remote import Question
+
+        question = Question(config, args.environ, selection)
+    with opened_if_any(config) as spool:
+        if spool is None and question is None:
+            raise NotFound("nothing has been captured yet", hint="start it: sessiond run")
+        local: list[Row] = []
+        url = "" if spool is None else endpoint_url(spool, config)
+        if spool is not None:
+            with spool.snapshot():
+                if args.tool is not None:
+                    check_tool(args.tool, {each.tool for each in spool.stats.tools()})
+                local = list(_local(spool, selection, url))
+        elif args.tool is not None:
+            check_tool(args.tool)
+        stored, source = _ask(question, args.wait)
+        rows = _merge(local, stored, selection)
         if args.json:
-            for each in _long(spool, chosen, url) if args.long else (session.record for session in chosen):
-                print_json(each)
-            return 0
-        if not chosen:
-            chosen_by = args.tool or args.since is not None or args.ongoing
-            print("no matching sessions" if chosen_by else "nothing has been captured yet", file=sys.stderr)
-            return 0
-        short, states = short_ids(spool), spool.safety.states(url)
-    home = args.environ.get("HOME", "")
-    width = columns(sys.stdout) if sys.stdout.isatty() else UNLIMITED
-    print(listing(chosen, short, states, now_ms=now_ms(), width=width, home=home))
-    if any(session.gone_ms is not None for session in chosen):
-        print(f"{GONE} the tool has deleted its files; sessiond has the only copy", file=sys.stderr)
-    if any(session.prompts_only for session in chosen):
-        print(f"{PROMPTS_ONLY} prompts only, from the tool's history: the tool has no more of it", file=sys.stderr)
+            _print_json(rows, spool, url, stored, long=args.long)
+        elif rows:
+            _print_table(rows, spool, selection, args)
+        else:
+            empty = "no matching sessions" if selection.filtered else "nothing has been captured yet"
+            print(empty, file=sys.stderr)
+    if source and not (args.json and stored is not None):
+        print(source, file=sys.stderr)
     return 0
 
 
-def _long(spool: Spool, chosen: list[SessionState], url: str) -> Iterator[LongEntry]:
+def _ask(question: Question | None, wait: float) -> tuple[list[StoredSession] | None, str]:
+    """Return the sessions of the endpoint, None without an answer; and a line that says which sessions are listed."""
+    if question is None:
+        return None, ""
+    try:
+        stored = question.answer(wait)
+    except (EndpointError, ConfigError) as error:
+        return None, f"only sessions of this machine: {escape(str(error))}"
+    return stored, f"sessions of all your machines, from {escape(question.url)}"
+
+
+def _merge(local: list[Row], stored: Sequence[StoredSession] | None, selection: Selection) -> list[Row]:
+    """Return the rows of both in order. What the spool knows of a session is newer than what the endpoint has."""
+    rows = local
+    if stored:
+        from sessiond.cli.remote import make_row
+
+        known = {(row.machine, row.record.id) for row in local}
+        # Sessions of this machine too: after its spool was lost, some may exist only at the endpoint.
+        others = [make_row(each) for each in stored if (each.record.machine_id or "", each.record.id) not in known]
+        rows = sorted([*local, *others], key=lambda row: -row.active_ms)
+    if selection.sort is not Sort.ACTIVE:
+        rows = sorted(rows, key=selection.order)
+    return rows if selection.limit is None else rows[: selection.limit]
+
+
+def _local(spool: Spool, selection: Selection, url: str) -> Iterator[Row]:
+    """Iterate the sessions in the spool, most recently active first; of a list by activity no more than its limit."""
     states = spool.safety.states(url)
-    for session in chosen:
-        assert session.record is not None
-        yield LongEntry(
-            record=session.record,
-            title=session.title,
-            parent=session.parent,
-            state=states.get(str(session.uuid), State.SAFE).word,
-            only_here=session.gone_ms is not None,
-            prompts_only=session.prompts_only,
-            streams=spool.safety.streams(session.id, url),
+    limit = selection.limit if selection.sort is Sort.ACTIVE else None
+    found = (make_row(session, states.get(str(session.uuid), State.SAFE)) for session in spool.catalog.sessions())
+    return islice(filter(selection.matches, found), limit)
+
+
+def make_row(session: SessionState, state: State) -> Row:
+    """Return a session in the spool as a row of a list."""
+    assert session.record is not None
+    return Row(
+        record=session.record,
+        name=session.title,
+        parent=session.parent,
+        active_ms=session.active_ms,
+        ongoing=session.ongoing,
+        gone=session.gone_ms is not None,
+        prompts_only=session.prompts_only,
+        state=state.word,
+        number=session.id,
+    )
+
+
+def _print_table(rows: list[Row], spool: Spool | None, selection: Selection, args: argparse.Namespace) -> None:
+    terminal = sys.stdout.isatty()
+    width = columns(sys.stdout) if terminal else UNLIMITED
+    short = short_ids(spool, [str(row.record.id) for row in rows])
+    print(listing(rows, short, now_ms=now_ms(), width=width, home=selection.home))
+    if any(row.gone for row in rows):
+        print(f"{GONE} the tool has deleted its files; sessiond has the only copy", file=sys.stderr)
+    if any(row.prompts_only for row in rows):
+        print(f"{PROMPTS_ONLY} prompts only, from the tool's history: the tool has no more of it", file=sys.stderr)
+    if terminal and args.limit is None and len(rows) == NEWEST:
+        print(f"the newest {NEWEST}; `sessiond ls --limit N` or a filter shows others", file=sys.stderr)
+
+
+def _print_json(
+    rows: list[Row], spool: Spool | None, url: str, stored: Sequence[StoredSession] | None, *, long: bool
+) -> None:
+    if not long:
+        for row in rows:
+            print_json(row.record)
+        return
+    by_key = {(each.record.machine_id, each.record.id): each for each in stored or ()}
+    for row in rows:
+        if row.number is not None and spool is not None:
+            streams = spool.safety.streams(row.number, url)
+        else:
+            from sessiond.cli.remote import stream_states
+
+            streams = stream_states(by_key[row.record.machine_id, row.record.id])
+        print_json(
+            LongEntry(
+                record=row.record,
+                name=row.name,
+                parent=row.parent,
+                state=row.state,
+                only_here=row.gone,
+                prompts_only=row.prompts_only,
+                this_machine=row.number is not None,
+                streams=streams,
+            )
         )
 
 
-def listing(
-    sessions: list[SessionState],
-    short: dict[str, str],
-    states: Mapping[str, State],
-    *,
-    now_ms: int,
-    width: int = WIDTH,
-    home: str = "",
-) -> str:
-    """Return the sessions as a table. The name is the last to be shortened: below 100 columns the model is left out."""
-    wide, spare = width >= WITH_MODEL, max(0, width - WITH_MODEL)
-    rows = [HEADER if wide else [name for name in HEADER if name != "model"]]
-    for session in sessions:
-        record = session.record
-        assert record is not None
-        active = "ongoing" if session.ongoing else duration((now_ms - session.active_ms) / 1000)
-        directory = record.working_directory
-        if home and (directory + "/").startswith(home + "/"):
-            directory = "~" + directory[len(home) :]
-        model = [shorten(_undated(record.model or "-"), 20 + spare // 4)] if wide else []
-        cells = [
-            short[str(session.uuid)],
-            active,
-            record.tool,
-            str(record.message_count),
-            states.get(str(session.uuid), State.SAFE).word + _marks(session),
-            *model,
-            _tail(directory, 12 + spare // 3),
-            session.title or "",
-        ]
-        rows.append(cells)
-    return table(rows, right={1, 3}, width=width)
-
-
-def _marks(session: SessionState) -> str:
-    return (PROMPTS_ONLY if session.prompts_only else "") + (GONE if session.gone_ms is not None else "")
-
-
-def _chosen(spool: Spool, args: argparse.Namespace) -> Iterator[SessionState]:
-    left = args.limit
-    for session in spool.catalog.sessions():
-        if left == 0 or (args.since is not None and session.active_ms < args.since):
-            return
-        if (args.tool and session.tool != args.tool) or (args.ongoing and not session.ongoing):
-            continue
-        yield session
-        left = None if left is None else left - 1
-
-
-def _undated(model: str) -> str:
-    """Return a model name without its release date, the longest and least useful part."""
-    name, _, date = model.rpartition("-")
-    return name if name and len(date) == 8 and date.isdigit() else model
-
-
-def _tail(directory: str, width: int) -> str:
-    """Return a directory; if it is too long, its last component."""
-    if len(directory) <= width:
-        return directory or "-"
-    return shorten("…/" + mask_text(directory).rstrip("/").rpartition("/")[2], width)
-
-
-def _moment(text: str) -> int:
-    """Parse an age or a time and return unix milliseconds; a time without a zone is local time."""
-    from sessiond.config.units import parse_duration
-
+def _seconds(text: str) -> float:
     try:
-        return now_ms() - int(parse_duration(text) * 1000)
+        seconds = float(text)
     except ValueError:
-        pass
-    try:
-        return int(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
-    except (ValueError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f'{text!a} is neither an age like "2d" nor a date') from error
-
-
-def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!a} is not a positive number")
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!a} is not a number of seconds from 0 to 3600")
+    return seconds

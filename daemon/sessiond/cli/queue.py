@@ -77,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
         return _drop(args)
     with opened(args) as (spool, config):
         with spool.snapshot():
-            short, totals = short_ids(spool), spool.stats.totals(endpoint_url(spool, config))
+            short, totals = (
+                short_ids(spool, [str(each) for each in spool.stats.ids("")]),
+                spool.stats.totals(endpoint_url(spool, config)),
+            )
             items = QueueItems(
                 waiting=spool.stats.queue(), parked=_parked(spool), lost=_lost(spool), complete=totals.complete
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -29,10 +29,16 @@ PIECE = 2 << 20
 class ReadClient(Client):
     """A client that also reads from the endpoint."""
 
-    def sessions(self, after: str | None = None, limit: int = PAGE) -> wire.SessionsAnswer:
-        """Return a page of sessions; `after` is `next` of the previous page. Raises: EndpointError."""
-        query = f"?limit={limit}" + (f"&after={quote(after)}" if after else "")
-        return self._request("GET", f"/v1/sessions{query}", wire.SessionsAnswer)
+    def sessions(
+        self, after: str | None = None, limit: int = PAGE, wanted: Mapping[str, str] | None = None
+    ) -> wire.SessionsAnswer:
+        """Return a page of sessions; `after` is `next` of the previous page, `wanted` has parameters of the request.
+
+        Raises: Rejected if the endpoint does not know a parameter, EndpointError.
+        """
+        given = {"limit": str(limit), **(wanted or {})} | ({} if after is None else {"after": after})
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in given.items())
+        return self._get(f"/v1/sessions?{query}", wire.SessionsAnswer, missing=())
 
     def changes(self, since: str | None, limit: int = PAGE) -> wire.ChangesAnswer:
         """Return the sessions that changed after `since`, `next` of an earlier answer.

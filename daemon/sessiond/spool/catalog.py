@@ -26,6 +26,8 @@ SESSION = (
     " prompts_only"
 )
 """The columns that `session_state` needs."""
+_ROWS = 100
+"""Sessions that are read at once."""
 
 
 class Catalog(Streams, Files, PrivacyOps):
@@ -56,9 +58,22 @@ class Catalog(Streams, Files, PrivacyOps):
         return [row[0] for row in found if row[0]]
 
     def sessions(self) -> Iterator[SessionState]:
-        """Iterate over all sessions that have a record, most recently active first."""
-        for row in self._db.execute(f"SELECT {SESSION} FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC"):
-            yield session_state(row)
+        """Iterate over all sessions that have a record, most recently active first.
+
+        An index has the order. Sorting whole rows would read every record, even if only the first few are used.
+        """
+        numbers = [
+            row[0]
+            for row in self._db.execute("SELECT id FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC")
+        ]
+        for start in range(0, len(numbers), _ROWS):
+            chunk = numbers[start : start + _ROWS]
+            marks = ", ".join("?" * len(chunk))
+            rows = {
+                row[0]: row for row in self._db.execute(f"SELECT {SESSION} FROM session WHERE id IN ({marks})", chunk)
+            }
+            # Outside of a snapshot, a session may have been erased since.
+            yield from (session_state(rows[number]) for number in chunk if number in rows)
 
     def add_session(self, identity: UUID, tool: str, native_id: str) -> int:
         """Return the row of a session; create it, without a record, if it is new."""

@@ -198,6 +198,15 @@ class Stats:
         )
         return [UUID(row[0]) for row in rows]
 
+    def id_length(self, least: int) -> int:
+        """Return the number of characters, at least `least`, at which the beginnings of all session ids differ."""
+        length = least
+        while self._db.execute(
+            "SELECT count(DISTINCT substr(uuid, 1, ?)) < count(*) FROM session WHERE record IS NOT NULL", (length,)
+        ).fetchone()[0]:
+            length += 1
+        return length
+
     def queue(self) -> list[Queued]:
         """Return the sessions that have something to push, most recently active first."""
         from uuid import UUID

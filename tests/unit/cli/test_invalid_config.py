@@ -30,7 +30,7 @@ def run(house: Household, text: str, *words: str, **environ: str) -> int:
     return main([*words, "--config", str(file)], {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **environ})
 
 
-@pytest.mark.parametrize("words", [["ls"], ["show", SESSION, "--json"], ["queue"], ["sources"]])
+@pytest.mark.parametrize("words", [["ls", "--wait", "0"], ["show", SESSION, "--json"], ["queue"], ["sources"]])
 def test_a_typo_is_one_warning_of_a_command_that_reads(
     house: Household, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,7 +44,7 @@ def test_a_typo_is_one_warning_of_a_command_that_reads(
 
 
 def test_several_typos_are_one_warning_too(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(house, TYPO + "tiemout = 3\n[log]\nlevel = 3\n", "ls") == 0
+    assert run(house, TYPO + "tiemout = 3\n[log]\nlevel = 3\n", "ls", "--wait", "0") == 0
     assert "unknown key (2 more: sessiond config check)\n" in capsys.readouterr().err
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from sessiond import state
 from sessiond.cli import ls, main
+from sessiond.cli.listing import listing
 from sessiond.privacy import Masking, Terms
 from sessiond.redact import Policy
 from sessiond.session import Session
@@ -66,14 +67,15 @@ def park(house: Household, reason: str = "the item is larger than the limits all
 
 def test_ls_shows_the_newest_first(house: Household) -> None:
     two(house)
-    sessions = list(house.spool.catalog.sessions())
     short = {SESSION: SESSION[:8], OTHER: OTHER[:8]}
-    assert ls.listing(sessions, short, {OTHER: State.LOST}, now_ms=house.now_ms) == (
-        "id        active  tool         msgs  state  directory  name\n"
-        "5f1d7c1e    20 d  claude-code     1  lost   …/project  Tides\n"
-        "5f1d7c1e    20 d  claude-code     2  safe   …/project  hello"
+    states = {SESSION: State.SAFE, OTHER: State.LOST}
+    rows = [ls.make_row(each, states[str(each.uuid)]) for each in house.spool.catalog.sessions()]
+    assert listing(rows, short, now_ms=house.now_ms, width=80) == (
+        "id        active  tool         msgs  state  directory          name\n"
+        "5f1d7c1e    20 d  claude-code     1  lost   /home/dev/project  Tides\n"
+        "5f1d7c1e    20 d  claude-code     2  safe   /home/dev/project  hello"
     )
-    assert ls.listing(sessions, short, {OTHER: State.LOST}, now_ms=house.now_ms, width=200) == (
+    assert listing(rows, short, now_ms=house.now_ms, width=200) == (
         "id        active  tool         msgs  state  model            directory          name\n"
         "5f1d7c1e    20 d  claude-code     1  lost   -                /home/dev/project  Tides\n"
         "5f1d7c1e    20 d  claude-code     2  safe   claude-opus-4-5  /home/dev/project  hello"
@@ -160,10 +162,10 @@ def test_without_a_spool_they_say_how_to_start(tmp_path: Path, capsys: pytest.Ca
 def test_ls_tells_an_empty_spool_from_a_filter_that_fits_nothing(
     house: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(house, "ls") == 0
+    assert run(house, "ls", "--wait", "0") == 0
     assert capsys.readouterr().err == "nothing has been captured yet\n"
     two(house)
-    assert run(house, "ls", "--tool", "codex") == 0
+    assert run(house, "ls", "--tool", "codex", "--wait", "0") == 0
     assert capsys.readouterr().err == "no matching sessions\n"
 
 

@@ -1,0 +1,109 @@
+"""A list of sessions as a table, or as cards on a narrow terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sessiond.cli.output import duration, escape, mask_text, shorten, table, tilde
+from sessiond.cli.selection import Row
+
+UNLIMITED = 1000
+"""The width of a table in a pipe: nothing is shortened."""
+CARDS = 60
+"""Columns below which a session is a card of three lines."""
+NAME, LEAST_NAME = 24, 10
+"""Columns of the name for which other columns are shortened, and for which the last ones are left out."""
+GONE = "*"
+"""Follows the state of a session whose tool deleted its files."""
+PROMPTS_ONLY = "^"
+"""Follows the state of a session of which only the prompts are known."""
+HEADER = ("id", "active", "tool", "msgs", "state", "machine", "model", "directory", "name")
+RIGHT = {"active", "msgs"}
+STEPS: tuple[tuple[str, int, int], ...] = (
+    ("model", 20, NAME),
+    ("directory", 24, NAME),
+    ("model", 0, NAME),
+    ("directory", 14, NAME),
+    ("machine", 12, NAME),
+    ("msgs", 0, NAME),
+    ("machine", 8, NAME),
+    ("directory", 8, NAME),
+    ("tool", 8, NAME),
+    ("directory", 0, LEAST_NAME),
+    ("machine", 0, LEAST_NAME),
+)
+"""What is shortened until the name has room, in this order: a column, its new width, and that room. 0 leaves it out."""
+
+
+def listing(rows: Sequence[Row], short: Mapping[str, str], *, now_ms: int, width: int, home: str = "") -> str:
+    """Return the sessions as a table of at most `width` columns, or as cards below 60. The name is shortened last.
+
+    `short` has the part of each id to show. Machines are named if there are several.
+    """
+    cells = [_cells(row, short, now_ms, home) for row in rows]
+    if width < CARDS:
+        return "\n".join(line for each in cells for line in _card(each, width))
+    several = len({row.machine for row in rows}) > 1 or any(row.number is None for row in rows)
+    names = [name for name in HEADER if several or name != "machine"]
+    for column, most, room in STEPS:
+        if _total(cells, names, room) <= width:
+            continue
+        if column in names and not most:
+            names.remove(column)
+        for each in cells:
+            each[column] = (_tail if column == "directory" else _head)(each[column], most)
+    lines = [names, *([each[name] for name in names] for each in cells)]
+    return table(lines, right={names.index(name) for name in RIGHT if name in names}, width=width)
+
+
+def _cells(row: Row, short: Mapping[str, str], now_ms: int, home: str) -> dict[str, str]:
+    record = row.record
+    marks = (PROMPTS_ONLY if row.prompts_only else "") + (GONE if row.gone else "")
+    return {
+        "id": short[str(record.id)],
+        "active": "ongoing" if row.ongoing else duration((now_ms - row.active_ms) / 1000),
+        "tool": record.tool,
+        "msgs": str(record.message_count),
+        "state": row.state + marks,
+        "machine": row.machine or "-",
+        "model": _undated(record.model or "-"),
+        "directory": tilde(record.working_directory, home) or "-",
+        "name": row.name or "",
+    }
+
+
+def _total(cells: Sequence[Mapping[str, str]], names: Sequence[str], room: int) -> int:
+    """Return the width of a table in which the name has at most `room` columns."""
+    widths = [max(len(name), *(len(escape(each[name])) for each in cells)) for name in names]
+    widths[-1] = min(widths[-1], room)
+    return sum(widths) + 2 * (len(names) - 1)
+
+
+def _card(cells: Mapping[str, str], width: int) -> Iterator[str]:
+    """Iterate the lines of a session on a narrow terminal."""
+    active = cells["active"] if cells["active"] == "ongoing" else f"{cells['active']} ago"
+    yield _cut(cells["name"] or "(no name)", width)
+    yield _cut(f"  {cells['id']}  {active}  {cells['state']}  {cells['tool']}", width)
+    yield _cut(f"  {cells['machine']}:{_tail(cells['directory'], width - len(cells['machine']) - 3)}", width)
+
+
+def _cut(text: str, width: int) -> str:
+    return shorten(escape(text), max(width, 8))
+
+
+def _undated(model: str) -> str:
+    """Return a model name without its release date, the longest and least useful part."""
+    name, _, date = model.rpartition("-")
+    return name if name and len(date) == 8 and date.isdigit() else model
+
+
+def _head(text: str, width: int) -> str:
+    """Return the beginning of a text that is too long. Secrets are masked first: half of one is no match."""
+    return text if len(text) <= width or not width else f"{mask_text(text)[: width - 1]}…"
+
+
+def _tail(directory: str, width: int) -> str:
+    """Return a directory; if it is too long, its last component."""
+    if len(directory) <= width or not width:
+        return directory
+    return shorten("…/" + mask_text(directory).rstrip("/").rpartition("/")[2], max(width, 6))

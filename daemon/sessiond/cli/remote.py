@@ -1,0 +1,175 @@
+"""Sessions of all machines, from the configured endpoint."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from sessiond.cli.selection import Directory, Row, Selection, Sort
+from sessiond.clock import now_ms
+from sessiond.config import Config, read_token, state_dir
+from sessiond.device import FILE, identify
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.wire import StoredSession
+from sessiond.errors import Rejected, SessiondError, Unreachable, WrongEndpoint
+from sessiond.spool.safety import State, StreamSafety
+
+FORGOTTEN_MS = 86_400_000
+"""Milliseconds after its last record from which on an ongoing session counts as ended: its machine may be gone."""
+PAGE = 1000
+MAX_LISTED = 1_000_000
+"""Sessions that are read. A list without an end must not fill memory."""
+
+
+def open_client(config: Config, environ: Mapping[str, str], *, timeout: float | None = None) -> ReadClient:
+    """Return a client for the configured endpoint. It works on a machine on which nothing was captured yet.
+
+    Raises: ConfigError.
+    """
+    token = read_token(config, environ)
+    directory = state_dir(config)
+    known = os.path.exists(os.path.join(directory, FILE))
+    endpoint = config.endpoint
+    return ReadClient(
+        endpoint.url,
+        None if token is None else token.reveal(),
+        device_id=identify(directory).device_id if known else uuid.uuid4(),
+        timeout=endpoint.timeout if timeout is None else min(timeout, endpoint.timeout),
+        ca_file=endpoint.ca_file or None,
+    )
+
+
+class Question:
+    """Asks the endpoint for sessions in a thread, while the command reads the spool.
+
+    A thread, because looking up the endpoint's name can't be interrupted: the command goes on without an answer.
+    """
+
+    def __init__(self, config: Config, environ: Mapping[str, str], selection: Selection) -> None:
+        """Begin to ask."""
+        self.url = config.endpoint.url
+        self._config, self._environ, self._selection = config, environ, selection
+        self._stored: list[StoredSession] = []
+        self._problem: SessiondError | None = None
+        self._first, self._done = threading.Event(), threading.Event()
+        threading.Thread(target=self._run, name="question", daemon=True).start()
+
+    def answer(self, wait: float) -> list[StoredSession]:
+        """Return the sessions. The first page must arrive within `wait` seconds, each further one within the timeout.
+
+        Raises: EndpointError, ConfigError.
+        """
+        if not self._first.wait(wait):
+            raise Unreachable(f"{self.url} did not answer within {wait:g} s")
+        self._done.wait()
+        if self._problem is not None:
+            raise self._problem
+        return self._stored
+
+    def _run(self) -> None:
+        try:
+            client = open_client(self._config, self._environ)
+            try:
+                self._stored = fetch(client, self._selection, self._first)
+            finally:
+                client.close()
+        except SessiondError as error:
+            self._problem = error
+        finally:
+            self._done.set()
+            self._first.set()
+
+
+def fetch(client: ReadClient, selection: Selection, first: threading.Event) -> list[StoredSession]:
+    """Return the matching sessions; of a list by activity no more than its limit."""
+    query = _query(selection)
+    sorted_here = selection.sort is Sort.ACTIVE
+    found: list[StoredSession] = []
+    after, read = None, 0
+    while True:
+        limit = selection.limit if sorted_here and selection.limit and not selection.filtered else PAGE
+        try:
+            answer = client.sessions(after, min(limit, PAGE), query)
+        except Rejected:
+            if after is not None or query.keys() <= _OLD:
+                raise
+            # An endpoint of an earlier version knows neither the order nor some filters: read all and choose here.
+            query = {name: value for name, value in query.items() if name in _OLD}
+            sorted_here = False
+            continue
+        first.set()
+        read += len(answer.sessions)
+        found += [each for each in answer.sessions if selection.matches(make_row(each))]
+        if sorted_here and selection.limit and len(found) >= selection.limit:
+            return found
+        if answer.next is None:
+            return found
+        if not answer.sessions or read > MAX_LISTED or answer.next == after:
+            raise WrongEndpoint(f"{client.url} lists sessions without an end")
+        after = answer.next
+
+
+_OLD = {"tool", "machine_id", "since", "text"}
+"""Filters that every endpoint knows."""
+
+
+def _query(selection: Selection) -> dict[str, str]:
+    """Return the parameters of the request. They may match more sessions than the selection does."""
+    given = {
+        "tool": selection.tool,
+        "machine_id": selection.machine,
+        "since": _rfc3339(selection.since_ms),
+        "until": _rfc3339(selection.until_ms),
+        "text": _part(selection.directory),
+        "branch": selection.branch,
+        "model": selection.model,
+        "gone": "true" if selection.only_here else None,
+        "sort": "active",
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _part(directory: Directory | None) -> str | None:
+    """Return what every working directory in this one contains: its last component, since separators may differ."""
+    last = "" if directory is None else directory.text.rpartition("/")[2]
+    return None if last in ("", "~") or not last.isascii() else last
+
+
+def _rfc3339(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+
+
+def make_row(stored: StoredSession) -> Row:
+    """Return a session of the endpoint as a row of a list."""
+    record = stored.record
+    ended = record.ended_at
+    last = max(int(record.started_at.timestamp() * 1000), stored.revision)
+    active_ms = last if ended is None else int(ended.timestamp() * 1000)
+    complete = all(each.state is State.SAFE for each in stream_states(stored))
+    return Row(
+        record=record,
+        name=stored.title,
+        parent=stored.parent,
+        active_ms=active_ms,
+        ongoing=ended is None and now_ms() - active_ms < FORGOTTEN_MS,
+        gone=stored.gone_at is not None,
+        prompts_only=stored.prompts_only,
+        state=(State.SAFE if complete else State.WAITING).word,
+    )
+
+
+def stream_states(stored: StoredSession) -> list[StreamSafety]:
+    """Return each stream of a session with the bytes that its machine captured and that the endpoint has."""
+    held = {each.name: each for each in stored.held}
+    states: list[StreamSafety] = []
+    for stream in stored.streams:
+        has = held.get(stream.name)
+        newer = has is not None and has.generation > stream.generation
+        same = has is not None and has.generation == stream.generation
+        safe = has.length if has is not None and (newer or same) else 0
+        state = State.SAFE if newer or safe >= stream.length else State.WAITING
+        states.append(StreamSafety(name=stream.name, state=state, captured=stream.length, safe=safe, lost=0))
+    return states
