@@ -36,11 +36,13 @@ def test_an_override_comes_first_and_the_home_stays() -> None:
     [
         (
             "p/chats/session-2026-04-01T10-00-00000301.jsonl",
-            Unit(stream="session-2026-04-01T10-00-00000301", beside=BESIDE),
+            Unit(stream="session-2026-04-01T10-00-00000301", beside=BESIDE, id_prefix="00000301"),
         ),
         (
             "p/chats/session-2026-04-01T10-00-00000301.json",
-            Unit(kind=Kind.DOCUMENT, stream="session-2026-04-01T10-00-00000301.json", beside=BESIDE),
+            Unit(
+                kind=Kind.DOCUMENT, stream="session-2026-04-01T10-00-00000301.json", beside=BESIDE, id_prefix="00000301"
+            ),
         ),
         (f"p/chats/{ID}/{OTHER}.jsonl", Unit(native_id=OTHER, parent=ID, beside=BESIDE)),
         (f"p/chats/{ID}/worker-1.jsonl", Unit(native_id=f"{ID}/worker-1", parent=ID, beside=BESIDE)),
@@ -48,7 +50,7 @@ def test_an_override_comes_first_and_the_home_stays() -> None:
         ("p/chats/session-2026-04-01T10-00-00000301.jsonl.unreadable-1775037600000", None),
         ("p/chats/session-2026-04-01T10-00-00000301.jsonl.tmp-12", None),
         ("p/checkpoint-mytag.json", None),
-        ("p/logs.json", None),
+        ("p/logs.json", Unit(kind=Kind.HISTORY, projected=True, beside=BESIDE)),
         (f"p/{ID}/tool-outputs/session-1.jsonl", None),
     ],
 )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from uuid import UUID
 
 import msgspec
 
 from sessiond.cleanup import DAY_MS, DUE_DAYS, find_retention
 from sessiond.config import Config
-from sessiond.errors import ReadError
+from sessiond.errors import ReadError, Torn
 from sessiond.ingest import Location, locate
-from sessiond.ingest.content import Lines
+from sessiond.ingest.history_document import open_history
 from sessiond.ingest.prompt_lines import find_transcripts, read_prompts
 from sessiond.reader import Digest, open_regular
 from sessiond.session import session_id
@@ -74,21 +73,24 @@ def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[
                 days=kept.days if kept else None,
                 hint=kept.hint if kept else None,
                 due=due,
-                prompts_only=_count_prompts_only(places, tool, histories.get(tool, [])),
+                prompts_only=_count_prompts_only(places, tool, histories.get(tool, []), now_ms),
             )
         )
     return [each for each in found if each.sessions or each.prompts_only]
 
 
-def _count_prompts_only(places: list[tuple[Source, Root]], tool: str, histories: list[Location]) -> int:
+def _count_prompts_only(places: list[tuple[Source, Root]], tool: str, histories: list[Location], now_ms: int) -> int:
     """Return how many sessions are named in a tool's histories of prompts, and have no transcript any more."""
-    named: set[UUID] = set()
+    named: set[str] = set()
     for location in histories:
-        with suppress(ReadError, OSError):
+        with suppress(ReadError, Torn, OSError):
             descriptor = open_regular(location.root, location.below)
             try:
-                prompts = read_prompts(location.source, Lines(descriptor, Digest(0)))
-                named |= {session_id(tool, each.native_id) for each in prompts if each.native_id and each.typed}
+                prompts = read_prompts(location.source, open_history(location, descriptor, Digest(0), now_ms))
+                named |= {each.native_id for each in prompts if each.native_id and each.typed}
             finally:
                 os.close(descriptor)
-    return len(named - find_transcripts(places, tool, "")) if named else 0
+    if not named:
+        return 0
+    transcripts = find_transcripts(places, tool, "")
+    return sum(not transcripts.has(session_id(tool, native_id), native_id) for native_id in named)

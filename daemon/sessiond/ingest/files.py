@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from stat import S_ISREG
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,16 @@ FOLDER_DEPTH = 3
 """Levels of directories that a folder unit may have."""
 STALE_MS = 60_000
 """A file that was not written for this long is not half of a rewrite: if it can't be parsed, it is damaged."""
+
+
+class SessionList(NamedTuple):
+    """The sessions of a database."""
+
+    marks: dict[str, str]
+    """The watermark of each session, by native id."""
+    troubles: list[str]
+    complete: bool
+    """Whether a session that is not listed is gone."""
 
 
 def is_settled(snapshot: FileSnapshot) -> bool:

@@ -3,6 +3,9 @@
 Of a session that has a transcript, nothing is captured from it. Of any other, its lines become a stream, and as long as
 there is no transcript the session's record is made from them. Lines are only ever added to such a stream, and each one
 once, whatever the tool does to its file: it may trim the oldest lines, and a second home may have a copy.
+
+A history may also be a document, which the tool rewrites with each prompt (history_document.py). It is projected to
+lines, and offsets are in these.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ from sessiond.ingest.context import PROMPTS, FileSnapshot, Outcome
 from sessiond.ingest.files import with_mtime
 from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.presence import ask_again, note_back, note_gone
-from sessiond.ingest.prompt_lines import Prompt, PromptLines, find_transcripts, read_prompts, session_records
+from sessiond.ingest.prompt_lines import (
+    Prompt,
+    PromptLines,
+    Transcripts,
+    find_transcripts,
+    read_prompts,
+    session_records,
+)
 from sessiond.ingest.stream_capture import StreamCapture, add_stream
 from sessiond.ingest.stream_names import as_text
 from sessiond.ingest.units import HistoryUnit
@@ -127,16 +137,16 @@ class _Capture:
             known = context.spool.catalog.thread_names(identity)
         if any(known.values()):
             return False  # it has a transcript
-        if context.exclusion.excludes_any(filter(None, (prompt.directory for prompt in prompts))):
+        if context.exclusion.excludes_any(self._directories(prompts)):
             return False
         return PROMPTS in known or self._is_lost(identity, prompts)
 
     def _is_lost(self, identity: UUID, prompts: list[Prompt]) -> bool:
         """Return whether a session that is not in the spool is known from its prompts alone."""
         context, times = self._context, [prompt.time_ms for prompt in prompts]
-        if not any(prompt.typed for prompt in prompts) or identity in self._transcripts:
+        if not any(prompt.typed for prompt in prompts) or self._transcripts.has(identity, prompts[0].native_id or ""):
             return False
-        if not any(prompt.directory for prompt in prompts) and context.exclusion.in_use:
+        if not self._directories(prompts) and context.exclusion.in_use:
             return False  # it may be of an excluded project, which this history does not name
         if context.oldest_ms is not None and max(times) < context.oldest_ms:
             return False
@@ -145,8 +155,12 @@ class _Capture:
             self._count(retry=True)
         return not early
 
+    def _directories(self, prompts: list[Prompt]) -> set[str]:
+        found = {prompt.directory for prompt in prompts} | {self._unit.directory}
+        return {directory for directory in found if directory}
+
     @cached_property
-    def _transcripts(self) -> frozenset[UUID]:
+    def _transcripts(self) -> Transcripts:
         context = self._context
         roots = (*context.roots, *context.dormant)
         return find_transcripts(roots, self._source.tool, context.scope(self._source))

@@ -11,6 +11,7 @@ import msgspec
 
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Lines, SearchResult
+from sessiond.ingest.history_document import DocumentLines
 from sessiond.ingest.location import Index, Location
 from sessiond.reader import Chunk, Digest, Extent, open_regular, read_document
 from sessiond.session import session_id
@@ -87,7 +88,7 @@ class PromptLines:
         return self._known.get(extent.digest)
 
 
-def read_prompts(source: Source, content: Lines, start: int = 0) -> Iterator[Prompt]:
+def read_prompts(source: Source, content: Lines | DocumentLines, start: int = 0) -> Iterator[Prompt]:
     """Iterate over the lines of a history from an offset on. One that is too long to be decoded is left out."""
     for chunk in content.chunks(start):
         data, position = chunk.decodable, chunk.offset
@@ -133,13 +134,25 @@ def _read_pasted(location: Location, name: str) -> str | None:
     return None
 
 
-def find_transcripts(roots: Iterable[tuple[Source, Root]], tool: str, scope: str) -> frozenset[UUID]:
-    """Return the sessions of a tool that have a transcript below its roots, whether or not it is captured.
+class Transcripts(msgspec.Struct, frozen=True):
+    """The sessions of a tool that have a transcript, whether or not it is captured."""
+
+    identities: frozenset[UUID]
+    prefixes: tuple[str, ...]
+    """How the native ids of others begin."""
+
+    def has(self, identity: UUID, native_id: str) -> bool:
+        """Return whether a session has a transcript. One whose id begins like that of another one may have."""
+        return identity in self.identities or native_id.startswith(self.prefixes)
+
+
+def find_transcripts(roots: Iterable[tuple[Source, Root]], tool: str, scope: str) -> Transcripts:
+    """Return the sessions of a tool that have a transcript below its roots.
 
     Only directories are read. `scope` is that of the tool's native ids; see `session_id`.
     """
     own = [(source, root) for source, root in roots if source.tool == tool and not (root.only or root.side)]
-    index, found = Index(own), set[UUID]()
+    index, found, prefixes = Index(own), set[UUID](), set[str]()
     for _, root in own:
         base = root.path.rstrip("/")
         for folder, directories, names in os.walk(base):
@@ -150,4 +163,6 @@ def find_transcripts(roots: Iterable[tuple[Source, Root]], tool: str, scope: str
                     records = unit.media_type is None and unit.kind is not Kind.HISTORY
                     if records and unit.thread and unit.native_id:
                         found.add(session_id(tool, unit.native_id, scope))
-    return frozenset(found)
+                    elif records and unit.id_prefix:
+                        prefixes.add(unit.id_prefix)
+    return Transcripts(frozenset(found), tuple(prefixes))

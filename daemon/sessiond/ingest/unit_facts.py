@@ -36,9 +36,9 @@ def read_context(location: Location) -> Entry | None:
 
 
 def outer_directory(location: Location) -> str | None:
-    """Return the working directory according to the files beside the unit or to its root."""
+    """Return the working directory according to the files beside the unit, its path or its root."""
     entry = read_context(location) if location.unit.beside else None
-    return (entry.cwd if entry is not None else None) or location.cwd or None
+    return (entry.cwd if entry is not None else None) or location.unit.directory or location.cwd or None
 
 
 def first_directory(

@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import msgspec
 
@@ -19,9 +20,11 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content, Lines, Records
 from sessiond.ingest.context import PROMPTS, Location, ReadContext
 from sessiond.ingest.file_bytes import open_content
-from sessiond.ingest.files import STALE_MS, database_stat, list_folder, read_file, with_further
+from sessiond.ingest.files import STALE_MS, SessionList, database_stat, list_folder, read_file, with_further
+from sessiond.ingest.history_document import DocumentLines, open_history
 from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.prompt_lines import Prompt, PromptLines, read_prompts, session_records
+from sessiond.ingest.unit_facts import outer_directory
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
@@ -153,9 +156,19 @@ class HistoryUnit:
     """A history of prompts: the stream of each session is its lines. A list of titles has no stream."""
 
     def __init__(self, location: Location, context: ReadContext) -> None:
-        self._location, self._digest, self.cost = location, context.digest, 0
+        self._location, self._context, self.cost = location, context, 0
         self._descriptor = open_regular(location.root, location.below)
-        self.stat, self.lines = os.fstat(self._descriptor), Lines(self._descriptor, context.digest)
+        self.stat = os.fstat(self._descriptor)
+
+    @cached_property
+    def lines(self) -> Lines | DocumentLines:
+        """The lines. Raises: Torn, ReadError."""
+        return open_history(self._location, self._descriptor, self._context.digest, self._context.now_ms)
+
+    @cached_property
+    def directory(self) -> str | None:
+        """The working directory of all its sessions, if the lines do not have it."""
+        return outer_directory(self._location)
 
     def streams(self, session: str | None = None) -> Iterator[StreamSource]:
         found: dict[str, list[Prompt]] = {}
@@ -163,11 +176,12 @@ class HistoryUnit:
             if prompt.native_id is not None and session in (None, prompt.native_id):
                 found.setdefault(prompt.native_id, []).append(prompt)
         for native_id, prompts in found.items():
-            yield self.stream(native_id, PromptLines(session_records(self._location, prompts), self._digest))
+            yield self.stream(native_id, PromptLines(session_records(self._location, prompts), self._context.digest))
 
     def stream(self, native_id: str, content: PromptLines) -> StreamSource:
         """Return the stream of a session's prompts."""
-        projection = Projection(native_id=native_id, records=(), stream=PROMPTS, thread=False)
+        metadata = Entry(cwd=self.directory) if self.directory else None
+        projection = Projection(native_id=native_id, records=(), stream=PROMPTS, thread=False, metadata=metadata)
         return _projected(self._location, projection, content, native_id)
 
     def close(self) -> None:
@@ -206,27 +220,15 @@ class _DocumentUnit:
         container = len({projection.native_id for projection, _ in streams}) > 1
         for projection, content in streams:
             if session is None or projection.native_id == session:
-                native_id = projection.native_id if container else ""
-                yield _projected(location, projection, content, native_id)
+                yield _projected(location, projection, content, projection.native_id if container else "")
 
     def _read(self) -> Mapping[str, bytes]:
-        if self._descriptor is None:
-            return {name: read_file(self._location, name) for name in self._names}
-        return {self._location.below: read_document(self._descriptor)}
+        files = {name: read_file(self._location, name) for name in self._names}
+        return files if self._descriptor is None else {self._location.below: read_document(self._descriptor)}
 
     def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
-
-
-class SessionList(NamedTuple):
-    """The sessions of a database."""
-
-    marks: dict[str, str]
-    """The watermark of each session, by native id."""
-    troubles: list[str]
-    complete: bool
-    """Whether a session that is not listed is gone."""
 
 
 class DatabaseUnit:

@@ -45,7 +45,8 @@ class Kind(StrEnum):
     DATABASE = "database"
     """An SQLite file with many sessions: the rows of each session are projected."""
     HISTORY = "history"
-    """JSON lines with the prompts of many sessions (`Entry.native_id`); see ingest/history.py."""
+    """JSON lines with the prompts of many sessions (`Entry.native_id`), or a document of them (`Unit.projected`); see
+    ingest/history.py."""
     TITLES = "titles"
     """JSON lines with the titles of many sessions; see sources/titles.py."""
     FILE = "file"
@@ -82,6 +83,12 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     thread: bool = True
     """Whether the stream belongs to the main thread, whose messages count."""
     parent: str | None = None
+    directory: str | None = None
+    """The session's working directory."""
+    id_prefix: str | None = None
+    """How the native id begins, if the path has only its beginning."""
+    projected: bool = False
+    """Whether a history is a document, which its source projects to lines."""
     packed: bool = False
     """Whether the file is a zstd frame around the lines."""
     timeless: bool = False

@@ -13,10 +13,13 @@ from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Retention, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, call, find, name_of, note, result, template, text_of, thought
 from sessiond.sources.objects import encode, get_in
+from sessiond.sources.prompts import prompt_entry, prompt_item
 from sessiond.sources.records import ABSENT, UUID, compact, parse, unknown_type
 from sessiond.sources.tokens import usage
 from sessiond.sources.user_dirs import read_settings
 
+LOGS = re.compile(r"([^/]+)/logs\.json")
+DIGITS = re.compile(r"-[0-9a-f]{8}")
 FILE = re.compile(rf"([^/]+)/chats/(?:(session-[\w-]+)\.(jsonl|json)|({UUID})/([\w-]+)\.jsonl)", re.ASCII)
 RETENTION_DAYS = 30
 """The default of `general.sessionRetention.maxAge`."""
@@ -56,6 +59,14 @@ class _Set(msgspec.Struct, gc=False, rename="camel"):
     messages: list[_Message] | None = None
 
 
+class _Prompt(msgspec.Struct, rename="camel"):
+    """An element of `logs.json`."""
+
+    session_id: str | None = None
+    timestamp: str | None = None
+    message: str = ""
+
+
 class _Line(_Message, rename={"session_id": "sessionId", "start_time": "startTime", "set": "$set", "to": "$rewindTo"}):
     """A line: the header, a message, or an operation on the messages before it."""
 
@@ -65,6 +76,7 @@ class _Line(_Message, rename={"session_id": "sessionId", "start_time": "startTim
     tool_calls: list[msgspec.Raw] | None = msgspec.field(default=None, name="toolCalls")
     set: _Set | None = None
     to: str | None = None
+    log: _Prompt | None = None
 
 
 LINE = msgspec.json.Decoder(_Line)
@@ -83,11 +95,11 @@ class GeminiCli(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "checkpoints/ has copies of a chat from before a tool changed a file; they are not read",
-        "logs.json, which has the prompts of deleted chats too, and checkpoints from before 0.0.77 are not read",
+        "logs.json is captured of chats without a transcript only; checkpoints from before 0.0.77 are not read",
         "pasted images name no session",
         ".project_root has the path of the project and nothing else",
     )
-    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/(?:logs\.json|checkpoints/.+)",)
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/checkpoints/.+",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"[^/]+/tool-outputs/session-(?P<id>{UUID})/(?P<name>.+)", "full outputs", "tool-outputs/"),
         SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "plans"),
@@ -118,6 +130,8 @@ class GeminiCli(BaseSource):
         A session may have four files: below a hash and below a name, a document and a log, and a decoy. Each file name
         is a stream; only the content has the session's id.
         """
+        if logs := LOGS.fullmatch(relative):
+            return Unit(kind=Kind.HISTORY, projected=True, beside=(f"{logs[1]}/.project_root",))
         found = FILE.fullmatch(relative)
         if not found:
             return None
@@ -126,17 +140,25 @@ class GeminiCli(BaseSource):
         if parent:
             own = child if re.fullmatch(UUID, child) else f"{parent}/{child}"
             return Unit(native_id=own, parent=parent, beside=beside)
+        prefix = stem[-8:] if DIGITS.fullmatch(stem[-9:]) else None
         if suffix == "json":
-            return Unit(kind=Kind.DOCUMENT, stream=f"{stem}.json", beside=beside)
-        return Unit(stream=stem, beside=beside)
+            return Unit(kind=Kind.DOCUMENT, stream=f"{stem}.json", beside=beside, id_prefix=prefix)
+        return Unit(stream=stem, beside=beside, id_prefix=prefix)
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Return the working directory, which a chat does not contain."""
         return next((Entry(cwd=text.decode().strip()) for text in beside.values()), None)
 
     def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
-        """Project a document to a log: the header, the messages, and a `$set` of the other fields."""
+        """Project a document to a log: the header, the messages, and a `$set` of the other fields.
+
+        Of `logs.json`, each prompt is a record.
+        """
         for content in files.values():
+            if unit.kind is Kind.HISTORY:
+                records = [b'{"log":%b}' % each for each in parse(LIST, content)]
+                yield Projection(native_id="", records=map(compact, records))
+                continue
             document = parse(DOCUMENT, content)
             messages = LIST.decode(document.get("messages", b"[]"))
             rest = {key: value for key, value in document.items() if key not in (*HEADER, *VOLATILE)}
@@ -169,12 +191,17 @@ class GeminiCli(BaseSource):
             return Entry(time_ms=parse_time(line.start_time), native_id=line.session_id, cwd=cwd)
         if line.to is not None:
             return Entry(rewind=line.to)
+        if line.log is not None:
+            prompt = line.log
+            return prompt_entry(prompt.message, prompt.session_id, prompt.timestamp, memory)
         return _decode_message(line) if line.type else Entry(unknown="?")
 
     def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
         """Iterate the items of an operation. A message is written again, as a whole, when its state changes."""
         messages = get_in(record, "$set", "messages")
-        if isinstance(messages, list):
+        if "log" in record:
+            yield prompt_item(text_of(get_in(record, "log", "message")), entry)
+        elif isinstance(messages, list):
             for message, each in zip(messages, entry.more, strict=True):
                 yield from message_items(message, each)
         elif record.get("type"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -13,10 +14,12 @@ from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, call, find, name_of, result, template, text_of, thought
 from sessiond.sources.objects import OBJECT, encode, get_in
+from sessiond.sources.prompts import prompt_entry, prompt_item
 from sessiond.sources.records import UUID, parse, unknown_type
 from sessiond.sources.tokens import usage
 
 FILE = re.compile(rf"[^/]+/({UUID})/(?:(updates\.jsonl)|summary\.json|subagents/({UUID})/meta\.json)", re.ASCII)
+HISTORY = "prompt_history.jsonl"
 SPAWNED = ("parent_session_id", "subagent_id", "child_session_id", "subagent_type", "description", "status")
 # The update kinds of the Agent Client Protocol, and the tool's own.
 KINDS = (
@@ -51,16 +54,18 @@ class _Params(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
-    """An update, or the projected fields of a summary."""
+    """An update, the projected fields of a summary, or a line of the history of prompts."""
 
     params: _Params = _Params()
-    timestamp: float | None = None
+    timestamp: float | str | None = None
     info: dict[str, str] | None = None
     created_at: str | None = None
     head_branch: str | None = None
     generated_title: str | None = None
     parent_session_id: str | None = None
     forked_at: str | None = None
+    session_id: str | None = None
+    prompt: str | None = None
 
 
 LINE = msgspec.json.Decoder(_Line)
@@ -75,9 +80,8 @@ class GrokBuild(BaseSource):
     projection_version: ClassVar[int] = 2
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored",
-        "prompt_history.jsonl, which has the prompts of deleted sessions too, is not read",
+        "prompt_history.jsonl is captured of sessions without a transcript only",
     )
-    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/prompt_history\.jsonl",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "chat history, events, all other files of a session"),
     )
@@ -90,7 +94,8 @@ class GrokBuild(BaseSource):
     def unit(self, relative: str) -> Unit | None:
         """Return the unit of a log, a summary, or the note about a subagent, which has a session of its own."""
         if not (found := FILE.fullmatch(relative)):
-            return None
+            folder, _, name = relative.partition("/")
+            return Unit(kind=Kind.HISTORY, directory=_decode_folder(folder)) if name == HISTORY else None
         session, log, subagent = found.groups()
         if log:
             return Unit(native_id=session)
@@ -112,6 +117,8 @@ class GrokBuild(BaseSource):
         line = parse(LINE, record)
         update, meta = line.params.update, line.params.meta
         if update.kind == "?":
+            if line.prompt is not None:
+                return prompt_entry(line.prompt, line.session_id, line.timestamp, memory)
             return Entry(
                 time_ms=parse_time(line.created_at),
                 cwd=(line.info or {}).get("cwd"),
@@ -137,6 +144,9 @@ class GrokBuild(BaseSource):
 
     def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
         """Iterate the items of an update of the Agent Client Protocol. Messages and thoughts arrive in chunks."""
+        if isinstance(prompt := record.get("prompt"), str):
+            yield prompt_item(prompt, entry)
+            return
         update = get_in(record, "params", "update") or {}
         kind, base = update.get("sessionUpdate"), template(entry, Speaker.ASSISTANT)
         chunk = [kind, entry.key if entry.role else None]
@@ -150,6 +160,12 @@ class GrokBuild(BaseSource):
         elif kind == "tool_call_update" and update.get("status") in ("completed", "failed"):
             yield result({**update, "content": find(update, "rawOutput", "content")}, base)
         yield from usage(update.get("usage"), base)
+
+
+def _decode_folder(name: str) -> str | None:
+    """Return the directory after which a folder is named: a percent-encoded path, or another name for a long one."""
+    path = urllib.parse.unquote(name)
+    return path if path.startswith("/") else None
 
 
 SOURCES = (GrokBuild(),)

@@ -1,4 +1,4 @@
-"""Histories of prompts: JSON lines with what users typed into all sessions of a tool (see Kind.HISTORY).
+"""Histories of prompts: what users typed into all sessions of a tool (see Kind.HISTORY).
 
 The first prompt is the title of a session of which nothing else is known.
 """
@@ -67,15 +67,23 @@ def decode_prompt(record: bytes | memoryview, memory: Memory) -> Entry:
     text, time = (line.display, line.timestamp) if line.display is not None else (line.text, line.ts)
     if text is None or not bytes(time):
         return Entry(unknown=None if line.pasted else "?")
+    native_id = line.own_id or line.session_id or line.conversation_id
+    return prompt_entry(text, native_id, msgspec.json.decode(time), memory, cwd=line.project)
+
+
+def prompt_entry(
+    text: str, native_id: str | None, time: str | float | None, memory: Memory, cwd: str | None = None
+) -> Entry:
+    """Return the entry of a prompt. A command to the tool itself is no message."""
     typed = not COMMAND.match(text)
     title = text.strip().partition("\n")[0] if typed and not memory.get("titled") else None
     if typed:
         memory["titled"] = True
     return Entry(
-        time_ms=parse_time(msgspec.json.decode(time)),
+        time_ms=parse_time(time),
         role=USER if typed else None,
-        cwd=line.project,
-        native_id=line.own_id or line.session_id or line.conversation_id,
+        cwd=cwd,
+        native_id=native_id,
         title=title,
     )
 
@@ -97,8 +105,12 @@ def prompt_items(record: Mapping[str, Any], entry: Entry) -> Iterator[Item]:
             template(entry, Speaker.USER), text=f"\n[pasted] {text_of(record.get('content'))}", continues=True
         )
     if isinstance(text, str):
-        base = replace(template(entry, Speaker.USER), text=text, injected=entry.role is None)
-        yield base
+        yield (base := prompt_item(text, entry))
         for each in pasted.values() if isinstance(pasted, Mapping) else ():
             if isinstance(each, Mapping) and each.get("content"):
                 yield replace(base, text=f"\n[pasted] {text_of(each['content'])}", continues=True)
+
+
+def prompt_item(text: str, entry: Entry) -> Item:
+    """Return the item of a prompt, of which `prompt_entry` returned `entry`."""
+    return replace(template(entry, Speaker.USER), text=text, injected=entry.role is None)

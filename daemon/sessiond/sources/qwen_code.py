@@ -67,9 +67,9 @@ class QwenCode(GeminiCli):
     versions: ClassVar[tuple[str, ...]] = ("0.0 (Gemini's layout)", "0.24.4")
     gaps: ClassVar[tuple[str, ...]] = (
         "a runtimeOutputDir in a project's own settings is not found: add its root to the configuration",
-        "logs.json, which has the prompts of deleted chats too, is not read",
+        "logs.json is captured of chats without a transcript only",
     )
-    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/(?:logs|meta)\.json", r"settings\.json")
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/meta\.json", r"settings\.json")
 
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(r"[0-9a-f]{64}/(?P<name>[\w.-]+\.output)", "full outputs", "outputs/"),
