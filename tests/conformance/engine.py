@@ -1,4 +1,4 @@
-"""Reads samples by the product's own rules: its units, its decoding, its spool and its records."""
+"""Reads samples with the engine's own units, decoders, spool and records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOW_MS = 1_800_000_000_000
 
 
 class Found(msgspec.Struct):
-    """A session, and what goes beside its record."""
+    """A session with its streams and side files."""
 
     session: Session
     streams: list[str]

@@ -1,4 +1,4 @@
-"""What is Claude Code's alone: where it lies, what its paths mean, who runs."""
+"""Facts about Claude Code: its directories, its paths and its live sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def roots(platform: str = "linux", **environ: str) -> list[str]:
 
 
 def test_the_override_comes_first_and_the_home_stays() -> None:
-    """CLAUDE_CONFIG_DIR may be a list; sessions from before it was set still lie in the home."""
+    """CLAUDE_CONFIG_DIR may be a list. Sessions from before it was set are still in the home."""
     assert roots(CLAUDE_CONFIG_DIR="/a, /b/projects/,") == [
         "/a/projects",
         "/b/projects",
@@ -35,7 +35,7 @@ def test_the_override_comes_first_and_the_home_stays() -> None:
 
 
 def test_the_desktop_application_keeps_its_sessions_apart() -> None:
-    """Cowork lies where the system keeps applications' data, on Windows also in the package's own store."""
+    """Cowork uses the system's directory for application data, on Windows also the package's own store."""
     assert "/home/ada/Library/Application Support/Claude/local-agent-mode-sessions" in roots("darwin")
     windows = roots("win32", APPDATA="C:/Roaming", LOCALAPPDATA="C:/Local")
     assert "C:/Roaming/Claude/local-agent-mode-sessions" in windows
@@ -79,7 +79,7 @@ def start_of(pid: int) -> str:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs Linux's /proc")
 def test_only_a_running_process_keeps_its_session_alive(tmp_path: Path) -> None:
-    """A killed one leaves its file, its pid may be reused, and keys are never read."""
+    """A killed process leaves its file, and its pid may be reused. Keys are never read."""
     folder = tmp_path / ".claude" / "sessions"
     folder.mkdir(parents=True)
     me = os.getpid()

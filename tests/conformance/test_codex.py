@@ -1,4 +1,4 @@
-"""What is Codex's alone: where it lies, what its paths mean, and how a message is named."""
+"""Facts about Codex: its directories, its paths and the keys of its messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def roots(**environ: str) -> list[str]:
 
 
 def test_archived_sessions_are_watched_as_well() -> None:
-    """CODEX_HOME moves everything, but not what was written before it was set."""
+    """CODEX_HOME moves everything except what was written before it was set."""
     own = ["/home/ada/.codex/sessions", "/home/ada/.codex/archived_sessions"]
     assert roots() == [*own, "/home/ada/.codex"]
     assert roots(CODEX_HOME="/c/") == ["/c/sessions", "/c/archived_sessions", *own, "/c", "/home/ada/.codex"]
@@ -74,7 +74,7 @@ def sent(role: str, text: str, kind: str = "input_text") -> tuple[str, dict[str,
 
 
 def test_the_same_words_in_two_sessions_are_two_messages() -> None:
-    """Sessions that only begin alike share no key: else the second would pass for a copy of the first."""
+    """Sessions that only begin alike share no key, or the second would pass for a copy of the first."""
     words = (event("user_message", "go on"), event("agent_message", "Done."))
     one, two = rollout("one", *words), rollout("two", *words)
     assert not set(one.messages) & set(two.messages)

@@ -1,4 +1,4 @@
-"""What is particular about Continue."""
+"""Facts about Continue: its index and its sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ OWN = {"sessionId": ID, "title": "Weaving", "dateCreated": "1775037601000", "wor
 
 
 def test_an_odd_entry_of_the_index_costs_no_other_session_its_start() -> None:
-    """A title that was cut in the middle of an emoji, an entry without an id: the index is every session's."""
+    """The index describes all sessions. A title that was cut inside an emoji, or an entry without an id, harms no other
+    entry.
+    """
     index = json.dumps([{"title": "cut \ud83d", "sessionId": "another"}, {}, OWN]).encode()
     entry = Continue().context({"sessions.json": index}, UNIT)
     assert entry is not None

@@ -1,4 +1,4 @@
-"""What is the Copilots' alone: the log of changes, and who runs."""
+"""Facts about both Copilots: the log of changes, and live sessions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ID = "00000c01-0000-4000-8000-000000000c01"
 
 
 def replayed(*changes: dict[str, Any] | bytes) -> list[dict[str, Any]]:
-    """The requests after some changes."""
+    """Return the requests after some changes."""
     lines = [change if isinstance(change, bytes) else json.dumps(change).encode() for change in changes]
     log = {f"{ID}.jsonl": b"".join(line + b"\n" for line in lines)}
     projections = list(CopilotChat().project(log, Unit(native_id=ID)))
@@ -27,7 +27,7 @@ WHOLE = {"kind": 0, "v": {"requests": [{"requestId": "a", "response": []}, {"req
 
 
 def test_every_kind_of_change_is_replayed() -> None:
-    """Set, push (at the end, or cut first), delete."""
+    """A change sets a value, appends to a list that may be cut first, or deletes a value."""
     assert replayed(WHOLE) == WHOLE["v"]["requests"]  # type: ignore[index]
     assert replayed(WHOLE, {"kind": 1, "k": ["requests", 0, "x"], "v": 7})[0]["x"] == 7
     assert replayed(WHOLE, {"kind": 2, "k": ["requests"], "v": [{"requestId": "c"}]})[2] == {"requestId": "c"}
@@ -38,7 +38,7 @@ def test_every_kind_of_change_is_replayed() -> None:
 
 
 def test_a_change_that_fits_nowhere_is_left_out() -> None:
-    """A damaged line costs itself."""
+    """A damaged line harms no other line."""
     for bad in (
         b"{",
         b"null",
@@ -91,7 +91,7 @@ def test_paths() -> None:
 
 
 def test_a_lock_of_a_process_that_runs_is_a_live_session(tmp_path: Path) -> None:
-    """After a kill the lock stays."""
+    """A killed process leaves its lock behind."""
     places = UserDirs(home=str(tmp_path), environ={}, platform="linux")
     for name, pid in ((ID, os.getpid()), ("dead-session", 2**22 + 1), ("no-number", "x"), ("no-process", 0)):
         folder = tmp_path / ".copilot/session-state" / name

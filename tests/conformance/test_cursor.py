@@ -1,4 +1,4 @@
-"""What is Cursor's alone: secrets beside chats, and databases of gigabytes of which one chat changed."""
+"""Facts about Cursor: secrets beside chats, and databases of gigabytes in which one chat changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKEN = b"FAKE-SECRET-must-never-leave"
 
 @pytest.mark.parametrize("name", ["cursor/ide-3", "cursor/ide-4"])
 def test_a_token_in_the_database_never_reaches_the_spool(name: str, tmp_path: Path) -> None:
-    """The table that holds chats holds the user's tokens too; nothing of ours may ever contain one."""
+    """The table with the chats also has the user's tokens; no file of sessiond may ever contain one."""
     stores = list(Path(built(name)).rglob("state.vscdb"))
     assert any(TOKEN in store.read_bytes() for store in stores)
     with household(tmp_path) as house:
@@ -40,7 +40,7 @@ def test_a_token_in_the_database_never_reaches_the_spool(name: str, tmp_path: Pa
 
 
 def test_paths() -> None:
-    """Databases are named by what changes of them; other files of the same folders are no sessions."""
+    """The paths of databases are recognised; other files of the same folders are not sessions."""
     assert SOURCE.unit("state.vscdb-wal") == SOURCE.unit("state.vscdb") == Unit(kind=Kind.DATABASE, path="state.vscdb")
     store = SOURCE.unit(f"ab12/{ID}/store.db-wal")
     assert store is not None
@@ -62,7 +62,7 @@ def test_paths() -> None:
 
 
 class Spy(Database):
-    """A database that notes how its queries are run."""
+    """A database that records the query plans of its queries."""
 
     def __init__(self, path: str, marks: dict[str, str]) -> None:
         super().__init__(path, marks, thorough=not marks)
@@ -104,7 +104,7 @@ def say(database: sqlite3.Connection, composer: str, bubble: str, text: str) -> 
 
 
 def test_one_changed_chat_costs_no_scan(tmp_path: Path) -> None:
-    """Every query goes by an index or by rowid, and the work does not grow with what did not change."""
+    """Every query uses an index or the rowid, and the work does not grow with unchanged chats."""
     steps = {}
     for composers in (20, 100):
         path = tmp_path / f"{composers}.vscdb"
@@ -127,7 +127,7 @@ def test_one_changed_chat_costs_no_scan(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_change_is_seen(tmp_path: Path) -> None:
-    """Added, rewritten, changed in place, deleted, and after a VACUUM."""
+    """A chat is added, rewritten, changed in place or deleted, and the database is vacuumed."""
     path = tmp_path / "state.vscdb"
     tool = large(path, 3, 4)
     marks: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Records that their tool still reads although they are damaged: sources read them too, and what is lost is counted."""
+"""Records that their tool still reads although they are damaged: sources read them too, and losses are counted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_records_on_one_line_all_count(between: bytes) -> None:
 
 @pytest.mark.parametrize("cut", range(1, len(claude("one"))))
 def test_a_truncated_record_costs_only_itself(cut: int) -> None:
-    """Wherever it was cut, the record that follows on the same line counts, and the loss is reported."""
+    """Wherever the record was cut, the next one on the same line counts, and the loss is reported."""
     found, complete = prompts(claude("one")[:cut] + claude("two"))
     assert found == ["u-two"]
     assert not complete
@@ -68,7 +68,7 @@ def test_filler_is_no_loss(line: bytes) -> None:
 
 
 def test_the_search_for_records_is_bounded() -> None:
-    """Each start is decoded up to the damage, so a line of nothing but starts would take the square of its length."""
+    """Each start is decoded up to the damage, so a line of starts only would take quadratic time."""
     assert split_records(b'x{"' * 1_000_000) == ([], False)
     assert split_records(b'x{"' * (MOST_STARTS + 1) + b'{"a":1}')[0] == []
     assert split_records(b"\0" * (LONGEST_LINE + 1)) == ([], False)

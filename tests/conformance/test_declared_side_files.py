@@ -30,7 +30,7 @@ def test_each_side_file_of_a_sample_belongs_to_a_session(name: str) -> None:
 
 @sample
 def test_the_stream_of_a_side_file_is_its_bytes(name: str) -> None:
-    """Byte for byte, and none of them is decoded."""
+    """The stream has exactly the bytes of the file, and none of them is decoded."""
     for location in engine.side_files(built(name)):
         with engine.streams(location) as (stream,):
             assert engine.content(stream) == Path(location.path).read_bytes()
@@ -38,7 +38,7 @@ def test_the_stream_of_a_side_file_is_its_bytes(name: str) -> None:
 
 
 def test_media_types_follow_the_protocol() -> None:
-    """An endpoint would refuse any other."""
+    """An endpoint refuses any other media type."""
     import msgspec
 
     decoder = msgspec.json.Decoder(PushAppend)

@@ -1,4 +1,4 @@
-"""What is Gemini CLI's and Qwen Code's alone: where they lie, what their paths mean, what is taken back."""
+"""Facts about Gemini CLI and Qwen Code: their directories, their paths and retracted messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def roots(source: GeminiCli, **environ: str) -> list[str]:
 
 
 def test_an_override_comes_first_and_the_home_stays() -> None:
-    """GEMINI_CLI_HOME is a home, QWEN_HOME a ~/.qwen; what was written before they were set is still there."""
+    """GEMINI_CLI_HOME is a home, QWEN_HOME a ~/.qwen. Sessions from before they were set are still found."""
     assert roots(GEMINI) == ["/home/ada/.gemini/tmp"]
     assert roots(GEMINI, GEMINI_CLI_HOME="/g/") == ["/g/.gemini/tmp", "/home/ada/.gemini/tmp"]
     assert roots(QWEN)[:2] == ["/home/ada/.qwen/projects", "/home/ada/.qwen/tmp"]
@@ -55,7 +55,7 @@ def test_an_override_comes_first_and_the_home_stays() -> None:
     ],
 )
 def test_a_path_says_which_chat_it_is(path: str, unit: Unit | None) -> None:
-    """Chats by their names, subagents by their parent's directory; logs with a chat's name are none."""
+    """A chat is known by its name, a subagent by its parent's directory. A log with a chat's name is not a chat."""
     assert GEMINI.unit(path) == unit
 
 
@@ -112,7 +112,7 @@ def test_injected_text_is_not_a_prompt(content: object) -> None:
 
 @pytest.mark.parametrize("content", ["weave", ["weave"], [{"text": "weave"}], {"text": "weave"}, [{"inlineData": {}}]])
 def test_a_prompt_has_many_shapes(content: object) -> None:
-    """A string, a part, or a list of both; a picture alone is one, too."""
+    """A prompt is a string, a part or a list of both. A picture alone is a prompt too."""
     assert len(fold(said("1", "user", content)).messages) == 1
 
 
@@ -136,7 +136,7 @@ def test_a_resume_in_steps_keeps_the_models() -> None:
     ],
 )
 def test_qwen_is_looked_for_where_its_settings_say(settings: str, found: str | None, tmp_path: Path) -> None:
-    """The directory comes on top of the usual ones, and a change of the settings is a reason to ask again."""
+    """The directory of the settings is read besides the usual ones, and again when the settings change."""
     (tmp_path / "settings.json").write_text(settings)
     places = UserDirs(home="/home/ada", environ={"QWEN_HOME": str(tmp_path)}, platform="linux")
     roots = {root.path: root for root in QwenCode().roots(places)}

@@ -1,4 +1,4 @@
-"""What a reader sees of every sample agrees with what was counted of it."""
+"""The items that a reader sees of every sample agree with the messages that were counted."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_result_belongs_to_a_call(name: str) -> None:
 
 @sample
 def test_items_are_of_the_record_alone_and_its_past(name: str) -> None:
-    """A permalink gives the same item however often the stream is read; text never holds a lone surrogate."""
+    """A permalink shows the same item however often the stream is read. Text never has a lone surrogate."""
     for source, records in streams(name):
         first, second = list(read_items(source, records)), list(read_items(source, records))
         assert first == second
@@ -80,7 +80,7 @@ ODD = (None, 7, "text", [], {}, [1], ["x"], [[]], {"type": 7}, [{"type": "text"}
 
 @pytest.mark.parametrize("source", find_sources(), ids=lambda source: type(source).__name__)
 def test_a_field_of_another_type_costs_its_record_only(source: Source) -> None:
-    """A reader gets items or one of DAMAGED, whatever a tool wrote into a field."""
+    """A reader gets items or one DAMAGED item, whatever a tool wrote into a field."""
     for name in NAMES:
         if name.split("/")[0] != source.tool:
             continue

@@ -1,4 +1,4 @@
-"""What is particular about Amazon Q's command line and Kiro's."""
+"""Facts about the command lines of Amazon Q and Kiro."""
 
 from __future__ import annotations
 

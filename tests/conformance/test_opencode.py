@@ -1,4 +1,4 @@
-"""What is OpenCode's, its forks' and Goose's alone: where they lie, what their paths mean, what a row says."""
+"""Facts about OpenCode, its forks and Goose: their directories, paths and rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SESSION = "ses_dfc4932aeffem1PXqG1UM4qp5B"
 
 
 def test_no_watch_is_spent_on_a_tree() -> None:
-    """Beside the databases lie git stores and a directory for each message."""
+    """The directory of the databases also has git stores and a directory for each message."""
     places = UserDirs(home="/h", environ={"OPENCODE_DB": "/o/my.db", "XDG_DATA_HOME": "/x"}, platform="linux")
     roots = {root.path: root.watch for root in SOURCE.roots(places)}
     assert roots == {
@@ -33,7 +33,7 @@ def test_no_watch_is_spent_on_a_tree() -> None:
 
 
 def test_goose_keeps_to_xdg_on_macos() -> None:
-    """GOOSE_PATH_ROOT comes first; the system's own place is looked at as well."""
+    """GOOSE_PATH_ROOT comes first, and the system's own directory is searched as well."""
     places = UserDirs(home="/h", environ={"GOOSE_PATH_ROOT": "/g"}, platform="darwin")
     assert [root.path for root in Goose().roots(places)] == [
         "/g/data/sessions",
@@ -58,7 +58,7 @@ def test_goose_keeps_to_xdg_on_macos() -> None:
     ],
 )
 def test_a_path_says_what_it_is(path: str, unit: Unit | None) -> None:
-    """A database by any channel's name, a session's file; messages and parts come with it."""
+    """Databases are recognised for every channel, sessions by their file; messages and parts belong to a session."""
     assert SOURCE.unit(path) == unit
 
 
@@ -81,7 +81,7 @@ def part(of: str, text: str, **more: object) -> dict[str, object]:
 
 
 def test_a_message_counts_with_its_first_text() -> None:
-    """Several texts are one message; none, an empty one and what the tool put in are none."""
+    """Several texts are one message. A message without text, or with injected text only, does not count."""
     one, two = message("msg_1", "user", 1), message("msg_2", "assistant", 2)
     assert count(one, part("msg_1", "weave"), part("msg_1", "and spin"), two, part("msg_2", "")) == 1
     assert count(one, part("msg_1", "Called the Read tool", synthetic=True), part("msg_1", "x", ignored=True)) == 0

@@ -1,4 +1,4 @@
-"""OpenHands: what is watched of its conversations, and where the use of each model goes."""
+"""Facts about OpenHands: the watched directories of its conversations, and the usage of each model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_no_watch_is_spent_on_conversations_of_before_1_0() -> None:
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
 def test_the_use_of_a_model_is_only_added_to(calls: int) -> None:
-    """Its totals change with each call, and are in the record of the state."""
+    """The record of the state has the totals, which grow with each call."""
     costs = [{"cost": number, "timestamp": number} for number in range(3)]
     before, after = ({"agent": {"accumulated_cost": n, "costs": costs[:n]}} for n in (calls, calls + 1))
     earlier, later = (_usage(use) for use in (before, after))

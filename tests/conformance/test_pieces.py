@@ -1,4 +1,4 @@
-"""The pieces that sources are made of."""
+"""The functions that sources share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_variable_names_a_directory_or_none() -> None:
 
 
 def test_a_relative_xdg_directory_is_none() -> None:
-    """The specification of XDG says so."""
+    """The XDG specification says to ignore it."""
     places = UserDirs(home="/home/ada", environ={"XDG_CONFIG_HOME": "c", "XDG_DATA_HOME": "d"}, platform="linux")
     assert (places.config, places.share, places.data) == (
         "/home/ada/.config",
@@ -50,7 +50,7 @@ def test_a_relative_xdg_directory_is_none() -> None:
     ],
 )
 def test_a_place_may_be_a_uri(place: str | None, path: str | None) -> None:
-    """Percent-encoded or as it is."""
+    """The path of a URI may be percent-encoded or not."""
     assert path_from_uri(place) == path
 
 

@@ -90,7 +90,7 @@ def test_a_sample_folds_to_its_sessions(name: str) -> None:
 @sample
 @pytest.mark.parametrize("chunk", [1, 7, 500])
 def test_a_stream_that_grows_folds_to_the_same(name: str, chunk: int) -> None:
-    """Byte by byte, with a restart behind every line: the fold is the one of the whole."""
+    """A stream that arrives byte by byte, with a restart behind every line, gives the fold of the whole."""
     for source, unit, content in contents(name):
         if unit.kind is Kind.LINES:
             assert folded(source, content, chunk) == folded(source, content)
@@ -149,7 +149,7 @@ def test_damage_raises_nothing_else(name: str) -> None:
 
 @sample
 def test_a_damaged_line_harms_no_other(name: str) -> None:
-    """Records that cannot be read are counted; all others say what they said without them."""
+    """Records that can't be read are counted, and all others give the same as without them."""
     broken = [b'{"type":', b"\0\0\0", b"[" * 100_000, b'{"type":"user","message":{"content":"\xff', b"\xff"]
     for source, unit, content in contents(name):
         if unit.kind is not Kind.LINES:
@@ -165,7 +165,7 @@ def test_a_damaged_line_harms_no_other(name: str) -> None:
 
 @sample
 def test_a_line_ends_at_a_newline_alone(name: str) -> None:
-    """U+2028, U+0085 and a vertical tab may be unescaped in strings of JSON, and end no record."""
+    """U+2028, U+0085 and a vertical tab may occur in JSON strings, and do not end a record."""
     for source, unit, content in contents(name):
         if unit.kind is not Kind.LINES:
             continue
@@ -178,7 +178,7 @@ def test_a_line_ends_at_a_newline_alone(name: str) -> None:
 
 @sample
 def test_a_half_emoji_does_not_cost_its_message(name: str) -> None:
-    """A lone surrogate, which JavaScript writes and strict parsers refuse, is read around."""
+    """JavaScript writes lone surrogates, which strict parsers refuse: the rest of the message is read."""
     for source, line in lines(name):
         if not line.endswith(b"}"):
             continue
@@ -201,7 +201,9 @@ LIKELY = st.builds(
 @settings(max_examples=500)
 @given(path=NASTY | LIKELY)
 def test_unit_is_total(path: str) -> None:
-    """Any path gets an answer from each source. Its names are fit to be sent: no control characters, no surrogates."""
+    """Each source gives an answer for any path. Names in it have no control characters or surrogates, so they can be
+    sent.
+    """
     for source in SOURCES:
         unit = source.unit(path)
         if unit is not None:
@@ -213,7 +215,7 @@ def test_unit_is_total(path: str) -> None:
 @each_source
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_roots_are_absolute_and_once(source: Source, platform: str) -> None:
-    """A root is named once, below the home or where the environment says, and need not exist."""
+    """A root is listed once, is below the home or in a directory of the environment, and need not exist."""
     paths = [root.path for root in source.roots(UserDirs(home="/nowhere", environ={}, platform=platform))]
     assert paths
     assert len(paths) == len(set(paths))
@@ -221,7 +223,7 @@ def test_roots_are_absolute_and_once(source: Source, platform: str) -> None:
 
 
 class Environment(dict[str, str]):
-    """An environment that has each variable that it is asked for, but those that say where applications lie."""
+    """An environment that has every variable, except those of the directories of applications."""
 
     def __init__(self, value: str) -> None:
         super().__init__()
@@ -240,7 +242,7 @@ class Environment(dict[str, str]):
 @each_source
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_an_override_is_a_directory_or_nothing(source: Source, platform: str) -> None:
-    """A relative one is no root, as the tool's directory is unknown. A slash at its end is removed."""
+    """A relative path is not a root, as the tool's directory is unknown. A trailing slash is removed."""
     usual = list(source.roots(UserDirs(home="/nowhere", environ={}, platform=platform)))
     relative = UserDirs(home="/nowhere", environ=Environment("some/{}"), platform=platform)
     assert list(source.roots(relative)) == usual
@@ -265,7 +267,7 @@ class AskedEnvironment(dict[str, str]):
 @each_source
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_each_variable_that_moves_sessions_is_declared(source: Source, platform: str, tmp_path: Path) -> None:
-    """A service gets the declared variables only: with one missing it would watch other directories than the shell."""
+    """A service gets only the declared variables: without one, it would watch other directories than the shell."""
     environ = AskedEnvironment()
     dirs = UserDirs(home=str(tmp_path), environ=environ, platform=platform)
     list(source.roots(dirs))

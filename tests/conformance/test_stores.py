@@ -1,4 +1,4 @@
-"""Databases that hold more than chats."""
+"""Databases that have other content besides chats."""
 
 from __future__ import annotations
 

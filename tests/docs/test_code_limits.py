@@ -23,7 +23,7 @@ EXCEPTIONS: dict[str, str] = {}
 
 
 def exceeding() -> set[str]:
-    """Return what exceeds a limit, as EXCEPTIONS has it."""
+    """Return what exceeds a limit, in the form of EXCEPTIONS."""
     found = set()
     for path in sorted(DAEMON.rglob("*.py")):
         text, name = path.read_text(encoding="utf-8"), path.relative_to(DAEMON).as_posix()
@@ -78,12 +78,12 @@ def _reach(module: str, imports: Callable[[str], Set[str]]) -> set[str]:
 
 
 def test_nothing_new_exceeds_a_limit() -> None:
-    """Split it. If that makes the text harder to read, add it to EXCEPTIONS with the reason."""
+    """Split what exceeds a limit. If that makes it harder to read, add it to EXCEPTIONS with the reason."""
     assert sorted(exceeding() - EXCEPTIONS.keys()) == []
 
 
 def test_every_exception_is_still_needed() -> None:
-    """Remove from EXCEPTIONS what keeps the limits now, so that the list only shrinks."""
+    """Remove from EXCEPTIONS what is within the limits now, so that the list only shrinks."""
     assert sorted(EXCEPTIONS.keys() - exceeding()) == []
 
 

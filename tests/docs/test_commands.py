@@ -79,7 +79,7 @@ RUN = [line for line in commands() if " " in line and line.split()[1] in HARMLES
 
 @pytest.mark.parametrize("line", RUN)
 def test_every_documented_command_that_changes_nothing_runs(line: str, tmp_path: Path) -> None:
-    """On a fresh machine: it works, says that nothing was captured yet (1), or that nothing runs (3)."""
+    """On a fresh machine it succeeds, reports that nothing was captured yet (1), or that no daemon runs (3)."""
     environ = {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "state"), "SESSIOND_CONFIG": os.devnull}
     assert main(shlex.split(line.replace("[", "").replace("]", ""))[1:], environ) in (0, 1, 3)
 

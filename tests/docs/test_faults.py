@@ -36,7 +36,7 @@ def names(file: str) -> set[str]:
 
 
 def test_every_fault_has_exactly_one_row() -> None:
-    """The numbers of each letter go from 1 on without a gap, so that none is lost in an edit."""
+    """The numbers of each letter start at 1 and have no gap, so no row is lost in an edit."""
     found = [(row[0][0], int(row[0][1:])) for row in rows()]
     letters = list(dict.fromkeys(letter for letter, _ in found))
     assert len(found) >= 145

@@ -69,7 +69,7 @@ def test_a_page_has_the_required_headings(tool: str) -> None:
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_page_names_what_the_source_reads(tool: str) -> None:
-    """Its environment variables; the module names the page, and the page names scripts of the lab that exist."""
+    """The page names the source's environment variables and existing scripts of the lab; the module names the page."""
     sources = [source for source in find_sources() if source.tool == tool]
     assert [name for source in sources for name in source.variables if name not in page(tool)] == []
     module = Path(__import__(type(sources[0]).__module__, fromlist=["SOURCES"]).__file__ or "")

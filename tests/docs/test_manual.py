@@ -1,4 +1,4 @@
-"""The manual page and the completions are made from the parsers, and say what they say."""
+"""The manual page and the completions agree with the parsers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_manual_page_is_as_the_parsers_are() -> None:
-    """If it is not: python docs/make_manual.py > docs/sessiond.1"""
+    """To update it: python docs/make_manual.py > docs/sessiond.1"""
     spec = importlib.util.spec_from_file_location("make_manual", DOCS / "make_manual.py")
     assert spec and spec.loader
     made = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""What the program does in many places is written once: writing a file, reading the clock, loopback, exit codes."""
+"""The tasks that occur in many places are written once: writing a file, the clock, loopback, exit codes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def found(matches: Callable[[ast.AST], bool]) -> list[str]:
 
 
 def dotted(node: ast.AST) -> str:
-    """Return a name such as `os.replace`; empty if the node is none."""
+    """Return a name such as `os.replace`; empty if the node is not one."""
     if isinstance(node, ast.Attribute):
         before = dotted(node.value)
         return f"{before}.{node.attr}" if before else ""

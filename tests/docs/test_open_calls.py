@@ -105,7 +105,7 @@ def found() -> set[str]:
 
 
 def test_every_place_that_opens_files_is_known_to_open_no_database() -> None:
-    """A new one is added to ALLOWED with what it opens; if that may be a database, it must not be opened at all."""
+    """Add a new one to ALLOWED with what it opens. If that may be a database, it must not be opened at all."""
     assert sorted(found() - ALLOWED.keys()) == []
 
 

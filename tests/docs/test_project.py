@@ -85,7 +85,7 @@ def test_every_target_that_a_document_names_exists() -> None:
 
 
 def test_the_version_can_stand_in_a_header() -> None:
-    """The client sends it as its User-Agent: no character that RFC 9110 does not allow in a token."""
+    """The client sends it as its User-Agent, so it has only characters that RFC 9110 allows in a token."""
     assert re.fullmatch(r"[0-9][\w.+-]*", sessiond.__version__)
     assert re.fullmatch(r"\d+(\.\d+)*\.dev0", _fallback())
 

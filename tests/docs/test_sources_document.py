@@ -1,4 +1,4 @@
-"""docs/sources.md says what the code and the samples say."""
+"""docs/sources.md agrees with the code and the samples."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from support.sample_tree import NAMES, expected
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    """If not: `PYTHONPATH=daemon:tests python tests/docs/sources_document.py`."""
+    """To update it: `PYTHONPATH=daemon:tests python tests/docs/sources_document.py`."""
     assert PLACE.read_text(encoding="utf-8") == document()
 
 
 def test_the_readme_names_every_tool_that_is_read() -> None:
-    """The README shows whether a tool is supported. If not: the same command."""
+    """The README shows whether a tool is supported. The same command updates it."""
     assert README.read_text(encoding="utf-8") == readme()
 
 
 def test_the_lab_runs_tools_that_are_read() -> None:
-    """Or has a reason not to; and a result that is shown is one of a run that is still made."""
+    """A tool may have a reason why it does not run. A shown result belongs to a run that the lab still makes."""
     runs = {(run.tool, run.version) for run in RUNS}
     assert {(it.tool, it.version) for it in results()} <= runs
     read = {source.tool for source in find_sources()}
@@ -56,7 +56,7 @@ WORDS = {
 
 @pytest.mark.parametrize("tool", sorted({source.tool for source in find_sources()}))
 def test_what_a_source_can_not_fill_is_said(tool: str) -> None:
-    """Each names the versions that its samples have the shape of, and each field that none of them fills, with why."""
+    """Each source names the versions of its samples, and each field that no sample fills with the reason."""
     sources = [source for source in find_sources() if source.tool == tool]
     assert all(source.versions and source.gaps for source in sources)
     sessions = [session for name in NAMES if name.startswith(f"{tool}/") for session in expected(name)]

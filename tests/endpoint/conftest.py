@@ -13,13 +13,13 @@ from sessiond.endpoint.server import Running, running
 
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[Running]:
-    """An endpoint over an empty store."""
+    """Yield an endpoint with an empty store."""
     with running(str(tmp_path / "endpoint")) as it:
         yield it
 
 
 @pytest.fixture
 def pusher(endpoint: Running) -> Iterator[Pusher]:
-    """A client of it that knows the token."""
+    """Yield a client of it that has the token."""
     with Pusher(endpoint.url, endpoint.token) as it:
         yield it

@@ -37,7 +37,7 @@ def store_push(store: Store, push: PushRequest, *lines: bytes) -> PushOutcome:
 
 
 def record(revision: int = 1, *, device: str = DEVICE, **fields: Any) -> Line:
-    """A `session` line; further fields are those of the record."""
+    """Make a `session` line; further fields are those of the record."""
     return {
         "op": "session",
         "revision": revision,
@@ -60,7 +60,7 @@ def record(revision: int = 1, *, device: str = DEVICE, **fields: Any) -> Line:
 
 
 def append(offset: int, appended: bytes, *, generation: int = 0, **fields: Any) -> Line:
-    """An `append` line to the stream `main`."""
+    """Make an `append` line to the stream `main`."""
     return {
         "op": "append",
         "machine_id": "ada",
@@ -75,7 +75,7 @@ def append(offset: int, appended: bytes, *, generation: int = 0, **fields: Any) 
 
 
 def generation(number: int, previous: int | None, keep: int, **fields: Any) -> Line:
-    """A `generation` line of the stream `main`."""
+    """Make a `generation` line of the stream `main`."""
     return {
         "op": "generation",
         "machine_id": "ada",
@@ -88,7 +88,7 @@ def generation(number: int, previous: int | None, keep: int, **fields: Any) -> L
 
 
 def sender(device: str = DEVICE, user: str = "default") -> Sender:
-    """Return who pushes, for a push without a server."""
+    """Return the sender of a push without a server."""
     return Sender(access=Access(user=user, scopes=frozenset({"push"})), device=uuid.UUID(device))
 
 
@@ -116,7 +116,7 @@ class Pusher(httpx.Client):
         return list(said["results"])
 
     def said(self, *lines: Line | bytes, headers: dict[str, str] | None = None) -> list[str]:
-        """Push lines, and return what became of each: stored, duplicate, or the type of the problem."""
+        """Push lines, and return the result of each: stored, duplicate, or the type of the problem."""
         results = self.lines(*lines, headers=headers)
         return [each["problem"]["type"] if each["status"] == "problem" else each["status"] for each in results]
 

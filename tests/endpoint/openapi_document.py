@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sessiond.endpoint import erasure, wire
+from sessiond.endpoint import enrolment, erasure, wire
 from sessiond.endpoint.dictionary import ENCODING as ENCODING_WITH_DICTIONARY
 
 Json = dict[str, Any]
@@ -30,6 +30,8 @@ ANSWERS = [
     wire.UnlistedAnswer,
     wire.StoredSession,
     wire.StreamsAnswer,
+    enrolment.EnrolRequest,
+    enrolment.EnrolAnswer,
     erasure.Receipt,
     wire.HttpProblem,
 ]
@@ -208,9 +210,23 @@ def paths() -> Json:
         parameters=[ENCODING],
         requestBody=question,
     )
+    enrol = operation(
+        "enrol",
+        "Get a token for a device, with the code of an invitation instead of a token",
+        "EnrolAnswer",
+        "400",
+        "403",
+        "408",
+        "413",
+        "415",
+        security=[{}],
+        parameters=[ENCODING],
+        requestBody={"required": True, "content": {"application/json": {"schema": ref("EnrolRequest")}}},
+    )
     return {
         "/v1": {"get": about},
         "/v1/push": {"post": push()},
+        "/v1/enrol": {"post": enrol},
         "/v1/offsets": {"post": offsets},
         "/v1/changes": {
             "get": operation(

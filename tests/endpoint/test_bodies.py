@@ -36,25 +36,25 @@ BOMB = 192 * MIB
 
 
 def gzip_bomb() -> bytes:
-    """Zeros, BOMB of them."""
+    """Return BOMB zeros, compressed with gzip."""
     packer = zlib.compressobj(9, wbits=31)
     return b"".join([packer.compress(bytes(MIB)) for _ in range(BOMB // MIB)]) + packer.flush()
 
 
 def zstd_bomb() -> bytes:
-    """The same, as Zstandard."""
+    """Return the same as Zstandard."""
     packer = raw_zstd.ZstdCompressor()
     return b"".join([packer.compress(bytes(MIB)) for _ in range(BOMB // MIB)]) + packer.flush()
 
 
 def zstd_members() -> bytes:
-    """Many frames of little each."""
+    """Return many frames of a few bytes each."""
     return zstd.compress(bytes(MIB)) * (BOMB // MIB)
 
 
 @pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity", "GZIP", ""])
 def test_each_encoding_that_is_announced_is_understood(pusher: Pusher, encoding: str) -> None:
-    """A client takes whichever it likes."""
+    """A client may choose any of them."""
     pack = {"zstd": zstd.compress, "gzip": gzip.compress}.get(encoding.lower(), bytes)
     body = b"\n".join(json.dumps(line).encode() for line in (record(), append(0, b"x\n"))) + b"\n"
     answer = pusher.post("/v1/push", content=pack(body), headers={"Content-Encoding": encoding})
@@ -62,7 +62,7 @@ def test_each_encoding_that_is_announced_is_understood(pusher: Pusher, encoding:
 
 
 def test_frames_and_members_in_a_row_are_one_body(pusher: Pusher) -> None:
-    """A client may compress as it goes."""
+    """A client may compress its body in several parts."""
     parts = [json.dumps(append(0, b"x\n", stream=name)).encode() + b"\n" for name in "abc"]
     for encoding, pack in (("zstd", zstd.compress), ("gzip", gzip.compress)):
         body = b"".join(pack(part) for part in parts)
@@ -72,7 +72,7 @@ def test_frames_and_members_in_a_row_are_one_body(pusher: Pusher) -> None:
 
 @pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity"])
 def test_a_body_of_exactly_the_limit_is_taken(encoding: str) -> None:
-    """The limit that is announced is what a client may send; one byte more is refused."""
+    """A client may send as much as is announced; one byte more is refused."""
     pack = {"zstd": zstd.compress, "gzip": gzip.compress}.get(encoding, bytes)
     assert b"".join(decode(pack(bytes(1000)), encoding, 1000)) == bytes(1000)
     with pytest.raises(HttpError) as refused:
@@ -86,7 +86,7 @@ def test_a_body_of_exactly_the_limit_is_taken(encoding: str) -> None:
     ids=["gzip", "zstd", "members"],
 )
 def test_a_bomb_is_refused_while_it_unpacks(encoding: str, bomb: object) -> None:
-    """What is over the limit never comes into memory."""
+    """Bytes beyond the limit never reach memory."""
     assert callable(bomb)
     body = bomb()
     tracemalloc.start()
@@ -99,7 +99,7 @@ def test_a_bomb_is_refused_while_it_unpacks(encoding: str, bomb: object) -> None
 
 
 def test_bodies_over_the_cap_are_refused_before_they_are_read(pusher: Pusher) -> None:
-    """Declared or not, compressed or not; and the endpoint goes on."""
+    """The length may be declared or not, the body compressed or not. The endpoint goes on afterwards."""
 
     def undeclared() -> Iterator[bytes]:
         for _ in range(9):
@@ -136,7 +136,7 @@ def test_a_body_that_is_not_what_its_encoding_says_is_refused_whole(pusher: Push
 
 
 def test_other_encodings_and_kinds_are_refused_with_what_is_taken(pusher: Pusher) -> None:
-    """415 says what would have been understood."""
+    """The answer 415 names the accepted ones."""
     answer = pusher.post("/v1/push", content=b"", headers={"Content-Encoding": "br"})
     assert answer.status_code == 415
     assert answer.headers["accept-encoding"] == "zstd, gzip, identity"
@@ -147,13 +147,13 @@ def test_other_encodings_and_kinds_are_refused_with_what_is_taken(pusher: Pusher
 
 
 def test_headers_of_a_push_are_checked(pusher: Pusher) -> None:
-    """An id that can't be repeated, and a device that is none."""
+    """A batch id that can't be sent back is refused, and so is a device id that is not a UUID."""
     assert pusher.post("/v1/push", headers={"Sessiond-Batch": "x" * 201}).status_code == 400
     assert pusher.post("/v1/push", headers={"Sessiond-Device": "laptop"}).status_code == 400
 
 
 def test_zstd_decodes_in_parts_of_any_size() -> None:
-    """A stream that arrives byte by byte is the same stream."""
+    """A stream that arrives byte by byte decodes to the same bytes."""
     plain = bytes(range(256)) * 1000
     packed = zstd.compress(plain) + zstd.compress(b"tail")
     whole = b"".join(zstd.decompress_stream((packed[at : at + 1] for at in range(len(packed))), len(plain) + 4))
@@ -178,7 +178,7 @@ def begin_push(endpoint: Running, *, declared: int, sent: bytes) -> socket.socke
 def test_a_client_that_goes_away_leaves_nothing_behind(
     endpoint: Running, pusher: Pusher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Half a push is no push, and no fault of the endpoint either."""
+    """Nothing of half a push is stored, and it is no error of the endpoint."""
     line = json.dumps(append(0, b"half\n")).encode() + b"\n"
     for _ in range(3):
         begin_push(endpoint, declared=2 * len(line), sent=line).close()
@@ -188,7 +188,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(
 
 
 def test_too_many_pushes_at_once_are_told_to_come_back(endpoint: Running, pusher: Pusher) -> None:
-    """Memory is bounded by turning clients away, with a time to come back; readers are not affected."""
+    """To bound memory, clients are refused with a time to come back. Readers are not affected."""
     assert pusher.said(append(0, b"x")) == ["stored"]
     line = json.dumps(append(0, b"x")).encode()
     more = 5

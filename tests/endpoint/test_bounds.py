@@ -1,4 +1,4 @@
-"""Numbers and names at their bounds: what the endpoint takes every client can read, and no line uses them up."""
+"""Numbers and names at their bounds: every client can read what the endpoint accepts, and no line uses numbers up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, MAX_GENERATIO
 
 
 def test_no_line_uses_the_numbers_up(pusher: Pusher) -> None:
-    """A step is bounded: after the highest that is taken, the owner's client still has numbers."""
+    """A step is bounded: after the highest number that is accepted, the owner's client still has numbers."""
     highest = FREE_REVISION
     assert pusher.said(record(highest + 1), record(MAX_NUMBER), record(MAX_NUMBER + 1)) == ["invalid"] * 3
     assert pusher.said(record(highest), record(highest + 1), record(highest + 1 + STEP)) == ["stored"] * 3
@@ -42,7 +42,7 @@ def test_lengths_have_the_same_bound_on_both_sides(pusher: Pusher, field: str) -
     "character", ["\u202e", "\u2028", "\u2029", "\u200b", "\u2066", "\ufeff", "\u00ad", "\x7f", "\x85"]
 )
 def test_machine_ids_have_no_invisible_characters(pusher: Pusher, character: str) -> None:
-    """A name that shows as another one's; it can still be asked for, as an older store may have it."""
+    """Such a name looks like another one. It can still be requested, as an older store may have it."""
     name = f"lap{character}top"
     lines = [record(machine_id=name), append(0, b"x", machine_id=name), generation(1, None, 0, machine_id=name)]
     assert pusher.said(*lines) == ["invalid"] * 3
@@ -51,7 +51,7 @@ def test_machine_ids_have_no_invisible_characters(pusher: Pusher, character: str
 
 
 def test_results_are_decoded_one_by_one() -> None:
-    """Another item's nonsense takes nothing from an acknowledgement."""
+    """A result that can't be decoded does not affect the acknowledgement of another item."""
     raw = [
         b'{"status":"stored"}',
         b'{"status":"stored","ahead":[{"name":"main","generation":4294967296,"length":1}]}',

@@ -1,4 +1,4 @@
-"""What the client makes of each answer: the kind of failure, the wait until the next try, and what it quotes."""
+"""How the client handles each answer: the kind of failure, the wait until the next try, and the quoted text."""
 
 from __future__ import annotations
 
@@ -96,15 +96,15 @@ def test_each_answer_has_its_kind_and_its_wait(
         assert f"answered {status}" in str(error)
 
 
-def test_the_right_answer_is_taken() -> None:
-    """The table's other half: the protocol's own answer, with parameters in the content type."""
+def test_the_documented_answer_is_accepted() -> None:
+    """The protocol's own answer is accepted, with parameters in the content type."""
     results = ask(Canned(200, {"content-type": "Application/JSON; charset=utf-8"}, STORED))
     assert isinstance(results, list)
     assert [result.status for result in results] == ["stored"]
 
 
 @pytest.mark.parametrize(("status", "kind"), [(413, TooLarge), (400, Rejected), (415, Rejected), (422, Rejected)])
-def test_what_a_smaller_request_may_cure_is_told_apart(status: int, kind: type[EndpointError]) -> None:
+def test_only_oversized_requests_are_halved(status: int, kind: type[EndpointError]) -> None:
     """Only requests with these answers are halved, and only these answers may lead to a parked item."""
     assert type(ask(Canned(status, {}, b""))) is kind
 
@@ -139,7 +139,7 @@ def test_every_row_of_the_protocols_table_has_a_reaction() -> None:
 
 @pytest.mark.parametrize("row", list(REACTIONS), ids="-".join)
 def test_the_client_reacts_to_each_row_as_documented(row: tuple[str, str]) -> None:
-    """The status decides; the reason that is shown is the endpoint's."""
+    """The status decides. The endpoint's reason is shown."""
     status, kind = row
     body = json.dumps({"type": kind, "title": "x", "status": int(status), "detail": f"because of {kind}"}).encode()
     error = ask(Canned(int(status), {"content-type": PROBLEM}, body))
@@ -149,7 +149,7 @@ def test_the_client_reacts_to_each_row_as_documented(row: tuple[str, str]) -> No
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_the_least_wait(status: int) -> None:
-    """It is obeyed where the endpoint says that it is too busy, and nowhere else."""
+    """The client obeys it only if the endpoint reports that it is too busy."""
     error = ask(Canned(status, {"retry-after": "60"}, b""))
     assert isinstance(error, Unreachable)
     made = after_failure(EndpointHealth(), error, 0)
@@ -159,8 +159,8 @@ def test_retry_after_is_the_least_wait(status: int) -> None:
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("late"), httpx.ProxyError("407")])
-def test_no_answer_is_unreachable(error: Exception) -> None:
-    """A machine that is off, a network that is away, a proxy that takes nothing."""
+def test_a_missing_answer_is_unreachable(error: Exception) -> None:
+    """The machine may be off, the network down, or a proxy closed."""
     assert isinstance(ask(Canned(0, {}, b"", error)), Unreachable)
 
 
@@ -202,7 +202,7 @@ def test_what_is_quoted_is_short_and_printable() -> None:
     assert len(str(error)) < 300
 
 
-def test_features_that_can_not_be_decoded_make_no_endpoint() -> None:
+def test_undecodable_features_mean_a_wrong_endpoint() -> None:
     """Any error in the description of an endpoint is raised as one error of the client."""
     transport = CompressingTransport(Canned(200, {"content-type": JSON}, b'{"features": 7}'))
     client = Client("http://127.0.0.1:9", TOKEN, device_id=uuid.UUID(int=1), timeout=3600.0, transport=transport)

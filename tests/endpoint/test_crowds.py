@@ -33,31 +33,31 @@ TIMEOUTS = Timeouts(headers=10, idle=75, answer=60, rest=11, close=12)
 
 
 class Timer:
-    """A call that waits for its time."""
+    """A scheduled call."""
 
     def __init__(self, loop: Loop, seconds: float, call: Callable[..., None]) -> None:
         self.loop, self.seconds, self.call = loop, seconds, call
 
     def cancel(self) -> None:
-        """Don't call."""
+        """Cancel the call."""
         if self in self.loop.timers:
             self.loop.timers.remove(self)
 
 
 class Loop:
-    """A loop whose time the test moves."""
+    """An event loop whose time is set by the test."""
 
     def __init__(self) -> None:
         self.timers: list[Timer] = []
         self.tasks: list[Any] = []
 
     def call_later(self, seconds: float, call: Callable[..., None]) -> Timer:
-        """Note a call."""
+        """Record a call."""
         self.timers.append(Timer(self, seconds, call))
         return self.timers[-1]
 
     def create_task(self, task: Any) -> Any:
-        """Note a task that the test never runs: an application that takes its time."""
+        """Record a task that never runs, like an application that takes its time."""
         task.close()
         self.tasks.append(task)
         return self
@@ -66,7 +66,7 @@ class Loop:
         """Never call it."""
 
     def due(self) -> list[float]:
-        """List the times that are waited for."""
+        """List the times of the scheduled calls."""
         return [timer.seconds for timer in self.timers]
 
     def fire(self) -> None:
@@ -77,14 +77,14 @@ class Loop:
 
 
 class Transport:
-    """A connection that notes what is done with it."""
+    """A connection that records the calls."""
 
     def __init__(self) -> None:
         self.sent = b""
         self.state = "open"
 
     def write(self, data: bytes) -> None:
-        """Send."""
+        """Record the bytes."""
         self.sent += data
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Transport:
         self.state = "closing"
 
     def abort(self) -> None:
-        """Close at once."""
+        """Record that it is closed at once."""
         self.state = "aborted"
 
     def is_closing(self) -> bool:
@@ -106,7 +106,7 @@ class Transport:
         """Do nothing: no data arrives."""
 
     def get_extra_info(self, name: str) -> None:
-        """Know nothing."""
+        """Return nothing."""
 
 
 def connect(connections: Connections, address: str = "192.0.2.1") -> tuple[Connection, Loop, Transport]:
@@ -135,7 +135,7 @@ def answer(connection: Connection) -> None:
 
 
 def test_headers_have_to_be_complete_in_time() -> None:
-    """The time begins with the connection, and bytes that drip in do not extend it."""
+    """The time begins with the connection, and slow bytes do not extend it."""
     connection, loop, transport = connect(Connections(9, TIMEOUTS))
     assert (loop.due(), connection.phase) == ([10], Phase.HEADERS)
     timer = loop.timers[0]
@@ -151,14 +151,14 @@ def test_headers_have_to_be_complete_in_time() -> None:
 
 
 def test_a_connection_without_a_byte_is_closed_without_a_word() -> None:
-    """A client that takes it up just then must not read an answer to something else."""
+    """A client that starts a request at that moment must not read an answer to something else."""
     _, loop, transport = connect(Connections(9, TIMEOUTS))
     loop.fire()
     assert (transport.sent, transport.state) == (b"", "closing")
 
 
 def test_a_request_has_no_timeout_while_it_is_worked_on_and_then_the_connection_is_idle() -> None:
-    """How long an answer may take is not the connection's affair."""
+    """The connection does not limit how long an answer may take."""
     connection, loop, transport = connect(Connections(9, TIMEOUTS))
     connection.data_received(WHOLE)
     assert (loop.due(), connection.phase) == ([], Phase.WORKING)
@@ -210,7 +210,7 @@ def test_a_lost_connection_is_forgotten() -> None:
 
 
 def test_who_is_dropped_first() -> None:
-    """Strangers before clients with a token; the address with most of them; half-sent bodies last; the oldest."""
+    """Strangers are dropped before known clients, addresses with many connections first, half-sent bodies last."""
     connections = Connections(7, TIMEOUTS)
     known, *_ = connect(connections)
     known.data_received(WHOLE)
@@ -234,7 +234,7 @@ def test_who_is_dropped_first() -> None:
 
 
 def half_sent(url: str, count: int) -> list[socket.socket]:
-    """Begin requests and leave them there."""
+    """Begin requests and leave them unfinished."""
     host, port = url.removeprefix("http://").split(":")
     opened = []
     for _ in range(count):
@@ -249,8 +249,8 @@ def close(connections: list[socket.socket]) -> None:
         connection.close()
 
 
-def test_half_sent_requests_lock_nobody_out(tmp_path: Path) -> None:
-    """Many times more of them than there is room for."""
+def test_half_sent_requests_do_not_block_other_clients(tmp_path: Path) -> None:
+    """There are many times more of them than the endpoint has room for."""
     connections = Connections(20)
     with serving(tmp_path, connections=connections) as it, Pusher(it.url, it.token) as pusher:
         begun = half_sent(it.url, 100)
@@ -265,8 +265,8 @@ def test_half_sent_requests_lock_nobody_out(tmp_path: Path) -> None:
         close(begun)
 
 
-def test_where_all_are_being_answered_one_more_is_told_to_come_back(tmp_path: Path) -> None:
-    """503 at once, instead of waiting for a timeout."""
+def test_a_full_endpoint_answers_503_at_once(tmp_path: Path) -> None:
+    """It gets 503 at once instead of waiting for a timeout."""
     line = json.dumps(append(0, b"x")).encode()
     head = f"POST /v1/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {{}}\r\n{DEVICE_LINE}"
     head += f"Content-Length: {len(line)}\r\n\r\n"
@@ -304,7 +304,7 @@ class Starved(socket.socket):
 
 
 def test_without_descriptors_it_waits_instead_of_spinning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """It goes on when there are some again; the log has one line about it, and no traceback."""
+    """It goes on when there are some again. The log has one line about it, and no traceback."""
     listener = Starved(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
     listener.listen()
@@ -316,8 +316,8 @@ def test_without_descriptors_it_waits_instead_of_spinning(tmp_path: Path, capfd:
     assert "Traceback" not in errors
 
 
-def test_what_is_no_request_is_no_line_in_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Anybody could fill the disk with it."""
+def test_malformed_requests_are_not_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A log of malformed requests would let anyone fill the disk."""
     with serving(tmp_path) as it:
         host, port = it.url.removeprefix("http://").split(":")
         for sent in (b"\x16\x03\x01 no http\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"):
@@ -350,7 +350,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_allowed() -> None:
 
 
 def test_few_descriptors_are_enough_beside_half_sent_requests(tmp_path: Path) -> None:
-    """A whole process with 256 of them: it serves, says nothing, and ends well."""
+    """A whole process with 256 descriptors serves requests, logs nothing, and ends cleanly."""
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"

@@ -1,4 +1,4 @@
-"""Bodies that are encoded with a dictionary: what the device pushed last, and nothing else is taken for it."""
+"""Bodies that are encoded with a dictionary, which is what the device pushed last and nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def plain(pusher: Pusher, said: bytes, device: str = DEVICE) -> bytes:
 
 
 def encoded(pusher: Pusher, sent: bytes, device: str = DEVICE) -> httpx.Response:
-    """Push what is encoded as dcz."""
+    """Push a body that is encoded as dcz."""
     headers = {"Content-Encoding": "dcz", "Sessiond-Device": device}
     return pusher.post("/v1/push", content=sent, headers=headers)
 
@@ -57,7 +57,7 @@ def test_each_push_is_the_dictionary_of_the_next(pusher: Pusher) -> None:
 
 
 def test_another_dictionary_is_refused_whole(pusher: Pusher) -> None:
-    """One of before, another device's, none: 415, nothing stored, and the same body passes without it."""
+    """An older dictionary, another device's or none gets 415 and stores nothing. The body is accepted without it."""
     old = plain(pusher, body(record(), append(0, b"one\n")))
     new = extended(old, body(append(4, b"two\n")))
     assert encoded(pusher, pack(body(append(4, b"two\n")), old, 3)).status_code == 200
@@ -81,8 +81,8 @@ def test_a_restart_forgets_dictionaries_and_nothing_else(tmp_path: Path) -> None
         assert pusher.bytes_of() == b"one\ntwo\n"
 
 
-def test_what_is_too_short_for_a_dictionary_is_none(pusher: Pusher) -> None:
-    """A push of a few bytes leaves none behind, not one that can't be used."""
+def test_a_short_push_leaves_no_dictionary(pusher: Pusher) -> None:
+    """A push of a few bytes leaves no dictionary, rather than one that can't be used."""
     for said in (b"", b"{}\n", b"x" * 7):
         plain(pusher, said)
         answer = encoded(pusher, pack(body(record()), b"", 3).replace(sha256(b"").digest(), sha256(said).digest()))
@@ -90,7 +90,7 @@ def test_what_is_too_short_for_a_dictionary_is_none(pusher: Pusher) -> None:
 
 
 def test_a_bomb_with_a_dictionary_is_refused_while_it_unpacks(endpoint: Running, pusher: Pusher) -> None:
-    """The limits are those of any body: a run of its own bytes is the cheapest bomb there is."""
+    """The limits are those of any body: repeating the dictionary is the cheapest bomb."""
     known = plain(pusher, body(record()))
     bomb = pack(bytes(192 * MIB), known, 3)
     tracemalloc.start()
@@ -104,16 +104,17 @@ def test_a_bomb_with_a_dictionary_is_refused_while_it_unpacks(endpoint: Running,
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pusher]:
-    """An endpoint for many pushes."""
+    """Yield an endpoint for many pushes."""
     with running(str(tmp_path_factory.mktemp("shared")), token="t" * 32) as it, Pusher(it.url, it.token) as pusher:
         yield pusher
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_whatever_follows_a_good_start_the_answer_is_no_failure(shared: Pusher, data: st.DataObject) -> None:
-    """Cut, with other bytes, with more of them, or made up: refused or answered line by line, and what is
-    stored has the digest that its line says."""
+def test_damaged_bodies_with_a_dictionary_never_cause_a_failure(shared: Pusher, data: st.DataObject) -> None:
+    """A body that is cut, changed, extended or made up is refused or answered line by line, and what is stored has the
+    digest of its line.
+    """
     device, machine = str(uuid4()), uuid4().hex
     known = plain(shared, body(append(0, b"first " * 20, machine_id=machine)), device)
     good = pack(body(append(120, b"second " * 9, machine_id=machine)), known, 3)
@@ -151,7 +152,7 @@ def test_dictionaries_are_bounded() -> None:
 
 
 def test_frames_with_a_prefix_need_that_prefix() -> None:
-    """What comes out with another one is not what went in."""
+    """Another prefix gives other bytes."""
     said, one, other = b"the same words again " * 9, b"the same words again, " * 9, b"other words in another order" * 8
     frame = zstd.compress(said, 3, one)
     assert len(frame) < len(zstd.compress(said, 3))

@@ -1,4 +1,4 @@
-"""Each row of the protocol's table of errors is what the endpoint answers."""
+"""The endpoint answers each row of the protocol's table of errors as documented."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ CASES: dict[tuple[str, str], Callable[[Pusher], httpx.Response]] = {
     ("400", "invalid"): lambda pusher: pusher.get("/v1/sessions", params={"limit": 0}),
     ("400", "malformed"): lambda pusher: pusher.post("/v1/push", content=b"x", headers={"Content-Encoding": "gzip"}),
     ("401", "unauthorized"): lambda pusher: pusher.get("/v1/sessions", headers={"Authorization": "Bearer wrong"}),
+    ("403", "invitation"): lambda pusher: pusher.post(
+        "/v1/enrol", json={"code": "x", "device_id": OTHER_DEVICE, "machine_id": "ada"}
+    ),
     ("404", "not-found"): lambda pusher: pusher.get("/v2"),
     ("405", "method-not-allowed"): lambda pusher: pusher.get("/v1/push"),
     ("410", "unknown-place"): lambda pusher: pusher.get("/v1/changes", params={"since": "x"}),
@@ -45,7 +48,7 @@ CASES: dict[tuple[str, str], Callable[[Pusher], httpx.Response]] = {
 
 @pytest.mark.parametrize("row", list(CASES), ids="-".join)
 def test_a_row_is_what_is_answered(pusher: Pusher, row: tuple[str, str]) -> None:
-    """Status and type, as a problem of RFC 9457 with the reason in words."""
+    """The answer has the status and the type, as a problem of RFC 9457 with the reason in words."""
     assert pusher.said(record(), append(0, b"0123456789")) == ["stored"] * 2
     answer = CASES[row](pusher)
     assert (str(answer.status_code), answer.json()["type"]) == row
@@ -108,7 +111,7 @@ def test_a_row_about_tokens_is_what_is_answered(
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_fault_of_the_endpoint_is_failed(tmp_path: Path) -> None:
-    """500, when its store is damaged."""
+    """A damaged store is answered with 500."""
     with serving(tmp_path) as it, Pusher(it.url, it.token) as pusher:
         with it.store.write() as db:
             db.execute("ALTER TABLE sessions RENAME TO lost")
@@ -123,6 +126,6 @@ def rows_of_the_table() -> set[tuple[str, str]]:
 
 
 def test_every_row_of_the_table_has_a_test() -> None:
-    """A row that is added needs one, too."""
+    """A row that is added needs a test too."""
     table = rows_of_the_table()
     assert table - NEVER_SENT == CASES.keys() | ELSEWHERE.keys() | set(REFUSED.values()) | {("500", "failed")}

@@ -29,7 +29,7 @@ def files(running: Running) -> bytes:
 
 
 def test_its_bytes_are_in_no_file(endpoint: Running, pusher: Pusher) -> None:
-    """All generations, also the frames that later appends replaced, the record and the write-ahead log."""
+    """All generations are removed, with frames that later appends replaced, the record and the write-ahead log."""
     kept: list[bytes] = []
     title = {**record(), "title": "a title to be erased"}
     assert pusher.said(title, append(0, NOISE[:300].encode())) == ["stored", "stored"]
@@ -50,7 +50,7 @@ def test_its_bytes_are_in_no_file(endpoint: Running, pusher: Pusher) -> None:
 
 
 def test_it_is_never_stored_again(endpoint: Running, pusher: Pusher) -> None:
-    """By no operation, no other machine of the user, and not after a restart; other sessions are."""
+    """No operation, other machine of the user or restart stores it. Other sessions are stored."""
     pusher.said(record(), append(0, b"hello\n"))
     pusher.delete(ADDRESS)
     lines = [record(2), append(0, b"hello\n"), generation(1, None, 0)]
@@ -117,7 +117,7 @@ def test_a_token_erases_only_what_it_may(endpoint: Running) -> None:
 
 
 def test_an_admin_erases_for_any_user(endpoint: Running) -> None:
-    """Without a device, and only of the user that it names."""
+    """An administrator erases without a device, and only sessions of the named user."""
     admin = tokens.add(endpoint.store, "root", user="root", scopes=["admin"])
     ada = tokens.add(endpoint.store, "laptop", user="ada")
     with Pusher(endpoint.url, ada) as owner, Pusher(endpoint.url, admin) as root:

@@ -1,4 +1,4 @@
-"""How a request ends: two answers to that question are none."""
+"""The end of a request must not be ambiguous."""
 
 from __future__ import annotations
 

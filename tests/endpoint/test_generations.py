@@ -46,7 +46,7 @@ def test_an_older_generation_still_takes_its_own_appends(pusher: Pusher) -> None
 
 
 def test_a_generation_that_is_not_known_is_answered_with_the_current_one(pusher: Pusher) -> None:
-    """After a restored backup the client learns where to begin again."""
+    """After a restored backup the client learns from which generation to go on."""
     (nothing,) = pusher.lines(append(0, b"x", generation=2))
     assert (nothing["problem"]["type"], nothing["problem"]["generation"]) == ("no-generation", 0)
     pusher.said(append(0, b"one\n"))
@@ -57,8 +57,8 @@ def test_a_generation_that_is_not_known_is_answered_with_the_current_one(pusher:
         assert unknown["problem"]["sha256"] == hashlib.sha256(b"one\n").hexdigest()
 
 
-def test_a_generation_that_cannot_be_is_refused(pusher: Pusher) -> None:
-    """It shares what is held, of an older one, once."""
+def test_an_impossible_generation_is_refused(pusher: Pusher) -> None:
+    """A generation shares bytes that the endpoint has, of an older generation, and never changes which."""
     pusher.said(append(0, b"one\n"), generation(2, 0, 3))
     assert pusher.said(
         generation(0, None, 0),
@@ -72,7 +72,7 @@ def test_a_generation_that_cannot_be_is_refused(pusher: Pusher) -> None:
 
 
 def test_a_stream_may_begin_with_any_generation_that_keeps_nothing(pusher: Pusher) -> None:
-    """A new endpoint gets the present generation; the older ones need not exist here."""
+    """A new endpoint gets the present generation, without the older ones."""
     assert pusher.said(generation(7, 6, 0), append(0, b"new\n", generation=7)) == ["stored", "stored"]
     assert pusher.bytes_of() == b"new\n"
     assert pusher.said(append(0, b"old\n")) == ["stored"]
@@ -81,7 +81,7 @@ def test_a_stream_may_begin_with_any_generation_that_keeps_nothing(pusher: Pushe
 
 
 def test_sharing_copies_nothing(endpoint: Running, pusher: Pusher) -> None:
-    """A hundred generations of a document cost their tails."""
+    """A hundred generations of a document cost only their tails."""
     big = b"".join(hashlib.sha256(str(n).encode()).hexdigest().encode() for n in range(16_000))
     pusher.said(append(0, big))
     keep = len(big)

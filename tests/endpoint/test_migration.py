@@ -11,10 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from endpoint_lines import DEVICE, SESSION, Pusher, append
+from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append
 
 from sessiond import zstd
-from sessiond.endpoint.server import running, tokens
+from sessiond.endpoint.server import invites, running, tokens
 from sessiond.endpoint.server.schema import FILE, VERSION
 from sessiond.endpoint.server.store import Store
 
@@ -26,7 +26,7 @@ SECRET = "sd_" + "x" * 43
 
 
 def make(directory: Path) -> None:
-    """Make a store of version 1: a session with two generations, one of them with the largest revision of then."""
+    """Make a store of version 1: a session with two generations, one of them with that version's largest revision."""
     directory.mkdir(exist_ok=True)
     record = {
         "id": SESSION, "tool": "codex", "tool_version": None, "started_at": "2026-11-01T10:00:00Z", "ended_at": None,
@@ -77,7 +77,7 @@ def stored(path: Path) -> list[object]:
 
 
 def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
-    """Everything belongs to the default user afterwards; a token of then pushes and reads."""
+    """Everything belongs to the default user afterwards. A token of that version still pushes and reads."""
     make(tmp_path)
     before = stored(tmp_path / FILE)
     Store(str(tmp_path)).close()
@@ -95,6 +95,12 @@ def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
         assert tokens.list_tokens(it.store)[0].user == "default"
 
 
+def remove_invites(db: sqlite3.Connection) -> None:
+    """Take away what version 6 added."""
+    db.execute("DROP TABLE invites")
+    db.execute("ALTER TABLE tokens DROP COLUMN invite")
+
+
 def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:
     """Its streams have records, and a stream that is pushed afterwards may have another media type."""
     store = Store(str(tmp_path))
@@ -103,6 +109,7 @@ def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:
     with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
         assert pusher.said(append(0, b"x")) == ["stored"]
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
+        remove_invites(db)
         db.execute("DROP TABLE forgotten")
         db.execute("ALTER TABLE streams DROP COLUMN media_type")
         db.execute("PRAGMA user_version = 3")
@@ -114,6 +121,21 @@ def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:
         assert [each["media_type"] for each in streams] == ["image/png", "application/x-ndjson"]
 
 
+def test_a_store_of_version_5_takes_invitations(tmp_path: Path) -> None:
+    """Its tokens stay valid, and a new device gets one with an invitation."""
+    store = Store(str(tmp_path))
+    secret = tokens.add(store, "laptop")
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
+        remove_invites(db)
+        db.execute("PRAGMA user_version = 5")
+    with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
+        assert pusher.said(append(0, b"x")) == ["stored"]
+        asked = {"code": invites.add(it.store, lifetime=60), "device_id": OTHER_DEVICE, "machine_id": "desk"}
+        assert pusher.post("/v1/enrol", json=asked).status_code == 200
+        assert len(tokens.list_tokens(it.store)) == 2
+
+
 def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:
     """A token stays bound to its device, and can be released afterwards."""
     store = Store(str(tmp_path))
@@ -123,6 +145,7 @@ def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
         db.execute("ALTER TABLE tokens DROP COLUMN released")
+        remove_invites(db)
         db.execute("DROP TABLE forgotten")
         db.execute("ALTER TABLE streams DROP COLUMN media_type")
         db.execute("PRAGMA user_version = 2")

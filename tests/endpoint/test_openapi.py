@@ -1,4 +1,4 @@
-"""docs/openapi.json says what the endpoint does, and the endpoint does what it says."""
+"""docs/openapi.json describes the endpoint completely and correctly."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_document_is_that_of_the_code() -> None:
-    """Written by: PYTHONPATH=daemon python tests/endpoint/openapi_document.py."""
+    """To update it: PYTHONPATH=daemon python tests/endpoint/openapi_document.py."""
     assert (DOCS / "openapi.json").read_text() == openapi_document.text()
 
 
 def test_every_address_is_described_and_no_other(tmp_path: Path) -> None:
-    """Routes in the code are paths in the document and in the prose, method by method."""
+    """The routes in the code are the paths in the document and in the prose, for each method."""
     store = Store(str(tmp_path))
     routes = {
         (re.sub(r":\w+", "", route.path), method.lower())
@@ -49,7 +49,7 @@ def test_every_address_is_described_and_no_other(tmp_path: Path) -> None:
 
 
 def test_the_prose_has_every_problem_and_limit(tmp_path: Path) -> None:
-    """What a client may meet can be looked up."""
+    """A reader finds everything in it that a client may meet."""
     prose = (DOCS / "protocol.md").read_text()
     server = Path(openapi_document.__file__).parents[2] / "daemon" / "sessiond" / "endpoint" / "server"
     code = "".join(file.read_text() for file in server.glob("*.py"))
@@ -68,7 +68,7 @@ def lines_of(context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The document, and the application that it is about, in this process."""
+    """Return the document, with the application that it describes in this process."""
     store = Store(str(tmp_path_factory.mktemp("store")))
     described = json.loads((DOCS / "openapi.json").read_text())
     body = described["paths"]["/v1/push"]["post"]["requestBody"]["content"]["application/x-ndjson"]
@@ -99,10 +99,8 @@ OPERATIONS = [(path, method) for path, methods in openapi_document.paths().items
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
-def test_whatever_is_asked_the_answer_is_as_described(
-    schema: Any, path: str, method: str, mode: schemathesis.GenerationMode
-) -> None:
-    """Good requests and bad ones: a described status with a described body, never a 500."""
+def test_every_answer_is_as_described(schema: Any, path: str, method: str, mode: schemathesis.GenerationMode) -> None:
+    """Good and bad requests get a described status with a described body, never a 500."""
 
     @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(case=schema[path][method].as_strategy(generation_mode=mode))
@@ -113,7 +111,7 @@ def test_whatever_is_asked_the_answer_is_as_described(
     ask()
 
 
-def test_the_examples_of_the_prose_are_what_the_endpoint_takes() -> None:
+def test_the_endpoint_accepts_the_examples_of_the_prose() -> None:
     """A copied example is a valid line."""
     blocks = re.findall(r"```json\n(.*?)```", (DOCS / "protocol.md").read_text(), re.DOTALL)
     examples = [json.loads(block) for block in blocks]

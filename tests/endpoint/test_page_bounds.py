@@ -27,14 +27,14 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pusher]:
-    """A client of an endpoint with a session, for all examples."""
+    """Yield a client of an endpoint with a session, for all examples."""
     with running(str(tmp_path_factory.mktemp("store"))) as it, Pusher(it.url, it.token) as pusher:
         assert pusher.said(record(), append(0, b"0123456789")) == ["stored"] * 2
         yield pusher
 
 
 def test_pages_end_after_some_bytes_and_miss_nothing(endpoint: Running, pusher: Pusher) -> None:
-    """Records with titles of nearly a megabyte: each page has one at least, and all pages together have all."""
+    """The titles have nearly a megabyte: each page has one record at least, and all pages together have all records."""
     ids = [str(uuid.UUID(int=number + 1)) for number in range(7)]
     for number, one in enumerate(ids):
         line = record(id=one, started_at=f"2026-11-{number + 1:02}T10:00:00Z") | {"title": "x" * (MIB - 2000)}
@@ -56,7 +56,7 @@ def test_pages_end_after_some_bytes_and_miss_nothing(endpoint: Running, pusher: 
 
 
 def test_the_quota_holds_for_everything(tmp_path: Path) -> None:
-    """Transcripts stop first, records take what is kept for them, and then nothing grows any more."""
+    """Transcripts are refused first, records use the space that is reserved for them, and then nothing grows."""
     title = random.Random(3).randbytes(20_000).hex()
     with running(str(tmp_path), quota=3 * MIB) as it, Pusher(it.url, it.token) as pusher:
         raw = random.Random(2).randbytes(300_000).hex().encode()
@@ -177,7 +177,7 @@ def test_machines_and_devices_need_space_in_the_quota(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
 def test_a_cursor_beyond_what_the_store_can_compare_is_refused(shared: Pusher, number: int) -> None:
-    """400, and never a failure of the endpoint."""
+    """The answer is 400, and never a failure of the endpoint."""
     sealed = base64.urlsafe_b64encode(json.dumps([number, "ada", SESSION]).encode()).rstrip(b"=").decode()
     assert shared.get("/v1/sessions", params={"after": sealed}).status_code == 400
     sealed = base64.urlsafe_b64encode(json.dumps([str(uuid.uuid4()), number]).encode()).rstrip(b"=").decode()

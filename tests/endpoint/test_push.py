@@ -1,4 +1,4 @@
-"""What becomes of the lines of a push."""
+"""How the lines of a push are answered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sessiond.errors import NotFound
 
 
 def test_lines_are_answered_in_order_and_a_bad_one_harms_no_other(pusher: Pusher) -> None:
-    """Each line has its own answer; a bad one names itself and what is wrong with it."""
+    """Each line has its own answer, which names a bad line and its fault."""
     results = pusher.lines(record(), b"{", append(0, b"one\n"), {"op": "append", "stream": "main"}, append(4, b"two\n"))
     assert [each["status"] for each in results] == ["stored", "problem", "stored", "problem", "stored"]
     assert results[1]["problem"]["type"] == results[3]["problem"]["type"] == "invalid"
@@ -69,8 +69,8 @@ def test_an_append_at_another_offset_learns_where_the_stream_stands(pusher: Push
     assert pusher.bytes_of() == held
 
 
-def test_data_that_is_not_what_it_says_is_refused(pusher: Pusher) -> None:
-    """Length and digest are checked before a byte is stored; the digest is that of what is carried."""
+def test_data_with_a_wrong_length_or_digest_is_refused(pusher: Pusher) -> None:
+    """Length and digest are checked before a byte is stored. The digest is that of the decoded bytes."""
     good = append(0, b"good\n")
     frame = base64.b64encode(zstd.compress(b"good\n")).decode()
     packed = good | {
@@ -98,7 +98,7 @@ def test_data_that_is_not_what_it_says_is_refused(pusher: Pusher) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-def test_bytes_that_are_no_text_come_back_as_they_were(pusher: Pusher, size: int) -> None:
+def test_binary_data_is_returned_unchanged(pusher: Pusher, size: int) -> None:
     """A zstd segment carries any bytes."""
     raw = random.Random(1).randbytes(size)
     line = append(0, b"") | {
@@ -112,22 +112,22 @@ def test_bytes_that_are_no_text_come_back_as_they_were(pusher: Pusher, size: int
 
 
 def test_a_small_segment_that_decodes_to_much_is_refused(pusher: Pusher) -> None:
-    """A bomb inside a line costs no more than the length that the line admits to."""
+    """A bomb inside a line costs no more than the length that the line declares."""
     bomb = base64.b64encode(zstd.compress(bytes(64 << 20))).decode()
     line = append(0, b"x") | {"encoding": "zstd", "data": bomb}
     assert pusher.said(line, line | {"length": 5 << 20}) == ["invalid", "too-large"]
 
 
 @pytest.mark.parametrize("name", ["", "/a", "a//b", "a/../b", "..", "a/.", "a\nb", "a\x7f", "x" * 201])
-def test_names_that_cannot_stand_in_an_address_are_refused(pusher: Pusher, name: str) -> None:
+def test_names_that_are_unfit_for_a_url_are_refused(pusher: Pusher, name: str) -> None:
     """A name must not leave its path, be hidden or contain a line break."""
     lines = [append(0, b"x", stream=name), append(0, b"x", machine_id=name), generation(1, None, 0, stream=name)]
     lines += [record(machine_id=name), record() | {"streams": [{"name": name, "generation": 0, "length": 1}]}]
     assert pusher.said(*lines) == ["invalid"] * 5
 
 
-def test_records_that_no_consumer_could_read_are_refused(pusher: Pusher) -> None:
-    """What is stored can be deserialized strictly."""
+def test_records_that_a_strict_parser_refuses_are_refused(pusher: Pusher) -> None:
+    """A strict parser can read every stored record."""
     bad = [
         record(machine_id=None),
         record(tool=""),
@@ -142,8 +142,8 @@ def test_records_that_no_consumer_could_read_are_refused(pusher: Pusher) -> None
     assert pusher.said(record() | {"title": "x" * (1 << 20)}) == ["too-large"]
 
 
-def test_a_machine_id_belongs_to_the_device_that_brought_it(endpoint: Running, pusher: Pusher) -> None:
-    """Two machines of one hostname never merge silently; the problem says what to do, and adopting does it."""
+def test_a_machine_id_belongs_to_its_first_device(endpoint: Running, pusher: Pusher) -> None:
+    """Two machines of one hostname never merge silently. The problem says what to do, and adopting does it."""
     assert pusher.said(record(1)) == ["stored"]
     other = {"Sessiond-Device": OTHER_DEVICE}
     (taken,) = pusher.lines(record(2, device=OTHER_DEVICE), headers=other)
@@ -162,7 +162,7 @@ def test_a_machine_id_belongs_to_the_device_that_brought_it(endpoint: Running, p
 
 
 def test_a_full_quota_is_a_problem_of_the_segment_only(tmp_path: Path) -> None:
-    """Records go on where transcripts have no room; other clients are not turned away."""
+    """Records are still stored if transcripts have no room. Other clients are not refused."""
     raw = random.Random(2).randbytes(400_000).hex().encode()
     with running(str(tmp_path), quota=700_000) as it, Pusher(it.url, it.token) as pusher:
         half = len(raw) // 2
@@ -172,7 +172,7 @@ def test_a_full_quota_is_a_problem_of_the_segment_only(tmp_path: Path) -> None:
 
 
 def test_two_clients_on_one_stream_make_one_sequence(endpoint: Running) -> None:
-    """Compare and set: whatever the interleaving, every acknowledged byte is there once, and nothing else."""
+    """Appends compare and set: for any interleaving, every acknowledged byte is stored once, and nothing else."""
     stored: list[list[bytes]] = [[], []]
 
     def push(who: int) -> None:
@@ -199,7 +199,7 @@ def test_two_clients_on_one_stream_make_one_sequence(endpoint: Running) -> None:
 
 
 def test_limits_can_be_made_smaller(tmp_path: Path) -> None:
-    """What `GET /v1` says is what holds."""
+    """The limits that `GET /v1` announces are enforced."""
     limits = Limits(body=2000, decoded=3000, items=3, segment=10, appended=20)
     with running(str(tmp_path), limits=limits) as it, Pusher(it.url, it.token) as pusher:
         said = {"body": 2000, "decoded": 3000, "items": 3, "segment": 10, "appended": 20}
@@ -212,7 +212,7 @@ def test_limits_can_be_made_smaller(tmp_path: Path) -> None:
 
 
 def test_names_are_counted_in_characters(pusher: Pusher) -> None:
-    """A name in any script may be as long as one in English, and is found again under its own name."""
+    """A name in any script may be as long as one in English, and is found under its own name."""
     name = "агент/" + "ж" * 194
     assert pusher.said(append(0, b"x", stream=name), append(0, b"x", stream=name + "ж")) == ["stored", "invalid"]
     assert pusher.bytes_of(name) == b"x"

@@ -1,4 +1,4 @@
-"""How long one push keeps the only writer: no device waits for another's push longer than that."""
+"""How long one push holds the only writer, for which all other devices wait."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def large_records() -> list[list[Line]]:
 
 
 def generations_upon_generations() -> list[list[Line]]:
-    """Each one shares the bytes of the one before, through all of them."""
+    """Each generation shares the bytes of the one before, through all of them."""
     lines = [generation(number, number - 1, 1) for number in range(1, 5000)]
     return [[append(0, b"x")], *(lines[at : at + 999] for at in range(0, len(lines), 999))]
 
 
 def repeated_lines() -> list[list[Line]]:
-    """The first is stored by the same push, so the others are compared with it inside the transaction."""
+    """The same push stores the first line, so the others are compared with it inside the transaction."""
     return [[packed(0, bytes(4 * MIB)), *(append(at, b"\0" * 10) for at in range(999))]]
 
 
@@ -115,7 +115,7 @@ def test_no_push_holds_the_writer_for_long(store: TimedStore, pushes: Callable[[
 
 
 def test_a_longer_hold_would_be_noticed(store: TimedStore) -> None:
-    """The figure is that of the transaction."""
+    """The measured time is that of the transaction."""
     with store.write():
         end = time.thread_time() + 0.05
         while time.thread_time() < end:

@@ -1,4 +1,4 @@
-"""Finding sessions again: list, one, changes, streams, ranges, offsets."""
+"""Requests that find stored sessions: list, one, changes, streams, ranges, offsets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ids_of(pusher: Pusher, path: str, **query: str | int) -> list[str]:
 
 
 def test_sessions_are_listed_newest_first_and_page_by_page(pusher: Pusher) -> None:
-    """Every session once, whatever the size of a page."""
+    """Every session is listed once, for any size of the pages."""
     ids = fill(pusher, 7)
     for limit in (1, 3, 7, 100):
         seen: list[str] = []
@@ -116,7 +116,7 @@ def test_sessions_are_listed_by_their_last_activity(pusher: Pusher) -> None:
 
 
 def test_a_session_is_shown_with_what_is_held_of_it(pusher: Pusher) -> None:
-    """The record as it was pushed, and beside it what the endpoint has."""
+    """The answer has the record as it was pushed, and beside it what the endpoint has stored."""
     line = record(3) | {
         "title": "Fix the engine",
         "parent": str(uuid.UUID(int=9)),
@@ -152,7 +152,7 @@ def test_streams_without_a_record_are_not_listed_as_sessions(pusher: Pusher) -> 
 
 
 def test_changes_tell_every_session_once_after_its_last_change(pusher: Pusher) -> None:
-    """Following `next` misses nothing and repeats only what changed again."""
+    """A reader that follows `next` misses nothing, and sees a session again only if it changed again."""
     ids = fill(pusher, 5)
     first = pusher.get("/v1/changes", params={"limit": 3}).json()
     assert ([each["record"]["id"] for each in first["sessions"]], first["more"]) == (ids[:3], True)
@@ -165,7 +165,7 @@ def test_changes_tell_every_session_once_after_its_last_change(pusher: Pusher) -
     assert third["next"] == second["next"]
 
 
-def test_a_place_of_another_endpoint_is_refused(pusher: Pusher, endpoint: Running) -> None:
+def test_a_position_of_another_endpoint_is_refused(pusher: Pusher, endpoint: Running) -> None:
     """After a restored backup a reader begins again, instead of missing what comes."""
     fill(pusher, 2)
     place = pusher.get("/v1/changes").json()["next"]
@@ -211,7 +211,7 @@ def test_ranges_of_a_stream(pusher: Pusher, wanted: str, status: int, got: bytes
 
 
 def test_a_range_of_a_stream_that_grew_is_not_mixed_up(pusher: Pusher) -> None:
-    """If-Range: with another state of the stream, the whole is sent."""
+    """If the state in If-Range is not the present one, the whole stream is sent."""
     pusher.said(append(0, b"01234"))
     path = f"/v1/sessions/ada/{SESSION}/streams/main"
     etag = pusher.get(path).headers["etag"]
@@ -221,15 +221,15 @@ def test_a_range_of_a_stream_that_grew_is_not_mixed_up(pusher: Pusher) -> None:
 
 
 def test_a_large_stream_comes_whole(pusher: Pusher) -> None:
-    """Longer than what is read from the store at once."""
+    """The stream is longer than one read from the store."""
     part = hashlib.sha256(b"x").hexdigest().encode() * 30_000
     for number in range(5):
         assert pusher.said(append(number * len(part), part)) == ["stored"]
     assert pusher.bytes_of() == part * 5
 
 
-def test_offsets_tell_where_streams_stand(pusher: Pusher) -> None:
-    """After a lost spool, a client finds the point to go on from."""
+def test_offsets_are_the_positions_of_streams(pusher: Pusher) -> None:
+    """A client that lost its spool learns where to go on."""
     pusher.said(
         append(0, b"one\n"), append(4, b"two\n"), append(0, b"old", stream="b"), generation(4, 0, 2, stream="b")
     )
@@ -270,15 +270,15 @@ def test_offsets_tell_where_streams_stand(pusher: Pusher) -> None:
         ("/v1/push", 405),
     ],
 )
-def test_questions_without_an_answer_get_a_problem(pusher: Pusher, path: str, status: int) -> None:
-    """RFC 9457, with the reason in words."""
+def test_invalid_queries_are_answered_with_a_problem(pusher: Pusher, path: str, status: int) -> None:
+    """The answer follows RFC 9457, with the reason in words."""
     answer = pusher.get(path)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert answer.json()["status"] == status
     assert answer.json()["detail"]
 
 
-def test_what_the_endpoint_is_can_be_asked_without_a_token(endpoint: Running) -> None:
+def test_the_description_of_the_endpoint_needs_no_token(endpoint: Running) -> None:
     """A client finds out whether it has the right address before it has a token."""
     about = httpx.get(f"{endpoint.url}/v1").json()
     assert (about["service"], about["protocol"]) == ("sessiond", 1)

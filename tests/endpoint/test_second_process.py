@@ -1,4 +1,4 @@
-"""A second process beside a live store: nothing that was acknowledged is lost, whatever it does and however we end.
+"""A second process beside a live store: no acknowledged byte is lost, whatever it does and however we end.
 
 `SESSIOND_TRIALS=300` (or `-m slow`) raises the number of random trials.
 """
@@ -77,7 +77,7 @@ def test_a_reader_does_not_drop_the_locks_of_the_writer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["list", "add", "revoke", "adopt", "backup"])
 def test_a_command_beside_a_live_store_loses_nothing(tmp_path: Path, what: str) -> None:
-    """Pushed after the command, then kill -9: all of it is in the file."""
+    """After the command, a push and kill -9, all pushed bytes are in the file."""
     data = ("--data", str(tmp_path))
     pushed = [str(uuid.UUID(int=number)) for number in range(4)]
     with serving(tmp_path) as (process, url, token), Pusher(url, token) as pusher:
@@ -120,7 +120,7 @@ def test_a_revoked_token_is_refused_whatever_ran_before(tmp_path: Path) -> None:
 
 
 def test_a_second_serve_is_refused_and_names_the_first(tmp_path: Path) -> None:
-    """Through a link to the directory or to the file too; after kill -9 the lock is free at once."""
+    """It is refused through a link to the directory or the file too. After kill -9 the lock is free at once."""
     data, linked, apart = tmp_path / "data", tmp_path / "linked", tmp_path / "apart"
     data.mkdir()
     linked.symlink_to(data)
@@ -139,7 +139,7 @@ def test_a_second_serve_is_refused_and_names_the_first(tmp_path: Path) -> None:
 
 
 def test_a_child_waits_for_the_lock_of_one_that_is_ending(tmp_path: Path) -> None:
-    """A killed daemon's archive still ends its requests when the next daemon starts another one."""
+    """A killed daemon's archive may still be ending its requests when the next daemon starts another one."""
     lock = StoreLock(str(tmp_path))
     options = ["--data", str(tmp_path), "--port", "0", "--announce", "-", "--token-file", str(tmp_path / "token")]
     child = serve(*options, "--until-eof", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -153,7 +153,7 @@ def test_a_child_waits_for_the_lock_of_one_that_is_ending(tmp_path: Path) -> Non
 
 
 def test_the_lock_counts_for_the_file_that_is_there(tmp_path: Path) -> None:
-    """A lock file that was deleted is made again, a link is not followed, and what can't be locked is an error."""
+    """A deleted lock file is made again, a link is not followed, and a file that can't be locked is an error."""
     with StoreLock(str(tmp_path)) as first:
         with pytest.raises(AlreadyRunning, match=f"pid {os.getpid()}"):
             StoreLock(str(tmp_path))
@@ -190,7 +190,7 @@ def test_a_store_with_two_names_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_nothing_is_acknowledged_once_the_file_is_gone(endpoint: Running, pusher: Pusher, suffix: str) -> None:
-    """If the store is deleted while we run, we fail, and lose nothing that we answered with `stored`."""
+    """If the store is deleted while the endpoint runs, it fails, and loses nothing that it answered with `stored`."""
     assert pusher.said(append(0, b"x")) == ["stored"]
     os.unlink(os.path.join(endpoint.store.directory, FILE + suffix))
     answer = pusher.post("/v1/push", content=json.dumps(append(1, b"y")))
@@ -198,7 +198,7 @@ def test_nothing_is_acknowledged_once_the_file_is_gone(endpoint: Running, pusher
 
 
 def test_an_endpoint_without_its_store_ends_and_leaves_the_new_one_alone(tmp_path: Path) -> None:
-    """Another store has taken the place of ours: its write-ahead log is not ours to remove."""
+    """Another store has replaced its own, and its write-ahead log must not be removed."""
     with serving(tmp_path) as (process, url, token), Pusher(url, token) as pusher:
         assert pusher.said(append(0, b"x")) == ["stored"]
         for suffix in ("", "-wal", "-shm"):
@@ -214,7 +214,7 @@ def test_an_endpoint_without_its_store_ends_and_leaves_the_new_one_alone(tmp_pat
 
 
 def test_a_file_is_created_private_and_opened_by_nobody_else_meanwhile(tmp_path: Path) -> None:
-    """Many threads at once: the locks of the first connection survive the others."""
+    """Many threads open it at once, and the locks of the first connection survive the others."""
     path = tmp_path / FILE
     gate = threading.Barrier(8)
 
@@ -240,7 +240,7 @@ def test_a_file_is_created_private_and_opened_by_nobody_else_meanwhile(tmp_path:
 
 
 class Trial:
-    """One random interplay: two pushers, two readers, commands of other processes, and an end."""
+    """One random run: two pushers, two readers, commands of other processes, and an end."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.random = random.Random(seed)
@@ -252,13 +252,13 @@ class Trial:
         self.unexpected: list[str] = []
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of `sessiond serve` on the live store; none is ever refused."""
+        """Run a command of `sessiond serve` on the live store; every one succeeds."""
         done = command(*words, "--data", str(self.directory))
         assert done.returncode == 0, done.stderr
         return done
 
     def run(self) -> None:
-        """Run it, and compare what was acknowledged with what is stored."""
+        """Run the trial, and compare what was acknowledged with what is stored."""
         self.command("token", "add", "pusher")
         with self._serving() as (process, url, token):
             threads = [threading.Thread(target=self._push, args=(url, token, seed)) for seed in range(2)]
@@ -359,7 +359,7 @@ def test_a_hundred_random_trials_lose_nothing(tmp_path: Path, seed: int) -> None
 
 
 def test_a_token_made_by_another_process_is_seen_at_once(endpoint: Running) -> None:
-    """The store is shared by files alone: nothing is cached that another process may change."""
+    """The processes share only files, so nothing is cached that another process may change."""
     secret = tokens.generate()
     other = Store(endpoint.store.directory)
     tokens.add(other, "other", secret)

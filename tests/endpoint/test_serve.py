@@ -1,4 +1,4 @@
-"""`sessiond serve` as a real process: how it starts, how it ends, what it survives."""
+"""`sessiond serve` as a real process: its start, its end, and the failures that it survives."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @contextlib.contextmanager
 def serving(directory: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
-    """Serve over a pipe as a daemon does; yields the process, its URL and the token."""
+    """Serve over a pipe as a daemon does; yield the process, its URL and the token."""
     token_file = directory / "token"
     options = ["--data", str(directory), "--port", "0", "--announce", "-", "--token-file", str(token_file)]
     process = serve(*options, "--until-eof", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -73,7 +73,7 @@ def serving(directory: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen
 
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    """However the parent ends, its end of the pipe closes, and so do we: with 0 and a closed store."""
+    """However the parent ends, its end of the pipe closes. The endpoint then exits with 0 and a closed store."""
     with serving(tmp_path) as (process, url, token), Pusher(url, token) as pusher:
         assert pusher.said(append(0, b"x")) == ["stored"]
     assert process.returncode == 0
@@ -82,8 +82,8 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
-    """The service manager sees 0."""
+def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    """The service manager sees exit code 0."""
     with serving(tmp_path) as (process, url, _):
         assert httpx.get(f"{url}/v1", verify=False).status_code == 200
         process.send_signal(number)
@@ -92,7 +92,7 @@ def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_it_announces_to_a_file_or_a_descriptor(tmp_path: Path) -> None:
-    """A parent learns the port without parsing what is meant for people; the file is there only when whole."""
+    """A parent learns the port without parsing text for people. The file exists only when it is complete."""
     reading, writing = os.pipe()
     data = ["--data", str(tmp_path), "--port", "0", "--until-eof", "--token-file", str(tmp_path / "token")]
     for to in (str(writing), str(tmp_path / "where")):
@@ -113,7 +113,7 @@ def test_it_announces_to_a_file_or_a_descriptor(tmp_path: Path) -> None:
 
 
 def test_tokens_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
-    """The secret is on stdout, once, and nothing else is."""
+    """The secret is printed once on stdout, and nothing else is."""
     data = ("--data", str(tmp_path))
     made = command("token", "add", "laptop", *data)
     assert made.returncode == 0
@@ -131,7 +131,7 @@ def test_tokens_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
 
 
 def test_it_says_what_is_dangerous_or_missing(tmp_path: Path) -> None:
-    """Off loopback without TLS, and without a token that would be accepted."""
+    """It refuses to serve other machines without TLS, and to start without a valid token."""
     data = ["--data", str(tmp_path), "--port", "0", "--until-eof"]
     process = serve(*data, "--host", "0.0.0.0", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, errors = process.communicate(timeout=20)
@@ -156,7 +156,7 @@ def certify(directory: Path) -> tuple[str, str]:
 
 
 def test_a_certificate_that_nobody_signed_is_refused(tmp_path: Path) -> None:
-    """The client says so and stops; with `ca_file` it is trusted."""
+    """The client reports it and stops; with `ca_file` it trusts the certificate."""
     cert, key = certify(tmp_path)
     with serving(tmp_path, "--tls-cert", cert, "--tls-key", key) as (_, url, token):
         client = Client(url, token, device_id=uuid.UUID(int=1))
@@ -168,8 +168,8 @@ def test_a_certificate_that_nobody_signed_is_refused(tmp_path: Path) -> None:
         client.close()
 
 
-def test_a_tls_of_old_is_refused(tmp_path: Path) -> None:
-    """An endpoint that speaks nothing newer than TLS 1.1 hears no token."""
+def test_an_outdated_tls_version_is_refused(tmp_path: Path) -> None:
+    """A client sends no token to an endpoint that supports only TLS 1.1."""
     cert, key = certify(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
@@ -224,7 +224,7 @@ def test_a_key_or_a_token_that_others_may_read_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_token_is_bound_listed_and_released_by_command(tmp_path: Path) -> None:
-    """What `token list` shows of a token; times to the minute, in UTC."""
+    """`token list` shows the token with its times to the minute, in UTC."""
     data = ("--data", str(tmp_path))
     words = ["token", "add", "phone", "--user", "ada", "--scope", "push,read", "--expires", "90d", *data]
     secret = command(*words).stdout.strip()
@@ -261,7 +261,7 @@ def _trusting(cert: str) -> Any:
 
 
 def test_kill_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """SIGKILL in the middle of pushes: every acknowledged byte and revision is there, and nothing half."""
+    """SIGKILL comes in the middle of pushes: every acknowledged byte and revision is there, and nothing half."""
     acknowledged: dict[str, list[bytes]] = {name: [] for name in "abc"}
     revisions = dict.fromkeys("abc", 0)
     started = threading.Barrier(4)
@@ -322,7 +322,7 @@ def _peak(pid: int) -> int:
 
 
 def test_a_full_disk_turns_a_push_away_whole(tmp_path: Path) -> None:
-    """507 with Retry-After: nothing of the push is stored, and when there is room again all of it is."""
+    """The answer is 507 with Retry-After, and nothing of the push is stored. Once there is room, all of it is."""
     from sessiond.endpoint.server import running
 
     text = os.urandom(150_000).hex().encode()
@@ -352,7 +352,7 @@ def test_the_same_store_is_the_same_endpoint(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_used_is_left_alone(tmp_path: Path) -> None:
-    """A newer one, a damaged one, one in a place that can't be: an error with a hint, and not a byte changed."""
+    """A newer store, a damaged one or an impossible path gives an error with a hint, and no byte changes."""
     Store(str(tmp_path / "newer")).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "newer" / "endpoint.db")) as db:
         db.execute("PRAGMA user_version = 99")

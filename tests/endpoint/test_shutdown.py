@@ -38,7 +38,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def request(listener: socket.socket, path: str) -> http.client.HTTPConnection:
-    """Send a request on a connection of its own."""
+    """Send a request on its own connection."""
     connection = http.client.HTTPConnection(*listener.getsockname(), timeout=SOON)
     connection.request("GET", path)
     return connection

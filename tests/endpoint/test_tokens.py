@@ -31,8 +31,8 @@ ADDRESSES = [
 ]
 
 
-def test_nothing_is_told_without_the_token(endpoint: Running) -> None:
-    """Every address but `GET /v1` needs it, whole and as a bearer token."""
+def test_every_answer_but_the_description_needs_the_token(endpoint: Running) -> None:
+    """Every address but `GET /v1` needs the complete token, as a bearer token."""
     token = endpoint.token
     wrong = [None, "", "Bearer", "Bearer sd_wrong", f"Basic {token}", token, f"Bearer x{token}", f"Bearer {token}x"]
     with httpx.Client(base_url=endpoint.url, verify=False) as client:
@@ -52,7 +52,7 @@ def test_a_wrong_token_is_refused_before_the_body_is_read(endpoint: Running) -> 
     assert httpx.get(f"{endpoint.url}/v1", headers={"Authorization": "Bearer no"}).status_code == 401
 
 
-def test_tokens_come_and_go_while_the_endpoint_runs(endpoint: Running) -> None:
+def test_tokens_are_added_and_revoked_while_the_endpoint_runs(endpoint: Running) -> None:
     """A lost laptop is locked out by one command."""
     secret = tokens.add(endpoint.store, "laptop")
     other = tokens.add(endpoint.store, "desk")
@@ -86,7 +86,7 @@ def test_the_store_does_not_know_the_secret(endpoint: Running) -> None:
 
 
 def test_a_token_pushes_as_one_device(endpoint: Running) -> None:
-    """The first push binds it; a push without lines binds nothing, and one without a device is refused."""
+    """The first push binds it. A push without lines does not bind it, and one without a device is refused."""
     secret = tokens.add(endpoint.store, "laptop")
     with Pusher(endpoint.url, secret) as first, Pusher(endpoint.url, secret, OTHER_DEVICE) as second:
         assert second.lines() == []
@@ -256,7 +256,7 @@ def test_a_token_is_found_by_an_index(endpoint: Running) -> None:
 
 
 def test_the_last_use_is_written_once_a_minute_at_most(endpoint: Running) -> None:
-    """A read causes no write each time; the first of a minute is noted."""
+    """Reads do not write each time; only the first one of a minute does."""
     secret = tokens.add(endpoint.store, "reader")
     with endpoint.store.read() as db:
         access = tokens.find(db, secret, {})
@@ -306,7 +306,7 @@ def test_bad_names_users_and_scopes_are_refused(endpoint: Running) -> None:
     assert tokens.list_tokens(endpoint.store) == []
 
 
-def test_a_client_is_one_however_it_writes_its_token() -> None:
+def test_spellings_of_the_header_are_one_client() -> None:
     """If each spelling of the header counted as a client, each would have its own share of the endpoint."""
 
     def name(header: bytes | None) -> str:

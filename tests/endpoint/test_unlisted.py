@@ -1,4 +1,4 @@
-"""The list of sessions that have bytes but no record: nothing that is stored is out of reach."""
+"""The list of sessions that have bytes but no record, so that everything that is stored can be found."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_session_is_listed_here_until_its_record_arrives(pusher: Pusher) -> No
 
 
 def test_pages_miss_nothing(endpoint: Running, pusher: Pusher) -> None:
-    """Sessions with a record are between them, and one id may belong to several machines."""
+    """Sessions with a record are between them, and several machines may have a session of one id."""
     wanted = []
     for number in range(12):
         session = str(uuid.UUID(int=number))

@@ -1,4 +1,4 @@
-"""Two users at one endpoint: neither sees, changes or finds out anything of the other's."""
+"""Two users of one endpoint: neither can read, change or detect anything of the other's."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TwoUsers(RuleBasedStateMachine):
             self.closing.close()
 
     def push(self, user: str, *lines: Line) -> None:
-        """Push the same lines to both endpoints; the answers are equal, and name nothing of the other user's."""
+        """Push the same lines to both endpoints; the answers are equal, and name nothing of the other user."""
         batch = {"Sessiond-Batch": f"batch of {user}"}
         body = "\n".join(map(json.dumps, lines))
         answers = [each[user].post("/v1/push", content=body, headers=batch) for each in (self.shared, self.alone)]
@@ -130,7 +130,7 @@ class TwoUsers(RuleBasedStateMachine):
     @precondition(lambda self: len(self.pushed) == 2)
     @rule(machine=st.sampled_from(MACHINES))
     def pretend_to_be_the_other_device(self, machine: str) -> None:
-        """Eve's token with the id of Ada's device: refused, and it learns nothing of that device."""
+        """Push with Eve's token and the id of Ada's device: it is refused, and Eve learns nothing of that device."""
         headers = {"Sessiond-Device": DEVICES["ada"]}
         for line in (record(9, machine_id=machine, id=SESSIONS[0]), append(0, b"x", machine_id=machine)):
             answer = self.shared["eve"].post("/v1/push", content=json.dumps(line), headers=headers)
@@ -160,8 +160,8 @@ TestTwoUsers.settings = settings(
 )
 
 
-def test_names_of_another_user_are_answered_like_names_of_nobody(endpoint: Running) -> None:
-    """Same status, same headers, same body but for the name that was asked for."""
+def test_names_of_another_user_are_answered_like_unknown_names(endpoint: Running) -> None:
+    """The status, the headers and the body are the same, except for the requested name."""
     real, unknown = "laptop", "nobody"
     other = str(uuid.UUID(int=9))
     with client(endpoint, "ada") as ada, client(endpoint, "eve") as eve:
@@ -218,7 +218,9 @@ def test_an_admin_reads_any_user_and_pushes_for_none(endpoint: Running) -> None:
 
 
 def test_a_device_is_shown_to_its_own_token_only(endpoint: Running) -> None:
-    """Its id and the name of its last push; without a token, and with another one of the same user, neither."""
+    """Its id and the name of its last push are hidden from requests without a token and from other tokens of the same
+    user.
+    """
     asked = {"Sessiond-Device": DEVICE}
     with client(endpoint, "ada") as laptop, client(endpoint, "ada", OTHER_DEVICE) as desk:
         answer = laptop.post("/v1/push", content=json.dumps(record()), headers={"Sessiond-Batch": "the last one"})
@@ -242,7 +244,7 @@ def test_a_device_is_shown_to_its_own_token_only(endpoint: Running) -> None:
 
 @pytest.mark.parametrize("line", [record(5), append(1, b"y"), append(0, b"z", stream="new"), generation(1, 0, 1)])
 def test_every_line_is_checked_against_the_device(endpoint: Running, line: Line) -> None:
-    """Another device of the user changes nothing of this one's machine; a record names the device that pushes it."""
+    """Another device of the user can't change this one's machine. A record names the device that pushes it."""
     with client(endpoint, "ada") as laptop, client(endpoint, "ada", OTHER_DEVICE) as desk:
         assert laptop.said(record(), append(0, b"x")) == ["stored"] * 2
         before = snapshot(laptop)

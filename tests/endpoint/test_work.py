@@ -1,4 +1,4 @@
-"""How much one push or query may cost, and that no other request waits for it."""
+"""The cost of one push or query is bounded, and no other request waits for it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MIB = 1 << 20
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """An empty store."""
+    """Yield an empty store."""
     made = Store(str(tmp_path / "store"))
     yield made
     made.close()
 
 
 def packed(offset: int, plain: bytes, **fields: Any) -> Line:
-    """An append whose bytes travel as a zstd frame."""
+    """Make an append whose bytes are sent as a zstd frame."""
     frame = zstd.compress(plain)
     return append(offset, b"", **fields) | {
         "length": len(plain),
@@ -57,7 +57,9 @@ def said(answer: PushOutcome) -> list[str]:
 
 
 def test_a_push_that_unpacks_to_more_than_the_limit_is_stored_in_part(store: Store) -> None:
-    """A few kilobytes that decode to gigabytes cost what the limit allows; sent again, the rest is stored."""
+    """A few kilobytes that decode to gigabytes cost what the limit allows. If the push is sent again, the rest is
+    stored.
+    """
     limits = Limits(segment=MIB, appended=3 * MIB)
     lines = [packed(number * MIB, bytes(MIB)) for number in range(5)] + [append(0, b"x", stream="b"), {"op": "nothing"}]
     assert said(push(store, *lines, limits=limits)) == ["stored"] * 3 + ["push-full"] * 4
@@ -66,13 +68,13 @@ def test_a_push_that_unpacks_to_more_than_the_limit_is_stored_in_part(store: Sto
         assert streams.find_generation(db, 1) == streams.GenerationRow(0, None, 0, None, 5 * MIB, None)
 
 
-def test_what_uses_the_limit_up_exactly_leaves_the_lines_behind_it_alone(store: Store) -> None:
+def test_lines_behind_one_that_reaches_the_limit_exactly_are_stored(store: Store) -> None:
     limits = Limits(segment=MIB, appended=MIB)
     assert said(push(store, packed(0, bytes(MIB)), record(), limits=limits)) == ["stored", "stored"]
 
 
 def test_one_append_of_the_greatest_length_always_fits(tmp_path: Path) -> None:
-    """However the limits are set: a client that sends one line at a time gets everything stored."""
+    """For any limits, a client that sends one line at a time gets everything stored."""
     limits = Limits(segment=MIB, appended=10)
     with running(str(tmp_path), limits=limits) as it, Pusher(it.url, it.token) as pusher:
         assert pusher.said(packed(0, bytes(MIB)), packed(MIB, b"x")) == ["stored", "push-full"]
@@ -80,7 +82,7 @@ def test_one_append_of_the_greatest_length_always_fits(tmp_path: Path) -> None:
 
 
 class Watched(Store):
-    """A store that notes what is left of the lines when a push begins to write."""
+    """A store that records how many lines are left when a push begins to write."""
 
     lines: list[bytes]
     left: list[int]
@@ -106,7 +108,7 @@ def test_lines_are_decoded_before_the_turn_to_write(tmp_path: Path) -> None:
 
 
 def test_lines_that_take_too_long_are_left_for_another_push(store: Store) -> None:
-    """The bound holds for any kind of line, and the first line is always stored: each push gets further."""
+    """The bound holds for any kind of line. The first line is always stored, so each push makes progress."""
     seconds = iter(range(100))
     lines = [record(), append(0, b"x"), generation(1, 0, 1)]
     slow = push(store, *lines, clock=lambda: next(seconds) * SECONDS)
@@ -120,7 +122,7 @@ def test_lines_that_take_too_long_are_left_for_another_push(store: Store) -> Non
 
 
 def test_comparing_duplicates_is_bounded(store: Store) -> None:
-    """One byte that lies in a large frame costs the unpacking of the frame, so it counts as the frame."""
+    """One byte of a large frame costs unpacking the frame, so it counts as the frame."""
     whole = bytes(4 * MIB)
     assert said(push(store, packed(0, whole))) == ["stored"]
     again = [append(at, b"\0") for at in range(COMPARED // len(whole) + 10)]
@@ -130,7 +132,7 @@ def test_comparing_duplicates_is_bounded(store: Store) -> None:
 
 
 def test_a_line_that_another_push_stored_meanwhile_is_compared_with_that(store: Store) -> None:
-    """Compare and set: what was not held when the push came, but is when it writes, is a duplicate or a mismatch."""
+    """Bytes that were stored between reading and writing a push make its line a duplicate or a mismatch."""
     assert said(push(store, append(0, b"one"), append(0, b"one"), append(1, b"xx"))) == [
         "stored",
         "duplicate",
@@ -139,7 +141,7 @@ def test_a_line_that_another_push_stored_meanwhile_is_compared_with_that(store: 
 
 
 def test_no_stream_is_hashed_while_a_push_writes(store: Store) -> None:
-    """A push that finds another state is answered with the digest of that state, though more came in between."""
+    """A push that finds another state is answered with the digest of that state, even if more came in between."""
     first, second = bytes(5 * MIB // 2), b"y" * (5 * MIB // 2)
     push(store, packed(0, first), packed(len(first), second))
     store.digests.clear()
@@ -158,7 +160,7 @@ def test_no_stream_is_hashed_while_a_push_writes(store: Store) -> None:
 
 
 def test_a_digest_is_computed_once_and_kept(store: Store) -> None:
-    """Repeated queries, in parallel or in sequence, cost no more than one."""
+    """Repeated queries, in parallel or one after another, cost no more than one."""
     plain = bytes(4 * MIB)
     push(store, packed(0, plain[:MIB]), packed(MIB, plain[MIB:]))
     store.digests.clear()
@@ -175,7 +177,7 @@ def test_a_digest_is_computed_once_and_kept(store: Store) -> None:
 
 
 def test_generations_of_one_stream_share_what_was_hashed(store: Store) -> None:
-    """A line of a hundred bytes makes a generation of gigabytes: hashing it costs a bounded part of that."""
+    """A line of a hundred bytes can make a generation of gigabytes: hashing it costs a bounded part of that."""
     size = 4 * MIB
     count = 2 * SPACING // size + 2
     for number in range(count):
@@ -193,7 +195,7 @@ def test_generations_of_one_stream_share_what_was_hashed(store: Store) -> None:
 
 
 def test_states_of_a_prefix_are_kept_at_intervals() -> None:
-    """The last state always, and of those before one for each interval."""
+    """The last state is always kept, and one older state for each interval."""
     digests, running = Digests(), hashlib.sha256()
     for length in (10, SPACING // 2, SPACING + 1, SPACING + 5, 3 * SPACING):
         digests.keep(1, 0, length, running)
@@ -220,7 +222,7 @@ def test_a_digest_that_takes_long_is_answered_busy_and_goes_on(store: Store) -> 
 
 
 def test_offsets_of_a_large_stream_are_those_of_one_state(tmp_path: Path) -> None:
-    """Over HTTP: length and digest belong together."""
+    """Length and digest in the answer belong together."""
     plain = bytes(4 * MIB)
     with running(str(tmp_path)) as it, Pusher(it.url, it.token) as pusher:
         assert pusher.said(packed(0, plain), append(len(plain), b"end\n")) == ["stored"] * 2
@@ -233,7 +235,7 @@ def test_offsets_of_a_large_stream_are_those_of_one_state(tmp_path: Path) -> Non
 
 
 def test_a_record_is_told_which_of_its_streams_are_ahead(store: Store) -> None:
-    """Its spool was restored from an older copy: it has read less than is stored."""
+    """Its spool was restored from an older copy, and has read less than is stored."""
     push(store, append(0, b"12345"), append(0, b"123", stream="other"))
     known = [{"name": "main", "generation": 0, "length": 3}, {"name": "other", "generation": 0, "length": 3}]
     (result,) = push(store, record() | {"streams": known}).results
@@ -241,7 +243,7 @@ def test_a_record_is_told_which_of_its_streams_are_ahead(store: Store) -> None:
 
 
 def test_many_streams_of_a_record_are_looked_up_at_once(store: Store) -> None:
-    """A record may name thousands of streams; which of them are longer here takes one question to the store."""
+    """A record may name thousands of streams. One query finds which of them are longer here."""
     names = [f"agents/{number}" for number in range(2000)]
     push(store, *(append(0, b"xy", stream=name) for name in names[:900]))
     line = record() | {"streams": [{"name": name, "generation": 0, "length": 1} for name in names]}

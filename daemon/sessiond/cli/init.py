@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sessiond.atomic import atomic_write
 from sessiond.cli.output import columns, count, escape, size, table, tilde, wrapped
 from sessiond.clock import now_ms
-from sessiond.errors import ConfigError, EndpointError, SessiondError
+from sessiond.errors import ConfigError, EndpointError, Refused, SessiondError
 
 if TYPE_CHECKING:
     from sessiond.config import Config, Loaded
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--endpoint", metavar="URL", help='the endpoint; "" for the archive on this machine')
     parser.add_argument("--token-file", metavar="FILE", help="a file of mode 0600 with the token for the endpoint")
+    parser.add_argument("--invite", metavar="CODE", help="get a token from the endpoint with the code of an invitation")
     parser.add_argument("--yes", action="store_true", help="accept all defaults without asking")
     parser.add_argument("--no-service", action="store_true", help="do not install the service")
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     before = load(file if there else None, environ, tools=known_tools())
     _show(before.config, args)
     if there:
-        if args.endpoint is not None or args.token_file is not None:
+        if args.endpoint is not None or args.token_file is not None or args.invite is not None:
             hint = "`sessiond config set endpoint.url URL` changes it"
             raise SessiondError(f"{file} already exists and is kept", hint=hint)
         print(f"{_named(args, file)} already exists and is kept")
@@ -98,8 +99,10 @@ def _choose(args: argparse.Namespace, file: str, before: Loaded, environ: dict[s
         if url is None:
             url = _ask(args, "Endpoint (empty: an archive on this machine)", before.config.endpoint.url)
         token_file = args.token_file or before.config.endpoint.token_file
-        made = False
-        if url and not token_file and _asks(args) and not environ.get("SESSIOND_TOKEN"):
+        made = bool(args.invite)
+        if args.invite:
+            token_file = _enrol(args.invite, file, token_file, _with(before, {"url": url}, environ))
+        elif url and not token_file and _asks(args) and not environ.get("SESSIOND_TOKEN"):
             token_file = _new_token_file(file)
             made = bool(token_file)
         chosen = {"url": url} if url else {}
@@ -152,18 +155,61 @@ def _test(loaded: Loaded, environ: dict[str, str]) -> None:
 
 
 def _new_token_file(file: str) -> str:
-    """Ask for a token and store it beside the configuration with mode 0600; return "" if none was given."""
+    """Ask for a token and store it beside the configuration; return its path, or "" if none was given."""
     import getpass
 
     token = getpass.getpass("Token (not shown; empty: none): ", stream=sys.stderr).strip()
-    if not token:
-        return ""
-    path = os.path.join(os.path.dirname(file), "token")
+    return _write_token(file, token) if token else ""
+
+
+def _enrol(code: str, file: str, token_file: str, chosen: Loaded) -> str:
+    """Get a token for this device, store it beside the configuration, and return its path. Raises: SessiondError."""
+    from sessiond import state
+    from sessiond.config import state_dir
+    from sessiond.device import identify
+    from sessiond.endpoint.client import Client
+
+    endpoint = chosen.config.endpoint
+    if not endpoint.url:
+        raise SessiondError("--invite needs the endpoint that it is from", hint="add --endpoint URL")
+    if token_file:
+        raise SessiondError("--invite makes a new token", hint="give either --invite or --token-file")
+    _refuse_existing(file)  # before the code is used
+    directory = state_dir(chosen.config)
+    state.prepare(directory)
+    device = identify(directory)
+    client = Client(
+        endpoint.url, None, device_id=device.device_id, timeout=endpoint.timeout, ca_file=endpoint.ca_file or None
+    )
+    try:
+        enrolled = client.enrol(code, chosen.config.machine_id or device.machine_id)
+    except Refused as error:
+        raise Refused(error.message, hint="on the endpoint, make another one: sessiond serve invite") from error
+    finally:
+        client.close()
+    print(f"{escape(endpoint.url)} gave this machine the token {escape(enrolled.name)}")
+    return _write_token(file, enrolled.token)
+
+
+def _token_path(file: str) -> str:
+    return os.path.join(os.path.dirname(file), "token")
+
+
+def _refuse_existing(file: str) -> None:
+    path = _token_path(file)
+    if os.path.lexists(path):
+        raise SessiondError(f"{path} already exists", hint=f"use it: --token-file {path}")
+
+
+def _write_token(file: str, token: str) -> str:
+    """Write a token beside the configuration with mode 0600; return its path. Raises: SessiondError if one exists."""
+    path = _token_path(file)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     try:
         atomic_write(path, f"{token}\n".encode(), exclusive=True)
-    except FileExistsError as error:
-        raise SessiondError(f"{path} already exists", hint=f"use it: --token-file {path}") from error
+    except FileExistsError:
+        _refuse_existing(file)
+        raise
     return path
 
 

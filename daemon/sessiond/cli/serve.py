@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sessiond.cli import invite
 from sessiond.clock import now_ms
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command to argparse."""
     parser.description = (
         "Run the reference endpoint, which stores the sessions and transcripts of all your machines in one SQLite"
-        " file. Add a token for each machine first."
+        " file. Add a token for each machine first, or invite it."
     )
     _add_data(parser, None)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--scope",
         metavar="LIST",
-        type=lambda text: [each.strip() for each in text.split(",")],
+        type=_scopes,
         default=["push", "read"],
         help="any of push, read and admin (default: push,read)",
     )
@@ -60,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adopt = commands.add_parser("adopt", help="allow another device to take over a machine id")
     adopt.add_argument("machine_id", metavar="MACHINE_ID")
     adopt.add_argument("--user", metavar="USER", default="default", help="user of the machine (default: %(default)s)")
-    for each in (add, shown, revoke, rebind, adopt):
+    invited = commands.add_parser("invite", help="make a code with which a new device gets a token")
+    more = invite.add_arguments(invited, _scopes, _duration)
+    for each in (add, shown, revoke, rebind, adopt, invited, *more):
         _add_data(each, argparse.SUPPRESS)
 
 
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.serve_command == "adopt":
             return _adopt(store, args.machine_id, args.user)
-        return _token(store, args)
+        return invite.run(store, args) if args.serve_command == "invite" else _token(store, args)
     finally:
         store.close()
 
@@ -93,7 +96,7 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
         _warn("  use --tls-cert and --tls-key, or a TLS proxy in front of the endpoint")
     if not (args.token_file or _has_tokens(directory)):
         _warn("there is no token yet: every request will be refused")
-        _warn("  add one: sessiond serve token add NAME" + (f" --data {args.data}" if args.data else ""))
+        _warn("  invite a machine: sessiond serve invite" + (f" --data {args.data}" if args.data else ""))
     server.serve(
         server.Options(
             directory=directory,
@@ -183,6 +186,10 @@ def _default_directory() -> str:
 
 def _add_data(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument("--data", metavar="DIR", default=default, help="directory of the store")
+
+
+def _scopes(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",")]
 
 
 def _port(text: str) -> int:

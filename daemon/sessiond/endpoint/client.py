@@ -18,6 +18,7 @@ from sessiond import __version__
 from sessiond.decoding import json_decoder
 from sessiond.endpoint import answers, items, wire
 from sessiond.endpoint.compression import JSON_LINES
+from sessiond.endpoint.enrolment import EnrolAnswer, EnrolRequest
 from sessiond.endpoint.transport import DEADLINE, ON_SENT, AnswerTooLarge, make_transport
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.memory import hide_modules
@@ -57,6 +58,7 @@ class Client:
         self.sent_bytes = 0
         """Bytes of all bodies sent so far, after compression; a transport that replaces ours may not count them."""
         self._token = token
+        self._device_id = device_id
         self._addresses: dict[str, httpx.URL] = {}
         self._headers = {
             "User-Agent": f"sessiond/{__version__}",
@@ -78,6 +80,11 @@ class Client:
                 hint="upgrade the older of the two",
             )
         return about
+
+    def enrol(self, code: str, machine_id: str) -> EnrolAnswer:
+        """Return a token for this device, with the code of an invitation. Raises: EndpointError."""
+        request = EnrolRequest(code=code, device_id=self._device_id, machine_id=machine_id)
+        return self._request("POST", "/v1/enrol", EnrolAnswer, _JSON.encode(request))
 
     def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.RemotePosition | None]:
         """Return the endpoint's positions in streams; None for one that can't be decoded. Raises: EndpointError."""

@@ -16,8 +16,9 @@ import pytest
 from sessiond.cleanup import DAY_MS, due_before, find_retention
 from sessiond.cli import main
 from sessiond.config import Config, load
+from sessiond.device import identify
 from sessiond.doctor.inventory import scan_tools
-from sessiond.endpoint.server import Running, running
+from sessiond.endpoint.server import Running, invites, running, tokens
 
 SAMPLES = Path(__file__).parents[2] / "conformance" / "samples"
 NOW_MS = 1_790_000_000_000
@@ -142,6 +143,44 @@ def test_flags_are_enough_and_an_endpoint_is_tested_first(
     assert main(words, environ) == 1
     assert main(["init", "--yes", "--no-service"], environ) == 0
     assert config.read_text() == text
+
+
+def test_an_invitation_gives_this_machine_a_token(
+    home: Path, endpoint: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command on a new machine: the token lies beside the configuration, and the daemon can push with it."""
+    config = home / ".config/sessiond/config.toml"
+    environ = {"HOME": str(home), "SESSIOND_CONFIG": str(config), "SESSIOND_STATE_DIR": str(tmp_path / "state")}
+    words = ["init", "--endpoint", endpoint.url, "--yes", "--no-service", "--invite"]
+    token = home / ".config/sessiond/token"
+    assert main([*words, "wrong"], environ) == 77
+    assert "sessiond serve invite" in capsys.readouterr().err
+    assert not (token.exists() or config.exists())
+    code = invites.add(endpoint.store, lifetime=60)
+    assert main([*words, code], environ) == 0
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert load(str(config), {}).config.endpoint.token_file == str(token)
+    shown = capsys.readouterr()
+    assert "accepts the token" in shown.out
+    assert token.read_text().strip() not in shown.out + shown.err
+    assert main(["sync"], environ) == 0
+    (made,) = tokens.list_tokens(endpoint.store)
+    assert made.device == str(identify(str(tmp_path / "state")).device_id)
+
+
+def test_an_invitation_never_replaces_a_token(home: Path, endpoint: Running, tmp_path: Path) -> None:
+    """A token that is there may be the only copy of it; the code is not used up either."""
+    config = home / ".config/sessiond/config.toml"
+    environ = {"HOME": str(home), "SESSIOND_CONFIG": str(config), "SESSIOND_STATE_DIR": str(tmp_path / "state")}
+    token = home / ".config/sessiond/token"
+    token.parent.mkdir(parents=True)
+    token.write_text("the token of another endpoint\n")
+    code = invites.add(endpoint.store, lifetime=60)
+    words = ["init", "--endpoint", endpoint.url, "--yes", "--no-service", "--invite", code]
+    assert main(words, environ) == 1
+    assert main([*words, "--token-file", str(token)], environ) == 1
+    assert token.read_text() == "the token of another endpoint\n"
+    assert invites.list_invites(endpoint.store)[0].used == 0
 
 
 def test_on_a_terminal_it_asks_and_asks_again(home: Path, endpoint: Running, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from starlette.routing import Route
 from sessiond import __version__
 from sessiond.decoding import json_decoder
 from sessiond.endpoint import dictionary
+from sessiond.endpoint.enrolment import ENROL, EnrolRequest
 from sessiond.endpoint.erasure import FORGET
-from sessiond.endpoint.server import body, machines, problems, streams
+from sessiond.endpoint.server import body, invites, machines, problems, streams
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.erase import Order
@@ -47,11 +48,14 @@ from sessiond.endpoint.wire import (
 
 JSON_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 JSON = frozenset({"application/json"})
+ENROL_BYTES = 8 << 10
+"""Bytes of a request to enrol, which needs no token."""
 READS_WAITING = 64
 READS_OF_ONE = 16
 """Reads whose answer is being made or sent: in total, and from one token."""
 FEATURES = (
     *("offsets", "changes", "sessions", "streams", "filters", "unlisted", "ranges", "generations"),
+    ENROL,
     FORGET,
     dictionary.FEATURE,
 )
@@ -88,6 +92,7 @@ class Endpoint:
         return [
             Route("/v1", self._guard.optional(self.about), methods=["GET"]),
             Route("/v1/push", self._guard.needs(self.push, PUSH), methods=["POST"]),
+            Route("/v1/enrol", self.enrol, methods=["POST"]),
             Route("/v1/offsets", guarded(self.offsets, PUSH, READ), methods=["POST"]),
             Route("/v1/changes", guarded(handlers.changes, READ, ADMIN), methods=["GET"]),
             Route("/v1/sessions", guarded(handlers.sessions, READ, ADMIN), methods=["GET"]),
@@ -151,6 +156,17 @@ class Endpoint:
             user=user,
         )
         return json_response(await self._pushes.erase(order, client_name(request)))
+
+    async def enrol(self, request: Request) -> Response:
+        """Give a device with the code of an invitation a token of its own."""
+        encoding = body.check_kind(request, JSON)
+        client = client_name(request)
+        async with self._bodies.read(request, ENROL_BYTES, client) as sent:
+            try:
+                asked = json_decoder(EnrolRequest).decode(b"".join(body.decode(sent, encoding, ENROL_BYTES)))
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                raise HttpError(400, "invalid", f"the request is not valid: {error}") from error
+            return json_response(await self._pushes.run(partial(invites.enrol, self.store, asked), client))
 
     async def offsets(self, request: Request, access: Access) -> Response:
         """Return the positions of streams of the user's machines.

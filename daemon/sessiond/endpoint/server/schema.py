@@ -9,7 +9,7 @@ import uuid
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private
 
-VERSION = 5
+VERSION = 6
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 DEFAULT_USER = "default"
@@ -30,7 +30,8 @@ CREATE TABLE tokens (
     device TEXT,
     used_ms INTEGER,
     expires_ms INTEGER,
-    released TEXT NOT NULL DEFAULT ''
+    released TEXT NOT NULL DEFAULT '',
+    invite INTEGER                            -- the invitation that it was made with
 ) WITHOUT ROWID;
 """
 
@@ -123,6 +124,20 @@ CREATE TABLE forgotten (
 CREATE INDEX forgotten_by_change ON forgotten (user, change);
 """
 
+_INVITES = """
+-- Like tokens, by the hash of their code. The numbers are never used again: tokens refer to them.
+CREATE TABLE invites (
+    invite INTEGER PRIMARY KEY AUTOINCREMENT,
+    sha256 BLOB NOT NULL UNIQUE,
+    user TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    uses INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    made_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL
+);
+"""
+
 _TO_VERSION_2 = (
     """
 ALTER TABLE tokens ADD COLUMN user TEXT NOT NULL DEFAULT 'default';
@@ -156,6 +171,7 @@ DROP TABLE old_streams;
 not changed."""
 _TO_VERSION_3 = "ALTER TABLE tokens ADD COLUMN released TEXT NOT NULL DEFAULT ''"
 _TO_VERSION_4 = "ALTER TABLE streams ADD COLUMN media_type TEXT"
+_TO_VERSION_6 = "ALTER TABLE tokens ADD COLUMN invite INTEGER"
 
 
 def connect(directory: str) -> sqlite3.Connection:
@@ -220,7 +236,7 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
         if found > VERSION:
             raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
         if found == 0:
-            _run(db, _TABLES + _OWNED + _BYTES + _FORGOTTEN)
+            _run(db, _TABLES + _OWNED + _BYTES + _FORGOTTEN + _INVITES)
             db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
         if found == 1:
             _run(db, _TO_VERSION_2[0] + _OWNED + _TO_VERSION_2[1])
@@ -230,6 +246,9 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
             db.execute(_TO_VERSION_4)
         if found in (1, 2, 3, 4):
             _run(db, _FORGOTTEN)
+        if 0 < found < 6:
+            db.execute(_TO_VERSION_6)
+            _run(db, _INVITES)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

@@ -114,12 +114,7 @@ def add(
     """
     if not name.strip() or not name.isprintable():
         raise SessiondError("a token needs a printable name", hint="name it after the machine that will use it")
-    if not user.isprintable() or not user or user.split() != [user] or len(user) > MAX_USER:
-        raise SessiondError(
-            "a user's name has no spaces and only printable characters", hint="such as --user ada; 100 at most"
-        )
-    if not scopes or not set(scopes) <= set(SCOPES):
-        raise SessiondError(f"scopes are {', '.join(SCOPES)}", hint="such as --scope push,read")
+    check_owner(user, scopes)
     secret = secret or generate()
     now_ms = clock.now_ms()
     expires_ms = None if lifetime is None else now_ms + int(lifetime * 1000)
@@ -130,9 +125,24 @@ def add(
             )
         db.execute(
             "INSERT INTO tokens (name, sha256, made_ms, user, scopes, expires_ms) VALUES (?, ?, ?, ?, ?, ?)",
-            (name, hash_secret(secret), now_ms, user, ",".join(each for each in SCOPES if each in scopes), expires_ms),
+            (name, hash_secret(secret), now_ms, user, join(scopes), expires_ms),
         )
     return secret
+
+
+def check_owner(user: str, scopes: Collection[str]) -> None:
+    """Raise SessiondError unless a user's name and the scopes of a token are valid."""
+    if not user.isprintable() or not user or user.split() != [user] or len(user) > MAX_USER:
+        raise SessiondError(
+            "a user's name has no spaces and only printable characters", hint="such as --user ada; 100 at most"
+        )
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise SessiondError(f"scopes are {', '.join(SCOPES)}", hint="such as --scope push,read")
+
+
+def join(scopes: Collection[str]) -> str:
+    """Return scopes as they are stored."""
+    return ",".join(each for each in SCOPES if each in scopes)
 
 
 def list_tokens(store: Store) -> list[Token]:

@@ -1,0 +1,167 @@
+"""Invitations: a code with which devices get tokens of their own (`sessiond serve invite`).
+
+A code is stored as a hash, like a token. It is valid for a number of devices and until a time. A device that sends the
+same code again, because the answer was lost or its configuration was deleted, gets another secret for the same token.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Collection
+
+import msgspec
+
+from sessiond import clock
+from sessiond.endpoint.enrolment import EnrolAnswer, EnrolRequest
+from sessiond.endpoint.server import tokens
+from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.results import ItemError, check_machine
+from sessiond.endpoint.server.schema import DEFAULT_USER
+from sessiond.endpoint.server.store import Store
+from sessiond.errors import NotFound, SessiondError
+
+PREFIX = "sdi_"
+"""Distinguishes a code from a token."""
+MAX_USES = 1_000_000
+
+
+class Invite(msgspec.Struct, frozen=True, kw_only=True):
+    """An invitation without its code. Times are unix milliseconds."""
+
+    number: int
+    user: str
+    scopes: list[str]
+    uses: int
+    """Devices that may use it."""
+    used: int
+    made_ms: int
+    expires_ms: int
+
+
+def add(
+    store: Store,
+    *,
+    user: str = DEFAULT_USER,
+    scopes: Collection[str] = tokens.DEFAULT_SCOPES,
+    uses: int = 1,
+    lifetime: float,
+) -> str:
+    """Add an invitation and return its code, which is not stored and can't be shown again.
+
+    `lifetime`: seconds until it expires. The tokens that it gives do not expire.
+
+    Raises:
+        SessiondError: the user's name or a scope is not valid.
+    """
+    tokens.check_owner(user, scopes)
+    if not 1 <= uses <= MAX_USES:
+        raise SessiondError(f"--uses is {uses}, not 1 to {MAX_USES}")
+    code, now_ms = PREFIX + secrets.token_urlsafe(24), clock.now_ms()
+    with store.write() as db:
+        db.execute(
+            "INSERT INTO invites (sha256, user, scopes, uses, used, made_ms, expires_ms) VALUES (?, ?, ?, ?, 0, ?, ?)",
+            (tokens.hash_secret(code), user, tokens.join(scopes), uses, now_ms, now_ms + int(lifetime * 1000)),
+        )
+    return code
+
+
+def list_invites(store: Store) -> list[Invite]:
+    """Return all invitations, the oldest first."""
+    with store.read() as db:
+        rows = db.execute("SELECT invite, user, scopes, uses, used, made_ms, expires_ms FROM invites ORDER BY invite")
+        return [
+            Invite(
+                number=row[0],
+                user=row[1],
+                scopes=row[2].split(","),
+                uses=row[3],
+                used=row[4],
+                made_ms=row[5],
+                expires_ms=row[6],
+            )
+            for row in rows
+        ]
+
+
+def revoke(store: Store, number: int) -> None:
+    """Remove an invitation. The tokens that it gave stay valid.
+
+    Raises:
+        NotFound: there is no invitation with this number.
+    """
+    with store.write() as db:
+        if not db.execute("DELETE FROM invites WHERE invite = ?", (number,)).rowcount:
+            raise NotFound(f"no invitation has the number {number}", hint="see sessiond serve invite list")
+
+
+def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
+    """Give a device a token that is bound to it.
+
+    Raises:
+        HttpError: 403, the code is not valid; 400, the machine id is not.
+    """
+    try:
+        machine = check_machine(request.machine_id, "machine_id")
+    except ItemError as error:
+        raise HttpError(400, "invalid", error.message) from error
+    digest = tokens.hash_secret(request.code)
+    with store.read() as db:
+        _find(db, digest)  # so that a wrong code never takes the writer's turn
+    secret, device = tokens.generate(), str(request.device_id)
+    with store.write() as db:
+        invite = _find(db, digest)
+        row = db.execute("SELECT name FROM tokens WHERE invite = ? AND device = ?", (invite.number, device)).fetchone()
+        if row is not None:
+            name = str(row[0])
+            db.execute("UPDATE tokens SET sha256 = ? WHERE name = ?", (tokens.hash_secret(secret), name))
+        else:
+            if invite.used >= invite.uses:
+                raise _refused("it was used by as many devices as it is valid for")
+            name = _name(db, machine)
+            db.execute(
+                "INSERT INTO tokens (name, sha256, made_ms, user, scopes, device, invite) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    name,
+                    tokens.hash_secret(secret),
+                    clock.now_ms(),
+                    invite.user,
+                    tokens.join(invite.scopes),
+                    device,
+                    invite.number,
+                ),
+            )
+            db.execute("UPDATE invites SET used = used + 1 WHERE invite = ?", (invite.number,))
+    return EnrolAnswer(token=secret, name=name, user=invite.user)
+
+
+def _find(db: sqlite3.Connection, digest: bytes) -> Invite:
+    row = db.execute(
+        "SELECT invite, user, scopes, uses, used, made_ms, expires_ms FROM invites WHERE sha256 = ?", (digest,)
+    ).fetchone()
+    if row is None:
+        raise _refused("no invitation has this code")
+    number, user, scopes, uses, used, made_ms, expires_ms = row
+    if expires_ms <= clock.now_ms():
+        raise _refused("it has expired")
+    return Invite(
+        number=number,
+        user=user,
+        scopes=scopes.split(","),
+        uses=uses,
+        used=used,
+        made_ms=made_ms,
+        expires_ms=expires_ms,
+    )
+
+
+def _name(db: sqlite3.Connection, machine: str) -> str:
+    """Return a free name for a token. Its end is always random: it reveals nothing about the tokens of other users."""
+    while True:
+        name = f"{machine}-{secrets.token_hex(3)}"
+        if not db.execute("SELECT 1 FROM tokens WHERE name = ?", (name,)).fetchone():
+            return name
+
+
+def _refused(why: str) -> HttpError:
+    return HttpError(403, "invitation", f"the invitation is not accepted: {why}; ask for another one")
