@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 _KEPT = re.compile(rb"\\+(?:u[0-9a-fA-F]{4}|[\"'/bfnrtu])?|[\"\x00-\x1f\x7f]+")
+_FIRST = b'*\\"\x7f' + bytes(range(0x20))
 _COVERED = re.compile(rb"\*+")
 _HASHED = re.compile(rb"\*[0-9a-f]*")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
@@ -43,7 +44,7 @@ def fit(data: bytes, start: int, end: int) -> tuple[int, int]:
 
 def covered(secret: bytes, hashed: bool) -> bool:
     """Return whether a text is covered already: by stars or, if `hashed`, by a hash."""
-    if not secret.startswith((b"*", b"\\")):
+    if secret[:1] not in _FIRST:
         return False
     bare = _KEPT.sub(b"", secret)
     return _COVERED.fullmatch(bare) is not None or (hashed and _HASHED.fullmatch(bare) is not None)

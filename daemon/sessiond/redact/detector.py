@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from sessiond.redact.arguments import ARGUMENT_TRIGGER, without_separators
 from sessiond.redact.budget import OVERLAP_OF_WINDOWS, Budget, OverBudgetError, windows
 from sessiond.redact.confirm import Case, Judge, Span, confirm, entropy
 from sessiond.redact.cover import fit
@@ -26,7 +27,9 @@ from sessiond.redact.wrapped import Fragment, rewrap, unwrap
 PRIVATE_KEY = "private-key"
 FLOOD = -2
 """The rank of a span that is a window with too many places, before all others."""
-COLOURS, KEYS, NAMED, BEGUN = range(4)  # what divides a secret: the triggers behind those of the rules and of Base64
+COLOURS, KEYS, NAMED, BEGUN, ARGUMENTS = range(
+    5
+)  # what divides a secret: the triggers behind those of the rules and of Base64
 UNCOLOURED, UNWRAPPED, WRAPPED = 1, 2, 3  # how far a text was derived; WRAPPED is decoded Base64
 
 
@@ -61,7 +64,7 @@ class Detector:
         self._refused = [set[bytes]() for _ in rules]
         self._wraps = Wraps(rules)
         self._key_rule = next((number for number, rule in enumerate(rules) if rule.id == PRIVATE_KEY), None)
-        self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, self._wraps.named, self._wraps.begun)
+        self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, self._wraps.named, self._wraps.begun, ARGUMENT_TRIGGER)
         self.scanner = make(self._triggers())
 
     def find(self, data: bytes, path: str, budget: Budget) -> list[Span]:
@@ -161,7 +164,7 @@ class Detector:
             found += (rewrap(begin, span, search.data) for span in self._find_in_text(inner))
 
     def _find_divided(self, search: Search, marks: dict[int, list[int]], whole: list[Span], spans: list[Span]) -> None:
-        """Add the secrets to `spans` that colour codes, line prefixes or line breaks divide, part by part."""
+        """Add the secrets to `spans`, part by part, that colour codes, prefixes, line breaks or separators divide."""
         data, depth, spend = search.data, search.depth, search.budget.spend
         if KEYS in marks and depth < WRAPPED and self._key_rule is not None:
             keys = KeyLines(data, spend)
@@ -174,6 +177,8 @@ class Detector:
             named = frozenset(marks.get(NAMED, ()))
             ends = sorted(named.union(marks.get(BEGUN, ())))
             views += without_wraps(data, ends, self._wraps.begins, named, spend)
+        if ARGUMENTS in marks and depth < WRAPPED:
+            views += without_separators(data, marks[ARGUMENTS], spend)
         if not views:
             return
         starts = {(span.start, span.rank) for span in whole}
@@ -192,6 +197,8 @@ class Detector:
         """Iterate over the parts of a secret that was found in a view."""
         start, end = span.start - offset, span.end - offset
         if start < view.low or end > view.high:
+            return
+        if view.commands and not (span.rank >= 0 and self.rules[span.rank].command):
             return
         if view.widths:
             text = blank(view.text)

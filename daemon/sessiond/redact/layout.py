@@ -75,6 +75,8 @@ class View(msgspec.Struct, frozen=True):
     """For wrapped lines the columns of each, without its prefix."""
     line: int = 0
     """For wrapped lines the columns of the first one with its prefix."""
+    commands: bool = False
+    """Whether the text was made of lists of arguments, in which only rules for commands are applied."""
 
     def ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Iterate over the parts of the data that a part of the text comes from."""

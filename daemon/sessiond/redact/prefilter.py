@@ -24,7 +24,7 @@ _SIGNS = (
     "sm_pat_", "sm_aat_", "sm_sat_",
 )  # fmt: skip
 """Text in which a value may be a plain word, or is too short to be told from one. In lower case."""
-_OPTION = re.compile(r"\s--?(?:[pPuUaw]|user|proxy-user)\b")
+_OPTION = re.compile(r"[\s\"'>,\[]-(?:[pPuUawb]|-(?:proxy-)?user\b)")
 _ADDRESS = r"[^\s/@]{0,80}:[^\s]{0,128}@|[^\s/@]{30,255}@|[^\s]{0,400}[?&;]\w{0,40}="
 _NAMES = (
     "pass",

@@ -42,10 +42,11 @@ class Wrapped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule as it is written in TOML. The last six fields are our own.
+    """One rule as it is written in TOML. The last seven fields are our own.
 
     `match` and `miss` are examples of what it finds and what it leaves. `parts` matches the parts of a secret that are
-    masked, instead of all of it: its first group, or the second. The other three are for speed. `trigger` is
+    masked, instead of all of it: its first group, or the second. A rule with `command` describes a command, and is
+    applied to lists of arguments too. The other three are for speed. `trigger` is
     searched for instead of the trigger that is derived from `regex`. Without `before` it matches wherever `regex`
     begins to match. With `before` it is applied to the raw bytes, escapes included, and a match of the rule begins
     no more than that many bytes before the end of it. With `bounded` the scanner examines the byte before a match too.
@@ -64,6 +65,7 @@ class RawRule(msgspec.Struct, frozen=True, kw_only=True):
     match: list[str] = []
     miss: list[str] = []
     parts: str = ""
+    command: bool = False
     trigger: str = ""
     before: int = 0
     bounded: bool = False

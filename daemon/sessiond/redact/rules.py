@@ -79,6 +79,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     miss: tuple[str, ...] = ()
     contextual: bool = False
     """Whether the words around a value make it a secret, and not its own form."""
+    command: bool = False
+    """Whether it describes a command, whose arguments may be in a list."""
 
     @property
     def regex(self) -> re.Pattern[bytes]:
@@ -151,6 +153,7 @@ def _rule(raw: RawRule, pattern: bytes, shape: Shape, general: tuple[Exemption, 
         source=_source(raw, exemptions),
         match=tuple(raw.match),
         miss=tuple(raw.miss),
+        command=raw.command,
         contextual=bool(raw.keywords) or any(one.rules for one in exemptions),
     )
 
@@ -160,7 +163,14 @@ def _source(raw: RawRule, exemptions: tuple[Exemption, ...]) -> tuple[str, ...]:
         repr((e.target, e.every, e.stopwords, *(r.pattern for r in e.regexes), *(p.pattern for p in e.paths)))
         for e in exemptions
     ]
-    return (raw.id, raw.regex, raw.path, raw.parts, repr((raw.entropy, raw.keywords, raw.secret_group)), *allowed)
+    return (
+        raw.id,
+        raw.regex,
+        raw.path,
+        raw.parts,
+        repr((raw.entropy, raw.keywords, raw.secret_group, raw.command)),
+        *allowed,
+    )
 
 
 def _exemption(allow: Allow, file: str | None) -> Exemption:
