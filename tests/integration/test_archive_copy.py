@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from test_safety import World, delete, lines
 
+from sessiond.clock import now_ms
 from sessiond.config import Config, Token
 from sessiond.daemon import archive_copy
 from sessiond.daemon.messages import Cause
@@ -71,6 +72,49 @@ def test_what_is_new_does_not_wait_for_an_archive_that_cannot_be_copied(
     push(pushing)
     assert fresh in world.house.held_sessions()
     assert pushing.idle_seconds() is not None  # and it is tried again
+
+
+def test_a_record_alone_is_progress_beside_an_archive_that_cannot_be_copied(
+    world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that ended has a new record and no new bytes. It was acknowledged, so the push has not failed."""
+    house = world.house
+    fresh = SESSION[:-1] + "9"
+    house.write(CLAUDE.replace(SESSION, fresh), claude(fresh, 1))
+    for _ in range(2):  # the endpoint is asked what it has, and then it gets the rest
+        house.scan()
+        push(pushing)
+
+    def step(**_: object) -> BatchResult:
+        raise Unreachable("the endpoint has no room for more transcripts")
+
+    monkeypatch.setattr(pushing.archive, "step", step)
+    monkeypatch.setattr(pushing.archive, "pending", lambda _=0: True)
+    with house.spool.transaction():
+        for captured in house.spool.catalog.sessions():
+            house.spool.catalog.raise_revision(captured.id, 0, now_ms())
+    waiting = house.spool.stats.waiting()
+    assert waiting.sessions > 0
+    assert waiting.segments == 0
+    assert pushing.push().more
+    assert pushing.state.health.failures == 0
+
+
+def test_what_an_archive_had_to_copy_is_forgotten_with_it(world: World, pushing: Pusher) -> None:
+    """It was moved away: `status` would otherwise report its sessions as waiting for good."""
+    house = world.house
+    pushing.retrying.identify_again()
+    bind(pushing._context)
+    pushing.archive.prepare()
+    assert house.spool.safety.archive().sessions == 1
+    shutil.rmtree(os.path.join(house.state, "archive"))
+    resources = house.resources(msgspec.convert({"endpoint": {"url": house.address}}, type=Config))
+    again = Pusher(resources, Target(house.address, Token(TOKEN)), Throttle(PUSHING))
+    try:
+        archive = house.spool.safety.archive()
+        assert (archive.sessions, archive.pending) == (0, 0)
+    finally:
+        again.close()
 
 
 def test_an_archive_that_could_not_be_read_is_tried_again(

@@ -128,6 +128,20 @@ def test_no_transaction_waits_for_much_reading(tmp_path: Path, house: Lab) -> No
     assert len(holds.all) < 3 * len(captured), "small sessions share their commits"
 
 
+def test_small_files_share_commits_of_a_quarter_of_a_megabyte(tmp_path: Path) -> None:
+    """A push that is acknowledged meanwhile has to wait for such a commit."""
+    size = 60_000
+    for number in range(16):
+        path = write(tmp_path, number, age=0)
+        with open(path, "ab") as file:
+            file.write(encode(claude(session(number), 9, text="x" * size)))
+    with lab(tmp_path) as house:
+        holds = count_holds(house)
+        house.look()
+        longest = max(hold.read for hold in holds.all)
+        assert 4 * size < longest < 256 * 1024 + 2 * size
+
+
 def test_a_lost_spool_is_rebuilt_without_long_transactions(tmp_path: Path, house: Lab) -> None:
     """The endpoint's positions are compared with whole files: before the transaction, not in it."""
     house.look()

@@ -14,6 +14,7 @@ import pytest
 
 from sessiond import state
 from sessiond.config import Config, Loaded
+from sessiond.daemon import capture_loop
 from sessiond.daemon.archive import Archive
 from sessiond.daemon.config_watch import ConfigWatch
 from sessiond.daemon.messages import Captured, Message, Ping, ScanNow, Stop
@@ -171,6 +172,32 @@ def test_what_a_failed_commit_had_is_read_again(tmp_path: Path) -> None:
         assert not house.queue.has_live
         sizes = spool.connection.execute("SELECT sum(length) FROM segment").fetchone()
         assert sizes == (sum(os.path.getsize(path) for path in paths),)
+
+
+def test_a_live_line_comes_first_after_a_file_that_did_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The round is not finished first: each of its parts could fail as well, with ten seconds in between."""
+    monkeypatch.setattr(capture_loop, "FULL_WAIT", 0.0)
+    with open(write(tmp_path, 1, age=0), "ab") as file:
+        file.write(encode(claude(session(1), 9, text=os.urandom(200_000).hex())))
+    captured: list[set[str]] = []
+    with lab(tmp_path) as house:
+        spool = house.resources.spool
+
+        def note(*, stopped: str | None) -> None:
+            if stopped is None:
+                captured.append(house.captured())
+                house.engine.inboxes.capture.put(Stop())
+            else:
+                spool.connection.execute("PRAGMA max_page_count = 1000000")
+                house.report(write(tmp_path, 2, age=0))
+
+        monkeypatch.setattr(house.lock, "note", note)
+        house.watcher.wait(0.0)
+        house.scan()
+        (pages,) = spool.connection.execute("PRAGMA page_count").fetchone()
+        spool.connection.execute(f"PRAGMA max_page_count = {pages}")
+        house.capture_loop.run()
+        assert session(2) in captured[0]
 
 
 def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
