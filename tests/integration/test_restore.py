@@ -10,11 +10,11 @@ from types import FrameType
 
 import pytest
 
-from sessiond.cli import main
 from sessiond.privacy import Exclusion
 from sessiond.restore import Restorer
 from sessiond.sources.plan import Command, Plan, PlannedFile, Unrestorable, below
-from support.harness import CLAUDE, NOW_MS, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, household
+from support.two_machines import begin, counts, restore, restored_path, second_machine
 
 SECRET = "ghp_" + "1A2b3C4d5E6f7G8h9I0jKlMnOpQrStUvWxYz"
 SUBAGENT = CLAUDE.replace(".jsonl", "/subagents/agent-a1.jsonl")
@@ -29,51 +29,8 @@ def first(tmp_path: Path) -> Iterator[Household]:
 
 @pytest.fixture
 def second(tmp_path: Path, first: Household) -> Iterator[Household]:
-    house = Household(str(tmp_path / "second"), first.endpoint)
-    house.close()
-    house.machine_id = "second"
-    house.open()
-    os.makedirs(f"{house.home}/src/engine")
-    yield house
-    house.client.close()
-    house.close()
-
-
-def restore(house: Household, *arguments: str, machine: str = "second") -> int:
-    environ = {
-        "HOME": house.home,
-        "SESSIOND_STATE_DIR": house.state,
-        "SESSIOND_CONFIG": os.devnull,
-        "SESSIOND_MACHINE_ID": machine,
-        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
-        "SESSIOND_TOKEN": TOKEN,
-    }
-    return main(["restore", SESSION, "--directory", f"{house.home}/src/engine", *arguments], environ)
-
-
-def restored_path(house: Household) -> str:
-    project = f"{house.home}/src/engine"
-    folder = "".join(each if each.isalnum() and each.isascii() else "-" for each in project)
-    return f"{house.home}/.claude/projects/{folder}/{SESSION}.jsonl"
-
-
-def read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def counts(house: Household) -> dict[str, tuple[int, str]]:
-    """Map each machine that has the session to what it counts, and where."""
-    found = house.get("/v1/sessions", limit=500).json()["sessions"]
-    return {
-        each["record"]["machine_id"]: (each["record"]["message_count"], each["record"]["working_directory"])
-        for each in found
-    }
-
-
-def begin(first: Household) -> None:
-    first.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
-    first.settle()
+    with second_machine(str(tmp_path / "second"), first) as house:
+        yield house
 
 
 def test_a_session_is_restored_with_its_subagents_and_side_files(
@@ -96,6 +53,11 @@ def test_a_session_is_restored_with_its_subagents_and_side_files(
     assert f"resume    cd {second.home}/src/engine && claude --resume {SESSION}" in shown
     assert "/home/dev/project -> " in " ".join(shown.split())
     assert not [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
+
+
+def read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def test_a_dry_run_writes_nothing(first: Household, second: Household, capsys: pytest.CaptureFixture[str]) -> None:

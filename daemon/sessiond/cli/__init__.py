@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "export": "write sessions as Markdown, HTML or JSON",
         "sources": "show the supported tools and their directories",
         "restore": "bring a session of any machine back into its tool",
+        "resume": "choose a session of this project and start its tool with it",
         "queue": "show, retry or drop waiting, parked or lost items",
     },
     "Try it": {

@@ -53,7 +53,7 @@ class Archive:
             if wanted and str(stored.record.id).startswith(wanted):
                 found.setdefault(stored.record.id, []).append(stored)
         if not found:
-            raise NotFound(f"no session {text!a} at the endpoint", hint="`sessiond ls` lists sessions")
+            raise NotFound(f"no session {text!a} at the endpoint", hint="`sessiond resume --all` lists sessions")
         if len(found) > 1:
             some = ", ".join(str(each) for each in list(found)[:3])
             raise NotFound(f"several sessions start with {text!a}: {some}", hint="give more characters of the id")

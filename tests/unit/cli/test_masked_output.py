@@ -98,6 +98,7 @@ OUTPUTS: dict[str, list[list[str]]] = {
     "init": [["--yes", "--no-service"]],
     "config": [["show"], ["show", "--json"], ["check"], ["check", "--json"], ["path"], ["get", SECRETS["title"]]],
     "redact": [["scan", "--all"], ["scan", "--all", "--json"], ["rules"], ["rules", "--json"]],
+    "resume": [[], ["--all"]],
     "restore": [[SESSION, "--dry-run"], [SECRETS["title"]]],
     "sync": [[]],
     "pause": [["--source", SECRETS["title"]]],

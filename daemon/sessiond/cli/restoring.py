@@ -1,0 +1,214 @@
+"""Shared by `restore` and `resume`: fetch a session, carry out the plan of its tool's recipe, and show it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import NoReturn
+from uuid import UUID
+
+import msgspec
+
+from sessiond import state
+from sessiond.cli.output import columns, count, escape, load_config, size, tilde, wrapped
+from sessiond.cli.streams import open_client
+from sessiond.config import state_dir
+from sessiond.device import identify
+from sessiond.endpoint import wire
+from sessiond.errors import NotFound, SessiondError
+from sessiond.restore import Archive, Conflict, Restoration, Restorer, marked, missing, read_small
+from sessiond.restored import Mark, RestoredSessions
+from sessiond.sources.plan import ArchivedSession, Command, Plan, Recipe, Target, Unrestorable
+from sessiond.sources.recipes import find_recipe, restorable_tools
+from sessiond.sources.user_dirs import UserDirs
+from sessiond.spool import NAME, Spool
+
+LABEL = 10
+"""Columns of the labels before what is shown."""
+
+
+class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
+    """The archive, this machine's state, and the arguments of the command."""
+
+    args: argparse.Namespace
+    """With `directory`, `home`, `dry_run`, `fork`, `launch` and `environ`."""
+    archive: Archive
+    restorer: Restorer
+    restored: RestoredSessions
+    machine_id: str
+
+    def directory(self, stored: wire.StoredSession) -> str:
+        """Return the project's directory here: as asked, else where this machine has the session, else this directory.
+
+        Raises: NotFound if it does not exist.
+        """
+        asked: str | None = self.args.directory
+        if asked is None:
+            return self._known_directory(stored) or os.getcwd()
+        directory = os.path.abspath(os.path.expanduser(asked))
+        if not os.path.isdir(directory):
+            raise NotFound(
+                f"the directory {directory} does not exist", hint="make it, or name another with --directory"
+            )
+        return directory
+
+    def target(self, directory: str) -> Target:
+        """Return where to restore to."""
+        if self.args.home:
+            dirs = UserDirs(home=os.path.abspath(os.path.expanduser(self.args.home)), environ={})
+        else:
+            dirs = UserDirs.current(self.args.environ)
+        return Target(dirs=dirs, directory=directory, exists=os.path.lexists, read=read_small)
+
+    def elsewhere(self, recipe: Recipe, session: ArchivedSession, plan: Plan, target: Target) -> str | None:
+        """Return the transcript that this machine has of the session for another directory; None if there is none."""
+        known = self._known_directory_of(session.record.id, session.record.machine_id, session.record.working_directory)
+        if known is None or known == target.directory:
+            return None
+        planned = {file.path for file in plan.files}
+        others = recipe.plan(session, msgspec.structs.replace(target, directory=known)).files
+        return next((each.path for each in others if each.path not in planned and target.exists(each.path)), None)
+
+    def _known_directory(self, stored: wire.StoredSession) -> str | None:
+        record = stored.record
+        return self._known_directory_of(record.id, record.machine_id, record.working_directory)
+
+    def _known_directory_of(self, identity: UUID, machine_id: str | None, directory: str) -> str | None:
+        if self.args.home:
+            return None  # what this home has is not in the other one
+        mark = self.restored.find(identity)
+        known = mark.directory if mark is not None else directory if machine_id == self.machine_id else None
+        return known if known and os.path.isdir(known) else None
+
+
+@contextmanager
+def opened(args: argparse.Namespace) -> Iterator[RestoreContext]:
+    """Open the archive, and complete a restore that was interrupted. Raises: EndpointError, StateError."""
+    config = load_config(args).config
+    directory = state_dir(config)
+    state.prepare(directory)
+    restorer = Restorer(directory, args.environ)
+    recovered = restorer.recover()
+    if recovered:
+        print(recovered, file=sys.stderr)
+    with ExitStack() as stack:
+        spool = None
+        if os.path.exists(os.path.join(directory, NAME)):
+            spool = Spool(directory, readonly=True)
+            stack.callback(spool.close)
+        archive = Archive(stack.enter_context(open_client(spool, config, args.environ)), restorer.scratch)
+        stack.callback(archive.close)
+        yield RestoreContext(
+            args=args,
+            archive=archive,
+            restorer=restorer,
+            restored=RestoredSessions(directory),
+            machine_id=config.machine_id or identify(directory).machine_id,
+        )
+
+
+def bring_back(context: RestoreContext, copies: list[wire.StoredSession]) -> Command:
+    """Restore a session, given its copies at the endpoint; return the command that resumes it.
+
+    Raises: SessiondError, EndpointError, OSError.
+    """
+    args, stored = context.args, copies[0]
+    tool, identity = stored.record.tool, stored.record.id
+    recipe = find_recipe(tool)
+    handoff = f"to continue it in any tool: sessiond export --format handoff {str(identity)[:8]}"
+    if recipe is None or stored.prompts_only:
+        known = ", ".join(restorable_tools())
+        why = "only its prompts are known" if stored.prompts_only else f"restoring works for {known}"
+        raise SessiondError(f"a session of {tool} can't be restored: {why}", hint=handoff)
+    target = context.target(context.directory(stored))
+    try:
+        restoration, marks = _prepare(context, recipe, copies, target)
+    except Unrestorable as error:
+        raise SessiondError(f"the session can't be restored: {error}", hint=handoff) from error
+    command = restoration.plan.fork if args.fork else restoration.plan.resume
+    if command is None:
+        raise SessiondError(f"{tool} can't continue a session in a copy", hint="leave out --fork")
+    if args.launch and not args.dry_run:
+        _require(command, args.environ)
+    _show(stored, restoration, target, args)
+    if not args.dry_run and not restoration.complete:
+        context.restorer.carry_out(restoration, marks)
+    print(f"{'resume':<{LABEL}}{escape(_shell(command))}")
+    return command
+
+
+def launch(command: Command, environ: Mapping[str, str]) -> NoReturn:
+    """Replace this process by the tool. Raises: OSError."""
+    sys.stdout.flush()
+    os.chdir(command.directory)
+    os.execvpe(command.argv[0], command.argv, {**environ, **command.environ})  # noqa: S606 - as asked
+
+
+def _require(command: Command, environ: Mapping[str, str]) -> None:
+    """Check that the tool is installed, before anything is written for it. Raises: NotFound."""
+    if shutil.which(command.argv[0], path=environ.get("PATH")) is None:
+        raise NotFound(
+            f"{command.argv[0]} is not installed here", hint="install it, or see what it would run: --dry-run"
+        )
+
+
+def _prepare(
+    context: RestoreContext, recipe: Recipe, copies: list[wire.StoredSession], target: Target
+) -> tuple[Restoration, dict[UUID, Mark]]:
+    """Fetch a session with those that come along, and check the plan for all of them."""
+    stored, archive, machine_id = copies[0], context.archive, context.machine_id
+    session = archive.fetch(stored)
+    plan, marks = recipe.plan(session, target), dict[UUID, Mark]()
+    elsewhere = context.elsewhere(recipe, session, plan, target)
+    if elsewhere is not None:
+        # Two files of one session would each be continued, and become different sessions with one id.
+        raise Conflict(f"the session is here already, for another directory: {elsewhere}", hint="leave out --directory")
+    own = next((each for each in copies if each.record.machine_id == machine_id), None)
+    marked(marks, session, None if own is None or own is stored else archive.fetch(own), machine_id, target)
+    for each in archive.relatives(stored, parents=recipe.parents, children=recipe.children):
+        relative = archive.fetch(each)
+        further = recipe.plan(relative, target)
+        marked(marks, relative, None, machine_id, target)
+        plan = msgspec.structs.replace(
+            plan,
+            files=(*further.files, *plan.files),
+            edits=(*further.edits, *plan.edits),
+            imports=(*plan.imports, *further.imports),
+        )
+    return context.restorer.check(plan), marks
+
+
+def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, args: argparse.Namespace) -> None:
+    """Print what is restored from where to where."""
+    record, home = stored.record, args.environ.get("HOME", "")
+    rows = [
+        ("session", f"{record.id}  {stored.title or ''}".rstrip()),
+        ("tool", f"{record.tool} {record.tool_version or ''}".rstrip() + f", on {record.machine_id}"),
+        ("project", f"{record.working_directory or '(unknown)'} -> {target.directory}"),
+    ]
+    will = "would be " if args.dry_run else ""
+    rows += [("file", f"{will}created: {tilde(each.path, home)}") for each in restoration.new]
+    rows += [("file", f"{will}continued: {tilde(each.path, home)}") for each, _ in restoration.behind]
+    rows += [("file", f"already here: {tilde(each.path, home)}") for each in restoration.kept]
+    rows += [("import", f"{will}run: {_shell(each.command)}") for each in restoration.plan.imports]
+    left = missing(stored)
+    if left:
+        rows.append(("missing", f"{record.machine_id} has not pushed the last {size(left)} yet"))
+    rows.append(("masked", "secrets were masked before they left their machine; the tool sees asterisks instead"))
+    rows += [("note", each) for each in restoration.plan.notes]
+    for label, text in rows:
+        for number, line in enumerate(wrapped(escape(text), columns(sys.stdout) - LABEL)):
+            print(f"{'' if number else label:<{LABEL}}{line}")
+    if restoration.complete:
+        print(f"{'':<{LABEL}}{count(len(restoration.kept), 'file')} here already; nothing to do")
+
+
+def _shell(command: Command) -> str:
+    """Return a command as a line for a shell."""
+    variables = [f"{name}={shlex.quote(value)}" for name, value in command.environ.items()]
+    return f"cd {shlex.quote(command.directory)} && " + " ".join([*variables, shlex.join(command.argv)])

@@ -1,0 +1,136 @@
+"""Resuming: the user picks a session of the project from any machine, and its tool starts with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.cli import main
+from sessiond.cli.resume import project_name
+from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.terminal import Terminal
+from support.two_machines import begin, environment, restore, restored_path, second_machine
+
+OTHER = SESSION[:-1] + "9"
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path / "first") as house:
+        yield house
+
+
+@pytest.fixture
+def second(tmp_path: Path, first: Household) -> Iterator[Household]:
+    with second_machine(str(tmp_path / "second"), first) as house:
+        yield house
+
+
+def with_claude(house: Household) -> dict[str, str]:
+    """Install a program that prints how it was called; return the environment."""
+    program = Path(house.home, "bin", "claude")
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "started with $* in $PWD"\n')
+    program.chmod(0o755)
+    return {**environment(house), "PATH": f"{program.parent}:{os.defpath}"}
+
+
+def test_the_user_picks_a_session_and_its_tool_starts(first: Household, second: Household) -> None:
+    """The list has the sessions of the project of any machine, the latest first; a wrong answer is asked again."""
+    project = f"{second.home}/work/project"
+    os.makedirs(f"{project}/.git")
+    begin(first)
+    other = CLAUDE.replace(SESSION, OTHER)
+    first.write(other, claude(OTHER, 30, text="Find the shell"), claude(OTHER, 31, role="assistant"))
+    first.settle()
+    with Terminal(["resume", "--directory", project], with_claude(second), columns=200, rows=24) as terminal:
+        terminal.until(lambda: "[1]:" in terminal.text)
+        shown = [line.split()[0] + line[-14:] for line in terminal.text.splitlines()[1:3]]
+        terminal.type("7\n")
+        terminal.until(lambda: terminal.text.count("[1]:") == 2)
+        terminal.type("1\n")
+        assert terminal.end() == 0
+        written = terminal.text
+    assert shown[0] == "1Find the shell"
+    assert f"started with --resume {OTHER} in {project}" in written
+    assert [names for _, _, names in os.walk(f"{second.home}/.claude") if names] == [[f"{OTHER}.jsonl"]]
+
+
+def test_no_session_is_a_valid_choice(first: Household, second: Household) -> None:
+    begin(first)
+    with Terminal(["resume", "--all"], with_claude(second)) as terminal:
+        terminal.until(lambda: "[1]:" in terminal.text)
+        terminal.type("q\n")
+        assert terminal.end() == 0
+    assert not os.path.exists(f"{second.home}/.claude")
+
+
+def test_without_a_terminal_the_list_has_ids(
+    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(first)
+    assert main(["resume", "--all"], environment(second)) == 2
+    captured = capsys.readouterr()
+    assert SESSION in captured.out
+    assert "sessiond resume ID" in captured.err
+
+
+def test_an_empty_list_says_how_to_see_more(
+    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(first)
+    nowhere = f"{second.home}/src/engine"
+    assert main(["resume", "--directory", nowhere], environment(second)) == 1
+    assert "resume --all" in capsys.readouterr().err
+    assert main(["pause"], environment(second)) == 0
+    assert main(["resume", "--directory", nowhere], environment(second)) == 1
+    assert "sessiond unpause" in capsys.readouterr().err
+
+
+def test_nothing_is_written_for_a_tool_that_is_not_installed(
+    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(first)
+    assert main(["resume", SESSION], {**environment(second), "PATH": "/nonexistent"}) == 1
+    assert "claude is not installed here" in capsys.readouterr().err
+    assert not os.path.exists(f"{second.home}/.claude")
+
+
+def test_a_session_of_this_machine_resumes_where_it_is(
+    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in the directory in which the command runs: a second file of the session would become another session."""
+    begin(first)
+    assert restore(second) == 0
+    assert main(["restore", SESSION], environment(second)) == 0
+    assert f"cd {second.home}/src/engine && claude" in capsys.readouterr().out
+    os.makedirs(f"{second.home}/elsewhere")
+    assert main(["restore", SESSION, "--directory", f"{second.home}/elsewhere"], environment(second)) == 1
+    captured = capsys.readouterr().err
+    assert "is here already, for another directory" in captured
+    assert restored_path(second) in captured
+
+
+def test_messages_of_all_machines_are_counted_in_one_row(
+    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(first)
+    restore(second)
+    second.write(os.path.relpath(restored_path(second), second.home), claude(SESSION, 3))
+    second.settle()
+    capsys.readouterr()
+    main(["resume", "--all"], environment(second))
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == [SESSION]
+    assert " 3 " in rows[0]
+
+
+def test_a_project_is_named_after_its_git_work_tree(tmp_path: Path) -> None:
+    (tmp_path / "engine" / "src" / "deep").mkdir(parents=True)
+    assert project_name(f"{tmp_path}/engine/src/deep") == "deep"
+    (tmp_path / "engine" / ".git").write_text(json.dumps("gitdir: elsewhere"))
+    assert project_name(f"{tmp_path}/engine/src/deep") == "engine"
