@@ -16,8 +16,9 @@ from sessiond.ingest import Turn
 from sessiond.ingest import ingest as read
 from sessiond.privacy import Exclusion
 from sessiond.session import session_id
+from sessiond.spool.health import read_unnamed
 from sessiond.spool.rows import SessionState
-from support.harness import NOW_MS, Household, household
+from support.harness import NOW_MS, Household, encode, household
 
 FIRST, SECOND = "0a000000-0000-4000-8000-000000000001", "0b000000-0000-4000-8000-000000000002"
 DAY_MS = 86_400_000
@@ -178,6 +179,31 @@ def test_the_history_of_grok_is_kept_with_the_directory_of_its_folder(house: Hou
     assert (found.prompts_only, found.title, found.record.message_count) == (True, "weave", 2)
     assert found.record.working_directory == "/home/ada/loom"
     assert count(house, "grok-build", SECOND) == (False, 1)
+
+
+def test_the_history_of_antigravity_is_kept_with_its_workspace(house: Household) -> None:
+    """A prompt without a conversation is only counted, and a conversation with a transcript adds nothing."""
+    brain = f".gemini/antigravity-cli/brain/{SECOND}/.system_generated/logs/transcript_full.jsonl"
+    step = {"step_index": 0, "type": "USER_INPUT", "source": "USER_EXPLICIT", "created_at": "2026-08-22T10:00:00Z"}
+    house.write(brain, step | {"content": "<USER_REQUEST>knit</USER_REQUEST>"})
+    line = {"display": "weave", "timestamp": NOW_MS - DAY_MS, "workspace": "/home/ada/loom"}
+    mine = line | {"conversationId": FIRST}
+    path = house.write(".gemini/antigravity-cli/history.jsonl", line, mine, line | {"conversationId": SECOND})
+    house.settle()
+    found = find(house, "antigravity")
+    assert found is not None and found.record is not None
+    assert (found.prompts_only, found.title, found.record.message_count) == (True, "weave", 1)
+    assert found.record.working_directory == "/home/ada/loom"
+    assert house.held(FIRST, "prompts") == encode(mine)
+    assert count(house, "antigravity", SECOND) == (False, 1)
+    assert read_unnamed(house.spool) == {path: 1}
+
+
+def test_a_fork_of_claude_code_has_its_history_too(house: Household) -> None:
+    line = {"display": "weave", "pastedContents": {}, "timestamp": NOW_MS - DAY_MS, "project": "/home/ada/loom"}
+    house.write(".openclaude/history.jsonl", line | {"sessionId": FIRST})
+    house.settle()
+    assert count(house, "openclaude") == (True, 1)
 
 
 def test_the_history_of_grok_keeps_an_excluded_directory_out(house: Household) -> None:

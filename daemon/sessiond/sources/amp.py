@@ -96,6 +96,7 @@ class Amp(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("threads of October 2025",)
     gaps: ClassVar[tuple[str, ...]] = (
         "since spring 2026 only the server has the threads; no parent, because the work of subagents is in no thread",
+        "the prompts in history.jsonl name no thread and are not read",
         "a prompt that was not sent yet, and the times of each call (meta.traces)",
     )
     projection_version: ClassVar[int] = 2

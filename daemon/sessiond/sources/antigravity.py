@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sessiond.session import Entry, Item, Role, Speaker
 from sessiond.sources.base import BaseSource, Memory, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.content import blocks, call, name_of, result, template, text_of
+from sessiond.sources.prompts import decode_prompt, history_root, history_unit, prompt_items
 from sessiond.sources.records import UUID, parse
 
 LOG = re.compile(rf"({UUID})/\.system_generated/logs/transcript(_full)?\.jsonl", re.ASCII)
@@ -29,6 +30,8 @@ class _Step(msgspec.Struct, gc=False):
     source: str | None = None
     created_at: str | None = None
     content: Any = None
+    display: str | None = None
+    """What was typed, in a line of the history of prompts."""
 
 
 STEP = msgspec.json.Decoder(_Step)
@@ -43,24 +46,28 @@ class Antigravity(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no folder, branch, version, title or parent is in a transcript",
         "conversations of 1.0.9 and before are encrypted",
+        "history.jsonl is captured of conversations without a transcript only; its first prompts name no conversation",
     )
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"(?P<id>{UUID})/(?P<name>.+)", "plans, images and other artifacts"),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
-        """Return the `brain` directories of the command line and the editor."""
+        """Return `brain` of the command line and the editor, and the histories of prompts above it."""
         for name in ("antigravity-cli", "antigravity"):
             yield Root(path=f"{dirs.home}/.gemini/{name}/brain", depth=3, skip=frozenset(["messages", "tasks"]))
+            yield history_root(f"{dirs.home}/.gemini/{name}")
 
     def unit(self, relative: str) -> Unit | None:
         """Return the unit of either transcript of a conversation; both have the same steps, which count once."""
         found = LOG.fullmatch(relative)
-        return Unit(native_id=found[1], stream="main" if found[2] else "short") if found else None
+        return Unit(native_id=found[1], stream="main" if found[2] else "short") if found else history_unit(relative)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a step. A prompt is wrapped in <USER_REQUEST>; the source MODEL also stands for tool results."""
         step = parse(STEP, record)
+        if step.display is not None:
+            return decode_prompt(record, memory)
         text = step.content if isinstance(step.content, str) else ""
         role = None
         if step.type == "USER_INPUT" and step.source == "USER_EXPLICIT":
@@ -77,6 +84,9 @@ class Antigravity(BaseSource):
 
     def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
         """Iterate the items of a step. Results follow their calls in order; neither has an id."""
+        if "display" in record:
+            yield from prompt_items(record, entry)
+            return
         kind, text = record.get("type"), text_of(record.get("content"))
         base = template(entry, Speaker.ASSISTANT)
         if kind == "USER_INPUT":

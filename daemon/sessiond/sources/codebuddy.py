@@ -60,6 +60,7 @@ class CodeBuddy(BaseSource):
         "no version or branch is stored",
         "messages that a rewind removes are counted",
         "chats of the extension and of WorkBuddy are not read",
+        "the prompts in history.jsonl name no session and are not read",
     )
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "outputs of tools, notes about subagents"),

@@ -76,6 +76,7 @@ class CopilotCli(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "sessions of the JetBrains plug-in (~/.copilot/jb) are not read",
         "no parent: subagents are inside of their session",
+        "the prompts in command-history-state.json name no session and are not read",
         "of the side files, session.db is left out: a database in use",
     )
     other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/session\.db",)

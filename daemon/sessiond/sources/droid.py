@@ -54,6 +54,7 @@ class Droid(BaseSource):
         "no version or branch is stored",
         "a user's own model is known by its label only",
         "stream logs of `droid exec` below ~/.factory/projects are not read",
+        "the prompts in history.json name no session and are not read",
     )
     other_files: ClassVar[tuple[str, ...]] = (r".+\.settings\.json\.bak",)
 

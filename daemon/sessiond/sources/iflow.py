@@ -22,7 +22,10 @@ class IFlow(ClaudeCode):
     tool: ClassVar[str] = "iflow"
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("0.5.8",)
-    gaps: ClassVar[tuple[str, ...]] = ("no title or parent is stored",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no title or parent is stored",
+        "tmp/*/logs.json, which has the prompts of deleted sessions too, is not read",
+    )
     side_files: ClassVar[tuple[SideFiles, ...]] = ()
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

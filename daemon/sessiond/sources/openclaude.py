@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from sessiond.sources.base import Retention, Root, UserDirs
 from sessiond.sources.claude_code import SIDE_FOLDERS, ClaudeCode
+from sessiond.sources.prompts import history_root
 from sessiond.sources.side_files import side_roots
 
 
@@ -21,10 +22,11 @@ class OpenClaude(ClaudeCode):
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
-        """Return `projects` of OPENCLAUDE_CONFIG_DIR and ~/.openclaude."""
+        """Return `projects` and the history of prompts of OPENCLAUDE_CONFIG_DIR and ~/.openclaude."""
         for base in dirs.with_override("OPENCLAUDE_CONFIG_DIR", f"{dirs.home}/.openclaude"):
             yield Root(path=f"{base}/projects")
             yield from side_roots([base], SIDE_FOLDERS)
+            yield history_root(base)
 
     def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: whether OpenClaude deletes sessions is not known."""

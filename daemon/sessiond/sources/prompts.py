@@ -18,7 +18,7 @@ from sessiond.sources.content import template, text_of
 from sessiond.sources.records import ABSENT, parse
 
 HISTORY = "history.jsonl"
-"""The name of the file of Claude Code and of Codex, in the directory above their sessions."""
+"""The name of the file of most tools, in the directory above their sessions."""
 COMMAND = re.compile(r"\s*(?:/[A-Za-z][\w:.-]*(?:\s|$)|!|$)")
 """What is typed for the tool itself: a slash command, or a command of the shell."""
 
@@ -33,7 +33,10 @@ class _Paste(msgspec.Struct):
 
 
 class _Prompt(msgspec.Struct):
-    """A line of either tool. Claude Code before 2.0.49 wrote no session id; some versions of Codex another name."""
+    """A line of any of these tools. Claude Code before 2.0.49 wrote no session id; some versions of Codex another name.
+
+    Antigravity has a conversation and a workspace instead of a session and a project.
+    """
 
     display: str | None = None
     timestamp: msgspec.Raw = ABSENT
@@ -43,6 +46,8 @@ class _Prompt(msgspec.Struct):
     ts: msgspec.Raw = ABSENT
     session_id: str | None = None
     conversation_id: str | None = None
+    workspace: str | None = None
+    conversation: str | None = msgspec.field(default=None, name="conversationId")
     pasted: str | None = None
     """The file that a record was made from, see `pasted_files`."""
     pasted_contents: dict[str, _Paste] = msgspec.field(default_factory=dict, name="pastedContents")
@@ -67,8 +72,8 @@ def decode_prompt(record: bytes | memoryview, memory: Memory) -> Entry:
     text, time = (line.display, line.timestamp) if line.display is not None else (line.text, line.ts)
     if text is None or not bytes(time):
         return Entry(unknown=None if line.pasted else "?")
-    native_id = line.own_id or line.session_id or line.conversation_id
-    return prompt_entry(text, native_id, msgspec.json.decode(time), memory, cwd=line.project)
+    native_id = line.own_id or line.session_id or line.conversation_id or line.conversation
+    return prompt_entry(text, native_id, msgspec.json.decode(time), memory, cwd=line.project or line.workspace)
 
 
 def prompt_entry(

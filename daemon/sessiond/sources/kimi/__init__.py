@@ -112,6 +112,7 @@ class Kimi(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "Kimi CLI stores no model, version or branch; Kimi Code no version or branch",
         "sessions from before wire logs (only context.jsonl, or a flat file) are not read",
+        "user-history/ has the prompts of a directory; they name no session and are not read",
         ".index-cache/ repeats what is known of the sessions and is left out",
     )
     side_files: ClassVar[tuple[SideFiles, ...]] = (
