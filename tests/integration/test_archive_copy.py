@@ -1,4 +1,4 @@
-"""When the daemon copies the built-in archive, and what it does where that does not work."""
+"""When the daemon copies the built-in archive, and what it does if that fails."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def pushing(world: World) -> Iterator[Pusher]:
-    """What pushes to the first endpoint beside an archive with one session, without its thread."""
+    """Yield the pusher of the first endpoint beside an archive with one session, without its thread."""
     house = world.house
     house.write(CLAUDE, *lines(3))
     house.settle()
@@ -59,7 +59,7 @@ def push(pushing: Pusher) -> None:
 def test_what_is_new_does_not_wait_for_an_archive_that_cannot_be_copied(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The endpoint has no room for transcripts, say: records still get there."""
+    """Records are still pushed if, for example, the endpoint has no room for transcripts."""
 
     def step(**_: object) -> BatchResult:
         raise Unreachable("the endpoint has no room for more transcripts")
@@ -120,7 +120,7 @@ def test_what_an_archive_had_to_copy_is_forgotten_with_it(world: World, pushing:
 def test_an_archive_that_could_not_be_read_is_tried_again(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody served it for a while, or its process was killed."""
+    """Another process may have served it for a while, or its process was killed."""
     house = world.house
     opened: list[Callable[[], ReadClient]] = [lambda: client(house)]
 

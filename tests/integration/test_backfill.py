@@ -1,4 +1,4 @@
-"""`backfill`: how much of what was there before the first start is taken in, and that the rest is never forgotten."""
+"""`backfill`: which sessions from before the first start are captured. The others are never forgotten."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from support.harness import CLAUDE, SESSION, claude, household
 from support.sample_tree import build
 
 
-def test_all_is_taken_in_unless_it_is_asked_otherwise(tmp_path: Path) -> None:
+def test_everything_is_captured_by_default(tmp_path: Path) -> None:
     write(tmp_path, 1, age=4000 * DAY)
     with lab(tmp_path) as made:
         assert made.look().left_out == 0
         assert made.captured() == {session(1)}
 
 
-def test_what_is_older_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_older_sessions_are_left_out_and_counted(tmp_path: Path) -> None:
     """Neither its path nor its content is stored. A second scan and a restart leave it out too."""
     old, new = write(tmp_path, 1, age=91 * DAY), write(tmp_path, 2, age=89 * DAY)
     with lab(tmp_path, {"backfill": "90d"}) as made:
@@ -54,7 +54,7 @@ def test_an_old_session_that_changes_is_captured_whole(tmp_path: Path) -> None:
 
 
 def test_a_change_counts_though_it_looks_old(tmp_path: Path) -> None:
-    """A tool wrote under a clock that is years behind; a look, which has only times to go by, finds it too."""
+    """A tool wrote with a clock that is years behind. A scan, which has only file times, finds the change too."""
     reported, found = write(tmp_path, 1, age=9 * DAY), write(tmp_path, 2, age=9 * DAY)
     with lab(tmp_path, {"backfill": "none"}) as made:
         assert made.look().left_out == 2
@@ -88,7 +88,7 @@ def test_another_value_later_picks_up_the_rest(tmp_path: Path) -> None:
 
 
 def test_what_came_while_the_daemon_was_off_is_no_backfill(tmp_path: Path) -> None:
-    """The first start is pinned: a session that was written after it is new, however long ago that is."""
+    """The time of the first start is stored: a session that was written after it is new, however long ago that is."""
     write(tmp_path, 1, age=20 * DAY)
     write(tmp_path, 2, age=40 * DAY)
     with lab(tmp_path, {"backfill": "none"}) as made:
@@ -112,7 +112,7 @@ def test_what_was_copied_while_the_daemon_was_off_is_no_backfill_however_old_it_
 
 
 def test_what_is_copied_during_the_first_run_is_no_backfill_either(tmp_path: Path) -> None:
-    """The time of the first use counts from that use on, not from the next start."""
+    """The time of the first use counts from then on, not from the next start."""
     write(tmp_path, 1, age=100 * DAY)
     with lab(tmp_path, {"backfill": "90d"}) as made:
         assert made.look().left_out == 1
@@ -122,7 +122,7 @@ def test_what_is_copied_during_the_first_run_is_no_backfill_either(tmp_path: Pat
 
 
 def test_a_home_that_is_copied_to_a_new_machine_brings_no_backfill_back(tmp_path: Path) -> None:
-    """All of its files are new there, the state directory's too; what was left out stays left out."""
+    """All its files are new there, even those of the state directory. What was left out stays left out."""
     write(tmp_path / "old", 1, age=100 * DAY)
     with lab(tmp_path / "old", {"backfill": "90d"}) as made:
         assert made.look().left_out == 1
@@ -154,7 +154,7 @@ def test_a_first_start_under_a_clock_ahead_is_corrected(tmp_path: Path) -> None:
         assert oldest_ms(house.spool, "all", 1_000) is None
 
 
-def test_a_database_is_taken_in_as_a_whole(tmp_path: Path) -> None:
+def test_a_database_is_captured_as_a_whole(tmp_path: Path) -> None:
     """The time of its newest change counts, and a change of its -wal is one."""
     with household(tmp_path) as house:
         path = os.path.join(build("goose/schema-15", house.home), STORES["goose/schema-15"])

@@ -1,4 +1,4 @@
-"""What holds the backlog back, and that live changes wait for none of it."""
+"""What pauses the backlog. Live changes never wait for any of it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from support.harness import CLAUDE, SESSION, Household, claude, encode, househol
 
 
 class Clock:
-    """Time and CPU time as numbers that the test moves."""
+    """Time and CPU time as numbers that the test sets."""
 
     def __init__(self) -> None:
         self.now = self.cpu = 1000.0
 
     def works(self, seconds: float) -> None:
-        """Spend so much CPU time, and as much wall time."""
+        """Spend this much CPU time, and as much wall time."""
         self.now += seconds
         self.cpu += seconds
 
 
 class Machine(PowerAndNetwork):
-    """Surroundings that the test decides on, and how often they were asked for."""
+    """The state of power and network, set by the test, and how often each was read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def test_while_the_backlog_rests_live_changes_are_read(tmp_path: Path) -> None:
 
 
 def test_on_battery_the_backlog_waits_and_live_changes_go_on(tmp_path: Path) -> None:
-    """It is said why; the system is asked again after half a minute, and not at all once nothing waits."""
+    """The reason is shown. The system is asked again after half a minute, and not at all once nothing waits."""
     clock, machine = Clock(), Machine()
     machine.battery = True
     write(tmp_path, 1, age=DAY)
@@ -129,7 +129,7 @@ def test_on_battery_the_backlog_waits_and_live_changes_go_on(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("settings", "due"), [("", {2, 3}), ('{"cleanupPeriodDays": 99999}', set())])
 def test_what_its_tool_is_about_to_delete_waits_for_no_charger(tmp_path: Path, settings: str, due: set[int]) -> None:
-    """Claude Code deletes at each of its starts what was not changed for thirty days; a battery lasts for hours."""
+    """At each start Claude Code deletes what was not changed for thirty days, and a battery lasts for hours."""
     machine = Machine()
     machine.battery = True
     for number, days in ((1, 20), (2, 24), (3, 40)):
@@ -143,7 +143,7 @@ def test_what_its_tool_is_about_to_delete_waits_for_no_charger(tmp_path: Path, s
         assert (found.backlog, found.waits) == (3 - len(due), ON_BATTERY)
 
 
-def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
+def test_sync_ignores_the_limits_of_the_backlog(tmp_path: Path) -> None:
     """The user asked for everything now: nothing is held back until all is read and pushed."""
     clock, machine = Clock(), Machine()
     machine.battery = True
@@ -164,7 +164,7 @@ def test_sync_waits_for_no_charger(tmp_path: Path) -> None:
     clock.now += 1
 
 
-def test_haste_ends_with_the_last_of_both(tmp_path: Path) -> None:
+def test_an_override_ends_when_both_loops_have_finished(tmp_path: Path) -> None:
     """If pushing ends before reading, reading must learn of it, or the next backlog would have no limit."""
     override = Override()
     pushing = Throttle(PUSHING, override=override)
@@ -225,7 +225,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 @contextmanager
 def pusher(house: Household, made: Throttle) -> Iterator[Pusher]:
-    """What pushes, without its thread."""
+    """Return the pusher without its thread."""
     resources = house.resources()
     pushing = Pusher(resources, Target(house.endpoint.url, Token(house.endpoint.token)), made)
     try:
@@ -235,7 +235,7 @@ def pusher(house: Household, made: Throttle) -> Iterator[Pusher]:
 
 
 def old(house: Household, number: int, *, size: int, age: float = DAY) -> str:
-    """Write an incompressible session of about so many bytes, with a time so long ago."""
+    """Write an incompressible session of this size, last changed this long ago."""
     name = f".claude/projects/-home-dev-project/{session(number)}.jsonl"
     path = house.write(name, *(claude(session(number), n, text=os.urandom(1500).hex()) for n in range(size // 3000)))
     made = os.stat(path).st_mtime - age
@@ -244,7 +244,7 @@ def old(house: Household, number: int, *, size: int, age: float = DAY) -> str:
 
 
 def push(made: Pusher, turns: int = 99) -> int:
-    """Push until nothing goes any more; the bytes that went over the wire."""
+    """Push until nothing is left to push; return the bytes on the wire."""
     before = made.client.sent_bytes
     while made.push().more and made.state.health.next_attempt_ms is None and turns:
         turns -= 1
@@ -252,7 +252,7 @@ def push(made: Pusher, turns: int = 99) -> int:
 
 
 def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household) -> None:
-    """A batch of a second's worth, or one segment, and a rest for as long; all of it arrives, each byte once."""
+    """It sends a batch of one second's rate, or one segment, and pauses for as long. Each byte arrives once."""
     clock = Clock()
     limit = 100_000
     with pusher(house, throttle(Backlog(max_upload=limit), clock, PUSHING)) as made:
@@ -311,8 +311,8 @@ def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> 
         assert machine.asked == asked
 
 
-def test_what_can_not_go_holds_nothing_up(house: Household) -> None:
-    """Segments behind a parked one are no backlog: for them the system is not asked, nor any limit lifted."""
+def test_segments_behind_a_parked_one_are_no_backlog(house: Household) -> None:
+    """Segments behind a parked one are no backlog: the system is not asked for them, and no limit is lifted."""
     clock, machine = Clock(), Machine()
     machine.metered = True
     override = Override()
@@ -373,8 +373,8 @@ def supply(base: Path, name: str, **files: str) -> None:
         ({"odd": {}}, False),
     ],
 )
-def test_linux_tells_of_its_supplies(tmp_path: Path, supplies: dict[str, dict[str, str]], expected: bool) -> None:
-    """A charger counts, whatever its plug; a mouse's battery and a lone plug do not."""
+def test_power_supplies_of_linux_are_read(tmp_path: Path, supplies: dict[str, dict[str, str]], expected: bool) -> None:
+    """A charger counts with any plug. The battery of a mouse does not, nor does a plug without a battery."""
     for name, files in supplies.items():
         supply(tmp_path, name, **files)
     assert PowerAndNetwork(str(tmp_path), platform="linux").on_battery() is expected
@@ -405,8 +405,8 @@ def test_macos_tells_by_pmset(printed: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("printed", "expected"), [("u 1\n", True), ("u 3\n", True), ("u 0\n", False), ("u 4\n", False), ("", False)]
 )
-def test_network_manager_tells_what_is_metered(printed: str, expected: bool) -> None:
-    """NMMetered: 1 is yes and 3 a guessed yes; where it does not run it is not started."""
+def test_network_manager_reports_metered_networks(printed: str, expected: bool) -> None:
+    """In NMMetered, 1 is yes and 3 a guessed yes. If NetworkManager does not run, it is not started."""
     asked: list[Sequence[str]] = []
 
     def ask(command: Sequence[str]) -> str:
@@ -418,8 +418,8 @@ def test_network_manager_tells_what_is_metered(printed: str, expected: bool) -> 
     assert "--auto-start=no" in asked[0]
 
 
-def test_a_program_that_is_not_there_or_fails_is_no(tmp_path: Path) -> None:
-    """The real question, on whatever machine this is: it ends, and it is a yes or a no."""
+def test_a_missing_program_means_no(tmp_path: Path) -> None:
+    """The real query on this machine ends, and gives a yes or a no."""
     assert PowerAndNetwork().on_metered() in (True, False)
     assert PowerAndNetwork(platform="darwin").on_battery() in (True, False)
 

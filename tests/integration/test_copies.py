@@ -16,7 +16,7 @@ DAY = 86_400_000
 
 
 def push(house: Household, line: int) -> None:
-    """Write a line, and push it after asking who answers, as a daemon does at its start and each hour."""
+    """Write a line, and push it after asking the endpoint for its id, as a daemon does at its start and each hour."""
     house.write(CLAUDE, claude(SESSION, line))
     house.scan()
     bind(house.uploading)
@@ -31,7 +31,7 @@ def advice(house: Household) -> list[str]:
 
 
 def test_two_copies_that_push_in_turn_are_reported_by_both(tmp_path: Path) -> None:
-    """Each one finds a push at the endpoint that it did not make, time and again."""
+    """Each one repeatedly finds a push at the endpoint that it did not make."""
     with household(tmp_path) as house:
         push(house, 0)
         house.spool.close()
@@ -53,7 +53,7 @@ def test_two_copies_that_push_in_turn_are_reported_by_both(tmp_path: Path) -> No
 
 
 def test_a_restored_backup_of_one_side_is_no_copy(tmp_path: Path) -> None:
-    """It is found once; after that both sides remember the same push."""
+    """The difference is found once. Afterwards both sides remember the same push."""
     with household(tmp_path) as house:
         push(house, 0)
         house.spool.close()
@@ -93,7 +93,7 @@ def test_a_generation_that_a_restored_spool_does_not_know_is_not_taken_for_its_o
 
 
 def test_another_machine_is_noted_and_another_name_of_it_is_not(tmp_path: Path) -> None:
-    """A laptop is renamed by its network; a home that moved has another machine id."""
+    """A network may rename a laptop; a home that moved has another machine id."""
     with household(tmp_path) as house:
         health.note_host(house.spool, "laptop", "id-1", 1)
         health.note_host(house.spool, "laptop.example", "id-1", 2)

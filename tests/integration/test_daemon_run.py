@@ -189,7 +189,7 @@ def test_what_is_doubtful_about_the_configuration_is_logged_at_the_start(tmp_pat
 
 
 def test_a_run_that_follows_another_one_starts_no_second_time(tmp_path: Path) -> None:
-    """The daemon starts once, however often its threads do; the failure of the old settings is forgotten."""
+    """The daemon starts once, however often its threads do. A failure under the old settings is forgotten."""
     with logs.recorded() as events, running(tmp_path, Notifications()) as run:
         run.end(last=False, whole=True)
         following = DaemonRun(run.host, run.settings, Handover(config_watch=run.config_watch))
@@ -219,7 +219,7 @@ def test_a_damaged_spool_is_rebuilt_by_another_engine_of_the_same_process(tmp_pa
 
 
 def test_damage_that_shows_only_when_the_spool_is_read_is_repaired_as_well(tmp_path: Path) -> None:
-    """A frame that can't be unpacked: no check of the file finds it, but other redaction rules do."""
+    """No check of the file finds a frame that can't be unpacked, but a change of redaction rules does."""
     write(tmp_path, 1, age=0)
     with lab(tmp_path) as house:
         house.look()
@@ -230,13 +230,13 @@ def test_damage_that_shows_only_when_the_spool_is_read_is_repaired_as_well(tmp_p
 
 
 def test_a_spool_that_is_damaged_again_ends_the_process(tmp_path: Path) -> None:
-    """The disk fails: to rebuild it again and again would show nobody that."""
+    """The disk fails, and rebuilding again and again would hide that."""
     with pytest.raises(SpoolDamaged, match="second"):
         supervised(tmp_path, SpoolDamaged("first"), SpoolDamaged("second"))
 
 
 def test_an_engine_that_ends_for_another_reason_rebuilds_nothing(tmp_path: Path) -> None:
-    """The built-in archive has to be started again, say."""
+    """For example, the built-in archive has to be started again."""
     assert "spool.rebuilt" not in supervised(tmp_path, Message.DIED, Message.STOP)
 
 

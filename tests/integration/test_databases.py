@@ -1,4 +1,4 @@
-"""Databases of tools: what is read of them, how they are listed, and what a change costs."""
+"""Databases of tools: what is read from them, how they are listed, and the cost of a change."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOKEN = b"planted-token-that-is-nobodys"
 
 
 def held(house: Household) -> Iterator[bytes]:
-    """Yield all that the spool's files hold, its segments unpacked as well."""
+    """Yield the content of the spool's files, with segments unpacked."""
     for path in Path(house.state).rglob("*"):
         if path.is_file():
             yield path.read_bytes()
@@ -48,7 +48,7 @@ def held(house: Household) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", ["opencode/1.18-database", "kilo-code/7.7-database"])
 def test_a_token_beside_the_sessions_never_reaches_the_spool(name: str, tmp_path: Path) -> None:
-    """account, credential and session_share are never looked at."""
+    """The tables account, credential and session_share are never read."""
     with household(tmp_path) as house:
         build(name, house.home)
         assert TOKEN in Path(house.home, STORES[name]).read_bytes()
@@ -89,7 +89,7 @@ def test_a_deletion_and_an_edit_in_place_are_seen(name: str, tmp_path: Path) -> 
 
 
 class Asking:
-    """A database that notes what it is asked."""
+    """A database that records its queries."""
 
     def __init__(self, path: str, marks: dict[str, str], *, thorough: bool = False) -> None:
         self.database = open_database(path, marks, thorough=thorough)
@@ -105,7 +105,7 @@ class Asking:
 
 
 def test_opencode_is_listed_without_a_look_at_its_rows(tmp_path: Path) -> None:
-    """Events show which session changed: no row of a message or a part is read, nor their indexes.
+    """Events show which session changed: no row or index of messages and parts is read.
 
     Of the one that changed rows are counted by an index. There are half a million of them.
     """
@@ -156,7 +156,7 @@ OLD = {
 
 @pytest.mark.parametrize("name", OLD)
 def test_an_edit_that_moves_no_watermark_is_found_within_a_day(name: str, tmp_path: Path) -> None:
-    """Rows of sessions that were quiet for long are not looked at with each change, but once a day all are."""
+    """Rows of old sessions are not read for each change, but all are read once a day."""
     path = os.path.join(build(name, tmp_path / "home"), STORES[name])
     table, column, later, edit = OLD[name]
     with household(tmp_path) as house:
@@ -177,7 +177,7 @@ def test_an_edit_that_moves_no_watermark_is_found_within_a_day(name: str, tmp_pa
 
 
 def test_a_look_at_every_row_under_a_clock_ahead_is_no_last_one(tmp_path: Path) -> None:
-    """The clock was years ahead then; what moves no watermark is found within a day of the right time."""
+    """The clock was years ahead at the last full read: edits are still found within a day of the right time."""
     name = "crush/0.90"
     path = os.path.join(build(name, tmp_path / "home"), STORES[name])
     table, column, later, edit = OLD[name]
@@ -198,7 +198,7 @@ def test_a_look_at_every_row_under_a_clock_ahead_is_no_last_one(tmp_path: Path) 
 
 
 def read_of(house: Household) -> list[tuple[int, int, int]]:
-    """Return of each stream how far it was read, and how often it was rewritten."""
+    """Return how far each stream was read, and how often it was rewritten."""
     states = house.spool.catalog.sessions()
     return sorted((s.id, s.generation, s.folded) for state in states for s in house.spool.catalog.streams(state.id))
 
@@ -209,7 +209,7 @@ ODD = (None, 5, 2**62, 1.5, "", "x", "[]", '{"id":5,"messages":[5,null]}', "null
 
 @pytest.mark.parametrize("name", [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))])
 def test_odd_cells_harm_no_other_file(name: str, tmp_path: Path) -> None:
-    """Rule 9: a session that can't be made out is skipped, and what is in another file is captured all the same."""
+    """Rule 9: a session that can't be read is skipped, and other files are captured all the same."""
     chosen = Random(name)
     build(name, tmp_path / "home")
     stores = [path for path in (tmp_path / "home").rglob("*") if path.is_file() and path.read_bytes()[:6] == b"SQLite"]
@@ -235,7 +235,7 @@ def test_odd_cells_harm_no_other_file(name: str, tmp_path: Path) -> None:
 
 
 def test_a_new_title_is_no_rewrite(tmp_path: Path) -> None:
-    """The title is metadata of the session: it is stored beside the records, and none of them is sent again."""
+    """A title is metadata of the session and stored beside the records, none of which is sent again."""
     with household(tmp_path) as house:
         path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
         house.scan()
@@ -249,7 +249,7 @@ def test_a_new_title_is_no_rewrite(tmp_path: Path) -> None:
 
 
 def test_what_is_appended_is_all_that_is_read_anew(tmp_path: Path) -> None:
-    """A message more is an append to its stream: no new generation, and no other record is folded again."""
+    """One more message is an append to its stream: there is no new generation, and no other record is folded again."""
     with household(tmp_path) as house:
         path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
         house.scan()
@@ -268,7 +268,7 @@ def test_what_is_appended_is_all_that_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_a_second_update_within_a_second_is_seen(tmp_path: Path) -> None:
-    """Crush's times are seconds; the length of a text tells two updates of one second apart."""
+    """Crush's times have seconds; the length of the text distinguishes two updates of one second."""
     path = os.path.join(build("crush/0.90", tmp_path / "home"), STORES["crush/0.90"])
     with household(tmp_path) as house:
         house.scan()
@@ -281,7 +281,7 @@ def test_a_second_update_within_a_second_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"projects":[{"path":"x"}]}', b'{"projects":[]}'])
 def test_a_damaged_list_of_projects_names_none(content: bytes, tmp_path: Path) -> None:
-    """Crush rewrites it; what is met in between says nothing."""
+    """Crush rewrites the list, and a half-written one is ignored."""
     listed = tmp_path / ".local" / "share" / "crush" / "projects.json"
     listed.parent.mkdir(parents=True)
     listed.write_bytes(content)
@@ -302,7 +302,7 @@ os._exit(9)
 @pytest.mark.parametrize("backfill", ["all", "none"])
 @pytest.mark.parametrize("how", ["closed", "open", "killed", "killed without -shm"])
 def test_a_look_at_a_database_is_no_change_of_it(how: str, backfill: str, tmp_path: Path) -> None:
-    """SQLite makes files beside a store in WAL mode even to read it: if that woke us, we would never rest."""
+    """SQLite makes files beside a store in WAL mode even to read it. If they woke the daemon, it would never rest."""
     home = str(tmp_path / "home")
     path = os.path.join(build("goose/schema-15", home), STORES["goose/schema-15"])
     tool = sqlite3.connect(path, isolation_level=None)

@@ -1,4 +1,4 @@
-"""What was pushed last serves as a dictionary, and nothing depends on it: lost, refused or different, all arrives."""
+"""The last push serves as a dictionary. If it is lost, refused or different, everything still arrives."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 def line(number: int) -> dict:
-    """One of a live session: an answer of some sentences, and names that differ from line to line."""
+    """Make a line of a live session: some sentences, and names that differ from line to line."""
     words = SAID.split()
     said = " ".join(words[(number * 7 + at * (number + 3)) % len(words)] for at in range(90))
     return claude(SESSION, number, role="assistant", text=said, requestId=f"req_{number:024x}")
 
 
 def live(house: Household, *numbers: int) -> list[tuple[int, str, int]]:
-    """Append lines one by one, each pushed at once: of each its length, and the encoding and length of its push."""
+    """Append lines and push each at once; return the length of each, and the encoding and length of its push."""
     told = []
     for number in numbers:
         house.ingest(house.write(CLAUDE, line(number)))
@@ -50,7 +50,7 @@ def arrived(house: Household) -> bool:
 
 
 def test_a_live_line_travels_in_half_of_its_length(house: Household) -> None:
-    """Its record and its envelope included: most of the three stood in the push before."""
+    """This includes its record and its envelope, most of which was in the push before."""
     house.push()
     first, *others = live(house, *range(1, 13))
     assert first[1] == "zstd"
@@ -60,7 +60,7 @@ def test_a_live_line_travels_in_half_of_its_length(house: Household) -> None:
 
 
 def test_an_endpoint_that_does_not_offer_it_gets_what_it_always_got(house: Household) -> None:
-    """The encodings of the first version are enough."""
+    """The encodings of the first version suffice."""
     house.transport.withheld = frozenset({FEATURE})
     house.push()
     assert {encoding for _, encoding, _ in live(house, 1, 2, 3)} == {"zstd"}
@@ -68,7 +68,7 @@ def test_an_endpoint_that_does_not_offer_it_gets_what_it_always_got(house: House
 
 
 def test_an_endpoint_that_has_forgotten_is_told_at_once_without(house: Household) -> None:
-    """After a restart, for example: one more request, nothing is lost, and the next line has a dictionary again."""
+    """After a restart, for example, this costs one more request, and the next line has a dictionary again."""
     house.push()
     live(house, 1, 2)
     house.forget_dictionary()
@@ -101,8 +101,8 @@ def test_a_lost_answer_takes_the_dictionary_with_it(house: Household) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 406, 415, 501])
-def test_whoever_refuses_the_encoding_is_not_bothered_with_it_for_long(house: Household, status: int) -> None:
-    """A proxy, say. Everything passes without, and after three tries it is left alone until the next question."""
+def test_the_dictionary_is_not_used_after_three_refusals(house: Household, status: int) -> None:
+    """A proxy may refuse it. Pushes pass without it, and after three tries it is not used until the next query."""
 
     def refusing(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         if request.headers.get("content-encoding") == ENCODING:
@@ -124,7 +124,7 @@ def test_whoever_refuses_the_encoding_is_not_bothered_with_it_for_long(house: Ho
 
 
 def test_a_refused_token_is_no_fault_of_the_dictionary(house: Household) -> None:
-    """It is said once more, and then believed."""
+    """The push is repeated once without a dictionary; then the refusal counts."""
     house.push()
     live(house, 1, 2)
     house.write(CLAUDE, line(3))
@@ -138,6 +138,6 @@ def test_a_refused_token_is_no_fault_of_the_dictionary(house: Household) -> None
 
 
 def test_a_dictionary_has_a_bound_and_no_line_fills_it() -> None:
-    """16 KiB, of them at most the half from one push; a few bytes are none."""
+    """It has 16 KiB, at most half of them from one push. A push of a few bytes makes none."""
     assert extended(b"a" * SIZE, b"b" * (1 << 20)) == b"a" * (SIZE - HEAD) + b"b" * HEAD
     assert extended(b"", b"{}\n") == b""

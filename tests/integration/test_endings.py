@@ -1,4 +1,4 @@
-"""Records without an end: they delay no other session, and are not read again and again."""
+"""Records without an end delay no other session, and are not read again and again."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_sparse_file_of_ten_gigabytes_is_skipped_over(tmp_path: Path, house: L
 @needs_counter
 @pytest.mark.parametrize("known", [False, True], ids=["from its start", "after a record"])
 def test_a_record_that_grows_is_read_once(tmp_path: Path, house: Lab, known: bool) -> None:
-    """64 MiB in steps of one: reading it from its start each time would be two gigabytes."""
+    """It grows by steps of 1 MiB to 64 MiB: reading it from its start each time would be two gigabytes."""
     path = write(tmp_path, 1, age=0, lines=int(known))
     start = os.path.getsize(path)
     changed(house, path)
@@ -105,7 +105,7 @@ def test_a_record_that_grows_is_read_once(tmp_path: Path, house: Lab, known: boo
 
 @needs_counter
 def test_half_a_line_that_grows_by_little_is_read_once(tmp_path: Path, house: Lab) -> None:
-    """An answer that is streamed into one line: a few bytes at a time, less than a chunk in all."""
+    """An answer is streamed into one line, a few bytes at a time and less than a chunk in all."""
     path = write(tmp_path, 1, age=0)
     changed(house, path)
     with open(path, "ab") as file:
@@ -124,7 +124,7 @@ def test_half_a_line_that_grows_by_little_is_read_once(tmp_path: Path, house: La
 
 
 def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Path, house: Lab) -> None:
-    """It is the newest, so it would be read first; the others must not wait until it is searched."""
+    """It is the newest and would be read first, but the others must not wait until it is searched."""
     old = [write(tmp_path, number, age=2 * DAY) for number in range(2, 12)]
     hog = write(tmp_path, 1, age=0, lines=0)
     with open(hog, "wb") as file:
@@ -142,7 +142,7 @@ def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Pat
 
 
 def test_the_search_gives_others_their_turn(tmp_path: Path, house: Lab) -> None:
-    """A line that is written while 40 MiB without an end are searched waits for one slice."""
+    """A line that is written while 40 MiB without an end are searched waits for one slice only."""
     hog, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     with open(hog, "ab") as file:
         file.write(b"x" * (40 * MIB))
@@ -158,7 +158,7 @@ def test_the_search_gives_others_their_turn(tmp_path: Path, house: Lab) -> None:
 
 
 def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, house: Lab) -> None:
-    """A tool that allocates its file first writes behind our back, far before the end that we have searched."""
+    """A tool that allocates its file first writes far before the end of what was searched."""
     path = write(tmp_path, 1, age=0)
     start = os.path.getsize(path)
     with open(path, "ab") as file:
@@ -250,7 +250,7 @@ def test_a_restart_continues_a_long_search(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("stored", ["[", '{"a": 1}', '{"x:y": {"start": 0, "searched": 1}}', '{"1:2": {"start": "a"}}'])
 def test_a_stored_search_that_is_damaged_is_dropped(tmp_path: Path, stored: str) -> None:
-    """It only saves reading."""
+    """The stored search only saves reading."""
     path = write(tmp_path, 1, age=0)
     with lab(tmp_path) as house:
         house.resources.spool.set_meta(endings.SEARCHES, stored)

@@ -1,4 +1,4 @@
-"""What an endpoint may answer, by mistake or by malice: nothing is lost by it, and no thread ends by it (rule 12)."""
+"""Wrong answers of an endpoint, by mistake or by malice: no data is lost, and no thread ends (rule 12)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 def answering(result: dict) -> Callable[..., httpx.Response]:
-    """Answer each line of a push so."""
+    """Answer each line of a push with this result."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         if request.url.path != "/v1/push":
@@ -73,7 +73,7 @@ def problem(kind: str, **known: object) -> dict:
     ],
 )
 def test_an_answer_that_makes_no_sense_moves_nothing(house: Household, result: dict) -> None:
-    """It is an endpoint's failure, after which all is still there to be pushed."""
+    """It is a failure of the endpoint, and everything is still there to be pushed."""
     house.transport.fate = answering(result)
     with pytest.raises(WrongEndpoint):
         house.push()
@@ -85,7 +85,7 @@ def test_an_answer_that_makes_no_sense_moves_nothing(house: Household, result: d
 def test_a_stream_at_the_limit_of_generations_is_parked_and_stops_no_other(
     house: Household, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the endpoint has stays readable, what it refuses is listed, and the daemon does not try it without end."""
+    """Stored bytes stay readable, refused ones are listed, and the daemon does not try them without end."""
     monkeypatch.setattr(limits, "MAX_GENERATIONS", 3)
     for number in range(6):
         house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, text=f"version {number}"), mode="wb")
@@ -115,7 +115,7 @@ def answered(result: dict) -> PushAnswer:
 
 
 def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house: Household) -> None:
-    """A lie is overtaken once the endpoint tells the truth."""
+    """A lie is overtaken once the endpoint answers truthfully."""
     session = house.spool.catalog.session(UUID(SESSION))
     assert session is not None
     settle(house.uploading, [session], answered(problem("stale", revision=2**52 - 2**20)))
@@ -184,7 +184,7 @@ def test_an_acknowledgement_stays_one_whatever_is_beside_it(house: Household) ->
 
 
 def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(house: Household) -> None:
-    """It is asked for again with each batch, and the others go on."""
+    """It is requested again with each batch, and the other streams go on."""
     house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
     house.scan()
     with house.spool.transaction():
@@ -215,7 +215,7 @@ def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(house: Hous
 
 
 def test_the_largest_items_that_are_taken_leave_room_for_the_next_ones(house: Household) -> None:
-    """What anybody with the device's token may push: the daemon goes on above it."""
+    """Anyone with the device's token may push such items: the daemon continues above them."""
     (found,) = house.held_sessions().values()
     revision = {**found, "op": "session", "revision": FREE_REVISION, "device_id": str(house.device_id)}
     stream = {"machine_id": house.machine_id, "session": SESSION, "stream": "main"}
@@ -233,8 +233,8 @@ def test_the_largest_items_that_are_taken_leave_room_for_the_next_ones(house: Ho
     assert house.spool.stats.waiting().parked == 0
 
 
-def test_held_of_nonsense_is_refused(house: Household) -> None:
-    """The answer about offsets is bounded like that to a push; what else waits is pushed before that is an error."""
+def test_nonsense_in_an_answer_about_offsets_is_refused(house: Household) -> None:
+    """The answer about offsets is limited like that to a push. Other items are pushed before it counts as an error."""
     with house.spool.transaction():
         house.spool.catalog.set_unknown(1)
 
@@ -274,7 +274,7 @@ def test_a_cookie_is_not_kept(house: Household) -> None:
 
 
 def test_a_date_beyond_all_calendars_is_no_time_to_wait() -> None:
-    """Retry-After is text of a stranger's."""
+    """A Retry-After from an unknown server may contain any text."""
     assert parse_retry_after("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None
 
 
@@ -309,7 +309,7 @@ def engine(tmp_path: Path, wall: Wall) -> Iterator[Engine]:
 
 
 def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(engine: Engine, wall: Wall) -> None:
-    """The next attempt was noted under a clock years ahead: it is made as soon as was meant, not in years."""
+    """The next attempt was stored under a clock years ahead. It is made after the intended wait, not after years."""
     wall.ms += 10 * 365 * 86_400_000
     engine.upload_loop.pusher.fail(Unreachable("down", retry_after=60.0))
     assert 55_000 < engine.upload_loop.pusher.state.wait_ms() <= 66_000
@@ -328,7 +328,7 @@ def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(engine: Engine, 
 
 
 def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(engine: Engine, wall: Wall) -> None:
-    """What another daemon noted is believed for an hour at most."""
+    """A wait that another daemon stored counts for an hour at most."""
     wall.ms += 10 * 365 * 86_400_000
     engine.upload_loop.pusher.fail(Unreachable("down", retry_after=60.0))
     wall.ms -= 10 * 365 * 86_400_000
@@ -358,7 +358,7 @@ def answers_about(engine: Engine) -> list[str]:
 def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was lost of streams that do not change any more shows in `GET /v1` alone: it is asked for now and then."""
+    """Losses in streams that do not change any more show only in `GET /v1`, which is requested now and then."""
     asked = answers_about(engine)
     monkeypatch.setattr(pusher, "upload", lambda _, **__: BatchResult())
     engine.upload_loop.pusher.push()
@@ -371,7 +371,7 @@ def test_a_restored_endpoint_is_found_out_while_the_daemon_runs(
 
 
 def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(engine: Engine) -> None:
-    """Each healing makes a new revision, which is stored: that is no progress."""
+    """Each repair makes a new revision, which is stored, but that is no progress."""
     for _ in range(6):
         engine.upload_loop.pusher.state.succeeded(
             BatchResult(sessions=1, segments=1, healed=1, more=True), engine.upload_loop.pusher.state.health
@@ -381,7 +381,7 @@ def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(
 
 
 def test_after_healing_it_rests_until_somebody_wakes_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt that was due and found nothing to do is no longer due: otherwise the loop would spin."""
+    """An attempt that was due and found nothing to do is no longer due, or the loop would spin."""
     for _ in range(6):
         engine.upload_loop.pusher.state.succeeded(
             BatchResult(sessions=1, segments=1, healed=1, more=True), engine.upload_loop.pusher.state.health
@@ -418,7 +418,7 @@ def test_a_failed_push_is_tried_again_though_nothing_happens(engine: Engine, mon
 def test_what_changes_during_a_failing_push_is_tried_at_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, cause: Cause
 ) -> None:
-    """The network comes back while the push over the old one still times out: that failure must not delay the next."""
+    """The network is back, but the push over the old one still times out: that must not delay the next push."""
     tries: list[int] = []
 
     def down(_: object, **__: object) -> BatchResult:
@@ -438,7 +438,7 @@ def test_what_changes_during_a_failing_push_is_tried_at_once(
 
 
 def test_a_user_who_asks_does_not_end_the_pause(engine: Engine) -> None:
-    """`sync` from a cron job tries at once, each minute, and the daemon itself stays with its quarter of an hour."""
+    """`sync` from a cron job tries each minute, but the daemon itself keeps its pause of a quarter of an hour."""
     for _ in range(3):
         engine.upload_loop.pusher.fail(Refused("401"))
     engine.inboxes.upload.put(Retry(Cause.USER))
@@ -453,7 +453,7 @@ def test_a_user_who_asks_does_not_end_the_pause(engine: Engine) -> None:
 
 
 def test_a_push_that_holds_too_much_is_sent_in_parts_and_nothing_is_parked(tmp_path: Path) -> None:
-    """`push-full` is about the push and not about the item: it stays in the outbox and goes with the next one."""
+    """`push-full` concerns the push and not the item, which stays in the outbox and is sent with the next one."""
     limits = Limits(segment=100_000, appended=100_000)
     with household(tmp_path) as house, running(str(tmp_path / "small"), token=TOKEN, limits=limits) as small:
         house.close()
@@ -483,7 +483,7 @@ def test_an_endpoint_that_postpones_everything_is_given_time(house: Household) -
 
 
 def test_a_record_over_the_quota_waits_instead_of_being_parked(house: Household) -> None:
-    """The endpoint has quota is used up now; when it has, the record is pushed."""
+    """The quota is used up now. Once there is space again, the record is pushed."""
     house.transport.fate = answering(problem("quota"))
     with pytest.raises(Unreachable, match="quota is used up"):
         house.push()

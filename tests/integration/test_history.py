@@ -1,4 +1,4 @@
-"""A tool's history of prompts is captured where the session itself is gone, and never beside a transcript."""
+"""A tool's history of prompts is captured if the session itself is gone, and never beside a transcript."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def count(house: Household, native_id: str = FIRST, tool: str = "claude-code") -
 
 
 def capture(house: Household, path: str, turn: Turn) -> Outcome:
-    """Read a path with a turn."""
+    """Read a path with a limited slice."""
     (location,) = house.places(path)
     return read(house.ingesting, location, turn)
 
@@ -238,7 +238,7 @@ def test_lines_without_a_prompt_make_no_session(house: Household) -> None:
 
 
 def test_prompts_without_a_session_are_counted(house: Household) -> None:
-    """Versions of Claude Code before 2.0.49 did not write which session a prompt is of."""
+    """Claude Code before 2.0.49 did not write the session of a prompt."""
     path = house.write(CLAUDE, prompt("one", None), prompt("/exit", None), prompt("two", None), prompt("three"))
     house.settle()
     assert read_unnamed(house.spool) == {path: 2} and count(house) == (True, 1)
@@ -372,7 +372,7 @@ def test_a_long_history_is_read_in_slices(house: Household) -> None:
 
 
 def test_an_endpoint_keeps_the_whole_record_when_only_prompts_are_left(house: Household, tmp_path: Path) -> None:
-    """After the loss of the spool, the history is all that a machine has of a session that its tool deleted."""
+    """After the loss of the spool, a machine has only the history of a session that its tool deleted."""
     path = transcript(house, lines=4)
     house.settle()
     os.unlink(path)

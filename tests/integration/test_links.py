@@ -1,4 +1,4 @@
-"""Links below a tool's root: followed where the user made them, captured once, and reported where they are not."""
+"""Links below a tool's root: followed if the user made them, captured once, and reported if not followed."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_links_to_nothing_are_ignored(house: Household) -> None:
 
 
 def test_a_link_in_a_project_is_never_followed(house: Household) -> None:
-    """Anybody who wrote to the repository may have planted it."""
+    """Anyone who can write to the repository may have planted it."""
     project = Path(house.home, "loom")
     house.write(CLAUDE, claude(SESSION, 1, cwd=str(project)))
     house.write("secret/.aider.chat.history.md", HISTORY)

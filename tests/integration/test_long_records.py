@@ -91,7 +91,7 @@ def extents_of(chunks: list, digest: Digest) -> list[Extent]:
 def test_stopping_anywhere_gives_the_same_masked_bytes(
     tmp_path_factory: pytest.TempPathFactory, seed: int, piece: int, stops: set[int]
 ) -> None:
-    """A record is masked as in one go, whatever the size of its pieces and wherever reading stops and starts again."""
+    """A record is masked as in one go for any size of its pieces, wherever reading stops and starts again."""
     record = long_record(900_000, seed)
     head = encode(claude(SESSION, 1))
     path = tmp_path_factory.mktemp("long") / "file"
@@ -141,7 +141,7 @@ def test_a_file_that_is_read_in_slices_is_kept_whole(
 
 
 def test_every_cut_of_a_secret_is_covered() -> None:
-    """A piece that ends anywhere in a key or a token shows no part of it."""
+    """A piece that ends inside a key or a token shows no part of it."""
     around = b"lorem ipsum " * 6000
     for secret in SECRETS:
         record = b'{"v":"' + around + secret.encode() + b" " + around + b'"}\n'
@@ -251,7 +251,7 @@ def read_half(house: Household, path: str) -> None:
 def test_an_edit_inside_a_record_that_is_half_read_begins_a_generation_at_its_start(
     house: Household, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never between two of its pieces, and what was queued of it stays readable."""
+    """A generation never begins between two of its pieces, and queued bytes stay readable."""
     monkeypatch.setattr("sessiond.ingest.pipeline.STEP", 300_000)
     with small_pieces(150_000, 1 << 16):
         first = encode(claude(SESSION, 1))
@@ -269,7 +269,7 @@ def test_an_edit_inside_a_record_that_is_half_read_begins_a_generation_at_its_st
 def test_a_record_that_loses_its_end_while_it_is_read_waits_for_a_new_one(
     house: Household, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its last piece stays in the file, as of every record without an end; then it goes on where it was."""
+    """Its last piece stays in the file, as for every record without an end. Later the stream continues where it was."""
     monkeypatch.setattr("sessiond.ingest.pipeline.STEP", 300_000)
     with small_pieces(150_000, 1 << 16):
         first, record = encode(claude(SESSION, 1)), long_record(2_000_000)

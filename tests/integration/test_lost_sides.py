@@ -10,7 +10,7 @@ from support.machine import SESSIONS, Machine
 
 
 class Choices:
-    """Answers what a rule would draw."""
+    """Answers the draws of a rule."""
 
     def __init__(self, *choices: object) -> None:
         self._choices = iter(choices)
@@ -21,7 +21,7 @@ class Choices:
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
-    """A state machine whose promises are checked by `hold` instead of by Hypothesis."""
+    """Yield a state machine whose promises are checked by `hold` instead of by Hypothesis."""
     made = Machine()
     yield made
     made.teardown()
@@ -55,7 +55,7 @@ def test_a_partly_pushed_session_survives_neither_side(machine: Machine, back: i
     hold(machine)
 
 
-def test_what_only_a_switched_off_file_had_does_not_stop_what_is_queued(machine: Machine) -> None:
+def test_bytes_that_only_a_disabled_source_had_do_not_block_the_queue(machine: Machine) -> None:
     """The endpoint lost the first line, which was edited since then. The second one is in the outbox alone."""
     session = SESSIONS[0]
     machine.append(session, 1)

@@ -1,4 +1,4 @@
-"""What can't be read is named, each file and each session of a database, until it can be read."""
+"""Unreadable files, and unreadable sessions of a database, are each named until they can be read."""
 
 from __future__ import annotations
 

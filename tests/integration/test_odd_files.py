@@ -1,4 +1,4 @@
-"""Files as they should not be: odd names, wrong clocks, errors in the middle; nothing of them stops the rest."""
+"""Unusual files: odd names, wrong clocks, errors in the middle. They do not affect other files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def big(house: Household, relative: str, session: str = SESSION, count: int = 40
 
 
 class Meddler(reader.Digest):
-    """A digest behind whose first use somebody writes: between two reads of one look."""
+    """A digest after whose first use another process writes, between two reads of one scan."""
 
     def __init__(self, seed: int, write: Callable[[], object]) -> None:
         super().__init__(seed)
@@ -52,7 +52,7 @@ class Meddler(reader.Digest):
 @pytest.mark.parametrize("length", [10, 3000, 9000])
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_rewrite_between_two_reads_is_found_out(length: int, restart: bool, house: Household) -> None:
-    """Droid puts the title into its first line 20 ms after it appended: what was read of both is no transcript."""
+    """Droid puts the title into its first line 20 ms after an append: a mixture of both is no transcript."""
     first, second = claude(SESSION, 1, text="x" * length), claude(SESSION, 2)
     path = house.write(CLAUDE, first)
     house.settle()
@@ -73,8 +73,8 @@ def test_a_rewrite_between_two_reads_is_found_out(length: int, restart: bool, ho
     assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
 
 
-def test_a_name_that_is_no_text_is_carried(tmp_path: Path) -> None:
-    """A directory of bytes that are not UTF-8: the record says where it lay as well as text can."""
+def test_a_name_that_is_not_utf_8_is_captured(tmp_path: Path) -> None:
+    """The directory's name is not UTF-8: the record has it as closely as text can."""
     with household(tmp_path, budget=1 << 16) as house:
         path = big(house, os.fsdecode(b".claude/projects/-home-\xff/" + SESSION.encode() + b".jsonl"))
         content = Path(path).read_bytes()
@@ -86,7 +86,7 @@ def test_a_name_that_is_no_text_is_carried(tmp_path: Path) -> None:
 
 
 def test_a_long_name_is_pinned(tmp_path: Path) -> None:
-    """The name of a pin has nothing of the file's own, which may be too long beside our number."""
+    """The name of a pin has no part of the file's name, which may be too long beside our number."""
     with household(tmp_path, budget=1 << 16) as house:
         path = big(house, f".claude/projects/-x/{SESSION}/subagents/agent-{'é' * 110}.jsonl")
         house.write(f".claude/projects/-x/{SESSION}.jsonl", claude(SESSION, 900))
@@ -96,7 +96,7 @@ def test_a_long_name_is_pinned(tmp_path: Path) -> None:
 
 
 def test_a_stream_is_named_so_that_the_endpoint_takes_it(house: Household) -> None:
-    """A file name may be longer than a stream's; neither the record nor the bytes may be refused for it."""
+    """A file name may be longer than a stream's name may be. Neither the record nor the bytes may be refused for it."""
     house.write(CLAUDE, claude(SESSION, 1))
     name = f"agent-{'x' * 210}"
     path = house.write(f".claude/projects/-home-dev-project/{SESSION}/subagents/{name}.jsonl", claude(SESSION, 2))
@@ -108,7 +108,7 @@ def test_a_stream_is_named_so_that_the_endpoint_takes_it(house: Household) -> No
 
 
 def test_what_a_record_says_is_bounded(house: Household) -> None:
-    """Megabytes where a name should be must not make a record that the endpoint refuses."""
+    """A name of megabytes must not make a record that the endpoint refuses."""
     huge = "x" * (2 << 20)
     line = claude(SESSION, 1, role="assistant", cwd=huge, gitBranch=huge, version=huge)
     line["message"]["model"] = huge
@@ -119,7 +119,7 @@ def test_what_a_record_says_is_bounded(house: Household) -> None:
 
 
 def test_a_clock_of_1970_costs_no_record(house: Household) -> None:
-    """A machine may start without its clock: what its files say is believed as far as their own times go."""
+    """A machine may start without its clock: the times in its files are compared only with their own times."""
     path = house.write(CLAUDE, claude(SESSION, 1))
     os.utime(path, (NOW_MS / 1000, NOW_MS / 1000))
     house.now_ms = 3_600_000
@@ -134,7 +134,7 @@ def test_a_clock_of_1970_costs_no_record(house: Household) -> None:
 def test_an_error_of_the_system_is_the_files_alone(
     house: Household, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """Rule 9: wherever it comes from, the file is in trouble and no thread ends."""
+    """Rule 9: for any error, the file is reported and no thread ends."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -146,7 +146,7 @@ def test_an_error_of_the_system_is_the_files_alone(
 
 
 def test_a_file_that_fails_late_leaves_nothing_half_stored(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several files share a commit: what one of them had begun to store when it failed is taken back alone."""
+    """Several files share a commit. If one fails, only its own changes are undone."""
     house.write(CLAUDE, claude(SESSION, 1))
     path = os.path.join(house.home, CLAUDE)
     real = content_room.Lines.probe
@@ -169,7 +169,7 @@ def test_a_file_that_fails_late_leaves_nothing_half_stored(house: Household, mon
 
 
 def test_a_record_follows_a_rewrite_that_was_interrupted(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The generation was begun, and then the daemon died: there is nothing more to read, and a record to make."""
+    """The daemon died after it began the generation: there is nothing more to read, but a record to make."""
     path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(2)))
     house.scan()
     house.write(CLAUDE, claude(SESSION, 2))
@@ -208,7 +208,7 @@ def test_a_long_record_stands_whole_or_not_at_all(house: Household, monkeypatch:
 
 
 def test_what_a_rewrite_takes_before_it_was_queued_counts_as_lost(tmp_path: Path) -> None:
-    """It waited for room in its file, and its tool wrote other bytes over it: status has to say so."""
+    """The bytes waited in the file for room, and the tool overwrote them: `status` has to report that."""
     with household(tmp_path, budget=1 << 16) as house:
         path = big(house, CLAUDE)
         house.scan()
@@ -221,7 +221,7 @@ def test_what_a_rewrite_takes_before_it_was_queued_counts_as_lost(tmp_path: Path
 
 
 def test_a_pin_follows_its_file_to_another_inode(tmp_path: Path) -> None:
-    """A tool saves by writing beside and renaming: what waits is in the new file, so that is what is linked."""
+    """A tool saves by writing beside and renaming: the bytes that wait are in the new file, so that is linked."""
     with household(tmp_path, budget=1 << 16) as house:
         path = big(house, CLAUDE)
         house.scan()
@@ -236,7 +236,7 @@ def test_a_pin_follows_its_file_to_another_inode(tmp_path: Path) -> None:
 
 
 def test_our_link_to_a_file_is_no_change_of_it(tmp_path: Path) -> None:
-    """To link it and to remove the link sets its ctime: all of it would be read and compared again each time."""
+    """Making and removing the link changes the ctime, and the whole file would be read and compared each time."""
 
     def unchanged() -> bool:
         known = house.spool.catalog.file(path)
@@ -255,7 +255,7 @@ def test_our_link_to_a_file_is_no_change_of_it(tmp_path: Path) -> None:
         assert unchanged()
 
 
-def test_pins_that_nobody_knows_are_swept_at_a_start(tmp_path: Path) -> None:
+def test_unknown_pins_are_removed_at_the_start(tmp_path: Path) -> None:
     """A process may have died after it made one. A pin that is the last link to its bytes stays."""
     with household(tmp_path, budget=1 << 16) as house:
         path = big(house, CLAUDE)
@@ -309,7 +309,7 @@ def test_extents_are_not_all_read_for_an_append(house: Household) -> None:
 
 
 def test_an_index_of_many_roots_names_the_places_of_a_path_as_each_root_would(tmp_path: Path) -> None:
-    """Roots may nest, be shared by sources, and come later."""
+    """Roots may be nested, be shared by sources, and be added later."""
     with household(tmp_path) as house:
         source = next(source for source, _ in house.ingesting.roots if source.tool == "claude-code")
         outer, inner = Root(path="/home/ada/projects/"), Root(path="/home/ada/projects/-p")
@@ -326,7 +326,7 @@ def test_an_index_of_many_roots_names_the_places_of_a_path_as_each_root_would(tm
 
 
 def test_what_is_read_again_is_what_was_captured_or_nothing(tmp_path: Path) -> None:
-    """What fills a gap at the endpoint is read again: bytes that a tool has changed since are others'."""
+    """A gap at the endpoint is filled from the file, unless a tool has changed these bytes since."""
     path, digest = tmp_path / "file", reader.Digest(1)
     path.write_bytes(b"one\ntwo\n")
     extent = reader.Extent(start=4, length=4, digest=digest(b"two\n"))
@@ -337,7 +337,7 @@ def test_what_is_read_again_is_what_was_captured_or_nothing(tmp_path: Path) -> N
 
 
 def test_a_record_that_can_not_be_shown_is_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A field of a type that no version writes: it costs the session its name, and nothing else."""
+    """A field has a type that no version writes: the session loses its name, and nothing else."""
 
     def broken(*_: object) -> Iterator[Item]:
         raise TypeError("a field of another type")

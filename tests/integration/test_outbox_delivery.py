@@ -29,7 +29,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 def restored(base: Path, before: Callable[[Household], None], after: Callable[[Household], None]) -> bytes:
-    """Restore the endpoint as it was after `before`, when `after` has happened; return what it has in the end."""
+    """Restore the endpoint to its state after `before`, once `after` has happened; return what it has in the end."""
     data, copy = base / "endpoint", base / "copy"
     with household(base) as house:
         before(house)
@@ -62,7 +62,7 @@ def refusing(house: Household, what: bytes) -> Callable[..., httpx.Response]:
     return fate
 
 
-def test_what_was_dropped_from_the_queue_stays_dropped_and_the_rest_goes_on(house: Household) -> None:
+def test_dropped_items_stay_dropped_and_the_rest_is_pushed(house: Household) -> None:
     """The endpoint gets a placeholder of the same length, after which more can be appended."""
     house.transport.fate = refusing(house, b"poison")
     lines = [claude(SESSION, n, text="poison" if n == 2 else "fine") for n in range(1, 6)]
@@ -84,7 +84,7 @@ def test_what_was_dropped_from_the_queue_stays_dropped_and_the_rest_goes_on(hous
     assert house.spool.outbox.parked() == ([], [])
 
 
-def test_a_machine_id_that_was_taken_is_mended_by_another_one(house: Household) -> None:
+def test_a_taken_machine_id_is_replaced_in_the_config(house: Household) -> None:
     """The problem suggests a new `machine_id` in the config. What was parked for the old one is removed."""
     record = {
         "id": SESSION.replace("5f", "6f"),
@@ -117,7 +117,7 @@ def test_a_machine_id_that_was_taken_is_mended_by_another_one(house: Household) 
 
 
 def test_another_machine_id_begins_with_what_is_new(house: Household) -> None:
-    """What was stored under the old one stays there; what is not stored yet, and what comes, is the new one's."""
+    """What was stored under the old id stays there. All that is not stored yet gets the new id."""
     other = SESSION.replace("5f", "6f")
     house.write(CLAUDE, claude(SESSION, 1))
     path = house.write(CLAUDE.replace(SESSION, other), claude(other, 1))
@@ -136,7 +136,7 @@ def test_another_machine_id_begins_with_what_is_new(house: Household) -> None:
 
 
 def test_an_endpoint_that_lost_a_part_of_a_rewritten_stream_converges(tmp_path: Path) -> None:
-    """It has less of an old generation than the outbox goes on from: the bytes between are in no file any more."""
+    """It has less of an old generation than the outbox continues from. No file has the bytes between any more."""
 
     def before(house: Household) -> None:
         house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
@@ -158,7 +158,7 @@ def test_an_endpoint_that_lost_a_part_of_a_rewritten_stream_converges(tmp_path: 
 
 
 def test_streams_that_are_stuck_leave_room_for_others(house: Household) -> None:
-    """A batch of the newest streams, all of which wait behind a parked item: older ones are pushed all the same."""
+    """The newest streams all wait behind a parked item. Older ones are pushed all the same."""
     catalog, outbox = house.spool.catalog, house.spool.outbox
     with house.spool.transaction():
         for number in range(BATCH_ITEMS + 2):
@@ -176,7 +176,7 @@ def test_streams_that_are_stuck_leave_room_for_others(house: Household) -> None:
 
 
 def test_a_stream_that_is_to_be_reconciled_comes_before_those_that_wait_for_room(tmp_path: Path) -> None:
-    """A full outbox of a stream that must be read first, behind more newer ones than are read at once."""
+    """Its full outbox must be read first, though it is behind more newer streams than are read at once."""
     with household(tmp_path, budget=1) as house:
         path = house.write(CLAUDE, claude(SESSION, 1))
         os.utime(path, (NOW_MS / 1000, NOW_MS / 1000))
@@ -199,7 +199,7 @@ def test_a_stream_that_is_to_be_reconciled_comes_before_those_that_wait_for_room
 
 
 def test_streams_that_get_nowhere_do_not_keep_others_waiting(tmp_path: Path) -> None:
-    """The file of a newer one can't be read; an older one is read on all the same."""
+    """The file of a newer stream can't be read; an older one is read all the same."""
     with household(tmp_path, budget=1) as house:
         for number in range(3):
             session = f"6f1d7c1e-0000-4000-8000-{number:012d}"
@@ -218,7 +218,7 @@ def test_streams_that_get_nowhere_do_not_keep_others_waiting(tmp_path: Path) -> 
 
 
 def test_a_waiting_thread_gets_its_turn(tmp_path: Path) -> None:
-    """Capturing works through a backlog in one transaction after the other; pushing must get between them."""
+    """The capture of a backlog makes one transaction after the other, and the upload must get in between."""
     spool = Spool(str(tmp_path))
     ends, turns = time.monotonic() + 1.0, [0, 0]
 
@@ -241,7 +241,7 @@ def test_a_waiting_thread_gets_its_turn(tmp_path: Path) -> None:
 
 
 def test_the_queries_of_every_push_and_append_go_by_an_index(house: Household) -> None:
-    """None of them may grow with the number of streams, or with what was captured of one."""
+    """None may get slower with the number of streams, or with what was captured of one."""
     said: list[str] = []
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
@@ -257,7 +257,7 @@ def test_the_queries_of_every_push_and_append_go_by_an_index(house: Household) -
 
 
 def test_a_push_says_whether_there_is_more(house: Household) -> None:
-    """A second look at an outbox that the first push has emptied costs as much as a push."""
+    """A second read of an outbox that the first push has emptied costs as much as a push."""
     house.write(CLAUDE, claude(SESSION, 0))
     house.settle()
     for number in range(1, 4):
@@ -274,7 +274,7 @@ def test_a_push_says_whether_there_is_more(house: Household) -> None:
 
 
 def test_an_acknowledgement_costs_one_commit(house: Household) -> None:
-    """How the endpoint is goes into the transaction of what it took."""
+    """The endpoint's state is stored in the transaction of the acknowledgement."""
     house.write(CLAUDE, claude(SESSION, 1))
     house.scan()
     house.push()
@@ -327,7 +327,7 @@ def test_what_only_the_outbox_has_outlives_an_endpoint_that_forgot(tmp_path: Pat
 
 
 def test_an_endpoint_that_refuses_everything_parks_nothing(house: Household) -> None:
-    """Each item alone is refused as well: that is the endpoint, not the item (rule 12)."""
+    """Each item alone is refused as well: the endpoint is at fault, not the item (rule 12)."""
     for number in range(3):
         name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
         house.write(f".claude/projects/-x/{name}.jsonl", claude(name, 1))
@@ -348,7 +348,7 @@ def test_an_endpoint_that_refuses_everything_parks_nothing(house: Household) -> 
 
 
 def test_a_rewrite_shares_no_more_than_the_outbox_leads_to(tmp_path: Path) -> None:
-    """The outbox was full, so that not all of the old generation is on its way: the new one is taken at once."""
+    """The outbox was full, so not all of the old generation is on its way. The new one is accepted at once."""
     with household(tmp_path, budget=1 << 16) as house:
         lines = [claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)]
         house.write(CLAUDE, *lines)

@@ -1,4 +1,4 @@
-"""Files that their tool packs (Codex' `.jsonl.zst`): the same stream, whatever becomes of the file."""
+"""Compressed transcripts (Codex' `.jsonl.zst`): the stream stays the same, whatever happens to the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROLLOUT = f".codex/sessions/2026/09/01/rollout-2026-09-01T10-00-00-{SESSION}.jso
 
 
 def rollout(count: int) -> bytes:
-    """Lines as Codex writes them, of what compresses badly."""
+    """Return lines as Codex writes them, with text that does not compress well."""
     meta = f'{{"id":"{SESSION}","timestamp":"2026-09-01T10:00:00Z","cwd":"/home/dev/project"}}'
     lines = [f'{{"timestamp":"2026-09-01T10:00:00.000Z","type":"session_meta","payload":{meta}}}']
     for number in range(count):
@@ -34,7 +34,7 @@ def rollout(count: int) -> bytes:
 
 
 def test_a_packed_file_that_waits_is_unpacked_from_its_pin(tmp_path: Path) -> None:
-    """Its tool deletes it before there was room: what the link keeps is as packed as the file was."""
+    """Its tool deletes it before there was room: the link keeps the compressed file."""
     content = rollout(400)
     with household(tmp_path, budget=1 << 16) as house:
         path = house.write(ROLLOUT, zstd.compress(content))
@@ -60,7 +60,7 @@ def unpacked(path: Path, largest: int) -> bytes:
 
 
 def test_a_packed_file_has_a_bound(tmp_path: Path) -> None:
-    """A few kilobytes may say they are terabytes, or be them: neither fills the disk, and the file is named."""
+    """A small file may declare or contain terabytes: it must not fill the disk, and is reported."""
     path = tmp_path / "bomb.zst"
     path.write_bytes(zstd.compress(bytes(1 << 20)))  # says its size
     assert len(unpacked(path, 1 << 20)) == 1 << 20
@@ -75,7 +75,7 @@ def test_a_packed_file_has_a_bound(tmp_path: Path) -> None:
 
 
 def test_a_packed_file_takes_no_more_than_half_of_the_free_disk(tmp_path: Path) -> None:
-    """The spool is on the same disk: a file that would fill it is refused by what its head declares."""
+    """The spool is on the same disk. A file that would fill it is refused for the size in its header."""
     disk = os.statvfs(tmp_path)
     declared = disk.f_bavail * disk.f_frsize
     path = tmp_path / "large.zst"
@@ -94,7 +94,7 @@ def written() -> int:
 @pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="only Linux counts what a process writes")
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(tmp_path: Path, damaged: bool) -> None:
-    """Each look would write as much as is allowed to come out of it: gigabytes, once a minute."""
+    """Each scan would otherwise write as much as may be unpacked: gigabytes, once a minute."""
     content = rollout(400)
     half = content.index(b"\n", len(content) // 2) + 1
     packed = zstd.compress(content[:half]) + zstd.compress(content[half:])  # that are two sizes, and none of the whole
@@ -121,7 +121,9 @@ def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(t
 
 
 def test_a_packed_thread_in_a_database_has_a_bound(tmp_path: Path) -> None:
-    """Zed packs each thread, which is parsed as a whole: one that fits in no memory is named, the others are read."""
+    """Zed compresses each thread, which is parsed as a whole. One that is too large for memory is reported, the others
+    are read.
+    """
     with household(tmp_path) as house:
         path = Path(house.home) / ".local/share/zed/threads/threads.db"
         path.parent.mkdir(parents=True)

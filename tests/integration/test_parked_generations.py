@@ -1,4 +1,4 @@
-"""A generation of which an item was parked: later ones go on without it, and a retry sends its bytes all the same."""
+"""An item of a generation was parked: later generations go on without it, and a retry sends its bytes all the same."""
 
 from __future__ import annotations
 

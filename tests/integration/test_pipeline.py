@@ -20,7 +20,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 def test_a_session_arrives_with_its_record_and_its_bytes(house: Household) -> None:
-    """The endpoint has the record and the transcript byte for byte."""
+    """The endpoint has the record, and the transcript byte for byte."""
     path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
     house.settle()
     held = house.held_sessions()[SESSION]
@@ -41,7 +41,7 @@ def test_a_session_arrives_with_its_record_and_its_bytes(house: Household) -> No
 
 
 def test_an_append_sends_what_was_added(house: Household) -> None:
-    """One request, and in it the new line, not the file."""
+    """One request has the new line, and not the file."""
     house.write(CLAUDE, *(claude(SESSION, n, text="x" * 5000) for n in range(50)))
     house.settle()
     house.transport.requests.clear()
@@ -67,7 +67,7 @@ def test_half_a_line_waits_for_its_other_half(house: Household) -> None:
 
 
 def test_a_rewrite_begins_a_generation_and_keeps_the_old_one(house: Household) -> None:
-    """Truncated and rewritten: the new content is there, and the old one stays readable."""
+    """The file is truncated and rewritten. The endpoint has the new content, and the old one stays readable."""
     house.write(CLAUDE, *(claude(SESSION, n) for n in range(3)))
     house.settle()
     old = house.held(SESSION)
@@ -79,7 +79,7 @@ def test_a_rewrite_begins_a_generation_and_keeps_the_old_one(house: Household) -
 
 
 def test_a_dropped_last_line_is_a_generation_without_new_bytes(house: Household) -> None:
-    """Claude Code truncates in place to drop a line: the kept bytes are not sent again."""
+    """Claude Code truncates the file to drop a line: the kept bytes are not sent again."""
     path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(2)))
     house.scan()
     house.write(CLAUDE, claude(SESSION, 2))
@@ -119,7 +119,7 @@ def test_an_edit_in_place_of_the_same_size_is_seen(house: Household) -> None:
 
 
 def test_a_deleted_file_deletes_nothing(house: Household) -> None:
-    """Rule 4: it is noted as gone at the source, and stays at the endpoint."""
+    """Rule 4: it is marked as gone at the source, and stays at the endpoint."""
     path = house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     content = Path(path).read_bytes()
@@ -130,7 +130,7 @@ def test_a_deleted_file_deletes_nothing(house: Household) -> None:
 
 
 def test_a_file_that_is_put_back_without_change_is_no_longer_gone(house: Household) -> None:
-    """A restored backup is another file with the same bytes: nothing new is read, yet the endpoint has to know."""
+    """A restored backup is another file with the same bytes. Nothing new is read, but the endpoint has to know."""
     path = house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     content = Path(path).read_bytes()
@@ -142,7 +142,7 @@ def test_a_file_that_is_put_back_without_change_is_no_longer_gone(house: Househo
 
 
 def test_a_directory_that_only_a_file_beside_names_is_in_the_record(house: Household) -> None:
-    """Chats of Gemini CLI don't say where they work; the project's own file does."""
+    """Chats of Gemini CLI do not name their directory, but a file of the project does."""
     project = ".gemini/tmp/engine"
     house.write(f"{project}/.project_root", b"/home/dev/engine\n")
     house.write(
@@ -172,7 +172,7 @@ def test_a_moved_file_goes_on_where_it_was(house: Household) -> None:
 
 
 def test_a_restart_reads_nothing_that_did_not_change(house: Household) -> None:
-    """All is known from stat alone."""
+    """The metadata of the files suffices."""
     path = house.write(CLAUDE, *(claude(SESSION, n) for n in range(5)))
     house.settle()
     house.close()
@@ -183,7 +183,7 @@ def test_a_restart_reads_nothing_that_did_not_change(house: Household) -> None:
 
 
 def test_a_lost_spool_is_rebuilt_without_sending_again(house: Household) -> None:
-    """Both sides find the same point: the endpoint has the bytes, so only the records go."""
+    """Both sides find the same position: the endpoint has the bytes, so only records are sent."""
     path = house.write(CLAUDE, *(claude(SESSION, n, text="z" * 5000) for n in range(50)))
     house.settle()
     house.close()
@@ -240,7 +240,7 @@ def test_records_outrun_transcripts(tmp_path: Path) -> None:
 
 
 def test_an_edit_in_the_middle_of_a_long_file_is_seen(house: Household) -> None:
-    """Far from its head and its tail, and the size stays."""
+    """The edit is far from the file's head and tail, and keeps its size."""
     path = house.write(CLAUDE, *(claude(SESSION, n, text=f"{n} said " + "x" * 3000) for n in range(20)))
     house.settle()
     with open(path, "r+b") as file:
@@ -252,7 +252,9 @@ def test_an_edit_in_the_middle_of_a_long_file_is_seen(house: Household) -> None:
 
 
 def test_what_an_old_generation_has_counts_for_that_alone(house: Household) -> None:
-    """A rewrite came before the push: what is acknowledged of the longer old one says nothing of the new one."""
+    """The file was rewritten before the push: an acknowledgement of the longer old generation does not count for the
+    new one.
+    """
     house.write(CLAUDE, *(claude(SESSION, n) for n in range(10)))
     house.scan()
     path = house.write(CLAUDE, *(claude(SESSION, n, text="anew") for n in range(2)), mode="wb")
@@ -264,7 +266,7 @@ def test_what_an_old_generation_has_counts_for_that_alone(house: Household) -> N
 
 
 def test_another_file_with_the_same_times_is_another_file(house: Household) -> None:
-    """Two directories change places; size and all times of the files in them are the same, the inode is not."""
+    """Two directories change places: the size and all times of their files are the same, the inodes are not."""
     for attempt in range(300):
         session = str(uuid.UUID(int=uuid.UUID(SESSION).int + attempt + 1))
         one, other = (
@@ -286,7 +288,7 @@ def test_another_file_with_the_same_times_is_another_file(house: Household) -> N
 
 
 def test_another_endpoint_gets_all_of_it_a_budget_at_a_time(tmp_path: Path) -> None:
-    """What was acknowledged once is read again, over many looks where the outbox has little room."""
+    """Bytes that were acknowledged once are read again, over many scans if the outbox has little room."""
     with household(tmp_path, budget=1 << 16) as house, running(str(tmp_path / "other"), token=TOKEN) as other:
         path = house.write(CLAUDE, *(claude(SESSION, n, text=os.urandom(20_000).hex()) for n in range(12)))
         house.settle()

@@ -1,4 +1,4 @@
-"""Each way in which the spool and the endpoint can differ, in one table: what becomes of the stream.
+"""Each way in which the spool and the endpoint can differ, in one table with the result for the stream.
 
 The spool has three lines of generation 1. A case says how many of them the endpoint acknowledged, whether the others
 are in the outbox, what the endpoint holds now, and what became of the tool's file.
@@ -43,7 +43,7 @@ class Case(NamedTuple):
 
     @property
     def lost(self) -> set[int]:
-        """The lines that exist nowhere: neither in the file, nor in the outbox, nor acknowledged and still there."""
+        """Return the lines that exist nowhere: not in the file or the outbox, and not acknowledged and still stored."""
         unsent = CAPTURED - self.acked
         if self.file == "grown":
             return {0}
@@ -73,7 +73,7 @@ SESSIONS = [f"5f1d7c1e-0000-4000-8000-{number:012x}" for number in range(len(CAS
 
 
 def lines(session: str, first: int, last: int, text: str = "ours") -> bytes:
-    """Return lines `first` to `last` (excluded) of a session; each is as long whatever its text, of four letters."""
+    """Return lines `first` to `last` (excluded) of a session. All have the same length, for a text of four letters."""
     return b"".join(encode(claude(session, number, text=f"{text} {number}")) for number in range(first, last))
 
 
@@ -108,7 +108,7 @@ def begin(session: str, generation: int) -> wire.PushGeneration:
 
 
 def at_the_endpoint(case: Case, session: str) -> Iterator[wire.Push]:
-    """Iterate over the pushes that bring the endpoint where the case has it."""
+    """Iterate over the pushes that bring the endpoint into the state of the case."""
     if case.remote is None:
         return
     yield append(session, 0, 0, lines(session, 0, 2, "once"))
@@ -125,7 +125,7 @@ def at_the_endpoint(case: Case, session: str) -> Iterator[wire.Push]:
 
 
 def in_the_spool(house: Household, case: Case, session: str) -> None:
-    """Bring the spool where the case has it, in the state that its own methods leave."""
+    """Bring the spool into the state of the case, as its own methods leave it."""
     catalog, outbox = house.spool.catalog, house.spool.outbox
     stream = catalog.find_stream(uuid.UUID(session), "main")
     assert stream is not None
@@ -153,7 +153,7 @@ def at_the_tool(house: Household, case: Case, session: str) -> None:
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
-    """A household in which each case has a session of its own, after the two sides have compared their positions."""
+    """Return a harness in which each case has its own session, after both sides have compared their positions."""
     with household(tmp_path_factory.mktemp("positions")) as house:
         bind(house.uploading)
         for session in SESSIONS:
@@ -177,7 +177,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
 
 
 def judge(house: Household, case: Case, session: str) -> Iterator[str]:
-    """Iterate over what is wrong with the stream of a case."""
+    """Iterate over the errors in the stream of a case."""
     found = house.spool.catalog.session(uuid.UUID(session))
     assert found is not None
     (safety,) = house.spool.safety.streams(found.id, house.address)
@@ -197,7 +197,7 @@ def judge(house: Household, case: Case, session: str) -> Iterator[str]:
 
 
 def test_a_stream_is_safe_if_and_only_if_the_endpoint_has_its_bytes(settled: Household) -> None:
-    """What is safe is there, byte for byte; what counts as lost exists nowhere; and nothing waits without end."""
+    """Safe bytes are at the endpoint, lost ones exist nowhere, and nothing waits without end."""
     assert len(CASES) == len(set(CASES)) > 200
     assert 40 < sum(0 not in case.lost for case in CASES) < len(CASES) / 2
     wrong = [(case, list(judge(settled, case, session))) for case, session in zip(CASES, SESSIONS, strict=True)]

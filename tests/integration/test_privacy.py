@@ -1,4 +1,4 @@
-"""What stays on this machine: secrets, excluded projects, transcripts that are not to be kept."""
+"""What stays on this machine: secrets, excluded projects, transcripts that must not be stored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CODEX = ".codex/sessions/2026/09/01/rollout-2026-09-01T10-00-00-5f1d7c1e-0000-70
 
 
 def masking(environ: dict[str, str] | None = None, **settings: object) -> Masking:
-    """Mask as a configuration says."""
+    """Return the masking of a configuration."""
     return Masking(read_terms(Config(**settings), environ or {}, KEY))
 
 
@@ -56,7 +56,7 @@ def again(house: Household, **settings: object) -> None:
 
 
 def stored(house: Household) -> bytes:
-    """All that lies in the spool, its frames unpacked."""
+    """Return the content of the spool's files, with frames unpacked."""
     house.spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     found = [Path(house.spool.path).read_bytes()]
     for (data,) in house.spool.connection.execute("SELECT data FROM segment WHERE data IS NOT NULL"):
@@ -65,7 +65,7 @@ def stored(house: Household) -> bytes:
 
 
 def planted() -> Iterator[tuple[str, str]]:
-    """One secret of each rule: what is found of it, and the text around it."""
+    """Return one secret of each rule: the part that the rule finds, and the text around it."""
     from sessiond.redact import Policy, Redactor
 
     redactor = Redactor(Policy())
@@ -82,8 +82,9 @@ def planted() -> Iterator[tuple[str, str]]:
 
 
 def test_no_planted_secret_leaves_the_machine(house: Household, tmp_path: Path) -> None:
-    """A secret of every kind, plain and as JSON within JSON, in Claude Code's and Codex' lines: it is in no spool,
-    no request and not at the endpoint."""
+    """Secrets of every kind, plain and as JSON within JSON, in lines of Claude Code and Codex, are not in the spool, in
+    a request or at the endpoint.
+    """
     wire: list[bytes] = []
 
     def listen(request, answer):  # type: ignore[no-untyped-def]
@@ -120,7 +121,7 @@ def test_no_planted_secret_leaves_the_machine(house: Household, tmp_path: Path) 
 
 
 def zstd_or_plain(request) -> bytes:  # type: ignore[no-untyped-def]
-    """The body of a request as text; frames in it, too, are unpacked."""
+    """Return the body of a request as text, with its frames unpacked."""
     import base64
 
     body = request.content
@@ -151,7 +152,7 @@ def test_names_are_masked_too(house: Household) -> None:
 
 
 def test_what_is_read_again_is_masked_alike(house: Household) -> None:
-    """After a lost spool both sides find the same point: nothing is sent again."""
+    """After a lost spool both sides find the same position: nothing is sent again."""
     house.write(CLAUDE, *(claude(SESSION, n, text=f"{TOKEN} {'z' * 5000}") for n in range(50)))
     house.settle()
     before = house.held(SESSION)
@@ -169,8 +170,9 @@ def test_what_is_read_again_is_masked_alike(house: Household) -> None:
 
 @pytest.mark.parametrize("budget", [512 << 20, pytest.param(1 << 16, marks=pytest.mark.slow)])
 def test_a_secret_on_the_cut_of_a_long_record_is_found(tmp_path: Path, budget: int) -> None:
-    """A record of more than 64 MiB travels in pieces of 1 MiB; a key over each cut is masked, with room or without,
-    and the key of another long record when the outbox fills in its middle."""
+    """A record of more than 64 MiB is sent in pieces of 1 MiB. A key across each cut is masked, with a full outbox or
+    an empty one, and so is the key of another long record when the outbox fills in its middle.
+    """
     chunk, size = 1 << 20, 66 << 20
     filler = os.urandom(size // 2).hex() if budget < size else "lorem ipsum " * (size // 12)
     stars = masking()
@@ -208,7 +210,7 @@ def test_a_change_of_rules_masks_what_is_queued(house: Household) -> None:
 
 
 def test_after_new_rules_and_a_lost_spool_only_what_differs_is_sent_again(house: Household) -> None:
-    """What both rules mask alike goes on where it was; the rest is a new generation, and the old one stays readable."""
+    """Where both rules mask alike, the stream goes on; the rest is a new generation, and the old one stays readable."""
     mine = "acme-0123456789abcdef"
     house.write(CLAUDE, claude(SESSION, 1, text=f"has {mine}"))
     house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
@@ -239,7 +241,7 @@ def test_an_excluded_project_leaves_no_trace(house: Household) -> None:
 
 
 def test_excluding_later_removes_what_is_stored(house: Household) -> None:
-    """What is queued goes; what the endpoint has stays there."""
+    """Queued data is removed; the endpoint keeps what it has."""
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     sent = house.held(SESSION)
@@ -272,7 +274,7 @@ def test_a_file_in_the_project_excludes_it(house: Household, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("hashed", [False, True])
-def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) -> None:
+def test_an_ignore_file_counts_at_the_next_scan(tmp_path: Path, hashed: bool) -> None:
     """The session itself need not change. What is queued is removed, and all is captured once the file is gone."""
     project = tmp_path / "project"
     (project / "deep").mkdir(parents=True)
@@ -301,7 +303,7 @@ def test_an_ignore_file_counts_at_the_next_look(tmp_path: Path, hashed: bool) ->
 
 
 def test_records_wait_until_the_project_is_known(house: Household) -> None:
-    """A prompt that is queued before the session says where it works is not stored; after a minute it is."""
+    """A prompt that is queued before the session names its directory is not stored; after a minute it is."""
     path = house.write(CLAUDE, {"type": "queue-operation", "content": "hush", "sessionId": SESSION})
     house.now_ms = os.stat(path).st_mtime_ns // 1_000_000 + 10
     assert [outcome.retry for outcome in house.ingest(path)] == [True]
@@ -365,12 +367,12 @@ def test_paths_in_records_may_be_hashed(house: Household) -> None:
     ],
 )
 def test_globs_of_projects(glob: str, directory: str, excluded: bool) -> None:
-    """A glob excludes what it fits and all below; one without a slash fits a name."""
+    """A glob excludes what it matches and everything below. Without a slash it matches a name."""
     assert Exclusion([glob], "/home/dev").excludes(directory) is excluded
 
 
 def test_many_directories_are_asked_about_as_one_is(tmp_path: Path) -> None:
-    """What they lie in together is asked once, and hides none of what lies deeper."""
+    """A common parent directory is checked once, and hides no file in a deeper one."""
     inner = tmp_path / "work" / "one" / "secret" / "deep"
     inner.mkdir(parents=True)
     directories = [f"{tmp_path}/work", f"{tmp_path}/work/one", f"{tmp_path}/work/two", "", str(inner)]
@@ -384,7 +386,7 @@ def test_many_directories_are_asked_about_as_one_is(tmp_path: Path) -> None:
     assert made.lifted()
 
 
-def test_a_strangers_ignore_file_is_none(tmp_path: Path) -> None:
+def test_an_ignore_file_of_another_user_does_not_count(tmp_path: Path) -> None:
     """In /tmp every user may make one. A link or a directory does not count either."""
     (tmp_path / IGNORE).symlink_to("/etc/passwd")
     assert not Exclusion().excludes(str(tmp_path))
@@ -392,7 +394,7 @@ def test_a_strangers_ignore_file_is_none(tmp_path: Path) -> None:
 
 
 def test_secrets_come_from_where_the_user_says(tmp_path: Path) -> None:
-    """A .netrc gives its passwords, other files what sounds secret, the environment what a glob names."""
+    """A .netrc gives its passwords, other files the values of secret names, the environment what a glob names."""
     (tmp_path / ".netrc").write_text("machine a login ada password first-pass\ndefault password 'second-pass'")
     (tmp_path / "env").write_text("# note\nexport API_KEY='third-secret'\nREGION=eu-west-1\ndb_password: fourth-one,\n")
     (tmp_path / "token").write_text("fifth-secret\n")
@@ -435,7 +437,7 @@ def test_the_version_follows_the_terms(tmp_path: Path) -> None:
 
 
 def test_what_is_looked_at_again_is_as_long_as_a_secret() -> None:
-    """ingest does not import the rules for it."""
+    """The module `ingest` does not import the rules for this length."""
     from sessiond.ingest import line_reader
 
     assert line_reader.CONTEXT == OVERLAP

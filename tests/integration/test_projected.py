@@ -1,4 +1,4 @@
-"""Documents, folders and databases through the real engine, with a tool that was made up for it."""
+"""Documents, folders and databases in the real engine, with a tool that was made up for it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Store:
         self.db.execute("CREATE TABLE message (session TEXT, n INTEGER, text TEXT, PRIMARY KEY (session, n))")
 
     def say(self, session: str, *texts: str) -> None:
-        """Make these the texts of a session."""
+        """Set the texts of a session."""
         self.db.execute("BEGIN")
         self.db.execute("DELETE FROM message WHERE session = ?", (session,))
         self.db.executemany("INSERT INTO message VALUES (?, ?, ?)", [(session, n, t) for n, t in enumerate(texts)])
@@ -135,7 +135,7 @@ def gone(house: Household) -> set[str]:
 
 
 def looks(directory: str) -> dict[str, tuple[int, int, bytes]]:
-    """What a directory holds, and when it was touched; the -shm aside, which readers map."""
+    """Return the files of a directory with their times, except the -shm, which readers map."""
     found = {}
     for name in os.listdir(directory):
         if not name.endswith("-shm"):
@@ -145,7 +145,7 @@ def looks(directory: str) -> dict[str, tuple[int, int, bytes]]:
 
 
 def test_only_files_have_checkpoints(house: Household, store: Store) -> None:
-    """A session in a container has none: at the next start it would be looked for as a file that is gone."""
+    """A session in a container has none, or the next start would take it for a file that is gone."""
     document = Path(house.home, ".made", "chats.json")
     for number in range(3):
         store.say(A, *(["one"] * (number + 1)))
@@ -156,7 +156,9 @@ def test_only_files_have_checkpoints(house: Household, store: Store) -> None:
 
 
 def test_the_checkpoint_of_a_document_moves_after_all_its_streams(tmp_path: Path) -> None:
-    """A kill between two of them: the old checkpoint is kept, so the document counts as changed and not as new."""
+    """If a kill comes between two of them, the old checkpoint is kept, so the document counts as changed and not as
+    new.
+    """
     with household(tmp_path, make_spool=MortalSpool) as house:
 
         def reopen() -> None:
@@ -206,7 +208,7 @@ def test_what_is_only_in_the_wal_is_read(house: Household, store: Store) -> None
     assert record.source_path == f"{store.path}::{A}"
 
 
-def test_a_database_is_only_looked_at(house: Household, store: Store) -> None:
+def test_reading_a_database_changes_no_file(house: Household, store: Store) -> None:
     """An open store and a closed one stay untouched: SQLite itself would put a -wal beside the closed one."""
     directory = os.path.dirname(store.path)
     store.say(A, "one")
@@ -222,7 +224,7 @@ def test_a_database_is_only_looked_at(house: Household, store: Store) -> None:
 
 
 def test_a_writer_that_comes_meanwhile_is_noticed(house: Household, store: Store) -> None:
-    """A closed store is read without locks, so what was read while its tool opened it counts for nothing."""
+    """A closed store is read without locks, so what was read while its tool opened it is discarded."""
     store.say(A, "one")
     store.db.close()
     database = open_database(store.path)
@@ -235,7 +237,7 @@ def test_a_writer_that_comes_meanwhile_is_noticed(house: Household, store: Store
 
 
 def test_a_database_does_not_wake_its_own_reader(house: Household, store: Store, source: Made) -> None:
-    """After a read, nothing looks changed."""
+    """After a read, no file appears changed."""
     store.say(A, "one")
     house.scan()
     source.looked.clear()
@@ -245,7 +247,7 @@ def test_a_database_does_not_wake_its_own_reader(house: Household, store: Store,
 
 
 def test_only_the_changed_session_is_read(house: Household, store: Store, source: Made) -> None:
-    """Watermarks decide; the source sees those of the last look."""
+    """Watermarks decide; the source gets those of the last scan."""
     for name in (A, B, C):
         store.say(name, "one")
     house.scan()
@@ -330,7 +332,7 @@ def test_a_database_goes_with_all_its_sessions(house: Household, store: Store, s
 
 
 def test_a_bad_session_stops_no_other(house: Household, store: Store, source: Made) -> None:
-    """Rule 9. It is named as trouble, and read when its tool has mended it."""
+    """Rule 9: it is reported, and read when its tool has repaired it."""
     store.say(A, "bad")
     store.say(B, "one")
     (outcome,) = house.ingest(store.path)
@@ -390,7 +392,7 @@ def test_a_rewritten_document_costs_what_changed(house: Household) -> None:
 
 
 def test_lines_leave_room_for_what_no_link_can_protect(tmp_path: Path) -> None:
-    """A long history fills the outbox at a first start; what a tool then deletes of its documents is captured."""
+    """A long history fills the outbox at a first start. Documents that a tool then deletes are captured in time."""
     budget = 8 << 20
     with household(tmp_path, budget=budget) as house:
         for number in range(12):
@@ -416,7 +418,7 @@ def test_what_waits_of_a_document_counts_as_unprotected(house: Household) -> Non
 
 
 def test_a_document_that_fits_in_no_memory_is_named_and_stops_no_other(house: Household) -> None:
-    """It has to be parsed as a whole: one of gigabytes would end the daemon, and each one after it."""
+    """It has to be parsed as a whole. One of gigabytes would end the daemon, and each one after a restart."""
     path = document(house, "a.json", {A: ["one"]})
     house.settle()
     os.truncate(path, LARGEST_DOCUMENT + 1)
@@ -458,7 +460,7 @@ def test_a_rewrite_is_met_at_any_moment(house: Household, manner: str) -> None:
 
 
 def test_a_document_that_stays_broken_is_trouble(house: Household) -> None:
-    """One that was just written may be half there: come back. One that lies there so is reported, once."""
+    """A document that was just written may be incomplete and is tried again. If it stays so, it is reported once."""
     path = house.write(".made/a.json", b'{"a": [')
     house.now_ms = os.stat(path).st_mtime_ns // 1_000_000 + 500
     assert [outcome.retry for outcome in house.ingest(path)] == [True]
@@ -478,7 +480,7 @@ def test_an_empty_document_is_nothing(house: Household) -> None:
 
 
 def test_a_copy_adds_nothing_and_a_longer_one_goes_on(house: Household) -> None:
-    """A tool that copies or migrates a session leaves it in two places: it is one session, counted once."""
+    """A tool that copies or migrates a session leaves it in two files: it is one session, counted once."""
     document(house, "1.json", {A: ["one", "two"]})
     document(house, "2.json", {A: ["one"]})
     house.settle()
@@ -504,7 +506,7 @@ def test_a_session_that_left_a_document_is_gone(house: Household) -> None:
 
 
 def test_a_file_stands_in_for_the_times_of_its_records(house: Household) -> None:
-    """It was made when it was first written, as far as is known, and was last written now."""
+    """The session started when the file was first written, as far as is known, and was last active now."""
     for number, texts in enumerate((["a"], ["a", "b"], ["c"])):
         content = {A: [{"role": "user", "text": text} for text in texts]}
         path = house.write(".made/a.old", json.dumps(content).encode(), mode="wb")
@@ -519,7 +521,7 @@ def test_a_file_stands_in_for_the_times_of_its_records(house: Household) -> None
 
 
 def test_a_folder_is_one_session(house: Household) -> None:
-    """Files are added, and an empty one is half a write."""
+    """Files are added, and an empty one counts as half-written."""
     path = house.write(".made/f.dir/1", said("one"), mode="wb")
     house.write(".made/f.dir/deep/2", said("two"), mode="wb")
     house.ingest(path)

@@ -116,7 +116,7 @@ def test_the_sessions_of_a_database_are_read_again(tmp_path: Path) -> None:
 
 
 def test_a_full_outbox_makes_nothing_count_as_lost(tmp_path: Path) -> None:
-    """What waits in its file for space is in the new generation."""
+    """The new generation has the bytes that wait in the file for space."""
     with household(tmp_path, budget=0) as house:
         build("hermes/2026", house.home)
         house.scan()

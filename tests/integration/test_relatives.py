@@ -1,4 +1,4 @@
-"""Sessions that begin with the history of another one: which is the copy, and what counts as its own."""
+"""Sessions that begin with the history of another one: which is the copy, and which messages are its own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def record(house: Household, session: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("copy_first", [False, True])
 def test_only_its_own_messages_count_for_a_copy(house: Household, copy_first: bool) -> None:
-    """Whichever file is found first: the original is the one that began with these messages."""
+    """Whichever file is found first, the original is the session that began with these messages."""
     start = history(ORIGINAL, 4)
     resumed = [*copied(start, COPY), *history(COPY, 3, first=4)]
     files = [(ORIGINAL, start), (COPY, resumed)]
@@ -88,7 +88,7 @@ def test_an_original_is_not_sent_again_for_each_line_of_its_copy(house: Househol
 
 
 def test_sessions_that_begin_at_the_same_time_are_no_relatives_by_that(house: Household) -> None:
-    """Another first answer is another session."""
+    """They have different first answers."""
     other = ORIGINAL.replace("5f1d", "6f1d")
     for session in (ORIGINAL, other):
         house.write(file_of(session), *history(session, 4))

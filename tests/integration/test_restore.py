@@ -36,7 +36,7 @@ def second(tmp_path: Path, first: Household) -> Iterator[Household]:
 def test_a_session_is_restored_with_its_subagents_and_side_files(
     first: Household, second: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The files have the archived bytes, are private, and are as old as the session."""
+    """The files have the archived bytes, are private, and have the times of the session."""
     lines = claude(SESSION, 1), claude(SESSION, 2, role="assistant")
     first.write(CLAUDE, *lines)
     first.write(SUBAGENT, claude(SESSION, 7, isSidechain=True))

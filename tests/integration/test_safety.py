@@ -1,4 +1,4 @@
-"""What is reported safe is at the endpoint, in every command; and what any place still has gets there.
+"""A session that is reported safe is at the endpoint, in every command; and bytes that any place still has get there.
 
 Each test is a way in which an endpoint, a file or a source goes away after its sessions were acknowledged.
 """
@@ -32,7 +32,7 @@ SECRET = "ghp_" + "a1B2c3D4e5F6a7B8c9D0e1F2a3B4c5D6e7F8"
 
 
 class World:
-    """A household with an archive and two endpoints, of which one is configured."""
+    """A home with an archive and two endpoints, one of which is configured."""
 
     def __init__(self, base: Path, stack: ExitStack) -> None:
         self.base = base
@@ -119,7 +119,7 @@ def lines(count: int, start: int = 1, **more: object) -> list[dict]:
 
 
 def test_nothing_is_safe_before_the_endpoint_has_answered() -> None:
-    """What was safe at another endpoint waits, and so does what the user had given up there; the sum stays."""
+    """Sessions that were safe or given up at another endpoint count as waiting; the sum stays."""
     counts = Counts(captured=10, acknowledged=4, waiting=1, archived=1, parked=1, lost=1, dropped=2)
     before = counts.unanswered()
     assert (before.acknowledged, before.dropped, before.waiting) == (0, 0, 7)
@@ -128,7 +128,7 @@ def test_nothing_is_safe_before_the_endpoint_has_answered() -> None:
 
 
 def test_what_only_the_archive_has_gets_to_the_endpoint(world: World) -> None:
-    """The way that the README shows: first without an endpoint, and one is configured after the tool's clean-up."""
+    """The README shows this: first there is no endpoint, and one is configured after the tool's clean-up."""
     house = world.house
     house.write(CLAUDE, *lines(3))
     house.settle()
@@ -188,7 +188,7 @@ def test_a_session_that_the_spool_does_not_know_is_copied_too(world: World) -> N
 
 
 def test_every_generation_of_the_archive_is_copied(world: World) -> None:
-    """What a tool compacted away is in the archive's earlier generations only."""
+    """Only earlier generations of the archive have what a tool compacted away."""
     house = world.house
     path = house.write(CLAUDE, *lines(3))
     house.settle()
@@ -205,7 +205,7 @@ def test_every_generation_of_the_archive_is_copied(world: World) -> None:
 
 
 def test_what_is_copied_is_masked_by_the_rules_in_force(world: World) -> None:
-    """The archive was filled without any; the endpoint must not get what the user chose to hide."""
+    """The archive was filled without masking; the endpoint must not get what the user chose to hide."""
     house = world.house
     house.write(CLAUDE, claude(SESSION, 1, text=f"the token is {SECRET}"), *lines(2, 2))
     house.settle()
@@ -247,7 +247,9 @@ def test_a_kill_while_the_archive_is_copied_costs_nothing(world: World) -> None:
 
 
 def test_an_endpoint_that_has_other_bytes_under_the_same_number_keeps_them(world: World) -> None:
-    """An earlier life of this machine pushed there: nothing is replaced, and all of the archive is there as well."""
+    """An earlier installation of this machine pushed there: nothing is replaced, and all of the archive is stored as
+    well.
+    """
     house = world.house
     world.settle_at("first", lines(3, text="of an earlier life"))
     earlier = content(world)
@@ -281,7 +283,7 @@ def test_what_was_acknowledged_elsewhere_only_counts_as_lost(world: World) -> No
     assert world.state() is State.SAFE
 
 
-def test_an_endpoint_that_was_left_is_believed_again(world: World) -> None:
+def test_acknowledgements_count_again_at_the_earlier_endpoint(world: World) -> None:
     """Only what it acknowledged counts, and no file is read."""
     house = world.house
     world.settle_at("first", lines(3))
@@ -309,8 +311,8 @@ def test_a_file_that_comes_back_heals_what_was_lost(world: World) -> None:
     assert house.held(SESSION) == before
 
 
-def test_a_restored_endpoint_is_not_believed(world: World) -> None:
-    """It is back from an older copy, the file and the outbox are empty: the session is lost, and said to be."""
+def test_sessions_of_a_restored_endpoint_are_not_safe(world: World) -> None:
+    """It is back from an older copy, and the file and the outbox are empty: the session is reported as lost."""
     house = world.house
     world.configure("first")
     house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
@@ -435,7 +437,7 @@ def test_a_backup_between_two_pushes_of_two_runs_is_noticed(world: World) -> Non
 
 
 def test_a_source_that_is_off_takes_what_was_captured_along(world: World) -> None:
-    """Its file is still there: a new endpoint gets what was captured, and nothing that was written since."""
+    """Its file still exists. A new endpoint gets what was captured, and nothing that was written since."""
     house = world.house
     world.settle_at("first", lines(3))
     before = content(world)
@@ -502,7 +504,7 @@ def waiting(world: World) -> str:
 
 
 def unanswered(world: World) -> str:
-    """Another endpoint is configured, which has not been reached."""
+    """Configure another endpoint that has not been reached."""
     safe(world)
     world.configured, world.house.address = "second", "http://127.0.0.1:9"
     return "waiting"
@@ -519,7 +521,7 @@ def parked(world: World) -> str:
 
 @pytest.mark.parametrize("arrange", [safe, waiting, unanswered, parked, lost])
 def test_no_two_commands_contradict_each_other(arrange, world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """One session in each state, asked of every command that tells of it."""
+    """There is one session in each state, and every command that shows states agrees."""
     word = arrange(world)
     environ = world.environ()
     status = read_status(os.devnull, environ)
@@ -569,7 +571,7 @@ def test_sync_fails_while_anything_is_lost_and_drop_accepts_it(
 def test_sync_copies_the_archive_and_doctor_says_when_it_can_go(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The whole way by commands: `sync` without an endpoint, the tool's clean-up, `sync` with one."""
+    """These are all commands: `sync` without an endpoint, the tool's clean-up, `sync` with one."""
     house = world.house
     with ExitStack() as stack:
         path = house.write(CLAUDE, *lines(3))
@@ -593,7 +595,7 @@ def test_sync_copies_the_archive_and_doctor_says_when_it_can_go(
 
 
 def test_the_archive_is_kept_while_a_session_is_not_safe(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """The archive was copied; then the endpoint refuses a session, so no advice is to remove a copy."""
+    """The archive was copied, but the endpoint refuses a session: no command may advise to remove the archive."""
     house = world.house
     with ExitStack() as stack:
         house.write(CLAUDE, *lines(3))

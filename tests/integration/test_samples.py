@@ -1,4 +1,4 @@
-"""The samples of the conformance suite, taken in by the real engine."""
+"""The samples of the conformance suite, captured by the real engine."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def records(house: Household) -> list[dict[str, Any]]:
 
 
 def wanted(name: str) -> list[dict[str, Any]]:
-    """What the spool is to have of a sample."""
+    """Return what the spool must have of a sample."""
     return [{key: value for key, value in item.items() if key != "unknown"} for item in expected(name)]
 
 
 def looks(directory: str) -> dict[str, tuple[int, int, int, str]]:
-    """What a tree holds and when it was changed; the -shm aside, which SQLite maps to read."""
+    """Return the files of a tree with their times, except the -shm, which SQLite maps to read."""
     found = {}
     for path in sorted(Path(directory).rglob("*")):
         if not path.name.endswith("-shm"):
@@ -62,7 +62,7 @@ sample = pytest.mark.parametrize("name", NAMES)
 
 @sample
 def test_the_daemon_reads_a_sample_as_the_suite_does(name: str, tmp_path: Path) -> None:
-    """Through spool, checkpoints and families of sessions, the records are the same; and no file is changed by it."""
+    """The records are the same with spool, checkpoints and related sessions, and no file is changed."""
     build(name, tmp_path / "home")
     with household(tmp_path) as house:
         before = looks(house.home)
@@ -75,7 +75,9 @@ def test_the_daemon_reads_a_sample_as_the_suite_does(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("fork_first", [True, False])
 def test_a_fork_that_says_so_late_is_the_copy_all_the_same(fork_first: bool, tmp_path: Path) -> None:
-    """Whichever file is met first: original and fork begin at the same time, and only one says that it was copied."""
+    """Original and fork begin at the same time, and only one says that it was copied. The order of the files does not
+    matter.
+    """
     name = "kimi/cli-1.49-fork"
     build(name, tmp_path / "home")
     with household(tmp_path) as house:
@@ -108,7 +110,7 @@ FOLDERS = ["openhands/cli-1.16", "mistral-vibe/3.0-unified", "mistral-vibe/2.26-
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_lock_or_a_journal_at_rest_is_no_half_write(name: str, tmp_path: Path) -> None:
-    """Empty files that belong there hold no session back, not even in the minute in which it was written."""
+    """Such empty files delay no session, not even in the minute in which they were written."""
     with household(tmp_path) as house:
         build(name, house.home)
         for path in Path(house.home).rglob("*"):
@@ -174,7 +176,7 @@ KEEPING = [name for name in NAMES if any(PLANTED in p.read_bytes() for p in (SAM
 
 @pytest.mark.parametrize("name", KEEPING)
 def test_what_a_tool_keeps_beside_its_chats_stays_there(name: str, tmp_path: Path) -> None:
-    """Keys in a configuration, a state or a settings file are in no record and in no transcript, redacted or not."""
+    """Keys in a configuration, a state or a settings file are in no record or transcript, with redaction or without."""
     build(name, tmp_path / "home")
     with household(tmp_path) as house:
         house.settle()

@@ -48,18 +48,18 @@ def redacting(house: Household) -> None:
 
 
 def generations(house: Household, name: str) -> list[dict]:
-    """The generations of a stream at the endpoint."""
+    """Return the generations of a stream at the endpoint."""
     found = house.get(f"/v1/sessions/{house.machine_id}/{SESSION}/streams").json()["streams"]
     return next(stream["generations"] for stream in found if stream["name"] == name)
 
 
 def png(seed: int, size: int = 200_000) -> bytes:
-    """A file with the shape of an image: a signature, and data that can't be compressed."""
+    """Return a file like an image: a signature, and data that can't be compressed."""
     return b"\x89PNG\r\n\x1a\n" + zlib.compress(random.Random(seed).randbytes(size), 1)
 
 
 def test_a_side_file_is_captured_byte_for_byte_with_its_media_type(home: Household) -> None:
-    """The full output of a command reaches the endpoint as a stream of its session, whatever bytes it has."""
+    """The full output of a command reaches the endpoint as a stream of its session, with any bytes."""
     output = "".join(f"{number}\r\n" for number in range(30_000)).encode() + b"\0\xff no newline at the end"
     home.write(CLAUDE, claude(SESSION, 1))
     home.write(f"{RESULTS}/toolu_01.txt", output)
@@ -78,7 +78,7 @@ def test_a_side_file_is_captured_byte_for_byte_with_its_media_type(home: Househo
 
 
 def test_side_files_never_make_or_change_a_record(home: Household) -> None:
-    """A side file without a session is not stored, not even its path; one of a session makes no new revision."""
+    """A side file without a session is not stored, nor its path. One of a session makes no new revision."""
     path = home.write(f"{RESULTS}/toolu_01.txt", b"all of it\n")
     assert home.ingest(path) == [Outcome(sessionless=True)]
     assert home.spool.connection.execute("SELECT count(*) FROM file").fetchone() == (0,)
@@ -253,7 +253,7 @@ def test_names_with_odd_characters_are_captured(home: Household, name: str) -> N
 
 
 def test_files_on_their_way_to_another_name_are_no_side_files(home: Household) -> None:
-    """Locks, keys, and temporary files that are renamed when they are complete."""
+    """These are locks, keys, and temporary files that are renamed when they are complete."""
     home.write(CLAUDE, claude(SESSION, 1))
     for name in ("a.meta.json.tmp.4711", "b.txt.tmp", ".c.lock", "d.pid", "e.key", "f~", "g.txt.temp"):
         path = home.write(f"{RESULTS}/{name}", b"x")
@@ -293,7 +293,7 @@ QWEN = "0198c0de-0000-7000-8000-000000000002"
 
 
 def qwen(number: int, text: str) -> dict:
-    """A tool's result as Qwen Code 0.24 writes it."""
+    """Make a tool's result as Qwen Code 0.24 writes it."""
     return {
         "uuid": f"0000{number:04}-0000-4000-8000-000000000000",
         "parentUuid": None,
@@ -352,7 +352,7 @@ def test_a_secret_in_a_binary_file_is_masked_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_noise_is_not_masked(seed: int) -> None:
-    """Random bytes have the beginning of a secret in thousands of places, and are none."""
+    """Random bytes look like the beginning of a secret in thousands of places."""
     data = random.Random(seed).randbytes(1 << 20)
     assert Redactor(Policy()).mask_any(data).data is data
 

@@ -41,7 +41,7 @@ def generations(house: Household, session: str = SESSION) -> list[int]:
     ids=["case", "normal form"],
 )
 def test_a_name_in_another_case_or_normal_form_is_the_same_file(house: Household, change: Callable[[str], str]) -> None:
-    """W16: the path is a label: the stream goes on where it was, and only what is new is sent."""
+    """W16: the path is only a label. The stream continues where it was, and only new bytes are sent."""
     folder = os.path.join(house.home, ".claude/projects/-home-café")
     path = house.write(f"{folder}/{SESSION}.jsonl", claude(SESSION, 1, text="x" * 5000))
     house.settle()
@@ -112,7 +112,7 @@ def test_a_file_with_two_names_is_one_stream(house: Household) -> None:
 
 
 def test_a_file_that_grows_faster_than_it_is_pushed_starves_nobody(tmp_path: Path) -> None:
-    """R16: the outbox keeps to its budget, another session's record passes at once, and in the end all is there."""
+    """R16: the outbox keeps its budget, another session's record is pushed at once, and everything arrives."""
     budget = 2 << 20
     with household(tmp_path, budget=budget) as house:
         for turn in range(6):
@@ -134,7 +134,7 @@ def test_a_file_that_grows_faster_than_it_is_pushed_starves_nobody(tmp_path: Pat
 
 
 def test_a_cloned_machine_overwrites_nothing(tmp_path: Path) -> None:
-    """Q13: home and state were copied, and both go on. What either wrote is in some generation, whole."""
+    """Q13: home and state were copied, and both machines go on. Everything that either wrote is in some generation."""
     with running(str(tmp_path / "endpoint"), token=TOKEN) as endpoint:
         one = Household(str(tmp_path / "one"), endpoint)
         path = one.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
@@ -160,7 +160,7 @@ def test_a_cloned_machine_overwrites_nothing(tmp_path: Path) -> None:
 
 
 def in_seconds(seconds: float) -> str:
-    """Write a moment as HTTP does."""
+    """Format a moment as HTTP does."""
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
@@ -184,7 +184,9 @@ def in_seconds(seconds: float) -> str:
 def test_what_retry_after_says_is_the_least_wait(
     house: Household, said: str, low: float | None, high: float | None
 ) -> None:
-    """N5: seconds or a date, at most an hour, plus a tenth; for the past and nonsense our own waits apply."""
+    """N5: it may be seconds or a date, and counts for an hour at most, plus a tenth. For the past and for nonsense our
+    own waits apply.
+    """
     house.transport.fate = lambda *_: httpx.Response(429, headers={"retry-after": said}, stream=httpx.ByteStream(b"{}"))
     with pytest.raises(Unreachable) as raised:
         house.push()
@@ -196,7 +198,7 @@ def test_what_retry_after_says_is_the_least_wait(
 
 
 def test_a_slow_line_gets_small_batches_and_live_sessions_first(house: Household) -> None:
-    """N21: no request is larger than ten seconds of 1 Mbit/s, and a change overtakes the backlog."""
+    """N21: no request is larger than ten seconds of 1 Mbit/s, and a live change is pushed before the backlog."""
     for number in range(8):
         name = str(uuid.UUID(int=uuid.UUID(SESSION).int + 100 + number))
         house.write(f".claude/projects/-x/{name}.jsonl", claude(name, 1, text=os.urandom(300_000).hex()))
@@ -214,7 +216,7 @@ def test_a_slow_line_gets_small_batches_and_live_sessions_first(house: Household
 
 @pytest.mark.parametrize("date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2999 23:59:59 GMT", "no date"])
 def test_the_endpoints_clock_decides_nothing(house: Household, date: str) -> None:
-    """N23: whatever it says the time is, all arrives, and the records have the tool's times."""
+    """N23: for any time of the endpoint, all arrives, and the records have the tool's times."""
 
     def fate(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         answer = send()

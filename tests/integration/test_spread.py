@@ -16,13 +16,13 @@ MAIN = "ses_dfc4932aeffem1PXqG1UM00071"
 
 
 def counts(house: Household) -> dict[str, int]:
-    """How many messages each session has."""
+    """Return how many messages each session has."""
     return {s.native_id: s.record.message_count for s in house.spool.catalog.sessions() if s.record}
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    """A household with the sample's home, not yet looked at."""
+    """Return a home with the sample, not scanned yet."""
     with household(tmp_path) as made:
         build("opencode/1.1-files", made.home)
         yield made
@@ -49,7 +49,7 @@ def test_half_a_part_is_waited_for(house: Household) -> None:
 
 
 def test_a_part_that_stays_damaged_costs_itself_only(house: Household) -> None:
-    """What a crash left empty or torn is carried and counted; the session is there without it (rule 9)."""
+    """A part that a crash left empty or torn is stored and counted; the session is captured without it (rule 9)."""
     part = one_part(house)
     stat = part.stat()
     part.write_bytes(b'{"id": "prt_1",\n "te')
@@ -61,7 +61,7 @@ def test_a_part_that_stays_damaged_costs_itself_only(house: Household) -> None:
 
 
 def test_a_new_message_comes_with_the_session_file(house: Household) -> None:
-    """The session's file is written last in each turn; only its directories are looked at then."""
+    """The session's file is written last in each turn, and only its directories are scanned then."""
     house.scan()
     before = counts(house)
     text = one_part(house).read_text()

@@ -47,7 +47,7 @@ def endpoint(tmp_path: Path) -> Iterator[Running]:
 
 
 def sync(base: Path, url: str, environ: Mapping[str, str] | None = None, **settings: object) -> SyncResult:
-    """Capture and push what is in the home below `base`."""
+    """Capture and push everything in the home below `base`."""
     given = {"state_dir": str(base / "state"), "endpoint": {"url": url}, "redact": "off", **settings}
     loaded = Loaded(config=msgspec.convert(given, type=Config))
     return sync_once(loaded, {"HOME": str(base / "home"), "SESSIOND_TOKEN": TOKEN, **(environ or {})})
@@ -71,7 +71,7 @@ def grow(path: str, lines: int) -> None:
 
 
 def test_everything_is_at_the_endpoint_though_the_outbox_is_small(tmp_path: Path, endpoint: Running) -> None:
-    """What waits for room is read on after each push, in the same run."""
+    """Bytes that wait for room are read after each push, in the same run."""
     grow(write(tmp_path, 1, age=0), 8)
     write(tmp_path, 2, age=0)
     done = sync(tmp_path, endpoint.url, outbox={"max_bytes": 1 << 20})
@@ -81,7 +81,7 @@ def test_everything_is_at_the_endpoint_though_the_outbox_is_small(tmp_path: Path
 
 
 def test_an_endpoint_that_does_not_answer_is_tried_once(tmp_path: Path) -> None:
-    """The result says what waits; nothing is tried again and again while somebody looks on."""
+    """The result shows what waits. A user who watches does not have to wait for retries."""
     write(tmp_path, 1, age=0)
     with closing(socket.socket()) as listening:
         listening.bind(("127.0.0.1", 0))
@@ -93,7 +93,7 @@ def test_an_endpoint_that_does_not_answer_is_tried_once(tmp_path: Path) -> None:
 
 
 def test_a_pause_of_the_user_holds(tmp_path: Path, endpoint: Running) -> None:
-    """What is new is captured and not pushed."""
+    """New data is captured and not pushed."""
     write(tmp_path, 1, age=0)
     state.prepare(str(tmp_path / "state"))
     pause.write(str(tmp_path / "state"), pause.Paused(pushing=pause.INDEFINITELY))

@@ -47,7 +47,7 @@ def test_a_title_that_is_added_later_names_the_session(tmp_path: Path) -> None:
 
 
 def test_a_title_that_is_there_before_the_session_names_it(tmp_path: Path) -> None:
-    """Whichever of the two files is read first."""
+    """The two files may be read in either order."""
     with household(tmp_path) as house:
         index = house.write(INDEX, name(OTHER, "Spinning"), name(THREAD, "Weaving"), name(THREAD, "Weaving again"))
         house.ingest(index)
@@ -72,7 +72,7 @@ def test_a_rewrite_of_the_session_keeps_its_title(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept_of_a_session_that_is_not_captured(tmp_path: Path) -> None:
-    """A title says much about an excluded project."""
+    """The title of an excluded project may reveal much."""
     with household(tmp_path) as house:
         house.exclusion = Exclusion(["/home/ada/secret"], house.home)
         house.close()

@@ -1,4 +1,4 @@
-"""The copy of the built-in archive, against endpoints and archives that fail, refuse and lie about it."""
+"""The copy of the built-in archive, with endpoints and archives that fail, refuse or give wrong answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def archived(world: World, *sessions: str, size: int = 3, text: str = "hello") -> dict[str, bytes]:
-    """Fill the archive with sessions whose files are gone then; return their bytes."""
+    """Fill the archive with sessions whose files are deleted afterwards; return their bytes."""
     house, found = world.house, {}
     for session in sessions:
         path = house.write(
@@ -45,7 +45,7 @@ def archived(world: World, *sessions: str, size: int = 3, text: str = "hello") -
 
 
 def noise(text: str, size: int) -> str:
-    """Return something that does not compress where a session is to be copied in several batches."""
+    """Return incompressible text if a session is to be copied in several batches."""
     return os.urandom(2000).hex() if size > 100 else text
 
 
@@ -83,7 +83,7 @@ def streams_fail(
 def test_one_session_that_cannot_be_compared_stops_no_other(
     world: World, response: Callable[[], httpx.Response]
 ) -> None:
-    """The endpoint says that it holds a part of it, and then does not show it: the rest is copied, and what is new."""
+    """The endpoint reports a part of it but does not return it: everything else is copied, and new data is pushed."""
     house = world.house
     kept = archived(world, SESSION, OTHER, size=800)
     world.configure("first")
@@ -234,7 +234,7 @@ def test_a_copy_under_other_numbers_goes_on_after_a_kill(world: World) -> None:
 
 
 def test_a_restored_endpoint_is_found_at_the_next_push(world: World) -> None:
-    """The daemon runs on, and what it pushes next fits: after that push both sides name the same one again."""
+    """The daemon runs on, and its next push fits: after it, both sides would name the same push again."""
     house = world.house
     world.configure("first")
     bind(house.uploading)

@@ -125,7 +125,7 @@ def test_what_another_process_adds_during_the_copy_is_copied(world: World, recor
 
 
 def test_an_archive_that_was_restored_is_listed_from_its_beginning(world: World) -> None:
-    """Its sequence of changes is shorter than the position that we have: nothing of it may be passed over."""
+    """Its sequence of changes is shorter than the stored position: no change may be skipped."""
     house = world.house
     kept = archived(world, SESSION)
     world.configure("first")
@@ -142,7 +142,7 @@ def test_an_archive_that_was_restored_is_listed_from_its_beginning(world: World)
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_token_that_is_revoked_during_the_copy_sets_no_session_aside(world: World, status: int) -> None:
-    """All of them wait, and are copied with the next token."""
+    """All sessions wait, and are copied with the next token."""
     house = world.house
     kept = archived(world, SESSION, OTHER, size=800)
     world.configure("first")
@@ -195,7 +195,7 @@ def test_a_login_page_during_the_copy_sets_no_session_aside(world: World) -> Non
 
 
 def test_an_endpoint_that_asks_for_smaller_pushes_refuses_nothing(world: World, tmp_path: Path) -> None:
-    """What compresses well reaches the limit of a push before the limit of a batch, more often than TRIES."""
+    """Well compressed data reaches the limit of a push before that of a batch, more often than TRIES."""
     house = world.house
     path = house.write(CLAUDE, *(claude(SESSION, each, text="again " * 2000) for each in range(400)))
     kept = Path(path).read_bytes()
@@ -212,7 +212,7 @@ def test_an_endpoint_that_asks_for_smaller_pushes_refuses_nothing(world: World, 
 
 
 def test_an_endpoint_that_stores_nothing_of_a_push_is_an_endpoint_that_fails(world: World) -> None:
-    """It asks for a smaller push of a single line: repeating it at once would loop."""
+    """It refuses a push of a single line as too large: repeating it at once would loop."""
     house = world.house
     archived(world, SESSION)
     world.configure("first")

@@ -1,4 +1,4 @@
-"""What the daemon promises a session whose neighbour writes faster than it is read or pushed: its turn."""
+"""A session is captured and pushed in turn, even if another one grows faster than it is read or pushed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINE = 60_000
 
 
 def lengthen(path: str, number: int, count: int) -> None:
-    """Append so many bytes and one more line to a session."""
+    """Append this many bytes and one more line to a session."""
     with open(path, "ab") as file:
         for line in range(count // LINE + 1):
             file.write(encode(claude(session(number), 1000 + line, text=f"{line} " * (LINE // len(f"{line} ")))))
@@ -36,7 +36,7 @@ def tell(house: Lab, *paths: str) -> None:
 
 
 def main(house: Lab, number: int) -> StreamState:
-    """Look at the transcript of the n-th session in the spool."""
+    """Return the transcript of the n-th session in the spool."""
     stream = house.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
     assert stream is not None
     return stream
@@ -79,7 +79,7 @@ def test_long_files_take_turns(tmp_path: Path) -> None:
 
 
 def test_a_long_file_of_the_backlog_lets_live_changes_pass(tmp_path: Path) -> None:
-    """It is read slice by slice too, each of which asks whether the backlog may go on, and stays the next of it."""
+    """It is read in slices too. Each asks whether the backlog may go on, and the file stays the next of it."""
     old, live = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     lengthen(old, 1, 3 * STEP)
     made = time.time() - DAY
@@ -98,7 +98,7 @@ def test_a_long_file_of_the_backlog_lets_live_changes_pass(tmp_path: Path) -> No
 
 
 def test_what_is_edited_between_two_slices_is_found(tmp_path: Path) -> None:
-    """A file that changed and did not grow is compared as a whole, also while it is not read to its end."""
+    """A file that changed without growing is compared as a whole, even before it is read to its end."""
     path = write(tmp_path, 1, age=0)
     lengthen(path, 1, 3 * STEP)
     with lab(tmp_path) as house:
@@ -131,7 +131,7 @@ def test_a_restart_between_two_slices_reads_on(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_fills_every_batch_lets_another_go_before(tmp_path: Path) -> None:
-    """It is always the one that was changed last; a line of another session goes with the next batch all the same."""
+    """It is always the stream that changed last, but a line of another session is in the next batch all the same."""
     with household(tmp_path) as house:
         hose = house.write(f".claude/projects/-x/{SESSION}.jsonl", claude(SESSION, 0))
         other = house.write(f".claude/projects/-x/{OTHER}.jsonl", claude(OTHER, 0))
@@ -150,8 +150,8 @@ def test_a_stream_that_fills_every_batch_lets_another_go_before(tmp_path: Path) 
         assert house.held(SESSION) == Path(hose).read_bytes()
 
 
-def test_whoever_waits_for_the_spool_comes_before_the_thread_that_has_it(tmp_path: Path) -> None:
-    """One that lets go of it and takes it again at once would else keep it from the other for seconds."""
+def test_the_lock_of_the_spool_is_fair(tmp_path: Path) -> None:
+    """A thread that releases the spool and takes it again at once would keep it from the other for seconds."""
     gate, order = FairLock(), []
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""How long the capture keeps others from writing to the spool, counted in bytes and sessions instead of seconds."""
+"""How long the capture blocks other writers of the spool, counted in bytes and sessions instead of seconds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 
 class Hold:
-    """What is done while the spool is locked, in one transaction."""
+    """The work that is done in one transaction, while the spool is locked."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -59,7 +59,7 @@ class Holds(Digest):
 
 
 def count_holds(house: Lab) -> Holds:
-    """Count what is done in each transaction from now on."""
+    """Count the work of each transaction from now on."""
     context = house.resources.ingest
     holds = Holds(house.resources.spool, context.digest._seed)
     house.resources.ingest = replace(context, digest=holds)
@@ -163,7 +163,7 @@ def test_a_lost_spool_is_rebuilt_without_long_transactions(tmp_path: Path, house
 
 
 def test_a_failed_commit_of_a_group_keeps_the_ones_before(tmp_path: Path) -> None:
-    """What was committed is not read again; what was not stays queued."""
+    """Committed files are not read again; the others stay queued."""
     for number in range(3 * GROUP_FILES):
         write(tmp_path, number, age=0)
     with lab(tmp_path) as house:
