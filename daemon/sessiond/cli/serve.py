@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-key", metavar="FILE", help="its private key in PEM")
     parser.add_argument("--max-bytes", type=_bytes, metavar="N", help="maximum size of the store (500M, 20G)")
     parser.add_argument("--token-file", metavar="FILE", help="also accept the token in this file; created if missing")
+    parser.add_argument("--access-log", action="store_true", help="log each request to stderr, or to the journal")
     parser.add_argument("--announce", metavar="TO", help="write the URL as JSON to a file, a descriptor or -")
     parser.add_argument("--until-eof", action="store_true", help="end when stdin ends (for a parent process)")
 
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace, directory: str) -> int:
+    from sessiond import logs
     from sessiond.config.url import is_loopback
     from sessiond.endpoint.server import run as server
 
@@ -97,6 +99,8 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
     if not (args.token_file or _has_tokens(directory)):
         _warn("there is no token yet: every request will be refused")
         _warn("  invite a machine: sessiond serve invite" + (f" --data {args.data}" if args.data else ""))
+    if args.access_log:
+        logs.configure(environ=args.environ)
     server.serve(
         server.Options(
             directory=directory,
@@ -108,6 +112,7 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
             token_file=args.token_file,
             until_eof=args.until_eof,
             quota=args.max_bytes,
+            access_log=args.access_log,
         ),
         listening=None if args.announce else lambda url: _warn(f"serving {directory} at {url}"),
     )

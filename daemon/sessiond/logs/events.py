@@ -38,6 +38,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "endpoint.stopped": "pid reason",
         "endpoint.failed": "reason",
         "endpoint.exhausted": "reason",
+        "endpoint.answered": "method path status seconds token_name client",
         "log.failed": "path reason",
         "library.warned": "library reason",
     }.items()

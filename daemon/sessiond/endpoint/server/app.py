@@ -6,6 +6,7 @@ The event loop only moves bytes and looks up tokens. Everything else that touche
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from uuid import UUID
 
 import msgspec
@@ -21,7 +22,7 @@ from sessiond.decoding import json_decoder
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.enrolment import ENROL, EnrolRequest
 from sessiond.endpoint.erasure import FORGET
-from sessiond.endpoint.server import body, invites, machines, problems, streams
+from sessiond.endpoint.server import body, invites, machines, metrics, problems, streams
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.erase import Order
@@ -83,6 +84,7 @@ class Endpoint:
         self._read_admission = Admission(READS_WAITING, READS_OF_ONE)
         self._bodies = bodies or body.Bodies()
         self._digester = Digester(store)
+        self.requests = metrics.Requests()
 
     def routes(self) -> list[Route]:
         """Return the routes of all addresses."""
@@ -90,6 +92,8 @@ class Endpoint:
         session = "/v1/sessions/{machine_id:machine}/{id:uuid}"
         guarded = partial(self._guard.needs, admission=self._read_admission)
         return [
+            Route("/healthz", self.healthz, methods=["GET"]),
+            Route("/metrics", self._guard.needs(self.metrics, ADMIN), methods=["GET"]),
             Route("/v1", self._guard.optional(self.about), methods=["GET"]),
             Route("/v1/push", self._guard.needs(self.push, PUSH), methods=["POST"]),
             Route("/v1/enrol", self.enrol, methods=["POST"]),
@@ -103,6 +107,21 @@ class Endpoint:
             Route(session, self._guard.needs(self.forget, PUSH, ADMIN), methods=["DELETE"]),
             Route("/v1/sessions/{id:uuid}", self._guard.needs(self.forget, PUSH, ADMIN), methods=["DELETE"]),
         ]
+
+    async def healthz(self, request: Request) -> Response:
+        """Answer 200 if the store can be read, for a load balancer or a service manager."""
+        await self._reader.query(lambda db: db.execute("SELECT change FROM users LIMIT 1").fetchone())
+        return Response("ok\n", media_type="text/plain")
+
+    async def metrics(self, request: Request, access: Access) -> Response:
+        """Return the metrics in the text format of Prometheus."""
+        lines = chain(
+            self.requests.lines(),
+            self._pushes.metrics(),
+            metrics.metric("sessiond_store_bytes", "gauge", "Bytes of the store's files.", [({}, self.store.size())]),
+            metrics.process_lines(),
+        )
+        return Response("".join(f"{line}\n" for line in lines), media_type=metrics.CONTENT_TYPE)
 
     async def about(self, request: Request, access: Access | None) -> Response:
         """Return the endpoint's id, limits and features; to a device's own token also the id of its last push."""
@@ -223,10 +242,13 @@ def build(
     secrets: tuple[str, ...] = (),
     limits: Limits | None = None,
     bodies: body.Bodies | None = None,
+    access_log: bool = False,
 ) -> Starlette:
     """Return the ASGI application over a store."""
+    endpoint = Endpoint(store, secrets=secrets, limits=limits, bodies=bodies)
+    observed = Middleware(metrics.Observed, endpoint.requests, access_log=access_log)
     return Starlette(
-        routes=Endpoint(store, secrets=secrets, limits=limits, bodies=bodies).routes(),
+        routes=endpoint.routes(),
         exception_handlers=problems.HANDLERS,
-        middleware=[Middleware(ChunkedAnswers)],
+        middleware=[observed, Middleware(ChunkedAnswers)],
     )

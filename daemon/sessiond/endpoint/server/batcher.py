@@ -44,6 +44,8 @@ class Batcher:
         self._bulk_is_next = False
         self._task: asyncio.Task[None] | None = None
         self._writer = anyio.CapacityLimiter(1)
+        self.transactions = 0
+        """Transactions of pushes so far, also those that failed."""
 
     async def store(self, push: PushRequest, *, live: bool) -> PushOutcome:
         """Store a push and return its outcome once it is on the disk.
@@ -59,10 +61,16 @@ class Batcher:
             self._task = asyncio.ensure_future(self._run())
         return await waiting.stored
 
+    @property
+    def waiting(self) -> dict[str, int]:
+        """The decoded pushes that wait for a transaction, by class."""
+        return {"live": len(self._live), "bulk": len(self._bulk)}
+
     async def _run(self) -> None:
         try:
             while batch := self._next():
                 pushes = [each.push for each in batch]
+                self.transactions += 1
                 stored = await anyio.to_thread.run_sync(self._store_all, pushes, limiter=self._writer)
                 for waiting, result in zip(batch, stored, strict=False):
                     _set(waiting.stored, result)

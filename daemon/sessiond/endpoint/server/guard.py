@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from sessiond.endpoint.server import problems, records, tokens
 from sessiond.endpoint.server.admission import Admission, ReleasingResponse
 from sessiond.endpoint.server.connections import KNOWN
+from sessiond.endpoint.server.metrics import ACCESS_NAME
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.query import Query, device_id
 from sessiond.endpoint.server.schema import DEFAULT_USER
@@ -53,6 +54,7 @@ class Guard:
         if found is None:
             raise problems.unauthorized("the token is not accepted" if secret else "a bearer token is needed")
         request.scope[KNOWN] = True
+        request.scope[ACCESS_NAME] = found.name
         return found
 
     def _find(self, secret: str) -> Access | None:
@@ -62,6 +64,7 @@ class Guard:
     def needs(self, handler: Guarded, *scopes: str, admission: Admission | None = None) -> Handler:
         """Return a handler that requires a token with one of the scopes, and a free slot in `admission`."""
 
+        @wraps(handler)
         async def guarded(request: Request) -> Response:
             access = self.authenticate(request)
             if access.scopes.isdisjoint(scopes):
@@ -85,6 +88,7 @@ class Guard:
     def optional(self, handler: Optional) -> Handler:
         """Return a handler that needs no token but refuses a wrong one, so that a client can check its token."""
 
+        @wraps(handler)
         async def open_to_all(request: Request) -> Response:
             access = self.authenticate(request) if "authorization" in request.headers else None
             return await handler(request, access)

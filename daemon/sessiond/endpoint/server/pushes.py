@@ -6,7 +6,8 @@ a few. A bulk push is a part of a backlog, and may take a hundred megabytes of m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from sessiond.endpoint.server.admission import Admission
 from sessiond.endpoint.server.batcher import TOGETHER, Batcher
 from sessiond.endpoint.server.dictionaries import Dictionaries, copy_head
 from sessiond.endpoint.server.erase import Order, erase
+from sessiond.endpoint.server.metrics import metric
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.push import PushOutcome, PushRequest, Sender
 from sessiond.endpoint.server.store import Store
@@ -68,6 +70,10 @@ class Pushes:
         self._store, self._limits = store, limits
         self._batcher = Batcher(store, uses)
         self._dictionaries = Dictionaries()
+        self.lines: Counter[str] = Counter()
+        """Lines so far by result: `stored`, `duplicate`, or the type of the problem."""
+        self.sent_bytes = 0
+        """Bytes of the bodies of stored pushes so far, as sent."""
         live = min(LIVE_DECODED, limits.decoded)
         self._live = _PushClass(waiting=LIVE_WAITING, decoded_at_once=TOGETHER, decoded=live)
         self._bulk = _PushClass(waiting=BULK_WAITING, decoded_at_once=BULK_AT_ONCE, decoded=limits.decoded)
@@ -86,6 +92,17 @@ class Pushes:
                 if error.status != 413:
                     raise
         return await self._store_as(self._bulk, received)
+
+    def metrics(self) -> Iterator[str]:
+        """Iterate the lines of the metrics of pushes."""
+        lines = [({"result": result}, count) for result, count in self.lines.items()]
+        waiting = [({"class": name}, count) for name, count in self._batcher.waiting.items()]
+        yield from metric("sessiond_push_lines_total", "counter", "Lines of pushes by their result.", lines)
+        yield from metric("sessiond_push_bytes_total", "counter", "Bytes of pushes, as sent.", [({}, self.sent_bytes)])
+        yield from metric(
+            "sessiond_push_transactions_total", "counter", "Transactions of pushes.", [({}, self._batcher.transactions)]
+        )
+        yield from metric("sessiond_pushes_waiting", "gauge", "Pushes that wait for a transaction.", waiting)
 
     async def erase(self, order: Order, client: str) -> Receipt:
         """Erase a session, and the dictionaries that may have bytes of it. Raises: see `erase.erase`."""
@@ -107,6 +124,8 @@ class Pushes:
                 if known is None:
                     return PushOutcome([], {})
                 outcome = await self._batcher.store(push, live=kind is self._live)
+        self.sent_bytes += len(received.sent)
+        self.lines.update(each.problem.type if each.problem else each.status for each in outcome.results)
         self._dictionaries.keep((received.sender.access.user, received.sender.device), known)
         return outcome
 

@@ -43,6 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     token_file: str | None = None
     until_eof: bool = False
     quota: int | None = None
+    access_log: bool = False
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -111,7 +112,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         listener = closing.enter_context(_listening(options.host, options.port))
         url = _url("https" if options.tls_cert else "http", listener)
         raise_limit()
-        app = build(store, secrets=(token,) if token else ())
+        app = build(store, secrets=(token,) if token else (), access_log=options.access_log)
         server = Server(app, tls_cert=options.tls_cert, tls_key=options.tls_key)
         _end_at_signals(server)
         if options.until_eof:

@@ -152,6 +152,11 @@ class Store:
         )
         return int(self.quota - (pages - free) * size)
 
+    def size(self) -> int:
+        """Return the bytes of the store's files, with the write-ahead log."""
+        path = os.path.join(self.directory, FILE)
+        return sum(os.path.getsize(path + suffix) for suffix in ("", "-wal") if os.path.exists(path + suffix))
+
     def close(self) -> None:
         """Close the store, which can't be used afterwards. A lost store stays open until the process ends."""
         if self.lost:
