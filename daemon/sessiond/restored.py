@@ -1,8 +1,8 @@
 """Marks of restored sessions: which messages of a session were written on another machine.
 
 `sessiond restore` writes a mark before it creates any file. The daemon then counts only messages that are not in it,
-and captures a restored session only once it has a message of its own: all else is at the endpoint already. The marks
-outlive the spool.
+and captures a restored session only once it has a message of its own: the endpoint that it came from has all else
+already. Another endpoint gets it at once. The marks outlive the spool.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import msgspec
 
 from sessiond.atomic import atomic_write
 from sessiond.decoding import json_decoder
+from sessiond.state import RESTORED
 
-DIRECTORY = "restored"
 _NAME = re.compile(r"[0-9a-f-]{36}\.json")
 
 
@@ -34,6 +34,9 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """The session that was restored last."""
     directory: str
     """The project's directory on this machine."""
+    endpoint: str
+    """The id of the endpoint from which it was restored."""
+    restored_ms: int
     keys: bytes
     """The keys of the messages that were written elsewhere, as in `Messages.keys`."""
 
@@ -48,7 +51,7 @@ class RestoredSessions:
 
     def __init__(self, state_directory: str = "") -> None:
         """Without a directory, nothing was restored."""
-        self._directory = os.path.join(state_directory, DIRECTORY) if state_directory else ""
+        self._directory = os.path.join(state_directory, RESTORED) if state_directory else ""
         self._listed: tuple[int, frozenset[str]] = -1, frozenset()
         self._read: dict[UUID, tuple[tuple[int, int], Mark]] = {}
 

@@ -17,6 +17,38 @@ LOCK_SIZE = 1024
 ARCHIVE = "archive"
 """The directory of the built-in archive in the state directory."""
 
+RESTORED = "restored"
+"""The directory of the marks of restored sessions; see sessiond.restored."""
+RESTORING = "restoring"
+"""The directory of the journal of a restore; see sessiond.restore.journal."""
+JOURNAL = "journal.json"
+
+
+def restored_sessions(directory: str) -> list[str]:
+    """Return the ids of the sessions of other machines that were restored here."""
+    try:
+        return [name.removesuffix(".json") for name in os.listdir(os.path.join(directory, RESTORED)) if len(name) == 41]
+    except OSError:
+        return []
+
+
+def interrupted_restore(directory: str) -> bool:
+    """Return whether a restore was killed, and no other one has completed it since."""
+    base = os.path.join(directory, RESTORING)
+    if not os.path.exists(os.path.join(base, JOURNAL)):
+        return False
+    try:
+        descriptor = os.open(os.path.join(base, LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False  # it is running
+    finally:
+        os.close(descriptor)
+    return os.path.exists(os.path.join(base, JOURNAL))
+
 
 def has_archive(directory: str) -> bool:
     """Return whether a built-in archive is in this state directory: an endpoint's store that may hold sessions."""

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
+from sessiond.clock import now_ms
+from sessiond.endpoint.server import running
+from sessiond.frozen_record import parse_object, to_json
 from sessiond.privacy import Exclusion
 from sessiond.restore import Restorer
 from sessiond.sources.plan import Command, Plan, PlannedFile, Unrestorable, below
-from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, household
-from support.two_machines import begin, counts, restore, restored_path, second_machine
+from sessiond.spool import Spool
+from sessiond.spool.health import note_divergence
+from sessiond.status import read_status
+from sessiond.upload import unbind_changed_endpoint
+from support.harness import CLAUDE, NOW_MS, SESSION, TOKEN, Household, claude, household
+from support.two_machines import begin, counts, environment, restore, restored_path, second_machine
 
 SECRET = "ghp_" + "1A2b3C4d5E6f7G8h9I0jKlMnOpQrStUvWxYz"
 SUBAGENT = CLAUDE.replace(".jsonl", "/subagents/agent-a1.jsonl")
@@ -55,6 +64,11 @@ def test_a_session_is_restored_with_its_subagents_and_side_files(
     assert not [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
 
 
+def status(house: Household) -> dict[str, Any]:
+    """Return the status as `sessiond status --json` prints it."""
+    return parse_object(to_json(read_status(None, environment(house))))
+
+
 def read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
@@ -80,6 +94,56 @@ def test_a_restored_session_is_no_copy_until_it_is_continued(first: Household, s
         "testbox": (2, "/home/dev/project"),
         "second": (1, f"{second.home}/src/engine"),
     }
+
+
+def test_another_endpoint_gets_a_restored_session_at_once(first: Household, second: Household, tmp_path: Path) -> None:
+    """It lacks what the first machine pushed to the earlier endpoint. No message counts: none was written here."""
+    begin(first)
+    restore(second)
+    second.settle()
+    second.close()
+    with running(str(tmp_path / "other"), token=TOKEN) as other:
+        second.endpoint = other
+        unbind_changed_endpoint(Spool(second.state), other.url)
+        second.open()
+        second.scan()
+        assert second.spool.stats.waiting().sessions == 1  # before the first answer: `sync` may end after it
+        second.settle()
+        assert counts(second) == {"second": (0, f"{second.home}/src/engine")}
+        assert second.held(SESSION) == read(restored_path(second))
+        second.client.close()
+
+
+def test_an_endpoint_that_was_set_back_gets_a_restored_session(first: Household, second: Household) -> None:
+    """It may lack what the first machine pushed before."""
+    begin(first)
+    restore(second)
+    second.settle()
+    with second.spool.transaction():
+        note_divergence(second.spool, now_ms() + 1)
+        second.spool.catalog.reread_files_without_session()
+    second.settle()
+    assert counts(first)["second"] == (0, f"{second.home}/src/engine")
+
+
+def test_status_counts_restored_sessions_and_names_an_interrupted_restore(first: Household, second: Household) -> None:
+    begin(first)
+    restore(second)
+    second.settle()
+    found = status(second)
+    assert found["restored"] == 1
+    assert not found["restore_interrupted"]
+    Path(second.state, "restoring", "journal.json").write_text("{}")
+    with open(f"{second.state}/restoring/lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not status(second)["restore_interrupted"]
+    assert status(second)["restore_interrupted"]
+    assert any("a restore was interrupted" in each["what"] for each in status(second)["advice"])
+    restore(second)
+    second.write(os.path.relpath(restored_path(second), second.home), claude(SESSION, 3))
+    second.settle()
+    found = status(second)
+    assert (found["restored"], found["restore_interrupted"]) == (0, False)
 
 
 def test_a_session_that_goes_back_and_forth_counts_each_message_once(first: Household, second: Household) -> None:

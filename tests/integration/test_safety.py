@@ -22,9 +22,9 @@ from sessiond.endpoint.server import Running, running
 from sessiond.errors import Unreachable
 from sessiond.privacy import Masking, Terms
 from sessiond.redact.policy import Policy
-from sessiond.spool.safety import Counts, State
+from sessiond.spool.safety import BOUND_ENDPOINT, Counts, State
 from sessiond.status import read_status
-from sessiond.upload import BOUND_ENDPOINT, bind, upload
+from sessiond.upload import bind, upload
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, encode
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"

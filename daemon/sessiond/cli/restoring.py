@@ -21,7 +21,7 @@ from sessiond.config import state_dir
 from sessiond.device import identify
 from sessiond.endpoint import wire
 from sessiond.errors import NotFound, SessiondError
-from sessiond.restore import Archive, Conflict, Restoration, Restorer, marked, missing, read_small
+from sessiond.restore import Archive, Conflict, Here, Restoration, Restorer, marked, missing, read_small
 from sessiond.restored import Mark, RestoredSessions
 from sessiond.sources.plan import ArchivedSession, Command, Plan, Recipe, Target, Unrestorable
 from sessiond.sources.recipes import find_recipe, restorable_tools
@@ -161,19 +161,20 @@ def _prepare(
     context: RestoreContext, recipe: Recipe, copies: list[wire.StoredSession], target: Target
 ) -> tuple[Restoration, dict[UUID, Mark]]:
     """Fetch a session with those that come along, and check the plan for all of them."""
-    stored, archive, machine_id = copies[0], context.archive, context.machine_id
+    stored, archive = copies[0], context.archive
+    here = Here(machine_id=context.machine_id, directory=target.directory, endpoint=archive.endpoint())
     session = archive.fetch(stored)
     plan, marks = recipe.plan(session, target), dict[UUID, Mark]()
     elsewhere = context.elsewhere(recipe, session, plan, target)
     if elsewhere is not None:
         # Two files of one session would each be continued, and become different sessions with one id.
         raise Conflict(f"the session is here already, for another directory: {elsewhere}", hint="leave out --directory")
-    own = next((each for each in copies if each.record.machine_id == machine_id), None)
-    marked(marks, session, None if own is None or own is stored else archive.fetch(own), machine_id, target)
+    own = next((each for each in copies if each.record.machine_id == here.machine_id), None)
+    marked(marks, session, None if own is None or own is stored else archive.fetch(own), here)
     for each in archive.relatives(stored, parents=recipe.parents, children=recipe.children):
         relative = archive.fetch(each)
         further = recipe.plan(relative, target)
-        marked(marks, relative, None, machine_id, target)
+        marked(marks, relative, None, here)
         plan = msgspec.structs.replace(
             plan,
             files=(*further.files, *plan.files),

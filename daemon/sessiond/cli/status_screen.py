@@ -76,6 +76,8 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         if waiting.behind:
             bare = f", {totals.unprotected} without protection" if totals.unprotected else ""
             yield "", f"{count(waiting.behind, 'transcript')} ({size(waiting.behind_bytes)}) in the tools' files{bare}"
+    if status.restored:
+        yield "restored", f"{count(status.restored, 'session')} of other machines, not continued here yet"
     if status.redactions:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"

@@ -17,7 +17,9 @@ from sessiond.ingest.pipeline import STEP, decode
 from sessiond.ingest.unit_facts import first_directory, outer_directory
 from sessiond.restored import Mark
 from sessiond.session import Fold, session_id
+from sessiond.spool.health import read_copies
 from sessiond.spool.rows import StreamState
+from sessiond.spool.safety import BOUND_ENDPOINT, CHANGED
 
 PATIENCE_MS = 60_000
 """How long after its last change a file without a working directory and without a message is left alone."""
@@ -29,7 +31,7 @@ class Admission(StrEnum):
     YES = "yes"
     EXCLUDED = "excluded"
     RESTORED = "restored"
-    """It was restored from another machine and has no message of its own: the endpoint has all of it already."""
+    """It was restored from this endpoint and has no message of its own: the endpoint has all of it already."""
     LATER = "later"
     """It has no working directory yet and changed a moment ago, so more is coming."""
 
@@ -50,7 +52,7 @@ def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission
     directory, decided = (outside, True) if outside else first_directory(source, content)
     if context.exclusion.excludes(directory):
         return Admission.EXCLUDED
-    if mark is not None and not _has_own_message(snapshot, content, mark):
+    if mark is not None and not _is_captured(snapshot, content, mark):
         return Admission.RESTORED
     age_ms = context.now_ms() - snapshot.mtime_ms
     return Admission.YES if decided or not 0 <= age_ms < PATIENCE_MS else Admission.LATER
@@ -74,6 +76,21 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
         return False
     purge_session(context, stream.session)
     return True
+
+
+def _is_captured(snapshot: FileSnapshot, content: Content, mark: Mark) -> bool:
+    """Return whether a restored transcript is captured: if the endpoint lacks it, or it was continued here.
+
+    The endpoint lacks it if it is another one than that from which it was restored, or was itself restored from an
+    older copy since. Files are read again when that is found out (`upload.bind`). Before an endpoint has answered for
+    the first time, it counts as the one from which the session was restored.
+    """
+    spool = snapshot.context.spool
+    bound = spool.meta(BOUND_ENDPOINT)
+    if spool.meta(CHANGED) is not None or bound not in (None, mark.endpoint):
+        return True
+    older = any(diverged_ms >= mark.restored_ms for diverged_ms in read_copies(spool).diverged_ms)
+    return older or _has_own_message(snapshot, content, mark)
 
 
 def _has_own_message(snapshot: FileSnapshot, content: Content, mark: Mark) -> bool:

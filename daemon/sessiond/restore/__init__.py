@@ -5,6 +5,17 @@ from __future__ import annotations
 from sessiond.restore.engine import Restoration, Restorer, read_small
 from sessiond.restore.fetch import Archive, last_active, latest, missing
 from sessiond.restore.journal import Conflict
-from sessiond.restore.marks import marked
+from sessiond.restore.marks import Here, marked
 
-__all__ = ["Archive", "Conflict", "Restoration", "Restorer", "last_active", "latest", "marked", "missing", "read_small"]
+__all__ = [
+    "Archive",
+    "Conflict",
+    "Here",
+    "Restoration",
+    "Restorer",
+    "last_active",
+    "latest",
+    "marked",
+    "missing",
+    "read_small",
+]

@@ -32,6 +32,10 @@ class Archive:
         """Close the files. Content that was fetched can't be read any more."""
         self._open.close()
 
+    def endpoint(self) -> str:
+        """Return the id of the endpoint. Raises: EndpointError."""
+        return str(self._client.about().endpoint_id)
+
     def listed(self) -> Iterator[wire.StoredSession]:
         """Iterate all sessions with a record, the newest start first. Raises: EndpointError."""
         after: str | None = None

@@ -18,9 +18,8 @@ import msgspec
 from sessiond.atomic import atomic_write
 from sessiond.decoding import json_decoder
 from sessiond.errors import SessiondError, StateError
+from sessiond.state import JOURNAL, LOCK, RESTORING
 
-DIRECTORY = "restoring"
-JOURNAL = "journal.json"
 IMPORT = "import-"
 """Prefix of the files that a tool imports."""
 COPY = 1 << 20
@@ -63,14 +62,14 @@ class JournalFile:
     """The journal in the state directory, and the lock that lets one restore run at a time."""
 
     def __init__(self, state_directory: str) -> None:
-        self.directory = os.path.join(state_directory, DIRECTORY)
+        self.directory = os.path.join(state_directory, RESTORING)
         self._path = os.path.join(self.directory, JOURNAL)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock. Raises: StateError, another restore runs."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        descriptor = os.open(os.path.join(self.directory, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(os.path.join(self.directory, LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 BOUND = "endpoint.url"
 """Meta key: address of the endpoint whose acknowledgements are in the spool; "" for the built-in archive."""
+BOUND_ENDPOINT = "endpoint"
+"""Meta key: id of that endpoint; none before it has answered for the first time."""
+CHANGED = "endpoint.changed"
+"""Meta key, set while the spool was bound to another endpoint before and the configured one has not answered yet."""
 
 UNSAFE = (
     "skipped IS NULL AND (waiting > 0 OR queued != folded OR acked != folded OR gap_from IS NOT NULL"

@@ -81,6 +81,8 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         advice=[],
         paused=pause.read(directory, now_ms),
         unsaved=find_unsaved(environ, now_ms),
+        restored=snapshot.restored,
+        restore_interrupted=state.interrupted_restore(directory),
     )
     advice = advise(made)
     running = made.daemon.state is Running.RUNNING

@@ -27,6 +27,7 @@ def advise(status: Status) -> list[Advice]:
         *_endpoint(status),
         *_sessions(status),
         *_unsaved(status),
+        *_interrupted(status),
     ]
     found += [*_roots(status), *_formats(status), *_unrecognized(status), *_scanner(status)]
     return sorted(found, key=lambda each: not each.degraded)
@@ -168,6 +169,15 @@ def _unsaved(status: Status) -> Iterator[Advice]:
     for (tool, reason, fix), pids in groups.items():
         named = f"process {pids[0]}" + (f" and {len(pids) - 1} more" if len(pids) > 1 else "")
         yield Advice(what=f"{tool} ({named}) saves no transcript: {reason}", do=fix, degraded=False)
+
+
+def _interrupted(status: Status) -> Iterator[Advice]:
+    if status.restore_interrupted:
+        yield Advice(
+            what="a restore was interrupted: the files of a session may be incomplete",
+            do="`sessiond resume` completes it, or removes what it has created",
+            degraded=False,
+        )
 
 
 def _lost(status: Status, totals: Totals) -> Advice:

@@ -138,3 +138,8 @@ class Status(FrozenRecord):
     """What the user has paused."""
     unsaved: list[Unsaved] = []  # noqa: RUF012
     """Running tools that save no transcript, so that nothing of them can be captured."""
+    restored: int = 0
+    """Sessions of other machines that were restored here and have no message of their own, so that only the endpoint
+    from which they came has them."""
+    restore_interrupted: bool = False
+    """Whether a restore was killed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from sessiond import state
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
 from sessiond.frozen_record import FrozenRecord
 from sessiond.spool import NAME, Spool, health
@@ -38,6 +39,8 @@ class SpoolSnapshot(FrozenRecord):
     lost: list[Unsafe] = []  # noqa: RUF012
     troubles: list[Trouble] = []  # noqa: RUF012
     redactions: dict[str, int] = {}  # noqa: RUF012
+    restored: int = 0
+    """Restored sessions that are not captured."""
 
     def without_foreign_acks(self, url: str) -> Self:
         """Return it without acknowledgements that came from another endpoint than the one at `url`.
@@ -61,6 +64,7 @@ def read_snapshot(directory: str, unreadable: str | None) -> SpoolSnapshot:
         spool = Spool(directory, readonly=True, patience=PATIENCE)
         try:
             _fill(read, spool)
+            read["restored"] = _restored(directory, spool)
         finally:
             spool.close()
     except SpoolTooNew as error:
@@ -73,6 +77,11 @@ def read_snapshot(directory: str, unreadable: str | None) -> SpoolSnapshot:
         reason = f"the spool has unexpected content: {error}"
         read["spool"] = SpoolStatus(state=SpoolState.UNREADABLE, reason=reason)
     return SpoolSnapshot(**read)
+
+
+def _restored(directory: str, spool: Spool) -> int:
+    found = state.restored_sessions(directory)
+    return len(set(found).difference(map(str, spool.stats.ids("")))) if found else 0
 
 
 def _fill(read: dict[str, Any], spool: Spool) -> None:

@@ -25,10 +25,11 @@ from sessiond.logs import log
 from sessiond.privacy import Masking
 from sessiond.spool.archive_counts import ARCHIVE_LISTED
 from sessiond.spool.archived import ArchivedSession
+from sessiond.spool.safety import BOUND_ENDPOINT
 from sessiond.transfer.batch import Line, push_batch
 from sessiond.transfer.listing import list_archive
 from sessiond.transfer.session import SessionCopier, SessionCopy
-from sessiond.upload import BATCH_BYTES, BATCH_ITEMS, BOUND_ENDPOINT, BatchResult, UploadContext
+from sessiond.upload import BATCH_BYTES, BATCH_ITEMS, BatchResult, UploadContext
 
 TRIES = 3
 """Attempts for a session whose copy the endpoint contradicts or rejects, before it counts as refused."""

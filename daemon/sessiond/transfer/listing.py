@@ -10,7 +10,7 @@ from sessiond.errors import NotFound
 from sessiond.spool import Spool
 from sessiond.spool.archive_counts import ARCHIVE_LISTED, ARCHIVE_POSITION
 from sessiond.spool.archived import ArchivedSession
-from sessiond.upload import BOUND_ENDPOINT
+from sessiond.spool.safety import BOUND_ENDPOINT
 
 
 def list_archive(spool: Spool, archive: ReadClient, archive_id: str) -> None:

@@ -21,7 +21,6 @@ from sessiond.errors import EndpointError, WrongEndpoint
 from sessiond.spool.rows import Segment
 from sessiond.upload.binding import bind, store_batch, unbind_changed_endpoint
 from sessiond.upload.context import (
-    BOUND_ENDPOINT,
     LAST_BATCH,
     BatchResult,
     Item,
@@ -35,7 +34,6 @@ from sessiond.upload.settle import park, settle
 __all__ = [
     "BATCH_BYTES",
     "BATCH_ITEMS",
-    "BOUND_ENDPOINT",
     "LAST_BATCH",
     "BatchResult",
     "UploadContext",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.spool import Spool, health
-from sessiond.spool.safety import BOUND
-from sessiond.upload.context import BOUND_ENDPOINT, LAST_BATCH, UploadContext, expected_batch_names
+from sessiond.spool.safety import BOUND, BOUND_ENDPOINT, CHANGED
+from sessiond.upload.context import LAST_BATCH, UploadContext, expected_batch_names
 
 UNTRUSTED = "endpoint.untrusted"
 """Meta key, set if the endpoint lost batches, or another copy of this state directory pushes there."""
@@ -30,7 +30,11 @@ def bind(context: UploadContext) -> bool:
             if known == identity and not follows and last is not None and about.last_batch is not None:
                 health.note_divergence(context.spool, context.now_ms())
             context.spool.catalog.change_endpoint(known, identity)
+            # Restored sessions without a message of their own were left to the endpoint that they came from. This one
+            # may lack them, so admission has to decide again.
+            context.spool.catalog.reread_files_without_session()
             context.spool.set_meta(UNTRUSTED, None)
+            context.spool.set_meta(CHANGED, None)
             context.spool.set_meta(BOUND_ENDPOINT, identity)
             context.spool.set_meta(LAST_BATCH, about.last_batch)
         context.attempts = 0
@@ -59,6 +63,7 @@ def store_batch(context: UploadContext, batch: str, previous: str | msgspec.Unse
         if context.compared_ms is None or now_ms - context.compared_ms > COMPARE_MS:
             endpoint = spool.meta(BOUND_ENDPOINT)
             spool.catalog.change_endpoint(endpoint, endpoint)
+            spool.catalog.reread_files_without_session()  # as in `bind`
             context.compared_ms = now_ms
             restored = True
             context.client.identify_again()
@@ -81,3 +86,5 @@ def unbind_changed_endpoint(spool: Spool, address: str) -> None:
         spool.catalog.change_endpoint(spool.meta(BOUND_ENDPOINT), None)
         spool.set_meta(BOUND_ENDPOINT, None)
         spool.set_meta(BOUND, None)
+        spool.set_meta(CHANGED, "1")
+        spool.catalog.reread_files_without_session()  # as in `bind`; a `sync` scans before the endpoint answers

@@ -13,8 +13,6 @@ from sessiond.endpoint.retry import RetryingClient
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
 
-BOUND_ENDPOINT = "endpoint"
-"""Meta key: the id of the endpoint that sent the acknowledgements."""
 LAST_BATCH = "batch"
 """Meta key: the name of the last acknowledged batch."""
 RUNS = "batch.runs"
