@@ -32,6 +32,8 @@ class Hold:
     def __init__(self) -> None:
         self.read = 0
         self.records: set[str] = set()
+        self.streams = 0
+        """New streams that are stored."""
 
 
 class Holds(Digest):
@@ -54,7 +56,8 @@ class Holds(Digest):
     def _trace(self, statement: str) -> None:
         if statement.startswith("BEGIN"):
             self.all.append(Hold())
-        elif statement.startswith("UPDATE session SET record"):
+        self.all[-1].streams += statement.startswith("INSERT INTO stream")
+        if statement.startswith("UPDATE session SET record"):
             self.all[-1].records.add(statement)  # which is traced again for each trigger
 
 
@@ -140,6 +143,18 @@ def test_small_files_share_commits_of_a_quarter_of_a_megabyte(tmp_path: Path) ->
         house.look()
         longest = max(hold.read for hold in holds.all)
         assert 4 * size < longest < 256 * 1024 + 2 * size
+
+
+def test_a_new_file_of_some_length_needs_one_commit(tmp_path: Path) -> None:
+    """It is read without a transaction. Its session, stream, bytes, checkpoint and record are then stored in one."""
+    for number in range(6):
+        with open(write(tmp_path, number, age=0), "ab") as file:
+            file.write(encode(claude(session(number), 9, text="lorem ipsum " * (LONG_WORK // 10))))
+    with lab(tmp_path) as house:
+        holds = count_holds(house)
+        house.look()
+        assert len(house.captured()) == 6
+        assert [len(hold.records) for hold in holds.all if hold.streams] == [1] * 6
 
 
 def test_a_lost_spool_is_rebuilt_without_long_transactions(tmp_path: Path, house: Lab) -> None:

@@ -8,12 +8,14 @@ CAPTURE: list[Named] = [
     Named(
         "the checkpoint moves before what was read is stored",
         "ingest/stream_capture.py",
-        "        with context.spool.transaction():\n            pipeline.store(final, self._now_ms)\n"
-        "            self._save(to_end=final.last and content.search.done)\n",
         "        with context.spool.transaction():\n"
+        "            self._store(final, to_end=final.last and content.search.done)\n",
+        "        with context.spool.transaction():\n"
+        "            if self._stream.id == UNSTORED:\n                self._add_stream()\n"
         "            self._save(to_end=final.last and content.search.done)\n"
         "        context.now_ms()\n"
-        "        with context.spool.transaction():\n            pipeline.store(final, self._now_ms)\n",
+        "        with context.spool.transaction():\n"
+        "            self._store(final, to_end=final.last and content.search.done)\n",
     ),
     Named(
         "an ack takes any revision of its session",

@@ -30,7 +30,7 @@ from sessiond.ingest.prompt_lines import (
     read_prompts,
     session_records,
 )
-from sessiond.ingest.stream_capture import StreamCapture, add_stream
+from sessiond.ingest.stream_capture import StreamCapture, open_stream
 from sessiond.ingest.stream_names import as_text
 from sessiond.ingest.units import HistoryUnit
 from sessiond.reader import Extent
@@ -180,7 +180,7 @@ class _Capture:
         """Capture the new lines of a session; return False if all of its lines are needed for that."""
         context, unit = self._context, self._unit
         records = session_records(self._snapshot.location, prompts)
-        stream = add_stream(context, unit.stream(native_id, PromptLines((), context.digest)), native_id)
+        stream = open_stream(context, unit.stream(native_id, PromptLines((), context.digest)))
         if not (whole or stream.caught_up):
             return False
         captured = context.spool.catalog.extents(stream.id)

@@ -13,7 +13,7 @@ from sessiond.ingest.content import Lines
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.ingest.files import is_superseded
 from sessiond.ingest.presence import ask_again, note_back
-from sessiond.ingest.stream_capture import StreamCapture, add_stream, content_trouble
+from sessiond.ingest.stream_capture import StreamCapture, content_trouble, open_stream
 from sessiond.ingest.unit_facts import first_native_id
 from sessiond.ingest.units import OpenUnit, StreamSource
 from sessiond.reader import Checkpoint
@@ -76,7 +76,8 @@ def _capture_new(snapshot: FileSnapshot, source: StreamSource) -> Outcome:
         return note_no_session(snapshot, content)
     if verdict is not Admission.YES:
         return reject(verdict)
-    stream, checkpoint = find_stream(snapshot.context, source, native_id)
+    source = replace(source, native_id=native_id)
+    stream, checkpoint = find_stream(snapshot.context, source)
     if stream is None:
         return note_no_session(snapshot, content)
     return replace(capture_stream(snapshot, source, stream, checkpoint), sessions=frozenset([native_id]))
@@ -95,15 +96,13 @@ def capture_stream(
     return StreamCapture(snapshot, source, stream).run(only_grew=only_grew)
 
 
-def find_stream(
-    context: IngestContext, source: StreamSource, native_id: str
-) -> tuple[StreamState | None, Checkpoint | None]:
+def find_stream(context: IngestContext, source: StreamSource) -> tuple[StreamState | None, Checkpoint | None]:
     """Return the stream of a file that had none so far, and the checkpoint of the file that it was read from.
 
     The stream is None if another existing file has all of this one.
     """
     content = cast(Lines, source.content)
-    stream = add_stream(context, source, native_id)
+    stream = open_stream(context, source)
     # If nothing of the stream was read yet, there is nothing to compare this file with.
     fresh = (stream.generation, stream.folded) == (0, 0)
     other = None if fresh else _other_file(context, stream, source.path)
@@ -113,7 +112,7 @@ def find_stream(
     # in one stream, each would look like a rewrite of the other and start a generation each time.
     if content.unchanged_prefix(context.spool.catalog.extents(stream.id)) == content.size:
         return None, None
-    return add_stream(context, source, native_id, suffix_of(source.path)), None
+    return open_stream(context, source, suffix_of(source.path)), None
 
 
 def suffix_of(path: str) -> str:

@@ -13,7 +13,7 @@ from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.lines import suffix_of
 from sessiond.ingest.presence import ask_again, note_back, note_gone
-from sessiond.ingest.stream_capture import StreamCapture, add_stream
+from sessiond.ingest.stream_capture import StreamCapture, open_stream
 from sessiond.ingest.units import DatabaseUnit, OpenUnit, StreamSource
 from sessiond.session import session_id
 from sessiond.sources.base import Kind
@@ -211,8 +211,8 @@ def _find_stream(context: IngestContext, source: StreamSource) -> StreamState | 
     A file that only repeats another adds nothing. A file that continues another continues its stream. Any other becomes
     a stream of its own, so that both are kept.
     """
-    path, content, native_id = source.path, source.content, source.native_id or ""
-    stream = add_stream(context, source, native_id)
+    path, content = source.path, source.content
+    stream = open_stream(context, source)
     others = [
         file
         for file in context.spool.catalog.files(stream.id)
@@ -225,4 +225,4 @@ def _find_stream(context: IngestContext, source: StreamSource) -> StreamState | 
         return stream
     if kept == content.size:
         return None
-    return add_stream(context, source, native_id, suffix_of(path))
+    return open_stream(context, source, suffix_of(path))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import cast
 
+from msgspec.structs import replace
+
 from sessiond.ingest.content import Lines
 from sessiond.ingest.context import FileSnapshot, Outcome
 from sessiond.ingest.lines import (
@@ -36,7 +38,8 @@ def capture_side_file(snapshot: FileSnapshot, unit: OpenUnit) -> Outcome:
     content = cast(Lines, source.content)
     checkpoint = None if known is None else known.checkpoint
     if stream is None and owner is not None:
-        stream, checkpoint = find_stream(context, source, owner)
+        source = replace(source, native_id=owner)
+        stream, checkpoint = find_stream(context, source)
     if stream is None:
         return note_no_session(snapshot, content)
     if content.search.later and content.size < stream.folded:

@@ -20,7 +20,7 @@ from sessiond.ingest.units import StreamSource, Times
 from sessiond.reader import Checkpoint
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import Kind
-from sessiond.spool.rows import FileState, StreamState
+from sessiond.spool.rows import UNSTORED, FileState, StreamState
 
 
 class StreamCapture:
@@ -63,14 +63,12 @@ class StreamCapture:
                 final = step
                 break
             with context.spool.transaction():
-                pipeline.store(step, self._now_ms)
-                self._save(to_end=False)
+                self._store(step, to_end=False)
         self._add_details()
         # Rule 1: the last bytes, the checkpoint and the record are committed together. A kill before that repeats the
         # step.
         with context.spool.transaction():
-            pipeline.store(final, self._now_ms)
-            self._save(to_end=final.last and content.search.done)
+            self._store(final, to_end=final.last and content.search.done)
             # Even if nothing was read: an earlier scan may have been killed between its last two commits. A side file
             # has nothing that a record has.
             records = RecordBuilder(context, self._snapshot.location.source, self._snapshot.turn.live)
@@ -157,6 +155,26 @@ class StreamCapture:
         if fold.parent is None and source.parent:
             fold.parent = source.parent
 
+    def _store(self, step: Step, *, to_end: bool) -> None:
+        """Store a step and its checkpoint, and before them the stream if it is new. Runs inside a transaction."""
+        if self._stream.id == UNSTORED:
+            self._add_stream()
+        self._pipeline.store(step, self._now_ms)
+        self._save(to_end=to_end)
+
+    def _add_stream(self) -> None:
+        """Store a new stream, and its session if it is new too.
+
+        The endpoint has nothing of a new stream. So it is asked about one only if it is not known yet which endpoint
+        it is.
+        """
+        context, source, stream = self._snapshot.context, self._source, self._stream
+        catalog, tool, native_id = context.spool.catalog, source.location.source, source.native_id or ""
+        bound = context.spool.meta("endpoint") is not None
+        number = catalog.add_session(session_id(tool.tool, native_id, context.scope(tool)), tool.tool, native_id)
+        added = catalog.add_stream(number, stream.name, thread=stream.thread, known=bound, media_type=stream.media_type)
+        stream.id, stream.session, stream.known, stream.stored = added.id, added.session, added.known, added.stored
+
     def _save(self, *, to_end: bool) -> None:
         """Move the checkpoint. Runs inside the transaction that stores what was read (rule 1).
 
@@ -226,21 +244,22 @@ def _file_times(stat: os.stat_result) -> tuple[int, int]:
     return min(int(getattr(stat, "st_birthtime", written / 1000) * 1000), written), written
 
 
-def add_stream(context: IngestContext, source: StreamSource, native_id: str, suffix: str = "") -> StreamState:
-    """Return the spool's stream for one of a unit; create it and its session if they are new.
+def open_stream(context: IngestContext, source: StreamSource, suffix: str = "") -> StreamState:
+    """Return the spool's stream for one of a unit, whose native id is known; `suffix` is added to its name.
 
-    `suffix` is added to its name. The endpoint has nothing of a new stream. So it is asked about one only if it is not
-    known yet which endpoint it is.
+    A new one is not stored before its first bytes are: in a commit of its own it would cost as much as a small file.
     """
-    tool, name = source.location.source, stream_name(source.name + suffix)
-    catalog, bound = context.spool.catalog, context.spool.meta("endpoint") is not None
-    with context.spool.transaction():
-        identity = session_id(tool.tool, native_id, context.scope(tool))
-        number = catalog.add_session(identity, tool.tool, native_id)
-        stream = catalog.add_stream(number, name, thread=source.thread, known=bound, media_type=source.media_type)
-    if (stream.media_type is None) != (source.media_type is None):
+    tool, catalog = source.location.source, context.spool.catalog
+    name = stream_name(source.name + suffix)
+    identity = session_id(tool.tool, source.native_id or "", context.scope(tool))
+    with context.spool.reading():
+        stream = catalog.find_stream(identity, name)
+    if stream is None:
+        stream = StreamState(id=UNSTORED, session=UNSTORED, name=name, thread=source.thread)
+        stream.media_type = source.media_type
+    elif (stream.media_type is None) != (source.media_type is None):
         # A side file must never continue a transcript of the same name, nor replace it.
-        return add_stream(context, source, native_id, f"{suffix}@file")
+        return open_stream(context, source, f"{suffix}@file")
     if stream.skipped is None and tool.tool in context.records_only:
         stream.skipped = stream.queued
     return stream

@@ -10,6 +10,9 @@ from sessiond.endpoint.wire import RemotePosition
 from sessiond.reader import Checkpoint
 from sessiond.session import Fold, Session
 
+UNSTORED = 0
+"""The number of a stream, and of its session, that no row has yet."""
+
 
 class StreamState(msgspec.Struct, kw_only=True):
     """A stream with its fold: a working copy that the capture writes back in one transaction."""
