@@ -1,4 +1,4 @@
-"""What the tests of a real process share."""
+"""Fixtures of the tests with real processes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from process_lab import world as made
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    """A world of its own for each test."""
+    """Yield a new world for each test."""
     with made(tmp_path) as world:
         yield world

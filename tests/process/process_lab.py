@@ -1,4 +1,4 @@
-"""A real `sessiond run` in a home of its own, an endpoint behind a proxy that can fail, and the judge of both.
+"""A real `sessiond run` in its own home, an endpoint behind a proxy that can fail, and checks of both.
 
 The proxy listens on 127.0.0.1 in the test's process, so that a test decides what becomes of each request. The
 judge compares what the tools wrote with what the endpoint holds: nothing lost, nothing twice.
@@ -39,7 +39,7 @@ MACHINE = "testbox"
 
 
 def until(so: Callable[[], Any], what: str = "it", seconds: float = SOON, *, every: float = 0.02) -> Any:
-    """Wait for a condition; its first true value. It is tried less and less often, as a try takes time as well."""
+    """Wait for a condition; return its first true value. The intervals grow, as a try takes time as well."""
     end, pause = time.monotonic() + seconds, every
     while True:
         found = so()
@@ -56,7 +56,7 @@ def session(number: int) -> str:
 
 
 class Proxy(ThreadingHTTPServer):
-    """Hands requests on to the real endpoint; `fate` may answer, delay or drop instead.
+    """Forwards requests to the real endpoint; `fate` may answer, delay or drop instead.
 
     A fate gets the request and `forward()`, which has the endpoint do it and returns (status, headers, body);
     it answers through the request, or returns what `forward` gave, or None once it has done all itself.
@@ -78,7 +78,7 @@ class Proxy(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that is killed leaves its connection behind: that is what these tests are for."""
+        """Ignore it: a client that is killed leaves its connection behind, as these tests intend."""
 
     def pushes(self) -> int:
         """Count the pushes that came in."""
@@ -92,7 +92,7 @@ class Proxy(ThreadingHTTPServer):
 
 
 class Request(BaseHTTPRequestHandler):
-    """One connection's requests."""
+    """The requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -141,7 +141,7 @@ class Request(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def cut(self) -> None:
-        """End the connection in the middle of whatever it was."""
+        """End the connection in the middle of a request or an answer."""
         self.close_connection = True
         with suppress(OSError):
             self.connection.shutdown(2)
@@ -195,7 +195,7 @@ class World:
     # The daemon
 
     def environ(self, **more: str) -> dict[str, str]:
-        """Make the environment of a daemon: nothing of ours but where the program lies."""
+        """Make the environment of a daemon, with nothing of ours but the path of the program."""
         mine = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TMPDIR")}
         return {**mine, "HOME": self.home, "PYTHONPATH": SOURCE, **more}
 
@@ -234,7 +234,7 @@ class World:
         return [line for line in lines if line.get("event") == name]
 
     def stop(self, daemon: subprocess.Popen[bytes] | None = None, number: int = signal.SIGTERM) -> int:
-        """End a daemon; its exit code."""
+        """End a daemon; return its exit code."""
         daemon = daemon or self.started[-1]
         daemon.send_signal(number)
         try:
@@ -243,7 +243,7 @@ class World:
             raise AssertionError(f"it does not end: {self.said()}") from None
 
     def kill(self) -> None:
-        """End what still runs: each is the leader of a session of its own."""
+        """Kill the daemons that still run: each is the leader of its own session."""
         for daemon in self.started:
             if daemon.poll() is None:
                 with suppress(ProcessLookupError):
@@ -256,7 +256,7 @@ class World:
         os.kill(pid or self.pid(), signal.SIGUSR1)
 
     def pid(self) -> int:
-        """Ask the lock for the daemon's pid, which is not that of strace before it."""
+        """Read the daemon's pid from the lock; the started process may be strace."""
         holder = state.running(self.state)
         assert holder is not None, self.said()
         return holder.pid
@@ -279,7 +279,7 @@ class World:
     # The judge
 
     def get(self, path: str) -> Any:
-        """Ask the endpoint itself."""
+        """Send a request to the endpoint itself."""
         link = http.client.HTTPConnection("127.0.0.1", self.proxy.port, timeout=SOON)
         link.request("GET", path, headers={"Authorization": f"Bearer {self.endpoint.token}"})
         answer = link.getresponse()
@@ -288,7 +288,7 @@ class World:
         return body if answer.status == 200 else None
 
     def held(self, name: str) -> bytes | None:
-        """The bytes of a session's main stream at the endpoint."""
+        """Return the bytes of a session's main stream at the endpoint."""
         found: bytes | None = self.get(f"/v1/sessions/{MACHINE}/{name}/streams/main")
         return found
 
@@ -327,7 +327,7 @@ class World:
         return {name: (size, len(self.held(name) or b"")) for name, size in here.items()}
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """Map sessions to what the endpoint says of them."""
+        """Map sessions to their records at the endpoint."""
         found: dict[str, dict[str, Any]] = {}
         after = ""
         while True:
@@ -366,7 +366,7 @@ class World:
 
     @contextmanager
     def spool(self) -> Iterator[Spool]:
-        """Look into the spool, as `status` does."""
+        """Read the spool, as `status` does."""
         spool = Spool(self.state, readonly=True)
         try:
             yield spool
@@ -380,7 +380,7 @@ class World:
         return bool(file and file.checkpoint and file.checkpoint.offset == os.path.getsize(self.path(number)))
 
     def memory(self, pid: int) -> int:
-        """Return the most memory that a process has had, in bytes."""
+        """Return the peak memory of a process, in bytes."""
         with open(f"/proc/{pid}/status") as file:
             return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
 
@@ -397,7 +397,7 @@ class World:
         return waiting.sessions + waiting.segments
 
     def health(self) -> health.EndpointHealth:
-        """Read how the endpoint is, as `status` does."""
+        """Read the state of the endpoint, as `status` does."""
         with self.spool() as spool:
             return health.read_endpoint(spool)
 
@@ -412,7 +412,7 @@ class World:
 
 @contextmanager
 def world(base: object, token: str | None = TOKEN) -> Iterator[World]:
-    """A world with nothing in it, gone with the test."""
+    """Yield an empty world, which is deleted with the test."""
     with running(os.path.join(str(base), "endpoint"), token=token) as endpoint:
         proxy = Proxy(int(endpoint.url.rpartition(":")[2]))
         made = World(str(base), endpoint, proxy)
@@ -424,7 +424,7 @@ def world(base: object, token: str | None = TOKEN) -> Iterator[World]:
 
 
 def strace(*words: str) -> list[str]:
-    """Make a command run under strace, which injects what is asked for."""
+    """Make a command run under strace, which injects the given faults."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     prefix = ["strace", "-f", "-qq", "-o", "/dev/null", *words]
@@ -434,7 +434,7 @@ def strace(*words: str) -> list[str]:
 
 
 def namespaced(script: str, *, mounts: bool = False, hostname: bool = False) -> list[str]:
-    """Make a command run in namespaces of its own, after a script that prepares them."""
+    """Make a command run in its own namespaces, after a script that prepares them."""
     options = "-Ur" + "m" * mounts + "u" * hostname
     prefix = ["unshare", options, "sh", "-c", f'{script} && exec "$@"', "sh"]
     if (

@@ -13,7 +13,7 @@ from process_lab import World, session, until
 
 
 def test_a_backup_of_the_archive_and_a_power_cut_lose_nothing(world: World) -> None:
-    """Sessions that were acknowledged after the backup, and deleted by their tool, are in the archive's file."""
+    """The archive's file has sessions that were acknowledged after the backup and deleted by their tool."""
     world.configure(url='""')
     world.write(1, 1)
     daemon = world.start()

@@ -1,4 +1,6 @@
-"""The copy of the built-in archive to an endpoint, as processes: full disks, a revoked token, other writers, size."""
+"""The copy of the built-in archive to an endpoint, with real processes: full disks, a revoked token, other writers,
+size.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def lines_of(number: int, content: bytes, *, recorded: bool = True) -> list[dict
 
 
 def push(endpoint: Running, lines: list[dict[str, object]]) -> None:
-    """Push lines to the archive, from a process of its own as far as the daemon knows."""
+    """Push lines to the archive, from another process in the eyes of the daemon."""
     for at in range(0, len(lines), 400):
         request = urllib.request.Request(
             f"{endpoint.url}/v1/push",
@@ -60,7 +62,7 @@ def archive(world: World) -> Iterator[Running]:
 
 
 def fill(world: World, count: int, *, size: int = 20) -> dict[int, bytes]:
-    """Fill the archive with sessions that nothing else has, every tenth of them without a record."""
+    """Fill the archive with sessions that exist nowhere else, every tenth of them without a record."""
     contents = {number: f'{{"n":{number},"t":"{os.urandom(size).hex()}"}}\n'.encode() for number in range(1, count + 1)}
     with archive(world) as endpoint:
         push(
@@ -109,7 +111,7 @@ def test_two_thousand_sessions_are_copied_while_new_lines_are_pushed(world: Worl
 
 
 def test_a_full_disk_at_the_endpoint_delays_the_copy_and_loses_nothing(world: World) -> None:
-    """507 for everything that is pushed, in the middle of it."""
+    """In the middle of the copy, every push is answered 507."""
     contents = fill(world, 120)
     accepted = 0
 
@@ -190,7 +192,7 @@ def test_a_token_that_is_revoked_and_replaced_during_the_copy(world: World) -> N
 
 
 def test_another_process_that_writes_to_the_archive_is_not_missed(world: World) -> None:
-    """First while the daemon copies, through the archive that it serves; then while the daemon does not run."""
+    """It writes through the archive that the daemon serves, and later while the daemon does not run."""
     contents = fill(world, 300)
     world.start()
     served = until(lambda: world.events("endpoint.started"), "the archive")[0]

@@ -1,4 +1,4 @@
-"""The bench: its corpora are what they say, so that its figures are of the same thing each time."""
+"""The corpora of the benchmark are as described, so that its figures can be compared over time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_corpus_is_the_same_each_time(tmp_path: Path) -> None:
 
 
 def test_the_daemon_counts_what_a_corpus_says(tmp_path: Path) -> None:
-    """The records have the prompts and answers of the manifest: the bench measures work that is done."""
+    """The records have the prompts and answers of the manifest, so the measured work is complete."""
     with household(tmp_path) as house:
         house.now_ms = int(corpus.NOW.timestamp() * 1000) + 86_400_000
         made = corpus.make(house.home, 8, 400_000)

@@ -1,4 +1,4 @@
-"""Wrong clocks, jumps of clocks, and time that passed asleep."""
+"""Wrong clocks, clocks that jump, and time that passed while the machine slept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from process_lab import Request, World, until
     ],
 )
 def test_a_wrong_clock_costs_nothing(world: World, shift: str) -> None:
-    """Captured and pushed under a wrong clock, then under the right one, then under the wrong one again."""
+    """Sessions are captured and pushed under a wrong clock, then under the right one, then under the wrong one."""
     libraries = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
     if not libraries:
         pytest.skip("libfaketime is not installed")
@@ -36,7 +36,7 @@ def test_a_wrong_clock_costs_nothing(world: World, shift: str) -> None:
 
 
 def test_a_connection_that_went_away_asleep_is_made_anew(world: World) -> None:
-    """The endpoint closes what is idle without a word: the next push goes over a new connection, at once."""
+    """The endpoint closes idle connections silently: the next push uses a new connection, at once."""
 
     def leave(request: Request) -> None:
         request.forward_on()

@@ -1,4 +1,4 @@
-"""A spool that was damaged, or written by a newer sessiond."""
+"""A spool that is damaged, or was written by a newer sessiond."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from process_lab import World, namespaced, until
 
 
 def flip(content: bytearray) -> None:
-    """Change a byte in every page behind the first."""
+    """Change a byte in every page after the first."""
     chance = random.Random(1)
     for page in range(4096, len(content), 4096):
         content[page + chance.randrange(200)] ^= 0xFF
 
 
 def zero(content: bytearray) -> None:
-    """Lose some pages."""
+    """Overwrite some pages with zeros."""
     for page in range(4096, len(content), 3 * 4096):
         content[page : page + 4096] = bytes(4096)
 
 
 def truncate(content: bytearray) -> None:
-    """Lose the second half."""
+    """Remove the second half."""
     del content[len(content) // 2 // 4096 * 4096 + 100 :]
 
 
@@ -37,12 +37,14 @@ def scribble(content: bytearray) -> None:
 
 
 def empty(content: bytearray) -> None:
-    """Lose it all."""
+    """Remove all content."""
     content.clear()
 
 
 def test_a_damaged_spool_is_set_aside_and_made_anew(world: World) -> None:
-    """One clear message; nothing is lost, and nothing is sent twice. Each damage hits what the last one left."""
+    """There is one clear message, nothing is lost, and nothing is sent twice. Each damage is done to the spool that the
+    last one left.
+    """
     for number in range(5):
         world.write(number, *range(20), size=200)
     path = os.path.join(world.state, "spool.db")
@@ -75,7 +77,7 @@ def test_a_damaged_spool_is_set_aside_and_made_anew(world: World) -> None:
 
 
 def tear_page(path: str) -> None:
-    """Lose a page that no check at the start looks at."""
+    """Destroy a page that no check at the start reads."""
     connection = sqlite3.connect(path)
     root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'file'").fetchone()[0]
     connection.close()
@@ -114,7 +116,9 @@ def date_back(path: str) -> None:
     ],
 )
 def test_damage_that_shows_only_in_use_is_made_good_too(world: World, damage: Callable[[str], None]) -> None:
-    """Closed in order, so no check at the start: the daemon meets it, says so once, and goes on with a new spool."""
+    """The spool was closed in order and is not checked at the start: the daemon finds the damage, reports it once, and
+    goes on with a new spool.
+    """
     for number in range(5):
         world.write(number, *range(20), size=200)
     daemon = world.start()
@@ -131,7 +135,9 @@ def test_damage_that_shows_only_in_use_is_made_good_too(world: World, damage: Ca
 
 @pytest.mark.parametrize("size", [200, 60_000])
 def test_what_the_disk_spoils_in_the_outbox_is_read_again(world: World, size: int) -> None:
-    """A byte of a segment turns over: small ones are unpacked by us, large ones by the endpoint, and both find it."""
+    """A bit of a segment flips. Small segments are unpacked by the daemon, large ones by the endpoint, and both detect
+    it.
+    """
     world.proxy.fate = lambda request: request.answer(503)
     world.write(1, *range(20), size=size)
     daemon = world.start()
@@ -157,7 +163,7 @@ def test_what_the_disk_spoils_in_the_outbox_is_read_again(world: World, size: in
 
 
 def test_a_newer_spool_is_refused_and_left_alone(world: World) -> None:
-    """An older program must not lose what a newer one keeps: exit code 78, and what to do."""
+    """An older program must not lose what a newer one stored: it exits with 78 and a hint."""
     world.write(1, 1)
     daemon = world.start()
     world.arrives()

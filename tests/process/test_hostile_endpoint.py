@@ -19,7 +19,7 @@ Fate = Callable[[Request], None]
 
 
 def drip_headers(request: Request) -> None:
-    """A header that never ends, a byte now and then: each read succeeds."""
+    """Send a header without end, a byte now and then, so that each read succeeds."""
     request.close_connection = True
     with suppress(OSError):
         request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
@@ -28,7 +28,7 @@ def drip_headers(request: Request) -> None:
 
 
 def drip_body(request: Request) -> None:
-    """The right answer, so slowly that it never comes to its end."""
+    """Send the right answer, so slowly that it never ends."""
     request.close_connection = True
     with suppress(OSError):
         request.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n")
@@ -54,7 +54,7 @@ def continues(request: Request) -> None:
 
 
 def cut(request: Request) -> None:
-    """The work is done, and the answer ends in its middle."""
+    """Store the push, and end the connection in the middle of the answer."""
     _, _, body = request.forward()
     request.close_connection = True
     with suppress(OSError):
@@ -64,22 +64,22 @@ def cut(request: Request) -> None:
 
 
 def portal(request: Request) -> None:
-    """A login page of a network, as 200."""
+    """Answer with a network's login page, as 200."""
     request.answer(200, "text/html", b"<html>Welcome to the hotel</html>")
 
 
 def json_portal(request: Request) -> None:
-    """JSON of somebody else."""
+    """Answer with JSON of another service."""
     request.answer(200, "application/json", b'{"status":"ok"}')
 
 
 def bomb(request: Request) -> None:
-    """Half a gigabyte in half a megabyte."""
+    """Answer with half a megabyte that decompresses to half a gigabyte."""
     request.answer(200, body=gzip.compress(b" " * (1 << 20)) * 512, content_encoding="gzip")
 
 
 def huge(request: Request) -> None:
-    """A body that never ends, as fast as it goes."""
+    """Send a body without end, as fast as possible."""
     request.close_connection = True
     with suppress(OSError):
         request.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
@@ -88,12 +88,12 @@ def huge(request: Request) -> None:
 
 
 def deep(request: Request) -> None:
-    """JSON deeper than any stack."""
+    """Answer with JSON that is nested deeper than any stack."""
     request.answer(200, body=b'{"x":' + b"[" * 200_000)
 
 
 def deep_problem(request: Request) -> None:
-    """The same as an error."""
+    """Answer with the same as an error."""
     request.answer(500, body=b'{"x":' + b"[" * 200_000)
 
 
@@ -104,19 +104,19 @@ def garbage(request: Request) -> None:
 
 
 def bad_redirect(request: Request) -> None:
-    """A redirect to what is no address."""
+    """Redirect to an invalid address."""
     request.answer(302, Location="http://[::1:99999\\x")
 
 
 def bad_dates(request: Request) -> None:
-    """When to come back: never said so that it could be read."""
+    """Answer with Retry-After values that can't be read."""
     count = len(request.server.seen)
     values = ("nan", "-5", "Sun, 99 Foo 99999 25:61:61", "Mon, 01 Jan 0001 00:00:00 GMT", "1e999", "soon", "")
     request.answer(503, Retry_After=values[count % len(values)])
 
 
 def lies(request: Request) -> None:
-    """It says of each thing that it was stored, and stores nothing; the batch is not the one that was sent."""
+    """Report every item as stored, store nothing, and name another batch."""
     if request.path == "/v1/push":
         request.answer(200, body=b'{"batch":"x","results":[{"status":"stored"}]}')
     else:
@@ -129,7 +129,7 @@ def missing(request: Request) -> None:
 
 
 def other_protocol(request: Request) -> None:
-    """An endpoint of another time."""
+    """Answer as an endpoint of another protocol version."""
     status, kind, body = request.forward()
     request.answer(status, kind, body.replace(b'"protocol":1', b'"protocol":9'))
 
@@ -140,7 +140,7 @@ SLOW = [drip_headers, drip_body, continues]
 
 
 def endure(world: World, fates: list[Fate]) -> None:
-    """Meet each fate: a failure is noted, capturing goes on, memory stays flat; without it all arrives."""
+    """Apply each fate: a failure is stored, capturing goes on, memory stays flat; afterwards everything arrives."""
     daemon = world.start()
     for line, fate in enumerate(fates):
         world.write(1, line)
@@ -168,13 +168,13 @@ def test_a_bad_answer_costs_nothing(world: World) -> None:
 
 
 def test_an_answer_that_drips_ends_in_time(world: World) -> None:
-    """Each read succeeds, and the request as a whole has its deadline nevertheless."""
+    """Each read succeeds, but the request as a whole has a deadline."""
     world.configure(timeout='"500ms"')
     endure(world, SLOW)
 
 
 def test_another_protocol_is_named(world: World) -> None:
-    """It pauses and says what to do."""
+    """The daemon pauses and reports what to do."""
     world.proxy.fate = other_protocol
     world.write(1, 1)
     world.start()
@@ -186,7 +186,7 @@ def test_another_protocol_is_named(world: World) -> None:
 
 
 def test_a_hanging_endpoint_does_not_hold_up_capturing(world: World) -> None:
-    """It accepts, and says nothing: the request is given up, and retried with growing waits."""
+    """It accepts the connection and never answers: the request is given up, and retried with growing waits."""
     world.configure(timeout='"3s"')  # a well endpoint on a busy machine answers within it
     world.proxy.fate = Request.hang
     world.write(1, 1)
@@ -199,7 +199,7 @@ def test_a_hanging_endpoint_does_not_hold_up_capturing(world: World) -> None:
 
 
 def test_a_redirect_is_not_followed_and_the_token_stays_here(world: World) -> None:
-    """It is named with its host; the other host hears nothing of us."""
+    """The error names the other host, which receives nothing."""
     other = Proxy(world.proxy.port)
     try:
         world.proxy.fate = lambda request: request.answer(status, Location=f"{other.url}/v1")
@@ -218,7 +218,7 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here(world: World) -> No
 
 
 def test_a_refused_token_pauses_until_it_changes(world: World) -> None:
-    """401: capturing goes on, nothing is dropped, few requests; a new token in the file is taken up at once."""
+    """After 401 capturing goes on, nothing is dropped, and requests are rare. A new token is used at once."""
     world.configure(token="wrong-token-of-the-user")
     world.write(1, 1, 2)
     daemon = world.start()
@@ -235,7 +235,7 @@ def test_a_refused_token_pauses_until_it_changes(world: World) -> None:
 
 
 def test_a_token_in_an_error_is_shown_nowhere_while_it_fails(world: World) -> None:
-    """It repeats the Authorization header in its answer: neither log, spool nor `status` has it at any time."""
+    """The endpoint repeats the Authorization header in its answer: the log, the spool and `status` never have it."""
     echo = json.dumps({"title": "no", "detail": "x" * 180 + f"Bearer {TOKEN}"}).encode()
     world.proxy.fate = lambda request: request.answer(status, "application/problem+json", echo)
     world.write(1, 1)
@@ -255,7 +255,7 @@ def test_a_token_in_an_error_is_shown_nowhere_while_it_fails(world: World) -> No
 
 
 def test_one_item_that_is_refused_is_parked_alone(world: World) -> None:
-    """400 for any push with a certain record in it: it is found by halving, and the others flow."""
+    """Pushes with a certain record get 400: it is found by halving, and the others are stored."""
     poison = session(3)
 
     def fate(request: Request) -> None:
@@ -278,7 +278,7 @@ def test_one_item_that_is_refused_is_parked_alone(world: World) -> None:
 
 
 def test_too_large_a_push_is_halved(world: World) -> None:
-    """413 for more than a little: smaller ones pass, and nothing is parked."""
+    """Larger pushes get 413: smaller ones are stored, and nothing is parked."""
 
     def fate(request: Request) -> None:
         if request.path == "/v1/push" and len(request.body) > 1500:
@@ -297,7 +297,7 @@ def test_too_large_a_push_is_halved(world: World) -> None:
 
 
 def test_an_outage_for_days_is_few_requests_and_loses_nothing(world: World) -> None:
-    """503 with Retry-After: it waits for so long, over a restart too; then all arrives."""
+    """The daemon waits as long as 503 with Retry-After says, even over a restart; then everything arrives."""
     world.proxy.fate = lambda request: request.answer(503, Retry_After="2000")
     world.write(1, 1, 2)
     daemon = world.start()
@@ -320,7 +320,7 @@ def test_an_outage_for_days_is_few_requests_and_loses_nothing(world: World) -> N
 
 
 def test_an_endpoint_that_is_not_there_is_waited_for(world: World) -> None:
-    """Connection refused: captured, kept, and pushed when somebody listens."""
+    """While the connection is refused, sessions are captured and kept, and pushed when the endpoint listens."""
     url, port = world.proxy.url, world.proxy.server_port
     world.proxy.end()
     world.write(1, 1)

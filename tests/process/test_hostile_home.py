@@ -1,4 +1,4 @@
-"""A home with what does not belong there: links to secrets, FIFOs, strange names, far too much of everything."""
+"""A home with hostile content: links to secrets, FIFOs, strange names, far too much of everything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "the-private-key-of-somebody"
 
 @pytest.fixture
 def projects(world: World) -> Path:
-    """The directory of a tool's projects, with an ordinary session in it."""
+    """Make the directory of a tool's projects, with an ordinary session in it."""
     world.write(1, 1, 2)
     return Path(world.home, ".claude/projects")
 
@@ -48,7 +48,7 @@ def test_what_is_no_file_is_left_alone(world: World, projects: Path) -> None:
 
 
 def test_a_file_of_somebody_else_is_not_read(world: World, projects: Path) -> None:
-    """A hard link to a foreign file looks like a file of ours but for its owner; it is named and skipped."""
+    """A hard link to another user's file differs from our files only in its owner. It is reported and skipped."""
     if os.geteuid():
         pytest.skip("only root can make a file of somebody else")
     foreign = projects / "-home-dev-project" / f"{session(60)}.jsonl"
@@ -91,7 +91,7 @@ def test_any_name_of_a_directory_is_fine(world: World, projects: Path) -> None:
 
 
 def test_an_unreadable_directory_stops_no_other(world: World, projects: Path) -> None:
-    """The others are read; it is, once it can be."""
+    """The others are read, and this one once it is readable."""
     closed = projects / "closed"
     closed.mkdir()
     (closed / f"{session(7)}.jsonl").write_bytes(lines(7))
@@ -108,7 +108,7 @@ def test_an_unreadable_directory_stops_no_other(world: World, projects: Path) ->
 
 
 def test_a_file_that_lives_for_a_moment_stops_nobody(world: World, projects: Path) -> None:
-    """Made and deleted again at once, a hundred times; what stays arrives."""
+    """Files are made and deleted at once, a hundred times. A file that stays arrives."""
     daemon = world.start()
     for number in range(100, 200):
         world.write(number, 1)
@@ -151,7 +151,7 @@ def test_the_token_is_nowhere_but_in_its_file(world: World, tmp_path: Path) -> N
 
 
 def test_a_long_line_is_carried_and_memory_stays_flat(world: World) -> None:
-    """64 MB and no newline but the last: below 150 MB of memory."""
+    """A line of 64 MB is captured with less than 150 MB of memory."""
     with open(world.path(1), "wb") as file:
         file.write(encode(claude(session(1), 0)))
         file.write(b'{"type":"progress","data":"' + b"0123456789abcdef" * (4 << 20) + b'"}\n')
@@ -164,7 +164,7 @@ def test_a_long_line_is_carried_and_memory_stays_flat(world: World) -> None:
 
 @pytest.mark.slow
 def test_a_sparse_file_of_two_gigabytes_is_carried_and_memory_stays_flat(world: World) -> None:
-    """A hole that a crash of the tool left, with lines before and behind it."""
+    """A crash of the tool left a hole, with lines before and behind it."""
     world.write(1, 0)
     with open(world.path(1), "ab") as file:
         file.truncate(2 << 30)

@@ -1,4 +1,4 @@
-"""Kill -9 at any moment: nothing lost, nothing twice, and the spool opens."""
+"""Kill -9 at any moment: nothing is lost or stored twice, and the spool opens."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def cycle(world: World, calls: str, points: Iterable[int]) -> int:
 
 
 def test_a_kill_at_any_write_loses_nothing(world: World) -> None:
-    """SIGKILL instead of the n-th write, sync, rename or unlink: while the spool is made, and while it works."""
+    """SIGKILL replaces the n-th write, sync, rename or unlink, while the spool is made and while it works."""
     assert cycle(world, WRITES, (1, 3, 9, 27, 4, 6, 8, 12, 17)) >= 8
 
 
 def test_a_kill_at_any_word_to_the_endpoint_loses_nothing(world: World) -> None:
-    """SIGKILL before a request is sent, or before its answer is read: it is sent again, and stored once."""
+    """SIGKILL comes before a request is sent or before its answer is read: it is sent again, and stored once."""
     assert cycle(world, TALKS, (1, 2, 3, 4, 5)) >= 4
 
 
 @pytest.mark.slow
 def test_a_kill_at_every_write_loses_nothing(world: World) -> None:
-    """The same at every point of a life."""
+    """The same happens at every call of a whole run."""
     assert cycle(world, WRITES, (*range(1, 66), *range(2, 60))) >= 70
 
 
 def test_kills_under_a_writer_and_lost_answers_lose_nothing(world: World) -> None:
-    """A tool writes on and on, a fifth of the answers get lost, and the daemon dies again and again."""
+    """A tool writes all the time, a fifth of the answers get lost, and the daemon is killed again and again."""
     chance = random.Random(4)
 
     def lossy(request: Request) -> None:
@@ -89,7 +89,9 @@ def test_kills_under_a_writer_and_lost_answers_lose_nothing(world: World) -> Non
 
 
 def test_a_stopped_daemon_that_missed_everything_catches_up(world: World) -> None:
-    """SIGSTOP, 20,000 events (the kernel drops a part of them), a new directory, SIGCONT: all is there."""
+    """After SIGSTOP come 20,000 events, of which the kernel drops a part, and a new directory. After SIGCONT everything
+    arrives.
+    """
     world.settings["rescan"] = '"600s"'
     world.configure()
     world.write(1, 1)
@@ -110,7 +112,7 @@ def test_a_stopped_daemon_that_missed_everything_catches_up(world: World) -> Non
 
 
 def test_a_lost_state_directory_sends_nothing_twice(world: World) -> None:
-    """Deleted between two lives, device and all but the token: both sides find the same point again."""
+    """All of it but the token is deleted between two runs: both sides find the same position again."""
     world.write(1, *range(50), size=500)
     daemon = world.start()
     world.arrives()

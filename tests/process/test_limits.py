@@ -1,4 +1,4 @@
-"""Too little of everything: disk, descriptors, watches, working disks."""
+"""Shortages: disk space, descriptors, watches, working disks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from support.harness import claude, encode
 
 
 def test_a_full_disk_stops_capturing_until_there_is_room(world: World) -> None:
-    """It says so where it still can (the lock file, the log), stays alive, and goes on by itself."""
+    """It is reported where that is still possible (the lock file, the log). The daemon stays alive, and goes on by
+    itself.
+    """
     disk = namespaced(f"mount -t tmpfs -o size=2m,mode=0700 none {world.state}", mounts=True)
     world.proxy.fate = lambda request: request.answer(503)
     daemon = world.start(disk)
@@ -62,7 +64,7 @@ def test_a_daemon_on_a_full_disk_still_ends_in_order(world: World) -> None:
 
 
 def test_a_file_that_can_not_be_read_stops_no_other(world: World) -> None:
-    """EIO on one file: the others go on, the file is named, and it is read once the disk is well."""
+    """One file gives EIO: the others are captured, the file is reported, and read once the disk works again."""
     bad = world.write(1, 1, 2)
     world.write(2, 1, 2)
     trap = strace("-e", "trace=pread64", "-P", bad, "-e", "inject=pread64:error=EIO:when=1..3")
@@ -78,7 +80,7 @@ def test_a_file_that_can_not_be_read_stops_no_other(world: World) -> None:
 
 
 def test_without_descriptors_it_waits_and_goes_on(world: World) -> None:
-    """EMFILE for everything it opens: alive, and what came meanwhile is read once there are some again."""
+    """Every open fails with EMFILE: the daemon stays alive, and reads new data once there are descriptors again."""
     world.write(1, 1)
     daemon = world.start()
     world.arrives()
@@ -104,7 +106,7 @@ def test_without_descriptors_it_waits_and_goes_on(world: World) -> None:
 
 
 def test_few_descriptors_are_enough(world: World) -> None:
-    """Few by design, however many files there are: 40 do for 300 sessions."""
+    """Their number does not grow with the files: 40 suffice for 300 sessions."""
     limited = ["sh", "-c", 'ulimit -n 40 && exec "$@"', "sh"]
     for number in range(300):
         world.write(number, 1)
@@ -114,7 +116,7 @@ def test_few_descriptors_are_enough(world: World) -> None:
 
 
 def test_too_few_watches_are_made_up_for_by_looking(world: World) -> None:
-    """Five inotify watches for thirty directories: it says so, and everything arrives."""
+    """There are five inotify watches for thirty directories: the shortage is reported, and everything arrives."""
     for number in range(30):
         os.makedirs(os.path.join(world.home, f".claude/projects/p{number}"))
     world.start(namespaced("echo 5 > /proc/sys/user/max_inotify_watches"))

@@ -1,4 +1,4 @@
-"""What a daemon does not load."""
+"""The modules that a daemon does not load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sessiond.memory import hide_modules
 
 
 def test_a_daemon_loads_nothing_that_draws_on_a_terminal() -> None:
-    """httpx and structlog take rich, click and pygments where they are installed: 10 MB, and 0.1 s of each start."""
+    """httpx and structlog import rich, click and pygments if they are installed: 10 MB, and 0.1 s of each start."""
     code = (
         "import sys, sessiond.daemon.daemon_run, sessiond.endpoint.read_client; from sessiond.logs import log;"
         " log.warning('spool.filled', free=0);"
@@ -23,7 +23,7 @@ def test_a_daemon_loads_nothing_that_draws_on_a_terminal() -> None:
 
 
 def test_a_daemon_that_starts_loads_only_what_it_needs_then() -> None:
-    """Half of a start are imports. What retries a failed push waits for one, the archive for being asked for."""
+    """Imports take half of a start. The code for retries and for the archive is imported when it is used."""
     code = "import sys, sessiond.cli.run, sessiond.daemon.daemon_run; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     late = {"tenacity", "argparse", "importlib.resources", "sessiond.daemon.archive", "sessiond.redact.rules"}

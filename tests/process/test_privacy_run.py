@@ -1,4 +1,4 @@
-"""A real daemon: no planted secret and no token of its own in anything that it writes, says or sends."""
+"""A real daemon: nothing that it writes, prints or sends has a planted secret or its own token."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def wait(what: str, check, seconds: float = 60.0) -> None:  # type: ignore[no-un
 
 
 def test_a_daemon_leaks_nothing(tmp_path: Path) -> None:
-    """Its spool, its log, its output, the store of the endpoint: none has a secret, a token or an excluded session."""
+    """Its spool, its log, its output and the store of the endpoint have no secret, token or excluded session."""
     home, state = tmp_path / "home", tmp_path / "state"
     projects = home / ".claude/projects/-home-dev"
     projects.mkdir(parents=True)
@@ -99,7 +99,7 @@ def test_a_daemon_leaks_nothing(tmp_path: Path) -> None:
 
 
 def unpacked(place: bytes) -> bytes:
-    """All zstd frames in some bytes, as far as they can be unpacked."""
+    """Return all zstd frames in some bytes, as far as they can be unpacked."""
     found = []
     for part in place.split(b"\x28\xb5\x2f\xfd")[1:]:
         try:

@@ -1,4 +1,4 @@
-"""The wheel in a fresh environment of every Python that it promises: what somebody does in the first five minutes."""
+"""The wheel in a fresh environment of every supported Python: the first five minutes of a user."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_first_five_minutes(venv: Path, tmp_path: Path) -> None:
 
 
 def test_the_core_holds(venv: Path) -> None:
-    """What a Python changes most is under these files: SQLite, compression, the parsing of TOML, threads, warnings."""
+    """These tests cover what differs most between Pythons: SQLite, compression, TOML, threads, warnings."""
     if (venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}").exists():
         pytest.skip("all tests run on this one")
     install(venv, *TOOLS)

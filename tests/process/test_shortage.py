@@ -51,7 +51,9 @@ def test_the_command_line_reports_it_with_a_hint(
 
 
 def test_damaged_spools_of_one_second_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second one would replace the first, which may be the only place of bytes that were never sent."""
+    """A second one of the same name would replace the first, which may have the only copy of bytes that were never
+    sent.
+    """
     monkeypatch.setattr(damaged.time, "strftime", lambda _: "20261128T101010")
     for number in range(12):
         for suffix in ("", "-wal"):

@@ -1,4 +1,4 @@
-"""How a real daemon begins and ends."""
+"""How a real daemon starts and ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sessiond.spool import health
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_an_idle_daemon_ends_within_two_seconds(world: World, number: signal.Signals) -> None:
-    """It ends with 0, and what it pushed is whole."""
+    """It exits with 0, and everything that it pushed is complete."""
     world.write(1, 1, 2, 3)
     daemon = world.start()
     world.arrives()
@@ -37,7 +37,7 @@ def test_an_idle_daemon_ends_within_two_seconds(world: World, number: signal.Sig
 
 
 def test_a_push_in_flight_does_not_hold_the_end(world: World) -> None:
-    """The endpoint took the request and hangs: within ten seconds the daemon is gone, and the outbox is kept."""
+    """The endpoint accepts the request and hangs: the daemon ends within ten seconds, and the outbox is kept."""
     world.proxy.fate = lambda request: request.hang() if request.path == "/v1/push" else request.forward_on()
     world.write(1, 1, 2, 3)
     daemon = world.start()
@@ -68,7 +68,7 @@ def test_a_second_signal_ends_it_at_once(world: World) -> None:
 
 
 def test_what_comes_in_while_it_ends_is_captured_at_the_next_start(world: World) -> None:
-    """Some ends in a row under a tool that writes; nothing is lost and nothing comes twice."""
+    """The daemon ends several times while a tool writes; nothing is lost and nothing is stored twice."""
     for number in range(4):
         world.write(1, *range(number * 10, number * 10 + 10))
         daemon = world.start()
@@ -83,7 +83,7 @@ def test_what_comes_in_while_it_ends_is_captured_at_the_next_start(world: World)
 
 
 def test_a_second_daemon_says_who_runs(world: World) -> None:
-    """Exit code 75 and the pid of the first; which is not disturbed."""
+    """It exits with 75 and names the pid of the first one, which is not disturbed."""
     first = world.start()
     second = world.start(wait=False)
     assert second.wait(10) == 75
@@ -94,7 +94,7 @@ def test_a_second_daemon_says_who_runs(world: World) -> None:
 
 
 def test_the_lock_dies_with_its_process(world: World) -> None:
-    """After SIGKILL the next one starts at once."""
+    """After SIGKILL the next daemon starts at once."""
     first = world.start()
     first.kill()
     first.wait()
@@ -104,7 +104,7 @@ def test_the_lock_dies_with_its_process(world: World) -> None:
 
 
 def test_a_configuration_that_can_not_be_read_ends_with_78(world: World) -> None:
-    """Before anything is touched, with the line."""
+    """The error names the line, and nothing was changed."""
     with open(world.config, "a") as file:
         file.write("tiemout = 3\n")
     daemon = world.start(wait=False)
@@ -121,7 +121,7 @@ def refusal(world: World) -> str | None:
 
 
 def test_an_edit_of_the_configuration_is_in_force_at_once(world: World) -> None:
-    """Valid: taken over in the same process. Invalid: refused, and the last good one stays."""
+    """A valid edit is applied in the same process. An invalid one is refused, and the last good one stays."""
     daemon = world.start()
     with open(world.config, "a") as file:
         file.write("tiemout = 3\n")
@@ -139,7 +139,7 @@ def test_an_edit_of_the_configuration_is_in_force_at_once(world: World) -> None:
 
 
 def test_a_refused_edit_is_forgotten_by_the_next_start(world: World) -> None:
-    """It was undone while the daemon did not run: `status` must not go on about it."""
+    """It was undone while the daemon did not run: `status` must not report it any more."""
     daemon = world.start()
     with open(world.config, "a") as file:
         file.write("tiemout = 3\n")
@@ -195,7 +195,7 @@ def test_an_archive_inherits_no_descriptor(world: World) -> None:
 
 
 def test_an_error_that_nobody_expected_ends_the_process_with_a_message(world: World) -> None:
-    """A thread that dies takes the others with it: exit code 70, one line to report, and the spool stays."""
+    """A thread that dies ends the others too: exit code 70, one line to report, and the spool stays."""
     world.write(1, 1)
     daemon = world.start()
     world.arrives()
@@ -210,7 +210,7 @@ def test_an_error_that_nobody_expected_ends_the_process_with_a_message(world: Wo
 
 
 def test_a_program_that_is_replaced_runs_on_until_its_restart(world: World, tmp_path: Path) -> None:
-    """An upgrade takes the files of the running program away: it captures and pushes on, and ends in order."""
+    """An upgrade removes the files of the running program: it still captures, pushes, and ends in order."""
     package = tmp_path / "program"
     shutil.copytree(SOURCE, package)
     world.write(1, 1)
@@ -230,7 +230,7 @@ def test_a_program_that_is_replaced_runs_on_until_its_restart(world: World, tmp_
 
 
 def test_nothing_beside_it_is_imported(world: World) -> None:
-    """Started where a project has modules named like the standard library's: none of them runs."""
+    """The working directory has modules named like those of the standard library: none of them is imported."""
     for name in ("json", "sqlite3", "logging", "httpx", "sitecustomize"):
         Path(world.base, f"{name}.py").write_text(f"open({os.path.join(world.base, 'ran')!r}, 'w')\n")
     world.write(1, 1)
@@ -240,7 +240,7 @@ def test_nothing_beside_it_is_imported(world: World) -> None:
 
 
 def test_another_archive_takes_over_from_a_dead_one(tmp_path: Path) -> None:
-    """Its owner is notified once, and the next archive has the same store and the same token."""
+    """The archive's owner is notified once, and the next archive has the same store and the same token."""
     ended: queue.SimpleQueue[None] = queue.SimpleQueue()
     first = Archive(str(tmp_path), lambda: ended.put(None), respawn=0.0)
     client = Client(first.url, first.token.reveal(), device_id=uuid.UUID(int=1))
@@ -270,7 +270,7 @@ def test_a_dead_archive_is_started_again(world: World) -> None:
 
 
 def test_retry_now_is_a_signal(world: World) -> None:
-    """SIGUSR1 pushes at once, whatever the wait was."""
+    """SIGUSR1 pushes at once, however long the wait was."""
 
     def later(request: Request) -> None:
         request.answer(503, Retry_After="3000")
@@ -286,6 +286,6 @@ def test_retry_now_is_a_signal(world: World) -> None:
 
 
 def test_no_core_is_left_behind(world: World) -> None:
-    """Memory holds the token and what people said: the limit of core dumps is 0."""
+    """Memory has the token and what users wrote: the limit of core dumps is 0."""
     daemon = world.start()
     assert resource.prlimit(daemon.pid, resource.RLIMIT_CORE)[0] == 0

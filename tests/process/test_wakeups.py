@@ -14,14 +14,14 @@ from support.harness import claude, encode
 
 @pytest.fixture
 def slow(world: World) -> World:
-    """A world whose daemon rescans once an hour."""
+    """Yield a world whose daemon rescans once an hour."""
     world.settings["rescan"] = '"1h"'
     world.configure()
     return world
 
 
 def started(slow: World) -> None:
-    """Start a daemon and wait until its first look is over and all is pushed."""
+    """Start a daemon and wait until its first scan is over and everything is pushed."""
     slow.write(1, 1)
     slow.start()
     slow.arrives()

@@ -82,7 +82,7 @@ ETC = {
 
 
 class Machine:
-    """The machine, as a test talks to it."""
+    """The machine, as the test controls it."""
 
     def __init__(self, process: subprocess.Popen[str], root: Path) -> None:
         self._process = process
@@ -127,7 +127,7 @@ class Machine:
         assert self._ask("logout").code == 0
 
     def show(self, name: str, unit: str = "sessiond.service") -> str:
-        """Ask the user's manager for a property; an empty word where the manager does not run."""
+        """Return a property of the user's manager; an empty string if the manager does not run."""
         return self("systemctl", "--user", "show", f"--property={name}", "--value", unit).out.strip()
 
     @property
@@ -137,7 +137,7 @@ class Machine:
 
 
 def possible() -> str | None:
-    """Return why this system can't do it, or None if it may."""
+    """Return why this system can't do it, or None if it may be able to."""
     needed = ("systemd-nspawn", "systemctl", "loginctl", "dbus-daemon", "nsenter", "setpriv", "runuser", "unshare")
     if os.geteuid():
         return "a container needs root"

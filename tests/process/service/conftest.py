@@ -1,4 +1,4 @@
-"""The program as a service manager starts it."""
+"""Fixtures that start the program as a service manager does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def base() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def program(base: Path) -> Path:
-    """Make a `sessiond` as an installation has it, of this source and this Python."""
+    """Make a `sessiond` like an installation, with this source and this Python."""
     packages = os.pathsep.join([os.path.dirname(os.path.dirname(sessiond.__file__)), *filter(os.path.isdir, sys.path)])
     made = base / "bin" / "sessiond"
     made.parent.mkdir()

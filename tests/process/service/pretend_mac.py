@@ -1,4 +1,4 @@
-"""Run `sessiond` as if on macOS: the platform's name is that, what only Linux has is taken away. Not a Mac by far.
+"""Run `sessiond` as if on macOS: the platform's name is set, and what only Linux has is taken away.
 
 Calls of a kind that Linux alone knows end it, unless they are guarded; paths, the service manager and the observer are
 those that the program chooses there.

@@ -48,7 +48,7 @@ exec "$PYTHON" "$HELPER"
 
 
 class Done:
-    """How a command inside ended."""
+    """The result of a command inside."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -58,7 +58,7 @@ class Done:
 
 
 class Manager:
-    """The manager, as a test talks to it."""
+    """The manager, as the test controls it."""
 
     def __init__(self, process: subprocess.Popen[str], home: Path) -> None:
         self._process = process
@@ -132,7 +132,7 @@ def manager(base: Path, path: Sequence[str] = ()) -> Iterator[Manager]:
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait for another process to have done something."""
+    """Wait until another process has done something."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come true"
@@ -140,7 +140,7 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def _inside() -> None:
-    """Be the process beside the manager."""
+    """Run as the process beside the manager."""
     runtime = os.environ["XDG_RUNTIME_DIR"]
     assert SYSTEMD
     log = open(os.path.join(os.environ["HOME"], "manager.log"), "w")  # noqa: SIM115 - as long as the process

@@ -47,7 +47,7 @@ print(urllib.request.urlopen(asked).read().hex())
 
 @pytest.fixture(scope="module")
 def wheel(base: Path) -> Path:
-    """Install the wheel into an environment of its own, with the dependencies of these tests."""
+    """Install the wheel into its own environment, with the dependencies of these tests."""
     if any(importlib.util.find_spec(name) is None for name in ("hatchling", "hatch_vcs")):
         pytest.skip("hatchling or hatch-vcs is not installed")
     made = base / "venv"
@@ -80,7 +80,7 @@ def switched_on(base: Path, wheel: Path) -> Iterator[Machine]:
 
 
 class Box:
-    """The machine with its user's things in it."""
+    """The machine with the files of its user."""
 
     def __init__(self, machine: Machine, program: Path) -> None:
         self.machine, self.program = machine, program
@@ -95,7 +95,7 @@ class Box:
         return done.out
 
     def write(self, name: str, text: bytes | str, mode: int = 0o600) -> Path:
-        """Put a file into the user's home, as theirs."""
+        """Write a file into the user's home, owned by the user."""
         path = self.home / name
         for folder in reversed(path.relative_to(self.home).parents):
             if not (self.home / folder).exists():
@@ -107,7 +107,7 @@ class Box:
         return path
 
     def say(self, *numbers: int) -> None:
-        """Write lines as Claude Code, as the user does by working with it."""
+        """Write lines as Claude Code does while the user works with it."""
         path = self.home / CLAUDE
         before = path.read_bytes() if path.exists() else b""
         self.write(CLAUDE, before + b"".join(encode(claude(SESSION, number)) for number in numbers))
@@ -133,7 +133,7 @@ class Box:
         return self.machine.show("ActiveState") == "active"
 
     def sessions(self) -> list[str]:
-        """List who is logged in."""
+        """List the sessions of logged-in users."""
         return self.machine.as_root("loginctl", "list-sessions", "--no-legend").out.split()
 
 
@@ -190,7 +190,7 @@ def test_with_lingering_it_runs_from_boot_and_goes_on_where_it_was(box: Box) -> 
 
 
 def test_without_lingering_it_lives_from_login_to_logout(box: Box) -> None:
-    """L15: it ends with a last push; what a tool writes meanwhile (from cron, say) is captured after the next login."""
+    """L15: it ends with a last push. What a tool writes meanwhile (from cron, say) is captured after the next login."""
     box.machine.log_in()
     assert box.sessiond("install").endswith("enabled it: it starts with your first login\nstarted it\n")
     box.say(1)
@@ -205,7 +205,7 @@ def test_without_lingering_it_lives_from_login_to_logout(box: Box) -> None:
 
 
 def test_it_comes_back_from_a_kill_and_from_a_hang_and_not_from_a_wrong_config(box: Box) -> None:
-    """Exit 78 stays so over a boot, and one command mends it."""
+    """The service stays stopped after exit code 78, even over a boot, and one command starts it again."""
     box.machine.as_root("loginctl", "enable-linger", USER)
     until(lambda: box.machine.up)
     box.write(".config/systemd/user/sessiond.service.d/override.conf", QUICK)
@@ -230,7 +230,7 @@ def test_it_comes_back_from_a_kill_and_from_a_hang_and_not_from_a_wrong_config(b
 
 
 def test_init_with_yes_asks_nothing_on_a_terminal(box: Box) -> None:
-    """`--yes` accepts what is proposed, lingering too; without it, a question without an answer is a no."""
+    """`--yes` accepts every proposal, even lingering. Without it, a question without an answer counts as no."""
     box.machine.log_in()
     words = ["script", "--quiet", "--return", "/dev/null", "--command"]
     done = box.machine(*words, f"{box.program} install")
@@ -243,7 +243,7 @@ def test_init_with_yes_asks_nothing_on_a_terminal(box: Box) -> None:
 
 
 def test_the_sandbox_closes_the_system_and_not_the_tools(box: Box) -> None:
-    """Links pass from a tool's directory to ours, no write beside the home does."""
+    """Files can be linked from a tool's directory into ours, and writes outside the home fail."""
     box.machine.as_root("loginctl", "enable-linger", USER)
     until(lambda: box.machine.up)
     box.sessiond("install")

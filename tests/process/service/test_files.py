@@ -1,4 +1,4 @@
-"""The files that a service manager reads, held against what that manager accepts."""
+"""The files for service managers, compared with what those managers accept."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_plist_has_known_keys_of_their_types() -> None:
 
 
 def test_the_unit_is_one_that_the_daemon_understands() -> None:
-    """It speaks sd_notify, ends with 78 for a config that needs its user, and takes SIGHUP as reload."""
+    """The daemon speaks sd_notify, exits with 78 if the user has to correct the config, and reloads on SIGHUP."""
     lines = UNIT.read_text(encoding="utf-8").splitlines()
     for line in (
         "Type=notify",
@@ -101,7 +101,9 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path) -> None:
 
 @analyze
 def test_the_unit_is_not_exposed_more_than_it_has_to_be(unit: Path) -> None:
-    """`systemd-analyze security` from 0 (safe) to 100: it has to read the home, write below it, and use the network."""
+    """`systemd-analyze security` goes from 0 (safe) to 100: the daemon has to read the home, write below it, and use
+    the network.
+    """
     threshold = 25 if (unit.parent / f"{unit.name}.d").exists() else 67
     done = analyzed(unit, "security", "--offline=true", "--no-pager", f"--threshold={threshold}")
     if "unrecognized option" in done.stderr:

@@ -85,7 +85,7 @@ def test_install_loads_the_agent_and_uninstall_leaves_nothing(home: Path, monkey
 
 
 def test_over_ssh_it_goes_where_no_screen_is_needed_and_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command finds the agent in the domain that its file was made for."""
+    """Each command finds the agent in the domain for which its file was made."""
     (home / "screen").unlink()
     (home / "ssh").touch()
     manager = launchd(home, monkeypatch)

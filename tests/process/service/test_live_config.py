@@ -1,4 +1,4 @@
-"""Edits of the configuration while a real daemon runs: taken over within a second, or refused in words."""
+"""Edits of the configuration while a real daemon runs: applied within a second, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOKEN, OTHER_TOKEN = "token-of-the-first", "token-of-the-other"
 
 
 class Daemon:
-    """A daemon as a process, its config, and what it logs."""
+    """A daemon as a process, with its config and its log."""
 
     def __init__(self, base: Path, config: str, program: str | None = None, old: Sequence[str] = ()) -> None:
         """Start it. `program` is Python that runs instead of the command.
@@ -145,7 +145,7 @@ def test_another_endpoint_is_taken_over_within_a_second_and_gets_all(
 
 
 def test_limits_of_the_backlog_are_lifted_without_a_restart(tmp_path: Path, endpoint: Running) -> None:
-    """At a byte a second an old session would take hours, and one that is written now takes no time at all."""
+    """At one byte a second an old session would take hours. A new one is pushed at once."""
     old = [f"5f1d7c1e-0000-4000-8000-00000000000{number}" for number in range(2, 5)]
     text = settings(endpoint, tmp_path)
     made = Daemon(tmp_path, text + "[backlog]\nmax_upload = 1\n", old=old)
@@ -180,7 +180,7 @@ def test_backfill_picks_up_the_rest_when_it_is_changed(tmp_path: Path, endpoint:
 
 
 def test_a_file_that_is_being_written_switches_nothing(daemon: Daemon, endpoint: Running) -> None:
-    """An editor truncates and writes: the empty file in between would mean the built-in archive."""
+    """An editor truncates the file first: an empty configuration would mean the built-in archive."""
     text, began = daemon.config.read_text(), datetime.now(UTC)
     with open(daemon.config, "w") as file:
         time.sleep(0.8)  # the daemon's quiet time goes by; there is no event to wait for
@@ -202,7 +202,7 @@ def test_a_file_that_is_being_written_switches_nothing(daemon: Daemon, endpoint:
 
 
 def test_an_invalid_edit_keeps_the_last_good_one_and_says_where(daemon: Daemon, endpoint: Running) -> None:
-    """L4, C2: file, line and key are in the log and in status."""
+    """L4, C2: the log and `status` have the file, the line and the key."""
     good = daemon.config.read_text()
     daemon.config.write_text(good.replace("machine_id", "machin_id"))
     until(lambda: daemon.events("config.refused"))
@@ -263,7 +263,7 @@ def test_certificates_that_can_not_be_read_keep_the_last_good_one(daemon: Daemon
 
 
 def test_a_life_that_can_not_begin_leaves_nothing_open(tmp_path: Path) -> None:
-    """What its rooms hold by then (the spool, a child process) would be in the way of the next one."""
+    """Resources that it has opened (the spool, a child process) would be in the way of the next run."""
     environ = {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "state")}
     state.prepare(str(tmp_path / "state"))
     orders = resolve_settings(load(os.devnull, environ), environ)
@@ -341,7 +341,7 @@ def test_a_pause_ends_by_itself_and_nothing_is_pushed_before(daemon: Daemon, end
 
 
 def test_a_project_that_crush_learns_of_is_watched_at_once(endpoint: Running, tmp_path: Path) -> None:
-    """Its list of projects names roots that were not there at the start; the list itself is enough to find them."""
+    """Its list of projects names roots that did not exist at the start, and is enough to find them."""
     daemon = Daemon(tmp_path, settings(endpoint, tmp_path))
     try:
         project = daemon.home / "loom"

@@ -1,4 +1,4 @@
-"""The way through the program that a Mac takes, as far as a machine without macOS can show it."""
+"""The code that runs on macOS, as far as a machine without macOS can test it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a Mac needs no 
 
 @pytest.fixture(scope="module")
 def without_proc() -> list[str]:
-    """Hide what a Mac does not have, where a namespace can be had for it."""
+    """Hide /proc, which macOS does not have, if a namespace allows it."""
     words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", HIDE, "sh"]
     if shutil.which("unshare") and subprocess.run([*words, "true"], check=False, capture_output=True).returncode == 0:
         return words

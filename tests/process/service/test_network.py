@@ -1,4 +1,4 @@
-"""A network that comes back is seen without asking for it."""
+"""The return of a network is noticed without polling."""
 
 from __future__ import annotations
 

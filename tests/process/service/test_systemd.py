@@ -43,7 +43,7 @@ def inside(shared: Manager) -> Iterator[Manager]:
 
 
 def files(home: Path) -> list[str]:
-    """List what lies in the home, without what the manager itself writes."""
+    """List the files of the home, without those of the manager."""
     found = [str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()]
     return sorted(name for name in found if name != "manager.log")
 
@@ -91,7 +91,7 @@ def test_install_runs_it_and_uninstall_leaves_nothing_but_the_state(inside: Mana
 
 
 def test_a_sandbox_lets_links_pass_from_a_tools_directory_to_ours(inside: Manager) -> None:
-    """Files that wait are held by hard links, which can't cross a mount: the home stays one."""
+    """Hard links keep files that wait, and can't cross a mount: the home stays one mount."""
     install(inside)
     drop_in = inside.home / ".config/systemd/user/sessiond.service.d/10-sandbox.conf"
     if not drop_in.exists():
@@ -116,7 +116,7 @@ def test_a_daemon_that_is_killed_comes_back(inside: Manager) -> None:
 
 
 def test_a_daemon_that_hangs_is_ended_by_the_watchdog_and_comes_back(inside: Manager) -> None:
-    """L6, L11: and one that lives is left alone for longer than the watchdog waits."""
+    """L6, L11: a daemon that works runs for longer than the watchdog's timeout."""
     override(inside, QUICK)
     install(inside)
     before = inside.show("MainPID")
@@ -128,7 +128,7 @@ def test_a_daemon_that_hangs_is_ended_by_the_watchdog_and_comes_back(inside: Man
 
 
 def test_an_error_in_the_config_is_not_tried_again(inside: Manager) -> None:
-    """Exit 78: only the user can help, so the service is not restarted; the message names the line."""
+    """After exit code 78 the service is not restarted, as only the user can help. The message names the line."""
     override(inside, QUICK)
     install(inside)
     config = inside.home / ".config/sessiond/config.toml"
@@ -163,7 +163,7 @@ def test_stop_start_and_reload_do_what_they_say(inside: Manager) -> None:
 
 
 def test_the_token_may_be_a_credential_of_systemd(inside: Manager, tmp_path: Path) -> None:
-    """`LoadCredential=token:...`: the daemon finds it, and it is in no environment."""
+    """The daemon finds it with `LoadCredential=token:...`, and it is in no environment."""
     with running(str(tmp_path / "endpoint"), token="token-as-a-credential") as endpoint:
         config = inside.home / ".config/sessiond/config.toml"
         config.parent.mkdir(parents=True)
