@@ -22,7 +22,7 @@ def test_the_file_has_the_new_content_and_exactly_the_mode(tmp_path: Path, mode:
 
 
 def test_an_error_leaves_no_temporary_file(tmp_path: Path) -> None:
-    """A directory is in the way of the rename: it stays, and nothing is left beside it."""
+    """A directory is in the way of the rename: it stays, and no other file is left."""
     path = tmp_path / "file"
     path.mkdir()
     with pytest.raises(IsADirectoryError):

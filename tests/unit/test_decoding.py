@@ -56,7 +56,7 @@ for name in imported:
 
 
 def run(script: str) -> None:
-    """Run a script in a process of its own; it has to succeed."""
+    """Run a script in another process; it has to succeed."""
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
 
@@ -67,5 +67,5 @@ def test_threads_may_use_a_type_for_the_first_time_at_the_same_moment() -> None:
 
 
 def test_no_thread_imports_a_module_that_builds_decoders() -> None:
-    """A module's own decoders are built without the lock, so the main thread imports it: daemon and endpoint."""
+    """A module's own decoders are built without the lock, so daemon and endpoint import it in the main thread."""
     run(IMPORTS)

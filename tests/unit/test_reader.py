@@ -1,4 +1,4 @@
-"""What the reader opens: regular files of the user below a root, without following a link on the way."""
+"""The reader opens only regular files of the user below a root, without following a link on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is invisible is escaped wherever it is printed, and JSON still means the same."""
+"""Invisible characters are escaped wherever they are printed, and JSON keeps its meaning."""
 
 from __future__ import annotations
 

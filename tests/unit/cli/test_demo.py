@@ -1,4 +1,4 @@
-"""`sessiond demo`: the whole way of a session, for real, and nothing left of it."""
+"""`sessiond demo`: a real session on the whole way, and nothing left of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What doctor finds, and that each finding says what mends it."""
+"""What doctor finds. Each finding has a hint that says how to repair it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_step_on_the_way_to_the_endpoint_is_named(
     assert found[check]["fix"]
 
 
-def test_what_claude_code_will_delete_is_told(home: Home, endpoint: Running) -> None:
+def test_sessions_that_claude_code_will_delete_are_reported(home: Home, endpoint: Running) -> None:
     home.configure(endpoint.url)
     folder = home.base / ".claude/projects/-x"
     folder.mkdir(parents=True)
@@ -120,7 +120,7 @@ def test_what_claude_code_will_delete_is_told(home: Home, endpoint: Running) -> 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the process is found in /proc")
 def test_a_running_tool_that_saves_nothing_is_an_error(home: Home, endpoint: Running) -> None:
-    """A real process of the name, with the marker in its environment and a terminal as its input."""
+    """A real process has the tool's name, the marker in its environment and a terminal as its input."""
     home.configure(endpoint.url)
     program = home.base / "claude"
     program.symlink_to(str(shutil.which("sleep")))

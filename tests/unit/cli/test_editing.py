@@ -1,4 +1,4 @@
-"""The commands that change the configuration, and those that pause: checked first, and never over a user's file."""
+"""Commands that change the configuration or pause: they check first, and never overwrite a user's file."""
 
 from __future__ import annotations
 

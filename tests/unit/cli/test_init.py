@@ -1,4 +1,4 @@
-"""The first five minutes: what is there, where it goes, a configuration of one's own."""
+"""`sessiond init`: the tools that are found, the endpoint, and a new configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOKEN = "token-of-a-test"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with one session of Claude Code that is 25 days old, and one of Codex."""
+    """Return a home with one session of Claude Code that is 25 days old, and one of Codex."""
     made = tmp_path / "home"
     shutil.copytree(SAMPLES / "claude-code/2.1-session/.claude", made / ".claude")
     shutil.copytree(SAMPLES / "codex/0.80-legacy/.codex", made / ".codex")
@@ -43,7 +43,7 @@ def endpoint(tmp_path: Path) -> Iterator[Running]:
         yield made
 
 
-def test_it_tells_what_each_tools_clean_up_will_take(home: Path) -> None:
+def test_it_shows_what_each_tools_clean_up_will_delete(home: Path) -> None:
     claude, codex = scan_tools(Config(), {"HOME": str(home)}, NOW_MS)
     assert (claude.tool, claude.sessions, claude.days, claude.due) == ("claude-code", 1, 30, 1)
     assert claude.oldest_ms == NOW_MS - 25 * DAY_MS
@@ -100,7 +100,7 @@ def test_settings_of_the_tools_are_read_with_their_comments(tmp_path: Path) -> N
 
 
 def test_a_tool_that_deletes_sessions_is_known_by_the_name_in_its_records(home: Path) -> None:
-    """Its old sessions are due, so that they are captured before the others, and `doctor` says how to keep them."""
+    """Its old sessions are captured before the others, and `doctor` says how to keep them."""
     shutil.copytree(SAMPLES / "gemini-cli/0.61-resume/.gemini", home / ".gemini")
     for path in (home / ".gemini").rglob("session-*"):
         os.utime(path, (NOW_MS / 1000 - 25 * 86_400,) * 2)
@@ -148,7 +148,7 @@ def test_flags_are_enough_and_an_endpoint_is_tested_first(
 def test_an_invitation_gives_this_machine_a_token(
     home: Path, endpoint: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One command on a new machine: the token lies beside the configuration, and the daemon can push with it."""
+    """One command on a new machine stores the token beside the configuration, and the daemon can push with it."""
     config = home / ".config/sessiond/config.toml"
     environ = {"HOME": str(home), "SESSIOND_CONFIG": str(config), "SESSIOND_STATE_DIR": str(tmp_path / "state")}
     words = ["init", "--endpoint", endpoint.url, "--yes", "--no-service", "--invite"]
@@ -184,7 +184,7 @@ def test_an_invitation_never_replaces_a_token(home: Path, endpoint: Running, tmp
 
 
 def test_on_a_terminal_it_asks_and_asks_again(home: Path, endpoint: Running, tmp_path: Path) -> None:
-    """A token that is typed is not shown and lies in a file of its own."""
+    """A typed token is not shown, and is stored in its own file."""
     environ = {
         "HOME": str(home),
         "PATH": os.defpath,

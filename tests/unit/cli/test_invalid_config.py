@@ -1,4 +1,4 @@
-"""A typo in the configuration: commands that read go on and say what to correct, all others refuse."""
+"""A typo in the configuration: commands that read continue and report it, all others refuse."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def test_a_file_that_is_no_configuration_at_all_is_a_warning(
 @pytest.mark.parametrize(
     "words", [["config", "check"], ["run"], ["sync"], ["pause"], ["queue", "retry"], ["install"], ["redact", "rules"]]
 )
-def test_what_captures_pushes_or_writes_refuses(
+def test_commands_that_capture_push_or_write_refuse(
     house: Household, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It could ignore an exclusion of the user's, or write into another state directory."""
+    """Such a command could ignore an exclusion of the user, or write into another state directory."""
     assert run(house, TYPO, *words) == 78
     assert "timeuot: unknown key" in capsys.readouterr().err
 
 
 def test_the_problem_is_in_status_and_in_doctor(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """`status` uses what is valid: the endpoint's address, which comes after the typo too."""
+    """`status` uses the valid values: the endpoint's address, which comes after the typo."""
     text = 'rescn = 1\n[endpoint]\nurl = "https://sync.example.org"\n'
     assert run(house, text, "status", "--json") == 3
     shown = json.loads(capsys.readouterr().out)
@@ -97,7 +97,7 @@ def test_the_problem_is_in_status_and_in_doctor(house: Household, capsys: pytest
 def test_a_transcript_is_not_shown_while_it_is_unknown_what_to_mask(
     house: Household, text: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The tool's own file is not masked, and the rule that would hide the user's secret may be the one that is lost."""
+    """The tool's own file is not masked, and the invalid rule may be the one that would hide the user's secret."""
     assert run(house, text, "show", SESSION, **environ) == 78
     assert "why?" not in capsys.readouterr().out
     assert run(house, text, "show", SESSION, "--unmasked", **environ) == 0
@@ -105,7 +105,7 @@ def test_a_transcript_is_not_shown_while_it_is_unknown_what_to_mask(
 
 
 def test_a_refused_address_is_not_used(tmp_path: Path) -> None:
-    """Plain http would send the token to everybody on the way."""
+    """Plain http would send the token unencrypted."""
     file = tmp_path / "config.toml"
     file.write_text('[endpoint]\nurl = "http://sync.example.org"\nallow_insecure_http = "yes"\n')
     loaded = load_valid(str(file), {"HOME": str(tmp_path)})

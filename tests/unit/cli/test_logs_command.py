@@ -1,4 +1,4 @@
-"""`sessiond logs` over the rotated file: what was, what comes, and what is left out. (The journal: tests/service.)"""
+"""`sessiond logs` over the rotated file: past lines, new lines, and filters. (The journal: tests/process/service.)"""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Follower:
 
 
 def test_following_goes_on_through_a_rotation(environ: dict[str, str], log: Callable[..., LogFile]) -> None:
-    """A line that is written between two looks, or whose file was renamed meanwhile, is not missed."""
+    """A line that is written between two reads, or whose file was renamed meanwhile, is not missed."""
     file = log(size=300, count=9)
     file.write(event(0))
     follower = Follower(environ)
@@ -145,7 +145,7 @@ def daemon(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_level_changes_while_it_runs(
     environ: dict[str, str], daemon: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    """What is logged from then on is followed; the daemon is the same."""
+    """Events of the new level are followed from then on; the daemon is the same."""
     log = tmp_path / "state" / "log" / "sessiond.log"
     session = tmp_path / "home" / CLAUDE
     while not (log.exists() and b"daemon.started" in log.read_bytes()):

@@ -1,4 +1,4 @@
-"""`sessiond ls`, `show`, `sources` and `queue`: what is captured, what waits, what is parked."""
+"""`sessiond ls`, `show`, `sources` and `queue`: sessions that are captured, waiting or parked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(house: Household, *arguments: str) -> int:
 
 
 def two(house: Household) -> None:
-    """Two sessions, the second one the newer, with a title."""
+    """Capture two sessions, the second one the newer, with a title."""
     house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
     title = {"type": "custom-title", "customTitle": "Tides", "sessionId": OTHER}
     house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 30), title)
@@ -174,7 +174,7 @@ def test_ls_tells_an_empty_spool_from_a_filter_that_fits_nothing(
 
 @pytest.fixture
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Local time is UTC."""
+    """Set the local time to UTC."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield
@@ -240,7 +240,7 @@ def test_show_masks_secrets_unless_asked_not_to(
 
 
 def test_no_other_command_prints_a_secret(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    """A secret in a prompt, a title, a branch and a directory's name is in no output of any of them."""
+    """A secret in a prompt, a title, a branch and a directory's name is in no command's output."""
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
@@ -295,7 +295,7 @@ def test_names_are_masked_when_they_were_stored_readable(
 def test_show_fetches_from_the_endpoint_what_the_tool_deleted(
     house: Household, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """The tool's clean-up is what all this is for."""
+    """Reading a session that the tool has deleted is the purpose of sessiond."""
     two(house)
     content = (Path(house.home) / CLAUDE).read_bytes()
     os.unlink(os.path.join(house.home, CLAUDE))
@@ -367,7 +367,7 @@ def test_sources_says_what_was_not_understood(house: Household, capsys: pytest.C
 
 
 def test_sources_never_shortens_the_path_of_a_file(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is relative to the home, and wraps."""
+    """The path is relative to the home, and wraps."""
     folder = f".claude/projects/-{'long-name-of-a-project-' * 4}"
     link = os.path.join(house.home, folder, f"{SESSION}.jsonl")
     os.makedirs(os.path.dirname(link))
@@ -380,7 +380,9 @@ def test_sources_never_shortens_the_path_of_a_file(house: Household, capsys: pyt
 
 
 def test_sources_lists_files_that_are_not_captured(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """What looks like a session, and side files without a session; each path is whole and relative to the home."""
+    """Files that look like sessions are listed, and side files without a session. Each path is whole and relative to
+    the home.
+    """
     folder = f".claude/projects/-{'long-name-of-a-project-' * 3}"
     house.write(CLAUDE, claude(SESSION, 1))
     house.write(f"{folder}/{SESSION} (conflicted copy of my other laptop).jsonl", claude(SESSION, 2))
@@ -415,7 +417,7 @@ def test_sources_counts_prompts_that_are_in_no_session(house: Household, capsys:
 
 
 def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Aider's root is the home, which is no sign of Aider."""
+    """Aider's root is the home, which does not show that Aider is installed."""
     (tmp_path / ".codex/sessions").mkdir(parents=True)
     assert main(["sources", "--json"], {"HOME": str(tmp_path)}) == 0
     listed = json.loads(capsys.readouterr().out)
@@ -431,7 +433,7 @@ def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: p
 def test_sources_says_since_when_a_tool_writes_something_new(
     house: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The version is that of the oldest session with it, whichever was read first: what changed is then known."""
+    """The version is that of the oldest session with the new type, in whatever order sessions were read."""
     for number, version in enumerate(("0.172.0", "0.171.0", "0.170.0")):
         own = f"0199c000-0000-7000-8000-00000000000{number}"
         at = f"2026-11-0{3 - number}T10:00:00.000Z"
@@ -457,7 +459,7 @@ def test_sources_says_since_when_a_tool_writes_something_new(
 def test_sources_says_why_a_tool_that_is_here_is_not_read(
     known: Unreadable, house: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is encrypted or described nowhere is named with the reason where it is installed, and nowhere else."""
+    """A tool whose format is encrypted or undocumented is listed with the reason if it is installed."""
     assert run(house, "sources", "--all") == 0
     assert "not read" not in capsys.readouterr().out
     path = known.path.replace("~", house.home).replace("{config}", f"{house.home}/.config")
@@ -524,7 +526,7 @@ def test_queue_retry_takes_back_and_tells_the_daemon(house: Household, capsys: p
     assert run(house, "queue", "retry") == 1
 
 
-def test_queue_drop_wants_a_yes(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_queue_drop_asks_for_confirmation(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
     """If there is no terminal to ask on, nothing is dropped."""
     park(house)
     assert run(house, "queue", "drop", SESSION) == 2

@@ -36,7 +36,7 @@ PATIENT = ("--wait", "600")
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
-    """A home with one captured session, and an endpoint that has three others, one of them of this machine."""
+    """Return a home with one captured session, and an endpoint with three others, one of them of this machine."""
     with household(tmp_path_factory.mktemp("machines")) as made:
         made.address = made.uploading.address = made.endpoint.url
         made.write(CLAUDE, claude(SESSION, 1, text="Tides of the moon"))
@@ -173,7 +173,7 @@ def test_here_is_the_project_in_any_home(
 def test_without_an_answer_the_sessions_of_this_machine_are_listed(
     house: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From an endpoint that refuses the connection, one that never answers, and one that refuses the token."""
+    """The endpoint refuses the connection, never answers, or refuses the token."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert run(house, "ls", "--wait", "0.01", url=address) == 0
@@ -205,7 +205,7 @@ def test_a_list_without_an_end_is_given_up(same: bool) -> None:
 def test_a_bare_machine_lists_what_the_endpoint_has(
     house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing was captured there yet; nothing is written either."""
+    """This machine has captured nothing, and the command writes nothing."""
     state = str(tmp_path / "nothing yet")
     assert run(house, "ls", "--json", *PATIENT, state=state) == 0
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [LIVE, SESSION, DESKTOP, MINE]

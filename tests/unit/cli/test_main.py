@@ -1,4 +1,4 @@
-"""The command line itself: which command runs, what goes where, which code it ends with."""
+"""The command line itself: the choice of the command, its outputs and its exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run the program as a process with a home of its own."""
+    """Run the program as a process with a new home."""
 
     def call(*arguments: str, stdout: int | None = subprocess.PIPE, **environ: str) -> subprocess.CompletedProcess[str]:
         env = {"HOME": str(tmp_path), "PATH": os.defpath, "PYTHONPATH": os.pathsep.join(sys.path), **environ}
@@ -52,7 +52,7 @@ def test_every_command_explains_itself_within_80_columns(
 
 
 def test_the_version_costs_no_imports(run: Run) -> None:
-    """`status` has 100 ms in all: what is imported before the command is known is taken from it."""
+    """`status` has 100 ms in all, which includes imports before the command is known."""
     code = "import sys; from sessiond.cli import main; main(['--version']); print(*sys.modules)"
     env = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
     out = subprocess.run([sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True).stdout
@@ -118,7 +118,7 @@ def test_an_error_of_ours_is_two_lines_and_its_exit_code(tmp_path: Path, capsys:
 
 
 def test_a_reader_that_leaves_is_no_error(run: Run) -> None:
-    """L5: `sessiond ... | head`."""
+    """L5: the reader is for example `head`."""
     read, write = os.pipe()
     os.close(read)
     with open(write, "wb") as closed:
@@ -227,7 +227,7 @@ def test_ages_are_short() -> None:
 
 
 def test_names_from_outside_can_not_draw_on_the_terminal() -> None:
-    """S10."""
+    """S10: control characters in names are escaped."""
     assert output.escape("a\x1b[2Jb\nc\udcff\N{RIGHT-TO-LEFT OVERRIDE}é") == "a\\x1b[2Jb\\nc\\udcff\\u202eé"
 
 

@@ -1,4 +1,4 @@
-"""What every command prints is masked, in every format, even if it was stored readable."""
+"""The output of every command is masked, in every format, even if it was stored unmasked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 @pytest.fixture
 def planted(house: Household) -> Household:
-    """A state directory whose every text has a secret: it was captured with `redact = "off"`."""
+    """Return a state directory with a secret in every text: it was captured with `redact = "off"`."""
     where = {"cwd": f"/w/{SECRETS['directory']}", "gitBranch": SECRETS["branch"]}
     title = {"type": "custom-title", "customTitle": f"Use {SECRETS['title']}", "sessionId": SESSION}
     house.write(CLAUDE, claude(SESSION, 1, text=f"use {SECRETS['text']}", **where), title)
@@ -128,7 +128,7 @@ def test_no_command_prints_a_secret_that_was_stored(
 
 
 def test_what_is_planted_would_be_printed(planted: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    """The commands do print these texts: without the masked stream each secret but the log's own shows up."""
+    """The commands do print these texts: without masking, each secret appears, except the log's own."""
     seen = ""
     for command in ("ls --json --long", "status --json", "sources --json", "queue --json", "logs"):
         with pytest.MonkeyPatch.context() as patch:
@@ -183,7 +183,7 @@ def test_the_streams_are_restored(house: Household) -> None:
 
 
 def test_a_line_is_masked_as_a_whole_whatever_the_writes() -> None:
-    """A prompt without a newline appears with the flush."""
+    """A line may be written in parts. A prompt without a newline appears with the flush."""
     out = io.StringIO()
     stream = MaskedStream(out, lambda text: text.replace("secret", "******"))
     for piece in ("a sec", "ret\nthe sec", "ret? "):
@@ -207,7 +207,7 @@ AROUND = [
 
 @pytest.mark.parametrize("around", AROUND)
 def test_the_prefilter_never_clears_what_a_rule_finds(around: str) -> None:
-    """For every example of every rule; otherwise a secret would be printed."""
+    """This holds for every example of every rule, or a secret would be printed."""
     missed = [
         (rule.id, text)
         for rule in load_rules().rules

@@ -1,4 +1,4 @@
-"""How far the backlog is: in `status`, and as a bar on a terminal."""
+"""The progress of the backlog: in `status`, and as a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def progress(endpoint: EndpointHealth | None = None, *, unsent: int = 0, **more:
 # The numbers
 
 
-def test_what_is_not_read_is_not_captured_and_what_is_not_sent_not_acknowledged() -> None:
+def test_progress_counts_read_and_acknowledged_bytes_separately() -> None:
     made = progress(backlog=20, backlog_bytes=30 * MB, left_out=10, left_out_bytes=15 * MB, unsent=25 * MB)
     assert (made.files, made.bytes) == (50, 85 * MB)
     assert (made.captured_files, made.captured_bytes) == (30, 55 * MB)
@@ -73,7 +73,7 @@ def test_it_is_done_with_the_last_byte_and_the_last_record() -> None:
 
 
 def test_what_only_the_archive_has_is_part_of_the_whole_while_it_is_copied() -> None:
-    """The tools' files say nothing of it: without it, the bar is full long before the end, or empty at the start."""
+    """The tools' files do not include it: without it, the bar would be full too early, or empty at the start."""
     archive = ArchiveCounts(listed=True, sessions=9, bytes=80 * MB, pending=6, only_bytes=60 * MB)
     totals = TOTALS.replace(unsent_bytes=35 * MB, archived_bytes=30 * MB)
     made = measure(
@@ -89,7 +89,7 @@ def test_before_the_first_look_nothing_is_known() -> None:
 
 
 def test_the_time_left_is_what_is_left_at_the_rate_of_the_last_minute() -> None:
-    """None where nothing goes on: while it waits, or while the endpoint fails."""
+    """There is no estimate while the backlog waits or the endpoint fails."""
     paced = EndpointHealth(pace_ms=1_000, last_ack_ms=21_000, pace_bytes=40 * MB)
     made = progress(paced, unsent=30 * MB)
     assert (made.rate, made.seconds_left) == (2 * MB, 15.0)
@@ -99,8 +99,8 @@ def test_the_time_left_is_what_is_left_at_the_rate_of_the_last_minute() -> None:
     assert progress(EndpointHealth(pace_ms=1_000, last_ack_ms=1_000), unsent=1).rate is None
 
 
-def test_the_pace_is_that_of_lately(tmp_path: Path) -> None:
-    """A minute without a push ends it, and what is older counts for less and less."""
+def test_recent_pushes_count_more_for_the_pace(tmp_path: Path) -> None:
+    """It ends after a minute without a push, and older pushes count less and less."""
     (tmp_path / "state").mkdir(mode=0o700)
     put_rules(str(tmp_path / "state"))
     resources: Resources = open_resources(Config(state_dir=str(tmp_path / "state")), {"HOME": str(tmp_path)})
@@ -192,7 +192,7 @@ def terminal(*command: str, environ: dict[str, str]) -> Iterator[tuple[subproces
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    """A home with four old sessions that can't be compressed to less than 40 kB each."""
+    """Return a home with four old sessions that can't be compressed to less than 40 kB each."""
     with household(tmp_path) as made:
         for number in range(1, 5):
             path = made.write(
@@ -221,12 +221,12 @@ def environ(house: Household, **more: str) -> dict[str, str]:
 
 
 def lines_of(drawn: str) -> list[str]:
-    """What a person saw, each state of the last line as a line."""
+    """Return what a user saw: each state of the last line as a line."""
     return [line for line in re.split(r"[\r\n]+", ESCAPES.sub("", drawn)) if line]
 
 
 def test_the_first_start_in_a_terminal_draws_a_bar(house: Household) -> None:
-    """Log lines appear above it, uncut; when all is acknowledged, one line says so and the bar disappears."""
+    """Log lines appear above it, uncut. When everything is acknowledged, one line says so and the bar disappears."""
     with terminal("run", environ=environ(house, SESSIOND_BACKLOG__MAX_UPLOAD="40kB/s")) as (process, until):
         drawn = until("captured and acknowledged")
         process.send_signal(signal.SIGINT)
@@ -252,7 +252,7 @@ def test_the_first_start_in_a_terminal_draws_a_bar(house: Household) -> None:
 
 
 def test_sync_draws_it_too_and_ends_with_its_answer(house: Household) -> None:
-    """A plain terminal, without colours."""
+    """The bar works on a plain terminal without colours."""
     with terminal("sync", environ=environ(house, NO_COLOR="1")) as (process, until):
         drawn = until("4 sessions, all acknowledged")
         assert process.wait(30) == 0

@@ -1,4 +1,4 @@
-"""`sessiond redact`: what would be masked, where, and never the value."""
+"""`sessiond redact` shows which places would be masked, and never the value."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_test_masks_stdin(
 
 
 def test_rules_are_listed_and_wrong_ones_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The user's own are among them; an error in one names its file, and `config check` finds it too."""
+    """The user's own rules are listed too. An error in one names its file, and `config check` finds it too."""
     mine = tmp_path / "mine.toml"
     mine.write_text("[[rules]]\nid = 'mine'\ndescription = 'my own'\nregex = 'xyzzy[0-9]{8}'")
     more = {"SESSIOND_REDACTION__RULES": str(mine)}

@@ -44,13 +44,15 @@ def now_ms() -> int:
 
 
 def before_ms(span: int) -> int:
-    """A time that is so long ago, in the middle of its minute, hour or day: it reads the same for a while."""
+    """Return a time this long ago, in the middle of its minute, hour or day, so that its text stays the same for a
+    while.
+    """
     unit = next(unit for unit in (DAY, HOUR, MINUTE) if span >= unit)
     return now_ms() - span - unit // 2
 
 
 def captured(house: Household) -> None:
-    """Three sessions of Claude Code, one of them ongoing; all are at the endpoint."""
+    """Capture three sessions of Claude Code, one of them ongoing; all are at the endpoint."""
     for session, span in zip(SESSIONS, (5 * MINUTE, 3 * HOUR, 9 * DAY), strict=False):
         at = datetime.fromtimestamp(before_ms(span) / 1000, UTC).isoformat().replace("+00:00", "Z")
         lines = [claude(session, number, role=("user", "assistant")[number % 2], timestamp=at) for number in range(6)]
@@ -61,7 +63,7 @@ def captured(house: Household) -> None:
 
 
 def watched(house: Household, *, files: int = 3, backlog: int = 0, **how: str) -> None:
-    """What a daemon of pid 4711 says of the directories; `how` names those that are not simply watched."""
+    """Write the directories' states as a daemon of pid 4711 would; `how` names those that are not simply watched."""
     details = {"polled": "max_user_watches is reached", "unreadable": "permission denied"}
     roots = [
         RootHealth(
@@ -105,7 +107,7 @@ def stopped(house: Household) -> None:
 
 
 def degraded(house: Household) -> None:
-    """An edit with an error, a parked item, a directory that can't be read, and a format that moved on."""
+    """Make an edit with an error, a parked item, a directory that can't be read, and a format with unknown types."""
     captured(house)
     house.now_ms = before_ms(HOUR)
     house.write(f".claude/projects/-x/{SESSIONS[3]}.jsonl", claude(SESSIONS[3], 1) | {"type": "hologram"})
@@ -135,7 +137,7 @@ def refused(house: Household) -> None:
 
 
 def starting(house: Household) -> None:
-    """The lock is held, and the daemon has said nothing yet."""
+    """Hold the lock as a daemon that has stored nothing yet."""
 
 
 def paused(house: Household) -> None:
@@ -191,7 +193,7 @@ def environ(house: Household, **more: str) -> dict[str, str]:
 
 
 def record(name: str | None, words: list[str], env: dict[str, str], columns: int) -> int:
-    """Hold what a command shows, in colour and without, against its file; return its exit code."""
+    """Compare a command's output, in colour and without, with its file; return its exit code."""
     with Terminal(words, env, columns=columns) as coloured:
         code = coloured.end()
     with Terminal(words, {**env, "NO_COLOR": "1"}, columns=columns) as plain:

@@ -1,4 +1,4 @@
-"""`sessiond status`: true in any state of the daemon, on one screen, cheap."""
+"""`sessiond status`: correct in any state of the daemon, on one screen, cheap."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def look(house: Household) -> Look:
 
 @pytest.fixture
 def daemon(house: Household) -> Iterator[state.Lock]:
-    """Hold the lock as a daemon that has looked at everything."""
+    """Hold the lock as a daemon that has scanned everything."""
     lock = state.Lock(house.state, "systemd")
     tell(house)
     yield lock
@@ -62,7 +62,7 @@ def daemon(house: Household) -> Iterator[state.Lock]:
 
 
 def tell(house: Household, *, pid: int | None = None, files: int = 0, backlog: int = 0) -> None:
-    """Write the health that a daemon would."""
+    """Store the health that a daemon would."""
     root = RootHealth(tool="claude-code", path=f"{house.home}/.claude/projects", how="watched", directories=2)
     missing = RootHealth(tool="codex", path=f"{house.home}/.codex/sessions", how="missing")
     made = CaptureHealth(
@@ -76,7 +76,7 @@ def tell(house: Household, *, pid: int | None = None, files: int = 0, backlog: i
 
 
 def fail(house: Household, kind: str, reason: str, hint: str | None = None) -> None:
-    """Write the health of an endpoint that fails for three minutes."""
+    """Store the health of an endpoint that fails for three minutes."""
     made = EndpointHealth(
         url="http://127.0.0.1:1",
         archive=True,
@@ -228,7 +228,7 @@ def test_garbage_is_collected_again_after_a_usage_error(capsys: pytest.CaptureFi
 
 
 def imported(arguments: list[str], environ: dict[str, str]) -> tuple[int, set[str]]:
-    """Run a command in a process of its own; return its exit code, and the modules that Python had not at its start."""
+    """Run a command in another process; return its exit code, and the modules that were not loaded at the start."""
     code = (
         "import sys; before = set(sys.modules); from sessiond.cli import main;"
         f" code = main({arguments}); print(*(set(sys.modules) - before)); sys.exit(code)"
@@ -248,7 +248,7 @@ def configure(home: Path, spool: Spool, text: str) -> Path:
 
 
 def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, tmp_path: Path) -> None:
-    """What the daemon said of its files counts for just these files."""
+    """The daemon's check of the files counts only for these files."""
     environ = {"HOME": house.home}
     text = f'state_dir = "{house.state}"  # here\nmachine_id = "first"\nredact = "off"\n'
     file = configure(tmp_path, house.spool, text)
@@ -316,7 +316,7 @@ def test_a_malformed_state_directory_is_not_guessed(text: str) -> None:
         _state_dir(text.encode(), None)
 
 
-def test_what_another_version_found_good_is_read_again(house: Household, tmp_path: Path) -> None:
+def test_a_configuration_checked_by_another_version_is_read_again(house: Household, tmp_path: Path) -> None:
     file = configure(tmp_path, house.spool, f'state_dir = "{house.state}"\nmachine_id = "first"\n')
     taken = health.read_applied_config(house.spool)
     assert taken is not None
@@ -327,7 +327,7 @@ def test_what_another_version_found_good_is_read_again(house: Household, tmp_pat
 
 
 @pytest.mark.parametrize("text", ["[]", '{"pid": "x"}', '{"roots": [7]}', "{", '{"roots": [{"tool": "codex"}]}'])
-def test_a_health_that_is_none_of_ours_is_said(text: str, house: Household, look: Look) -> None:
+def test_an_unreadable_health_is_reported(text: str, house: Household, look: Look) -> None:
     house.spool.set_meta(health.CAPTURE, text)
     made = look()
     assert made.spool.state is SpoolState.UNREADABLE
@@ -346,7 +346,7 @@ def test_before_the_first_start_it_says_how_to_start(tmp_path: Path) -> None:
 
 
 def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock) -> None:
-    """Fixed times, 80 columns."""
+    """The times are fixed, and the screen has 80 columns."""
     house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
     house.settle()
     tell(house, files=1)
@@ -370,7 +370,7 @@ def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock
 
 
 def test_a_machine_without_a_tool_is_said(house: Household, look: Look) -> None:
-    """There is nothing that the other tools could be more than."""
+    """The text must not say "other tools" if none was found."""
     missing = [RootHealth(tool=tool, path=f"{house.home}/.{tool}", how="missing") for tool in ("codex", "pi")]
     health.write(house.spool, CaptureHealth(pid=os.getpid(), machine_id="testbox", roots=missing))
     assert "\nnone of the 2 supported tools was found here: sessiond sources\n" in screen(look())
@@ -408,7 +408,7 @@ def _fixed(made: Status) -> Status:
 def test_the_worst_still_fits_a_terminal(
     width: int, house: Household, look: Look, daemon: state.Lock, tmp_path: Path
 ) -> None:
-    """Six tools, everything wrong: 24 lines and no line too long."""
+    """With six tools and every problem there are 24 lines, and no line is too long."""
     tools = ["aider", "amp", "claude-code", "codex", "cursor", "opencode"]
     roots = [RootHealth(tool=tool, path=f"{house.home}/{'deep/' * 20}{tool}", how="unreadable") for tool in tools]
     health.write(house.spool, CaptureHealth(pid=os.getpid(), discovered=dict.fromkeys(tools, 9), roots=roots))
@@ -435,8 +435,8 @@ def test_names_from_outside_are_escaped(house: Household, look: Look, daemon: st
 # --- never complete while something is open ---
 
 
-def test_what_a_daemon_before_saw_says_nothing_about_now(house: Household, look: Look, daemon: state.Lock) -> None:
-    """It restarted and has not looked yet: discovered is unknown, not what the old one found."""
+def test_counts_of_an_earlier_daemon_are_not_shown(house: Household, look: Look, daemon: state.Lock) -> None:
+    """The daemon restarted and has not scanned yet: discovered is unknown, not what the old one found."""
     tell(house, pid=1, files=7)
     made = look()
     assert made.discovered.files is None
@@ -460,7 +460,7 @@ def test_what_backfill_leaves_out_is_never_counted_as_read(house: Household, loo
 
 
 def test_a_session_counts_as_acknowledged_with_its_last_byte(house: Household, look: Look) -> None:
-    """The record alone, or a part of the transcript, is not the session."""
+    """The record alone, or a part of the transcript, does not suffice."""
     house.write(CLAUDE, claude(SESSION, 1))
     house.scan()
     (session,) = house.spool.outbox.sessions(9)
@@ -579,7 +579,7 @@ def test_a_full_disk_degrades(house: Household, look: Look, daemon: state.Lock) 
 
 
 def test_an_invalid_config_is_shown_and_the_rest_as_well(house: Household, daemon: state.Lock, tmp_path: Path) -> None:
-    """The state directory is still the one that the environment names."""
+    """The environment still names the state directory."""
     file = tmp_path / "config.toml"
     file.write_text("[endpoint]\nulr = 1\n")
     environ = {"HOME": house.home, "SESSIOND_RESCAN": "never", "SESSIOND_STATE_DIR": house.state}
@@ -617,7 +617,7 @@ def test_another_endpoint_than_the_last_one_is_not_judged_by_it(house: Household
 
 
 def test_the_exit_code_says_whether_all_is_well(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """0 healthy, 3 not running, 4 degraded."""
+    """It is 0 if healthy, 3 if not running, 4 if degraded."""
     assert run(house) == 3
     lock = state.Lock(house.state)
     tell(house)
@@ -640,7 +640,7 @@ def test_json_is_versioned_and_is_the_whole_status(house: Household, capsys: pyt
     assert seen == "claude-code"
 
 
-def test_a_slow_scanner_is_said_and_degrades_nothing(house: Household) -> None:
+def test_a_slow_scanner_is_reported_but_degrades_nothing(house: Household) -> None:
     """The same secrets are found without hyperscan, only slower: `status` has a line for it, but no alarm."""
     env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
     status = read_status(None, env)
@@ -663,7 +663,7 @@ def test_files_that_look_like_sessions_are_counted_by_tool(house: Household) -> 
 
 
 def test_tools_that_save_nothing_are_named_with_the_fix(house: Household) -> None:
-    """One line for each reason; sessiond itself works, so nothing is degraded."""
+    """There is one line for each reason. sessiond itself works, so nothing is degraded."""
     env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
     status = read_status(None, env)
     assert status.unsaved == []

@@ -1,4 +1,4 @@
-"""`sessiond sync`: all captured, all pushed, or an exit code that says why not."""
+"""`sessiond sync`: everything is captured and pushed, or an exit code says why not."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_long_file_is_captured_in_slices(house: Household, monkeypatch: pytest
 
 
 def test_what_backfill_leaves_out_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """All that is taken in is acknowledged, and that is not all there is."""
+    """Everything captured is acknowledged, but `backfill` leaves out older sessions."""
     path = house.write(CLAUDE, claude(SESSION, 1))
     os.utime(path, (1, 1))
     assert main(["sync"], environ(house, SESSIOND_BACKFILL="90d")) == 0
@@ -97,7 +97,7 @@ def test_without_an_endpoint_it_pushes_to_the_archive(house: Household, monkeypa
 
 
 def test_an_endpoint_out_of_reach_is_69(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was captured stays in the outbox."""
+    """Captured data stays in the outbox."""
     house.write(CLAUDE, claude(SESSION, 1))
     assert main(["sync"], environ(house, SESSIOND_ENDPOINT__URL="http://127.0.0.1:9")) == 69
     captured = capsys.readouterr()
@@ -118,7 +118,7 @@ def test_an_invalid_config_is_78(house: Household, capsys: pytest.CaptureFixture
 
 
 def test_parked_items_are_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the endpoint will never take does not stop the rest, and is said."""
+    """An item that the endpoint will never accept is reported, and does not stop the others."""
     with household(tmp_path) as house:
         house.uploading.address = house.endpoint.url
         house.settle()
@@ -151,7 +151,7 @@ def test_two_at_once_take_turns(house: Household, capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def daemon(house: Household) -> Iterator[subprocess.Popen[bytes]]:
-    """A real daemon that runs."""
+    """Run a real daemon."""
     env = {**environ(house, SESSIOND_RESCAN="1h"), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
     process = subprocess.Popen([sys.executable, "-m", "sessiond", "run"], env=env, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 30
@@ -165,7 +165,7 @@ def daemon(house: Household) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_running_daemon_does_it_and_is_waited_for(
     house: Household, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its lock is respected, and what stood there when `sync` was called is at the endpoint when it ends."""
+    """Its lock is respected, and everything that existed when `sync` was called is at the endpoint when it ends."""
     path = house.write(CLAUDE, encode(claude(SESSION, 1)))
     assert main(["sync", "--timeout", "60s"], environ(house)) == 0
     assert capsys.readouterr().out == "1 session, all acknowledged\n"
@@ -205,7 +205,7 @@ def test_a_pause_holds_without_a_daemon_too(house: Household, capsys: pytest.Cap
 
 
 def test_the_timeout_is_4(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """A holder of the lock that does nothing."""
+    """The holder of the lock does nothing."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     lock = state.Lock(house.state)
     try:

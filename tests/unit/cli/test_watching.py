@@ -1,4 +1,4 @@
-"""`sessiond status --watch`: the same screen, drawn in place while it changes, and light."""
+"""`sessiond status --watch`: the same screen, redrawn in place when it changes, at low cost."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def environ(house: Household, **more: str) -> dict[str, str]:
 
 
 def test_it_draws_in_place_what_changes_until_ctrl_c(house: Household, daemon: state.Lock) -> None:
-    """The exit code is 0, the cursor and the first screen come back, and what was seen last stays."""
+    """The exit code is 0, the cursor and the first screen are restored, and the last status stays visible."""
     with Terminal(["status", "--watch"], environ(house)) as terminal:
         terminal.until(lambda: "captured      0 sessions" in terminal.text)
         house.write(CLAUDE, claude(SESSION, 1))
@@ -58,7 +58,7 @@ def test_it_draws_in_place_what_changes_until_ctrl_c(house: Household, daemon: s
 
 
 def test_a_daemon_that_is_killed_is_seen(house: Household) -> None:
-    """It writes nothing any more: its lock tells."""
+    """A killed daemon writes nothing, but its lock is free."""
     lock = state.Lock(house.state)
     with Terminal(["status", "--watch"], environ(house)) as terminal:
         terminal.until(lambda: "sessiond      running" in terminal.text)

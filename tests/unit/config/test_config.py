@@ -1,4 +1,4 @@
-"""The config: where it comes from, what it takes, and errors that say file, key, line and what was meant."""
+"""The configuration: its files, its values, and errors that name the file, the key, the line and a suggestion."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_environment_is_read_by_the_settings_type(tmp_path: Path) -> None:
 
 
 def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
-    """C8; the variables that are no settings are known."""
+    """C8. Variables that are not settings are known too."""
     environ = dict.fromkeys(("SESSIOND_ENPOINT__URL", "SESSIOND_ENDPOINT__", "SESSIOND_TOKEN", "SESSIOND_CONFIG"), "x")
     warnings = load(write(tmp_path, ""), {**environ, "SESSIOND_QQQ": "", "SESSIONS": ""}).warnings
     assert warnings == (
@@ -203,7 +203,7 @@ def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     assert str(error) == f"{tmp_path}/config.toml: is nested too deeply"
 
 
-def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(b"a = 1\nb = '\xff'\n")
     with pytest.raises(ConfigError, match=r"config\.toml:2: is not UTF-8"):
@@ -216,7 +216,7 @@ def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
 
 
 def test_files_from_other_editors_are_read(tmp_path: Path) -> None:
-    """A byte order mark and CRLF line ends."""
+    """They may have a byte order mark and CRLF line ends."""
     file = tmp_path / "config.toml"
     file.write_bytes(b"\xef\xbb\xbfrescan = 5\r\n\r\n[log]\r\nlevel = 'debug'\r\n")
     loaded = load(str(file), {})
@@ -273,7 +273,7 @@ def test_safe_addresses_are_taken(tmp_path: Path, url: str) -> None:
     ],
 )
 def test_unsafe_addresses_are_refused(tmp_path: Path, url: str, message: str, hint: str | None) -> None:
-    """S5; an address with a password in it is not repeated."""
+    """S5. An address with a password in it is not repeated."""
     error = refused(tmp_path, f'\n[endpoint]\nurl = "{url}"')
     assert (error.key, error.line) == ("endpoint.url", 3)
     assert message in str(error)
@@ -391,7 +391,7 @@ z = 0
 
 
 def test_keys_are_found_on_their_lines() -> None:
-    """Tables, dotted and quoted keys, multi-line strings, inline tables, lists, arrays of tables."""
+    """Keys are in tables, dotted or quoted, and near multi-line strings, inline tables, lists and arrays of tables."""
     tomllib.loads(TOML)
     assert key_lines(TOML) == {
         ("top",): 2,
@@ -452,8 +452,8 @@ def test_every_key_of_any_toml_is_found(table: dict[str, Any], multiline: bool) 
 
 
 @given(st.text(st.sampled_from("[]{}=.,#\"'\\\n ab1"), max_size=40))
-def test_any_text_comes_to_an_end(text: str) -> None:
-    """What tomllib refuses is never looked up; even so nothing hangs."""
+def test_the_search_for_keys_ends_for_any_text(text: str) -> None:
+    """The search ends for every text, even one that tomllib refuses."""
     try:
         parsed = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
@@ -507,7 +507,7 @@ def test_a_token_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", " \n", "SENTINEL two", "SENTINEL\x00", "SENTINEL" * 2000, "SENTINEL\nX: y"])
 def test_a_file_without_a_proper_token_is_refused_and_not_repeated(tmp_path: Path, content: str) -> None:
-    """A line break in it would be a header of its own."""
+    """A line break in a token would start another header."""
     with pytest.raises(ConfigError) as caught:
         read_token(token_file(tmp_path, content), {})
     assert "SENTINEL" not in f"{caught.value!r} {caught.value.hint}"

@@ -12,7 +12,7 @@ from sessiond.daemon.config_watch import EMPTY_QUIET, QUIET, ConfigWatch
 
 
 class Clock:
-    """A monotonic clock that the test moves."""
+    """A monotonic clock that is set by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -55,7 +55,7 @@ class Files:
         return ConfigWatch(self.load(), {}, str(self.main), before)
 
     def settled(self) -> ConfigWatch:
-        """Return a watch that has seen the files as they are: the first edit is their being read."""
+        """Return a watch that has seen the files as they are: the first edit is the reading of them."""
         watch = self.watch()
         watch.note_change()
         assert finish(watch, self.clock)
@@ -93,7 +93,7 @@ def test_its_files_and_their_directories_belong_to_it(files: Files) -> None:
 
 
 def test_a_link_is_watched_where_it_leads(files: Files, tmp_path: Path) -> None:
-    """Into a directory of dotfiles, say: the edit happens there."""
+    """The link leads into a directory of dotfiles, for example, and the edit happens there."""
     real = tmp_path / "dotfiles" / "sessiond.toml"
     real.parent.mkdir()
     files.main.rename(real)
@@ -121,7 +121,7 @@ def test_without_a_change_there_is_no_edit(files: Files, clock: Clock) -> None:
 
 
 def test_an_edit_is_finished_after_a_quiet_time(files: Files, clock: Clock) -> None:
-    """Each further change restarts it; then it is over, until the next one."""
+    """Each further change restarts the quiet time."""
     watch = files.settled()
     for text in ("rescan = 62\n", "rescan = 634\n"):
         files.part.write_text(text)
@@ -143,7 +143,7 @@ def test_an_edit_is_finished_after_a_quiet_time(files: Files, clock: Clock) -> N
 
 @pytest.mark.parametrize("name", ["main", "part", "token", "authorities"])
 def test_each_file_can_be_edited(files: Files, clock: Clock, name: str) -> None:
-    """Its text, and its mode: a token file may become readable."""
+    """An edit changes the text or the mode: a token file may become readable."""
     watch, path = files.settled(), getattr(files, name)
     with path.open("a") as file:
         file.write("\n")
@@ -200,13 +200,15 @@ def test_a_removed_file_counts_as_emptied(files: Files, clock: Clock) -> None:
 
 
 def test_an_empty_file_that_was_never_full_is_no_trouble(files: Files) -> None:
-    """A user may begin with one."""
+    """A user may begin with an empty file."""
     files.part.write_text("")
     assert files.watch().emptied() is None
 
 
 def test_an_edit_before_the_watch_began_is_not_missed(files: Files) -> None:
-    """Between reading the files and watching them: with the watch before, only a difference counts."""
+    """The edit comes after the files were read and before they are watched. Given the earlier watch, only a difference
+    counts.
+    """
     before = files.settled()
     files.main.write_text(files.main.read_text() + "# more\n")
     loaded = files.load()

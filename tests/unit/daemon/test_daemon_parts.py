@@ -1,4 +1,4 @@
-"""What the daemon's parts promise one another: to rest, to wake, to remember and to end what is over."""
+"""Parts of the daemon: idle sessions, the backlog's pauses, wake-ups and retries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from support.harness import CLAUDE, SESSION, Household, claude, household
 
 
 def moment(house: Household) -> str:
-    """Write the household's time as tools do."""
+    """Format the harness's time as tools do."""
     return datetime.fromtimestamp(house.now_ms / 1000, UTC).isoformat()
 
 
@@ -50,8 +50,8 @@ def test_a_session_that_falls_idle_has_ended_though_nothing_else_happens(tmp_pat
         assert house.held_sessions()[SESSION]["record"]["ended_at"] is not None
 
 
-def test_what_was_read_before_a_start_is_known_by_the_look_of_its_file(tmp_path: Path) -> None:
-    """The spool's word and that of a look are the same, so that nothing is read again; and its size is counted."""
+def test_files_that_were_read_before_a_start_are_known_by_their_fingerprint(tmp_path: Path) -> None:
+    """The spool and a scan give the same fingerprint, so nothing is read again; its size is counted."""
     with household(tmp_path) as house:
         path = house.write(CLAUDE, claude(SESSION, 1))
         house.settle()
@@ -61,8 +61,8 @@ def test_what_was_read_before_a_start_is_known_by_the_look_of_its_file(tmp_path:
         assert fingerprint_size(made) == found.st_size
 
 
-def test_room_in_the_outbox_wakes_whoever_captures(tmp_path: Path) -> None:
-    """What waits for room is read on at once, not at the next rescan."""
+def test_room_in_the_outbox_wakes_the_capture_loop(tmp_path: Path) -> None:
+    """Data that waits for room is read at once, not at the next rescan."""
     with lab(tmp_path) as made:
         made.look()
         while made.watcher.wait(0.5).rescan:
@@ -74,7 +74,7 @@ def test_room_in_the_outbox_wakes_whoever_captures(tmp_path: Path) -> None:
 
 
 def test_the_backlog_rests_after_each_part_that_was_read(tmp_path: Path) -> None:
-    """Reading the backlog is what the share of the processor is for."""
+    """The CPU share applies to reading the backlog."""
     for number in range(1, 4):
         write(tmp_path, number, age=number * DAY)
     clock = iter(range(1_000_000))
@@ -97,7 +97,7 @@ def logged() -> Iterator[io.StringIO]:
 
 
 class Plug(PowerAndNetwork):
-    """A machine that the test takes off the mains."""
+    """A machine whose power supply is set by the test."""
 
     battery = True
 
@@ -107,7 +107,7 @@ class Plug(PowerAndNetwork):
 
 
 def test_a_backlog_that_goes_on_says_how_long_it_was_paused(logged: io.StringIO) -> None:
-    """`sessiond logs` shows what a night on battery cost."""
+    """`sessiond logs` shows how long a night on battery delayed it."""
     now, plug = [5000.0], Plug()
     made = Throttle(READING, Backlog(on_battery="pause"), power=plug, clock=lambda: now[0], cpu=lambda: 0.0)
     assert not made.allows()
@@ -119,7 +119,7 @@ def test_a_backlog_that_goes_on_says_how_long_it_was_paused(logged: io.StringIO)
 
 
 def fill(spool: Spool) -> None:
-    """Leave no room in the spool, as a full disk does: not for one more line of what the next push would note."""
+    """Leave no room in the spool, as a full disk does, not even for the state of the next push."""
     (pages,) = spool.connection.execute("PRAGMA page_count").fetchone()
     spool.connection.execute(f"PRAGMA max_page_count = {pages}")
     number = 0

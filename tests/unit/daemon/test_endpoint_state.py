@@ -59,7 +59,7 @@ def resources(tmp_path: Path) -> Iterator[Resources]:
 
 @pytest.fixture
 def state(resources: Resources, clock: Clock) -> EndpointState:
-    """Return the state of an endpoint of which nothing is known yet."""
+    """Return the state of an endpoint that was never reached."""
     return EndpointState(resources, URL, Token("t"))
 
 
@@ -115,7 +115,7 @@ def test_the_last_acknowledgement_is_that_of_the_same_endpoint(resources: Resour
 
 
 def test_each_cause_shortens_the_wait_as_far_as_it_may(state: EndpointState) -> None:
-    """The user ends it and keeps the count; a new setup resets the count; no cause changes nothing."""
+    """A user ends the wait and keeps the count, a new setup resets the count, and without a cause nothing changes."""
     for _ in range(3):
         state.failed(Refused("no"))
     before = state.health
@@ -168,7 +168,7 @@ def test_an_acknowledgement_is_stored_with_its_latency(
 def test_a_push_after_failures_is_logged_with_their_duration(
     state: EndpointState, resources: Resources, clock: Clock
 ) -> None:
-    """Even one that had nothing to push ends them; it is no acknowledgement."""
+    """A push that had nothing to send ends failures too, but is no acknowledgement."""
     state.failed(Unreachable("down"))
     before = state.health
     clock.seconds += 90
@@ -185,7 +185,7 @@ def test_a_push_after_failures_is_logged_with_their_duration(
 
 
 def test_what_was_pushed_is_logged(state: EndpointState, clock: Clock) -> None:
-    """Records, segments and bytes; and what was set aside, with where to look."""
+    """The event has records, segments and bytes, and what was parked, with a hint."""
     state.start_push()
     clock.seconds += 0.125
     with logs.recorded() as events:

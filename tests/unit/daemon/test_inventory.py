@@ -40,7 +40,7 @@ def folder() -> tuple[Source, list[str]]:
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, (1 << 44) - 1])
 def test_a_fingerprint_has_the_size_and_depends_on_all_else(size: int) -> None:
-    """Another inode, size or time is another file, or a changed one."""
+    """A different inode, size or time means another file or a changed one."""
     first = make_fingerprint(1, size, 2, 3)
     assert fingerprint_size(first) == size
     others = {make_fingerprint(*stat) for stat in ((9, size, 2, 3), (1, size, 9, 3), (1, size, 2, 9), (1, size, 3, 2))}
@@ -59,7 +59,7 @@ def found(
 
 
 def test_a_new_file_is_as_urgent_as_it_is_young() -> None:
-    """Within the hour, the limit included, it is a live change. A file of no tool makes no entry."""
+    """Within the hour, including its end, it is a live change. A file of no tool makes no entry."""
     limit = (NOW_MS - RECENT_MS) * 1_000_000
     changes = [Change(path(1), NEW, made(5)), Change(path(2), limit, made(6)), Change(path(3), limit - 1, made(7))]
     assert found(*changes, Change("/c/notes.txt", NEW, made(8))) == {
@@ -70,7 +70,7 @@ def test_a_new_file_is_as_urgent_as_it_is_young() -> None:
 
 
 def test_what_its_tool_deletes_soon_is_urgent() -> None:
-    """A file that was not changed since the time before which its own tool deletes."""
+    """The file has not changed since the time before which its own tool deletes."""
     assert found(Change(path(1), OLD, made(5)), due={CLAUDE.tool: OLD // 1_000_000 + 1})[path(1)][0] is Rank.RECENT
     assert found(Change(path(1), OLD, made(5)), due={CLAUDE.tool: OLD // 1_000_000})[path(1)][0] is Rank.OLD
     assert found(Change(path(1), OLD, made(5)), due={"codex": NOW_MS})[path(1)][0] is Rank.OLD
@@ -171,7 +171,7 @@ def test_a_captured_file_brings_the_others_of_its_session() -> None:
 
 
 def test_the_backlog_is_read_by_rank_and_then_the_newest_first() -> None:
-    """What was read is dropped from it; files whose records have no end yet follow after all others."""
+    """Files that were read are removed. Those whose records have no end yet come after all others."""
     backlog = Backlog()
     old, new = Entry(Rank.OLD, 1, "/old", 10), Entry(Rank.OLD, 2, "/new", 20)
     recent, changed = Entry(Rank.RECENT, 1, "/recent", 30), Entry(Rank.CHANGED, 0, "/changed", 40)

@@ -27,7 +27,7 @@ from support.harness import claude, encode
 
 
 def test_an_archive_that_dies_at_once_is_not_started_in_a_loop(tmp_path: Path) -> None:
-    """Its store is damaged, say: between two starts there is time."""
+    """Its store may be damaged: there is a pause between two starts."""
     died: list[float] = []
     began = time.monotonic()
     archive = Archive(str(tmp_path), lambda: died.append(time.monotonic()), respawn=3.0)
@@ -55,8 +55,8 @@ def test_a_scan_on_request_delays_no_other(tmp_path: Path) -> None:
         assert house.turn().looked_ms is not None
 
 
-def test_a_change_that_is_no_sessions_queues_nothing(tmp_path: Path) -> None:
-    """Our own spool may be in a directory that is watched: what we write there must not make us write again."""
+def test_a_change_outside_of_sessions_queues_nothing(tmp_path: Path) -> None:
+    """Our own spool may be in a watched directory: our writes must not make us write again."""
     project = tmp_path / "home/.claude/projects/-home-dev"
     with lab(tmp_path) as house:
         house.look()
@@ -72,7 +72,7 @@ def test_a_change_that_is_no_sessions_queues_nothing(tmp_path: Path) -> None:
 def test_only_an_engine_that_worked_and_ends_well_pushes_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: bool, whole: bool, pushes: int
 ) -> None:
-    """After an error the spool may be damaged: nothing of it is sent any more."""
+    """After an error the spool may be damaged, so nothing more is sent from it."""
     pushed: list[int] = []
     with lab(tmp_path) as house:
         monkeypatch.setattr(house.engine.upload_loop, "last_push", lambda: pushed.append(1))
@@ -83,7 +83,7 @@ def test_only_an_engine_that_worked_and_ends_well_pushes_once_more(
 
 
 def test_an_engine_with_one_thread_is_alive_but_not_intact(tmp_path: Path) -> None:
-    """`demo` would wait forever for what the other one does."""
+    """`demo` would wait forever for the work of the other thread."""
     with lab(tmp_path) as house:
         engine = house.engine
         assert (engine.alive, engine.intact) == (False, False)
@@ -107,7 +107,7 @@ def test_status_knows_the_daemon_before_its_first_scan(tmp_path: Path) -> None:
 
 
 def test_the_next_start_checks_the_spool_only_after_an_error(tmp_path: Path) -> None:
-    """It reads all of it. An engine that ended as it should has closed the spool, and says so in it."""
+    """The check reads all of it. An engine that ended in order has closed the spool, and stored that."""
 
     def clean() -> bool:
         with closing(Spool(str(tmp_path / "state"))) as spool:
@@ -124,7 +124,7 @@ def test_the_next_start_checks_the_spool_only_after_an_error(tmp_path: Path) -> 
 
 
 def test_only_a_change_of_its_file_asks_for_a_tools_list_of_roots(tmp_path: Path) -> None:
-    """The main thread would find all roots again with each line of a session."""
+    """Otherwise the main thread would search all roots again with each line of a session."""
     registry = tmp_path / "home/.local/share/crush/projects.json"
     registry.parent.mkdir(parents=True)
     path = write(tmp_path, 1, age=0)
@@ -151,7 +151,7 @@ def test_a_disk_that_has_room_again_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_failed_commit_had_is_read_again(tmp_path: Path) -> None:
-    """The disk fills up: what was not committed is still queued, and nothing is captured twice."""
+    """The disk fills up: uncommitted work stays queued, and nothing is captured twice."""
     paths = [write(tmp_path, number, age=0) for number in (1, 2, 3)]
     with open(paths[-1], "ab") as file:
         file.write(encode(claude(session(3), 9, text=os.urandom(200_000).hex())))
@@ -201,7 +201,7 @@ def test_a_live_line_comes_first_after_a_file_that_did_not_fit(tmp_path: Path, m
 
 
 def test_an_archive_that_never_listens_is_given_up(tmp_path: Path) -> None:
-    """What it needs hangs (a dead network disk; here a FIFO without a writer): the daemon says so, and goes on."""
+    """It hangs on a dead network disk (here a FIFO without a writer): the daemon reports it, and goes on."""
     (tmp_path / "archive").mkdir()
     os.mkfifo(tmp_path / "archive" / "token")
     with pytest.raises(StateError, match="archive did not start"):

@@ -15,7 +15,7 @@ MESSAGES: list[UploadMessage] = [Captured(), Ping(), Hold(True), Hold(False), *(
 
 @given(put=st.lists(st.sampled_from(MESSAGES)))
 def test_the_last_of_equal_messages_counts(put: list[UploadMessage]) -> None:
-    """Pause, resume, pause: the loop takes them in this order, although it hung meanwhile, and each kind once."""
+    """Of pause, resume, pause the loop gets each kind once, in order of the last ones, even if it hung meanwhile."""
     inbox = Inbox[UploadMessage]()
     for message in put:
         inbox.put(message)
@@ -25,7 +25,7 @@ def test_the_last_of_equal_messages_counts(put: list[UploadMessage]) -> None:
 
 
 def test_a_message_that_waits_ends_the_wait_at_once() -> None:
-    """It may have come while the loop was busy: then nothing wakes it later."""
+    """It may have come while the loop was busy, and nothing wakes the loop later."""
     inbox = Inbox[UploadMessage]()
     inbox.put(Captured())
     inbox.wait(None)
@@ -55,7 +55,7 @@ def test_a_message_wakes_a_loop_that_waits_for_something_else() -> None:
 
 
 def test_only_stop_ends_a_sleep_early() -> None:
-    """The wait between two attempts of a push: the end of the process must not wait for it, all else does."""
+    """The end of the process must not wait for the pause between two attempts of a push; other messages do."""
     inbox, slept = Inbox[UploadMessage](), list[float]()
     inbox.put(Captured())
     began = time.monotonic()

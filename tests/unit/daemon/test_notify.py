@@ -1,4 +1,4 @@
-"""What systemd is sent, and who started this process."""
+"""Notifications to systemd, and the detection of the service manager."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def received(address: str, notify_socket: str) -> bytes:
 
 
 def test_fields_are_sent_as_lines(tmp_path: Path) -> None:
-    """One datagram, one field a line."""
+    """They are one datagram, one field a line."""
     address = str(tmp_path / "s")
     assert received(address, address) == b"READY=1\nSTATUS=pushing to a place"
 
@@ -51,7 +51,7 @@ def test_without_a_service_manager_nothing_is_sent(tmp_path: Path) -> None:
     ],
 )
 def test_a_heartbeat_is_sent_twice_as_often_as_wanted(environ: dict[str, str], seconds: float | None) -> None:
-    """If the watchdog is meant for this process, and not for one that started it (sd_watchdog_enabled(3))."""
+    """It is sent only if the watchdog is meant for this process (sd_watchdog_enabled(3))."""
     environ = {name: value.replace("this process", str(os.getpid())) for name, value in environ.items()}
     assert ServiceNotifier(environ).watchdog == seconds
 
@@ -68,5 +68,5 @@ def test_a_heartbeat_is_sent_twice_as_often_as_wanted(environ: dict[str, str], s
     ],
 )
 def test_the_service_manager_is_known_by_its_variables(environ: dict[str, str], manager: str | None) -> None:
-    """A terminal that was started by one is none: it has not asked to be notified."""
+    """A terminal that a service manager started does not count: it does not expect notifications."""
     assert service(environ) == manager

@@ -1,4 +1,4 @@
-"""When a push that failed is tried again: schedule, restarts, changes of token, configuration and network."""
+"""The time of the next try after a failed push: schedule, restarts, changes of token, configuration and network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = b"k" * 32
 
 
 class Clock:
-    """A wall clock that the test moves, and the state after each failed push."""
+    """A wall clock that is set by the test, and the state after each failed push."""
 
     def __init__(self) -> None:
         self.ms = 1_000_000_000
@@ -40,7 +40,7 @@ class Clock:
 def test_a_wrong_answer_is_retried_after_seconds_then_minutes_and_pauses_once_it_lasts(
     error: EndpointError,
 ) -> None:
-    """5 s, 30 s, 2 min; a quarter of an hour only after the same trouble for a quarter of an hour."""
+    """The waits are 5 s, 30 s and 2 min, and a quarter of an hour after the trouble has lasted for that long."""
     clock, began = Clock(), Clock().ms
     assert 4 <= clock.fail(error) <= 6
     assert 24 <= clock.fail(error) <= 36
@@ -53,7 +53,7 @@ def test_a_wrong_answer_is_retried_after_seconds_then_minutes_and_pauses_once_it
 
 
 def test_a_login_page_after_days_without_a_network_is_tried_again_after_seconds() -> None:
-    """How long there was no answer says nothing about a wrong one."""
+    """The time without an answer does not count for a wrong answer."""
     clock = Clock()
     for _ in range(400):
         clock.fail(Unreachable("no network"))
@@ -97,7 +97,7 @@ def digest(**changed: object) -> str:
 
 
 def test_a_restart_keeps_the_wait_and_a_changed_setup_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Token, certificates, proxy, address: who has changed one and starts the daemon waits for nothing."""
+    """A changed token, certificate, proxy or address ends it at the start."""
     clock = Clock()
     for _ in range(15):
         clock.fail(Refused("401"))
@@ -116,7 +116,7 @@ def test_a_restart_keeps_the_wait_and_a_changed_setup_ends_it(tmp_path: Path, mo
 
 
 def test_the_first_waits_after_a_boot_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint on the same network boots too: what failed before the machine went off must not delay it."""
+    """An endpoint on the same network boots too: failures before the shutdown must not delay it."""
     clock = Clock()
     for _ in range(30):
         clock.fail(Unreachable("down"))
@@ -160,7 +160,7 @@ def test_another_network_ends_every_wait_but_not_more_often_than_the_shortest() 
 
 
 def test_the_state_survives_the_spool() -> None:
-    """What is written as JSON comes back as it was."""
+    """It is the same after being stored as JSON."""
     clock = Clock()
     clock.fail(Refused("401"))
     assert EndpointHealth.from_json(json.loads(json.dumps(vars(clock.health)))) == clock.health
@@ -174,7 +174,7 @@ class Loop:
 
 
 def test_one_hanging_thread_is_not_reported_as_alive() -> None:
-    """The other one goes on; the service manager has to start the process again all the same."""
+    """The other one goes on, but the service manager has to restart the process."""
     heartbeat, turning, hanging = Heartbeat(), Loop(), Loop()
     for loops in ((turning, hanging), (hanging, turning)):
         now = 0.0
@@ -209,5 +209,5 @@ def test_one_hanging_thread_is_not_reported_as_alive() -> None:
 def test_main_wakes_for_whatever_is_due_first(
     beat: float | None, edit: float | None, pause_end: float | None, wait: float | None
 ) -> None:
-    """A timed pause ends when it was said to, and not at the next look at the clock."""
+    """A timed pause ends on time, and not at the next check of the clock."""
     assert soonest(beat, edit, pause_end) == wait

@@ -1,4 +1,4 @@
-"""Changes are noticed when they happen, and what was noticed once is kept true: no rescan may hide a lost wake-up."""
+"""Changes are noticed at once and stay known: no rescan may hide a lost wake-up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOUR = 3600.0
 
 
 def next_paths(watcher: Watcher, path: str) -> None:
-    """Wait until the watcher reports a path, by an event or a look at its root."""
+    """Wait until the watcher reports a path, by an event or a scan of its root."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
         batch = watcher.wait(30)
@@ -31,7 +31,7 @@ def next_paths(watcher: Watcher, path: str) -> None:
 
 
 def test_a_root_that_is_added_is_watched_at_once(tmp_path: Path) -> None:
-    """A project that another tool's session led to: its next change comes by an event, not by the rescan."""
+    """Another tool's session led to this project: its next change causes an event, and does not wait for the rescan."""
     first, learned = tmp_path / "first", tmp_path / "learned"
     first.mkdir()
     learned.mkdir()
@@ -50,7 +50,7 @@ def test_a_root_that_is_added_is_watched_at_once(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_was_renamed_away_and_back_is_not_gone(tmp_path: Path) -> None:
-    """Its files have not changed at all; only that they are there again says so."""
+    """Its files have not changed: only their return shows it."""
     path = write(tmp_path, 1, age=0)
     project = os.path.dirname(path)
     with lab(tmp_path) as house:
@@ -70,7 +70,7 @@ def test_a_directory_that_was_renamed_away_and_back_is_not_gone(tmp_path: Path) 
         assert found.record is not None, "the endpoint hears of it"
 
 
-def test_what_was_deleted_is_counted_no_more(tmp_path: Path) -> None:
+def test_deleted_files_are_not_counted(tmp_path: Path) -> None:
     """The deletions are the only changes since the last scan. `status` counts the files that exist."""
     kept, deleted = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     with lab(tmp_path) as house:
@@ -105,13 +105,13 @@ def test_files_that_look_like_sessions_are_counted_only_when_a_file_changed(tmp_
     [("plain", "plain"), ("é\u20ac", "é\u20ac"), ("a\udcff", "a\udcff"), ("a\udc80", "a\udc80"), ("\ud800", "\ud800")],
 )
 def test_a_name_without_a_secret_stays_as_it_is_whatever_bytes_it_has(text: str, masked: str) -> None:
-    """Names of files may be no UTF-8; a lone surrogate of another range comes out of JSON."""
+    """File names may not be UTF-8, and JSON may contain lone surrogates of another range."""
     assert Masking(read_terms(Config(), {}, b"k" * 32)).text(text) == masked
 
 
 @pytest.mark.parametrize("strange", ["\udc80", "\udcff", "\udcfe\udc81"])
 def test_a_name_with_a_secret_keeps_its_other_bytes(strange: str) -> None:
-    """The name is masked in place: what is no UTF-8 in it is still the same bytes afterwards."""
+    """The name is masked in place: bytes that are not UTF-8 stay the same."""
     secret = expand("ghp_<A36>", 1)
     found = Masking(read_terms(Config(), {}, b"k" * 32)).text(f"{strange} {secret} {strange}")
     assert found is not None

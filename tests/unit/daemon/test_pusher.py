@@ -37,7 +37,7 @@ def pushers() -> Iterator[list[Pusher]]:
 
 
 def pusher(house: Household, pushers: list[Pusher], url: str = "") -> Pusher:
-    """Return a pusher to an endpoint, by default to the household's, as a daemon makes one at its start."""
+    """Return a pusher to an endpoint, by default the harness's, as a daemon makes one at its start."""
     address = url or house.endpoint.url
     resources = Resources(
         config=msgspec.convert({"endpoint": {"url": address, "timeout": 1}}, type=Config),
@@ -61,7 +61,7 @@ def acknowledged(house: Household, url: str) -> int:
 
 
 def push_all(house: Household, made: Pusher) -> None:
-    """Push and read on until nothing is left."""
+    """Push and read until nothing is left."""
     for _ in range(20):
         more = made.push().more
         house.scan()
@@ -71,7 +71,7 @@ def push_all(house: Household, made: Pusher) -> None:
 
 
 def test_another_address_discards_what_the_old_one_acknowledged(house: Household, pushers: list[Pusher]) -> None:
-    """Before the new endpoint has answered: nothing shows that it has any of it. It gets all of it."""
+    """This happens before the new endpoint has answered, as nothing shows that it has any of it. It gets everything."""
     path = house.write(CLAUDE, claude(SESSION, 1))
     house.scan()
     push_all(house, pusher(house, pushers))

@@ -19,7 +19,7 @@ HOWS = ("watched", "missing", "polled", "unreadable")
 
 
 def health(how: str | None, path: str = "/r") -> CaptureHealth:
-    """Return a state with one root that is watched in this way; None: without it."""
+    """Return a state with one root that is watched in this way, or without it for None."""
     roots = [] if how is None else [RootHealth(tool="codex", path=path, how=how, detail="why", hint="what to do")]
     return CaptureHealth(roots=roots)
 
@@ -82,7 +82,7 @@ def location(path: str = PATH) -> Location:
 
 
 def test_a_torn_file_is_read_again_at_growing_intervals() -> None:
-    """The last one stays. Once it is whole it is forgotten, and the intervals begin with the shortest again."""
+    """The last interval stays. Once the file is whole, the intervals begin with the shortest again."""
     made, now = Retries(), 100.0
     assert (made.next(), len(made)) == (math.inf, 0)
     for wait in (*TORN_WAITS, TORN_WAITS[-1], TORN_WAITS[-1]):
@@ -101,7 +101,7 @@ def test_a_torn_file_is_read_again_at_growing_intervals() -> None:
 
 
 def test_a_lasting_trouble_is_logged_once() -> None:
-    """A file in a rewrite only after all the intervals have passed; any other at once, and again once it was well."""
+    """A file in a rewrite is logged only after all the intervals; any other at once, and again after it was well."""
     made = Retries()
     with logs.recorded() as events:
         for _ in TORN_WAITS:

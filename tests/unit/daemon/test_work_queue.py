@@ -25,7 +25,7 @@ SEARCH = Outcome(searched=10, more=True)
 
 
 class Gate(Throttle):
-    """A throttle that the test opens and closes."""
+    """A throttle that is opened and closed by the test."""
 
     def __init__(self) -> None:
         super().__init__(READING)
@@ -51,7 +51,7 @@ class Queue:
         self.queue.idle_due = math.inf
 
     def next(self) -> Work:
-        """Return the next piece of work; there has to be one."""
+        """Return the next piece of work, which must exist."""
         work = self.queue.next(self.now)
         assert isinstance(work, Work)
         return work
@@ -147,7 +147,7 @@ def test_only_old_files_are_throttled() -> None:
 
 
 def test_waiting_streams_are_read_when_the_backlog_is_not() -> None:
-    """Streams that wait for room: without a backlog, or while the throttle holds it back and its pause is over."""
+    """Streams that wait for room are read if there is no backlog, or while the throttle pauses it."""
     made = Queue()
     made.queue.streams_wait = True
     made.backlog(Rank.RECENT, PATHS[0])
