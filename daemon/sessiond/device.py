@@ -56,6 +56,16 @@ def identify(directory: str) -> Device:
     return made
 
 
+def reader_id(directory: str) -> uuid.UUID:
+    """Return the id with which a client reads: of this installation, or a random one if nothing was captured yet.
+
+    Nothing is written, so that reading on a bare machine leaves no state directory behind.
+
+    Raises: ConfigError.
+    """
+    return identify(directory).device_id if os.path.exists(os.path.join(directory, FILE)) else uuid.uuid4()
+
+
 def first_start_ms(directory: str) -> int:
     """Return when this installation was created, in unix ms. `identify` was called before."""
     return os.stat(os.path.join(directory, FILE)).st_mtime_ns // 1_000_000

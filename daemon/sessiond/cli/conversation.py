@@ -1,53 +1,227 @@
-"""Read a session for people: the items of its streams, masked, from the tool's files or from the endpoint."""
+"""Read a session of any machine for people: its facts, and the items of its streams, masked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from sessiond.cli.lookup import endpoint_url, find_session
 from sessiond.cli.masked import mask_pieces
-from sessiond.cli.streams import lines, pieces
-from sessiond.config import Config
-from sessiond.session import ItemKind
+from sessiond.cli.session_view import SessionView, local_view, remote_view
+from sessiond.cli.streams import lines, open_client, pieces, tool_bytes
+from sessiond.config import Config, state_dir
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.wire import RECORDS, StoredSession, StoredStream
+from sessiond.errors import EndpointError, NotFound
+from sessiond.session import ItemKind, Session
 from sessiond.sources import find_sources
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState, StreamState
+from sessiond.state import has_archive
 from sessiond.transcript import Placed, Thread, merge, read_items
 
 if TYPE_CHECKING:
     from sessiond.redact import Redactor
 
 
-class Reader(msgspec.Struct, frozen=True):
-    """What reading a session needs."""
+WITHOUT_TOOL = "leave out `--from tool` to get what was captured of it"
 
-    spool: Spool
-    config: Config
-    environ: Mapping[str, str]
-    redactor: Redactor | None
-    """None: nothing is masked, as the user asked for."""
 
-    def content(self, session: SessionState, stream: StreamState) -> Iterator[bytes]:
+class StreamRef(msgspec.Struct, frozen=True):
+    """A stream of a session."""
+
+    name: str
+    main: bool
+    """Whether it belongs to the main thread, whose messages count."""
+    media_type: str | None
+    """That of a side file; None: records."""
+
+
+class Reader(Protocol):
+    """A session, wherever it is read from."""
+
+    record: Session
+    title: str | None
+
+    def view(self) -> SessionView:
+        """Return the record, further metadata and the streams. Raises: EndpointError."""
+
+    def streams(self) -> list[StreamRef]:
+        """Return the streams, those of records first. Raises: EndpointError."""
+
+    def state(self) -> object:
+        """Return something that differs once the session has changed. Raises: EndpointError."""
+
+    def content(self, name: str) -> Iterator[bytes]:
         """Iterate the bytes of a stream, masked. Raises: EndpointError, NotFound."""
-        path = next((file.path for file in self.spool.catalog.files(stream.id)), "")
-        return mask_pieces(self.redactor, pieces(self.spool, self.config, self.environ, session, stream), path)
 
-    def threads(self, session: SessionState) -> Iterator[Thread]:
-        """Iterate the streams of a session that have records, each with its items in their last state.
+    def tool_file(self, name: str) -> Iterator[bytes]:
+        """Iterate the bytes of the tool's own file of a stream, masked. Raises: NotFound, ReadError."""
 
-        Raises: EndpointError, NotFound.
+
+class LocalReader:
+    """A session of this machine: from the tool's files, or from the endpoint where they are gone."""
+
+    def __init__(
+        self, spool: Spool, config: Config, environ: Mapping[str, str], redactor: Redactor | None, session: SessionState
+    ) -> None:
+        """`redactor` None: nothing is masked, as the user asked for."""
+        assert session.record is not None
+        self.record, self.title = session.record, session.title
+        self._spool, self._config, self._environ = spool, config, environ
+        self._redactor, self._session = redactor, session
+
+    def view(self) -> SessionView:
+        """Return the record, further metadata and the streams."""
+        return local_view(self._spool, self._session, self._every(), endpoint_url(self._spool, self._config))
+
+    def streams(self) -> list[StreamRef]:
+        """Return the streams, those of records first."""
+        return [StreamRef(stream.name, stream.thread, stream.media_type) for stream in self._every()]
+
+    def state(self) -> object:
+        """Return the lengths of the streams."""
+        return [
+            (stream.name, stream.generation, stream.folded) for stream in self._spool.catalog.streams(self._session.id)
+        ]
+
+    def content(self, name: str) -> Iterator[bytes]:
+        """Iterate the bytes of a stream, masked. Raises: EndpointError, NotFound."""
+        stream = self._stream(name)
+        path = next((file.path for file in self._spool.catalog.files(stream.id)), "")
+        found = pieces(self._spool, self._config, self._environ, self._session, stream)
+        return mask_pieces(self._redactor, found, path)
+
+    def tool_file(self, name: str) -> Iterator[bytes]:
+        """Iterate the bytes of the tool's own file of a stream, masked. Raises: NotFound, ReadError."""
+        files = self._spool.catalog.files(self._stream(name).id)
+        path = next((file.path.partition("::")[0] for file in files if file.gone_ms is None), None)
+        if path is None:
+            raise NotFound(f"the tool has deleted its file of stream {name}", hint=WITHOUT_TOOL)
+        return mask_pieces(self._redactor, tool_bytes(self._config, self._environ, path), path)
+
+    def _every(self) -> list[StreamState]:
+        number = self._session.id
+        return [*self._spool.catalog.streams(number), *self._spool.catalog.side_streams(number)]
+
+    def _stream(self, name: str) -> StreamState:
+        return next(stream for stream in self._every() if stream.name == name)
+
+
+class RemoteReader:
+    """A session that only the endpoint has: of another machine, or from before this machine's spool was lost."""
+
+    def __init__(self, client: ReadClient, redactor: Redactor | None, stored: StoredSession) -> None:
+        """`redactor` None: what the endpoint has is shown as it is."""
+        self.record, self.title = stored.record, stored.title
+        self._client, self._redactor, self._stored = client, redactor, stored
+        self._machine = stored.record.machine_id or ""
+
+    def view(self) -> SessionView:
+        """Return the record, further metadata and the streams. Raises: EndpointError."""
+        return remote_view(self._stored, {each.name: each.media_type for each in self._every()})
+
+    def streams(self) -> list[StreamRef]:
+        """Return the streams, those of records first. Raises: EndpointError."""
+        kinds = {each.name: None if each.media_type == RECORDS else each.media_type for each in self._every()}
+        records = [name for name, kind in kinds.items() if kind is None]
+        main = main_streams(records)
+        found = sorted((StreamRef(name, name in main, None) for name in records), key=lambda each: not each.main)
+        return [*found, *(StreamRef(name, False, kind) for name, kind in kinds.items() if kind is not None)]
+
+    def state(self) -> object:
+        """Return the generations and lengths of the streams at the endpoint. Raises: EndpointError."""
+        self._stored = self._client.session(self._machine, self.record.id)
+        return [(each.name, each.generation, each.length) for each in self._stored.held]
+
+    def content(self, name: str) -> Iterator[bytes]:
+        """Iterate the bytes of a stream's current generation, masked. Raises: EndpointError, NotFound."""
+        current = next(each.generations[-1] for each in self._every() if each.name == name)
+        # Up to the length that the list has: more may be appended while the bytes are read.
+        found = self._client.stream(
+            self._machine, self.record.id, name, generation=current.generation, end=current.length
+        )
+        return mask_pieces(self._redactor, found, self.record.source_path or "")
+
+    def tool_file(self, name: str) -> Iterator[bytes]:
+        """Raise NotFound: the tool's file is on another machine, or gone."""
+        where = f"on machine {self._machine}" if self._machine else "on another machine"
+        raise NotFound(f"the tool's file of stream {name} is {where}, if it still exists", hint=WITHOUT_TOOL)
+
+    def _every(self) -> list[StoredStream]:
+        return self._client.streams(self._machine, self.record.id)
+
+
+class Library:
+    """Finds sessions: in the spool first, then at the endpoint."""
+
+    def __init__(
+        self, spool: Spool | None, config: Config, environ: Mapping[str, str], redactor: Redactor | None
+    ) -> None:
+        """`spool` None: nothing was captured on this machine yet."""
+        self._spool, self._config, self._environ, self._redactor = spool, config, environ, redactor
+        # The built-in archive too: after the spool was lost, some sessions exist only there.
+        self._elsewhere = bool(config.endpoint.url) or has_archive(state_dir(config))
+        self._stack = ExitStack()
+        self._client: ReadClient | None = None
+
+    def close(self) -> None:
+        """Close the connection to the endpoint."""
+        self._stack.close()
+
+    def find(self, text: str) -> Reader:
+        """Return the session with this id, or this unique prefix of an id.
+
+        Raises: NotFound, EndpointError, ConfigError.
         """
-        for stream in self.spool.catalog.streams(session.id):
-            yield Thread(stream.name, stream.thread, merge(self._items(session, stream)))
+        if self._spool is not None:
+            found = self._spool.stats.ids(text.strip().lower()) if text.strip() else []
+            if found or not self._elsewhere:
+                session = find_session(self._spool, text)
+                return LocalReader(self._spool, self._config, self._environ, self._redactor, session)
+        elif not self._elsewhere:
+            raise NotFound("nothing has been captured yet", hint="start it: sessiond run")
+        from sessiond.cli.remote import find_stored
 
-    def _items(self, session: SessionState, stream: StreamState) -> list[Placed]:
-        """Return the items of a stream. A tool may have a source for each of its formats: the one that fits is used."""
-        found: list[Placed] = []
-        for source in find_sources():
-            if source.tool == session.tool:
-                found = list(read_items(source, lines(self.content(session, stream))))
-                if any(placed.item.kind is ItemKind.MESSAGE for placed in found):
-                    break
-        return found
+        if self._client is None:
+            self._client = self._stack.enter_context(open_client(self._spool, self._config, self._environ))
+        try:
+            return RemoteReader(self._client, self._redactor, find_stored(self._client, text))
+        except EndpointError as error:
+            where = "on this machine" if self._spool is not None else "captured on this machine yet"
+            error.hint = f"no session {text!a} was {where}; other machines' sessions come from the endpoint"
+            raise
+
+
+def main_streams(names: list[str]) -> set[str]:
+    """Return which streams of records are the main thread. The endpoint has only their names.
+
+    Sources call it "main", or else name it without a slash; subagents are in a folder, or named as such.
+    """
+    if not {"main", "prompts"}.isdisjoint(names):
+        return {"main", "prompts"} & set(names)
+    return {name for name in names if "/" not in name and "agent" not in name} or set(names)
+
+
+def threads(reader: Reader) -> Iterator[Thread]:
+    """Iterate the streams of a session that have records, each with its items in their last state.
+
+    Raises: EndpointError, NotFound.
+    """
+    for stream in reader.streams():
+        if stream.media_type is None:
+            yield Thread(stream.name, stream.main, merge(_items(reader, stream.name)))
+
+
+def _items(reader: Reader, name: str) -> list[Placed]:
+    """Return the items of a stream. A tool may have a source for each of its formats: the one that fits is used."""
+    found: list[Placed] = []
+    for source in find_sources():
+        if source.tool == reader.record.tool:
+            found = list(read_items(source, lines(reader.content(name))))
+            if any(placed.item.kind is ItemKind.MESSAGE for placed in found):
+                break
+    return found

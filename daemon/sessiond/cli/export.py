@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sessiond.atomic import atomic_write
-from sessiond.cli.lookup import find_session, opened
-from sessiond.cli.output import mask_text, to_json
-from sessiond.spool.rows import SessionState
+from sessiond.cli.lookup import opened_if_any
+from sessiond.cli.output import load_config, mask_text, to_json
+from sessiond.session import Session
 
 if TYPE_CHECKING:
     from sessiond.cli.conversation import Reader
@@ -42,44 +42,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export sessions, always masked. Raises: NotFound, EndpointError, StateError, UsageError."""
     from sessiond.cli import UsageError
-    from sessiond.cli.conversation import Reader
+    from sessiond.cli.conversation import Library
     from sessiond.cli.masked import open_redactor
 
     directory = args.output if args.output and os.path.isdir(args.output) else None
     if len(args.id) > 1 and directory is None:
         raise UsageError("several sessions need a directory", hint="make one and name it: -o DIRECTORY")
-    with opened(args, masked=True) as (spool, config):
-        reader = Reader(spool, config, args.environ, open_redactor(config, args.environ))
-        for session in [find_session(spool, each) for each in args.id]:
-            lines = _lines(reader, session, args.format)
-            if args.output is None:
-                sys.stdout.writelines(f"{line}\n" for line in lines)
-                continue
-            # The whole id: those of some tools begin with the time, so sessions of one minute share a prefix.
-            name = f"{session.tool}-{session.uuid}{FORMATS[args.format]}"
-            path = os.path.join(directory, name) if directory else args.output
-            content = "".join(f"{mask_text(line)}\n" for line in lines).encode("utf-8", "replace")
-            try:
-                atomic_write(path, content)
-            except OSError as error:
-                raise UsageError(f"{path} can't be written: {error.strerror}", hint="name another with -o") from error
-            print(path, file=sys.stderr)
+    loaded = load_config(args, valid=True)
+    problem = loaded.problem_with("redact")
+    if problem is not None:
+        raise problem
+    with opened_if_any(loaded.config) as spool:
+        library = Library(spool, loaded.config, args.environ, open_redactor(loaded.config, args.environ))
+        try:
+            for reader in [library.find(each) for each in args.id]:
+                _write(reader, args.format, args.output, directory)
+        finally:
+            library.close()
     return 0
 
 
-def _lines(reader: Reader, session: SessionState, format: str) -> Iterator[str]:
+def _write(reader: Reader, format: str, output: str | None, directory: str | None) -> None:
+    """Write a session to a file, or print it. Raises: UsageError."""
+    from sessiond.cli import UsageError
+
+    lines = _lines(reader, format)
+    if output is None:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        return
+    # The whole id: those of some tools begin with the time, so sessions of one minute share a prefix.
+    name = f"{reader.record.tool}-{reader.record.id}{FORMATS[format]}"
+    path = os.path.join(directory, name) if directory else output
+    content = "".join(f"{mask_text(line)}\n" for line in lines).encode("utf-8", "replace")
+    try:
+        atomic_write(path, content)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}", hint="name another with -o") from error
+    print(path, file=sys.stderr)
+
+
+def _lines(reader: Reader, format: str) -> Iterator[str]:
     """Iterate the lines of a session in a format."""
+    from sessiond.cli.conversation import threads
     from sessiond.transcript import converse, markdown, page
 
-    steps = converse(list(reader.threads(session)))
+    steps = converse(list(threads(reader)))
+    record, title = reader.record, reader.title or "Session"
     if format == "json":
         return _items(steps)
     if format == "html":
-        return page.render(steps, session.title or "Session", _facts(session))
+        return page.render(steps, title, _facts(record))
     if format == "handoff":
-        head = [markdown.HANDOFF, *(f"- {name}: {value}" for name, value in _facts(session))]
+        head = [markdown.HANDOFF, *(f"- {name}: {value}" for name, value in _facts(record))]
         return chain(head, markdown.render(steps, shorten=markdown.SHORTENED))
-    head = [f"# {session.title or 'Session'}", "", *(f"- {name}: {value}" for name, value in _facts(session))]
+    head = [f"# {title}", "", *(f"- {name}: {value}" for name, value in _facts(record))]
     return chain(head, markdown.render(steps))
 
 
@@ -91,9 +107,7 @@ def _items(steps: Iterable[Step]) -> Iterator[str]:
         yield to_json(place | item)
 
 
-def _facts(session: SessionState) -> Iterator[tuple[str, str]]:
-    record = session.record
-    assert record is not None
+def _facts(record: Session) -> Iterator[tuple[str, str]]:
     yield "Session", str(record.id)
     yield "Tool", f"{record.tool} {record.tool_version or ''}".rstrip()
     if record.model:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
+import re
 import threading
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from sessiond.cli.selection import Directory, Row, Selection, Sort
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
-from sessiond.device import FILE, identify
+from sessiond.device import reader_id
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.wire import StoredSession
-from sessiond.errors import Rejected, SessiondError, Unreachable, WrongEndpoint
+from sessiond.errors import NotFound, Rejected, SessiondError, Unreachable, WrongEndpoint
 from sessiond.spool.safety import State, StreamSafety
 
 FORGOTTEN_MS = 86_400_000
 """Milliseconds after its last record from which on an ongoing session counts as ended: its machine may be gone."""
 PAGE = 1000
+SOME = 20
+"""Sessions to read whose id begins like the one that is looked for."""
+_ID = re.compile(r"[0-9a-f-]{1,36}")
 MAX_LISTED = 1_000_000
 """Sessions that are read. A list without an end must not fill memory."""
 
@@ -30,13 +32,11 @@ def open_client(config: Config, environ: Mapping[str, str], *, timeout: float | 
     Raises: ConfigError.
     """
     token = read_token(config, environ)
-    directory = state_dir(config)
-    known = os.path.exists(os.path.join(directory, FILE))
     endpoint = config.endpoint
     return ReadClient(
         endpoint.url,
         None if token is None else token.reveal(),
-        device_id=identify(directory).device_id if known else uuid.uuid4(),
+        device_id=reader_id(state_dir(config)),
         timeout=endpoint.timeout if timeout is None else min(timeout, endpoint.timeout),
         ca_file=endpoint.ca_file or None,
     )
@@ -173,3 +173,36 @@ def stream_states(stored: StoredSession) -> list[StreamSafety]:
         state = State.SAFE if newer or safe >= stream.length else State.WAITING
         states.append(StreamSafety(name=stream.name, state=state, captured=stream.length, safe=safe, lost=0))
     return states
+
+
+def find_stored(client: ReadClient, text: str) -> StoredSession:
+    """Return the session with this id, or this unique prefix of an id; of copies on several machines the newest.
+
+    Raises: NotFound, EndpointError.
+    """
+    wanted = text.strip().lower()
+    found = _beginning_with(client, wanted) if _ID.fullmatch(wanted) else []
+    if not found:
+        raise NotFound(f"no session {text!a}", hint="`sessiond ls` lists them")
+    ids = {each.record.id for each in found}
+    if len(ids) > 1:
+        some = ", ".join(str(each) for each in list(ids)[:3])
+        raise NotFound(f"several sessions start with {text!a}: {some}", hint="give more characters of the id")
+    return max(found, key=lambda each: make_row(each).active_ms)
+
+
+def _beginning_with(client: ReadClient, wanted: str) -> list[StoredSession]:
+    try:
+        return client.sessions(None, SOME, {"id": wanted}).sessions
+    except Rejected:  # an endpoint of an earlier version can't search for ids
+        found: list[StoredSession] = []
+        after, read = None, 0
+        while True:
+            answer = client.sessions(after, PAGE)
+            found += [each for each in answer.sessions if str(each.record.id).startswith(wanted)]
+            read += len(answer.sessions)
+            if answer.next is None:
+                return found
+            if not answer.sessions or read > MAX_LISTED or answer.next == after:
+                raise WrongEndpoint(f"{client.url} lists sessions without an end") from None
+            after = answer.next

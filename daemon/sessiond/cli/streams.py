@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.daemon.archive import open_archive
-from sessiond.device import identify
+from sessiond.device import identify, reader_id
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, NotFound, ReadError
 from sessiond.ingest import locate
@@ -24,6 +24,9 @@ from sessiond.spool import Spool
 from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import FileState, SessionState, StreamState
 from sessiond.state import has_archive, running
+
+PIECE = 1 << 20
+"""Bytes that are read at once."""
 
 
 def pieces(
@@ -42,6 +45,24 @@ def pieces(
             yield from found
             return
     yield from _from_endpoint(spool, config, environ, session, stream)
+
+
+def tool_bytes(config: Config, environ: Mapping[str, str], path: str) -> Iterator[bytes]:
+    """Iterate the bytes of a tool's file.
+
+    Raises: ReadError for a database. Closing it here would release the locks of other connections in this process, and
+    its bytes without the write-ahead log are not its content.
+    """
+    if any(place.unit.kind is Kind.DATABASE for place in locate(find_roots(config, environ), path)):
+        raise ReadError(
+            f"{path} is a database that its tool may be writing", hint=f"copy it: sqlite3 {path} .backup COPY"
+        )
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
+    except OSError as error:
+        raise ReadError(f"{path}: {(error.strerror or 'unreadable').lower()}") from error
 
 
 def lines(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -137,7 +158,7 @@ def open_client(spool: Spool | None, config: Config, environ: Mapping[str, str])
         client = ReadClient(
             url,
             token,
-            device_id=identify(state_dir(config)).device_id,
+            device_id=reader_id(state_dir(config)),
             timeout=endpoint.timeout,
             ca_file=endpoint.ca_file or None,
         )

@@ -86,9 +86,9 @@ def environ(house: Household) -> dict[str, str]:
 
 IDS = (SESSION, OTHER, LOST)
 OUTPUTS: dict[str, list[list[str]]] = {
-    "ls": [[], ["--json"], ["--json", "--long"]],
+    "ls": [[], ["--json"], ["--json", "--long"], ["--sort", "name"], ["--machine", SECRETS["title"], "--wait", "0"]],
     "show": [[id, *more] for id in IDS for more in ([], ["--json"], ["--raw"], ["--items"], ["--full"])]
-    + [[SESSION, "--raw", SECRETS["title"]], [SECRETS["title"]]],
+    + [[SESSION, "--raw", "--from", "tool"], [SESSION, "--raw", SECRETS["title"]], [SECRETS["title"]]],
     "export": [[id, "--format", kind] for id in IDS for kind in ("md", "html", "json", "handoff")],
     "status": [[], ["--json"]],
     "sources": [[], ["--json"], ["--all"]],
@@ -125,6 +125,22 @@ def test_no_command_prints_a_secret_that_was_stored(
         assert [part for part in PARTS if part in shown] == [], (words, shown)
         if "--json" in words:
             assert all(json.loads(line) for line in captured.out.splitlines()), words
+
+
+@pytest.mark.parametrize("command", ["ls", "show", "export"])
+def test_no_command_prints_a_secret_that_another_machine_stored(
+    planted: Household, command: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """A machine that captured nothing reads the sessions from the endpoint, which has them as they were stored."""
+    planted.settle()
+    bare = environ(planted) | {"SESSIOND_STATE_DIR": str(tmp_path / "nothing here")}
+    shown = ""
+    for words in OUTPUTS[command]:
+        main([command, *words], bare)
+        captured = capfdbinary.readouterr()
+        shown += (captured.out + captured.err).decode()
+        assert [part for part in PARTS if part in shown] == [], words
+    assert "*****" in shown
 
 
 def test_what_is_planted_would_be_printed(planted: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -1,0 +1,203 @@
+"""`sessiond show` and `export` of sessions that another machine captured, and `--follow`."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.cli import follow as following
+from sessiond.cli import main
+from sessiond.cli.conversation import Library, main_streams
+from sessiond.cli.streams import tool_bytes
+from sessiond.config import Config, load
+from sessiond.errors import ReadError
+from sessiond.redact.examples import expand
+from sessiond.spool import Spool
+from sessiond.transcript.text import Style
+from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+
+AGENT = CLAUDE.removesuffix(".jsonl") + "/subagents/agent-a1.jsonl"
+SECRET = expand("ghp_<A36>", 1)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    """The machine that captured the session, with a secret that was stored as it was."""
+    with household(tmp_path) as made:
+        made.address = made.uploading.address = made.endpoint.url
+        call = {"type": "tool_use", "id": "t1", "name": "Agent", "input": {"prompt": "Count the threads"}}
+        answer = claude(SESSION, 2, role="assistant", text="I will ask.")
+        answer["message"]["content"].append(call)
+        made.write(CLAUDE, claude(SESSION, 1, text=f"Weave with {SECRET}"), answer)
+        made.write(AGENT, claude(SESSION, 3, role="assistant", text="Seven threads", agentId="a1", isSidechain=True))
+        made.settle()
+        yield made
+
+
+def run(house: Household, *arguments: str, state: str | None = None, url: str | None = None) -> int:
+    """Run a command on this machine, or with `state` on another one that has captured nothing."""
+    return main(arguments, environ(house, state=state, url=url))
+
+
+def environ(house: Household, *, state: str | None = None, url: str | None = None) -> dict[str, str]:
+    return {
+        "HOME": house.home if state is None else state,
+        "SESSIOND_STATE_DIR": state or house.state,
+        "SESSIOND_CONFIG": os.devnull,
+        "SESSIOND_ENDPOINT__URL": url or house.endpoint.url,
+        "SESSIOND_TOKEN": TOKEN,
+        "TZ": "UTC",
+    }
+
+
+@pytest.mark.parametrize("words", [["--items"], ["--raw"], ["--raw", "agents/a1"]])
+def test_a_session_reads_the_same_on_every_machine(
+    house: Household, tmp_path: Path, words: list[str], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Byte for byte, and masked even if it was stored readable."""
+    streams = [each.name for each in house.spool.catalog.streams(1)]
+    words = [next(name for name in streams if name != "main") if word.startswith("agents") else word for word in words]
+    assert run(house, "show", SESSION, *words) == 0
+    here = capfdbinary.readouterr().out
+    assert run(house, "show", SESSION[:12], *words, state=str(tmp_path / "other")) == 0
+    there = capfdbinary.readouterr().out
+    assert here == there != b"" and SECRET.encode() not in there
+
+
+def test_the_conversation_of_another_machine_has_its_subagent_at_the_call(
+    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(house, "show", SESSION, state=str(tmp_path / "other")) == 0
+    shown = capsys.readouterr().out
+    assert "machine    testbox, read from the endpoint\n" in shown and "endpoint   has everything\n" in shown
+    assert [shown.index(text) for text in ("Weave with", "I will ask.", "> Agent", "Seven threads")] == sorted(
+        shown.index(text) for text in ("Weave with", "I will ask.", "> Agent", "Seven threads")
+    )
+    assert SECRET not in shown
+    assert run(house, "show", SESSION, "--json", state=str(tmp_path / "other")) == 0
+    view = json.loads(capsys.readouterr().out)
+    assert not view["this_machine"] and "main" in {each["name"] for each in view["streams"]}
+    assert all(each["captured"] == each["acknowledged"] > 0 for each in view["streams"])
+
+
+@pytest.mark.parametrize("format", ["md", "html", "json", "handoff"])
+def test_a_session_of_another_machine_is_exported(
+    house: Household, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(house, "export", SESSION, "--format", format, state=str(tmp_path / "other")) == 0
+    shown = capsys.readouterr().out
+    assert "Seven threads" in shown and SECRET not in shown
+
+
+def test_an_id_that_no_machine_has_is_not_found(
+    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor text that is no id, which the endpoint never sees; of several that begin alike, the first are named."""
+    for text in ("5f2", "tide", "", " "):
+        assert run(house, "show", text, state=str(tmp_path / "other")) == 1
+        assert capsys.readouterr().err == f"sessiond: no session {text!a}\n  `sessiond ls` lists them\n"
+    house.write(CLAUDE.replace(SESSION, SESSION[:-1] + "9"), claude(SESSION[:-1] + "9", 1))
+    house.settle()
+    assert run(house, "show", SESSION[:9], state=str(tmp_path / "other")) == 1
+    assert "several sessions start with" in capsys.readouterr().err
+    assert run(house, "show", SESSION, state=str(tmp_path / "other")) == 0
+
+
+def test_without_an_endpoint_a_session_of_this_machine_is_shown(
+    house: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An id that it does not know says why it can't be looked up."""
+    nowhere = "http://127.0.0.1:9"
+    assert run(house, "show", SESSION, "--items", url=nowhere) == 0
+    capsys.readouterr()
+    assert run(house, "show", "abc", url=nowhere) != 0
+    said = capsys.readouterr().err
+    assert "can't be reached" in said and "no session 'abc' was on this machine" in said
+
+
+def test_the_tools_own_file_is_written_as_it_is(
+    house: Household, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Masked, unless asked not to. Another machine does not have it."""
+    content = (Path(house.home) / CLAUDE).read_bytes()
+    assert run(house, "show", SESSION, "--raw", "--from", "tool", "--unmasked") == 0
+    assert capfdbinary.readouterr().out == content
+    assert run(house, "show", SESSION, "--raw", "--from", "tool") == 0
+    masked = capfdbinary.readouterr().out
+    assert masked == content.replace(SECRET.encode(), b"*" * len(SECRET))
+    assert run(house, "show", SESSION, "--raw", "--from", "tool", state=str(tmp_path / "other")) == 1
+    assert b"on machine testbox" in capfdbinary.readouterr().err
+    assert run(house, "show", SESSION, "--from", "tool") == 2
+    os.unlink(os.path.join(house.home, CLAUDE))
+    house.settle()
+    assert run(house, "show", SESSION, "--raw", "--from", "tool") == 1
+    assert b"the tool has deleted its file" in capfdbinary.readouterr().err
+
+
+def test_a_database_of_a_tool_is_not_written_as_bytes(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its tool may be writing it, and part of it is in the write-ahead log. The records are there all the same."""
+    path = os.path.join(house.home, ".warp-like.db")
+    with pytest.raises(ReadError, match="is a database"):
+        next(tool_bytes(Config(), environ(house), os.path.join(house.home, ".local/share/opencode/opencode.db")))
+    with pytest.raises(ReadError, match="no such file"):
+        next(tool_bytes(Config(), environ(house), path))
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_follow_prints_what_is_added_and_nothing_twice(
+    house: Household, tmp_path: Path, here: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the machine of the session and on another one."""
+    added = iter(["Tie a knot", "", "Cut the yarn"])
+
+    def sleep(_: float) -> None:
+        text = next(added, None)
+        if text is None:
+            raise KeyboardInterrupt
+        if text:
+            house.write(CLAUDE, claude(SESSION, 10 + len(text), text=text))
+            house.settle()
+
+    config = load(None, environ(house)).config if here else Config()
+    spool = Spool(house.state, readonly=True) if here else None
+    library = Library(spool, config, environ(house), None)
+    if not here:
+        library = Library(None, load(None, environ(house, state=str(tmp_path / "other"))).config, environ(house), None)
+    with pytest.raises(KeyboardInterrupt):
+        following.follow(library.find(SESSION), Style(width=None, color=False, full=False), sleep)
+    library.close()
+    if spool is not None:
+        spool.close()
+    shown = capsys.readouterr().out
+    texts = ("Weave with", "Seven threads", "Tie a knot", "Cut the yarn")
+    assert [shown.count(text) for text in texts] == [1, 1, 1, 1]
+    assert [shown.index(text) for text in texts] == sorted(shown.index(text) for text in texts)
+
+
+def test_the_main_thread_is_found_by_the_names_of_the_streams() -> None:
+    assert main_streams(["agents/a", "main"]) == {"main"}
+    assert main_streams(["prompts"]) == {"prompts"}
+    assert main_streams(["chat", "subagent-1", "agents/x"]) == {"chat"}
+    assert main_streams(["agents/x"]) == {"agents/x"}
+    assert main_streams([]) == set()
+
+
+def test_several_copies_of_a_session_give_the_one_that_was_active_last(house: Household) -> None:
+    """A session that was restored and continued is at the endpoint once for each machine."""
+    from sessiond.cli.remote import find_stored
+
+    old = house.client.session(house.machine_id, uuid.UUID(SESSION))
+    house.close()
+    house.machine_id = "second"
+    house.state += "2"
+    os.makedirs(house.state, mode=0o700)
+    house.open()
+    house.write(CLAUDE, claude(SESSION, 90, text="On the second machine"))
+    house.settle()
+    found = find_stored(house.client, SESSION)
+    assert (old.record.machine_id, found.record.machine_id) == ("testbox", "second")
