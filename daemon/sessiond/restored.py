@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from uuid import UUID
 
 import msgspec
@@ -86,6 +87,11 @@ class RestoredSessions:
             mark = msgspec.structs.replace(mark, keys=b"".join(key.to_bytes(8, "little") for key in every))
         atomic_write(os.path.join(self._directory, f"{identity}.json"), msgspec.json.encode(mark))
         self._listed = -1, frozenset()
+
+    def remove(self, identity: UUID) -> None:
+        """Remove the mark of a session that the user erased."""
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._directory, f"{identity}.json"))
 
     def _names(self) -> frozenset[str]:
         """Return the names of the files. The directory is listed only after it has changed: this is asked often."""

@@ -32,6 +32,7 @@ ANSWERS = [
     wire.StreamsAnswer,
     enrolment.EnrolRequest,
     enrolment.EnrolAnswer,
+    erasure.ForgottenAnswer,
     erasure.Receipt,
     wire.HttpProblem,
 ]
@@ -231,6 +232,17 @@ def paths() -> Json:
         "/v1/changes": {
             "get": operation(
                 "changes", "What changed", "ChangesAnswer", "400", "403", "410", parameters=[since, LIMIT, USER]
+            )
+        },
+        "/v1/forgotten": {
+            "get": operation(
+                "forgotten",
+                "List sessions that were erased",
+                "ForgottenAnswer",
+                "400",
+                "403",
+                "410",
+                parameters=[since, LIMIT, parameter(wire.DEVICE_HEADER, "header", DEVICE, "The device")],
             )
         },
         "/v1/sessions": {

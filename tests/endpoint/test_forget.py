@@ -90,6 +90,35 @@ def test_a_page_of_changes_has_a_limit(pusher: Pusher) -> None:
     assert found == wanted
 
 
+def test_each_device_learns_what_was_erased(endpoint: Running) -> None:
+    """In pages. A token that only pushes learns it of its own machines, and nothing of other sessions."""
+    both = tokens.add(endpoint.store, "laptop", user="ada")
+    ci = tokens.add(endpoint.store, "ci", user="ada", scopes=["push"])
+    bob = tokens.add(endpoint.store, "bob", user="bob")
+    with (
+        Pusher(endpoint.url, both) as ada,
+        Pusher(endpoint.url, ci, OTHER_DEVICE) as runner,
+        Pusher(endpoint.url, bob, "33333333-3333-4333-8333-333333333333") as stranger,
+    ):
+        ada.said(append(0, b"hello\n"))
+        runner.said({**append(0, b"ci\n"), "machine_id": "ci", "session": OTHER})
+        for session in (SESSION, OTHER):
+            ada.delete(f"/v1/sessions/{session}")
+
+        def erased(who: Pusher, **params: object) -> list[tuple[str | None, str]]:
+            page = who.get("/v1/forgotten", params=params).json()
+            return [(each["machine_id"], each["id"]) for each in page["forgotten"]]
+
+        assert erased(ada) == [(None, SESSION), (None, OTHER)]
+        assert erased(ada, limit=1) == [(None, SESSION)]
+        page = ada.get("/v1/forgotten", params={"limit": 1}).json()
+        assert page["more"]
+        assert erased(ada, since=page["next"]) == [(None, OTHER)]
+        assert erased(runner) == [("ci", OTHER)]
+        assert erased(stranger) == []
+        assert stranger.get("/v1/forgotten", params={"since": page["next"] + "x"}).status_code == 410
+
+
 def test_a_token_erases_only_what_it_may(endpoint: Running) -> None:
     """A push-only token erases what its device pushed, a full one the user's sessions, none those of other users."""
     add = tokens.add

@@ -128,12 +128,14 @@ def test_a_store_of_version_5_takes_invitations(tmp_path: Path) -> None:
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
         remove_invites(db)
+        db.execute("ALTER TABLE forgotten DROP COLUMN everywhere")
         db.execute("PRAGMA user_version = 5")
     with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
         assert pusher.said(append(0, b"x")) == ["stored"]
         asked = {"code": invites.add(it.store, lifetime=60), "device_id": OTHER_DEVICE, "machine_id": "desk"}
         assert pusher.post("/v1/enrol", json=asked).status_code == 200
         assert len(tokens.list_tokens(it.store)) == 2
+        assert pusher.delete(f"/v1/sessions/{SESSION}").json()["machines"] == ["ada"]
 
 
 def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:

@@ -167,6 +167,37 @@ def test_a_session_that_goes_back_and_forth_counts_each_message_once(first: Hous
     assert {machine: number for machine, (number, _) in counts(first).items()} == {"testbox": 3, "second": 2}
 
 
+def test_an_erased_session_is_not_restored(
+    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither one that was erased on this machine alone, nor one that is erased at the endpoint."""
+    begin(first)
+    second.forget(SESSION, everywhere=False)
+    assert restore(second) == 1
+    assert "was erased on this machine" in capsys.readouterr().err
+    second.forget(SESSION)
+    second.address = second.endpoint.url
+    second.close()
+    second.open()
+    second.settle()
+    assert restore(first) != 0
+    assert not os.path.exists(restored_path(second))
+
+
+def test_a_continued_session_that_is_erased_leaves_no_mark(first: Household, second: Household) -> None:
+    """What the other machine's messages were is not known here any more, and nothing is captured again."""
+    begin(first)
+    restore(second)
+    second.write(os.path.relpath(restored_path(second), second.home), claude(SESSION, 3))
+    second.settle()
+    assert os.listdir(f"{second.state}/restored")
+    second.forget(SESSION, everywhere=False)
+    assert not os.listdir(f"{second.state}/restored")
+    second.write(os.path.relpath(restored_path(second), second.home), claude(SESSION, 4))
+    second.settle()
+    assert not list(second.spool.catalog.sessions())
+
+
 def test_a_file_with_other_content_is_never_overwritten(
     first: Household, second: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,7 +113,7 @@ class Request(BaseHTTPRequestHandler):
         else:
             self.server.fate(self)
 
-    do_GET = do_POST = handle_any  # noqa: N815 - http.server calls them so
+    do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 - http.server calls them so
 
     def forward(self) -> tuple[int, str, bytes]:
         """Forward the request to the endpoint; return its status, content type and body."""

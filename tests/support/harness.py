@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from sessiond import state, zstd
 from sessiond.config import Config
+from sessiond.daemon.erasure import Erasure
 from sessiond.daemon.resources import Resources
 from sessiond.device import identify
 from sessiond.endpoint import dictionary
@@ -28,6 +29,7 @@ from sessiond.endpoint.transport import make_transport
 from sessiond.errors import EndpointError
 from sessiond.ingest import IngestContext, Location, Outcome, ingest, locate
 from sessiond.ingest.backlog import catch_up
+from sessiond.ingest.forget import erase_forgotten
 from sessiond.ingest.pins import Pins
 from sessiond.ingest.policy_changes import apply_policy_changes
 from sessiond.privacy import Exclusion, Masking
@@ -38,6 +40,7 @@ from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.transfer import Transfer
 from sessiond.upload import BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
+from sessiond.upload.forgotten import learn_forgotten
 
 TOKEN = "test-token-of-the-household"
 NOW_MS = 1_790_000_000_000
@@ -168,6 +171,12 @@ class Household:
         )
         unbind_changed_endpoint(self.spool, self.address)
         self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)
+        forget, beside = self.client.forget, self.archive is not None and self.address
+        self.erasure = (
+            Erasure(self.spool, forget, self.transfer.forget if beside else None)
+            if self.address
+            else Erasure(self.spool, None, forget)
+        )
 
     def resources(self, config: Config | None = None) -> Resources:
         """Return what the daemon's loops work with. No root is watched: the test decides what is read."""
@@ -237,15 +246,31 @@ class Household:
         self.now_ms += 1000
         if self.retrying.must_identify():
             bind(self.uploading)
+            if learn_forgotten(self.spool, self.client.forgotten, self.now_ms):
+                erase_forgotten(self.ingesting)
         try:
-            if self.archive is not None and self.address:
-                self.transfer.prepare()
-                if self.transfer.pending():
-                    return replace(self.transfer.step(), more=True)
-            return upload(self.uploading)
+            result = self._push_next()
+            self.erasure.try_again()
+            more = self.erasure.step()
+            if result.forgotten:
+                erase_forgotten(self.ingesting)
+            return replace(result, more=result.more or more)
         except EndpointError:
             self.retrying.identify_again()
             raise
+
+    def _push_next(self) -> BatchResult:
+        if self.archive is not None and self.address:
+            self.transfer.prepare()
+            if self.transfer.pending():
+                return replace(self.transfer.step(), more=True)
+        return upload(self.uploading)
+
+    def forget(self, *sessions: str, everywhere: bool = True) -> None:
+        """Store tombstones as the command does, and erase what is here as the capture thread does."""
+        with self.spool.transaction():
+            self.spool.forgotten.order(sessions, self.now_ms, everywhere=everywhere)
+        erase_forgotten(self.ingesting)
 
     def settle(self, rounds: int = 20) -> None:
         """Capture and push until nothing is left to do."""

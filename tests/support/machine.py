@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 import httpx
 import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sessiond import zstd
 from sessiond.endpoint.dictionary import ENCODING, FEATURE
@@ -55,8 +55,14 @@ class Machine(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.folder = dict.fromkeys(SESSIONS, FOLDERS[0])
         self.seen: dict[str, list[bytes]] = {session: [] for session in SESSIONS}
+        self.forgets = False
+        """Whether the user erases sessions in this run. Nothing else is tested of an erased one."""
         self.forgetful = False
         self.configure()
+
+    @initialize(forgets=st.sampled_from([False, False, True]))
+    def choose(self, forgets: bool) -> None:
+        self.forgets = forgets
 
     def serve(self, name: str, port: int = 0) -> None:
         """Start an endpoint with the data that lies there under its name."""
@@ -237,6 +243,29 @@ class Machine(RuleBasedStateMachine):
         self.forgetful = self.forgetful or lost > 0
         # A lost commit may be the one that knew of another endpoint, or of a restored one.
         self.changed_behind_us |= lost > 0 and self.replaced > 0
+
+    @precondition(lambda self: self.forgets)
+    @rule(session=st.sampled_from(SESSIONS), steps=st.none() | st.integers(0, 6), pushing=st.booleans())
+    def forget(self, session: str, steps: int | None, pushing: bool) -> None:
+        """The user erases a session everywhere. The daemon may die meanwhile, and the endpoint may be away."""
+        with self.house.spool.transaction():
+            self.house.spool.forgotten.order([session], self.house.now_ms, everywhere=True)
+        assert isinstance(self.house.spool, MortalSpool)
+        self.house.spool.steps = steps
+        try:
+            self.house.forget(session)
+            if pushing:
+                self.house.push()
+        except (Killed, EndpointError):
+            pass
+        self.house.spool.steps = None
+        if steps is not None:
+            self.restart()
+
+    def erased_at(self, name: str, session: str) -> bool:
+        """Whether an endpoint has a tombstone of a session."""
+        with self.servers[name].store.read() as db:
+            return db.execute("SELECT 1 FROM forgotten WHERE session = ?", (session,)).fetchone() is not None
 
     def boot(self) -> None:
         """Start the daemon, which takes time: no revision is made twice in one millisecond."""
@@ -463,6 +492,28 @@ class Machine(RuleBasedStateMachine):
                     same = self.house.ingesting.digest(held[extent.start : extent.end]) == extent.digest
                     assert same, f"{stream.name}#{stream.generation} of {session} at {extent.start}: {len(held)} held"
 
+    @invariant()
+    def what_was_erased_is_nowhere(self) -> None:
+        """Where there is a tombstone, there is nothing of its session: not in the spool, not at an endpoint."""
+        for session in SESSIONS:
+            if self.house.spool.forgotten.has(session):
+                assert self.house.spool.catalog.session(uuid.UUID(session)) is None
+            for name in ENDPOINTS:
+                if self.erased_at(name, session):
+                    with self.servers[name].store.read() as db:
+                        for table in ("sessions", "streams"):
+                            query = f"SELECT count(*) FROM {table} WHERE session = ?"
+                            assert db.execute(query, (session,)).fetchone()[0] == 0
+
+    def check_erased(self, session: str) -> bool:
+        """Return whether a session was erased. A tombstone in one place has reached all others by now."""
+        here, there = self.house.spool.forgotten.has(session), self.erased_at(self.current, session)
+        if not here and not (there and self.content(session)):
+            return there  # the tombstone is learned when something of the session is pushed
+        assert here
+        assert there
+        return True
+
     def assert_settled(self) -> None:
         """Check that nothing is under way: what is not safe is lost, and only because no place has it."""
         totals = self.house.spool.stats.totals(self.house.address)
@@ -512,6 +563,9 @@ class Machine(RuleBasedStateMachine):
         self.assert_settled()
         held = self.house.held_sessions()
         for session in SESSIONS:
+            if self.check_erased(session):
+                assert session not in held
+                continue
             content = self.content(session)
             whole = content[: content.rfind(b"\n") + 1]
             if whole:

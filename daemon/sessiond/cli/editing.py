@@ -50,6 +50,10 @@ def run(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
     variable = "SESSIOND_" + args.key.upper().replace(".", "__").replace("-", "_")
     if variable in args.environ:
         print(f"sessiond: warning: the environment variable {variable} overrides it", file=sys.stderr)
+    if args.key == "exclude":
+        from sessiond.cli.excluded import warn_of_copies
+
+        warn_of_copies(args)
     return 0
 
 

@@ -12,11 +12,13 @@ from sessiond import exit_codes
 from sessiond.cli.lookup import endpoint_url, find_session, notify_daemon, opened, short_ids
 from sessiond.cli.output import age, columns, count, escape, print_json, size, table, wrapped
 from sessiond.clock import now_ms
-from sessiond.config import state_dir
+from sessiond.config import Config, state_dir
 from sessiond.errors import NotFound, SessiondError
 from sessiond.spool import Spool
+from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.safety import State
 from sessiond.spool.stats import Queued, Totals
+from sessiond.state import has_archive
 
 
 class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,8 @@ class QueueItems(msgspec.Struct, frozen=True, kw_only=True):
     parked: list[ParkedItem]
     lost: list[LostItem]
     complete: bool
+    erasures: Erasures = Erasures()
+    """What is still to be erased at the endpoint."""
 
 
 class ConfirmationRequired(SessiondError):
@@ -82,7 +86,11 @@ def run(args: argparse.Namespace) -> int:
                 spool.stats.totals(endpoint_url(spool, config)),
             )
             items = QueueItems(
-                waiting=spool.stats.queue(), parked=_parked(spool), lost=_lost(spool), complete=totals.complete
+                waiting=spool.stats.queue(),
+                parked=_parked(spool),
+                lost=_lost(spool),
+                complete=totals.complete,
+                erasures=_erasures(spool, config),
             )
         if args.json:
             print_json(items)
@@ -97,7 +105,8 @@ def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms:
     `short` has the shortest unique prefix of each session id.
     """
     waiting, parked, lost = items.waiting, items.parked, items.lost
-    if not waiting and not parked and not lost:
+    erasing = items.erasures.endpoint or items.erasures.archive
+    if not waiting and not parked and not lost and not erasing:
         return "the queue is empty" if totals.complete else _elsewhere(totals)
     parts: list[str] = []
     if waiting:
@@ -126,6 +135,13 @@ def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms:
         parts.append(table(rows, right={2}, width=width))
         reason = "Neither the tool's file nor the endpoint has these bytes. Restore the file, or configure the endpoint"
         parts.append("\n".join(wrapped(f"{reason} that had them. Accept the loss: sessiond queue drop ID", width)))
+    if erasing:
+        requested_ms = items.erasures.oldest_ms
+        since = "" if requested_ms is None else f", requested {age((now_ms - requested_ms) / 1000)}"
+
+        reason = "" if items.erasures.problem is None else f": {items.erasures.problem}"
+        text = f"{count(erasing, 'session')} still to be erased at the endpoint{since}{reason}"
+        parts.append("\n".join(wrapped(escape(text), width)))
     if not totals.complete and (totals.waiting > len(waiting) or totals.archive.pending):
         parts.append(_elsewhere(totals))
     return "\n\n".join(parts)
@@ -145,6 +161,11 @@ def _elsewhere(totals: Totals) -> str:
 def _lost(spool: Spool) -> list[LostItem]:
     found = spool.safety.unsafe(State.LOST)
     return [LostItem(session=each.session, tool=each.tool, bytes=each.lost_bytes) for each in found]
+
+
+def _erasures(spool: Spool, config: Config) -> Erasures:
+    found = count_erasures(spool.connection, archive=has_archive(state_dir(config)))
+    return found if config.endpoint.url else found.replace(endpoint=0)  # the archive is the endpoint
 
 
 def _what(item: ParkedItem) -> str:

@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 from uuid import UUID
@@ -41,6 +41,8 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
     restorer: Restorer
     restored: RestoredSessions
     machine_id: str
+    is_erased: Callable[[UUID], bool]
+    """Whether the user erased a session (`sessiond forget`)."""
 
     def directory(self, stored: wire.StoredSession) -> str:
         """Return the project's directory here: as asked, else where this machine has the session, else this directory.
@@ -109,6 +111,7 @@ def opened(args: argparse.Namespace) -> Iterator[RestoreContext]:
             restorer=restorer,
             restored=RestoredSessions(directory),
             machine_id=config.machine_id or identify(directory).machine_id,
+            is_erased=lambda identity: spool is not None and spool.forgotten.has(str(identity)),
         )
 
 
@@ -119,6 +122,8 @@ def bring_back(context: RestoreContext, copies: list[wire.StoredSession]) -> Com
     """
     args, stored = context.args, copies[0]
     tool, identity = stored.record.tool, stored.record.id
+    if context.is_erased(identity):
+        raise SessiondError(f"session {identity} was erased on this machine: it is not restored")
     recipe = find_recipe(tool)
     handoff = f"to continue it in any tool: sessiond export --format handoff {str(identity)[:8]}"
     if recipe is None or stored.prompts_only:

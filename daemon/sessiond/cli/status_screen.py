@@ -78,6 +78,11 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
             yield "", f"{count(waiting.behind, 'transcript')} ({size(waiting.behind_bytes)}) in the tools' files{bare}"
     if status.restored:
         yield "restored", f"{count(status.restored, 'session')} of other machines, not continued here yet"
+    erasures = status.erasures
+    if erasures.endpoint or erasures.archive:
+        left = max(erasures.endpoint, erasures.archive)
+        since = "" if erasures.oldest_ms is None else f", requested {_ago(status, erasures.oldest_ms)}"
+        yield "erasing", f"{count(left, 'session')} still to be erased at the endpoint{since}"
     if status.redactions:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"

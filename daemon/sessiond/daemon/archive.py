@@ -70,9 +70,9 @@ class _ArchiveReader(ReadClient):
         except EndpointError as error:
             raise ArchiveUnreadable(f"the built-in archive can't be read: {error}") from error
 
-    def _fetch(self, path: str, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
+    def _fetch(self, path: str, headers: dict[str, str], method: str = "GET") -> tuple[httpx.Response, bytes]:
         try:
-            return super()._fetch(path, headers)
+            return super()._fetch(path, headers, method)
         except EndpointError as error:
             raise ArchiveUnreadable(f"the built-in archive can't be read: {error}") from error
 

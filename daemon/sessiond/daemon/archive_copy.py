@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from sessiond.daemon.resources import Resources
+from sessiond.endpoint.erasure import Receipt
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, StateFull
 from sessiond.logs import log
@@ -87,6 +89,17 @@ class ArchiveCopy:
         except ArchiveUnreadable as error:
             self._fail(error)
             return BatchResult()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is an archive beside the configured endpoint."""
+        return self._configured
+
+    def forget(self, session: UUID) -> Receipt:
+        """Erase a session in the archive. Raises: ArchiveUnreadable."""
+        if self._transfer is None:
+            self._transfer = self._make_transfer()
+        return self._transfer.forget(session)
 
     def close(self) -> None:
         """Stop serving the archive; `prepare` serves it again when there is more to copy."""

@@ -13,7 +13,7 @@ from sessiond.clock import now_ms
 from sessiond.daemon.backlog import Entry, Rank
 from sessiond.daemon.config_watch import ConfigWatch
 from sessiond.daemon.idle import Idle
-from sessiond.daemon.messages import Captured, ConfigChanged, Inboxes, Message, MoreRoom, ScanNow
+from sessiond.daemon.messages import Captured, ConfigChanged, EraseForgotten, Inboxes, Message, MoreRoom, ScanNow
 from sessiond.daemon.reporting import CaptureReport
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.scanner import Scanner
@@ -22,7 +22,9 @@ from sessiond.daemon.work_queue import Lane, Reading, Work, WorkQueue
 from sessiond.errors import StateFull
 from sessiond.ingest import ONCE, ingest
 from sessiond.ingest.backlog import can_catch_up, catch_up
+from sessiond.ingest.forget import erase_forgotten
 from sessiond.logs import log
+from sessiond.spool.scrub import scrub
 from sessiond.state import Lock, free_bytes
 from sessiond.watch import Batch, WatchedRoot, Watcher
 
@@ -133,6 +135,8 @@ class CaptureLoop:
         for message in self._inboxes.capture.take():
             if isinstance(message, MoreRoom):
                 self.queue.streams_wait = True
+            elif isinstance(message, EraseForgotten):
+                erase_forgotten(self._resources.ingest)
             elif isinstance(message, ScanNow):
                 asked = True
             elif isinstance(message, ConfigChanged):
@@ -239,6 +243,7 @@ class CaptureLoop:
         if not self.queue.backlog and self.queue.throttle.finish_backlog():
             self._news = True  # the upload loop may be idle, and ends the override only when it hears of this
         self._news |= self._idle.sweep(self.turn.live)
+        scrub(self._resources.spool)  # another process may have read the log when a session was erased
         self.queue.idle_due = time.monotonic() + self._idle.left()
         self.store_report()
         self._lock.note(stopped=None)

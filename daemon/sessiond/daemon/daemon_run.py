@@ -16,7 +16,7 @@ from sessiond.clock import now_ms
 from sessiond.daemon.config_watch import ConfigWatch
 from sessiond.daemon.engine import SLICE_OF_FILE, Engine, EngineOptions, Throttles
 from sessiond.daemon.heartbeat import PATIENCE, Heartbeat
-from sessiond.daemon.messages import Cause, ConfigChanged, Hold, Message, MoreRoom, Retry, ScanNow
+from sessiond.daemon.messages import Cause, ConfigChanged, EraseForgotten, Hold, Message, MoreRoom, Retry, ScanNow
 from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.reporting import record_config_health
 from sessiond.daemon.settings import Settings, change_log, log_warnings, reload_settings
@@ -117,6 +117,7 @@ class DaemonRun:
         if message is Message.RETRY:
             with self.engine.resources.spool.reading():
                 self.engine.resources.spool.outbox.invalidate_size()  # `queue drop` may have removed items
+            capture.put(EraseForgotten())  # `forget` may have stored tombstones
             upload.put(Retry(Cause.USER))
             capture.put(MoreRoom())
             capture.put(ScanNow())

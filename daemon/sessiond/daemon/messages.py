@@ -58,6 +58,10 @@ class ScanNow(msgspec.Struct, frozen=True):
     """To the capture loop: scan every root, with all limits lifted, and then store the time of the scan."""
 
 
+class EraseForgotten(msgspec.Struct, frozen=True):
+    """To the capture loop: sessions have new tombstones."""
+
+
 class Captured(msgspec.Struct, frozen=True):
     """To the upload loop: the outbox has something new."""
 
@@ -81,7 +85,7 @@ class ConfigChanged(msgspec.Struct, frozen=True):
     files: ConfigWatch
 
 
-CaptureMessage = Ping | Stop | MoreRoom | ScanNow | ConfigChanged
+CaptureMessage = Ping | Stop | MoreRoom | ScanNow | EraseForgotten | ConfigChanged
 UploadMessage = Ping | Stop | Captured | Retry | Hold | ConfigChanged
 
 M = TypeVar("M")

@@ -75,6 +75,26 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> SyncResult:
         return sync_result(engine.resources.spool, settings.config.endpoint.url, unread, settings.paused.pushing)
 
 
+def erase_once(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    """Erase forgotten sessions here, at the endpoint and in the built-in archive, holding the lock.
+
+    Nothing is captured or pushed. What the endpoint does not erase now stays due.
+
+    Raises: AlreadyRunning, StateError, ConfigError.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # as in `sync_once`
+    directory = state_dir(loaded.config)
+    state.prepare(directory)
+    with ExitStack() as closing:
+        lock = state.Lock(directory)
+        closing.callback(lock.release)
+        settings = resolve_settings(loaded, environ)
+        # Opening the engine erases what is in the spool.
+        engine = closing.enter_context(Engine(settings, environ, lock, EngineOptions(slice=SLICE_OF_FILE)))
+        if settings.paused.pushing is None:
+            engine.upload_loop.pusher.erase()
+
+
 def sync_result(spool: Spool, url: str, unread: int, paused: int | None = None) -> SyncResult:
     """Return the result. `unread` is the number of files found in a rewrite, which the spool does not know.
 

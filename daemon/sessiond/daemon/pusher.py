@@ -13,6 +13,7 @@ from sessiond.config import Token
 from sessiond.daemon.archive_copy import ArchiveCopy
 from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.endpoint_state import EndpointState
+from sessiond.daemon.erasure import Erasure
 from sessiond.daemon.messages import Cause
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import Throttle
@@ -23,6 +24,7 @@ from sessiond.errors import EndpointError, StateFull, Unreachable
 from sessiond.ingest.backlog import can_catch_up
 from sessiond.logs import log
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
+from sessiond.upload.forgotten import learn_forgotten
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -65,6 +67,12 @@ class Pusher:
         )
         unbind_changed_endpoint(spool, endpoint.url)
         self.archive = ArchiveCopy(resources, self._context, self.client)
+        forget = self.client.forget
+        self.erasure = (
+            Erasure(spool, forget, self.archive.forget if self.archive.exists else None)
+            if endpoint.url
+            else Erasure(spool, None, forget)  # the built-in archive is the endpoint
+        )
         self.state = EndpointState(resources, target.url, target.token)
 
     def try_sooner(self, causes: set[Cause]) -> None:
@@ -73,16 +81,24 @@ class Pusher:
         if Cause.USER in causes:
             # `queue retry` may concern the archive, which is prepared after the endpoint was identified.
             self.retrying.identify_again()
+            self.erasure.try_again()
 
     def push(self) -> BatchResult:
         """Push one batch. A failure is stored in the spool with the time of the next attempt, and is not raised."""
         before = self.state.health
         self.state.start_push()
+        learned = 0
         try:
             if self.retrying.must_identify():
                 bind(self._context)
+                learned = learn_forgotten(self._context.spool, self.client.forgotten, now_ms())
                 self.archive.prepare()
             result = self._push_next()
+            result = replace(result, forgotten=result.forgotten + learned)
+            if self.erasure.step():
+                result = replace(result, more=True)
+            elif not self.archive.pending():
+                self.archive.close()  # an erasure may have opened it
             self._resources.spool.shrink()
         except EndpointError as error:
             self.fail(error)
@@ -95,6 +111,19 @@ class Pusher:
         self.state.succeeded(result, before)
         return result
 
+    def erase(self) -> None:
+        """Erase forgotten sessions at the endpoint and in the archive, and push nothing. A failure is stored."""
+        try:
+            bind(self._context)
+        except EndpointError as error:
+            self.fail(error)
+            with self._resources.spool.transaction():
+                self._resources.spool.forgotten.fail(str(error), archive=self.state.health.archive)
+            return
+        while self.erasure.step():
+            pass
+        self.archive.close()
+
     def makes_room(self) -> bool:
         """Return whether waiting streams can be read on. A push that failed may have been stored in part."""
         return can_catch_up(self._resources.ingest)
@@ -106,7 +135,8 @@ class Pusher:
         if self.throttled:
             return self.throttle.seconds_until_open()
         # Otherwise a quiet machine would trust an endpoint that was restored from a backup until its next push.
-        return self.retrying.seconds_until_identification()
+        due = (self.retrying.seconds_until_identification(), self.erasure.idle_seconds())
+        return min((seconds for seconds in due if seconds is not None), default=None)
 
     def fail(self, error: EndpointError) -> None:
         """Store a failed push and when the next one is due."""

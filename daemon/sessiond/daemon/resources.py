@@ -250,6 +250,9 @@ def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
             log.warning("spool.removed", path=path)
         spool = Spool(directory)
     if rebuilt is not None:
-        spool.set_meta(REBUILT, str(now_ms()))
+        with spool.transaction():
+            # Before anything is captured: the tools' files still have the sessions that the user erased.
+            spool.forgotten.put_rows(damaged_spools.read_tombstones(rebuilt))
+            spool.set_meta(REBUILT, str(now_ms()))
     spool.set_meta(CLEAN, None)
     return spool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sessiond.daemon.messages import ConfigChanged, Hold, Inboxes, MoreRoom, Retry
+from sessiond.daemon.messages import ConfigChanged, EraseForgotten, Hold, Inboxes, MoreRoom, Retry
 from sessiond.daemon.pusher import Pusher
 
 PAUSED_CHECK = 900.0
@@ -56,6 +56,8 @@ class UploadLoop:
     def push_all(self) -> bool:
         """Push one batch; return whether more can be pushed at once."""
         result = self.pusher.push()
+        if result.forgotten:
+            self._inboxes.capture.put(EraseForgotten())
         if self.pusher.makes_room():
             self._inboxes.capture.put(MoreRoom())
         return result.more and self.pusher.state.health.next_attempt_ms is None

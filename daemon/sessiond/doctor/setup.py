@@ -12,6 +12,7 @@ from sessiond.clock import now_ms
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.errors import ServiceError, SpoolDamaged, StateError
 from sessiond.spool import damaged
+from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.health import read_copies
 from sessiond.spool.stats import Totals
 from sessiond.state import ARCHIVE, archive_files, has_archive
@@ -102,6 +103,21 @@ def _copies(installation: Installation) -> Iterator[Finding]:
         yield Finding(check="copies", severity=Severity.INFO, what=f"{what} would push as this device", fix=fix)
 
 
+def _erasures(erasures: Erasures, where: str) -> Iterator[Finding]:
+    """Check that what the user erased is erased everywhere, and what the endpoint keeps of excluded projects."""
+    waiting = erasures.endpoint + erasures.archive
+    if waiting:
+        what = f"{waiting} sessions are still to be erased at {where}"
+        reason = f": {erasures.problem}" if erasures.problem else ""
+        severity = Severity.ERROR if erasures.problem else Severity.INFO
+        fix = "sessiond keeps trying while it runs; `sessiond queue` shows them"
+        yield Finding(check="erasure", severity=severity, what=what + reason, fix=fix)
+    if erasures.excluded:
+        what = f"{where} still has {erasures.excluded} sessions of excluded projects"
+        fix = "erase them there: sessiond forget --excluded"
+        yield Finding(check="erasure", severity=Severity.INFO, what=what, fix=fix)
+
+
 def _safety(installation: Installation) -> Iterator[Finding]:
     """Check that all captured sessions are safe at the configured endpoint, and the state of the archive."""
     url = installation.loaded.config.endpoint.url
@@ -109,9 +125,11 @@ def _safety(installation: Installation) -> Iterator[Finding]:
     try:
         with opened.snapshot():
             totals = opened.stats.totals(url)
+            erasures = count_erasures(opened.connection, archive=has_archive(installation.directory))
     finally:
         opened.close()
     where = "the endpoint" if url else "the archive"
+    yield from _erasures(erasures if url else erasures.replace(endpoint=0), where)
     if totals.lost:
         what = f"{totals.lost} of {totals.captured} sessions have lost bytes"
         fix = "`sessiond queue` lists them; restore the tool's files, or accept the loss: `sessiond queue drop ID`"

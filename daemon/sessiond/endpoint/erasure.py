@@ -19,6 +19,14 @@ class ForgottenSession(msgspec.Struct, frozen=True, kw_only=True):
     forgotten: Literal[True] = True
 
 
+class ForgottenAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the sessions that were erased, in the order in which they were."""
+
+    forgotten: list[ForgottenSession]
+    next: str
+    more: bool
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a request that erases a session: what was erased now, and nothing if that was done before."""
 

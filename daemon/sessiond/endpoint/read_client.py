@@ -1,4 +1,4 @@
-"""The client that also reads sessions and the bytes of streams from an endpoint."""
+"""The client that also reads sessions and the bytes of streams from an endpoint, and erases sessions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sessiond.decoding import json_decoder
 from sessiond.endpoint import wire
 from sessiond.endpoint.answers import UNREADABLE
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.erasure import ForgottenAnswer, Receipt
 from sessiond.errors import NotFound, WrongEndpoint
 from sessiond.memory import hide_modules
 
@@ -27,7 +28,7 @@ PIECE = 2 << 20
 
 
 class ReadClient(Client):
-    """A client that also reads from the endpoint."""
+    """A client that also reads from the endpoint, and erases there."""
 
     def sessions(
         self, after: str | None = None, limit: int = PAGE, wanted: Mapping[str, str] | None = None
@@ -107,21 +108,43 @@ class ReadClient(Client):
             at += len(content)
             yield content
 
+    def forget(self, session: uuid.UUID) -> Receipt:
+        """Erase a session of all machines that the token may erase; return what was erased.
+
+        Raises: EndpointError, also if the endpoint can't erase sessions.
+        """
+        response, content = self._fetch(f"/v1/sessions/{session}", {}, method="DELETE")
+        if response.status_code in (404, 405, 501):
+            raise WrongEndpoint(f"{self.url} can't erase sessions", hint="upgrade the endpoint")
+        self._raise_for_status(response, content)
+        return self._decoded(content, Receipt)
+
+    def forgotten(self, since: str | None, limit: int = 1000) -> ForgottenAnswer:
+        """Return the sessions that were erased after `since`, `next` of an earlier answer.
+
+        Raises: NotFound if the endpoint did not issue `since` or can't erase sessions, EndpointError.
+        """
+        path = f"/v1/forgotten?limit={limit}" + (f"&since={quote(since)}" if since else "")
+        return self._get(path, ForgottenAnswer, missing=(404, 405, 410))
+
     def _get(self, path: str, answer: type[T], *, missing: Sequence[int] = (404,)) -> T:
         """Return an answer of this type. Raises: NotFound for a status in `missing`, EndpointError."""
         response, content = self._fetch(path, {})
         if response.status_code in missing:
             raise NotFound(f"{self.url} has no {path}")
         self._raise_for_status(response, content)
+        return self._decoded(content, answer)
+
+    def _decoded(self, content: bytes, answer: type[T]) -> T:
         try:
             return json_decoder(answer).decode(content)
         except UNREADABLE as error:
             raise WrongEndpoint(f"{self.url} answered with JSON that does not follow the protocol: {error}") from error
 
-    def _fetch(self, path: str, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
+    def _fetch(self, path: str, headers: dict[str, str], method: str = "GET") -> tuple[httpx.Response, bytes]:
         # Not with `_request`: the bytes of a stream are not JSON, and there are too many addresses to cache.
         try:
             address = httpx.URL(self.url + path)
         except httpx.InvalidURL as error:  # `next` of a page may be too long
             raise WrongEndpoint(f"{self.url} answered with a position that can't be requested") from error
-        return self._send("GET", address, headers)
+        return self._send(method, address, headers)

@@ -20,6 +20,7 @@ from sessiond.session import Fold, session_id
 from sessiond.spool.health import read_copies
 from sessiond.spool.rows import StreamState
 from sessiond.spool.safety import BOUND_ENDPOINT, CHANGED
+from sessiond.spool.scrub import DUE as SCRUB_DUE
 
 PATIENCE_MS = 60_000
 """How long after its last change a file without a working directory and without a message is left alone."""
@@ -32,6 +33,8 @@ class Admission(StrEnum):
     EXCLUDED = "excluded"
     RESTORED = "restored"
     """It was restored from this endpoint and has no message of its own: the endpoint has all of it already."""
+    FORGOTTEN = "forgotten"
+    """The user erased its session."""
     LATER = "later"
     """It has no working directory yet and changed a moment ago, so more is coming."""
 
@@ -44,7 +47,11 @@ def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission
     context, source = snapshot.context, snapshot.location.source
     identity = session_id(source.tool, native_id, context.scope(source))
     with context.spool.reading():
+        # Before `known`: between the user's request and the erasure, nothing more of the session is captured.
+        forgotten = context.spool.forgotten.has(str(identity))
         known = context.spool.catalog.session(identity)
+    if forgotten:
+        return Admission.FORGOTTEN
     if known is not None:
         return Admission.YES
     mark = context.restored.find(identity)
@@ -74,7 +81,7 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
         directory = outside or first_directory(location.source, content, stream.folded, until)[0]
     if not context.exclusion.excludes(directory):
         return False
-    purge_session(context, stream.session)
+    purge_session(context, stream.session, excluded=True)
     return True
 
 
@@ -103,10 +110,17 @@ def _has_own_message(snapshot: FileSnapshot, content: Content, mark: Mark) -> bo
     return not mark.messages.issuperset(fold.messages)
 
 
-def purge_session(context: IngestContext, session: int) -> None:
-    """Remove everything of a session from the spool. The endpoint keeps what it has."""
+def purge_session(context: IngestContext, session: int, *, excluded: bool = False) -> None:
+    """Remove everything of a session from the spool. The endpoint keeps what it has.
+
+    `excluded`: its project is excluded now. If the endpoint has the session, its id is kept, so that `status` can
+    offer to erase it there.
+    """
     with context.spool.erasing():
+        if excluded:
+            context.spool.forgotten.note_left(session)
         pins = context.spool.catalog.forget_session(session)
+        context.spool.set_meta(SCRUB_DUE, "1")
         context.spool.outbox.invalidate_size()
     # Only after the commit: a kill in between leaves pins without a row, which the next start removes.
     for pin in pins:

@@ -135,6 +135,8 @@ class _Capture:
         identity = session_id(self._source.tool, native_id, context.scope(self._source))
         with context.spool.reading():
             known = context.spool.catalog.thread_names(identity)
+            if context.spool.forgotten.has(str(identity)):
+                return False  # the user erased it; its tool still has the prompts
         if any(known.values()):
             return False  # it has a transcript
         if context.exclusion.excludes_any(self._directories(prompts)):

@@ -16,6 +16,7 @@ from sessiond import zstd
 from sessiond.errors import SpoolDamaged
 from sessiond.ingest.admission import purge_session
 from sessiond.ingest.context import IngestContext
+from sessiond.ingest.forget import erase_forgotten
 from sessiond.ingest.pipeline import LEVEL
 from sessiond.reader import CHUNK
 from sessiond.sources import find_sources
@@ -39,6 +40,7 @@ def apply_policy_changes(context: IngestContext) -> int:
     """
     _apply_kept_transcripts(context)
     _apply_exclusion(context)
+    erase_forgotten(context)
     _apply_machine_id(context)
     apply_projections(context, find_sources())
     if os.listdir(context.pins.directory):
@@ -108,7 +110,7 @@ def drop_excluded(context: IngestContext) -> None:
     for directory, sessions in known.items():
         if context.exclusion.excludes(directory):
             for session in sessions:
-                purge_session(context, session)
+                purge_session(context, session, excluded=True)
 
 
 def _mask_queue(context: IngestContext) -> int:

@@ -32,7 +32,7 @@ def capture_side_file(snapshot: FileSnapshot, unit: OpenUnit) -> Outcome:
         return Outcome()
     owner = _owner(snapshot) if stream is None else None
     if stream is None and owner is None:
-        return Outcome(sessionless=True)
+        return Outcome(sessionless=not _is_forgotten(snapshot))
     context.begin_work(unread(snapshot))
     (source,) = unit.streams()
     content = cast(Lines, source.content)
@@ -56,3 +56,13 @@ def _owner(snapshot: FileSnapshot) -> str | None:
             return catalog.mentioning(location.source.tool, location.file_name)
         identity = session_id(location.source.tool, native_id, context.scope(location.source))
         return None if catalog.session(identity) is None else native_id
+
+
+def _is_forgotten(snapshot: FileSnapshot) -> bool:
+    """Return whether the user erased the session that a side file names in its path."""
+    context, location = snapshot.context, snapshot.location
+    if location.unit.native_id is None:
+        return False
+    identity = session_id(location.source.tool, location.unit.native_id, context.scope(location.source))
+    with context.spool.reading():
+        return context.spool.forgotten.has(str(identity))

@@ -32,6 +32,8 @@ EVENTS: dict[str, frozenset[str]] = {
         "upload.resumed": "endpoint seconds",
         "upload.parked": "reason",
         "upload.healed": "streams",
+        "erasure.acked": "sessions bytes",
+        "erasure.failed": "reason",
         "archive.copied": "endpoint",
         "archive.failed": "reason",
         "endpoint.started": "url pid",

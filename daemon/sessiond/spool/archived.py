@@ -102,6 +102,10 @@ class Archived:
                 (min(length, copied.lengths[generation]), generation + copied.shift, number),
             )
 
+    def remove(self, each: ArchivedSession) -> None:
+        """Remove a session that is not to be copied: the user erased it."""
+        self._db.execute("DELETE FROM archived WHERE session = ? AND machine = ?", (str(each.session), each.machine_id))
+
     def refuse(self, each: ArchivedSession, reason: str) -> None:
         """Store why the endpoint rejects a session. It stays in the archive."""
         self._db.execute(

@@ -164,6 +164,8 @@ class Catalog(Streams, Files, PrivacyOps):
         # The archive is listed again for the new endpoint: it may hold more now, or be the endpoint itself.
         self._db.execute("DELETE FROM archived")
         self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))
+        # It may have erased sessions: another one has them, or a backup brought them back.
+        self._db.execute("UPDATE forgotten SET acknowledged_ms = NULL, archive_ms = NULL")
         if old == new:
             return
         if old is not None:

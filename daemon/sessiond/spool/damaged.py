@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from sessiond.spool import NAME
+from sessiond.spool.forgotten import Forgotten
 
 KEPT = 3
 """How many damaged spools are kept besides the first one."""
@@ -35,6 +37,18 @@ def damaged_spools(directory: str) -> list[str]:
     start = f"{NAME}.damaged-"
     names = sorted(name for name in os.listdir(directory) if name.startswith(start))
     return [os.path.join(directory, name) for name in names if not name.endswith(("-wal", "-shm"))]
+
+
+def read_tombstones(path: str) -> list[tuple[object, ...]]:
+    """Return the tombstones of a damaged spool, as far as they can be read: what was erased must stay so.
+
+    Those that can't be read are learned again from the endpoint, when the session is pushed.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=5.0)) as db:
+            return Forgotten(db).rows()
+    except (sqlite3.Error, UnicodeDecodeError):
+        return []
 
 
 def drop_damaged(directory: str) -> list[str]:

@@ -206,6 +206,14 @@ class Outbox(DeadLetters):
             self._count(stream, -unparked, -size)
         return len(rows)
 
+    def drop_session(self, session: str) -> None:
+        """Remove everything queued of a session that is to be erased; it is not pushed again."""
+        self._delete(
+            "stream IN (SELECT stream.id FROM stream JOIN session ON session.id = stream.session WHERE uuid = ?)",
+            session,
+        )
+        self._db.execute("UPDATE session SET pushed = revision, parked = NULL WHERE uuid = ?", (session,))
+
     # When the two sides differ
 
     def drop_until(self, stream: int, generation: int, offset: int) -> None:

@@ -205,6 +205,26 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX mention_session ON mention (session);
     """,
+    """
+    -- Sessions that were erased and are never captured again. Nothing of their content.
+    CREATE TABLE forgotten (
+        session TEXT PRIMARY KEY,             -- UUID
+        everywhere INTEGER NOT NULL,          -- 1: the endpoint has to erase it too
+        ordered_ms INTEGER NOT NULL,
+        acknowledged_ms INTEGER,              -- when the endpoint erased it
+        archive_ms INTEGER,                   -- when the built-in archive erased it
+        problem TEXT                          -- why one of them could not
+    ) WITHOUT ROWID;
+    CREATE INDEX forgotten_at_endpoint ON forgotten (ordered_ms) WHERE everywhere AND acknowledged_ms IS NULL;
+    CREATE INDEX forgotten_in_archive ON forgotten (ordered_ms) WHERE archive_ms IS NULL;
+    -- Sessions that were removed from the spool because their project was excluded, and that an endpoint has.
+    CREATE TABLE left_at_endpoint (
+        session TEXT NOT NULL,                -- UUID
+        endpoint TEXT NOT NULL,               -- its id
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (endpoint, session)
+    ) WITHOUT ROWID;
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

@@ -72,6 +72,8 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         totals=snapshot.totals,
         outbox=snapshot.outbox,
         endpoint=endpoint,
+        # Without an endpoint, the archive is what has to erase them.
+        erasures=snapshot.erasures.replace(endpoint=0) if endpoint.archive else snapshot.erasures,
         progress=_progress(holder, snapshot),
         tools=_tools(snapshot),
         redactions=snapshot.redactions,

@@ -26,6 +26,7 @@ def advise(status: Status) -> list[Advice]:
         *_paused(status),
         *_endpoint(status),
         *_sessions(status),
+        *_erasures(status),
         *_unsaved(status),
         *_interrupted(status),
     ]
@@ -157,6 +158,22 @@ def _sessions(status: Status) -> Iterator[Advice]:
             what=f"{_count(totals.unprotected, 'transcript')} not captured yet, and no hard link to the file is"
             " possible: it is lost if the tool deletes the file",
             do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
+            degraded=False,
+        )
+
+
+def _erasures(status: Status) -> Iterator[Advice]:
+    erasures = status.erasures
+    if erasures.problem is not None:
+        yield Advice(
+            what=f"{_count(erasures.endpoint + erasures.archive, 'session')} that you erased can't be erased at the"
+            f" endpoint yet: {erasures.problem}",
+            do="sessiond keeps trying; `sessiond queue` shows them",
+        )
+    if erasures.excluded:
+        yield Advice(
+            what=f"the endpoint still has {_count(erasures.excluded, 'session')} of excluded projects",
+            do="erase them there: sessiond forget --excluded",
             degraded=False,
         )
 

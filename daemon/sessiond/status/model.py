@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from sessiond.frozen_record import FrozenRecord
 from sessiond.pause import Paused
+from sessiond.spool.forgotten import Erasures
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.safety import Unsafe
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
@@ -132,6 +133,8 @@ class Status(FrozenRecord):
     troubles: list[Trouble]
     """Some of the files that can't be read."""
     advice: list[Advice]
+    erasures: Erasures = Erasures()
+    """Sessions that the user erased, and where that is still to be done."""
     progress: Progress | None = None
     """Progress of the running daemon; None before its first scan."""
     paused: Paused = Paused()

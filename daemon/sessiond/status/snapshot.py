@@ -8,9 +8,11 @@ from sessiond import state
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
 from sessiond.frozen_record import FrozenRecord
 from sessiond.spool import NAME, Spool, health
+from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
 from sessiond.spool.safety import BOUND, State, Unsafe
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
+from sessiond.state import has_archive
 from sessiond.status.model import SpoolState, SpoolStatus
 
 TYPE_CHECKING = False
@@ -35,6 +37,7 @@ class SpoolSnapshot(FrozenRecord):
     """The endpoint that sent the acknowledgements; see spool.safety.BOUND."""
     totals: Totals | None = None
     outbox: Waiting | None = None
+    erasures: Erasures = Erasures()
     counts: list[ToolCount] = []  # noqa: RUF012 - each has its own
     lost: list[Unsafe] = []  # noqa: RUF012
     troubles: list[Trouble] = []  # noqa: RUF012
@@ -63,7 +66,7 @@ def read_snapshot(directory: str, unreadable: str | None) -> SpoolSnapshot:
     try:
         spool = Spool(directory, readonly=True, patience=PATIENCE)
         try:
-            _fill(read, spool)
+            _fill(read, spool, archive=has_archive(directory))
             read["restored"] = _restored(directory, spool)
         finally:
             spool.close()
@@ -84,7 +87,7 @@ def _restored(directory: str, spool: Spool) -> int:
     return len(set(found).difference(map(str, spool.stats.ids("")))) if found else 0
 
 
-def _fill(read: dict[str, Any], spool: Spool) -> None:
+def _fill(read: dict[str, Any], spool: Spool, *, archive: bool) -> None:
     """Read the members one by one, so that those before an error are kept."""
     with spool.snapshot():
         rebuilt, copies = spool.meta(health.REBUILT), health.read_copies(spool)
@@ -104,6 +107,7 @@ def _fill(read: dict[str, Any], spool: Spool) -> None:
         read["totals"] = totals = spool.stats.totals(tools=counts)
         read["lost"] = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if totals.lost else []
         read["outbox"] = spool.stats.waiting()
+        read["erasures"] = count_erasures(spool.connection, archive=archive)
         read["redactions"] = spool.stats.redactions()
         if any(count.troubled for count in counts):
             read["troubles"] = spool.stats.troubles(TROUBLES)

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from uuid import UUID
 
 from sessiond.endpoint import wire
+from sessiond.endpoint.erasure import Receipt
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import Rejected, TooLarge
 from sessiond.logs import log
@@ -108,6 +110,11 @@ class Transfer:
             self._steps = None  # it is planned again, from the positions of both sides
             raise
 
+    def forget(self, session: UUID) -> Receipt:
+        """Erase a session in the archive. What was planned of it is not pushed. Raises: ArchiveUnreadable."""
+        self._steps = None
+        return self._reader().forget(session)
+
     def close(self) -> None:
         """Stop serving the archive."""
         self._steps = self._copier = self._listed_for = None
@@ -169,7 +176,8 @@ class Transfer:
         if complete and not more:
             log.info("archive.copied", endpoint=context.client.url)
         size = sum(push.length for _, push in lines if isinstance(push, wire.PushAppend))
-        return BatchResult(segments=len(lines), bytes=size, more=more)
+        forgotten = len({copy.session for copy, _ in batch if copy.forgotten})
+        return BatchResult(segments=len(lines), bytes=size, forgotten=forgotten, more=more)
 
     def _store(self, copy: SessionCopy, *, complete: bool) -> None:
         """Store the state of a session in the caller's transaction."""
@@ -177,6 +185,10 @@ class Transfer:
         if complete:
             archived.mark_copied(copy.session, self._archive_id, [each.copied() for each in copy.streams])
             self._tries.pop(copy.session, None)
+        elif copy.forgotten:
+            # The user erased it at the endpoint. The archive erases it next; until then it is not copied again.
+            self._context.spool.forgotten.learn(str(copy.session.session), self._context.now_ms())
+            archived.remove(copy.session)
         elif copy.refused is not None:
             archived.refuse(copy.session, copy.refused)
         elif copy.postponed:

@@ -64,7 +64,9 @@ def _judge(copy: SessionCopy, result: wire.Result) -> bool:
         return True
     if problem.type == "quota":
         raise Unreachable("the endpoint's quota is used up", hint="raise it (serve --max-bytes)")
-    if problem.type == "push-full":
+    if problem.type == "forgotten":
+        copy.forgotten = True
+    elif problem.type == "push-full":
         copy.postponed = True
     elif problem.type in FINAL:
         copy.refused = problem.detail or problem.title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from uuid import UUID
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
@@ -41,7 +42,8 @@ def _list_changes(spool: Spool, archive: ReadClient) -> None:
             since = None
             continue
         with spool.transaction():
-            spool.archived.add(_of_record(each) for each in page.sessions)
+            # A tombstone that is still to be sent to the archive also keeps the session from being copied.
+            spool.archived.add(_of_record(each) for each in page.sessions if not _is_forgotten(spool, each.record.id))
             spool.set_meta(ARCHIVE_POSITION, page.next)
         since, more = page.next, page.more
 
@@ -52,10 +54,16 @@ def _list_unlisted(spool: Spool, archive: ReadClient) -> None:
     while True:
         page = archive.unlisted(after)
         with spool.transaction():
-            spool.archived.add_unlisted(_of_streams(each) for each in page.sessions)
+            spool.archived.add_unlisted(
+                _of_streams(each) for each in page.sessions if not _is_forgotten(spool, each.session)
+            )
         if page.next is None:
             return
         after = page.next
+
+
+def _is_forgotten(spool: Spool, session: UUID) -> bool:
+    return spool.forgotten.has(str(session))
 
 
 def _clear(spool: Spool) -> None:

@@ -29,13 +29,15 @@ class SessionCopy(msgspec.Struct):
     """Why it can't be copied now."""
     contradicted: bool = False
     """The endpoint does not have what it reported or acknowledged: it is asked again."""
+    forgotten: bool = False
+    """The user erased it at the endpoint."""
     postponed: bool = False
     """The endpoint stored the first lines of a push and asks for the others in another one."""
 
     @property
     def failed(self) -> bool:
         """Whether nothing more of it should be pushed as planned."""
-        return self.refused is not None or self.contradicted or self.postponed
+        return self.refused is not None or self.contradicted or self.forgotten or self.postponed
 
 
 class SessionCopier:

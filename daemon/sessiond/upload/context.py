@@ -33,6 +33,8 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     parked: int = 0
     asked: int = 0
     """Streams whose position at the endpoint was asked for."""
+    forgotten: int = 0
+    """Items of sessions that the endpoint has erased."""
     healed: int = 0
     """Streams whose position differs at the endpoint. The next read of their files reconciles them."""
     more: bool = False
@@ -45,6 +47,7 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
             segments=self.segments + other.segments,
             bytes=self.bytes + other.bytes,
             parked=self.parked + other.parked,
+            forgotten=self.forgotten + other.forgotten,
             healed=self.healed + other.healed,
             asked=other.asked,
             more=other.more,

@@ -24,10 +24,13 @@ class Outcome(Enum):
     """The endpoint's quota is used up: the item stays in the outbox."""
     POSTPONED = auto()
     """The push was too much work at once: the item stays in the outbox."""
+    FORGOTTEN = auto()
+    """The user erased the session at the endpoint: nothing more of it is pushed, and the capture erases it here."""
     BEHIND = auto()
     """An earlier item of the same stream failed: the item stays in the outbox."""
 
 
+FORGOTTEN = "forgotten"
 _KEPT = {"quota": Outcome.FULL, "push-full": Outcome.POSTPONED}
 """Problems of the endpoint, not of the item."""
 
@@ -47,7 +50,10 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
             if not context.spool.outbox.has(item):
                 continue  # its session was purged while the push was under way
             healed += _forget_positions(context, item, result.ahead)
-            if result.problem is not None:
+            if result.problem is not None and result.problem.type == FORGOTTEN:
+                _forget(context, item)
+                outcomes[Outcome.FORGOTTEN] += 1
+            elif result.problem is not None:
                 outcomes[_solve(context, item, result.problem, broken)] += 1
             elif isinstance(item, SessionState):
                 context.spool.outbox.acknowledge_session(item.id, item.revision)
@@ -61,13 +67,19 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
         restored = store_batch(context, answer.batch, answer.previous)
         more = bool(healed or full or postponed or restored) or context.spool.outbox.has_due()
         result_of_all = BatchResult(
-            sessions=sessions, segments=segments, bytes=size, parked=parked, healed=healed, more=more
+            sessions=sessions,
+            segments=segments,
+            bytes=size,
+            parked=parked,
+            forgotten=outcomes[Outcome.FORGOTTEN],
+            healed=healed,
+            more=more,
         )
         context.settled(result_of_all)
     context.attempts = 0
     if full and not segments:
         raise Unreachable("the endpoint's quota is used up", hint="raise it (serve --max-bytes)")
-    if postponed and not sessions + segments + parked + healed:
+    if postponed and not sessions + segments + parked + healed + result_of_all.forgotten:
         # The protocol has the endpoint store at least one item of each push. Repeating the push at once would loop.
         raise Unreachable("the endpoint stored nothing of a push and asks for a smaller one")
     return result_of_all
@@ -94,6 +106,16 @@ def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.S
             context.spool.catalog.set_unknown(stream.id)
             found += 1
     return found
+
+
+def _forget(context: UploadContext, item: Item) -> None:
+    """Store a tombstone, and remove from the outbox what is queued of the session.
+
+    The rest is erased by the capture thread, which may be reading a file of the session now.
+    """
+    session = str(item.uuid if isinstance(item, SessionState) else item.session)
+    context.spool.forgotten.learn(session, context.now_ms())
+    context.spool.outbox.drop_session(session)
 
 
 def _solve(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:

@@ -104,6 +104,7 @@ class Endpoint:
             Route(f"{session}/streams", guarded(handlers.streams, READ, ADMIN), methods=["GET"]),
             Route(f"{session}/streams/{{name:path}}", guarded(handlers.stream, READ, ADMIN), methods=["GET"]),
             Route(session, guarded(handlers.session, READ, ADMIN), methods=["GET"]),
+            Route("/v1/forgotten", guarded(handlers.forgotten, READ, PUSH), methods=["GET"]),
             Route(session, self._guard.needs(self.forget, PUSH, ADMIN), methods=["DELETE"]),
             Route("/v1/sessions/{id:uuid}", self._guard.needs(self.forget, PUSH, ADMIN), methods=["DELETE"]),
         ]

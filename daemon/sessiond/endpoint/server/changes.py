@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from uuid import UUID
 
-from sessiond.endpoint.erasure import ForgottenSession
+from sessiond.endpoint.erasure import ForgottenAnswer, ForgottenSession
+from sessiond.endpoint.server import machines
 from sessiond.endpoint.server.pages import AfterChange, UnknownPageToken, decode_token, encode_token
 from sessiond.endpoint.server.records import View, page
+from sessiond.endpoint.server.tokens import READ, Access
 from sessiond.endpoint.wire import ChangesAnswer
 
 
@@ -37,18 +40,13 @@ def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str 
         UnknownPageToken: `since` is from another endpoint, or newer than this store, which was restored from a backup.
     """
     latest = latest_change(db, view.user)
-    position = AfterChange(endpoint, 0) if since is None else decode_token(since, AfterChange)
-    if position.endpoint != endpoint or not 0 <= position.change <= latest:
-        raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it")
-    erased = db.execute(
-        "SELECT change, session, machine FROM forgotten WHERE user = ? AND change > ? ORDER BY change LIMIT ?",
-        (view.user, position.change, limit + 1),
-    ).fetchall()
+    position = _position(endpoint, since, latest)
+    erased = _forgotten(db, view.user, position, limit + 1)
     end = latest if len(erased) <= limit else int(erased[limit - 1][0])
     found = db.execute(
         "SELECT machine, session, revision, envelope, change FROM sessions WHERE user = ? AND change > ?"
         " AND change <= ? ORDER BY change LIMIT ?",
-        (view.user, position.change, end, limit + 1),
+        (view.user, position, end, limit + 1),
     )
     sessions, last = page(db, view, found, limit)
     seen = end if last is None else int(last[4])
@@ -56,9 +54,50 @@ def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str 
         sessions=sessions,
         next=encode_token(AfterChange(endpoint, seen)),
         more=last is not None or end < latest,
-        forgotten=[
-            ForgottenSession(id=UUID(session), machine_id=machine or None)
-            for change, session, machine in erased
-            if change <= seen
-        ],
+        forgotten=[_session(row) for row in erased if row[0] <= seen],
     )
+
+
+def list_forgotten(
+    db: sqlite3.Connection, access: Access, device: UUID | None, endpoint: UUID, since: str | None, limit: int
+) -> ForgottenAnswer:
+    """Return a page of the sessions that were erased after `since`. A token that only pushes sees those of its device.
+
+    Raises:
+        UnknownPageToken: as `list_changes`.
+    """
+    latest = latest_change(db, access.user)
+    position = _position(endpoint, since, latest)
+    owned = None if READ in access.scopes else machines.owned(db, access.user, str(device))
+    rows = _forgotten(db, access.user, position, limit + 1, owned)
+    seen = latest if len(rows) <= limit else int(rows[limit - 1][0])
+    return ForgottenAnswer(
+        forgotten=[_session(row) for row in rows[:limit]],
+        next=encode_token(AfterChange(endpoint, seen)),
+        more=len(rows) > limit,
+    )
+
+
+def _position(endpoint: UUID, since: str | None, latest: int) -> int:
+    """Return the position that a page token stands for. Raises: UnknownPageToken."""
+    position = AfterChange(endpoint, 0) if since is None else decode_token(since, AfterChange)
+    if position.endpoint != endpoint or not 0 <= position.change <= latest:
+        raise UnknownPageToken("this endpoint did not issue that position", hint="start again without it")
+    return position.change
+
+
+def _forgotten(
+    db: sqlite3.Connection, user: str, after: int, limit: int, owned: list[str] | None = None
+) -> list[tuple[int, str, str]]:
+    """Return (change, session, machine) of tombstones; '' is all machines. `owned`: only of these machines."""
+    chosen = None if owned is None else json.dumps(owned)
+    return db.execute(
+        "SELECT change, session, machine FROM forgotten WHERE user = ? AND change > ?"
+        " AND iif(? IS NULL, machine = '' OR NOT everywhere, machine IN (SELECT value FROM json_each(?)))"
+        " ORDER BY change LIMIT ?",
+        (user, after, chosen, chosen, limit),
+    ).fetchall()
+
+
+def _session(row: tuple[int, str, str]) -> ForgottenSession:
+    return ForgottenSession(id=UUID(row[1]), machine_id=row[2] or None)

@@ -54,7 +54,7 @@ def erase(store: Store, order: Order) -> Receipt:
     with store.write() as db:
         user, chosen = _authorize(db, order)
         receipt = _erase_rows(db, user, order.session, chosen)
-        _add_tombstones(db, store, user, order.session, chosen, erased=bool(receipt.machines))
+        _add_tombstones(db, store, user, order.session, chosen, receipt.machines)
         store.expect_scrub(db)
         # Numbers of streams are keys of the hashes.
         store.digests.clear()
@@ -126,7 +126,7 @@ def _holding(db: sqlite3.Connection, user: str, session: str) -> list[str]:
 
 
 def _add_tombstones(
-    db: sqlite3.Connection, store: Store, user: str, session: str, chosen: list[str], *, erased: bool
+    db: sqlite3.Connection, store: Store, user: str, session: str, chosen: list[str], erased: list[str]
 ) -> None:
     new = [machine for machine in chosen if not is_forgotten(db, user, machine, session)]
     left = store.remaining_quota(db)
@@ -136,5 +136,14 @@ def _add_tombstones(
     change = changes.latest_change(db, user)
     for machine in new:
         change += 1
-        db.execute("INSERT INTO forgotten VALUES (?, ?, ?, ?)", (user, session, machine, change))
+        db.execute("INSERT INTO forgotten VALUES (?, ?, ?, ?, 0)", (user, session, machine, change))
+    if ALL_MACHINES in new:
+        # Devices whose tokens only push are shown the tombstones of their own machines.
+        for machine in erased:
+            change += 1
+            db.execute(
+                "INSERT INTO forgotten VALUES (?, ?, ?, ?, 1)"
+                " ON CONFLICT DO UPDATE SET change = excluded.change, everywhere = 1",
+                (user, session, machine, change),
+            )
     db.execute("INSERT INTO users VALUES (?, ?) ON CONFLICT DO UPDATE SET change = excluded.change", (user, change))

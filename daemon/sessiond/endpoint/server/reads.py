@@ -21,7 +21,7 @@ from sessiond.endpoint.server import changes, listing, ranges, records, streams
 from sessiond.endpoint.server.guard import view
 from sessiond.endpoint.server.pages import UnknownPageToken
 from sessiond.endpoint.server.problems import HttpError
-from sessiond.endpoint.server.query import Query, id_prefix, session_path, valid_name
+from sessiond.endpoint.server.query import Query, device_id, id_prefix, session_path, valid_name
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import Access
 from sessiond.endpoint.server.unlisted import list_unlisted
@@ -66,6 +66,23 @@ class ReadHandlers:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._endpoint_id = reader.store.endpoint_id
+
+    async def forgotten(self, request: Request, access: Access) -> Response:
+        """Return a page of the sessions that were erased."""
+        query = Query(request, {"since", "limit"})
+        since, limit, device = query.text("since"), query.limit(), device_id(request)
+        ask = partial(
+            changes.list_forgotten,
+            access=access,
+            device=device,
+            endpoint=self._endpoint_id,
+            since=since,
+            limit=limit,
+        )
+        try:
+            return json_response(await self._reader.query(ask))
+        except UnknownPageToken as error:
+            raise HttpError(410, "unknown-place", str(error)) from error
 
     async def changes(self, request: Request, access: Access) -> Response:
         """List the user's sessions that changed after a position in the user's sequence of changes."""

@@ -9,7 +9,7 @@ import uuid
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private
 
-VERSION = 6
+VERSION = 7
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 DEFAULT_USER = "default"
@@ -119,6 +119,7 @@ CREATE TABLE forgotten (
     session TEXT NOT NULL,
     machine TEXT NOT NULL,
     change INTEGER NOT NULL,
+    everywhere INTEGER NOT NULL DEFAULT 0, -- 1: a machine that had the session when it was erased on all machines
     PRIMARY KEY (user, session, machine)
 ) WITHOUT ROWID;
 CREATE INDEX forgotten_by_change ON forgotten (user, change);
@@ -171,6 +172,7 @@ DROP TABLE old_streams;
 not changed."""
 _TO_VERSION_3 = "ALTER TABLE tokens ADD COLUMN released TEXT NOT NULL DEFAULT ''"
 _TO_VERSION_4 = "ALTER TABLE streams ADD COLUMN media_type TEXT"
+_TO_VERSION_7 = "ALTER TABLE forgotten ADD COLUMN everywhere INTEGER NOT NULL DEFAULT 0"
 _TO_VERSION_6 = "ALTER TABLE tokens ADD COLUMN invite INTEGER"
 
 
@@ -249,6 +251,8 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
         if 0 < found < 6:
             db.execute(_TO_VERSION_6)
             _run(db, _INVITES)
+        if found in (5, 6):
+            db.execute(_TO_VERSION_7)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

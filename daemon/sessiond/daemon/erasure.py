@@ -1,0 +1,79 @@
+"""Erases forgotten sessions at the endpoint and in the built-in archive, on the upload thread.
+
+A failure here delays no push: a proxy may allow POST and refuse DELETE.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from sessiond.clock import now_ms
+from sessiond.endpoint.erasure import Receipt
+from sessiond.errors import ArchiveUnreadable, EndpointError
+from sessiond.logs import log
+from sessiond.spool import Spool
+
+AT_ONCE = 50
+"""Sessions that are erased between two pushes."""
+RETRY_SECONDS = 600.0
+"""Seconds between two attempts after one that failed."""
+
+
+class Erasure:
+    """Sends the requests that erase sessions.
+
+    `at_endpoint` erases a session at the endpoint; None if there is no other endpoint than the built-in archive.
+    `in_archive` erases one in the archive; None if there is no archive.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        at_endpoint: Callable[[UUID], Receipt] | None,
+        in_archive: Callable[[UUID], Receipt] | None,
+    ) -> None:
+        self._spool = spool
+        self._targets = [(False, at_endpoint), (True, in_archive)]
+        self._failed_at: float | None = None
+
+    def step(self) -> bool:
+        """Erase some sessions; return whether more are due now. A failure is stored and not raised."""
+        if self.idle_seconds():
+            return False
+        self._failed_at = None
+        more = False
+        for archive, erase in self._targets:
+            more |= erase is not None and self._erase(erase, archive=archive)
+        return more
+
+    def try_again(self) -> None:
+        """Try again at the next step, whatever failed before."""
+        self._failed_at = None
+
+    def idle_seconds(self) -> float | None:
+        """Return the seconds until the next attempt after a failure, 0 if it is due; None if nothing has failed."""
+        if self._failed_at is None:
+            return None
+        return max(0.0, self._failed_at + RETRY_SECONDS - time.monotonic())
+
+    def _erase(self, erase: Callable[[UUID], Receipt], *, archive: bool) -> bool:
+        with self._spool.reading():
+            due = self._spool.forgotten.due(AT_ONCE + 1, archive=archive)
+        size = 0
+        try:
+            for session in due[:AT_ONCE]:
+                size += erase(UUID(session)).bytes
+                # Only after the receipt: a kill before this repeats the request, which erases nothing then.
+                with self._spool.transaction():
+                    self._spool.forgotten.confirm(session, now_ms(), archive=archive)
+        except (EndpointError, ArchiveUnreadable) as error:
+            log.warning("erasure.failed", reason=str(error))
+            self._failed_at = time.monotonic()
+            with self._spool.transaction():
+                self._spool.forgotten.fail(str(error), archive=archive)
+            return False
+        if due:
+            log.info("erasure.acked", sessions=len(due[:AT_ONCE]), bytes=size)
+        return len(due) > AT_ONCE

@@ -1,0 +1,146 @@
+"""Tombstones: sessions that the user erased. They are never captured again.
+
+A tombstone is stored before anything is erased, so a kill at any time leaves the rest to be done. It has the id of the
+session and nothing of its content. This module imports neither msgspec nor uuid, because `status` counts tombstones.
+"""
+
+from __future__ import annotations
+
+from sessiond.frozen_record import FrozenRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+_AT_ENDPOINT = "everywhere AND acknowledged_ms IS NULL"
+_IN_ARCHIVE = "archive_ms IS NULL"
+_LEFT = (
+    "FROM left_at_endpoint WHERE endpoint = (SELECT value FROM meta WHERE key = 'endpoint')"
+    " AND session NOT IN (SELECT session FROM forgotten) AND session NOT IN (SELECT uuid FROM session)"
+)
+
+
+class Erasures(FrozenRecord):
+    """How many sessions were erased, and what of that is still to be done."""
+
+    sessions: int = 0
+    endpoint: int = 0
+    """Sessions that the endpoint has not erased yet."""
+    archive: int = 0
+    """Sessions that the built-in archive has not erased yet."""
+    problem: str | None = None
+    """Why the last attempt failed."""
+    oldest_ms: int | None = None
+    """When the oldest of these erasures was requested."""
+    excluded: int = 0
+    """Sessions of excluded projects that the endpoint still has."""
+    excluded_bytes: int = 0
+
+
+class Forgotten:
+    """The tombstones. Writing methods run inside `Spool.transaction`. Session ids are in their text form."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def order(self, sessions: Iterable[str], now_ms: int, *, everywhere: bool) -> None:
+        """Store tombstones. `everywhere`: the endpoint has to erase these sessions too.
+
+        A session that was erased before is erased once more: the endpoint may have been restored from a backup.
+        """
+        self._db.executemany(
+            "INSERT INTO forgotten (session, everywhere, ordered_ms) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " everywhere = max(everywhere, excluded.everywhere), acknowledged_ms = iif(excluded.everywhere, NULL,"
+            " acknowledged_ms), archive_ms = NULL, problem = NULL",
+            [(session, everywhere, now_ms) for session in sessions],
+        )
+
+    def learn(self, session: str, now_ms: int) -> None:
+        """Store that the endpoint has erased a session: another machine of the user asked for it."""
+        self._db.execute(
+            "INSERT INTO forgotten (session, everywhere, ordered_ms, acknowledged_ms) VALUES (?, 1, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            (session, now_ms, now_ms),
+        )
+
+    def has(self, session: str) -> bool:
+        """Return whether a session was erased and must not be captured."""
+        return self._db.execute("SELECT 1 FROM forgotten WHERE session = ?", (session,)).fetchone() is not None
+
+    def is_captured(self, session: str) -> bool:
+        """Return whether a session is in the spool, with or without a record."""
+        return self._db.execute("SELECT 1 FROM session WHERE uuid = ?", (session,)).fetchone() is not None
+
+    def captured(self) -> list[int]:
+        """Return the rows of sessions that have a tombstone and are still in the spool."""
+        rows = self._db.execute("SELECT session.id FROM forgotten JOIN session ON session.uuid = forgotten.session")
+        return [row[0] for row in rows]
+
+    def due(self, limit: int, *, archive: bool) -> list[str]:
+        """Return sessions that the endpoint (or the built-in archive) has to erase, the oldest order first."""
+        rows = self._db.execute(
+            f"SELECT session FROM forgotten WHERE {_IN_ARCHIVE if archive else _AT_ENDPOINT}"
+            " ORDER BY ordered_ms, session LIMIT ?",
+            (limit,),
+        )
+        return [row[0] for row in rows]
+
+    def confirm(self, session: str, now_ms: int, *, archive: bool) -> None:
+        """Store that the endpoint (or the built-in archive) has erased a session."""
+        column = "archive_ms" if archive else "acknowledged_ms"
+        self._db.execute(f"UPDATE forgotten SET {column} = ?, problem = NULL WHERE session = ?", (now_ms, session))
+        if archive:  # nothing of it is to be copied any more
+            self._db.execute("DELETE FROM archived WHERE session = ?", (session,))
+
+    def fail(self, reason: str, *, archive: bool) -> None:
+        """Store why nothing could be erased at the endpoint (or in the archive)."""
+        self._db.execute(
+            f"UPDATE forgotten SET problem = ? WHERE {_IN_ARCHIVE if archive else _AT_ENDPOINT}", (reason,)
+        )
+
+    def note_left(self, session: int) -> None:
+        """Store which session the endpoint keeps, before its row is removed because its project was excluded."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO left_at_endpoint SELECT uuid, meta.value, (SELECT coalesce(sum(acked), 0)"
+            " FROM stream WHERE stream.session = session.id) AS size FROM session, meta"
+            " WHERE session.id = ? AND meta.key = 'endpoint' AND meta.value IS NOT NULL AND (pushed > 0 OR size > 0)",
+            (session,),
+        )
+
+    def left_at_endpoint(self) -> list[str]:
+        """Return the sessions of excluded projects that the endpoint still has."""
+        return [row[0] for row in self._db.execute(f"SELECT session {_LEFT}")]
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """Return all tombstones, for `put_rows` of another spool."""
+        return list(
+            self._db.execute("SELECT session, everywhere, ordered_ms, acknowledged_ms, archive_ms FROM forgotten")
+        )
+
+    def put_rows(self, rows: Iterable[tuple[object, ...]]) -> None:
+        """Store the tombstones of an earlier spool."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO forgotten (session, everywhere, ordered_ms, acknowledged_ms, archive_ms)"
+            " VALUES (?, ?, ?, ?, ?)",
+            list(rows),
+        )
+
+
+def count_erasures(db: sqlite3.Connection, *, archive: bool) -> Erasures:
+    """Return the counts. `archive`: whether there is a built-in archive that may have these sessions."""
+    row = db.execute(
+        f"SELECT count(*), total({_AT_ENDPOINT}), total({_IN_ARCHIVE}), max(problem),"
+        f" min(iif({_AT_ENDPOINT} OR {_IN_ARCHIVE}, ordered_ms, NULL)) FROM forgotten"
+    ).fetchone()
+    waits = int(row[1]), int(row[2]) if archive else 0
+    excluded, size = db.execute(f"SELECT count(*), coalesce(sum(bytes), 0) {_LEFT}").fetchone()
+    return Erasures(
+        excluded=excluded,
+        excluded_bytes=size,
+        sessions=row[0],
+        endpoint=waits[0],
+        archive=waits[1],
+        problem=row[3] if any(waits) else None,
+        oldest_ms=row[4] if any(waits) else None,
+    )

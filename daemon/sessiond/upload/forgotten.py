@@ -1,0 +1,45 @@
+"""Learns from the endpoint which sessions the user has erased there, perhaps from another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sessiond.endpoint.erasure import ForgottenAnswer
+from sessiond.errors import NotFound
+from sessiond.spool import Spool
+from sessiond.spool.safety import BOUND_ENDPOINT
+
+POSITION = "forgotten.position"
+"""Meta key: the endpoint's id, and the position up to which its list of erased sessions was read."""
+
+
+def learn_forgotten(spool: Spool, list_forgotten: Callable[[str | None], ForgottenAnswer], now_ms: int) -> int:
+    """Store tombstones of captured sessions that the endpoint has erased; return how many are new.
+
+    A push of such a session is answered `forgotten`. But a spool that was restored from a backup may have nothing to
+    push of it, and would count it as safe.
+
+    Raises: EndpointError.
+    """
+    endpoint, learned = spool.meta(BOUND_ENDPOINT), 0
+    known, _, since = (spool.meta(POSITION) or "").partition(" ")
+    at = since if known == endpoint and since else None
+    while True:
+        try:
+            answer = list_forgotten(at)
+        except NotFound:
+            if at is None:
+                return learned  # an endpoint of an earlier version
+            at = None  # it was restored from an older copy
+            continue
+        with spool.transaction():
+            for each in answer.forgotten:
+                # Others need no tombstone here. If one is found later, the answer to its first push says so.
+                if spool.forgotten.is_captured(str(each.id)) and not spool.forgotten.has(str(each.id)):
+                    spool.forgotten.learn(str(each.id), now_ms)
+                    spool.outbox.drop_session(str(each.id))
+                    learned += 1
+            spool.set_meta(POSITION, f"{endpoint} {answer.next}")
+        if not answer.more or answer.next == at:
+            return learned
+        at = answer.next
