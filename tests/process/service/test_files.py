@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import plistlib
 import shutil
 import subprocess
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.cli import serve
 from sessiond.service import make_plan
 from sessiond.service.systemd import SANDBOX, STRICTER
 from sessiond.sources import find_variables
 
 ROOT = Path(__file__).parents[3]
 UNIT = ROOT / "systemd" / "sessiond.service"
+SERVE_UNIT = ROOT / "deploy" / "sessiond-serve.service"
 PLIST = ROOT / "launchd" / "io.sessiond.plist"
 
 KEY_TYPES: dict[str, type] = {
@@ -87,9 +90,9 @@ def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return made
 
 
-def analyzed(unit: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def analyzed(unit: Path, *words: str, manager: str = "--user") -> subprocess.CompletedProcess[str]:
     environ = {"XDG_RUNTIME_DIR": str(unit.parent), "HOME": str(unit.parent), "PATH": "/usr/bin:/bin"}
-    command = ["systemd-analyze", "--user", *words, str(unit)]
+    command = ["systemd-analyze", manager, *words, str(unit)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
 
 
@@ -109,6 +112,24 @@ def test_the_unit_is_not_exposed_more_than_it_has_to_be(unit: Path) -> None:
     if "unrecognized option" in done.stderr:
         pytest.skip("this systemd-analyze reads no unit from a file")
     assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+@analyze
+def test_the_unit_of_an_endpoint_is_valid_and_confined(tmp_path: Path) -> None:
+    """It runs the command that the documents name, as a user of its own, and systemd finds nothing wrong with it."""
+    text = SERVE_UNIT.read_text(encoding="utf-8")
+    (command,) = [line.partition("=")[2] for line in text.splitlines() if line.startswith("ExecStart=")]
+    made = tmp_path / SERVE_UNIT.name
+    made.write_text(text.replace("/opt/sessiond/bin/sessiond", "/bin/true"), encoding="utf-8")
+    done = analyzed(made, "verify", "--man=no", "--recursive-errors=no", manager="--system")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = analyzed(made, "security", "--offline=true", "--no-pager", "--threshold=20", manager="--system")
+    if "unrecognized option" not in done.stderr:
+        assert done.returncode == 0, done.stdout.splitlines()[-1]
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    arguments = parser.parse_args(command.split()[2:])
+    assert (arguments.data, arguments.access_log) == ("/var/lib/sessiond", True)
 
 
 def test_a_service_gets_the_variables_that_decide_where_sessions_are() -> None:
