@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from sessiond.atomic import atomic_write
 from sessiond.cli.lookup import opened_if_any
 from sessiond.cli.output import load_config, mask_text, to_json
@@ -101,10 +99,10 @@ def _lines(reader: Reader, format: str) -> Iterator[str]:
 
 def _items(steps: Iterable[Step]) -> Iterator[str]:
     """Iterate the items as JSON, each with its stream and the position of its record."""
+    from sessiond.transcript import fields
+
     for step in steps:
-        place = {"stream": step.thread.name, "offset": step.placed.place.offset, "length": step.placed.place.length}
-        item = {name: value for name, value in msgspec.structs.asdict(step.placed.item).items() if value}
-        yield to_json(place | item)
+        yield to_json(fields(step.thread.name, step.placed))
 
 
 def _facts(record: Session) -> Iterator[tuple[str, str]]:

@@ -9,8 +9,6 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from sessiond.cli.lookup import opened_if_any
 from sessiond.cli.output import colored, columns, escape, load_config, print_json
 from sessiond.errors import NotFound
@@ -128,6 +126,7 @@ def _style(args: argparse.Namespace) -> Style:
 
 def _print_items(thread: Thread) -> None:
     """Print the items of a stream as JSON, each with its stream and the position of its record."""
-    for place, item in thread.items:
-        shown = {"stream": thread.name, "offset": place.offset, "length": place.length}
-        print_json(shown | {name: value for name, value in msgspec.structs.asdict(item).items() if value})
+    from sessiond.transcript import fields
+
+    for placed in thread.items:
+        print_json(fields(thread.name, placed))

@@ -11,6 +11,6 @@ page.py           a conversation as one HTML file
 from __future__ import annotations
 
 from sessiond.transcript.conversation import Step, Thread, converse
-from sessiond.transcript.items import Place, Placed, merge, read_items
+from sessiond.transcript.items import Place, Placed, fields, merge, read_items
 
-__all__ = ["Place", "Placed", "Step", "Thread", "converse", "merge", "read_items"]
+__all__ = ["Place", "Placed", "Step", "Thread", "converse", "fields", "merge", "read_items"]

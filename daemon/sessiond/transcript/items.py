@@ -47,6 +47,17 @@ def read_items(source: Source, records: Iterable[bytes]) -> Iterator[Placed]:
                 yield Placed(place, item)
 
 
+def fields(stream: str, placed: Placed) -> dict[str, object]:
+    """Return an item for JSON: its stream, the position of its record, and the fields that it has.
+
+    The stream of the subagent that a call began is `subagent` here.
+    """
+    item = {name: value for name, value in msgspec.structs.asdict(placed.item).items() if value}
+    if "stream" in item:
+        item["subagent"] = item.pop("stream")
+    return {"stream": stream, "offset": placed.place.offset, "length": placed.place.length} | item
+
+
 def merge(placed: Iterable[Placed]) -> list[Placed]:
     """Return the items of a stream in their last state: retracted ones are gone, texts that continue are joined."""
     found: list[Placed] = []

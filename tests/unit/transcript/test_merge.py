@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sessiond.session import Item, ItemKind, Speaker
 from sessiond.sources import find_sources
-from sessiond.transcript import Place, Placed, merge, read_items
+from sessiond.transcript import Place, Placed, fields, merge, read_items
 
 
 def said(text: str, speaker: Speaker = Speaker.ASSISTANT, **facts: object) -> Item:
@@ -50,3 +50,17 @@ def test_a_damaged_record_is_a_note_and_stops_nothing() -> None:
     line = b'{"type":"user","uuid":"u1","message":{"role":"user","content":"hi"}}'
     texts = [placed.item.text for placed in read_items(claude, [line[:20], line, line + line])]
     assert texts == ["a damaged record of 20 bytes", "hi", "hi", "hi"]
+
+
+def test_the_stream_of_a_subagent_does_not_replace_that_of_the_record() -> None:
+    """In JSON, both are there: where the call is, and which stream it began."""
+    call = Item(kind=ItemKind.CALL, speaker=Speaker.ASSISTANT, text="Agent", stream="agent-1")
+    assert fields("main", Placed(Place(5, 7), call)) == {
+        "stream": "main",
+        "offset": 5,
+        "length": 7,
+        "kind": "call",
+        "speaker": "assistant",
+        "text": "Agent",
+        "subagent": "agent-1",
+    }
