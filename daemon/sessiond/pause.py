@@ -13,7 +13,7 @@ FILE = "paused.json"
 ALL = ""
 """The name under which pushing as a whole is paused; the other names are tools."""
 INDEFINITELY = 0
-"""In place of a time: until `sessiond unpause`."""
+"""Stands for a time: the pause lasts until `sessiond unpause`."""
 
 
 class Paused(FrozenRecord):

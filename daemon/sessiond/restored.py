@@ -51,7 +51,7 @@ class RestoredSessions:
     """The marks in a state directory. The daemon reads one again when its file has changed."""
 
     def __init__(self, state_directory: str = "") -> None:
-        """Without a directory, nothing was restored."""
+        """Read the marks below `state_directory`; if it is empty, nothing was restored."""
         self._directory = os.path.join(state_directory, RESTORED) if state_directory else ""
         self._listed: tuple[int, frozenset[str]] = -1, frozenset()
         self._read: dict[UUID, tuple[tuple[int, int], Mark]] = {}

@@ -98,7 +98,7 @@ class Lock:
     """The lock of a state directory: one daemon at a time. The kernel releases it when the process ends."""
 
     def __init__(self, directory: str, service: str | None = None) -> None:
-        """Take the lock. Raises: AlreadyRunning."""
+        """Acquire the lock. Raises: AlreadyRunning."""
         self._descriptor = os.open(os.path.join(directory, LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             _take(self._descriptor)

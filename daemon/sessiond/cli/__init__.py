@@ -261,7 +261,7 @@ def _width() -> int:
 
 
 def _import_msgspec() -> None:
-    """Import msgspec without typing_extensions, of which it uses three names that `typing` has too.
+    """Import msgspec without typing_extensions: the three names that it uses are in `typing` too.
 
     Importing typing_extensions (and `inspect` with it) would take a tenth of the time of `status`.
     """

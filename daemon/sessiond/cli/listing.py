@@ -16,7 +16,7 @@ NAME, LEAST_NAME = 24, 10
 GONE = "*"
 """Follows the state of a session whose tool deleted its files."""
 PROMPTS_ONLY = "^"
-"""Follows the state of a session of which only the prompts are known."""
+"""The mark after the state of a session that is known from its prompts only."""
 HEADER = ("id", "active", "tool", "msgs", "state", "machine", "model", "directory", "name")
 RIGHT = {"active", "msgs"}
 STEPS: tuple[tuple[str, int, int], ...] = (
@@ -32,7 +32,7 @@ STEPS: tuple[tuple[str, int, int], ...] = (
     ("directory", 0, LEAST_NAME),
     ("machine", 0, LEAST_NAME),
 )
-"""What is shortened until the name has room, in this order: a column, its new width, and that room. 0 leaves it out."""
+"""The columns to shorten, in this order, until the name has room: column, new width (0: none), and that room."""
 
 
 def listing(rows: Sequence[Row], short: Mapping[str, str], *, now_ms: int, width: int, home: str = "") -> str:

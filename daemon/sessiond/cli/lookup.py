@@ -98,7 +98,7 @@ def find_session(spool: Spool, text: str) -> SessionState:
 
 
 def short_ids(spool: Spool | None, ids: Collection[str]) -> dict[str, str]:
-    """Map each of these ids to its beginning, as long as it takes to tell them and all ids in the spool apart."""
+    """Map each id to its shortest unique beginning among these ids and those in the spool."""
     length = SHORT if spool is None else spool.stats.id_length(SHORT)
     while len({each[:length] for each in ids}) < len(set(ids)):
         length += 1

@@ -164,7 +164,7 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexibl
 
 
 def wrapped(text: str, width: int, most: int | None = None) -> list[str]:
-    """Wrap text at white space into lines of at most `width` characters, of which a longer word is cut.
+    """Wrap text at white space into lines of at most `width` characters. A longer word is cut.
 
     If there are more than `most` lines, the last one is shortened, but not the name of a file at its end.
     """

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _choose(args: argparse.Namespace, listed: Iterable[StoredSession]) -> Copies | None:
-    """Have the user choose a session; return None if the user wants none. Raises: NotFound, UsageError."""
+    """Ask the user to choose a session; return None if the user declines. Raises: NotFound, UsageError."""
     from sessiond.cli import UsageError
 
     name = "" if args.all else project_name(os.path.abspath(os.path.expanduser(args.directory or os.getcwd())))

@@ -1,4 +1,4 @@
-"""Which sessions a command lists: the filters, the order and the limit, for sessions here and at the endpoint."""
+"""Selects the sessions that a command lists: filters, order and limit, for sessions here and at the endpoint."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ REST = 10
 
 
 class Incomplete(SessiondError):
-    """Not everything is at the endpoint: something is parked, lost, unreadable, paused, or the time was up."""
+    """Not everything is at the endpoint: items are parked, lost, unreadable or paused, or the time is up."""
 
     exit_code = exit_codes.DEGRADED
 

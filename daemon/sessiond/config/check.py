@@ -32,7 +32,7 @@ _SECRETS = {"token", "password", "secret", "api_key", "key", "auth", "authorizat
 
 
 class ConfigPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """Where values come from: a file with the lines of its keys, or an environment variable."""
+    """The origin of values: a file with the lines of its keys, or an environment variable."""
 
     file: str | None = None
     lines: dict[Path, int] = {}

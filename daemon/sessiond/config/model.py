@@ -60,7 +60,7 @@ Name = Annotated[
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where sessions go."""
+    """The endpoint that sessions are pushed to."""
 
     url: str = ""
     """Empty: the built-in archive, an endpoint on loopback that keeps its data in the state directory."""
@@ -174,4 +174,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     outbox: Outbox = Outbox()
     log: Log = Log()
     sources: dict[str, SourceSettings] = {}
-    """By name of the tool: "claude-code"."""
+    """The sources by the name of the tool, such as "claude-code"."""

@@ -14,7 +14,7 @@ class Rank(IntEnum):
     """The urgency of a file."""
 
     OLD = 0
-    """Not changed for an hour: `[backlog]` in the configuration throttles these."""
+    """Files that have not changed for an hour. `[backlog]` in the configuration throttles them."""
     RECENT = 1
     CHANGED = 2
     """Read before and changed since: a live change whose event was missed."""

@@ -55,7 +55,7 @@ class CaptureLoop:
         self.config_files: ConfigWatch | None = None
         """The files whose changes are reported to the main thread; None without one, as in `sync`."""
         self.turn = ONCE
-        """What a read works with: the daemon sets a slice, and a scan sets the sessions whose process runs."""
+        """The parameters of a read: the daemon sets the slice, and a scan sets the sessions whose process runs."""
         self._news = False
         """Whether a commit was made that the upload loop does not know of."""
         self.iterations = 0

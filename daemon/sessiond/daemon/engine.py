@@ -56,7 +56,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How an engine is run."""
 
     throttles: Throttles | None = None
-    """Without them the backlog is never delayed."""
+    """If None, the backlog is never delayed."""
     slice: int | None = None
     """Bytes of one file that are read before the next file; None reads each file to its end."""
     config_files: ConfigWatch | None = None

@@ -28,7 +28,7 @@ from sessiond.upload.forgotten import learn_forgotten
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where to push."""
+    """The address to push to."""
 
     url: str
     token: Token | None

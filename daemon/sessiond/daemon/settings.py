@@ -27,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     loaded: Loaded
     token: Token | None
-    """Of the configured endpoint; the built-in archive has its own."""
+    """The token of the configured endpoint. The built-in archive has its own."""
     paused: Paused
     terms: str
     """Version of the redaction rules: their files may change without a change of the configuration."""
@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return same != self.config or fresh._files() != self._files()
 
     def _files(self) -> tuple[Token | None, str, bytes]:
-        """Return what the threads use from files beside the configuration."""
+        """Return the settings that the threads read from files beside the configuration."""
         return self.token, self.terms, self.authorities
 
 

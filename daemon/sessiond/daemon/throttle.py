@@ -28,7 +28,7 @@ class Override:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.works: frozenset[str] = frozenset()
-        """Which of READING and PUSHING are unlimited."""
+        """The works, READING or PUSHING, that are unlimited."""
 
     def start(self) -> None:
         """Lift all limits from now on."""

@@ -26,7 +26,7 @@ class Lane(IntEnum):
 
 
 class Work(NamedTuple):
-    """A piece of work: what is read before the queue is asked again, or the end of a round."""
+    """A piece of work: the entries to read before the queue is asked again, or the end of a round."""
 
     lane: Lane
     entries: Iterable[Entry] = ()
@@ -36,7 +36,7 @@ class Work(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What was found when an entry was read, at each location of its path."""
+    """The outcome of reading an entry, for each location of its path."""
 
     entry: Entry
     outcomes: Sequence[tuple[Location, Outcome]] = ()

@@ -36,7 +36,7 @@ class ToolInventory(msgspec.Struct, frozen=True, kw_only=True):
     due: int
     """Sessions that the tool may delete within a week."""
     prompts_only: int = 0
-    """Sessions of which only the prompts are left, in the tool's history: it deleted the sessions."""
+    """Sessions that the tool deleted, so that only their prompts are left in its history."""
 
 
 def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[ToolInventory]:

@@ -21,7 +21,7 @@ NO_SESSION = "its session is not captured"
 
 
 class Uncaptured(msgspec.Struct, frozen=True, order=True):
-    """A file of which nothing is captured."""
+    """A file that is not captured."""
 
     path: str
     reason: str

@@ -28,11 +28,11 @@ class ForgottenAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a request that erases a session: what was erased now, and nothing if that was done before."""
+    """The answer to a request that erases a session: the data erased by this request, which may be none."""
 
     session: UUID
     machines: list[str]
-    """The machines of which something was erased."""
+    """The machines whose data was erased."""
     streams: int
     bytes: int
     """Bytes of transcripts and side files, of all generations."""

@@ -18,7 +18,7 @@ UNDECODABLE = "undecodable"
 
 
 class PushAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """As wire.PushAnswer, with results that are not decoded yet."""
+    """Like wire.PushAnswer, with results that are not decoded yet."""
 
     batch: str
     results: list[msgspec.Raw]
@@ -26,7 +26,7 @@ class PushAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """As wire.OffsetsAnswer, with streams that are not decoded yet."""
+    """Like wire.OffsetsAnswer, with streams that are not decoded yet."""
 
     streams: list[msgspec.Raw]
 

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 PROBE_AFTER = 32
 """Accepted parts after which one of twice the size is tried: the limit may have been raised, or was never one."""
 FIRST_ALLOWANCE = 8
-"""Single items that are tried of the first push of which nothing is accepted."""
+"""The number of single items that are tried if nothing of a first push is accepted."""
 MOST_ALLOWANCE = 256
 """The same for a later push. It is more than a batch has, so that no item stops the others for good."""
 
@@ -27,10 +27,10 @@ class PushSize:
         self.limit: int | None = None
         """The size of a part; None: it is not known to be limited."""
         self._accepted = self._refused = self._alone = 0
-        """Of the push so far: the largest accepted part, the smallest refused part that is larger, refused items."""
+        """So far in this push: the largest accepted part, the smallest larger part that was refused, refused items."""
         self._streak = 0
         self._fruitless = 0
-        """Consecutive pushes of which nothing was accepted."""
+        """The number of consecutive pushes without an accepted item."""
 
     def fitting(self, items: Sequence[Item], weigh: Callable[[Item], int]) -> int:
         """Return how many of the items to push next in one part: as many as may be accepted, but at least one."""

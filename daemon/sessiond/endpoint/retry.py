@@ -85,7 +85,7 @@ class RetryingClient:
         return not self.seconds_until_identification()
 
     def identify_again(self) -> None:
-        """Have `about` asked before the next push."""
+        """Ask for `about` again before the next push."""
         self._identified_at = None
 
     def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.RemotePosition | None]:

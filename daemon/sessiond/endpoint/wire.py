@@ -168,7 +168,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: Literal["stored", "duplicate", "problem"]
     problem: Problem | None = None
     ahead: list[StreamLength] = []
-    """Streams of the line's session of which the endpoint has a later generation or more bytes than the line says. The
+    """Streams of the line's session for which the endpoint has a later generation or more bytes than the line. The
     client's state is older than the endpoint's (a restored backup), and it should request the offsets."""
 
 

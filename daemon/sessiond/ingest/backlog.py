@@ -86,10 +86,10 @@ def _catch_up_one(context: IngestContext, turn: Turn, number: int) -> Outcome:
 
 
 class _Copy(NamedTuple):
-    """Where the bytes of a stream can be read again: its tool's file, or our hard link to it."""
+    """The file with the bytes of a stream: its tool's file, or our hard link to it."""
 
     path: str
-    """That of the tool's file, for redaction rules that depend on it."""
+    """The path of the tool's file, for redaction rules that depend on it."""
     source: Source
     content: Content
 

@@ -22,7 +22,7 @@ from sessiond.spool import Spool
 from sessiond.spool.rows import FileState
 
 PROMPTS = "prompts"
-"""The name of the stream of a session's prompts, of which nothing else is known (see history.py)."""
+"""The name of the stream of a session that is known from its prompts only (see history.py)."""
 LONG_WORK = 256 << 10
 """Bytes that take longer to read, decode and mask than a transaction may be open: 10 ms and more."""
 
@@ -49,7 +49,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sessionless: bool = False
     """Whether it is a side file whose session is not captured, or not yet. Nothing of it is stored."""
     sessions: frozenset[str] = frozenset()
-    """Native ids of the sessions of which a first or another file was captured: their side files can be captured."""
+    """Native ids of the sessions with captured files: their side files can be captured."""
     mentions: frozenset[str] = frozenset()
     """Names of side files that belong to these sessions or others, as the records that were read say."""
 
@@ -103,7 +103,7 @@ class IngestContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     compressed: CompressedFiles = msgspec.field(default_factory=CompressedFiles)
     endings: Endings = msgspec.field(default_factory=Endings)
     restored: RestoredSessions = msgspec.field(default_factory=RestoredSessions)
-    """Which messages of restored sessions were written on another machine."""
+    """The messages of restored sessions that were written on another machine."""
     records_only: frozenset[str] = frozenset()
     """Tools whose transcripts are not kept."""
     oldest_ms: int | None = None

@@ -67,7 +67,7 @@ class Index:
                 yield source, root, relative, unit
 
     def unrecognized(self, path: str) -> set[str]:
-        """Return the tools of which a path that belongs to no unit looks like a session."""
+        """Return the tools for which a path that belongs to no unit looks like a session."""
         return {
             source.tool
             for source, root, length in self._roots_of(path)

@@ -71,7 +71,7 @@ def _apply_exclusion(context: IngestContext) -> None:
 
 
 def _apply_machine_id(context: IngestContext) -> None:
-    """Give waiting records the current machine id. Retry parked items: the old id may have been the reason."""
+    """Set the current machine id in waiting records. Retry parked items: the old id may have been the reason."""
     spool = context.spool
     if spool.meta(MACHINE) == context.machine_id:
         return
@@ -86,7 +86,7 @@ def _apply_machine_id(context: IngestContext) -> None:
 
 
 def apply_projections(context: IngestContext, sources: Iterable[Source]) -> None:
-    """Have everything read again that was captured by an earlier version of its source's projection.
+    """Mark sessions that an earlier version of their source's projection captured, so that they are read again.
 
     What a later version adds would otherwise never be captured of sessions that do not change any more. A session whose
     records differ begins a new generation, as if its tool had rewritten it; the endpoint keeps the earlier one.

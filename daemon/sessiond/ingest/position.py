@@ -30,7 +30,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     gap: tuple[int, int] | None = None
     """(start, end) of the bytes that the endpoint acknowledged and lost; they are read again before all others."""
     skipped: int | None = None
-    """Where the transcript stopped being kept; from there on only the record is."""
+    """The offset at which the transcript stopped being kept. Only the record is kept from there on."""
 
     def __post_init__(self) -> None:
         """Check the position. Raises: SpoolDamaged.
@@ -118,7 +118,7 @@ def position_of(stream: StreamState) -> Position:
 
 
 def set_position(stream: StreamState, to: Position) -> None:
-    """Give the working copy of a stream another position."""
+    """Set the position of a stream's working copy."""
     stream.generation, stream.folded, stream.queued = to.generation, to.folded, to.queued
     stream.acked, stream.gap, stream.skipped = to.acked, to.gap, to.skipped
 

@@ -49,7 +49,7 @@ class DropStart(NamedTuple):
 
 
 class Renumber(NamedTuple):
-    """Give the queued items of a generation another number."""
+    """Change the number of a generation's queued items."""
 
     generation: int
     to: int

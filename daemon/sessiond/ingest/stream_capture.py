@@ -131,7 +131,7 @@ class StreamCapture:
                 return self._source.content.size >= self._stream.folded  # it could be parsed, and did not shrink
 
     def _add_working_directory(self) -> None:
-        """Fold what the files beside the unit and its root say, while the stream has no working directory itself."""
+        """Fold facts from files beside the unit and its root, while the stream itself names no working directory."""
         location, fold = self._snapshot.location, self._stream.fold
         if location.unit.beside and fold.cwd is None:
             entry = read_context(location)

@@ -19,7 +19,7 @@ from sessiond.sources.titles import decode_title
 
 
 def capture_titles(snapshot: FileSnapshot, unit: HistoryUnit) -> Outcome:
-    """Give captured sessions the titles that were added to a list, or all of them if it was rewritten."""
+    """Set the titles of captured sessions: those added to the list, or all if it was rewritten."""
     context, known, lines = snapshot.context, snapshot.known, unit.lines
     if known is not None and known.gone_ms is not None:
         note_back(context, known)

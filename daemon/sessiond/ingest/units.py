@@ -32,14 +32,14 @@ from sessiond.sources.damaged import DAMAGED
 
 
 class Times(Enum):
-    """Where the times of a stream's records are."""
+    """The place of the times of a stream's records."""
 
     RECORDS = auto()
-    """In the records."""
+    """The records have times."""
     FILE = auto()
-    """Nowhere: those at which its file was created and last written are used."""
+    """The records have no times: those at which the file was created and last written are used."""
     LAST_WRITE = auto()
-    """Not in the last record: the time at which its file was last written is used for it."""
+    """The last record has no time: the time at which its file was last written is used for it."""
 
 
 class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Entry | None = None
     """Metadata of the whole session; see Projection."""
     media_type: str | None = None
-    """That of a side file; None: records."""
+    """The media type of a side file; None for records."""
 
     def records(self) -> Iterator[bytes]:
         """Iterate over its records, without newlines. The last one may still be written (rule 8)."""

@@ -14,7 +14,7 @@ BLOCK = 1 << 20
 
 
 class SecretFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a secret is, the rule that found it, and the hash that allows it."""
+    """The place of a secret, the rule that found it, and the hash that allows it."""
 
     file: str
     """If the file has several streams, with `::` and the name of session and stream."""

@@ -41,14 +41,14 @@ class Budget:
         self.hits += size // BYTES_OF_A_HIT + 1
 
     def report(self, hits: int) -> None:
-        """Take away reported places. Raises: OverBudgetError if there are more than may be reported."""
+        """Subtract reported places. Raises: OverBudgetError if there are more than may be reported."""
         self.hits -= hits
         if self.hits < 0:
             self.hits = 0
             raise OverBudgetError
 
     def spend(self, units: int) -> None:
-        """Take units away. Raises: OverBudgetError if there are no more of them."""
+        """Subtract units. Raises: OverBudgetError if there are no more of them."""
         self.left -= units
         if self.left < 0:
             self.left = 0

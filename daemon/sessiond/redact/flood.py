@@ -1,4 +1,4 @@
-"""How a window is masked in which too many secrets may be: all of its text, whatever it is.
+"""Masks a window that may have too many secrets: all of its text, whatever it is.
 
 It takes a few passes over the bytes and no step in Python for a secret, a string or an escape. JSON stays valid: its
 structure, its escapes and white space are kept. Everything else becomes stars, names and ordinary words as well, and

@@ -1,4 +1,4 @@
-"""The lines of a private key's body, whatever comes before each of them."""
+"""Finds the lines of a private key's body, with any text before each of them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from sessiond.redact.scanner import Trigger, make_scanner
 KNOWN_VALUE = -1
 """The rank of a span that is such a value, before those of all rules."""
 SHORTEST = 6
-"""A shorter value is no secret that could be told from ordinary text, and is not looked for."""
+"""A shorter value can't be distinguished from ordinary text, and is not searched."""
 
 
 def forms(secret: bytes) -> set[bytes]:

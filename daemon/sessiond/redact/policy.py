@@ -16,7 +16,7 @@ Mode = Literal["mask", "hash", "off"]
 
 
 def read_ours() -> bytes:
-    """Read our rules as they stand in their file; importlib.resources takes as long as half of the sources for that."""
+    """Read the built-in rules from their file. importlib.resources would take half as long as importing the sources."""
     with open(os.path.join(os.path.dirname(__file__), "rules.toml"), "rb") as file:
         return file.read()
 
@@ -30,7 +30,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: Mode = "mask"
     key: bytes = b""
-    """Of the keyed hash; needed by the mode "hash", and to tell one set of known secrets from another."""
+    """The key of the keyed hash, for the mode "hash" and to distinguish sets of known secrets."""
     extra: tuple[RuleSet, ...] = ()
     secrets: tuple[bytes, ...] = ()
     allow_rules: frozenset[str] = frozenset()
@@ -43,7 +43,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Where a secret was covered, and by which rule; never the value."""
+    """The place of a covered secret and the rule; never the value."""
 
     start: int
     length: int
@@ -51,7 +51,7 @@ class Finding(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class Masked(msgspec.Struct, frozen=True, gc=False):
-    """The covered bytes, as many as went in, and what was found; the very object that went in if nothing was."""
+    """The masked bytes, of the same length as the input, and the findings. Without findings, the same object."""
 
     data: bytes
     findings: tuple[Finding, ...] = ()

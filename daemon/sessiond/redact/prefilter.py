@@ -23,7 +23,7 @@ _SIGNS = (
     ":5432:", ":5433:", ":6432:", ":\\/", "%3a", "sig=", "signature=", "code_verifier=", "hvs.", "hvb.", "hvr.",
     "sm_pat_", "sm_aat_", "sm_sat_",
 )  # fmt: skip
-"""Text in which a value may be a plain word, or is too short to be told from one. In lower case."""
+"""Text in which a value may be a plain word, or is as short as one. In lower case."""
 _OPTION = re.compile(r"[\s\"'>,\[]-(?:[pPuUawb]|-(?:proxy-)?user\b)")
 _ADDRESS = r"[^\s/@]{0,80}:[^\s]{0,128}@|[^\s/@]{30,255}@|[^\s]{0,400}[?&;]\w{0,40}="
 _NAMES = (

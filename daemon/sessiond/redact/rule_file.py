@@ -23,7 +23,7 @@ from sessiond.redact.shape import Shape, derive, forget
 
 
 class Allow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is no secret although a rule matches: an allow-list as gitleaks writes it."""
+    """Exceptions from a rule: an allow-list as gitleaks writes it."""
 
     description: str = ""
     condition: Literal["OR", "AND", "or", "and", "||", "&&"] = "OR"
@@ -93,9 +93,9 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 BAD = (re.error, ValueError, RecursionError, OverflowError)
-"""What is raised for an expression that can't be used."""
+"""The errors that are raised for an expression that can't be used."""
 _DERIVING = ("rule_file.py", "go_syntax.py", "shape.py", "syntax.py", "text.py")
-"""The modules that decide what is derived from a rule."""
+"""The modules with the code that derives data from a rule."""
 
 
 def prepare_rules(text: str, *, file: str | None, cache_dir: str | None, check: bool) -> Prepared:

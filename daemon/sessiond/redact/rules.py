@@ -64,7 +64,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     margin: int
     """Bytes before a match that may decide on it."""
     steady: bool
-    """Whether what it refuses for its value, it refuses wherever that stands."""
+    """Whether a value that it refuses is refused in every place."""
     bounded: bool
     parts: re.Pattern[bytes] | None
     """What of a secret is masked; None for all of it."""

@@ -26,7 +26,7 @@ from sessiond.redact.cache import read, store
 
 
 class Hits(msgspec.Struct, frozen=True, gc=False):
-    """Where a trigger was found: marks in order, and how far before each of them its match may begin."""
+    """The places of a trigger: marks in order, and how far before each of them its match may begin."""
 
     marks: list[int]
     low: int
@@ -40,7 +40,7 @@ BUILDING = 60.0
 
 
 class Trigger(msgspec.Struct, frozen=True, gc=False):
-    """An expression without assertions, the width of its match, and words of which a match has one, in lower case.
+    """An expression without assertions, the width of its match, and lower-case words, one of which is in each match.
 
     `front` is an expression for what precedes each relevant match, unless that is at the start of the data.
     """
@@ -196,7 +196,7 @@ def _build(expressions: list[tuple[bytes, bool]]) -> bytes | None:
 
 
 class _Found:
-    """What a scan has found so far, and how much more it may find."""
+    """The matches of a scan so far, and how many more it may find."""
 
     __slots__ = ("ends", "left")
 

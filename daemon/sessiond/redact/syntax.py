@@ -52,7 +52,7 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Several sequences of which one is matched."""
+    """Alternatives: one of several sequences is matched."""
 
     arms: tuple[tuple[Node, ...], ...]
 

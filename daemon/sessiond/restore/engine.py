@@ -159,7 +159,7 @@ class Restorer:
         return msgspec.structs.replace(journal, placing=True, files=tuple(staged))
 
     def _import(self, planned: PlannedImport) -> None:
-        """Have the tool import a file. Raises: SessiondError."""
+        """Run the tool's import of a file. Raises: SessiondError."""
         path = os.path.join(self.scratch, f"{IMPORT}{os.urandom(4).hex()}{planned.suffix}")
         argv = [path if part == IMPORT_FILE else part for part in planned.command.argv]
         try:

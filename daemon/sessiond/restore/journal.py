@@ -147,7 +147,7 @@ def _inode(path: str) -> int:
 
 
 def _link(staged: Staged, *, again: bool) -> None:
-    """Give a file its name. A link fails if the name exists, so nothing is ever overwritten."""
+    """Link a file to its name. This fails if the name exists, so nothing is ever overwritten."""
     try:
         os.link(staged.temporary, staged.path)
     except FileExistsError as error:

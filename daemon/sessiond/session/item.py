@@ -26,7 +26,7 @@ class ItemKind(StrEnum):
 
 
 class Speaker(StrEnum):
-    """Who an item is from."""
+    """The author of an item."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -57,7 +57,7 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An image or a file in a message, without its bytes."""
 
     type: str
-    """The media type (image/png), or what the tool calls it."""
+    """The media type (image/png), or the tool's own name for it."""
     size: int | None = None
     """Bytes of its decoded content, if the record has it."""
     name: str | None = None

@@ -49,7 +49,7 @@ def session_id(tool: str, native_id: str, scope: str = "") -> uuid.UUID:
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What a record needs besides its folds: where and when it is built."""
+    """The facts for a record besides its folds: where and when it is built."""
 
     machine_id: str
     now_ms: int
@@ -57,12 +57,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Folds(msgspec.Struct, frozen=True, kw_only=True):
-    """The folds of a session, and what of other sessions and its process they are read with."""
+    """The folds of a session, and the facts of other sessions and its process that the record depends on."""
 
     threads: Sequence[Fold]
-    """Of the main thread: several if the tool spreads it over files. Each message counts once."""
+    """The folds of the main thread: several if the tool spreads it over files. Each message counts once."""
     others: Sequence[Fold] = ()
-    """Of its subagents. They only extend its time."""
+    """The folds of its subagents, which only extend its time."""
     ancestors: Sequence[Iterable[int]] = ()
     """The message keys of sessions whose history it may have copied. Copied messages do not count."""
     elsewhere: frozenset[int] = frozenset()

@@ -137,7 +137,7 @@ class Source(Protocol):
     projection_version: ClassVar[int]
     """The version of `project` and `projections`. What an earlier version captured is read again, once."""
     gaps: ClassVar[tuple[str, ...]]
-    """What the tool does not store, or the source does not read, for docs/sources.md."""
+    """Fields that the tool does not store, or the source does not read, for docs/sources.md."""
     side_files: ClassVar[tuple[SideFiles, ...]]
     """The side files of its sessions."""
     session_like: ClassVar[str]
@@ -172,11 +172,11 @@ class Source(Protocol):
         ...
 
     def items(self, record: Any, entry: Entry, memory: Memory) -> Iterable[Item]:
-        """Iterate the items of a decoded record, of which `decode` returned `entry`."""
+        """Iterate the items of a decoded record, for which `decode` returned `entry`."""
         ...
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
-        """Return what the files beside a unit say of its session. Called until the working directory is known.
+        """Return facts about a unit's session from the files beside it. Called until the working directory is known.
 
         `beside` has those of `unit.beside` that exist. They are not part of the transcript.
         Raises: ValueError for a file in the middle of a rewrite.

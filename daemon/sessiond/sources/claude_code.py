@@ -217,7 +217,7 @@ class ClaudeCode(BaseSource):
 
 
 def _marked(item: Item, record: dict[str, Any]) -> Item:
-    """Return an item with what the rest of its line says: a summary, an error of the API, a subagent's result."""
+    """Return an item with facts from the rest of its line: a summary, an error of the API, a subagent's result."""
     if item.kind is ItemKind.RESULT:
         agent = find(record, "toolUseResult.agentId")
         return replace(item, stream=f"agent-{agent}") if isinstance(agent, str) else item

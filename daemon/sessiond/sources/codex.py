@@ -126,7 +126,7 @@ def decode_line(record: bytes | memoryview, memory: Memory) -> Entry:
 
 
 class Codex(BaseSource):
-    """Rollouts of Codex, whatever program started them: an allow-list of originators would lose sessions."""
+    """Rollouts of Codex from any program that started it: an allow-list of originators would lose sessions."""
 
     tool: ClassVar[str] = "codex"
     variables: ClassVar[tuple[str, ...]] = ("CODEX_HOME",)

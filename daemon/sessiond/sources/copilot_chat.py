@@ -109,7 +109,7 @@ class CopilotChat(BaseSource):
 
 
 def _part_items(part: dict[str, Any], answer: Item) -> Iterator[Item]:
-    """Iterate the items of a part of a response. A call is stored with what the editor said of it and its result."""
+    """Iterate the items of a part of a response. A call is stored with the editor's text about it and its result."""
     kind, text = part.get("kind"), text_of(part.get("value"))
     if kind == "toolInvocationSerialized":
         call = name_of(part.get("toolCallId"))

@@ -30,7 +30,7 @@ DAMAGED = (
     LookupError,
     ArithmeticError,
 )
-"""What a source may raise for a damaged record."""
+"""The errors that a source may raise for a damaged record."""
 
 MOST_REPAIRS = 8
 """Fields of a record that are replaced. Each needs the record to be decoded again."""

@@ -1,4 +1,4 @@
-"""Where VS Code and the editors built on it keep their data, for sources of editor extensions.
+"""The data directories of VS Code and editors built on it, for sources of editor extensions.
 
 docs/formats/copilot-chat.md describes the directories.
 """

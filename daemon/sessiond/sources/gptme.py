@@ -25,7 +25,7 @@ from sessiond.sources.user_dirs import unique_paths
 FILE = re.compile(r"([^/]+)/(?:conversation|((?:branches|views)/[^/]+))\.jsonl", re.DOTALL)
 KNOWN = frozenset([*ROLES, "system"])
 TOKENS = ("usage.", "")
-"""Where the metadata of a message has its tokens: in `usage`, or in older versions beside it."""
+"""The places of the tokens in a message's metadata: in `usage`, or in older versions beside it."""
 
 
 class _Metadata(msgspec.Struct, gc=False):

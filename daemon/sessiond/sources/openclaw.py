@@ -90,7 +90,7 @@ class OpenClaw(Pi):
                 yield Projection(native_id=native_id, records=[record], stream=WINDOW)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
-        """Decode a line of Pi's format; what the tool says of the session as a whole is no line of it."""
+        """Decode a line of Pi's format. Data about the session as a whole is not a line of it."""
         return None if record.startswith(OF_WINDOW) else super().decode(record, memory)
 
 

@@ -18,7 +18,7 @@ from sessiond.sources.user_dirs import UserDirs
 RECORDS = "application/x-ndjson"
 """The media type of a stream of records, as in the protocol."""
 IMPORT_FILE = "{file}"
-"""In the arguments of an import: the path of the file to import."""
+"""Stands for the path of the file to import, in the arguments of an import."""
 PRIVATE = 0o600
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f/]+")
 
@@ -56,7 +56,7 @@ class ArchivedSession(msgspec.Struct, frozen=True, kw_only=True):
     record: Session
     title: str | None
     streams: tuple[ArchivedStream, ...]
-    """Without a record that was cut: the last bytes of a transcript are the end of a record."""
+    """Without a record that was cut: a transcript ends with the end of a record."""
 
     def stream(self, name: str = "main") -> ArchivedStream:
         """Return a transcript by its name. Raises: Unrestorable."""
@@ -77,7 +77,7 @@ class ArchivedSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a session is restored to. `exists` and `read` look at this machine; `read` returns b"" for no file."""
+    """The target of a restored session. `exists` and `read` look at this machine; `read` returns b"" for no file."""
 
     dirs: UserDirs
     directory: str
@@ -128,13 +128,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     base: str
     """The tool's directory. All files and edits are below it."""
     files: tuple[PlannedFile, ...] = ()
-    """In the order in which they are created: the one by which the tool finds the session comes last."""
+    """The files in the order of their creation: the one by which the tool finds the session comes last."""
     edits: tuple[PlannedEdit, ...] = ()
     imports: tuple[PlannedImport, ...] = ()
     fork: Command | None = None
     """Continues in a copy with a new id; None if the tool can't."""
     notes: tuple[str, ...] = ()
-    """What the user should know, such as what is missing."""
+    """Notes for the user, such as missing files."""
     programs: tuple[str, ...] = ()
     """Names of the tool's processes, which must not run while a file that exists is changed."""
 

@@ -20,14 +20,14 @@ from sessiond.sources.records import ABSENT, parse
 HISTORY = "history.jsonl"
 """The name of the file of most tools, in the directory above their sessions."""
 COMMAND = re.compile(r"\s*(?:/[A-Za-z][\w:.-]*(?:\s|$)|!|$)")
-"""What is typed for the tool itself: a slash command, or a command of the shell."""
+"""Input for the tool itself: a slash command, or a shell command."""
 
 
 HASH = re.compile(r"[0-9a-f]{8,64}")
 
 
 class _Paste(msgspec.Struct):
-    """What was pasted into a prompt: its text is in the line, or in a file that is named after a hash of it."""
+    """A text that was pasted into a prompt: it is in the line, or in a file that is named after a hash of it."""
 
     hash: str | None = msgspec.field(default=None, name="contentHash")
 
@@ -117,5 +117,5 @@ def prompt_items(record: Mapping[str, Any], entry: Entry) -> Iterator[Item]:
 
 
 def prompt_item(text: str, entry: Entry) -> Item:
-    """Return the item of a prompt, of which `prompt_entry` returned `entry`."""
+    """Return the item of a prompt, for which `prompt_entry` returned `entry`."""
     return replace(template(entry, Speaker.USER), text=text, injected=entry.role is None)

@@ -15,7 +15,7 @@ class Watch(StrEnum):
     FLAT = "flat"
     """The directory alone."""
     SCAN = "scan"
-    """Not watched: the regular scan finds changes. For stores with thousands of directories."""
+    """The root is not watched, and the regular scan finds changes: for stores with thousands of directories."""
 
 
 class Root(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,14 +70,14 @@ class Spool:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """What was captured. Imported late: `status` only counts, and does not need it."""
+        """The captured sessions. Imported late: `status` only counts, and does not need it."""
         from sessiond.spool.catalog import Catalog
 
         return Catalog(self.connection)
 
     @cached_property
     def outbox(self) -> Outbox:
-        """What the endpoint has not acknowledged."""
+        """The items that the endpoint has not acknowledged."""
         from sessiond.spool.outbox import Outbox
 
         return Outbox(self.connection)
@@ -214,7 +214,7 @@ class Spool:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Make all SELECTs inside see the same state, whatever a daemon commits meanwhile."""
+        """Make all SELECTs inside see the same state, even if a daemon commits meanwhile."""
         with self._lock, translated():
             self.connection.execute("BEGIN")
             try:

@@ -66,7 +66,7 @@ class DeadLetters(ABC):
         return count + len(rows)
 
     def drop(self, identity: UUID, now_ms: int) -> int:
-        """Give up the parked and lost items of a session, as the user asked; return how many.
+        """Discard the parked and lost items of a session, as the user asked; return how many.
 
         They stay in the tool's file. At the endpoint, a placeholder of the same length replaces dropped bytes, since
         nothing could be appended behind a gap. The session does not count as acknowledged afterwards.

@@ -1,4 +1,4 @@
-"""The files in the catalog: how far each was read, and what was captured of it."""
+"""The files in the catalog: how far each was read, and its captured stream."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Files:
         self._db.execute("DELETE FROM mark WHERE path = ? AND native_id = ?", (os.fsencode(path), native_id))
 
     def outdate_projections(self, tools: Iterable[str]) -> int:
-        """Have all documents, folders and databases of some tools read again; return how many there are.
+        """Mark all documents, folders and databases of some tools to be read again; return how many there are.
 
         The marks of a database's sessions are emptied instead of removed: a session that is missing at the next listing
         still counts as known. They are set one by one, so a kill in the middle repeats only what was not read yet.
@@ -106,7 +106,7 @@ class Files:
         return [file_state(row) for row in rows]
 
     def behind_inside(self, path: str, limit: int) -> list[str]:
-        """Return the native ids of sessions in a container of which a stream has to be read again."""
+        """Return the native ids of sessions in a container with a stream that has to be read again."""
         rows = self._db.execute(
             f"SELECT file.path FROM file JOIN stream ON stream.id = file.stream WHERE file.path > ? AND file.path < ?"
             f" AND file.gone_ms IS NULL AND ({BEHIND}) LIMIT ?",

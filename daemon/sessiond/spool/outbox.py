@@ -240,5 +240,5 @@ class Outbox(DeadLetters):
         ).fetchall()
 
     def renumber(self, stream: int, old: int, new: int) -> None:
-        """Give the queued items of a generation another number: the endpoint has used theirs for other bytes."""
+        """Change the number of a generation's queued items: the endpoint has used it for other bytes."""
         self._db.execute("UPDATE segment SET generation = ? WHERE stream = ? AND generation = ?", (new, stream, old))

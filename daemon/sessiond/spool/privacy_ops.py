@@ -80,7 +80,7 @@ class PrivacyOps(Folds):
         return names
 
     def reread_files_without_session(self) -> None:
-        """Have files without a captured session read again: their sessions may no longer be excluded."""
+        """Mark files without a captured session to be read again: their sessions may no longer be excluded."""
         self._db.execute("UPDATE file SET checkpoint = NULL WHERE stream IS NULL")
 
     # A change of rules

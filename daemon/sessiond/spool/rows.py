@@ -33,7 +33,7 @@ class StreamState(msgspec.Struct, kw_only=True):
     gap: tuple[int, int] | None = None
     """Bytes that the endpoint acknowledged and then lost, as (start, end): they are read again."""
     remote_position: RemotePosition | None = None
-    """What the endpoint says it holds, until it is reconciled."""
+    """The position that the endpoint reported, until it is reconciled."""
     rank: int = 0
     """When its file was last written, in unix ms: newer streams go first."""
     lost: int = 0
@@ -44,7 +44,7 @@ class StreamState(msgspec.Struct, kw_only=True):
     """Offset at which its transcript stopped being kept; from there on only the record is (transcripts = false)."""
     fold: Fold = msgspec.field(default_factory=Fold)
     media_type: str | None = None
-    """That of a side file; None: records."""
+    """The media type of a side file; None for records."""
     stored: tuple[bytes, bytes, bytes] = (b"", b"", b"")
     """The parts of the fold as they are stored; see Folds."""
 

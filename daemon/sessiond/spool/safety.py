@@ -42,7 +42,7 @@ class State(IntEnum):
     SAFE = 0
     """The endpoint has all of it."""
     DROPPED = 1
-    """The user gave up what the endpoint lacks (`sessiond queue drop`)."""
+    """The user gave up the bytes that the endpoint lacks (`sessiond queue drop`)."""
     ARCHIVED = 2
     """The tool's file is gone and only the built-in archive has it; it is being copied to the endpoint."""
     WAITING = 3

@@ -188,7 +188,7 @@ class Streams(Folds):
         return (*row[:4], held) == known
 
     def set_unknown(self, stream: int) -> None:
-        """Have the endpoint asked how much it has of a stream before more of it is pushed."""
+        """Request the endpoint's position in a stream before more of it is pushed."""
         self._db.execute("UPDATE stream SET known = 0 WHERE id = ?", (stream,))
 
     def set_position(self, stream: int, generation: int, queued: int, acked: int, gap: tuple[int, int] | None) -> None:

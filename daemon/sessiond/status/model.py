@@ -138,7 +138,7 @@ class Status(FrozenRecord):
     progress: Progress | None = None
     """Progress of the running daemon; None before its first scan."""
     paused: Paused = Paused()
-    """What the user has paused."""
+    """The user's pauses."""
     unsaved: list[Unsaved] = []  # noqa: RUF012
     """Running tools that save no transcript, so that nothing of them can be captured."""
     restored: int = 0

@@ -2,7 +2,7 @@
 
 items.py          the items of a stream, each with the position of its record
 conversation.py   the streams of a session as one conversation
-labels.py         what every rendering says of an item in a few words
+labels.py         short labels of an item, for every rendering
 text.py           a conversation for a terminal or a pipe
 markdown.py       a conversation as Markdown
 page.py           a conversation as one HTML file

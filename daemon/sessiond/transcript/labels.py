@@ -1,4 +1,4 @@
-"""What every rendering says of an item in a few words: who speaks, what a call does, how a result ended."""
+"""Labels of an item in every rendering: its author, what a call does, how a result ended."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class StreamCopy(msgspec.Struct):
     """Those of the archive, in order; the last one is the current one."""
     remote: wire.RemotePosition
     media_type: str | None = None
-    """That of a side file; None: records."""
+    """The media type of a side file; None for records."""
     shift: int = 0
     """Added to the archive's generation numbers, because the endpoint has other bytes under those."""
 

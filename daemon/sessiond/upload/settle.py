@@ -94,7 +94,7 @@ def park(context: UploadContext, item: Item, reason: str) -> None:
 
 
 def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
-    """Forget the endpoint's position in streams of which it has more than the spool has read; return their number.
+    """Forget the endpoint's position in streams that are longer there than in the spool; return their number.
 
     The spool was restored from a backup. The position is asked for again before anything else of the stream is sent.
     """
@@ -119,7 +119,7 @@ def _forget(context: UploadContext, item: Item) -> None:
 
 
 def _solve(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:
-    """Handle a problem with an item. `broken` holds the streams of which an earlier item of this push failed."""
+    """Handle a problem with an item. `broken` holds the streams with an earlier failed item of this push."""
     if isinstance(item, SessionState):
         return _solve_session(context, item, problem)
     if item.stream_id in broken:

@@ -41,7 +41,7 @@ class CoverageCheck:
         return True
 
     def conclude(self, state: RootState, stats: ScanStats, unwatched: int) -> RootState:
-        """Return the state of a root of which `unwatched` directories have no watch: polled if there are any."""
+        """Return the state of a root with this many `unwatched` directories: polled if there are any."""
         if unwatched:
             self._covered.pop(state.watched, None)
             detail, hint = kernel.watch_limit()

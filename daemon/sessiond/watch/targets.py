@@ -14,7 +14,7 @@ from sessiond.watch.roots import RootState, Route, WatchedRoot, WatchMode
 
 
 class WatchScope(IntEnum):
-    """What a watch reports. A broader scope includes the narrower ones."""
+    """The changes that a watch reports. A broader scope includes the narrower ones."""
 
     ANCESTOR = 0
     """Names that appear in the directory, one of which leads to a missing root."""
@@ -87,7 +87,7 @@ class _Directories:
     """What one plan finds out about directories, each of them once.
 
     Most of the hundreds of roots are missing and share the directories above them. A plan made after the watches exist
-    may keep what it has read: a later change causes an event, and that another plan.
+    may keep what it has read: a later change causes an event, and the event another plan.
     """
 
     def __init__(self, mounts: Mounts) -> None:

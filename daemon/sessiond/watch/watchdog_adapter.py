@@ -33,7 +33,7 @@ else:
 _NAMES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent]
 """Events for WatchScope.ANCESTOR. Writes to files in the home directory must not wake us."""
 _CHANGES: list[type[FileSystemEvent]] = [*_NAMES, FileModifiedEvent, FileDeletedEvent, DirDeletedEvent]
-"""Only events of changes: without a filter, each of our own reads would cause two events."""
+"""The events of changes: without a filter, each of our own reads would cause two events."""
 
 _PAUSE = 0.05
 

@@ -28,11 +28,11 @@ class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a watcher. Times are in seconds."""
 
     rescan: float = 60.0
-    """Between two scans of every root."""
+    """Seconds between two scans of every root."""
     poll: float = 5.0
-    """Between two scans of a root without events."""
+    """Seconds between two scans of a root without events."""
     settle: float = 0.2
-    """Without a change until changes are reported."""
+    """Seconds without a change until changes are reported."""
     patience: float = 1.0
     """The longest delay of a change."""
     most: int = 50_000

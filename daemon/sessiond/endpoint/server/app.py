@@ -178,7 +178,7 @@ class Endpoint:
         return json_response(await self._pushes.erase(order, client_name(request)))
 
     async def enrol(self, request: Request) -> Response:
-        """Give a device with the code of an invitation a token of its own."""
+        """Create a token for a device that has the code of an invitation."""
         encoding = body.check_kind(request, JSON)
         client = client_name(request)
         async with self._bodies.read(request, ENROL_BYTES, client) as sent:

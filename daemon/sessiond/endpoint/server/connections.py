@@ -29,20 +29,20 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that a connection may stay in a state."""
 
     headers: float = 10
-    """From the first byte of a request to the end of its headers. For the first request: from the connection on."""
+    """Limits the time from the first byte of a request, or from the connection, to the end of its headers."""
     idle: float = 75
-    """Between two requests."""
+    """Limits the time between two requests."""
     answer: float = 60
-    """Without progress of an answer, of which at most 256 KiB are in transit."""
+    """Limits the time in which an answer makes no progress. At most 256 KiB of it are in transit."""
     rest: float = 10
-    """To finish sending a body whose request is already answered. After an immediate close, the client might not see
-    the answer."""
+    """Limits the time to finish a body whose request is already answered. If the connection closed at once, the client
+    might not see the answer."""
     close: float = 10
-    """From the decision to close until the connection is closed."""
+    """Limits the time from the decision to close until the connection is closed."""
 
 
 class Phase(enum.IntEnum):
-    """What a connection is doing."""
+    """The state of a connection."""
 
     HANDSHAKE = 0
     """TLS is being negotiated."""

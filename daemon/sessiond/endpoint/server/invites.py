@@ -96,7 +96,7 @@ def revoke(store: Store, number: int) -> None:
 
 
 def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
-    """Give a device a token that is bound to it.
+    """Create a token that is bound to a device.
 
     Raises:
         HttpError: 403, the code is not valid; 400, the machine id is not.

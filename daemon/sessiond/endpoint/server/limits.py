@@ -51,7 +51,7 @@ def check_generations(
 
 
 def claim_machine(db: sqlite3.Connection, store: Store, user: str, machine: str, device: str) -> bool:
-    """Give a free machine id to a device, and return whether the id belongs to it.
+    """Assign a free machine id to a device, and return whether the id belongs to it.
 
     Raises:
         ItemError: the quota has no space for another machine.

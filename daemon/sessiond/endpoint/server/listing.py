@@ -18,11 +18,11 @@ class Order(StrEnum):
 
     STARTED = "started"
     ACTIVE = "active"
-    """By the end of a session; of an ongoing one by its last record."""
+    """Orders sessions by their end, and an ongoing one by its last record."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sessions to list; None matches all."""
+    """The filters of a list of sessions; None matches all."""
 
     tool: str | None = None
     machine_id: str | None = None
@@ -38,7 +38,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     """Part of the model's name; case is ignored."""
     gone: bool = False
-    """Only sessions whose tool deleted its files."""
+    """Lists only sessions whose tool deleted their files."""
 
 
 # A client that numbers its revisions by the clock, as ours does, raises them with each change of an ongoing session.

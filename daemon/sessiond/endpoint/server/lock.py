@@ -26,7 +26,7 @@ class StoreLock:
     """
 
     def __init__(self, directory: str, *, timeout: float = 0.0) -> None:
-        """Take the lock. Wait up to `timeout` seconds for a process that is about to end.
+        """Acquire the lock. Wait up to `timeout` seconds for a process that is about to end.
 
         Raises:
             AlreadyRunning: another process serves this store.

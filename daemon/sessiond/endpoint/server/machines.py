@@ -26,7 +26,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def claim(db: sqlite3.Connection, user: str, machine: str, device: str) -> bool:
-    """Give a free machine id of a user to a device. Return whether the id belongs to this device."""
+    """Assign a free machine id of a user to a device. Return whether the id belongs to this device."""
     row = db.execute("SELECT device, open FROM machines WHERE user = ? AND machine = ?", (user, machine)).fetchone()
     if row is None:
         db.execute("INSERT INTO machines (user, machine, device) VALUES (?, ?, ?)", (user, machine, device))

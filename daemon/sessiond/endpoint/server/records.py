@@ -38,7 +38,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Length(msgspec.Struct, frozen=True, kw_only=True):
-    """As StreamLength, without bounds: a store of version 1 may have any number."""
+    """Like StreamLength, without bounds: a store of version 1 may have any number."""
 
     name: str
     generation: int

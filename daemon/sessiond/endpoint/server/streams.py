@@ -106,7 +106,7 @@ def find_generation(db: sqlite3.Connection, stream: int, generation: int | None 
 def ahead(
     db: sqlite3.Connection, user: str, machine: str, session: str, client: Iterable[tuple[str, int, int]]
 ) -> list[StreamLength]:
-    """Return the streams of which the store has more than the client's (name, generation, length)."""
+    """Return the streams that are longer in the store than the client's (name, generation, length)."""
     known = {name: (generation, length) for name, generation, length in client}
     if len(known) > FEW:
         held = current(db, user, machine, session)

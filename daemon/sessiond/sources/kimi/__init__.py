@@ -266,7 +266,7 @@ def _message_key(role: Role, timestamp: float | None, memory: Memory) -> str | N
 
 
 def _begin_fork(time: float | str | None, memory: Memory) -> str:
-    """Take back the copied messages. The fork's time distinguishes its positions from those of its parent."""
+    """Remove the copied messages. The fork's time distinguishes its positions from those of its parent."""
     memory.update(fork=str(time), prompts=[], count=-1)
     return ""
 

@@ -85,7 +85,7 @@ class _Part(msgspec.Struct, gc=False):
 
 
 class _Record(_Part, gc=False):
-    """A session, a message, or a part of one; its fields tell which."""
+    """A session, a message, or a part of one, depending on its fields."""
 
     id: str = ""
     role: str | None = None
