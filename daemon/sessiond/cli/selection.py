@@ -126,7 +126,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Add the options that `make_selection` reads."""
     parser.add_argument("--here", action="store_true", help="sessions of this project, on any machine")
-    parser.add_argument("--machine", metavar="NAME", help="sessions of this machine")
+    parser.add_argument("--machine", metavar="MACHINE", help="sessions of this machine")
     parser.add_argument("--tool", metavar="TOOL", help="sessions of this tool: claude-code, codex, ...")
     parser.add_argument("--directory", metavar="DIR", help="sessions in DIR or below it; a plain name matches anywhere")
     parser.add_argument("--branch", metavar="NAME", help="sessions of this git branch")

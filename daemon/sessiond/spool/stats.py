@@ -198,6 +198,24 @@ class Stats:
         )
         return [UUID(row[0]) for row in rows]
 
+    def newest_ids(self, limit: int) -> list[str]:
+        """Return the ids of the sessions that were active last."""
+        rows = self._db.execute(
+            "SELECT uuid FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC LIMIT ?", (limit,)
+        )
+        return [row[0] for row in rows]
+
+    def tool_names(self) -> list[str]:
+        """Return the tools that have sessions."""
+        return [row[0] for row in self._db.execute("SELECT tool FROM tally WHERE sessions > 0 ORDER BY tool")]
+
+    def machine_names(self) -> list[str]:
+        """Return the machine ids of the sessions."""
+        rows = self._db.execute(
+            "SELECT DISTINCT json_extract(CAST(record AS TEXT), '$.machine_id') FROM session WHERE record IS NOT NULL"
+        )
+        return sorted(row[0] for row in rows if row[0])
+
     def id_length(self, least: int) -> int:
         """Return the number of characters, at least `least`, at which the beginnings of all session ids differ."""
         length = least
