@@ -118,7 +118,7 @@ def plan_reconcile(
     first = position.queued if first is None else first
     # Bytes that a generation keeps count as acknowledged before it has begun at the endpoint. If the endpoint has one
     # of the same number all the same, it dates from a time that a restored spool does not know: it may go on otherwise.
-    acknowledged = 0 if trust.lost or queue.begins(generation) else position.acked
+    acknowledged = 0 if trust.lost or trust.unproven or queue.begins(generation) else position.acked
     if theirs == generation and remote.length <= acknowledged and not queue.begins_below(theirs):
         return [MoveTo(position.rewound(remote.length, first))]
     if theirs is None and generation == 0:
@@ -193,7 +193,7 @@ def plan_without_source(position: Position, queue: Queue, remote: RemotePosition
     theirs, generation = remote.generation, position.generation
     # In each case: the endpoint may hold less than it acknowledged, if it was restored from an older copy. With the old
     # count, the bytes at the end that it lacks would be reported as safe.
-    common = _still_acknowledged(position, queue, remote)
+    common = 0 if trust.unproven and queue.runs else _still_acknowledged(position, queue, remote)
     given_up = position.given_up(common)
     if _leads(position, queue, remote, trust) and (theirs != generation or remote.length <= common):
         return [MoveTo(given_up)]  # the queued bytes follow directly
@@ -201,7 +201,7 @@ def plan_without_source(position: Position, queue: Queue, remote: RemotePosition
         return [MoveTo(given_up)]  # all bytes after `common` are lost
     first = queue.first(generation)
     start = position.folded if first is None else first
-    ours = theirs == generation and not queue.begins(generation)
+    ours = theirs == generation and not queue.begins(generation) and not trust.unproven
     if ours and queue.generations == {generation} and remote.length <= start:
         # The endpoint appends only directly behind its bytes: a placeholder fills the hole up to the outbox.
         return [MoveTo(given_up), Fill(generation, remote.length, start), CountLost(generation, common, start)]

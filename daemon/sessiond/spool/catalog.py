@@ -28,6 +28,8 @@ SESSION = (
 """The columns that `session_state` needs."""
 _ROWS = 100
 """Sessions that are read at once."""
+KEPT_BATCHES = 10_000
+"""Names of batches that are kept, of 32 characters each: those of a few days of work."""
 
 
 class Catalog(Streams, Files, PrivacyOps):
@@ -191,6 +193,24 @@ class Catalog(Streams, Files, PrivacyOps):
             " WHERE endpoint = ? AND acknowledged.stream = stream.id",
             (new,),
         )
+
+    # Acknowledged batches
+
+    def add_batch(self, name: str) -> None:
+        """Store the name of an acknowledged batch. Of many, the oldest are removed."""
+        number = self._db.execute("INSERT INTO batch (name) VALUES (?)", (name,)).lastrowid
+        self._db.execute("DELETE FROM batch WHERE number <= ?", ((number or 0) - KEPT_BATCHES,))
+
+    def has_batch(self, name: str) -> bool:
+        """Return whether a batch of this name is among the last ones that were acknowledged."""
+        return self._db.execute("SELECT 1 FROM batch WHERE name = ?", (name,)).fetchone() is not None
+
+    def distrust_positions(self) -> None:
+        """Compare each stream with the endpoint's copy by its digest, although they may have equal numbers.
+
+        A copy of this state may have pushed there: then the numbers prove nothing.
+        """
+        self._db.execute("UPDATE stream SET unproven = 1 WHERE skipped IS NULL")
 
 
 def session_state(row: tuple[Any, ...]) -> SessionState:

@@ -225,6 +225,10 @@ MIGRATIONS = (
         PRIMARY KEY (endpoint, session)
     ) WITHOUT ROWID;
     """,
+    """
+    -- The names of the last acknowledged batches, in their order.
+    CREATE TABLE batch (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

@@ -12,6 +12,8 @@ UNTRUSTED = "endpoint.untrusted"
 """Meta key, set if the endpoint lost batches, or another copy of this state directory pushes there."""
 COMPARE_MS = 900_000
 """Milliseconds between two comparisons of all streams."""
+DISTRUST_MS = 86_400_000
+"""Milliseconds after which another comparison reads all files, if a copy of this state pushes to the endpoint."""
 
 
 def bind(context: UploadContext) -> bool:
@@ -27,9 +29,9 @@ def bind(context: UploadContext) -> bool:
     same = known == identity and follows and context.spool.meta(UNTRUSTED) is None
     if not same:
         with context.spool.transaction():
-            if known == identity and not follows and last is not None and about.last_batch is not None:
-                health.note_divergence(context.spool, context.now_ms())
             context.spool.catalog.change_endpoint(known, identity)
+            if last is not None and not follows:
+                _check_history(context, about.last_batch, returning=known != identity)
             # Restored sessions without a message of their own were left to the endpoint that they came from. This one
             # may lack them, so admission has to decide again.
             context.spool.catalog.reread_files_without_session()
@@ -58,8 +60,8 @@ def store_batch(context: UploadContext, batch: str, previous: str | msgspec.Unse
     restored = False
     spool, now_ms, last = context.spool, context.now_ms(), context.spool.meta(LAST_BATCH)
     if previous not in (msgspec.UNSET, last) and previous not in expected_batch_names(context):
-        if last is not None and previous is not None:
-            health.note_divergence(spool, now_ms)
+        if last is not None:
+            _check_history(context, previous, returning=False)
         if context.compared_ms is None or now_ms - context.compared_ms > COMPARE_MS:
             endpoint = spool.meta(BOUND_ENDPOINT)
             spool.catalog.change_endpoint(endpoint, endpoint)
@@ -70,7 +72,30 @@ def store_batch(context: UploadContext, batch: str, previous: str | msgspec.Unse
         else:
             spool.set_meta(UNTRUSTED, "1")
     spool.set_meta(LAST_BATCH, batch)
+    spool.catalog.add_batch(batch)
     return restored
+
+
+def _check_history(context: UploadContext, batch: str | msgspec.UnsetType | None, *, returning: bool) -> None:
+    """Distrust the endpoint's copies if `batch`, which was stored there last, is none of this spool's batches.
+
+    If it is one, the endpoint was restored from an older copy: what it has of a generation begins as what was pushed.
+    Otherwise a copy of this state pushed there, from which it or its backup was restored. It may have given the number
+    of a generation to other bytes, and to append to those would corrupt the stream at the endpoint.
+
+    Two running copies find each other's batches again and again. The number of a generation is free for one of them
+    only, so the streams are not compared more than once a day: that reads all files.
+
+    `returning`: another endpoint was used before, perhaps long ago. Then an unknown batch is no sign of a copy.
+    """
+    spool, now_ms = context.spool, context.now_ms()
+    if not isinstance(batch, str) or spool.catalog.has_batch(batch):
+        return
+    diverged = health.read_copies(spool).diverged_ms
+    if returning or not diverged or now_ms - diverged[-1] > DISTRUST_MS:
+        spool.catalog.distrust_positions()
+    if not returning:
+        health.note_divergence(spool, now_ms)
 
 
 def unbind_changed_endpoint(spool: Spool, address: str) -> None:

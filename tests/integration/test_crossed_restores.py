@@ -1,0 +1,116 @@
+"""Both sides are restored from older copies, the daemon goes on, and then a later copy of its state is restored.
+
+Then the endpoint may have other bytes under the number of a generation that this state has as acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from test_safety import World, content, lines
+
+from sessiond.spool import health
+from sessiond.spool.safety import State
+from sessiond.upload import bind
+from support.harness import CLAUDE, SESSION
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(tmp_path, stack)
+
+
+def restore_state(world: World, name: str) -> None:
+    """Put a copy of the state directory in place of the state."""
+    world.house.close()
+    shutil.rmtree(world.house.state)
+    shutil.copytree(world.base / name, world.house.state)
+
+
+def generations(world: World) -> list[bytes]:
+    """Return what the endpoint has of the session, generation by generation."""
+    house = world.house
+    (stream,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+    return [house.held(SESSION, generation=each["generation"]) for each in stream["generations"]]
+
+
+def diverge(world: World, *, queued: bool) -> tuple[bytes, bytes, bytes]:
+    """Have the endpoint hold another second generation than this state pushed; return the contents of all three.
+
+    With `queued`, the state still has a line of its second generation to push.
+    """
+    house = world.house
+    world.settle_at("first", lines(2))
+    first = content(world)
+    house.close()
+    shutil.copytree(house.state, world.base / "old state")
+    house.open()
+    shutil.copytree(world.base / "first", world.base / "old endpoint")
+    house.write(CLAUDE, *lines(3, 10), mode="wb")
+    house.settle()
+    if queued:
+        house.write(CLAUDE, *lines(2, 20))
+        house.scan()
+    ours = content(world)
+    house.close()
+    shutil.copytree(house.state, world.base / "new state")
+    restore_state(world, "old state")
+    world.servers["first"] = world.serve(world.base / "old endpoint")
+    house.write(CLAUDE, *lines(3, 30), mode="wb")
+    world.configure("first")
+    house.settle()
+    theirs = content(world)
+    assert generations(world) == [first, theirs]
+    restore_state(world, "new state")
+    return first, ours, theirs
+
+
+def test_equal_numbers_of_a_file_that_is_there_are_no_proof(world: World) -> None:
+    """Number and length are equal, the bytes are not: the file is pushed as a generation of its own."""
+    first, ours, theirs = diverge(world, queued=False)
+    assert len(ours) == len(theirs)
+    Path(world.house.home, CLAUDE).write_bytes(ours)
+    world.configure("first")
+    world.house.settle()
+    assert generations(world) == [first, theirs, ours]
+    assert world.state() is State.SAFE
+
+
+def test_nothing_is_appended_to_what_cannot_be_compared(world: World) -> None:
+    """The file is gone. What is still queued goes behind a placeholder, and what the endpoint may lack is lost."""
+    first, ours, theirs = diverge(world, queued=True)
+    os.unlink(os.path.join(world.house.home, CLAUDE))
+    world.configure("first")
+    world.house.settle()
+    held = generations(world)
+    assert held[:2] == [first, theirs]
+    (rest,) = held[2:]
+    pushed = len(theirs)
+    assert rest[:pushed].startswith(b'{"type":"sessiond","lost_bytes":%d}' % pushed)
+    assert rest[pushed:] == ours[pushed:]
+    assert world.state() is State.LOST
+    assert world.counts().lost_bytes == pushed
+
+
+def test_an_endpoint_with_an_older_state_of_ours_is_no_foreign_one(world: World) -> None:
+    """Its last batch is one of those that were pushed. So equal numbers are equal bytes, and no file is read."""
+    house = world.house
+    world.settle_at("first", lines(2))
+    shutil.copytree(world.base / "first", world.base / "old endpoint")
+    house.write(CLAUDE, *lines(2, 10))
+    house.settle()
+    ours = content(world)
+    world.servers["first"] = world.serve(world.base / "old endpoint")
+    world.configure("first")
+    bind(house.uploading)
+    (stream,) = house.spool.catalog.streams(1)
+    assert not stream.unproven
+    house.settle()
+    assert generations(world) == [ours]
+    assert health.read_copies(house.spool).diverged_ms == []
