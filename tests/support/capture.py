@@ -31,7 +31,7 @@ def session(number: int) -> str:
 
 
 class Lab:
-    """An engine whose loops the test drives, a home, and the health that status would read."""
+    """An engine whose loops are driven by the test, a home, and the health that `status` would read."""
 
     def __init__(self, base: str, engine: Engine, lock: state.Lock) -> None:
         self.home, self.engine, self.resources = os.path.join(base, "home"), engine, engine.resources
@@ -76,12 +76,12 @@ class Lab:
         return health.read_capture(self.resources.spool)
 
     def captured(self) -> set[str]:
-        """The sessions that have a record."""
+        """Return the sessions that have a record."""
         return {str(found.uuid) for found in self.resources.spool.catalog.sessions()}
 
 
 def settings_of(config: Config, token: str | None = None) -> Settings:
-    """Return the settings of a run with this configuration, nothing of it paused."""
+    """Return the settings of a run with this configuration and without a pause."""
     return Settings(
         loaded=Loaded(config=config), token=None if token is None else Token(token), paused=Paused(), terms=""
     )
@@ -89,7 +89,7 @@ def settings_of(config: Config, token: str | None = None) -> Settings:
 
 @contextmanager
 def lab(base: object, settings: dict[str, Any] | None = None, reading: Throttle | None = None) -> Iterator[Lab]:
-    """An engine with these settings; another one in the same directory goes on from there."""
+    """Yield an engine with these settings; another one in the same directory continues from there."""
     directory = os.path.join(str(base), "state")
     state.prepare(directory)
     lock = state.Lock(directory)
@@ -105,7 +105,7 @@ def lab(base: object, settings: dict[str, Any] | None = None, reading: Throttle 
 
 
 def write(base: object, number: int, *, age: float, relative: str = "", lines: int = 1) -> str:
-    """Write a session of Claude Code with a time so many seconds ago; return the path of its file."""
+    """Write a session of Claude Code with a time this many seconds ago; return the path of its file."""
     name = relative or f"{session(number)}.jsonl"
     path = os.path.join(str(base), "home", ".claude", "projects", "-home-dev-project", name)
     os.makedirs(os.path.dirname(path), exist_ok=True)

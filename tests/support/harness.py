@@ -1,4 +1,4 @@
-"""A pretend household for tests: a home with tools, a daemon's rooms without threads, an endpoint that can fail.
+"""A home with tools, the parts of a daemon without threads, and an endpoint that can fail, for tests.
 
 Time is a number that the test moves; the endpoint is real, in this process, behind a transport that tests
 can make fail in the ways networks and servers do.
@@ -130,7 +130,7 @@ class Household:
         self.open()
 
     def open(self) -> None:
-        """Start the daemon's rooms, as after a restart."""
+        """Open the daemon's parts, as after a restart."""
         self.device = device = identify(self.state)
         self.device_id = device.device_id
         self.spool = self.make_spool(self.state)

@@ -1,4 +1,4 @@
-"""What is learned of the size of a push that an endpoint accepts."""
+"""How the client learns the size of a push that an endpoint accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retrying client: which failures it tries again, how it halves a push, and when it identifies the endpoint."""
+"""The retrying client: the failures that it retries, how it halves a push, and when it identifies the endpoint."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ScriptedClient(Client):
 
 
 class Clock:
-    """A monotonic clock that a test moves."""
+    """A monotonic clock that is set by the test."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -66,7 +66,7 @@ def failing(times: int, error: Exception) -> Callable[[Sequence[object]], Except
 
 
 def test_a_transient_failure_is_retried_with_growing_jittered_waits() -> None:
-    """The same request under the same id: the endpoint may have stored it although the answer was lost."""
+    """The request keeps its id: the endpoint may have stored it although the answer was lost."""
     client, scripted, clock = retrying(failing(TRIES - 1, Unreachable("reset")))
     (part,) = push(client, 1, 2)
     assert part.answer is not None
@@ -84,7 +84,7 @@ def test_a_failure_that_lasts_is_raised() -> None:
 
 @pytest.mark.parametrize("error", [Unreachable("busy", retry_after=60.0), Refused("401"), WrongEndpoint("a portal")])
 def test_what_another_attempt_does_not_solve_is_raised_at_once(error: EndpointError) -> None:
-    """The endpoint asks for a longer wait, refuses the token, or is none: `daemon/outage.py` decides about the wait."""
+    """The endpoint asks for a longer wait, refuses the token, or is not one: `daemon/outage.py` decides the wait."""
     client, scripted, clock = retrying(failing(1, error))
     with pytest.raises(type(error)):
         list(push(client, 1, 2))
@@ -93,7 +93,7 @@ def test_what_another_attempt_does_not_solve_is_raised_at_once(error: EndpointEr
 
 @pytest.mark.parametrize("error", [TooLarge("413"), Rejected("400")])
 def test_a_refused_request_is_halved_until_the_refused_item_is_alone(error: EndpointError) -> None:
-    """Every other item is stored, in order, each once."""
+    """Every other item is stored once, and in order."""
     client, scripted, _ = retrying(lambda part: error if 3 in part else None)
     parts = list(push(client, *range(1, 9)))
     assert [(list(part.items), part.answer is not None) for part in parts] == [
@@ -223,7 +223,7 @@ def test_the_accepted_size_is_remembered(most: int) -> None:
 
 
 def test_one_refused_item_does_not_make_the_pushes_small_for_long() -> None:
-    """It is no question of size: after a while everything is sent in one request again."""
+    """The size is not the cause, so after a while everything is sent in one request again."""
     client, scripted, _ = retrying(lambda part: Rejected("400") if 77 in part else None)
     list(push(client, *range(200)))
     for _ in range(40):
@@ -246,7 +246,7 @@ def test_another_endpoint_begins_without_a_limit() -> None:
 
 
 def test_items_are_weighed() -> None:
-    """A part holds as much as was accepted, however many items that is."""
+    """A part has as many bytes as were accepted, with any number of items."""
     client, scripted, _ = retrying(lambda part: TooLarge("413") if sum(part) > 10 else None)  # type: ignore[call-overload]
 
     def parts(*items: int) -> list[list[int]]:

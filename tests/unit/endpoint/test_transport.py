@@ -39,7 +39,7 @@ ABOUT = {
 
 
 class _Answering(BaseHTTPRequestHandler):
-    """Says that it is an endpoint, sets a cookie, and keeps what it was asked."""
+    """Answers as an endpoint, sets a cookie, and keeps the requests."""
 
     protocol_version = "HTTP/1.1"
     asked: list[tuple[str, dict[str, str]]]
@@ -80,7 +80,7 @@ def asked(server: HTTPServer) -> list[tuple[str, dict[str, str]]]:
 
 
 def ask(url: str, times: int = 1) -> None:
-    """Ask an endpoint who it is."""
+    """Request the description of an endpoint."""
     client = Client(url, "a-token", device_id=uuid.UUID(int=1))
     for _ in range(times):
         assert client.about().endpoint_id == uuid.UUID(int=7)
@@ -109,7 +109,7 @@ def test_no_proxy_stands_between_two_programs_of_this_machine(
 
 
 def test_what_is_excepted_goes_past_the_proxy(server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NO_PROXY names hosts, and domains of which all hosts are excepted."""
+    """NO_PROXY has hosts, and domains whose hosts are all excepted."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
     monkeypatch.setenv("NO_PROXY", "inner.test")
     assert find_proxy("https://endpoint.inner.test/v1") is None
@@ -118,7 +118,7 @@ def test_what_is_excepted_goes_past_the_proxy(server: HTTPServer, monkeypatch: p
 
 
 def test_no_cookie_comes_back(server: HTTPServer) -> None:
-    """Rule 12: nothing that an endpoint says is obeyed but its results."""
+    """Rule 12: only the results of an endpoint have an effect."""
     ask(f"http://127.0.0.1:{server.server_port}", times=2)
     assert len(asked(server)) == 2
     assert not any("Cookie" in headers for _, headers in asked(server))
@@ -151,7 +151,7 @@ def test_a_client_takes_any_transport_and_gives_it_plain_lines() -> None:
 
 
 def test_an_answer_without_an_end_is_not_read_into_memory() -> None:
-    """It ends with the first part beyond the limit."""
+    """Reading ends with the first part beyond the limit."""
     parts = 0
 
     class Endless(httpx.SyncByteStream):
@@ -175,7 +175,7 @@ def test_an_answer_without_an_end_is_not_read_into_memory() -> None:
 
 
 def test_a_compressed_answer_is_not_unpacked() -> None:
-    """We ask for none, and one could unpack to any size: it is handed on as it came."""
+    """The client asks for none, and one could decompress to any size: it is returned as it came."""
     bomb = gzip.compress(bytes(1 << 20))
     transport = DeadlineTransport(Answers(bomb, **{"content-encoding": "gzip"}))
     response = transport.handle_request(httpx.Request("GET", "http://endpoint.test/v1"))
@@ -184,7 +184,7 @@ def test_a_compressed_answer_is_not_unpacked() -> None:
 
 
 def test_sent_bytes_are_counted_as_they_go_over_the_network() -> None:
-    """The throttle's rate is about the network, so they are counted after compression."""
+    """They are counted after compression, as the throttle limits the rate on the network."""
     about = msgspec.json.encode(ABOUT | {"features": ["dictionary"]})
     network = Answers(about, **{"content-type": "application/json"})
     client = Client(

@@ -1,4 +1,4 @@
-"""What of a file or a projection is still as it was captured."""
+"""Which bytes of a file or a projection are still as they were captured."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def both(tmp_path: Path) -> Iterator[Both]:
 
 
 def extent(chunk: Chunk) -> Extent:
-    """Return what is stored of a captured chunk."""
+    """Return the stored extent of a captured chunk."""
     return Extent(start=chunk.offset, length=len(chunk.data), digest=Digest(1)(chunk.data))
 
 

@@ -47,7 +47,7 @@ def at(generation: int | None, data: bytes = b"") -> RemotePosition:
 
 
 class Endpoint:
-    """The endpoint's side of one stream, as docs/protocol.md has it."""
+    """The endpoint's side of one stream, as in docs/protocol.md."""
 
     def __init__(self) -> None:
         self.generations: dict[int, bytes] = {}
@@ -77,7 +77,7 @@ class Endpoint:
 
 
 class Spool:
-    """Our side of one stream: what the spool has of it."""
+    """The spool's side of one stream."""
 
     def __init__(self, *, known: bool = False) -> None:
         self.position = Position()
@@ -312,7 +312,7 @@ class BothSides(RuleBasedStateMachine):
         assert len(self.spool.captured) == self.spool.position.folded
 
     def teardown(self) -> None:
-        """Settle, and compare."""
+        """Settle, and compare both sides."""
         for _ in range(12):
             self.capture(space=True)
             self.push(items=100)
@@ -339,7 +339,7 @@ EVIDENCE = Evidence(same=lambda _: False, unchanged=lambda: True)
 
 
 def test_the_table_is_the_one_of_the_design() -> None:
-    """A rule that changes here changes there."""
+    """The docstring's table and the one in docs/design.md must change together."""
     design = (Path(__file__).parents[3] / "docs/design.md").read_text(encoding="utf-8")
     rows = [line for line in (reconcile_plan.__doc__ or "").splitlines() if line.startswith("|")]
     assert len(rows) == 8
@@ -397,7 +397,9 @@ def test_without_the_file_a_placeholder_stands_in_for_what_is_missing() -> None:
 
 
 def test_a_gap_that_exists_nowhere_becomes_a_placeholder() -> None:
-    """If something is queued behind it. At the end of a stream, its bytes count as lost until a file has them."""
+    """This applies if something is queued behind it. At the end of a stream, its bytes count as lost until a file has
+    them.
+    """
     torn = replace(HERE, acked=4, gap=(4, 6))
     given_up = MoveTo(replace(HERE, acked=4))
     assert plan_lost_gap(torn, Queue([(1, 6, 3)])) == [given_up, Fill(1, 4, 6), CountLost(1, 4, 6)]
@@ -428,6 +430,6 @@ def test_a_rewrite_shares_what_the_outbox_leads_to() -> None:
     ],
 )
 def test_an_impossible_position_is_damage(values: dict[str, Any]) -> None:
-    """To go on from it would send bytes at offsets that they don't have."""
+    """Continuing from it would send bytes at wrong offsets."""
     with pytest.raises(SpoolDamaged):
         Position(**values)

@@ -26,7 +26,7 @@ def write(path: Path, content: str | bytes) -> str:
 
 
 def test_a_project_that_another_tool_names_becomes_a_root(tmp_path: Path) -> None:
-    """The directory that is named and those above it count, as far as the home and with the landmark only."""
+    """The named directory and those above it count, up to the home and only with the landmark."""
     project = tmp_path / "home" / "loom"
     write(project / HISTORY, MARKDOWN)
     write(tmp_path / "home" / HISTORY, MARKDOWN)
@@ -38,7 +38,7 @@ def test_a_project_that_another_tool_names_becomes_a_root(tmp_path: Path) -> Non
 
 
 def test_a_project_that_was_learned_is_no_move_of_a_tool(tmp_path: Path) -> None:
-    """The engine restarts if a tool lists other roots, and only then: otherwise each scan would restart it."""
+    """The engine restarts only if a tool lists other roots, or each scan would restart it."""
     home = tmp_path / "home"
     state.prepare(str(tmp_path / "state"))
     write(home / "loom" / HISTORY, MARKDOWN)
@@ -57,7 +57,7 @@ def test_a_project_that_was_learned_is_no_move_of_a_tool(tmp_path: Path) -> None
 
 
 def test_a_daemon_learns_of_a_project_while_it_runs(tmp_path: Path) -> None:
-    """A session of another tool names a directory: what lies there is read and watched from then on."""
+    """A session of another tool names a directory, which is read and watched from then on."""
     home = tmp_path / "home"
     environ = {"HOME": str(home)}
     state.prepare(str(tmp_path / "state"))

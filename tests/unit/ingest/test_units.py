@@ -1,4 +1,4 @@
-"""What is read of a unit: its records, and the facts that decide whether it is captured."""
+"""How a unit is read: its records, and the facts that decide whether it is captured."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def records(base: Path, content: bytes) -> list[bytes]:
     ],
 )
 def test_records_are_lines_however_long(tmp_path: Path, lines: list[bytes]) -> None:
-    """A long one is read in pieces and returned as one. One without an end, which is still written, is the last."""
+    """A long record is read in pieces and returned as one. A record without an end is still being written, and is the
+    last.
+    """
     content = b"".join(line + b"\n" for line in lines)
     assert records(tmp_path, content) == lines
     assert records(tmp_path, content + b'{"half') == [*lines, b'{"half']
@@ -96,7 +98,7 @@ def test_the_first_directory_decides(content: Writer) -> None:
 
 
 def test_a_message_without_a_directory_decides_too(content: Writer) -> None:
-    """The tool never writes one then. Without a message, one may still come."""
+    """A tool that writes such a message never writes a directory. Before the first message, one may still come."""
     message = claude(SESSION, 1)
     del message["cwd"]
     assert first_directory(CLAUDE, content(summary(), message, claude(SESSION, 2))) == (None, True)
@@ -105,7 +107,7 @@ def test_a_message_without_a_directory_decides_too(content: Writer) -> None:
 
 
 def test_only_the_slice_is_searched_for_a_directory(content: Writer) -> None:
-    """What was searched before is not read again, and what is beyond the slice is left to the next one."""
+    """Searched records are not read again, and those beyond the slice are left to the next one."""
     first, second = encode(summary()), encode(claude(SESSION, 1, cwd="/one"))
     made = content(first, second, claude(SESSION, 2, cwd="/two"))
     assert first_directory(CLAUDE, made, len(first)) == ("/one", True)

@@ -1,4 +1,4 @@
-"""The log: what is said, where it goes, and what never gets into it."""
+"""The log: its texts, its sinks, and what never gets into it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def quiet_afterwards() -> Iterator[None]:
 
 
 class Clock:
-    """A clock that the test moves."""
+    """A clock that is set by the test."""
 
     now = 0.0
 
@@ -103,7 +103,7 @@ def test_an_unlisted_event_or_key_fails_a_test_that_records() -> None:
 
 
 def test_a_secret_is_masked_wherever_it_stands() -> None:
-    """S3: in an error's text, in a list, across the place where long text is cut."""
+    """S3: it may be in an error's text, in a list, or across the cut of a long text."""
     stream = io.StringIO()
     logs.configure(stream=stream, environ={})
     logs.hide("SENTINEL")
@@ -115,7 +115,7 @@ def test_a_secret_is_masked_wherever_it_stands() -> None:
 
 @pytest.mark.parametrize("format", ["json", "console"])
 def test_a_file_name_can_not_forge_a_line_or_draw_on_the_terminal(format: logs.Format) -> None:
-    """S10."""
+    """S10: control characters are escaped."""
     stream = io.StringIO()
     logs.configure(format=format, stream=stream, environ={})
     log.warning("ingest.skipped", path="/a\n2026 error daemon.crashed\x1b[2J\udcff\N{RIGHT-TO-LEFT OVERRIDE}")
@@ -125,7 +125,7 @@ def test_a_file_name_can_not_forge_a_line_or_draw_on_the_terminal(format: logs.F
 
 
 def test_a_failure_that_repeats_is_said_once_and_then_once_a_minute() -> None:
-    """X6. Numbers may differ; another cause is another failure; what went well is always said."""
+    """X6: numbers may differ, but another cause is another failure. Successes are always logged."""
     clock = Clock()
     with logs.recorded(clock=clock) as records:
         for second in range(0, 150, 10):
@@ -174,7 +174,7 @@ def test_a_terminal_gets_lines_for_people_in_colour_unless_told_not_to() -> None
 
 @pytest.fixture
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, socket.socket]]:
-    """Listen where the journal would."""
+    """Yield a socket in the place of the journal's."""
     monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("journal")
@@ -210,7 +210,7 @@ def test_an_inherited_journal_variable_does_not_take_a_redirected_stderr(
 
 
 def test_a_journal_that_went_away_costs_lines_and_no_more(journal: tuple[str, socket.socket]) -> None:
-    """L5."""
+    """L5: the process goes on."""
     path, listener = journal
     logs.configure(format="journal", stream=io.StringIO(), environ={}, journal=path)
     listener.close()
@@ -227,7 +227,7 @@ def test_without_a_journal_its_format_is_json() -> None:
 
 
 def test_a_stderr_that_is_closed_or_full_costs_lines_and_no_more(tmp_path: Path) -> None:
-    """L5. The log file says so, once."""
+    """L5: the log file reports it once."""
     file = tmp_path / "log" / "sessiond.log"
     read, write = os.pipe()
     os.close(read)
@@ -376,7 +376,7 @@ def test_under_launchd_only_the_rotated_file_grows(tmp_path: Path) -> None:
 
 
 def test_the_daemons_log_is_masked_whatever_redact_says(tmp_path: Path) -> None:
-    """Logs are shared: paths and errors of tools have no secrets in them, in no sink, also if nothing is redacted."""
+    """Logs are shared: no sink gets a secret from a path or a tool's error, even if nothing is redacted."""
     from sessiond.config import load
     from sessiond.daemon.settings import open_log
     from sessiond.redact.examples import expand

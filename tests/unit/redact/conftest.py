@@ -12,19 +12,19 @@ KEY = b"k" * 32
 
 @pytest.fixture(scope="session")
 def stars() -> Redactor:
-    """The ordinary one."""
+    """Return the ordinary redactor."""
     return Redactor(Policy(mode="mask"))
 
 
 @pytest.fixture(scope="session")
 def plain() -> Redactor:
-    """The one for machines without hyperscan."""
+    """Return the redactor for machines without hyperscan."""
     return Redactor(Policy(mode="mask"), engine="re")
 
 
 @pytest.fixture(scope="session")
 def hashes() -> Redactor:
-    """The one that leaves a keyed hash."""
+    """Return the redactor that writes a keyed hash."""
     return Redactor(Policy(mode="hash", key=KEY))
 
 

@@ -121,7 +121,7 @@ UNTOUCHED = [
 
 @pytest.mark.parametrize("text", UNTOUCHED)
 def test_a_list_without_a_secret_is_left_alone(text: str, stars: Redactor, plain: Redactor) -> None:
-    """Ports, paths, packages, declarations of options, and lists of options in prose."""
+    """Examples are ports, paths, packages, declarations of options, and lists of options in prose."""
     for depth in (0, 1, 2):
         data = nest(f"see\n{text}\nend\n", depth)
         assert stars.mask(data).data is data

@@ -55,7 +55,7 @@ def line(text: str) -> bytes:
 
 @pytest.fixture
 def budgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Budget]]:
-    """Every budget that was given out."""
+    """Return every budget that was created."""
     given: list[Budget] = []
 
     class Kept(Budget):

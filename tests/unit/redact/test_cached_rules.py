@@ -1,4 +1,4 @@
-"""What is derived from rules is cached, so a start with a warm cache parses no expression."""
+"""Data derived from rules is cached, so a start with a warm cache parses no expression."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_GROUP = "[[rules]]\nid = 'own'\nregex = '''own_[a-z]{9}'''\nsecretGroup = 3"
 
 
 def forbid_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every step fail that a warm start has no need for."""
+    """Make every step fail that a warm start does not need."""
 
     def fail(*_arguments: object, **_named: object) -> NoReturn:
         raise AssertionError("a warm start does not derive anything")

@@ -1,4 +1,4 @@
-"""What is put in the place of a secret, and where exactly that place begins and ends."""
+"""The text that replaces a secret, and the exact bounds of the replaced bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ESCAPE = rb"\u00e9abc"
     ],
 )
 def test_no_escape_and_no_character_is_cut(data: bytes, start: int, end: int, expected: tuple[int, int]) -> None:
-    """What is left of an escape or a character would not be JSON, or not UTF-8."""
+    """The rest of a cut escape would not be JSON, and that of a cut character not UTF-8."""
     assert fit(data, start, end) == expected
 
 
@@ -45,7 +45,7 @@ def test_the_hash_of_a_secret_is_the_same_in_every_version() -> None:
 
 @pytest.mark.parametrize("before", [b"", b"x", b"xy", b"xyz"])
 def test_a_known_value_is_known_at_each_place_of_base64(before: bytes) -> None:
-    """Its letters depend on where among three bytes the value begins."""
+    """Its letters depend on the place in a group of three bytes at which the value begins."""
     secret = b"a-very-secret-value"
     text = base64.b64encode(before + secret + b"after")
     assert any(form in text for form in forms(secret))

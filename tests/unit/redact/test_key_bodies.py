@@ -1,4 +1,4 @@
-"""Private keys whose BEGIN line was cut off: their first line gives them away, and only theirs."""
+"""Private keys whose BEGIN line was cut off are recognised by their first line."""
 
 from __future__ import annotations
 

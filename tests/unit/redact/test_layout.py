@@ -1,4 +1,4 @@
-"""What terminals and tools put around and into a value is not part of it: line prefixes, colour codes, hard wraps."""
+"""Line prefixes, colour codes and hard wraps that terminals and tools add are not part of a value."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ UNTOUCHED = {
 
 @pytest.mark.parametrize("name", UNTOUCHED)
 def test_what_only_looks_broken_is_left_alone(name: str, stars: Redactor, plain: Redactor) -> None:
-    """Lines that follow each other are no wrapped value."""
+    """Lines that follow each other are not a wrapped value."""
     for seed in range(5):
         for depth in (0, 1, 2):
             data = nest(expand(UNTOUCHED[name], seed), depth)
@@ -148,7 +148,7 @@ def test_what_only_looks_broken_is_left_alone(name: str, stars: Redactor, plain:
 
 
 def test_a_token_and_the_words_of_the_next_line(stars: Redactor) -> None:
-    """What follows a whole token is not masked with it."""
+    """Words that follow a whole token are not masked with it."""
     for template in ("ghp_<A36>", "sk-ant-api03-<W93>AA", "eyJ<A33>.eyJ<A80>.<A43>", "glpat-<A20>"):
         for follows in ("done", "Next: run it", "NEXT_VAR=foo", "and then the tests"):
             text = f"the token\n{expand(template, 2)}\n{follows}\n"
@@ -186,7 +186,7 @@ def test_what_follows_a_star_is_the_rest_of_what_is_masked_already() -> None:
 
 
 def test_the_first_line_of_a_json_string_is_as_wide_as_its_text() -> None:
-    """What is before the quote is no part of the terminal's line, if that fits or the record begins there."""
+    """The text before the quote is not part of the terminal's line, if that fits or the record begins there."""
     assert layout._first_width(b'  "text": "abcdefgh', b'"text": "abcdefgh', 8) == 8
     assert layout._first_width(b'{"text": "abcdefgh', b'{"text": "abcdefgh', 5) == 8
     assert layout._first_width(b'  "text": "abcdefgh', b'"text": "abcdefgh', 5) == 17

@@ -149,7 +149,7 @@ AROUND = (
 
 @pytest.mark.parametrize("template", ["STS.N<A24>", "BSA1<A27>", "cnvca<A51>", "EXO3<H25>", "ghp_<A36>", "xai-<A80>"])
 def test_a_format_is_found_in_any_syntax(template: str, stars: Redactor) -> None:
-    """Formats with a short beginning too, whose boundaries are stricter: they occur by chance in Base64."""
+    """Formats with a short beginning have stricter boundaries, as they occur by chance in Base64."""
     for seed, around in enumerate(AROUND):
         value = expand(template, seed)
         for depth in (0, 1, 2):
@@ -161,7 +161,7 @@ def test_a_format_is_found_in_any_syntax(template: str, stars: Redactor) -> None
 
 
 def test_the_data_of_a_kubernetes_secret_is_masked(stars: Redactor) -> None:
-    """It is Base64."""
+    """The data is Base64."""
     value = base64.b64encode(b"k8Jd-2mQ_z9Lp4.x").decode()
     out = stars.mask(f"kind: Secret\ndata:\n  password: {value}\n".encode()).data
     assert value.encode() not in out
@@ -181,7 +181,7 @@ def test_the_data_of_a_kubernetes_secret_is_masked(stars: Redactor) -> None:
     ],
 )
 def test_a_value_ends_where_its_syntax_ends(text: str, values: tuple[str, ...], stars: Redactor) -> None:
-    """The names of cookies and what follows a value stay readable."""
+    """The names of cookies and the text after a value stay readable."""
     for depth in (0, 1, 2):
         masked = stars.mask(nest(f"see\n{text.format(*values)}\nend\n", depth))
         assert masked.data == nest(f"see\n{text.format(*('*' * len(value) for value in values))}\nend\n", depth)
@@ -229,7 +229,7 @@ UNTOUCHED = [
 
 @pytest.mark.parametrize("text", UNTOUCHED)
 def test_a_look_alike_is_left_alone(text: str, stars: Redactor, plain: Redactor) -> None:
-    """Placeholders, references, types, signatures, hashes, images and minified code."""
+    """Examples are placeholders, references, types, signatures, hashes, images and minified code."""
     for depth in (0, 1, 2):
         data = nest(f"see\n{text}\nend\n", depth)
         assert stars.mask(data).data is data

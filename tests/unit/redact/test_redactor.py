@@ -1,4 +1,4 @@
-"""What the redactor promises: length, JSON, idempotence, nothing else touched, cut anywhere = whole."""
+"""The redactor's guarantees: length, JSON, idempotence, unchanged other bytes, and the same result for pieces."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def shape(value: object) -> object:
 @LAX
 @given(value=values, ascii_only=st.booleans())
 def test_covering_twice_changes_nothing(value: object, ascii_only: bool, stars: Redactor, hashes: Redactor) -> None:
-    """What is covered stays as it is, so that a stream can be redacted again after a rule update."""
+    """Masked bytes stay as they are, so a stream can be redacted again after a rule update."""
     for redactor in (stars, hashes):
         once = redactor.mask(record(value, ascii_only)).data
         assert redactor.mask(once).data == once
@@ -138,7 +138,7 @@ def test_cut_anywhere_is_whole(chance: object, found: list[str], stars: Redactor
 
 
 def test_a_secret_on_every_cut_is_found(stars: Redactor) -> None:
-    """The cut runs through a key, byte by byte."""
+    """The cut is made at every byte of a key."""
     secret = expand("ghp_<A36>", 3).encode()
     data = b'{"v":"' + b"lorem ipsum " * (OVERLAP // 4) + secret + b" " + b"dolor " * OVERLAP + b'"}\n'
     place = data.index(secret)
@@ -151,14 +151,14 @@ def test_a_secret_on_every_cut_is_found(stars: Redactor) -> None:
 @LAX
 @given(text=st.text(alphabet='\\"/nrtu0023dD%AF:=& \nx', max_size=40), start=st.integers(0, 30))
 def test_a_window_is_blanked_like_the_whole(text: str, start: int) -> None:
-    """What a byte is blanked to depends on the bytes just before it and no others."""
+    """The blanked form of a byte depends only on the bytes just before it."""
     raw = text.encode()
     assert blank(raw)[start + REACH :] == blank(raw[start:])[REACH:] or len(raw) < start + REACH
     assert len(blank(raw)) == len(raw)
 
 
 def test_a_trigger_is_met_wherever_its_rule_is() -> None:
-    """What scans raw bytes may accept more than the rule and never less."""
+    """A trigger that scans raw bytes may accept more than the rule and never less."""
     import re
 
     for rule in load_rules().rules:
@@ -178,8 +178,9 @@ def test_a_trigger_is_met_wherever_its_rule_is() -> None:
 
 
 def test_what_a_rule_never_looks_past_decides_for_it() -> None:
-    """Cut behind the first byte of its barrier, a text gives each rule the same as whole: equal surroundings are
-    judged once because of that."""
+    """A text that is cut behind the first byte of its barrier gives each rule the same result as the whole. Because of
+    that, equal surroundings are judged once.
+    """
     import re
 
     for rule in (rule for rule in load_rules().rules if rule.shape.barrier):
@@ -206,7 +207,7 @@ def test_equal_surroundings_give_equal_answers(stars: Redactor) -> None:
 
 
 def test_a_near_miss_that_is_all_there_is_is_no_error(stars: Redactor) -> None:
-    """A log that prints the same line again and again: nothing is left to be tried, the first and the last included."""
+    """A log may print the same line again and again, so that nothing is left to be tried."""
     line = "12:00:00 INFO the mirror answers: GET https://example.com/?token=your_token_here (200 was what it said)\n"
     for count in (64, 65, 500):
         assert not stars.mask(record(line * count, True)).findings
@@ -249,7 +250,7 @@ def test_equal_secrets_have_equal_hashes(hashes: Redactor) -> None:
 
 
 def test_a_number_stays_a_number(stars: Redactor) -> None:
-    """JSON has no place for a star outside a string."""
+    """JSON allows no star outside of a string."""
     masked = stars.mask(b'{"password": 83917263, "x": 1}')
     assert json.loads(masked.data) == {"password": 11111111, "x": 1}
     assert json.loads(stars.mask(b'{"password": "83917263"}').data) == {"password": "********"}
@@ -265,7 +266,7 @@ def test_a_key_over_lines_stays_over_lines(stars: Redactor) -> None:
 
 
 def test_off_and_allowed_leave_everything() -> None:
-    """Off means untouched; a rule, a value or a path may be allowed."""
+    """Off leaves the data untouched; a rule, a value or a path may be allowed."""
     secret = expand("ghp_<A36>", 1).encode()
     for policy in (
         Policy(mode="off"),
@@ -347,7 +348,7 @@ ADVERSARIES = {
 
 @pytest.mark.parametrize("name", ADVERSARIES)
 def test_hostile_input_is_harmless(name: str, stars: Redactor) -> None:
-    """It is taken, and keeps its length; where it has few places at which a secret may begin, its bytes as well."""
+    """It is accepted and keeps its length. With few places at which a secret may begin, it keeps its bytes too."""
     data = ADVERSARIES[name]
     masked = stars.mask(data)
     assert len(masked.data) == len(data)
@@ -371,7 +372,7 @@ def test_rules_are_compiled_in_another_process() -> None:
 
 
 def test_places_that_repeat_are_judged_alike(stars: Redactor) -> None:
-    """What is remembered of a place gives what a new look would: with other neighbours, depths and values."""
+    """A remembered result equals a new one, with other neighbours, depths and values."""
     lines = []
     for number in range(70):
         value = expand("<A24>", 1 if number % 7 else number)
@@ -385,7 +386,7 @@ SHORT = st.lists(st.one_of(secrets, st.text(max_size=6)), max_size=3).map(" ".jo
 @LAX
 @given(values=st.lists(SHORT, min_size=2, max_size=6), far=st.booleans())
 def test_covering_several_records_twice_changes_nothing(values: list[str], far: bool, stars: Redactor) -> None:
-    """What was covered is looked at again in windows of several records, and each is found in its own place."""
+    """Masked bytes are scanned again in windows of several records, and each is found in its own place."""
     gap = "x " * 3000 if far else ""
     data = b"".join(record([value, gap], True) for value in values)
     once = stars.mask(data)
@@ -405,7 +406,7 @@ def test_marks_in_windows_are_moved_to_their_place() -> None:
 
 
 def test_a_keyword_counts_near_a_match_wherever_that_is() -> None:
-    """Up to 256 bytes before it, also far behind the beginning of the data."""
+    """It counts up to 256 bytes before the match, even far behind the beginning of the data."""
     extra = load_rules("[[rules]]\nid = 'n'\nregex = '''[0-9]{12}'''\nkeywords = ['acme']")
     redactor = Redactor(Policy(extra=(extra,)))
     for filler, found in ((50, True), (500, False)):

@@ -1,4 +1,4 @@
-"""Long repeats are searched once, and what is found is the same."""
+"""Long repeats are searched once, with the same findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERIODS = [b"A", b"password=", b"-----BEGIN RSA PRIVATE KEY-----\\n", b"\\u001b[
 @pytest.mark.parametrize("period", PERIODS, ids=len)
 @pytest.mark.parametrize("size", [3 * KEPT + LONGEST_PERIOD * 2, 8 * KEPT])
 def test_a_folded_text_is_short_and_unfolds_to_itself(period: bytes, size: int) -> None:
-    """What is left out is a whole number of periods, so the rest joins without a seam."""
+    """The left-out part is a whole number of periods, so the rest joins without a seam."""
     data = b"before " + period * (size // len(period)) + b" after " + period[:1] * size + b" end"
     folded = fold(data)
     assert folded is not None
@@ -33,7 +33,7 @@ def test_a_folded_text_is_short_and_unfolds_to_itself(period: bytes, size: int) 
 
 
 def test_ordinary_text_is_not_folded() -> None:
-    """It has no period, also where it holds equal parts."""
+    """It has no period, even if it has equal parts."""
     lines = [json.dumps({"n": number, "text": "the same text " * 50}).encode() for number in range(2000)]
     assert fold(b"\n".join(lines)) is None
     assert fold(b"A" * 2 * KEPT) is None
@@ -41,7 +41,7 @@ def test_ordinary_text_is_not_folded() -> None:
 
 @pytest.mark.parametrize("period", [b"A", b"passwords", b"x -- \\u001b[0m"], ids=len)
 def test_secrets_around_a_repeat_are_masked_where_they_are(period: bytes, stars: Redactor) -> None:
-    """Before it, between two of them, and behind."""
+    """They are before a repeat, between two of them, and behind."""
     run = period * (4 * KEPT // len(period))
     data = b'{"a":"' + TOKEN + b" " + run + b" " + TOKEN + b" " + run + b" " + TOKEN + b'"}\n'
     masked = stars.mask(data)

@@ -40,7 +40,7 @@ def test_each_rule_finds_its_examples(rule: Rule, depth: int, stars: Redactor, p
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_each_rule_leaves_its_counter_examples(rule: Rule, stars: Redactor) -> None:
-    """What only resembles a secret is not this rule's finding."""
+    """Text that only resembles a secret is not a finding of this rule."""
     for template in rule.miss:
         for depth in (0, 1, 2):
             data = nested(f"see here\n{expand(template, 1)}\nand there", depth)
@@ -62,7 +62,7 @@ def test_a_written_trigger_ends_near_where_its_rule_begins(rule: Rule) -> None:
 
 
 def test_rules_are_complete() -> None:
-    """Each rule says what it is, has examples of both kinds, and an id of its own."""
+    """Each rule has a description, examples of both kinds, and a unique id."""
     assert len({rule.id for rule in RULES}) == len(RULES) >= 100
     for rule in RULES:
         assert rule.description and rule.match and rule.miss, rule.id

@@ -1,4 +1,4 @@
-"""The fold from entries to a session, where no source's samples show it."""
+"""The fold from entries to a session, for cases without a sample of a source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOW_MS = 1_790_000_000_000
 
 
 def test_a_record_that_says_the_history_anew_replaces_it() -> None:
-    """What it leaves out is taken back; a message that it repeats keeps the model that it no longer names."""
+    """Messages that it leaves out are removed; one that it repeats keeps the model that it no longer names."""
     fold = Fold()
     said = [Entry(role=Role.USER, key="1"), Entry(role=Role.ASSISTANT, key="2", model="pro")]
     fold.add([*said, Entry(role=Role.USER, key="3")], NOW_MS)
@@ -25,7 +25,7 @@ def test_a_record_that_says_the_history_anew_replaces_it() -> None:
 
 
 def test_a_first_answer_without_an_id_is_no_evidence_of_a_copy() -> None:
-    """Sessions of a tool that names no message all have a first answer; they are not one another's forks."""
+    """All sessions of a tool without message ids have a first answer; they are not forks of one another."""
     fold = Fold()
     fold.add([Entry(role=Role.USER), Entry(role=Role.ASSISTANT)], NOW_MS)
     assert (len(fold.messages), fold.first_answer_key) == (2, None)
@@ -35,7 +35,7 @@ def test_a_first_answer_without_an_id_is_no_evidence_of_a_copy() -> None:
 
 @pytest.mark.parametrize(("more", "ended"), [([], True), ([Entry(time_ms=NOW_MS - 1, role=Role.USER)], False)])
 def test_a_session_that_says_it_ended_has_ended(more: list[Entry], ended: bool) -> None:
-    """Whose process was seen a minute ago may have gone since; a resume takes its end back."""
+    """A process that was seen a minute ago may have gone since. A resume removes the end."""
     fold = Fold()
     fold.add([Entry(time_ms=NOW_MS - 3, role=Role.USER), Entry(time_ms=NOW_MS - 2, ended=True), *more], NOW_MS)
     rules = Rules(machine_id="testbox", now_ms=NOW_MS, idle_after_ms=1_800_000)
@@ -53,7 +53,7 @@ def messages_of(*keys: str | None) -> Messages:
 
 
 def test_what_has_no_name_is_whichever_has_its_place() -> None:
-    """An import without ids and times counts what came after it; alone, it counts as a whole."""
+    """An import without ids and times counts the messages after it; alone, it counts as a whole."""
     named, bare = messages_of("a", "b"), messages_of(None, None, None, None)
     assert distinct([named, bare]) == distinct([bare, named]) == [*named, *list(bare)[2:]]
     assert distinct([bare, messages_of("a", "b", "c", "d", "e")]) == list(messages_of("a", "b", "c", "d", "e"))
@@ -61,7 +61,7 @@ def test_what_has_no_name_is_whichever_has_its_place() -> None:
 
 
 def test_places_are_no_evidence_of_a_copy() -> None:
-    """All sessions have a first message."""
+    """Every session has a first message."""
     assert is_positional(messages_of(None))
     assert not is_positional(messages_of("a"))
     assert not is_positional(Messages())

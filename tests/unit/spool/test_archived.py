@@ -1,4 +1,4 @@
-"""The sessions of the built-in archive in the spool: which are to be copied, and what counts as acknowledged then."""
+"""The archive's sessions in the spool: which are to be copied, and what counts as acknowledged afterwards."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_most_recently_active_sessions_are_copied_first(spool: Spool) -> Non
 
 
 def test_what_the_archive_acknowledged_and_has_counts_at_the_endpoint(spool: Spool) -> None:
-    """Under the number that the generation has there."""
+    """It counts under the endpoint's number of the generation."""
     before = captured(spool)
     assert (before.generation, before.acked, before.unproven) == (1, 0, True)
     after = copied(spool, {0: 50, 1: 90}, shift=2)
@@ -114,7 +114,7 @@ def test_what_a_restored_archive_lacks_is_not_called_safe(spool: Spool) -> None:
 
 
 def test_a_generation_that_the_archive_lacks_is_compared_with_the_endpoint(spool: Spool) -> None:
-    """What was copied of an earlier generation shows nothing about the current one."""
+    """The copy of an earlier generation shows nothing about the current one."""
     captured(spool)
     after = copied(spool, {0: 50})
     assert (after.generation, after.acked, after.unproven) == (1, 0, True)

@@ -1,4 +1,4 @@
-"""How folds are stored: by what a line adds, not by what the session weighs."""
+"""The cost of storing a fold depends on the new line, not on the size of the session."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
 def test_a_fold_comes_back_as_it_was_stored(steps: list[tuple[str, int]]) -> None:
-    """However it grew, shrank or started over between two times that it was stored; cached or not."""
+    """It may grow, shrink or start over between two saves, and be cached or not."""
     number = 0
     with tempfile.TemporaryDirectory() as directory:
         spool = Spool(directory)
@@ -138,6 +138,6 @@ def test_the_cache_of_folds_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_row_with_the_ends_of_all_parts_needs_one_page() -> None:
-    """Beside them it has numbers and a name; what is longer than a page of SQLite's lies on two."""
+    """A row has numbers and a name besides. A row that is longer than a page of SQLite's takes two."""
     assert 3 * PAGE + 400 < 4096
     assert 4 * (PAGE + 24) < 4096 - 8

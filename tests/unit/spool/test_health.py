@@ -12,7 +12,7 @@ NOW_MS = 1_790_000_000_000
 
 
 def at(seconds: float, **fields: int) -> EndpointHealth:
-    """Return the state after an acknowledgement so many seconds later."""
+    """Return the state after an acknowledgement this many seconds later."""
     return EndpointHealth(last_ack_ms=NOW_MS + int(seconds * 1000), **fields)
 
 

@@ -1,4 +1,4 @@
-"""What the spool answers about sessions that wait, are parked or were captured: each about its own rows alone."""
+"""Queries about waiting, parked and captured sessions: each returns only its own rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def two_sessions(house: Household) -> tuple[str, str]:
 
 
 def test_a_rewrite_of_one_session_forgets_nothing_of_another(house: Household) -> None:
-    """What was captured is noted per stream: the other one still shares its first line with its next generation."""
+    """Captured extents belong to a stream: the other one still shares its first line with its next generation."""
     first, second = house.write(CLAUDE, claude(SESSION, 1)), house.write(OTHER_FILE, claude(OTHER, 61))
     house.settle()
     house.write(OTHER_FILE, claude(OTHER, 62, text="x" * 5000))
@@ -54,7 +54,7 @@ def test_the_queue_counts_the_items_of_each_session(house: Household) -> None:
 
 
 def test_a_generation_without_new_bytes_is_in_the_queue(house: Household) -> None:
-    """The tool dropped the last line: no byte waits, yet the endpoint does not know."""
+    """The tool dropped the last line: no byte waits, but the endpoint does not know the generation."""
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     path = house.write(CLAUDE, claude(SESSION, 2))
@@ -68,7 +68,7 @@ def test_a_generation_without_new_bytes_is_in_the_queue(house: Household) -> Non
 
 
 def test_dropping_what_is_parked_of_one_session_leaves_the_others_parked(house: Household) -> None:
-    """`sessiond queue --drop ID` is about one session."""
+    """`sessiond queue --drop ID` concerns one session."""
     two_sessions(house)
     house.scan()
     with house.spool.transaction():
@@ -80,7 +80,7 @@ def test_dropping_what_is_parked_of_one_session_leaves_the_others_parked(house: 
 
 
 def test_the_last_activity_of_a_tool_is_that_of_its_newest_session(house: Household) -> None:
-    """Whichever was captured first."""
+    """The order in which sessions were captured does not matter."""
     two_sessions(house)
     house.scan()
     (tool,) = house.spool.stats.tools()
@@ -90,7 +90,7 @@ def test_the_last_activity_of_a_tool_is_that_of_its_newest_session(house: Househ
 
 
 def test_a_record_names_the_length_of_each_transcript_that_is_pushed(house: Household) -> None:
-    """Readers tell from it how much is still to come."""
+    """Readers see how much is still to come."""
     path = house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     assert house.held_sessions()[SESSION]["streams"] == [
@@ -186,7 +186,7 @@ def test_a_batch_takes_what_fits_exactly(house: Household, items: int, size: int
 
 
 def test_the_queue_shows_since_when_the_oldest_item_waits(house: Household) -> None:
-    """A transcript since it was queued; a record alone since its revision, which is a time."""
+    """A transcript waits since it was queued, a record since its revision, which is a time."""
     house.settle()
     house.write(CLAUDE, claude(SESSION, 1))
     house.scan()

@@ -1,4 +1,4 @@
-"""The spool's own files: what it writes, and where."""
+"""The spool's files: when they are written, and where."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sessiond.spool import Spool, check
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
 def test_undoing_a_part_of_a_transaction_uses_no_temporary_file(tmp_path: Path) -> None:
-    """Files that share a commit are stored in transactions of their own; to undo one, its pages are kept in memory.
+    """Files that share a commit are stored in nested transactions; to undo one, its pages are kept in memory.
 
     SQLite would put them into /var/tmp, where other users' programs are, and write as much as into its log.
     """
@@ -62,7 +62,7 @@ def test_a_schema_that_is_not_text_is_damage(tmp_path: Path) -> None:
 
 
 def test_a_group_ends_with_its_block_or_before(tmp_path: Path) -> None:
-    """A transaction after it is committed by itself."""
+    """A transaction after the group is committed by itself."""
     with closing(Spool(str(tmp_path))) as spool, closing(Spool(str(tmp_path), readonly=True)) as other:
         for early in (False, True):
             with spool.group():
@@ -86,7 +86,7 @@ def test_a_group_ends_with_its_block_or_before(tmp_path: Path) -> None:
 
 
 def test_a_failed_transaction_takes_back_its_own_part(tmp_path: Path) -> None:
-    """The cached size of the outbox follows."""
+    """The cached size of the outbox is corrected too."""
     with closing(Spool(str(tmp_path))) as spool:
         stream = spool.catalog.add_stream(
             spool.catalog.add_session(uuid.UUID(int=1), "codex", "one"), "main", thread=True, known=True

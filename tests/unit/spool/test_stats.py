@@ -1,4 +1,4 @@
-"""The spool in numbers: what `status` asks for costs the same with ten sessions and with ten thousand."""
+"""The spool in numbers: the queries of `status` cost the same with ten sessions and with ten thousand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORD = b'{"working_directory":"/home/ada"}'
 
 
 def filled(directory: Path, sessions: int) -> Spool:
-    """Make a spool with so many sessions of a stream and a file each, all acknowledged, two ongoing."""
+    """Make a spool with this many sessions of a stream and a file each, all acknowledged, two ongoing."""
     directory.mkdir()
     spool = Spool(str(directory))
     numbers = range(1, sessions + 1)
@@ -40,7 +40,7 @@ def filled(directory: Path, sessions: int) -> Spool:
 
 
 def opcodes(spool: Spool) -> int:
-    """Count what SQLite does for a status, in steps of its machine."""
+    """Count SQLite's virtual machine steps for a status."""
     count = 0
 
     def tick() -> None:
@@ -57,7 +57,7 @@ def opcodes(spool: Spool) -> int:
 
 
 def test_working_directories_are_listed_without_reading_records(tmp_path: Path) -> None:
-    """Each start and each new session asks for them all."""
+    """Each start and each new session lists all of them."""
     spool = filled(tmp_path / "spool", 10)
     assert spool.catalog.working_directories() == ["/home/ada"]
     asked: list[str] = []
@@ -118,7 +118,7 @@ CHANGES = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(changes=CHANGES)
 def test_the_tally_equals_a_full_count(changes: list[tuple[str, int]]) -> None:
-    """Sessions get their record later or never, end and go on, and some are let go of."""
+    """Sessions get their record later or never, end and continue, and some are removed."""
     statements = {
         "add": "INSERT OR IGNORE INTO session (id, uuid, tool, native_id, record, ongoing)"
         " VALUES (:n, :n, 'tool' || (:n % 2), '', '{}', :n % 2)",

@@ -1,4 +1,4 @@
-"""How far streams were read, queued and acknowledged: what is read again first, and what counts as reconciled."""
+"""How far streams were read, queued and acknowledged: which are read again first, and when one is reconciled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 def add(spool: Spool, name: str = "main", *, folded: int = 100, queued: int = 100, rank: int = 0) -> StreamState:
-    """Add a stream; the endpoint acknowledged what is queued."""
+    """Add a stream whose queued bytes the endpoint acknowledged."""
     stream = spool.catalog.add_stream(spool.catalog.add_session(SESSION, "codex", "one"), name, thread=True, known=True)
     stream.folded, stream.queued, stream.rank = folded, queued, rank
     spool.catalog.save_stream(stream)
@@ -246,7 +246,7 @@ def test_ongoing_sessions_become_idle_in_the_order_of_their_activity(spool: Spoo
 
 
 def test_the_oldest_queued_item_counts(spool: Spool) -> None:
-    """Whichever was queued last."""
+    """The order of queueing does not matter."""
     stream = add(spool)
     for offset, queued_ms in ((0, 700), (9, 500), (18, 600)):
         spool.outbox.add(stream.id, 0, offset, 9, b"frame", queued_ms)

@@ -1,4 +1,4 @@
-"""What is shared of a session: readable, complete, and inert whatever it holds."""
+"""A shared session is readable, complete, and harmless whatever it contains."""
 
 from __future__ import annotations
 

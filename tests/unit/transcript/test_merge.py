@@ -1,4 +1,4 @@
-"""The last state of a transcript: what was taken back is gone, what was written in pieces is one."""
+"""The last state of a transcript: retracted items are gone, and items that were written in pieces are one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_damaged_record_is_a_note_and_stops_nothing() -> None:
 
 
 def test_the_stream_of_a_subagent_does_not_replace_that_of_the_record() -> None:
-    """In JSON, both are there: where the call is, and which stream it began."""
+    """JSON has both: the stream with the call, and the one that it began."""
     call = Item(kind=ItemKind.CALL, speaker=Speaker.ASSISTANT, text="Agent", stream="agent-1")
     assert fields("main", Placed(Place(5, 7), call)) == {
         "stream": "main",

@@ -1,4 +1,4 @@
-"""A conversation as people read it."""
+"""Conversations in the form for readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one answer does to the outbox, item by item, and how a batch continues from the one before."""
+"""The effect of one answer on the outbox, item by item, and how a batch continues from the one before."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = len(encode(claude(SESSION, 1)))
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    """A household with a record and two segments of one transcript in the outbox."""
+    """Return a harness with a record and two segments of one transcript in the outbox."""
     with household(tmp_path) as made:
         bind(made.uploading)
         made.write(CLAUDE, claude(SESSION, 1))
@@ -46,7 +46,7 @@ def items(house: Household) -> tuple[SessionState, Segment, Segment]:
 
 
 def answer(*problems: wire.Problem | None) -> wire.PushAnswer:
-    """Return an answer with a result for each item: None was stored."""
+    """Return an answer with a result for each item; None stands for stored."""
     results = [
         wire.Result(status="stored") if each is None else wire.Result(status="problem", problem=each)
         for each in problems
@@ -131,7 +131,7 @@ def test_an_endpoint_that_has_space_for_a_part_gets_the_rest_later(house: Househ
 
 
 def test_a_push_of_which_nothing_was_stored_is_not_repeated_at_once(house: Household) -> None:
-    """It would be, for ever, if the endpoint asks for a smaller one each time."""
+    """An endpoint that asks for a smaller push each time would cause an endless loop."""
     with pytest.raises(Unreachable, match="smaller"):
         settle(house.uploading, items(house), answer(*[problem("push-full")] * 3))
     assert left(house) == (1, 2, 0)
@@ -187,7 +187,7 @@ def test_a_batch_behind_an_unknown_one_has_everything_compared_once_in_a_while(h
 
 
 def test_a_first_batch_is_no_sign_of_a_second_copy(house: Household) -> None:
-    """The spool was rebuilt, or the endpoint has lost everything: there is one batch only."""
+    """The spool was rebuilt, or the endpoint has lost everything: there is only one batch."""
     house.spool.set_meta(LAST_BATCH, None)
     assert store_batch(house.uploading, BATCH, "another one")
     house.now_ms += COMPARE_MS + 1

@@ -1,4 +1,4 @@
-"""What a push tells of itself, and what it makes of refusals."""
+"""What a push reports, and how it handles refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 def test_a_push_counts_what_it_parked(house: Household) -> None:
-    """An item that is refused alone, while others are taken, is counted with those that were parked by an answer."""
+    """An item that is refused alone while others are accepted counts like those that an answer parked."""
     for number in (1, 2):
         house.settle()
         house.write(CLAUDE, claude(SESSION, number))
@@ -48,7 +48,7 @@ def test_a_push_counts_what_it_parked(house: Household) -> None:
 
 
 def test_a_segment_that_is_damaged_on_disk_is_not_parked(house: Household) -> None:
-    """It is not parked: the tool's file still has these bytes, and they are read again."""
+    """The tool's file still has these bytes, and they are read again."""
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     house.write(CLAUDE, claude(SESSION, 2, text=os.urandom(60_000).hex()))
@@ -93,7 +93,7 @@ def test_a_push_whose_answer_was_lost_does_not_make_another_endpoint(house: Hous
 
 
 def test_a_push_after_a_lost_answer_has_a_name_of_its_own(house: Household) -> None:
-    """An endpoint that is restored to the state between the two must not be taken for one that has both."""
+    """An endpoint that is restored to the state between the two pushes must not pass for one that has both."""
     house.write(CLAUDE, claude(SESSION, 1))
     house.settle()
     names: list[str] = []
@@ -153,7 +153,7 @@ def test_the_names_of_the_last_runs_are_kept_and_no_more(house: Household) -> No
 
 
 def test_the_parts_of_a_push_add_up() -> None:
-    """What is left to do is what the last part says."""
+    """The last part decides what is left to do."""
     first = BatchResult(sessions=1, segments=2, bytes=3, parked=4, healed=5, asked=6, more=True)
     second = BatchResult(sessions=10, segments=20, bytes=30, parked=40, healed=50, asked=60)
     assert first.plus(second) == BatchResult(sessions=11, segments=22, bytes=33, parked=44, healed=55, asked=60)

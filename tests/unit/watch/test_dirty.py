@@ -34,7 +34,7 @@ def take(dirty: Dirty) -> Changes:
 
 
 def test_both_paths_of_a_move_are_dirty() -> None:
-    """The old one is gone, and the new one is new. A path outside of all roots is neither."""
+    """The old path is gone, and the new one is new. A path outside of all roots is not dirty."""
     dirty = make()
     dirty.add_event(FileMovedEvent("/r/a", "/r/b"))
     dirty.add_event(FileMovedEvent("/elsewhere/a", "/r/c"))
@@ -55,7 +55,7 @@ def test_a_directory_that_appears_is_a_tree() -> None:
 
 
 def test_each_root_of_a_path_has_its_own_name_for_it() -> None:
-    """A tree is relative to the root, whatever the root's own path is."""
+    """A tree's paths are relative to the root, whatever the root's own path is."""
     link = WatchedRoot(owner="t", root=Root(path="/link"))
     dirty = make(0.0, 0.0, 100, ROOT)
     dirty.set_routes((Route(ROOT, "/r"), Route(link, "/r")), frozenset())
@@ -77,7 +77,7 @@ def test_an_awaited_path_asks_for_another_plan() -> None:
 
 
 def test_up_to_most_paths_are_listed() -> None:
-    """One more, and everything is scanned instead; directories that appeared count as well."""
+    """With one path more, everything is scanned instead. Directories that appeared count as well."""
     dirty = make(0.0, 0.0, 3)
     for number in range(3):
         dirty.add_event(FileModifiedEvent(f"/r/{number}"))
@@ -93,7 +93,7 @@ def test_up_to_most_paths_are_listed() -> None:
 
 
 def test_an_overflow_is_reported_once() -> None:
-    """It settles like a change."""
+    """An overflow settles like a change."""
     dirty = make(FAR, FAR)
     dirty.mark_overflow()
     assert take(dirty) == Changes()
@@ -115,7 +115,7 @@ def test_changes_wait_until_they_settle() -> None:
 
 @pytest.mark.parametrize(("settle", "patience"), [(0.0, FAR), (FAR, 0.0)])
 def test_the_shorter_of_settle_and_patience_ends_the_wait(settle: float, patience: float) -> None:
-    """Quiet for `settle` seconds, or the first change is `patience` seconds ago."""
+    """The set was quiet for `settle` seconds, or the first change is `patience` seconds ago."""
     dirty = make(settle, patience)
     dirty.add_event(FileModifiedEvent("/r/s"))
     assert dirty.take(math.inf).paths == {"/r/s"}

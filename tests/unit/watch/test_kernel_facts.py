@@ -52,7 +52,7 @@ def test_the_nearest_mount_decides(table: Path) -> None:
 
 
 def test_a_root_filesystem_may_be_remote(table: Path) -> None:
-    """A diskless machine: everything below "/" is on it."""
+    """On a diskless machine everything below "/" is remote."""
     table.write_text("1 0 0:20 / / rw - nfs4 server:/ rw\n")
     assert Mounts(str(table)).remote("/home/ada") == "nfs4"
 
@@ -71,7 +71,7 @@ def test_escaped_mount_points_are_read(table: Path) -> None:
 
 
 def test_without_a_table_nothing_is_remote(table: Path) -> None:
-    """macOS has none."""
+    """macOS has no such table."""
     assert Mounts(str(table)).remote("/home") is None
 
 

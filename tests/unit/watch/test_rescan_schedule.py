@@ -34,7 +34,7 @@ def test_everything_is_due_at_first() -> None:
 
 
 def test_a_request_is_due_at_once_and_once() -> None:
-    """For one root or for all. The first reason is kept."""
+    """A request is for one root or for all. The first reason is kept."""
     schedule = started()
     assert schedule.next([]) > time.monotonic()
     schedule.ask(RescanReason.FOUND, [TWO])
@@ -47,7 +47,7 @@ def test_a_request_is_due_at_once_and_once() -> None:
 
 
 def test_only_a_scan_of_all_roots_postpones_the_next_one() -> None:
-    """A root that is scanned alone says nothing about the others."""
+    """A scan of one root shows nothing about the others."""
     schedule = started(rescan=60.0)
     before = schedule.next([])
     schedule.ask(RescanReason.FOUND, [ONE])
@@ -72,7 +72,7 @@ def test_a_polled_root_is_due_sooner_than_the_others() -> None:
 
 
 def test_the_clock_makes_roots_due() -> None:
-    """A polled one alone, or all of them."""
+    """A polled root is due alone, or all roots are."""
     polled = started(poll=0.0)
     polled.tick([TWO])
     assert polled.take() == {TWO: RescanReason.POLL}

@@ -1,4 +1,4 @@
-"""A scan of a root: which files, directories and links it finds."""
+"""The files, directories and links that a scan of a root finds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_files_are_found_down_to_the_depth(tmp_path: Path) -> None:
 
 
 def test_a_scan_of_a_part_goes_as_deep_as_one_of_the_root(tmp_path: Path) -> None:
-    """The levels above it count."""
+    """The levels above the part count."""
     fill(tmp_path, "a/s", "a/b/s", "a/b/c/s", "z/s")
     assert found(tmp_path, below="a", depth=2) == {"a/s", "a/b/s"}
     assert found(tmp_path, below="a/b", depth=2) == {"a/b/s"}
@@ -46,13 +46,13 @@ def test_a_scan_of_a_part_goes_as_deep_as_one_of_the_root(tmp_path: Path) -> Non
 
 
 def test_skipped_names_are_directories(tmp_path: Path) -> None:
-    """At any level; a file with one of these names is still a file."""
+    """They are skipped at any level. A file with one of these names is still a file."""
     fill(tmp_path, "cache/s", "a/cache/s", "a/s", "b/cache")
     assert found(tmp_path, skip=frozenset({"cache"})) == {"a/s", "b/cache"}
 
 
 def test_links_are_listed_and_not_followed(tmp_path: Path) -> None:
-    """Those to files and to directories, and dangling ones; a pipe is neither."""
+    """These are links to files and to directories, and dangling ones. A pipe is not a link."""
     fill(tmp_path, "s", "elsewhere/t")
     root = tmp_path / "root"
     fill(root, "u")
@@ -75,7 +75,7 @@ def test_a_missing_root_has_no_files(tmp_path: Path) -> None:
 
 
 def test_what_vanishes_during_a_scan_is_left_out(tmp_path: Path) -> None:
-    """A file and a directory that were listed, and are gone when they are read. The rest is found."""
+    """A file and a directory are listed, and are gone when they are read. The rest is found."""
     fill(tmp_path, "a/s", "b/s", "1", "2")
     scanning = scan(tree(tmp_path).root)
     first, _ = next(scanning)
@@ -87,14 +87,14 @@ def test_what_vanishes_during_a_scan_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_metadata_is_that_of_the_file(tmp_path: Path) -> None:
-    """Its own, for a comparison with the checkpoint."""
+    """It is compared with the checkpoint."""
     (tmp_path / "s").write_text("12345")
     ((path, stat),) = scan(tree(tmp_path).root)
     assert (path, stat.st_size, stat.st_ino) == (str(tmp_path / "s"), 5, (tmp_path / "s").stat().st_ino)
 
 
 def test_an_unreadable_directory_does_not_stop_a_scan(tmp_path: Path) -> None:
-    """It is listed, and the others are read."""
+    """The directory is listed, and the others are read."""
     fill(tmp_path, "closed/s", "open/s")
     (tmp_path / "closed").chmod(0)
     try:

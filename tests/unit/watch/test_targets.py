@@ -149,7 +149,7 @@ def test_a_flat_route_takes_its_directory_alone() -> None:
 
 
 def test_a_route_to_one_file_takes_no_other() -> None:
-    """A change of a tool's settings beside its history wakes nothing."""
+    """A change of a tool's settings beside its history does not wake the watcher."""
     route = Route(WatchedRoot(owner="t", root=Root(path="/r", watch=Watch.FLAT, depth=0, only="history.jsonl")), "/r")
     assert route("/r/history.jsonl") == "/r/history.jsonl"
     assert route("/r/settings.json") is None and route("/r/projects/history.jsonl") is None
@@ -168,7 +168,7 @@ def test_an_unreadable_directory_is_not_watched(tmp_path: Path) -> None:
 
 
 class Vanishing(Mounts):
-    """Mounts of a machine on which a directory is deleted at the moment when its filesystem is looked up."""
+    """The mounts of a machine on which a directory is deleted while its filesystem is looked up."""
 
     def __init__(self, victim: Path) -> None:
         super().__init__("/nonexistent")
@@ -182,7 +182,7 @@ class Vanishing(Mounts):
 
 
 def test_a_directory_that_vanishes_during_the_plan_costs_no_other_root_its_watch(tmp_path: Path) -> None:
-    """It is awaited, and the roots after it are planned."""
+    """The directory is awaited, and the roots after it are planned."""
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()

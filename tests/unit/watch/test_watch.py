@@ -1,4 +1,4 @@
-"""What the watcher promises: no change is missed, and no thread is woken without a reason."""
+"""The watcher misses no change, and wakes no thread without a reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Launch = Callable[..., Child]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start labs, and close them in the end."""
+    """Start labs, and close them at the end."""
     labs: list[Lab] = []
 
     def begin(*roots: WatchedRoot, **options: Any) -> Lab:
@@ -103,7 +103,7 @@ def test_reading_a_file_does_not_wake_the_watcher(root: Path, start: Start) -> N
 
 
 def test_names_need_not_be_text(root: Path, start: Start) -> None:
-    """Bytes that are no UTF-8, a newline and the longest name come through, by event and by look."""
+    """Bytes that are not UTF-8, a newline and the longest name are reported, by events and by scans."""
     lab = start(tree(root))
     paths = [os.path.join(os.fsencode(root), name) for name in (b"\xff.jsonl", b"a\nb.jsonl", b"n" * 255)]
     for path in paths:
@@ -114,7 +114,7 @@ def test_names_need_not_be_text(root: Path, start: Start) -> None:
 
 
 def test_a_move_dirties_both_paths(root: Path, start: Start) -> None:
-    """The old path is gone, the new one is new: ingest needs both."""
+    """Ingest needs both: the old path is gone, and the new one is new."""
     (root / "a").touch()
     lab = start(tree(root))
     lab.forget()
@@ -123,7 +123,7 @@ def test_a_move_dirties_both_paths(root: Path, start: Start) -> None:
 
 
 def test_a_replaced_file_is_dirty(root: Path, start: Start) -> None:
-    """Write beside, rename over: how most tools save."""
+    """Most tools save by writing beside and renaming over."""
     (root / "s.json").write_text("old")
     lab = start(tree(root))
     lab.forget()
@@ -148,7 +148,7 @@ def test_a_deleted_path_is_dirty(root: Path, start: Start) -> None:
 
 
 def test_a_file_in_a_new_deep_directory_is_found_at_once(root: Path, start: Start) -> None:
-    """`mkdir -p a/b/c/d` and a file, faster than watches can follow; and later changes there as well."""
+    """`mkdir -p a/b/c/d` and a file come faster than watches can follow. Later changes there are seen as well."""
     lab = start(tree(root))
     files = [root / f"p{number}" / "a" / "b" / "c" / "s.jsonl" for number in range(40)]
     for file in files:
@@ -232,7 +232,7 @@ def test_a_directory_with_too_many_files_is_not_listed(tmp_path: Path, fed: Call
 
 
 def test_a_root_that_is_added_is_scanned_with_the_others(tmp_path: Path, fed: Callable[..., Fed]) -> None:
-    """At once by itself, and from then on whenever all are."""
+    """It is scanned at once, and from then on with all others."""
     one, two = tree(tmp_path / "one"), tree(tmp_path / "two")
     watcher = fed("one")
     watcher.add([one, two, two])
@@ -277,7 +277,7 @@ def test_depth_and_skip_apply_to_scans_and_events(root: Path, start: Start) -> N
 
 
 def test_a_flat_root_is_the_directory_alone(root: Path, start: Start) -> None:
-    """Events and looks of a flat root stay in its directory."""
+    """Events and scans of a flat root stay in its directory."""
     (root / "sub").mkdir()
     lab = start(flat(root))
     (root / "sub" / "s").touch()
@@ -297,7 +297,7 @@ def test_a_scanned_root_is_found_by_scans_only(root: Path, start: Start) -> None
 
 
 def test_a_missing_root_is_awaited_step_by_step(tmp_path: Path, start: Start) -> None:
-    """A tool is installed after the start: found within two seconds, without polling."""
+    """A tool that is installed after the start is found within two seconds, without polling."""
     wanted = tmp_path / "config" / "tool" / "sessions"
     lab = start(tree(wanted))
     assert str(lab.states()[0]) == f"missing: waiting at {tmp_path}"
@@ -345,7 +345,7 @@ def test_changes_beside_a_missing_root_do_not_wake_the_watcher(tmp_path: Path, s
 
 
 def test_a_root_that_was_deleted_is_watched_again(root: Path, start: Start) -> None:
-    """Uninstall and reinstall, even faster than anybody looks."""
+    """A tool is uninstalled and installed again, faster than any check."""
     lab = start(tree(root))
     shutil.rmtree(root)
     lab.until(lambda: lab.how() == ["missing"])
@@ -373,7 +373,7 @@ def test_a_root_that_was_replaced_is_watched_again(root: Path, start: Start) -> 
 
 
 def test_a_root_behind_a_link_follows_the_link(tmp_path: Path, start: Start) -> None:
-    """Events and looks name files below the root as its source does; a new target is taken up at a rescan."""
+    """Events and scans name files below the root as its source does. A new target is watched after a rescan."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     link = tmp_path / "link"
@@ -391,7 +391,7 @@ def test_a_root_behind_a_link_follows_the_link(tmp_path: Path, start: Start) -> 
 
 
 def test_links_inside_a_root_are_not_followed(root: Path, tmp_path: Path) -> None:
-    """A project may plant links: a look yields regular files only."""
+    """A project may contain hostile links: a scan yields regular files only."""
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "s").touch()
     (root / "directory").symlink_to(tmp_path / "secret")
@@ -402,7 +402,7 @@ def test_links_inside_a_root_are_not_followed(root: Path, tmp_path: Path) -> Non
 
 
 def test_a_file_that_vanishes_during_a_scan_is_left_out(root: Path) -> None:
-    """Its directory was listed already: there is nothing to say of it, least of all what was said of another."""
+    """Its directory was listed already. Nothing is reported for it, least of all the metadata of another file."""
     for number in range(5):
         (root / f"{number}.jsonl").touch()
     looking = scan(tree(root).root)
@@ -433,7 +433,7 @@ def test_roots_may_share_and_nest_directories(root: Path, start: Start) -> None:
 
 
 def test_a_narrow_watch_does_not_silence_a_broad_one(root: Path, start: Start) -> None:
-    """One inode has one mask: a missing root that waits inside of a watched one must not take its changes away."""
+    """One inode has one mask: a missing root that is awaited inside a watched one must not hide its changes."""
     (root / "s").touch()
     lab = start(tree(root), tree(root / "none" / "deep"), flat(root))
     lab.forget()
@@ -442,7 +442,7 @@ def test_a_narrow_watch_does_not_silence_a_broad_one(root: Path, start: Start) -
 
 
 def test_a_stream_of_changes_is_not_held_back(root: Path, start: Start) -> None:
-    """A tool that writes on and on: a batch comes after `patience` at the latest, and each is one path."""
+    """A tool writes all the time: a batch comes after `patience` at the latest, and each has one path."""
     lab = start(tree(root), settle=0.2, patience=0.5)
     stop = threading.Event()
 
@@ -487,7 +487,7 @@ def test_a_huge_directory_that_appears_becomes_a_full_scan(root: Path, tmp_path:
 
 
 def test_lost_events_ask_for_a_scan(root: Path, launch: Launch) -> None:
-    """A stopped process misses 20,000 events, a new directory and a file; the look comes as soon as it goes on."""
+    """A stopped process misses 20,000 events, a new directory and a file. The scan comes as soon as it goes on."""
     child = launch(root, rescan=600.0)
     assert child.ask()["why"] == ["start"]
     child.run.send_signal(signal.SIGSTOP)
@@ -547,7 +547,7 @@ def test_a_poke_and_a_close_end_the_wait(root: Path, start: Start) -> None:
 
 
 def test_a_close_leaves_no_thread_and_no_descriptor(root: Path) -> None:
-    """A watcher can be started and ended as often as one likes."""
+    """A watcher can be started and closed any number of times."""
     before = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         Lab(tree(root), tree(root / "none")).watcher.close()
@@ -588,7 +588,7 @@ def test_a_file_where_a_root_should_be_is_missing(root: Path, start: Start) -> N
 
 
 class Poisonous(frozenset[str]):
-    """A set that raises when it is asked."""
+    """A set that raises when it is queried."""
 
     def isdisjoint(self, other: object) -> bool:
         """Raise."""
@@ -597,7 +597,7 @@ class Poisonous(frozenset[str]):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_thread_is_noticed(root: Path, start: Start) -> None:
-    """An exception in the observer ends the wait, and not silently all watching."""
+    """An exception in the observer ends the wait, and does not silently end all watching."""
     (root / "sub").mkdir()
     lab = start(tree(root, skip=Poisonous({"x"})), rescan=0.5)
     (root / "sub" / "s").touch()
@@ -645,7 +645,7 @@ def feed(child: Child, limit: str) -> None:
 
 
 def test_too_few_watches_mean_polling_until_there_are_more(root: Path, launch: Launch) -> None:
-    """watchdog says nothing of directories that it could not watch; the state does, and what to do."""
+    """watchdog does not report directories that it could not watch. The state does, with a hint."""
     files = [root / f"d{number}" / "s" for number in range(20)]
     for file in files:
         file.parent.mkdir()
@@ -672,7 +672,7 @@ def test_too_few_watches_mean_polling_until_there_are_more(root: Path, launch: L
 
 
 def test_no_inotify_instance_means_polling_until_there_is_one(root: Path, launch: Launch) -> None:
-    """A desktop that has used them all up: sessiond starts nevertheless."""
+    """A desktop may have used all of them up: sessiond starts nevertheless."""
     child = launch(root, root / "none", prefix=starve("instances", 0), poll=0.2, settle=0.05, rescan=1.0)
     states = child.ask()["states"]
     detail, hint = "user.max_inotify_instances is 0, all in use", "sudo sysctl user.max_inotify_instances=1024"
@@ -687,7 +687,7 @@ def test_no_inotify_instance_means_polling_until_there_is_one(root: Path, launch
 
 
 def test_an_unreadable_directory_is_named_and_tried_again(root: Path, launch: Launch) -> None:
-    """Others go on; once it can be read, it is looked into and watched."""
+    """The others go on. Once it can be read, it is scanned and watched."""
     closed, file = root / "closed", root / "closed" / "s"
     closed.mkdir()
     file.touch()
@@ -712,7 +712,7 @@ def test_an_unreadable_directory_is_named_and_tried_again(root: Path, launch: La
 
 
 def test_a_network_filesystem_is_polled(root: Path, tmp_path: Path, start: Start) -> None:
-    """What another machine writes makes no event here; the state says so."""
+    """Writes of another machine cause no event here. The state reports that."""
     table = tmp_path / "mountinfo"
     point = str(root).replace("r", "\\162", 1)
     table.write_text(
@@ -732,7 +732,7 @@ def test_a_network_filesystem_is_polled(root: Path, tmp_path: Path, start: Start
 
 
 def test_an_expensive_full_scan_is_rare() -> None:
-    """Idle costs less than 0.05 % of a core, whatever a look takes, and a quarter of an hour is the longest pause."""
+    """Scans cost less than 0.05 % of a core when idle, and the longest pause is a quarter of an hour."""
     root = tree("/nowhere")
     schedule = RescanSchedule([root], rescan=60.0, poll=5.0)
     for cost, pause, poll in ((0.001, 60.0, 5.0), (0.1, 200.0, 20.0), (100.0, 900.0, 900.0)):
@@ -745,7 +745,9 @@ def test_an_expensive_full_scan_is_rare() -> None:
 
 
 def test_a_file_that_leaves_does_not_hold_up_another(root: Path, tmp_path: Path, start: Start) -> None:
-    """Moved out of all roots, so that its second half never comes: both changes are reported all the same."""
+    """It is moved out of all roots, so the second half of its event never comes: both changes are reported all the
+    same.
+    """
     gone, other = root / "gone.jsonl", root / "other.jsonl"
     gone.touch()
     other.touch()
