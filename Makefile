@@ -54,6 +54,9 @@ bench: $(VENV)/.installed  ## measure what it costs, beside the floor and instal
 bench-quick: $(VENV)/.installed  ## the same rows on 200 sessions, in two minutes
 	$(BIN)/python bench/run.py --quick $(BENCH_ARGS)
 
+bench-endpoint: $(VENV)/.installed  ## measure what hostile clients cost a normal one at the endpoint (half a minute)
+	$(BIN)/python bench/endpoint_load.py
+
 bench-rivals: $(VENV)/.created  ## install the rivals, each on its own, into the cache of the bench
 	for name in agentsview sessionfs; do \
 		$(BIN)/python -m venv "$(RIVALS)/$$name" && \
@@ -61,6 +64,10 @@ bench-rivals: $(VENV)/.created  ## install the rivals, each on its own, into the
 
 soak: $(VENV)/.installed  ## ten minutes of load with faults; what was written must be what arrives
 	$(BIN)/python bench/soak.py $(SOAK_ARGS)
+
+trials: $(VENV)/.installed-dev  ## kill a live store among other processes 300 times: nothing acknowledged may be lost (SESSIOND_TRIALS=...)
+	SESSIOND_TRIALS=$(or $(SESSIOND_TRIALS),300) $(BIN)/python -m pytest -n auto --dist worksteal \
+		tests/endpoint/test_second_process.py -k random_processes
 
 mutants: $(VENV)/.installed-dev  ## break the code on purpose: the tests have to notice (MUTANTS="spool --seed 2" selects)
 	PYTHONPATH=tests $(BIN)/python -m mutants $(MUTANTS)

@@ -1,6 +1,6 @@
 """Print what hostile clients cost a normal one at `sessiond serve`.
 
-    PYTHONPATH=daemon python bench/endpoint_load.py
+    make bench-endpoint
 
 Three figures: the slowest push of a normal client beside 1,000 half-sent requests (also with 256 descriptors), the
 slowest push of another device during a stale append to a stream of 400 MB, and beside a push that unpacks to 4 GB.
