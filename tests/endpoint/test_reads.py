@@ -122,6 +122,7 @@ def test_a_session_is_shown_with_what_is_held_of_it(pusher: Pusher) -> None:
         "parent": str(uuid.UUID(int=9)),
         "gone_at": 1_700_000_000_000,
         "prompts_only": True,
+        "continues": {"machine_id": "bob", "id": str(uuid.UUID(int=8))},
         "streams": [{"name": "main", "generation": 1, "length": 40}],
     }
     pusher.said(line, append(0, b"one\ntwo\n"), generation(1, 0, 4), append(0, b"x", stream="agents/a 1"))
@@ -140,6 +141,14 @@ def test_a_record_of_prompts_alone_never_replaces_a_whole_one(pusher: Pusher) ->
     assert pusher.get(f"/v1/sessions/ada/{SESSION}").json()["revision"] == 3
     assert pusher.said(record(5)) == ["stored"]
     assert pusher.said(record(6) | {"prompts_only": "yes"}) == ["invalid"]
+
+
+def test_a_continued_session_names_a_machine(pusher: Pusher) -> None:
+    """A name that no record can have is refused."""
+    origin = {"machine_id": "", "id": SESSION}
+    assert pusher.said(record(1) | {"continues": origin}, record(2) | {"continues": SESSION}) == ["invalid"] * 2
+    assert pusher.said(record(3)) == ["stored"]
+    assert pusher.get(f"/v1/sessions/ada/{SESSION}").json()["continues"] is None
 
 
 def test_streams_without_a_record_are_not_listed_as_sessions(pusher: Pusher) -> None:

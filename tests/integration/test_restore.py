@@ -94,6 +94,11 @@ def test_a_restored_session_is_no_copy_until_it_is_continued(first: Household, s
         "testbox": (2, "/home/dev/project"),
         "second": (1, f"{second.home}/src/engine"),
     }
+    listed = first.get("/v1/sessions", limit=500).json()["sessions"]
+    assert {each["record"]["machine_id"]: each["continues"] for each in listed} == {
+        "testbox": None,
+        "second": {"machine_id": "testbox", "id": SESSION},
+    }
 
 
 def test_another_endpoint_gets_a_restored_session_at_once(first: Household, second: Household, tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ class Household:
         )
         self.retrying = RetryingClient(self.client, sleep=lambda _: None)
         self.uploading = UploadContext(
+            restored=RestoredSessions(self.state),
             spool=self.spool,
             client=self.retrying,
             machine_id=self.machine_id,

@@ -23,6 +23,7 @@ from sessiond.endpoint.retry import RetryingClient
 from sessiond.errors import EndpointError, StateFull, Unreachable
 from sessiond.ingest.backlog import can_catch_up
 from sessiond.logs import log
+from sessiond.restored import RestoredSessions
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 from sessiond.upload.forgotten import learn_forgotten
 
@@ -59,6 +60,7 @@ class Pusher:
             client=self.retrying,
             machine_id=resources.machine_id,
             device_id=resources.device.device_id,
+            restored=RestoredSessions(resources.directory),
             installation=installation(resources.directory),
             runs=begin_run(spool),
             now_ms=now_ms,

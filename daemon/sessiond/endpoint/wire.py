@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.endpoint.erasure import ForgottenSession
+from sessiond.endpoint.origin import Origin
 from sessiond.session import Session
 
 PROTOCOL = 1
@@ -94,6 +95,7 @@ class PushSession(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
     """Unix milliseconds when the tool's file was first seen missing."""
     prompts_only: bool = False
     """Whether only the prompts of the session are known. It never replaces a record of a whole session."""
+    continues: Origin | None = None
     streams: list[StreamLength] = []
 
 
@@ -227,6 +229,7 @@ class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
     """The current generation and length of each stream at the endpoint."""
     prompts_only: bool = False
     """Whether only the prompts of the session are known."""
+    continues: Origin | None = None
 
 
 class SessionsAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,5 +145,6 @@ class SessionCopier:
             title=self._masking.text(stored.title),
             gone_at=stored.gone_at,
             prompts_only=stored.prompts_only,
+            continues=stored.continues,
             streams=stored.streams,
         )

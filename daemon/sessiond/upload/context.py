@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.endpoint.retry import RetryingClient
+from sessiond.restored import RestoredSessions
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
 
@@ -66,6 +67,8 @@ class UploadContext(msgspec.Struct, kw_only=True):
     """Called inside the transaction that removes a batch from the outbox."""
     address: str
     """The configured address of the endpoint; "" for the built-in archive, whose address changes at each start."""
+    restored: RestoredSessions = msgspec.field(default_factory=RestoredSessions)
+    """The sessions that continue one of another machine."""
     installation: int = 0
     """Distinguishes this state directory from a copy of it (device.installation)."""
     runs: tuple[str, ...] = ("",)

@@ -7,6 +7,7 @@ import hashlib
 
 from sessiond import zstd
 from sessiond.endpoint import wire
+from sessiond.endpoint.origin import Origin
 from sessiond.errors import SpoolDamaged
 from sessiond.spool.rows import Segment, SessionState
 from sessiond.upload.context import Item, UploadContext
@@ -30,6 +31,7 @@ def to_push(context: UploadContext, item: Item) -> wire.Push:
             title=item.title,
             gone_at=item.gone_ms,
             prompts_only=item.prompts_only,
+            continues=_origin(context, item),
             streams=context.spool.catalog.lengths(item.id),
         )
     if item.data is None:
@@ -43,6 +45,11 @@ def to_push(context: UploadContext, item: Item) -> wire.Push:
             keep=item.keep,
         )
     return _append(context, item, item.data)
+
+
+def _origin(context: UploadContext, item: SessionState) -> Origin | None:
+    mark = context.restored.find(item.uuid)
+    return None if mark is None else Origin(machine_id=mark.continues.machine_id, id=mark.continues.id)
 
 
 def _append(context: UploadContext, item: Segment, frame: bytes) -> wire.PushAppend:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond.endpoint.origin import Origin
 from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.pages import (
     PAGE,
@@ -53,6 +54,7 @@ class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
     gone_at: int | None
     streams: list[_Length]
     prompts_only: bool = False
+    continues: Origin | None = None
 
 
 _read_envelope = msgspec.json.Decoder(_Envelope)
@@ -87,6 +89,7 @@ def envelope(item: PushSession) -> bytes:
             gone_at=item.gone_at,
             streams=[_Length(name=each.name, generation=each.generation, length=each.length) for each in item.streams],
             prompts_only=item.prompts_only,
+            continues=item.continues,
         )
     )
 
@@ -189,6 +192,7 @@ def _stored(
         ],
         held=streams.current(db, view.user, machine, session),
         prompts_only=fields.prompts_only,
+        continues=fields.continues,
     )
 
 
