@@ -11,7 +11,7 @@ import pytest
 
 from sessiond.cli import main
 from sessiond.cli.resume import project_name
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
 from support.terminal import Terminal
 from support.two_machines import begin, environment, restore, restored_path, second_machine
 
@@ -58,6 +58,24 @@ def test_the_user_picks_a_session_and_its_tool_starts(first: Household, second: 
     assert shown[0] == "1Find the shell"
     assert f"started with --resume {OTHER} in {project}" in written
     assert [names for _, _, names in os.walk(f"{second.home}/.claude") if names] == [[f"{OTHER}.jsonl"]]
+
+
+def test_a_new_machine_is_set_up_and_resumes_a_session(first: Household, tmp_path: Path) -> None:
+    """One command configures the endpoint and offers the sessions of all projects; the tool starts here."""
+    begin(first)
+    house = Household(str(tmp_path / "new"), first.endpoint)
+    house.close()
+    token = Path(house.home, "token")
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    environ = {"HOME": house.home, "PATH": with_claude(house)["PATH"]}
+    words = ["init", "--endpoint", house.endpoint.url, "--token-file", str(token), "--yes", "--no-service", "--restore"]
+    with Terminal(words, environ, columns=200) as terminal:
+        terminal.until(lambda: "[1]:" in terminal.text)
+        terminal.type("\n")
+        assert terminal.end() == 0
+        assert f"started with --resume {SESSION} in {os.getcwd()}" in terminal.text
+    assert house.endpoint.url in Path(house.home, ".config/sessiond/config.toml").read_text()
 
 
 def test_no_session_is_a_valid_choice(first: Household, second: Household) -> None:
@@ -127,6 +145,23 @@ def test_messages_of_all_machines_are_counted_in_one_row(
     rows = capsys.readouterr().out.splitlines()[1:]
     assert [row.split()[0] for row in rows] == [SESSION]
     assert " 3 " in rows[0]
+
+
+def test_the_built_in_archive_is_read_while_the_endpoint_does_not_answer(tmp_path: Path) -> None:
+    """It may have sessions that were not copied to the endpoint, and that the tool has deleted."""
+    with household(tmp_path) as house:
+        begin(house)
+        house.close()
+        os.rename(tmp_path / "endpoint", f"{house.state}/archive")
+        os.unlink(f"{house.home}/{CLAUDE}")
+        environ = environment(house) | {
+            "SESSIOND_ENDPOINT__URL": "http://127.0.0.1:9",
+            "SESSIOND_MACHINE_ID": "testbox",
+        }
+        os.makedirs(f"{house.home}/engine")
+        assert main(["restore", SESSION, "--directory", f"{house.home}/engine"], environ) == 0
+        found = [name for _, _, names in os.walk(f"{house.home}/.claude") for name in names]
+        assert found == [f"{SESSION}.jsonl"]
 
 
 def test_a_project_is_named_after_its_git_work_tree(tmp_path: Path) -> None:

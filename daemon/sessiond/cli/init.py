@@ -26,13 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show which tools have sessions here and when they delete them, choose and test the endpoint (or use the"
         " archive on this machine), write a commented configuration, and install the service. An existing configuration"
-        " is kept."
+        " is kept. With --restore, then choose a session of your other machines and start its tool with it in this"
+        " directory."
     )
     parser.add_argument("--endpoint", metavar="URL", help='the endpoint; "" for the archive on this machine')
     parser.add_argument("--token-file", metavar="FILE", help="a file of mode 0600 with the token for the endpoint")
     parser.add_argument("--invite", metavar="CODE", help="get a token from the endpoint with the code of an invitation")
     parser.add_argument("--yes", action="store_true", help="accept all defaults without asking")
     parser.add_argument("--no-service", action="store_true", help="do not install the service")
+    parser.add_argument("--restore", action="store_true", help="choose a session of another machine and resume it here")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         _test(before, environ)
     else:
         _choose(args, file, before, environ)
-    return _service(args, file)
+    code = _service(args, file)
+    return _resume(args, file) if args.restore and code == 0 else code
 
 
 def _show(config: Config, args: argparse.Namespace) -> None:
@@ -221,9 +224,24 @@ def _service(args: argparse.Namespace, file: str) -> int:
         return 0
     from sessiond.cli import install
 
-    named = file if args.config or args.environ.get("SESSIOND_CONFIG") else None
-    again = argparse.Namespace(config=named, environ=args.environ, linger=None, only_print=False, assent=args.yes)
+    again = argparse.Namespace(
+        config=_chosen_file(args, file), environ=args.environ, linger=None, only_print=False, assent=args.yes
+    )
     return install.run(again)
+
+
+def _resume(args: argparse.Namespace, file: str) -> int:
+    from sessiond.cli import resume
+
+    parser = argparse.ArgumentParser()
+    resume.add_arguments(parser)
+    parser.set_defaults(config=_chosen_file(args, file), environ=args.environ)
+    return resume.run(parser.parse_args(["--all"]))
+
+
+def _chosen_file(args: argparse.Namespace, file: str) -> str | None:
+    """Return the configuration for a further command; None if it finds the file by itself."""
+    return file if args.config or args.environ.get("SESSIOND_CONFIG") else None
 
 
 def _asks(args: argparse.Namespace) -> bool:

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what would be written, and write nothing")
     parser.add_argument("--fork", action="store_true", help="continue in a copy with a new id, if the tool can")
     parser.add_argument("--launch", action="store_true", help="start the tool with the session")
+    parser.set_defaults(all=False)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,10 +16,11 @@ import msgspec
 
 from sessiond import state
 from sessiond.cli.output import columns, count, escape, load_config, size, tilde, wrapped
-from sessiond.cli.streams import open_client
+from sessiond.cli.streams import open_client, read_archive
 from sessiond.config import state_dir
 from sessiond.device import identify
 from sessiond.endpoint import wire
+from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import NotFound, SessiondError
 from sessiond.restore import Archive, Conflict, Here, Restoration, Restorer, marked, missing, read_small
 from sessiond.restored import Mark, RestoredSessions
@@ -36,7 +37,7 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
     """The archive, this machine's state, and the arguments of the command."""
 
     args: argparse.Namespace
-    """With `directory`, `home`, `dry_run`, `fork`, `launch` and `environ`."""
+    """With `all`, `directory`, `home`, `dry_run`, `fork`, `launch` and `environ`."""
     archive: Archive
     restorer: Restorer
     restored: RestoredSessions
@@ -47,11 +48,14 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
     def directory(self, stored: wire.StoredSession) -> str:
         """Return the project's directory here: as asked, else where this machine has the session, else this directory.
 
+        Of a list of all projects, a directory of the same path comes before this directory.
+
         Raises: NotFound if it does not exist.
         """
         asked: str | None = self.args.directory
         if asked is None:
-            return self._known_directory(stored) or os.getcwd()
+            same = stored.record.working_directory if self.args.all else ""
+            return self._known_directory(stored) or (same if os.path.isdir(same) else os.getcwd())
         directory = os.path.abspath(os.path.expanduser(asked))
         if not os.path.isdir(directory):
             raise NotFound(
@@ -103,7 +107,13 @@ def opened(args: argparse.Namespace) -> Iterator[RestoreContext]:
         if os.path.exists(os.path.join(directory, NAME)):
             spool = Spool(directory, readonly=True)
             stack.callback(spool.close)
-        archive = Archive(stack.enter_context(open_client(spool, config, args.environ)), restorer.scratch)
+        client = stack.enter_context(open_client(spool, config, args.environ))
+
+        def local() -> ReadClient:
+            return stack.enter_context(read_archive(directory))
+
+        beside = bool(config.endpoint.url) and state.has_archive(directory)
+        archive = Archive(client, restorer.scratch, local if beside else None)
         stack.callback(archive.close)
         yield RestoreContext(
             args=args,

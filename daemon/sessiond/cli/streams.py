@@ -23,7 +23,7 @@ from sessiond.sources.damaged import DAMAGED
 from sessiond.spool import Spool
 from sessiond.spool.health import read_endpoint
 from sessiond.spool.rows import FileState, SessionState, StreamState
-from sessiond.state import has_archive, running
+from sessiond.state import ARCHIVE, has_archive, running
 
 PIECE = 1 << 20
 """Bytes that are read at once."""
@@ -133,6 +133,21 @@ def _from_endpoint(
 
 
 @contextmanager
+def read_archive(directory: str) -> Iterator[ReadClient]:
+    """Open a client for the built-in archive of a state directory, whether or not a daemon uses it meanwhile.
+
+    Raises: StateError.
+    """
+    from sessiond.endpoint.server import running as serving
+
+    # Without the lock of the store, so that a daemon that starts now can take it. This client only reads.
+    with serving(os.path.join(directory, ARCHIVE), exclusive=False) as served:
+        client = ReadClient(served.url, served.token, device_id=identify(directory).device_id)
+        with closing(client):
+            yield client
+
+
+@contextmanager
 def open_client(spool: Spool | None, config: Config, environ: Mapping[str, str]) -> Iterator[ReadClient]:
     """Open a client for the daemon's endpoint. If that is the archive and no daemon runs, serve it in this process."""
     with ExitStack() as stack:
@@ -141,17 +156,14 @@ def open_client(spool: Spool | None, config: Config, environ: Mapping[str, str])
             read = read_token(config, environ)
             token = None if read is None else read.reveal()
         else:
-            directory = os.path.join(state_dir(config), "archive")
+            directory = os.path.join(state_dir(config), ARCHIVE)
             if spool is not None and running(state_dir(config)) is not None:
                 url = read_endpoint(spool).url
                 with open(os.path.join(directory, "token")) as file:
                     token = file.read().strip()
             elif os.path.isdir(directory):
-                from sessiond.endpoint.server import running as serving
-
-                # Without the lock of the store, so that a daemon that starts now can take it. This client only reads.
-                served = stack.enter_context(serving(directory, exclusive=False))
-                url, token = served.url, served.token
+                yield stack.enter_context(read_archive(state_dir(config)))
+                return
             else:
                 raise EndpointError("there is no archive on this machine yet", hint="start sessiond: sessiond run")
         endpoint = config.endpoint

@@ -22,9 +22,14 @@ PIECE = 1 << 20
 class Archive:
     """Sessions at an endpoint. Streams are copied into unnamed files, so that they need no memory and leave no rest."""
 
-    def __init__(self, client: ReadClient, scratch: str) -> None:
-        """`scratch` is the directory of the unnamed files."""
+    def __init__(self, client: ReadClient, scratch: str, local: Callable[[], ReadClient] | None = None) -> None:
+        """`scratch` is the directory of the unnamed files.
+
+        `local` opens the built-in archive of this machine, which may have a session that the endpoint does not have
+        yet. It is used if the endpoint does not answer or does not know the session.
+        """
         self._client = client
+        self._local = local
         self._scratch = scratch
         self._open = ExitStack()
 
@@ -40,7 +45,12 @@ class Archive:
         """Iterate all sessions with a record, the newest start first. Raises: EndpointError."""
         after: str | None = None
         while True:
-            answer = self._client.sessions(after, LISTED)
+            try:
+                answer = self._client.sessions(after, LISTED)
+            except EndpointError:
+                if after is not None or not self._turn_to_local():
+                    raise
+                continue
             yield from answer.sessions
             if answer.next is None or answer.next == after:
                 return
@@ -56,12 +66,21 @@ class Archive:
         for stored in self.listed():
             if wanted and str(stored.record.id).startswith(wanted):
                 found.setdefault(stored.record.id, []).append(stored)
+        if not found and self._turn_to_local():
+            return self.find(text)
         if not found:
             raise NotFound(f"no session {text!a} at the endpoint", hint="`sessiond resume --all` lists sessions")
         if len(found) > 1:
             some = ", ".join(str(each) for each in list(found)[:3])
             raise NotFound(f"several sessions start with {text!a}: {some}", hint="give more characters of the id")
         return sorted(*found.values(), key=last_active, reverse=True)
+
+    def _turn_to_local(self) -> bool:
+        """Use the built-in archive from now on; return whether there is one that was not used yet."""
+        if self._local is None:
+            return False
+        self._client, self._local = self._local(), None
+        return True
 
     def relatives(self, stored: wire.StoredSession, *, parents: bool, children: bool) -> list[wire.StoredSession]:
         """Return the sessions that come along: the parents of a fork, the oldest first, and subagents.
