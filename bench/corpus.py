@@ -52,7 +52,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 @dataclass
 class Made:
-    """A file that was made: whose it is, and what a record of it must count."""
+    """A generated file: its session, and the counts that its record must have."""
 
     tool: str
     session: str
@@ -80,7 +80,7 @@ class Text:
         self._pool = "".join(parts)
 
     def take(self, rnd: random.Random, length: int) -> str:
-        """Take about so many characters, whole lines."""
+        """Return about this many characters, in whole lines."""
         first = self._starts[rnd.randrange(bisect.bisect_left(self._starts, max(len(self._pool) - length, 1)))]
         return self._pool[first : self._starts[bisect.bisect_left(self._starts, first + length)]]
 
@@ -98,7 +98,7 @@ def secret(rnd: random.Random) -> str:
 
 
 class Writer:
-    """What the two tools' writers share: a clock, random ids and text."""
+    """The common parts of both tools' writers: a clock, random ids and text."""
 
     def __init__(self, rnd: random.Random, text: Text, cwd: str, start: datetime, session: str = "") -> None:
         self.rnd, self.text, self.cwd, self.time = rnd, text, cwd, start
@@ -115,11 +115,11 @@ class Writer:
         return f"{self.time:%Y-%m-%dT%H:%M:%S}.{self.time.microsecond // 1000:03d}Z"
 
     def body(self, least: int, most: int) -> str:
-        """Take some text."""
+        """Return some text."""
         return self.text.take(self.rnd, self.rnd.randint(least, most))
 
     def output(self, length: int) -> str:
-        """Take a tool's output; now and then a secret is in it."""
+        """Return a tool's output, which now and then has a secret."""
         taken = self.text.take(self.rnd, length)
         return f"export TOKEN={secret(self.rnd)}\\n{taken}" if self.rnd.random() < SECRET_SHARE else taken
 
@@ -343,7 +343,7 @@ def read(directory: str) -> list[Made]:
 
 
 def ensure(base: str, size: str) -> str:
-    """Make a corpus unless it is there; return its directory."""
+    """Make a corpus unless it exists; return its directory."""
     directory = os.path.join(base, f"corpus-{size}")
     try:
         read(directory)

@@ -1,4 +1,4 @@
-"""A large database of a tool: what it costs to capture one session of it that changed.
+"""The cost of capturing one changed session of a tool's large database.
 
 The store is OpenCode's (docs/formats/opencode.md): 2,000 sessions, 5 GB, a part 26 KB on average, as in a real store of
 13.5 GB with 508,000 parts. A tenth as many of each for `--quick`.
@@ -51,7 +51,7 @@ CREATE TABLE event_sequence (aggregate_id text PRIMARY KEY, seq integer NOT NULL
 
 @dataclass
 class Store:
-    """A tool's database, written in the way that the tool does; ids ascend, as its own do."""
+    """A tool's database, written as the tool does; ids ascend like its own."""
 
     path: str
     number: int = 0
@@ -78,7 +78,7 @@ def session_name(number: int) -> str:
 
 
 def ensure(base: str, sessions: int) -> str:
-    """Make a home with the store unless it is there; return it."""
+    """Make a home with the store unless it exists; return it."""
     home = os.path.join(base, f"database-{sessions}")
     if not os.path.exists(os.path.join(home, f"made-{FORMAT}")):
         shutil.rmtree(home, ignore_errors=True)
@@ -117,7 +117,7 @@ def make(home: str, sessions: int) -> None:
 
 
 def database(plan: Plan) -> Iterator[Figure]:
-    """Change one session of a large database, and see what is spent until its record is new."""
+    """Change one session of a large database, and measure the cost until its record is new."""
     sessions, rounds = (100, 5) if plan.quick else (2_000, 20)
     home = plan.room("database")
     kept = ensure(plan.directory, sessions)
@@ -145,7 +145,7 @@ def database(plan: Plan) -> Iterator[Figure]:
         tool.execute("UPDATE session SET time_updated = ? WHERE id = ?", (at, session))
         tool.execute("COMMIT")
         waits.append(measure.wait(lambda counted=counted: daemon.counts()[1] == counted + 1, 60))
-        time.sleep(1)  # what comes after the record: storing the database's checkpoint
+        time.sleep(1)  # after the record: storing the database's checkpoint
         costs.append(measure.cost(daemon.pid) - before)
     daemon.stop()
     tool.close()

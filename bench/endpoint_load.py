@@ -1,4 +1,4 @@
-"""Print what hostile clients cost a normal one at `sessiond serve`.
+"""Print how much hostile clients slow down a normal one at `sessiond serve`.
 
     make bench-endpoint
 
@@ -73,7 +73,7 @@ class Device:
 
 @contextmanager
 def serving(descriptors: int) -> Iterator[tuple[str, str]]:
-    """Serve in a process of its own with a limit of open files."""
+    """Serve in another process with a limit of open files."""
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-c", SERVE, directory, str(descriptors)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -103,7 +103,7 @@ def half_sent(descriptors: int) -> float:
 
 
 def beside(device: Device, attack: Callable[[], object]) -> tuple[float, float]:
-    """Push until the attack is over: the slowest push, and how long the attack took."""
+    """Push until the attack is over; return the slowest push, and how long the attack took."""
     thread = threading.Thread(target=attack)
     begun, slowest = time.perf_counter(), 0.0
     thread.start()

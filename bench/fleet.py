@@ -1,4 +1,4 @@
-"""Print what `sessiond serve` does under the pushes of many devices.
+"""Print the performance of `sessiond serve` under the pushes of many devices.
 
     PYTHONPATH=daemon python bench/fleet.py [--daemon OTHER/daemon] [--devices 20,200,1000] [--seconds 8]
 
@@ -79,7 +79,7 @@ class Device:
 
 @dataclass
 class Load:
-    """What the devices saw."""
+    """The measurements of the devices."""
 
     seconds: list[float] = field(default_factory=list)
     """Of each live push until its answer."""

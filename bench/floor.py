@@ -1,4 +1,4 @@
-"""The least that capturing can cost: read, decode three fields of each line, scan for secrets, compress; store nothing.
+"""The least possible cost of capturing: read, decode three fields a line, scan for secrets, compress; store nothing.
 
 python bench/floor.py DIRECTORY prints the seconds on a CPU as JSON: of each step and of all.
 """
@@ -19,7 +19,7 @@ from sessiond.redact import Policy, Redactor
 
 
 class Line(msgspec.Struct, gc=False):
-    """What every record of a tool has."""
+    """The fields that every tool's records have."""
 
     type: str | None = None
     timestamp: str | None = None
@@ -27,7 +27,7 @@ class Line(msgspec.Struct, gc=False):
 
 
 def main() -> None:
-    """Go through all session files once, a chunk at a time."""
+    """Process all session files once, a chunk at a time."""
     decode = msgspec.json.Decoder(Line).decode
     mask = Redactor(Policy()).mask
     spent = dict.fromkeys(("read", "decode", "scan", "compress"), 0.0)

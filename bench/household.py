@@ -1,4 +1,4 @@
-"""A daemon and an endpoint as processes of their own, over a pretend home, for measuring."""
+"""A daemon and an endpoint as processes, with a generated home, for measuring."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Daemon:
             self.process.wait(30)
 
     def ask(self, sql: str) -> tuple:
-        """Look into its spool; nothing while it is not there yet or is being written."""
+        """Query its spool; return nothing while it does not exist yet or is being written."""
         try:
             connection = sqlite3.connect(f"file:{self.state}/spool.db?mode=ro", uri=True, timeout=1.0)
             try:
@@ -116,7 +116,7 @@ class Daemon:
             return ()
 
     def captured(self) -> bool:
-        """Return whether all that was found has been read, since the process began."""
+        """Return whether all found files have been read since the process began."""
         if self.process.poll() is not None:
             raise RuntimeError(f"the daemon ended with {self.process.returncode}, see {self.state}/stderr")
         found = self.ask("SELECT value FROM meta WHERE key = 'health.capture'")

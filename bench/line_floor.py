@@ -1,4 +1,4 @@
-"""The least that bringing a line to an endpoint can cost: one request by httpx between two commits; nothing else.
+"""The least possible cost of bringing a line to an endpoint: one request by httpx between two commits.
 
 python bench/line_floor.py COUNT URL FILE prints the seconds on a CPU that each took. It waits between them as the
 daemon does between two lines: code that has just run is several times faster than code that was not used for a while.
@@ -18,7 +18,7 @@ PAUSE = 0.8
 
 
 def main() -> None:
-    """Do it COUNT times, after two for warming up."""
+    """Do it COUNT times, after two warm-up runs."""
     count, url, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     store = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode = WAL", "synchronous = FULL"):

@@ -1,4 +1,4 @@
-"""Readers of /proc: what a tree of processes has cost so far, and what it holds now (Linux)."""
+"""Readers of /proc: the cost of a tree of processes so far, and its present resources (Linux)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _lines(path: str) -> dict[str, str]:
 
 @dataclass
 class Cost:
-    """What processes have used up to a moment; the difference of two is what lay between."""
+    """The resources that processes have used up to a moment; two values can be subtracted."""
 
     cpu: float = 0.0
     """Seconds on a CPU, user and system."""
@@ -67,7 +67,7 @@ class Cost:
 
 
 def cost(pid: int, *, alone: bool = False) -> Cost:
-    """Read what a tree of processes (or one `alone`) has used, its ended children included."""
+    """Read the cost of a tree of processes (or one `alone`), including its ended children."""
     total = Cost()
     for number in [pid] if alone else tree(pid):
         try:
@@ -87,7 +87,7 @@ def cost(pid: int, *, alone: bool = False) -> Cost:
 
 
 def resident(pid: int, *, alone: bool = False) -> int:
-    """Bytes in memory now."""
+    """Return the bytes in memory now."""
     pages = 0
     for number in [pid] if alone else tree(pid):
         try:
@@ -99,7 +99,7 @@ def resident(pid: int, *, alone: bool = False) -> int:
 
 
 def peak(pid: int) -> int:
-    """Bytes that one process had in memory at most, as the kernel counted."""
+    """Return the peak memory of one process in bytes, as the kernel counted it."""
     return int(_lines(f"/proc/{pid}/status").get("VmHWM", "0 kB").split()[0]) << 10
 
 
@@ -128,7 +128,7 @@ def fsyncs(pid: int, seconds: float) -> int | None:
 
 
 class Peak:
-    """The most that a tree of processes had in memory together, looked at ten times a second."""
+    """The peak memory of a tree of processes together, sampled ten times a second."""
 
     def __init__(self, pid: int) -> None:
         self.bytes = 0
@@ -142,14 +142,14 @@ class Peak:
             time.sleep(0.1)
 
     def stop(self) -> int:
-        """End looking."""
+        """Stop sampling."""
         self._on = False
         self._thread.join()
         return self.bytes
 
 
 def wait(check: Callable[[], object], timeout: float, step: float = 0.02) -> float:
-    """Wait until something holds and tell how long that took. Raises: TimeoutError."""
+    """Wait until a condition holds; return how long that took. Raises: TimeoutError."""
     began = time.perf_counter()
     while not check():
         if time.perf_counter() - began > timeout:
@@ -160,7 +160,7 @@ def wait(check: Callable[[], object], timeout: float, step: float = 0.02) -> flo
 
 @dataclass
 class Traffic:
-    """What went through a proxy."""
+    """The traffic through a proxy."""
 
     requests: list[str] = field(default_factory=list)
     sent: int = 0
@@ -186,7 +186,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return the address where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
     def reset(self) -> Traffic:

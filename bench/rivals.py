@@ -93,7 +93,7 @@ class Rival:
 
 
 class AgentsView(Rival):
-    """agentsview serve: a local index and a page to read it."""
+    """agentsview serve: a local index and a web page for it."""
 
     name = "agentsview"
     command = ("agentsview", "serve", "--no-browser", "--no-update-check")
@@ -151,7 +151,7 @@ RIVALS = (AgentsView, SessionFS)
 
 
 def copy(corpus: str, home: str) -> str:
-    """Give a rival a home of its own: some write into the tools' folders."""
+    """Copy the home for a rival, as some write into the tools' directories."""
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(corpus, home)
     return home

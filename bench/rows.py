@@ -24,7 +24,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 @dataclass
 class Plan:
-    """What to measure on."""
+    """The data to measure with."""
 
     directory: str
     quick: bool
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def resources(self) -> str:
-        """Where the rows of this run keep their states."""
+        """Return the directory for the states of this run's rows."""
         return os.path.join(self.directory, f"rooms-{os.getpid()}")
 
     def others(self) -> list[type[rivals.Rival]]:
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass
 class Figure:
-    """One number: who, what, and the load while it was measured."""
+    """One number: its program, its meaning, and the load while it was measured."""
 
     row: str
     who: str
@@ -63,17 +63,17 @@ class Figure:
         return f"{self.row:<8} {self.who:<11} {self.what:<44} {self.value:>14}   load {self.load:.1f}{budget}"
 
     def table_row(self) -> str:
-        """Show it in a document."""
+        """Format it for a document."""
         return f"| {self.row} | {self.who} | {self.what} | {self.value} | {self.budget} | {self.load:.1f} |"
 
 
 def figure(row: str, who: str, what: str, value: str, budget: str = "") -> Figure:
-    """Make a figure of now."""
+    """Make a figure with the present load."""
     return Figure(row, who, what, value, budget, round(measure.load(), 1))
 
 
 def cold(plan: Plan) -> Iterator[Figure]:
-    """From nothing to records and transcripts in the outbox."""
+    """Measure a cold start, until all records and transcripts are in the outbox."""
     made = corpus.read(plan.corpus)
     size, wanted = sum(one.bytes for one in made), len({(one.tool, one.session) for one in made})
     label = f"{size / 1e6:,.0f} MB in {wanted:,} sessions"
@@ -137,7 +137,7 @@ def _first_start(plan: Plan) -> float:
 
 
 def _rival_after(plan: Plan, rival: rivals.Rival, wanted: int) -> Iterator[Figure]:
-    """Measure a rival that has taken everything in: idle, a line appended, a warm start."""
+    """Measure a rival that has captured everything: idle, a line appended, a warm start."""
     _quiet(rival.pid)
     seconds = 15 if plan.quick else 60
     before = measure.cost(rival.pid)
@@ -249,7 +249,7 @@ def line(plan: Plan) -> Iterator[Figure]:
 
 
 def _line_floor(plan: Plan) -> Figure:
-    """Do what no daemon can do without: one request by httpx and two commits, as often as lines came."""
+    """Measure what no daemon can avoid: one request by httpx and two commits, once for each line."""
     room, count = plan.room("floor"), 10 if plan.quick else 30
     endpoint = Endpoint(os.path.join(room, "endpoint"))
     command = [sys.executable, os.path.join(ROOT, "bench", "line_floor.py"), str(count)]
@@ -341,7 +341,7 @@ def _large_file(plan: Plan, label: str, size: int, length: int) -> Figure:
 
 
 def _use_codex(home: str) -> None:
-    """Leave a session of one line in a home."""
+    """Write a session of one line to a home."""
     rnd = corpus.random.Random(6)
     writer = corpus.Codex(rnd, corpus.Text(rnd), "/home/ada/work/project-00", corpus.NOW)
     path = os.path.join(home, corpus.codex_path(writer.session, corpus.NOW))

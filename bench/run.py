@@ -1,4 +1,4 @@
-"""Print what sessiond costs, beside the least that it could and beside its rivals, on the same bytes in the same run.
+"""Print the cost of sessiond, beside the least possible cost and its rivals, on the same bytes in the same run.
 
     make bench          all rows: 1 GB, 10,000 sessions, files of 2 GB, a database of 5 GB (an hour with the rivals)
     make bench-quick    the same rows on 200 sessions, in about two minutes
@@ -29,7 +29,7 @@ MARKS = ("<!-- table -->", "<!-- end of table -->")
 
 
 def main() -> None:
-    """Measure the rows that were asked for and print them."""
+    """Measure the requested rows and print them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="200 sessions and short waits")
     parser.add_argument("--dir", default=default_directory(), help="where corpora, states and rivals are kept")
@@ -66,7 +66,7 @@ def default_directory() -> str:
 
 
 def merge(kept: str, figures: list[Figure]) -> list[Figure]:
-    """Keep the figures; what was not measured now stays as it was."""
+    """Keep the figures; values that were not measured now stay as they were."""
     old: list[Figure] = []
     if os.path.exists(kept):
         with open(kept) as file:

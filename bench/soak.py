@@ -51,7 +51,7 @@ SETTLED = 240.0
 
 
 class Session:
-    """A session of Claude Code, as its tool writes it."""
+    """A session of Claude Code, written like its tool does."""
 
     def __init__(self, home: str, rnd: random.Random, text: corpus.Text) -> None:
         self.writer = corpus.Claude(rnd, text, "/home/ada/work/project-00", corpus.NOW)
@@ -77,14 +77,14 @@ class Session:
         self.content += data
 
     def replace(self, content: bytes) -> None:
-        """Put another file in its place."""
+        """Replace the file by another one."""
         with open(self.path + ".new", "wb") as file:
             file.write(content)
         os.replace(self.path + ".new", self.path)
         self.content, self.half, self.rewritten = content, b"", True
 
     def rewrite(self, content: bytes) -> None:
-        """Write over it in place."""
+        """Overwrite it in place."""
         with open(self.path, "r+b") as file:
             file.write(content)
             file.truncate()
@@ -92,7 +92,7 @@ class Session:
 
 
 class Soak:
-    """The household, what was done to it, and what was seen of it."""
+    """The home, the writes and faults so far, and the samples."""
 
     def __init__(self, directory: str, seed: int) -> None:
         self.rnd = random.Random(seed)
@@ -112,7 +112,7 @@ class Soak:
         self.seconds = self.fault_ends = self.next_fault = 0.0
 
     def note(self, what: str) -> None:
-        """Count what was done."""
+        """Count an action."""
         self.done[what] = self.done.get(what, 0) + 1
 
     def write(self) -> None:
@@ -160,7 +160,7 @@ class Soak:
         return bool(found) and found[0] == found[1] == len(session.content) and session.content.endswith(b"\n")
 
     def fault(self) -> None:
-        """Begin or end a fault, when it is time to."""
+        """Begin or end a fault if it is due."""
         now = time.monotonic()
         if self.fault_ends and now > self.fault_ends:
             self.heal()
@@ -177,7 +177,7 @@ class Soak:
         self.break_something(kind, now)
 
     def heal(self) -> None:
-        """End the fault of a while."""
+        """End a temporary fault."""
         self.fault_ends = 0.0
         for name, proxy in self.endpoints.proxies.items():
             proxy.mode = "pass"
@@ -203,14 +203,14 @@ class Soak:
         elif kind.startswith("daemon"):
             self.daemon.stop(kill=kind.endswith("killed"))
             self.daemon.start()
-            self.samples = []  # what follows is another process
+            self.samples = []  # a new process follows
         else:
             self.fault_ends = now + self.rnd.uniform(0.5, 4)
             for proxy in self.endpoints.proxies.values():
                 proxy.mode = kind
 
     def sample(self) -> None:
-        """Note what the daemon holds."""
+        """Store the daemon's present resources."""
         pid = self.daemon.pid
         try:
             held = {
@@ -227,7 +227,7 @@ class Soak:
         self.samples.append(held)
 
     def run(self, seconds: float) -> None:
-        """Write, break and look until the time is over."""
+        """Write, inject faults and sample until the time is over."""
         self.seconds = seconds
         next_look = 5.0
         leaves_archive = seconds / 8
@@ -262,7 +262,7 @@ class Soak:
         return time.monotonic() - began
 
     def differing(self) -> list[str]:
-        """Compare every file with what the endpoint holds, and with what is reported of it."""
+        """Compare every file with the endpoint's copy, and with its reported state."""
         found = []
         port = self.endpoints.servers[self.endpoints.current].port
         spool = Spool(self.daemon.state, readonly=True)
@@ -293,7 +293,7 @@ class Soak:
         return found
 
     def complaints(self) -> list[str]:
-        """Return what grew."""
+        """Return the resources that grew."""
         third = max(1, len(self.samples) // 3)
         first, last = self.samples[:third], self.samples[-third:]
         said = []
@@ -309,7 +309,7 @@ class Soak:
         return said
 
     def slope(self, what: str) -> float:
-        """Fit a line through what was seen; its slope by the hour."""
+        """Fit a line through the samples; return its slope per hour."""
         times = [one["at"] for one in self.samples]
         return statistics.linear_regression(times, [one[what] for one in self.samples]).slope * 3_600_000
 
@@ -320,7 +320,7 @@ class Soak:
 
 
 def main() -> int:
-    """Soak, and say what came of it; 0 if nothing was lost and nothing grew."""
+    """Run the soak and print the result; return 0 if nothing was lost and nothing grew."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1000), help="drawn by default")

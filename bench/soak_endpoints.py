@@ -54,7 +54,7 @@ class Endpoints:
 
     @property
     def url(self) -> str:
-        """The address that is configured; empty for the archive."""
+        """Return the configured address; empty for the archive."""
         return "" if self.current == ARCHIVE else self.proxies[self.current].url
 
     def token_file(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""How long others can't write to the spool at a cold start: the longest transaction of the capture.
+"""How long a cold start blocks other writers of the spool: the longest transaction of the capture.
 
 The home has a session of 200 MB, a database of 1 GB (400 sessions) and 2,000 small sessions; a tenth for `--quick`.
 The capture runs in this process, so that each transaction can be timed from its BEGIN to the end of its COMMIT.

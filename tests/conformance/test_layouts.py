@@ -9,7 +9,7 @@ from support.sample_tree import NAMES, SAMPLES
 
 SOURCES = find_sources()
 
-# What tells a layout in a sample: part of a file's path, or of its content. Where a layout is not read, `gaps` says so.
+# The mark of a layout in a sample: part of a file's path or of its content. If a layout is not read, `gaps` says so.
 LAYOUTS = {
     "aider: Markdown in a project": ("aider/0.86", ".aider.chat.history.md"),
     "amazon-q: a conversation a directory": ("amazon-q/1", "CREATE TABLE conversations "),

@@ -42,7 +42,7 @@ def commands() -> list[str]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for line in re.findall(r"^ {4}(?:\$ )?(sessiond .+)$", text, re.MULTILINE):
-            if "  " not in TAIL.sub("", line):  # else it is a line of a screen
+            if "  " not in TAIL.sub("", line):  # otherwise it is a line of a screen
                 found[TAIL.sub("", line)] = None
         for line in re.findall(r"`(sessiond(?: [^`]+)?)`", text):
             found[TAIL.sub("", line).strip()] = None

@@ -212,5 +212,5 @@ ANYTHING = st.one_of(
 def test_no_parameter_makes_the_endpoint_fail(shared: Pusher, path: str, query: dict[str, str], wanted: str) -> None:
     """Every request gets an answer or a 4xx problem, never a 5xx."""
     answer = shared.get(path, params=query, headers={"Range": wanted} if wanted else {})
-    missing = {404} if "generation" in query else set()  # a number of which there is no generation
+    missing = {404} if "generation" in query else set()  # a number without a generation
     assert answer.status_code in {200, 206, 400, 410, 416} | missing

@@ -272,7 +272,7 @@ def test_the_last_use_is_written_once_a_minute_at_most(endpoint: Running) -> Non
         (shown,) = tokens.list_tokens(endpoint.store)
         assert shown.used_ms is not None
         first = changes(endpoint)
-        while (before := changes(endpoint)) != first:  # what the first read noted is written after its answer
+        while (before := changes(endpoint)) != first:  # the first read's use is stored after its answer
             first = before
         for _ in range(20):
             assert client.get("/v1/sessions").status_code == 200

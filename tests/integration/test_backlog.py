@@ -340,7 +340,7 @@ def test_segments_behind_a_parked_one_are_no_backlog(house: Household) -> None:
         assert not override.works
 
 
-# What the system tells
+# Reading the system's state
 
 
 def supply(base: Path, name: str, **files: str) -> None:

@@ -133,7 +133,7 @@ def test_a_bad_page_hides_no_session_but_its_own(house: Household) -> None:
     with path.open("r+b") as file:
         for page in range(0, path.stat().st_size // PAGE, 11):
             file.seek(page * PAGE + 100)
-            if file.read(4) == b"xxxx":  # what overflows from a row
+            if file.read(4) == b"xxxx":  # overflow pages
                 file.seek(page * PAGE)
                 file.write(b"\xa5" * PAGE)
                 bad += 1

@@ -273,7 +273,7 @@ def test_another_file_with_the_same_times_is_another_file(house: Household) -> N
             house.write(f".claude/{place}/{attempt}/{session}.jsonl", claude(session, 1, text=text))
             for place, text in (("projects", "here"), ("elsewhere", "else"))
         )
-        for path in (one, other):  # no look at either before: it would make the kernel tell their times apart
+        for path in (one, other):  # no stat of either before: the kernel would then give them different times
             os.utime(path, ns=(NOW_MS * 1_000_000, NOW_MS * 1_000_000))
         if os.stat(one).st_ctime_ns == os.stat(other).st_ctime_ns:
             break

@@ -33,7 +33,7 @@ DEPTH = 3
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What a version writes, without ids, times and text."""
+    """The form of a version's files, without ids, times and text."""
 
     sessions: int
     messages: int
@@ -48,7 +48,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Return what versions are ordered by."""
+    """Return the key by which versions are ordered."""
     return tuple(map(int, re.findall(r"\d+", version)))
 
 

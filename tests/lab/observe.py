@@ -27,7 +27,7 @@ CACHE = os.environ.get("LAB") or os.path.expanduser("~/.cache/sessiond-lab")
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of a script led to."""
+    """The result of a run of a script."""
 
     output: str
     """What the script printed."""
@@ -68,7 +68,7 @@ class Daemon:
         self.process = subprocess.Popen([sys.executable, "-m", "sessiond", "run"], env=environ, stderr=self.log)
 
     def stop(self) -> None:
-        """End it. Raises: AssertionError if it did not end well."""
+        """Stop the daemon. Raises: AssertionError if it did not end well."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0
         self.log.close()
@@ -103,7 +103,7 @@ def sessions(endpoint: Running) -> dict[str, dict]:
 
 
 def observe(run: Run, directory: Path) -> Observed:
-    """Run a script in a directory of its own, with a daemon and an endpoint, until nothing is left to push."""
+    """Run a script in a new directory, with a daemon and an endpoint, until nothing is left to push."""
     home, out = str(directory / "home"), directory / "out"
     os.makedirs(home)
     with running(str(directory / "endpoint")) as endpoint:

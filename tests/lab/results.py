@@ -1,4 +1,4 @@
-"""What the lab has shown: results.toml, written by the runs themselves, read for docs/sources.md."""
+"""The results of the lab: results.toml, written by the runs themselves, read for docs/sources.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMED_OUT = {"rc=124", "rc=137"}
 
 
 class Result(msgspec.Struct, frozen=True):
-    """A run that held, of one version of a tool."""
+    """A successful run of one version of a tool."""
 
     tool: str
     version: str
@@ -35,7 +35,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def scenarios(log: str) -> tuple[str, str]:
-    """Read from a script's output what ran, and what the tool refused."""
+    """Read from a script's output which scenarios ran, and which the tool refused."""
     ran: dict[str, bool] = {}
     for kept, name, end in SCENARIO.findall(log):
         if (kept or name) not in LISTINGS:
@@ -53,7 +53,7 @@ def results() -> list[Result]:
 
 
 def keep(result: Result) -> None:
-    """Write a result in the place of an earlier one of the same tool and version."""
+    """Write a result, replacing an earlier one of the same tool and version."""
     others = [it for it in results() if (it.tool, it.version) != (result.tool, result.version)]
     ordered = sorted(
         [*others, result], key=lambda it: (it.tool, [-int(part) for part in re.findall(r"\d+", it.version)])

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A script, what of it is run, and the sessions that it must lead to."""
+    """A script, its scenarios, and the sessions that it must lead to."""
 
     tool: str
     script: str

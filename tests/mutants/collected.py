@@ -41,7 +41,7 @@ PATIENCE = 900
 
 
 class Outcome(IntEnum):
-    """What came of a task, also the exit code of its process."""
+    """The outcome of a task, which is also the exit code of its process."""
 
     PASSED = 0
     FAILED = 1
@@ -102,7 +102,7 @@ class Forks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[Any]:
-        """Note a failure of any phase."""
+        """Store a failure of any phase."""
         report = yield
         if report.failed:
             item.stash[FAILED] = True

@@ -20,7 +20,7 @@ ENDINGS = {Outcome.FAILED: "", Outcome.ENDLESS: " (does not end)", Outcome.ENDED
 
 
 class Verdict(NamedTuple):
-    """What came of a mutant: the test that noticed it, or None; how many were to run; and the seconds it took."""
+    """The result of a mutant: the test that noticed it, or None; how many were to run; and the seconds it took."""
 
     mutant: Drawn
     caught: str | None

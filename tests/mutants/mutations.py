@@ -80,7 +80,7 @@ class Finder(ast.NodeVisitor):
         if found:
             self._add(start + found.start(), start + found.end(), new)
 
-    # What is walked
+    # Visitors
 
     def visit(self, node: ast.AST) -> None:
         """Visit a node; remember the statement that it is in."""

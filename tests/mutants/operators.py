@@ -1,4 +1,4 @@
-"""What becomes of which operator, and what is left as it is."""
+"""The replacement of each operator, and expressions that are not mutated."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Test(NamedTuple):
 
 
 def line_key(file: str, function: str, text: str) -> str:
-    """Return what a line is known by, whatever its number."""
+    """Return a line's key, which does not depend on its number."""
     return f"{file}::{function}::{text.strip()}"
 
 

@@ -1,4 +1,4 @@
-"""The generator of mutants: what it changes, what it leaves alone, and that a draw repeats itself."""
+"""The generator of mutants: its changes, what it leaves alone, and that a draw repeats itself."""
 
 from __future__ import annotations
 

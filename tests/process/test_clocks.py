@@ -22,7 +22,7 @@ def test_a_wrong_clock_costs_nothing(world: World, shift: str) -> None:
     if not libraries:
         pytest.skip("libfaketime is not installed")
     fake = {"LD_PRELOAD": libraries[0], "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    # What libfaketime mends by itself in some versions of glibc loses the interruption by a signal.
+    # A workaround of libfaketime for some versions of glibc loses the interruption by a signal.
     fake |= {"FAKETIME_FORCE_MONOTONIC_FIX": "0"}
     for line, environ in enumerate((fake, {}, fake)):
         world.write(1, line * 10, line * 10 + 1)

@@ -72,7 +72,7 @@ def test_any_name_of_a_directory_is_fine(world: World, projects: Path) -> None:
         files[number] = os.path.join(folder, session(number).encode() + b".jsonl")
         with open(files[number], "wb") as file:
             file.write(lines(number))
-        # And one that can't be read, so that its name is logged.
+        # One more can't be read, so that its name is logged.
         os.mkfifo(os.path.join(folder, session(number + 50).encode() + b".jsonl"))
         os.mkdir(os.path.join(folder, b"x"))
     world.start()

@@ -29,7 +29,7 @@ def test_a_full_disk_stops_capturing_until_there_is_room(world: World) -> None:
     lock = until(lambda: _lock(inside, world) if "stopped" in _lock(inside, world) else None, "the lock's word")
     assert "full" in lock
     os.makedirs(os.path.join(world.home, ".codex/sessions"))  # a root appears: there is no room to note even that
-    for _ in range(2):  # nor may a look end it
+    for _ in range(2):  # and a scan must not end it
         world.look(daemon.pid)
         time.sleep(0.5)
     assert daemon.poll() is None, world.said()
@@ -74,7 +74,7 @@ def test_a_file_that_can_not_be_read_stops_no_other(world: World) -> None:
         assert "Input/output error" in until(lambda: getattr(spool.catalog.file(bad), "trouble", None), "its trouble")
     for _ in range(3):
         world.look()
-        time.sleep(0.3)  # a look while the disk is ill leaves no trace to wait for
+        time.sleep(0.3)  # a scan while the disk fails leaves no trace to wait for
     world.arrives()
     world.judge()
 

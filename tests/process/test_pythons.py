@@ -41,7 +41,7 @@ def interpreter(version: str) -> str | None:
         asked = subprocess.run(
             [name, "-c", "import sys; print(*sys.version_info[:2], sep='.')"], check=False, capture_output=True
         )
-        if asked.stdout.decode().strip() == version:  # what pyenv puts on the PATH may be there in name only
+        if asked.stdout.decode().strip() == version:  # a program that pyenv puts on the PATH may not work
             return name
     return None
 

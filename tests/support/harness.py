@@ -92,7 +92,7 @@ class Fates(httpx.BaseTransport):
 
 
 def pushed(encoding: str, body: bytes) -> bytes:
-    """Decode the body of a push; every one has to be shown that a later one may refer to."""
+    """Decode the body of a push. Every body must pass through here, as a later one may refer to it."""
     known = b""
     if encoding == dictionary.ENCODING:
         digest, body = dictionary.unpack(body)
@@ -104,7 +104,7 @@ def pushed(encoding: str, body: bytes) -> bytes:
 
 
 class Household:
-    """A home, a state directory, and what the daemon does in them, step by step."""
+    """A home, a state directory, and the steps of a daemon in them."""
 
     def __init__(
         self, base: str, endpoint: Running, *, budget: int = 512 << 20, make_spool: Callable[[str], Spool] = Spool
@@ -306,11 +306,11 @@ class Household:
         return httpx.get(f"{self.endpoint.url}{path}", headers=headers, params=params, verify=False)
 
     def held_sessions(self) -> dict[str, dict]:
-        """Map session ids to what the endpoint says of them."""
+        """Map session ids to their sessions at the endpoint."""
         return {item["record"]["id"]: item for item in self.get("/v1/sessions", limit=500).json()["sessions"]}
 
     def held(self, session: str, stream: str = "main", generation: int | None = None) -> bytes:
-        """The bytes of a stream at the endpoint."""
+        """Return the bytes of a stream at the endpoint."""
         params = {} if generation is None else {"generation": generation}
         answer = self.get(f"/v1/sessions/{self.machine_id}/{session}/streams/{stream}", **params)
         assert answer.status_code == 200, answer.text
@@ -319,7 +319,7 @@ class Household:
 
 @contextmanager
 def household(base: object, **options: int) -> Iterator[Household]:
-    """A household with an endpoint of its own, gone with the test."""
+    """Yield a home with its own endpoint, deleted with the test."""
     with running(os.path.join(str(base), "endpoint"), token=TOKEN) as endpoint:
         house = Household(str(base), endpoint, **options)
         try:
@@ -334,7 +334,7 @@ def encode(line: dict | str) -> bytes:
 
 
 def claude(session: str, number: int, *, role: str = "user", text: str = "hello", **more: object) -> dict:
-    """A line as Claude Code 2.1 writes it."""
+    """Make a line as Claude Code 2.1 writes it."""
     message: dict = {"role": role, "content": text}
     if role == "assistant":
         message = {

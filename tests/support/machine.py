@@ -1,6 +1,6 @@
-"""The promises, against a model: a tool that does anything to its file, a daemon that dies anywhere, an
-endpoint that fails, forgets and lies. After things settle the endpoint holds what was written, generation by
-generation, nothing twice, and each record equals a fold from scratch."""
+"""The promises of the project, against a model: a tool that changes its file in every way, a daemon that dies anywhere,
+an endpoint that fails, loses data and lies. …
+"""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Machine(RuleBasedStateMachine):
         self.forgets = forgets
 
     def serve(self, name: str, port: int = 0) -> None:
-        """Start an endpoint with the data that lies there under its name."""
+        """Start an endpoint with the data that is stored under its name."""
         self.contexts[name] = running(os.path.join(self.base, name), token=TOKEN, port=port)
         self.servers[name] = self.contexts[name].__enter__()
 
     def configure(self) -> None:
-        """Start the daemon with the endpoint that is configured now."""
+        """Start the daemon with the presently configured endpoint."""
         self.house.client.close()
         self.house.endpoint, self.house.archive = self.servers[self.current], self.servers["archive"]
         self.house.address = "" if self.current == "archive" else self.house.endpoint.url
@@ -127,7 +127,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from(SESSIONS), keep=st.integers(0, 3), longer=st.booleans())
     def rewrite_in_place(self, session: str, keep: int, longer: bool) -> None:
-        """Longer or shorter, with the same head."""
+        """Rewrite the file with the same head, longer or shorter."""
         old = self.content(session)
         new = b"".join(old.splitlines(keepends=True)[:keep]) + self.lines(session, 1)
         while longer and len(new) <= len(old):
@@ -136,7 +136,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from(SESSIONS), data=st.data())
     def edit_in_place(self, session: str, data: st.DataObject) -> None:
-        """Same size, other bytes, somewhere in the middle; sometimes the mtime is restored."""
+        """Change bytes in the middle without changing the size; sometimes restore the mtime."""
         content = self.content(session)
         at = content.find(b"said ")
         if at < 0:
@@ -161,7 +161,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from(SESSIONS), more=st.booleans())
     def move(self, session: str, more: bool) -> None:
-        """To another project's directory, as when a project is renamed."""
+        """Move the file to another project's directory, as when a project is renamed."""
         old = self.path(session)
         self.folder[session] = FOLDERS[1 - FOLDERS.index(self.folder[session])]
         if os.path.exists(old):
@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from(SESSIONS))
     def reuse_inode(self, session: str) -> None:
-        """Deleted and created again at once: the filesystem often reuses the inode."""
+        """Delete the file and create it again at once: the filesystem often reuses the inode."""
         if self.content(session):
             os.unlink(self.path(session))
             self.put(session, self.lines(session, 4))
@@ -203,7 +203,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from(SESSIONS))
     def ingest(self, session: str) -> None:
-        """An event came. (Where no rule does this after a change, the event was lost.)"""
+        """Handle an event. (If no rule does this after a change, the event was lost.)"""
         before = self.content(session)
         self.house.ingest(self.path(session))
         if before:
@@ -218,7 +218,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(steps=st.integers(0, 12), session=st.sampled_from(SESSIONS), pushing=st.booleans())
     def kill(self, steps: int, session: str, pushing: bool) -> None:
-        """Die in the middle of a look or a push, before or after any commit."""
+        """Die in the middle of a scan or a push, before or after any commit."""
         assert isinstance(self.house.spool, MortalSpool)
         self.house.spool.steps = steps
         try:
@@ -232,14 +232,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 4), torn=st.booleans())
     def cut_power(self, back: int, torn: bool) -> None:
-        """The power goes: commits that the disk had not synced are gone, whatever was pushed since."""
+        """Cut the power: commits that the disk had not synced are lost, whatever was pushed since."""
         image = os.path.join(self.base, "image")
         lost = cut_power(self.house.state, image, back, torn=torn)
         self.house.close()
         shutil.rmtree(self.house.state)
         os.rename(image, self.house.state)
         self.boot()
-        # What a lost commit had of a rewritten file is nowhere any more.
+        # Bytes of a rewritten file that were in a lost commit exist nowhere any more.
         self.forgetful = self.forgetful or lost > 0
         # A lost commit may be the one that knew of another endpoint, or of a restored one.
         self.changed_behind_us |= lost > 0 and self.replaced > 0
@@ -279,7 +279,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def wipe_spool(self) -> None:
-        """The spool is lost; what was only in it is gone, all else is found again."""
+        """Lose the spool: bytes that were only in it are gone, all others are found again."""
         self.house.close()
         for name in os.listdir(self.house.state):
             if name.startswith("spool.db"):
@@ -295,7 +295,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: os.path.exists(os.path.join(self.base, "old-state")))
     @rule()
     def restore_old_spool(self) -> None:
-        """A backup of the machine was restored: our state is older than the endpoint's."""
+        """Restore a backup of the machine: our state is older than the endpoint's."""
         self.house.close()
         shutil.rmtree(self.house.state)
         shutil.copytree(os.path.join(self.base, "old-state"), self.house.state)
@@ -313,12 +313,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def forget_dictionary(self) -> None:
-        """The endpoint's dictionary of this device is not the one that the device has."""
+        """Change the endpoint's dictionary of this device to another one than the device has."""
         self.house.forget_dictionary()
 
     @rule(able=st.booleans())
     def change_version(self, able: bool) -> None:
-        """The endpoint knows dictionaries, or (an older one) does not."""
+        """Switch the endpoint between versions with and without dictionaries."""
         self.house.transport.withheld = frozenset() if able else frozenset({FEATURE})
 
     @rule(
@@ -344,7 +344,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 5))
     def push_with_a_rejected_item(self, which: int) -> None:
-        """The endpoint takes all but one item, and will never take that; it is parked."""
+        """Push to an endpoint that accepts all but one item and never accepts that one, which is parked."""
 
         def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
             if request.url.path != "/v1/push":
@@ -393,12 +393,12 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: os.path.exists(os.path.join(self.base, f"old-{self.current}")))
     @rule(unseen=st.booleans())
     def restore_old_endpoint(self, unseen: bool) -> None:
-        """The endpoint was restored from an older copy: it has lost what it acknowledged since."""
+        """Restore the endpoint from an older copy: it has lost what it acknowledged since."""
         self._replace_endpoint(os.path.join(self.base, f"old-{self.current}"), unseen)
 
     @rule(unseen=st.booleans())
     def empty_endpoint(self, unseen: bool) -> None:
-        """The endpoint has lost all, and begins again as another one under the same address."""
+        """Empty the endpoint, which starts again as another one under the same address."""
         self._replace_endpoint(None, unseen)
 
     def _replace_endpoint(self, data: str | None, unseen: bool) -> None:
@@ -431,7 +431,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: os.path.exists(os.path.join(self.base, f"old-{self.current}")))
     @rule(back=st.integers(0, 4), torn=st.booleans(), unseen=st.booleans(), scans=st.booleans())
     def lose_both_sides(self, back: int, torn: bool, unseen: bool, scans: bool) -> None:
-        """The power goes here, and the endpoint is restored from its backup; the tool deletes all its files."""
+        """Cut the power here, restore the endpoint from its backup, and delete all files of the tool."""
         self.cut_power(back, torn)
         self.restore_old_endpoint(unseen)
         if scans:
@@ -457,7 +457,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_half_done(self) -> None:
-        """Between any two steps the spool is consistent: a checkpoint never runs ahead of what is stored."""
+        """Check that the spool is consistent between two steps: no checkpoint is ahead of the stored bytes."""
         catalog = self.house.spool.catalog
         for session in SESSIONS:
             state = catalog.session(uuid.UUID(session))
@@ -479,7 +479,7 @@ class Machine(RuleBasedStateMachine):
         for session in SESSIONS:
             state = spool.catalog.session(uuid.UUID(session))
             if state is None or state.record is None:
-                continue  # what has no record yet is no session, and is not reported
+                continue  # bytes without a record are no session yet, and are not reported
             if spool.safety.session(state.id, self.house.address) is not State.SAFE:
                 continue
             stored = self.house.get(f"/v1/sessions/testbox/{session}").json()
@@ -628,7 +628,7 @@ def _status(status: int, text: str = "{}", kind: str = "application/problem+json
 
 
 def _no_dictionary(status: int) -> Callable[..., httpx.Response]:
-    """A proxy in between does not support dictionaries, whatever the endpoint says."""
+    """Answer as a proxy that does not support dictionaries, whatever the endpoint says."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         encoded = request.headers.get("content-encoding") == ENCODING
@@ -638,7 +638,7 @@ def _no_dictionary(status: int) -> Callable[..., httpx.Response]:
 
 
 def _halved(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
-    """400 for any push of more than one item: it has to be halved."""
+    """Answer 400 to any push of more than one item, so that it has to be halved."""
     if request.url.path == "/v1/push" and len(_lines(request)) > 1:
         return _status(400)(request, send)
     return send()
@@ -655,7 +655,7 @@ def _answer(request: httpx.Request, results: list[dict[str, object]], **more: ob
 
 
 def _lies(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
-    """The endpoint accepts nothing, and reports another position for every append."""
+    """Accept nothing, and report another position for every append."""
     if request.url.path != "/v1/push":
         return send()
     results: list[dict[str, object]] = []

@@ -1,4 +1,4 @@
-"""What a power cut leaves of a spool: the write-ahead log up to some commit, and perhaps half of the next one."""
+"""The remains of a spool after a power cut: the write-ahead log up to some commit, and perhaps half of the next one."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def _commits(log: bytes) -> list[int]:
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """Raised where the process ends."""
 
 
 class MortalSpool(Spool):
-    """A spool whose daemon may die before or after any commit: `steps` says how many more it sees."""
+    """A spool whose daemon may be killed before or after any commit: `steps` says how many more it sees."""
 
     steps: int | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit as the spool does; before and after it, death may come."""
+        """Commit as the spool does, with a possible kill before and after it."""
         with super().transaction():
             yield
             if self._depth == 1:
@@ -66,7 +66,7 @@ class MortalSpool(Spool):
             self.step()
 
     def step(self) -> None:
-        """Come nearer to death. Raises: Killed."""
+        """Count a step. Raises: Killed."""
         if self.steps is not None:
             self.steps -= 1
             if self.steps < 0:

@@ -29,7 +29,7 @@ WRITTEN_NS = 1_780_000_000_000_000_000
 
 
 def expected(name: str) -> list[dict[str, Any]]:
-    """What the sessions of a sample are."""
+    """Return the expected sessions of a sample."""
     found: list[dict[str, Any]] = json.loads((SAMPLES / name / "expected.json").read_bytes())
     return found
 
@@ -54,7 +54,7 @@ def build(name: str, target: str | Path) -> str:
 
 @cache
 def built(name: str) -> str:
-    """Make a sample's home directory once, for tests that only look at it."""
+    """Make a sample's home directory once, for tests that only read it."""
     target = tempfile.mkdtemp(prefix="sample-")
     atexit.register(shutil.rmtree, target)
     return build(name, target)
@@ -68,7 +68,7 @@ def open_store(path: str | Path) -> sqlite3.Connection:
 
 
 def statements(script: str) -> Iterator[str]:
-    """Split a script; what the tool commits one by one."""
+    """Split a script into the statements that the tool commits one by one."""
     pending = ""
     for line in script.splitlines(keepends=True):
         pending += line

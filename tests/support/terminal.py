@@ -22,7 +22,7 @@ ROWS = 50
 
 
 class Terminal:
-    """A command in a terminal: what it writes is drawn as it comes."""
+    """A command in a terminal: its output is drawn as it arrives."""
 
     def __init__(
         self, words: Sequence[str], environ: Mapping[str, str], *, columns: int = 80, rows: int = ROWS
@@ -64,7 +64,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """The screen as its user sees it, without what is empty at its ends."""
+        """Return the screen as its user sees it, without empty lines and columns at its ends."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
 
     def read(self, seconds: float) -> bool:
@@ -73,20 +73,20 @@ class Terminal:
             return True
         try:
             came = os.read(self._control, 65536)
-        except OSError:  # what a terminal says at its end
+        except OSError:  # a closed terminal
             return False
         self.written += came
         self._stream.feed(came)
         return bool(came)
 
     def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
-        """Draw until something is true of the screen."""
+        """Draw until a condition on the screen holds."""
         end = time.monotonic() + seconds
         while not condition():
             assert self.read(0.1) and time.monotonic() < end, f"it did not come true:\n{self.text}"
 
     def type(self, text: str) -> None:
-        """Type something, Enter included where the text has it."""
+        """Type a text; Enter is a newline in it."""
         os.write(self._control, text.encode())
 
     def interrupt(self) -> None:

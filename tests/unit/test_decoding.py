@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-# In processes of their own: what these tests exclude would end the process that runs them.
+# Each runs in another process: a failure would end the process.
 
 RACE = """
 from __future__ import annotations

@@ -48,7 +48,7 @@ echo $$ > "$own/cgroup.procs"
 unshare --pid --fork --kill-child --mount-proc "$PYTHON" "$HELPER" "$@"
 """
 
-# What asks questions at the first boot, needs a device, or belongs to a machine with a network and a screen.
+# Units that ask questions at the first boot, need a device, or belong to a machine with a network and a screen.
 MASKED = (
     *(
         f"systemd-{name}.service"

@@ -6,7 +6,7 @@ those that the program chooses there.
 
 from __future__ import annotations
 
-# What looks at the platform while it is imported, and would then ask for modules of macOS.
+# Modules that check the platform when they are imported, and would then import modules of macOS.
 import asyncio  # noqa: F401
 import fcntl
 import importlib.resources  # noqa: F401

@@ -23,7 +23,7 @@ def _found(name: str) -> str | None:
 
 SYSTEMD, JOURNALD = _found("systemd"), _found("systemd-journald")
 
-# Twice a namespace of cgroups: to mount them at all, and to make what is seen inside the one that is removed after.
+# Two namespaces of cgroups: one allows mounting them, the other makes the root inside the one that is removed after.
 OUTER = """
 set -e
 mount -t cgroup2 none /sys/fs/cgroup

@@ -212,7 +212,7 @@ def test_on_a_terminal_it_asks_and_asks_again(home: Path, endpoint: Running, tmp
     while True:
         try:
             shown += os.read(control, 4096).decode()
-        except OSError:  # what a terminal says at its end
+        except OSError:  # a closed terminal
             break
     os.close(control)
     assert process.wait(20) == 0, shown

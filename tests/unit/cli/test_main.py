@@ -199,7 +199,7 @@ def test_config_path_names_the_users_file(run: Run, tmp_path: Path) -> None:
         assert run("config", "path").stdout == f"{tmp_path}/.config/sessiond/config.toml\n"
 
 
-# --- what commands print ---
+# --- output of commands ---
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_disk_that_has_room_again_stops_nothing(tmp_path: Path) -> None:
         house.look()
         house.lock.note(stopped="the disk is full")
         house.queue.restart()
-        house.engine.inboxes.capture.put(Ping())  # else the iteration would wait for an event
+        house.engine.inboxes.capture.put(Ping())  # otherwise the iteration would wait for an event
         house.capture_loop.step()
         holder = state.running(house.resources.directory)
         assert holder is not None

@@ -167,7 +167,7 @@ class BothSides(RuleBasedStateMachine):
         self.doubtful = True
         """Whether the next push finds that the two sides don't remember the same last batch."""
 
-    # What tools and the world do
+    # Actions of tools and the world
 
     @rule(data=st.binary(min_size=1, max_size=3).map(lambda data: bytes(97 + byte % 2 for byte in data)))
     def append(self, data: bytes) -> None:
@@ -215,7 +215,7 @@ class BothSides(RuleBasedStateMachine):
         self.current = 1 - self.current
         self.doubtful = True
 
-    # What the daemon does
+    # Actions of the daemon
 
     @rule(space=st.booleans())
     def capture(self, space: bool) -> None:
@@ -305,7 +305,7 @@ class BothSides(RuleBasedStateMachine):
             if generation == here.generation:
                 spool.position = replace(here, acked=max(here.acked, offset + length))
 
-    # What holds
+    # Invariants
 
     @invariant()
     def a_position_is_possible(self) -> None:
