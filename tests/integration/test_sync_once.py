@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,6 +24,7 @@ from sessiond.daemon.engine import Engine, EngineOptions
 from sessiond.daemon.once import SyncResult, sync_once
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import AlreadyRunning, StateError
+from sessiond.sources.base import Root
 from sessiond.watch import WatchedRoot
 from support.capture import session, settings_of, write
 from support.harness import TOKEN, claude, encode
@@ -130,12 +135,73 @@ def test_a_daemon_that_runs_keeps_its_lock(tmp_path: Path, endpoint: Running) ->
     assert sync(tmp_path, endpoint.url).empty
 
 
-class Unwatchable(ConfigWatch):
+def starts(base: Path) -> int:
+    """Run `sync` with the built-in archive; return how often the archive was started."""
+    with logs.recorded() as events:
+        done = sync(base, "")
+    assert done.empty
+    assert done.totals.acknowledged == done.totals.captured > 0
+    return sum(event["event"] == "endpoint.started" for event in events)
+
+
+def imported(base: Path) -> set[str]:
+    """Run `sync` with the built-in archive in a process of its own; return the modules that it imported."""
+    code = "import sys; from sessiond.cli import main; code = main(['sync']); print(*sys.modules); sys.exit(code)"
+    env = {"HOME": str(base / "home"), "SESSIOND_STATE_DIR": str(base / "state"), "SESSIOND_CONFIG": os.devnull}
+    env |= {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath, "SESSIOND_REDACT": "off"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def held(base: Path, number: int) -> int:
+    """Return how many bytes of a session the archive has."""
+    with closing(sqlite3.connect(base / "state/archive/endpoint.db")) as store:
+        rows = store.execute(
+            "SELECT max(length) FROM generations JOIN streams USING (stream) WHERE session = ?", (session(number),)
+        )
+        return int(rows.fetchone()[0] or 0)
+
+
+def test_the_archive_is_started_only_if_it_may_lack_something(tmp_path: Path) -> None:
+    """Without news, `sync` reads in its file that it is the one that acknowledged everything, and what came last."""
+    path, archive = write(tmp_path, 1, age=0), tmp_path / "state/archive"
+    assert starts(tmp_path) == 1
+    assert starts(tmp_path) == 0
+    slow = {"httpx", "starlette", "asyncio", "ssl", "hyperscan", "rich", "tenacity", "structlog", "http.client"}
+    assert imported(tmp_path) & slow == set()
+    shutil.copytree(archive, tmp_path / "backup")
+    with open(path, "ab") as file:
+        file.write(encode(claude(session(1), 50)))
+    assert starts(tmp_path) == 1
+    assert held(tmp_path, 1) == os.path.getsize(path)
+
+    shutil.rmtree(archive)
+    shutil.copytree(tmp_path / "backup", archive)  # it lacks the last line
+    assert starts(tmp_path) == 1
+    assert held(tmp_path, 1) == os.path.getsize(path)
+    assert starts(tmp_path) == 0
+
+    shutil.rmtree(archive)
+    assert starts(tmp_path) == 1
+    assert held(tmp_path, 1) == os.path.getsize(path)
+
+
+class Unwatchable(WatchedRoot, frozen=True):
+    """A root that can't be watched."""
+
+    def __getattribute__(self, name: str) -> object:
+        """Raise when the watcher starts."""
+        if name == "root":
+            raise StateError("no")
+        return super().__getattribute__(name)
+
+
+class UnwatchableFiles(ConfigWatch):
     """Files of a configuration that can't be watched."""
 
     def roots(self) -> list[WatchedRoot]:
-        """Raise."""
-        raise StateError("no")
+        """Return a root that can't be watched."""
+        return [Unwatchable(owner="config", root=Root(path="/"))]
 
 
 def test_an_engine_that_can_not_start_leaves_no_archive_behind(tmp_path: Path) -> None:
@@ -143,7 +209,7 @@ def test_an_engine_that_can_not_start_leaves_no_archive_behind(tmp_path: Path) -
     directory = str(tmp_path / "state")
     state.prepare(directory)
     config = msgspec.convert({"state_dir": directory, "redact": "off"}, type=Config)
-    files = Unwatchable(Loaded(config=config), {}, str(tmp_path / "config.toml"))
+    files = UnwatchableFiles(Loaded(config=config), {}, str(tmp_path / "config.toml"))
     with locked(directory) as lock, logs.recorded() as events, pytest.raises(StateError, match="no"):
         Engine(settings_of(config), {"HOME": str(tmp_path)}, lock, EngineOptions(config_files=files))
     (pid,) = [event["pid"] for event in events if event["event"] == "endpoint.started"]

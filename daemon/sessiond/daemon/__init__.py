@@ -18,12 +18,9 @@ from types import FrameType
 
 from sessiond import exit_codes, state
 from sessiond.config import Loaded, state_dir
-from sessiond.daemon.daemon_run import Host
 from sessiond.daemon.messages import Message
-from sessiond.daemon.network import NetworkMonitor
 from sessiond.daemon.notify import ServiceNotifier, service
 from sessiond.daemon.settings import open_log, resolve_settings
-from sessiond.daemon.supervisor import Supervisor
 
 REPEATED_SIGNAL = 0.3
 """Seconds within which a second signal counts as the first one: timeout(1) signals a process and then its group."""
@@ -39,6 +36,10 @@ def run(loaded: Loaded, environ: Mapping[str, str], file: str | None, *, ready: 
 
     Raises: AlreadyRunning, StateError or ConfigError at the start; SpoolDamaged if a rebuilt spool is damaged; Crash.
     """
+    from sessiond.daemon.daemon_run import Host  # late: `sync` imports this package, and needs no HTTP client
+    from sessiond.daemon.network import NetworkMonitor
+    from sessiond.daemon.supervisor import Supervisor
+
     directory = state_dir(loaded.config)
     state.prepare(directory)
     open_log(loaded.config, environ)

@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,9 @@ from sessiond.config import Backlog as BacklogLimits
 from sessiond.daemon.capture_loop import CaptureLoop
 from sessiond.daemon.config_watch import ConfigWatch
 from sessiond.daemon.messages import Hold, Inbox, Inboxes, Message, Ping, Stop
-from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources, open_resources
 from sessiond.daemon.settings import Settings
 from sessiond.daemon.throttle import PUSHING, READING, UNLIMITED, Override, Throttle
-from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.errors import SpoolDamaged
 from sessiond.ingest import Turn
 from sessiond.logs import hide
@@ -32,6 +31,8 @@ from sessiond.watch import Watcher, WatchOptions
 
 if TYPE_CHECKING:
     from sessiond.daemon.archive import Archive
+    from sessiond.daemon.pusher import Target
+    from sessiond.daemon.upload_loop import UploadLoop
 
 ENDING = 4.0
 """Seconds until the process ends without one of its threads. That costs a repeated push, and no data."""
@@ -63,6 +64,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Files of the configuration to watch as well."""
     damaged: SpoolDamaged | None = None
     """Damage that was found while the spool was in use: a check might not find it."""
+    push_later: bool = False
+    """Whether the upload loop is made when it is first used: `sync` may have nothing to push."""
     main: queue.SimpleQueue[Message | BaseException] = msgspec.field(default_factory=queue.SimpleQueue)
     """Gets the messages to the main thread, and the error of a thread that ended."""
 
@@ -81,46 +84,64 @@ class Engine:
         Raises: StateError, ConfigError. Nothing stays open then.
         """
         options = options or EngineOptions()
-        throttles = options.throttles or Throttles.of(UNLIMITED)
+        throttles = self._throttles = options.throttles or Throttles.of(UNLIMITED)
+        self._settings = settings
+        self._threads = [
+            threading.Thread(target=self._guard, args=(run,), name=name, daemon=True)
+            for name, run in (("capture", self._capture), ("push", self._push))
+        ]
+        self._started = False
+        if settings.token is not None:
+            hide(settings.token.reveal())
         with ExitStack() as undo:
             self.resources: Resources = open_resources(settings.config, environ, options.damaged)
             undo.callback(self.resources.close, clean=False)
             self._archive: Archive | None = None
-            self.target = self._find_target(settings, options.main, undo)
             configured = options.config_files.roots() if options.config_files else []
             rescan = WatchOptions(rescan=settings.config.rescan)
             self.watcher = Watcher([*self.resources.watched, *configured], rescan)
             undo.callback(self.watcher.close)
             self.inboxes = Inboxes(options.main, Inbox(self.watcher.wake), Inbox())
             self.inboxes.upload.put(Hold(settings.paused.pushing is not None))
-            pusher = Pusher(self.resources, self.target, throttles.pushing, self.inboxes.upload.sleep)
-            undo.callback(pusher.close)
-            self.upload_loop = UploadLoop(pusher, self.inboxes)
             self.capture_loop = CaptureLoop(self.resources, self.watcher, lock, self.inboxes, throttles.reading)
             self.capture_loop.config_files = options.config_files
             self.capture_loop.turn = Turn(slice=options.slice)
+            undo.callback(self._stop_pushing)
+            if not options.push_later:
+                _ = self.upload_loop
             self.watcher.start()
             undo.pop_all()
-        self._threads = [
-            threading.Thread(target=self._guard, args=(run,), name=name, daemon=True)
-            for name, run in (("capture", self.capture_loop.run), ("push", self.upload_loop.run))
-        ]
-        self._started = False
 
-    def _find_target(
-        self, settings: Settings, main: queue.SimpleQueue[Message | BaseException], undo: ExitStack
-    ) -> Target:
-        """Return the configured endpoint, or start the built-in archive. The token is masked in the log."""
-        url, token = settings.config.endpoint.url, settings.token
+    @cached_property
+    def upload_loop(self) -> UploadLoop:
+        """The loop that pushes, with its client. Raises: StateError if the built-in archive does not start."""
+        from sessiond.daemon.pusher import Pusher  # late: the HTTP client takes a third of a `sync` without a push
+        from sessiond.daemon.upload_loop import UploadLoop
+
+        pusher = Pusher(self.resources, self.target, self._throttles.pushing, self.inboxes.upload.sleep)
+        return UploadLoop(pusher, self.inboxes)
+
+    @cached_property
+    def target(self) -> Target:
+        """The configured endpoint, or the built-in archive, which is started. The token is masked in the log."""
+        from sessiond.daemon.pusher import Target
+
+        url, token = self._settings.config.endpoint.url, self._settings.token
         if not url:
             from sessiond.daemon.archive import Archive  # late: with an endpoint no subprocess is needed
 
+            main = self.inboxes.main
             self._archive = Archive(self.resources.directory, lambda: main.put(Message.DIED))
-            undo.callback(self._archive.stop)
             url, token = self._archive.url, self._archive.token
         if token is not None:
             hide(token.reveal())
         return Target(url, token)
+
+    def _capture(self) -> None:
+        self.capture_loop.run()
+
+    def _push(self) -> None:
+        self.upload_loop.run()
 
     def start(self) -> None:
         """Start the threads of the loops."""
@@ -155,14 +176,18 @@ class Engine:
         self.watcher.close()
         self.inboxes.upload.put(Stop())
         self._join(push)
+        if not self.alive and whole and self._started:
+            self.upload_loop.last_push()
+        self._stop_pushing()
         if not self.alive:
-            if whole and self._started:
-                self.upload_loop.last_push()
+            self.resources.close(clean=whole)
+
+    def _stop_pushing(self) -> None:
+        """Close the connection if it was opened and no thread uses it, and stop the built-in archive."""
+        if not self.alive and "upload_loop" in vars(self):
             self.upload_loop.pusher.close()
         if self._archive is not None:
             self._archive.stop()
-        if not self.alive:
-            self.resources.close(clean=whole)
 
     def __enter__(self) -> Engine:
         return self

@@ -16,7 +16,9 @@ from sessiond.daemon.messages import Cause, Retry
 from sessiond.daemon.settings import resolve_settings
 from sessiond.ingest.backlog import catch_up
 from sessiond.spool import Spool
+from sessiond.spool.archive_file import archive_position
 from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint
+from sessiond.spool.safety import BOUND, BOUND_ENDPOINT, CHANGED, LAST_BATCH, UNTRUSTED
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 
 SCAN_ATTEMPTS = 8
@@ -68,9 +70,10 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> SyncResult:
         lock = state.Lock(directory)
         closing.callback(lock.release)
         settings = resolve_settings(loaded, environ)
-        engine = closing.enter_context(Engine(settings, environ, lock, EngineOptions(slice=SLICE_OF_FILE)))
+        options = EngineOptions(slice=SLICE_OF_FILE, push_later=True)
+        engine = closing.enter_context(Engine(settings, environ, lock, options))
         unread = _capture(engine)
-        if settings.paused.pushing is None:
+        if settings.paused.pushing is None and (unread or not _archive_has_all(engine)):
             _push(engine)
         return sync_result(engine.resources.spool, settings.config.endpoint.url, unread, settings.paused.pushing)
 
@@ -123,6 +126,25 @@ def _capture(engine: Engine) -> int:
         if not torn:
             break
     return torn
+
+
+def _archive_has_all(engine: Engine) -> bool:
+    """Return whether the built-in archive has everything, as a push would find out, without starting its process.
+
+    A push compares the archive's id and the name of the last batch with the spool's. If they differ, the archive was
+    deleted, replaced or restored from a backup, and what the spool counts as acknowledged may not be in it.
+    """
+    resources = engine.resources
+    spool, directory = resources.spool, resources.directory
+    if resources.config.endpoint.url or spool.meta(BOUND) != "" or spool.meta(UNTRUSTED) or spool.meta(CHANGED):
+        return False
+    position = archive_position(directory, resources.device.device_id)
+    if position is None or position != (spool.meta(BOUND_ENDPOINT), spool.meta(LAST_BATCH)):
+        return False
+    result = sync_result(spool, "", 0)
+    health, waiting, totals = result.endpoint, result.waiting, result.totals
+    failing = not health.archive or health.failing_since_ms is not None
+    return result.empty and totals.complete and not (failing or waiting.parked or totals.lost or totals.dropped)
 
 
 def _push(engine: Engine) -> None:

@@ -6,7 +6,6 @@ from hashlib import blake2b
 
 from sessiond.config import Token
 from sessiond.endpoint.backoff import STEPS, next_wait
-from sessiond.endpoint.transport import find_proxy
 from sessiond.errors import EndpointError, Refused, Unreachable
 from sessiond.spool.health import EndpointHealth
 
@@ -96,6 +95,8 @@ def setup_digest(url: str, token: Token | None, ca_file: str, key: bytes) -> str
     It is stored, so that the next start detects a change of any of these. The key never leaves this machine: without
     it, a copy of the digest can't be used to test guesses of the token.
     """
+    from sessiond.endpoint.transport import find_proxy  # late: `sync` imports this module, and may need no network
+
     proxy = find_proxy(url) or ""
     parts = (url, token.reveal() if token else "", proxy, _boot_id())
     digest = blake2b(digest_size=16, key=key[:64])

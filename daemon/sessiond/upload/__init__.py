@@ -19,9 +19,9 @@ import msgspec
 from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, WrongEndpoint
 from sessiond.spool.rows import Segment
+from sessiond.spool.safety import LAST_BATCH
 from sessiond.upload.binding import bind, store_batch, unbind_changed_endpoint
 from sessiond.upload.context import (
-    LAST_BATCH,
     BatchResult,
     Item,
     UploadContext,

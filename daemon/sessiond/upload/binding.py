@@ -5,11 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.spool import Spool, health
-from sessiond.spool.safety import BOUND, BOUND_ENDPOINT, CHANGED
-from sessiond.upload.context import LAST_BATCH, UploadContext, expected_batch_names
+from sessiond.spool.safety import BOUND, BOUND_ENDPOINT, CHANGED, LAST_BATCH, UNTRUSTED
+from sessiond.upload.context import UploadContext, expected_batch_names
 
-UNTRUSTED = "endpoint.untrusted"
-"""Meta key, set if the endpoint lost batches, or another copy of this state directory pushes there."""
 COMPARE_MS = 900_000
 """Milliseconds between two comparisons of all streams."""
 DISTRUST_MS = 86_400_000

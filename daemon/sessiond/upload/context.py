@@ -13,9 +13,8 @@ from sessiond.endpoint.retry import RetryingClient
 from sessiond.restored import RestoredSessions
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
+from sessiond.spool.safety import LAST_BATCH
 
-LAST_BATCH = "batch"
-"""Meta key: the name of the last acknowledged batch."""
 RUNS = "batch.runs"
 """Meta key: the ids of the last runs of the daemon, the newest first."""
 KEPT_RUNS = 8
