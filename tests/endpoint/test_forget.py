@@ -91,7 +91,7 @@ def test_a_page_of_changes_has_a_limit(pusher: Pusher) -> None:
 
 
 def test_each_device_learns_what_was_erased(endpoint: Running) -> None:
-    """In pages. A token that only pushes learns it of its own machines, and nothing of other sessions."""
+    """Erased sessions are listed in pages. A push-only token gets those of its own machines, and nothing of others."""
     both = tokens.add(endpoint.store, "laptop", user="ada")
     ci = tokens.add(endpoint.store, "ci", user="ada", scopes=["push"])
     bob = tokens.add(endpoint.store, "bob", user="bob")
@@ -180,7 +180,7 @@ def test_an_erasure_that_was_interrupted_is_completed_at_the_next_start(tmp_path
 
 
 def test_a_push_needs_its_device(endpoint: Running) -> None:
-    """So does an erasure; another device than the token's is refused."""
+    """A push and an erasure from another device than the token's are refused."""
     secret = tokens.add(endpoint.store, "laptop")
     with Pusher(endpoint.url, secret) as mine, Pusher(endpoint.url, secret, OTHER_DEVICE) as other:
         mine.said(append(0, b"hello\n"))

@@ -96,7 +96,7 @@ def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
 
 
 def remove_invites(db: sqlite3.Connection) -> None:
-    """Take away what version 6 added."""
+    """Remove the table and the column that version 6 added."""
     db.execute("DROP TABLE invites")
     db.execute("ALTER TABLE tokens DROP COLUMN invite")
 

@@ -65,7 +65,9 @@ def test_sessions_are_filtered(pusher: Pusher) -> None:
 
 
 def test_sessions_are_filtered_by_what_their_records_say(pusher: Pusher) -> None:
-    """By the beginning of the id, the start, the branch, a part of the model's name, and whether the tool has them."""
+    """The filters are the beginning of the id, the start, the branch, a part of the model's name, and whether the tool
+    has the session.
+    """
     ids = [str(uuid.UUID(int=number << 124 | 1)) for number in (1, 2, 3)]
     lines = [
         record(id=each, git_branch=branch, model=model, started_at=f"2026-11-0{day}T10:00:00Z")

@@ -41,7 +41,7 @@ def generations(world: World) -> list[bytes]:
 
 
 def diverge(world: World, *, queued: bool) -> tuple[bytes, bytes, bytes]:
-    """Have the endpoint hold another second generation than this state pushed; return the contents of all three.
+    """Make the endpoint hold another second generation than this state pushed; return the contents of all three.
 
     With `queued`, the state still has a line of its second generation to push.
     """

@@ -72,14 +72,14 @@ def captured(house: Household) -> set[str]:
 
 
 def gone(house: Household) -> bool:
-    """Whether the endpoint has neither a record nor a byte of the session."""
+    """Return whether the endpoint has neither a record nor a byte of the session."""
     path = f"/v1/sessions/testbox/{SESSION}"
     unlisted = [each["session"] for each in house.get("/v1/unlisted").json()["sessions"]]
     return house.get(path).status_code == 404 and SESSION not in unlisted
 
 
 def test_nothing_of_it_is_left_in_the_state_directory(house: Household) -> None:
-    """Neither what waits nor what was acknowledged before, of any of its streams; other sessions are unchanged."""
+    """Waiting and acknowledged data of all its streams is removed; other sessions are unchanged."""
     write_all(house)
     house.scan()
     kept = frames(house.spool)
@@ -101,7 +101,7 @@ def test_nothing_of_it_is_left_in_the_state_directory(house: Household) -> None:
 
 
 def test_its_tool_does_not_bring_it_back(house: Household) -> None:
-    """Not its file, a subagent, a side file or the history of prompts, changed or found again by a new daemon."""
+    """Its file, a subagent, a side file and the history of prompts may change, or be found by a new daemon."""
     write_all(house)
     house.settle()
     house.forget(SESSION)
@@ -141,7 +141,7 @@ def test_an_old_spool_does_not_bring_it_back(house: Household, tmp_path: Path) -
 
 
 def test_an_old_spool_with_nothing_to_push_learns_it_too(house: Household, tmp_path: Path) -> None:
-    """Otherwise `status` would call a session safe that the endpoint has erased."""
+    """`status` must not call a session safe that the endpoint has erased."""
     write_all(house)
     house.settle()
     shutil.copytree(house.state, tmp_path / "old")

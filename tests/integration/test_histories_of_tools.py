@@ -67,7 +67,7 @@ def count(house: Household, tool: str, native_id: str = FIRST) -> tuple[bool, in
 
 @documents
 def test_prompts_in_a_document_are_kept(house: Household, tool: str) -> None:
-    """With the times, the project's directory and the first prompt as the title. A command is no prompt."""
+    """The record has the times, the project's directory, and the first prompt as the title. A command is no prompt."""
     lines = [prompt("weave a scarf\nof wool"), prompt("/clear", 1), prompt("longer", 2, at_ms=NOW_MS - DAY_MS + 60_000)]
     path = write(house, tool, *lines, prompt("knit", 0, SECOND))
     house.settle()

@@ -175,7 +175,7 @@ def test_a_session_that_goes_back_and_forth_counts_each_message_once(first: Hous
 def test_an_erased_session_is_not_restored(
     first: Household, second: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither one that was erased on this machine alone, nor one that is erased at the endpoint."""
+    """It may be erased on this machine alone, or at the endpoint."""
     begin(first)
     second.forget(SESSION, everywhere=False)
     assert restore(second) == 1

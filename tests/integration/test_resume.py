@@ -121,7 +121,7 @@ def test_nothing_is_written_for_a_tool_that_is_not_installed(
 def test_a_session_of_this_machine_resumes_where_it_is(
     first: Household, second: Household, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not in the directory in which the command runs: a second file of the session would become another session."""
+    """In the directory of the command, a second file of the session would become another session."""
     begin(first)
     assert restore(second) == 0
     assert main(["restore", SESSION], environment(second)) == 0

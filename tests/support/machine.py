@@ -263,7 +263,7 @@ class Machine(RuleBasedStateMachine):
             self.restart()
 
     def erased_at(self, name: str, session: str) -> bool:
-        """Whether an endpoint has a tombstone of a session."""
+        """Return whether an endpoint has a tombstone of a session."""
         with self.servers[name].store.read() as db:
             return db.execute("SELECT 1 FROM forgotten WHERE session = ?", (session,)).fetchone() is not None
 
@@ -494,7 +494,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_erased_is_nowhere(self) -> None:
-        """Where there is a tombstone, there is nothing of its session: not in the spool, not at an endpoint."""
+        """Check that a session with a tombstone is not in the spool, and not at an endpoint."""
         for session in SESSIONS:
             if self.house.spool.forgotten.has(session):
                 assert self.house.spool.catalog.session(uuid.UUID(session)) is None

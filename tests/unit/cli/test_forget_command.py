@@ -69,7 +69,9 @@ def test_it_erases_here_and_at_the_endpoint(house: Household, capsys: pytest.Cap
 
 
 def test_it_asks_before_it_erases(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal to ask on it does nothing; so does a call that chooses nothing, or too much."""
+    """If there is no terminal to ask on, nothing is erased. The same holds for a call that selects nothing, or too
+    much.
+    """
     capture(house)
     assert run(house, "forget", SESSION) == 2
     assert "add --yes" in capsys.readouterr().err
@@ -112,7 +114,7 @@ def test_its_forks_stay_if_they_are_to_be_kept(house: Household) -> None:
 
 
 def test_its_forks_go_with_it(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    """They have copies of the same messages."""
+    """The forks have copies of the same messages."""
     capture(house)
     capture(house, FORK)
     house.spool.connection.execute("UPDATE session SET parent = ? WHERE uuid = ?", (SESSION, FORK))

@@ -97,7 +97,7 @@ def test_a_session_of_another_machine_is_exported(
 def test_an_id_that_no_machine_has_is_not_found(
     house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor text that is no id, which the endpoint never sees; of several that begin alike, the first are named."""
+    """Text that is no id is never sent to the endpoint. Of several ids that begin alike, the first are named."""
     for text in ("5f2", "tide", "", " "):
         assert run(house, "show", text, state=str(tmp_path / "other")) == 1
         assert capsys.readouterr().err == f"sessiond: no session {text!a}\n  `sessiond ls` lists them\n"

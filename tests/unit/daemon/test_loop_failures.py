@@ -124,7 +124,7 @@ def test_the_next_start_checks_the_spool_only_after_an_error(tmp_path: Path) -> 
 
 
 def test_only_a_change_of_its_file_asks_for_a_tools_list_of_roots(tmp_path: Path) -> None:
-    """Otherwise the main thread would search all roots again with each line of a session."""
+    """The main thread must not search all roots again with each line of a session."""
     registry = tmp_path / "home/.local/share/crush/projects.json"
     registry.parent.mkdir(parents=True)
     path = write(tmp_path, 1, age=0)

@@ -189,7 +189,7 @@ def test_an_index_is_changed_and_keeps_its_mode(tmp_path: Path) -> None:
 
 
 def test_an_append_that_fails_is_taken_back(tmp_path: Path) -> None:
-    """Otherwise a full disk would leave a part of a line, to which the tool would append."""
+    """A full disk would leave a part of a line, to which the tool would append."""
     path, temporary = tmp_path / "main.jsonl", tmp_path / ".main.tmp"
     path.write_bytes(b"one\ntw")
     temporary.write_bytes(b"two\n")
