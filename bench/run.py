@@ -21,10 +21,16 @@ import corpus
 import databases
 import measure
 import rows
+import side_files
 import writer
 from rows import Figure, Plan
 
-ROWS = {**rows.ROWS, "database": databases.database, "writer": writer.writer}
+ROWS = {
+    **rows.ROWS,
+    "database": databases.database,
+    "writer": writer.writer,
+    "side": side_files.side_files,
+}
 MARKS = ("<!-- table -->", "<!-- end of table -->")
 
 
