@@ -167,7 +167,18 @@ def test_the_archive_is_started_only_if_it_may_lack_something(tmp_path: Path) ->
     path, archive = write(tmp_path, 1, age=0), tmp_path / "state/archive"
     assert starts(tmp_path) == 1
     assert starts(tmp_path) == 0
-    slow = {"httpx", "starlette", "asyncio", "ssl", "hyperscan", "rich", "tenacity", "structlog", "http.client"}
+    slow = {
+        "httpx",
+        "watchdog",
+        "starlette",
+        "asyncio",
+        "ssl",
+        "hyperscan",
+        "rich",
+        "tenacity",
+        "structlog",
+        "http.client",
+    }
     assert imported(tmp_path) & slow == set()
     shutil.copytree(archive, tmp_path / "backup")
     with open(path, "ab") as file:

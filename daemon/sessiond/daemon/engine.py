@@ -64,8 +64,9 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Files of the configuration to watch as well."""
     damaged: SpoolDamaged | None = None
     """Damage that was found while the spool was in use: a check might not find it."""
-    push_later: bool = False
-    """Whether the upload loop is made when it is first used: `sync` may have nothing to push."""
+    once: bool = False
+    """Whether the caller drives the loops once, as `sync` does. Then nothing is watched, and the upload loop is made
+    when it is first used: there may be nothing to push."""
     main: queue.SimpleQueue[Message | BaseException] = msgspec.field(default_factory=queue.SimpleQueue)
     """Gets the messages to the main thread, and the error of a thread that ended."""
 
@@ -98,8 +99,8 @@ class Engine:
             undo.callback(self.resources.close, clean=False)
             self._archive: Archive | None = None
             configured = options.config_files.roots() if options.config_files else []
-            rescan = WatchOptions(rescan=settings.config.rescan)
-            self.watcher = Watcher([*self.resources.watched, *configured], rescan)
+            watching = WatchOptions(events=not options.once, rescan=settings.config.rescan)
+            self.watcher = Watcher([*self.resources.watched, *configured], watching)
             undo.callback(self.watcher.close)
             self.inboxes = Inboxes(options.main, Inbox(self.watcher.wake), Inbox())
             self.inboxes.upload.put(Hold(settings.paused.pushing is not None))
@@ -107,7 +108,7 @@ class Engine:
             self.capture_loop.config_files = options.config_files
             self.capture_loop.turn = Turn(slice=options.slice)
             undo.callback(self._stop_pushing)
-            if not options.push_later:
+            if not options.once:
                 _ = self.upload_loop
             self.watcher.start()
             undo.pop_all()

@@ -70,7 +70,7 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> SyncResult:
         lock = state.Lock(directory)
         closing.callback(lock.release)
         settings = resolve_settings(loaded, environ)
-        options = EngineOptions(slice=SLICE_OF_FILE, push_later=True)
+        options = EngineOptions(slice=SLICE_OF_FILE, once=True)
         engine = closing.enter_context(Engine(settings, environ, lock, options))
         unread = _capture(engine)
         if settings.paused.pushing is None and (unread or not _archive_has_all(engine)):

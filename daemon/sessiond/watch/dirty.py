@@ -7,11 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
-from watchdog.events import DirCreatedEvent, DirMovedEvent, FileSystemEvent
 
 from sessiond.watch.roots import Route, WatchedRoot
+
+if TYPE_CHECKING:
+    from watchdog.events import FileSystemEvent
 
 _LATE = 2.0
 
@@ -87,11 +90,13 @@ class Dirty:
     def add_event(self, event: FileSystemEvent) -> None:
         """Add an event of watchdog. A path outside all roots wakes no thread."""
         source, target = os.fsdecode(event.src_path), os.fsdecode(event.dest_path or "")
-        appeared = target if isinstance(event, DirMovedEvent) else source
+        moved = event.event_type == "moved"
+        created = event.is_directory and (moved or event.event_type == "created")
+        appeared = target if moved else source
         with self._changed:
             for path in (source, target):
                 if path:
-                    self._add(path, isinstance(event, DirCreatedEvent | DirMovedEvent) and path == appeared)
+                    self._add(path, created and path == appeared)
 
     def mark_overflow(self) -> None:
         """Record that events were dropped."""

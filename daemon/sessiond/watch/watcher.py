@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -14,11 +15,14 @@ from sessiond.errors import WatchLost
 from sessiond.watch import kernel
 from sessiond.watch.coverage import CoverageCheck, count_unwatched
 from sessiond.watch.dirty import Changes, Dirty
+from sessiond.watch.no_events import NoEvents
 from sessiond.watch.rescan_schedule import RescanSchedule
 from sessiond.watch.roots import Batch, RescanReason, RootState, WatchedRoot, WatchMode
 from sessiond.watch.scan import Found, ScanStats, scan
 from sessiond.watch.targets import WatchPlan, WatchScope, WatchTarget, plan_watches
-from sessiond.watch.watchdog_adapter import WatchdogAdapter
+
+if TYPE_CHECKING:
+    from sessiond.watch.watchdog_adapter import WatchdogAdapter
 
 _SLEPT = 1.0
 _SHOWN = 5
@@ -27,6 +31,8 @@ _SHOWN = 5
 class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a watcher. Times are in seconds."""
 
+    events: bool = True
+    """Whether to watch the roots. Otherwise only scans find changes."""
     rescan: float = 60.0
     """Seconds between two scans of every root."""
     poll: float = 5.0
@@ -61,7 +67,7 @@ class Watcher:
         self._roots = tuple(dict.fromkeys(roots))
         self._dirty = Dirty(options.settle, options.patience, options.most)
         self._schedule = RescanSchedule(self._roots, options.rescan, options.poll)
-        self._adapter = WatchdogAdapter(self._dirty.add_event, self._dirty.mark_overflow)
+        self._adapter = self._open_adapter() if options.events else NoEvents()
         self._rewatching = threading.Lock()
         self._coverage: dict[WatchedRoot, WatchTarget] = {}
         self._check = CoverageCheck(retry=options.rescan)
@@ -70,6 +76,11 @@ class Watcher:
         self._asleep = kernel.asleep()
         self._armed = False
         """Whether the next scan of everything is the first one, for which the watches are new."""
+
+    def _open_adapter(self) -> WatchdogAdapter:
+        from sessiond.watch.watchdog_adapter import WatchdogAdapter  # late: `sync` scans once, and watches nothing
+
+        return WatchdogAdapter(self._dirty.add_event, self._dirty.mark_overflow)
 
     def start(self) -> None:
         """Start watching. The first `wait()` then asks for a scan of every root."""
