@@ -125,8 +125,8 @@ def configure(
         used.append(sinks.JournalSink(journal, failures))
     else:
         colors = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-        renderer = sinks.console_renderer(colors=colors) if chosen == "console" else sinks.json_renderer()
-        to_stream = sinks.StreamSink(stream, renderer, failures)
+        readable = sinks.EventFormatter(sinks.console_renderer(colors=colors)) if chosen == "console" else None
+        to_stream = sinks.StreamSink(stream, readable or sinks.json_formatter(), failures)
         # launchd writes stderr to a file that is never rotated, so events go only to the rotated file.
         if file is not None and environ.get("XPC_SERVICE_NAME", "").startswith("io.sessiond") and not stream.isatty():
             to_stream.addFilter(sinks.is_about_the_log)

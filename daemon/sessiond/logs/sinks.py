@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import logging.handlers
 import os
@@ -57,6 +58,29 @@ class Failures:
             return None
 
 
+class EventFormatter(structlog.stdlib.ProcessorFormatter):
+    """Renders each event once, although the rotated file asks for its length first and stderr may show it too."""
+
+    def __init__(self, renderer: Any) -> None:
+        super().__init__(renderer)
+        self._last: tuple[logging.LogRecord | None, str] = None, ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of an event."""
+        # Handlers of other threads may replace it meanwhile, so it is read and written as a whole.
+        last, text = self._last
+        if last is not record:
+            text = super().format(record)
+            self._last = record, text
+        return text
+
+
+@functools.cache
+def json_formatter() -> EventFormatter:
+    """Return the formatter of JSON lines, which the sinks share."""
+    return EventFormatter(json_renderer())
+
+
 class _Sink(logging.Handler):
     """A handler that drops events that it can't write, instead of printing a traceback to stderr."""
 
@@ -74,9 +98,9 @@ class _Sink(logging.Handler):
 class StreamSink(_Sink, logging.StreamHandler[IO[str]]):
     """Writes one line per event to a stream that the caller owns."""
 
-    def __init__(self, stream: IO[str], renderer: Any, failures: Failures) -> None:
+    def __init__(self, stream: IO[str], formatter: logging.Formatter, failures: Failures) -> None:
         super().__init__(stream, destination="stderr", failures=failures)
-        self.setFormatter(structlog.stdlib.ProcessorFormatter(renderer))
+        self.setFormatter(formatter)
 
 
 class FileSink(_Sink, logging.handlers.RotatingFileHandler):
@@ -95,7 +119,7 @@ class FileSink(_Sink, logging.handlers.RotatingFileHandler):
             failures=failures,
         )
         self.rotator = self._rotate
-        self.setFormatter(structlog.stdlib.ProcessorFormatter(json_renderer()))
+        self.setFormatter(json_formatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append the event as one line."""
@@ -124,7 +148,7 @@ class JournalSink(_Sink):
 
     def __init__(self, path: str, failures: Failures) -> None:
         super().__init__(destination="the journal", failures=failures)
-        self.setFormatter(structlog.stdlib.ProcessorFormatter(message_renderer()))
+        self.setFormatter(EventFormatter(message_renderer()))
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(0.2)  # if the journal hangs, drop events instead of blocking

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,37 @@ def test_an_event_is_one_json_line_with_a_utc_time() -> None:
     (line,) = lines(stream)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(line.pop("timestamp")))
     assert line == {"level": "info", "event": "upload.acked", "sessions": 3, "bytes": 1200, "seconds": 0.25}
+
+
+def test_an_event_is_rendered_once_for_two_sinks(tmp_path: Path) -> None:
+    """The rotated file asks for the length of a line before it writes it."""
+    rendered: list[object] = []
+
+    def render(_logger: object, _method: str, fields: Mapping[str, object]) -> str:
+        rendered.append(fields["event"])
+        return str(fields["event"])
+
+    stream, failures = io.StringIO(), sinks.Failures()
+    shared = sinks.EventFormatter(render)
+    file = sinks.FileSink(str(tmp_path / "log"), failures)
+    file.setFormatter(shared)
+    logs._start([sinks.StreamSink(stream, shared, failures), file]).info("upload.acked")
+    logs._start([]).info("upload.resumed")
+    assert rendered == ["upload.acked"]
+    assert stream.getvalue() == (tmp_path / "log").read_text() == "upload.acked\n"
+
+
+def test_only_the_values_of_an_event_are_searched_for_secrets() -> None:
+    searched: list[str] = []
+
+    def search(text: str) -> str:
+        searched.append(text)
+        return text
+
+    logs.mask_with(search)
+    logs.configure(stream=io.StringIO(), environ={})
+    log.warning("upload.failed", reason="no route")
+    assert searched == ["no route"]
 
 
 def test_nothing_below_a_warning_is_said_before_it_is_configured() -> None:
