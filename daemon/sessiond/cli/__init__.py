@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "restore": "bring a session of any machine back into its tool",
         "resume": "choose a session of this project and start its tool with it",
         "queue": "show, retry or drop waiting, parked or lost items",
+        "verify": "compare tools' files, captured data and the endpoint",
         "forget": "erase sessions here and at the endpoint",
     },
     "Try it": {

@@ -16,6 +16,7 @@ from sessiond.cli.output import (
 )
 from sessiond.spool.health import RootHealth
 from sessiond.spool.stats import Totals
+from sessiond.spool.verification import Verification
 from sessiond.status import Advice, Running, Status, ToolStatus
 
 TYPE_CHECKING = False
@@ -59,6 +60,8 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
     else:
         yield "captured", f"{count(totals.captured, 'session')}, {totals.ongoing} ongoing"
         yield "acknowledged", _acknowledged(totals)
+        if status.verification is not None:
+            yield "verified", _verified(status, status.verification)
         if totals.only_here:
             yield "only copy", f"{count(totals.only_here, 'session')} whose tool has deleted its files"
         archive = totals.archive
@@ -100,6 +103,14 @@ def _acknowledged(totals: Totals) -> str:
     )
     rest = [f"{number} {word}" for number, word in states if number]
     return f"{totals.acknowledged} of them" + (f"; {', '.join(rest)}" if rest else "")
+
+
+def _verified(status: Status, last: Verification) -> str:
+    """Format the result of the last comparison with the endpoint."""
+    when = _ago(status, last.at_ms)
+    if not last.incomplete:
+        return f"{when}: the endpoint has {count(last.sessions, 'session')} completely"
+    return f"{when}: {last.incomplete} of {count(last.sessions, 'session')} incomplete at the endpoint, pushed again"
 
 
 def _backlog(status: Status) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from uuid import UUID
 
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
@@ -148,8 +149,13 @@ def read_archive(directory: str) -> Iterator[ReadClient]:
 
 
 @contextmanager
-def open_client(spool: Spool | None, config: Config, environ: Mapping[str, str]) -> Iterator[ReadClient]:
-    """Open a client for the daemon's endpoint. If that is the archive and no daemon runs, serve it in this process."""
+def open_client(
+    spool: Spool | None, config: Config, environ: Mapping[str, str], device_id: UUID | None = None
+) -> Iterator[ReadClient]:
+    """Open a client for the daemon's endpoint. If that is the archive and no daemon runs, serve it in this process.
+
+    `device_id` is sent instead of that of a reader; a token that only pushes is shown what this device pushed.
+    """
     with ExitStack() as stack:
         url, token = config.endpoint.url, None
         if url:
@@ -170,7 +176,7 @@ def open_client(spool: Spool | None, config: Config, environ: Mapping[str, str])
         client = ReadClient(
             url,
             token,
-            device_id=reader_id(state_dir(config)),
+            device_id=device_id or reader_id(state_dir(config)),
             timeout=endpoint.timeout,
             ca_file=endpoint.ca_file or None,
         )

@@ -14,6 +14,8 @@ from sessiond.clock import now_ms
 from sessiond.errors import AlreadyRunning, EndpointError, Refused, SessiondError, StateError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sessiond.config import Loaded
     from sessiond.daemon.once import SyncResult
     from sessiond.spool import Spool
@@ -46,22 +48,29 @@ def run(args: argparse.Namespace) -> int:
     from sessiond.cli.bar import drawing
     from sessiond.cli.output import load_config
     from sessiond.config import state_dir
-    from sessiond.daemon.once import sync_once
     from sessiond.sources import find_sources
 
     loaded = load_config(args, tools=[source.tool for source in find_sources()])
     until = None if args.timeout is None else time.monotonic() + args.timeout
     with drawing(sys.stderr, args.environ, state_dir(loaded.config), summary=False):
-        while True:
-            try:
-                sync_result = sync_once(loaded, args.environ)
-                break
-            except AlreadyRunning:
-                waited = _wait(loaded, until)
-                if waited is not None:
-                    sync_result = waited
-                    break  # otherwise the daemon ended: this process syncs
+        sync_result = synchronize(loaded, args.environ, until)
     return _judge(sync_result)
+
+
+def synchronize(loaded: Loaded, environ: Mapping[str, str], until: float | None = None) -> SyncResult:
+    """Capture and push in this process, or make the running daemon do it and wait; return the result.
+
+    Raises: Incomplete if a running daemon was not done at the monotonic time `until`; StateError, ConfigError.
+    """
+    from sessiond.daemon.once import sync_once
+
+    while True:
+        try:
+            return sync_once(loaded, environ)
+        except AlreadyRunning:
+            waited = _wait(loaded, until)
+            if waited is not None:
+                return waited  # otherwise the daemon ended: this process syncs
 
 
 def _wait(loaded: Loaded, until: float | None) -> SyncResult | None:

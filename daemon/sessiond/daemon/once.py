@@ -138,6 +138,9 @@ def _archive_has_all(engine: Engine) -> bool:
     spool, directory = resources.spool, resources.directory
     if resources.config.endpoint.url or spool.meta(BOUND) != "" or spool.meta(UNTRUSTED) or spool.meta(CHANGED):
         return False
+    with spool.reading():
+        if spool.forgotten.due(1, archive=True):
+            return False  # it has to erase something
     position = archive_position(directory, resources.device.device_id)
     if position is None or position != (spool.meta(BOUND_ENDPOINT), spool.meta(LAST_BATCH)):
         return False

@@ -15,6 +15,7 @@ from sessiond.daemon.backlog import RECENT_MS
 from sessiond.daemon.endpoint_state import EndpointState
 from sessiond.daemon.erasure import Erasure
 from sessiond.daemon.messages import Cause
+from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import Throttle
 from sessiond.device import installation
@@ -75,6 +76,7 @@ class Pusher:
             if endpoint.url
             else Erasure(spool, None, forget)  # the built-in archive is the endpoint
         )
+        self.check = PeriodicCheck(spool, self.client, resources.machine_id, endpoint.url)
         self.state = EndpointState(resources, target.url, target.token)
 
     def try_sooner(self, causes: set[Cause]) -> None:
@@ -101,6 +103,8 @@ class Pusher:
                 result = replace(result, more=True)
             elif not self.archive.pending():
                 self.archive.close()  # an erasure may have opened it
+                if not result.more and not self.throttled and self.check.step():
+                    result = replace(result, more=True)
             self._resources.spool.shrink()
         except EndpointError as error:
             self.fail(error)

@@ -34,6 +34,8 @@ EVENTS: dict[str, frozenset[str]] = {
         "upload.healed": "streams",
         "erasure.acked": "sessions bytes",
         "erasure.failed": "reason",
+        "verification.ended": "sessions incomplete",
+        "verification.failed": "reason",
         "archive.copied": "endpoint",
         "archive.failed": "reason",
         "endpoint.started": "url pid",

@@ -13,6 +13,7 @@ from importlib.machinery import PathFinder
 from sessiond import clock, pause, state
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.stats import ToolCount
+from sessiond.spool.verification import Verification
 from sessiond.status.advice import advise
 from sessiond.status.configured import Configured, Origins, read_configured
 from sessiond.status.model import (
@@ -74,6 +75,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         endpoint=endpoint,
         # Without an endpoint, the archive is what has to erase them.
         erasures=snapshot.erasures.replace(endpoint=0) if endpoint.archive else snapshot.erasures,
+        verification=_verification(snapshot, "" if endpoint.archive else endpoint.url),
         progress=_progress(holder, snapshot),
         tools=_tools(snapshot),
         redactions=snapshot.redactions,
@@ -168,6 +170,12 @@ def _endpoint(url: str, holder: state.Holder | None, known: EndpointHealth) -> E
     if same or (holder is not None and known.url):
         return known  # a running daemon has its own environment, so its endpoint is the one in use
     return EndpointHealth(url=url, archive=not url)
+
+
+def _verification(snapshot: SpoolSnapshot, url: str) -> Verification | None:
+    """Return the last comparison, unless it was with another endpoint."""
+    last = snapshot.verification
+    return last if last is not None and last.url == url else None
 
 
 def _tools(snapshot: SpoolSnapshot) -> list[ToolStatus]:

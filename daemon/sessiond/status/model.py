@@ -10,6 +10,7 @@ from sessiond.spool.forgotten import Erasures
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.safety import Unsafe
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
+from sessiond.spool.verification import Verification
 from sessiond.status.progress import Progress
 from sessiond.unsaved import Unsaved
 
@@ -135,6 +136,8 @@ class Status(FrozenRecord):
     advice: list[Advice]
     erasures: Erasures = Erasures()
     """Sessions that the user erased, and where that is still to be done."""
+    verification: Verification | None = None
+    """The last comparison with the endpoint; None: there was none with this one."""
     progress: Progress | None = None
     """Progress of the running daemon; None before its first scan."""
     paused: Paused = Paused()

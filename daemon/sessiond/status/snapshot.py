@@ -12,6 +12,7 @@ from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
 from sessiond.spool.safety import BOUND, State, Unsafe
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
+from sessiond.spool.verification import RESULT, Verification, read_verification
 from sessiond.state import has_archive
 from sessiond.status.model import SpoolState, SpoolStatus
 
@@ -38,6 +39,7 @@ class SpoolSnapshot(FrozenRecord):
     totals: Totals | None = None
     outbox: Waiting | None = None
     erasures: Erasures = Erasures()
+    verification: Verification | None = None
     counts: list[ToolCount] = []  # noqa: RUF012 - each has its own
     lost: list[Unsafe] = []  # noqa: RUF012
     troubles: list[Trouble] = []  # noqa: RUF012
@@ -108,6 +110,7 @@ def _fill(read: dict[str, Any], spool: Spool, *, archive: bool) -> None:
         read["lost"] = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if totals.lost else []
         read["outbox"] = spool.stats.waiting()
         read["erasures"] = count_erasures(spool.connection, archive=archive)
+        read["verification"] = read_verification(spool.meta(RESULT))
         read["redactions"] = spool.stats.redactions()
         if any(count.troubled for count in counts):
             read["troubles"] = spool.stats.troubles(TROUBLES)

@@ -93,6 +93,7 @@ OUTPUTS: dict[str, list[list[str]]] = {
     "status": [[], ["--json"]],
     "sources": [[], ["--json"], ["--all"]],
     "queue": [[], ["--json"], ["retry", SECRETS["title"]]],
+    "verify": [[], ["--json"], ["--deep"]],
     "forget": [[OTHER, "--yes", "--here"], [SECRETS["title"], "--yes"], [LOST, "--yes", "--here", "--json"]],
     "doctor": [[], ["--json"]],
     "logs": [[], ["--json"]],

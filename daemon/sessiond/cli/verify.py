@@ -1,0 +1,81 @@
+"""Compare the tools' files, what was captured and what the endpoint has; repair what differs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import msgspec
+
+from sessiond import exit_codes
+from sessiond.cli.output import columns, count, escape, load_config, print_json, table, wrapped
+from sessiond.cli.verified import Verified
+
+SHOWN = 20
+"""Problems that are listed; `--json` has all."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.description = (
+        "Compare the tools' files, what was captured of them, and what the endpoint has. The exit code is 0 if"
+        " everything is safe, and 4 if something is not."
+    )
+    parser.add_argument("id", metavar="ID", nargs="*", help="verify only these sessions")
+    parser.add_argument("--tool", metavar="TOOL", help="verify only sessions of this tool")
+    parser.add_argument(
+        "--deep", action="store_true", help="read the tools' files and compare each byte with the endpoint's digests"
+    )
+    parser.add_argument("--repair", action="store_true", help="capture and push again what differs, then verify again")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify; return 0 if everything is safe, else 4. Raises: NotFound, EndpointError, StateError, ConfigError."""
+    from sessiond.cli.verifying import verify
+
+    loaded = load_config(args)
+    first = verify(args, loaded, repair=args.repair)
+    result = first
+    if args.repair and not first.complete:
+        from sessiond.cli.sync import Incomplete, synchronize
+
+        try:
+            synchronize(loaded, args.environ)
+        except Incomplete as error:
+            print(f"sessiond: {escape(str(error))}", file=sys.stderr)
+        second = verify(args, loaded, repair=False)
+        result = msgspec.structs.replace(second, repaired=max(0, len(first.problems) - len(second.problems)))
+    if args.json:
+        print_json(result)
+    else:
+        print(listing(result, columns(sys.stdout)))
+    return exit_codes.OK if result.complete else exit_codes.DEGRADED
+
+
+def listing(result: Verified, width: int) -> str:
+    """Format the result as a table of tools, and a list of problems."""
+    deep = any(each.compared for each in result.tools)
+    header = ["tool", "sessions", "safe", "files", "not captured", *(["bytes compared"] if deep else [])]
+    rows = [header]
+    for each in result.tools:
+        numbers = [each.sessions, each.safe, each.files, each.not_captured, *([each.compared] if deep else [])]
+        rows.append([each.tool, *map(str, numbers)])
+    lines = [table(rows, right=set(range(1, len(header))), width=width)] if result.tools else []
+    for problem in result.problems[:SHOWN]:
+        where = problem.session[:8] if problem.session else ""
+        text = escape(" ".join(filter(None, (where, problem.tool, problem.what))))
+        first, *more = wrapped(text, width - 2, 2)
+        lines += [f"! {first}", *(f"  {line}" for line in more)]
+    if len(result.problems) > SHOWN:
+        lines.append(f"  {len(result.problems) - SHOWN} more: sessiond verify --json")
+    if result.repaired:
+        lines.append(f"{count(result.repaired, 'problem')} repaired")
+    if not result.records:
+        lines.append("The token may not read: only transcripts were compared, not the sessions' records.")
+    sessions = sum(each.sessions for each in result.tools)
+    if result.complete:
+        lines.append(f"everything is safe: {count(sessions, 'session')}")
+    else:
+        lines.append(f"{count(len(result.problems), 'problem')}; `sessiond verify --repair` captures and pushes again")
+    return "\n".join(lines)

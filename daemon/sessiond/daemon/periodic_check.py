@@ -1,0 +1,65 @@
+"""Compares once a day what is called safe with what the endpoint has, one request between two pushes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from sessiond.clock import now_ms
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.errors import EndpointError
+from sessiond.logs import log
+from sessiond.spool import Spool
+from sessiond.spool.verification import RESULT, read_verification
+from sessiond.upload.verify import Comparison, apply_comparison, compare
+
+BEGUN = "verification.begun"
+"""Meta key: the endpoint that was never compared yet, and since when it is configured."""
+EACH_MS = 86_400_000
+"""Milliseconds between two checks."""
+RETRY_SECONDS = 3600.0
+"""Seconds after which a check that failed is tried again."""
+
+
+class PeriodicCheck:
+    """The check. Only the upload thread uses it, when it has nothing to push.
+
+    `address` is the configured one, "" for the built-in archive. A check of another endpoint does not count.
+    """
+
+    def __init__(self, spool: Spool, client: ReadClient, machine_id: str, address: str) -> None:
+        self._spool, self._client = spool, client
+        self._machine_id, self._address = machine_id, address
+        self._steps: Iterator[Comparison] | None = None
+        self._failed_at: float | None = None
+        last = read_verification(spool.meta(RESULT))
+        if last is not None and last.url == address:
+            self._checked_ms = last.at_ms
+        else:
+            # The first check is a day later: what was pushed just now was acknowledged just now.
+            known, _, since = (spool.meta(BEGUN) or "").rpartition(" ")
+            self._checked_ms = int(since) if since and known == address else now_ms()
+            spool.set_meta(BEGUN, f"{address} {self._checked_ms}")
+
+    def step(self) -> bool:
+        """Send the next request of a check that is due; return whether the check goes on. A failure is not raised."""
+        if self._steps is None and not self._is_due():
+            return False
+        self._steps = self._steps or compare(self._spool, self._client, self._machine_id)
+        try:
+            result = next(self._steps)
+        except EndpointError as error:
+            log.warning("verification.failed", reason=str(error))
+            self._steps, self._failed_at = None, time.monotonic()
+            return False
+        if not result.done:
+            return True
+        self._steps, self._checked_ms = None, now_ms()
+        apply_comparison(self._spool, result, self._address, self._checked_ms)
+        log.info("verification.ended", sessions=len(result.sessions), incomplete=len(result.incomplete))
+        return bool(result.wrong)
+
+    def _is_due(self) -> bool:
+        if self._failed_at is not None and time.monotonic() - self._failed_at < RETRY_SECONDS:
+            return False
+        return not 0 <= now_ms() - self._checked_ms < EACH_MS

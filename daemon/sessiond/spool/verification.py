@@ -1,0 +1,112 @@
+"""What the spool believes to be at the endpoint, to be compared with what is there; and the last result.
+
+This module imports neither msgspec nor uuid, because `status` shows the last result.
+"""
+
+from __future__ import annotations
+
+from sessiond.frozen_record import FrozenRecord, parse_object, to_json
+from sessiond.spool.safety import UNSAFE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterator
+
+RESULT = "verification"
+"""Meta key: the last result, as JSON."""
+
+
+class Verification(FrozenRecord):
+    """The result of a comparison with the endpoint."""
+
+    at_ms: int = 0
+    url: str = ""
+    """The address of the endpoint; "" for the built-in archive."""
+    sessions: int = 0
+    """Sessions that were compared: those that the spool calls safe."""
+    incomplete: int = 0
+    """Sessions of which the endpoint lacked something. It is pushed again."""
+
+
+class Claim(FrozenRecord):
+    """A stream that is safe according to the spool; or the record of a session, if `stream` is None."""
+
+    session: str
+    tool: str
+    number: int
+    """The row of the session."""
+    revision: int
+    """The revision of the record that the endpoint acknowledged."""
+    stream: int | None = None
+    name: str = ""
+    generation: int = 0
+    acked: int = 0
+
+
+class Claims:
+    """Reads what is called safe, and takes it back. Writing methods run inside `Spool.transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def claims(self, tool: str | None = None, sessions: Collection[str] | None = None) -> Iterator[Claim]:
+        """Iterate over the records and streams that are safe according to the spool, session by session."""
+        rows = self._db.execute(
+            "SELECT session.uuid, tool, session.id, pushed, stream.id, name, generation, acked FROM session"
+            f" LEFT JOIN stream ON stream.session = session.id AND skipped IS NULL AND folded > 0 AND NOT ({UNSAFE})"
+            " WHERE record IS NOT NULL AND revision <= pushed AND session.parked IS NULL"
+            " AND (? IS NULL OR tool = ?) ORDER BY session.id",
+            (tool, tool),
+        )
+        previous = None
+        for session, owner, number, pushed, stream, name, generation, acked in rows:
+            if sessions is not None and session not in sessions:
+                continue
+            if session != previous:
+                yield Claim(session=session, tool=owner, number=number, revision=pushed)
+                previous = session
+            if stream is not None:
+                yield Claim(
+                    session=session,
+                    tool=owner,
+                    number=number,
+                    revision=pushed,
+                    stream=stream,
+                    name=name,
+                    generation=generation,
+                    acked=acked,
+                )
+
+    def withdraw(self, claim: Claim, *, compare: bool = False) -> None:
+        """Push a record again, or ask the endpoint how much it has of a stream; the rest is pushed again.
+
+        `compare`: compare the bytes with the tool's file too, even if the lengths are equal. A session that was erased
+        meanwhile has no such row any more.
+        """
+        if claim.stream is None:
+            self._db.execute(
+                "UPDATE session SET pushed = 0, dropped = NULL WHERE id = ? AND uuid = ?", (claim.number, claim.session)
+            )
+        else:
+            self._db.execute(
+                # What was acknowledged is trusted without a comparison, so nothing counts as acknowledged any more.
+                "UPDATE stream SET known = 0, unproven = max(unproven, ?), acked = iif(?, 0, acked) WHERE id = ?"
+                " AND session = ? AND EXISTS (SELECT 1 FROM session WHERE id = ? AND uuid = ?)",
+                (compare, compare, claim.stream, claim.number, claim.number, claim.session),
+            )
+
+
+def read_verification(value: str | None) -> Verification | None:
+    """Return the last result from its stored form; None if there is none."""
+    if value is None:
+        return None
+    try:
+        return Verification.from_json(parse_object(value))
+    except ValueError:
+        return None
+
+
+def verification_value(result: Verification) -> str:
+    """Return a result as it is stored."""
+    return to_json(result)

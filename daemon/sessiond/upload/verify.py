@@ -1,0 +1,135 @@
+"""Compares what the spool calls safe with what the endpoint has: revisions of records, and lengths of streams.
+
+The endpoint lists its sessions in pages, so this takes a few requests however many sessions there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+from uuid import UUID
+
+import msgspec
+
+from sessiond.endpoint import wire
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.errors import Refused
+from sessiond.spool import Spool
+from sessiond.spool.verification import RESULT, Claim, Claims, Verification, verification_value
+
+PAGE = 1000
+"""Sessions that are listed at once; the endpoint ends a page earlier after 2 MiB."""
+STREAMS = 500
+"""Streams that are asked for at once, with a token that only pushes."""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the endpoint has of a session. `revision` None: not known, or no record."""
+
+    revision: int | None
+    streams: dict[str, tuple[int, int]]
+    """Generation and length by name."""
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """The claims that were compared, and those that the endpoint contradicts."""
+
+    sessions: set[str] = msgspec.field(default_factory=set)
+    wrong: list[Claim] = []
+    done: bool = False
+    records: bool = True
+    """Whether records were compared too: a token that only pushes can't read them."""
+
+    @property
+    def incomplete(self) -> set[str]:
+        """The sessions of which the endpoint lacks something."""
+        return {claim.session for claim in self.wrong}
+
+
+def compare(
+    spool: Spool,
+    client: ReadClient,
+    machine_id: str,
+    *,
+    tool: str | None = None,
+    sessions: Collection[str] | None = None,
+) -> Iterator[Comparison]:
+    """Compare all claims; yield after each request, the last time with the whole result.
+
+    Raises: EndpointError.
+    """
+    result = Comparison()
+    with spool.reading():
+        # Before the endpoint is asked: then whatever is pushed meanwhile, it has at least this.
+        claims = list(Claims(spool.connection).claims(tool, sessions))
+    try:
+        held: dict[str, Held] = {}
+        for page in _list(client, machine_id):
+            held |= page
+            yield result
+    except Refused:
+        result.records = False
+        held = {}
+        streams = [claim for claim in claims if claim.stream is not None]
+        for some in _batched(streams, STREAMS):
+            _ask(client, machine_id, some, held)
+            yield result
+    for claim in claims:
+        result.sessions.add(claim.session)
+        found = held.get(claim.session)
+        if claim.stream is None:
+            wrong = result.records and (found is None or (found.revision or 0) < claim.revision)
+        else:
+            wrong = found is None or found.streams.get(claim.name, (-1, 0)) < (claim.generation, claim.acked)
+        if wrong:
+            result.wrong.append(claim)
+    result.done = True
+    yield result
+
+
+def apply_comparison(spool: Spool, result: Comparison, url: str, now_ms: int | None, *, repair: bool = True) -> None:
+    """Store the result for `status`, and with `repair` have what the endpoint lacks pushed again, in one transaction.
+
+    `now_ms` is None if not all sessions were compared: then there is no result to store.
+    The endpoint's word costs nothing but that: its position in these streams is asked for, and compared with the files.
+    """
+    claims = Claims(spool.connection)
+    with spool.transaction():
+        for claim in result.wrong if repair else ():
+            claims.withdraw(claim)
+        if now_ms is not None:
+            sessions, incomplete = len(result.sessions), len(result.incomplete)
+            checked = Verification(at_ms=now_ms, url=url, sessions=sessions, incomplete=incomplete)
+            spool.set_meta(RESULT, verification_value(checked))
+
+
+def _list(client: ReadClient, machine_id: str) -> Iterator[dict[str, Held]]:
+    """Iterate over the pages of what the endpoint has of this machine."""
+    since, more = None, True
+    while more:
+        page = client.changes(since, limit=PAGE)
+        yield {
+            str(each.record.id): Held(revision=each.revision, streams=_positions(each.held))
+            for each in page.sessions
+            if each.record.machine_id == machine_id
+        }
+        more, since = page.more and page.next != since, page.next
+
+
+def _positions(held: Collection[wire.StreamLength]) -> dict[str, tuple[int, int]]:
+    return {each.name: (each.generation, each.length) for each in held}
+
+
+def _ask(client: ReadClient, machine_id: str, claims: list[Claim], held: dict[str, Held]) -> None:
+    """Add the endpoint's positions of some streams."""
+    keys = [wire.StreamKey(session=UUID(claim.session), stream=claim.name) for claim in claims]
+    for claim, position in zip(claims, client.offsets(machine_id, keys), strict=True):
+        found = held.setdefault(claim.session, Held(revision=None, streams={}))
+        if position is not None and position.generation is not None:
+            found.streams[claim.name] = position.generation, position.length
+
+
+def _batched(claims: list[Claim], size: int) -> Iterator[list[Claim]]:
+    left = iter(claims)
+    while some := list(islice(left, size)):
+        yield some

@@ -1,0 +1,242 @@
+"""`sessiond verify`: what it compares, finds and repairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sessiond import zstd
+from sessiond.cli import main
+from sessiond.daemon import periodic_check
+from sessiond.daemon.periodic_check import PeriodicCheck
+from sessiond.endpoint.server import tokens
+from sessiond.spool.verification import RESULT, read_verification
+from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+
+OTHER = "6" + SESSION[1:]
+OTHER_FILE = CLAUDE.replace(SESSION, OTHER)
+SECRET = "ghp_" + "1A2b3C4d5E6f7G8h9I0jKlMnOpQrStUvWxYz"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with household(tmp_path) as made:
+        made.close()
+        made.address = made.endpoint.url
+        made.open()
+        yield made
+
+
+def run(house: Household, *arguments: str, **environ: str) -> int:
+    house.spool.close()  # the command is another process
+    try:
+        return main(
+            arguments,
+            {
+                "HOME": house.home,
+                "PATH": os.defpath,
+                "SESSIOND_STATE_DIR": house.state,
+                "SESSIOND_CONFIG": os.devnull,
+                "SESSIOND_MACHINE_ID": "testbox",
+                "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+                "SESSIOND_TOKEN": TOKEN,
+                **environ,
+            },
+        )
+    finally:
+        house.open()
+
+
+def capture(house: Household) -> None:
+    for session in (SESSION, OTHER):
+        path = CLAUDE.replace(SESSION, session)
+        house.write(path, claude(session, 1), claude(session, 2, role="assistant"))
+    house.settle()
+
+
+def endpoint_db(house: Household) -> sqlite3.Connection:
+    return sqlite3.connect(Path(house.endpoint.store.directory, "endpoint.db"), isolation_level=None)
+
+
+def lose(house: Household, *statements: str) -> None:
+    """Have the endpoint lose something without a trace: the ids of its last batches stay."""
+    with closing(endpoint_db(house)) as db:
+        for statement in statements:
+            db.execute(statement, (SESSION,))
+
+
+RECORD = "DELETE FROM sessions WHERE session = ?"
+BYTES = (
+    "UPDATE generations SET length = length - 10, sha256 = NULL WHERE stream IN"
+    " (SELECT stream FROM streams WHERE session = ?)"
+)
+
+
+def problems(house: Household, capsys: pytest.CaptureFixture[str], *words: str, **environ: str) -> list[str]:
+    """What `verify` finds."""
+    capsys.readouterr()
+    code = run(house, "verify", "--json", *words, **environ)
+    answer = json.loads(capsys.readouterr().out)
+    assert (code == 0) == answer["complete"] == (not answer["problems"])
+    return [each["what"] for each in answer["problems"]]
+
+
+@pytest.mark.parametrize("words", [[], ["--deep"]])
+def test_all_is_safe(house: Household, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Of masked transcripts too: the files are masked again, as they were sent."""
+    house.write(CLAUDE, claude(SESSION, 0, text=f"my key is {SECRET}"))
+    capture(house)
+    assert run(house, "sync") == 0
+    assert run(house, "verify", *words) == 0
+    assert "everything is safe: 2 sessions" in capsys.readouterr().out
+    assert run(house, "verify", SESSION[:8], "--tool", "claude-code", *words) == 0
+    assert "everything is safe: 1 session\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("statements", "words", "found"),
+    [
+        ((RECORD,), [], "is not complete at the endpoint, which lacks its record"),
+        ((BYTES,), [], "is not complete at the endpoint, which lacks stream main"),
+    ],
+)
+def test_what_the_endpoint_lost_is_found_and_pushed_again(
+    house: Household,
+    capsys: pytest.CaptureFixture[str],
+    statements: tuple[str, ...],
+    words: list[str],
+    found: str,
+) -> None:
+    """Nothing else shows it: no push follows, and the endpoint remembers the last batch."""
+    capture(house)
+    lose(house, *statements)
+    (what,) = problems(house, capsys, *words)
+    assert found in what
+    assert problems(house, capsys, *words, "--tool", "codex") == []
+    assert problems(house, capsys, OTHER, *words) == []
+    assert problems(house, capsys, *words, "--repair") == []
+    assert house.held(SESSION) == Path(house.home, CLAUDE).read_bytes()
+    assert set(house.held_sessions()) == {SESSION, OTHER}
+    assert problems(house, capsys, *words) == []
+
+
+def test_files_that_are_not_captured_are_found(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that has grown, and one that is new; not one of an excluded project, and not one that was erased."""
+    capture(house)
+    house.forget(OTHER)
+    house.settle()
+    house.write(CLAUDE, claude(SESSION, 3))
+    new = "7" + SESSION[1:]
+    house.write(CLAUDE.replace(SESSION, new), claude(new, 1))
+    house.write(CLAUDE.replace(SESSION, "8" + SESSION[1:]), claude("8" + SESSION[1:], 1, cwd="/home/dev/secret"))
+    house.write(CLAUDE.replace(SESSION, "9" + SESSION[1:]), b"")
+    excluded = {"SESSIOND_EXCLUDE": '["/home/dev/secret"]'}
+    found = problems(house, capsys, **excluded)
+    assert [what.rpartition(".jsonl ")[2] for what in sorted(found)] == [
+        "has changed since it was captured",
+        "is not captured yet",
+    ]
+    assert problems(house, capsys, "--repair", **excluded) == []
+    assert set(house.held_sessions()) == {SESSION, new}
+
+
+def test_other_bytes_at_the_endpoint_are_found_and_replaced(
+    house: Household, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only reading them shows it. The right ones become a new generation."""
+    house.write(CLAUDE, claude(SESSION, 0, text="one text"))
+    house.settle()
+    with closing(endpoint_db(house)) as db:
+        (frame,) = db.execute("SELECT frame FROM chunks").fetchone()
+        other = zstd.compress(zstd.decompress(frame, 1 << 20).replace(b"one text", b"two text"))
+        db.execute("UPDATE chunks SET frame = ?", (other,))
+        db.execute("UPDATE generations SET sha256 = NULL")
+    house.endpoint.store.digests.clear()
+    assert problems(house, capsys) == []
+    assert "other bytes" in problems(house, capsys, "--deep")[0]
+    assert problems(house, capsys, "--deep", "--repair") == []
+    assert house.held(SESSION) == Path(house.home, CLAUDE).read_bytes()
+
+
+def test_rules_that_were_added_later_change_nothing(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """A transcript that was pushed unmasked, and would be masked today, is intact."""
+    house.write(CLAUDE, claude(SESSION, 0, text=f"my key is {SECRET}"))
+    house.settle()
+    assert SECRET.encode() in house.held(SESSION)
+    assert problems(house, capsys, "--deep") == []
+
+
+def test_what_is_not_pushed_is_a_problem(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the same answer as that of `status`."""
+    capture(house)
+    house.write(CLAUDE, claude(SESSION, 3))
+    house.scan()
+    assert problems(house, capsys) == ["is on its way to the endpoint"]
+    with house.spool.transaction():
+        house.spool.outbox.park_segment(house.spool.outbox.segments(9, 1 << 20)[0], "no")
+    house.push()
+    assert "has a part that the endpoint refuses" in problems(house, capsys)[0]
+    assert problems(house, capsys, "--repair") == []
+
+
+def test_a_token_that_only_pushes_compares_transcripts(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    capture(house)
+    secret = tokens.add(house.endpoint.store, "ci", scopes=["push"])
+    lose(house, BYTES)
+    token = {"SESSIOND_TOKEN": secret}
+    headers = {"Authorization": f"Bearer {secret}", "Sessiond-Device": str(house.device_id)}
+    httpx.post(f"{house.endpoint.url}/v1/push", headers=headers, content=b"{}\n", verify=False)
+    (what,) = problems(house, capsys, **token)
+    assert "lacks stream main" in what
+    assert problems(house, capsys, OTHER, **token) == []
+
+
+def test_the_daemon_compares_once_a_day(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one request for a page of sessions, between two pushes. What is missing is pushed again."""
+    monkeypatch.setattr(periodic_check, "now_ms", lambda: house.now_ms)
+    capture(house)
+    lose(house, RECORD, BYTES)
+
+    def check(address: str) -> int:
+        checking = PeriodicCheck(house.spool, house.client, "testbox", address)
+        before = len(house.transport.requests)
+        while checking.step():
+            pass
+        return len(house.transport.requests) - before
+
+    assert check(house.address) == 0, "not on the first day"
+    house.now_ms += periodic_check.EACH_MS
+    assert check(house.address) == 1
+    result = read_verification(house.spool.meta(RESULT))
+    assert result is not None
+    assert (result.sessions, result.incomplete, result.at_ms) == (2, 1, house.now_ms)
+    house.settle()
+    assert house.held(SESSION) == Path(house.home, CLAUDE).read_bytes()
+    assert set(house.held_sessions()) == {SESSION, OTHER}
+    assert check(house.address) == 0
+    assert check("https://other.example.org") == 0, "that is another endpoint"
+    house.now_ms += periodic_check.EACH_MS
+    house.settle()
+    assert check(house.address) == 1
+    again = read_verification(house.spool.meta(RESULT))
+    assert again is not None
+    assert (again.sessions, again.incomplete) == (2, 0)
+
+
+def test_status_shows_the_last_comparison(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not one with another endpoint."""
+    capture(house)
+    lose(house, RECORD)
+    assert run(house, "verify", "--repair") == 0
+    capsys.readouterr()
+    run(house, "status")
+    assert "just now: the endpoint has 2 sessions completely" in capsys.readouterr().out
+    run(house, "status", SESSIOND_ENDPOINT__URL="http://127.0.0.1:1")
+    assert "completely" not in capsys.readouterr().out
