@@ -16,9 +16,9 @@ FREE = 8000
 """Units that any text may take: they confirm about a hundred secrets close together."""
 BYTES_OF_A_UNIT = 1024
 """Bytes of text for each further unit."""
-FREE_HITS = 2048
+FREE_HITS = 1024
 """Places that a scanner may report in any text."""
-BYTES_OF_A_HIT = 1024
+BYTES_OF_A_HIT = 2048
 """Bytes of text for each further place. Ordinary text has one in ten thousand bytes."""
 
 

@@ -21,10 +21,15 @@ _PAIR = bytes((_MARKER_OF[0x5C],)) * 2
 # Of other escapes, such as that of a quote, an escaped backslash is left.
 _ESCAPES = [(b"\\%c" % byte, b"\\%c" % _MARKER_OF[byte]) for byte in b"bfnrt"]
 _ESCAPES += [(b"\\%c" % byte, _PAIR) for byte in b'"/u']
+_MARKED_OF = [dict(_ESCAPES).get(b"\\%c" % byte, b"\\%c" % byte) for byte in range(256)]
 _STARS = bytes(byte if byte <= 0x20 or byte in b'\x7f\\"' or byte in _MARKERS else 0x2A for byte in range(256))
 _ONES = bytes.maketrans(b"023456789", b"1" * 9)
+_ONES_AND_E = bytes.maketrans(b"023456789E", b"1" * 9 + b"e")
 _PUNCTUATION = b",:{}[].+-"
 _ALL_BUT_PUNCTUATION = bytes(byte if byte in _PUNCTUATION or byte == 0x31 else _STARS[byte] for byte in range(256))
+_ALL_BUT_SIGNS = _ONES.translate(_ALL_BUT_PUNCTUATION).translate(_UNMARKED)
+_SIGNS = _ONES.translate(_ALL_BUT_PUNCTUATION)
+_SIGNS = _PUNCTUATION + b"0123456789 \t\r\n"
 _OUTSIDE = _PUNCTUATION + b"0123456789eE \t\r\n"
 _WORDS = [
     (word, bytes((marker,)) * len(word))
@@ -33,13 +38,13 @@ _WORDS = [
 _OUTSIDE_LETTERS = _OUTSIDE + b"".join(word for word, _ in _WORDS)
 _SAMPLE = 64
 """Parts between quotes that are examined before all of them are: most text is no JSON from its first words on."""
-_POWERS = [b"1%b%b1" % (power, sign) for power in (b"e", b"E") for sign in (b"", b"+", b"-")]
-_POWER = re.compile(rb"(?:\A|[\s,:\[+-])[1.]++[eE][+-]?1")
+_POWER = re.compile(rb"1e[+-]?1")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _LITERAL_BEFORE = re.compile(rb"[A-Za-z0-9.+-]{0,16}\Z")
 _LITERAL = re.compile(rb"[A-Za-z0-9.+-]{0,16}")
-_BYTES_OF_AN_ESCAPE = 64  # on average, above which it is faster to collect the escapes that occur
+_BYTES_OF_AN_ESCAPE = 32  # on average, above which a step for each escape is faster than passes over all of the text
 _BYTES_OF_A_STRING = 12  # on average, below which dividing the text at each quote takes too long
+_SHORTEST_STRING = 8  # bytes on average, below which the parts would take too much memory
 _SHORTEST_RECORD = 64  # bytes of a record on average, from which on each record may be treated by itself
 
 
@@ -75,7 +80,10 @@ def mask_all(data: bytes, start: int, end: int) -> bytes:
     escaped = b"\\" in text
     if escaped:
         text = _mark_escapes(text)
-    if text.count(b'"') * _BYTES_OF_A_STRING > len(text):
+    quotes = text.count(b'"')
+    if quotes * _BYTES_OF_A_STRING > len(text):
+        if quotes * _SHORTEST_STRING < len(text) and _is_without_words(text):
+            return text.translate(_ALL_BUT_SIGNS)
         masked = _mask_words(text)
         return masked.translate(_UNMARKED) if escaped else masked
     whole = _mask_json(text)
@@ -88,16 +96,21 @@ def mask_all(data: bytes, start: int, end: int) -> bytes:
 
 def _mark_escapes(text: bytes) -> bytes:
     """Return a text with markers instead of backslashes and of the letters of escapes."""
-    escaped: set[bytes] | None = None
     if text.count(b"\\") * _BYTES_OF_AN_ESCAPE < len(text):
-        # Each escape that does not occur would take a pass over all of the text.
-        escaped = {part[:1] for part in text.split(b"\\")}
-    if escaped is None or b"" in escaped:
-        text = text.replace(b"\\\\", _PAIR)
+        parts = text.split(b"\\")
+        if b"" not in parts[1:]:
+            return parts[0] + b"".join([_MARKED_OF[part[0]] + part[1:] for part in parts[1:]])
+    text = text.replace(b"\\\\", _PAIR)
     for escape, marked in _ESCAPES:
-        if escaped is None or b"" in escaped or escape[1:] in escaped:
-            text = text.replace(escape, marked)
+        text = text.replace(escape, marked)
     return text
+
+
+def _is_without_words(text: bytes) -> bool:
+    """Return whether a marked text is JSON with nothing but strings and plain numbers in it."""
+    parts = text.split(b'"')
+    outside = [b"".join(some) for some in (parts[::2], parts[1::2]) if _is_structure(some)]
+    return bool(outside) and not any(some.translate(None, _SIGNS) for some in outside)
 
 
 def _mask_words(text: bytes) -> bytes:
@@ -108,14 +121,15 @@ def _mask_words(text: bytes) -> bytes:
         if replaced != text:  # for a word that does not occur, the pass back below is left out
             words.append((word, marked))
             text = replaced
-    text = text.translate(_ONES)
-    if _POWER.search(text):
-        for power in _POWERS:
-            text = text.replace(power, b"1" * len(power))
+    text = _POWER.sub(_ones, text.translate(_ONES_AND_E))
     text = text.translate(_ALL_BUT_PUNCTUATION)
     for word, marked in words:
         text = text.replace(marked, word)
     return text
+
+
+def _ones(match: re.Match[bytes]) -> bytes:
+    return b"1" * len(match[0])
 
 
 def _mask_json(text: bytes) -> bytes | None:

@@ -91,6 +91,19 @@ def test_the_places_reported_of_a_text_are_bounded(
     assert masked.data.count(b"\n") == data.count(b"\n")
 
 
+def test_most_of_a_dense_text_is_not_scanned(stars: Redactor, budgets: list[Budget]) -> None:
+    """Near-misses in short records have less than the share of a budget each, but no possible secret is confirmed."""
+    near = fill(DENSE_TEXTS["near-misses"])
+    data = b"".join(line(near[at : at + 60]) for at in range(0, len(near), 60))
+    everything = Budget(hits=SIZE)
+    assert stars._detector is not None
+    stars._detector.scanner.scan(data, everything)
+    masked = stars.mask(data)
+    assert {finding.rule for finding in masked.findings} == {DENSE}
+    assert budgets[0].reported < (SIZE - everything.hits) / 3  # type: ignore[attr-defined]
+    assert budgets[0].left >= FREE
+
+
 @pytest.mark.parametrize("in_one", [True, False], ids=["one record", "many records"])
 def test_each_of_many_secrets_is_masked(in_one: bool, stars: Redactor) -> None:
     """Ten thousand of them are too many to confirm: the text around them is masked as well, and none is left."""
