@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from sessiond.daemon.messages import Message
 from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.settings import Settings, resolve_settings
 from sessiond.daemon.supervisor import Crash, Supervisor
+from sessiond.daemon.throttle import Throttle
 from sessiond.errors import SpoolDamaged, StateFull
 from sessiond.ingest.policy_changes import TERMS
 from support.capture import lab, write
@@ -233,6 +235,29 @@ def test_a_spool_that_is_damaged_again_ends_the_process(tmp_path: Path) -> None:
     """The disk fails, and rebuilding again and again would hide that."""
     with pytest.raises(SpoolDamaged, match="second"):
         supervised(tmp_path, SpoolDamaged("first"), SpoolDamaged("second"))
+
+
+def test_an_engine_that_ended_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """A token that is replaced every hour would otherwise make the process grow."""
+    counts: list[int] = []
+
+    class Counting(Notifications):
+        def __call__(self, **fields: str) -> None:
+            if "STOPPING" in fields:
+                counts.append(sum(isinstance(each, Throttle) for each in gc.get_objects()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        for restarts in (0, 3):
+            with hosted(tmp_path, Counting()) as (host, settings):
+                for message in (*[Message.DIED] * restarts, Message.STOP):
+                    host.messages.put(message)
+                Supervisor(host, settings).run(lambda _: None)
+            gc.collect()
+    finally:
+        gc.enable()
+    assert counts[0] == counts[1] > 0
 
 
 def test_an_engine_that_ends_for_another_reason_rebuilds_nothing(tmp_path: Path) -> None:

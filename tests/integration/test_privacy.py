@@ -64,6 +64,17 @@ def stored(house: Household) -> bytes:
     return b"\n".join(found)
 
 
+def frames(house: Household) -> list[bytes]:
+    """Return the queued frames."""
+    rows = house.spool.connection.execute("SELECT data FROM segment WHERE data IS NOT NULL")
+    return [bytes(data) for (data,) in rows]
+
+
+def on_disk(house: Household) -> bytes:
+    """Return the content of all files of the spool as they are."""
+    return b"".join(path.read_bytes() for path in Path(house.state).glob("spool.db*"))
+
+
 def planted() -> Iterator[tuple[str, str]]:
     """Return one secret of each rule: the part that the rule finds, and the text around it."""
     from sessiond.redact import Policy, Redactor
@@ -201,7 +212,11 @@ def test_a_change_of_rules_masks_what_is_queued(house: Household) -> None:
     house.write(CLAUDE, claude(SESSION, 2, text=f"queued {mine}"), {"type": "custom-title", "customTitle": mine})
     house.scan()
     assert mine.encode() in stored(house)
+    queued = frames(house)
     again(house, masking=masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"])))
+    left = on_disk(house)
+    assert mine.encode() not in left
+    assert not any(frame in left for frame in queued)
     assert mine.encode() not in stored(house).replace(b"pushed " + mine.encode(), b"")
     again(house)
     house.settle()
@@ -241,14 +256,20 @@ def test_an_excluded_project_leaves_no_trace(house: Household) -> None:
 
 
 def test_excluding_later_removes_what_is_stored(house: Household) -> None:
-    """Queued data is removed; the endpoint keeps what it has."""
-    house.write(CLAUDE, claude(SESSION, 1))
+    """What was queued is gone from the disk, and so is what was acknowledged; the endpoint keeps what it has."""
+    house.write(CLAUDE, claude(SESSION, 1, text="a private title"))
+    house.scan()
+    packed = frames(house)
     house.settle()
     sent = house.held(SESSION)
     house.write(CLAUDE, claude(SESSION, 2))
     house.scan()
+    packed += frames(house)
+    assert len(packed) == 2
     again(house, exclusion=Exclusion(["project"]))
-    assert SESSION.encode() not in Path(house.spool.path).read_bytes() or not list(house.spool.catalog.sessions())
+    left = on_disk(house)
+    assert b"a private title" not in left
+    assert not any(frame in left for frame in packed)
     house.write(CLAUDE, claude(SESSION, 3))
     house.settle()
     assert house.held(SESSION) == sent

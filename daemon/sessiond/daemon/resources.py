@@ -8,7 +8,6 @@ from contextlib import ExitStack, suppress
 
 import msgspec
 
-from sessiond import spool as spools
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.device import Device, first_start_ms, hostname, identify, installation, machine_identity
@@ -242,7 +241,7 @@ def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
         with spool.reading():
             known = spool.catalog.count()
         if spool.meta(CLEAN) is None and known:
-            spools.check(directory)  # it was not closed properly, so it may be damaged
+            damaged_spools.check(directory)  # it was not closed properly, so it may be damaged
     except SpoolDamaged as error:
         rebuilt = damaged_spools.set_aside(directory)
         log.error("spool.rebuilt", path=rebuilt, reason=str(error))

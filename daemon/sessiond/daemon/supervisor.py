@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -35,6 +36,9 @@ class Supervisor:
         run = self._start()
         ready(run.engine.target.url)
         while not self._end(run, run.run()):
+            # Its parts refer to each other. Python would keep several such engines for hours before it collects them.
+            del run
+            gc.collect()
             run = self._start()
 
     def _start(self) -> DaemonRun:

@@ -74,7 +74,7 @@ def _spool(installation: Installation) -> Iterator[Finding]:
         yield Finding(check="spool", severity=Severity.INFO, what="nothing has been captured yet", fix="sessiond run")
         return
     try:
-        spool.check(installation.directory)
+        damaged.check(installation.directory)
     except SpoolDamaged as error:
         fix = "restart sessiond: it sets the spool aside and rebuilds it from the tools' files and the endpoint"
         yield Finding(check="spool", severity=Severity.ERROR, what=str(error), fix=fix)

@@ -20,7 +20,6 @@ from sessiond.session import Fold, session_id
 from sessiond.spool.health import read_copies
 from sessiond.spool.rows import StreamState
 from sessiond.spool.safety import BOUND_ENDPOINT, CHANGED
-from sessiond.spool.scrub import DUE as SCRUB_DUE
 
 PATIENCE_MS = 60_000
 """How long after its last change a file without a working directory and without a message is left alone."""
@@ -120,7 +119,6 @@ def purge_session(context: IngestContext, session: int, *, excluded: bool = Fals
         if excluded:
             context.spool.forgotten.note_left(session)
         pins = context.spool.catalog.forget_session(session)
-        context.spool.set_meta(SCRUB_DUE, "1")
         context.spool.outbox.invalidate_size()
     # Only after the commit: a kill in between leaves pins without a row, which the next start removes.
     for pin in pins:

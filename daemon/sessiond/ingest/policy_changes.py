@@ -22,6 +22,7 @@ from sessiond.reader import CHUNK
 from sessiond.sources import find_sources
 from sessiond.sources.base import Source
 from sessiond.spool.rows import Frame
+from sessiond.spool.scrub import scrub
 
 TERMS = "privacy.terms"
 """Meta key: version of the redaction rules by which everything in the queue was masked."""
@@ -51,6 +52,7 @@ def apply_policy_changes(context: IngestContext) -> int:
     with context.spool.erasing():
         _mask_records(context)
         context.spool.set_meta(TERMS, context.masking.version)
+    scrub(context.spool)
     return changed
 
 

@@ -17,6 +17,7 @@ from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
 from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.safety import Safety
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
+from sessiond.spool.scrub import DUE as SCRUB_DUE
 from sessiond.spool.stats import Stats
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
@@ -197,12 +198,18 @@ class Spool:
 
     @contextmanager
     def erasing(self) -> Iterator[None]:
-        """Overwrite deleted data on the disk, which SQLite would leave in free pages; commit everything together."""
+        """Overwrite deleted data on the disk, which SQLite would leave in free pages; commit everything together.
+
+        Afterwards `scrub` has to remove what was deleted earlier, and what is in the write-ahead log.
+        """
         with self._lock, translated():
             self.connection.execute("PRAGMA secure_delete = ON").fetchall()
             try:
                 with self.transaction():
+                    before = self.connection.total_changes
                     yield
+                    if self.connection.total_changes != before:
+                        self.set_meta(SCRUB_DUE, "1")
             finally:
                 self.connection.execute("PRAGMA secure_delete = FAST").fetchall()
 
@@ -255,23 +262,6 @@ class Spool:
         """Close the file. All commits are on disk already."""
         with self._lock:
             self.connection.close()
-
-
-def check(directory: str) -> None:
-    """Check the whole file for damage, which SQLite otherwise notices only where it reads. Raises: SpoolDamaged."""
-    path = os.path.join(directory, NAME)
-    if not os.path.exists(path):
-        return
-    with translated():
-        connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
-        try:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except UnicodeDecodeError:
-            found = "its schema is not text"
-        finally:
-            connection.close()
-    if found != "ok":
-        raise SpoolDamaged(f"the spool {path} is damaged: {found}")
 
 
 class _ErrorTranslation:

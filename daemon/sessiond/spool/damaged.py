@@ -1,4 +1,4 @@
-"""Damaged spools: each is set aside under a name of its own, and a few of them are kept."""
+"""Damaged spools: how damage is found; each is set aside under a name of its own, and a few of them are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sqlite3
 import time
 from contextlib import closing, suppress
 
-from sessiond.spool import NAME
+from sessiond.errors import SpoolDamaged
+from sessiond.spool import NAME, translated
 from sessiond.spool.forgotten import Forgotten
 
 KEPT = 3
@@ -64,3 +65,20 @@ def drop_damaged(directory: str) -> list[str]:
             with suppress(FileNotFoundError):
                 os.unlink(path + suffix)
     return dropped
+
+
+def check(directory: str) -> None:
+    """Check the whole file for damage, which SQLite otherwise notices only where it reads. Raises: SpoolDamaged."""
+    path = os.path.join(directory, NAME)
+    if not os.path.exists(path):
+        return
+    with translated():
+        connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        try:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except UnicodeDecodeError:
+            found = "its schema is not text"
+        finally:
+            connection.close()
+    if found != "ok":
+        raise SpoolDamaged(f"the spool {path} is damaged: {found}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sessiond.spool import Spool
+TYPE_CHECKING = False  # as in `typing`; the spool imports this module
+if TYPE_CHECKING:
+    from sessiond.spool import Spool
 
 DUE = "scrub"
-"""Meta key, set in the transaction that erases data: `scrub` has to follow, also after a kill."""
+"""Meta key, set by `Spool.erasing` in its transaction: `scrub` has to follow, also after a kill."""
 
 
 def scrub(spool: Spool) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sessiond.errors import SpoolDamaged, SpoolTooNew
-from sessiond.spool import NAME, Spool, check
-from sessiond.spool.damaged import KEPT, damaged_spools, drop_damaged, set_aside
+from sessiond.spool import NAME, Spool
+from sessiond.spool.damaged import KEPT, check, damaged_spools, drop_damaged, set_aside
 from sessiond.spool.schema import OLDEST, VERSION
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sessiond.errors import SpoolDamaged
-from sessiond.spool import Spool, check
+from sessiond.spool import Spool
+from sessiond.spool.damaged import check
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
