@@ -42,7 +42,8 @@ lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watc
 	$(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
 
 lab-restore: $(VENV)/.installed-dev  ## restore a session of each real tool on a second machine and resume it there (TOOLS="codex")
-	set -e; for tool in $(or $(TOOLS),claude-code codex opencode); do bash tests/lab/restore.sh $$tool $(BIN)/sessiond; done
+	set -e; for tool in $(or $(TOOLS),claude-code codex opencode); do for scenario in $(or $(SCENARIOS),tool subagent fork); do bash tests/lab/restore.sh $$tool $(BIN)/sessiond $$scenario; done; done
+	PYTHONPATH=daemon:tests $(BIN)/python tests/docs/sources_document.py
 
 lab-drift: $(VENV)/.installed-dev  ## list versions of the tools that the lab has not tested, and compare what they write
 	PYTHONPATH=daemon:tests $(BIN)/python -m lab.drift $(TOOLS)

@@ -1,8 +1,9 @@
 #!/bin/bash
-# bash restore.sh TOOL SESSIOND   -> starts a session of the real tool on machine 1, restores it on machine 2 and resumes it there.
+# bash restore.sh TOOL SESSIOND [SCENARIO]   -> starts a session of the real tool on machine 1, restores it on machine 2 and resumes it there.
 # Passes if the resumed tool sends the earlier prompt, the call and its result to the stub. TOOL: claude-code, codex, opencode
+# SCENARIO: tool (default), subagent (whose files or session must be on machine 2 too), fork (of a session on machine 1).
 . "$(dirname "$0")/common.sh"
-TOOL=${1:?TOOL}; SD=$(realpath "${2:?SESSIOND}")
+TOOL=${1:?TOOL}; SD=$(realpath "${2:?SESSIOND}"); SCENARIO=${3:-tool}; WORD=USE_TOOL; [ $SCENARIO = subagent ] && WORD=USE_SUBAGENT
 node22
 W=$(mktemp -d "$LAB/restore-$TOOL.XXXXXX"); P1=$W/m1/work/proj; P2=$W/m2/src/my_other.proj
 mkrepo "$P1"; mkrepo "$P2"; STUB_CWD=$P1 start_stub "$W"
@@ -10,14 +11,14 @@ on() { local m=$1 p; shift; p=$P1; [ "$m" = m1 ] || p=$P2; (cd "$p" && timeout 1
 case $TOOL in
 claude-code) VER=2.1.332; npm_install $LAB/claude-code-$VER @anthropic-ai/claude-code@$VER claude; BIN=$LAB/claude-code-$VER/node_modules/.bin
   ENVS="ANTHROPIC_BASE_URL=http://127.0.0.1:$PORT ANTHROPIC_API_KEY=sk-ant-dummy-lab"
-  begin() { on m1 claude -p 'LABPROMPT please USE_TOOL now' --allowedTools Bash; }; resume() { on m2 claude --resume "$1" -p 'LABSECOND'; };;
+  begin() { on m1 claude -p "LABPROMPT please $WORD now" --allowedTools Bash,Read,Write,Task,Agent; }; fork() { on m1 claude --resume "$1" --fork-session -p 'LABFORK'; }; resume() { on m2 claude --resume "$1" -p 'LABSECOND'; };;
 codex) VER=0.171.0; npm_install $LAB/codex-$VER @openai/codex@$VER codex; BIN=$LAB/codex-$VER/node_modules/.bin; ENVS="STUB_KEY=dummy"
   for m in m1 m2; do p=$P1; [ $m = m1 ] || p=$P2; mkdir -p "$W/$m/.codex"; printf 'model = "gpt-5"\nmodel_provider = "stub"\napproval_policy = "never"\nsandbox_mode = "danger-full-access"\n[model_providers.stub]\nname = "stub"\nbase_url = "http://127.0.0.1:%s/v1"\nenv_key = "STUB_KEY"\nwire_api = "responses"\n[projects."%s"]\ntrust_level = "trusted"\n' "$PORT" "$p" >"$W/$m/.codex/config.toml"; done
-  begin() { on m1 codex exec 'LABPROMPT please USE_TOOL now'; }; resume() { on m2 codex exec resume "$1" 'LABSECOND'; };;
+  begin() { on m1 codex exec "LABPROMPT please $WORD now"; }; fork() { sleep 1; on m1 codex exec fork "$1" 'LABFORK'; }; resume() { on m2 codex exec resume "$1" 'LABSECOND'; };;
 opencode) VER=1.18.33; npm_install $LAB/opencode-$VER/pkg opencode-ai@$VER opencode; BIN=$LAB/opencode-$VER/pkg/node_modules/.bin
   ENVS="OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_LSP_DOWNLOAD=1"
   for m in m1 m2; do mkdir -p "$W/$m/.config/opencode"; printf '{"model":"stub/stub-model","small_model":"stub/stub-model","autoupdate":false,"share":"disabled","permission":{"edit":"allow","bash":"allow"},"provider":{"stub":{"npm":"@ai-sdk/openai-compatible","name":"Stub","options":{"baseURL":"http://127.0.0.1:%s/v1","apiKey":"stub"},"models":{"stub-model":{"name":"Stub Model","limit":{"context":100000,"output":4000}}}}}}' "$PORT" >"$W/$m/.config/opencode/opencode.json"; done
-  begin() { on m1 opencode run 'LABPROMPT USE_TOOL please run echo'; }; resume() { on m2 opencode run --session "$1" 'LABSECOND'; };;
+  begin() { on m1 opencode run "LABPROMPT $WORD please run echo"; }; fork() { on m1 opencode run --continue --fork 'LABFORK'; }; resume() { on m2 opencode run --session "$1" 'LABSECOND'; };;
 *) echo "no recipe: $TOOL"; exit 2;;
 esac
 mkdir -p "$W/endpoint"; mkfifo "$W/alive"; sleep 600 >"$W/alive" & HOLD=$!
@@ -25,8 +26,11 @@ mkdir -p "$W/endpoint"; mkfifo "$W/alive"; sleep 600 >"$W/alive" & HOLD=$!
 for _ in $(seq 100); do [ -s "$W/announced" ] && break; sleep 0.1; done
 URL=$(python3 -c "import json;print(json.load(open('$W/announced'))['url'])")
 sd() { local m=$1; shift; on "$m" env SESSIOND_STATE_DIR="$W/$m/state" SESSIOND_MACHINE_ID="$m" SESSIOND_ENDPOINT__URL="$URL" SESSIOND_TOKEN="$(cat "$W/token")" "$SD" "$@"; }
-begin >"$W/begin.out" 2>&1; sd m1 sync
-ID=$(sd m1 ls --json | python3 -c "import json,sys;print(json.loads(sys.stdin.readline())['id'])")
+# the session without a parent; of a fork, the other one
+pick() { sd m1 ls --json --long | python3 -c "import json,sys;every=[json.loads(x) for x in sys.stdin];print(next(e['record']['id'] for e in every if (e['parent'] is not None) == ('$1' == 'fork')))"; }
+begin >"$W/begin.out" 2>&1; sd m1 sync; ID=$(pick tool)
+[ $SCENARIO = fork ] && { fork "$ID" >>"$W/begin.out" 2>&1; sd m1 sync; ID=$(pick fork); }
+sd m1 ls
 mv "$W/m1" "$W/hidden"; mkdir "$W/m1" # machine 1 is not there any more
 sd m2 restore "$ID" --directory "$P2" | tee "$W/restore.out"; CODE=${PIPESTATUS[0]}
 NATIVE=$(grep '^resume' "$W/restore.out" | grep -oE '[^ ]+$'); SINCE=$(ls "$W/stub/bodies" | wc -l)
@@ -34,5 +38,6 @@ resume "$NATIVE" >"$W/resume.out" 2>&1
 FOUND=; for f in $(cd "$W/stub/bodies"; grep -l LABSECOND -- * 2>/dev/null); do grep -q LABPROMPT "$W/stub/bodies/$f" && grep -qE '"type": ?"(tool_result|function_call_output)"|"role": ?"tool"' "$W/stub/bodies/$f" && FOUND=$f; done
 sd m2 sync; sd m2 ls --json
 kill $HOLD $SERVE 2>/dev/null; end_under "$W"; stop_stub
-[ "$CODE" = 0 ] && [ -n "$FOUND" ] && { echo "PASSED $TOOL $VER: $FOUND of $SINCE"; exit 0; }
-echo "FAILED $TOOL $VER: see $W"; tail -5 "$W/resume.out"; exit 1
+[ $SCENARIO = fork ] && ! grep -q LABFORK "$W/stub/bodies/$FOUND" && FOUND=
+[ "$CODE" = 0 ] && [ -n "$FOUND" ] && { echo "PASSED $TOOL $VER $SCENARIO: $FOUND of $SINCE"; cd "$DRV/../.." && PYTHONPATH=daemon:tests "$(dirname "$SD")/python" -m lab.restored "$TOOL" "$VER" $SCENARIO; exit; }
+echo "FAILED $TOOL $VER $SCENARIO: see $W"; tail -5 "$W/resume.out"; exit 1
