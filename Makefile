@@ -6,6 +6,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 BIN = $(VENV)/bin
 SPELLED = daemon docs tests bench systemd launchd .github *.md *.toml Makefile
+RESTORABLE = $(subst _,-,$(basename $(notdir $(wildcard daemon/sessiond/sources/recipes/[a-z]*.py))))
 RIVALS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessiond-bench/rivals
 
 .PHONY: help run test check coverage lab lab-drift lab-restore bench bench-quick bench-rivals soak mutants pythons clean
@@ -42,7 +43,7 @@ lab: $(VENV)/.installed-dev  ## run the real tools offline while the daemon watc
 	$(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
 
 lab-restore: $(VENV)/.installed-dev  ## restore a session of each real tool on a second machine and resume it there (TOOLS="codex")
-	set -e; for tool in $(or $(TOOLS),claude-code codex opencode); do for scenario in $(or $(SCENARIOS),tool subagent fork); do bash tests/lab/restore.sh $$tool $(BIN)/sessiond $$scenario; done; done
+	set -e; for tool in $(or $(TOOLS),$(RESTORABLE)); do for scenario in $(or $(SCENARIOS),tool subagent fork); do bash tests/lab/restore.sh $$tool $(BIN)/sessiond $$scenario; done; done
 	PYTHONPATH=daemon:tests $(BIN)/python tests/docs/sources_document.py
 
 lab-drift: $(VENV)/.installed-dev  ## list versions of the tools that the lab has not tested, and compare what they write

@@ -1,6 +1,6 @@
 #!/bin/bash
 # bash restore.sh TOOL SESSIOND [SCENARIO]   -> starts a session of the real tool on machine 1, restores it on machine 2 and resumes it there.
-# Passes if the resumed tool sends the earlier prompt, the call and its result to the stub. TOOL: claude-code, codex, opencode
+# Passes if the resumed tool sends the earlier prompt, the call and its result to the stub. TOOL: see the cases below
 # SCENARIO: tool (default), subagent (whose files or session must be on machine 2 too), fork (of a session on machine 1).
 . "$(dirname "$0")/common.sh"
 TOOL=${1:?TOOL}; SD=$(realpath "${2:?SESSIOND}"); SCENARIO=${3:-tool}; WORD=USE_TOOL; [ $SCENARIO = subagent ] && WORD=USE_SUBAGENT
@@ -19,8 +19,27 @@ opencode) VER=1.18.33; npm_install $LAB/opencode-$VER/pkg opencode-ai@$VER openc
   ENVS="OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_LSP_DOWNLOAD=1"
   for m in m1 m2; do mkdir -p "$W/$m/.config/opencode"; printf '{"model":"stub/stub-model","small_model":"stub/stub-model","autoupdate":false,"share":"disabled","permission":{"edit":"allow","bash":"allow"},"provider":{"stub":{"npm":"@ai-sdk/openai-compatible","name":"Stub","options":{"baseURL":"http://127.0.0.1:%s/v1","apiKey":"stub"},"models":{"stub-model":{"name":"Stub Model","limit":{"context":100000,"output":4000}}}}}}' "$PORT" >"$W/$m/.config/opencode/opencode.json"; done
   begin() { on m1 opencode run "LABPROMPT $WORD please run echo"; }; fork() { on m1 opencode run --continue --fork 'LABFORK'; }; resume() { on m2 opencode run --session "$1" 'LABSECOND'; };;
+kilo-code) VER=7.7.7; npm_install $LAB/kilo-$VER/pkg @kilocode/cli@$VER kilo; BIN=$LAB/kilo-$VER/pkg/node_modules/.bin
+  ENVS="KILO_DISABLE_MODELS_FETCH=1 KILO_DISABLE_AUTOUPDATE=1 KILO_DISABLE_LSP_DOWNLOAD=1 KILO_TELEMETRY_LEVEL=off"
+  for m in m1 m2; do mkdir -p "$W/$m/.config/kilo"; printf '{"model":"stub/stub-model","small_model":"stub/stub-model","autoupdate":false,"share":"disabled","permission":{"edit":"allow","bash":"allow"},"provider":{"stub":{"npm":"@ai-sdk/openai-compatible","name":"Stub","options":{"baseURL":"http://127.0.0.1:%s/v1","apiKey":"stub"},"models":{"stub-model":{"name":"Stub Model","limit":{"context":100000,"output":4000}}}}}}' "$PORT" >"$W/$m/.config/kilo/kilo.json"; done
+  begin() { on m1 kilo run --auto -m stub/stub-model "LABPROMPT $WORD please run echo"; }; resume() { on m2 kilo run --auto -m stub/stub-model --session "$1" 'LABSECOND'; };;
+gemini-cli) VER=0.61.0; npm_install $LAB/gemini-cli-$VER @google/gemini-cli@$VER gemini; BIN=$LAB/gemini-cli-$VER/node_modules/.bin
+  ENVS="GEMINI_API_KEY=dummy GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:$PORT GEMINI_CLI_TRUST_WORKSPACE=true"
+  for m in m1 m2; do mkdir -p "$W/$m/.gemini"; echo '{"selectedAuthType":"gemini-api-key","security":{"auth":{"selectedType":"gemini-api-key"},"folderTrust":{"enabled":false}},"general":{"disableAutoUpdate":true,"enableAutoUpdate":false},"telemetry":{"enabled":false},"usageStatisticsEnabled":false}' >"$W/$m/.gemini/settings.json"; done
+  begin() { on m1 gemini -y -p "LABPROMPT please $WORD now"; }; resume() { on m2 gemini -y --resume "$1" -p 'LABSECOND'; };;
+qwen-code) VER=0.24.4; PATH=$PATH22 npm_install $LAB/qwen-code-$VER @qwen-code/qwen-code@$VER qwen; BIN=$LAB/qwen-code-$VER/node_modules/.bin
+  ENVS="OPENAI_API_KEY=dummy OPENAI_BASE_URL=http://127.0.0.1:$PORT/v1 OPENAI_MODEL=qwen3-coder-plus QWEN_CODE_SUPPRESS_YOLO_WARNING=1"
+  for m in m1 m2; do mkdir -p "$W/$m/.qwen"; echo '{"selectedAuthType":"openai","security":{"auth":{"selectedType":"openai"},"folderTrust":{"enabled":false}},"general":{"disableAutoUpdate":true,"enableAutoUpdate":false},"telemetry":{"enabled":false}}' >"$W/$m/.qwen/settings.json"; done
+  begin() { on m1 qwen -y -p "LABPROMPT please $WORD now"; }; resume() { on m2 qwen -y --resume "$1" -p 'LABSECOND'; };;
+pi) VER=1.6.0; npm_install $LAB/pi-$VER/pkg @earendil-works/pi-coding-agent@$VER pi; BIN=$LAB/pi-$VER/pkg/node_modules/.bin; ENVS="PI_OFFLINE=1 PI_TELEMETRY=0"
+  for m in m1 m2; do mkdir -p "$W/$m/.pi/agent"; printf '{"providers":{"stub":{"baseUrl":"http://127.0.0.1:%s/v1","apiKey":"stub","api":"openai-completions","models":[{"id":"stub-model","name":"Stub","reasoning":false,"input":["text"],"cost":{"input":0,"output":0,"cacheRead":0,"cacheWrite":0},"contextWindow":100000,"maxTokens":4000}]}}}' "$PORT" >"$W/$m/.pi/agent/models.json"; done
+  begin() { on m1 pi --provider stub --model stub-model -p "LABPROMPT $WORD please run echo"; }; resume() { on m2 pi --provider stub --model stub-model --session "$1" -p 'LABSECOND'; };;
+copilot-cli) VER=1.0.102; npm_install $LAB/copilot-$VER @github/copilot@$VER copilot; BIN=$LAB/copilot-$VER/node_modules/.bin
+  ENVS="COPILOT_OFFLINE=true COPILOT_PROVIDER_BASE_URL=http://127.0.0.1:$PORT/v1 COPILOT_PROVIDER_API_KEY=dummy COPILOT_MODEL=gpt-5"
+  begin() { on m1 copilot --allow-all-tools -p "LABPROMPT please $WORD now"; }; resume() { on m2 copilot --allow-all-tools "$1" -p 'LABSECOND'; };;
 *) echo "no recipe: $TOOL"; exit 2;;
 esac
+case $SCENARIO-$TOOL in subagent-claude-code|subagent-codex|subagent-opencode|tool-*) ;; *) declare -F fork >/dev/null && [ $SCENARIO = fork ] || { echo "no scenario $SCENARIO of $TOOL"; stop_stub; exit 0; };; esac
 mkdir -p "$W/endpoint"; mkfifo "$W/alive"; sleep 600 >"$W/alive" & HOLD=$!
 "$SD" serve --data "$W/endpoint" --port 0 --token-file "$W/token" --announce "$W/announced" --until-eof <"$W/alive" & SERVE=$!
 for _ in $(seq 100); do [ -s "$W/announced" ] && break; sleep 0.1; done
@@ -35,7 +54,7 @@ mv "$W/m1" "$W/hidden"; mkdir "$W/m1" # machine 1 is not there any more
 sd m2 restore "$ID" --directory "$P2" | tee "$W/restore.out"; CODE=${PIPESTATUS[0]}
 NATIVE=$(grep '^resume' "$W/restore.out" | grep -oE '[^ ]+$'); SINCE=$(ls "$W/stub/bodies" | wc -l)
 resume "$NATIVE" >"$W/resume.out" 2>&1
-FOUND=; for f in $(cd "$W/stub/bodies"; grep -l LABSECOND -- * 2>/dev/null); do grep -q LABPROMPT "$W/stub/bodies/$f" && grep -qE '"type": ?"(tool_result|function_call_output)"|"role": ?"tool"' "$W/stub/bodies/$f" && FOUND=$f; done
+FOUND=; for f in $(cd "$W/stub/bodies"; grep -l LABSECOND -- * 2>/dev/null); do grep -q LABPROMPT "$W/stub/bodies/$f" && grep -qE '"type": ?"(tool_result|function_call_output)"|"functionResponse"|"role": ?"tool"' "$W/stub/bodies/$f" && FOUND=$f; done
 sd m2 sync; sd m2 ls --json
 kill $HOLD $SERVE 2>/dev/null; end_under "$W"; stop_stub
 [ $SCENARIO = fork ] && ! grep -q LABFORK "$W/stub/bodies/$FOUND" && FOUND=

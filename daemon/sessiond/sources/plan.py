@@ -178,6 +178,19 @@ def with_first_line(stream: ArchivedStream, change: Callable[[bytes], bytes]) ->
     return content
 
 
+def with_field(stream: ArchivedStream, name: str, value: str) -> Callable[[], Iterator[bytes]]:
+    """Return the content of a stream with a field of its first record changed. Raises: Unrestorable, it is damaged."""
+
+    def change(line: bytes) -> bytes:
+        try:
+            record = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+        except msgspec.MsgspecError as error:
+            raise Unrestorable("its first record is damaged") from error
+        return msgspec.json.encode(record | {name: value})
+
+    return with_first_line(stream, change)
+
+
 def joined(lines: Callable[[], Iterable[bytes]]) -> Callable[[], Iterator[bytes]]:
     """Return the content that consists of lines."""
 

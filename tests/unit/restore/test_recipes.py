@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from sessiond.restore.compare import Relation, agrees, compare
@@ -110,6 +111,107 @@ def test_opencode_imports_each_message_with_its_parts() -> None:
     assert (document["info"]["title"], document["info"]["time"]["created"]) == ("Tides", 5)
     assert [(each["info"]["id"], len(each["parts"])) for each in document["messages"]] == [("msg_1", 1), ("msg_3", 0)]
     assert made.resume.argv == ("opencode", "--session", "ses_1")
+
+
+def test_qwen_code_gets_the_directory_of_this_machine_in_the_first_record() -> None:
+    """Everything else stays as it was; subagents and their notes come along."""
+    first, second = b'{"uuid":"u1","cwd":"/home/ada/engine","n":1.50}', b'{"uuid":"u2","cwd":"/home/ada/engine"}'
+    archived = session(
+        "qwen-code",
+        ("main", first + b"\n" + second + b"\n"),
+        ("agent-a", b"{}\n"),
+        ("subagents/agent-a.meta.json", b"{}"),
+    )
+    meta = msgspec.structs.replace(archived.streams[2], media_type="application/json")
+    made = plan("qwen-code", msgspec.structs.replace(archived, streams=(*archived.streams[:2], meta)))
+    project = "/home/bob/.qwen/projects/-home-bob-src-my-other-proj"
+    assert [file.path for file in made.files] == [
+        f"{project}/subagents/{IDENTITY}/agent-a.jsonl",
+        f"{project}/subagents/{IDENTITY}/agent-a.meta.json",
+        f"{project}/chats/{IDENTITY}.jsonl",
+    ]
+    changed = b'{"uuid":"u1","cwd":"/home/bob/src/my_other.proj","n":1.50}'
+    assert b"".join(made.files[-1].content()) == changed + b"\n" + second + b"\n"
+
+
+def test_qwen_code_refuses_the_format_of_gemini() -> None:
+    with pytest.raises(Unrestorable, match="early version"):
+        plan("qwen-code", session("qwen-code", ("main", b'{"sessionId":"x"}\n')))
+
+
+@pytest.mark.parametrize("path", ["", f"/x/2026-09-01T10-00-00-000Z_{IDENTITY}.jsonl", "/x/another_name.jsonl"])
+def test_pi_finds_the_session_in_the_folder_of_the_project(path: str) -> None:
+    made = plan("pi", session("pi", ("main", b'{"type":"session","cwd":"/home/ada"}\n{}\n'), path=path))
+    folder = "/home/bob/.pi/agent/sessions/--home-bob-src-my_other.proj--"
+    (file,) = made.files
+    assert file.path == f"{folder}/2026-09-01T10-00-00-000Z_{IDENTITY}.jsonl"
+    assert b"".join(file.content()) == b'{"type":"session","cwd":"/home/bob/src/my_other.proj"}\n{}\n'
+
+
+def test_a_damaged_header_is_refused() -> None:
+    """Without it the tool would find a session of another directory, or none."""
+    (file,) = plan("pi", session("pi", ("main", b'{"type":"sess\n'))).files
+    with pytest.raises(Unrestorable, match="damaged"):
+        list(file.content())
+
+
+def test_copilot_keeps_the_name_of_the_session() -> None:
+    """workspace.yaml is made of the fields in the archive, with the directory of this machine."""
+    native_id = "18f4949a-72fa-4c49-ba66-fcca2bc0ee3c"
+    about = json.dumps({"id": native_id, "cwd": "/home/ada", "name": 'a "name": x', "user_named": "true"}).encode()
+    made = plan("copilot-cli", session("copilot-cli", ("main", b"{}\n"), ("workspace", about + b"\n")))
+    folder = f"/home/bob/.copilot/session-state/{native_id}"
+    assert [file.path for file in made.files] == [f"{folder}/workspace.yaml", f"{folder}/events.jsonl"]
+    assert b"".join(made.files[0].content()).decode().splitlines() == [
+        f"id: {native_id}",
+        'cwd: "/home/bob/src/my_other.proj"',
+        'name: "a \\"name\\": x"',
+        "user_named: true",
+        "created_at: 2026-09-01T10:00:00.000Z",
+        "updated_at: 2026-09-01T10:00:00.000Z",
+    ]
+    assert made.resume.argv == ("copilot", f"--resume={native_id}")
+
+
+@pytest.mark.parametrize("native_id", ["../../etc", "--help-me-please", "x"])
+def test_copilot_refuses_an_id_that_leads_elsewhere(native_id: str) -> None:
+    about = json.dumps({"id": native_id}).encode() + b"\n"
+    with pytest.raises(Unrestorable, match="no valid id"):
+        plan("copilot-cli", session("copilot-cli", ("main", b"{}\n"), ("workspace", about)))
+
+
+@pytest.mark.parametrize(
+    ("files", "folder"),
+    [
+        ({}, "my-other-proj"),
+        ({"tmp/my-other-proj/.project_root": "/home/bob/src/my_other.proj"}, "my-other-proj"),
+        ({"tmp/my-other-proj/.project_root": "/somewhere/else"}, "my-other-proj-1"),
+        ({"projects.json": '{"projects":{"/home/bob/src/my_other.proj":"mine"}}'}, "mine"),
+        ({"projects.json": '{"projects":{"/home/bob/src/my_other.proj":"../../up"}}'}, "my-other-proj"),
+        ({"projects.json": "damaged"}, "my-other-proj"),
+    ],
+)
+def test_gemini_finds_the_chat_in_the_folder_of_the_project(files: dict[str, str], folder: str) -> None:
+    """The folder has the name that Gemini registered, or the one that it would give."""
+    base = "/home/bob/.gemini"
+    there = {f"{base}/{name}": content.encode() for name, content in files.items()}
+    here = Target(
+        dirs=target().dirs,
+        directory=target().directory,
+        exists=lambda path: any(each.startswith(path) for each in there),
+        read=lambda path: there.get(path, b""),
+    )
+    recipe = find_recipe("gemini-cli")
+    assert recipe is not None
+    made = recipe.plan(session("gemini-cli", ("session-2026-09-01T10-00-0198c0de", b"{}\n")), here)
+    assert [file.path for file in made.files] == [f"{base}/tmp/{folder}/chats/session-2026-09-01T10-00-0198c0de.jsonl"]
+
+
+def test_kilo_refuses_a_task_of_the_extension() -> None:
+    with pytest.raises(Unrestorable, match="VS Code"):
+        plan("kilo-code", session("kilo-code", ("main", b'{"id":"ses_1"}\n'), ("ui", b"{}\n")))
+    made = plan("kilo-code", session("kilo-code", ("main", b'{"id":"ses_1"}\n')))
+    assert made.imports[0].command.argv == ("kilo", "import", "{file}")
 
 
 def test_a_session_without_a_transcript_is_refused() -> None:
