@@ -13,7 +13,7 @@ from sessiond.errors import Torn
 from sessiond.ingest.context import FileSnapshot, Location
 from sessiond.reader import check_document, open_regular, pread, read_document
 from sessiond.sources.base import DocumentSource
-from sessiond.sources.damaged import DAMAGED
+from sessiond.sources.damaged import DAMAGED, to_utf8
 
 FOLDER_DEPTH = 3
 """Levels of directories that a folder unit may have."""
@@ -61,7 +61,7 @@ def _read_whole(location: Location, now_ms: int, name: str) -> bytes:
     try:
         now = os.fstat(descriptor)
         check_document(now.st_size)
-        content = pread(descriptor, now.st_size, 0)
+        content = to_utf8(pread(descriptor, now.st_size, 0))
     finally:
         os.close(descriptor)
     try:
@@ -105,7 +105,7 @@ def read_file(location: Location, name: str) -> bytes:
     try:
         if os.fstat(descriptor).st_size == 0:
             return b""
-        return read_document(descriptor)
+        return to_utf8(read_document(descriptor))
     finally:
         os.close(descriptor)
 

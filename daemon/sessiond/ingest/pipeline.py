@@ -21,7 +21,7 @@ from sessiond.ingest.prompt import first_prompt
 from sessiond.reader import CHUNK, Chunk, Extent
 from sessiond.redact.policy import Masked
 from sessiond.session import USER, Entry, Fold
-from sessiond.sources.base import Source
+from sessiond.sources.base import Memory, Source
 from sessiond.sources.damaged import DAMAGED, may_hold_message, recover
 from sessiond.spool.rows import StreamState
 
@@ -249,7 +249,19 @@ def decode(source: Source, data: bytes, fold: Fold, now_ms: int, mentions: set[s
 
 
 def _entries(source: Source, data: bytes, fold: Fold, mentions: set[str] | None) -> Iterator[Entry | None]:
-    read, memory = source.decode, fold.memory
+    memory = fold.memory
+
+    def read(record: bytes, memory: Memory) -> Entry | None:
+        entry = source.decode(record, memory)
+        if entry is not None:
+            if mentions is not None and entry.mentions:
+                mentions.update(entry.mentions)
+            if entry.unknown and not may_hold_message(record):
+                entry = msgspec.structs.replace(entry, unknown=None)
+            if fold.prompt is None and (entry.role is USER or entry.more):
+                fold.prompt = first_prompt(source, bytes(record), entry, memory)
+        return entry
+
     for line in _views(data) if source.views else data.split(b"\n"):
         if line:
             try:
@@ -259,13 +271,6 @@ def _entries(source: Source, data: bytes, fold: Fold, mentions: set[str] | None)
                 yield from entries
                 fold.damaged += not complete
                 continue
-            if entry is not None:
-                if mentions is not None and entry.mentions:
-                    mentions.update(entry.mentions)
-                if entry.unknown and not may_hold_message(line):
-                    entry = msgspec.structs.replace(entry, unknown=None)
-                if fold.prompt is None and (entry.role is USER or entry.more):
-                    fold.prompt = first_prompt(source, bytes(line), entry, memory)
             yield entry
 
 

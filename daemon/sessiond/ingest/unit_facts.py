@@ -12,7 +12,7 @@ from sessiond.ingest.context import Location
 from sessiond.reader import open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import Memory, Source
-from sessiond.sources.damaged import DAMAGED, decode_all
+from sessiond.sources.damaged import DAMAGED, decode_all, to_utf8
 
 MAX_CONTEXT_FILE = 4 << 20
 """Largest file beside a unit that is read, in bytes. A larger one is not the small file that its source expects."""
@@ -27,7 +27,7 @@ def read_context(location: Location) -> Entry | None:
         with suppress(FileNotFoundError, ReadError, Torn):
             descriptor = open_regular(location.root, name)
             try:
-                beside[name] = read_document(descriptor, MAX_CONTEXT_FILE)
+                beside[name] = to_utf8(read_document(descriptor, MAX_CONTEXT_FILE))
             finally:
                 os.close(descriptor)
     with suppress(*DAMAGED):

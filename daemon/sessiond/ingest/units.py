@@ -28,7 +28,7 @@ from sessiond.ingest.unit_facts import outer_directory
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
-from sessiond.sources.damaged import DAMAGED
+from sessiond.sources.damaged import DAMAGED, to_utf8
 
 
 class Times(Enum):
@@ -224,7 +224,7 @@ class _DocumentUnit:
 
     def _read(self) -> Mapping[str, bytes]:
         files = {name: read_file(self._location, name) for name in self._names}
-        return files if self._descriptor is None else {self._location.below: read_document(self._descriptor)}
+        return files if self._descriptor is None else {self._location.below: to_utf8(read_document(self._descriptor))}
 
     def close(self) -> None:
         if self._descriptor is not None:

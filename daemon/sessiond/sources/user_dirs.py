@@ -105,7 +105,7 @@ def read_settings(path: str) -> dict[str, object]:
     """
     try:
         with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            source = (file.read(SETTINGS_LIMIT) or b"").decode()
+            source = (file.read(SETTINGS_LIMIT) or b"").decode("utf-8-sig")
         text = COMMENT.sub(lambda match: match[1] or "", source)
         return msgspec.json.decode(text, type=dict[str, object])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
