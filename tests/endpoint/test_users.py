@@ -32,7 +32,7 @@ def client(endpoint: Running, user: str, device: str = "", **how: Any) -> Pusher
 def snapshot(pusher: Pusher) -> dict[str, Any]:
     """Return all that a user can read, by address; what names the endpoint itself is left out."""
     paths = ["/v1", "/v1/sessions", "/v1/changes", "/v1/sessions?limit=1", "/v1/changes?limit=1"]
-    paths += ["/v1/unlisted", "/v1/unlisted?limit=1"]
+    paths += ["/v1/unlisted", "/v1/unlisted?limit=1", "/v1/forgotten", "/v1/forgotten?limit=1"]
     for machine in MACHINES:
         for session in SESSIONS:
             one = f"/v1/sessions/{machine}/{session}"
@@ -126,6 +126,18 @@ class TwoUsers(RuleBasedStateMachine):
         question = {"machine_id": machine, "streams": [{"session": session, "stream": "main"}]}
         answers = [each[user].post("/v1/offsets", json=question).content for each in (self.shared, self.alone)]
         assert answers[0] == answers[1]
+
+    @rule(
+        user=st.sampled_from(list(DEVICES)),
+        machine=st.sampled_from([*MACHINES, None]),
+        session=st.sampled_from(SESSIONS),
+    )
+    def forget(self, user: str, machine: str | None, session: str) -> None:
+        """Erase a session of one machine or of all: the other user's session of the same name stays."""
+        path = f"/v1/sessions/{session}" if machine is None else f"/v1/sessions/{machine}/{session}"
+        answers = [each[user].delete(path) for each in (self.shared, self.alone)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].content == answers[1].content
 
     @precondition(lambda self: len(self.pushed) == 2)
     @rule(machine=st.sampled_from(MACHINES))
