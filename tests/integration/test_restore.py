@@ -51,6 +51,7 @@ def test_a_session_is_restored_with_its_subagents_and_side_files(
     first.write(SUBAGENT, claude(SESSION, 7, isSidechain=True))
     first.write(OUTPUT, b"all of the output\n")
     first.settle()
+    second.write(".claude/settings.json", {"cleanupPeriodDays": 36_500})
     assert restore(second) == 0
     path = restored_path(second)
     assert read(path) == read(f"{first.home}/{CLAUDE}")

@@ -17,12 +17,23 @@ import msgspec
 from sessiond import state
 from sessiond.cli.output import columns, count, escape, load_config, size, tilde, wrapped
 from sessiond.cli.streams import open_client, read_archive
+from sessiond.clock import now_ms
 from sessiond.config import state_dir
 from sessiond.device import identify
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import NotFound, SessiondError
-from sessiond.restore import Archive, Conflict, Here, Restoration, Restorer, marked, missing, read_small
+from sessiond.restore import (
+    Archive,
+    Conflict,
+    Here,
+    Restoration,
+    Restorer,
+    keep_from_cleanup,
+    marked,
+    missing,
+    read_small,
+)
 from sessiond.restored import Mark, RestoredSessions
 from sessiond.sources.plan import ArchivedSession, Command, Plan, Recipe, Target, Unrestorable
 from sessiond.sources.recipes import find_recipe, restorable_tools
@@ -189,14 +200,15 @@ def _prepare(
     for each in archive.relatives(stored, parents=recipe.parents, children=recipe.children):
         relative = archive.fetch(each)
         further = recipe.plan(relative, target)
-        marked(marks, relative, None, here)
+        earlier = None if each.record.machine_id == here.machine_id else archive.copy(here.machine_id, each.record.id)
+        marked(marks, relative, None if earlier is None else archive.fetch(earlier), here)
         plan = msgspec.structs.replace(
             plan,
             files=(*further.files, *plan.files),
             edits=(*further.edits, *plan.edits),
             imports=(*plan.imports, *further.imports),
         )
-    return context.restorer.check(plan), marks
+    return context.restorer.check(keep_from_cleanup(plan, stored.record.tool, target.dirs, now_ms())), marks
 
 
 def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, args: argparse.Namespace) -> None:

@@ -75,6 +75,13 @@ class Archive:
             raise NotFound(f"several sessions start with {text!a}: {some}", hint="give more characters of the id")
         return sorted(*found.values(), key=last_active, reverse=True)
 
+    def copy(self, machine_id: str, identity: UUID) -> wire.StoredSession | None:
+        """Return what the endpoint has of a session from one machine; None if nothing. Raises: EndpointError."""
+        try:
+            return self._client.session(machine_id, identity)
+        except NotFound:
+            return None
+
     def _turn_to_local(self) -> bool:
         """Use the built-in archive from now on; return whether there is one that was not used yet."""
         if self._local is None:

@@ -12,6 +12,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from sessiond.cleanup import DAY_MS
+from sessiond.restore.cleanup import keep_from_cleanup
 from sessiond.restore.compare import Relation, agrees, compare
 from sessiond.restore.engine import Restorer
 from sessiond.restore.journal import Conflict, Journal, JournalFile, Staged, place, undo
@@ -226,6 +228,20 @@ def test_an_id_that_looks_like_an_option_is_refused() -> None:
 
 
 # The engine
+
+
+def test_a_tool_does_not_delete_what_was_just_restored(tmp_path: Path) -> None:
+    """Claude Code deletes transcripts that are older than 30 days; files of other ages keep their time."""
+    dirs = UserDirs(home=str(tmp_path), environ={}, platform="linux")
+    made = plan("claude-code", session("claude-code", ("main", b"{}\n")))
+    active_ms = made.files[0].mtime_ms
+    recent = keep_from_cleanup(made, "claude-code", dirs, active_ms + 10 * DAY_MS)
+    assert (recent.files, recent.notes) == (made.files, made.notes)
+    old = keep_from_cleanup(made, "claude-code", dirs, active_ms + 29 * DAY_MS)
+    assert [file.mtime_ms for file in old.files] == [active_ms + 29 * DAY_MS]
+    assert "older than 30 days" in old.notes[-1]
+    other = plan("codex", session("codex", ("main", b"{}\n")))
+    assert keep_from_cleanup(other, "codex", dirs, active_ms + 900 * DAY_MS) == other
 
 
 def pieces(*parts: bytes) -> Iterator[bytes]:
