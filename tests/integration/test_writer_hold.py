@@ -157,6 +157,22 @@ def test_a_new_file_of_some_length_needs_one_commit(tmp_path: Path) -> None:
         assert [len(hold.records) for hold in holds.all if hold.streams] == [1] * 6
 
 
+def test_small_files_share_the_commit_of_a_longer_one(tmp_path: Path) -> None:
+    """The longer one is read without a transaction, and before that, what was stored is committed."""
+    for number in range(12):
+        path = write(tmp_path, number, age=0)
+        if number % 3 == 0:
+            with open(path, "ab") as file:
+                file.write(encode(claude(session(number), 9, text="lorem ipsum " * (LONG_WORK // 10))))
+    with lab(tmp_path) as house:
+        holds = count_holds(house)
+        house.look()
+        assert len(house.captured()) == 12
+        stored = [len(hold.records) for hold in holds.all if hold.records]
+        assert len(stored) <= 5, "the first small ones, and one for each of the longer ones"
+        assert max(hold.read for hold in holds.all) < LONG_WORK
+
+
 def test_a_lost_spool_is_rebuilt_without_long_transactions(tmp_path: Path, house: Lab) -> None:
     """The endpoint's positions are compared with whole files: before the transaction, not in it."""
     house.look()

@@ -40,7 +40,7 @@ def test_what_the_system_refuses_is_told_from_a_bug() -> None:
 def test_the_command_line_reports_it_with_a_hint(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **__: object) -> int:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(cli, "_dispatch", refuse)

@@ -194,7 +194,7 @@ class CaptureLoop:
         size, until = 0, time.monotonic() + SLICE_SECONDS
         self.queue.throttle.start()
         try:
-            while group := self._read_group(entries):
+            while group := self._read_group(entries, until):
                 readings += group
                 size += sum(reading.size for reading in group)
                 if size > SLICE_BYTES or time.monotonic() > until or group[-1].stays_first:
@@ -209,15 +209,23 @@ class CaptureLoop:
         if work.lane is Lane.BACKLOG and not self.queue.backlog:
             self._resources.release_memory()
 
-    def _read_group(self, entries: Iterator[Entry]) -> list[Reading]:
-        """Read entries in one commit. One that takes long ends it and is committed by itself."""
-        spool, readings, size = self._resources.spool, list[Reading](), 0
+    def _read_group(self, entries: Iterator[Entry], until: float) -> list[Reading]:
+        """Read entries that share commits. Before one that takes long is read, what was stored is committed.
+
+        The last commit of such an entry is shared by small ones after it.
+        """
+        spool, readings, total = self._resources.spool, list[Reading](), 0
         with spool.group():
+            begun, files, size = spool.groups, 0, 0
             for entry in entries:
-                readings.append(self._read(entry))
-                size += readings[-1].size
-                full = size > GROUP_BYTES or len(readings) >= GROUP_FILES
-                if full or readings[-1].stays_first or not spool.in_group:
+                reading = self._read(entry)
+                readings.append(reading)
+                total, files, size = total + reading.size, files + 1, size + reading.size
+                if begun != spool.groups:
+                    begun, files, size = spool.groups, 1, 0  # what took long was read before this commit began
+                full = size > GROUP_BYTES or files >= GROUP_FILES
+                enough = total > SLICE_BYTES or time.monotonic() > until
+                if full or enough or reading.stays_first or not spool.in_group:
                     break
         return readings
 

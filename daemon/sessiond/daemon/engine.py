@@ -25,7 +25,7 @@ from sessiond.daemon.throttle import PUSHING, READING, UNLIMITED, Override, Thro
 from sessiond.errors import SpoolDamaged
 from sessiond.ingest import Turn
 from sessiond.logs import hide
-from sessiond.spool import translated
+from sessiond.spool.translation import translated
 from sessiond.state import Lock
 from sessiond.watch import Watcher, WatchOptions
 

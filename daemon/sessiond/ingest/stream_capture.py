@@ -65,6 +65,8 @@ class StreamCapture:
             with context.spool.transaction():
                 self._store(step, to_end=False)
         self._add_details()
+        if self._snapshot.location.unit.kind.verbatim:  # of a container, more may have to be read after this stream
+            context.spool.resume_group()
         # Rule 1: the last bytes, the checkpoint and the record are committed together. A kill before that repeats the
         # step.
         with context.spool.transaction():

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
-from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError, StateFull
+from sessiond.errors import SpoolDamaged, SpoolTooNew
 from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.safety import Safety
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
 from sessiond.spool.scrub import DUE as SCRUB_DUE
 from sessiond.spool.stats import Stats
+from sessiond.spool.translation import translated
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
 if TYPE_CHECKING:
@@ -28,11 +29,9 @@ if TYPE_CHECKING:
     from sessiond.spool.outbox import Outbox
 
 NAME = "spool.db"
-_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _OUTER = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 _NESTED = ("SAVEPOINT inner", "RELEASE inner", ("ROLLBACK TO inner", "RELEASE inner"))
 """Statements that begin, commit and roll back a transaction. A savepoint's name refers to the innermost one."""
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Spool:
@@ -49,6 +48,11 @@ class Spool:
         self._lock = FairLock()
         self._depth = 0
         self._group: ExitStack | None = None
+        """The open group, which holds its transaction."""
+        self._ended: ExitStack | None = None
+        """The group that was ended early, and can be resumed."""
+        self.groups = 0
+        """How many groups were begun or resumed."""
         with translated():
             self.connection = self._connect(readonly, patience)
             try:
@@ -174,11 +178,14 @@ class Spool:
             stack.enter_context(self.transaction())
             if self._depth == 1:
                 self._group = stack
+                self.groups += 1
             try:
                 yield
             finally:
                 if self._group is stack:
                     self._group = None
+                if self._ended is stack:
+                    self._ended = None
 
     def end_group(self) -> None:
         """Commit what a group has so far, before work that takes long: no other thread can write meanwhile.
@@ -188,8 +195,19 @@ class Spool:
         """
         group = self._group
         if group is not None and self._lock.held and self._depth == 1:
-            self._group = None
+            self._group, self._ended = None, group
             group.close()
+
+    def resume_group(self) -> None:
+        """Begin another commit of a group that was ended early: what is short shares it with what took long.
+
+        The caller has done the long work and only stores its result now. Without such a group nothing happens.
+        """
+        ended = self._ended
+        if ended is not None and self._depth == 0:
+            ended.enter_context(self.transaction())
+            self._group, self._ended = ended, None
+            self.groups += 1
 
     @property
     def in_group(self) -> bool:
@@ -262,29 +280,3 @@ class Spool:
         """Close the file. All commits are on disk already."""
         with self._lock:
             self.connection.close()
-
-
-class _ErrorTranslation:
-    """Turns SQLite's errors into sessiond's. A class, since a generator would be slow for every statement."""
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Translate an error of SQLite. Raises: SpoolDamaged, StateFull, StateError."""
-        if not isinstance(error, sqlite3.DatabaseError):
-            return
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
-            raise SpoolDamaged(f"the spool is damaged: {error}") from error
-        if code in _FULL:
-            raise StateFull(f"the spool can't be written: {error}", hint="free some disk space") from error
-        raise StateError(f"the spool can't be used: {error}") from error
-
-
-_ERROR_TRANSLATION = _ErrorTranslation()
-
-
-def translated() -> _ErrorTranslation:
-    """Return a context in which SQLite's errors become sessiond's. It is the only such border."""
-    return _ERROR_TRANSLATION

@@ -8,8 +8,9 @@ import time
 from contextlib import closing, suppress
 
 from sessiond.errors import SpoolDamaged
-from sessiond.spool import NAME, translated
+from sessiond.spool import NAME
 from sessiond.spool.forgotten import Forgotten
+from sessiond.spool.translation import translated
 
 KEPT = 3
 """How many damaged spools are kept besides the first one."""

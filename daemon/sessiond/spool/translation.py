@@ -1,0 +1,36 @@
+"""Turns SQLite's errors into sessiond's."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sessiond.errors import SpoolDamaged, StateError, StateFull
+
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class _ErrorTranslation:
+    """Turns SQLite's errors into sessiond's. A class, since a generator would be slow for every statement."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Translate an error of SQLite. Raises: SpoolDamaged, StateFull, StateError."""
+        if not isinstance(error, sqlite3.DatabaseError):
+            return
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _DAMAGED:
+            raise SpoolDamaged(f"the spool is damaged: {error}") from error
+        if code in _FULL:
+            raise StateFull(f"the spool can't be written: {error}", hint="free some disk space") from error
+        raise StateError(f"the spool can't be used: {error}") from error
+
+
+_ERROR_TRANSLATION = _ErrorTranslation()
+
+
+def translated() -> _ErrorTranslation:
+    """Return a context in which SQLite's errors become sessiond's. It is the only such border."""
+    return _ERROR_TRANSLATION
