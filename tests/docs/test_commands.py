@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import re
 import shlex
 from pathlib import Path
@@ -80,7 +79,9 @@ RUN = [line for line in commands() if " " in line and line.split()[1] in HARMLES
 @pytest.mark.parametrize("line", RUN)
 def test_every_documented_command_that_changes_nothing_runs(line: str, tmp_path: Path) -> None:
     """On a fresh machine it succeeds, reports that nothing was captured yet (1), or that no daemon runs (3)."""
-    environ = {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "state"), "SESSIOND_CONFIG": os.devnull}
+    config = tmp_path / "config.toml"  # not os.devnull: `config set` writes beside it
+    config.touch(0o600)
+    environ = {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "state"), "SESSIOND_CONFIG": str(config)}
     assert main(shlex.split(line.replace("[", "").replace("]", ""))[1:], environ) in (0, 1, 3)
 
 
