@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from msgspec.structs import replace
 
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
-from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs, Watch
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, SideFiles, Unit, UserDirs, Watch
 from sessiond.sources.content import call, result, template, thought
 from sessiond.sources.cursor.cli import is_store, list_store, project_store, project_text, transcript_unit
 from sessiond.sources.cursor.editor import list_chats, list_composers, project_chat, project_composer
@@ -45,12 +45,16 @@ class Cursor(BaseSource):
         "the folder of a command line chat is stored as a hash only",
         "a transcript has no times: those of its file are used",
         "a row that is edited in place is found within a day, unless its chat is among the newest eight",
+        "assets/, terminals/ and other directories of a project in ~/.cursor/projects name no session and are not read",
         "a prompt that was not sent yet, and the contents of the project's files before and after an edit",
     )
     session_like: ClassVar[str] = (
         r"(?:[^/]+/)?state[^/]*\.vscdb|[^/]+/[^/]+/[^/]+\.db|[^/]+/agent-transcripts/.+\.(?:jsonl?|txt)"
     )
     projection_version: ClassVar[int] = 2
+    side_files: ClassVar[tuple[SideFiles, ...]] = (
+        SideFiles(rf"[^/]+/agent-transcripts/(?P<id>{UUID})/(?P<name>.+)", "files beside a transcript"),
+    )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the global and the workspaces' storage, and the command line's chats and projects.
