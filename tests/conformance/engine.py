@@ -10,6 +10,9 @@ from contextlib import contextmanager
 
 import msgspec
 
+from sessiond import zstd
+from sessiond.cli.conversation import LocalReader
+from sessiond.config import Config
 from sessiond.ingest import IngestContext, Location, ingest, locate
 from sessiond.ingest.context import ReadContext
 from sessiond.ingest.pins import Pins
@@ -22,6 +25,7 @@ from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Memory, Root, Source, UserDirs
 from sessiond.sources.damaged import decode_all
 from sessiond.spool import Spool
+from sessiond.spool.rows import SessionState
 
 NOW_MS = 1_800_000_000_000
 
@@ -90,10 +94,52 @@ def fold_lines(source: Source, fold: Fold, data: bytes) -> bytes:
 
 def capture(tree: str) -> dict[uuid.UUID, Found]:
     """Capture every session of every tool in a tree."""
+    with _opened(tree) as context:
+        unknown: dict[uuid.UUID, set[str]] = {}
+        for location in locations(tree):
+            ingest(context, location)
+            for identity, names in _unknown(context, location):
+                unknown.setdefault(identity, set()).update(names)
+        for location in side_files(tree):
+            ingest(context, location)
+        return dict(_found(context.spool, tree, unknown))
+
+
+class CapturedReader(LocalReader):
+    """A captured session whose bytes come from the outbox: folders are not read from the tool's files."""
+
+    def __init__(self, spool: Spool, config: Config, tree: str, session: SessionState) -> None:
+        super().__init__(spool, config, {"HOME": tree}, None, session)
+        self._segments = spool.connection
+
+    def content(self, name: str) -> Iterator[bytes]:
+        rows = self._segments.execute(
+            "SELECT data FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = session"
+            " WHERE uuid = ? AND name = ? AND data IS NOT NULL ORDER BY segment.generation, offset",
+            (str(self.record.id), name),
+        )
+        for (data,) in rows:
+            yield b"".join(zstd.decompress_stream((data,), 1 << 30))
+
+
+@contextmanager
+def readers(tree: str) -> Iterator[list[CapturedReader]]:
+    """Capture a tree, and open what `show` reads each of its sessions with, oldest first. Nothing is masked."""
+    with _opened(tree) as context:
+        for location in [*locations(tree), *side_files(tree)]:
+            ingest(context, location)
+        config = Config(state_dir=os.path.dirname(context.pins.directory))
+        found = sorted(context.spool.catalog.sessions(), key=lambda each: (each.record.started_at, each.uuid))
+        yield [CapturedReader(context.spool, config, tree, session) for session in found]
+
+
+@contextmanager
+def _opened(tree: str) -> Iterator[IngestContext]:
+    """Open a spool in a new state directory to capture a tree."""
     with tempfile.TemporaryDirectory() as state:
         spool = Spool(state)
         try:
-            context = IngestContext(
+            yield IngestContext(
                 spool=spool,
                 roots=roots(tree),
                 machine_id="testbox",
@@ -103,14 +149,6 @@ def capture(tree: str) -> dict[uuid.UUID, Found]:
                 idle_after_ms=1_800_000,
                 now_ms=lambda: NOW_MS,
             )
-            unknown: dict[uuid.UUID, set[str]] = {}
-            for location in locations(tree):
-                ingest(context, location)
-                for identity, names in _unknown(context, location):
-                    unknown.setdefault(identity, set()).update(names)
-            for location in side_files(tree):
-                ingest(context, location)
-            return dict(_found(spool, tree, unknown))
         finally:
             spool.close()
 

@@ -38,6 +38,7 @@ def build(name: str, target: str | Path) -> str:
     """Make a sample's home directory."""
     shutil.copytree(SAMPLES / name, target, dirs_exist_ok=True)
     os.unlink(os.path.join(target, "expected.json"))
+    Path(target, "show.txt").unlink(missing_ok=True)  # what `show` prints of it: tests/conformance/shown.py
     for path in sorted(Path(target).rglob("*.sql")):
         database = open_store(path.with_suffix(""))
         database.executescript(path.read_text(encoding="utf-8"))

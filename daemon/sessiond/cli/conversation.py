@@ -80,7 +80,9 @@ class LocalReader:
 
     def streams(self) -> list[StreamRef]:
         """Return the streams, those of records first."""
-        return [StreamRef(stream.name, stream.thread, stream.media_type) for stream in self._every()]
+        found = [StreamRef(stream.name, stream.thread, stream.media_type) for stream in self._every()]
+        records = sorted((each for each in found if each.media_type is None), key=_main_first)
+        return [*records, *(each for each in found if each.media_type is not None)]
 
     def state(self) -> object:
         """Return the lengths of the streams."""
@@ -129,7 +131,7 @@ class RemoteReader:
         kinds = {each.name: None if each.media_type == RECORDS else each.media_type for each in self._every()}
         records = [name for name, kind in kinds.items() if kind is None]
         main = main_streams(records)
-        found = sorted((StreamRef(name, name in main, None) for name in records), key=lambda each: not each.main)
+        found = sorted((StreamRef(name, name in main, None) for name in records), key=_main_first)
         return [*found, *(StreamRef(name, False, kind) for name, kind in kinds.items() if kind is not None)]
 
     def state(self) -> object:
@@ -153,6 +155,11 @@ class RemoteReader:
 
     def _every(self) -> list[StoredStream]:
         return self._client.streams(self._machine, self.record.id)
+
+
+def _main_first(stream: StreamRef) -> tuple[bool, bool, str]:
+    """Sort the main thread before subagents, and its transcript before further streams."""
+    return not stream.main, stream.name != "main", stream.name
 
 
 class Library:
@@ -197,13 +204,13 @@ class Library:
 
 
 def main_streams(names: list[str]) -> set[str]:
-    """Return which streams of records are the main thread. The endpoint has only their names.
+    """Return which streams of records may be the main thread. The endpoint has only their names.
 
-    Sources call it "main", or else name it without a slash; subagents are in a folder, or named as such.
+    Subagents are in a folder or named as such. Others are found by their calls; see `threads`.
     """
-    if not {"main", "prompts"}.isdisjoint(names):
-        return {"main", "prompts"} & set(names)
-    return {name for name in names if "/" not in name and "agent" not in name} or set(names)
+    if "main" not in names and "prompts" in names:
+        return {"prompts"}
+    return {name for name in names if name == "main" or not ("/" in name or "agent" in name or name == "prompts")}
 
 
 def threads(reader: Reader) -> Iterator[Thread]:
@@ -211,9 +218,12 @@ def threads(reader: Reader) -> Iterator[Thread]:
 
     Raises: EndpointError, NotFound.
     """
+    called: set[str] = set()
     for stream in reader.streams():
         if stream.media_type is None:
-            yield Thread(stream.name, stream.main, merge(_items(reader, stream.name)))
+            items = merge(_items(reader, stream.name))
+            called |= {placed.item.stream for placed in items if placed.item.stream and stream.main}
+            yield Thread(stream.name, stream.main and stream.name not in called, items)
 
 
 def _items(reader: Reader, name: str) -> list[Placed]:

@@ -1,4 +1,4 @@
-"""Write sessions as files to share: Markdown, HTML, JSON, or a prompt to continue in another tool."""
+"""Write sessions as files to share: Markdown, HTML, JSON, ATIF, or a prompt to continue in another tool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sessiond.cli.conversation import Reader
     from sessiond.transcript import Step
 
-FORMATS = {"md": ".md", "html": ".html", "json": ".jsonl", "handoff": ".md"}
+FORMATS = {"md": ".md", "html": ".html", "json": ".jsonl", "atif": ".json", "handoff": ".md"}
 """The formats and the suffixes of their files."""
 
 
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         default="md",
-        help="md: Markdown (default); html: one file without scripts; json: items as JSON lines; handoff: a prompt to "
-        "continue in another tool",
+        help="md: Markdown (default); html: one file without scripts; json: items as JSON lines; atif: a trajectory in "
+        "ATIF 1.7; handoff: a prompt to continue in another tool",
     )
     parser.add_argument(
         "-o", "--output", metavar="PATH", help="a file, or a directory for several sessions; otherwise standard output"
@@ -82,8 +82,10 @@ def _write(reader: Reader, format: str, output: str | None, directory: str | Non
 def _lines(reader: Reader, format: str) -> Iterator[str]:
     """Iterate the lines of a session in a format."""
     from sessiond.cli.conversation import threads
-    from sessiond.transcript import converse, markdown, page
+    from sessiond.transcript import atif, converse, markdown, page
 
+    if format == "atif":
+        return iter([to_json(atif.trajectory(reader.record, list(threads(reader))))])
     steps = converse(list(threads(reader)))
     record, title = reader.record, reader.title or "Session"
     if format == "json":

@@ -52,7 +52,7 @@ ARGUMENTS = (
     "params",
 )
 OUTPUTS = ("content", "output", "result", "response", "toolResult.value.content", "toolResult.value", "error")
-TEXT_KEYS = ("text", "Text", "thinking", "Thinking", "content", "output", "value", "stdout", "Json")
+TEXT_KEYS = ("text", "Text", "thinking", "Thinking", "content", "output", "value", "stdout", "Json", "resultDisplay")
 
 
 def find(value: Any, *paths: str) -> Any:

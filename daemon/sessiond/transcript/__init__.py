@@ -6,6 +6,7 @@ labels.py         short labels of an item, for every rendering
 text.py           a conversation for a terminal or a pipe
 markdown.py       a conversation as Markdown
 page.py           a conversation as one HTML file
+atif.py           a session as a trajectory in ATIF, of the parts in trajectory.py
 """
 
 from __future__ import annotations

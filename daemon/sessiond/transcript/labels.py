@@ -23,6 +23,41 @@ def speaker(item: Item) -> str:
     return "Tool" if item.speaker is Speaker.TOOL else "System"
 
 
+class Headings:
+    """Decides where a rendering needs a heading: where another one speaks, so that no one's words look like another's.
+
+    A thought or a call of the model after a message of the user needs one too. A model is named where it changes.
+    """
+
+    def __init__(self, *, after_calls: bool = False) -> None:
+        """`after_calls`: what the model says after a call gets a heading of its own."""
+        self._after_calls = after_calls
+        self._thread = ""
+        self._who = ""
+        self._model: str | None = None
+        self._called = False
+
+    def heading(self, thread: str, item: Item) -> str | None:
+        """Return the heading before an item of a thread; None to go on below the last one."""
+        if item.kind is ItemKind.RESULT:
+            return None
+        if item.kind is ItemKind.NOTE:
+            self._who = ""
+            return None
+        model = item.speaker is Speaker.ASSISTANT
+        said = item.kind in (ItemKind.MESSAGE, ItemKind.SUMMARY)
+        who = Speaker.ASSISTANT.value if model else speaker(item)
+        same = (thread, who) == (self._thread, self._who)
+        changed = model and item.model is not None and item.model != self._model
+        again = said and (changed or (self._called and self._after_calls))
+        if not (said or model) or (same and not again):
+            self._called |= item.kind is ItemKind.CALL
+            return None
+        self._thread, self._who, self._called = thread, who, item.kind is ItemKind.CALL
+        self._model = item.model if model else None
+        return speaker(item)
+
+
 def arguments(item: Item) -> Any:
     """Return the decoded arguments of a call; an empty object if it has none."""
     if item.arguments is None:

@@ -26,14 +26,12 @@ def render(steps: Iterable[Step], *, shorten: int | None = None) -> Iterator[str
     Messages are Markdown as they are; calls and results are code blocks, with a fence that no text inside can end.
     `shorten` is the most characters of a result. Control characters are escaped.
     """
-    speaker: tuple[str, str] | None = None
+    headings = labels.Headings()
     for step in steps:
         item = step.placed.item
         if not labels.is_shown(item) or item.injected:
             continue
-        who = step.thread.name, labels.speaker(item)
-        if item.kind is ItemKind.MESSAGE and who != speaker:
-            speaker = who
+        if headings.heading(step.thread.name, item) is not None:
             yield from ("", f"{'#' * min(2 + step.depth, 6)} {_heading(step)}")
         yield ""
         yield from _body(item, shorten)

@@ -31,15 +31,12 @@ def render(steps: Iterable[Step], title: str, facts: Iterable[tuple[str, str]]) 
     yield from (f"<title>{_text(title)}</title>", f"<style>{STYLE}</style>", "</head>", "<body>")
     yield f"<h1>{_text(title)}</h1>"
     yield f"<dl>{''.join(f'<dt>{_text(name)}</dt><dd>{_text(value)}</dd>' for name, value in facts)}</dl>"
-    speaker: tuple[str, str] | None = None
+    headings = labels.Headings()
     for step in steps:
         item = step.placed.item
         if not labels.is_shown(item):
             continue
-        who = step.thread.name, labels.speaker(item)
-        new = item.kind is ItemKind.MESSAGE and who != speaker
-        if item.kind is ItemKind.MESSAGE:
-            speaker = who
+        new = headings.heading(step.thread.name, item) is not None
         heading, kind = _heading(step) if new else "", "aside" if step.depth else "main"
         yield f'<article class="{kind}">{heading}{_body(item)}</article>'
     yield from ("</body>", "</html>")

@@ -18,8 +18,6 @@ FOLDED = 6
 ADDED = 3
 """Lines that are shown of text which the tool added."""
 INDENT = "  "
-USER = "You"
-"""The heading of the user's messages; see `labels.speaker`."""
 
 
 class Style(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +32,7 @@ class Style(msgspec.Struct, frozen=True, kw_only=True):
 
 def render(steps: Iterable[Step], style: Style) -> Iterator[str]:
     """Iterate the lines of a conversation, without control characters. The text keeps its Markdown in a pipe."""
-    heading: tuple[str, str] | None = None
+    headings = labels.Headings(after_calls=True)
     day: date | None = None
     for step in steps:
         item = step.placed.item
@@ -44,15 +42,10 @@ def render(steps: Iterable[Step], style: Style) -> Iterator[str]:
         if at is not None and at.date() != day:
             day = at.date()
             yield from ("", _dim(f"{day:%A, %d %B %Y}", style))
-        who = labels.speaker(item) if item.kind in (ItemKind.MESSAGE, ItemKind.SUMMARY) else ""
-        if item.kind is ItemKind.CALL and heading == (step.thread.name, USER) and item.speaker is Speaker.ASSISTANT:
-            who = labels.speaker(item)  # or the call would look like the user's
-        if who and (step.thread.name, who) != heading:
-            heading = step.thread.name, who
+        who = headings.heading(step.thread.name, item)
+        if who is not None:
             yield ""
             yield _heading(step, who, style)
-        elif item.kind in (ItemKind.CALL, ItemKind.NOTE):
-            heading = None
         margin = INDENT * (step.depth + 1)
         yield from (f"{margin}{line}".rstrip() for line in _body(item, style, len(margin)))
 

@@ -540,7 +540,7 @@ def test_queue_drop_asks_for_confirmation(house: Household, capsys: pytest.Captu
 # --- export ---
 
 
-@pytest.mark.parametrize("kind", ["md", "html", "json", "handoff"])
+@pytest.mark.parametrize("kind", ["md", "html", "json", "atif", "handoff"])
 def test_export_is_always_masked(kind: str, house: Household, tmp_path: Path) -> None:
     from sessiond.redact.examples import expand
 

@@ -89,7 +89,7 @@ OUTPUTS: dict[str, list[list[str]]] = {
     "ls": [[], ["--json"], ["--json", "--long"], ["--sort", "name"], ["--machine", SECRETS["title"], "--wait", "0"]],
     "show": [[id, *more] for id in IDS for more in ([], ["--json"], ["--raw"], ["--items"], ["--full"])]
     + [[SESSION, "--raw", "--from", "tool"], [SESSION, "--raw", SECRETS["title"]], [SECRETS["title"]]],
-    "export": [[id, "--format", kind] for id in IDS for kind in ("md", "html", "json", "handoff")],
+    "export": [[id, "--format", kind] for id in IDS for kind in ("md", "html", "json", "atif", "handoff")],
     "status": [[], ["--json"]],
     "sources": [[], ["--json"], ["--all"]],
     "queue": [[], ["--json"], ["retry", SECRETS["title"]]],

@@ -85,7 +85,7 @@ def test_the_conversation_of_another_machine_has_its_subagent_at_the_call(
     assert all(each["captured"] == each["acknowledged"] > 0 for each in view["streams"])
 
 
-@pytest.mark.parametrize("format", ["md", "html", "json", "handoff"])
+@pytest.mark.parametrize("format", ["md", "html", "json", "atif", "handoff"])
 def test_a_session_of_another_machine_is_exported(
     house: Household, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,11 +179,10 @@ def test_follow_prints_what_is_added_and_nothing_twice(
     assert [shown.index(text) for text in texts] == sorted(shown.index(text) for text in texts)
 
 
-def test_the_main_thread_is_found_by_the_names_of_the_streams() -> None:
-    assert main_streams(["agents/a", "main"]) == {"main"}
+def test_subagents_are_told_from_the_main_thread_by_their_names() -> None:
+    assert main_streams(["agents/a", "main", "usage", "prompts"]) == {"main", "usage"}
     assert main_streams(["prompts"]) == {"prompts"}
     assert main_streams(["chat", "subagent-1", "agents/x"]) == {"chat"}
-    assert main_streams(["agents/x"]) == {"agents/x"}
     assert main_streams([]) == set()
 
 

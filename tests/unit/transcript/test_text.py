@@ -53,9 +53,9 @@ def test_a_conversation_has_headings_calls_and_results() -> None:
         "",
         "You",
         "  List the files",
-        "  (thinks) hm",
         "",
         "model-1",
+        "  (thinks) hm",
         "  I look.",
         "  > Bash ls -la",
         "  = a",
@@ -124,3 +124,43 @@ def test_what_the_tool_added_is_short_and_media_have_no_bytes() -> None:
     lines = shown(thread("main", added, picture))
     assert "  ... 6 more lines (--full)" in lines
     assert "  [loom.png, image/png, 1,234 bytes]" in lines
+
+
+def test_what_the_model_does_never_looks_like_the_users_words() -> None:
+    """A thought or a call after a prompt has a heading; the model's name comes from the rest of its turn."""
+    lines = shown(
+        thread(
+            "main",
+            item(MESSAGE, USER, "Weave"),
+            call("Bash", "c1", command="weave"),
+            item(RESULT, TOOL, "woven", call="c1"),
+            item(MESSAGE, MODEL, "Woven.", model="model-1"),
+            item(MESSAGE, USER, "Again"),
+            item(THOUGHT, MODEL, "why?"),
+        )
+    )
+    assert [line for line in lines if line and not line.startswith(" ")] == [
+        "You",
+        "model-1",
+        "model-1",
+        "You",
+        "Assistant",
+    ]
+
+
+def test_messages_that_a_tool_wrote_into_two_streams_come_once() -> None:
+    """By key and by call, in the order in which the streams begin; a subagent keeps its own."""
+    old = [item(MESSAGE, USER, "Weave", key="k1", time_ms=1000), call("Bash", "c1", command="weave")]
+    new = [item(MESSAGE, USER, "Weave", key="k1", time_ms=1000), item(MESSAGE, USER, "Dye", key="k2", time_ms=5000)]
+    lines = shown(
+        thread("new", call("Bash", "c1", command="weave"), new[1]),
+        thread("old", *old),
+        thread("main", *new),
+        thread("agent", item(MESSAGE, USER, "Weave", key="k1"), main=False),
+    )
+    assert [line.strip() for line in lines if line.strip() in ("Weave", "Dye", "> Bash weave")] == [
+        "Weave",
+        "Dye",
+        "> Bash weave",
+        "Weave",
+    ]

@@ -23,11 +23,12 @@ def read_items(record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
     elif record.get("type") == "context.append_message" and isinstance(message, Mapping):
         base = template(entry, speaker_of(message.get("role")))
         injected = base.speaker is Speaker.USER and not base.counts
+        if base.speaker is Speaker.TOOL:
+            yield result({"content": message.get("content"), "id": message.get("toolCallId")}, base)
+            return
         yield from blocks(message.get("content"), replace(base, injected=injected))
         for each in calls_beside(message):
             yield call(each, base)
-        if base.speaker is Speaker.TOOL:
-            yield result({"content": message.get("content"), "id": message.get("toolCallId")}, base)
     elif record.get("type") == "context.append_loop_event":
         yield from _event_items(record.get("event") or {}, replace(base, model=memory.get("items.model")))
     elif record.get("type") == "context.apply_compaction":
