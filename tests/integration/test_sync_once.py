@@ -25,6 +25,8 @@ from sessiond.daemon.once import SyncResult, sync_once
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import AlreadyRunning, StateError
 from sessiond.sources.base import Root
+from sessiond.spool import Spool
+from sessiond.spool.verification import BEGUN, EACH_MS
 from sessiond.watch import WatchedRoot
 from support.capture import session, settings_of, write
 from support.harness import TOKEN, claude, encode
@@ -195,6 +197,16 @@ def test_the_archive_is_started_only_if_it_may_lack_something(tmp_path: Path) ->
     shutil.rmtree(archive)
     assert starts(tmp_path) == 1
     assert held(tmp_path, 1) == os.path.getsize(path)
+
+    with closing(Spool(str(tmp_path / "state"))) as spool:
+        (since,) = {value.rpartition(" ")[2] for value in [spool.meta(BEGUN)] if value}
+        spool.set_meta(BEGUN, f" {int(since) - EACH_MS}")  # the daily comparison is due
+    assert starts(tmp_path) == 1
+    assert starts(tmp_path) == 0
+    with closing(Spool(str(tmp_path / "state"))) as spool, spool.transaction():
+        spool.forgotten.order([session(7)], 1, everywhere=True)
+    assert starts(tmp_path) == 1
+    assert starts(tmp_path) == 0
 
 
 class Unwatchable(WatchedRoot, frozen=True):

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import msgspec
 
 from sessiond import state
+from sessiond.clock import now_ms
 from sessiond.config import Loaded, state_dir
 from sessiond.daemon.engine import SLICE_OF_FILE, Engine, EngineOptions
 from sessiond.daemon.messages import Cause, Retry
@@ -20,6 +21,7 @@ from sessiond.spool.archive_file import archive_position
 from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint
 from sessiond.spool.safety import BOUND, BOUND_ENDPOINT, CHANGED, LAST_BATCH, UNTRUSTED
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
+from sessiond.spool.verification import EACH_MS, last_check_ms
 
 SCAN_ATTEMPTS = 8
 SCAN_RETRY_SECONDS = 0.5
@@ -144,6 +146,9 @@ def _archive_has_all(engine: Engine) -> bool:
     position = archive_position(directory, resources.device.device_id)
     if position is None or position != (spool.meta(BOUND_ENDPOINT), spool.meta(LAST_BATCH)):
         return False
+    checked_ms = last_check_ms(spool, "")
+    if checked_ms is None or not 0 <= now_ms() - checked_ms < EACH_MS:
+        return False  # a push compares everything once a day
     result = sync_result(spool, "", 0)
     health, waiting, totals = result.endpoint, result.waiting, result.totals
     failing = not health.archive or health.failing_since_ms is not None

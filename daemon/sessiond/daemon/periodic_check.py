@@ -10,13 +10,9 @@ from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError
 from sessiond.logs import log
 from sessiond.spool import Spool
-from sessiond.spool.verification import RESULT, read_verification
+from sessiond.spool.verification import BEGUN, EACH_MS, last_check_ms
 from sessiond.upload.verify import Comparison, apply_comparison, compare
 
-BEGUN = "verification.begun"
-"""Meta key: the endpoint that was never compared yet, and since when it is configured."""
-EACH_MS = 86_400_000
-"""Milliseconds between two checks."""
 RETRY_SECONDS = 3600.0
 """Seconds after which a check that failed is tried again."""
 
@@ -32,14 +28,12 @@ class PeriodicCheck:
         self._machine_id, self._address = machine_id, address
         self._steps: Iterator[Comparison] | None = None
         self._failed_at: float | None = None
-        last = read_verification(spool.meta(RESULT))
-        if last is not None and last.url == address:
-            self._checked_ms = last.at_ms
-        else:
+        checked_ms = last_check_ms(spool, address)
+        if checked_ms is None:
             # The first check is a day later: what was pushed just now was acknowledged just now.
-            known, _, since = (spool.meta(BEGUN) or "").rpartition(" ")
-            self._checked_ms = int(since) if since and known == address else now_ms()
-            spool.set_meta(BEGUN, f"{address} {self._checked_ms}")
+            checked_ms = now_ms()
+            spool.set_meta(BEGUN, f"{address} {checked_ms}")
+        self._checked_ms = checked_ms
 
     def step(self) -> bool:
         """Send the next request of a check that is due; return whether the check goes on. A failure is not raised."""

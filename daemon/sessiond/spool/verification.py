@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterator
 
+    from sessiond.spool import Spool
+
 RESULT = "verification"
 """Meta key: the last result, as JSON."""
+BEGUN = "verification.begun"
+"""Meta key: the endpoint that was never compared yet, and since when it is configured."""
+EACH_MS = 86_400_000
+"""Milliseconds between two checks."""
 
 
 class Verification(FrozenRecord):
@@ -105,6 +111,15 @@ def read_verification(value: str | None) -> Verification | None:
         return Verification.from_json(parse_object(value))
     except ValueError:
         return None
+
+
+def last_check_ms(spool: Spool, address: str) -> int | None:
+    """Return when the endpoint at an address was last compared, or else since when it is configured, if known."""
+    last = read_verification(spool.meta(RESULT))
+    if last is not None and last.url == address:
+        return last.at_ms
+    known, _, since = (spool.meta(BEGUN) or "").rpartition(" ")
+    return int(since) if since and known == address else None
 
 
 def verification_value(result: Verification) -> str:

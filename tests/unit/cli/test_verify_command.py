@@ -17,7 +17,7 @@ from sessiond.cli import main
 from sessiond.daemon import periodic_check
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
-from sessiond.spool.verification import RESULT, read_verification
+from sessiond.spool.verification import EACH_MS, RESULT, read_verification
 from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
 
 OTHER = "6" + SESSION[1:]
@@ -212,7 +212,7 @@ def test_the_daemon_compares_once_a_day(house: Household, monkeypatch: pytest.Mo
         return len(house.transport.requests) - before
 
     assert check(house.address) == 0, "not on the first day"
-    house.now_ms += periodic_check.EACH_MS
+    house.now_ms += EACH_MS
     assert check(house.address) == 1
     result = read_verification(house.spool.meta(RESULT))
     assert result is not None
@@ -222,7 +222,7 @@ def test_the_daemon_compares_once_a_day(house: Household, monkeypatch: pytest.Mo
     assert set(house.held_sessions()) == {SESSION, OTHER}
     assert check(house.address) == 0
     assert check("https://other.example.org") == 0, "that is another endpoint"
-    house.now_ms += periodic_check.EACH_MS
+    house.now_ms += EACH_MS
     house.settle()
     assert check(house.address) == 1
     again = read_verification(house.spool.meta(RESULT))
