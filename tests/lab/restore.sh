@@ -1,6 +1,6 @@
 #!/bin/bash
 # bash restore.sh TOOL SESSIOND [SCENARIO]   -> starts a session of the real tool on machine 1, restores it on machine 2 and resumes it there.
-# Passes if the resumed tool sends the earlier prompt, the call and its result to the stub. TOOL: see the cases below
+# Passes if the resumed tool sends the earlier prompt, the call and its result to the stub. TOOL: see the cases below and restorable/
 # SCENARIO: tool (default), subagent (whose files or session must be on machine 2 too), fork (of a session on machine 1).
 . "$(dirname "$0")/common.sh"
 TOOL=${1:?TOOL}; SD=$(realpath "${2:?SESSIOND}"); SCENARIO=${3:-tool}; WORD=USE_TOOL; [ $SCENARIO = subagent ] && WORD=USE_SUBAGENT
@@ -37,7 +37,7 @@ pi) VER=1.6.0; npm_install $LAB/pi-$VER/pkg @earendil-works/pi-coding-agent@$VER
 copilot-cli) VER=1.0.102; npm_install $LAB/copilot-$VER @github/copilot@$VER copilot; BIN=$LAB/copilot-$VER/node_modules/.bin
   ENVS="COPILOT_OFFLINE=true COPILOT_PROVIDER_BASE_URL=http://127.0.0.1:$PORT/v1 COPILOT_PROVIDER_API_KEY=dummy COPILOT_MODEL=gpt-5"
   begin() { on m1 copilot --allow-all-tools -p "LABPROMPT please $WORD now"; }; resume() { on m2 copilot --allow-all-tools "$1" -p 'LABSECOND'; };;
-*) echo "no recipe: $TOOL"; exit 2;;
+*) [ -f "$DRV/restorable/$TOOL.sh" ] || { echo "no recipe: $TOOL"; exit 2; }; . "$DRV/restorable/$TOOL.sh";;
 esac
 case $SCENARIO-$TOOL in subagent-claude-code|subagent-codex|subagent-opencode|tool-*) ;; *) declare -F fork >/dev/null && [ $SCENARIO = fork ] || { echo "no scenario $SCENARIO of $TOOL"; stop_stub; exit 0; };; esac
 mkdir -p "$W/endpoint"; mkfifo "$W/alive"; sleep 600 >"$W/alive" & HOLD=$!
@@ -54,7 +54,8 @@ mv "$W/m1" "$W/hidden"; mkdir "$W/m1" # machine 1 is not there any more
 sd m2 restore "$ID" --directory "$P2" | tee "$W/restore.out"; CODE=${PIPESTATUS[0]}
 NATIVE=$(grep '^resume' "$W/restore.out" | grep -oE '[^ ]+$'); SINCE=$(ls "$W/stub/bodies" | wc -l)
 resume "$NATIVE" >"$W/resume.out" 2>&1
-FOUND=; for f in $(cd "$W/stub/bodies"; grep -l LABSECOND -- * 2>/dev/null); do grep -q LABPROMPT "$W/stub/bodies/$f" && grep -qE '"type": ?"(tool_result|function_call_output)"|"functionResponse"|"role": ?"tool"' "$W/stub/bodies/$f" && FOUND=$f; done
+RESULTS='"type": ?"(tool_result|function_call_output)"|"functionResponse"|"role": ?"tool"' # how protocols name the result of a call
+FOUND=; for f in $(cd "$W/stub/bodies"; grep -l LABSECOND -- * 2>/dev/null); do grep -q LABPROMPT "$W/stub/bodies/$f" && grep -qE "${RESULT:-$RESULTS}" "$W/stub/bodies/$f" && FOUND=$f; done
 sd m2 sync; sd m2 ls --json
 kill $HOLD $SERVE 2>/dev/null; end_under "$W"; stop_stub
 [ $SCENARIO = fork ] && ! grep -q LABFORK "$W/stub/bodies/$FOUND" && FOUND=

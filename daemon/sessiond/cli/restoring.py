@@ -80,7 +80,7 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
             dirs = UserDirs(home=os.path.abspath(os.path.expanduser(self.args.home)), environ={})
         else:
             dirs = UserDirs.current(self.args.environ)
-        return Target(dirs=dirs, directory=directory, exists=os.path.lexists, read=read_small)
+        return Target(dirs=dirs, directory=directory, exists=os.path.lexists, read=read_small, names=_names)
 
     def elsewhere(self, recipe: Recipe, session: ArchivedSession, plan: Plan, target: Target) -> str | None:
         """Return the transcript that this machine has of the session for another directory; None if there is none."""
@@ -101,6 +101,14 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
         mark = self.restored.find(identity)
         known = mark.directory if mark is not None else directory if machine_id == self.machine_id else None
         return known if known and os.path.isdir(known) else None
+
+
+def _names(directory: str) -> list[str]:
+    """Return the names in a directory; nothing if there is none."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 @contextmanager

@@ -7,8 +7,8 @@ A recipe (see recipes/) is pure: it reads the archived streams and what `Target`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -77,13 +77,18 @@ class ArchivedSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """The target of a restored session. `exists` and `read` look at this machine; `read` returns b"" for no file."""
+    """The target of a restored session.
+
+    `exists`, `read` and `names` look at this machine. `read` returns b"" for no file, `names` nothing for no directory.
+    """
 
     dirs: UserDirs
     directory: str
     """The project's directory on this machine."""
     exists: Callable[[str], bool]
     read: Callable[[str], bytes]
+    names: Callable[[str], Iterable[str]] = lambda _: ()
+    """The names in a directory."""
 
 
 class PlannedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +194,25 @@ def with_field(stream: ArchivedStream, name: str, value: str) -> Callable[[], It
         return msgspec.json.encode(record | {name: value})
 
     return with_first_line(stream, change)
+
+
+def last_record(stream: ArchivedStream) -> dict[str, Any]:
+    """Return the last record of a stream: the state of a document whose every change is a record.
+
+    Raises: Unrestorable, it is damaged.
+    """
+    last = b""
+    for line in stream.lines():
+        last = line
+    try:
+        return msgspec.json.decode(last, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise Unrestorable(f"the last record of {stream.name!a} is damaged") from error
+
+
+def document(fields: Mapping[str, Any]) -> Callable[[], Iterator[bytes]]:
+    """Return the content that is a JSON object, indented as tools do."""
+    return lambda: iter([msgspec.json.format(msgspec.json.encode(fields), indent=2)])
 
 
 def joined(lines: Callable[[], Iterable[bytes]]) -> Callable[[], Iterator[bytes]]:

@@ -7,15 +7,21 @@ import pkgutil
 
 from sessiond.sources.plan import Recipe
 
+NAMES = {"continue": "continue_dev"}
+"""Tools whose name can't be a module's: `continue` is a keyword."""
+
 
 def restorable_tools() -> list[str]:
     """Return the tools whose sessions can be restored."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    tools = {module: tool for tool, module in NAMES.items()}
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted(tools.get(name) or name.replace("_", "-") for name in names)
 
 
 def find_recipe(tool: str) -> Recipe | None:
     """Return the recipe of a tool; None if there is none."""
     if tool not in restorable_tools():
         return None
-    recipe: Recipe = importlib.import_module(f"{__name__}.{tool.replace('-', '_')}").RECIPE
+    module = NAMES.get(tool) or tool.replace("-", "_")
+    recipe: Recipe = importlib.import_module(f"{__name__}.{module}").RECIPE
     return recipe

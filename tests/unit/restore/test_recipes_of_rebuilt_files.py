@@ -1,0 +1,122 @@
+"""The recipes that write more than the archived bytes: indexes, a shared history, and a file for each event."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from test_recipes import IDENTITY, plan, session, target
+
+from sessiond.sources.plan import Unrestorable
+from sessiond.sources.recipes import find_recipe
+
+PROJECT = "/home/bob/src/my_other.proj"
+EVENTS = f"/home/bob/.openhands/conversations/{IDENTITY.hex}/events"
+STARTED = b'{"started":"2026-09-01 10:00:00"}\n'
+
+
+def test_openhands_gets_a_file_for_each_event() -> None:
+    lines = [b'{"id":"a-1","kind":"MessageEvent"}', b'{"kind":"ActionEvent","id":"b-2"}']
+    made = plan("openhands", session("openhands", ("main", b"\n".join(lines) + b"\n")))
+    assert {file.path: b"".join(file.content()) for file in made.files} == {
+        f"{EVENTS}/event-00000-a-1.json": lines[0],
+        f"{EVENTS}/event-00001-b-2.json": lines[1],
+    }
+    assert made.resume.argv == ("openhands", "--resume", IDENTITY.hex)
+
+
+@pytest.mark.parametrize(
+    "event", [b'{"id":1,"action":"run"}', b'{"id":"../x","kind":"A"}', b'{"id":"--x","kind":"A"}', b"{"]
+)
+def test_openhands_refuses_events_without_a_valid_id(event: bytes) -> None:
+    with pytest.raises(Unrestorable):
+        plan("openhands", session("openhands", ("main", event + b"\n")))
+
+
+def test_openhands_does_not_mix_two_continuations() -> None:
+    """An event that the archive lacks would get the number of another one."""
+    archived = session("openhands", ("main", b'{"id":"a-1","kind":"MessageEvent"}\n'))
+    recipe = find_recipe("openhands")
+    assert recipe is not None
+    own = msgspec.structs.replace(target(), names=lambda _: ["event-00000-a-1.json", ".eventlog.lock"])
+    assert recipe.plan(archived, own).files
+    strange = msgspec.structs.replace(target(), names=lambda _: ["event-00000-a-1.json", "event-00001-c-3.json"])
+    with pytest.raises(Unrestorable, match="event-00001-c-3"):
+        recipe.plan(archived, strange)
+
+
+HEADER = b"# aider chat started at 2026-09-01 10:00:00\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"", b"\n" + HEADER + b"#### hello  \nhi\n"),
+        (b"\n# earlier\n", b"\n# earlier\n\n" + HEADER + b"#### hello  \nhi\n"),
+        (b"\n" + HEADER + b"#### hello  \n", b"\n" + HEADER + b"#### hello  \nhi\n"),
+        (b"\n" + HEADER + b"#### hello  \nhi\nmore\n", b"\n" + HEADER + b"#### hello  \nhi\nmore\n"),
+    ],
+    ids=["no history", "other sessions", "the first lines", "all of it"],
+)
+def test_aider_continues_the_history_of_the_project(before: bytes, after: bytes) -> None:
+    archived = session("aider", ("main", STARTED + b'"#### hello  "\n"hi"\n'))
+    recipe = find_recipe("aider")
+    assert recipe is not None
+    here = msgspec.structs.replace(target(), read=lambda _: before, exists=lambda path: path == "/home/bob/src/.git")
+    (file,) = recipe.plan(archived, here).files
+    assert file.path == "/home/bob/src/.aider.chat.history.md"
+    assert b"".join(file.content()) == after
+
+
+def test_aider_keeps_another_continuation() -> None:
+    archived = session("aider", ("main", STARTED + b'"#### hello  "\n"hi"\n'))
+    recipe = find_recipe("aider")
+    assert recipe is not None
+    here = msgspec.structs.replace(target(), read=lambda _: HEADER + b"#### hello  \nho\n")
+    with pytest.raises(Unrestorable, match="the same start and other content"):
+        recipe.plan(archived, here)
+
+
+def test_continue_adds_the_session_to_its_index() -> None:
+    """Other entries stay as they are."""
+    archived = session(
+        "continue",
+        ("main", b'{"message":{"role":"user","content":"hi"}}\n{"message":{"role":"assistant"}}\n'),
+        (
+            "session",
+            b'{"title":"Old","mode":"chat"}\n{"title":"Weave","mode":"agent","workspaceDirectory":"/home/ada"}\n',
+        ),
+    )
+    made = plan("continue", archived)
+    document = json.loads(b"".join(made.files[0].content()))
+    assert (document["sessionId"], document["title"], document["mode"]) == (str(IDENTITY), "Weave", "agent")
+    assert (document["workspaceDirectory"], len(document["history"])) == (PROJECT, 2)
+    (edit,) = made.edits
+    index = json.loads(edit.change(b'[{"sessionId":"x","own":1}]'))
+    assert index[0] == {"sessionId": "x", "own": 1}
+    assert (index[1]["sessionId"], index[1]["dateCreated"]) == (str(IDENTITY), "1788256800000")
+
+
+def test_a_damaged_index_of_continue_is_refused() -> None:
+    recipe = find_recipe("continue")
+    assert recipe is not None
+    archived = session("continue", ("main", b"{}\n"))
+    with pytest.raises(Unrestorable, match=r"sessions\.json is damaged"):
+        recipe.plan(archived, msgspec.structs.replace(target(), read=lambda _: b'[{"sess'))
+
+
+def test_droid_and_grok_build_get_the_directory_of_this_machine() -> None:
+    archived = session(
+        "droid",
+        ("main", b'{"type":"session_start","cwd":"/home/ada"}\n{}\n'),
+        ("settings", b'{"type":"settings","a":1}\n'),
+    )
+    about, transcript = plan("droid", archived).files
+    assert transcript.path == f"/home/bob/.factory/sessions/-home-bob-src-my_other.proj/{IDENTITY}.jsonl"
+    assert b"".join(transcript.content()) == f'{{"type":"session_start","cwd":"{PROJECT}"}}\n{{}}\n'.encode()
+    assert json.loads(b"".join(about.content())) == {"a": 1}
+    archived = session("grok-build", ("main", b"{}\n"), ("summary", b'{"info":{"cwd":"/home/ada"},"n":1}\n'))
+    log, about = plan("grok-build", archived).files
+    assert log.path == f"/home/bob/.grok/sessions/%2Fhome%2Fbob%2Fsrc%2Fmy_other.proj/{IDENTITY}/updates.jsonl"
+    assert json.loads(b"".join(about.content())) == {"info": {"cwd": PROJECT, "id": str(IDENTITY)}, "n": 1}
