@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         elif args.tool is not None:
             check_tool(args.tool)
         stored, source = _ask(question, args.wait)
-        rows = _merge(local, stored, selection)
+        rows = _merge(local, stored, selection, spool)
         if args.json:
             _print_json(rows, spool, url, stored, long=args.long)
         elif rows:
@@ -117,19 +117,32 @@ def _ask(question: Question | None, wait: float) -> tuple[list[StoredSession] | 
     return stored, f"sessions of all your machines, from {escape(question.url)}"
 
 
-def _merge(local: list[Row], stored: Sequence[StoredSession] | None, selection: Selection) -> list[Row]:
+def _merge(
+    local: list[Row], stored: Sequence[StoredSession] | None, selection: Selection, spool: Spool | None
+) -> list[Row]:
     """Return the rows of both in order. What the spool knows of a session is newer than what the endpoint has."""
     rows = local
     if stored:
         from sessiond.cli.remote import make_row
 
         known = {(row.machine, row.record.id) for row in local}
-        # Sessions of this machine too: after its spool was lost, some may exist only at the endpoint.
-        others = [make_row(each) for each in stored if (each.record.machine_id or "", each.record.id) not in known]
+        # Sessions of this machine too: after its spool was lost, some may exist only at the endpoint. But one that is
+        # in the spool and not in `local` does not match: the endpoint may have an older state that does.
+        others = [
+            make_row(each)
+            for each in stored
+            if (each.record.machine_id or "", each.record.id) not in known and not _in_spool(spool, each)
+        ]
         rows = sorted([*local, *others], key=lambda row: -row.active_ms)
     if selection.sort is not Sort.ACTIVE:
         rows = sorted(rows, key=selection.order)
     return rows if selection.limit is None else rows[: selection.limit]
+
+
+def _in_spool(spool: Spool | None, stored: StoredSession) -> bool:
+    """Return whether a session at the endpoint is one that this machine captured."""
+    found = None if spool is None else spool.catalog.session(stored.record.id)
+    return found is not None and found.record is not None and found.record.machine_id == stored.record.machine_id
 
 
 def _local(spool: Spool, selection: Selection, url: str) -> Iterator[Row]:

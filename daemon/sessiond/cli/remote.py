@@ -22,7 +22,7 @@ PAGE = 1000
 SOME = 20
 """Sessions to read whose id begins like the one that is looked for."""
 _ID = re.compile(r"[0-9a-f-]{1,36}")
-MAX_LISTED = 1_000_000
+MAX_LISTED = 200_000
 """Sessions that are read. A list without an end must not fill memory."""
 
 

@@ -145,6 +145,24 @@ def test_each_filter_applies_to_every_machine(
     assert ids(house, capsys, *arguments) == expected
 
 
+def test_an_older_state_at_the_endpoint_does_not_match_a_filter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A session of this machine is listed by what the spool knows of it: here its file came back."""
+    with household(tmp_path) as house:
+        house.address = house.uploading.address = house.endpoint.url
+        path = house.write(CLAUDE, claude(SESSION, 1))
+        house.settle()
+        os.unlink(path)
+        house.settle()
+        assert house.held_sessions()[SESSION]["gone_at"] is not None
+        assert ids(house, capsys, "--only-here") == [SESSION]
+        house.write(CLAUDE, claude(SESSION, 1))
+        house.scan()
+        assert ids(house, capsys) == [SESSION]
+        assert ids(house, capsys, "--only-here") == []
+
+
 def test_an_endpoint_of_an_earlier_version_gets_only_filters_that_it_knows(
     house: Household, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
