@@ -19,6 +19,7 @@ from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import Throttle
 from sessiond.device import installation
+from sessiond.endpoint.erasure import FORGET
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.retry import RetryingClient
 from sessiond.errors import EndpointError, StateFull, Unreachable
@@ -95,7 +96,8 @@ class Pusher:
         try:
             if self.retrying.must_identify():
                 bind(self._context)
-                learned = learn_forgotten(self._context.spool, self.client.forgotten, now_ms())
+                if FORGET in self.retrying.features:
+                    learned = learn_forgotten(self._context.spool, self.client.forgotten, now_ms())
                 self.archive.prepare()
             result = self._push_next()
             result = replace(result, forgotten=result.forgotten + learned)

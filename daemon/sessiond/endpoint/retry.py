@@ -56,6 +56,8 @@ class RetryingClient:
         self._identified_at: float | None = None
         self._endpoint: UUID | None = None
         self._size = PushSize()
+        self.features: frozenset[str] = frozenset()
+        """What the endpoint supported when it was identified last."""
 
     @property
     def url(self) -> str:
@@ -67,6 +69,7 @@ class RetryingClient:
         self._identified_at = None
         about = self._client.about()
         self._identified_at = self._monotonic()
+        self.features = frozenset(about.features)
         if about.endpoint_id != self._endpoint:
             self._endpoint, self._size = about.endpoint_id, PushSize()
         return about

@@ -11,6 +11,8 @@ from sessiond.spool.safety import BOUND_ENDPOINT
 
 POSITION = "forgotten.position"
 """Meta key: the endpoint's id, and the position up to which its list of erased sessions was read."""
+MOST_PAGES = 1000
+"""Pages of that list that are read at once; the others are read after the next identification of the endpoint."""
 
 
 def learn_forgotten(spool: Spool, list_forgotten: Callable[[str | None], ForgottenAnswer], now_ms: int) -> int:
@@ -24,7 +26,7 @@ def learn_forgotten(spool: Spool, list_forgotten: Callable[[str | None], Forgott
     endpoint, learned = spool.meta(BOUND_ENDPOINT), 0
     known, _, since = (spool.meta(POSITION) or "").partition(" ")
     at = since if known == endpoint and since else None
-    while True:
+    for _ in range(MOST_PAGES):  # rule 12: an endpoint that always has more must not keep us from pushing
         try:
             answer = list_forgotten(at)
         except NotFound:
@@ -41,5 +43,6 @@ def learn_forgotten(spool: Spool, list_forgotten: Callable[[str | None], Forgott
                     learned += 1
             spool.set_meta(POSITION, f"{endpoint} {answer.next}")
         if not answer.more or answer.next == at:
-            return learned
+            break
         at = answer.next
+    return learned
