@@ -31,6 +31,7 @@ SUITES = {
         "tests/integration/test_endpoint_answers.py",
         "tests/integration/test_space_in_outbox.py",
         "tests/integration/test_sync_once.py",
+        "tests/integration/test_writer_hold.py",
         "tests/process/test_*.py",
         "tests/process/service/test_live_config.py",
         "tests/process/service/test_network.py",
