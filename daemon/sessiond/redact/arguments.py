@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from sessiond.redact.layout import View
 
-ARGUMENT_TRIGGER = r"(?:[\"'>\[]|[,-] |u0000)(?:-[uUpPawbtsk]|--[a-zA-Z]|config)"
-"""The beginning of an option, or the command `config`, where it may be in a list.
+ARGUMENT_TRIGGER = r"(?:[\"'>\[]|[,-] |u0000)(?:-[uUpPawbtsk]|--[a-zA-Z]|config)| \\(?:\n|\\\\n|\\{5}n) "
+"""The beginning of an option, or the command `config`, where it may be in a list; or a command's continued line.
 
 It consists of short literals: with the names of options in it, a scan of source code would take three times as long.
 """
@@ -30,6 +30,7 @@ _WAYS = (
     *(quote + rb"(?:" + _QUOTED + rb"|" + _NEWLINE + _DASH + rb")" for quote in (rb"\"", rb"'")),
     rb"\\(?:\\{0,14}[\"'](?:" + _QUOTED + rb"|" + _NEWLINE + _DASH + rb"))",
     rb"\\(?:(?:\\{0,7}r\\)?\\{0,7}n" + _DASH + rb"|\\{0,7}u0000)",
+    rb"\\(?:\n|\\\\n|\\{5}n)[ \t]{1,40}",  # a continued line of a command
     rb"\n" + _DASH,
     rb"\r\n" + _DASH,
     rb",[ ]{1,2}(?=[^\[\]{}\"'\\\n]{1,200}\])",  # in one line of YAML
@@ -40,6 +41,7 @@ _OPTION = re.compile(rb"(-[\w-]++)" + _SEPARATOR.pattern + rb"(?!-)")
 _SHORT = frozenset(rb"uUpPawb")
 _NAMES = (b"pass", b"token", b"secret", b"key", b"user")
 _JOINED = re.compile(rb"-[uUpPaw](?=[^\s\"'\\<,]{0,40}[^a-z\s\"'\\<,-])[^\s\"'\\<,]{4}")
+_ANY_OPTION = re.compile(rb" -(?:[uUpPawb][^\w-]|[pu]\w|-?[a-z-]{0,24}(?:pass|token|secret|key|user))")
 _BACK, _AHEAD = 512, 1536
 """Bytes before the first option and after the last one that a view holds: more than a command and its secret have."""
 _MARGIN_BACK, _MARGIN_AHEAD = 64, 256
@@ -93,6 +95,8 @@ def _end(data: bytes, mark: int) -> int:
 
 def _is_relevant(data: bytes, mark: int) -> bool:
     """Return whether what begins before a mark may have a secret behind it, or be an option and its value in one."""
+    if data[mark - 1 : mark] == b" ":
+        return _ANY_OPTION.search(data, max(0, mark - 160), mark + 80) is not None  # a continued line
     if data[mark - 1 : mark] == b"g" and data.endswith(b"config", 0, mark):
         return _SEPARATOR.match(data, mark) is not None
     start = mark - (3 if data[mark - 3 : mark - 1] == b"--" else 2)

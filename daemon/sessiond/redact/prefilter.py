@@ -21,7 +21,7 @@ _SIGNS = (
     "private key", "$2", "$apr1$", "$1$", "$5$", "$6$", "$argon2", "\\u00", "\x1b", "heroku", "cookie", "sshpass",
     "redis-cli", "login", "identified", "mysql", "7z ", "echo ", "htpasswd", '"kty', "hooks.zapier", "webhook",
     ":5432:", ":5433:", ":6432:", ":\\/", "%3a", "sig=", "signature=", "code_verifier=", "hvs.", "hvb.", "hvr.",
-    "sm_pat_", "sm_aat_", "sm_sat_",
+    "sm_pat_", "sm_aat_", "sm_sat_", "securestring",
 )  # fmt: skip
 """Text in which a value may be a plain word, or is as short as one. In lower case."""
 _OPTION = re.compile(r"[\s\"'>,\[]-(?:[pPuUawb]|-(?:proxy-)?user\b)")
