@@ -228,9 +228,13 @@ def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, 
         ("project", f"{record.working_directory or '(unknown)'} -> {target.directory}"),
     ]
     will = "would be " if args.dry_run else ""
-    rows += [("file", f"{will}created: {tilde(each.path, home)}") for each in restoration.new]
-    rows += [("file", f"{will}continued: {tilde(each.path, home)}") for each, _ in restoration.behind]
-    rows += [("file", f"already here: {tilde(each.path, home)}") for each in restoration.kept]
+    for what, files in (
+        (f"{will}created", restoration.new),
+        (f"{will}continued", tuple(file for file, _ in restoration.behind)),
+        ("already here", restoration.kept),
+    ):
+        paths = [tilde(each.path, home) for each in files]
+        rows += [("file", f"{what}: {text}") for text in (paths if args.dry_run else _shortened(paths))]
     rows += [("import", f"{will}run: {_shell(each.command)}") for each in restoration.plan.imports]
     left = missing(stored)
     if left:
@@ -242,6 +246,12 @@ def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, 
             print(f"{'' if number else label:<{LABEL}}{line}")
     if restoration.complete:
         print(f"{'':<{LABEL}}{count(len(restoration.kept), 'file')} here already; nothing to do")
+
+
+def _shortened(paths: list[str]) -> list[str]:
+    """Return the last path, which is the transcript, and how many more there are."""
+    more = f", and {count(len(paths) - 1, 'more file')}" if len(paths) > 1 else ""
+    return [f"{path}{more}" for path in paths[-1:]]
 
 
 def _shell(command: Command) -> str:

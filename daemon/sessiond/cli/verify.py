@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def listing(result: Verified, width: int) -> str:
     """Format the result as a table of tools, and a list of problems."""
     deep = any(each.compared for each in result.tools)
-    header = ["tool", "sessions", "safe", "files", "not captured", *(["bytes compared"] if deep else [])]
+    header = ["tool", "sessions", "safe", "files", "not captured", *(["compared"] if deep else [])]
     rows = [header]
     for each in result.tools:
         numbers = [each.sessions, each.safe, each.files, each.not_captured, *([each.compared] if deep else [])]
