@@ -15,6 +15,7 @@ from sessiond.cli.output import (
     wrapped,
 )
 from sessiond.spool.health import RootHealth
+from sessiond.spool.sizes import Sizes
 from sessiond.spool.stats import Totals
 from sessiond.spool.verification import Verification
 from sessiond.status import Advice, Running, Status, ToolStatus
@@ -89,6 +90,8 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
     if status.redactions:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
+    if status.sizes is not None and status.sizes.tools:
+        yield "sizes", _sizes(status.sizes)
     yield "disk", f"{size(status.disk_bytes)} in {tilde(status.state_dir, home)}"
 
 
@@ -103,6 +106,14 @@ def _acknowledged(totals: Totals) -> str:
     )
     rest = [f"{number} {word}" for number, word in states if number]
     return f"{totals.acknowledged} of them" + (f"; {', '.join(rest)}" if rest else "")
+
+
+def _sizes(sizes: Sizes) -> str:
+    """Format how much was captured: in all, in the last month, and by the largest tools."""
+    largest = sorted(sizes.tools.items(), key=lambda each: -each[1])
+    named = ", ".join(f"{tool} {size(number)}" for tool, number in largest[:SHOWN])
+    more = ", ..." if len(largest) > SHOWN else ""
+    return f"{size(sum(sizes.tools.values()))}, {size(sizes.month)} of it in 30 days ({named}{more})"
 
 
 def _verified(status: Status, last: Verification) -> str:

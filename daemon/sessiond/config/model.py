@@ -102,6 +102,18 @@ class Outbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Compressed transcript bytes in the outbox. When it is full, transcripts stay in the tools' files until later."""
 
 
+class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of the built-in archive."""
+
+    max_bytes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0, le=1 << 50, description='bytes, or text like "50 GB"; 0 for no limit', extra={"unit": "bytes"}
+        ),
+    ] = 0
+    """Size of the archive's file. When it is reached, nothing is dropped: new transcripts wait in the tools' files."""
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Level, format and file of the log."""
 
@@ -172,6 +184,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     redaction: Redaction = Redaction()
     backlog: Backlog = Backlog()
     outbox: Outbox = Outbox()
+    archive: ArchiveSettings = ArchiveSettings()
     log: Log = Log()
     sources: dict[str, SourceSettings] = {}
     """The sources by the name of the tool, such as "claude-code"."""

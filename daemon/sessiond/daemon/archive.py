@@ -87,8 +87,9 @@ class Archive:
         *,
         respawn: float = RESPAWN,
         patience: float = START,
+        max_bytes: int = 0,
     ) -> None:
-        """Start the process and wait until it accepts requests.
+        """Start the process and wait until it accepts requests. `max_bytes` limits its store; 0: no limit.
 
         `died` is called if the process ends without `stop`, at least `respawn` seconds after its start.
 
@@ -102,6 +103,7 @@ class Archive:
         token_file = os.path.join(directory, "token")
         command = [sys.executable, "-P", "-m", "sessiond", "serve", "--data", directory, "--port", "0"]
         command += ["--token-file", token_file, "--announce", "-", "--until-eof"]
+        command += ["--max-bytes", str(max_bytes)] if max_bytes else []
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             command,
             stdin=subprocess.PIPE,

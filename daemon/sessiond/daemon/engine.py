@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -22,9 +22,10 @@ from sessiond.daemon.messages import Hold, Inbox, Inboxes, Message, Ping, Stop
 from sessiond.daemon.resources import Resources, open_resources
 from sessiond.daemon.settings import Settings
 from sessiond.daemon.throttle import PUSHING, READING, UNLIMITED, Override, Throttle
-from sessiond.errors import SpoolDamaged
+from sessiond.errors import SpoolDamaged, StateFull
 from sessiond.ingest import Turn
 from sessiond.logs import hide
+from sessiond.spool.archive_file import ARCHIVE_LIMIT
 from sessiond.spool.translation import translated
 from sessiond.state import Lock
 from sessiond.watch import Watcher, WatchOptions
@@ -132,7 +133,11 @@ class Engine:
             from sessiond.daemon.archive import Archive  # late: with an endpoint no subprocess is needed
 
             main = self.inboxes.main
-            self._archive = Archive(self.resources.directory, lambda: main.put(Message.DIED))
+            limit, spool = self._settings.config.archive.max_bytes, self.resources.spool
+            self._archive = Archive(self.resources.directory, lambda: main.put(Message.DIED), max_bytes=limit)
+            if spool.meta(ARCHIVE_LIMIT) != str(limit):
+                with suppress(StateFull):  # `status` warns of a full archive only after the next start
+                    spool.set_meta(ARCHIVE_LIMIT, str(limit))
             url, token = self._archive.url, self._archive.token
         if token is not None:
             hide(token.reveal())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from sessiond.clock import now_ms
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import EndpointError
+from sessiond.errors import EndpointError, StateFull
 from sessiond.logs import log
 from sessiond.spool import Spool
+from sessiond.spool.sizes import SIZES, count_sizes, read_sizes
 from sessiond.spool.verification import BEGUN, EACH_MS, last_check_ms
 from sessiond.upload.verify import Comparison, apply_comparison, compare
 
@@ -27,16 +29,22 @@ class PeriodicCheck:
         self._spool, self._client = spool, client
         self._machine_id, self._address = machine_id, address
         self._steps: Iterator[Comparison] | None = None
+        self._counting: Iterator[None] | None = None
+        sizes = read_sizes(spool.meta(SIZES))
+        self._counted_ms = 0 if sizes is None else sizes.at_ms
         self._failed_at: float | None = None
         checked_ms = last_check_ms(spool, address)
         if checked_ms is None:
             # The first check is a day later: what was pushed just now was acknowledged just now.
             checked_ms = now_ms()
-            spool.set_meta(BEGUN, f"{address} {checked_ms}")
+            with suppress(StateFull):  # a full disk delays the check, and must not keep the daemon from starting
+                spool.set_meta(BEGUN, f"{address} {checked_ms}")
         self._checked_ms = checked_ms
 
     def step(self) -> bool:
         """Send the next request of a check that is due; return whether the check goes on. A failure is not raised."""
+        if self._counting is not None or not 0 <= now_ms() - self._counted_ms < EACH_MS:
+            return self._count()
         if self._steps is None and not self._is_due():
             return False
         self._steps = self._steps or compare(self._spool, self._client, self._machine_id)
@@ -52,6 +60,14 @@ class PeriodicCheck:
         apply_comparison(self._spool, result, self._address, self._checked_ms)
         log.info("verification.ended", sessions=len(result.sessions), incomplete=len(result.incomplete))
         return bool(result.wrong)
+
+    def _count(self) -> bool:
+        """Count a part of what was captured, for `status`; return whether there is more to count or to compare."""
+        self._counting = self._counting or count_sizes(self._spool, now_ms())
+        for _ in self._counting:
+            return True
+        self._counting, self._counted_ms = None, now_ms()
+        return self._is_due()
 
     def _is_due(self) -> bool:
         if self._failed_at is not None and time.monotonic() - self._failed_at < RETRY_SECONDS:

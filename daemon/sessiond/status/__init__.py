@@ -11,6 +11,7 @@ import os
 from importlib.machinery import PathFinder
 
 from sessiond import clock, pause, state
+from sessiond.spool.archive_file import archive_bytes
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.stats import ToolCount
 from sessiond.spool.verification import Verification
@@ -75,6 +76,9 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         endpoint=endpoint,
         # Without an endpoint, the archive is what has to erase them.
         erasures=snapshot.erasures.replace(endpoint=0) if endpoint.archive else snapshot.erasures,
+        sizes=snapshot.sizes,
+        archive_bytes=archive_bytes(directory) if endpoint.archive and snapshot.archive_max_bytes else 0,
+        archive_max_bytes=snapshot.archive_max_bytes if endpoint.archive else 0,
         verification=_verification(snapshot, "" if endpoint.archive else endpoint.url),
         progress=_progress(holder, snapshot),
         tools=_tools(snapshot),

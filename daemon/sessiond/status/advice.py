@@ -9,6 +9,8 @@ from sessiond.spool.health import CopiesHealth
 from sessiond.spool.stats import Totals
 from sessiond.status.model import Advice, Running, SpoolState, Status
 
+NEARLY_FULL = 0.8
+"""The share of the archive's limit from which on `status` warns. Transcripts are not taken from 15/16 on."""
 RECENT_MS = 7 * 86_400_000
 """Milliseconds for which a rebuilt spool is reported."""
 
@@ -26,6 +28,7 @@ def advise(status: Status) -> list[Advice]:
         *_paused(status),
         *_endpoint(status),
         *_sessions(status),
+        *_archive(status),
         *_erasures(status),
         *_unsaved(status),
         *_interrupted(status),
@@ -158,6 +161,16 @@ def _sessions(status: Status) -> Iterator[Advice]:
             what=f"{_count(totals.unprotected, 'transcript')} not captured yet, and no hard link to the file is"
             " possible: it is lost if the tool deletes the file",
             do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
+            degraded=False,
+        )
+
+
+def _archive(status: Status) -> Iterator[Advice]:
+    limit, used = status.archive_max_bytes, status.archive_bytes
+    if limit and used >= limit * NEARLY_FULL:
+        yield Advice(
+            what=f"the archive on this machine is {used * 100 // limit} % full (archive.max_bytes)",
+            do="raise the limit, configure an endpoint, or erase old sessions: sessiond forget --before 90d",
             degraded=False,
         )
 

@@ -9,6 +9,7 @@ from sessiond.pause import Paused
 from sessiond.spool.forgotten import Erasures
 from sessiond.spool.health import EndpointHealth, RootHealth
 from sessiond.spool.safety import Unsafe
+from sessiond.spool.sizes import Sizes
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.spool.verification import Verification
 from sessiond.status.progress import Progress
@@ -136,6 +137,12 @@ class Status(FrozenRecord):
     advice: list[Advice]
     erasures: Erasures = Erasures()
     """Sessions that the user erased, and where that is still to be done."""
+    sizes: Sizes | None = None
+    """How much was captured, counted once a day; None before the first time."""
+    archive_bytes: int = 0
+    """The size of the built-in archive, while it is the endpoint and has a limit."""
+    archive_max_bytes: int = 0
+    """Its limit; 0: none."""
     verification: Verification | None = None
     """The last comparison with the endpoint; None: there was none with this one."""
     progress: Progress | None = None

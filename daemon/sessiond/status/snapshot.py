@@ -8,9 +8,11 @@ from sessiond import state
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
 from sessiond.frozen_record import FrozenRecord
 from sessiond.spool import NAME, Spool, health
+from sessiond.spool.archive_file import ARCHIVE_LIMIT
 from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
 from sessiond.spool.safety import BOUND, State, Unsafe
+from sessiond.spool.sizes import SIZES, Sizes, read_sizes
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.spool.verification import RESULT, Verification, read_verification
 from sessiond.state import has_archive
@@ -40,6 +42,8 @@ class SpoolSnapshot(FrozenRecord):
     outbox: Waiting | None = None
     erasures: Erasures = Erasures()
     verification: Verification | None = None
+    sizes: Sizes | None = None
+    archive_max_bytes: int = 0
     counts: list[ToolCount] = []  # noqa: RUF012 - each has its own
     lost: list[Unsafe] = []  # noqa: RUF012
     troubles: list[Trouble] = []  # noqa: RUF012
@@ -110,6 +114,8 @@ def _fill(read: dict[str, Any], spool: Spool, *, archive: bool) -> None:
         read["lost"] = list(spool.safety.unsafe(State.LOST, limit=TROUBLES)) if totals.lost else []
         read["outbox"] = spool.stats.waiting()
         read["erasures"] = count_erasures(spool.connection, archive=archive)
+        read["sizes"] = read_sizes(spool.meta(SIZES))
+        read["archive_max_bytes"] = int(spool.meta(ARCHIVE_LIMIT) or 0)
         read["verification"] = read_verification(spool.meta(RESULT))
         read["redactions"] = spool.stats.redactions()
         if any(count.troubled for count in counts):

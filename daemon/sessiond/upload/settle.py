@@ -78,11 +78,18 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
         context.settled(result_of_all)
     context.attempts = 0
     if full and not segments:
-        raise Unreachable("the endpoint's quota is used up", hint="raise it (serve --max-bytes)")
+        raise _full(context)
     if postponed and not sessions + segments + parked + healed + result_of_all.forgotten:
         # The protocol has the endpoint store at least one item of each push. Repeating the push at once would loop.
         raise Unreachable("the endpoint stored nothing of a push and asks for a smaller one")
     return result_of_all
+
+
+def _full(context: UploadContext) -> Unreachable:
+    if context.address:
+        return Unreachable("the endpoint's quota is used up", hint="raise it (serve --max-bytes)")
+    hint = "raise archive.max_bytes, configure an endpoint, or erase sessions: sessiond forget"
+    return Unreachable("the built-in archive is full: its quota is used up", hint=hint)
 
 
 def park(context: UploadContext, item: Item, reason: str) -> None:

@@ -139,7 +139,7 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) 
         ("[enpoint]\n", 1, "enpoint", "unknown key", 'did you mean "endpoint"?'),
         ('url = "https://x"\n', 1, "url", "unknown key", 'did you mean "endpoint.url"? it belongs in [endpoint]'),
         ("[log]\nrescan = 5\n", 2, "log.rescan", "unknown key", "above the first [table]"),
-        ("zzz = 1", 1, "zzz", "unknown key", "known keys: backfill, backlog, endpoint, exclude"),
+        ("zzz = 1", 1, "zzz", "unknown key", "known keys: archive, backfill, backlog, endpoint"),
         ('[endpoint]\ntoken = "SENTINEL"', 2, "endpoint.token", "unknown key", "endpoint.token_file"),
         ('[log]\nlevel = "Info"', 2, "log.level", 'expected one of "debug", "info"', 'did you mean "info"?'),
         ("endpoint.timeout = 0", 1, "endpoint.timeout", "expected seconds above 0", None),
