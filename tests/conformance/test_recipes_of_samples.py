@@ -21,7 +21,7 @@ from support.sample_tree import NAMES, built
 
 REBUILT = {"pi", "qwen-code", "droid", "kimi", "mistral-vibe"}
 """Tools whose transcript gets the directory of this machine, so that its bytes differ."""
-REFUSED = {"openhands/v0", "claude-code/2.1-history"}
+REFUSED = {"openhands/v0", "claude-code/2.1-history", "kimi/cli-1.49", "kimi/cli-1.49-fork", "kimi/code-import-2"}
 """Samples with no session that can be restored."""
 CHANGED = {
     "continue": ("session",),
@@ -30,7 +30,7 @@ CHANGED = {
 }
 """Streams that get the directory of this machine, that the tool makes again, or that it does not need."""
 MACHINE = "testbox"
-RESTORABLE = {"aider", "claude-code", "continue", "droid", "grok-build", "openhands"}
+RESTORABLE = {"aider", "claude-code", "continue", "droid", "grok-build", "kimi", "openhands"}
 SAMPLES = [name for name in NAMES if name.split("/")[0] in RESTORABLE]
 
 

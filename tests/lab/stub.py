@@ -638,7 +638,10 @@ class H(BaseHTTPRequestHandler):
     # --- OpenAI chat completions
     def chat(self, js, body):
         msgs = js.get("messages") or []
-        idx = max((i for i, m in enumerate(msgs) if m.get("role") == "user"), default=-1)
+        reminder = "<system-reminder>"  # Kimi Code appends messages of its own after the user's
+        said = [i for i, m in enumerate(msgs) if m.get("role") == "user"]
+        own = [i for i in said if not flat(msgs[i].get("content")).lstrip().startswith(reminder)]
+        idx = max(own or said, default=-1)
         prompt = flat(msgs[idx].get("content")) if idx >= 0 else ""
         has_result = any(m.get("role") in ("tool", "function") for m in msgs[idx + 1 :])
         if (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import msgspec
@@ -13,6 +14,7 @@ from sessiond.sources.recipes import find_recipe
 
 PROJECT = "/home/bob/src/my_other.proj"
 EVENTS = f"/home/bob/.openhands/conversations/{IDENTITY.hex}/events"
+DIGEST = hashlib.sha256(PROJECT.encode()).hexdigest()[:12]
 STARTED = b'{"started":"2026-09-01 10:00:00"}\n'
 
 
@@ -120,3 +122,28 @@ def test_droid_and_grok_build_get_the_directory_of_this_machine() -> None:
     log, about = plan("grok-build", archived).files
     assert log.path == f"/home/bob/.grok/sessions/%2Fhome%2Fbob%2Fsrc%2Fmy_other.proj/{IDENTITY}/updates.jsonl"
     assert json.loads(b"".join(about.content())) == {"info": {"cwd": PROJECT, "id": str(IDENTITY)}, "n": 1}
+
+
+def test_kimi_code_gets_the_workspace_of_this_machine() -> None:
+    """Only the record that binds the session is changed; the index has a line for the session."""
+    bound = b'{"type":"runtime.set_binding","workspaceId":"wd_engine_0123456789ab","n":1.50}\n'
+    said = b'{"type":"turn.prompt","text":"\\"wd_engine_0123456789ab\\""}\n'
+    state = b'{"type":"state","state":{"cwd":"/home/ada","agents":{"main":{"homedir":"/x"}}}}\n'
+    made = plan("kimi", session("kimi", ("main", bound + said), ("agent-0", said), ("state", state)))
+    folder = f"/home/bob/.kimi-code/sessions/wd_my_other.proj_{DIGEST}/session_{IDENTITY}"
+    main, agent, about = made.files
+    assert (main.path, agent.path) == (f"{folder}/agents/main/wire.jsonl", f"{folder}/agents/agent-0/wire.jsonl")
+    here = bound.replace(b"engine_0123456789ab", b"my_other.proj_" + DIGEST.encode())
+    assert b"".join(main.content()) == here + said
+    assert json.loads(b"".join(about.content())) == {
+        "cwd": PROJECT,
+        "agents": {"main": {"homedir": f"{folder}/agents/main"}},
+    }
+    entry = {"sessionId": f"session_{IDENTITY}", "sessionDir": folder, "workDir": PROJECT}
+    assert json.loads(made.edits[0].change(b"{}\n").splitlines()[1]) == entry
+
+
+def test_a_session_of_kimi_cli_is_refused() -> None:
+    """Kimi Code does not read it."""
+    with pytest.raises(Unrestorable, match="Kimi CLI"):
+        plan("kimi", session("kimi", ("main", b'{"type":"metadata"}\n{"timestamp":1}\n')))
