@@ -30,9 +30,9 @@ page with the facts that its source relies on. *Versions* are those of the tool 
 the shape of; *samples* names these (`tests/conformance/samples`). *Stores* are JSON lines, a document that is
 rewritten, a folder of files, or a database. *Fills* names the optional fields that the tool stores, *gaps* the fields
 that it does not store and the data that is not read. *Restores* is the version with which `make lab-restore` has shown
-that `sessiond restore ID` works, when, and with which sessions: `tool` has a call of a tool, `subagent` a subagent,
-`fork` is a session that was forked from another one. *Untested*: there is a recipe that the lab has not shown to work.
-Without one, `sessiond export ID --format handoff` writes a prompt to continue with in any tool.
+that `sessiond restore ID` works, when, and with which sessions: `tool` has a call of a tool, `text` none, `subagent` a
+subagent, `fork` is a session that was forked from another one. *Untested*: there is a recipe that the lab has not shown
+to work. Without one, `sessiond export ID --format handoff` writes a prompt to continue with in any tool.
 
 | tool | versions | samples | stores | fills | restores | gaps |
 |---|---|---|---|---|---|---|

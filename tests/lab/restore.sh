@@ -59,5 +59,6 @@ FOUND=; for f in $(cd "$W/stub/bodies"; grep -l LABSECOND -- * 2>/dev/null); do 
 sd m2 sync; sd m2 ls --json
 kill $HOLD $SERVE 2>/dev/null; end_under "$W"; stop_stub
 [ $SCENARIO = fork ] && ! grep -q LABFORK "$W/stub/bodies/$FOUND" && FOUND=
+[ -n "${RESULT:-}" ] && SCENARIO=text # the tool calls no tools
 [ "$CODE" = 0 ] && [ -n "$FOUND" ] && { echo "PASSED $TOOL $VER $SCENARIO: $FOUND of $SINCE"; cd "$DRV/../.." && PYTHONPATH=daemon:tests "$(dirname "$SD")/python" -m lab.restored "$TOOL" "$VER" $SCENARIO; exit; }
 echo "FAILED $TOOL $VER $SCENARIO: see $W"; tail -5 "$W/resume.out"; exit 1
