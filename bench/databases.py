@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import corpus
 import measure
-from household import Daemon
+from processes import Daemon
 from rows import MB, NOWHERE, Figure, Plan, figure
 
 STORE = ".local/share/opencode/opencode.db"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import corpus
 import measure
 import rivals
-from household import ROOT, TOKEN, Daemon, Endpoint, clear, environment
+from processes import ROOT, TOKEN, Daemon, Endpoint, clear, environment
 
 MB = 1 << 20
 NOWHERE = "http://127.0.0.1:9"

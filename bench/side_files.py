@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import corpus
-from household import clear
+from processes import clear
 from rows import NOWHERE, Figure, Plan, figure
 from sessiond import state
 from sessiond.config import Config, Loaded

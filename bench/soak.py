@@ -27,7 +27,7 @@ import urllib.request
 
 import corpus
 import measure
-from household import TOKEN, clear
+from processes import TOKEN, clear
 from run import default_directory
 from sessiond.redact.examples import expand
 from sessiond.redact.policy import Policy

@@ -11,7 +11,7 @@ import sys
 from contextlib import closing
 
 import measure
-from household import ROOT, Daemon, Endpoint, environment
+from processes import ROOT, Daemon, Endpoint, environment
 
 ARCHIVE = "archive"
 COMMANDS = ("token list", "token add", "token rebind", "backup", "second serve")

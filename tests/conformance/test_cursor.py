@@ -13,7 +13,7 @@ import pytest
 from sessiond.database import Database, open_database
 from sessiond.sources.base import Kind, Unit
 from sessiond.sources.cursor import Cursor
-from support.harness import household
+from support.harness import daemon_harness
 from support.sample_tree import built
 
 SOURCE = Cursor()
@@ -26,14 +26,14 @@ def test_a_token_in_the_database_never_reaches_the_spool(name: str, tmp_path: Pa
     """The table with the chats also has the user's tokens; no file of sessiond may ever contain one."""
     stores = list(Path(built(name)).rglob("state.vscdb"))
     assert any(TOKEN in store.read_bytes() for store in stores)
-    with household(tmp_path) as house:
-        os.rmdir(house.home)
-        os.symlink(built(name), house.home)
-        house.settle()
-        assert house.held_sessions()
-        for session in house.spool.catalog.sessions():
-            for stream in house.spool.catalog.streams(session.id):
-                assert TOKEN not in house.held(str(session.uuid), stream.name)
+    with daemon_harness(tmp_path) as harness:
+        os.rmdir(harness.home)
+        os.symlink(built(name), harness.home)
+        harness.settle()
+        assert harness.held_sessions()
+        for session in harness.spool.catalog.sessions():
+            for stream in harness.spool.catalog.streams(session.id):
+                assert TOKEN not in harness.held(str(session.uuid), stream.name)
     for path in tmp_path.rglob("*"):
         if path.is_file() and "home" not in path.parts:
             assert TOKEN not in path.read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.harness import household
+from support.harness import daemon_harness
 from support.sample_tree import build
 
 TOKEN = b"FAKE-SECRET-must-never-leave"
@@ -15,11 +15,11 @@ TOKEN = b"FAKE-SECRET-must-never-leave"
 @pytest.mark.parametrize("name", ["amazon-q/1", "kiro/cli-v2", "openclaw/2026.9-database", "warp/2026"])
 def test_other_tables_of_the_database_never_reach_the_spool(name: str, tmp_path: Path) -> None:
     """Tokens and the terminal's history lie in other tables of the same database."""
-    with household(tmp_path) as house:
-        build(name, house.home)
-        assert any(TOKEN in path.read_bytes() for path in Path(house.home).rglob("*.sqlite*"))
-        house.settle()
-        assert house.held_sessions()
+    with daemon_harness(tmp_path) as harness:
+        build(name, harness.home)
+        assert any(TOKEN in path.read_bytes() for path in Path(harness.home).rglob("*.sqlite*"))
+        harness.settle()
+        assert harness.held_sessions()
     for path in tmp_path.rglob("*"):
         if path.is_file() and "home" not in path.relative_to(tmp_path).parts:
             assert TOKEN not in path.read_bytes()

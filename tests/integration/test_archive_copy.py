@@ -25,7 +25,7 @@ from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, Unreachable
 from sessiond.state import archive_files
 from sessiond.upload import BatchResult, bind
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def pushing(world: World) -> Iterator[Pusher]:
     """Yield the pusher of the first endpoint beside an archive with one session, without its thread."""
-    house = world.house
-    house.write(CLAUDE, *lines(3))
-    house.settle()
+    harness = world.harness
+    harness.write(CLAUDE, *lines(3))
+    harness.settle()
     delete(world)
-    house.settle()
-    shutil.copytree(world.base / "archive", os.path.join(house.state, "archive"))
+    harness.settle()
+    shutil.copytree(world.base / "archive", os.path.join(harness.state, "archive"))
     world.configure("first")
-    resources = house.resources(msgspec.convert({"endpoint": {"url": house.address}}, type=Config))
-    made = Pusher(resources, Target(house.address, Token(TOKEN)), Throttle(PUSHING))
+    resources = harness.resources(msgspec.convert({"endpoint": {"url": harness.address}}, type=Config))
+    made = Pusher(resources, Target(harness.address, Token(TOKEN)), Throttle(PUSHING))
     yield made
     made.close()
 
@@ -67,10 +67,10 @@ def test_what_is_new_does_not_wait_for_an_archive_that_cannot_be_copied(
     monkeypatch.setattr(pushing.archive, "step", step)
     monkeypatch.setattr(pushing.archive, "pending", lambda _=0: True)
     fresh = SESSION[:-1] + "9"
-    world.house.write(CLAUDE.replace(SESSION, fresh), claude(fresh, 1))
-    world.house.scan()
+    world.harness.write(CLAUDE.replace(SESSION, fresh), claude(fresh, 1))
+    world.harness.scan()
     push(pushing)
-    assert fresh in world.house.held_sessions()
+    assert fresh in world.harness.held_sessions()
     assert pushing.idle_seconds() is not None  # and it is tried again
 
 
@@ -78,11 +78,11 @@ def test_a_record_alone_is_progress_beside_an_archive_that_cannot_be_copied(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A session that ended has a new record and no new bytes. It was acknowledged, so the push has not failed."""
-    house = world.house
+    harness = world.harness
     fresh = SESSION[:-1] + "9"
-    house.write(CLAUDE.replace(SESSION, fresh), claude(fresh, 1))
+    harness.write(CLAUDE.replace(SESSION, fresh), claude(fresh, 1))
     for _ in range(2):  # the endpoint is asked what it has, and then it gets the rest
-        house.scan()
+        harness.scan()
         push(pushing)
 
     def step(**_: object) -> BatchResult:
@@ -90,10 +90,10 @@ def test_a_record_alone_is_progress_beside_an_archive_that_cannot_be_copied(
 
     monkeypatch.setattr(pushing.archive, "step", step)
     monkeypatch.setattr(pushing.archive, "pending", lambda _=0: True)
-    with house.spool.transaction():
-        for captured in house.spool.catalog.sessions():
-            house.spool.catalog.raise_revision(captured.id, 0, now_ms())
-    waiting = house.spool.stats.waiting()
+    with harness.spool.transaction():
+        for captured in harness.spool.catalog.sessions():
+            harness.spool.catalog.raise_revision(captured.id, 0, now_ms())
+    waiting = harness.spool.stats.waiting()
     assert waiting.sessions > 0
     assert waiting.segments == 0
     assert pushing.push().more
@@ -102,16 +102,16 @@ def test_a_record_alone_is_progress_beside_an_archive_that_cannot_be_copied(
 
 def test_what_an_archive_had_to_copy_is_forgotten_with_it(world: World, pushing: Pusher) -> None:
     """It was moved away: `status` would otherwise report its sessions as waiting for good."""
-    house = world.house
+    harness = world.harness
     pushing.retrying.identify_again()
     bind(pushing._context)
     pushing.archive.prepare()
-    assert house.spool.safety.archive().sessions == 1
-    shutil.rmtree(os.path.join(house.state, "archive"))
-    resources = house.resources(msgspec.convert({"endpoint": {"url": house.address}}, type=Config))
-    again = Pusher(resources, Target(house.address, Token(TOKEN)), Throttle(PUSHING))
+    assert harness.spool.safety.archive().sessions == 1
+    shutil.rmtree(os.path.join(harness.state, "archive"))
+    resources = harness.resources(msgspec.convert({"endpoint": {"url": harness.address}}, type=Config))
+    again = Pusher(resources, Target(harness.address, Token(TOKEN)), Throttle(PUSHING))
     try:
-        archive = house.spool.safety.archive()
+        archive = harness.spool.safety.archive()
         assert (archive.sessions, archive.pending) == (0, 0)
     finally:
         again.close()
@@ -121,8 +121,8 @@ def test_an_archive_that_could_not_be_read_is_tried_again(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process may have served it for a while, or its process was killed."""
-    house = world.house
-    opened: list[Callable[[], ReadClient]] = [lambda: client(house)]
+    harness = world.harness
+    opened: list[Callable[[], ReadClient]] = [lambda: client(harness)]
 
     def open_archive(directory: str, device: object) -> ReadClient:
         if opened:
@@ -132,36 +132,36 @@ def test_an_archive_that_could_not_be_read_is_tried_again(
     failing, opened[:] = list(opened), []
     monkeypatch.setattr("sessiond.daemon.archive.open_archive", open_archive)
     push(pushing)
-    assert house.spool.safety.archive().problem is not None
+    assert harness.spool.safety.archive().problem is not None
     opened[:] = failing
     pushing.retrying.identify_again()
     push(pushing)
-    assert house.spool.safety.archive().problem is not None  # not at once: it is started for each try
+    assert harness.spool.safety.archive().problem is not None  # not at once: it is started for each try
     monkeypatch.setattr(archive_copy, "UNREADABLE_RETRY", 0.0)
     pushing.retrying.identify_again()
     push(pushing)
-    archive = house.spool.safety.archive()
+    archive = harness.spool.safety.archive()
     assert (archive.problem, archive.sessions, archive.pending) == (None, 1, 0)
-    assert SESSION in house.held_sessions()
+    assert SESSION in harness.held_sessions()
 
 
-def client(house: Household) -> ReadClient:
-    assert house.archive is not None
-    return ReadClient(house.archive.url, house.archive.token, device_id=house.device_id)
+def client(harness: DaemonHarness) -> ReadClient:
+    assert harness.archive is not None
+    return ReadClient(harness.archive.url, harness.archive.token, device_id=harness.device_id)
 
 
 def test_an_archive_is_copied_again_to_an_endpoint_that_lost_it(world: World, pushing: Pusher) -> None:
     """It was copied whole, and then the endpoint's store is replaced by an empty one while the daemon runs."""
-    house = world.house
+    harness = world.harness
     push(pushing)
-    assert SESSION in house.held_sessions()
+    assert SESSION in harness.held_sessions()
     assert not pushing.archive.pending()
-    with house.spool.transaction():
-        endpoint = house.spool.meta("endpoint")
-        house.spool.catalog.change_endpoint(endpoint, endpoint)
+    with harness.spool.transaction():
+        endpoint = harness.spool.meta("endpoint")
+        harness.spool.catalog.change_endpoint(endpoint, endpoint)
     pushing.retrying.identify_again()
     push(pushing)
-    archive = house.spool.safety.archive()
+    archive = harness.spool.safety.archive()
     assert (archive.listed, archive.sessions, archive.pending) == (True, 1, 0)
 
 
@@ -169,76 +169,76 @@ def test_what_is_written_to_the_archive_later_is_copied(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process may serve it for a while. `doctor` must not say meanwhile that it can be removed."""
-    house = world.house
-    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(house))
+    harness = world.harness
+    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(harness))
     push(pushing)
-    archive = house.spool.safety.archive()
+    archive = harness.spool.safety.archive()
     assert (archive.sessions, archive.pending) == (1, 0)
-    assert archive.files == archive_files(house.state)
+    assert archive.files == archive_files(harness.state)
     fresh = SESSION[:-1] + "9"
     line = {
         "op": "append", "machine_id": "testbox", "session": fresh, "stream": "main", "generation": 0, "offset": 0,
         "length": 1, "sha256": hashlib.sha256(b"x").hexdigest(), "data": "x",
     }  # fmt: skip
     store = world.servers["archive"]
-    headers = {"Authorization": f"Bearer {store.token}", "Sessiond-Device": str(house.device_id)}
+    headers = {"Authorization": f"Bearer {store.token}", "Sessiond-Device": str(harness.device_id)}
     httpx.post(f"{store.url}/v1/push", content=json.dumps(line), headers=headers)
-    file = os.path.join(house.state, "archive", "endpoint.db")
+    file = os.path.join(harness.state, "archive", "endpoint.db")
     os.utime(file)  # the archive that this test serves has its files elsewhere
-    assert archive.files != archive_files(house.state)
+    assert archive.files != archive_files(harness.state)
     pushing.retrying.identify_again()
     push(pushing)
-    assert house.held(fresh) == b"x"
-    assert house.spool.safety.archive().files == archive_files(house.state)
+    assert harness.held(fresh) == b"x"
+    assert harness.spool.safety.archive().files == archive_files(harness.state)
 
 
 def test_an_archive_that_is_written_to_until_the_end_is_listed_again(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write between the last list and the end of the copy is in no list: `doctor` must not say that it may go."""
-    house = world.house
-    file = os.path.join(house.state, "archive", "endpoint.db")
+    harness = world.harness
+    file = os.path.join(harness.state, "archive", "endpoint.db")
     real = ReadClient.close
 
     def close(self: ReadClient) -> None:
         real(self)
         os.utime(file, (1, 1))
 
-    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(house))
+    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(harness))
     monkeypatch.setattr(ReadClient, "close", close)
     push(pushing)
-    archive = house.spool.safety.archive()
+    archive = harness.spool.safety.archive()
     assert (archive.sessions, archive.pending, archive.files) == (1, 0, None)
     pushing.retrying.identify_again()
     push(pushing)
-    assert house.spool.safety.archive().files == archive_files(house.state)
+    assert harness.spool.safety.archive().files == archive_files(harness.state)
 
 
 def test_a_refused_session_is_tried_again_after_a_while(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The endpoint may have been at fault, and its administrator repairs it: no restart is needed."""
-    house = world.house
-    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(house))
+    harness = world.harness
+    monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(harness))
     bind(pushing._context)
     pushing.archive.prepare()
-    with house.spool.transaction():
-        for each in house.spool.archived.pending(9):
-            house.spool.archived.refuse(each, "invalid")
+    with harness.spool.transaction():
+        for each in harness.spool.archived.pending(9):
+            harness.spool.archived.refuse(each, "invalid")
     push(pushing)
     bytes_of = f"/v1/sessions/testbox/{SESSION}/streams/main"
-    assert house.get(bytes_of).status_code == 404
+    assert harness.get(bytes_of).status_code == 404
     monkeypatch.setattr(archive_copy, "REFUSED_RETRY", 0.0)
     pushing.retrying.identify_again()
     push(pushing)
-    assert house.get(bytes_of).status_code == 200
+    assert harness.get(bytes_of).status_code == 200
 
 
 def test_the_user_can_ask_for_another_try_of_the_archive(
     world: World, pushing: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`sessiond queue retry` does so in a running daemon, and not only ten minutes later."""
-    house = world.house
+    harness = world.harness
     opened: list[Callable[[], ReadClient]] = []
 
     def open_archive(*_: object) -> ReadClient:
@@ -248,14 +248,14 @@ def test_the_user_can_ask_for_another_try_of_the_archive(
 
     monkeypatch.setattr("sessiond.daemon.archive.open_archive", open_archive)
     push(pushing)
-    assert house.spool.safety.archive().problem is not None
-    opened.append(lambda: client(house))
+    assert harness.spool.safety.archive().problem is not None
+    opened.append(lambda: client(harness))
     pushing.try_sooner({Cause.USER})
     push(pushing)
-    assert house.spool.safety.archive().problem is not None, "nothing has changed: it is started for each try"
-    with house.spool.transaction():
-        house.spool.archived.retry()
+    assert harness.spool.safety.archive().problem is not None, "nothing has changed: it is started for each try"
+    with harness.spool.transaction():
+        harness.spool.archived.retry()
     pushing.try_sooner({Cause.USER})
     push(pushing)
-    archive = house.spool.safety.archive()
+    archive = harness.spool.safety.archive()
     assert (archive.problem, archive.sessions, archive.pending) == (None, 1, 0)

@@ -14,14 +14,14 @@ from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.spool import sizes
 from sessiond.spool.archive_file import archive_bytes
 from sessiond.spool.sizes import MONTH_MS, SIZES, read_sizes
-from support.harness import CLAUDE, SESSION, Household, claude, encode, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
 
 OTHER = "6" + SESSION[1:]
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
@@ -56,21 +56,23 @@ def test_a_full_archive_drops_nothing_and_says_so(tmp_path: Path, capsys: pytest
     assert main(["verify", "--deep"], {**environ, "SESSIOND_ARCHIVE__MAX_BYTES": "0"}) == 0
 
 
-def test_sizes_are_counted_once_a_day(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_counted_once_a_day(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """By tool and for the last month, in parts, without a request."""
-    monkeypatch.setattr(periodic_check, "now_ms", lambda: house.now_ms)
+    monkeypatch.setattr(periodic_check, "now_ms", lambda: harness.now_ms)
     monkeypatch.setattr(sizes, "PART", 1)
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1), claude(OTHER, 2))
-    house.settle()
-    first, second = (Path(house.home, CLAUDE.replace(SESSION, each)).stat().st_size for each in (SESSION, OTHER))
-    active = house.spool.connection.execute("SELECT max(active_ms) FROM session").fetchone()[0]
-    house.spool.connection.execute("UPDATE session SET active_ms = ? WHERE uuid = ?", (active - MONTH_MS - 1, SESSION))
-    house.now_ms = active
-    check = PeriodicCheck(house.spool, house.client, "testbox", house.address)
-    before = len(house.transport.requests)
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1), claude(OTHER, 2))
+    harness.settle()
+    first, second = (Path(harness.home, CLAUDE.replace(SESSION, each)).stat().st_size for each in (SESSION, OTHER))
+    active = harness.spool.connection.execute("SELECT max(active_ms) FROM session").fetchone()[0]
+    harness.spool.connection.execute(
+        "UPDATE session SET active_ms = ? WHERE uuid = ?", (active - MONTH_MS - 1, SESSION)
+    )
+    harness.now_ms = active
+    check = PeriodicCheck(harness.spool, harness.client, "testbox", harness.address)
+    before = len(harness.transport.requests)
     assert [check.step() for _ in range(3)] == [True, True, False]
-    assert len(house.transport.requests) == before
-    found = read_sizes(house.spool.meta(SIZES))
+    assert len(harness.transport.requests) == before
+    found = read_sizes(harness.spool.meta(SIZES))
     assert found is not None
     assert (found.tools, found.month) == ({"claude-code": first + second}, second)

@@ -15,7 +15,7 @@ from sessiond.config.units import parse_backfill
 from sessiond.errors import ConfigError
 from sessiond.ingest.backfill import BEGAN, oldest_ms
 from support.capture import DAY, lab, session, write
-from support.harness import CLAUDE, SESSION, claude, household
+from support.harness import CLAUDE, SESSION, claude, daemon_harness
 from support.sample_tree import build
 
 
@@ -146,41 +146,41 @@ def test_the_first_start_is_known_after_the_spool_is_lost(tmp_path: Path) -> Non
 
 def test_a_first_start_under_a_clock_ahead_is_corrected(tmp_path: Path) -> None:
     """Files that are written until the clock catches up would otherwise be left out."""
-    with household(tmp_path) as house:
-        assert oldest_ms(house.spool, "none", 5_000) == 5_000
-        assert oldest_ms(house.spool, "none", 9_000) == 5_000
-        assert oldest_ms(house.spool, "none", 1_000) == 1_000
-        assert oldest_ms(house.spool, "1s", 1_000) == 0
-        assert oldest_ms(house.spool, "all", 1_000) is None
+    with daemon_harness(tmp_path) as harness:
+        assert oldest_ms(harness.spool, "none", 5_000) == 5_000
+        assert oldest_ms(harness.spool, "none", 9_000) == 5_000
+        assert oldest_ms(harness.spool, "none", 1_000) == 1_000
+        assert oldest_ms(harness.spool, "1s", 1_000) == 0
+        assert oldest_ms(harness.spool, "all", 1_000) is None
 
 
 def test_a_database_is_captured_as_a_whole(tmp_path: Path) -> None:
     """The time of its newest change counts, and a change of its -wal is one."""
-    with household(tmp_path) as house:
-        path = os.path.join(build("goose/schema-15", house.home), STORES["goose/schema-15"])
-        past = house.now_ms / 1000 - 90 * DAY
+    with daemon_harness(tmp_path) as harness:
+        path = os.path.join(build("goose/schema-15", harness.home), STORES["goose/schema-15"])
+        past = harness.now_ms / 1000 - 90 * DAY
         os.utime(path, (past, past))
-        house.ingesting = replace(house.ingesting, oldest_ms=house.now_ms - 60 * DAY * 1000)
-        assert [outcome.left_out for outcome in house.ingest(path)] == [True]
-        assert not house.known()
+        harness.ingesting = replace(harness.ingesting, oldest_ms=harness.now_ms - 60 * DAY * 1000)
+        assert [outcome.left_out for outcome in harness.ingest(path)] == [True]
+        assert not harness.known()
         with open(f"{path}-wal", "ab"):
-            os.utime(f"{path}-wal", (house.now_ms / 1000, house.now_ms / 1000))
-        house.scan()
-        assert {found.tool for found in house.spool.catalog.sessions()} == {"goose"}
+            os.utime(f"{path}-wal", (harness.now_ms / 1000, harness.now_ms / 1000))
+        harness.scan()
+        assert {found.tool for found in harness.spool.catalog.sessions()} == {"goose"}
 
 
 def test_a_captured_session_that_is_moved_stays_captured(tmp_path: Path) -> None:
     """An archived file has its old time and a new name."""
-    with household(tmp_path) as house:
-        path = house.write(CLAUDE, claude(SESSION, 1))
-        house.scan()
-        moved = f"{house.home}/.claude/projects/-home-dev-other/{SESSION}.jsonl"
+    with daemon_harness(tmp_path) as harness:
+        path = harness.write(CLAUDE, claude(SESSION, 1))
+        harness.scan()
+        moved = f"{harness.home}/.claude/projects/-home-dev-other/{SESSION}.jsonl"
         os.makedirs(os.path.dirname(moved))
         os.rename(path, moved)
         os.utime(moved, (1, 1))
-        house.ingesting = replace(house.ingesting, oldest_ms=house.now_ms)
-        house.scan()
-        (found,) = house.spool.catalog.sessions()
+        harness.ingesting = replace(harness.ingesting, oldest_ms=harness.now_ms)
+        harness.scan()
+        (found,) = harness.spool.catalog.sessions()
         assert found.gone_ms is None
 
 

@@ -17,7 +17,7 @@ from sessiond.daemon.throttle import ASK_AGAIN, PUSHING, READING, Override, Thro
 from sessiond.errors import ConfigError
 from sessiond.spool import health
 from support.capture import DAY, Lab, lab, session, write
-from support.harness import CLAUDE, SESSION, Household, claude, encode, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
 
 
 class Clock:
@@ -85,20 +85,20 @@ def test_while_the_backlog_rests_live_changes_are_read(tmp_path: Path) -> None:
         write(tmp_path, number, age=number * DAY)
     write(tmp_path, 9, age=60)
     made = Throttle(READING, Backlog(max_cpu=1.0), power=Machine(), clock=lambda: clock.now, cpu=lambda: clock.cpu)
-    with lab(tmp_path, reading=made) as house:
+    with lab(tmp_path, reading=made) as harness:
         made.start()
         clock.works(1.0)
         made.finish()  # 99 seconds of rest
-        house.scan()
-        assert house.turn().backlog == 3
-        assert house.captured() == {session(9)}
-        assert 98 < (house.wait() or 0) <= 99
+        harness.scan()
+        assert harness.turn().backlog == 3
+        assert harness.captured() == {session(9)}
+        assert 98 < (harness.wait() or 0) <= 99
         live = write(tmp_path, 5, age=0)
-        assert house.touch(live).backlog == 3
-        assert house.captured() == {session(5), session(9)}
+        assert harness.touch(live).backlog == 3
+        assert harness.captured() == {session(5), session(9)}
         clock.now += 100
-        assert house.turn().backlog == 0
-        assert len(house.captured()) == 5
+        assert harness.turn().backlog == 0
+        assert len(harness.captured()) == 5
 
 
 # The battery
@@ -109,21 +109,21 @@ def test_on_battery_the_backlog_waits_and_live_changes_go_on(tmp_path: Path) -> 
     clock, machine = Clock(), Machine()
     machine.battery = True
     write(tmp_path, 1, age=DAY)
-    with lab(tmp_path, reading=throttle(Backlog(), clock, machine=machine)) as house:
-        house.scan()
+    with lab(tmp_path, reading=throttle(Backlog(), clock, machine=machine)) as harness:
+        harness.scan()
         for _ in range(5):
-            found = house.turn()
+            found = harness.turn()
             assert (found.backlog, found.waits) == (1, ON_BATTERY)
         assert machine.asked == 1
-        assert house.wait() == ASK_AGAIN
-        assert house.touch(write(tmp_path, 2, age=0)).waits == ON_BATTERY
-        assert house.captured() == {session(2)}
+        assert harness.wait() == ASK_AGAIN
+        assert harness.touch(write(tmp_path, 2, age=0)).waits == ON_BATTERY
+        assert harness.captured() == {session(2)}
         machine.battery = False
         clock.now += ASK_AGAIN
-        found = house.turn()
+        found = harness.turn()
         assert (found.backlog, found.waits, machine.asked) == (0, None, 2)
         clock.now += 9 * ASK_AGAIN
-        house.touch(write(tmp_path, 2, age=0))
+        harness.touch(write(tmp_path, 2, age=0))
         assert machine.asked == 2
 
 
@@ -135,11 +135,11 @@ def test_what_its_tool_is_about_to_delete_waits_for_no_charger(tmp_path: Path, s
     for number, days in ((1, 20), (2, 24), (3, 40)):
         write(tmp_path, number, age=days * DAY)
     (tmp_path / "home/.claude/settings.json").write_text(settings)
-    with lab(tmp_path, reading=throttle(Backlog(), Clock(), machine=machine)) as house:
-        house.scan()
+    with lab(tmp_path, reading=throttle(Backlog(), Clock(), machine=machine)) as harness:
+        harness.scan()
         for _ in range(3):
-            found = house.turn()
-        assert house.captured() == {session(number) for number in due}
+            found = harness.turn()
+        assert harness.captured() == {session(number) for number in due}
         assert (found.backlog, found.waits) == (3 - len(due), ON_BATTERY)
 
 
@@ -169,23 +169,23 @@ def test_an_override_ends_when_both_loops_have_finished(tmp_path: Path) -> None:
     override = Override()
     pushing = Throttle(PUSHING, override=override)
 
-    def push_what_is_there(house: Lab) -> bool:
+    def push_what_is_there(harness: Lab) -> bool:
         """Do what the upload loop does when it is woken; return whether it was."""
-        woken = Captured() in house.engine.inboxes.upload.take()
+        woken = Captured() in harness.engine.inboxes.upload.take()
         if woken:
             pushing.finish_backlog()
         return woken
 
     write(tmp_path, 1, age=DAY)
-    with lab(tmp_path, reading=Throttle(READING, override=override)) as house:
-        house.engine.inboxes.capture.put(ScanNow())
-        house.touch()
-        assert house.captured() == {session(1)}
+    with lab(tmp_path, reading=Throttle(READING, override=override)) as harness:
+        harness.engine.inboxes.capture.put(ScanNow())
+        harness.touch()
+        assert harness.captured() == {session(1)}
         assert override.works == {PUSHING}
-        assert push_what_is_there(house)
+        assert push_what_is_there(harness)
         assert not override.works
-        house.turn()
-        assert not push_what_is_there(house), "nothing happened since"
+        harness.turn()
+        assert not push_what_is_there(harness), "nothing happened since"
 
 
 def test_other_settings_are_in_force_at_once() -> None:
@@ -217,27 +217,27 @@ def test_a_metered_network_holds_back_pushing_alone() -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         made.push()  # both sides know one another: nothing is asked before the first stream
         yield made
 
 
 @contextmanager
-def pusher(house: Household, made: Throttle) -> Iterator[Pusher]:
+def pusher(harness: DaemonHarness, made: Throttle) -> Iterator[Pusher]:
     """Return the pusher without its thread."""
-    resources = house.resources()
-    pushing = Pusher(resources, Target(house.endpoint.url, Token(house.endpoint.token)), made)
+    resources = harness.resources()
+    pushing = Pusher(resources, Target(harness.endpoint.url, Token(harness.endpoint.token)), made)
     try:
         yield pushing
     finally:
         pushing.close()
 
 
-def old(house: Household, number: int, *, size: int, age: float = DAY) -> str:
+def old(harness: DaemonHarness, number: int, *, size: int, age: float = DAY) -> str:
     """Write an incompressible session of this size, last changed this long ago."""
     name = f".claude/projects/-home-dev-project/{session(number)}.jsonl"
-    path = house.write(name, *(claude(session(number), n, text=os.urandom(1500).hex()) for n in range(size // 3000)))
+    path = harness.write(name, *(claude(session(number), n, text=os.urandom(1500).hex()) for n in range(size // 3000)))
     made = os.stat(path).st_mtime - age
     os.utime(path, (made, made))
     return path
@@ -251,13 +251,13 @@ def push(made: Pusher, turns: int = 99) -> int:
     return made.client.sent_bytes - before
 
 
-def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household) -> None:
+def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(harness: DaemonHarness) -> None:
     """It sends a batch of one second's rate, or one segment, and pauses for as long. Each byte arrives once."""
     clock = Clock()
     limit = 100_000
-    with pusher(house, throttle(Backlog(max_upload=limit), clock, PUSHING)) as made:
-        paths = [old(house, number, size=300_000) for number in range(2, 5)]
-        house.scan()
+    with pusher(harness, throttle(Backlog(max_upload=limit), clock, PUSHING)) as made:
+        paths = [old(harness, number, size=300_000) for number in range(2, 5)]
+        harness.scan()
         began, total = clock.now, 0
         for _ in range(99):
             sent = push(made)
@@ -269,49 +269,49 @@ def test_the_backlog_takes_no_more_of_the_line_than_is_allowed(house: Household)
         assert total <= limit * (clock.now - began) + 2 * limit
         assert total > 400_000
         for number, path in enumerate(paths, start=2):
-            assert house.held(session(number)) == Path(path).read_bytes()
+            assert harness.held(session(number)) == Path(path).read_bytes()
 
 
-def test_while_the_line_rests_live_changes_are_pushed(house: Household) -> None:
+def test_while_the_line_rests_live_changes_are_pushed(harness: DaemonHarness) -> None:
     clock = Clock()
-    with pusher(house, throttle(Backlog(max_upload=50_000), clock, PUSHING)) as made:
+    with pusher(harness, throttle(Backlog(max_upload=50_000), clock, PUSHING)) as made:
         for number in (2, 3):
-            old(house, number, size=300_000)
-        house.scan()
+            old(harness, number, size=300_000)
+        harness.scan()
         push(made)
         assert made.throttled
-        path = house.write(CLAUDE, claude(SESSION, 1))
-        house.scan()
+        path = harness.write(CLAUDE, claude(SESSION, 1))
+        harness.scan()
         assert 0 < push(made) < 5000
-        assert house.held(SESSION) == Path(path).read_bytes()
-        assert SESSION in house.held_sessions()
+        assert harness.held(SESSION) == Path(path).read_bytes()
+        assert SESSION in harness.held_sessions()
         assert made.throttled
 
 
-def test_on_a_metered_network_only_live_changes_are_pushed(house: Household) -> None:
+def test_on_a_metered_network_only_live_changes_are_pushed(harness: DaemonHarness) -> None:
     clock, machine = Clock(), Machine()
     machine.metered = True
-    with pusher(house, throttle(Backlog(), clock, PUSHING, machine)) as made:
-        old(house, 2, size=9000)
-        house.write(CLAUDE, claude(SESSION, 1))
-        house.scan()
+    with pusher(harness, throttle(Backlog(), clock, PUSHING, machine)) as made:
+        old(harness, 2, size=9000)
+        harness.write(CLAUDE, claude(SESSION, 1))
+        harness.scan()
         push(made)
-        assert set(house.held_sessions()) == {SESSION}
-        assert health.read_endpoint(house.spool).waits == ON_METERED
+        assert set(harness.held_sessions()) == {SESSION}
+        assert health.read_endpoint(harness.spool).waits == ON_METERED
         machine.metered = False
         clock.now += made.throttle.seconds_until_open()
         push(made)
-        assert set(house.held_sessions()) == {SESSION, session(2)}
-        assert health.read_endpoint(house.spool).waits is None
+        assert set(harness.held_sessions()) == {SESSION, session(2)}
+        assert health.read_endpoint(harness.spool).waits is None
         asked = machine.asked
         clock.now += 9 * ASK_AGAIN
-        house.write(CLAUDE, claude(SESSION, 2))
-        house.scan()
+        harness.write(CLAUDE, claude(SESSION, 2))
+        harness.scan()
         push(made)
         assert machine.asked == asked
 
 
-def test_segments_behind_a_parked_one_are_no_backlog(house: Household) -> None:
+def test_segments_behind_a_parked_one_are_no_backlog(harness: DaemonHarness) -> None:
     """Segments behind a parked one are no backlog: the system is not asked for them, and no limit is lifted."""
     clock, machine = Clock(), Machine()
     machine.metered = True
@@ -319,21 +319,21 @@ def test_segments_behind_a_parked_one_are_no_backlog(house: Household) -> None:
     limits = Throttle(
         PUSHING, Backlog(), override=override, power=machine, clock=lambda: clock.now, cpu=lambda: clock.cpu
     )
-    with pusher(house, limits) as made:
-        path = old(house, 2, size=3000)
-        house.scan()
+    with pusher(harness, limits) as made:
+        path = old(harness, 2, size=3000)
+        harness.scan()
         with open(path, "ab") as file:
             file.write(encode(claude(session(2), 9)))
         os.utime(path, (1_700_000_000, 1_700_000_000))
-        house.scan()
-        with house.spool.transaction():
-            first, *behind = house.spool.outbox.segments(9, 1 << 20)
-            house.spool.outbox.park_segment(first, "no")
+        harness.scan()
+        with harness.spool.transaction():
+            first, *behind = harness.spool.outbox.segments(9, 1 << 20)
+            harness.spool.outbox.park_segment(first, "no")
             assert behind
-            for due in house.spool.outbox.sessions(9):
-                house.spool.outbox.acknowledge_session(due.id, due.revision)
+            for due in harness.spool.outbox.sessions(9):
+                harness.spool.outbox.acknowledge_session(due.id, due.revision)
         push(made)
-        assert (machine.asked, made.throttled, health.read_endpoint(house.spool).waits) == (0, False, None)
+        assert (machine.asked, made.throttled, health.read_endpoint(harness.spool).waits) == (0, False, None)
         override.start()
         override.finish(READING)
         push(made)

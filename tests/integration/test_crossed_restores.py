@@ -28,16 +28,16 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def restore_state(world: World, name: str) -> None:
     """Put a copy of the state directory in place of the state."""
-    world.house.close()
-    shutil.rmtree(world.house.state)
-    shutil.copytree(world.base / name, world.house.state)
+    world.harness.close()
+    shutil.rmtree(world.harness.state)
+    shutil.copytree(world.base / name, world.harness.state)
 
 
 def generations(world: World) -> list[bytes]:
     """Return what the endpoint has of the session, generation by generation."""
-    house = world.house
-    (stream,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
-    return [house.held(SESSION, generation=each["generation"]) for each in stream["generations"]]
+    harness = world.harness
+    (stream,) = harness.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+    return [harness.held(SESSION, generation=each["generation"]) for each in stream["generations"]]
 
 
 def diverge(world: World, *, queued: bool) -> tuple[bytes, bytes, bytes]:
@@ -45,26 +45,26 @@ def diverge(world: World, *, queued: bool) -> tuple[bytes, bytes, bytes]:
 
     With `queued`, the state still has a line of its second generation to push.
     """
-    house = world.house
+    harness = world.harness
     world.settle_at("first", lines(2))
     first = content(world)
-    house.close()
-    shutil.copytree(house.state, world.base / "old state")
-    house.open()
+    harness.close()
+    shutil.copytree(harness.state, world.base / "old state")
+    harness.open()
     shutil.copytree(world.base / "first", world.base / "old endpoint")
-    house.write(CLAUDE, *lines(3, 10), mode="wb")
-    house.settle()
+    harness.write(CLAUDE, *lines(3, 10), mode="wb")
+    harness.settle()
     if queued:
-        house.write(CLAUDE, *lines(2, 20))
-        house.scan()
+        harness.write(CLAUDE, *lines(2, 20))
+        harness.scan()
     ours = content(world)
-    house.close()
-    shutil.copytree(house.state, world.base / "new state")
+    harness.close()
+    shutil.copytree(harness.state, world.base / "new state")
     restore_state(world, "old state")
     world.servers["first"] = world.serve(world.base / "old endpoint")
-    house.write(CLAUDE, *lines(3, 30), mode="wb")
+    harness.write(CLAUDE, *lines(3, 30), mode="wb")
     world.configure("first")
-    house.settle()
+    harness.settle()
     theirs = content(world)
     assert generations(world) == [first, theirs]
     restore_state(world, "new state")
@@ -75,9 +75,9 @@ def test_equal_numbers_of_a_file_that_is_there_are_no_proof(world: World) -> Non
     """Number and length are equal, the bytes are not: the file is pushed as a generation of its own."""
     first, ours, theirs = diverge(world, queued=False)
     assert len(ours) == len(theirs)
-    Path(world.house.home, CLAUDE).write_bytes(ours)
+    Path(world.harness.home, CLAUDE).write_bytes(ours)
     world.configure("first")
-    world.house.settle()
+    world.harness.settle()
     assert generations(world) == [first, theirs, ours]
     assert world.state() is State.SAFE
 
@@ -85,9 +85,9 @@ def test_equal_numbers_of_a_file_that_is_there_are_no_proof(world: World) -> Non
 def test_nothing_is_appended_to_what_cannot_be_compared(world: World) -> None:
     """The file is gone. What is still queued goes behind a placeholder, and what the endpoint may lack is lost."""
     first, ours, theirs = diverge(world, queued=True)
-    os.unlink(os.path.join(world.house.home, CLAUDE))
+    os.unlink(os.path.join(world.harness.home, CLAUDE))
     world.configure("first")
-    world.house.settle()
+    world.harness.settle()
     held = generations(world)
     assert held[:2] == [first, theirs]
     (rest,) = held[2:]
@@ -100,17 +100,17 @@ def test_nothing_is_appended_to_what_cannot_be_compared(world: World) -> None:
 
 def test_an_endpoint_with_an_older_state_of_ours_is_no_foreign_one(world: World) -> None:
     """Its last batch is one of those that were pushed. So equal numbers are equal bytes, and no file is read."""
-    house = world.house
+    harness = world.harness
     world.settle_at("first", lines(2))
     shutil.copytree(world.base / "first", world.base / "old endpoint")
-    house.write(CLAUDE, *lines(2, 10))
-    house.settle()
+    harness.write(CLAUDE, *lines(2, 10))
+    harness.settle()
     ours = content(world)
     world.servers["first"] = world.serve(world.base / "old endpoint")
     world.configure("first")
-    bind(house.uploading)
-    (stream,) = house.spool.catalog.streams(1)
+    bind(harness.uploading)
+    (stream,) = harness.spool.catalog.streams(1)
     assert not stream.unproven
-    house.settle()
+    harness.settle()
     assert generations(world) == [ours]
-    assert health.read_copies(house.spool).diverged_ms == []
+    assert health.read_copies(harness.spool).diverged_ms == []

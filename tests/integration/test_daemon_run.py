@@ -223,11 +223,11 @@ def test_a_damaged_spool_is_rebuilt_by_another_engine_of_the_same_process(tmp_pa
 def test_damage_that_shows_only_when_the_spool_is_read_is_repaired_as_well(tmp_path: Path) -> None:
     """No check of the file finds a frame that can't be unpacked, but a change of redaction rules does."""
     write(tmp_path, 1, age=0)
-    with lab(tmp_path) as house:
-        house.look()
-        with house.resources.spool.transaction():
-            house.resources.spool.connection.execute("UPDATE segment SET data = x'00' WHERE length > 0")
-            house.resources.spool.set_meta(TERMS, "other rules")
+    with lab(tmp_path) as harness:
+        harness.look()
+        with harness.resources.spool.transaction():
+            harness.resources.spool.connection.execute("UPDATE segment SET data = x'00' WHERE length > 0")
+            harness.resources.spool.set_meta(TERMS, "other rules")
     assert supervised(tmp_path, Message.STOP).count("spool.rebuilt") == 1
 
 

@@ -22,7 +22,7 @@ from sessiond.sources.base import UserDirs
 from sessiond.sources.crush import Crush
 from sessiond.sources.opencode import OpenCode
 from support.capture import lab
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 from support.sample_tree import NAMES, SAMPLES, build, open_store
 
 STORES = {
@@ -36,12 +36,12 @@ STORES = {
 TOKEN = b"planted-token-that-is-nobodys"
 
 
-def held(house: Household) -> Iterator[bytes]:
+def held(harness: DaemonHarness) -> Iterator[bytes]:
     """Yield the content of the spool's files, with segments unpacked."""
-    for path in Path(house.state).rglob("*"):
+    for path in Path(harness.state).rglob("*"):
         if path.is_file():
             yield path.read_bytes()
-    with closing(open_store(next(Path(house.state).rglob("*.db")))) as spool:
+    with closing(open_store(next(Path(harness.state).rglob("*.db")))) as spool:
         for (data,) in spool.execute("SELECT data FROM segment WHERE data IS NOT NULL"):
             yield b"".join(zstd.decompress_stream([data], 1 << 30))
 
@@ -49,11 +49,11 @@ def held(house: Household) -> Iterator[bytes]:
 @pytest.mark.parametrize("name", ["opencode/1.18-database", "kilo-code/7.7-database"])
 def test_a_token_beside_the_sessions_never_reaches_the_spool(name: str, tmp_path: Path) -> None:
     """The tables account, credential and session_share are never read."""
-    with household(tmp_path) as house:
-        build(name, house.home)
-        assert TOKEN in Path(house.home, STORES[name]).read_bytes()
-        house.scan()
-        found = list(held(house))
+    with daemon_harness(tmp_path) as harness:
+        build(name, harness.home)
+        assert TOKEN in Path(harness.home, STORES[name]).read_bytes()
+        harness.scan()
+        found = list(held(harness))
         assert any(b"Woven" in data for data in found)
         assert not any(TOKEN in data for data in found)
 
@@ -62,10 +62,10 @@ def test_a_token_beside_the_sessions_never_reaches_the_spool(name: str, tmp_path
 def test_a_deletion_and_an_edit_in_place_are_seen(name: str, tmp_path: Path) -> None:
     """The number of sessions stays, and each change is one new generation of one session."""
     goose = name.startswith("goose")
-    with household(tmp_path) as house:
-        path = os.path.join(build(name, house.home), STORES[name])
-        house.scan()
-        counts = {state.id: state.record.message_count for state in house.spool.catalog.sessions() if state.record}
+    with daemon_harness(tmp_path) as harness:
+        path = os.path.join(build(name, harness.home), STORES[name])
+        harness.scan()
+        counts = {state.id: state.record.message_count for state in harness.spool.catalog.sessions() if state.record}
         tool = open_store(path)
         tool.execute("PRAGMA foreign_keys = ON")
         if goose:
@@ -81,10 +81,10 @@ def test_a_deletion_and_an_edit_in_place_are_seen(name: str, tmp_path: Path) -> 
             if events:
                 tool.execute("UPDATE event_sequence SET seq = seq + 1")
         tool.close()
-        house.scan()
-        after = {state.id: state.record.message_count for state in house.spool.catalog.sessions() if state.record}
+        harness.scan()
+        after = {state.id: state.record.message_count for state in harness.spool.catalog.sessions() if state.record}
         assert sum(counts.values()) - sum(after.values()) == 1 or name == "goose/1.10-imported"
-        seen = [data for data in held(house) if b"Let me see" in data]
+        seen = [data for data in held(harness) if b"Let me see" in data]
         assert seen or goose
 
 
@@ -159,21 +159,21 @@ def test_an_edit_that_moves_no_watermark_is_found_within_a_day(name: str, tmp_pa
     """Rows of old sessions are not read for each change, but all are read once a day."""
     path = os.path.join(build(name, tmp_path / "home"), STORES[name])
     table, column, later, edit = OLD[name]
-    with household(tmp_path) as house:
+    with daemon_harness(tmp_path) as harness:
         tool = open_store(path)
         tool.execute(f"CREATE TEMP TABLE newer AS SELECT * FROM {table} LIMIT 1")
         tool.execute(f"UPDATE newer SET id = 'zzz', {column} = {later}")
         tool.execute(f"INSERT INTO {table} SELECT * FROM newer")
-        house.scan()
-        before = read_of(house)
+        harness.scan()
+        before = read_of(harness)
         tool.execute(edit)
         tool.close()
-        house.scan()
-        assert read_of(house) == before
-        house.now_ms += 86_400_000
+        harness.scan()
+        assert read_of(harness) == before
+        harness.now_ms += 86_400_000
         os.utime(path, ns=(1, 1))
-        house.scan()
-        assert read_of(house) != before
+        harness.scan()
+        assert read_of(harness) != before
 
 
 def test_a_look_at_every_row_under_a_clock_ahead_is_no_last_one(tmp_path: Path) -> None:
@@ -181,26 +181,26 @@ def test_a_look_at_every_row_under_a_clock_ahead_is_no_last_one(tmp_path: Path) 
     name = "crush/0.90"
     path = os.path.join(build(name, tmp_path / "home"), STORES[name])
     table, column, later, edit = OLD[name]
-    with household(tmp_path) as house:
+    with daemon_harness(tmp_path) as harness:
         tool = open_store(path)
         tool.execute(f"CREATE TEMP TABLE newer AS SELECT * FROM {table} LIMIT 1")
         tool.execute(f"UPDATE newer SET id = 'zzz', {column} = {later}")
         tool.execute(f"INSERT INTO {table} SELECT * FROM newer")
-        now_ms = house.now_ms
-        house.now_ms += 3650 * 86_400_000
-        house.scan()
-        before = read_of(house)
-        house.now_ms = now_ms
+        now_ms = harness.now_ms
+        harness.now_ms += 3650 * 86_400_000
+        harness.scan()
+        before = read_of(harness)
+        harness.now_ms = now_ms
         tool.execute(edit)
         tool.close()
-        house.scan()
-        assert read_of(house) != before
+        harness.scan()
+        assert read_of(harness) != before
 
 
-def read_of(house: Household) -> list[tuple[int, int, int]]:
+def read_of(harness: DaemonHarness) -> list[tuple[int, int, int]]:
     """Return how far each stream was read, and how often it was rewritten."""
-    states = house.spool.catalog.sessions()
-    return sorted((s.id, s.generation, s.folded) for state in states for s in house.spool.catalog.streams(state.id))
+    states = harness.spool.catalog.sessions()
+    return sorted((s.id, s.generation, s.folded) for state in states for s in harness.spool.catalog.streams(state.id))
 
 
 ODD = (None, 5, 2**62, 1.5, "", "x", "[]", '{"id":5,"messages":[5,null]}', "null", b"\xff\xfe", b"", "9" * 400, "1e999")
@@ -213,7 +213,7 @@ def test_odd_cells_harm_no_other_file(name: str, tmp_path: Path) -> None:
     chosen = Random(name)
     build(name, tmp_path / "home")
     stores = [path for path in (tmp_path / "home").rglob("*") if path.is_file() and path.read_bytes()[:6] == b"SQLite"]
-    with household(tmp_path) as house:
+    with daemon_harness(tmp_path) as harness:
         for turn in range(8):
             for store in stores:
                 tool = open_store(str(store))
@@ -227,33 +227,33 @@ def test_odd_cells_harm_no_other_file(name: str, tmp_path: Path) -> None:
                                     (chosen.choice(ODD), chosen.randrange(3)),
                                 )
                 tool.close()
-            house.write(CLAUDE, claude(SESSION, turn))
-            house.now_ms += 86_400_000
-            house.scan()
-        found = house.spool.catalog.session(UUID(SESSION))
+            harness.write(CLAUDE, claude(SESSION, turn))
+            harness.now_ms += 86_400_000
+            harness.scan()
+        found = harness.spool.catalog.session(UUID(SESSION))
         assert found and found.record and found.record.message_count == 8
 
 
 def test_a_new_title_is_no_rewrite(tmp_path: Path) -> None:
     """A title is metadata of the session and stored beside the records, none of which is sent again."""
-    with household(tmp_path) as house:
-        path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
-        house.scan()
-        before = read_of(house)
+    with daemon_harness(tmp_path) as harness:
+        path = os.path.join(build("opencode/1.18-database", harness.home), STORES["opencode/1.18-database"])
+        harness.scan()
+        before = read_of(harness)
         tool = open_store(path)
         tool.execute("UPDATE session SET title = 'Weave it anew', time_updated = time_updated + 1")
         tool.close()
-        house.scan()
-        assert read_of(house) == before
-        assert {state.title for state in house.spool.catalog.sessions()} == {"Weave it anew"}
+        harness.scan()
+        assert read_of(harness) == before
+        assert {state.title for state in harness.spool.catalog.sessions()} == {"Weave it anew"}
 
 
 def test_what_is_appended_is_all_that_is_read_anew(tmp_path: Path) -> None:
     """One more message is an append to its stream: there is no new generation, and no other record is folded again."""
-    with household(tmp_path) as house:
-        path = os.path.join(build("opencode/1.18-database", house.home), STORES["opencode/1.18-database"])
-        house.scan()
-        before = {row[0]: row[1:] for row in read_of(house)}
+    with daemon_harness(tmp_path) as harness:
+        path = os.path.join(build("opencode/1.18-database", harness.home), STORES["opencode/1.18-database"])
+        harness.scan()
+        before = {row[0]: row[1:] for row in read_of(harness)}
         tool = open_store(path)
         (session,) = tool.execute("SELECT min(id) FROM session").fetchone()
         at = 1_775_099_999_000
@@ -261,8 +261,8 @@ def test_what_is_appended_is_all_that_is_read_anew(tmp_path: Path) -> None:
         tool.execute("INSERT INTO message VALUES ('msg_zzz', ?, ?, ?, ?)", (session, at, at, data))
         tool.execute("UPDATE event_sequence SET seq = seq + 1 WHERE aggregate_id = ?", (session,))
         tool.close()
-        house.scan()
-        after = {row[0]: row[1:] for row in read_of(house)}
+        harness.scan()
+        after = {row[0]: row[1:] for row in read_of(harness)}
         ((generation, length), (then, more)) = next((before[n], after[n]) for n in before if before[n] != after[n])
         assert (then, more > length) == (generation, True)
 
@@ -270,13 +270,13 @@ def test_what_is_appended_is_all_that_is_read_anew(tmp_path: Path) -> None:
 def test_a_second_update_within_a_second_is_seen(tmp_path: Path) -> None:
     """Crush's times have seconds; the length of the text distinguishes two updates of one second."""
     path = os.path.join(build("crush/0.90", tmp_path / "home"), STORES["crush/0.90"])
-    with household(tmp_path) as house:
-        house.scan()
+    with daemon_harness(tmp_path) as harness:
+        harness.scan()
         tool = open_store(path)
         tool.execute("UPDATE messages SET parts = replace(parts, 'Done.', 'Done!!') WHERE id = 'm4'")
         tool.close()
-        house.scan()
-        assert any(b"Done!!" in data for data in held(house))
+        harness.scan()
+        assert any(b"Done!!" in data for data in held(harness))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"projects":[{"path":"x"}]}', b'{"projects":[]}'])

@@ -11,14 +11,14 @@ import pytest
 from sessiond.endpoint.dictionary import ENCODING, FEATURE, HEAD, SIZE, extended
 from sessiond.errors import EndpointError
 from sessiond.upload import bind, upload
-from support.harness import CLAUDE, SESSION, Household, claude, encode, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
 
 SAID = "the watcher lost some events because its queue was full and so the whole tree is looked at once more"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
@@ -29,79 +29,79 @@ def line(number: int) -> dict:
     return claude(SESSION, number, role="assistant", text=said, requestId=f"req_{number:024x}")
 
 
-def live(house: Household, *numbers: int) -> list[tuple[int, str, int]]:
+def live(harness: DaemonHarness, *numbers: int) -> list[tuple[int, str, int]]:
     """Append lines and push each at once; return the length of each, and the encoding and length of its push."""
     told = []
     for number in numbers:
-        house.ingest(house.write(CLAUDE, line(number)))
-        asked = len(house.transport.requests)
-        upload(house.uploading)
-        ((_, sent),) = house.transport.requests[asked:]
-        told.append((len(encode(line(number))), house.transport.encodings[-1], sent))
+        harness.ingest(harness.write(CLAUDE, line(number)))
+        asked = len(harness.transport.requests)
+        upload(harness.uploading)
+        ((_, sent),) = harness.transport.requests[asked:]
+        told.append((len(encode(line(number))), harness.transport.encodings[-1], sent))
     return told
 
 
-def arrived(house: Household) -> bool:
+def arrived(harness: DaemonHarness) -> bool:
     """Return whether the endpoint has each byte of the session, once, and its record."""
-    with open(Path(house.home) / CLAUDE, "rb") as file:
+    with open(Path(harness.home) / CLAUDE, "rb") as file:
         content = file.read()
-    record = house.held_sessions()[SESSION]["record"]
-    return house.held(SESSION) == content and record["message_count"] == content.count(b"\n")
+    record = harness.held_sessions()[SESSION]["record"]
+    return harness.held(SESSION) == content and record["message_count"] == content.count(b"\n")
 
 
-def test_a_live_line_travels_in_half_of_its_length(house: Household) -> None:
+def test_a_live_line_travels_in_half_of_its_length(harness: DaemonHarness) -> None:
     """This includes its record and its envelope, most of which was in the push before."""
-    house.push()
-    first, *others = live(house, *range(1, 13))
+    harness.push()
+    first, *others = live(harness, *range(1, 13))
     assert first[1] == "zstd"
     assert {encoding for _, encoding, _ in others} == {ENCODING}
     assert all(sent < length / 2 for length, _, sent in others), others
-    assert arrived(house)
+    assert arrived(harness)
 
 
-def test_an_endpoint_that_does_not_offer_it_gets_what_it_always_got(house: Household) -> None:
+def test_an_endpoint_that_does_not_offer_it_gets_what_it_always_got(harness: DaemonHarness) -> None:
     """The encodings of the first version suffice."""
-    house.transport.withheld = frozenset({FEATURE})
-    house.push()
-    assert {encoding for _, encoding, _ in live(house, 1, 2, 3)} == {"zstd"}
-    assert arrived(house)
+    harness.transport.withheld = frozenset({FEATURE})
+    harness.push()
+    assert {encoding for _, encoding, _ in live(harness, 1, 2, 3)} == {"zstd"}
+    assert arrived(harness)
 
 
-def test_an_endpoint_that_has_forgotten_is_told_at_once_without(house: Household) -> None:
+def test_an_endpoint_that_has_forgotten_is_told_at_once_without(harness: DaemonHarness) -> None:
     """After a restart, for example, this costs one more request, and the next line has a dictionary again."""
-    house.push()
-    live(house, 1, 2)
-    house.forget_dictionary()
-    house.write(CLAUDE, line(3))
-    house.scan()
-    upload(house.uploading)
-    assert house.transport.encodings[-2:] == [ENCODING, "zstd"]
-    assert live(house, 4)[0][1] == ENCODING
-    assert arrived(house)
+    harness.push()
+    live(harness, 1, 2)
+    harness.forget_dictionary()
+    harness.write(CLAUDE, line(3))
+    harness.scan()
+    upload(harness.uploading)
+    assert harness.transport.encodings[-2:] == [ENCODING, "zstd"]
+    assert live(harness, 4)[0][1] == ENCODING
+    assert arrived(harness)
 
 
-def test_a_lost_answer_takes_the_dictionary_with_it(house: Household) -> None:
+def test_a_lost_answer_takes_the_dictionary_with_it(harness: DaemonHarness) -> None:
     """It is unknown whether the endpoint has the push, so it is sent again without a dictionary."""
-    house.push()
-    live(house, 1, 2)
+    harness.push()
+    live(harness, 1, 2)
 
     def lost(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         send().read()
-        house.transport.fate = None
+        harness.transport.fate = None
         raise httpx.ReadError("the connection was cut", request=request)
 
-    house.write(CLAUDE, line(3))
-    house.scan()
-    house.transport.fate = lost
-    before = len(house.transport.encodings)
-    upload(house.uploading)
-    assert house.transport.encodings[before:] == [ENCODING, "zstd"]
-    assert live(house, 4)[0][1] == ENCODING
-    assert arrived(house)
+    harness.write(CLAUDE, line(3))
+    harness.scan()
+    harness.transport.fate = lost
+    before = len(harness.transport.encodings)
+    upload(harness.uploading)
+    assert harness.transport.encodings[before:] == [ENCODING, "zstd"]
+    assert live(harness, 4)[0][1] == ENCODING
+    assert arrived(harness)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 406, 415, 501])
-def test_the_dictionary_is_not_used_after_three_refusals(house: Household, status: int) -> None:
+def test_the_dictionary_is_not_used_after_three_refusals(harness: DaemonHarness, status: int) -> None:
     """A proxy may refuse it. Pushes pass without it, and after three tries it is not used until the next query."""
 
     def refusing(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
@@ -109,32 +109,32 @@ def test_the_dictionary_is_not_used_after_three_refusals(house: Household, statu
             return httpx.Response(status, stream=httpx.ByteStream(b"what?"))
         return send()
 
-    house.push()
-    house.transport.fate = refusing
+    harness.push()
+    harness.transport.fate = refusing
     for number in range(1, 9):
-        house.write(CLAUDE, line(number))
-        house.scan()
-        upload(house.uploading)
-    assert arrived(house)
-    assert house.transport.encodings.count(ENCODING) <= 3
-    house.transport.fate = None
-    bind(house.uploading)
-    house.push()
-    assert live(house, 9)[0][1] == ENCODING
+        harness.write(CLAUDE, line(number))
+        harness.scan()
+        upload(harness.uploading)
+    assert arrived(harness)
+    assert harness.transport.encodings.count(ENCODING) <= 3
+    harness.transport.fate = None
+    bind(harness.uploading)
+    harness.push()
+    assert live(harness, 9)[0][1] == ENCODING
 
 
-def test_a_refused_token_is_no_fault_of_the_dictionary(house: Household) -> None:
+def test_a_refused_token_is_no_fault_of_the_dictionary(harness: DaemonHarness) -> None:
     """The push is repeated once without a dictionary; then the refusal counts."""
-    house.push()
-    live(house, 1, 2)
-    house.write(CLAUDE, line(3))
-    house.scan()
-    house.transport.fate = lambda request, send: httpx.Response(401, stream=httpx.ByteStream(b"{}"))
+    harness.push()
+    live(harness, 1, 2)
+    harness.write(CLAUDE, line(3))
+    harness.scan()
+    harness.transport.fate = lambda request, send: httpx.Response(401, stream=httpx.ByteStream(b"{}"))
     with pytest.raises(EndpointError):
-        upload(house.uploading)
-    house.transport.fate = None
-    house.settle()
-    assert arrived(house)
+        upload(harness.uploading)
+    harness.transport.fate = None
+    harness.settle()
+    assert arrived(harness)
 
 
 def test_a_dictionary_has_a_bound_and_no_line_fills_it() -> None:

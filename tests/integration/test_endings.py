@@ -31,30 +31,30 @@ def read_bytes() -> int:
         return int(file.readline().split()[1])
 
 
-def folded(house: Lab, number: int) -> int:
+def folded(harness: Lab, number: int) -> int:
     """Return how many bytes of a session are captured."""
-    stream = house.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
+    stream = harness.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
     return 0 if stream is None else stream.folded
 
 
-def changed(house: Lab, *paths: str, turns: int = 1) -> None:
+def changed(harness: Lab, *paths: str, turns: int = 1) -> None:
     """Report changes of these paths as the watcher does, and run the loop once."""
-    house.report(*paths)
+    harness.report(*paths)
     for _ in range(turns):
-        house.turn()
+        harness.turn()
 
 
-def drain(house: Lab, limit: int = 10_000) -> int:
+def drain(harness: Lab, limit: int = 10_000) -> int:
     """Turn until nothing is left to read; return the number of turns."""
     for turn in range(limit):
-        if not house.queue.has_live and not house.queue.backlog:
+        if not harness.queue.has_live and not harness.queue.backlog:
             return turn
-        house.turn()
+        harness.turn()
     raise AssertionError("it never ends")
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> object:
+def harness(tmp_path: Path) -> object:
     with lab(tmp_path) as made:
         made.capture_loop.turn = Turn(slice=SLICE)
         yield made
@@ -64,66 +64,66 @@ needs_counter = pytest.mark.skipif(not LINUX, reason="needs /proc/self/io")
 
 
 @needs_counter
-def test_a_sparse_file_of_ten_gigabytes_is_skipped_over(tmp_path: Path, house: Lab) -> None:
+def test_a_sparse_file_of_ten_gigabytes_is_skipped_over(tmp_path: Path, harness: Lab) -> None:
     """Its hole is not read at all, and the sessions beside it are captured in the same turn."""
     sparse = write(tmp_path, 1, age=0, lines=0)
     os.truncate(sparse, 10 << 30)
     others = [write(tmp_path, number, age=0) for number in range(2, 23)]
     before = read_bytes()
-    changed(house, sparse, *others)
-    drain(house)
-    assert all(folded(house, number) == os.path.getsize(path) for number, path in enumerate(others, 2))
-    assert folded(house, 1) == 0
+    changed(harness, sparse, *others)
+    drain(harness)
+    assert all(folded(harness, number) == os.path.getsize(path) for number, path in enumerate(others, 2))
+    assert folded(harness, 1) == 0
     for _ in range(3):
-        house.look()
+        harness.look()
     assert read_bytes() - before < 64 * MIB
 
 
 @needs_counter
 @pytest.mark.parametrize("known", [False, True], ids=["from its start", "after a record"])
-def test_a_record_that_grows_is_read_once(tmp_path: Path, house: Lab, known: bool) -> None:
+def test_a_record_that_grows_is_read_once(tmp_path: Path, harness: Lab, known: bool) -> None:
     """It grows by steps of 1 MiB to 64 MiB: reading it from its start each time would be two gigabytes."""
     path = write(tmp_path, 1, age=0, lines=int(known))
     start = os.path.getsize(path)
-    changed(house, path)
+    changed(harness, path)
     before = read_bytes()
     with open(path, "ab") as file:
         file.write(b'{"type":"user","text":"')
         for _ in range(64):
             file.write(b"x" * MIB)
             file.flush()
-            changed(house, path)
-            drain(house)
-            assert folded(house, 1) == start
+            changed(harness, path)
+            drain(harness)
+            assert folded(harness, 1) == start
         assert read_bytes() - before < 2 * 64 * MIB
         file.write(b'"}\n' + encode(claude(session(1), 7)))
-    changed(house, path)
-    drain(house)
-    assert folded(house, 1) == os.path.getsize(path), "its end and what comes after it are captured"
+    changed(harness, path)
+    drain(harness)
+    assert folded(harness, 1) == os.path.getsize(path), "its end and what comes after it are captured"
     assert read_bytes() - before < 6 * 64 * MIB
 
 
 @needs_counter
-def test_half_a_line_that_grows_by_little_is_read_once(tmp_path: Path, house: Lab) -> None:
+def test_half_a_line_that_grows_by_little_is_read_once(tmp_path: Path, harness: Lab) -> None:
     """An answer is streamed into one line, a few bytes at a time and less than a chunk in all."""
     path = write(tmp_path, 1, age=0)
-    changed(house, path)
+    changed(harness, path)
     with open(path, "ab") as file:
         file.write(b'{"text":"' + b"x" * (CHUNK - 100_000))
         file.flush()
-        changed(house, path)
+        changed(harness, path)
         before = read_bytes()
         for _ in range(100):
             file.write(b"y" * 100)
             file.flush()
-            changed(house, path)
+            changed(harness, path)
         assert read_bytes() - before < 20 * MIB
         file.write(b'"}\n')
-    changed(house, path)
-    assert folded(house, 1) == os.path.getsize(path)
+    changed(harness, path)
+    assert folded(harness, 1) == os.path.getsize(path)
 
 
-def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Path, house: Lab) -> None:
+def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Path, harness: Lab) -> None:
     """It is the newest and would be read first, but the others must not wait until it is searched."""
     old = [write(tmp_path, number, age=2 * DAY) for number in range(2, 12)]
     hog = write(tmp_path, 1, age=0, lines=0)
@@ -132,53 +132,53 @@ def test_a_long_unended_file_of_the_backlog_comes_after_all_others(tmp_path: Pat
             file.write(b"x" * MIB)
     made = time.time() - DAY
     os.utime(hog, (made, made))
-    house.scan()
+    harness.scan()
     for _ in range(3):
-        house.turn()
-    assert all(folded(house, number) == os.path.getsize(path) for number, path in enumerate(old, 2))
-    assert house.resources.ingest.endings.bytes_read < 4 * SLICE
-    drain(house)
-    assert house.resources.ingest.endings.bytes_read <= 40 * MIB
+        harness.turn()
+    assert all(folded(harness, number) == os.path.getsize(path) for number, path in enumerate(old, 2))
+    assert harness.resources.ingest.endings.bytes_read < 4 * SLICE
+    drain(harness)
+    assert harness.resources.ingest.endings.bytes_read <= 40 * MIB
 
 
-def test_the_search_gives_others_their_turn(tmp_path: Path, house: Lab) -> None:
+def test_the_search_gives_others_their_turn(tmp_path: Path, harness: Lab) -> None:
     """A line that is written while 40 MiB without an end are searched waits for one slice only."""
     hog, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     with open(hog, "ab") as file:
         file.write(b"x" * (40 * MIB))
-    changed(house, hog)
+    changed(harness, hog)
     for line in range(3):
-        searched = house.resources.ingest.endings.bytes_read
+        searched = harness.resources.ingest.endings.bytes_read
         with open(other, "ab") as file:
             file.write(encode(claude(session(2), 10 + line)))
-        changed(house, other)
-        assert folded(house, 2) == os.path.getsize(other)
-        assert house.resources.ingest.endings.bytes_read - searched <= SLICE
-    assert house.queue.has_live
+        changed(harness, other)
+        assert folded(harness, 2) == os.path.getsize(other)
+        assert harness.resources.ingest.endings.bytes_read - searched <= SLICE
+    assert harness.queue.has_live
 
 
-def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, house: Lab) -> None:
+def test_a_record_that_is_filled_into_a_hole_is_found(tmp_path: Path, harness: Lab) -> None:
     """A tool that allocates its file first writes far before the end of what was searched."""
     path = write(tmp_path, 1, age=0)
     start = os.path.getsize(path)
     with open(path, "ab") as file:
         file.write(b'{"text":"' + b"x" * 50_000)
         file.truncate(64 * MIB)
-    changed(house, path)
-    drain(house)
-    assert folded(house, 1) == start
+    changed(harness, path)
+    drain(harness)
+    assert folded(harness, 1) == start
     with open(path, "r+b") as file:
         file.seek(start + 9 + 50_000)
         file.write(b'"}\n')
         end = file.tell()
         file.seek(0, os.SEEK_END)
         file.write(b"\0")
-    changed(house, path)
-    drain(house)
-    assert folded(house, 1) == end
+    changed(harness, path)
+    drain(harness)
+    assert folded(harness, 1) == end
 
 
-def test_a_newline_that_is_filled_into_a_hole_between_two_reads_is_found(tmp_path: Path, house: Lab) -> None:
+def test_a_newline_that_is_filled_into_a_hole_between_two_reads_is_found(tmp_path: Path, harness: Lab) -> None:
     """The hole begins where a read begins, so no zero of it was ever read."""
     path = write(tmp_path, 1, age=0, lines=0)
     with open(path, "ab") as file:
@@ -187,38 +187,38 @@ def test_a_newline_that_is_filled_into_a_hole_between_two_reads_is_found(tmp_pat
     with open(path, "ab") as file:
         file.write(b"x" * CHUNK)
         file.truncate(start + CHUNK + 2 * MIB)
-    changed(house, path)
-    drain(house)
-    assert folded(house, 1) == start
+    changed(harness, path)
+    drain(harness)
+    assert folded(harness, 1) == start
     with open(path, "r+b") as file:
         file.seek(start + CHUNK + 10_000)
         file.write(b"\n")
         file.seek(0, os.SEEK_END)
         file.write(b"\0")
-    changed(house, path)
-    drain(house)
-    assert folded(house, 1) == start + CHUNK + 10_001
+    changed(harness, path)
+    drain(harness)
+    assert folded(harness, 1) == start + CHUNK + 10_001
 
 
 @pytest.mark.parametrize("written", [0, CHUNK], ids=["from its first byte", "from the first byte of a chunk"])
-def test_a_newline_that_is_filled_into_zeros_is_found(tmp_path: Path, house: Lab, written: int) -> None:
+def test_a_newline_that_is_filled_into_zeros_is_found(tmp_path: Path, harness: Lab, written: int) -> None:
     """The zeros are on the disk, begin where a read begins, and both ends of what was searched stay as they are."""
     path = write(tmp_path, 1, age=0)
     start = os.path.getsize(path)
-    changed(house, path)
+    changed(harness, path)
     with open(path, "ab") as file:
         file.write(b"x" * written + bytes(2 * MIB))
-    changed(house, path)
-    drain(house)
-    assert folded(house, 1) == start
+    changed(harness, path)
+    drain(harness)
+    assert folded(harness, 1) == start
     with open(path, "r+b") as file:
         file.seek(start + written + 10_000)
         file.write(b"\n")
         file.seek(0, os.SEEK_END)
         file.write(b"\0")
-    changed(house, path)
-    drain(house)
-    assert folded(house, 1) == start + written + 10_001
+    changed(harness, path)
+    drain(harness)
+    assert folded(harness, 1) == start + written + 10_001
 
 
 def test_a_restart_continues_a_long_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,98 +231,98 @@ def test_a_restart_continues_a_long_search(tmp_path: Path, monkeypatch: pytest.M
             file.write(b"x" * MIB)
     read = []
     for _ in range(6):  # as often as it crashes
-        with lab(tmp_path) as house:
-            house.capture_loop.turn = Turn(slice=SLICE)
-            changed(house, path, turns=3)
-            read.append(house.resources.ingest.endings.bytes_read)
+        with lab(tmp_path) as harness:
+            harness.capture_loop.turn = Turn(slice=SLICE)
+            changed(harness, path, turns=3)
+            read.append(harness.resources.ingest.endings.bytes_read)
     assert sum(read[:4]) >= 40 * MIB
     assert sum(read) <= 40 * MIB + 6 * (8 * MIB + SLICE)
     assert read[-1] <= 8 * MIB + SLICE
     with open(path, "r+b") as file:
         file.seek(start + MIB)
         file.write(b"\n")
-    with lab(tmp_path) as house:
-        house.capture_loop.turn = Turn(slice=SLICE)
-        changed(house, path)
-        drain(house)
-        assert folded(house, 1) == start + MIB + 1
+    with lab(tmp_path) as harness:
+        harness.capture_loop.turn = Turn(slice=SLICE)
+        changed(harness, path)
+        drain(harness)
+        assert folded(harness, 1) == start + MIB + 1
 
 
 @pytest.mark.parametrize("stored", ["[", '{"a": 1}', '{"x:y": {"start": 0, "searched": 1}}', '{"1:2": {"start": "a"}}'])
 def test_a_stored_search_that_is_damaged_is_dropped(tmp_path: Path, stored: str) -> None:
     """The stored search only saves reading."""
     path = write(tmp_path, 1, age=0)
-    with lab(tmp_path) as house:
-        house.resources.spool.set_meta(endings.SEARCHES, stored)
-    with lab(tmp_path) as house:
-        house.look()
-        assert folded(house, 1) == os.path.getsize(path)
+    with lab(tmp_path) as harness:
+        harness.resources.spool.set_meta(endings.SEARCHES, stored)
+    with lab(tmp_path) as harness:
+        harness.look()
+        assert folded(harness, 1) == os.path.getsize(path)
 
 
-def test_an_edit_within_what_was_searched_is_found(tmp_path: Path, house: Lab) -> None:
+def test_an_edit_within_what_was_searched_is_found(tmp_path: Path, harness: Lab) -> None:
     """The newline comes in the middle of it, and the file has its old size."""
     path = write(tmp_path, 1, age=0)
     start = os.path.getsize(path)
     with open(path, "ab") as file:
         file.write(b"x" * (2 * MIB))
-    changed(house, path)
-    drain(house)
+    changed(harness, path)
+    drain(harness)
     with open(path, "r+b") as file:
         file.seek(start + MIB)
         file.write(b"\n")
-    changed(house, path)
-    drain(house)
-    assert folded(house, 1) == start + MIB + 1
+    changed(harness, path)
+    drain(harness)
+    assert folded(harness, 1) == start + MIB + 1
 
 
 def test_an_unended_file_that_changes_all_the_time_is_searched_at_a_bounded_rate(tmp_path: Path) -> None:
     """Each change may hide a newline anywhere; after a search of 32 MiB the next one from the start waits 2 s."""
     now = 0.0
-    with lab(tmp_path) as house:
-        house.capture_loop.turn = Turn(slice=SLICE)
-        house.resources.ingest = replace(house.resources.ingest, endings=endings.Endings(lambda: now))
+    with lab(tmp_path) as harness:
+        harness.capture_loop.turn = Turn(slice=SLICE)
+        harness.resources.ingest = replace(harness.resources.ingest, endings=endings.Endings(lambda: now))
         path = write(tmp_path, 1, age=0)
         with open(path, "ab") as file:
             file.write(b"x" * (32 * MIB))
-        changed(house, path)
-        drain(house)
-        first = house.resources.ingest.endings.bytes_read
+        changed(harness, path)
+        drain(harness)
+        first = harness.resources.ingest.endings.bytes_read
 
         def edit(mark: bytes) -> None:
             with open(path, "r+b") as file:
                 file.seek(MIB)
                 file.write(mark)
-            changed(house, path)
-            drain(house)
+            changed(harness, path)
+            drain(harness)
 
         edit(b"a")
-        second = house.resources.ingest.endings.bytes_read
+        second = harness.resources.ingest.endings.bytes_read
         assert 0 < second - first <= 32 * MIB
         edit(b"b")
-        assert house.resources.ingest.endings.bytes_read == second
-        assert house.queue.retries.next() < math.inf, "it is not forgotten"
+        assert harness.resources.ingest.endings.bytes_read == second
+        assert harness.queue.retries.next() < math.inf, "it is not forgotten"
         now += 32 * MIB / endings.RATE
         edit(b"\n")
-        assert folded(house, 1) == MIB + 1
+        assert folded(harness, 1) == MIB + 1
 
 
-def test_a_very_long_unended_record_is_reported_until_it_ends(tmp_path: Path, house: Lab) -> None:
+def test_a_very_long_unended_record_is_reported_until_it_ends(tmp_path: Path, harness: Lab) -> None:
     """It counts as skipped in `status`, with the reason; once its line ends, nothing is wrong any more."""
     path = write(tmp_path, 1, age=0)
     with open(path, "ab") as file:
         file.write(b'{"text":"')
         for _ in range(65):
             file.write(b"x" * MIB)
-    changed(house, path)
-    drain(house)
-    (trouble,) = house.resources.spool.stats.troubles(3)
+    changed(harness, path)
+    drain(harness)
+    (trouble,) = harness.resources.spool.stats.troubles(3)
     assert (trouble.path, "no end after 65 MiB" in trouble.reason) == (path, True)
     with open(path, "ab") as file:
         file.write(b'"}\n')
-    changed(house, path)
-    drain(house)
-    assert house.resources.spool.stats.troubles(3) == []
-    assert folded(house, 1) == os.path.getsize(path)
+    changed(harness, path)
+    drain(harness)
+    assert harness.resources.spool.stats.troubles(3) == []
+    assert folded(harness, 1) == os.path.getsize(path)
 
 
 def test_a_restart_during_the_search_searches_on(tmp_path: Path) -> None:
@@ -330,13 +330,13 @@ def test_a_restart_during_the_search_searches_on(tmp_path: Path) -> None:
     path = write(tmp_path, 1, age=0)
     with open(path, "ab") as file:
         file.write(b"x" * (20 * MIB) + b"\n")
-    with lab(tmp_path) as house:
-        house.capture_loop.turn = Turn(slice=SLICE)
-        changed(house, path)
-        assert folded(house, 1) < os.path.getsize(path)
-    with lab(tmp_path) as house:
-        house.look()
-        assert folded(house, 1) == os.path.getsize(path)
+    with lab(tmp_path) as harness:
+        harness.capture_loop.turn = Turn(slice=SLICE)
+        changed(harness, path)
+        assert folded(harness, 1) < os.path.getsize(path)
+    with lab(tmp_path) as harness:
+        harness.look()
+        assert folded(harness, 1) == os.path.getsize(path)
 
 
 def test_a_large_document_that_is_rewritten_all_the_time_rests_between_two_reads(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_what_a_document_costs_is_its_size(tmp_path: Path) -> None:
     chat.parent.mkdir(parents=True)
     chat.write_text(json.dumps({"sessionId": chat.stem, "title": "x", "workspaceDirectory": "/x", "history": []}))
     lines = write(tmp_path, 1, age=0)
-    with lab(tmp_path) as house:
+    with lab(tmp_path) as harness:
         for path, cost in ((str(chat), chat.stat().st_size), (lines, 0)):
-            (place,) = locate(house.resources.roots, path)
-            assert ingest(house.resources.ingest, place).cost == cost
+            (place,) = locate(harness.resources.roots, path)
+            assert ingest(harness.resources.ingest, place).cost == cost

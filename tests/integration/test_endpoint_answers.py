@@ -27,14 +27,14 @@ from sessiond.spool import health
 from sessiond.spool.safety import State
 from sessiond.upload import BatchResult, settle
 from support.capture import settings_of
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household, pushed
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness, pushed
 
 OTHER = "00000000-5f1d-4000-8000-000000000002"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         made.write(CLAUDE, claude(SESSION, 1))
         made.settle()
         made.write(CLAUDE, claude(SESSION, 2))
@@ -72,58 +72,58 @@ def problem(kind: str, **known: object) -> dict:
         problem("offset-mismatch", generation=0, offset=-5),
     ],
 )
-def test_an_answer_that_makes_no_sense_moves_nothing(house: Household, result: dict) -> None:
+def test_an_answer_that_makes_no_sense_moves_nothing(harness: DaemonHarness, result: dict) -> None:
     """It is a failure of the endpoint, and everything is still there to be pushed."""
-    house.transport.fate = answering(result)
+    harness.transport.fate = answering(result)
     with pytest.raises(WrongEndpoint):
-        house.push()
-    house.transport.fate = None
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 2
+        harness.push()
+    harness.transport.fate = None
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 2
 
 
 def test_a_stream_at_the_limit_of_generations_is_parked_and_stops_no_other(
-    house: Household, monkeypatch: pytest.MonkeyPatch
+    harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stored bytes stay readable, refused ones are listed, and the daemon does not try them without end."""
     monkeypatch.setattr(limits, "MAX_GENERATIONS", 3)
     for number in range(6):
-        house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, text=f"version {number}"), mode="wb")
+        harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, text=f"version {number}"), mode="wb")
         for _ in range(5):
-            house.scan()
+            harness.scan()
             for _ in range(10):
-                if not house.push().more:
+                if not harness.push().more:
                     break
             else:
                 pytest.fail("it pushes without an end")
-    (stream,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+    (stream,) = harness.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
     assert len(stream["generations"]) == 3
-    assert b"version 1" in house.held(SESSION)
-    assert house.spool.stats.waiting().parked > 0
-    session = house.spool.catalog.session(UUID(SESSION))
+    assert b"version 1" in harness.held(SESSION)
+    assert harness.spool.stats.waiting().parked > 0
+    session = harness.spool.catalog.session(UUID(SESSION))
     assert session is not None
-    assert house.spool.safety.session(session.id) is State.PARKED
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
-    house.scan()
-    while house.push().more:
+    assert harness.spool.safety.session(session.id) is State.PARKED
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    harness.scan()
+    while harness.push().more:
         pass
-    assert house.held(OTHER).count(b"\n") == 1
+    assert harness.held(OTHER).count(b"\n") == 1
 
 
 def answered(result: dict) -> PushAnswer:
     return PushAnswer(batch="batch", results=[msgspec.convert(result, Result)])
 
 
-def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house: Household) -> None:
+def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(harness: DaemonHarness) -> None:
     """A lie is overtaken once the endpoint answers truthfully."""
-    session = house.spool.catalog.session(UUID(SESSION))
+    session = harness.spool.catalog.session(UUID(SESSION))
     assert session is not None
-    settle(house.uploading, [session], answered(problem("stale", revision=2**52 - 2**20)))
-    segments = house.spool.outbox.segments(1, 1)
+    settle(harness.uploading, [session], answered(problem("stale", revision=2**52 - 2**20)))
+    segments = harness.spool.outbox.segments(1, 1)
     answer = problem("offset-mismatch", generation=2**30 - 2**20, offset=2**53 - 1, sha256="0" * 64)
-    settle(house.uploading, segments, answered(answer))
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 2
+    settle(harness.uploading, segments, answered(answer))
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 2
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(house:
         problem("offset-mismatch", generation=2**31 - 1, offset=0, sha256="0" * 64),
     ],
 )
-def test_a_result_that_cannot_be_decoded_parks_its_item_only(house: Household, nonsense: dict) -> None:
+def test_a_result_that_cannot_be_decoded_parks_its_item_only(harness: DaemonHarness, nonsense: dict) -> None:
     """Items in the same push and in later pushes are not held back."""
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
-    house.scan()
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    harness.scan()
     bad = []
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
@@ -152,20 +152,20 @@ def test_a_result_that_cannot_be_decoded_parks_its_item_only(house: Household, n
         body = msgspec.json.encode(content)
         return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
 
-    house.transport.fate = fate
-    while house.push().more:
+    harness.transport.fate = fate
+    while harness.push().more:
         pass
     assert bad == [{"status": "stored"}]
-    assert house.held(OTHER).count(b"\n") == 1
-    assert house.held(SESSION).count(b"\n") == 2
-    waiting = house.spool.stats.waiting()
+    assert harness.held(OTHER).count(b"\n") == 1
+    assert harness.held(SESSION).count(b"\n") == 2
+    waiting = harness.spool.stats.waiting()
     assert (waiting.sessions, waiting.segments) == (0, 0)
-    house.write(CLAUDE, claude(SESSION, 3))
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 3
+    harness.write(CLAUDE, claude(SESSION, 3))
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 3
 
 
-def test_an_acknowledgement_stays_one_whatever_is_beside_it(house: Household) -> None:
+def test_an_acknowledgement_stays_one_whatever_is_beside_it(harness: DaemonHarness) -> None:
     """`stored` counts even if the rest of the result can't be decoded."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
@@ -177,19 +177,19 @@ def test_an_acknowledgement_stays_one_whatever_is_beside_it(house: Household) ->
         body = msgspec.json.encode(content)
         return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
 
-    house.transport.fate = fate
-    house.push()
-    house.transport.fate = None
-    assert house.push() == BatchResult()
+    harness.transport.fate = fate
+    harness.push()
+    harness.transport.fate = None
+    assert harness.push() == BatchResult()
 
 
-def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(house: Household) -> None:
+def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(harness: DaemonHarness) -> None:
     """It is requested again with each batch, and the other streams go on."""
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
-    house.scan()
-    with house.spool.transaction():
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    harness.scan()
+    with harness.spool.transaction():
         for stream in (1, 2):
-            house.spool.catalog.set_unknown(stream)
+            harness.spool.catalog.set_unknown(stream)
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         answer = send()
@@ -202,41 +202,41 @@ def test_an_offset_that_cannot_be_decoded_keeps_back_its_stream_only(house: Hous
         body = msgspec.json.encode(content)
         return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
 
-    house.transport.fate = fate
+    harness.transport.fate = fate
     with pytest.raises(WrongEndpoint):
         for _ in range(5):
-            house.push()
-            house.scan()
-    assert house.held(OTHER).count(b"\n") == 1
-    assert house.held(SESSION).count(b"\n") == 1
-    house.transport.fate = None
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 2
+            harness.push()
+            harness.scan()
+    assert harness.held(OTHER).count(b"\n") == 1
+    assert harness.held(SESSION).count(b"\n") == 1
+    harness.transport.fate = None
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 2
 
 
-def test_the_largest_items_that_are_taken_leave_room_for_the_next_ones(house: Household) -> None:
+def test_the_largest_items_that_are_taken_leave_room_for_the_next_ones(harness: DaemonHarness) -> None:
     """Anyone with the device's token may push such items: the daemon continues above them."""
-    (found,) = house.held_sessions().values()
-    revision = {**found, "op": "session", "revision": FREE_REVISION, "device_id": str(house.device_id)}
-    stream = {"machine_id": house.machine_id, "session": SESSION, "stream": "main"}
+    (found,) = harness.held_sessions().values()
+    revision = {**found, "op": "session", "revision": FREE_REVISION, "device_id": str(harness.device_id)}
+    stream = {"machine_id": harness.machine_id, "session": SESSION, "stream": "main"}
     hostile = [revision, {**stream, "op": "generation", "generation": FREE_GENERATION, "previous": None, "keep": 0}]
-    headers = {"Authorization": f"Bearer {house.endpoint.token}", "Sessiond-Device": str(house.device_id)}
+    headers = {"Authorization": f"Bearer {harness.endpoint.token}", "Sessiond-Device": str(harness.device_id)}
     body = b"\n".join(map(msgspec.json.encode, hostile))
-    answer = httpx.post(f"{house.endpoint.url}/v1/push", headers=headers, content=body)
+    answer = httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=body)
     assert [each["status"] for each in answer.json()["results"]] == ["stored"] * 2
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 2
-    house.write(CLAUDE, claude(SESSION, 3))
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 3
-    assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
-    assert house.spool.stats.waiting().parked == 0
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 2
+    harness.write(CLAUDE, claude(SESSION, 3))
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 3
+    assert harness.held_sessions()[SESSION]["record"]["message_count"] == 3
+    assert harness.spool.stats.waiting().parked == 0
 
 
-def test_nonsense_in_an_answer_about_offsets_is_refused(house: Household) -> None:
+def test_nonsense_in_an_answer_about_offsets_is_refused(harness: DaemonHarness) -> None:
     """The answer about offsets is limited like that to a push. Other items are pushed before it counts as an error."""
-    with house.spool.transaction():
-        house.spool.catalog.set_unknown(1)
+    with harness.spool.transaction():
+        harness.spool.catalog.set_unknown(1)
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         if request.url.path != "/v1/offsets":
@@ -245,21 +245,23 @@ def test_nonsense_in_an_answer_about_offsets_is_refused(house: Household) -> Non
         body = msgspec.json.encode({"streams": [{**held, "generation": 3}]}).replace(b":3,", b":%d," % 2**70)
         return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
 
-    house.transport.fate = fate
-    assert house.push().sessions == 1
+    harness.transport.fate = fate
+    assert harness.push().sessions == 1
     with pytest.raises(WrongEndpoint):
-        house.push()
+        harness.push()
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://x:y/", "\x00"])
-def test_a_redirect_to_no_address_is_still_a_redirect(house: Household, location: str) -> None:
+def test_a_redirect_to_no_address_is_still_a_redirect(harness: DaemonHarness, location: str) -> None:
     """The push fails with an expected error, whatever Location contains."""
-    house.transport.fate = lambda *_: httpx.Response(302, headers={"location": location}, stream=httpx.ByteStream(b""))
+    harness.transport.fate = lambda *_: httpx.Response(
+        302, headers={"location": location}, stream=httpx.ByteStream(b"")
+    )
     with pytest.raises(EndpointError):
-        house.push()
+        harness.push()
 
 
-def test_a_cookie_is_not_kept(house: Household) -> None:
+def test_a_cookie_is_not_kept(harness: DaemonHarness) -> None:
     """Only the results, the offsets and retry-after of an answer have an effect."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
@@ -268,9 +270,9 @@ def test_a_cookie_is_not_kept(house: Household) -> None:
         answer.headers["set-cookie"] = "a=b; Path=/"
         return answer
 
-    house.transport.fate = fate
-    house.push()
-    house.push()
+    harness.transport.fate = fate
+    harness.push()
+    harness.push()
 
 
 def test_a_date_beyond_all_calendars_is_no_time_to_wait() -> None:
@@ -455,39 +457,39 @@ def test_a_user_who_asks_does_not_end_the_pause(engine: Engine) -> None:
 def test_a_push_that_holds_too_much_is_sent_in_parts_and_nothing_is_parked(tmp_path: Path) -> None:
     """`push-full` concerns the push and not the item, which stays in the outbox and is sent with the next one."""
     limits = Limits(segment=100_000, appended=100_000)
-    with household(tmp_path) as house, running(str(tmp_path / "small"), token=TOKEN, limits=limits) as small:
-        house.close()
-        house.endpoint = small
-        house.open()
-        house.write(CLAUDE, claude(SESSION, 0))
-        house.settle()
+    with daemon_harness(tmp_path) as harness, running(str(tmp_path / "small"), token=TOKEN, limits=limits) as small:
+        harness.close()
+        harness.endpoint = small
+        harness.open()
+        harness.write(CLAUDE, claude(SESSION, 0))
+        harness.settle()
         for number in range(1, 6):
-            path = house.write(CLAUDE, claude(SESSION, number, text="x" * 60_000))
-            house.scan()
-        done = house.push()
+            path = harness.write(CLAUDE, claude(SESSION, number, text="x" * 60_000))
+            harness.scan()
+        done = harness.push()
         assert (done.parked, done.more, done.segments) == (0, True, 1)
-        house.settle()
-        assert house.held(SESSION) == Path(path).read_bytes()
-        assert house.spool.outbox.parked() == ([], [])
+        harness.settle()
+        assert harness.held(SESSION) == Path(path).read_bytes()
+        assert harness.spool.outbox.parked() == ([], [])
 
 
-def test_an_endpoint_that_postpones_everything_is_given_time(house: Household) -> None:
+def test_an_endpoint_that_postpones_everything_is_given_time(harness: DaemonHarness) -> None:
     """Sending everything again at once would never end. Nothing is parked for it."""
-    house.transport.fate = answering(problem("push-full"))
+    harness.transport.fate = answering(problem("push-full"))
     with pytest.raises(Unreachable):
-        house.push()
-    assert house.spool.outbox.parked() == ([], [])
-    house.transport.fate = None
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 2
+        harness.push()
+    assert harness.spool.outbox.parked() == ([], [])
+    harness.transport.fate = None
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 2
 
 
-def test_a_record_over_the_quota_waits_instead_of_being_parked(house: Household) -> None:
+def test_a_record_over_the_quota_waits_instead_of_being_parked(harness: DaemonHarness) -> None:
     """The quota is used up now. Once there is space again, the record is pushed."""
-    house.transport.fate = answering(problem("quota"))
+    harness.transport.fate = answering(problem("quota"))
     with pytest.raises(Unreachable, match="quota is used up"):
-        house.push()
-    assert house.spool.outbox.parked() == ([], [])
-    house.transport.fate = None
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 2
+        harness.push()
+    assert harness.spool.outbox.parked() == ([], [])
+    harness.transport.fate = None
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 2

@@ -12,7 +12,7 @@ from sessiond.ingest.pipeline import decode
 from sessiond.session import Fold
 from sessiond.sources.base import Kind
 from sessiond.sources.qwen_code import QwenCode
-from support.harness import NOW_MS, encode, household
+from support.harness import NOW_MS, daemon_harness, encode
 from support.sample_tree import build
 
 Change = Callable[[bytes], bytes]
@@ -46,16 +46,16 @@ def after_nul(content: bytes) -> bytes:
 def capture(name: str, base: Path, kind: Kind, change: Change) -> Found:
     """Capture a sample whose files of a kind were changed."""
     build(name, base / "home")
-    with household(base) as house:
-        paths = [Path(each.path) for each in engine.locations(house.home) if each.unit.kind is kind]
+    with daemon_harness(base) as harness:
+        paths = [Path(each.path) for each in engine.locations(harness.home) if each.unit.kind is kind]
         changed = [path for path in paths if path.is_file()]
         assert changed
         for path in changed:
             path.write_bytes(change(path.read_bytes()))
-        house.settle()
+        harness.settle()
         return {
             str(state.uuid): (state.record.message_count, state.title)
-            for state in house.spool.catalog.sessions()
+            for state in harness.spool.catalog.sessions()
             if state.record is not None
         }
 

@@ -24,8 +24,8 @@ from sessiond.privacy import Masking
 from sessiond.privacy.terms import read_terms
 from sessiond.reader import Digest, Extent
 from support.capture import lab, session, write
-from support.harness import CLAUDE, SESSION, Household, claude, encode, household
-from support.power import Killed, MortalSpool
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
+from support.power import CrashingSpool, Killed
 
 MIB = 1 << 20
 TOKEN = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bD2fG4hJ6"
@@ -124,20 +124,20 @@ def test_a_file_that_is_read_in_slices_is_kept_whole(
     """A slice ends with the step that fills it; each step is stored, and the next slice begins behind it."""
     monkeypatch.setattr(line_reader, "CHUNK", 1000)
     monkeypatch.setattr(pipeline, "STEP", 1000)
-    with household(tmp_path) as house:
-        path = house.write(CLAUDE, *(claude(SESSION, number) for number in range(20)))
+    with daemon_harness(tmp_path) as harness:
+        path = harness.write(CLAUDE, *(claude(SESSION, number) for number in range(20)))
         whole = Path(path).read_bytes()
-        (place,) = house.places(path)
+        (place,) = harness.places(path)
         outcome, read = Outcome(more=True), 0
         while outcome.more:
-            outcome = ingest(house.ingesting, place, Turn(slice=size))
+            outcome = ingest(harness.ingesting, place, Turn(slice=size))
             assert outcome.read < min(size, len(whole)) + 2000
             assert not outcome.more or outcome.read >= size
             read += outcome.read
         assert read == len(whole)
-        house.settle()
-        assert house.held(SESSION) == whole
-        assert house.held_sessions()[SESSION]["record"]["message_count"] == 20
+        harness.settle()
+        assert harness.held(SESSION) == whole
+        assert harness.held_sessions()[SESSION]["record"]["message_count"] == 20
 
 
 def test_every_cut_of_a_secret_is_covered() -> None:
@@ -171,32 +171,32 @@ def test_a_piece_of_a_projection_is_masked_as_in_one_go() -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path, make_spool=MortalSpool) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path, make_spool=CrashingSpool) as made:
         made.close()
         made.masking = STARS
         made.open()
         yield made
 
 
-def test_a_kill_at_any_step_loses_and_repeats_nothing(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_step_loses_and_repeats_nothing(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon dies before or after each commit in turn. The endpoint gets every byte once, masked as in one go."""
     monkeypatch.setattr("sessiond.ingest.pipeline.STEP", 300_000)
     with small_pieces(150_000, 1 << 16):
         record = long_record(3_000_000)
         lines = [encode(claude(SESSION, 1)), record, encode(claude(SESSION, 2))]
-        path = house.write(CLAUDE, *lines)
+        path = harness.write(CLAUDE, *lines)
         deaths, offsets = 0, set()
         for steps in range(200):
-            house.spool.steps = 1 + steps % 3  # type: ignore[attr-defined]
+            harness.spool.steps = 1 + steps % 3  # type: ignore[attr-defined]
             try:
-                (outcome,) = house.ingest(path)
+                (outcome,) = harness.ingest(path)
                 alive = not outcome.more
             except Killed:
                 deaths, alive = deaths + 1, False
-            house.close()
-            house.open()
-            stream = house.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
+            harness.close()
+            harness.open()
+            stream = harness.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
             if stream is not None:
                 assert stream.queued == stream.folded, "nothing is captured that is not queued"
                 offsets.add(stream.folded)
@@ -204,10 +204,10 @@ def test_a_kill_at_any_step_loses_and_repeats_nothing(house: Household, monkeypa
                 break
         assert deaths >= 8
         assert len(offsets) > 8, "it went on inside the record"
-        house.settle()
-        assert house.held(SESSION) == b"".join(STARS.mask(line).data for line in lines)
-        assert [item["generation"] for item in house.held_sessions()[SESSION]["streams"]] == [0]
-        assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
+        harness.settle()
+        assert harness.held(SESSION) == b"".join(STARS.mask(line).data for line in lines)
+        assert [item["generation"] for item in harness.held_sessions()[SESSION]["streams"]] == [0]
+        assert harness.held_sessions()[SESSION]["record"]["message_count"] == 3
 
 
 def test_a_long_record_is_stored_in_bounded_transactions(tmp_path: Path) -> None:
@@ -218,14 +218,14 @@ def test_a_long_record_is_stored_in_bounded_transactions(tmp_path: Path) -> None
         for _ in range(100):
             file.write(os.urandom(MIB // 2).hex().encode())
         file.write(b'"}\n' + encode(claude(session(1), 7)))
-    with lab(tmp_path, {"redact": "off"}) as house:
-        house.capture_loop.turn = Turn(slice=STEP)
-        spool = house.resources.spool
+    with lab(tmp_path, {"redact": "off"}) as harness:
+        harness.capture_loop.turn = Turn(slice=STEP)
+        spool = harness.resources.spool
         before = read_bytes()
-        house.scan()
+        harness.scan()
         positions = [0]
-        while house.queue.has_live or house.queue.backlog:
-            house.turn()
+        while harness.queue.has_live or harness.queue.backlog:
+            harness.turn()
             stream = spool.catalog.find_stream(uuid.UUID(session(1)), "main")
             positions.append(0 if stream is None else stream.folded)
         assert positions[-1] == os.path.getsize(path)
@@ -236,12 +236,12 @@ def test_a_long_record_is_stored_in_bounded_transactions(tmp_path: Path) -> None
         assert stream is not None and stream.fold.oversized == 1
 
 
-def read_half(house: Household, path: str) -> None:
+def read_half(harness: DaemonHarness, path: str) -> None:
     """Read slices of a file until a part of its long record is captured."""
     for _ in range(20):
-        for place in house.places(path):
-            ingest(house.ingesting, place, Turn(slice=300_000))
-        stream = house.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
+        for place in harness.places(path):
+            ingest(harness.ingesting, place, Turn(slice=300_000))
+        stream = harness.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
         if stream is not None and stream.folded > 600_000:
             assert stream.folded < 1_500_000
             return
@@ -249,55 +249,57 @@ def read_half(house: Household, path: str) -> None:
 
 
 def test_an_edit_inside_a_record_that_is_half_read_begins_a_generation_at_its_start(
-    house: Household, monkeypatch: pytest.MonkeyPatch
+    harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A generation never begins between two of its pieces, and queued bytes stay readable."""
     monkeypatch.setattr("sessiond.ingest.pipeline.STEP", 300_000)
     with small_pieces(150_000, 1 << 16):
         first = encode(claude(SESSION, 1))
-        path = house.write(CLAUDE, first, long_record(2_000_000))
-        read_half(house, path)
+        path = harness.write(CLAUDE, first, long_record(2_000_000))
+        read_half(harness, path)
         content_now = bytearray(Path(path).read_bytes())
         content_now[400_000:400_010] = b"y" * 10
         Path(path).write_bytes(content_now)
-        house.settle()
-        assert house.held(SESSION) == first + STARS.mask(bytes(content_now[len(first) :])).data
-        streams = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+        harness.settle()
+        assert harness.held(SESSION) == first + STARS.mask(bytes(content_now[len(first) :])).data
+        streams = harness.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
         assert streams[0]["generations"][1]["keep"] == len(first)
 
 
 def test_a_record_that_loses_its_end_while_it_is_read_waits_for_a_new_one(
-    house: Household, monkeypatch: pytest.MonkeyPatch
+    harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its last piece stays in the file, as for every record without an end. Later the stream continues where it was."""
     monkeypatch.setattr("sessiond.ingest.pipeline.STEP", 300_000)
     with small_pieces(150_000, 1 << 16):
         first, record = encode(claude(SESSION, 1)), long_record(2_000_000)
-        path = house.write(CLAUDE, first, record)
-        read_half(house, path)
+        path = harness.write(CLAUDE, first, record)
+        read_half(harness, path)
         os.truncate(path, os.path.getsize(path) - 1)
-        house.settle()
-        assert len(first) + 1_500_000 < len(house.held(SESSION)) < os.path.getsize(path)
-        house.write(path, b"\n", encode(claude(SESSION, 2)))
-        house.settle()
-        assert house.held(SESSION) == first + STARS.mask(record).data + encode(claude(SESSION, 2))
-        assert [item["generation"] for item in house.held_sessions()[SESSION]["streams"]] == [0]
+        harness.settle()
+        assert len(first) + 1_500_000 < len(harness.held(SESSION)) < os.path.getsize(path)
+        harness.write(path, b"\n", encode(claude(SESSION, 2)))
+        harness.settle()
+        assert harness.held(SESSION) == first + STARS.mask(record).data + encode(claude(SESSION, 2))
+        assert [item["generation"] for item in harness.held_sessions()[SESSION]["streams"]] == [0]
 
 
-def test_a_gap_inside_a_long_record_is_filled_as_it_was(house: Household) -> None:
+def test_a_gap_inside_a_long_record_is_filled_as_it_was(harness: DaemonHarness) -> None:
     """The endpoint lost the second half of a record: the same masked bytes come again."""
     with small_pieces(150_000, 1 << 16):
-        house.write(CLAUDE, encode(claude(SESSION, 1)), long_record(2_000_000))
-        house.settle()
-        whole = house.held(SESSION)
-        stream = house.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
+        harness.write(CLAUDE, encode(claude(SESSION, 1)), long_record(2_000_000))
+        harness.settle()
+        whole = harness.held(SESSION)
+        stream = harness.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
         assert stream is not None
         for start in (1, 149_000, 777_777, 1_900_000):
             gap = (start, stream.folded)
-            with house.spool.transaction():
-                house.spool.catalog.set_position(stream.id, 0, stream.queued, start, gap)
-            house.scan()
-            rows = house.spool.connection.execute("SELECT offset, length, data FROM segment ORDER BY offset").fetchall()
+            with harness.spool.transaction():
+                harness.spool.catalog.set_position(stream.id, 0, stream.queued, start, gap)
+            harness.scan()
+            rows = harness.spool.connection.execute(
+                "SELECT offset, length, data FROM segment ORDER BY offset"
+            ).fetchall()
             again = b"".join(zstd.decompress(data, 2 * MIB) for _, _, data in rows)
             assert (rows[0][0], again) == (start, whole[start:])
-            house.settle()
+            harness.settle()

@@ -40,9 +40,9 @@ def test_an_emptied_endpoint_that_rejects_an_item_reports_no_session_safe(more: 
         machine.append(second, 3)
         machine.settle()
         number = uuid.UUID(first)
-        state = machine.house.spool.catalog.session(number)
+        state = machine.harness.spool.catalog.session(number)
         assert state is not None
-        assert machine.house.spool.safety.session(state.id, machine.house.address) is State.SAFE
+        assert machine.harness.spool.safety.session(state.id, machine.harness.address) is State.SAFE
         machine.empty_endpoint(unseen=True)
         machine.truncate(second, 0.6)
         for _ in range(more):
@@ -52,6 +52,6 @@ def test_an_emptied_endpoint_that_rejects_an_item_reports_no_session_safe(more: 
         machine.what_is_reported_safe_is_at_the_endpoint()
         if more:
             assert not machine.changed_behind_us
-            assert machine.house.spool.safety.session(state.id, machine.house.address) is State.WAITING
+            assert machine.harness.spool.safety.session(state.id, machine.harness.address) is State.WAITING
     finally:
         machine.teardown()

@@ -6,34 +6,34 @@ import os
 import sqlite3
 from pathlib import Path
 
-from support.harness import Household, household
+from support.harness import DaemonHarness, daemon_harness
 from support.sample_tree import build, open_store
 
 
-def troubles(house: Household) -> list[tuple[str, str]]:
-    return [(trouble.path, trouble.reason) for trouble in house.spool.stats.troubles(10)]
+def troubles(harness: DaemonHarness) -> list[tuple[str, str]]:
+    return [(trouble.path, trouble.reason) for trouble in harness.spool.stats.troubles(10)]
 
 
 def test_a_database_that_cannot_be_read_now_is_named_until_it_can(tmp_path: Path) -> None:
     """Its tool may have locked it, or be in the middle of creating it."""
-    with household(tmp_path) as house:
-        folder = Path(house.home, ".local/state/warp-terminal")
+    with daemon_harness(tmp_path) as harness:
+        folder = Path(harness.home, ".local/state/warp-terminal")
         folder.mkdir(parents=True)
         path = str(folder / "warp.sqlite")
         sqlite3.connect(path).execute("CREATE TABLE commands (id INTEGER)").connection.close()
-        (outcome,) = house.ingest(path)
+        (outcome,) = harness.ingest(path)
         assert outcome.retry
-        assert troubles(house) == [(path, "the database can't be read now: no such table: agent_conversations")]
+        assert troubles(harness) == [(path, "the database can't be read now: no such table: agent_conversations")]
         os.unlink(path)
-        build("warp/2026", house.home)
-        house.scan()
-        assert troubles(house) == []
-        assert len(list(house.spool.catalog.sessions())) == 1
+        build("warp/2026", harness.home)
+        harness.scan()
+        assert troubles(harness) == []
+        assert len(list(harness.spool.catalog.sessions())) == 1
 
 
 def test_each_unreadable_session_of_a_database_is_named(tmp_path: Path) -> None:
-    with household(tmp_path) as house:
-        path = os.path.join(build("zed/0.3", house.home), ".local/share/zed/threads/threads.db")
+    with daemon_harness(tmp_path) as harness:
+        path = os.path.join(build("zed/0.3", harness.home), ".local/share/zed/threads/threads.db")
         names = [f"thread-{number}" for number in range(6)]
         tool = open_store(path)
         for name in names:
@@ -42,6 +42,6 @@ def test_each_unreadable_session_of_a_database_is_named(tmp_path: Path) -> None:
                 "INSERT INTO threads (id, summary, updated_at, data_type, data) VALUES (?, ?, ?, ?, ?)", values
             )
         tool.close()
-        house.scan()
-        ((_, reason),) = troubles(house)
+        harness.scan()
+        ((_, reason),) = troubles(harness)
         assert [name for name in names if f"session {name}: " in reason] == names

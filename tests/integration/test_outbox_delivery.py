@@ -19,31 +19,31 @@ from sessiond.errors import Rejected
 from sessiond.ingest.backlog import catch_up
 from sessiond.spool import Spool, health
 from sessiond.upload import BATCH_ITEMS
-from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household, pushed
+from support.harness import CLAUDE, NOW_MS, SESSION, DaemonHarness, claude, daemon_harness, encode, pushed
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
-def restored(base: Path, before: Callable[[Household], None], after: Callable[[Household], None]) -> bytes:
+def restored(base: Path, before: Callable[[DaemonHarness], None], after: Callable[[DaemonHarness], None]) -> bytes:
     """Restore the endpoint to its state after `before`, once `after` has happened; return what it has in the end."""
     data, copy = base / "endpoint", base / "copy"
-    with household(base) as house:
-        before(house)
+    with daemon_harness(base) as harness:
+        before(harness)
     shutil.copytree(data, copy)
-    with household(base) as house:
-        after(house)
+    with daemon_harness(base) as harness:
+        after(harness)
     shutil.rmtree(data)
     shutil.copytree(copy, data)
-    with household(base) as house:
-        house.settle()
-        return house.held(SESSION)
+    with daemon_harness(base) as harness:
+        harness.settle()
+        return harness.held(SESSION)
 
 
-def refusing(house: Household, what: bytes) -> Callable[..., httpx.Response]:
+def refusing(harness: DaemonHarness, what: bytes) -> Callable[..., httpx.Response]:
     """Make the endpoint refuse each line that contains `what` as invalid, and accept the others."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
@@ -62,29 +62,29 @@ def refusing(house: Household, what: bytes) -> Callable[..., httpx.Response]:
     return fate
 
 
-def test_dropped_items_stay_dropped_and_the_rest_is_pushed(house: Household) -> None:
+def test_dropped_items_stay_dropped_and_the_rest_is_pushed(harness: DaemonHarness) -> None:
     """The endpoint gets a placeholder of the same length, after which more can be appended."""
-    house.transport.fate = refusing(house, b"poison")
+    harness.transport.fate = refusing(harness, b"poison")
     lines = [claude(SESSION, n, text="poison" if n == 2 else "fine") for n in range(1, 6)]
-    house.write(CLAUDE, lines[0])
-    house.settle()
+    harness.write(CLAUDE, lines[0])
+    harness.settle()
     for line in lines[1:3]:
-        house.ingest(house.write(CLAUDE, line))
-    house.push()
-    assert [segment.offset for segment in house.spool.outbox.parked()[1]] == [len(encode(lines[0]))]
-    with house.spool.transaction():
-        assert house.spool.outbox.drop(uuid.UUID(SESSION), NOW_MS) == 1
+        harness.ingest(harness.write(CLAUDE, line))
+    harness.push()
+    assert [segment.offset for segment in harness.spool.outbox.parked()[1]] == [len(encode(lines[0]))]
+    with harness.spool.transaction():
+        assert harness.spool.outbox.drop(uuid.UUID(SESSION), NOW_MS) == 1
     for line in lines[3:]:
-        house.ingest(house.write(CLAUDE, line))
-        house.settle()
-    held = house.held(SESSION).splitlines(keepends=True)
+        harness.ingest(harness.write(CLAUDE, line))
+        harness.settle()
+    held = harness.held(SESSION).splitlines(keepends=True)
     assert [held[n] for n in (0, 2, 3, 4)] == [encode(lines[n]) for n in (0, 2, 3, 4)]
     assert len(held[1]) == len(encode(lines[1]))
     assert json.loads(held[1]) == {"type": "sessiond", "lost_bytes": len(held[1])}
-    assert house.spool.outbox.parked() == ([], [])
+    assert harness.spool.outbox.parked() == ([], [])
 
 
-def test_a_taken_machine_id_is_replaced_in_the_config(house: Household) -> None:
+def test_a_taken_machine_id_is_replaced_in_the_config(harness: DaemonHarness) -> None:
     """The problem suggests a new `machine_id` in the config. What was parked for the old one is removed."""
     record = {
         "id": SESSION.replace("5f", "6f"),
@@ -100,67 +100,67 @@ def test_a_taken_machine_id_is_replaced_in_the_config(house: Household) -> None:
         "machine_id": "testbox",
     }
     line = {"op": "session", "revision": 1, "device_id": str(uuid.UUID(int=5)), "record": record}
-    headers = {"Authorization": f"Bearer {house.endpoint.token}", "Sessiond-Device": line["device_id"]}
-    httpx.post(f"{house.endpoint.url}/v1/push", headers=headers, content=json.dumps(line)).raise_for_status()
-    path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
-    house.settle()
-    sessions, segments = house.spool.outbox.parked()
+    headers = {"Authorization": f"Bearer {harness.endpoint.token}", "Sessiond-Device": line["device_id"]}
+    httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=json.dumps(line)).raise_for_status()
+    path = harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
+    harness.settle()
+    sessions, segments = harness.spool.outbox.parked()
     assert [session.parked for session in sessions] == [segment.parked for segment in segments]
     assert "machine_id" in (sessions[0].parked or "")
-    house.close()
-    house.machine_id = "otherbox"
-    house.open()
-    house.settle()
-    assert house.held_sessions()[SESSION]["record"]["machine_id"] == "otherbox"
-    assert house.held(SESSION) == Path(path).read_bytes()
-    assert house.spool.outbox.parked() == ([], [])
+    harness.close()
+    harness.machine_id = "otherbox"
+    harness.open()
+    harness.settle()
+    assert harness.held_sessions()[SESSION]["record"]["machine_id"] == "otherbox"
+    assert harness.held(SESSION) == Path(path).read_bytes()
+    assert harness.spool.outbox.parked() == ([], [])
 
 
-def test_another_machine_id_begins_with_what_is_new(house: Household) -> None:
+def test_another_machine_id_begins_with_what_is_new(harness: DaemonHarness) -> None:
     """What was stored under the old id stays there. All that is not stored yet gets the new id."""
     other = SESSION.replace("5f", "6f")
-    house.write(CLAUDE, claude(SESSION, 1))
-    path = house.write(CLAUDE.replace(SESSION, other), claude(other, 1))
-    house.settle()
-    house.write(CLAUDE.replace(SESSION, other), claude(other, 2))
-    house.scan()
-    house.close()
-    house.machine_id = "otherbox"
-    house.open()
-    house.settle()
-    records = house.get("/v1/sessions", machine_id="otherbox").json()["sessions"]
+    harness.write(CLAUDE, claude(SESSION, 1))
+    path = harness.write(CLAUDE.replace(SESSION, other), claude(other, 1))
+    harness.settle()
+    harness.write(CLAUDE.replace(SESSION, other), claude(other, 2))
+    harness.scan()
+    harness.close()
+    harness.machine_id = "otherbox"
+    harness.open()
+    harness.settle()
+    records = harness.get("/v1/sessions", machine_id="otherbox").json()["sessions"]
     assert [(found["record"]["id"], found["record"]["message_count"]) for found in records] == [(other, 2)]
-    assert house.held(other) == Path(path).read_bytes()
-    records = house.get("/v1/sessions", machine_id="testbox").json()["sessions"]
+    assert harness.held(other) == Path(path).read_bytes()
+    records = harness.get("/v1/sessions", machine_id="testbox").json()["sessions"]
     assert {found["record"]["id"]: found["record"]["message_count"] for found in records} == {SESSION: 1, other: 1}
 
 
 def test_an_endpoint_that_lost_a_part_of_a_rewritten_stream_converges(tmp_path: Path) -> None:
     """It has less of an old generation than the outbox continues from. No file has the bytes between any more."""
 
-    def before(house: Household) -> None:
-        house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
-        house.settle()
+    def before(harness: DaemonHarness) -> None:
+        harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
+        harness.settle()
 
-    def after(house: Household) -> None:
-        house.write(CLAUDE, claude(SESSION, 3))
-        house.scan()
-        house.write(CLAUDE, claude(SESSION, 4))
-        house.settle()
-        house.write(CLAUDE, claude(SESSION, 5))
-        house.scan()
+    def after(harness: DaemonHarness) -> None:
+        harness.write(CLAUDE, claude(SESSION, 3))
+        harness.scan()
+        harness.write(CLAUDE, claude(SESSION, 4))
+        harness.settle()
+        harness.write(CLAUDE, claude(SESSION, 5))
+        harness.scan()
         head = encode(claude(SESSION, 1)) + encode(claude(SESSION, 2)) + encode(claude(SESSION, 3))
-        house.write(CLAUDE, head, claude(SESSION, 6, text="anew"), mode="wb")
-        house.scan()
+        harness.write(CLAUDE, head, claude(SESSION, 6, text="anew"), mode="wb")
+        harness.scan()
 
     held = restored(tmp_path, before, after)
     assert held == (tmp_path / "home" / CLAUDE).read_bytes()
 
 
-def test_streams_that_are_stuck_leave_room_for_others(house: Household) -> None:
+def test_streams_that_are_stuck_leave_room_for_others(harness: DaemonHarness) -> None:
     """The newest streams all wait behind a parked item. Older ones are pushed all the same."""
-    catalog, outbox = house.spool.catalog, house.spool.outbox
-    with house.spool.transaction():
+    catalog, outbox = harness.spool.catalog, harness.spool.outbox
+    with harness.spool.transaction():
         for number in range(BATCH_ITEMS + 2):
             session = catalog.add_session(uuid.UUID(int=number + 1), "claude-code", str(number))
             stream = catalog.add_stream(session, "main", thread=True, known=True)
@@ -168,52 +168,52 @@ def test_streams_that_are_stuck_leave_room_for_others(house: Household) -> None:
             catalog.save_stream(stream)
             for offset in (0, 10):
                 outbox.add(stream.id, 0, offset, 10, b"x", NOW_MS)
-        house.spool.connection.execute(
+        harness.spool.connection.execute(
             "UPDATE segment SET parked = 'no' WHERE offset = 0 AND stream <= ?", (BATCH_ITEMS + 1,)
         )
-        house.spool.connection.execute("UPDATE stream SET waiting = 1 WHERE id <= ?", (BATCH_ITEMS + 1,))
+        harness.spool.connection.execute("UPDATE stream SET waiting = 1 WHERE id <= ?", (BATCH_ITEMS + 1,))
     assert [segment.stream_id for segment in outbox.segments(BATCH_ITEMS, 1 << 20)] == [BATCH_ITEMS + 2] * 2
 
 
 def test_a_stream_that_is_to_be_reconciled_comes_before_those_that_wait_for_room(tmp_path: Path) -> None:
     """Its full outbox must be read first, though it is behind more newer streams than are read at once."""
-    with household(tmp_path, budget=1) as house:
-        path = house.write(CLAUDE, claude(SESSION, 1))
+    with daemon_harness(tmp_path, budget=1) as harness:
+        path = harness.write(CLAUDE, claude(SESSION, 1))
         os.utime(path, (NOW_MS / 1000, NOW_MS / 1000))
-        house.ingesting = replace(house.ingesting, budget=1 << 20)
-        house.scan()
-        house.ingesting = replace(house.ingesting, budget=1)
+        harness.ingesting = replace(harness.ingesting, budget=1 << 20)
+        harness.scan()
+        harness.ingesting = replace(harness.ingesting, budget=1)
         for number in range(3):
             session = f"6f1d7c1e-0000-4000-8000-{number:012d}"
-            newer = house.write(f".claude/projects/-x/{session}.jsonl", claude(session, 1))
+            newer = harness.write(f".claude/projects/-x/{session}.jsonl", claude(session, 1))
             os.utime(newer, (NOW_MS / 1000 + 1000, NOW_MS / 1000 + 1000))
-            house.ingest(newer)
-        assert house.spool.catalog.behind(9) == [2, 3, 4]
-        house.push()
-        assert house.spool.catalog.stream(1).remote_position is not None
+            harness.ingest(newer)
+        assert harness.spool.catalog.behind(9) == [2, 3, 4]
+        harness.push()
+        assert harness.spool.catalog.stream(1).remote_position is not None
         stuck: set[int] = set()
-        while catch_up(house.ingesting, limit=2, stuck=stuck):
+        while catch_up(harness.ingesting, limit=2, stuck=stuck):
             pass
-        assert house.spool.catalog.stream(1).remote_position is None
+        assert harness.spool.catalog.stream(1).remote_position is None
         assert os.path.exists(path)
 
 
 def test_streams_that_get_nowhere_do_not_keep_others_waiting(tmp_path: Path) -> None:
     """The file of a newer stream can't be read; an older one is read all the same."""
-    with household(tmp_path, budget=1) as house:
+    with daemon_harness(tmp_path, budget=1) as harness:
         for number in range(3):
             session = f"6f1d7c1e-0000-4000-8000-{number:012d}"
-            path = house.write(f".claude/projects/-x/{session}.jsonl", claude(session, 1))
+            path = harness.write(f".claude/projects/-x/{session}.jsonl", claude(session, 1))
             os.utime(path, (NOW_MS / 1000 + number, NOW_MS / 1000 + number))
-            house.ingest(path)
+            harness.ingest(path)
             if number:
                 os.rename(path, f"{path}.away")
                 os.symlink(f"{path}.away", path)
-        house.ingesting = replace(house.ingesting, budget=1 << 20)
+        harness.ingesting = replace(harness.ingesting, budget=1 << 20)
         stuck: set[int] = set()
-        while catch_up(house.ingesting, limit=1, stuck=stuck):
+        while catch_up(harness.ingesting, limit=1, stuck=stuck):
             pass
-        assert house.spool.catalog.stream(1).caught_up
+        assert harness.spool.catalog.stream(1).caught_up
         assert stuck == {2, 3}
 
 
@@ -240,58 +240,58 @@ def test_a_waiting_thread_gets_its_turn(tmp_path: Path) -> None:
     assert turns[1] >= turns[0] / 4  # of a busy machine; where none is given, it has one or two
 
 
-def test_the_queries_of_every_push_and_append_go_by_an_index(house: Household) -> None:
+def test_the_queries_of_every_push_and_append_go_by_an_index(harness: DaemonHarness) -> None:
     """None may get slower with the number of streams, or with what was captured of one."""
     said: list[str] = []
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.settle()
-    house.write(CLAUDE, claude(SESSION, 2))
-    house.spool.connection.set_trace_callback(said.append)
-    house.ingest(os.path.join(house.home, CLAUDE))
-    house.push()
-    house.spool.connection.set_trace_callback(None)
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    harness.write(CLAUDE, claude(SESSION, 2))
+    harness.spool.connection.set_trace_callback(said.append)
+    harness.ingest(os.path.join(harness.home, CLAUDE))
+    harness.push()
+    harness.spool.connection.set_trace_callback(None)
     for sql in said:
         if sql.startswith("SELECT") and "meta" not in sql:
-            for row in house.spool.connection.execute(f"EXPLAIN QUERY PLAN {sql}"):
+            for row in harness.spool.connection.execute(f"EXPLAIN QUERY PLAN {sql}"):
                 assert not (row[3].startswith("SCAN") and "INDEX" not in row[3]), (sql, row[3])
 
 
-def test_a_push_says_whether_there_is_more(house: Household) -> None:
+def test_a_push_says_whether_there_is_more(harness: DaemonHarness) -> None:
     """A second read of an outbox that the first push has emptied costs as much as a push."""
-    house.write(CLAUDE, claude(SESSION, 0))
-    house.settle()
+    harness.write(CLAUDE, claude(SESSION, 0))
+    harness.settle()
     for number in range(1, 4):
-        house.write(CLAUDE, claude(SESSION, number))
-        house.ingest(os.path.join(house.home, CLAUDE))
-    pushed = house.push()
+        harness.write(CLAUDE, claude(SESSION, number))
+        harness.ingest(os.path.join(harness.home, CLAUDE))
+    pushed = harness.push()
     assert (pushed.sessions, pushed.segments, pushed.more) == (1, 3, False)
-    house.write(CLAUDE, claude(SESSION, 4))
-    house.ingest(os.path.join(house.home, CLAUDE))
+    harness.write(CLAUDE, claude(SESSION, 4))
+    harness.ingest(os.path.join(harness.home, CLAUDE))
     for number in range(BATCH_ITEMS):
-        house.write(f".claude/projects/-p/{uuid.UUID(int=number)}.jsonl", claude(str(uuid.UUID(int=number)), 1))
-    house.scan()
-    assert house.push().more
+        harness.write(f".claude/projects/-p/{uuid.UUID(int=number)}.jsonl", claude(str(uuid.UUID(int=number)), 1))
+    harness.scan()
+    assert harness.push().more
 
 
-def test_an_acknowledgement_costs_one_commit(house: Household) -> None:
+def test_an_acknowledgement_costs_one_commit(harness: DaemonHarness) -> None:
     """The endpoint's state is stored in the transaction of the acknowledgement."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    house.push()
-    house.uploading.settled = lambda _: health.write(house.spool, health.EndpointHealth(last_ack_ms=7))
-    house.write(CLAUDE, claude(SESSION, 2))
-    house.scan()
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    harness.push()
+    harness.uploading.settled = lambda _: health.write(harness.spool, health.EndpointHealth(last_ack_ms=7))
+    harness.write(CLAUDE, claude(SESSION, 2))
+    harness.scan()
     said: list[str] = []
-    house.spool.connection.set_trace_callback(said.append)
-    house.push()
-    house.spool.connection.set_trace_callback(None)
+    harness.spool.connection.set_trace_callback(said.append)
+    harness.push()
+    harness.spool.connection.set_trace_callback(None)
     assert said.count("COMMIT") == 1
-    assert health.read_endpoint(house.spool).last_ack_ms == 7
+    assert health.read_endpoint(harness.spool).last_ack_ms == 7
 
 
-def test_the_parked_are_found_without_reading_what_is_queued(house: Household) -> None:
+def test_the_parked_are_found_without_reading_what_is_queued(harness: DaemonHarness) -> None:
     """The column `parked` follows a megabyte of data in its row."""
-    plans = house.spool.connection.execute(
+    plans = harness.spool.connection.execute(
         "EXPLAIN QUERY PLAN SELECT generation FROM segment WHERE stream = 1 AND parked IS NOT NULL"
     ).fetchall()
     assert "COVERING INDEX" in plans[0][3]
@@ -301,61 +301,61 @@ def test_the_parked_are_found_without_reading_what_is_queued(house: Household) -
 def test_what_only_the_outbox_has_outlives_an_endpoint_that_forgot(tmp_path: Path, emptied: bool) -> None:
     """Lines wait, the endpoint reports another position, and then the tool rewrites the file."""
     data, copy = tmp_path / "endpoint", tmp_path / "copy"
-    with household(tmp_path) as house:
-        house.write(CLAUDE, claude(SESSION, 1))
-        house.settle()
+    with daemon_harness(tmp_path) as harness:
+        harness.write(CLAUDE, claude(SESSION, 1))
+        harness.settle()
     shutil.copytree(data, copy)
-    with household(tmp_path) as house:
-        house.write(CLAUDE, claude(SESSION, 2, text="anew"), mode="wb")
-        house.settle()
-        house.write(CLAUDE, claude(SESSION, 3, text="only in the outbox"))
-        house.scan()
+    with daemon_harness(tmp_path) as harness:
+        harness.write(CLAUDE, claude(SESSION, 2, text="anew"), mode="wb")
+        harness.settle()
+        harness.write(CLAUDE, claude(SESSION, 3, text="only in the outbox"))
+        harness.scan()
     shutil.rmtree(data)
     shutil.copytree(copy, data)
-    with household(tmp_path) as house:
-        house.push()
-        house.write(CLAUDE, mode="wb")
+    with daemon_harness(tmp_path) as harness:
+        harness.push()
+        harness.write(CLAUDE, mode="wb")
         if emptied:
-            house.scan()
-            house.push()
-        path = house.write(CLAUDE, claude(SESSION, 4, text="written over"))
-        house.settle()
-        assert house.held(SESSION) == Path(path).read_bytes()
-        (main,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
-        kept = [house.held(SESSION, generation=each["generation"]) for each in main["generations"]]
+            harness.scan()
+            harness.push()
+        path = harness.write(CLAUDE, claude(SESSION, 4, text="written over"))
+        harness.settle()
+        assert harness.held(SESSION) == Path(path).read_bytes()
+        (main,) = harness.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+        kept = [harness.held(SESSION, generation=each["generation"]) for each in main["generations"]]
     assert any(b"only in the outbox" in each for each in kept)
 
 
-def test_an_endpoint_that_refuses_everything_parks_nothing(house: Household) -> None:
+def test_an_endpoint_that_refuses_everything_parks_nothing(harness: DaemonHarness) -> None:
     """Each item alone is refused as well: the endpoint is at fault, not the item (rule 12)."""
     for number in range(3):
         name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
-        house.write(f".claude/projects/-x/{name}.jsonl", claude(name, 1))
-    house.scan()
+        harness.write(f".claude/projects/-x/{name}.jsonl", claude(name, 1))
+    harness.scan()
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         if request.url.path != "/v1/push":
             return send()
         return httpx.Response(400, stream=httpx.ByteStream(b"{}"))
 
-    house.transport.fate = fate
+    harness.transport.fate = fate
     with pytest.raises(Rejected):
-        house.push()
-    assert house.spool.stats.waiting().parked == 0
-    house.transport.fate = None
-    house.settle()
-    assert len(house.held_sessions()) == 3
+        harness.push()
+    assert harness.spool.stats.waiting().parked == 0
+    harness.transport.fate = None
+    harness.settle()
+    assert len(harness.held_sessions()) == 3
 
 
 def test_a_rewrite_shares_no_more_than_the_outbox_leads_to(tmp_path: Path) -> None:
     """The outbox was full, so not all of the old generation is on its way. The new one is accepted at once."""
-    with household(tmp_path, budget=1 << 16) as house:
+    with daemon_harness(tmp_path, budget=1 << 16) as harness:
         lines = [claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)]
-        house.write(CLAUDE, *lines)
-        house.scan()
-        assert house.spool.stats.waiting().behind
-        path = house.write(CLAUDE, *lines[:-1], claude(SESSION, 400, text="another end"), mode="wb")
-        house.settle(200)
-        assert house.held(SESSION) == Path(path).read_bytes()
-        (main,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+        harness.write(CLAUDE, *lines)
+        harness.scan()
+        assert harness.spool.stats.waiting().behind
+        path = harness.write(CLAUDE, *lines[:-1], claude(SESSION, 400, text="another end"), mode="wb")
+        harness.settle(200)
+        assert harness.held(SESSION) == Path(path).read_bytes()
+        (main,) = harness.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
         assert [each["generation"] for each in main["generations"]] == [0, 1]

@@ -15,7 +15,7 @@ from sessiond import zstd
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import decompress_file
 from sessiond.reader import LARGEST_DOCUMENT
-from support.harness import SESSION, household
+from support.harness import SESSION, daemon_harness
 
 ROLLOUT = f".codex/sessions/2026/09/01/rollout-2026-09-01T10-00-00-{SESSION}.jsonl.zst"
 
@@ -36,15 +36,15 @@ def rollout(count: int) -> bytes:
 def test_a_packed_file_that_waits_is_unpacked_from_its_pin(tmp_path: Path) -> None:
     """Its tool deletes it before there was room: the link keeps the compressed file."""
     content = rollout(400)
-    with household(tmp_path, budget=1 << 16) as house:
-        path = house.write(ROLLOUT, zstd.compress(content))
-        house.scan()
-        assert os.listdir(house.ingesting.pins.directory)
+    with daemon_harness(tmp_path, budget=1 << 16) as harness:
+        path = harness.write(ROLLOUT, zstd.compress(content))
+        harness.scan()
+        assert os.listdir(harness.ingesting.pins.directory)
         os.unlink(path)
-        house.settle(200)
-        assert house.held(SESSION) == content
-        assert house.spool.stats.totals().lost_bytes == 0
-        assert os.listdir(house.ingesting.pins.directory) == []
+        harness.settle(200)
+        assert harness.held(SESSION) == content
+        assert harness.spool.stats.totals().lost_bytes == 0
+        assert os.listdir(harness.ingesting.pins.directory) == []
 
 
 def unpacked(path: Path, largest: int) -> bytes:
@@ -98,14 +98,14 @@ def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(t
     content = rollout(400)
     half = content.index(b"\n", len(content) // 2) + 1
     packed = zstd.compress(content[:half]) + zstd.compress(content[half:])  # that are two sizes, and none of the whole
-    with household(tmp_path) as house:
-        house.ingesting.compressed.largest = 1 << 24 if damaged else 1 << 20
-        path = house.write(ROLLOUT, packed[:-1] if damaged else packed)
+    with daemon_harness(tmp_path) as harness:
+        harness.ingesting.compressed.largest = 1 << 24 if damaged else 1 << 20
+        path = harness.write(ROLLOUT, packed[:-1] if damaged else packed)
         os.utime(path, (1_700_000_000,) * 2)
         said, costs = set(), []
         for _ in range(3):
             before = written()
-            (outcome,) = house.ingest(path)
+            (outcome,) = harness.ingest(path)
             costs.append(written() - before)
             said.add(outcome.trouble)
         assert costs[0] >= (1 << 20) - zstd.SLICE
@@ -113,19 +113,19 @@ def test_a_packed_file_that_was_refused_is_unpacked_again_only_when_it_changes(t
         assert len(said) == 1
         assert None not in said
         if damaged:
-            house.write(ROLLOUT, packed, mode="wb")
+            harness.write(ROLLOUT, packed, mode="wb")
         else:
-            house.ingesting.compressed.largest = 1 << 22  # now there is room
-        house.settle()
-        assert house.held(SESSION) == content
+            harness.ingesting.compressed.largest = 1 << 22  # now there is room
+        harness.settle()
+        assert harness.held(SESSION) == content
 
 
 def test_a_packed_thread_in_a_database_has_a_bound(tmp_path: Path) -> None:
     """Zed compresses each thread, which is parsed as a whole. One that is too large for memory is reported, the others
     are read.
     """
-    with household(tmp_path) as house:
-        path = Path(house.home) / ".local/share/zed/threads/threads.db"
+    with daemon_harness(tmp_path) as harness:
+        path = Path(harness.home) / ".local/share/zed/threads/threads.db"
         path.parent.mkdir(parents=True)
         said = '{"version":"0.2.0","messages":[{"id":0,"role":"user","segments":[{"type":"text","text":"%s"}]}]}'
         with closing(sqlite3.connect(path)) as database, database:
@@ -135,7 +135,7 @@ def test_a_packed_thread_in_a_database_has_a_bound(tmp_path: Path) -> None:
                 identity, packed = str(UUID(int=number)), zstd.compress(thread)
                 row = (identity, "", f"2026-05-27T10:0{number}:00Z", "zstd", packed)
                 database.execute("INSERT INTO threads VALUES (?, ?, ?, ?, ?)", row)
-        (outcome,) = house.ingest(str(path))
+        (outcome,) = harness.ingest(str(path))
         assert f"session {UUID(int=1)}: it can't be parsed" in (outcome.trouble or "")
-        house.settle()
-        assert set(house.held_sessions()) == {str(UUID(int=0)), str(UUID(int=2))}
+        harness.settle()
+        assert set(harness.held_sessions()) == {str(UUID(int=0)), str(UUID(int=2))}

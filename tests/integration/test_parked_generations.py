@@ -10,89 +10,89 @@ import pytest
 
 from sessiond.spool.rows import StreamState
 from sessiond.spool.safety import State
-from support.harness import CLAUDE, SESSION, Household, claude, encode, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
-def stream(house: Household) -> StreamState:
-    found = house.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
+def stream(harness: DaemonHarness) -> StreamState:
+    found = harness.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
     assert found is not None
     return found
 
 
-def state(house: Household) -> State:
-    return house.spool.safety.session(stream(house).session, house.address)
+def state(harness: DaemonHarness) -> State:
+    return harness.spool.safety.session(stream(harness).session, harness.address)
 
 
-def rewrite(house: Household, text: str, *, keep: int) -> bytes:
+def rewrite(harness: DaemonHarness, text: str, *, keep: int) -> bytes:
     """Replace the file's second half, or all of it, and capture that; return the content."""
     first = encode(claude(SESSION, 1))
     content = (first if keep else b"") + encode(claude(SESSION, 2, text=text))
-    Path(house.home, CLAUDE).write_bytes(content)
-    house.scan()
+    Path(harness.home, CLAUDE).write_bytes(content)
+    harness.scan()
     return content
 
 
-def park_start(house: Household, generation: int) -> None:
-    with house.spool.transaction():
-        house.spool.connection.execute(
+def park_start(harness: DaemonHarness, generation: int) -> None:
+    with harness.spool.transaction():
+        harness.spool.connection.execute(
             "UPDATE segment SET parked = 'no' WHERE generation = ? AND length = 0", (generation,)
         )
-        house.spool.connection.execute("UPDATE stream SET waiting = waiting - 1")
+        harness.spool.connection.execute("UPDATE stream SET waiting = waiting - 1")
 
 
-def held(house: Household) -> list[bytes]:
+def held(harness: DaemonHarness) -> list[bytes]:
     """Return what the endpoint has of each generation, the current one last."""
-    (main,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
-    return [house.held(SESSION, generation=each["generation"]) for each in main["generations"]]
+    (main,) = harness.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+    return [harness.held(SESSION, generation=each["generation"]) for each in main["generations"]]
 
 
-def divided(house: Household, *, keep: int) -> tuple[bytes, bytes]:
+def divided(harness: DaemonHarness, *, keep: int) -> tuple[bytes, bytes]:
     """Push one generation, queue two more, and park the start of the first of them; return the two contents."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    house.write(CLAUDE, claude(SESSION, 2))
-    house.settle()
-    between = rewrite(house, "between", keep=keep)
-    last = rewrite(house, "the last", keep=keep)
-    assert stream(house).generation == 2
-    park_start(house, 1)
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    harness.write(CLAUDE, claude(SESSION, 2))
+    harness.settle()
+    between = rewrite(harness, "between", keep=keep)
+    last = rewrite(harness, "the last", keep=keep)
+    assert stream(harness).generation == 2
+    park_start(harness, 1)
     return between, last
 
 
 @pytest.mark.parametrize("keep", [0, 1])
-def test_a_later_generation_does_not_go_in_circles(house: Household, keep: int) -> None:
+def test_a_later_generation_does_not_go_in_circles(harness: DaemonHarness, keep: int) -> None:
     """It is sent once more at most, under another number if need be, and not again and again."""
-    _, last = divided(house, keep=keep)
+    _, last = divided(harness, keep=keep)
     for _ in range(10):
-        house.scan()
-        house.push()
-    assert house.held(SESSION) == last
-    assert [path for path, _ in house.transport.requests].count("/v1/push") < 6
+        harness.scan()
+        harness.push()
+    assert harness.held(SESSION) == last
+    assert [path for path, _ in harness.transport.requests].count("/v1/push") < 6
 
 
 @pytest.mark.parametrize("gone", [False, True])
 @pytest.mark.parametrize("keep", [0, 1])
 def test_what_is_tried_again_arrives_and_the_last_generation_stays_current(
-    house: Household, keep: int, gone: bool
+    harness: DaemonHarness, keep: int, gone: bool
 ) -> None:
-    between, last = divided(house, keep=keep)
+    between, last = divided(harness, keep=keep)
     for _ in range(4):
-        house.scan()
-        house.push()
+        harness.scan()
+        harness.push()
     if gone:
-        Path(house.home, CLAUDE).unlink()
-        house.scan()
-    with house.spool.transaction():
-        house.spool.outbox.retry()
-    house.settle()
-    assert held(house)[-1] == last == house.held(SESSION, generation=stream(house).generation)
-    assert any(each.endswith(between[-20:]) for each in held(house))
+        Path(harness.home, CLAUDE).unlink()
+        harness.scan()
+    with harness.spool.transaction():
+        harness.spool.outbox.retry()
+    harness.settle()
+    assert held(harness)[-1] == last == harness.held(SESSION, generation=stream(harness).generation)
+    assert any(each.endswith(between[-20:]) for each in held(harness))
     if keep == 0:
-        assert between in held(house)
-        assert state(house) is State.SAFE
+        assert between in held(harness)
+        assert state(harness) is State.SAFE

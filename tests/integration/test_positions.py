@@ -20,7 +20,7 @@ from sessiond import zstd
 from sessiond.endpoint import wire
 from sessiond.spool.safety import State
 from sessiond.upload import bind
-from support.harness import NOW_MS, Household, claude, encode, household
+from support.harness import NOW_MS, DaemonHarness, claude, daemon_harness, encode
 
 CAPTURED = 3
 """Lines of the file that the spool has captured. A fourth one was appended later."""
@@ -77,8 +77,8 @@ def lines(session: str, first: int, last: int, text: str = "ours") -> bytes:
     return b"".join(encode(claude(session, number, text=f"{text} {number}")) for number in range(first, last))
 
 
-def path_of(house: Household, session: str) -> Path:
-    return Path(house.home, ".claude/projects/-home-dev-project", f"{session}.jsonl")
+def path_of(harness: DaemonHarness, session: str) -> Path:
+    return Path(harness.home, ".claude/projects/-home-dev-project", f"{session}.jsonl")
 
 
 def append(session: str, generation: int, offset: int, data: bytes) -> wire.PushAppend:
@@ -124,9 +124,9 @@ def at_the_endpoint(case: Case, session: str) -> Iterator[wire.Push]:
         yield append(session, 2, 0, lines(session, 0, CAPTURED, "ours" if case.same else "else"))
 
 
-def in_the_spool(house: Household, case: Case, session: str) -> None:
+def in_the_spool(harness: DaemonHarness, case: Case, session: str) -> None:
     """Bring the spool into the state of the case, as its own methods leave it."""
-    catalog, outbox = house.spool.catalog, house.spool.outbox
+    catalog, outbox = harness.spool.catalog, harness.spool.outbox
     stream = catalog.find_stream(uuid.UUID(session), "main")
     assert stream is not None
     whole, acked = lines(session, 0, CAPTURED), len(lines(session, 0, case.acked))
@@ -138,11 +138,11 @@ def in_the_spool(house: Household, case: Case, session: str) -> None:
     stream.generation, stream.queued = 1, len(whole) if case.queued else acked
     catalog.save_stream(stream)
     catalog.set_position(stream.id, 1, stream.queued, acked, None)
-    house.spool.outbox.acknowledge_session(stream.session, 1 << 60)
+    harness.spool.outbox.acknowledge_session(stream.session, 1 << 60)
 
 
-def at_the_tool(house: Household, case: Case, session: str) -> None:
-    path = path_of(house, session)
+def at_the_tool(harness: DaemonHarness, case: Case, session: str) -> None:
+    path = path_of(harness, session)
     if case.file == "gone":
         path.unlink()
     elif case.file == "grown":
@@ -152,37 +152,37 @@ def at_the_tool(house: Household, case: Case, session: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonHarness]:
     """Return a harness in which each case has its own session, after both sides have compared their positions."""
-    with household(tmp_path_factory.mktemp("positions")) as house:
-        bind(house.uploading)
+    with daemon_harness(tmp_path_factory.mktemp("positions")) as harness:
+        bind(harness.uploading)
         for session in SESSIONS:
-            path_of(house, session).parent.mkdir(parents=True, exist_ok=True)
-            path_of(house, session).write_bytes(lines(session, 0, CAPTURED))
-        house.scan()
+            path_of(harness, session).parent.mkdir(parents=True, exist_ok=True)
+            path_of(harness, session).write_bytes(lines(session, 0, CAPTURED))
+        harness.scan()
         pushes = (
             push for case, session in zip(CASES, SESSIONS, strict=True) for push in at_the_endpoint(case, session)
         )
         while batch := list(islice(pushes, 150)):
-            answer = house.client.push(batch, "of-another-life")
+            answer = harness.client.push(batch, "of-another-life")
             assert {result.status for result in answer.results} == {"stored"}
-        with house.spool.transaction():
+        with harness.spool.transaction():
             for case, session in zip(CASES, SESSIONS, strict=True):
-                in_the_spool(house, case, session)
+                in_the_spool(harness, case, session)
         for case, session in zip(CASES, SESSIONS, strict=True):
-            at_the_tool(house, case, session)
-        house.retrying.identify_again()
-        house.settle()
-        yield house
+            at_the_tool(harness, case, session)
+        harness.retrying.identify_again()
+        harness.settle()
+        yield harness
 
 
-def judge(house: Household, case: Case, session: str) -> Iterator[str]:
+def judge(harness: DaemonHarness, case: Case, session: str) -> Iterator[str]:
     """Iterate over the errors in the stream of a case."""
-    found = house.spool.catalog.session(uuid.UUID(session))
+    found = harness.spool.catalog.session(uuid.UUID(session))
     assert found is not None
-    (safety,) = house.spool.safety.streams(found.id, house.address)
-    (stream,) = house.spool.catalog.streams(found.id)
-    path = path_of(house, session)
+    (safety,) = harness.spool.safety.streams(found.id, harness.address)
+    (stream,) = harness.spool.catalog.streams(found.id)
+    path = path_of(harness, session)
     captured = path.read_bytes() if path.exists() else lines(session, 0, CAPTURED)
     if stream.folded != len(captured):
         yield f"{stream.folded} bytes captured of {len(captured)}"
@@ -190,13 +190,13 @@ def judge(house: Household, case: Case, session: str) -> Iterator[str]:
         yield f"{safety.lost} bytes counted as lost"
     if safety.state is not (State.LOST if safety.lost else State.SAFE):
         yield f"state {safety.state.word}"
-    if safety.state is State.SAFE and house.held(session, generation=stream.generation)[: len(captured)] != captured:
+    if safety.state is State.SAFE and harness.held(session, generation=stream.generation)[: len(captured)] != captured:
         yield "reported as safe, and the endpoint has other bytes"
-    if path.exists() and house.held(session) != captured:
+    if path.exists() and harness.held(session) != captured:
         yield "the endpoint's current generation is not the file"
 
 
-def test_a_stream_is_safe_if_and_only_if_the_endpoint_has_its_bytes(settled: Household) -> None:
+def test_a_stream_is_safe_if_and_only_if_the_endpoint_has_its_bytes(settled: DaemonHarness) -> None:
     """Safe bytes are at the endpoint, lost ones exist nowhere, and nothing waits without end."""
     assert len(CASES) == len(set(CASES)) > 200
     assert 40 < sum(0 not in case.lost for case in CASES) < len(CASES) / 2

@@ -22,7 +22,7 @@ from sessiond.redact.examples import expand
 from sessiond.redact.policy import Policy
 from sessiond.session import Fold
 from support.capture import settings_of
-from support.harness import CLAUDE, SESSION, Household, claude, encode, household, pushed
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode, pushed
 
 KEY = b"k" * 32
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
@@ -41,38 +41,38 @@ def stars() -> Masking:
 
 
 @pytest.fixture
-def house(tmp_path: Path, stars: Masking) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path, stars: Masking) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         again(made, masking=stars)
         yield made
 
 
-def again(house: Household, **settings: object) -> None:
+def again(harness: DaemonHarness, **settings: object) -> None:
     """Restart with other settings."""
     for name, value in settings.items():
-        setattr(house, name, value)
-    house.close()
-    house.open()
+        setattr(harness, name, value)
+    harness.close()
+    harness.open()
 
 
-def stored(house: Household) -> bytes:
+def stored(harness: DaemonHarness) -> bytes:
     """Return the content of the spool's files, with frames unpacked."""
-    house.spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    found = [Path(house.spool.path).read_bytes()]
-    for (data,) in house.spool.connection.execute("SELECT data FROM segment WHERE data IS NOT NULL"):
+    harness.spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    found = [Path(harness.spool.path).read_bytes()]
+    for (data,) in harness.spool.connection.execute("SELECT data FROM segment WHERE data IS NOT NULL"):
         found.append(zstd.decompress(data, 1 << 30))
     return b"\n".join(found)
 
 
-def frames(house: Household) -> list[bytes]:
+def frames(harness: DaemonHarness) -> list[bytes]:
     """Return the queued frames."""
-    rows = house.spool.connection.execute("SELECT data FROM segment WHERE data IS NOT NULL")
+    rows = harness.spool.connection.execute("SELECT data FROM segment WHERE data IS NOT NULL")
     return [bytes(data) for (data,) in rows]
 
 
-def on_disk(house: Household) -> bytes:
+def on_disk(harness: DaemonHarness) -> bytes:
     """Return the content of all files of the spool as they are."""
-    return b"".join(path.read_bytes() for path in Path(house.state).glob("spool.db*"))
+    return b"".join(path.read_bytes() for path in Path(harness.state).glob("spool.db*"))
 
 
 def planted() -> Iterator[tuple[str, str]]:
@@ -92,7 +92,7 @@ def planted() -> Iterator[tuple[str, str]]:
             yield max(parts, key=len).decode(), text
 
 
-def test_no_planted_secret_leaves_the_machine(house: Household, tmp_path: Path) -> None:
+def test_no_planted_secret_leaves_the_machine(harness: DaemonHarness, tmp_path: Path) -> None:
     """Secrets of every kind, plain and as JSON within JSON, in lines of Claude Code and Codex, are not in the spool, in
     a request or at the endpoint.
     """
@@ -102,33 +102,35 @@ def test_no_planted_secret_leaves_the_machine(house: Household, tmp_path: Path) 
         wire.append(zstd_or_plain(request))
         return answer()
 
-    house.transport.fate = listen
+    harness.transport.fate = listen
     kinds = list(planted())
     assert len(kinds) >= 100
     for n, (_, text) in enumerate(kinds):
-        house.write(CLAUDE, claude(SESSION, n, text=f"see\n{text}\nthere"))
-        house.write(CLAUDE, claude(SESSION, 500 + n, text=json.dumps({"out": text})))
+        harness.write(CLAUDE, claude(SESSION, n, text=f"see\n{text}\nthere"))
+        harness.write(CLAUDE, claude(SESSION, 500 + n, text=json.dumps({"out": text})))
         if n % 20 == 0:
-            house.scan()  # hundreds at once would be masked as a whole, and counted once
+            harness.scan()  # hundreds at once would be masked as a whole, and counted once
     meta = {"id": "5f1d7c1e-0000-7000-8000-000000000003", "timestamp": "2026-09-01T10:00:00Z", "cwd": "/home/dev/p"}
-    house.write(CODEX, {"timestamp": "2026-09-01T10:00:00.000Z", "type": "session_meta", "payload": meta})
+    harness.write(CODEX, {"timestamp": "2026-09-01T10:00:00.000Z", "type": "session_meta", "payload": meta})
     for n, (_, text) in enumerate(kinds):
         payload = {"type": "function_call_output", "call_id": "c", "output": json.dumps({"output": text})}
-        house.write(CODEX, {"timestamp": "2026-09-01T10:00:01.000Z", "type": "response_item", "payload": payload})
+        harness.write(CODEX, {"timestamp": "2026-09-01T10:00:01.000Z", "type": "response_item", "payload": payload})
         if n % 40 == 0:
-            house.scan()
-    house.scan()
-    spool = stored(house)
-    house.settle()
+            harness.scan()
+    harness.scan()
+    spool = stored(harness)
+    harness.settle()
     store = b"".join(path.read_bytes() for path in (tmp_path / "endpoint").rglob("*") if path.is_file())
     held = b"".join(
-        house.held(session, stream["name"]) for session, s in house.held_sessions().items() for stream in s["streams"]
+        harness.held(session, stream["name"])
+        for session, s in harness.held_sessions().items()
+        for stream in s["streams"]
     )
     assert held.count(b"\n") == 3 * len(kinds) + 1
-    for name, place in (("spool", spool + stored(house)), ("wire", b"".join(wire)), ("store", store), ("held", held)):
+    for name, place in (("spool", spool + stored(harness)), ("wire", b"".join(wire)), ("store", store), ("held", held)):
         missed = [secret for secret, _ in kinds if secret.encode() in place]
         assert not missed, name
-    assert sum(house.spool.stats.redactions().values()) >= 3 * len(kinds)
+    assert sum(harness.spool.stats.redactions().values()) >= 3 * len(kinds)
 
 
 def zstd_or_plain(request) -> bytes:  # type: ignore[no-untyped-def]
@@ -146,37 +148,37 @@ def zstd_or_plain(request) -> bytes:  # type: ignore[no-untyped-def]
     return b"\n".join(lines)
 
 
-def test_names_are_masked_too(house: Household) -> None:
+def test_names_are_masked_too(harness: DaemonHarness) -> None:
     """Working directory, branch, title and file name may hold a token (a clone of https://token@host)."""
     lines = [
         claude(SESSION, 1, cwd=f"/home/dev/x-{TOKEN}", gitBranch=f"fix/{TOKEN}"),
         {"type": "custom-title", "customTitle": f"about {TOKEN}", "sessionId": SESSION},
     ]
-    house.write(CLAUDE, *lines)
-    house.settle()
-    held = house.held_sessions()[SESSION]
+    harness.write(CLAUDE, *lines)
+    harness.settle()
+    held = harness.held_sessions()[SESSION]
     assert TOKEN not in json.dumps(held)
     assert held["record"]["working_directory"] == f"/home/dev/x-{'*' * 40}"
     assert held["record"]["git_branch"] == f"fix/{'*' * 40}"
     assert held["title"] == f"about {'*' * 40}"
-    assert TOKEN.encode() not in stored(house)
+    assert TOKEN.encode() not in stored(harness)
 
 
-def test_what_is_read_again_is_masked_alike(house: Household) -> None:
+def test_what_is_read_again_is_masked_alike(harness: DaemonHarness) -> None:
     """After a lost spool both sides find the same position: nothing is sent again."""
-    house.write(CLAUDE, *(claude(SESSION, n, text=f"{TOKEN} {'z' * 5000}") for n in range(50)))
-    house.settle()
-    before = house.held(SESSION)
-    house.close()
-    for name in os.listdir(house.state):
+    harness.write(CLAUDE, *(claude(SESSION, n, text=f"{TOKEN} {'z' * 5000}") for n in range(50)))
+    harness.settle()
+    before = harness.held(SESSION)
+    harness.close()
+    for name in os.listdir(harness.state):
         if name.startswith("spool.db"):
-            os.unlink(os.path.join(house.state, name))
-    house.open()
-    house.transport.requests.clear()
-    house.settle()
-    assert house.held(SESSION) == before and TOKEN.encode() not in before
-    assert [stream["generation"] for stream in house.held_sessions()[SESSION]["streams"]] == [0]
-    assert sum(size for where, size in house.transport.requests if where == "/v1/push") < 6000
+            os.unlink(os.path.join(harness.state, name))
+    harness.open()
+    harness.transport.requests.clear()
+    harness.settle()
+    assert harness.held(SESSION) == before and TOKEN.encode() not in before
+    assert [stream["generation"] for stream in harness.held_sessions()[SESSION]["streams"]] == [0]
+    assert sum(size for where, size in harness.transport.requests if where == "/v1/push") < 6000
 
 
 @pytest.mark.parametrize("budget", [512 << 20, pytest.param(1 << 16, marks=pytest.mark.slow)])
@@ -187,111 +189,111 @@ def test_a_secret_on_the_cut_of_a_long_record_is_found(tmp_path: Path, budget: i
     chunk, size = 1 << 20, 66 << 20
     filler = os.urandom(size // 2).hex() if budget < size else "lorem ipsum " * (size // 12)
     stars = masking()
-    with household(tmp_path, budget=budget) as house:
-        again(house, masking=stars)
+    with daemon_harness(tmp_path, budget=budget) as harness:
+        again(harness, masking=stars)
         head = encode(claude(SESSION, 1))
         line = bytearray(b'{"type":"user","cwd":"/home/dev","message":{"content":"' + filler.encode())
         for cut in range(chunk, len(line) - 100, chunk):
             at = cut - 20 - len(head)
             line[at - 1 : at + len(TOKEN) + 1] = b" " + TOKEN.encode() + b" "
         line += b'"}}\n'
-        path = house.write(CLAUDE, head, bytes(line))
-        house.settle(rounds=200)
-        held = house.held(SESSION)
+        path = harness.write(CLAUDE, head, bytes(line))
+        harness.settle(rounds=200)
+        held = harness.held(SESSION)
         assert len(held) == os.path.getsize(path)
         assert TOKEN.encode() not in held
         assert b"*" * len(TOKEN) in held
         assert held == stars.mask(head).data + stars.mask(bytes(line)).data
 
 
-def test_a_change_of_rules_masks_what_is_queued(house: Household) -> None:
+def test_a_change_of_rules_masks_what_is_queued(harness: DaemonHarness) -> None:
     """The queue is masked once, at the start. What was pushed is not touched."""
     mine = "acme-0123456789abcdef"
-    house.write(CLAUDE, claude(SESSION, 1, text=f"pushed {mine}"))
-    house.settle()
-    house.write(CLAUDE, claude(SESSION, 2, text=f"queued {mine}"), {"type": "custom-title", "customTitle": mine})
-    house.scan()
-    assert mine.encode() in stored(house)
-    queued = frames(house)
-    again(house, masking=masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"])))
-    left = on_disk(house)
+    harness.write(CLAUDE, claude(SESSION, 1, text=f"pushed {mine}"))
+    harness.settle()
+    harness.write(CLAUDE, claude(SESSION, 2, text=f"queued {mine}"), {"type": "custom-title", "customTitle": mine})
+    harness.scan()
+    assert mine.encode() in stored(harness)
+    queued = frames(harness)
+    again(harness, masking=masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"])))
+    left = on_disk(harness)
     assert mine.encode() not in left
     assert not any(frame in left for frame in queued)
-    assert mine.encode() not in stored(house).replace(b"pushed " + mine.encode(), b"")
-    again(house)
-    house.settle()
-    held = house.held(SESSION)
+    assert mine.encode() not in stored(harness).replace(b"pushed " + mine.encode(), b"")
+    again(harness)
+    harness.settle()
+    held = harness.held(SESSION)
     assert held.count(mine.encode()) == 1 and f"queued {'*' * len(mine)}".encode() in held
 
 
-def test_after_new_rules_and_a_lost_spool_only_what_differs_is_sent_again(house: Household) -> None:
+def test_after_new_rules_and_a_lost_spool_only_what_differs_is_sent_again(harness: DaemonHarness) -> None:
     """Where both rules mask alike, the stream goes on; the rest is a new generation, and the old one stays readable."""
     mine = "acme-0123456789abcdef"
-    house.write(CLAUDE, claude(SESSION, 1, text=f"has {mine}"))
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
-    house.settle()
-    before = house.held(SESSION)
-    house.close()
-    for path in Path(house.state).glob("spool.db*"):
+    harness.write(CLAUDE, claude(SESSION, 1, text=f"has {mine}"))
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    harness.settle()
+    before = harness.held(SESSION)
+    harness.close()
+    for path in Path(harness.state).glob("spool.db*"):
         path.unlink()
-    house.masking = masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"]))
-    house.open()
-    house.settle()
-    streams = {name: item["streams"][0]["generation"] for name, item in house.held_sessions().items()}
+    harness.masking = masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"]))
+    harness.open()
+    harness.settle()
+    streams = {name: item["streams"][0]["generation"] for name, item in harness.held_sessions().items()}
     assert streams == {SESSION: 1, OTHER: 0}
-    assert mine.encode() not in house.held(SESSION) and house.held(SESSION, generation=0) == before
+    assert mine.encode() not in harness.held(SESSION) and harness.held(SESSION, generation=0) == before
 
 
-def test_an_excluded_project_leaves_no_trace(house: Household) -> None:
+def test_an_excluded_project_leaves_no_trace(harness: DaemonHarness) -> None:
     """Its record, transcript and path are not stored. Once it is no longer excluded, its session is captured."""
-    again(house, exclusion=Exclusion(["~/secret/**"], "/home/dev"))
-    path = house.write(CLAUDE, {"type": "summary", "summary": "x"}, claude(SESSION, 1, cwd="/home/dev/secret/a/b"))
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
-    house.settle()
-    assert set(house.held_sessions()) == {OTHER}
-    assert SESSION.encode() not in stored(house)
-    again(house, exclusion=Exclusion())
-    house.settle()
-    assert house.held(SESSION) == Path(path).read_bytes()
+    again(harness, exclusion=Exclusion(["~/secret/**"], "/home/dev"))
+    path = harness.write(CLAUDE, {"type": "summary", "summary": "x"}, claude(SESSION, 1, cwd="/home/dev/secret/a/b"))
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    harness.settle()
+    assert set(harness.held_sessions()) == {OTHER}
+    assert SESSION.encode() not in stored(harness)
+    again(harness, exclusion=Exclusion())
+    harness.settle()
+    assert harness.held(SESSION) == Path(path).read_bytes()
 
 
-def test_excluding_later_removes_what_is_stored(house: Household) -> None:
+def test_excluding_later_removes_what_is_stored(harness: DaemonHarness) -> None:
     """What was queued is gone from the disk, and so is what was acknowledged; the endpoint keeps what it has."""
-    house.write(CLAUDE, claude(SESSION, 1, text="a private title"))
-    house.scan()
-    packed = frames(house)
-    house.settle()
-    sent = house.held(SESSION)
-    house.write(CLAUDE, claude(SESSION, 2))
-    house.scan()
-    packed += frames(house)
+    harness.write(CLAUDE, claude(SESSION, 1, text="a private title"))
+    harness.scan()
+    packed = frames(harness)
+    harness.settle()
+    sent = harness.held(SESSION)
+    harness.write(CLAUDE, claude(SESSION, 2))
+    harness.scan()
+    packed += frames(harness)
     assert len(packed) == 2
-    again(house, exclusion=Exclusion(["project"]))
-    left = on_disk(house)
+    again(harness, exclusion=Exclusion(["project"]))
+    left = on_disk(harness)
     assert b"a private title" not in left
     assert not any(frame in left for frame in packed)
-    house.write(CLAUDE, claude(SESSION, 3))
-    house.settle()
-    assert house.held(SESSION) == sent
-    again(house, exclusion=Exclusion())
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 3
+    harness.write(CLAUDE, claude(SESSION, 3))
+    harness.settle()
+    assert harness.held(SESSION) == sent
+    again(harness, exclusion=Exclusion())
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 3
 
 
-def test_a_file_in_the_project_excludes_it(house: Household, tmp_path: Path) -> None:
+def test_a_file_in_the_project_excludes_it(harness: DaemonHarness, tmp_path: Path) -> None:
     """`.sessiondignore` counts for all directories below it, from the session's next change on."""
     project = tmp_path / "project"
     (project / "deep").mkdir(parents=True)
-    path = house.write(CLAUDE, claude(SESSION, 1, cwd=str(project / "deep")))
-    house.scan()
+    path = harness.write(CLAUDE, claude(SESSION, 1, cwd=str(project / "deep")))
+    harness.scan()
     (project / IGNORE).touch()
-    house.write(CLAUDE, claude(SESSION, 2, cwd=str(project / "deep")))
-    house.settle()
-    assert house.held_sessions() == {} and not list(house.spool.catalog.sessions())
+    harness.write(CLAUDE, claude(SESSION, 2, cwd=str(project / "deep")))
+    harness.settle()
+    assert harness.held_sessions() == {} and not list(harness.spool.catalog.sessions())
     (project / IGNORE).unlink()
-    house.ingest(path)
-    house.settle()
-    assert house.held(SESSION) == Path(path).read_bytes()
+    harness.ingest(path)
+    harness.settle()
+    assert harness.held(SESSION) == Path(path).read_bytes()
 
 
 @pytest.mark.parametrize("hashed", [False, True])
@@ -323,49 +325,49 @@ def test_an_ignore_file_counts_at_the_next_scan(tmp_path: Path, hashed: bool) ->
     lock.release()
 
 
-def test_records_wait_until_the_project_is_known(house: Household) -> None:
+def test_records_wait_until_the_project_is_known(harness: DaemonHarness) -> None:
     """A prompt that is queued before the session names its directory is not stored; after a minute it is."""
-    path = house.write(CLAUDE, {"type": "queue-operation", "content": "hush", "sessionId": SESSION})
-    house.now_ms = os.stat(path).st_mtime_ns // 1_000_000 + 10
-    assert [outcome.retry for outcome in house.ingest(path)] == [True]
-    assert b"hush" not in stored(house)
-    again(house, exclusion=Exclusion(["secret"]))
-    house.write(CLAUDE, claude(SESSION, 1, cwd="/home/dev/secret"))
-    assert [outcome.retry for outcome in house.ingest(path)] == [False]
-    assert b"hush" not in stored(house) and SESSION.encode() not in stored(house)
-    lone = house.write(CLAUDE.replace(SESSION, OTHER), {"type": "queue-operation", "content": "later"})
-    house.now_ms = os.stat(lone).st_mtime_ns // 1_000_000 + 60_000
-    house.ingest(lone)
-    assert b"later" in stored(house)
+    path = harness.write(CLAUDE, {"type": "queue-operation", "content": "hush", "sessionId": SESSION})
+    harness.now_ms = os.stat(path).st_mtime_ns // 1_000_000 + 10
+    assert [outcome.retry for outcome in harness.ingest(path)] == [True]
+    assert b"hush" not in stored(harness)
+    again(harness, exclusion=Exclusion(["secret"]))
+    harness.write(CLAUDE, claude(SESSION, 1, cwd="/home/dev/secret"))
+    assert [outcome.retry for outcome in harness.ingest(path)] == [False]
+    assert b"hush" not in stored(harness) and SESSION.encode() not in stored(harness)
+    lone = harness.write(CLAUDE.replace(SESSION, OTHER), {"type": "queue-operation", "content": "later"})
+    harness.now_ms = os.stat(lone).st_mtime_ns // 1_000_000 + 60_000
+    harness.ingest(lone)
+    assert b"later" in stored(harness)
 
 
-def test_records_alone_are_kept_where_transcripts_are_off(house: Household) -> None:
+def test_records_alone_are_kept_where_transcripts_are_off(harness: DaemonHarness) -> None:
     """The transcript is neither stored nor sent, even if it was queued. Once it is switched on, it is read."""
-    path = house.write(CLAUDE, claude(SESSION, 1, text="one"))
-    house.settle()
-    house.write(CLAUDE, claude(SESSION, 2, text="two"))
-    house.scan()
-    again(house, records_only=frozenset({"claude-code"}))
-    house.write(CLAUDE, claude(SESSION, 3, text="three"))
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1, text="other"))
-    house.settle()
-    assert house.held(SESSION).count(b"\n") == 1
-    assert house.held_sessions()[SESSION]["record"]["message_count"] == 3
-    assert house.held_sessions()[OTHER]["record"]["message_count"] == 1
-    assert b"three" not in stored(house) and b"other" not in stored(house)
-    assert not os.listdir(house.ingesting.pins.directory)
-    again(house, records_only=frozenset())
-    house.settle()
-    assert house.held(SESSION) == Path(path).read_bytes()
-    assert b"other" in house.held(OTHER)
+    path = harness.write(CLAUDE, claude(SESSION, 1, text="one"))
+    harness.settle()
+    harness.write(CLAUDE, claude(SESSION, 2, text="two"))
+    harness.scan()
+    again(harness, records_only=frozenset({"claude-code"}))
+    harness.write(CLAUDE, claude(SESSION, 3, text="three"))
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1, text="other"))
+    harness.settle()
+    assert harness.held(SESSION).count(b"\n") == 1
+    assert harness.held_sessions()[SESSION]["record"]["message_count"] == 3
+    assert harness.held_sessions()[OTHER]["record"]["message_count"] == 1
+    assert b"three" not in stored(harness) and b"other" not in stored(harness)
+    assert not os.listdir(harness.ingesting.pins.directory)
+    again(harness, records_only=frozenset())
+    harness.settle()
+    assert harness.held(SESSION) == Path(path).read_bytes()
+    assert b"other" in harness.held(OTHER)
 
 
-def test_paths_in_records_may_be_hashed(house: Household) -> None:
+def test_paths_in_records_may_be_hashed(harness: DaemonHarness) -> None:
     """Equal paths stay equal, and without the key they can't be guessed."""
-    again(house, masking=masking(hash_paths=True))
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.settle()
-    record = house.held_sessions()[SESSION]["record"]
+    again(harness, masking=masking(hash_paths=True))
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    record = harness.held_sessions()[SESSION]["record"]
     assert record["working_directory"].startswith("hashed:") and record["source_path"].startswith("hashed:")
     other = Masking(Terms(key=b"o" * 32, hash_paths=True))
     assert other._hashed("/home/dev/project") != record["working_directory"]
@@ -472,16 +474,16 @@ def test_nothing_is_loaded_until_something_is_masked(tmp_path: Path) -> None:
     assert any(name.endswith(".hsdb") for name in os.listdir(tmp_path))
 
 
-def test_the_spool_has_no_key(house: Household) -> None:
+def test_the_spool_has_no_key(harness: DaemonHarness) -> None:
     """A stolen spool does not allow trying values on the hashes in it."""
-    key = identify(house.state).key
+    key = identify(harness.state).key
     assert len(key) == 64
-    assert key.encode() not in stored(house) and bytes.fromhex(key) not in stored(house)
-    assert key not in repr(identify(house.state))
-    os.chmod(os.path.join(house.state, "device.toml"), 0o644)
+    assert key.encode() not in stored(harness) and bytes.fromhex(key) not in stored(harness)
+    assert key not in repr(identify(harness.state))
+    os.chmod(os.path.join(harness.state, "device.toml"), 0o644)
     with pytest.raises(ConfigError) as raised:
-        identify(house.state)
-    assert raised.value.hint == f"run: chmod 600 {house.state}/device.toml"
+        identify(harness.state)
+    assert raised.value.hint == f"run: chmod 600 {harness.state}/device.toml"
     assert sqlite3.sqlite_version
 
 

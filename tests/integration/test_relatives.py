@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from support.harness import Household, claude, household
+from support.harness import DaemonHarness, claude, daemon_harness
 
 ORIGINAL, COPY, SECOND = (f"5f1d7c1e-0000-4000-8000-00000000000{digit}" for digit in "123")
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
     """Make a home with an endpoint."""
-    with household(tmp_path) as made:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
@@ -39,58 +39,58 @@ def copied(lines: list[dict[str, Any]], session: str) -> list[dict[str, Any]]:
     return [{**line, "sessionId": session} for line in lines]
 
 
-def record(house: Household, session: str) -> dict[str, Any]:
+def record(harness: DaemonHarness, session: str) -> dict[str, Any]:
     """Return a session's record at the endpoint."""
-    found: dict[str, Any] = house.held_sessions()[session]["record"]
+    found: dict[str, Any] = harness.held_sessions()[session]["record"]
     return found
 
 
 @pytest.mark.parametrize("copy_first", [False, True])
-def test_only_its_own_messages_count_for_a_copy(house: Household, copy_first: bool) -> None:
+def test_only_its_own_messages_count_for_a_copy(harness: DaemonHarness, copy_first: bool) -> None:
     """Whichever file is found first, the original is the session that began with these messages."""
     start = history(ORIGINAL, 4)
     resumed = [*copied(start, COPY), *history(COPY, 3, first=4)]
     files = [(ORIGINAL, start), (COPY, resumed)]
     for session, lines in reversed(files) if copy_first else files:
-        house.write(file_of(session), *lines)
-        house.settle()
-    assert record(house, ORIGINAL)["message_count"] == 4
-    assert record(house, COPY)["message_count"] == 3
-    assert [house.held(session).count(b"\n") for session in (ORIGINAL, COPY)] == [4, 7], "the bytes are all kept"
+        harness.write(file_of(session), *lines)
+        harness.settle()
+    assert record(harness, ORIGINAL)["message_count"] == 4
+    assert record(harness, COPY)["message_count"] == 3
+    assert [harness.held(session).count(b"\n") for session in (ORIGINAL, COPY)] == [4, 7], "the bytes are all kept"
 
 
-def test_a_copy_of_a_copy_counts_what_neither_has(house: Household) -> None:
+def test_a_copy_of_a_copy_counts_what_neither_has(harness: DaemonHarness) -> None:
     """Each of them is compared with all sessions that are older."""
     start = history(ORIGINAL, 4)
     resumed = [*copied(start, COPY), *history(COPY, 4, first=4)]
     again = [*copied(resumed, SECOND), *history(SECOND, 1, first=8)]
     for session, lines in ((SECOND, again), (COPY, resumed), (ORIGINAL, start)):
-        house.write(file_of(session), *lines)
-        house.settle()
-    counts = [record(house, session)["message_count"] for session in (ORIGINAL, COPY, SECOND)]
+        harness.write(file_of(session), *lines)
+        harness.settle()
+    counts = [record(harness, session)["message_count"] for session in (ORIGINAL, COPY, SECOND)]
     assert counts == [4, 4, 1]
 
 
-def test_an_original_is_not_sent_again_for_each_line_of_its_copy(house: Household) -> None:
+def test_an_original_is_not_sent_again_for_each_line_of_its_copy(harness: DaemonHarness) -> None:
     """Its record stays the same, so its revision does."""
     start = history(ORIGINAL, 4)
-    house.write(file_of(ORIGINAL), *start)
-    house.write(file_of(COPY), *copied(start, COPY))
-    house.settle()
-    before = house.held_sessions()
+    harness.write(file_of(ORIGINAL), *start)
+    harness.write(file_of(COPY), *copied(start, COPY))
+    harness.settle()
+    before = harness.held_sessions()
     for number in range(3):
-        house.write(file_of(COPY), claude(COPY, 10 + number))
-        house.settle()
-    after = house.held_sessions()
+        harness.write(file_of(COPY), claude(COPY, 10 + number))
+        harness.settle()
+    after = harness.held_sessions()
     assert after[ORIGINAL]["revision"] == before[ORIGINAL]["revision"]
     assert after[COPY]["revision"] > before[COPY]["revision"]
     assert after[COPY]["record"]["message_count"] == 3
 
 
-def test_sessions_that_begin_at_the_same_time_are_no_relatives_by_that(house: Household) -> None:
+def test_sessions_that_begin_at_the_same_time_are_no_relatives_by_that(harness: DaemonHarness) -> None:
     """They have different first answers."""
     other = ORIGINAL.replace("5f1d", "6f1d")
     for session in (ORIGINAL, other):
-        house.write(file_of(session), *history(session, 4))
-    house.settle()
-    assert [record(house, session)["message_count"] for session in (ORIGINAL, other)] == [4, 4]
+        harness.write(file_of(session), *history(session, 4))
+    harness.settle()
+    assert [record(harness, session)["message_count"] for session in (ORIGINAL, other)] == [4, 4]

@@ -22,7 +22,7 @@ from sessiond.spool import Spool
 from sessiond.spool.health import note_divergence
 from sessiond.status import read_status
 from sessiond.upload import unbind_changed_endpoint
-from support.harness import CLAUDE, NOW_MS, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, NOW_MS, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 from support.two_machines import begin, counts, environment, restore, restored_path, second_machine
 
 SECRET = "ghp_" + "1A2b3C4d5E6f7G8h9I0jKlMnOpQrStUvWxYz"
@@ -31,19 +31,19 @@ OUTPUT = CLAUDE.replace(".jsonl", "/tool-results/toolu_01.txt")
 
 
 @pytest.fixture
-def first(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path / "first") as house:
-        yield house
+def first(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path / "first") as harness:
+        yield harness
 
 
 @pytest.fixture
-def second(tmp_path: Path, first: Household) -> Iterator[Household]:
-    with second_machine(str(tmp_path / "second"), first) as house:
-        yield house
+def second(tmp_path: Path, first: DaemonHarness) -> Iterator[DaemonHarness]:
+    with second_machine(str(tmp_path / "second"), first) as harness:
+        yield harness
 
 
 def test_a_session_is_restored_with_its_subagents_and_side_files(
-    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The files have the archived bytes, are private, and have the times of the session."""
     lines = claude(SESSION, 1), claude(SESSION, 2, role="assistant")
@@ -65,9 +65,9 @@ def test_a_session_is_restored_with_its_subagents_and_side_files(
     assert not [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
 
 
-def status(house: Household) -> dict[str, Any]:
+def status(harness: DaemonHarness) -> dict[str, Any]:
     """Return the status as `sessiond status --json` prints it."""
-    return parse_object(to_json(read_status(None, environment(house))))
+    return parse_object(to_json(read_status(None, environment(harness))))
 
 
 def read(path: str) -> bytes:
@@ -75,7 +75,9 @@ def read(path: str) -> bytes:
         return file.read()
 
 
-def test_a_dry_run_writes_nothing(first: Household, second: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_writes_nothing(
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     begin(first)
     assert restore(second, "--dry-run") == 0
     assert "would be created" in capsys.readouterr().out
@@ -83,7 +85,7 @@ def test_a_dry_run_writes_nothing(first: Household, second: Household, capsys: p
     assert not os.path.exists(f"{second.state}/restored")
 
 
-def test_a_restored_session_is_no_copy_until_it_is_continued(first: Household, second: Household) -> None:
+def test_a_restored_session_is_no_copy_until_it_is_continued(first: DaemonHarness, second: DaemonHarness) -> None:
     """The second machine lists it once it has a message of its own, and counts only that one."""
     begin(first)
     restore(second)
@@ -102,7 +104,9 @@ def test_a_restored_session_is_no_copy_until_it_is_continued(first: Household, s
     }
 
 
-def test_another_endpoint_gets_a_restored_session_at_once(first: Household, second: Household, tmp_path: Path) -> None:
+def test_another_endpoint_gets_a_restored_session_at_once(
+    first: DaemonHarness, second: DaemonHarness, tmp_path: Path
+) -> None:
     """It lacks what the first machine pushed to the earlier endpoint. No message counts: none was written here."""
     begin(first)
     restore(second)
@@ -120,7 +124,7 @@ def test_another_endpoint_gets_a_restored_session_at_once(first: Household, seco
         second.client.close()
 
 
-def test_an_endpoint_that_was_set_back_gets_a_restored_session(first: Household, second: Household) -> None:
+def test_an_endpoint_that_was_set_back_gets_a_restored_session(first: DaemonHarness, second: DaemonHarness) -> None:
     """It may lack what the first machine pushed before."""
     begin(first)
     restore(second)
@@ -132,7 +136,9 @@ def test_an_endpoint_that_was_set_back_gets_a_restored_session(first: Household,
     assert counts(first)["second"] == (0, f"{second.home}/src/engine")
 
 
-def test_status_counts_restored_sessions_and_names_an_interrupted_restore(first: Household, second: Household) -> None:
+def test_status_counts_restored_sessions_and_names_an_interrupted_restore(
+    first: DaemonHarness, second: DaemonHarness
+) -> None:
     begin(first)
     restore(second)
     second.settle()
@@ -152,7 +158,9 @@ def test_status_counts_restored_sessions_and_names_an_interrupted_restore(first:
     assert (found["restored"], found["restore_interrupted"]) == (0, False)
 
 
-def test_a_session_that_goes_back_and_forth_counts_each_message_once(first: Household, second: Household) -> None:
+def test_a_session_that_goes_back_and_forth_counts_each_message_once(
+    first: DaemonHarness, second: DaemonHarness
+) -> None:
     """What the other machine added is appended to the file here, and each machine counts its own messages."""
     os.makedirs(f"{first.home}/src/engine")
     here, there = restored_path(first), restored_path(second)
@@ -174,7 +182,7 @@ def test_a_session_that_goes_back_and_forth_counts_each_message_once(first: Hous
 
 
 def test_an_erased_session_is_not_restored(
-    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It may be erased on this machine alone, or at the endpoint."""
     begin(first)
@@ -190,7 +198,7 @@ def test_an_erased_session_is_not_restored(
     assert not os.path.exists(restored_path(second))
 
 
-def test_a_continued_session_that_is_erased_leaves_no_mark(first: Household, second: Household) -> None:
+def test_a_continued_session_that_is_erased_leaves_no_mark(first: DaemonHarness, second: DaemonHarness) -> None:
     """What the other machine's messages were is not known here any more, and nothing is captured again."""
     begin(first)
     restore(second)
@@ -205,7 +213,7 @@ def test_a_continued_session_that_is_erased_leaves_no_mark(first: Household, sec
 
 
 def test_a_file_with_other_content_is_never_overwritten(
-    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(first)
     path = restored_path(second)
@@ -216,7 +224,7 @@ def test_a_file_with_other_content_is_never_overwritten(
     assert read(path) == before
 
 
-def test_a_link_in_place_of_the_file_is_not_followed(first: Household, second: Household) -> None:
+def test_a_link_in_place_of_the_file_is_not_followed(first: DaemonHarness, second: DaemonHarness) -> None:
     begin(first)
     path = restored_path(second)
     os.makedirs(os.path.dirname(path))
@@ -225,7 +233,7 @@ def test_a_link_in_place_of_the_file_is_not_followed(first: Household, second: H
     assert not os.path.exists(f"{second.home}/precious")
 
 
-def test_a_restored_session_of_an_excluded_project_is_not_captured(first: Household, second: Household) -> None:
+def test_a_restored_session_of_an_excluded_project_is_not_captured(first: DaemonHarness, second: DaemonHarness) -> None:
     """The project's directory here decides, not the one that the transcript names."""
     begin(first)
     restore(second)

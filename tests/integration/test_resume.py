@@ -11,7 +11,7 @@ import pytest
 
 from sessiond.cli import main
 from sessiond.cli.resume import project_name
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 from support.terminal import Terminal
 from support.two_machines import begin, environment, restore, restored_path, second_machine
 
@@ -19,27 +19,27 @@ OTHER = SESSION[:-1] + "9"
 
 
 @pytest.fixture
-def first(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path / "first") as house:
-        yield house
+def first(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path / "first") as harness:
+        yield harness
 
 
 @pytest.fixture
-def second(tmp_path: Path, first: Household) -> Iterator[Household]:
-    with second_machine(str(tmp_path / "second"), first) as house:
-        yield house
+def second(tmp_path: Path, first: DaemonHarness) -> Iterator[DaemonHarness]:
+    with second_machine(str(tmp_path / "second"), first) as harness:
+        yield harness
 
 
-def with_claude(house: Household) -> dict[str, str]:
+def with_claude(harness: DaemonHarness) -> dict[str, str]:
     """Install a program that prints how it was called; return the environment."""
-    program = Path(house.home, "bin", "claude")
+    program = Path(harness.home, "bin", "claude")
     program.parent.mkdir()
     program.write_text('#!/bin/sh\necho "started with $* in $PWD"\n')
     program.chmod(0o755)
-    return {**environment(house), "PATH": f"{program.parent}:{os.defpath}"}
+    return {**environment(harness), "PATH": f"{program.parent}:{os.defpath}"}
 
 
-def test_the_user_picks_a_session_and_its_tool_starts(first: Household, second: Household) -> None:
+def test_the_user_picks_a_session_and_its_tool_starts(first: DaemonHarness, second: DaemonHarness) -> None:
     """The list has the sessions of the project of any machine, the latest first; a wrong answer is asked again."""
     project = f"{second.home}/work/project"
     os.makedirs(f"{project}/.git")
@@ -60,25 +60,34 @@ def test_the_user_picks_a_session_and_its_tool_starts(first: Household, second: 
     assert [names for _, _, names in os.walk(f"{second.home}/.claude") if names] == [[f"{OTHER}.jsonl"]]
 
 
-def test_a_new_machine_is_set_up_and_resumes_a_session(first: Household, tmp_path: Path) -> None:
+def test_a_new_machine_is_set_up_and_resumes_a_session(first: DaemonHarness, tmp_path: Path) -> None:
     """One command configures the endpoint and offers the sessions of all projects; the tool starts here."""
     begin(first)
-    house = Household(str(tmp_path / "new"), first.endpoint)
-    house.close()
-    token = Path(house.home, "token")
+    harness = DaemonHarness(str(tmp_path / "new"), first.endpoint)
+    harness.close()
+    token = Path(harness.home, "token")
     token.write_text(TOKEN)
     token.chmod(0o600)
-    environ = {"HOME": house.home, "PATH": with_claude(house)["PATH"]}
-    words = ["init", "--endpoint", house.endpoint.url, "--token-file", str(token), "--yes", "--no-service", "--restore"]
+    environ = {"HOME": harness.home, "PATH": with_claude(harness)["PATH"]}
+    words = [
+        "init",
+        "--endpoint",
+        harness.endpoint.url,
+        "--token-file",
+        str(token),
+        "--yes",
+        "--no-service",
+        "--restore",
+    ]
     with Terminal(words, environ, columns=200) as terminal:
         terminal.until(lambda: "[1]:" in terminal.text)
         terminal.type("\n")
         assert terminal.end() == 0
         assert f"started with --resume {SESSION} in {os.getcwd()}" in terminal.text
-    assert house.endpoint.url in Path(house.home, ".config/sessiond/config.toml").read_text()
+    assert harness.endpoint.url in Path(harness.home, ".config/sessiond/config.toml").read_text()
 
 
-def test_no_session_is_a_valid_choice(first: Household, second: Household) -> None:
+def test_no_session_is_a_valid_choice(first: DaemonHarness, second: DaemonHarness) -> None:
     begin(first)
     with Terminal(["resume", "--all"], with_claude(second)) as terminal:
         terminal.until(lambda: "[1]:" in terminal.text)
@@ -88,7 +97,7 @@ def test_no_session_is_a_valid_choice(first: Household, second: Household) -> No
 
 
 def test_without_a_terminal_the_list_has_ids(
-    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(first)
     assert main(["resume", "--all"], environment(second)) == 2
@@ -98,7 +107,7 @@ def test_without_a_terminal_the_list_has_ids(
 
 
 def test_an_empty_list_says_how_to_see_more(
-    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(first)
     nowhere = f"{second.home}/src/engine"
@@ -110,7 +119,7 @@ def test_an_empty_list_says_how_to_see_more(
 
 
 def test_nothing_is_written_for_a_tool_that_is_not_installed(
-    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(first)
     assert main(["resume", SESSION], {**environment(second), "PATH": "/nonexistent"}) == 1
@@ -119,7 +128,7 @@ def test_nothing_is_written_for_a_tool_that_is_not_installed(
 
 
 def test_a_session_of_this_machine_resumes_where_it_is(
-    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the directory of the command, a second file of the session would become another session."""
     begin(first)
@@ -134,7 +143,7 @@ def test_a_session_of_this_machine_resumes_where_it_is(
 
 
 def test_messages_of_all_machines_are_counted_in_one_row(
-    first: Household, second: Household, capsys: pytest.CaptureFixture[str]
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(first)
     restore(second)
@@ -149,18 +158,18 @@ def test_messages_of_all_machines_are_counted_in_one_row(
 
 def test_the_built_in_archive_is_read_while_the_endpoint_does_not_answer(tmp_path: Path) -> None:
     """It may have sessions that were not copied to the endpoint, and that the tool has deleted."""
-    with household(tmp_path) as house:
-        begin(house)
-        house.close()
-        os.rename(tmp_path / "endpoint", f"{house.state}/archive")
-        os.unlink(f"{house.home}/{CLAUDE}")
-        environ = environment(house) | {
+    with daemon_harness(tmp_path) as harness:
+        begin(harness)
+        harness.close()
+        os.rename(tmp_path / "endpoint", f"{harness.state}/archive")
+        os.unlink(f"{harness.home}/{CLAUDE}")
+        environ = environment(harness) | {
             "SESSIOND_ENDPOINT__URL": "http://127.0.0.1:9",
             "SESSIOND_MACHINE_ID": "testbox",
         }
-        os.makedirs(f"{house.home}/engine")
-        assert main(["restore", SESSION, "--directory", f"{house.home}/engine"], environ) == 0
-        found = [name for _, _, names in os.walk(f"{house.home}/.claude") for name in names]
+        os.makedirs(f"{harness.home}/engine")
+        assert main(["restore", SESSION, "--directory", f"{harness.home}/engine"], environ) == 0
+        found = [name for _, _, names in os.walk(f"{harness.home}/.claude") for name in names]
         assert found == [f"{SESSION}.jsonl"]
 
 

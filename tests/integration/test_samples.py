@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from sessiond.spool.rows import SessionState
-from support.harness import Household, household
+from support.harness import DaemonHarness, daemon_harness
 from support.sample_tree import NAMES, SAMPLES, WRITTEN_NS, build, expected, open_store, statements
 
 
-def golden(house: Household, state: SessionState) -> dict[str, Any]:
+def golden(harness: DaemonHarness, state: SessionState) -> dict[str, Any]:
     """Show a session of the spool as expected.json does."""
     record = state.record
     assert record is not None
-    side_files = {stream.name: stream.media_type for stream in house.spool.catalog.side_streams(state.id)}
+    side_files = {stream.name: stream.media_type for stream in harness.spool.catalog.side_streams(state.id)}
     return ({"side_files": side_files} if side_files else {}) | {
         "id": str(record.id),
         "tool": record.tool,
@@ -26,18 +26,18 @@ def golden(house: Household, state: SessionState) -> dict[str, Any]:
         "started_at": record.started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "ended_at": record.ended_at and record.ended_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "model": record.model,
-        "working_directory": record.working_directory.replace(house.home, "~"),
+        "working_directory": record.working_directory.replace(harness.home, "~"),
         "git_branch": record.git_branch,
         "message_count": record.message_count,
         "parent": state.parent and str(state.parent),
-        "streams": sorted(stream.name for stream in house.spool.catalog.streams(state.id)),
+        "streams": sorted(stream.name for stream in harness.spool.catalog.streams(state.id)),
         "title": state.title,
     }
 
 
-def records(house: Household) -> list[dict[str, Any]]:
+def records(harness: DaemonHarness) -> list[dict[str, Any]]:
     """Show all sessions of the spool as expected.json does."""
-    found = [golden(house, state) for state in house.spool.catalog.sessions() if state.record is not None]
+    found = [golden(harness, state) for state in harness.spool.catalog.sessions() if state.record is not None]
     return sorted(found, key=lambda item: item["id"])
 
 
@@ -64,13 +64,13 @@ sample = pytest.mark.parametrize("name", NAMES)
 def test_the_daemon_reads_a_sample_as_the_suite_does(name: str, tmp_path: Path) -> None:
     """The records are the same with spool, checkpoints and related sessions, and no file is changed."""
     build(name, tmp_path / "home")
-    with household(tmp_path) as house:
-        before = looks(house.home)
-        house.scan()
-        assert records(house) == wanted(name)
-        house.scan()
-        assert records(house) == wanted(name)
-        assert looks(house.home) == before
+    with daemon_harness(tmp_path) as harness:
+        before = looks(harness.home)
+        harness.scan()
+        assert records(harness) == wanted(name)
+        harness.scan()
+        assert records(harness) == wanted(name)
+        assert looks(harness.home) == before
 
 
 @pytest.mark.parametrize("fork_first", [True, False])
@@ -80,16 +80,16 @@ def test_a_fork_that_says_so_late_is_the_copy_all_the_same(fork_first: bool, tmp
     """
     name = "kimi/cli-1.49-fork"
     build(name, tmp_path / "home")
-    with household(tmp_path) as house:
-        paths = sorted(path for path in Path(house.home).rglob("*") if path.name in ("wire.jsonl", "state.json"))
+    with daemon_harness(tmp_path) as harness:
+        paths = sorted(path for path in Path(harness.home).rglob("*") if path.name in ("wire.jsonl", "state.json"))
         states = [path for path in paths if path.name == "state.json"]
         later = {path: path.rename(path.with_suffix(".later")) for path in states}
         for path in sorted(set(paths) - set(states), reverse=not fork_first):
-            house.ingest(str(path))
+            harness.ingest(str(path))
         for path, set_aside in later.items():
             set_aside.rename(path)
-            house.ingest(str(path))
-        assert records(house) == wanted(name)
+            harness.ingest(str(path))
+        assert records(harness) == wanted(name)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_a_fork_that_says_so_late_is_the_copy_all_the_same(fork_first: bool, tmp
 )
 def test_the_source_path_is_the_transcripts(name: str, ending: str, tmp_path: Path) -> None:
     """The path of settings or of an index that the tool keeps beside it does not count."""
-    with household(tmp_path) as house:
-        build(name, house.home)
-        house.settle()
-        paths = [item["record"]["source_path"] or "" for item in house.held_sessions().values()]
+    with daemon_harness(tmp_path) as harness:
+        build(name, harness.home)
+        harness.settle()
+        paths = [item["record"]["source_path"] or "" for item in harness.held_sessions().values()]
         assert paths
         assert [path for path in paths if not path.endswith(ending)] == []
 
@@ -111,12 +111,12 @@ FOLDERS = ["openhands/cli-1.16", "mistral-vibe/3.0-unified", "mistral-vibe/2.26-
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_lock_or_a_journal_at_rest_is_no_half_write(name: str, tmp_path: Path) -> None:
     """Such empty files delay no session, not even in the minute in which they were written."""
-    with household(tmp_path) as house:
-        build(name, house.home)
-        for path in Path(house.home).rglob("*"):
-            os.utime(path, ns=(house.now_ms * 1_000_000, house.now_ms * 1_000_000))
-        house.scan()
-        assert {item["id"] for item in records(house)} == {item["id"] for item in wanted(name)}
+    with daemon_harness(tmp_path) as harness:
+        build(name, harness.home)
+        for path in Path(harness.home).rglob("*"):
+            os.utime(path, ns=(harness.now_ms * 1_000_000, harness.now_ms * 1_000_000))
+        harness.scan()
+        assert {item["id"] for item in records(harness)} == {item["id"] for item in wanted(name)}
 
 
 WITH_STORES = [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))]
@@ -126,10 +126,10 @@ WITH_STORES = [name for name in NAMES if any((SAMPLES / name).rglob("*.sql"))]
 def test_a_store_grows_commit_by_commit(name: str, tmp_path: Path) -> None:
     """Read after each commit of a tool that stays open, its database ends as the one that is read at once."""
     build(name, tmp_path / "home")
-    with household(tmp_path) as house:
-        house.now_ms -= 1
+    with daemon_harness(tmp_path) as harness:
+        harness.now_ms -= 1
         for script in sorted((SAMPLES / name).rglob("*.sql")):
-            store = os.path.join(house.home, script.relative_to(SAMPLES / name).with_suffix(""))
+            store = os.path.join(harness.home, script.relative_to(SAMPLES / name).with_suffix(""))
             os.unlink(store)
             database = open_store(store)
             database.execute("PRAGMA journal_mode = WAL")
@@ -138,11 +138,13 @@ def test_a_store_grows_commit_by_commit(name: str, tmp_path: Path) -> None:
                 database.execute(statement)
                 for path in filter(os.path.exists, (store, f"{store}-wal")):  # a PRAGMA writes nothing
                     os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
-                assert not [outcome.trouble for outcome in house.ingest(store) if outcome.trouble and not outcome.retry]
+                assert not [
+                    outcome.trouble for outcome in harness.ingest(store) if outcome.trouble and not outcome.retry
+                ]
             database.close()
             os.utime(store, ns=(WRITTEN_NS, WRITTEN_NS))
-        house.scan()
-        assert records(house) == wanted(name)
+        harness.scan()
+        assert records(harness) == wanted(name)
 
 
 REWRITTEN = [name for name in NAMES if len(list((SAMPLES / name).rglob("*.json"))) > 1]
@@ -153,21 +155,21 @@ REWRITTEN = [name for name in NAMES if len(list((SAMPLES / name).rglob("*.json")
 def test_a_rewrite_leaves_no_trace(name: str, manner: str, tmp_path: Path) -> None:
     """The record is the same for each way of rewriting a document, and for half of one that is met meanwhile."""
     build(name, tmp_path / "home")
-    with household(tmp_path) as house:
-        house.scan()
-        for path in sorted(Path(house.home).rglob("*.json")):
+    with daemon_harness(tmp_path) as harness:
+        harness.scan()
+        for path in sorted(Path(harness.home).rglob("*.json")):
             content = path.read_bytes()
             target = path.with_suffix(".tmp") if manner == "rename" else path
             with target.open("r+b" if manner == "ftruncate" else "wb") as file:
                 for part in (content[: len(content) // 2], content[len(content) // 2 :]):
-                    house.scan()
+                    harness.scan()
                     file.write(part)
                     file.flush()
                 file.truncate()
             os.rename(target, path)
             os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
-        house.scan()
-        assert records(house) == wanted(name)
+        harness.scan()
+        assert records(harness) == wanted(name)
 
 
 PLANTED = b"PLANTED-TOKEN"
@@ -178,10 +180,10 @@ KEEPING = [name for name in NAMES if any(PLANTED in p.read_bytes() for p in (SAM
 def test_what_a_tool_keeps_beside_its_chats_stays_there(name: str, tmp_path: Path) -> None:
     """Keys in a configuration, a state or a settings file are in no record or transcript, with redaction or without."""
     build(name, tmp_path / "home")
-    with household(tmp_path) as house:
-        house.settle()
-        received = house.get("/v1/sessions", limit=500).content
-        for state in house.spool.catalog.sessions():
-            received += b"".join(house.held(str(state.uuid), s.name) for s in house.spool.catalog.streams(state.id))
-        assert house.held_sessions()
+    with daemon_harness(tmp_path) as harness:
+        harness.settle()
+        received = harness.get("/v1/sessions", limit=500).content
+        for state in harness.spool.catalog.sessions():
+            received += b"".join(harness.held(str(state.uuid), s.name) for s in harness.spool.catalog.streams(state.id))
+        assert harness.held_sessions()
         assert PLANTED not in received

@@ -25,7 +25,7 @@ from sessiond.reader import CHUNK, Digest
 from sessiond.redact import Policy, Redactor
 from sessiond.sources import find_roots, find_side_roots, find_sources
 from sessiond.sources.links import find_unit
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 
 TOKEN = b"ghp_" + b"R8kQ2vLx7TzM4nWc9YbH3sJd6FgA1pE5uX0i"  # the shape of a secret, and none
 RESULTS = f".claude/projects/-home-dev-project/{SESSION}/tool-results"
@@ -33,23 +33,23 @@ NAME = "tool-results/toolu_01.txt"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as house:
-        yield house
+def home(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as harness:
+        yield harness
 
 
-def redacting(house: Household) -> None:
+def redacting(harness: DaemonHarness) -> None:
     """Mask secrets in the harness, as every real installation does."""
     from sessiond.privacy import Masking, Terms
 
-    house.masking = Masking(Terms(policy=Policy(), version="with rules"))
-    house.close()
-    house.open()
+    harness.masking = Masking(Terms(policy=Policy(), version="with rules"))
+    harness.close()
+    harness.open()
 
 
-def generations(house: Household, name: str) -> list[dict]:
+def generations(harness: DaemonHarness, name: str) -> list[dict]:
     """Return the generations of a stream at the endpoint."""
-    found = house.get(f"/v1/sessions/{house.machine_id}/{SESSION}/streams").json()["streams"]
+    found = harness.get(f"/v1/sessions/{harness.machine_id}/{SESSION}/streams").json()["streams"]
     return next(stream["generations"] for stream in found if stream["name"] == name)
 
 
@@ -58,7 +58,7 @@ def png(seed: int, size: int = 200_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + zlib.compress(random.Random(seed).randbytes(size), 1)
 
 
-def test_a_side_file_is_captured_byte_for_byte_with_its_media_type(home: Household) -> None:
+def test_a_side_file_is_captured_byte_for_byte_with_its_media_type(home: DaemonHarness) -> None:
     """The full output of a command reaches the endpoint as a stream of its session, with any bytes."""
     output = "".join(f"{number}\r\n" for number in range(30_000)).encode() + b"\0\xff no newline at the end"
     home.write(CLAUDE, claude(SESSION, 1))
@@ -77,7 +77,7 @@ def test_a_side_file_is_captured_byte_for_byte_with_its_media_type(home: Househo
     assert transcript.headers["content-type"] == "application/x-ndjson"
 
 
-def test_side_files_never_make_or_change_a_record(home: Household) -> None:
+def test_side_files_never_make_or_change_a_record(home: DaemonHarness) -> None:
     """A side file without a session is not stored, nor its path. One of a session makes no new revision."""
     path = home.write(f"{RESULTS}/toolu_01.txt", b"all of it\n")
     assert home.ingest(path) == [Outcome(sessionless=True)]
@@ -91,7 +91,7 @@ def test_side_files_never_make_or_change_a_record(home: Household) -> None:
     assert home.spool.connection.execute("SELECT * FROM session").fetchall() == before
 
 
-def test_the_side_files_of_an_excluded_project_leave_no_trace(home: Household) -> None:
+def test_the_side_files_of_an_excluded_project_leave_no_trace(home: DaemonHarness) -> None:
     """Nothing of an excluded session is stored. If it is excluded later, its side files are removed with it."""
     home.write(CLAUDE, claude(SESSION, 1))
     home.write(f"{RESULTS}/toolu_01.txt", b"all of it\n")
@@ -106,7 +106,7 @@ def test_the_side_files_of_an_excluded_project_leave_no_trace(home: Household) -
         assert home.spool.connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
 
 
-def test_an_appended_side_file_continues_its_generation(home: Household) -> None:
+def test_an_appended_side_file_continues_its_generation(home: DaemonHarness) -> None:
     """Only the added bytes are read and pushed."""
     home.write(CLAUDE, claude(SESSION, 1))
     path = home.write(f"{RESULTS}/toolu_01.txt", b"begins without a newline")
@@ -118,7 +118,7 @@ def test_an_appended_side_file_continues_its_generation(home: Household) -> None
     assert [each["generation"] for each in generations(home, NAME)] == [0]
 
 
-def test_a_replaced_image_is_a_new_generation(home: Household) -> None:
+def test_a_replaced_image_is_a_new_generation(home: DaemonHarness) -> None:
     """Both images can be read afterwards, unchanged byte for byte."""
     redacting(home)
     home.write(CLAUDE, claude(SESSION, 1))
@@ -135,7 +135,7 @@ def test_a_replaced_image_is_a_new_generation(home: Household) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 20, len(TOKEN) - 1])
-def test_a_secret_that_is_written_in_two_parts_is_masked_as_in_one(home: Household, cut: int) -> None:
+def test_a_secret_that_is_written_in_two_parts_is_masked_as_in_one(home: DaemonHarness, cut: int) -> None:
     """What the endpoint has at last is what it would have if the file had been read in one go."""
     redacting(home)
     text = b"token=" + TOKEN + b" and more\n"
@@ -152,7 +152,7 @@ def test_a_secret_that_is_written_in_two_parts_is_masked_as_in_one(home: Househo
 
 
 @pytest.mark.parametrize("shift", [-40, -20, 0])
-def test_a_secret_across_two_pieces_is_masked(home: Household, shift: int) -> None:
+def test_a_secret_across_two_pieces_is_masked(home: DaemonHarness, shift: int) -> None:
     """A long file is read in pieces, and a secret may lie across the end of one, between any two bytes."""
     redacting(home)
     line = b"all is well here\n"
@@ -166,7 +166,7 @@ def test_a_secret_across_two_pieces_is_masked(home: Household, shift: int) -> No
     assert held.replace(b"*", b"").startswith(before[:-1])
 
 
-def test_the_last_line_waits_until_the_file_is_quiet(home: Household) -> None:
+def test_the_last_line_waits_until_the_file_is_quiet(home: DaemonHarness) -> None:
     """Half a line that is still being written may hold half a secret, so it is left for a moment."""
     home.ingesting = replace(home.ingesting, settle_ms=1000)
     home.write(CLAUDE, claude(SESSION, 1))
@@ -182,7 +182,7 @@ def test_the_last_line_waits_until_the_file_is_quiet(home: Household) -> None:
     assert home.held(SESSION, NAME) == b"one\ntwo\nthr"
 
 
-def test_a_file_above_the_limit_is_cut_and_reported(home: Household) -> None:
+def test_a_file_above_the_limit_is_cut_and_reported(home: DaemonHarness) -> None:
     """Its first bytes are captured, and `status` and `sources` name the file."""
     home.ingesting = replace(home.ingesting, side_file_max_bytes=2 << 20)
     home.write(CLAUDE, claude(SESSION, 1))
@@ -203,7 +203,7 @@ def test_a_file_above_the_limit_is_cut_and_reported(home: Household) -> None:
     assert [each["generation"] for each in generations(home, NAME)] == [0]
 
 
-def test_a_deleted_side_file_is_safe_only_if_it_was_acknowledged(home: Household) -> None:
+def test_a_deleted_side_file_is_safe_only_if_it_was_acknowledged(home: DaemonHarness) -> None:
     """A session counts as safe once its side files are acknowledged too, and is not gone because one of them is."""
     home.write(CLAUDE, claude(SESSION, 1))
     path = home.write(f"{RESULTS}/toolu_01.txt", b"all of it\n")
@@ -226,7 +226,7 @@ def test_a_deleted_side_file_is_safe_only_if_it_was_acknowledged(home: Household
 
 def test_a_side_file_waits_pinned_while_the_outbox_is_full(tmp_path: Path) -> None:
     """Its tool may delete it before there is space: its hard link in the state directory has the bytes."""
-    with household(tmp_path, budget=1 << 20) as home:
+    with daemon_harness(tmp_path, budget=1 << 20) as home:
         home.write(CLAUDE, claude(SESSION, 1))
         data = png(4, 6 << 20)
         path = home.write(f"{RESULTS}/toolu_01.txt", data)
@@ -241,7 +241,7 @@ def test_a_side_file_waits_pinned_while_the_outbox_is_full(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "name", ["ünïcode \u202e.txt", "a\nb.txt", "x" * 200 + ".txt", "back\\slash", os.fsdecode(b"\xff.txt")]
 )
-def test_names_with_odd_characters_are_captured(home: Household, name: str) -> None:
+def test_names_with_odd_characters_are_captured(home: DaemonHarness, name: str) -> None:
     """The name of the stream follows the protocol's rules, and no two files share one."""
     home.write(CLAUDE, claude(SESSION, 1))
     home.write(f"{RESULTS}/{name}", b"first\n")
@@ -252,7 +252,7 @@ def test_names_with_odd_characters_are_captured(home: Household, name: str) -> N
     assert contents == {b"first\n", b"second\n"}
 
 
-def test_files_on_their_way_to_another_name_are_no_side_files(home: Household) -> None:
+def test_files_on_their_way_to_another_name_are_no_side_files(home: DaemonHarness) -> None:
     """These are locks, keys, and temporary files that are renamed when they are complete."""
     home.write(CLAUDE, claude(SESSION, 1))
     for name in ("a.meta.json.tmp.4711", "b.txt.tmp", ".c.lock", "d.pid", "e.key", "f~", "g.txt.temp"):
@@ -306,7 +306,7 @@ def qwen(number: int, text: str) -> dict:
     }
 
 
-def test_a_side_file_belongs_to_the_session_that_mentions_it(home: Household) -> None:
+def test_a_side_file_belongs_to_the_session_that_mentions_it(home: DaemonHarness) -> None:
     """Qwen Code's outputs are in a directory of the project; only the transcript says whose they are."""
     folder = f".qwen/tmp/{'9f' * 32}"
     one = home.write(f"{folder}/run_shell_command_1a2b.output", b"all 30,000 lines\n")
@@ -361,27 +361,27 @@ def test_the_copy_of_the_archive_has_side_files_with_their_types(tmp_path: Path)
     """An endpoint that is configured later gets the images of sessions that the tool has deleted."""
     with ExitStack() as stack:
         world = World(tmp_path, stack)
-        house, image = world.house, png(7)
+        harness, image = world.harness, png(7)
         paths = [
-            house.write(CLAUDE, claude(SESSION, 1)),
-            house.write(f".claude/image-cache/{SESSION}/1.png", image),
-            house.write(f"{RESULTS}/toolu_01.txt", b"no newline"),
+            harness.write(CLAUDE, claude(SESSION, 1)),
+            harness.write(f".claude/image-cache/{SESSION}/1.png", image),
+            harness.write(f"{RESULTS}/toolu_01.txt", b"no newline"),
         ]
-        house.settle()
+        harness.settle()
         for path in paths:
             os.unlink(path)
-        house.settle()
+        harness.settle()
         world.configure("first")
-        house.settle()
-        streams = house.get(f"/v1/sessions/{house.machine_id}/{SESSION}/streams").json()["streams"]
+        harness.settle()
+        streams = harness.get(f"/v1/sessions/{harness.machine_id}/{SESSION}/streams").json()["streams"]
         types = {stream["name"]: stream["media_type"] for stream in streams}
         assert types == {"main": "application/x-ndjson", "image-cache/1.png": "image/png", NAME: "text/plain"}
-        assert house.held(SESSION, "image-cache/1.png") == image
-        assert house.held(SESSION, NAME) == b"no newline"
-        assert house.spool.safety.total(house.address).acknowledged == 1
+        assert harness.held(SESSION, "image-cache/1.png") == image
+        assert harness.held(SESSION, NAME) == b"no newline"
+        assert harness.spool.safety.total(harness.address).acknowledged == 1
 
 
-def test_a_new_rule_masks_what_waits_across_its_pieces(home: Household) -> None:
+def test_a_new_rule_masks_what_waits_across_its_pieces(home: DaemonHarness) -> None:
     """The queue has pieces of 1 MiB, and the end of one may lie inside a secret."""
     home.write(CLAUDE, claude(SESSION, 1))
     before = b"all is well here\n" * (CHUNK // 17 - 1)
@@ -395,7 +395,7 @@ def test_a_new_rule_masks_what_waits_across_its_pieces(home: Household) -> None:
     assert held.startswith(before)
 
 
-def test_a_file_that_is_rewritten_in_place_ends_as_it_is(home: Household) -> None:
+def test_a_file_that_is_rewritten_in_place_ends_as_it_is(home: DaemonHarness) -> None:
     """The same holds if only its middle changes, and neither its size nor its beginning."""
     redacting(home)
     home.write(CLAUDE, claude(SESSION, 1))

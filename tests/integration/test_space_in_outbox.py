@@ -14,17 +14,17 @@ from sessiond.ingest.backlog import can_catch_up, catch_up
 from sessiond.sources.base import Root, Source, Unit
 from sessiond.spool.rows import StreamState
 from support.capture import Lab, lab, session, write
-from support.harness import CLAUDE, SESSION, claude, household
+from support.harness import CLAUDE, SESSION, claude, daemon_harness
 
 SPACE = 1 << 20
 
 
 def test_space_that_a_push_makes_during_an_attempt_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attempt found the outbox full. That says nothing about the stream, so it must not be skipped."""
-    with household(tmp_path, budget=1) as house:
-        house.write(CLAUDE, claude(SESSION, 1))
-        house.scan()
-        full = house.ingesting
+    with daemon_harness(tmp_path, budget=1) as harness:
+        harness.write(CLAUDE, claude(SESSION, 1))
+        harness.scan()
+        full = harness.ingesting
 
         def attempt(_: IngestContext, location: Location, turn: Turn) -> Outcome:
             outcome = ingest(full, location, turn)
@@ -34,7 +34,7 @@ def test_space_that_a_push_makes_during_an_attempt_is_used(tmp_path: Path, monke
             return outcome
 
         with full.spool.transaction():
-            full.spool.outbox.add(1, 9, 0, 1, bytes(SPACE), house.now_ms)
+            full.spool.outbox.add(1, 9, 0, 1, bytes(SPACE), harness.now_ms)
         monkeypatch.setattr(backlog, "ingest", attempt)
         stuck: set[int] = set()
         catch_up(replace(full, budget=SPACE), limit=1, stuck=stuck)
@@ -43,32 +43,32 @@ def test_space_that_a_push_makes_during_an_attempt_is_used(tmp_path: Path, monke
 
 
 def test_a_file_that_is_committed_after_the_push_that_made_space_is_read_on(tmp_path: Path) -> None:
-    with lab(tmp_path) as house:
-        leave_behind(house, write(tmp_path, 1, age=0))
-        house.report(write(tmp_path, 2, age=0))
-        house.turn()
-        house.turn()
-        assert not streams(house)
+    with lab(tmp_path) as harness:
+        leave_behind(harness, write(tmp_path, 1, age=0))
+        harness.report(write(tmp_path, 2, age=0))
+        harness.turn()
+        harness.turn()
+        assert not streams(harness)
 
 
 def test_a_push_that_fails_in_the_end_still_reports_the_space_that_it_made(tmp_path: Path) -> None:
     """Part of it was stored, and only that makes space. The endpoint that `lab` configures answers nothing."""
-    with lab(tmp_path) as house:
-        house.engine.upload_loop.push_all()
-        assert MoreRoom() not in house.engine.inboxes.capture.take()
-        leave_behind(house, write(tmp_path, 1, age=0))
-        house.engine.upload_loop.push_all()
-        assert MoreRoom() in house.engine.inboxes.capture.take()
+    with lab(tmp_path) as harness:
+        harness.engine.upload_loop.push_all()
+        assert MoreRoom() not in harness.engine.inboxes.capture.take()
+        leave_behind(harness, write(tmp_path, 1, age=0))
+        harness.engine.upload_loop.push_all()
+        assert MoreRoom() in harness.engine.inboxes.capture.take()
 
 
 def test_a_full_outbox_causes_no_attempts(tmp_path: Path) -> None:
-    with household(tmp_path, budget=1) as house:
-        house.write(CLAUDE, claude(SESSION, 1))
-        house.scan()
-        with house.spool.transaction():
-            house.spool.outbox.add(1, 9, 0, 1, b"x", house.now_ms)
-        assert house.spool.catalog.has_behind()
-        assert not can_catch_up(house.ingesting)
+    with daemon_harness(tmp_path, budget=1) as harness:
+        harness.write(CLAUDE, claude(SESSION, 1))
+        harness.scan()
+        with harness.spool.transaction():
+            harness.spool.outbox.add(1, 9, 0, 1, b"x", harness.now_ms)
+        assert harness.spool.catalog.has_behind()
+        assert not can_catch_up(harness.ingesting)
 
 
 def test_waiting_streams_share_one_index_of_the_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,41 +80,41 @@ def test_waiting_streams_share_one_index_of_the_roots(tmp_path: Path, monkeypatc
             built.append(len(roots))
             super().__init__(roots)
 
-    with household(tmp_path, budget=0) as house:
+    with daemon_harness(tmp_path, budget=0) as harness:
         for number in range(5):
-            house.write(f"{CLAUDE.rpartition('/')[0]}/{session(number)}.jsonl", claude(session(number), 1))
-        house.scan()
-        waiting = len(house.spool.catalog.behind(9))
+            harness.write(f"{CLAUDE.rpartition('/')[0]}/{session(number)}.jsonl", claude(session(number), 1))
+        harness.scan()
+        waiting = len(harness.spool.catalog.behind(9))
         monkeypatch.setattr(context, "Index", CountedIndex)
-        catch_up(replace(house.ingesting, budget=SPACE), limit=9)
-        assert (waiting, len(house.spool.catalog.behind(9))) == (5, 0)
+        catch_up(replace(harness.ingesting, budget=SPACE), limit=9)
+        assert (waiting, len(harness.spool.catalog.behind(9))) == (5, 0)
     assert len(built) == 1
 
 
 def test_the_shared_index_knows_roots_that_are_added_later(tmp_path: Path) -> None:
-    with household(tmp_path) as house:
-        roots = list(house.ingesting.roots)
-        ingesting = replace(house.ingesting, roots=roots)
-        path = f"{house.home}/elsewhere/-p/{SESSION}.jsonl"
+    with daemon_harness(tmp_path) as harness:
+        roots = list(harness.ingesting.roots)
+        ingesting = replace(harness.ingesting, roots=roots)
+        path = f"{harness.home}/elsewhere/-p/{SESSION}.jsonl"
         assert not ingesting.index(path)
         source = next(source for source, _ in roots if source.tool == "claude-code")
-        roots.append((source, Root(path=f"{house.home}/elsewhere")))
+        roots.append((source, Root(path=f"{harness.home}/elsewhere")))
         assert [location.path for location in ingesting.index(path)] == [path]
         assert not replace(ingesting, roots=[]).index(path)
 
 
-def leave_behind(house: Lab, path: str) -> None:
+def leave_behind(harness: Lab, path: str) -> None:
     """Capture a file while the outbox has no space; nothing is queued to try it again."""
-    house.queue.streams_wait = False
-    ingesting = house.resources.ingest
-    for location in house.capture_loop.scanner.locate(path):
+    harness.queue.streams_wait = False
+    ingesting = harness.resources.ingest
+    for location in harness.capture_loop.scanner.locate(path):
         ingest(replace(ingesting, budget=0), location)
-    assert [stream.queued for stream in streams(house)] == [0]
+    assert [stream.queued for stream in streams(harness)] == [0]
 
 
-def streams(house: Lab) -> list[StreamState]:
+def streams(harness: Lab) -> list[StreamState]:
     """Return the streams that wait."""
-    catalog = house.resources.spool.catalog
+    catalog = harness.resources.spool.catalog
     return [catalog.stream(number) for number in catalog.behind(9)]
 
 
@@ -128,8 +128,8 @@ def test_a_flat_root_is_not_asked_about_files_in_directories(tmp_path: Path, mon
         return real(source, root, relative)
 
     monkeypatch.setattr(context, "find_unit", count)
-    with household(tmp_path) as house:
-        (found,) = house.places(f"{house.home}/{CLAUDE}")
-        (history,) = house.places(f"{house.home}/.claude/history.jsonl")
+    with daemon_harness(tmp_path) as harness:
+        (found,) = harness.places(f"{harness.home}/{CLAUDE}")
+        (history,) = harness.places(f"{harness.home}/.claude/history.jsonl")
     assert (found.source.tool, history.source.tool) == ("claude-code", "claude-code")
-    assert asked == [f"{house.home}/.claude/projects", f"{house.home}/.claude"]
+    assert asked == [f"{harness.home}/.claude/projects", f"{harness.home}/.claude"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sessiond.privacy import Exclusion
-from support.harness import Household, encode, household
+from support.harness import DaemonHarness, daemon_harness, encode
 
 INDEX = ".codex/session_index.jsonl"
 THREAD = "00000c01-0000-4000-8000-000000000c01"
@@ -19,81 +19,81 @@ def name(thread: str, title: str) -> dict[str, str]:
     return {"id": thread, "thread_name": title, "updated_at": AT}
 
 
-def rollout(house: Household, thread: str, cwd: str = "/home/ada/loom") -> str:
+def rollout(harness: DaemonHarness, thread: str, cwd: str = "/home/ada/loom") -> str:
     meta = {"id": thread, "timestamp": AT, "cwd": cwd, "cli_version": "0.171.0"}
     event = {"type": "user_message", "message": "Weave a pattern."}
-    return house.write(
+    return harness.write(
         f".codex/sessions/2026/05/28/rollout-2026-05-28T10-00-00-{thread}.jsonl",
         {"timestamp": AT, "type": "session_meta", "payload": meta},
         {"timestamp": AT, "type": "event_msg", "payload": event},
     )
 
 
-def titles(house: Household) -> list[str | None]:
-    return [item["title"] for item in house.held_sessions().values()]
+def titles(harness: DaemonHarness) -> list[str | None]:
+    return [item["title"] for item in harness.held_sessions().values()]
 
 
 def test_a_title_that_is_added_later_names_the_session(tmp_path: Path) -> None:
-    with household(tmp_path) as house:
-        rollout(house, THREAD)
-        house.settle()
-        assert titles(house) == ["Weave a pattern."], "its first prompt"
-        house.write(INDEX, name(THREAD, "Weaving"))
-        house.settle()
-        assert titles(house) == ["Weaving"]
-        house.write(INDEX, name(OTHER, "Spinning"), "{damaged", name(THREAD, "Weaving in blue"))
-        house.settle()
-        assert titles(house) == ["Weaving in blue"]
+    with daemon_harness(tmp_path) as harness:
+        rollout(harness, THREAD)
+        harness.settle()
+        assert titles(harness) == ["Weave a pattern."], "its first prompt"
+        harness.write(INDEX, name(THREAD, "Weaving"))
+        harness.settle()
+        assert titles(harness) == ["Weaving"]
+        harness.write(INDEX, name(OTHER, "Spinning"), "{damaged", name(THREAD, "Weaving in blue"))
+        harness.settle()
+        assert titles(harness) == ["Weaving in blue"]
 
 
 def test_a_title_that_is_there_before_the_session_names_it(tmp_path: Path) -> None:
     """The two files may be read in either order."""
-    with household(tmp_path) as house:
-        index = house.write(INDEX, name(OTHER, "Spinning"), name(THREAD, "Weaving"), name(THREAD, "Weaving again"))
-        house.ingest(index)
-        house.ingest(rollout(house, THREAD))
-        house.settle()
-        assert titles(house) == ["Weaving again"]
+    with daemon_harness(tmp_path) as harness:
+        index = harness.write(INDEX, name(OTHER, "Spinning"), name(THREAD, "Weaving"), name(THREAD, "Weaving again"))
+        harness.ingest(index)
+        harness.ingest(rollout(harness, THREAD))
+        harness.settle()
+        assert titles(harness) == ["Weaving again"]
 
 
 def test_a_rewrite_of_the_session_keeps_its_title(tmp_path: Path) -> None:
-    with household(tmp_path) as house:
-        path = Path(rollout(house, THREAD))
-        house.settle()
-        house.write(INDEX, name(THREAD, "Weaving"))
-        house.settle()
+    with daemon_harness(tmp_path) as harness:
+        path = Path(rollout(harness, THREAD))
+        harness.settle()
+        harness.write(INDEX, name(THREAD, "Weaving"))
+        harness.settle()
         with path.open("ab") as file:
             file.write(encode({"timestamp": AT, "type": "event_msg", "payload": {"type": "turn_aborted"}}))
-        house.settle()
+        harness.settle()
         path.write_bytes(path.read_bytes().replace(b"turn_aborted", b"task_started"))
-        house.settle()
-        assert titles(house) == ["Weaving"]
-        assert b"task_started" in house.held(THREAD, generation=1)
+        harness.settle()
+        assert titles(harness) == ["Weaving"]
+        assert b"task_started" in harness.held(THREAD, generation=1)
 
 
 def test_nothing_is_kept_of_a_session_that_is_not_captured(tmp_path: Path) -> None:
     """The title of an excluded project may reveal much."""
-    with household(tmp_path) as house:
-        house.exclusion = Exclusion(["/home/ada/secret"], house.home)
-        house.close()
-        house.client.close()
-        house.open()
-        rollout(house, THREAD, "/home/ada/secret")
-        house.write(INDEX, name(THREAD, "A secret plan"))
-        house.settle()
-        assert house.held_sessions() == {}
-        for path in Path(house.state).rglob("*"):
+    with daemon_harness(tmp_path) as harness:
+        harness.exclusion = Exclusion(["/home/ada/secret"], harness.home)
+        harness.close()
+        harness.client.close()
+        harness.open()
+        rollout(harness, THREAD, "/home/ada/secret")
+        harness.write(INDEX, name(THREAD, "A secret plan"))
+        harness.settle()
+        assert harness.held_sessions() == {}
+        for path in Path(harness.state).rglob("*"):
             assert not path.is_file() or b"secret plan" not in path.read_bytes()
 
 
 @pytest.mark.parametrize("lines", [1, 200])
 def test_only_what_was_added_to_the_list_is_read(lines: int, tmp_path: Path) -> None:
-    with household(tmp_path) as house:
-        rollout(house, THREAD)
-        path = house.write(INDEX, *(name(OTHER, f"Title {number}") for number in range(lines)))
-        house.settle()
-        house.write(INDEX, name(THREAD, "Weaving"))
-        (outcome,) = house.ingest(path)
+    with daemon_harness(tmp_path) as harness:
+        rollout(harness, THREAD)
+        path = harness.write(INDEX, *(name(OTHER, f"Title {number}") for number in range(lines)))
+        harness.settle()
+        harness.write(INDEX, name(THREAD, "Weaving"))
+        (outcome,) = harness.ingest(path)
         assert outcome.read == len(encode(name(THREAD, "Weaving")))
-        (outcome,) = house.ingest(path)
+        (outcome,) = harness.ingest(path)
         assert (outcome.read, outcome.changed) == (0, False)

@@ -18,7 +18,7 @@ from test_safety import OTHER, World, content, delete, lines
 from sessiond.errors import EndpointError
 from sessiond.spool.safety import State
 from sessiond.upload import bind, store_batch, upload
-from support.harness import CLAUDE, SESSION, Household, claude, pushed
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, pushed
 
 Send = Callable[[], httpx.Response]
 
@@ -31,16 +31,16 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def archived(world: World, *sessions: str, size: int = 3, text: str = "hello") -> dict[str, bytes]:
     """Fill the archive with sessions whose files are deleted afterwards; return their bytes."""
-    house, found = world.house, {}
+    harness, found = world.harness, {}
     for session in sessions:
-        path = house.write(
+        path = harness.write(
             CLAUDE.replace(SESSION, session), *(claude(session, each, text=noise(text, size)) for each in range(size))
         )
         found[session] = Path(path).read_bytes()
-    house.settle()
+    harness.settle()
     for session in sessions:
-        os.unlink(os.path.join(house.home, CLAUDE.replace(SESSION, session)))
-    house.settle()
+        os.unlink(os.path.join(harness.home, CLAUDE.replace(SESSION, session)))
+    harness.settle()
     return found
 
 
@@ -54,10 +54,10 @@ def answer(value: object, status: int = 200) -> httpx.Response:
     return httpx.Response(status, headers={"content-type": kind}, stream=httpx.ByteStream(json.dumps(value).encode()))
 
 
-def try_push(house: Household, count: int = 12) -> None:
+def try_push(harness: DaemonHarness, count: int = 12) -> None:
     for _ in range(count):
         with suppress(EndpointError):
-            house.push()
+            harness.push()
 
 
 def streams_fail(
@@ -84,36 +84,36 @@ def test_one_session_that_cannot_be_compared_stops_no_other(
     world: World, response: Callable[[], httpx.Response]
 ) -> None:
     """The endpoint reports a part of it but does not return it: everything else is copied, and new data is pushed."""
-    house = world.house
+    harness = world.harness
     kept = archived(world, SESSION, OTHER, size=800)
     world.configure("first")
-    bind(house.uploading)
-    house.transfer.prepare()
-    house.transfer.step(size=1)  # a part of one of them
-    house.transfer.close()
-    begun = next(each for each in kept if house.get(f"/v1/sessions/testbox/{each}").status_code == 200)
+    bind(harness.uploading)
+    harness.transfer.prepare()
+    harness.transfer.step(size=1)  # a part of one of them
+    harness.transfer.close()
+    begun = next(each for each in kept if harness.get(f"/v1/sessions/testbox/{each}").status_code == 200)
     (other,) = set(kept) - {begun}
-    house.transport.fate = streams_fail(begun, response)
-    try_push(house)
-    assert house.held(other) == kept[other]
+    harness.transport.fate = streams_fail(begun, response)
+    try_push(harness)
+    assert harness.held(other) == kept[other]
     assert world.state(other) is State.SAFE
     assert world.state(begun) is not State.SAFE
     fresh = SESSION[:-1] + "9"
-    house.write(CLAUDE.replace(SESSION, fresh), claude(fresh, 1))
-    house.scan()
-    try_push(house, 3)
-    assert fresh in house.held_sessions()
-    house.transport.fate = None
-    with house.spool.transaction():
-        house.spool.archived.retry()
-    house.settle()
-    assert house.held(begun) == kept[begun]
+    harness.write(CLAUDE.replace(SESSION, fresh), claude(fresh, 1))
+    harness.scan()
+    try_push(harness, 3)
+    assert fresh in harness.held_sessions()
+    harness.transport.fate = None
+    with harness.spool.transaction():
+        harness.spool.archived.retry()
+    harness.settle()
+    assert harness.held(begun) == kept[begun]
     assert world.state(begun) is State.SAFE
 
 
 def test_a_body_limit_before_the_endpoint_halves_what_is_copied(world: World) -> None:
     """A proxy may take less at once than the endpoint says, as nginx does with 1 MB by default."""
-    house = world.house
+    harness = world.harness
     kept = archived(world, SESSION, OTHER, size=800)
     world.configure("first")
 
@@ -122,40 +122,40 @@ def test_a_body_limit_before_the_endpoint_halves_what_is_copied(world: World) ->
             return answer({"title": "too large"}, 413)
         return send()
 
-    house.transport.fate = fate
-    try_push(house, 60)
-    house.transport.fate = None
-    assert {session: house.held(session) for session in kept} == kept
+    harness.transport.fate = fate
+    try_push(harness, 60)
+    harness.transport.fate = None
+    assert {session: harness.held(session) for session in kept} == kept
     assert world.counts().acknowledged == 2
 
 
 def test_what_the_archive_has_lost_is_not_called_acknowledged(world: World) -> None:
     """The archive acknowledged more than it holds: it was restored from an older copy."""
-    house = world.house
-    house.write(CLAUDE, *lines(3))
-    house.settle()
+    harness = world.harness
+    harness.write(CLAUDE, *lines(3))
+    harness.settle()
     shutil.copytree(world.base / "archive", world.base / "older")
     half = len(content(world))
-    house.write(CLAUDE, *lines(3, 4))
-    house.settle()
+    harness.write(CLAUDE, *lines(3, 4))
+    harness.settle()
     whole = len(content(world))
     delete(world)
-    house.settle()
+    harness.settle()
     world.servers["archive"] = world.serve(world.base / "older")
     world.configure("first")
-    bind(house.uploading)
-    house.transfer.prepare()
-    while house.transfer.step().more:
+    bind(harness.uploading)
+    harness.transfer.prepare()
+    while harness.transfer.step().more:
         pass
-    (acked,) = house.spool.connection.execute("SELECT acked FROM stream").fetchone()
+    (acked,) = harness.spool.connection.execute("SELECT acked FROM stream").fetchone()
     assert acked <= half
-    house.settle()
+    harness.settle()
     assert world.state() is State.LOST
     assert world.counts().lost_bytes == whole - half
 
 
 def test_an_endpoint_that_discards_what_it_acknowledges_is_not_believed(world: World) -> None:
-    house = world.house
+    harness = world.harness
     archived(world, SESSION)
     world.configure("first")
 
@@ -165,15 +165,15 @@ def test_an_endpoint_that_discards_what_it_acknowledges_is_not_believed(world: W
         count = len(decoded(request))
         return answer({"batch": request.headers["sessiond-batch"], "results": [{"status": "stored"}] * count})
 
-    house.transport.fate = fate
-    try_push(house)
+    harness.transport.fate = fate
+    try_push(harness)
     assert world.state() is not State.SAFE
-    assert not house.spool.stats.totals(house.address).complete
-    assert house.spool.safety.archive().pending == 1
+    assert not harness.spool.stats.totals(harness.address).complete
+    assert harness.spool.safety.archive().pending == 1
 
 
 def test_digests_of_other_bytes_are_not_believed(world: World) -> None:
-    house = world.house
+    harness = world.harness
     kept = archived(world, SESSION)
     world.configure("first")
     calls = 0
@@ -189,14 +189,14 @@ def test_digests_of_other_bytes_are_not_believed(world: World) -> None:
                 each["sha256"] = hashlib.sha256(str(calls).encode()).hexdigest()
         return answer(whole)
 
-    house.transport.fate = fate
-    try_push(house)
+    harness.transport.fate = fate
+    try_push(harness)
     assert world.state() is not State.SAFE
-    house.transport.fate = None
-    with house.spool.transaction():
-        house.spool.archived.retry()
-    house.settle()
-    assert kept[SESSION] == house.held(SESSION)
+    harness.transport.fate = None
+    with harness.spool.transaction():
+        harness.spool.archived.retry()
+    harness.settle()
+    assert kept[SESSION] == harness.held(SESSION)
     assert world.state() is State.SAFE
 
 
@@ -206,81 +206,81 @@ def decoded(request: httpx.Request) -> list[bytes]:
 
 def test_a_copy_under_other_numbers_goes_on_after_a_kill(world: World) -> None:
     """The endpoint has other bytes under the archive's numbers: a kill must not make it begin again and again."""
-    house = world.house
+    harness = world.harness
     world.settle_at("first", lines(3, text="of an earlier life"))
     world.lose()
     world.configure("archive")
-    house.write(CLAUDE, *(claude(SESSION, each, text=os.urandom(2000).hex()) for each in range(1200)))
-    house.settle()
+    harness.write(CLAUDE, *(claude(SESSION, each, text=os.urandom(2000).hex()) for each in range(1200)))
+    harness.settle()
     later = content(world)
     delete(world)
-    house.settle()
+    harness.settle()
     world.configure("first")
     for _ in range(4):
-        house.now_ms += 1000
-        bind(house.uploading)
-        house.transfer.prepare()
+        harness.now_ms += 1000
+        bind(harness.uploading)
+        harness.transfer.prepare()
         for _ in range(2):
-            house.transfer.step(size=1000)
-        house.close()
-        house.client.close()
-        house.open()
-    house.settle()
-    (main_stream,) = house.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
+            harness.transfer.step(size=1000)
+        harness.close()
+        harness.client.close()
+        harness.open()
+    harness.settle()
+    (main_stream,) = harness.get(f"/v1/sessions/testbox/{SESSION}/streams").json()["streams"]
     numbers = [each["generation"] for each in main_stream["generations"]]
-    assert house.held(SESSION, generation=numbers[-1]) == later
+    assert harness.held(SESSION, generation=numbers[-1]) == later
     assert len(numbers) == 2, numbers
     assert world.state() is State.SAFE
 
 
 def test_a_restored_endpoint_is_found_at_the_next_push(world: World) -> None:
     """The daemon runs on, and its next push fits: after it, both sides would name the same push again."""
-    house = world.house
+    harness = world.harness
     world.configure("first")
-    bind(house.uploading)
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
-    house.scan()
-    upload(house.uploading)
+    bind(harness.uploading)
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    harness.scan()
+    upload(harness.uploading)
     copy_store(world.base / "first", world.base / "copy")
-    house.write(CLAUDE, *lines(3))
-    house.scan()
-    while upload(house.uploading).more:
+    harness.write(CLAUDE, *lines(3))
+    harness.scan()
+    while upload(harness.uploading).more:
         pass
     delete(world)
-    while upload(house.uploading).more:
+    while upload(harness.uploading).more:
         pass
     assert world.state() is State.SAFE
     restored = world.serve(world.base / "copy")
-    house.transport.fate = lambda request, send: redirected(house, request, restored.url)
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 2))
-    house.scan()
-    house.now_ms += 1000
-    upload(house.uploading)
+    harness.transport.fate = lambda request, send: redirected(harness, request, restored.url)
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 2))
+    harness.scan()
+    harness.now_ms += 1000
+    upload(harness.uploading)
     assert world.state() is not State.SAFE
-    house.settle()
+    harness.settle()
     assert world.state() is State.LOST
     assert world.state(OTHER) is State.SAFE
 
 
 def test_two_copies_of_a_state_directory_do_not_ask_for_everything_at_each_push(world: World) -> None:
-    house = world.house
+    harness = world.harness
     world.settle_at("first", lines(3))
     asked = 0
     for number in range(10):
-        with house.spool.transaction():
-            store_batch(house.uploading, f"push {number}", "a push of the other copy")
-        (unknown,) = house.spool.connection.execute("SELECT count(*) FROM stream WHERE NOT known").fetchone()
+        with harness.spool.transaction():
+            store_batch(harness.uploading, f"push {number}", "a push of the other copy")
+        (unknown,) = harness.spool.connection.execute("SELECT count(*) FROM stream WHERE NOT known").fetchone()
         asked += unknown
-        house.settle()
-        house.now_ms += 1000
+        harness.settle()
+        harness.now_ms += 1000
     assert asked == 1  # the others wait for the next question of who the endpoint is
 
 
-def redirected(house: Household, request: httpx.Request, url: str) -> httpx.Response:
+def redirected(harness: DaemonHarness, request: httpx.Request, url: str) -> httpx.Response:
     to = httpx.URL(url)
     address = request.url.copy_with(port=to.port)
     sent = httpx.Request(request.method, address, headers=request.headers, content=request.content)
-    return house.transport.real.handle_request(sent)
+    return harness.transport.real.handle_request(sent)
 
 
 def copy_store(source: Path, target: Path) -> None:

@@ -56,7 +56,7 @@ def appended(session: str, content: bytes, offset: int = 0, **more: str) -> dict
 def push_lines(world: World, *lines: dict[str, object]) -> None:
     """Push lines to the archive."""
     archive = world.servers["archive"]
-    headers = {"Authorization": f"Bearer {archive.token}", "Sessiond-Device": str(world.house.device_id)}
+    headers = {"Authorization": f"Bearer {archive.token}", "Sessiond-Device": str(world.harness.device_id)}
     body = "\n".join(json.dumps(line) for line in lines)
     answered = httpx.post(f"{archive.url}/v1/push", content=body, headers=headers, timeout=60)
     assert {each["status"] for each in answered.json()["results"]} == {"stored"}, answered.text
@@ -64,50 +64,50 @@ def push_lines(world: World, *lines: dict[str, object]) -> None:
 
 def copied(world: World) -> tuple[int, int]:
     """Return how many sessions of the archive are known, and how many of them are still to be copied."""
-    archive = world.house.spool.safety.archive()
+    archive = world.harness.spool.safety.archive()
     return archive.sessions, archive.pending
 
 
 def test_bytes_without_a_record_are_copied(world: World) -> None:
     """The archive refused the record, or never got it. The bytes may exist nowhere else."""
-    house = world.house
+    harness = world.harness
     kept = archived(world, SESSION)
     text = b'{"a":1}\n' * 40_000
     push_bytes(world, UNKNOWN, text)
     push_bytes(world, UNKNOWN, b"x", stream="agents/a")
     world.configure("first")
-    house.settle()
-    assert house.held(UNKNOWN) == text
-    assert house.held(UNKNOWN, "agents/a") == b"x"
-    assert house.held(SESSION) == kept[SESSION]
+    harness.settle()
+    assert harness.held(UNKNOWN) == text
+    assert harness.held(UNKNOWN, "agents/a") == b"x"
+    assert harness.held(SESSION) == kept[SESSION]
     assert copied(world) == (2, 0)
 
 
 def test_bytes_without_a_record_are_masked_too(world: World) -> None:
     """The archive may have been filled without masking."""
-    house = world.house
+    harness = world.harness
     push_bytes(world, UNKNOWN, f'{{"t":"{SECRET}"}}\n'.encode())
-    house.masking = Masking(Terms(policy=Policy()))
+    harness.masking = Masking(Terms(policy=Policy()))
     world.configure("first")
-    house.settle()
-    assert SECRET.encode() not in house.held(UNKNOWN)
-    assert len(house.held(UNKNOWN)) == len(SECRET) + 9
+    harness.settle()
+    assert SECRET.encode() not in harness.held(UNKNOWN)
+    assert len(harness.held(UNKNOWN)) == len(SECRET) + 9
 
 
 @pytest.mark.parametrize("recorded", [True, False])
 def test_what_another_process_adds_during_the_copy_is_copied(world: World, recorded: bool) -> None:
     """A session that was copied already grows, and a new one appears, before the copy ends."""
-    house = world.house
+    harness = world.harness
     kept = archived(world, SESSION, OTHER, size=800)
     if not recorded:
         push_bytes(world, UNKNOWN, b"begin\n")
     world.configure("first")
-    bind(house.uploading)
-    house.transfer.prepare()
+    bind(harness.uploading)
+    harness.transfer.prepare()
     while copied(world)[1] == 2 + (not recorded):
-        house.transfer.step(size=300_000)
+        harness.transfer.step(size=300_000)
     assert copied(world)[1]
-    (done,) = house.spool.connection.execute("SELECT session FROM archived WHERE copied").fetchone()
+    (done,) = harness.spool.connection.execute("SELECT session FROM archived WHERE copied").fetchone()
     if recorded:
         push_bytes(world, done, b"more\n", offset=len(kept[done]))
         kept[done] += b"more\n"
@@ -115,41 +115,41 @@ def test_what_another_process_adds_during_the_copy_is_copied(world: World, recor
         push_bytes(world, UNKNOWN, b"end\n", offset=6)
     fresh = UNKNOWN[:-1] + "b"
     push_bytes(world, fresh, b"new\n")
-    while house.transfer.step().more:
+    while harness.transfer.step().more:
         pass
-    assert {each: house.held(each) for each in kept} == kept
-    assert house.held(fresh) == b"new\n"
+    assert {each: harness.held(each) for each in kept} == kept
+    assert harness.held(fresh) == b"new\n"
     if not recorded:
-        assert house.held(UNKNOWN) == b"begin\nend\n"
+        assert harness.held(UNKNOWN) == b"begin\nend\n"
     assert copied(world) == (3 if recorded else 4, 0)
 
 
 def test_an_archive_that_was_restored_is_listed_from_its_beginning(world: World) -> None:
     """Its sequence of changes is shorter than the stored position: no change may be skipped."""
-    house = world.house
+    harness = world.harness
     kept = archived(world, SESSION)
     world.configure("first")
-    house.settle()
+    harness.settle()
     assert copied(world) == (1, 0)
-    house.spool.set_meta("archive.position", "WyIyYjQ0NzlhOS0xMjZmLTRkM2YtYjM5NC1kY2U3OWViMjViODAiLDk5XQ")
-    house.transfer.close()
-    house.transfer.prepare()
+    harness.spool.set_meta("archive.position", "WyIyYjQ0NzlhOS0xMjZmLTRkM2YtYjM5NC1kY2U3OWViMjViODAiLDk5XQ")
+    harness.transfer.close()
+    harness.transfer.prepare()
     assert copied(world) == (1, 1)
-    house.settle()
+    harness.settle()
     assert copied(world) == (1, 0)
-    assert house.held(SESSION) == kept[SESSION]
+    assert harness.held(SESSION) == kept[SESSION]
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_token_that_is_revoked_during_the_copy_sets_no_session_aside(world: World, status: int) -> None:
     """All sessions wait, and are copied with the next token."""
-    house = world.house
+    harness = world.harness
     kept = archived(world, SESSION, OTHER, size=800)
     world.configure("first")
-    bind(house.uploading)
-    house.transfer.prepare()
-    house.transfer.step(size=1)  # a part of one session
-    house.transfer.close()
+    bind(harness.uploading)
+    harness.transfer.prepare()
+    harness.transfer.step(size=1)  # a part of one session
+    harness.transfer.close()
     asked = 0
 
     def revoked(request: httpx.Request, send: Send) -> httpx.Response:
@@ -159,65 +159,65 @@ def test_a_token_that_is_revoked_during_the_copy_sets_no_session_aside(world: Wo
             return send()  # the last request before the token is revoked
         return answer({"type": "unauthorized", "title": "no"}, status)
 
-    house.transfer.prepare()
-    house.transport.fate = revoked
+    harness.transfer.prepare()
+    harness.transport.fate = revoked
     with pytest.raises(Refused):
-        house.transfer.step()
-    try_push(house, 3)
-    assert house.spool.safety.archive().refused == 0
-    house.transport.fate = None
-    house.settle()
-    assert {each: house.held(each) for each in kept} == kept
+        harness.transfer.step()
+    try_push(harness, 3)
+    assert harness.spool.safety.archive().refused == 0
+    harness.transport.fate = None
+    harness.settle()
+    assert {each: harness.held(each) for each in kept} == kept
     assert copied(world) == (2, 0)
 
 
 def test_a_login_page_during_the_copy_sets_no_session_aside(world: World) -> None:
-    house = world.house
+    harness = world.harness
     kept = archived(world, SESSION, size=800)
     world.configure("first")
-    bind(house.uploading)
-    house.transfer.prepare()
-    house.transfer.step(size=1)
+    bind(harness.uploading)
+    harness.transfer.prepare()
+    harness.transfer.step(size=1)
 
     def portal(request: httpx.Request, send: Send) -> httpx.Response:
         if request.url.path == "/v1/offsets":
             return send()
         return httpx.Response(200, headers={"content-type": "text/html"}, stream=httpx.ByteStream(b"<html>"))
 
-    house.transport.fate = portal
+    harness.transport.fate = portal
     for _ in range(5):
         with suppress(EndpointError):
-            house.transfer.step()
-    assert house.spool.safety.archive().refused == 0
-    house.transport.fate = None
-    house.settle()
-    assert house.held(SESSION) == kept[SESSION]
+            harness.transfer.step()
+    assert harness.spool.safety.archive().refused == 0
+    harness.transport.fate = None
+    harness.settle()
+    assert harness.held(SESSION) == kept[SESSION]
 
 
 def test_an_endpoint_that_asks_for_smaller_pushes_refuses_nothing(world: World, tmp_path: Path) -> None:
     """Well compressed data reaches the limit of a push before that of a batch, more often than TRIES."""
-    house = world.house
-    path = house.write(CLAUDE, *(claude(SESSION, each, text="again " * 2000) for each in range(400)))
+    harness = world.harness
+    path = harness.write(CLAUDE, *(claude(SESSION, each, text="again " * 2000) for each in range(400)))
     kept = Path(path).read_bytes()
-    house.settle()
+    harness.settle()
     os.unlink(path)
-    house.settle()
+    harness.settle()
     limits = Limits(segment=300_000, appended=300_000)
     world.servers["first"] = world.stack.enter_context(running(str(tmp_path / "strict"), token=TOKEN, limits=limits))
     world.configure("first")
-    house.settle(60)
-    assert house.spool.safety.archive().refused == 0
-    assert house.held(SESSION) == kept
+    harness.settle(60)
+    assert harness.spool.safety.archive().refused == 0
+    assert harness.held(SESSION) == kept
     assert world.state() is State.SAFE
 
 
 def test_an_endpoint_that_stores_nothing_of_a_push_is_an_endpoint_that_fails(world: World) -> None:
     """It refuses a push of a single line as too large: repeating it at once would loop."""
-    house = world.house
+    harness = world.harness
     archived(world, SESSION)
     world.configure("first")
-    bind(house.uploading)
-    house.transfer.prepare()
+    bind(harness.uploading)
+    harness.transfer.prepare()
 
     def full(request: httpx.Request, send: Send) -> httpx.Response:
         if request.url.path != "/v1/push":
@@ -226,27 +226,27 @@ def test_an_endpoint_that_stores_nothing_of_a_push_is_an_endpoint_that_fails(wor
         count = 2  # a record and one append
         return answer({"batch": request.headers["sessiond-batch"], "results": [problem] * count})
 
-    house.transport.fate = full
+    harness.transport.fate = full
     with pytest.raises(EndpointError, match="smaller"):
-        house.transfer.step()
-    assert house.spool.safety.archive().refused == 0
-    house.transport.fate = None
-    house.settle()
+        harness.transfer.step()
+    assert harness.spool.safety.archive().refused == 0
+    harness.transport.fate = None
+    harness.settle()
     assert copied(world) == (1, 0)
 
 
 def test_many_sessions_cost_a_few_requests_each(world: World) -> None:
     """Listing and planning do not read all sessions again for each batch."""
-    house, count = world.house, 150
-    house.settle()
+    harness, count = world.harness, 150
+    harness.settle()
     push_lines(world, *(appended(str(uuid.UUID(int=number)), b"x\n") for number in range(1, count + 1)))
     world.configure("first")
-    bind(house.uploading)
-    house.transfer.prepare()
+    bind(harness.uploading)
+    harness.transfer.prepare()
     assert copied(world) == (count, count)
-    house.transport.requests.clear()
-    while house.transfer.step().more:
+    harness.transport.requests.clear()
+    while harness.transfer.step().more:
         pass
     assert copied(world) == (count, 0)
-    assert len(house.transport.requests) < 2.1 * count  # the position before and after, and a push of many
-    assert house.held(str(uuid.UUID(int=count))) == b"x\n"
+    assert len(harness.transport.requests) < 2.1 * count  # the position before and after, and a push of many
+    assert harness.held(str(uuid.UUID(int=count))) == b"x\n"

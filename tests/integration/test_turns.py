@@ -16,7 +16,7 @@ from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.rows import StreamState
 from sessiond.upload import upload
 from support.capture import DAY, Lab, lab, session, write
-from support.harness import NOW_MS, SESSION, claude, encode, household
+from support.harness import NOW_MS, SESSION, claude, daemon_harness, encode
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 LINE = 60_000
@@ -29,15 +29,15 @@ def lengthen(path: str, number: int, count: int) -> None:
             file.write(encode(claude(session(number), 1000 + line, text=f"{line} " * (LINE // len(f"{line} ")))))
 
 
-def tell(house: Lab, *paths: str) -> None:
+def tell(harness: Lab, *paths: str) -> None:
     """Report these paths as the watcher would, and run one turn of the loop."""
-    house.report(*paths)
-    house.turn()
+    harness.report(*paths)
+    harness.turn()
 
 
-def main(house: Lab, number: int) -> StreamState:
+def main(harness: Lab, number: int) -> StreamState:
     """Return the transcript of the n-th session in the spool."""
-    stream = house.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
+    stream = harness.resources.spool.catalog.find_stream(uuid.UUID(session(number)), "main")
     assert stream is not None
     return stream
 
@@ -46,21 +46,21 @@ def test_a_long_file_is_read_in_slices_and_a_line_elsewhere_waits_for_no_more_th
     """A tool that writes 50 MB a second must not keep other sessions from being captured."""
     hose, other = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
     lengthen(hose, 1, 8 * STEP)
-    with lab(tmp_path) as house:
-        house.capture_loop.turn = Turn(slice=STEP)
-        tell(house, hose)
-        assert STEP <= main(house, 1).folded < os.path.getsize(hose) // 2
-        assert session(1) in house.captured(), "its record is there with the first slice"
+    with lab(tmp_path) as harness:
+        harness.capture_loop.turn = Turn(slice=STEP)
+        tell(harness, hose)
+        assert STEP <= main(harness, 1).folded < os.path.getsize(hose) // 2
+        assert session(1) in harness.captured(), "its record is there with the first slice"
         for line in range(2):
             with open(other, "ab") as file:
                 file.write(encode(claude(session(2), 10 + line)))
-            tell(house, other)
-            assert main(house, 2).folded == os.path.getsize(other)
-            assert main(house, 1).folded < os.path.getsize(hose)
-        while house.queue.has_live:
-            house.turn()
-        assert main(house, 1).queued == main(house, 1).folded == os.path.getsize(hose)
-        assert main(house, 1).generation == 0
+            tell(harness, other)
+            assert main(harness, 2).folded == os.path.getsize(other)
+            assert main(harness, 1).folded < os.path.getsize(hose)
+        while harness.queue.has_live:
+            harness.turn()
+        assert main(harness, 1).queued == main(harness, 1).folded == os.path.getsize(hose)
+        assert main(harness, 1).generation == 0
 
 
 def test_long_files_take_turns(tmp_path: Path) -> None:
@@ -68,14 +68,14 @@ def test_long_files_take_turns(tmp_path: Path) -> None:
     hoses = [write(tmp_path, number, age=0) for number in (1, 2, 3)]
     for number, path in enumerate(hoses, 1):
         lengthen(path, number, 3 * STEP)
-    with lab(tmp_path) as house:
-        house.capture_loop.turn = Turn(slice=STEP)
-        tell(house, *hoses)
-        while house.queue.has_live:
-            folded = [main(house, number).folded for number in (1, 2, 3)]
+    with lab(tmp_path) as harness:
+        harness.capture_loop.turn = Turn(slice=STEP)
+        tell(harness, *hoses)
+        while harness.queue.has_live:
+            folded = [main(harness, number).folded for number in (1, 2, 3)]
             assert max(folded) - min(folded) <= 2 * STEP
-            house.turn()
-        assert [main(house, number).folded for number in (1, 2, 3)] == [os.path.getsize(path) for path in hoses]
+            harness.turn()
+        assert [main(harness, number).folded for number in (1, 2, 3)] == [os.path.getsize(path) for path in hoses]
 
 
 def test_a_long_file_of_the_backlog_lets_live_changes_pass(tmp_path: Path) -> None:
@@ -84,35 +84,35 @@ def test_a_long_file_of_the_backlog_lets_live_changes_pass(tmp_path: Path) -> No
     lengthen(old, 1, 3 * STEP)
     made = time.time() - DAY
     os.utime(old, (made, made))
-    with lab(tmp_path) as house:
-        house.capture_loop.turn = Turn(slice=STEP)
-        house.scan()
-        house.turn()
-        assert main(house, 2).folded == os.path.getsize(live)
-        house.turn()
-        assert house.turn().backlog == 1
-        assert 0 < main(house, 1).folded < os.path.getsize(old)
-        while house.queue.backlog:
-            house.turn()
-        assert main(house, 1).folded == os.path.getsize(old)
+    with lab(tmp_path) as harness:
+        harness.capture_loop.turn = Turn(slice=STEP)
+        harness.scan()
+        harness.turn()
+        assert main(harness, 2).folded == os.path.getsize(live)
+        harness.turn()
+        assert harness.turn().backlog == 1
+        assert 0 < main(harness, 1).folded < os.path.getsize(old)
+        while harness.queue.backlog:
+            harness.turn()
+        assert main(harness, 1).folded == os.path.getsize(old)
 
 
 def test_what_is_edited_between_two_slices_is_found(tmp_path: Path) -> None:
     """A file that changed without growing is compared as a whole, even before it is read to its end."""
     path = write(tmp_path, 1, age=0)
     lengthen(path, 1, 3 * STEP)
-    with lab(tmp_path) as house:
-        house.capture_loop.turn = Turn(slice=STEP)
-        house.resources.ingest = replace(house.resources.ingest, settle_ms=0)
-        tell(house, path)
-        folded = main(house, 1).folded
+    with lab(tmp_path) as harness:
+        harness.capture_loop.turn = Turn(slice=STEP)
+        harness.resources.ingest = replace(harness.resources.ingest, settle_ms=0)
+        tell(harness, path)
+        folded = main(harness, 1).folded
         assert folded < os.path.getsize(path)
         with open(path, "r+b") as file:
             file.seek(folded // 2)
             file.write(b"X")
-        while house.queue.has_live:
-            house.turn()
-        stream = main(house, 1)
+        while harness.queue.has_live:
+            harness.turn()
+        stream = main(harness, 1)
         assert (stream.generation, stream.folded) == (1, os.path.getsize(path))
 
 
@@ -120,34 +120,34 @@ def test_a_restart_between_two_slices_reads_on(tmp_path: Path) -> None:
     """The file does not change any more: only its checkpoint shows that it was not read to its end."""
     path = write(tmp_path, 1, age=0)
     lengthen(path, 1, 3 * STEP)
-    with lab(tmp_path) as house:
-        house.capture_loop.turn = Turn(slice=STEP)
-        tell(house, path)
-        assert main(house, 1).folded < os.path.getsize(path)
-    with lab(tmp_path) as house:
-        house.look()
-        assert main(house, 1).folded == os.path.getsize(path)
-        assert main(house, 1).generation == 0
+    with lab(tmp_path) as harness:
+        harness.capture_loop.turn = Turn(slice=STEP)
+        tell(harness, path)
+        assert main(harness, 1).folded < os.path.getsize(path)
+    with lab(tmp_path) as harness:
+        harness.look()
+        assert main(harness, 1).folded == os.path.getsize(path)
+        assert main(harness, 1).generation == 0
 
 
 def test_a_stream_that_fills_every_batch_lets_another_go_before(tmp_path: Path) -> None:
     """It is always the stream that changed last, but a line of another session is in the next batch all the same."""
-    with household(tmp_path) as house:
-        hose = house.write(f".claude/projects/-x/{SESSION}.jsonl", claude(SESSION, 0))
-        other = house.write(f".claude/projects/-x/{OTHER}.jsonl", claude(OTHER, 0))
-        house.settle()
+    with daemon_harness(tmp_path) as harness:
+        hose = harness.write(f".claude/projects/-x/{SESSION}.jsonl", claude(SESSION, 0))
+        other = harness.write(f".claude/projects/-x/{OTHER}.jsonl", claude(OTHER, 0))
+        harness.settle()
         for line in range(1, 5):
-            house.write(hose, claude(SESSION, line, text=os.urandom(1 << 20).hex()))
-        house.write(other, claude(OTHER, 1))
+            harness.write(hose, claude(SESSION, line, text=os.urandom(1 << 20).hex()))
+        harness.write(other, claude(OTHER, 1))
         for file, ahead in ((other, 10), (hose, 20)):
             os.utime(file, (time.time() + ahead,) * 2)
-        house.scan()
-        upload(house.uploading, live_ms=NOW_MS)
-        upload(house.uploading, live_ms=NOW_MS)
-        assert house.held(OTHER) == Path(other).read_bytes()
-        assert house.spool.outbox.size > 0
-        house.settle()
-        assert house.held(SESSION) == Path(hose).read_bytes()
+        harness.scan()
+        upload(harness.uploading, live_ms=NOW_MS)
+        upload(harness.uploading, live_ms=NOW_MS)
+        assert harness.held(OTHER) == Path(other).read_bytes()
+        assert harness.spool.outbox.size > 0
+        harness.settle()
+        assert harness.held(SESSION) == Path(hose).read_bytes()
 
 
 def test_the_lock_of_the_spool_is_fair(tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ class Holds(Digest):
             self.all[-1].records.add(statement)  # which is traced again for each trigger
 
 
-def count_holds(house: Lab) -> Holds:
+def count_holds(harness: Lab) -> Holds:
     """Count the work of each transaction from now on."""
-    context = house.resources.ingest
-    holds = Holds(house.resources.spool, context.digest._seed)
-    house.resources.ingest = replace(context, digest=holds)
+    context = harness.resources.ingest
+    holds = Holds(harness.resources.spool, context.digest._seed)
+    harness.resources.ingest = replace(context, digest=holds)
     return holds
 
 
@@ -113,18 +113,18 @@ def copy_sessions(tool: sqlite3.Connection, known: str, count: int) -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Lab]:
+def harness(tmp_path: Path) -> Iterator[Lab]:
     make_home(tmp_path)
     with lab(tmp_path) as made:
         made.capture_loop.turn = Turn(slice=STEP)
         yield made
 
 
-def test_no_transaction_waits_for_much_reading(tmp_path: Path, house: Lab) -> None:
+def test_no_transaction_waits_for_much_reading(tmp_path: Path, harness: Lab) -> None:
     """At a cold start, no writer waits until a long file, a long database session or many sessions are read."""
-    holds = count_holds(house)
-    house.look()
-    captured = house.captured()
+    holds = count_holds(harness)
+    harness.look()
+    captured = harness.captured()
     assert len(captured) >= 100
     assert max(hold.read for hold in holds.all) <= GROUP_BYTES + LONG_WORK
     assert max(len(hold.records) for hold in holds.all) <= GROUP_FILES
@@ -138,9 +138,9 @@ def test_small_files_share_commits_of_a_quarter_of_a_megabyte(tmp_path: Path) ->
         path = write(tmp_path, number, age=0)
         with open(path, "ab") as file:
             file.write(encode(claude(session(number), 9, text="x" * size)))
-    with lab(tmp_path) as house:
-        holds = count_holds(house)
-        house.look()
+    with lab(tmp_path) as harness:
+        holds = count_holds(harness)
+        harness.look()
         longest = max(hold.read for hold in holds.all)
         assert 4 * size < longest < 256 * 1024 + 2 * size
 
@@ -150,10 +150,10 @@ def test_a_new_file_of_some_length_needs_one_commit(tmp_path: Path) -> None:
     for number in range(6):
         with open(write(tmp_path, number, age=0), "ab") as file:
             file.write(encode(claude(session(number), 9, text="lorem ipsum " * (LONG_WORK // 10))))
-    with lab(tmp_path) as house:
-        holds = count_holds(house)
-        house.look()
-        assert len(house.captured()) == 6
+    with lab(tmp_path) as harness:
+        holds = count_holds(harness)
+        harness.look()
+        assert len(harness.captured()) == 6
         assert [len(hold.records) for hold in holds.all if hold.streams] == [1] * 6
 
 
@@ -164,19 +164,19 @@ def test_small_files_share_the_commit_of_a_longer_one(tmp_path: Path) -> None:
         if number % 3 == 0:
             with open(path, "ab") as file:
                 file.write(encode(claude(session(number), 9, text="lorem ipsum " * (LONG_WORK // 10))))
-    with lab(tmp_path) as house:
-        holds = count_holds(house)
-        house.look()
-        assert len(house.captured()) == 12
+    with lab(tmp_path) as harness:
+        holds = count_holds(harness)
+        harness.look()
+        assert len(harness.captured()) == 12
         stored = [len(hold.records) for hold in holds.all if hold.records]
         assert len(stored) <= 5, "the first small ones, and one for each of the longer ones"
         assert max(hold.read for hold in holds.all) < LONG_WORK
 
 
-def test_a_lost_spool_is_rebuilt_without_long_transactions(tmp_path: Path, house: Lab) -> None:
+def test_a_lost_spool_is_rebuilt_without_long_transactions(tmp_path: Path, harness: Lab) -> None:
     """The endpoint's positions are compared with whole files: before the transaction, not in it."""
-    house.look()
-    spool = house.resources.spool
+    harness.look()
+    spool = harness.resources.spool
     stream = spool.catalog.find_stream(UUID(session(100)), "main")
     assert stream is not None and stream.folded > 4 * MIB
     session_state = spool.catalog.session_by_row(stream.session)
@@ -185,10 +185,10 @@ def test_a_lost_spool_is_rebuilt_without_long_transactions(tmp_path: Path, house
     )
     with spool.transaction():
         spool.catalog.set_remote_position(stream.id, held)
-    holds = count_holds(house)
-    house.queue.streams_wait = True
+    holds = count_holds(harness)
+    harness.queue.streams_wait = True
     for _ in range(20):
-        house.turn()
+        harness.turn()
     assert spool.catalog.stream(stream.id).remote_position is None
     assert max(hold.read for hold in holds.all) <= GROUP_BYTES + LONG_WORK
 
@@ -197,9 +197,9 @@ def test_a_failed_commit_of_a_group_keeps_the_ones_before(tmp_path: Path) -> Non
     """Committed files are not read again; the others stay queued."""
     for number in range(3 * GROUP_FILES):
         write(tmp_path, number, age=0)
-    with lab(tmp_path) as house:
-        house.scan()
-        spool, commits = house.resources.spool, 0
+    with lab(tmp_path) as harness:
+        harness.scan()
+        spool, commits = harness.resources.spool, 0
 
         class Full(Exception):
             pass
@@ -209,23 +209,23 @@ def test_a_failed_commit_of_a_group_keeps_the_ones_before(tmp_path: Path) -> Non
             commits += statement == "COMMIT"
 
         spool.connection.set_trace_callback(fail)
-        read = house.capture_loop._read
+        read = harness.capture_loop._read
 
         def failing(entry: object) -> object:
             if commits >= 2:
                 raise Full
             return read(entry)  # type: ignore[arg-type]
 
-        house.capture_loop._read = failing  # type: ignore[method-assign,assignment]
+        harness.capture_loop._read = failing  # type: ignore[method-assign,assignment]
         with pytest.raises(Full):
             for _ in range(10):
-                house.turn()
-        house.capture_loop._read = read  # type: ignore[method-assign]
-        kept = house.captured()
+                harness.turn()
+        harness.capture_loop._read = read  # type: ignore[method-assign]
+        kept = harness.captured()
         assert 0 < len(kept) < 3 * GROUP_FILES
-        house.queue.restart()
-        house.look()
-        assert len(house.captured()) == 3 * GROUP_FILES
+        harness.queue.restart()
+        harness.look()
+        assert len(harness.captured()) == 3 * GROUP_FILES
 
 
 def test_a_group_ends_before_long_work_and_not_inside_a_transaction(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lab.runs import Run
 from sessiond.config import Config
 from sessiond.endpoint.server import Running, running
 from sessiond.sources import find_project_roots
-from support.harness import Household
+from support.harness import DaemonHarness
 
 HERE = Path(__file__).parent
 REPOSITORY = re.compile(r"^repository: (.+)$", re.MULTILINE)
@@ -112,7 +112,7 @@ def observe(run: Run, directory: Path) -> Observed:
         before, repository = tree(home), REPOSITORY.search(output)
         assert repository, output[-3000:]
         with running(str(directory / "again")) as other:
-            second = Household(str(directory / "second-home"), other)
+            second = DaemonHarness(str(directory / "second-home"), other)
             expected = _scan_again(second, home, repository[1], other)
             # A project of Aider's is found by the rescan, which comes once a minute.
             deadline = time.monotonic() + 90
@@ -149,7 +149,7 @@ def _run_script(run: Run, home: str, out: Path, log_path: Path) -> str:
     return log_path.read_text(errors="replace")
 
 
-def _scan_again(second: Household, home: str, repository: str, endpoint: Running) -> dict[str, dict]:
+def _scan_again(second: DaemonHarness, home: str, repository: str, endpoint: Running) -> dict[str, dict]:
     """Return what a scan of the finished home gives, without what was seen while it was written."""
     second.home, second.now_ms = home, time.time_ns() // 1_000_000
     second.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.harness import household
+from support.harness import daemon_harness
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
@@ -28,12 +28,12 @@ def test_a_corpus_is_the_same_each_time(tmp_path: Path) -> None:
 
 def test_the_daemon_counts_what_a_corpus_says(tmp_path: Path) -> None:
     """The records have the prompts and answers of the manifest, so the measured work is complete."""
-    with household(tmp_path) as house:
-        house.now_ms = int(corpus.NOW.timestamp() * 1000) + 86_400_000
-        made = corpus.make(house.home, 8, 400_000)
-        os.unlink(os.path.join(house.home, corpus.MANIFEST))
-        house.scan()
-        counts = {str(state.uuid): state.record.message_count for state in house.spool.catalog.sessions()}
+    with daemon_harness(tmp_path) as harness:
+        harness.now_ms = int(corpus.NOW.timestamp() * 1000) + 86_400_000
+        made = corpus.make(harness.home, 8, 400_000)
+        os.unlink(os.path.join(harness.home, corpus.MANIFEST))
+        harness.scan()
+        counts = {str(state.uuid): state.record.message_count for state in harness.spool.catalog.sessions()}
         expected: dict[str, int] = {}
         for one in made:
             expected[one.session] = expected.get(one.session, 0) + one.prompts + one.answers

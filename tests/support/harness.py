@@ -42,12 +42,12 @@ from sessiond.transfer import Transfer
 from sessiond.upload import BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 from sessiond.upload.forgotten import learn_forgotten
 
-TOKEN = "test-token-of-the-household"
+TOKEN = "test-token-of-the-daemon_harness"
 NOW_MS = 1_790_000_000_000
 _DICTIONARIES: dict[bytes, bytes] = {}
 
 
-class Fates(httpx.BaseTransport):
+class FaultyTransport(httpx.BaseTransport):
     """A transport in front of the real one; `fate` is called with each request and may answer or fail instead."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ def pushed(encoding: str, body: bytes) -> bytes:
     return plain
 
 
-class Household:
+class DaemonHarness:
     """A home, a state directory, and the steps of a daemon in them."""
 
     def __init__(
@@ -116,7 +116,7 @@ class Household:
         self.budget = budget
         os.makedirs(self.home, exist_ok=True)
         state.prepare(self.state)
-        self.transport = Fates()
+        self.transport = FaultyTransport()
         self.machine_id = "testbox"
         self.address = ""  # as `status` finds it configured: none, so the built-in archive
         self.masking = Masking()
@@ -318,15 +318,15 @@ class Household:
 
 
 @contextmanager
-def household(base: object, **options: int) -> Iterator[Household]:
+def daemon_harness(base: object, **options: int) -> Iterator[DaemonHarness]:
     """Yield a home with its own endpoint, deleted with the test."""
     with running(os.path.join(str(base), "endpoint"), token=TOKEN) as endpoint:
-        house = Household(str(base), endpoint, **options)
+        harness = DaemonHarness(str(base), endpoint, **options)
         try:
-            yield house
+            yield harness
         finally:
-            house.client.close()
-            house.close()
+            harness.client.close()
+            harness.close()
 
 
 def encode(line: dict | str) -> bytes:

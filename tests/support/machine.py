@@ -26,8 +26,8 @@ from sessiond.ingest.pipeline import decode
 from sessiond.session import Fold
 from sessiond.sources.claude_code import ClaudeCode
 from sessiond.spool.safety import State
-from support.harness import NOW_MS, TOKEN, Household, claude, encode, pushed
-from support.power import Killed, MortalSpool, cut_power
+from support.harness import NOW_MS, TOKEN, DaemonHarness, claude, encode, pushed
+from support.power import CrashingSpool, Killed, cut_power
 
 SESSIONS = [f"5f1d7c1e-0000-4000-8000-00000000000{n}" for n in range(2)]
 ENDPOINTS = ["first", "second", "archive"]
@@ -51,7 +51,7 @@ class Machine(RuleBasedStateMachine):
         self.replaced = 0
         """How often an endpoint was replaced; `replaced_before_copy`: of those, before the spool was copied."""
         self.replaced_before_copy = 0
-        self.house = Household(self.base, self.servers[self.current], make_spool=MortalSpool)
+        self.harness = DaemonHarness(self.base, self.servers[self.current], make_spool=CrashingSpool)
         self.numbers = itertools.count()
         self.folder = dict.fromkeys(SESSIONS, FOLDERS[0])
         self.seen: dict[str, list[bytes]] = {session: [] for session in SESSIONS}
@@ -71,16 +71,16 @@ class Machine(RuleBasedStateMachine):
 
     def configure(self) -> None:
         """Start the daemon with the presently configured endpoint."""
-        self.house.client.close()
-        self.house.endpoint, self.house.archive = self.servers[self.current], self.servers["archive"]
-        self.house.address = "" if self.current == "archive" else self.house.endpoint.url
-        self.house.close()
+        self.harness.client.close()
+        self.harness.endpoint, self.harness.archive = self.servers[self.current], self.servers["archive"]
+        self.harness.address = "" if self.current == "archive" else self.harness.endpoint.url
+        self.harness.close()
         self.boot()
 
     # The tool
 
     def path(self, session: str) -> str:
-        return os.path.join(self.house.home, ".claude/projects", self.folder[session], f"{session}.jsonl")
+        return os.path.join(self.harness.home, ".claude/projects", self.folder[session], f"{session}.jsonl")
 
     def content(self, session: str) -> bytes:
         try:
@@ -178,7 +178,7 @@ class Machine(RuleBasedStateMachine):
             self.put(session, self.lines(session, 4))
 
     def side_file(self, session: str) -> str:
-        return os.path.join(self.house.home, ".claude/projects", FOLDERS[0], session, SIDE_FILE)
+        return os.path.join(self.harness.home, ".claude/projects", FOLDERS[0], session, SIDE_FILE)
 
     @rule(session=st.sampled_from(SESSIONS), how=st.sampled_from(["append", "replace", "truncate", "delete"]))
     def change_side_file(self, session: str, how: str) -> None:
@@ -196,7 +196,7 @@ class Machine(RuleBasedStateMachine):
 
     def note_seen(self, session: str) -> None:
         """Note what the daemon captured, so it may not get lost. It captures nothing of a source that is off."""
-        if not self.house.enabled:
+        if not self.harness.enabled:
             return
         content = self.content(session)
         self.seen[session].append(content[: content.rfind(b"\n") + 1])
@@ -205,13 +205,13 @@ class Machine(RuleBasedStateMachine):
     def ingest(self, session: str) -> None:
         """Handle an event. (If no rule does this after a change, the event was lost.)"""
         before = self.content(session)
-        self.house.ingest(self.path(session))
+        self.harness.ingest(self.path(session))
         if before:
             self.note_seen(session)
 
     @rule()
     def rescan(self) -> None:
-        self.house.scan()
+        self.harness.scan()
         for session in SESSIONS:
             if self.content(session):
                 self.note_seen(session)
@@ -219,13 +219,13 @@ class Machine(RuleBasedStateMachine):
     @rule(steps=st.integers(0, 12), session=st.sampled_from(SESSIONS), pushing=st.booleans())
     def kill(self, steps: int, session: str, pushing: bool) -> None:
         """Die in the middle of a scan or a push, before or after any commit."""
-        assert isinstance(self.house.spool, MortalSpool)
-        self.house.spool.steps = steps
+        assert isinstance(self.harness.spool, CrashingSpool)
+        self.harness.spool.steps = steps
         try:
             if pushing:
-                self.house.push()
+                self.harness.push()
             else:
-                self.house.ingest(self.path(session))
+                self.harness.ingest(self.path(session))
         except (Killed, EndpointError):
             pass
         self.restart()
@@ -234,10 +234,10 @@ class Machine(RuleBasedStateMachine):
     def cut_power(self, back: int, torn: bool) -> None:
         """Cut the power: commits that the disk had not synced are lost, whatever was pushed since."""
         image = os.path.join(self.base, "image")
-        lost = cut_power(self.house.state, image, back, torn=torn)
-        self.house.close()
-        shutil.rmtree(self.house.state)
-        os.rename(image, self.house.state)
+        lost = cut_power(self.harness.state, image, back, torn=torn)
+        self.harness.close()
+        shutil.rmtree(self.harness.state)
+        os.rename(image, self.harness.state)
         self.boot()
         # Bytes of a rewritten file that were in a lost commit exist nowhere any more.
         self.forgetful = self.forgetful or lost > 0
@@ -248,17 +248,17 @@ class Machine(RuleBasedStateMachine):
     @rule(session=st.sampled_from(SESSIONS), steps=st.none() | st.integers(0, 6), pushing=st.booleans())
     def forget(self, session: str, steps: int | None, pushing: bool) -> None:
         """The user erases a session everywhere. The daemon may die meanwhile, and the endpoint may be away."""
-        with self.house.spool.transaction():
-            self.house.spool.forgotten.order([session], self.house.now_ms, everywhere=True)
-        assert isinstance(self.house.spool, MortalSpool)
-        self.house.spool.steps = steps
+        with self.harness.spool.transaction():
+            self.harness.spool.forgotten.order([session], self.harness.now_ms, everywhere=True)
+        assert isinstance(self.harness.spool, CrashingSpool)
+        self.harness.spool.steps = steps
         try:
-            self.house.forget(session)
+            self.harness.forget(session)
             if pushing:
-                self.house.push()
+                self.harness.push()
         except (Killed, EndpointError):
             pass
-        self.house.spool.steps = None
+        self.harness.spool.steps = None
         if steps is not None:
             self.restart()
 
@@ -269,42 +269,42 @@ class Machine(RuleBasedStateMachine):
 
     def boot(self) -> None:
         """Start the daemon, which takes time: no revision is made twice in one millisecond."""
-        self.house.now_ms += 1000
-        self.house.open()
+        self.harness.now_ms += 1000
+        self.harness.open()
 
     @rule()
     def restart(self) -> None:
-        self.house.close()
+        self.harness.close()
         self.boot()
 
     @rule()
     def wipe_spool(self) -> None:
         """Lose the spool: bytes that were only in it are gone, all others are found again."""
-        self.house.close()
-        for name in os.listdir(self.house.state):
+        self.harness.close()
+        for name in os.listdir(self.harness.state):
             if name.startswith("spool.db"):
-                os.unlink(os.path.join(self.house.state, name))
+                os.unlink(os.path.join(self.harness.state, name))
         self.boot()
         self.forgetful = True
 
     @rule()
     def keep_spool_copy(self) -> None:
-        self._copy(self.house.state, "old-state")
+        self._copy(self.harness.state, "old-state")
         self.replaced_before_copy = self.replaced
 
     @precondition(lambda self: os.path.exists(os.path.join(self.base, "old-state")))
     @rule()
     def restore_old_spool(self) -> None:
         """Restore a backup of the machine: our state is older than the endpoint's."""
-        self.house.close()
-        shutil.rmtree(self.house.state)
-        shutil.copytree(os.path.join(self.base, "old-state"), self.house.state)
+        self.harness.close()
+        shutil.rmtree(self.harness.state)
+        shutil.copytree(os.path.join(self.base, "old-state"), self.harness.state)
         self.boot()
         self.forgetful = True
         self.changed_behind_us |= self.replaced > self.replaced_before_copy
 
     def _copy(self, directory: str, name: str) -> None:
-        self.house.close()
+        self.harness.close()
         shutil.rmtree(os.path.join(self.base, name), ignore_errors=True)
         shutil.copytree(directory, os.path.join(self.base, name))
         self.boot()
@@ -314,12 +314,12 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def forget_dictionary(self) -> None:
         """Change the endpoint's dictionary of this device to another one than the device has."""
-        self.house.forget_dictionary()
+        self.harness.forget_dictionary()
 
     @rule(able=st.booleans())
     def change_version(self, able: bool) -> None:
         """Switch the endpoint between versions with and without dictionaries."""
-        self.house.transport.withheld = frozenset() if able else frozenset({FEATURE})
+        self.harness.transport.withheld = frozenset() if able else frozenset({FEATURE})
 
     @rule(
         fate=st.sampled_from(
@@ -330,17 +330,17 @@ class Machine(RuleBasedStateMachine):
         self.push_under(None if fate == "acked" else FATES[fate])
 
     def push_under(self, fate: Callable[..., httpx.Response] | None) -> None:
-        self.house.transport.fate = fate
-        before = len(self.house.transport.delivered)
+        self.harness.transport.fate = fate
+        before = len(self.harness.transport.delivered)
         try:
-            self.house.push()
+            self.harness.push()
             # Only an answer of the endpoint itself shows that it lost something, not one that a fate invents.
-            if {"/v1", "/v1/push"}.intersection(self.house.transport.delivered[before:]):
+            if {"/v1", "/v1/push"}.intersection(self.harness.transport.delivered[before:]):
                 self.changed_behind_us = False
         except EndpointError:
             pass
         finally:
-            self.house.transport.fate = None
+            self.harness.transport.fate = None
 
     @rule(which=st.integers(0, 5))
     def push_with_a_rejected_item(self, which: int) -> None:
@@ -359,7 +359,7 @@ class Machine(RuleBasedStateMachine):
                 headers["content-encoding"] = "zstd"
                 body = zstd.compress(b"\n".join(lines) + b"\n", 3)
                 rest = httpx.Request(request.method, request.url, headers=headers, content=body)
-                answer = msgspec.json.decode(self.house.transport.deliver(rest).read())
+                answer = msgspec.json.decode(self.harness.transport.deliver(rest).read())
                 results = answer.pop("results")
             never: dict[str, object] = {"type": "invalid", "title": "no such thing, please"}
             results.insert(refused, {"status": "problem", "problem": never})
@@ -370,11 +370,11 @@ class Machine(RuleBasedStateMachine):
     @rule(session=st.sampled_from(SESSIONS))
     def append_during_a_push(self, session: str) -> None:
         """The tool appends while a push is on its way. The endpoint is asked who it is, so there is a request."""
-        self.house.retrying.identify_again()
+        self.harness.retrying.identify_again()
 
         def fate(_: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
             self.append(session, 1)
-            self.house.ingest(self.path(session))
+            self.harness.ingest(self.path(session))
             return send()
 
         self.push_under(fate)
@@ -412,7 +412,7 @@ class Machine(RuleBasedStateMachine):
         self.replaced += 1
         if unseen:
             self.serve(self.current, httpx.URL(self.servers[self.current].url).port or 0)
-            self.house.endpoint, self.house.archive = self.servers[self.current], self.servers["archive"]
+            self.harness.endpoint, self.harness.archive = self.servers[self.current], self.servers["archive"]
         else:
             self.serve(self.current)
             self.configure()
@@ -449,8 +449,8 @@ class Machine(RuleBasedStateMachine):
     @rule(enabled=st.booleans())
     def switch_source(self, enabled: bool) -> None:
         """The user switches the source off, or on again."""
-        self.house.enabled = enabled
-        self.house.close()
+        self.harness.enabled = enabled
+        self.harness.close()
         self.boot()
 
     # The promise
@@ -458,7 +458,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_half_done(self) -> None:
         """Check that the spool is consistent between two steps: no checkpoint is ahead of the stored bytes."""
-        catalog = self.house.spool.catalog
+        catalog = self.harness.spool.catalog
         for session in SESSIONS:
             state = catalog.session(uuid.UUID(session))
             for stream in [*catalog.streams(state.id), *catalog.side_streams(state.id)] if state else []:
@@ -473,31 +473,31 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def what_is_reported_safe_is_at_the_endpoint(self) -> None:
         """Byte for byte, whatever happened: the digests of what was captured tell."""
-        spool = self.house.spool
+        spool = self.harness.spool
         if self.changed_behind_us:
             return  # unknown until the endpoint is asked again
         for session in SESSIONS:
             state = spool.catalog.session(uuid.UUID(session))
             if state is None or state.record is None:
                 continue  # bytes without a record are no session yet, and are not reported
-            if spool.safety.session(state.id, self.house.address) is not State.SAFE:
+            if spool.safety.session(state.id, self.harness.address) is not State.SAFE:
                 continue
-            stored = self.house.get(f"/v1/sessions/testbox/{session}").json()
+            stored = self.harness.get(f"/v1/sessions/testbox/{session}").json()
             assert stored["revision"] >= state.revision  # a power cut may have taken a later one from the spool
             if stored["revision"] == state.revision:
                 assert stored["record"] == msgspec.to_builtins(state.record)
             for stream in [*spool.catalog.streams(state.id), *spool.catalog.side_streams(state.id)]:
-                held = self.house.held(session, stream.name, stream.generation) if stream.folded else b""
+                held = self.harness.held(session, stream.name, stream.generation) if stream.folded else b""
                 for extent in spool.catalog.extents(stream.id):
-                    same = self.house.ingesting.digest(held[extent.start : extent.end]) == extent.digest
+                    same = self.harness.ingesting.digest(held[extent.start : extent.end]) == extent.digest
                     assert same, f"{stream.name}#{stream.generation} of {session} at {extent.start}: {len(held)} held"
 
     @invariant()
     def what_was_erased_is_nowhere(self) -> None:
         """Check that a session with a tombstone is not in the spool, and not at an endpoint."""
         for session in SESSIONS:
-            if self.house.spool.forgotten.has(session):
-                assert self.house.spool.catalog.session(uuid.UUID(session)) is None
+            if self.harness.spool.forgotten.has(session):
+                assert self.harness.spool.catalog.session(uuid.UUID(session)) is None
             for name in ENDPOINTS:
                 if self.erased_at(name, session):
                     with self.servers[name].store.read() as db:
@@ -507,7 +507,7 @@ class Machine(RuleBasedStateMachine):
 
     def check_erased(self, session: str) -> bool:
         """Return whether a session was erased. A tombstone in one place has reached all others by now."""
-        here, there = self.house.spool.forgotten.has(session), self.erased_at(self.current, session)
+        here, there = self.harness.spool.forgotten.has(session), self.erased_at(self.current, session)
         if not here and not (there and self.content(session)):
             return there  # the tombstone is learned when something of the session is pushed
         assert here
@@ -516,7 +516,7 @@ class Machine(RuleBasedStateMachine):
 
     def assert_settled(self) -> None:
         """Check that nothing is under way: what is not safe is lost, and only because no place has it."""
-        totals = self.house.spool.stats.totals(self.house.address)
+        totals = self.harness.spool.stats.totals(self.harness.address)
         assert (totals.waiting, totals.archived, totals.parked, totals.archive.pending) == (0, 0, 0, 0)
         if self.current != "archive":
             for session, kept in self.generations("archive").items():
@@ -549,19 +549,19 @@ class Machine(RuleBasedStateMachine):
         for session in SESSIONS:
             if os.path.exists(self.path(session)) and b"\n" not in self.content(session):
                 self.append(session, 1)
-        with self.house.spool.transaction():
-            self.house.spool.outbox.retry()
-            self.house.spool.archived.retry()
-        if not self.house.enabled:
-            self.house.retrying.identify_again()
-            self.house.settle()
+        with self.harness.spool.transaction():
+            self.harness.spool.outbox.retry()
+            self.harness.spool.archived.retry()
+        if not self.harness.enabled:
+            self.harness.retrying.identify_again()
+            self.harness.settle()
             self.assert_settled()
             self.switch_source(True)
-        self.house.retrying.identify_again()  # an endpoint that has nothing to take is asked again within the hour
-        self.house.settle()
+        self.harness.retrying.identify_again()  # an endpoint that has nothing to take is asked again within the hour
+        self.harness.settle()
         self.changed_behind_us = False
         self.assert_settled()
-        held = self.house.held_sessions()
+        held = self.harness.held_sessions()
         for session in SESSIONS:
             if self.check_erased(session):
                 assert session not in held
@@ -569,24 +569,24 @@ class Machine(RuleBasedStateMachine):
             content = self.content(session)
             whole = content[: content.rfind(b"\n") + 1]
             if whole:
-                assert self.house.held(session) == whole
+                assert self.harness.held(session) == whole
                 self.check_record(session, whole, held)
             self.check_side_file(session)
             if not self.forgetful and session in held:
-                streams = self.house.get(f"/v1/sessions/testbox/{session}/streams").json()["streams"]
+                streams = self.harness.get(f"/v1/sessions/testbox/{session}/streams").json()["streams"]
                 (main,) = [stream for stream in streams if stream["name"] == "main"]
                 numbers = [generation["generation"] for generation in main["generations"]]
-                kept = [self.house.held(session, generation=number) for number in numbers]
+                kept = [self.harness.held(session, generation=number) for number in numbers]
                 for seen in self.seen[session]:
                     assert any(generation.startswith(seen) for generation in kept), "a generation was lost"
 
     def check_side_file(self, session: str) -> None:
         path = self.side_file(session)
-        known = self.house.spool.catalog.session(uuid.UUID(session))
+        known = self.harness.spool.catalog.session(uuid.UUID(session))
         if known is None or not os.path.exists(path) or not os.path.getsize(path):
             return  # a side file without its session waits, and an emptied one may be half of a rewrite
         with open(path, "rb") as file:
-            assert self.house.held(session, SIDE_FILE) == file.read()
+            assert self.harness.held(session, SIDE_FILE) == file.read()
 
     def check_record(self, session: str, whole: bytes, held: dict[str, dict]) -> None:
         fold = Fold()
@@ -604,8 +604,8 @@ class Machine(RuleBasedStateMachine):
         try:
             self.settle()
         finally:
-            self.house.client.close()
-            self.house.close()
+            self.harness.client.close()
+            self.harness.close()
             for context in self.contexts.values():
                 context.__exit__(None, None, None)
             shutil.rmtree(self.base)

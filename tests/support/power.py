@@ -50,7 +50,7 @@ class Killed(BaseException):
     """Raised where the process ends."""
 
 
-class MortalSpool(Spool):
+class CrashingSpool(Spool):
     """A spool whose daemon may be killed before or after any commit: `steps` says how many more it sees."""
 
     steps: int | None = None

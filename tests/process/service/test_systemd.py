@@ -172,14 +172,14 @@ def test_the_token_may_be_a_credential_of_systemd(inside: Manager, tmp_path: Pat
         (inside.home / "secret").chmod(0o600)
         override(inside, f"[Service]\nLoadCredential=token:{inside.home}/secret\n")
         install(inside)
-        house = inside.home / CLAUDE
-        house.parent.mkdir(parents=True)
-        house.write_bytes(encode(claude(SESSION, 1)))
+        harness = inside.home / CLAUDE
+        harness.parent.mkdir(parents=True)
+        harness.write_bytes(encode(claude(SESSION, 1)))
 
         def held() -> bool:
             headers = {"Authorization": f"Bearer {endpoint.token}"}
             address = f"{endpoint.url}/v1/sessions/box/{SESSION}/streams/main"
-            return httpx.get(address, headers=headers).content == house.read_bytes()
+            return httpx.get(address, headers=headers).content == harness.read_bytes()
 
         until(held)
         environ = inside("cat", f"/proc/{inside.show('MainPID')}/environ").out
@@ -206,9 +206,9 @@ def test_logs_come_from_the_journal(inside: Manager) -> None:
     inside("sh", "-c", "sessiond logs -f --level debug --source claude-code >$HOME/followed 2>&1 & echo $! >$HOME/pid")
     assert inside("sessiond", "config", "set", "log.level", "debug").code == 0
     until(lambda: [event for event in logged() if event["event"] == "config.reloaded"])
-    house = inside.home / CLAUDE
-    house.parent.mkdir(parents=True)
-    house.write_bytes(encode(claude(SESSION, 1)))
+    harness = inside.home / CLAUDE
+    harness.parent.mkdir(parents=True)
+    harness.write_bytes(encode(claude(SESSION, 1)))
     until(lambda: [event for event in logged("--source", "claude-code") if event["event"] == "ingest.captured"])
     until(lambda: "ingest.captured" in (inside.home / "followed").read_text())
     inside("sh", "-c", "kill $(cat $HOME/pid)")

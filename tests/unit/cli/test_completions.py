@@ -11,47 +11,47 @@ from pathlib import Path
 import pytest
 
 from sessiond.cli import main
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 
 OTHER = "6a000000-0000-4000-8000-000000000002"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         made.write(CLAUDE, claude(SESSION, 1))
         made.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 30))
         made.scan()
         yield made
 
 
-def values(house: Household, kind: str, capsys: pytest.CaptureFixture[str], *, state: str = "") -> list[str]:
-    environ = {"HOME": house.home, "SESSIOND_STATE_DIR": state or house.state, "SESSIOND_CONFIG": os.devnull}
+def values(harness: DaemonHarness, kind: str, capsys: pytest.CaptureFixture[str], *, state: str = "") -> list[str]:
+    environ = {"HOME": harness.home, "SESSIOND_STATE_DIR": state or harness.state, "SESSIOND_CONFIG": os.devnull}
     assert main(["completions", "--values", kind], environ) == 0
     return capsys.readouterr().out.splitlines()
 
 
-def test_values_come_from_the_spool(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_come_from_the_spool(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """Ids as `ls` shows them, the newest first. Without a spool there are no values but the keys."""
-    assert values(house, "ids", capsys) == [OTHER[:8], SESSION[:8]]
-    assert values(house, "tools", capsys) == ["claude-code"]
-    assert values(house, "machines", capsys) == ["testbox"]
-    keys = values(house, "keys", capsys)
+    assert values(harness, "ids", capsys) == [OTHER[:8], SESSION[:8]]
+    assert values(harness, "tools", capsys) == ["claude-code"]
+    assert values(harness, "machines", capsys) == ["testbox"]
+    keys = values(harness, "keys", capsys)
     assert {"endpoint.url", "exclude", "sources.claude-code.enabled"} <= set(keys)
-    assert all(values(house, kind, capsys, state="/nowhere") == [] for kind in ("ids", "tools", "machines"))
-    assert set(values(house, "keys", capsys, state="/nowhere")) == {
+    assert all(values(harness, kind, capsys, state="/nowhere") == [] for kind in ("ids", "tools", "machines"))
+    assert set(values(harness, "keys", capsys, state="/nowhere")) == {
         key for key in keys if not key.startswith("sources.")
     }
 
 
-def test_what_a_shell_would_expand_is_not_offered(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_shell_would_expand_is_not_offered(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """A machine id is any text; in bash, `$(command)` in a value would run the command."""
-    house.machine_id = "$(touch owned)"
-    house.close()
-    house.open()
-    house.scan()
-    assert house.spool.stats.machine_names() == ["$(touch owned)"]
-    assert values(house, "machines", capsys) == []
+    harness.machine_id = "$(touch owned)"
+    harness.close()
+    harness.open()
+    harness.scan()
+    assert harness.spool.stats.machine_names() == ["$(touch owned)"]
+    assert values(harness, "machines", capsys) == []
 
 
 @pytest.mark.parametrize(

@@ -10,78 +10,78 @@ from pathlib import Path
 import pytest
 
 from sessiond.cli import main
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 OTHER = "6" + SESSION[1:]
 FORK = "7" + SESSION[1:]
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         made.close()
         made.address = made.endpoint.url
         made.open()
         yield made
 
 
-def run(house: Household, *arguments: str, **environ: str) -> int:
-    house.spool.close()  # the command is another process
+def run(harness: DaemonHarness, *arguments: str, **environ: str) -> int:
+    harness.spool.close()  # the command is another process
     try:
         return main(
             arguments,
             {
-                "HOME": house.home,
+                "HOME": harness.home,
                 "PATH": os.defpath,
-                "SESSIOND_STATE_DIR": house.state,
+                "SESSIOND_STATE_DIR": harness.state,
                 "SESSIOND_CONFIG": os.devnull,
                 "SESSIOND_MACHINE_ID": "testbox",
-                "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+                "SESSIOND_ENDPOINT__URL": harness.endpoint.url,
                 "SESSIOND_TOKEN": TOKEN,
                 **environ,
             },
         )
     finally:
-        house.open()
+        harness.open()
 
 
-def capture(house: Household, session: str = SESSION, **more: object) -> None:
-    house.write(CLAUDE.replace(SESSION, session), claude(session, 1, **more), claude(session, 2, role="assistant"))
-    house.settle()
+def capture(harness: DaemonHarness, session: str = SESSION, **more: object) -> None:
+    harness.write(CLAUDE.replace(SESSION, session), claude(session, 1, **more), claude(session, 2, role="assistant"))
+    harness.settle()
 
 
-def known(house: Household) -> set[str]:
-    return {str(each.uuid) for each in house.spool.catalog.sessions()}
+def known(harness: DaemonHarness) -> set[str]:
+    return {str(each.uuid) for each in harness.spool.catalog.sessions()}
 
 
-def test_it_erases_here_and_at_the_endpoint(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_erases_here_and_at_the_endpoint(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """It names what goes and what stays, and the tool's file is as it was."""
-    capture(house)
-    capture(house, OTHER)
-    before = Path(house.home, CLAUDE).read_bytes()
-    assert run(house, "forget", SESSION, "--yes") == 0
+    capture(harness)
+    capture(harness, OTHER)
+    before = Path(harness.home, CLAUDE).read_bytes()
+    assert run(harness, "forget", SESSION, "--yes") == 0
     shown = capsys.readouterr()
-    assert shown.out == f"1 session erased on this machine\nand at {house.endpoint.url}\n"
+    assert shown.out == f"1 session erased on this machine\nand at {harness.endpoint.url}\n"
     assert "Not changed: the tools' own files" in shown.err
     assert "~/" + CLAUDE in shown.err
-    assert Path(house.home, CLAUDE).read_bytes() == before
-    assert known(house) == set(house.held_sessions()) == {OTHER}
+    assert Path(harness.home, CLAUDE).read_bytes() == before
+    assert known(harness) == set(harness.held_sessions()) == {OTHER}
 
 
-def test_it_asks_before_it_erases(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_asks_before_it_erases(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """If there is no terminal to ask on, nothing is erased. The same holds for a call that selects nothing, or too
     much.
     """
-    capture(house)
-    assert run(house, "forget", SESSION) == 2
+    capture(harness)
+    assert run(harness, "forget", SESSION) == 2
     assert "add --yes" in capsys.readouterr().err
     for wrong in ([], [SESSION, "--before", "1d"], ["--excluded", "--here"], [SESSION, "--here", "--everywhere"]):
         try:
-            assert run(house, "forget", *wrong, "--yes") == 2
+            assert run(harness, "forget", *wrong, "--yes") == 2
         except SystemExit as ended:
             assert ended.code == 2
-    assert run(house, "forget", "ffff", "--yes") == 1
-    assert known(house) == set(house.held_sessions()) == {SESSION}
+    assert run(harness, "forget", "ffff", "--yes") == 1
+    assert known(harness) == set(harness.held_sessions()) == {SESSION}
 
 
 @pytest.mark.parametrize(
@@ -94,109 +94,109 @@ def test_it_asks_before_it_erases(house: Household, capsys: pytest.CaptureFixtur
         (["--before", "2100-01-01", "--directory", "/home/dev/else/where"], {SESSION}),
     ],
 )
-def test_it_chooses_by_directory_and_time(house: Household, words: list[str], left: set[str]) -> None:
+def test_it_chooses_by_directory_and_time(harness: DaemonHarness, words: list[str], left: set[str]) -> None:
     """A directory includes those below it, and not one whose name begins alike. Both filters have to match."""
-    capture(house)
-    capture(house, OTHER, cwd="/home/dev/else/where")
-    house.now_ms += 7_200_000
-    house.ingesting.spool.connection.execute("UPDATE session SET ongoing = 0")
-    assert run(house, "forget", *words, "--yes") == (0 if left != {SESSION, OTHER} else 1)
-    assert known(house) == set(house.held_sessions()) == left
+    capture(harness)
+    capture(harness, OTHER, cwd="/home/dev/else/where")
+    harness.now_ms += 7_200_000
+    harness.ingesting.spool.connection.execute("UPDATE session SET ongoing = 0")
+    assert run(harness, "forget", *words, "--yes") == (0 if left != {SESSION, OTHER} else 1)
+    assert known(harness) == set(harness.held_sessions()) == left
 
 
-def test_its_forks_stay_if_they_are_to_be_kept(house: Household) -> None:
+def test_its_forks_stay_if_they_are_to_be_kept(harness: DaemonHarness) -> None:
     """A fork that is erased leaves the session that it was forked from."""
-    capture(house)
-    capture(house, FORK)
-    house.spool.connection.execute("UPDATE session SET parent = ? WHERE uuid = ?", (SESSION, FORK))
-    assert run(house, "forget", SESSION, "--yes", "--keep-children") == 0
-    assert known(house) == set(house.held_sessions()) == {FORK}
+    capture(harness)
+    capture(harness, FORK)
+    harness.spool.connection.execute("UPDATE session SET parent = ? WHERE uuid = ?", (SESSION, FORK))
+    assert run(harness, "forget", SESSION, "--yes", "--keep-children") == 0
+    assert known(harness) == set(harness.held_sessions()) == {FORK}
 
 
-def test_its_forks_go_with_it(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_forks_go_with_it(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """The forks have copies of the same messages."""
-    capture(house)
-    capture(house, FORK)
-    house.spool.connection.execute("UPDATE session SET parent = ? WHERE uuid = ?", (SESSION, FORK))
-    assert run(house, "forget", SESSION, "--yes", "--json") == 0
+    capture(harness)
+    capture(harness, FORK)
+    harness.spool.connection.execute("UPDATE session SET parent = ? WHERE uuid = ?", (SESSION, FORK))
+    assert run(harness, "forget", SESSION, "--yes", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert set(answer["sessions"]) == {SESSION, FORK}
     assert answer["here"]
     assert answer["waiting"] == 0
     assert len(answer["files"]) == 2
-    assert known(house) == set(house.held_sessions()) == set()
+    assert known(harness) == set(harness.held_sessions()) == set()
 
 
-def test_here_leaves_the_endpoint_alone(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    capture(house)
-    assert run(house, "forget", SESSION, "--yes", "--here") == 0
+def test_here_leaves_the_endpoint_alone(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    capture(harness)
+    assert run(harness, "forget", SESSION, "--yes", "--here") == 0
     assert "Not erased (--here)" in capsys.readouterr().err
-    assert known(house) == set()
-    assert set(house.held_sessions()) == {SESSION}
+    assert known(harness) == set()
+    assert set(harness.held_sessions()) == {SESSION}
 
 
-def test_an_endpoint_that_is_away_erases_it_later(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_endpoint_that_is_away_erases_it_later(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """The command says so and ends with 4; `queue`, `status` and `doctor` show it until it is done."""
-    capture(house)
+    capture(harness)
     away = {"SESSIOND_ENDPOINT__URL": "http://127.0.0.1:1"}
-    assert run(house, "forget", SESSION, "--yes", **away) == 4
+    assert run(harness, "forget", SESSION, "--yes", **away) == 4
     shown = capsys.readouterr().out
     assert "1 session erased on this machine" in shown
     assert "1 session still to be erased at the endpoint: http://127.0.0.1:1 can't be reached" in shown
-    run(house, "queue")
+    run(harness, "queue")
     assert "1 session still to be erased at the endpoint" in capsys.readouterr().out
-    run(house, "status")
+    run(harness, "status")
     assert "1 session still to be erased at the endpoint" in capsys.readouterr().out
-    run(house, "doctor")
+    run(harness, "doctor")
     assert "1 sessions are still to be erased" in capsys.readouterr().out
-    house.settle()
-    assert known(house) == set(house.held_sessions()) == set()
-    run(house, "queue")
+    harness.settle()
+    assert known(harness) == set(harness.held_sessions()) == set()
+    run(harness, "queue")
     assert capsys.readouterr().out == "the queue is empty\n"
 
 
-def test_a_session_of_another_machine_is_erased_by_its_whole_id(house: Household) -> None:
+def test_a_session_of_another_machine_is_erased_by_its_whole_id(harness: DaemonHarness) -> None:
     """It is not in this machine's spool."""
-    capture(house)
-    capture(house, OTHER)
-    with house.spool.transaction():
-        row = house.spool.connection.execute("SELECT id FROM session WHERE uuid = ?", (OTHER,)).fetchone()
-        house.spool.catalog.forget_session(row[0])
-    assert run(house, "forget", OTHER, "--yes", "--here") == 1
-    assert run(house, "forget", OTHER, "--yes") == 0
-    assert set(house.held_sessions()) == {SESSION}
+    capture(harness)
+    capture(harness, OTHER)
+    with harness.spool.transaction():
+        row = harness.spool.connection.execute("SELECT id FROM session WHERE uuid = ?", (OTHER,)).fetchone()
+        harness.spool.catalog.forget_session(row[0])
+    assert run(harness, "forget", OTHER, "--yes", "--here") == 1
+    assert run(harness, "forget", OTHER, "--yes") == 0
+    assert set(harness.held_sessions()) == {SESSION}
 
 
-def test_without_an_endpoint_the_archive_erases_it(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_an_endpoint_the_archive_erases_it(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """The archive is a process of its own, which the command starts."""
-    Path(house.home, ".claude/projects").mkdir(parents=True)
-    assert run(house, "sync", SESSIOND_ENDPOINT__URL="") == 0
-    house.write(CLAUDE, claude(SESSION, 1, text="in the archive"))
-    assert run(house, "sync", SESSIOND_ENDPOINT__URL="") == 0
-    assert run(house, "forget", SESSION, "--yes", SESSIOND_ENDPOINT__URL="") == 0
+    Path(harness.home, ".claude/projects").mkdir(parents=True)
+    assert run(harness, "sync", SESSIOND_ENDPOINT__URL="") == 0
+    harness.write(CLAUDE, claude(SESSION, 1, text="in the archive"))
+    assert run(harness, "sync", SESSIOND_ENDPOINT__URL="") == 0
+    assert run(harness, "forget", SESSION, "--yes", SESSIOND_ENDPOINT__URL="") == 0
     assert "1 session erased on this machine\n" in capsys.readouterr().out
-    assert run(house, "sync", SESSIOND_ENDPOINT__URL="") == 0
+    assert run(harness, "sync", SESSIOND_ENDPOINT__URL="") == 0
     assert "0 sessions, all acknowledged" in capsys.readouterr().out
 
 
 def test_what_is_excluded_later_can_be_erased_at_the_endpoint(
-    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`config set` says what the endpoint keeps; so do `status` and `doctor` after that, until it is erased."""
-    capture(house)
-    capture(house, OTHER, cwd="/home/dev/else")
+    capture(harness)
+    capture(harness, OTHER, cwd="/home/dev/else")
     (tmp_path / "config.toml").touch()
     config = {"SESSIOND_CONFIG": str(tmp_path / "config.toml")}
-    assert run(house, "config", "set", "exclude", '["/home/dev/project"]', **config) == 0
+    assert run(harness, "config", "set", "exclude", '["/home/dev/project"]', **config) == 0
     assert "the endpoint keeps 1 session of excluded projects" in capsys.readouterr().err
-    assert run(house, "sync", **config) == 0
-    assert known(house) == {OTHER}
+    assert run(harness, "sync", **config) == 0
+    assert known(harness) == {OTHER}
     capsys.readouterr()
-    run(house, "status", **config)
+    run(harness, "status", **config)
     assert "sessiond forget --excluded" in capsys.readouterr().out
-    run(house, "doctor", **config)
+    run(harness, "doctor", **config)
     assert "still has 1 sessions of excluded projects" in capsys.readouterr().out
-    assert run(house, "forget", "--excluded", "--yes", **config) == 0
-    assert set(house.held_sessions()) == {OTHER}
-    run(house, "status", **config)
+    assert run(harness, "forget", "--excluded", "--yes", **config) == 0
+    assert set(harness.held_sessions()) == {OTHER}
+    run(harness, "status", **config)
     assert "--excluded" not in capsys.readouterr().out

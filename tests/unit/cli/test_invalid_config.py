@@ -10,77 +10,77 @@ import pytest
 
 from sessiond.cli import main
 from sessiond.config import load_valid
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 
 TYPO = '[endpoint]\nurl = "https://sync.example.org"\ntimeuot = 3\n'
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         made.write(CLAUDE, claude(SESSION, 1, text="why?"))
         made.settle()
         yield made
 
 
-def run(house: Household, text: str, *words: str, **environ: str) -> int:
+def run(harness: DaemonHarness, text: str, *words: str, **environ: str) -> int:
     """Run a command with a configuration file; the state directory is set by a variable."""
-    file = Path(house.home, "config.toml")
+    file = Path(harness.home, "config.toml")
     file.write_text(text)
-    return main([*words, "--config", str(file)], {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **environ})
+    return main([*words, "--config", str(file)], {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, **environ})
 
 
 @pytest.mark.parametrize("words", [["ls", "--wait", "0"], ["show", SESSION, "--json"], ["queue"], ["sources"]])
 def test_a_typo_is_one_warning_of_a_command_that_reads(
-    house: Household, words: list[str], capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The warning has the file, the line, the key and a hint."""
-    assert run(house, TYPO, *words) == 0
+    assert run(harness, TYPO, *words) == 0
     captured = capsys.readouterr()
     assert captured.out
     assert captured.err == (
-        f'sessiond: warning: {house.home}/config.toml:3: endpoint.timeuot: unknown key\n  did you mean "timeout"?\n'
+        f'sessiond: warning: {harness.home}/config.toml:3: endpoint.timeuot: unknown key\n  did you mean "timeout"?\n'
     )
 
 
-def test_several_typos_are_one_warning_too(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(house, TYPO + "tiemout = 3\n[log]\nlevel = 3\n", "ls", "--wait", "0") == 0
+def test_several_typos_are_one_warning_too(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(harness, TYPO + "tiemout = 3\n[log]\nlevel = 3\n", "ls", "--wait", "0") == 0
     assert "unknown key (2 more: sessiond config check)\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ['url = "x', 'state_dir = "relative"\n', "\x00", "[endpoint]\n[endpoint]\n"])
 def test_a_file_that_is_no_configuration_at_all_is_a_warning(
-    house: Household, text: str, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(house, text, "ls") == 0
+    assert run(harness, text, "ls") == 0
     captured = capsys.readouterr()
     assert SESSION[:8] in captured.out
-    assert f"{house.home}/config.toml:" in captured.err
+    assert f"{harness.home}/config.toml:" in captured.err
 
 
 @pytest.mark.parametrize(
     "words", [["config", "check"], ["run"], ["sync"], ["pause"], ["queue", "retry"], ["install"], ["redact", "rules"]]
 )
 def test_commands_that_capture_push_or_write_refuse(
-    house: Household, words: list[str], capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Such a command could ignore an exclusion of the user, or write into another state directory."""
-    assert run(house, TYPO, *words) == 78
+    assert run(harness, TYPO, *words) == 78
     assert "timeuot: unknown key" in capsys.readouterr().err
 
 
-def test_the_problem_is_in_status_and_in_doctor(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_problem_is_in_status_and_in_doctor(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """`status` uses the valid values: the endpoint's address, which comes after the typo."""
     text = 'rescn = 1\n[endpoint]\nurl = "https://sync.example.org"\n'
-    assert run(house, text, "status", "--json") == 3
+    assert run(harness, text, "status", "--json") == 3
     shown = json.loads(capsys.readouterr().out)
     assert (shown["config"]["error"], shown["config"]["hint"]) == (
-        f"{house.home}/config.toml:1: rescn: unknown key",
+        f"{harness.home}/config.toml:1: rescn: unknown key",
         'did you mean "rescan"?',
     )
     assert shown["advice"][0]["what"].startswith("the configuration is not valid: ")
     assert shown["endpoint"]["url"] == "https://sync.example.org"
-    assert run(house, 'rescn = 1\n[endpoint]\nurl = ""\n', "doctor", "--json") == 4
+    assert run(harness, 'rescn = 1\n[endpoint]\nurl = ""\n', "doctor", "--json") == 4
     found = [each for each in json.loads(capsys.readouterr().out)["findings"] if each["check"] == "config"]
     assert [(each["severity"], each["fix"]) for each in found] == [("error", 'did you mean "rescan"?')]
 
@@ -95,12 +95,12 @@ def test_the_problem_is_in_status_and_in_doctor(house: Household, capsys: pytest
     ],
 )
 def test_a_transcript_is_not_shown_while_it_is_unknown_what_to_mask(
-    house: Household, text: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, text: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The tool's own file is not masked, and the invalid rule may be the one that would hide the user's secret."""
-    assert run(house, text, "show", SESSION, **environ) == 78
+    assert run(harness, text, "show", SESSION, **environ) == 78
     assert "why?" not in capsys.readouterr().out
-    assert run(house, text, "show", SESSION, "--unmasked", **environ) == 0
+    assert run(harness, text, "show", SESSION, "--unmasked", **environ) == 0
     assert "why?" in capsys.readouterr().out
 
 

@@ -20,79 +20,79 @@ from sessiond.session import Session
 from sessiond.sources import UNREADABLE, Unreadable
 from sessiond.spool.health import CaptureHealth, RootHealth, write
 from sessiond.spool.safety import State
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 FIELDS = set(Session.__struct_fields__)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         made.address = made.uploading.address = made.endpoint.url
         yield made
 
 
-def run(house: Household, *arguments: str) -> int:
+def run(harness: DaemonHarness, *arguments: str) -> int:
     environ = {
-        "HOME": house.home,
-        "SESSIOND_STATE_DIR": house.state,
+        "HOME": harness.home,
+        "SESSIOND_STATE_DIR": harness.state,
         "SESSIOND_CONFIG": os.devnull,
-        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_ENDPOINT__URL": harness.endpoint.url,
         "SESSIOND_TOKEN": TOKEN,
     }
     return main(arguments, environ)
 
 
-def two(house: Household) -> None:
+def two(harness: DaemonHarness) -> None:
     """Capture two sessions, the second one the newer, with a title."""
-    house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
     title = {"type": "custom-title", "customTitle": "Tides", "sessionId": OTHER}
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 30), title)
-    house.settle()
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 30), title)
+    harness.settle()
 
 
-def park(house: Household, reason: str = "the item is larger than the limits allow") -> None:
+def park(harness: DaemonHarness, reason: str = "the item is larger than the limits allow") -> None:
     """Park the bytes of a session, as if the endpoint had refused them for good."""
-    house.settle()
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    segments = house.spool.outbox.segments(9, 1 << 20)
-    with house.spool.transaction():
-        house.spool.outbox.park_segment(segments[0], reason)
+    harness.settle()
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    segments = harness.spool.outbox.segments(9, 1 << 20)
+    with harness.spool.transaction():
+        harness.spool.outbox.park_segment(segments[0], reason)
 
 
 # --- ls ---
 
 
-def test_ls_shows_the_newest_first(house: Household) -> None:
-    two(house)
+def test_ls_shows_the_newest_first(harness: DaemonHarness) -> None:
+    two(harness)
     short = {SESSION: SESSION[:8], OTHER: OTHER[:8]}
     states = {SESSION: State.SAFE, OTHER: State.LOST}
-    rows = [ls.make_row(each, states[str(each.uuid)]) for each in house.spool.catalog.sessions()]
-    assert listing(rows, short, now_ms=house.now_ms, width=80) == (
+    rows = [ls.make_row(each, states[str(each.uuid)]) for each in harness.spool.catalog.sessions()]
+    assert listing(rows, short, now_ms=harness.now_ms, width=80) == (
         "id        active  tool         msgs  state  directory          name\n"
         "5f1d7c1e    20 d  claude-code     1  lost   /home/dev/project  Tides\n"
         "5f1d7c1e    20 d  claude-code     2  safe   /home/dev/project  hello"
     )
-    assert listing(rows, short, now_ms=house.now_ms, width=200) == (
+    assert listing(rows, short, now_ms=harness.now_ms, width=200) == (
         "id        active  tool         msgs  state  model            directory          name\n"
         "5f1d7c1e    20 d  claude-code     1  lost   -                /home/dev/project  Tides\n"
         "5f1d7c1e    20 d  claude-code     2  safe   claude-opus-4-5  /home/dev/project  hello"
     )
 
 
-def test_ls_gives_enough_of_an_id_to_show_it(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    two(house)
-    assert run(house, "ls") == 0
+def test_ls_gives_enough_of_an_id_to_show_it(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    two(harness)
+    assert run(harness, "ls") == 0
     shown = capsys.readouterr().out.splitlines()[1].split()[0]
-    assert run(house, "show", shown, "--json") == 0
+    assert run(harness, "show", shown, "--json") == 0
     assert json.loads(capsys.readouterr().out)["record"]["id"] == OTHER
 
 
-def test_ls_json_is_a_session_record_a_line(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    two(house)
-    assert run(house, "ls", "--json") == 0
+def test_ls_json_is_a_session_record_a_line(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    two(harness)
+    assert run(harness, "ls", "--json") == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["id"] for record in records] == [OTHER, SESSION]
     assert all(set(record) == FIELDS for record in records)
@@ -111,45 +111,51 @@ def test_ls_json_is_a_session_record_a_line(house: Household, capsys: pytest.Cap
         (["--since", "1m"], 0),
     ],
 )
-def test_ls_filters(arguments: list[str], found: int, house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    two(house)
-    assert run(house, "ls", "--json", *arguments) == 0
+def test_ls_filters(
+    arguments: list[str], found: int, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two(harness)
+    assert run(harness, "ls", "--json", *arguments) == 0
     assert len(capsys.readouterr().out.splitlines()) == found
 
 
 @pytest.mark.parametrize("wrong", [["--since", "soon"], ["--limit", "0"]])
-def test_ls_refuses_what_is_no_filter(wrong: list[str], house: Household) -> None:
-    assert run(house, "ls", *wrong) == 2
+def test_ls_refuses_what_is_no_filter(wrong: list[str], harness: DaemonHarness) -> None:
+    assert run(harness, "ls", *wrong) == 2
 
 
 @pytest.mark.usefixtures("utc")
-def test_a_session_known_from_its_prompts_alone_is_marked(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_session_known_from_its_prompts_alone_is_marked(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The table, its legend, JSON and `show` mark it. `show` prints the prompts and what was pasted into them."""
     pasted = {"1": {"id": 1, "type": "text", "content": "a long text"}}
     line = {"display": "Weave a scarf", "pastedContents": pasted, "timestamp": 1_780_000_000_000, "project": "/loom"}
-    house.write(".claude/history.jsonl", line | {"sessionId": OTHER})
-    house.write(".codex/history.jsonl", {"session_id": SESSION, "ts": 1_780_000_000, "text": "Spin a yarn"})
-    house.settle()
-    assert run(house, "ls") == 0
+    harness.write(".claude/history.jsonl", line | {"sessionId": OTHER})
+    harness.write(".codex/history.jsonl", {"session_id": SESSION, "ts": 1_780_000_000, "text": "Spin a yarn"})
+    harness.settle()
+    assert run(harness, "ls") == 0
     listed = capsys.readouterr()
     assert listed.out.count(" safe^ ") == 2 and "^ prompts only, from the tool's history" in listed.err
-    assert run(house, "ls", "--json", "--long") == 0
+    assert run(harness, "ls", "--json", "--long") == 0
     assert all(json.loads(line)["prompts_only"] for line in capsys.readouterr().out.splitlines())
-    assert run(house, "ls", "--json") == 0
+    assert run(harness, "ls", "--json") == 0
     assert all(set(json.loads(line)) == FIELDS for line in capsys.readouterr().out.splitlines())
     for session, text in ((OTHER, "Weave a scarf"), (SESSION, "Spin a yarn")):
-        assert run(house, "show", session) == 0
+        assert run(harness, "show", session) == 0
         shown = capsys.readouterr().out
         assert "prompts only" in shown and f"\n\nYou  20:26\n  {text}" in shown
         assert ("[pasted] a long text" in shown) == (session == OTHER)
-    assert run(house, "show", SESSION, "--json") == 0
+    assert run(harness, "show", SESSION, "--json") == 0
     assert json.loads(capsys.readouterr().out)["prompts_only"]
 
 
-def test_ls_refuses_an_unknown_tool_with_a_suggestion(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ls_refuses_an_unknown_tool_with_a_suggestion(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A misspelled tool is a usage error; an empty list would look as if nothing had been captured of it."""
-    two(house)
-    assert run(house, "ls", "--tool", "codxe") == 2
+    two(harness)
+    assert run(harness, "ls", "--tool", "codxe") == 2
     assert capsys.readouterr().err == "sessiond: unknown tool 'codxe'\n  did you mean \"codex\"?\n"
 
 
@@ -160,12 +166,12 @@ def test_without_a_spool_they_say_how_to_start(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_ls_tells_an_empty_spool_from_a_filter_that_fits_nothing(
-    house: Household, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(house, "ls", "--wait", "0") == 0
+    assert run(harness, "ls", "--wait", "0") == 0
     assert capsys.readouterr().err == "nothing has been captured yet\n"
-    two(house)
-    assert run(house, "ls", "--tool", "codex", "--wait", "0") == 0
+    two(harness)
+    assert run(harness, "ls", "--tool", "codex", "--wait", "0") == 0
     assert capsys.readouterr().err == "no matching sessions\n"
 
 
@@ -183,9 +189,11 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("utc")
-def test_show_is_the_record_the_streams_and_what_was_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    two(house)
-    assert run(house, "show", SESSION) == 0
+def test_show_is_the_record_the_streams_and_what_was_said(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two(harness)
+    assert run(harness, "show", SESSION) == 0
     assert capsys.readouterr().out == (
         f"session    {SESSION}\n"
         "name       hello\n"
@@ -194,7 +202,7 @@ def test_show_is_the_record_the_streams_and_what_was_said(house: Household, caps
         "directory  /home/dev/project (main)\n"
         "messages   2\n"
         "machine    testbox\n"
-        f"file       {house.home}/{CLAUDE}\n"
+        f"file       {harness.home}/{CLAUDE}\n"
         "endpoint   has everything\n"
         "stream     main: 808 B captured, 808 B acknowledged\n"
         "\n"
@@ -208,49 +216,51 @@ def test_show_is_the_record_the_streams_and_what_was_said(house: Household, caps
     )
 
 
-def test_show_raw_is_the_stream_byte_for_byte(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    two(house)
-    content = (Path(house.home) / CLAUDE).read_bytes()
-    assert run(house, "show", SESSION, "--raw") == 0
+def test_show_raw_is_the_stream_byte_for_byte(
+    harness: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    two(harness)
+    content = (Path(harness.home) / CLAUDE).read_bytes()
+    assert run(harness, "show", SESSION, "--raw") == 0
     assert capfdbinary.readouterr().out == content
 
 
 @pytest.mark.parametrize("redact", ["mask", "off"])
 def test_show_masks_secrets_unless_asked_not_to(
-    house: Household, capfdbinary: pytest.CaptureFixture[bytes], redact: str
+    harness: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes], redact: str
 ) -> None:
     """The tool's own file is masked too, whatever is stored. Only `--unmasked` shows that file as it is."""
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
-    house.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}"))
-    house.settle()
-    config = os.path.join(house.home, ".config/sessiond/config.toml")
+    harness.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}"))
+    harness.settle()
+    config = os.path.join(harness.home, ".config/sessiond/config.toml")
     if redact == "off":
         os.makedirs(os.path.dirname(config), exist_ok=True)
         before = Path(config).read_text() if os.path.exists(config) else ""
         Path(config).write_text(f'redact = "off"\n{before}')
     capfdbinary.readouterr()
     for words in (["show", SESSION], ["show", SESSION, "--raw"]):
-        assert run(house, *words) == 0
+        assert run(harness, *words) == 0
         out = capfdbinary.readouterr().out
         assert secret.encode() not in out and b"*" * len(secret) in out
-        assert run(house, *words, "--unmasked") == 0
+        assert run(harness, *words, "--unmasked") == 0
         assert secret.encode() in capfdbinary.readouterr().out
 
 
-def test_no_other_command_prints_a_secret(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_no_other_command_prints_a_secret(harness: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """A secret in a prompt, a title, a branch and a directory's name is in no command's output."""
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
-    house.masking = Masking(Terms(policy=Policy()))
-    house.close()
-    house.open()
-    house.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}", cwd=f"/w/{secret}", gitBranch=secret))
-    house.settle()
+    harness.masking = Masking(Terms(policy=Policy()))
+    harness.close()
+    harness.open()
+    harness.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}", cwd=f"/w/{secret}", gitBranch=secret))
+    harness.settle()
     capfdbinary.readouterr()
-    file = os.path.join(house.home, CLAUDE)
+    file = os.path.join(harness.home, CLAUDE)
     for words in (
         ["ls"],
         ["ls", "--json"],
@@ -270,73 +280,75 @@ def test_no_other_command_prints_a_secret(house: Household, capfdbinary: pytest.
         ["redact", "scan", "--all"],
         ["redact", "scan", "--all", "--json"],
     ):
-        run(house, *words)
+        run(harness, *words)
         captured = capfdbinary.readouterr()
         assert secret.encode() not in captured.out + captured.err, words
 
 
 @pytest.mark.parametrize("words", [["ls"], ["ls", "--json"], ["ls", "--json", "--long"], ["show", SESSION]])
 def test_names_are_masked_when_they_were_stored_readable(
-    house: Household, capfdbinary: pytest.CaptureFixture[bytes], words: list[str]
+    harness: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes], words: list[str]
 ) -> None:
     """Under `redact = "off"` or older rules, a secret in a branch or a directory was stored unmasked."""
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
-    house.write(CLAUDE, claude(SESSION, 1, text="hello", cwd=f"/w/{secret}", gitBranch=secret))
-    house.settle()
+    harness.write(CLAUDE, claude(SESSION, 1, text="hello", cwd=f"/w/{secret}", gitBranch=secret))
+    harness.settle()
     capfdbinary.readouterr()
-    assert run(house, *words) == 0
+    assert run(harness, *words) == 0
     captured = capfdbinary.readouterr()
     assert secret.encode() not in captured.out + captured.err
     assert secret[-8:].encode() not in captured.out
 
 
 def test_show_fetches_from_the_endpoint_what_the_tool_deleted(
-    house: Household, capfdbinary: pytest.CaptureFixture[bytes]
+    harness: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     """Reading a session that the tool has deleted is the purpose of sessiond."""
-    two(house)
-    content = (Path(house.home) / CLAUDE).read_bytes()
-    os.unlink(os.path.join(house.home, CLAUDE))
-    house.settle()
-    assert run(house, "show", SESSION, "--raw", "main") == 0
+    two(harness)
+    content = (Path(harness.home) / CLAUDE).read_bytes()
+    os.unlink(os.path.join(harness.home, CLAUDE))
+    harness.settle()
+    assert run(harness, "show", SESSION, "--raw", "main") == 0
     assert capfdbinary.readouterr().out == content
-    assert run(house, "show", SESSION) == 0
+    assert run(harness, "show", SESSION) == 0
     assert b"(gone since" in capfdbinary.readouterr().out
 
 
-def test_a_long_stream_is_fetched_in_pieces(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    house.write(CLAUDE, *(claude(SESSION, n, text="x" * 600_000) for n in range(8)))
-    house.settle()
-    content = (Path(house.home) / CLAUDE).read_bytes()
-    os.unlink(os.path.join(house.home, CLAUDE))
-    assert run(house, "show", SESSION, "--raw") == 0
+def test_a_long_stream_is_fetched_in_pieces(harness: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    harness.write(CLAUDE, *(claude(SESSION, n, text="x" * 600_000) for n in range(8)))
+    harness.settle()
+    content = (Path(harness.home) / CLAUDE).read_bytes()
+    os.unlink(os.path.join(harness.home, CLAUDE))
+    assert run(harness, "show", SESSION, "--raw") == 0
     assert capfdbinary.readouterr().out == content
 
 
-def test_show_says_which_id_or_stream_is_wrong(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    two(house)
-    assert run(house, "show", "5f1d") == 1
+def test_show_says_which_id_or_stream_is_wrong(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    two(harness)
+    assert run(harness, "show", "5f1d") == 1
     assert "several sessions start with '5f1d'" in capsys.readouterr().err
-    assert run(house, "show", "ff%_") == 1
+    assert run(harness, "show", "ff%_") == 1
     assert "no session 'ff%_'" in capsys.readouterr().err
-    assert run(house, "show", SESSION, "--raw", "agent") == 1
+    assert run(harness, "show", SESSION, "--raw", "agent") == 1
     assert "no stream 'agent'\n  streams of this session: main" in capsys.readouterr().err
 
 
-def test_a_stream_that_is_nowhere_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    os.unlink(os.path.join(house.home, CLAUDE))
-    assert run(house, "show", SESSION, "--raw") == 1
+def test_a_stream_that_is_nowhere_is_said(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    os.unlink(os.path.join(harness.home, CLAUDE))
+    assert run(harness, "show", SESSION, "--raw") == 1
     assert "neither in the tool's file nor at the endpoint" in capsys.readouterr().err
 
 
-def test_show_items_are_json_lines_with_their_positions(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    two(house)
-    content = (Path(house.home) / CLAUDE).read_bytes()
-    assert run(house, "show", SESSION, "--items") == 0
+def test_show_items_are_json_lines_with_their_positions(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two(harness)
+    content = (Path(harness.home) / CLAUDE).read_bytes()
+    assert run(harness, "show", SESSION, "--items") == 0
     items = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(item["kind"], item["speaker"], item.get("text")) for item in items] == [
         ("message", "user", "hello"),
@@ -350,70 +362,72 @@ def test_show_items_are_json_lines_with_their_positions(house: Household, capsys
 # --- sources ---
 
 
-def test_sources_says_what_was_not_understood(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    house.write(CLAUDE, claude(SESSION, 1), "{broken", {**claude(SESSION, 2), "type": "hologram"})
-    house.settle()
-    assert run(house, "sources") == 0
+def test_sources_says_what_was_not_understood(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    harness.write(CLAUDE, claude(SESSION, 1), "{broken", {**claude(SESSION, 2), "type": "hologram"})
+    harness.settle()
+    assert run(harness, "sources") == 0
     text = capsys.readouterr().out
     assert "claude-code  1 session, 0 ongoing, last active" in text
     assert "  ! 1 unknown record type since 2.1.330: hologram\n    messages may be undercounted" in text
     assert "  ! 1 damaged record: kept in the transcript" in text
     assert "Supported, not found here: aider, " in text
     assert max(map(len, text.splitlines())) <= 80
-    assert run(house, "sources", "--json") == 0
+    assert run(harness, "sources", "--json") == 0
     listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
     assert listed["claude-code"]["count"]["unknown"] == ["hologram"]
     assert (listed["claude-code"]["seen"], listed["codex"]["seen"]) == (True, False)
 
 
-def test_sources_never_shortens_the_path_of_a_file(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_never_shortens_the_path_of_a_file(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """The path is relative to the home, and wraps."""
     folder = f".claude/projects/-{'long-name-of-a-project-' * 4}"
-    link = os.path.join(house.home, folder, f"{SESSION}.jsonl")
+    link = os.path.join(harness.home, folder, f"{SESSION}.jsonl")
     os.makedirs(os.path.dirname(link))
-    os.symlink(house.write("elsewhere.jsonl", claude(SESSION, 1)), link)
-    house.ingest(link)
-    assert run(house, "sources") == 0
+    os.symlink(harness.write("elsewhere.jsonl", claude(SESSION, 1)), link)
+    harness.ingest(link)
+    assert run(harness, "sources") == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert f"~/{folder}/{SESSION}.jsonl" in "".join(line.strip(" !") for line in text.splitlines())
 
 
-def test_sources_lists_files_that_are_not_captured(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_lists_files_that_are_not_captured(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """Files that look like sessions are listed, and side files without a session. Each path is whole and relative to
     the home.
     """
     folder = f".claude/projects/-{'long-name-of-a-project-' * 3}"
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.write(f"{folder}/{SESSION} (conflicted copy of my other laptop).jsonl", claude(SESSION, 2))
-    house.write(f".claude/file-history/{OTHER}/0123456789abcdef@v1", b"before")
-    house.settle()
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.write(f"{folder}/{SESSION} (conflicted copy of my other laptop).jsonl", claude(SESSION, 2))
+    harness.write(f".claude/file-history/{OTHER}/0123456789abcdef@v1", b"before")
+    harness.settle()
     capture = CaptureHealth(unrecognized={"claude-code": 1}, sessionless={"claude-code": 1})
-    write(house.spool, capture.replace(roots=[RootHealth(tool="claude-code", path=house.home, how="watched")]))
-    assert run(house, "sources") == 0
+    write(harness.spool, capture.replace(roots=[RootHealth(tool="claude-code", path=harness.home, how="watched")]))
+    assert run(harness, "sources") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "! 1 file that looks like a session and is not captured: sessiond sources --long lists them" in text
     assert "- 1 side file of sessions that are not captured" in text
-    assert run(house, "sources", "--long") == 0
+    assert run(harness, "sources", "--long") == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     joined = "".join(line.strip(" !").replace(" ", "") for line in text.splitlines())
     assert f"~/{folder}/{SESSION}(conflictedcopyofmyotherlaptop).jsonl:lookslikeasession" in joined
     assert f"~/.claude/file-history/{OTHER}/0123456789abcdef@v1:itssessionisnotcaptured" in joined
-    assert run(house, "sources", "--json") == 0
+    assert run(harness, "sources", "--json") == 0
     (listed,) = (each for each in json.loads(capsys.readouterr().out) if each["tool"] == "claude-code")
     assert [os.path.basename(each["path"])[:12] for each in listed["uncaptured"]] == ["0123456789ab", SESSION[:12]]
 
 
-def test_sources_counts_prompts_that_are_in_no_session(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_counts_prompts_that_are_in_no_session(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = [{"display": f"weave {number}", "timestamp": 1_780_000_000_000} for number in range(3)]
-    house.write(".claude/history.jsonl", *lines)
-    house.settle()
-    assert run(house, "sources") == 0
+    harness.write(".claude/history.jsonl", *lines)
+    harness.settle()
+    assert run(harness, "sources") == 0
     assert "  - 3 prompts in ~/.claude/history.jsonl without a session: not captured" in capsys.readouterr().out
-    assert run(house, "sources", "--json") == 0
+    assert run(harness, "sources", "--json") == 0
     found = {each["tool"]: each["unnamed"] for each in json.loads(capsys.readouterr().out)}
-    assert found["claude-code"] == {f"{house.home}/.claude/history.jsonl": 3} and found["codex"] == {}
+    assert found["claude-code"] == {f"{harness.home}/.claude/history.jsonl": 3} and found["codex"] == {}
 
 
 def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -431,7 +445,7 @@ def test_sources_finds_the_tools_before_any_daemon_ran(tmp_path: Path, capsys: p
 
 
 def test_sources_says_since_when_a_tool_writes_something_new(
-    house: Household, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The version is that of the oldest session with the new type, in whatever order sessions were read."""
     for number, version in enumerate(("0.172.0", "0.171.0", "0.170.0")):
@@ -444,43 +458,43 @@ def test_sources_says_since_when_a_tool_writes_something_new(
         if version > "0.171":
             payload = {"role": "assistant", "content": "it may be a message"}
             lines += [{"timestamp": at, "type": kind, "payload": payload} for kind in ("aura", "hologram", "karma")]
-        house.write(f".codex/sessions/2026/11/01/rollout-2026-11-01T10-00-00-{own}.jsonl", *lines)
-    house.settle()
-    assert run(house, "sources") == 0
+        harness.write(f".codex/sessions/2026/11/01/rollout-2026-11-01T10-00-00-{own}.jsonl", *lines)
+    harness.settle()
+    assert run(harness, "sources") == 0
     text = capsys.readouterr().out
     assert "  ! 3 unknown record types since 0.171.0: aura, hologram, karma\n" in text
     assert "    messages may be undercounted; the transcripts are complete" in text
-    assert run(house, "sources", "--json") == 0
+    assert run(harness, "sources", "--json") == 0
     listed = {each["tool"]: each for each in json.loads(capsys.readouterr().out)}
     assert listed["codex"]["count"]["unknown_since"] == "0.171.0"
 
 
 @pytest.mark.parametrize("known", UNREADABLE, ids=[it.tool for it in UNREADABLE])
 def test_sources_says_why_a_tool_that_is_here_is_not_read(
-    known: Unreadable, house: Household, capsys: pytest.CaptureFixture[str]
+    known: Unreadable, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A tool whose format is encrypted or undocumented is listed with the reason if it is installed."""
-    assert run(house, "sources", "--all") == 0
+    assert run(harness, "sources", "--all") == 0
     assert "not read" not in capsys.readouterr().out
-    path = known.path.replace("~", house.home).replace("{config}", f"{house.home}/.config")
+    path = known.path.replace("~", harness.home).replace("{config}", f"{harness.home}/.config")
     os.makedirs(path)
-    assert run(house, "sources") == 0
+    assert run(harness, "sources") == 0
     text = capsys.readouterr().out
     assert known.reason in " ".join(text.split())
     assert f"{known.tool:<12} not read\n  not read   ~/" in text
     assert max(map(len, text.splitlines())) <= 80
-    assert run(house, "sources", "--json") == 0
+    assert run(harness, "sources", "--json") == 0
     (found,) = [each for each in json.loads(capsys.readouterr().out) if each["unreadable"]]
     assert (found["tool"], found["unreadable"]) == (known.tool, known.reason)
     assert found["roots"][0]["path"] == path
 
 
-def test_sources_names_files_that_can_not_be_read(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    link = os.path.join(house.home, CLAUDE)
+def test_sources_names_files_that_can_not_be_read(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    link = os.path.join(harness.home, CLAUDE)
     os.makedirs(os.path.dirname(link))
-    os.symlink(house.write("elsewhere.jsonl", claude(SESSION, 1)), link)
-    house.ingest(link)
-    assert run(house, "sources", "--json") == 0
+    os.symlink(harness.write("elsewhere.jsonl", claude(SESSION, 1)), link)
+    harness.ingest(link)
+    assert run(harness, "sources", "--json") == 0
     (source,) = [each for each in json.loads(capsys.readouterr().out) if each["troubles"]]
     assert source["troubles"][0]["path"] == link
 
@@ -488,83 +502,85 @@ def test_sources_names_files_that_can_not_be_read(house: Household, capsys: pyte
 # --- queue ---
 
 
-def test_queue_shows_what_waits(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    assert run(house, "queue", "--json") == 0
+def test_queue_shows_what_waits(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    assert run(harness, "queue", "--json") == 0
     (waiting,) = json.loads(capsys.readouterr().out)["waiting"]
     assert (waiting["session"], waiting["record"], waiting["segments"]) == (SESSION, True, 1)
-    assert run(house, "queue") == 0
+    assert run(harness, "queue") == 0
     assert capsys.readouterr().out.startswith("waiting   tool         record  segments")
-    house.settle()
-    assert run(house, "queue") == 0
+    harness.settle()
+    assert run(harness, "queue") == 0
     assert capsys.readouterr().out == "the queue is empty\n"
 
 
-def test_queue_shows_why_an_item_is_parked(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    park(house)
-    assert run(house, "queue") == 0
+def test_queue_shows_why_an_item_is_parked(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    park(harness)
+    assert run(harness, "queue") == 0
     text = capsys.readouterr().out
     assert "5f1d7c1e  claude-code  main at 0  the item is larger than the limits allow\n" in text
     assert "try again: sessiond queue retry [ID]" in text
 
 
-def test_queue_retry_takes_back_and_tells_the_daemon(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    park(house)
+def test_queue_retry_takes_back_and_tells_the_daemon(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    park(harness)
     received: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
-    lock = state.Lock(house.state)
+    lock = state.Lock(harness.state)
     try:
-        assert run(house, "queue", "retry", SESSION[:20]) == 0
+        assert run(harness, "queue", "retry", SESSION[:20]) == 0
     finally:
         lock.release()
         signal.signal(signal.SIGUSR1, before)
     assert capsys.readouterr().out == "1 item queued again; pushing now\n"
     assert received == [signal.SIGUSR1]
-    house.settle()
-    assert house.held(SESSION) == (Path(house.home) / CLAUDE).read_bytes()
-    assert run(house, "queue", "retry") == 1
+    harness.settle()
+    assert harness.held(SESSION) == (Path(harness.home) / CLAUDE).read_bytes()
+    assert run(harness, "queue", "retry") == 1
 
 
-def test_queue_drop_asks_for_confirmation(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_queue_drop_asks_for_confirmation(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """If there is no terminal to ask on, nothing is dropped."""
-    park(house)
-    assert run(house, "queue", "drop", SESSION) == 2
-    assert house.spool.stats.waiting().parked == 1
-    assert run(house, "queue", "drop", SESSION, "--yes") == 0
+    park(harness)
+    assert run(harness, "queue", "drop", SESSION) == 2
+    assert harness.spool.stats.waiting().parked == 1
+    assert run(harness, "queue", "drop", SESSION, "--yes") == 0
     assert capsys.readouterr().out == "1 item dropped; the tool's own file is not changed\n"
-    assert house.spool.stats.waiting().parked == 0
-    assert run(house, "queue", "drop", SESSION, "--yes") == 1
+    assert harness.spool.stats.waiting().parked == 0
+    assert run(harness, "queue", "drop", SESSION, "--yes") == 1
 
 
 # --- export ---
 
 
 @pytest.mark.parametrize("kind", ["md", "html", "json", "atif", "handoff"])
-def test_export_is_always_masked(kind: str, house: Household, tmp_path: Path) -> None:
+def test_export_is_always_masked(kind: str, harness: DaemonHarness, tmp_path: Path) -> None:
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
-    house.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}"))
-    house.settle()
+    harness.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}"))
+    harness.settle()
     target = tmp_path / "shared"
-    assert run(house, "export", SESSION, "--format", kind, "-o", str(target)) == 0
+    assert run(harness, "export", SESSION, "--format", kind, "-o", str(target)) == 0
     content = target.read_text()
     assert secret not in content and "*" * len(secret) in content
     assert os.stat(target).st_mode & 0o077 == 0
 
 
 def test_export_writes_several_sessions_to_a_directory(
-    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    two(house)
-    assert run(house, "export", SESSION, OTHER, "-o", str(tmp_path / "missing")) == 2
+    two(harness)
+    assert run(harness, "export", SESSION, OTHER, "-o", str(tmp_path / "missing")) == 2
     assert "several sessions need a directory" in capsys.readouterr().err
     target = tmp_path / "shared"
     target.mkdir()
-    assert run(house, "export", SESSION, OTHER, "-o", str(target)) == 0
+    assert run(harness, "export", SESSION, OTHER, "-o", str(target)) == 0
     assert {path.name for path in target.iterdir()} == {f"claude-code-{each}.md" for each in (SESSION, OTHER)}
-    assert run(house, "export", SESSION) == 0
+    assert run(harness, "export", SESSION) == 0
     assert capsys.readouterr().out == (target / f"claude-code-{SESSION}.md").read_text()
-    assert run(house, "export", SESSION, "-o", str(tmp_path / "missing" / "file")) == 2
+    assert run(harness, "export", SESSION, "-o", str(tmp_path / "missing" / "file")) == 2
     assert "can't be written" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from sessiond.endpoint.transport import make_transport
 from sessiond.endpoint.wire import PushSession, StoredSession, StreamLength
 from sessiond.errors import WrongEndpoint
 from sessiond.session import Session
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 DESKTOP = "aaaaaaaa-0000-4000-8000-000000000001"
 MINE = "bbbbbbbb-0000-4000-8000-000000000001"
@@ -35,9 +35,9 @@ PATIENT = ("--wait", "600")
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonHarness]:
     """Return a home with one captured session, and an endpoint with three others, one of them of this machine."""
-    with household(tmp_path_factory.mktemp("machines")) as made:
+    with daemon_harness(tmp_path_factory.mktemp("machines")) as made:
         made.address = made.uploading.address = made.endpoint.url
         made.write(CLAUDE, claude(SESSION, 1, text="Tides of the moon"))
         made.settle()
@@ -49,11 +49,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
         yield made
 
 
-def push(house: Household, session: str, machine: str, started: str, *, title: str, **fields: object) -> None:
+def push(harness: DaemonHarness, session: str, machine: str, started: str, *, title: str, **fields: object) -> None:
     """Push a record as another machine does."""
     start = datetime.fromisoformat(started)
     gone_at = fields.pop("gone_at", None)
-    device = house.device_id if machine == "testbox" else uuid.uuid5(uuid.NAMESPACE_DNS, machine)
+    device = harness.device_id if machine == "testbox" else uuid.uuid5(uuid.NAMESPACE_DNS, machine)
     line = PushSession(
         record=make_record(uuid.UUID(session), machine, **{"started_at": start, "ended_at": start} | fields),
         revision=int(start.timestamp() * 1000),
@@ -61,7 +61,7 @@ def push(house: Household, session: str, machine: str, started: str, *, title: s
         title=title,
         gone_at=gone_at,
     )
-    client = Client(house.endpoint.url, TOKEN, device_id=device, transport=make_transport(house.endpoint.url))
+    client = Client(harness.endpoint.url, TOKEN, device_id=device, transport=make_transport(harness.endpoint.url))
     assert [each.status for each in client.push([line], str(uuid.uuid4())).results] == ["stored"]
     client.close()
 
@@ -82,34 +82,37 @@ def make_record(session: uuid.UUID, machine: str, **fields: object) -> Session:
     return Session(id=session, machine_id=machine, **given | fields)
 
 
-def run(house: Household, *arguments: str, url: str = "", home: str = "", state: str = "") -> int:
+def run(harness: DaemonHarness, *arguments: str, url: str = "", home: str = "", state: str = "") -> int:
     return main(
         arguments,
         {
-            "HOME": home or house.home,
-            "SESSIOND_STATE_DIR": state or house.state,
+            "HOME": home or harness.home,
+            "SESSIOND_STATE_DIR": state or harness.state,
             "SESSIOND_CONFIG": os.devnull,
-            "SESSIOND_ENDPOINT__URL": url or house.endpoint.url,
+            "SESSIOND_ENDPOINT__URL": url or harness.endpoint.url,
             "SESSIOND_TOKEN": TOKEN,
         },
     )
 
 
-def ids(house: Household, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+def ids(harness: DaemonHarness, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     """Return the ids of the sessions that `ls` lists."""
-    assert run(house, "ls", "--json", *PATIENT, *arguments) == 0
+    assert run(harness, "ls", "--json", *PATIENT, *arguments) == 0
     return [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()]
 
 
 def test_sessions_of_all_machines_are_listed_once_by_activity(
-    house: Household, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The session of this machine that only the endpoint has is among them."""
-    assert ids(house, capsys) == [LIVE, SESSION, DESKTOP, MINE]
-    assert run(house, "ls", *PATIENT) == 0
+    assert ids(harness, capsys) == [LIVE, SESSION, DESKTOP, MINE]
+    assert run(harness, "ls", *PATIENT) == 0
     captured = capsys.readouterr()
-    assert captured.err.splitlines()[-1] == f"sessions of all your machines, from {house.endpoint.url}"
-    assert [line.split()[0] for line in captured.out.splitlines()] == ["id", *(each[:8] for each in ids(house, capsys))]
+    assert captured.err.splitlines()[-1] == f"sessions of all your machines, from {harness.endpoint.url}"
+    assert [line.split()[0] for line in captured.out.splitlines()] == [
+        "id",
+        *(each[:8] for each in ids(harness, capsys)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,43 +143,43 @@ def test_sessions_of_all_machines_are_listed_once_by_activity(
     ],
 )
 def test_each_filter_applies_to_every_machine(
-    house: Household, arguments: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, arguments: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ids(house, capsys, *arguments) == expected
+    assert ids(harness, capsys, *arguments) == expected
 
 
 def test_an_older_state_at_the_endpoint_does_not_match_a_filter(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A session of this machine is listed by what the spool knows of it: here its file came back."""
-    with household(tmp_path) as house:
-        house.address = house.uploading.address = house.endpoint.url
-        path = house.write(CLAUDE, claude(SESSION, 1))
-        house.settle()
+    with daemon_harness(tmp_path) as harness:
+        harness.address = harness.uploading.address = harness.endpoint.url
+        path = harness.write(CLAUDE, claude(SESSION, 1))
+        harness.settle()
         os.unlink(path)
-        house.settle()
-        assert house.held_sessions()[SESSION]["gone_at"] is not None
-        assert ids(house, capsys, "--only-here") == [SESSION]
-        house.write(CLAUDE, claude(SESSION, 1))
-        house.scan()
-        assert ids(house, capsys) == [SESSION]
-        assert ids(house, capsys, "--only-here") == []
+        harness.settle()
+        assert harness.held_sessions()[SESSION]["gone_at"] is not None
+        assert ids(harness, capsys, "--only-here") == [SESSION]
+        harness.write(CLAUDE, claude(SESSION, 1))
+        harness.scan()
+        assert ids(harness, capsys) == [SESSION]
+        assert ids(harness, capsys, "--only-here") == []
 
 
 def test_an_endpoint_of_an_earlier_version_gets_only_filters_that_it_knows(
-    house: Household, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It answers 400 to a parameter that it does not know; the same sessions are listed."""
     from sessiond.endpoint.server import reads
 
     monkeypatch.setattr(reads, "SESSION_FILTERS", {"tool", "machine_id", "since", "text", "after", "limit", "user"})
-    assert ids(house, capsys) == [LIVE, SESSION, DESKTOP, MINE]
-    assert ids(house, capsys, "--limit", "2") == [LIVE, SESSION]
-    assert ids(house, capsys, "--branch", "tides") == [DESKTOP]
+    assert ids(harness, capsys) == [LIVE, SESSION, DESKTOP, MINE]
+    assert ids(harness, capsys, "--limit", "2") == [LIVE, SESSION]
+    assert ids(harness, capsys, "--branch", "tides") == [DESKTOP]
 
 
 def test_here_is_the_project_in_any_home(
-    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    harness: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The repository around the current directory; on another machine, the same path below its home."""
     home = tmp_path / "home of grace"
@@ -184,21 +187,21 @@ def test_here_is_the_project_in_any_home(
     inside.mkdir(parents=True)
     (home / "src/loom/.git").mkdir()
     monkeypatch.chdir(inside)
-    assert run(house, "ls", "--json", "--here", *PATIENT, home=str(home)) == 0
+    assert run(harness, "ls", "--json", "--here", *PATIENT, home=str(home)) == 0
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [LIVE, DESKTOP, MINE]
 
 
 def test_without_an_answer_the_sessions_of_this_machine_are_listed(
-    house: Household, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The endpoint refuses the connection, never answers, or refuses the token."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert run(house, "ls", "--wait", "0.01", url=address) == 0
+        assert run(harness, "ls", "--wait", "0.01", url=address) == 0
         captured = capsys.readouterr()
         assert captured.out.splitlines()[1].startswith(SESSION[:8]) and len(captured.out.splitlines()) == 2
         assert captured.err == f"only sessions of this machine: {address} did not answer within 0.01 s\n"
-    assert run(house, "ls", "--json", *PATIENT, url=address) == 0
+    assert run(harness, "ls", "--json", *PATIENT, url=address) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["id"] == SESSION
     assert captured.err.startswith(f"only sessions of this machine: {address} can't be reached")
@@ -221,24 +224,24 @@ def test_a_list_without_an_end_is_given_up(same: bool) -> None:
 
 
 def test_a_bare_machine_lists_what_the_endpoint_has(
-    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """This machine has captured nothing, and the command writes nothing."""
     state = str(tmp_path / "nothing yet")
-    assert run(house, "ls", "--json", *PATIENT, state=state) == 0
+    assert run(harness, "ls", "--json", *PATIENT, state=state) == 0
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [LIVE, SESSION, DESKTOP, MINE]
-    assert run(house, "ls", *PATIENT, state=state) == 0
+    assert run(harness, "ls", *PATIENT, state=state) == 0
     assert not os.path.exists(state)
 
 
 def test_json_is_exactly_the_record_and_long_adds_the_rest(
-    house: Household, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(house, "ls", "--json", *PATIENT) == 0
+    assert run(harness, "ls", "--json", *PATIENT) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert {tuple(json.loads(line)) for line in captured.out.splitlines()} == {Session.__struct_fields__}
-    assert run(house, "ls", "--json", "--long", *PATIENT) == 0
+    assert run(harness, "ls", "--json", "--long", *PATIENT) == 0
     entries = {entry["record"]["id"]: entry for entry in map(json.loads, capsys.readouterr().out.splitlines())}
     assert {key: each["this_machine"] for key, each in entries.items()} == {
         LIVE: False, SESSION: True, DESKTOP: False, MINE: False,

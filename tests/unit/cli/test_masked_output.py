@@ -19,7 +19,7 @@ from sessiond.redact.examples import expand
 from sessiond.redact.prefilter import may_hold_secret
 from sessiond.redact.rules import load_rules
 from sessiond.spool.health import ENDPOINT, EndpointHealth
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 OTHER = "6f1d7c1e-0000-4000-8000-000000000002"
 LOST = "7f1d7c1e-0000-4000-8000-000000000003"
@@ -30,55 +30,55 @@ PARTS = {part for secret in SECRETS.values() for part in (secret[:12], secret[14
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         made.address = made.uploading.address = made.endpoint.url
         yield made
 
 
 @pytest.fixture
-def planted(house: Household) -> Household:
+def planted(harness: DaemonHarness) -> DaemonHarness:
     """Return a state directory with a secret in every text: it was captured with `redact = "off"`."""
     where = {"cwd": f"/w/{SECRETS['directory']}", "gitBranch": SECRETS["branch"]}
     title = {"type": "custom-title", "customTitle": f"Use {SECRETS['title']}", "sessionId": SESSION}
-    house.write(CLAUDE, claude(SESSION, 1, text=f"use {SECRETS['text']}", **where), title)
+    harness.write(CLAUDE, claude(SESSION, 1, text=f"use {SECRETS['text']}", **where), title)
     unreadable = CLAUDE.replace(SESSION, f"{OTHER}-{SECRETS['file']}")
-    house.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1, **where))
-    gone = house.write(CLAUDE.replace(SESSION, LOST), claude(LOST, 1, **where))
-    house.settle()
-    house.write(CLAUDE.replace(SESSION, LOST), claude(LOST, 2, **where))
-    house.scan()
-    segments = house.spool.outbox.segments(9, 1 << 20)
-    with house.spool.transaction():
-        house.spool.outbox.park_segment(segments[0], f"the endpoint says {SECRETS['parked']}")
-        known = house.spool.catalog.file(os.path.join(house.home, CLAUDE))
+    harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1, **where))
+    gone = harness.write(CLAUDE.replace(SESSION, LOST), claude(LOST, 1, **where))
+    harness.settle()
+    harness.write(CLAUDE.replace(SESSION, LOST), claude(LOST, 2, **where))
+    harness.scan()
+    segments = harness.spool.outbox.segments(9, 1 << 20)
+    with harness.spool.transaction():
+        harness.spool.outbox.park_segment(segments[0], f"the endpoint says {SECRETS['parked']}")
+        known = harness.spool.catalog.file(os.path.join(harness.home, CLAUDE))
         assert known is not None
         trouble = f"the database is locked by {SECRETS['error']}"
-        path = os.path.join(house.home, unreadable)
-        house.spool.catalog.save_file(msgspec.structs.replace(known, path=path, trouble=trouble, stream=None))
+        path = os.path.join(harness.home, unreadable)
+        harness.spool.catalog.save_file(msgspec.structs.replace(known, path=path, trouble=trouble, stream=None))
         state = EndpointHealth(
-            url=house.endpoint.url,
-            failing_since_ms=house.now_ms,
+            url=harness.endpoint.url,
+            failing_since_ms=harness.now_ms,
             kind="wrong",
             reason=f"an answer with {SECRETS['endpoint']}",
             hint=f"try {SECRETS['endpoint']}",
         )
-        house.spool.set_meta(ENDPOINT, to_json(state))
+        harness.spool.set_meta(ENDPOINT, to_json(state))
     os.unlink(gone)
     event = {"timestamp": "2026-09-01T10:00:00Z", "level": "warning", "event": "ingest.skipped", "tool": "claude-code"}
-    log = Path(house.state, "log", "sessiond.log")
+    log = Path(harness.state, "log", "sessiond.log")
     log.parent.mkdir()
     log.write_text(json.dumps({**event, "path": path, "reason": SECRETS["log"]}) + "\n")
-    return house
+    return harness
 
 
-def environ(house: Household) -> dict[str, str]:
+def environ(harness: DaemonHarness) -> dict[str, str]:
     return {
-        "HOME": house.home,
+        "HOME": harness.home,
         "PATH": os.defpath,
-        "SESSIOND_STATE_DIR": house.state,
+        "SESSIOND_STATE_DIR": harness.state,
         "SESSIOND_CONFIG": os.devnull,
-        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_ENDPOINT__URL": harness.endpoint.url,
         "SESSIOND_TOKEN": TOKEN,
         "SESSIOND_REDACT": "off",
     }
@@ -116,7 +116,7 @@ def test_every_command_is_tested_or_prints_nothing_of_sessions() -> None:
 
 @pytest.mark.parametrize("command", OUTPUTS)
 def test_no_command_prints_a_secret_that_was_stored(
-    planted: Household, command: str, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+    planted: DaemonHarness, command: str, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even the part of a secret that fits into a narrow table is not printed, and JSON stays valid."""
     for words in OUTPUTS[command]:
@@ -131,7 +131,7 @@ def test_no_command_prints_a_secret_that_was_stored(
 
 @pytest.mark.parametrize("command", ["ls", "show", "export"])
 def test_no_command_prints_a_secret_that_another_machine_stored(
-    planted: Household, command: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    planted: DaemonHarness, command: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     """A machine that captured nothing reads the sessions from the endpoint, which has them as they were stored."""
     planted.settle()
@@ -145,7 +145,7 @@ def test_no_command_prints_a_secret_that_another_machine_stored(
     assert "*****" in shown
 
 
-def test_what_is_planted_would_be_printed(planted: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_what_is_planted_would_be_printed(planted: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """The commands do print these texts: without masking, each secret appears, except the log's own."""
     seen = ""
     for command in ("ls --json --long", "status --json", "sources --json", "queue --json", "logs"):
@@ -156,35 +156,37 @@ def test_what_is_planted_would_be_printed(planted: Household, capfdbinary: pytes
     assert {place for place in PLACES if SECRETS[place] in seen} >= set(PLACES) - {"text"}
 
 
-def test_show_unmasked_prints_what_is_stored(planted: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_show_unmasked_prints_what_is_stored(planted: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["show", SESSION, "--unmasked"], environ(planted)) == 0
     shown = capfdbinary.readouterr().out.decode()
     assert all(SECRETS[place] in shown for place in ("title", "directory", "branch", "text"))
 
 
 @pytest.mark.parametrize("command", ["ls", "ls --json", "status", "status --json", "queue", "sources"])
-def test_ordinary_names_do_not_load_the_rules(house: Household, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ordinary_names_do_not_load_the_rules(
+    harness: DaemonHarness, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`ls` and `status` have budgets that the rules alone would exceed."""
-    house.write(CLAUDE, claude(SESSION, 1, role="assistant"))
-    house.settle()
+    harness.write(CLAUDE, claude(SESSION, 1, role="assistant"))
+    harness.settle()
     monkeypatch.setattr(MaskedOutput, "_load", lambda self: pytest.fail("the rules were loaded"))
-    main(command.split(), environ(house))
+    main(command.split(), environ(harness))
 
 
-def test_the_users_own_rules_apply_to_output(house: Household, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_the_users_own_rules_apply_to_output(harness: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """Their matches may look like anything, so with them every text is masked."""
-    rules = Path(house.home, "rules.toml")
+    rules = Path(harness.home, "rules.toml")
     rules.write_text("[[rules]]\nid = 'project'\nregex = '''blue-\\w+'''\n")
-    config = Path(house.home, "config.toml")
+    config = Path(harness.home, "config.toml")
     config.write_text(f"[redaction]\nrules = ['{rules}']\n")
-    house.write(CLAUDE, claude(SESSION, 1, cwd="/w/blue-heron"))
-    house.settle()
-    assert main(["ls"], {**environ(house), "SESSIOND_CONFIG": str(config)}) == 0
+    harness.write(CLAUDE, claude(SESSION, 1, cwd="/w/blue-heron"))
+    harness.settle()
+    assert main(["ls"], {**environ(harness), "SESSIOND_CONFIG": str(config)}) == 0
     assert b"blue-heron" not in capfdbinary.readouterr().out
 
 
 def test_an_invalid_configuration_does_not_disable_masking(
-    planted: Household, capfdbinary: pytest.CaptureFixture[bytes]
+    planted: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     config = Path(planted.home, "config.toml")
     config.write_text(f'redact = "{SECRETS["title"]}"\n')
@@ -194,9 +196,9 @@ def test_an_invalid_configuration_does_not_disable_masking(
     assert not any(part.encode() in captured.out + captured.err for part in PARTS)
 
 
-def test_the_streams_are_restored(house: Household) -> None:
+def test_the_streams_are_restored(harness: DaemonHarness) -> None:
     before = sys.stdout, sys.stderr
-    main(["show", "nothing"], environ(house))
+    main(["show", "nothing"], environ(harness))
     assert (sys.stdout, sys.stderr) == before
 
 

@@ -31,7 +31,7 @@ from sessiond.spool.stats import Totals, Waiting
 from sessiond.status import read_status
 from sessiond.status.progress import Progress, measure
 from support.capture import DAY, session
-from support.harness import TOKEN, Household, claude, household
+from support.harness import TOKEN, DaemonHarness, claude, daemon_harness
 from support.rules_cache import put_rules
 
 MB = 1_000_000
@@ -191,9 +191,9 @@ def terminal(*command: str, environ: dict[str, str]) -> Iterator[tuple[subproces
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
     """Return a home with four old sessions that can't be compressed to less than 40 kB each."""
-    with household(tmp_path) as made:
+    with daemon_harness(tmp_path) as made:
         for number in range(1, 5):
             path = made.write(
                 f".claude/projects/-home-dev-project/{session(number)}.jsonl",
@@ -203,16 +203,16 @@ def house(tmp_path: Path) -> Iterator[Household]:
         yield made
 
 
-def environ(house: Household, **more: str) -> dict[str, str]:
-    put_rules(house.state)
+def environ(harness: DaemonHarness, **more: str) -> dict[str, str]:
+    put_rules(harness.state)
     return {
-        "HOME": house.home,
+        "HOME": harness.home,
         "TERM": "xterm",
         "PATH": os.defpath,
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "SESSIOND_STATE_DIR": house.state,
+        "SESSIOND_STATE_DIR": harness.state,
         "SESSIOND_CONFIG": os.devnull,
-        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_ENDPOINT__URL": harness.endpoint.url,
         "SESSIOND_TOKEN": TOKEN,
         "SESSIOND_BACKLOG__ON_BATTERY": "continue",
         "SESSIOND_BACKLOG__ON_METERED": "continue",
@@ -225,9 +225,9 @@ def lines_of(drawn: str) -> list[str]:
     return [line for line in re.split(r"[\r\n]+", ESCAPES.sub("", drawn)) if line]
 
 
-def test_the_first_start_in_a_terminal_draws_a_bar(house: Household) -> None:
+def test_the_first_start_in_a_terminal_draws_a_bar(harness: DaemonHarness) -> None:
     """Log lines appear above it, uncut. When everything is acknowledged, one line says so and the bar disappears."""
-    with terminal("run", environ=environ(house, SESSIOND_BACKLOG__MAX_UPLOAD="40kB/s")) as (process, until):
+    with terminal("run", environ=environ(harness, SESSIOND_BACKLOG__MAX_UPLOAD="40kB/s")) as (process, until):
         drawn = until("captured and acknowledged")
         process.send_signal(signal.SIGINT)
         drawn = until("daemon.stopped")
@@ -251,9 +251,9 @@ def test_the_first_start_in_a_terminal_draws_a_bar(house: Household) -> None:
     )
 
 
-def test_sync_draws_it_too_and_ends_with_its_answer(house: Household) -> None:
+def test_sync_draws_it_too_and_ends_with_its_answer(harness: DaemonHarness) -> None:
     """The bar works on a plain terminal without colours."""
-    with terminal("sync", environ=environ(house, NO_COLOR="1")) as (process, until):
+    with terminal("sync", environ=environ(harness, NO_COLOR="1")) as (process, until):
         drawn = until("4 sessions, all acknowledged")
         assert process.wait(30) == 0
     assert "\x1b[38" not in drawn

@@ -21,7 +21,7 @@ import pytest
 from sessiond import pause, state
 from sessiond.spool import health
 from sessiond.spool.health import CLEAN, CaptureHealth, EndpointHealth, RootHealth
-from support.harness import Household, claude, household
+from support.harness import DaemonHarness, claude, daemon_harness
 from support.rules_cache import put_rules
 from support.terminal import Terminal
 
@@ -36,7 +36,7 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 URL = "https://sync.example.org"
 SESSIONS = [f"5f1d7c1e-0000-4000-8000-00000000000{number}" for number in range(4)]
 
-World = Callable[[Household], None]
+World = Callable[[DaemonHarness], None]
 
 
 def now_ms() -> int:
@@ -51,39 +51,39 @@ def before_ms(span: int) -> int:
     return now_ms() - span - unit // 2
 
 
-def captured(house: Household) -> None:
+def captured(harness: DaemonHarness) -> None:
     """Capture three sessions of Claude Code, one of them ongoing; all are at the endpoint."""
     for session, span in zip(SESSIONS, (5 * MINUTE, 3 * HOUR, 9 * DAY), strict=False):
         at = datetime.fromtimestamp(before_ms(span) / 1000, UTC).isoformat().replace("+00:00", "Z")
         lines = [claude(session, number, role=("user", "assistant")[number % 2], timestamp=at) for number in range(6)]
-        house.write(f".claude/projects/-home-dev-project/{session}.jsonl", *lines)
-    house.now_ms = now_ms()
-    house.uploading.address = URL
-    house.settle()
+        harness.write(f".claude/projects/-home-dev-project/{session}.jsonl", *lines)
+    harness.now_ms = now_ms()
+    harness.uploading.address = URL
+    harness.settle()
 
 
-def watched(house: Household, *, files: int = 3, backlog: int = 0, **how: str) -> None:
+def watched(harness: DaemonHarness, *, files: int = 3, backlog: int = 0, **how: str) -> None:
     """Write the directories' states as a daemon of pid 4711 would; `how` names those that are not simply watched."""
     details = {"polled": "max_user_watches is reached", "unreadable": "permission denied"}
     roots = [
         RootHealth(
             tool=tool,
-            path=f"{house.home}/{path}",
+            path=f"{harness.home}/{path}",
             how=(given := how.get(tool.replace("-", "_"), "watched")),
             detail=details.get(given, ""),
         )
         for tool, path in (("claude-code", ".claude/projects"), ("codex", ".codex/sessions"))
     ]
-    roots += [RootHealth(tool=tool, path=f"{house.home}/.{tool}", how="missing") for tool in ("cursor", "zed")]
+    roots += [RootHealth(tool=tool, path=f"{harness.home}/.{tool}", how="missing") for tool in ("cursor", "zed")]
     made = CaptureHealth(pid=4711, machine_id="laptop", discovered={"claude-code": files}, backlog=backlog, roots=roots)
-    health.write(house.spool, made)
+    health.write(harness.spool, made)
 
 
-def acknowledged(house: Household) -> None:
-    health.write(house.spool, EndpointHealth(url=URL, last_ack_ms=before_ms(4 * MINUTE), latency_ms=38))
+def acknowledged(harness: DaemonHarness) -> None:
+    health.write(harness.spool, EndpointHealth(url=URL, last_ack_ms=before_ms(4 * MINUTE), latency_ms=38))
 
 
-def failing(house: Household, kind: str, reason: str) -> None:
+def failing(harness: DaemonHarness, kind: str, reason: str) -> None:
     made = EndpointHealth(
         url=URL,
         failing_since_ms=before_ms(2 * HOUR),
@@ -92,63 +92,63 @@ def failing(house: Household, kind: str, reason: str) -> None:
         reason=reason,
         next_attempt_ms=now_ms() + 3 * MINUTE + MINUTE // 2,
     )
-    health.write(house.spool, made)
+    health.write(harness.spool, made)
 
 
-def healthy(house: Household) -> None:
-    captured(house)
-    watched(house)
-    acknowledged(house)
+def healthy(harness: DaemonHarness) -> None:
+    captured(harness)
+    watched(harness)
+    acknowledged(harness)
 
 
-def stopped(house: Household) -> None:
-    healthy(house)
-    house.spool.set_meta(CLEAN, "1")
+def stopped(harness: DaemonHarness) -> None:
+    healthy(harness)
+    harness.spool.set_meta(CLEAN, "1")
 
 
-def degraded(house: Household) -> None:
+def degraded(harness: DaemonHarness) -> None:
     """Make an edit with an error, a parked item, a directory that can't be read, and a format with unknown types."""
-    captured(house)
-    house.now_ms = before_ms(HOUR)
-    house.write(f".claude/projects/-x/{SESSIONS[3]}.jsonl", claude(SESSIONS[3], 1) | {"type": "hologram"})
-    house.scan()
-    for session in house.spool.outbox.sessions(9):
-        with house.spool.transaction():
-            house.spool.outbox.park_session(session.id, session.revision, "too large")
-    watched(house, files=4, codex="unreadable")
-    acknowledged(house)
-    Path(house.home, ".config/sessiond/config.toml").write_text(f'[endpoint]\nurl = "{URL}"\ntimeuot = 3\n')
+    captured(harness)
+    harness.now_ms = before_ms(HOUR)
+    harness.write(f".claude/projects/-x/{SESSIONS[3]}.jsonl", claude(SESSIONS[3], 1) | {"type": "hologram"})
+    harness.scan()
+    for session in harness.spool.outbox.sessions(9):
+        with harness.spool.transaction():
+            harness.spool.outbox.park_session(session.id, session.revision, "too large")
+    watched(harness, files=4, codex="unreadable")
+    acknowledged(harness)
+    Path(harness.home, ".config/sessiond/config.toml").write_text(f'[endpoint]\nurl = "{URL}"\ntimeuot = 3\n')
 
 
-def endpoint_down(house: Household) -> None:
-    captured(house)
-    watched(house)
+def endpoint_down(harness: DaemonHarness) -> None:
+    captured(harness)
+    watched(harness)
     at = datetime.fromtimestamp(before_ms(HOUR) / 1000, UTC).isoformat().replace("+00:00", "Z")
-    house.now_ms = before_ms(HOUR)
-    house.write(f".claude/projects/-home-dev-project/{SESSIONS[0]}.jsonl", claude(SESSIONS[0], 7, timestamp=at))
-    house.scan()
-    failing(house, "unreachable", f"{URL} can't be reached: connection refused")
+    harness.now_ms = before_ms(HOUR)
+    harness.write(f".claude/projects/-home-dev-project/{SESSIONS[0]}.jsonl", claude(SESSIONS[0], 7, timestamp=at))
+    harness.scan()
+    failing(harness, "unreachable", f"{URL} can't be reached: connection refused")
 
 
-def refused(house: Household) -> None:
-    captured(house)
-    watched(house, claude_code="polled")
-    failing(house, "refused", f"{URL} answered 401: the token is not known here")
+def refused(harness: DaemonHarness) -> None:
+    captured(harness)
+    watched(harness, claude_code="polled")
+    failing(harness, "refused", f"{URL} answered 401: the token is not known here")
 
 
-def starting(house: Household) -> None:
+def starting(harness: DaemonHarness) -> None:
     """Hold the lock as a daemon that has stored nothing yet."""
 
 
-def paused(house: Household) -> None:
-    healthy(house)
-    pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
+def paused(harness: DaemonHarness) -> None:
+    healthy(harness)
+    pause.write(harness.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
 
 
-def never(house: Household) -> None:
+def never(harness: DaemonHarness) -> None:
     """Remove the state, as if nothing was ever started."""
-    house.close()
-    shutil.rmtree(house.state)
+    harness.close()
+    shutil.rmtree(harness.state)
 
 
 STATUS: dict[str, tuple[World, bool, int]] = {
@@ -166,8 +166,8 @@ STATUS: dict[str, tuple[World, bool, int]] = {
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         put_rules(made.state)
         config = Path(made.home, ".config/sessiond/config.toml")
         config.parent.mkdir(parents=True)
@@ -176,20 +176,20 @@ def house(tmp_path: Path) -> Iterator[Household]:
 
 
 @contextmanager
-def daemon(house: Household, runs: bool) -> Iterator[None]:
+def daemon(harness: DaemonHarness, runs: bool) -> Iterator[None]:
     """Hold the lock in the name of a daemon of pid 4711, which started three hours ago."""
     if not runs:
         yield
         return
-    lock = state.Lock(house.state, "systemd")
+    lock = state.Lock(harness.state, "systemd")
     said = {"pid": 4711, "since_ms": before_ms(3 * HOUR), "service": "systemd"}
-    Path(house.state, state.LOCK).write_text(json.dumps(said).ljust(state.LOCK_SIZE))
+    Path(harness.state, state.LOCK).write_text(json.dumps(said).ljust(state.LOCK_SIZE))
     yield
     lock.release()
 
 
-def environ(house: Household, **more: str) -> dict[str, str]:
-    return {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **more}
+def environ(harness: DaemonHarness, **more: str) -> dict[str, str]:
+    return {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, **more}
 
 
 def record(name: str | None, words: list[str], env: dict[str, str], columns: int) -> int:
@@ -216,23 +216,23 @@ def record(name: str | None, words: list[str], env: dict[str, str], columns: int
 
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("name", STATUS)
-def test_status(name: str, columns: int, house: Household) -> None:
+def test_status(name: str, columns: int, harness: DaemonHarness) -> None:
     world, runs, code = STATUS[name]
-    world(house)
-    with daemon(house, runs):
+    world(harness)
+    with daemon(harness, runs):
         # The state lies where it does for everybody, so that its name is the same on every machine.
-        home = Path(house.home, ".local/state")
+        home = Path(harness.home, ".local/state")
         home.mkdir(parents=True)
-        (home / "sessiond").symlink_to(house.state)
-        shown = {"HOME": house.home}
+        (home / "sessiond").symlink_to(harness.state)
+        shown = {"HOME": harness.home}
         assert record(name, ["status"], shown, columns) == code
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_sources(columns: int, house: Household) -> None:
-    degraded(house)
-    Path(house.home, ".config/sessiond/config.toml").write_text("[sources.codex]\nenabled = false\n")
-    assert record("sources", ["sources"], environ(house), columns) == 0
+def test_sources(columns: int, harness: DaemonHarness) -> None:
+    degraded(harness)
+    Path(harness.home, ".config/sessiond/config.toml").write_text("[sources.codex]\nenabled = false\n")
+    assert record("sources", ["sources"], environ(harness), columns) == 0
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -251,9 +251,9 @@ def test_what_init_finds(columns: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_doctor_fits(columns: int, house: Household) -> None:
+def test_doctor_fits(columns: int, harness: DaemonHarness) -> None:
     """Its findings depend on this machine, so there is no expected file."""
-    assert record(None, ["doctor"], environ(house), columns) in (0, 4)
+    assert record(None, ["doctor"], environ(harness), columns) in (0, 4)
 
 
 @pytest.fixture(autouse=True, scope="module")

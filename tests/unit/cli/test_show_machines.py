@@ -19,16 +19,16 @@ from sessiond.errors import ReadError
 from sessiond.redact.examples import expand
 from sessiond.spool import Spool
 from sessiond.transcript.text import Style
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 AGENT = CLAUDE.removesuffix(".jsonl") + "/subagents/agent-a1.jsonl"
 SECRET = expand("ghp_<A36>", 1)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
     """The machine that captured the session, with a secret that was stored as it was."""
-    with household(tmp_path) as made:
+    with daemon_harness(tmp_path) as made:
         made.address = made.uploading.address = made.endpoint.url
         call = {"type": "tool_use", "id": "t1", "name": "Agent", "input": {"prompt": "Count the threads"}}
         answer = claude(SESSION, 2, role="assistant", text="I will ask.")
@@ -39,17 +39,17 @@ def house(tmp_path: Path) -> Iterator[Household]:
         yield made
 
 
-def run(house: Household, *arguments: str, state: str | None = None, url: str | None = None) -> int:
+def run(harness: DaemonHarness, *arguments: str, state: str | None = None, url: str | None = None) -> int:
     """Run a command on this machine, or with `state` on another one that has captured nothing."""
-    return main(arguments, environ(house, state=state, url=url))
+    return main(arguments, environ(harness, state=state, url=url))
 
 
-def environ(house: Household, *, state: str | None = None, url: str | None = None) -> dict[str, str]:
+def environ(harness: DaemonHarness, *, state: str | None = None, url: str | None = None) -> dict[str, str]:
     return {
-        "HOME": house.home if state is None else state,
-        "SESSIOND_STATE_DIR": state or house.state,
+        "HOME": harness.home if state is None else state,
+        "SESSIOND_STATE_DIR": state or harness.state,
         "SESSIOND_CONFIG": os.devnull,
-        "SESSIOND_ENDPOINT__URL": url or house.endpoint.url,
+        "SESSIOND_ENDPOINT__URL": url or harness.endpoint.url,
         "SESSIOND_TOKEN": TOKEN,
         "TZ": "UTC",
     }
@@ -57,29 +57,29 @@ def environ(house: Household, *, state: str | None = None, url: str | None = Non
 
 @pytest.mark.parametrize("words", [["--items"], ["--raw"], ["--raw", "agents/a1"]])
 def test_a_session_reads_the_same_on_every_machine(
-    house: Household, tmp_path: Path, words: list[str], capfdbinary: pytest.CaptureFixture[bytes]
+    harness: DaemonHarness, tmp_path: Path, words: list[str], capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     """Byte for byte, and masked even if it was stored readable."""
-    streams = [each.name for each in house.spool.catalog.streams(1)]
+    streams = [each.name for each in harness.spool.catalog.streams(1)]
     words = [next(name for name in streams if name != "main") if word.startswith("agents") else word for word in words]
-    assert run(house, "show", SESSION, *words) == 0
+    assert run(harness, "show", SESSION, *words) == 0
     here = capfdbinary.readouterr().out
-    assert run(house, "show", SESSION[:12], *words, state=str(tmp_path / "other")) == 0
+    assert run(harness, "show", SESSION[:12], *words, state=str(tmp_path / "other")) == 0
     there = capfdbinary.readouterr().out
     assert here == there != b"" and SECRET.encode() not in there
 
 
 def test_the_conversation_of_another_machine_has_its_subagent_at_the_call(
-    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(house, "show", SESSION, state=str(tmp_path / "other")) == 0
+    assert run(harness, "show", SESSION, state=str(tmp_path / "other")) == 0
     shown = capsys.readouterr().out
     assert "machine    testbox, read from the endpoint\n" in shown and "endpoint   has everything\n" in shown
     assert [shown.index(text) for text in ("Weave with", "I will ask.", "> Agent", "Seven threads")] == sorted(
         shown.index(text) for text in ("Weave with", "I will ask.", "> Agent", "Seven threads")
     )
     assert SECRET not in shown
-    assert run(house, "show", SESSION, "--json", state=str(tmp_path / "other")) == 0
+    assert run(harness, "show", SESSION, "--json", state=str(tmp_path / "other")) == 0
     view = json.loads(capsys.readouterr().out)
     assert not view["this_machine"] and "main" in {each["name"] for each in view["streams"]}
     assert all(each["captured"] == each["acknowledged"] > 0 for each in view["streams"])
@@ -87,70 +87,72 @@ def test_the_conversation_of_another_machine_has_its_subagent_at_the_call(
 
 @pytest.mark.parametrize("format", ["md", "html", "json", "atif", "handoff"])
 def test_a_session_of_another_machine_is_exported(
-    house: Household, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(house, "export", SESSION, "--format", format, state=str(tmp_path / "other")) == 0
+    assert run(harness, "export", SESSION, "--format", format, state=str(tmp_path / "other")) == 0
     shown = capsys.readouterr().out
     assert "Seven threads" in shown and SECRET not in shown
 
 
 def test_an_id_that_no_machine_has_is_not_found(
-    house: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Text that is no id is never sent to the endpoint. Of several ids that begin alike, the first are named."""
     for text in ("5f2", "tide", "", " "):
-        assert run(house, "show", text, state=str(tmp_path / "other")) == 1
+        assert run(harness, "show", text, state=str(tmp_path / "other")) == 1
         assert capsys.readouterr().err == f"sessiond: no session {text!a}\n  `sessiond ls` lists them\n"
-    house.write(CLAUDE.replace(SESSION, SESSION[:-1] + "9"), claude(SESSION[:-1] + "9", 1))
-    house.settle()
-    assert run(house, "show", SESSION[:9], state=str(tmp_path / "other")) == 1
+    harness.write(CLAUDE.replace(SESSION, SESSION[:-1] + "9"), claude(SESSION[:-1] + "9", 1))
+    harness.settle()
+    assert run(harness, "show", SESSION[:9], state=str(tmp_path / "other")) == 1
     assert "several sessions start with" in capsys.readouterr().err
-    assert run(house, "show", SESSION, state=str(tmp_path / "other")) == 0
+    assert run(harness, "show", SESSION, state=str(tmp_path / "other")) == 0
 
 
 def test_without_an_endpoint_a_session_of_this_machine_is_shown(
-    house: Household, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An id that it does not know says why it can't be looked up."""
     nowhere = "http://127.0.0.1:9"
-    assert run(house, "show", SESSION, "--items", url=nowhere) == 0
+    assert run(harness, "show", SESSION, "--items", url=nowhere) == 0
     capsys.readouterr()
-    assert run(house, "show", "abc", url=nowhere) != 0
+    assert run(harness, "show", "abc", url=nowhere) != 0
     said = capsys.readouterr().err
     assert "can't be reached" in said and "no session 'abc' was on this machine" in said
 
 
 def test_the_tools_own_file_is_written_as_it_is(
-    house: Household, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    harness: DaemonHarness, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     """Masked, unless asked not to. Another machine does not have it."""
-    content = (Path(house.home) / CLAUDE).read_bytes()
-    assert run(house, "show", SESSION, "--raw", "--from", "tool", "--unmasked") == 0
+    content = (Path(harness.home) / CLAUDE).read_bytes()
+    assert run(harness, "show", SESSION, "--raw", "--from", "tool", "--unmasked") == 0
     assert capfdbinary.readouterr().out == content
-    assert run(house, "show", SESSION, "--raw", "--from", "tool") == 0
+    assert run(harness, "show", SESSION, "--raw", "--from", "tool") == 0
     masked = capfdbinary.readouterr().out
     assert masked == content.replace(SECRET.encode(), b"*" * len(SECRET))
-    assert run(house, "show", SESSION, "--raw", "--from", "tool", state=str(tmp_path / "other")) == 1
+    assert run(harness, "show", SESSION, "--raw", "--from", "tool", state=str(tmp_path / "other")) == 1
     assert b"on machine testbox" in capfdbinary.readouterr().err
-    assert run(house, "show", SESSION, "--from", "tool") == 2
-    os.unlink(os.path.join(house.home, CLAUDE))
-    house.settle()
-    assert run(house, "show", SESSION, "--raw", "--from", "tool") == 1
+    assert run(harness, "show", SESSION, "--from", "tool") == 2
+    os.unlink(os.path.join(harness.home, CLAUDE))
+    harness.settle()
+    assert run(harness, "show", SESSION, "--raw", "--from", "tool") == 1
     assert b"the tool has deleted its file" in capfdbinary.readouterr().err
 
 
-def test_a_database_of_a_tool_is_not_written_as_bytes(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_of_a_tool_is_not_written_as_bytes(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its tool may be writing it, and part of it is in the write-ahead log. The records are there all the same."""
-    path = os.path.join(house.home, ".warp-like.db")
+    path = os.path.join(harness.home, ".warp-like.db")
     with pytest.raises(ReadError, match="is a database"):
-        next(tool_bytes(Config(), environ(house), os.path.join(house.home, ".local/share/opencode/opencode.db")))
+        next(tool_bytes(Config(), environ(harness), os.path.join(harness.home, ".local/share/opencode/opencode.db")))
     with pytest.raises(ReadError, match="no such file"):
-        next(tool_bytes(Config(), environ(house), path))
+        next(tool_bytes(Config(), environ(harness), path))
 
 
 @pytest.mark.parametrize("here", [True, False])
 def test_follow_prints_what_is_added_and_nothing_twice(
-    house: Household, tmp_path: Path, here: bool, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, tmp_path: Path, here: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On the machine of the session and on another one."""
     added = iter(["Tie a knot", "", "Cut the yarn"])
@@ -160,14 +162,16 @@ def test_follow_prints_what_is_added_and_nothing_twice(
         if text is None:
             raise KeyboardInterrupt
         if text:
-            house.write(CLAUDE, claude(SESSION, 10 + len(text), text=text))
-            house.settle()
+            harness.write(CLAUDE, claude(SESSION, 10 + len(text), text=text))
+            harness.settle()
 
-    config = load(None, environ(house)).config if here else Config()
-    spool = Spool(house.state, readonly=True) if here else None
-    library = Library(spool, config, environ(house), None)
+    config = load(None, environ(harness)).config if here else Config()
+    spool = Spool(harness.state, readonly=True) if here else None
+    library = Library(spool, config, environ(harness), None)
     if not here:
-        library = Library(None, load(None, environ(house, state=str(tmp_path / "other"))).config, environ(house), None)
+        library = Library(
+            None, load(None, environ(harness, state=str(tmp_path / "other"))).config, environ(harness), None
+        )
     with pytest.raises(KeyboardInterrupt):
         following.follow(library.find(SESSION), Style(width=None, color=False, full=False), sleep)
     library.close()
@@ -186,17 +190,17 @@ def test_subagents_are_told_from_the_main_thread_by_their_names() -> None:
     assert main_streams([]) == set()
 
 
-def test_several_copies_of_a_session_give_the_one_that_was_active_last(house: Household) -> None:
+def test_several_copies_of_a_session_give_the_one_that_was_active_last(harness: DaemonHarness) -> None:
     """A session that was restored and continued is at the endpoint once for each machine."""
     from sessiond.cli.remote import find_stored
 
-    old = house.client.session(house.machine_id, uuid.UUID(SESSION))
-    house.close()
-    house.machine_id = "second"
-    house.state += "2"
-    os.makedirs(house.state, mode=0o700)
-    house.open()
-    house.write(CLAUDE, claude(SESSION, 90, text="On the second machine"))
-    house.settle()
-    found = find_stored(house.client, SESSION)
+    old = harness.client.session(harness.machine_id, uuid.UUID(SESSION))
+    harness.close()
+    harness.machine_id = "second"
+    harness.state += "2"
+    os.makedirs(harness.state, mode=0o700)
+    harness.open()
+    harness.write(CLAUDE, claude(SESSION, 90, text="On the second machine"))
+    harness.settle()
+    found = find_stored(harness.client, SESSION)
     assert (old.record.machine_id, found.record.machine_id) == ("testbox", "second")

@@ -29,42 +29,42 @@ from sessiond.status import Running, SpoolState, Status, ToolStatus, read_status
 from sessiond.status.advice import advise
 from sessiond.status.configured import _state_dir
 from sessiond.unsaved import Unsaved
-from support.harness import CLAUDE, NOW_MS, SESSION, Household, claude, encode, household
+from support.harness import CLAUDE, NOW_MS, SESSION, DaemonHarness, claude, daemon_harness, encode
 
 Look = Callable[..., Status]
 MINUTE = 60_000
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def look(house: Household) -> Look:
-    """Read the status of the household, a minute after its time."""
+def look(harness: DaemonHarness) -> Look:
+    """Read the status of the daemon_harness, a minute after its time."""
 
     def call(**environ: str) -> Status:
-        env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **environ}
-        return read_status(os.devnull, env, now_ms=house.now_ms + MINUTE)
+        env = {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, **environ}
+        return read_status(os.devnull, env, now_ms=harness.now_ms + MINUTE)
 
     return call
 
 
 @pytest.fixture
-def daemon(house: Household) -> Iterator[state.Lock]:
+def daemon(harness: DaemonHarness) -> Iterator[state.Lock]:
     """Hold the lock as a daemon that has scanned everything."""
-    lock = state.Lock(house.state, "systemd")
-    tell(house)
+    lock = state.Lock(harness.state, "systemd")
+    tell(harness)
     yield lock
     lock.release()
 
 
-def tell(house: Household, *, pid: int | None = None, files: int = 0, backlog: int = 0) -> None:
+def tell(harness: DaemonHarness, *, pid: int | None = None, files: int = 0, backlog: int = 0) -> None:
     """Store the health that a daemon would."""
-    root = RootHealth(tool="claude-code", path=f"{house.home}/.claude/projects", how="watched", directories=2)
-    missing = RootHealth(tool="codex", path=f"{house.home}/.codex/sessions", how="missing")
+    root = RootHealth(tool="claude-code", path=f"{harness.home}/.claude/projects", how="watched", directories=2)
+    missing = RootHealth(tool="codex", path=f"{harness.home}/.codex/sessions", how="missing")
     made = CaptureHealth(
         pid=os.getpid() if pid is None else pid,
         machine_id="testbox",
@@ -72,26 +72,26 @@ def tell(house: Household, *, pid: int | None = None, files: int = 0, backlog: i
         backlog=backlog,
         roots=[root, missing],
     )
-    health.write(house.spool, made)
+    health.write(harness.spool, made)
 
 
-def fail(house: Household, kind: str, reason: str, hint: str | None = None) -> None:
+def fail(harness: DaemonHarness, kind: str, reason: str, hint: str | None = None) -> None:
     """Store the health of an endpoint that fails for three minutes."""
     made = EndpointHealth(
         url="http://127.0.0.1:1",
         archive=True,
-        failing_since_ms=house.now_ms - 2 * MINUTE,
+        failing_since_ms=harness.now_ms - 2 * MINUTE,
         failures=4,
         kind=kind,
         reason=reason,
         hint=hint,
-        next_attempt_ms=house.now_ms + 2 * MINUTE,
+        next_attempt_ms=harness.now_ms + 2 * MINUTE,
     )
-    health.write(house.spool, made)
+    health.write(harness.spool, made)
 
 
-def run(house: Household, *arguments: str, **environ: str) -> int:
-    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull, **environ}
+def run(harness: DaemonHarness, *arguments: str, **environ: str) -> int:
+    env = {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, "SESSIOND_CONFIG": os.devnull, **environ}
     return main(["status", *arguments], env)
 
 
@@ -171,11 +171,11 @@ UNUSED |= {"inspect", "typing_extensions", "subprocess", "threading", "signal", 
 """Modules that `ls` does not use."""
 
 
-def test_ls_imports_little_more_than_msgspec(house: Household) -> None:
+def test_ls_imports_little_more_than_msgspec(harness: DaemonHarness) -> None:
     """`ls` decodes records, so it needs msgspec, but no network, no rules of redaction and no tool's format."""
-    house.write(CLAUDE, claude(SESSION, 0))
-    house.scan()
-    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "PYTHONPATH": os.pathsep.join(sys.path)}
+    harness.write(CLAUDE, claude(SESSION, 0))
+    harness.scan()
+    env = {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, "PYTHONPATH": os.pathsep.join(sys.path)}
     code, modules = imported(["ls"], env)
     assert code == 0
     assert UNUSED & modules == set()
@@ -215,9 +215,9 @@ def test_garbage_is_not_collected_while_a_command_is_imported(tmp_path: Path) ->
     assert done.stdout.splitlines()[-1] == "0 True True True"
 
 
-def test_objects_of_a_caller_are_still_collected(house: Household) -> None:
+def test_objects_of_a_caller_are_still_collected(harness: DaemonHarness) -> None:
     before = gc.get_freeze_count()
-    run(house)
+    run(harness)
     assert gc.get_freeze_count() == before
 
 
@@ -247,11 +247,11 @@ def configure(home: Path, spool: Spool, text: str) -> Path:
     return file
 
 
-def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, tmp_path: Path) -> None:
+def test_a_configuration_is_read_again_once_it_is_another_one(harness: DaemonHarness, tmp_path: Path) -> None:
     """The daemon's check of the files counts only for these files."""
-    environ = {"HOME": house.home}
-    text = f'state_dir = "{house.state}"  # here\nmachine_id = "first"\nredact = "off"\n'
-    file = configure(tmp_path, house.spool, text)
+    environ = {"HOME": harness.home}
+    text = f'state_dir = "{harness.state}"  # here\nmachine_id = "first"\nredact = "off"\n'
+    file = configure(tmp_path, harness.spool, text)
 
     def look(**more: str) -> Status:
         return read_status(str(file), environ | more)
@@ -260,7 +260,7 @@ def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, 
     assert (first.machine_id, first.scanner, first.config.files) == ("first", "off", (str(file),))
     assert first.spool.state is SpoolState.OK
     assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
-    record_config_health(house.spool, load(str(file), environ | {"SESSIOND_MACHINE_ID": "other"}), None)
+    record_config_health(harness.spool, load(str(file), environ | {"SESSIOND_MACHINE_ID": "other"}), None)
     assert look(SESSIOND_MACHINE_ID="other").machine_id == "other"
     assert look().machine_id == "first"
 
@@ -269,7 +269,7 @@ def test_a_configuration_is_read_again_once_it_is_another_one(house: Household, 
     file.write_text(text.replace("redact", "redcat"))
     wrong = look()
     assert wrong.config.error is not None and 'did you mean "redact"?' in str(wrong.config.hint)
-    assert wrong.state_dir == house.state
+    assert wrong.state_dir == harness.state
 
     file.write_text(text)
     part = file.parent / "config.d/1.toml"
@@ -316,19 +316,19 @@ def test_a_malformed_state_directory_is_not_guessed(text: str) -> None:
         _state_dir(text.encode(), None)
 
 
-def test_a_configuration_checked_by_another_version_is_read_again(house: Household, tmp_path: Path) -> None:
-    file = configure(tmp_path, house.spool, f'state_dir = "{house.state}"\nmachine_id = "first"\n')
-    taken = health.read_applied_config(house.spool)
+def test_a_configuration_checked_by_another_version_is_read_again(harness: DaemonHarness, tmp_path: Path) -> None:
+    file = configure(tmp_path, harness.spool, f'state_dir = "{harness.state}"\nmachine_id = "first"\n')
+    taken = health.read_applied_config(harness.spool)
     assert taken is not None
-    health.write_applied_config(house.spool, taken.replace(machine_id="stored"))
-    assert read_status(str(file), {"HOME": house.home}).machine_id == "stored"
-    health.write_applied_config(house.spool, taken.replace(machine_id="stored", version="0.0.1"))
-    assert read_status(str(file), {"HOME": house.home}).machine_id == "first"
+    health.write_applied_config(harness.spool, taken.replace(machine_id="stored"))
+    assert read_status(str(file), {"HOME": harness.home}).machine_id == "stored"
+    health.write_applied_config(harness.spool, taken.replace(machine_id="stored", version="0.0.1"))
+    assert read_status(str(file), {"HOME": harness.home}).machine_id == "first"
 
 
 @pytest.mark.parametrize("text", ["[]", '{"pid": "x"}', '{"roots": [7]}', "{", '{"roots": [{"tool": "codex"}]}'])
-def test_an_unreadable_health_is_reported(text: str, house: Household, look: Look) -> None:
-    house.spool.set_meta(health.CAPTURE, text)
+def test_an_unreadable_health_is_reported(text: str, harness: DaemonHarness, look: Look) -> None:
+    harness.spool.set_meta(health.CAPTURE, text)
     made = look()
     assert made.spool.state is SpoolState.UNREADABLE
     assert "unexpected" in str(made.spool.reason)
@@ -345,16 +345,16 @@ def test_before_the_first_start_it_says_how_to_start(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock) -> None:
+def test_all_well_is_one_screen(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
     """The times are fixed, and the screen has 80 columns."""
-    house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
-    house.settle()
-    tell(house, files=1)
-    health.write(house.spool, EndpointHealth(url="x", archive=True, last_ack_ms=house.now_ms, latency_ms=12))
+    harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    harness.settle()
+    tell(harness, files=1)
+    health.write(harness.spool, EndpointHealth(url="x", archive=True, last_ack_ms=harness.now_ms, latency_ms=12))
     made = look()
     assert made.healthy
     assert made.advice == []
-    text = screen(_fixed(made), home=house.home)
+    text = screen(_fixed(made), home=harness.home)
     assert text == (
         "sessiond      running for 3 h (pid 4711, by systemd, as testbox)\n"
         "endpoint      archive on this machine: last ack 1 min ago, took 12 ms\n"
@@ -369,21 +369,21 @@ def test_all_well_is_one_screen(house: Household, look: Look, daemon: state.Lock
     )
 
 
-def test_a_machine_without_a_tool_is_said(house: Household, look: Look) -> None:
+def test_a_machine_without_a_tool_is_said(harness: DaemonHarness, look: Look) -> None:
     """The text must not say "other tools" if none was found."""
-    missing = [RootHealth(tool=tool, path=f"{house.home}/.{tool}", how="missing") for tool in ("codex", "pi")]
-    health.write(house.spool, CaptureHealth(pid=os.getpid(), machine_id="testbox", roots=missing))
+    missing = [RootHealth(tool=tool, path=f"{harness.home}/.{tool}", how="missing") for tool in ("codex", "pi")]
+    health.write(harness.spool, CaptureHealth(pid=os.getpid(), machine_id="testbox", roots=missing))
     assert "\nnone of the 2 supported tools was found here: sessiond sources\n" in screen(look())
 
 
-def test_what_waits_and_what_is_wrong_is_said(house: Household, look: Look, daemon: state.Lock) -> None:
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    tell(house, files=2, backlog=1)
-    fail(house, "unreachable", "http://127.0.0.1:1 can't be reached: connection refused")
+def test_what_waits_and_what_is_wrong_is_said(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    tell(harness, files=2, backlog=1)
+    fail(harness, "unreachable", "http://127.0.0.1:1 can't be reached: connection refused")
     made = look()
     assert not made.healthy
-    assert screen(_fixed(made), home=house.home).splitlines()[:6] == [
+    assert screen(_fixed(made), home=harness.home).splitlines()[:6] == [
         "sessiond      running for 3 h, degraded (pid 4711, by systemd, as testbox)",
         "endpoint      archive on this machine: failing for 3 min, next attempt in 1 min",
         "found         2 files, 1 not read yet",
@@ -406,80 +406,82 @@ def _fixed(made: Status) -> Status:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_worst_still_fits_a_terminal(
-    width: int, house: Household, look: Look, daemon: state.Lock, tmp_path: Path
+    width: int, harness: DaemonHarness, look: Look, daemon: state.Lock, tmp_path: Path
 ) -> None:
     """With six tools and every problem there are 24 lines, and no line is too long."""
     tools = ["aider", "amp", "claude-code", "codex", "cursor", "opencode"]
-    roots = [RootHealth(tool=tool, path=f"{house.home}/{'deep/' * 20}{tool}", how="unreadable") for tool in tools]
-    health.write(house.spool, CaptureHealth(pid=os.getpid(), discovered=dict.fromkeys(tools, 9), roots=roots))
-    fail(house, "refused", "https://sync.example.org/" + "long/" * 10 + " answered 401: " + "no " * 60, "the token")
+    roots = [RootHealth(tool=tool, path=f"{harness.home}/{'deep/' * 20}{tool}", how="unreadable") for tool in tools]
+    health.write(harness.spool, CaptureHealth(pid=os.getpid(), discovered=dict.fromkeys(tools, 9), roots=roots))
+    fail(harness, "refused", "https://sync.example.org/" + "long/" * 10 + " answered 401: " + "no " * 60, "the token")
     daemon.note(stopped="the spool can't be written: database or disk is full")
-    text = screen(look(SESSIOND_OUTBOX__MAX_BYTES="-1"), width=width, home=house.home)
+    text = screen(look(SESSIOND_OUTBOX__MAX_BYTES="-1"), width=width, home=harness.home)
     assert max(map(len, text.splitlines())) <= width
     assert len(text.splitlines()) <= 24
     assert "more: sessiond status --json" in text
 
 
-def test_colour_repeats_words(house: Household, look: Look, daemon: state.Lock) -> None:
+def test_colour_repeats_words(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
     import re
 
     made = look()
     assert re.sub(r"\x1b\[\d+m", "", screen(made, color=True)) == screen(made)
 
 
-def test_names_from_outside_are_escaped(house: Household, look: Look, daemon: state.Lock) -> None:
-    fail(house, "unreachable", "answered \x1b[2J\nnothing")
+def test_names_from_outside_are_escaped(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
+    fail(harness, "unreachable", "answered \x1b[2J\nnothing")
     assert "\x1b" not in screen(look())
 
 
 # --- never complete while something is open ---
 
 
-def test_counts_of_an_earlier_daemon_are_not_shown(house: Household, look: Look, daemon: state.Lock) -> None:
+def test_counts_of_an_earlier_daemon_are_not_shown(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
     """The daemon restarted and has not scanned yet: discovered is unknown, not what the old one found."""
-    tell(house, pid=1, files=7)
+    tell(harness, pid=1, files=7)
     made = look()
     assert made.discovered.files is None
     assert "the first scan is running" in screen(made)
 
 
-def test_without_a_daemon_it_does_not_claim_to_know_what_is_new(house: Household, look: Look) -> None:
-    tell(house, files=7)
+def test_without_a_daemon_it_does_not_claim_to_know_what_is_new(harness: DaemonHarness, look: Look) -> None:
+    tell(harness, files=7)
     made = look()
     assert not made.discovered.current
     assert "7 files in the last run; newer ones are unknown" in screen(made)
 
 
-def test_what_backfill_leaves_out_is_never_counted_as_read(house: Household, look: Look, daemon: state.Lock) -> None:
+def test_what_backfill_leaves_out_is_never_counted_as_read(
+    harness: DaemonHarness, look: Look, daemon: state.Lock
+) -> None:
     made = CaptureHealth(pid=os.getpid(), discovered={"codex": 9}, left_out=4, left_out_bytes=12_000_000, backlog=2)
-    health.write(house.spool, made)
+    health.write(harness.spool, made)
     assert "found         9 files, 4 (12 MB) excluded by backfill, 2 not read yet\n" in screen(look())
-    health.write(house.spool, made.replace(backlog=0))
+    health.write(harness.spool, made.replace(backlog=0))
     assert "found         9 files, 4 (12 MB) excluded by backfill, the others read\n" in screen(look())
     assert (look().discovered.left_out, look().discovered.left_out_bytes) == (4, 12_000_000)
 
 
-def test_a_session_counts_as_acknowledged_with_its_last_byte(house: Household, look: Look) -> None:
+def test_a_session_counts_as_acknowledged_with_its_last_byte(harness: DaemonHarness, look: Look) -> None:
     """The record alone, or a part of the transcript, does not suffice."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    (session,) = house.spool.outbox.sessions(9)
-    with house.spool.transaction():
-        house.spool.outbox.acknowledge_session(session.id, session.revision)
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    (session,) = harness.spool.outbox.sessions(9)
+    with harness.spool.transaction():
+        harness.spool.outbox.acknowledge_session(session.id, session.revision)
     totals = look().totals
     assert totals is not None
     assert (totals.captured, totals.acknowledged) == (1, 0)
-    house.settle()
+    harness.settle()
     totals = look().totals
     assert totals is not None
     assert (totals.captured, totals.acknowledged, totals.oldest_ms) == (1, 1, None)
 
 
 def test_transcripts_that_wait_in_their_files_are_counted(tmp_path: Path) -> None:
-    with household(tmp_path, budget=1 << 16) as house:
-        house.write(CLAUDE, *(claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)))
-        house.scan()
-        made = read_status(os.devnull, {"HOME": house.home, "SESSIOND_STATE_DIR": house.state}, now_ms=NOW_MS)
+    with daemon_harness(tmp_path, budget=1 << 16) as harness:
+        harness.write(CLAUDE, *(claude(SESSION, n, text=os.urandom(3000).hex()) for n in range(400)))
+        harness.scan()
+        made = read_status(os.devnull, {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state}, now_ms=NOW_MS)
         assert made.outbox is not None
         assert made.totals is not None
         assert made.outbox.behind == 1
@@ -487,9 +489,9 @@ def test_transcripts_that_wait_in_their_files_are_counted(tmp_path: Path) -> Non
         assert "1 transcript (" in screen(made)
 
 
-def test_damaged_records_and_unknown_types_are_shown(house: Household, look: Look, daemon: state.Lock) -> None:
-    house.write(CLAUDE, claude(SESSION, 1), "{broken", {**claude(SESSION, 2), "type": "hologram"})
-    house.settle()
+def test_damaged_records_and_unknown_types_are_shown(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
+    harness.write(CLAUDE, claude(SESSION, 1), "{broken", {**claude(SESSION, 2), "type": "hologram"})
+    harness.settle()
     made = look()
     (tool,) = [tool for tool in made.tools if tool.count.tool == "claude-code"]
     assert (tool.count.damaged, tool.count.unknown) == (1, ["hologram"])
@@ -497,25 +499,27 @@ def test_damaged_records_and_unknown_types_are_shown(house: Household, look: Loo
     assert made.healthy
 
 
-def test_a_file_that_can_not_be_read_degrades_and_is_named(house: Household, look: Look, daemon: state.Lock) -> None:
-    target = house.write("elsewhere.jsonl", claude(SESSION, 1))
-    link = os.path.join(house.home, CLAUDE)
+def test_a_file_that_can_not_be_read_degrades_and_is_named(
+    harness: DaemonHarness, look: Look, daemon: state.Lock
+) -> None:
+    target = harness.write("elsewhere.jsonl", claude(SESSION, 1))
+    link = os.path.join(harness.home, CLAUDE)
     os.makedirs(os.path.dirname(link))
     os.symlink(target, link)
-    house.ingest(link)
+    harness.ingest(link)
     made = look()
     assert not made.healthy
     assert made.troubles[0].path == link
     assert made.advice[0].what == f"1 file can't be read: {made.troubles[0].reason}: {link}"
-    assert os.path.basename(link) in screen(made, width=80, home=house.home)
+    assert os.path.basename(link) in screen(made, width=80, home=harness.home)
 
 
-def test_parked_items_degrade(house: Household, look: Look, daemon: state.Lock) -> None:
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    (session,) = house.spool.outbox.sessions(9)
-    with house.spool.transaction():
-        house.spool.outbox.park_session(session.id, session.revision, "too large")
+def test_parked_items_degrade(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    (session,) = harness.spool.outbox.sessions(9)
+    with harness.spool.transaction():
+        harness.spool.outbox.park_session(session.id, session.revision, "too large")
     made = look()
     assert not made.healthy
     assert made.advice[0].what == "1 item parked: the endpoint refuses them"
@@ -524,65 +528,67 @@ def test_parked_items_degrade(house: Household, look: Look, daemon: state.Lock) 
 # --- the state of our own files ---
 
 
-def test_a_killed_daemon_is_told_from_a_stopped_one(house: Household, look: Look) -> None:
-    house.spool.set_meta(health.CLEAN, None)
+def test_a_killed_daemon_is_told_from_a_stopped_one(harness: DaemonHarness, look: Look) -> None:
+    harness.spool.set_meta(health.CLEAN, None)
     assert look().daemon.state is Running.DIED
-    house.spool.set_meta(health.CLEAN, "1")
+    harness.spool.set_meta(health.CLEAN, "1")
     assert look().daemon.state is Running.STOPPED
 
 
-def test_a_damaged_spool_is_said_and_the_rest_is_shown(house: Household, look: Look) -> None:
-    house.close()
-    (Path(house.state) / NAME).write_bytes(b"not a database " * 500)
+def test_a_damaged_spool_is_said_and_the_rest_is_shown(harness: DaemonHarness, look: Look) -> None:
+    harness.close()
+    (Path(harness.state) / NAME).write_bytes(b"not a database " * 500)
     for suffix in ("-wal", "-shm"):
-        (Path(house.state) / (NAME + suffix)).unlink(missing_ok=True)
+        (Path(harness.state) / (NAME + suffix)).unlink(missing_ok=True)
     made = look()
     assert made.spool.state is SpoolState.DAMAGED
     assert made.totals is None
     assert any("sets the spool aside" in (each.do or "") for each in made.advice)
     assert "captured      unknown: the spool can't be read" in screen(made)
-    set_aside(house.state)
-    house.open()
+    set_aside(harness.state)
+    harness.open()
 
 
-def test_a_spool_of_a_newer_version_is_said(house: Household, look: Look) -> None:
-    house.spool.connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+def test_a_spool_of_a_newer_version_is_said(harness: DaemonHarness, look: Look) -> None:
+    harness.spool.connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     made = look()
     assert made.spool.state is SpoolState.TOO_NEW
     assert any("upgrade sessiond" in (each.do or "") for each in made.advice)
 
 
-def test_a_locked_spool_costs_no_waiting(house: Household, look: Look) -> None:
-    house.close()
-    holder = sqlite3.connect(os.path.join(house.state, NAME), isolation_level=None)
+def test_a_locked_spool_costs_no_waiting(harness: DaemonHarness, look: Look) -> None:
+    harness.close()
+    holder = sqlite3.connect(os.path.join(harness.state, NAME), isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
     assert look().spool.state is SpoolState.UNREADABLE
     holder.close()
-    house.open()
+    harness.open()
 
 
-def test_a_rebuilt_spool_is_worth_a_line_for_a_week(house: Household, look: Look, daemon: state.Lock) -> None:
-    house.spool.set_meta(health.REBUILT, str(house.now_ms))
+def test_a_rebuilt_spool_is_worth_a_line_for_a_week(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
+    harness.spool.set_meta(health.REBUILT, str(harness.now_ms))
     made = look()
     assert made.healthy
     assert made.advice[0].what == "the spool was damaged and has been rebuilt"
-    house.now_ms += 8 * 86_400_000
+    harness.now_ms += 8 * 86_400_000
     assert look().advice == []
 
 
-def test_a_full_disk_degrades(house: Household, look: Look, daemon: state.Lock) -> None:
+def test_a_full_disk_degrades(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
     daemon.note(stopped="the spool can't be written: disk is full")
     made = look()
     assert not made.healthy
     assert made.advice[0].what == "nothing is captured: the spool can't be written: disk is full"
 
 
-def test_an_invalid_config_is_shown_and_the_rest_as_well(house: Household, daemon: state.Lock, tmp_path: Path) -> None:
+def test_an_invalid_config_is_shown_and_the_rest_as_well(
+    harness: DaemonHarness, daemon: state.Lock, tmp_path: Path
+) -> None:
     """The environment still names the state directory."""
     file = tmp_path / "config.toml"
     file.write_text("[endpoint]\nulr = 1\n")
-    environ = {"HOME": house.home, "SESSIOND_RESCAN": "never", "SESSIOND_STATE_DIR": house.state}
+    environ = {"HOME": harness.home, "SESSIOND_RESCAN": "never", "SESSIOND_STATE_DIR": harness.state}
     made = read_status(str(file), environ)
     assert made.daemon.state is Running.RUNNING
     assert not made.healthy
@@ -591,24 +597,24 @@ def test_an_invalid_config_is_shown_and_the_rest_as_well(house: Household, daemo
 
 
 def test_an_invalid_config_still_names_its_state_directory(
-    house: Household, daemon: state.Lock, tmp_path: Path
+    harness: DaemonHarness, daemon: state.Lock, tmp_path: Path
 ) -> None:
     """A typo must not make a running daemon look as if it had never been started."""
     file = tmp_path / "config.toml"
-    file.write_text(f'state_dir = "{house.state}"\nrescn = 1\n')
-    made = read_status(str(file), {"HOME": house.home})
-    assert made.state_dir == house.state
+    file.write_text(f'state_dir = "{harness.state}"\nrescn = 1\n')
+    made = read_status(str(file), {"HOME": harness.home})
+    assert made.state_dir == harness.state
     assert made.daemon.state is Running.RUNNING
 
 
-def test_a_refused_edit_is_shown_while_the_daemon_runs(house: Household, look: Look, daemon: state.Lock) -> None:
-    house.spool.set_meta(health.CONFIG, "config.toml:1: rescan: expected seconds")
+def test_a_refused_edit_is_shown_while_the_daemon_runs(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
+    harness.spool.set_meta(health.CONFIG, "config.toml:1: rescan: expected seconds")
     assert look().advice[0].what.endswith("config.toml:1: rescan: expected seconds")
 
 
-def test_another_endpoint_than_the_last_one_is_not_judged_by_it(house: Household, look: Look) -> None:
+def test_another_endpoint_than_the_last_one_is_not_judged_by_it(harness: DaemonHarness, look: Look) -> None:
     """The daemon does not run, and the configuration names a new endpoint: the old one's past is not shown for it."""
-    fail(house, "unreachable", "gone")
+    fail(harness, "unreachable", "gone")
     made = look(SESSIOND_ENDPOINT__URL="https://new.example.org")
     assert made.endpoint == EndpointHealth(url="https://new.example.org")
 
@@ -616,22 +622,22 @@ def test_another_endpoint_than_the_last_one_is_not_judged_by_it(house: Household
 # --- exit codes and JSON ---
 
 
-def test_the_exit_code_says_whether_all_is_well(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_says_whether_all_is_well(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """It is 0 if healthy, 3 if not running, 4 if degraded."""
-    assert run(house) == 3
-    lock = state.Lock(house.state)
-    tell(house)
-    assert run(house) == 0
-    fail(house, "refused", "the token is not accepted")
-    assert run(house) == 4
+    assert run(harness) == 3
+    lock = state.Lock(harness.state)
+    tell(harness)
+    assert run(harness) == 0
+    fail(harness, "refused", "the token is not accepted")
+    assert run(harness) == 4
     lock.release()
-    assert run(house) == 3
+    assert run(harness) == 3
 
 
-def test_json_is_versioned_and_is_the_whole_status(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    house.write(CLAUDE, encode(claude(SESSION, 1)))
-    house.settle()
-    assert run(house, "--json") == 3
+def test_json_is_versioned_and_is_the_whole_status(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    harness.write(CLAUDE, encode(claude(SESSION, 1)))
+    harness.settle()
+    assert run(harness, "--json") == 3
     answer = json.loads(capsys.readouterr().out)
     assert answer["version"] == 1
     assert answer["daemon"]["state"] == "stopped" or answer["daemon"]["state"] == "died"
@@ -640,9 +646,9 @@ def test_json_is_versioned_and_is_the_whole_status(house: Household, capsys: pyt
     assert seen == "claude-code"
 
 
-def test_a_slow_scanner_is_reported_but_degrades_nothing(house: Household) -> None:
+def test_a_slow_scanner_is_reported_but_degrades_nothing(harness: DaemonHarness) -> None:
     """The same secrets are found without hyperscan, only slower: `status` has a line for it, but no alarm."""
-    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
+    env = {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, "SESSIOND_CONFIG": os.devnull}
     status = read_status(None, env)
     slow = advise(status.replace(scanner="re"))
     (said,) = [each for each in slow if "hyperscan" in each.what]
@@ -650,8 +656,8 @@ def test_a_slow_scanner_is_reported_but_degrades_nothing(house: Household) -> No
     assert [each for each in advise(status) if "hyperscan" in each.what] == []
 
 
-def test_files_that_look_like_sessions_are_counted_by_tool(house: Household) -> None:
-    status = read_status(None, {"HOME": house.home, "SESSIOND_STATE_DIR": house.state})
+def test_files_that_look_like_sessions_are_counted_by_tool(harness: DaemonHarness) -> None:
+    status = read_status(None, {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state})
     tools = [
         ToolStatus(count=ToolCount(tool=tool), files=1, roots=[], unrecognized=number)
         for tool, number in (("codex", 3), ("pi", 1), ("amp", 0))
@@ -662,9 +668,9 @@ def test_files_that_look_like_sessions_are_counted_by_tool(house: Household) -> 
     assert found.do is not None and found.do.startswith("`sessiond sources --long` lists them")
 
 
-def test_tools_that_save_nothing_are_named_with_the_fix(house: Household) -> None:
+def test_tools_that_save_nothing_are_named_with_the_fix(harness: DaemonHarness) -> None:
     """There is one line for each reason. sessiond itself works, so nothing is degraded."""
-    env = {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, "SESSIOND_CONFIG": os.devnull}
+    env = {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, "SESSIOND_CONFIG": os.devnull}
     status = read_status(None, env)
     assert status.unsaved == []
     nested = [Unsaved(tool="claude-code", pid=pid, reason="it inherited a marker", fix="restart it") for pid in (7, 8)]

@@ -19,13 +19,13 @@ from sessiond.cli import main
 from sessiond.daemon import resources
 from sessiond.daemon.engine import SLICE_OF_FILE
 from sessiond.spool import Spool, health
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, encode, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness, encode
 from support.rules_cache import put_rules
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         put_rules(made.state)
         yield made
 
@@ -37,31 +37,31 @@ def _signals() -> Iterator[None]:
     signal.signal(signal.SIGUSR1, before)
 
 
-def environ(house: Household, **more: str) -> dict[str, str]:
+def environ(harness: DaemonHarness, **more: str) -> dict[str, str]:
     return {
-        "HOME": house.home,
-        "SESSIOND_STATE_DIR": house.state,
+        "HOME": harness.home,
+        "SESSIOND_STATE_DIR": harness.state,
         "SESSIOND_CONFIG": os.devnull,
-        "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+        "SESSIOND_ENDPOINT__URL": harness.endpoint.url,
         "SESSIOND_MACHINE_ID": "testbox",
         "SESSIOND_TOKEN": TOKEN,
         **more,
     }
 
 
-def test_it_captures_all_and_pushes_all(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    path = house.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
-    assert main(["sync"], environ(house)) == 0
+def test_it_captures_all_and_pushes_all(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    path = harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    assert main(["sync"], environ(harness)) == 0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("1 session, all acknowledged\n", "")
-    assert house.held(SESSION) == Path(path).read_bytes()
-    assert state.running(house.state) is None
+    assert harness.held(SESSION) == Path(path).read_bytes()
+    assert state.running(harness.state) is None
 
 
-def test_a_long_file_is_captured_in_slices(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_file_is_captured_in_slices(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sync` works in slices like the daemon: no transaction grows with the file, and each one updates `status`."""
     lines = [claude(SESSION, number, text="lorem ipsum " * 4000) for number in range(800)]
-    path = house.write(CLAUDE, *lines)
+    path = harness.write(CLAUDE, *lines)
     positions = [0]
 
     class Watched(Spool):
@@ -74,88 +74,90 @@ def test_a_long_file_is_captured_in_slices(house: Household, monkeypatch: pytest
                 positions.append(folded)
 
     monkeypatch.setattr(resources, "Spool", Watched)
-    assert main(["sync"], environ(house)) == 0
+    assert main(["sync"], environ(harness)) == 0
     assert positions[-1] == os.path.getsize(path) > 30 << 20
     assert max(after - before for before, after in pairwise(positions)) <= 2 * SLICE_OF_FILE
-    assert house.held(SESSION) == Path(path).read_bytes()
+    assert harness.held(SESSION) == Path(path).read_bytes()
 
 
-def test_what_backfill_leaves_out_is_said(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_backfill_leaves_out_is_said(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything captured is acknowledged, but `backfill` leaves out older sessions."""
-    path = house.write(CLAUDE, claude(SESSION, 1))
+    path = harness.write(CLAUDE, claude(SESSION, 1))
     os.utime(path, (1, 1))
-    assert main(["sync"], environ(house, SESSIOND_BACKFILL="90d")) == 0
+    assert main(["sync"], environ(harness, SESSIOND_BACKFILL="90d")) == 0
     assert capsys.readouterr().out == "0 sessions, all acknowledged; 1 file excluded by backfill\n"
 
 
-def test_without_an_endpoint_it_pushes_to_the_archive(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_endpoint_it_pushes_to_the_archive(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for the archive's own process
-    house.write(CLAUDE, claude(SESSION, 1))
-    assert main(["sync"], environ(house, SESSIOND_ENDPOINT__URL="")) == 0
-    assert os.path.exists(os.path.join(house.state, "archive"))
-    assert health.read_endpoint(house.spool).archive
+    harness.write(CLAUDE, claude(SESSION, 1))
+    assert main(["sync"], environ(harness, SESSIOND_ENDPOINT__URL="")) == 0
+    assert os.path.exists(os.path.join(harness.state, "archive"))
+    assert health.read_endpoint(harness.spool).archive
 
 
-def test_an_endpoint_out_of_reach_is_69(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_endpoint_out_of_reach_is_69(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """Captured data stays in the outbox."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    assert main(["sync"], environ(house, SESSIOND_ENDPOINT__URL="http://127.0.0.1:9")) == 69
+    harness.write(CLAUDE, claude(SESSION, 1))
+    assert main(["sync"], environ(harness, SESSIOND_ENDPOINT__URL="http://127.0.0.1:9")) == 69
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "http://127.0.0.1:9 can't be reached" in captured.err
-    assert house.spool.stats.waiting().segments == 1
+    assert harness.spool.stats.waiting().segments == 1
 
 
-def test_a_refused_token_is_77_even_with_nothing_to_push(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sync"], environ(house, SESSIOND_TOKEN="another-token-than-that")) == 77
+def test_a_refused_token_is_77_even_with_nothing_to_push(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sync"], environ(harness, SESSIOND_TOKEN="another-token-than-that")) == 77
     assert "answered 401" in capsys.readouterr().err
-    assert main(["sync"], environ(house)) == 0
-    assert health.read_endpoint(house.spool).failing_since_ms is None
+    assert main(["sync"], environ(harness)) == 0
+    assert health.read_endpoint(harness.spool).failing_since_ms is None
 
 
-def test_an_invalid_config_is_78(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sync"], environ(house, SESSIOND_RESCAN="never")) == 78
+def test_an_invalid_config_is_78(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync"], environ(harness, SESSIOND_RESCAN="never")) == 78
 
 
 def test_parked_items_are_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An item that the endpoint will never accept is reported, and does not stop the others."""
-    with household(tmp_path) as house:
-        house.uploading.address = house.endpoint.url
-        house.settle()
-        house.write(CLAUDE, claude(SESSION, 1))
-        house.scan()
-        (session,) = house.spool.outbox.sessions(9)
-        with house.spool.transaction():
-            house.spool.outbox.park_session(session.id, session.revision, "too large")
-        assert main(["sync"], environ(house)) == 4
+    with daemon_harness(tmp_path) as harness:
+        harness.uploading.address = harness.endpoint.url
+        harness.settle()
+        harness.write(CLAUDE, claude(SESSION, 1))
+        harness.scan()
+        (session,) = harness.spool.outbox.sessions(9)
+        with harness.spool.transaction():
+            harness.spool.outbox.park_session(session.id, session.revision, "too large")
+        assert main(["sync"], environ(harness)) == 4
         assert "1 item parked" in capsys.readouterr().err
 
 
-def test_a_file_that_can_not_be_read_is_4_and_stops_no_other(house: Household) -> None:
-    house.write(CLAUDE, claude(SESSION, 1))
-    store = house.write(".local/share/opencode/opencode.db", b"no database" * 100)
-    assert main(["sync"], environ(house)) == 4
-    assert house.held(SESSION)
-    assert [trouble.path for trouble in house.spool.stats.troubles(9)] == [store]
+def test_a_file_that_can_not_be_read_is_4_and_stops_no_other(harness: DaemonHarness) -> None:
+    harness.write(CLAUDE, claude(SESSION, 1))
+    store = harness.write(".local/share/opencode/opencode.db", b"no database" * 100)
+    assert main(["sync"], environ(harness)) == 4
+    assert harness.held(SESSION)
+    assert [trouble.path for trouble in harness.spool.stats.troubles(9)] == [store]
 
 
-def test_two_at_once_take_turns(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_at_once_take_turns(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """The second one waits for the first, and SIGUSR1 does not end it."""
-    house.write(CLAUDE, claude(SESSION, 1))
+    harness.write(CLAUDE, claude(SESSION, 1))
     code = "import sys; from sessiond.cli import main; sys.exit(main(['sync']))"
-    env = {**environ(house), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    env = {**environ(harness), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
     both = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) for _ in range(2)]
     assert [each.communicate()[0] for each in both] == [b"1 session, all acknowledged\n"] * 2
     assert [each.returncode for each in both] == [0, 0]
 
 
 @pytest.fixture
-def daemon(house: Household) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(harness: DaemonHarness) -> Iterator[subprocess.Popen[bytes]]:
     """Run a real daemon."""
-    env = {**environ(house, SESSIOND_RESCAN="1h"), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    env = {**environ(harness, SESSIOND_RESCAN="1h"), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
     process = subprocess.Popen([sys.executable, "-m", "sessiond", "run"], env=env, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 30
-    while health.read_capture(house.spool).discovered is None and time.monotonic() < until:
+    while health.read_capture(harness.spool).discovered is None and time.monotonic() < until:
         time.sleep(0.05)
     yield process
     process.terminate()
@@ -163,53 +165,53 @@ def daemon(house: Household) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_running_daemon_does_it_and_is_waited_for(
-    house: Household, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its lock is respected, and everything that existed when `sync` was called is at the endpoint when it ends."""
-    path = house.write(CLAUDE, encode(claude(SESSION, 1)))
-    assert main(["sync", "--timeout", "60s"], environ(house)) == 0
+    path = harness.write(CLAUDE, encode(claude(SESSION, 1)))
+    assert main(["sync", "--timeout", "60s"], environ(harness)) == 0
     assert capsys.readouterr().out == "1 session, all acknowledged\n"
-    assert house.held(SESSION) == Path(path).read_bytes()
+    assert harness.held(SESSION) == Path(path).read_bytes()
     assert daemon.poll() is None
 
 
 def test_beside_a_paused_daemon_it_says_so_and_ends(
-    house: Household, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`sync` captures everything. It does not wait for the pause to end, since nothing is pushed before."""
-    assert main(["pause"], environ(house)) == 0
-    house.write(CLAUDE, claude(SESSION, 1))
+    assert main(["pause"], environ(harness)) == 0
+    harness.write(CLAUDE, claude(SESSION, 1))
     capsys.readouterr()
-    assert main(["sync"], environ(house)) == 4
+    assert main(["sync"], environ(harness)) == 4
     assert capsys.readouterr().err == (
         "sessiond: pushing is paused until `sessiond unpause`: 0 files to read, 1 record and 1 segment to push\n"
         "  `sessiond unpause` ends the pause\n"
     )
-    assert house.held_sessions() == {}
-    assert main(["unpause"], environ(house)) == 0
-    assert main(["sync"], environ(house)) == 0
+    assert harness.held_sessions() == {}
+    assert main(["unpause"], environ(harness)) == 0
+    assert main(["sync"], environ(harness)) == 0
 
 
-def test_a_pause_holds_without_a_daemon_too(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    house.write(CLAUDE, claude(SESSION, 1))
-    pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
-    assert main(["sync"], environ(house)) == 4
+def test_a_pause_holds_without_a_daemon_too(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    harness.write(CLAUDE, claude(SESSION, 1))
+    pause.write(harness.state, pause.Paused(pushing=pause.INDEFINITELY, sources={"codex": pause.INDEFINITELY}))
+    assert main(["sync"], environ(harness)) == 4
     assert "pushing is paused until `sessiond unpause`" in capsys.readouterr().err
-    assert house.held_sessions() == {}
-    pause.write(house.state, pause.Paused())
-    assert main(["sync"], environ(house)) == 0
-    pause.write(house.state, pause.Paused(sources={"claude-code": pause.INDEFINITELY}))
-    house.write(CLAUDE, claude(SESSION, 2))
-    assert main(["sync"], environ(house)) == 0
-    assert house.held(SESSION).count(b"\n") == 1
+    assert harness.held_sessions() == {}
+    pause.write(harness.state, pause.Paused())
+    assert main(["sync"], environ(harness)) == 0
+    pause.write(harness.state, pause.Paused(sources={"claude-code": pause.INDEFINITELY}))
+    harness.write(CLAUDE, claude(SESSION, 2))
+    assert main(["sync"], environ(harness)) == 0
+    assert harness.held(SESSION).count(b"\n") == 1
 
 
-def test_the_timeout_is_4(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_timeout_is_4(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """The holder of the lock does nothing."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    lock = state.Lock(house.state)
+    lock = state.Lock(harness.state)
     try:
-        assert main(["sync", "--timeout", "200ms"], environ(house)) == 4
+        assert main(["sync", "--timeout", "200ms"], environ(harness)) == 4
         assert capsys.readouterr().err.startswith("sessiond: not everything is pushed yet\n")
     finally:
         lock.release()

@@ -21,12 +21,12 @@ def test_the_result_is_not_counted_before_the_daemon_has_scanned(
     """It takes a query over all sessions, and nothing of it is used before the daemon has scanned."""
     counted: list[str] = []
     monkeypatch.setattr(os, "kill", lambda *_: None)
-    with lab(tmp_path) as house:
-        directory = house.resources.directory
+    with lab(tmp_path) as harness:
+        directory = harness.resources.directory
         monkeypatch.setattr("sessiond.state.running", lambda _: Holder(pid=os.getpid()))
         monkeypatch.setattr(once, "sync_result", lambda *_: counted.append("result"))
         with pytest.raises(Incomplete):
-            sync._watch(house.resources.spool, directory, os.getpid(), until=0.0)
+            sync._watch(harness.resources.spool, directory, os.getpid(), until=0.0)
         assert not counted
 
 
@@ -37,8 +37,8 @@ def test_checks_leave_the_daemon_most_of_the_cpu(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "kill", lambda *_: None)
     monkeypatch.setattr(time, "thread_time", lambda: float(next(clock)))
     monkeypatch.setattr(time, "sleep", pauses.append)
-    with lab(tmp_path) as house:
+    with lab(tmp_path) as harness:
         holders = iter([Holder(pid=os.getpid()), None])
         monkeypatch.setattr("sessiond.state.running", lambda _: next(holders))
-        assert sync._watch(house.resources.spool, house.resources.directory, os.getpid(), until=None) is None
+        assert sync._watch(harness.resources.spool, harness.resources.directory, os.getpid(), until=None) is None
     assert pauses == [sync.REST * 1.0]

@@ -18,7 +18,7 @@ from sessiond.daemon import periodic_check
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
 from sessiond.spool.verification import EACH_MS, RESULT, read_verification
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 OTHER = "6" + SESSION[1:]
 OTHER_FILE = CLAUDE.replace(SESSION, OTHER)
@@ -26,48 +26,48 @@ SECRET = "ghp_" + "1A2b3C4d5E6f7G8h9I0jKlMnOpQrStUvWxYz"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         made.close()
         made.address = made.endpoint.url
         made.open()
         yield made
 
 
-def run(house: Household, *arguments: str, **environ: str) -> int:
-    house.spool.close()  # the command is another process
+def run(harness: DaemonHarness, *arguments: str, **environ: str) -> int:
+    harness.spool.close()  # the command is another process
     try:
         return main(
             arguments,
             {
-                "HOME": house.home,
+                "HOME": harness.home,
                 "PATH": os.defpath,
-                "SESSIOND_STATE_DIR": house.state,
+                "SESSIOND_STATE_DIR": harness.state,
                 "SESSIOND_CONFIG": os.devnull,
                 "SESSIOND_MACHINE_ID": "testbox",
-                "SESSIOND_ENDPOINT__URL": house.endpoint.url,
+                "SESSIOND_ENDPOINT__URL": harness.endpoint.url,
                 "SESSIOND_TOKEN": TOKEN,
                 **environ,
             },
         )
     finally:
-        house.open()
+        harness.open()
 
 
-def capture(house: Household) -> None:
+def capture(harness: DaemonHarness) -> None:
     for session in (SESSION, OTHER):
         path = CLAUDE.replace(SESSION, session)
-        house.write(path, claude(session, 1), claude(session, 2, role="assistant"))
-    house.settle()
+        harness.write(path, claude(session, 1), claude(session, 2, role="assistant"))
+    harness.settle()
 
 
-def endpoint_db(house: Household) -> sqlite3.Connection:
-    return sqlite3.connect(Path(house.endpoint.store.directory, "endpoint.db"), isolation_level=None)
+def endpoint_db(harness: DaemonHarness) -> sqlite3.Connection:
+    return sqlite3.connect(Path(harness.endpoint.store.directory, "endpoint.db"), isolation_level=None)
 
 
-def lose(house: Household, *statements: str) -> None:
+def lose(harness: DaemonHarness, *statements: str) -> None:
     """Have the endpoint lose something without a trace: the ids of its last batches stay."""
-    with closing(endpoint_db(house)) as db:
+    with closing(endpoint_db(harness)) as db:
         for statement in statements:
             db.execute(statement, (SESSION,))
 
@@ -79,24 +79,24 @@ BYTES = (
 )
 
 
-def problems(house: Household, capsys: pytest.CaptureFixture[str], *words: str, **environ: str) -> list[str]:
+def problems(harness: DaemonHarness, capsys: pytest.CaptureFixture[str], *words: str, **environ: str) -> list[str]:
     """What `verify` finds."""
     capsys.readouterr()
-    code = run(house, "verify", "--json", *words, **environ)
+    code = run(harness, "verify", "--json", *words, **environ)
     answer = json.loads(capsys.readouterr().out)
     assert (code == 0) == answer["complete"] == (not answer["problems"])
     return [each["what"] for each in answer["problems"]]
 
 
 @pytest.mark.parametrize("words", [[], ["--deep"]])
-def test_all_is_safe(house: Household, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_is_safe(harness: DaemonHarness, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Of masked transcripts too: the files are masked again, as they were sent."""
-    house.write(CLAUDE, claude(SESSION, 0, text=f"my key is {SECRET}"))
-    capture(house)
-    assert run(house, "sync") == 0
-    assert run(house, "verify", *words) == 0
+    harness.write(CLAUDE, claude(SESSION, 0, text=f"my key is {SECRET}"))
+    capture(harness)
+    assert run(harness, "sync") == 0
+    assert run(harness, "verify", *words) == 0
     assert "everything is safe: 2 sessions" in capsys.readouterr().out
-    assert run(house, "verify", SESSION[:8], "--tool", "claude-code", *words) == 0
+    assert run(harness, "verify", SESSION[:8], "--tool", "claude-code", *words) == 0
     assert "everything is safe: 1 session\n" in capsys.readouterr().out
 
 
@@ -108,135 +108,137 @@ def test_all_is_safe(house: Household, words: list[str], capsys: pytest.CaptureF
     ],
 )
 def test_what_the_endpoint_lost_is_found_and_pushed_again(
-    house: Household,
+    harness: DaemonHarness,
     capsys: pytest.CaptureFixture[str],
     statements: tuple[str, ...],
     words: list[str],
     found: str,
 ) -> None:
     """Nothing else shows it: no push follows, and the endpoint remembers the last batch."""
-    capture(house)
-    lose(house, *statements)
-    (what,) = problems(house, capsys, *words)
+    capture(harness)
+    lose(harness, *statements)
+    (what,) = problems(harness, capsys, *words)
     assert found in what
-    assert problems(house, capsys, *words, "--tool", "codex") == []
-    assert problems(house, capsys, OTHER, *words) == []
-    assert problems(house, capsys, *words, "--repair") == []
-    assert house.held(SESSION) == Path(house.home, CLAUDE).read_bytes()
-    assert set(house.held_sessions()) == {SESSION, OTHER}
-    assert problems(house, capsys, *words) == []
+    assert problems(harness, capsys, *words, "--tool", "codex") == []
+    assert problems(harness, capsys, OTHER, *words) == []
+    assert problems(harness, capsys, *words, "--repair") == []
+    assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
+    assert set(harness.held_sessions()) == {SESSION, OTHER}
+    assert problems(harness, capsys, *words) == []
 
 
-def test_files_that_are_not_captured_are_found(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_not_captured_are_found(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """One that has grown, and one that is new; not one of an excluded project, and not one that was erased."""
-    capture(house)
-    house.forget(OTHER)
-    house.settle()
-    house.write(CLAUDE, claude(SESSION, 3))
+    capture(harness)
+    harness.forget(OTHER)
+    harness.settle()
+    harness.write(CLAUDE, claude(SESSION, 3))
     new = "7" + SESSION[1:]
-    house.write(CLAUDE.replace(SESSION, new), claude(new, 1))
-    house.write(CLAUDE.replace(SESSION, "8" + SESSION[1:]), claude("8" + SESSION[1:], 1, cwd="/home/dev/secret"))
-    house.write(CLAUDE.replace(SESSION, "9" + SESSION[1:]), b"")
+    harness.write(CLAUDE.replace(SESSION, new), claude(new, 1))
+    harness.write(CLAUDE.replace(SESSION, "8" + SESSION[1:]), claude("8" + SESSION[1:], 1, cwd="/home/dev/secret"))
+    harness.write(CLAUDE.replace(SESSION, "9" + SESSION[1:]), b"")
     excluded = {"SESSIOND_EXCLUDE": '["/home/dev/secret"]'}
-    found = problems(house, capsys, **excluded)
+    found = problems(harness, capsys, **excluded)
     assert [what.rpartition(".jsonl ")[2] for what in sorted(found)] == [
         "has changed since it was captured",
         "is not captured yet",
     ]
-    assert problems(house, capsys, "--repair", **excluded) == []
-    assert set(house.held_sessions()) == {SESSION, new}
+    assert problems(harness, capsys, "--repair", **excluded) == []
+    assert set(harness.held_sessions()) == {SESSION, new}
 
 
 def test_other_bytes_at_the_endpoint_are_found_and_replaced(
-    house: Household, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only reading them shows it. The right ones become a new generation."""
-    house.write(CLAUDE, claude(SESSION, 0, text="one text"))
-    house.settle()
-    with closing(endpoint_db(house)) as db:
+    harness.write(CLAUDE, claude(SESSION, 0, text="one text"))
+    harness.settle()
+    with closing(endpoint_db(harness)) as db:
         (frame,) = db.execute("SELECT frame FROM chunks").fetchone()
         other = zstd.compress(zstd.decompress(frame, 1 << 20).replace(b"one text", b"two text"))
         db.execute("UPDATE chunks SET frame = ?", (other,))
         db.execute("UPDATE generations SET sha256 = NULL")
-    house.endpoint.store.digests.clear()
-    assert problems(house, capsys) == []
-    assert "other bytes" in problems(house, capsys, "--deep")[0]
-    assert problems(house, capsys, "--deep", "--repair") == []
-    assert house.held(SESSION) == Path(house.home, CLAUDE).read_bytes()
+    harness.endpoint.store.digests.clear()
+    assert problems(harness, capsys) == []
+    assert "other bytes" in problems(harness, capsys, "--deep")[0]
+    assert problems(harness, capsys, "--deep", "--repair") == []
+    assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
 
 
-def test_rules_that_were_added_later_change_nothing(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rules_that_were_added_later_change_nothing(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """A transcript that was pushed unmasked, and would be masked today, is intact."""
-    house.write(CLAUDE, claude(SESSION, 0, text=f"my key is {SECRET}"))
-    house.settle()
-    assert SECRET.encode() in house.held(SESSION)
-    assert problems(house, capsys, "--deep") == []
+    harness.write(CLAUDE, claude(SESSION, 0, text=f"my key is {SECRET}"))
+    harness.settle()
+    assert SECRET.encode() in harness.held(SESSION)
+    assert problems(harness, capsys, "--deep") == []
 
 
-def test_what_is_not_pushed_is_a_problem(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_pushed_is_a_problem(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """It is the same answer as that of `status`."""
-    capture(house)
-    house.write(CLAUDE, claude(SESSION, 3))
-    house.scan()
-    assert problems(house, capsys) == ["is on its way to the endpoint"]
-    with house.spool.transaction():
-        house.spool.outbox.park_segment(house.spool.outbox.segments(9, 1 << 20)[0], "no")
-    house.push()
-    assert "has a part that the endpoint refuses" in problems(house, capsys)[0]
-    assert problems(house, capsys, "--repair") == []
+    capture(harness)
+    harness.write(CLAUDE, claude(SESSION, 3))
+    harness.scan()
+    assert problems(harness, capsys) == ["is on its way to the endpoint"]
+    with harness.spool.transaction():
+        harness.spool.outbox.park_segment(harness.spool.outbox.segments(9, 1 << 20)[0], "no")
+    harness.push()
+    assert "has a part that the endpoint refuses" in problems(harness, capsys)[0]
+    assert problems(harness, capsys, "--repair") == []
 
 
-def test_a_token_that_only_pushes_compares_transcripts(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
-    capture(house)
-    secret = tokens.add(house.endpoint.store, "ci", scopes=["push"])
-    lose(house, BYTES)
+def test_a_token_that_only_pushes_compares_transcripts(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capture(harness)
+    secret = tokens.add(harness.endpoint.store, "ci", scopes=["push"])
+    lose(harness, BYTES)
     token = {"SESSIOND_TOKEN": secret}
-    headers = {"Authorization": f"Bearer {secret}", "Sessiond-Device": str(house.device_id)}
-    httpx.post(f"{house.endpoint.url}/v1/push", headers=headers, content=b"{}\n", verify=False)
-    (what,) = problems(house, capsys, **token)
+    headers = {"Authorization": f"Bearer {secret}", "Sessiond-Device": str(harness.device_id)}
+    httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=b"{}\n", verify=False)
+    (what,) = problems(harness, capsys, **token)
     assert "lacks stream main" in what
-    assert problems(house, capsys, OTHER, **token) == []
+    assert problems(harness, capsys, OTHER, **token) == []
 
 
-def test_the_daemon_compares_once_a_day(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_compares_once_a_day(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one request for a page of sessions, between two pushes. What is missing is pushed again."""
-    monkeypatch.setattr(periodic_check, "now_ms", lambda: house.now_ms)
-    capture(house)
-    lose(house, RECORD, BYTES)
+    monkeypatch.setattr(periodic_check, "now_ms", lambda: harness.now_ms)
+    capture(harness)
+    lose(harness, RECORD, BYTES)
 
     def check(address: str) -> int:
-        checking = PeriodicCheck(house.spool, house.client, "testbox", address)
-        before = len(house.transport.requests)
+        checking = PeriodicCheck(harness.spool, harness.client, "testbox", address)
+        before = len(harness.transport.requests)
         while checking.step():
             pass
-        return len(house.transport.requests) - before
+        return len(harness.transport.requests) - before
 
-    assert check(house.address) == 0, "not on the first day"
-    house.now_ms += EACH_MS
-    assert check(house.address) == 1
-    result = read_verification(house.spool.meta(RESULT))
+    assert check(harness.address) == 0, "not on the first day"
+    harness.now_ms += EACH_MS
+    assert check(harness.address) == 1
+    result = read_verification(harness.spool.meta(RESULT))
     assert result is not None
-    assert (result.sessions, result.incomplete, result.at_ms) == (2, 1, house.now_ms)
-    house.settle()
-    assert house.held(SESSION) == Path(house.home, CLAUDE).read_bytes()
-    assert set(house.held_sessions()) == {SESSION, OTHER}
-    assert check(house.address) == 0
+    assert (result.sessions, result.incomplete, result.at_ms) == (2, 1, harness.now_ms)
+    harness.settle()
+    assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
+    assert set(harness.held_sessions()) == {SESSION, OTHER}
+    assert check(harness.address) == 0
     assert check("https://other.example.org") == 0, "that is another endpoint"
-    house.now_ms += EACH_MS
-    house.settle()
-    assert check(house.address) == 1
-    again = read_verification(house.spool.meta(RESULT))
+    harness.now_ms += EACH_MS
+    harness.settle()
+    assert check(harness.address) == 1
+    again = read_verification(harness.spool.meta(RESULT))
     assert again is not None
     assert (again.sessions, again.incomplete) == (2, 0)
 
 
-def test_status_shows_the_last_comparison(house: Household, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_the_last_comparison(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """Not one with another endpoint."""
-    capture(house)
-    lose(house, RECORD)
-    assert run(house, "verify", "--repair") == 0
+    capture(harness)
+    lose(harness, RECORD)
+    assert run(harness, "verify", "--repair") == 0
     capsys.readouterr()
-    run(house, "status")
+    run(harness, "status")
     assert "just now: the endpoint has 2 sessions completely" in capsys.readouterr().out
-    run(house, "status", SESSIOND_ENDPOINT__URL="http://127.0.0.1:1")
+    run(harness, "status", SESSIOND_ENDPOINT__URL="http://127.0.0.1:1")
     assert "completely" not in capsys.readouterr().out

@@ -16,39 +16,39 @@ import pytest
 from sessiond import pause, state
 from sessiond.spool import health
 from sessiond.spool.health import CaptureHealth, EndpointHealth
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 from support.terminal import Terminal
 
 SECOND_SCREEN, FIRST_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         health.write(made.spool, CaptureHealth(pid=os.getpid(), machine_id="testbox", discovered={}))
         yield made
 
 
 @pytest.fixture
-def daemon(house: Household) -> Iterator[state.Lock]:
-    lock = state.Lock(house.state, "systemd")
+def daemon(harness: DaemonHarness) -> Iterator[state.Lock]:
+    lock = state.Lock(harness.state, "systemd")
     yield lock
     lock.release()
 
 
-def environ(house: Household, **more: str) -> dict[str, str]:
-    return {"HOME": house.home, "SESSIOND_STATE_DIR": house.state, **more}
+def environ(harness: DaemonHarness, **more: str) -> dict[str, str]:
+    return {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, **more}
 
 
-def test_it_draws_in_place_what_changes_until_ctrl_c(house: Household, daemon: state.Lock) -> None:
+def test_it_draws_in_place_what_changes_until_ctrl_c(harness: DaemonHarness, daemon: state.Lock) -> None:
     """The exit code is 0, the cursor and the first screen are restored, and the last status stays visible."""
-    with Terminal(["status", "--watch"], environ(house)) as terminal:
+    with Terminal(["status", "--watch"], environ(harness)) as terminal:
         terminal.until(lambda: "captured      0 sessions" in terminal.text)
-        house.write(CLAUDE, claude(SESSION, 1))
-        house.scan()
+        harness.write(CLAUDE, claude(SESSION, 1))
+        harness.scan()
         terminal.until(lambda: "captured      1 session, 0 ongoing" in terminal.text)
         assert terminal.text.count("captured") == 1
-        pause.write(house.state, pause.Paused(pushing=pause.INDEFINITELY))
+        pause.write(harness.state, pause.Paused(pushing=pause.INDEFINITELY))
         terminal.until(lambda: "pushing is paused" in terminal.text)
         terminal.interrupt()
         assert terminal.end() == 0
@@ -57,17 +57,17 @@ def test_it_draws_in_place_what_changes_until_ctrl_c(house: Household, daemon: s
         assert "Traceback" not in terminal.text
 
 
-def test_a_daemon_that_is_killed_is_seen(house: Household) -> None:
+def test_a_daemon_that_is_killed_is_seen(harness: DaemonHarness) -> None:
     """A killed daemon writes nothing, but its lock is free."""
-    lock = state.Lock(house.state)
-    with Terminal(["status", "--watch"], environ(house)) as terminal:
+    lock = state.Lock(harness.state)
+    with Terminal(["status", "--watch"], environ(harness)) as terminal:
         terminal.until(lambda: "sessiond      running" in terminal.text)
         lock.release()
         terminal.until(lambda: "sessiond      not running: it died" in terminal.text)
 
 
-def test_a_window_that_is_too_small_shows_the_head(house: Household) -> None:
-    with Terminal(["status", "--watch"], environ(house), rows=6) as terminal:
+def test_a_window_that_is_too_small_shows_the_head(harness: DaemonHarness) -> None:
+    with Terminal(["status", "--watch"], environ(harness), rows=6) as terminal:
         terminal.until(lambda: "more lines; enlarge the window" in terminal.text)
         assert terminal.text.startswith("sessiond      not running: it died")
         terminal.resize(60, 30)
@@ -75,18 +75,18 @@ def test_a_window_that_is_too_small_shows_the_head(house: Household) -> None:
         assert max(map(len, terminal.text.splitlines())) <= 60
 
 
-def test_sigterm_gives_the_terminal_back(house: Household) -> None:
-    with Terminal(["status", "--watch"], environ(house)) as terminal:
+def test_sigterm_gives_the_terminal_back(harness: DaemonHarness) -> None:
+    with Terminal(["status", "--watch"], environ(harness)) as terminal:
         terminal.until(lambda: "sessiond      not running" in terminal.text)
         terminal.process.terminate()
         assert terminal.end() == 128 + signal.SIGTERM
         assert FIRST_SCREEN in terminal.written
 
 
-def test_off_a_terminal_it_prints_once_for_each_change(house: Household, daemon: state.Lock) -> None:
+def test_off_a_terminal_it_prints_once_for_each_change(harness: DaemonHarness, daemon: state.Lock) -> None:
     """With --json each change is one line, for programs. A growing age is no change."""
     command = [sys.executable, "-m", "sessiond", "status", "--watch"]
-    env = environ(house, PATH=os.defpath, PYTHONPATH=os.pathsep.join(sys.path))
+    env = environ(harness, PATH=os.defpath, PYTHONPATH=os.pathsep.join(sys.path))
     plain = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     lines = subprocess.Popen([*command, "--json"], env=env, stdout=subprocess.PIPE, text=True)
     assert plain.stdout and lines.stdout
@@ -94,7 +94,7 @@ def test_off_a_terminal_it_prints_once_for_each_change(house: Household, daemon:
     first = "".join(iter(plain.stdout.readline, "\n"))
     assert first.startswith("sessiond      running")
     assert "\x1b" not in first
-    health.write(house.spool, EndpointHealth(url="x", archive=True, last_ack_ms=time.time_ns() // 1_000_000))
+    health.write(harness.spool, EndpointHealth(url="x", archive=True, last_ack_ms=time.time_ns() // 1_000_000))
     assert json.loads(lines.stdout.readline())["endpoint"]["last_ack_ms"]
     assert "endpoint      archive on this machine: last ack" in "".join(iter(plain.stdout.readline, "\n"))
     for process in (plain, lines):

@@ -28,35 +28,35 @@ from sessiond.errors import StateFull
 from sessiond.sources import find_sources
 from sessiond.spool import Spool
 from support.capture import DAY, lab, write
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 
 
-def moment(house: Household) -> str:
+def moment(harness: DaemonHarness) -> str:
     """Format the harness's time as tools do."""
-    return datetime.fromtimestamp(house.now_ms / 1000, UTC).isoformat()
+    return datetime.fromtimestamp(harness.now_ms / 1000, UTC).isoformat()
 
 
 def test_a_session_that_falls_idle_has_ended_though_nothing_else_happens(tmp_path: Path) -> None:
     """No event reports idleness: the daemon checks on each iteration, and on the first one after a restart."""
-    with household(tmp_path) as house:
-        house.write(CLAUDE, claude(SESSION, 1, timestamp=moment(house)))
-        house.settle()
-        assert house.held_sessions()[SESSION]["record"]["ended_at"] is None
-        house.now_ms += house.ingesting.idle_after_ms + 60_000
-        idle = Idle(house.ingesting, {source.tool: source for source in find_sources()})
+    with daemon_harness(tmp_path) as harness:
+        harness.write(CLAUDE, claude(SESSION, 1, timestamp=moment(harness)))
+        harness.settle()
+        assert harness.held_sessions()[SESSION]["record"]["ended_at"] is None
+        harness.now_ms += harness.ingesting.idle_after_ms + 60_000
+        idle = Idle(harness.ingesting, {source.tool: source for source in find_sources()})
         assert idle.sweep()
         assert not idle.sweep()
-        house.settle()
-        assert house.held_sessions()[SESSION]["record"]["ended_at"] is not None
+        harness.settle()
+        assert harness.held_sessions()[SESSION]["record"]["ended_at"] is not None
 
 
 def test_files_that_were_read_before_a_start_are_known_by_their_fingerprint(tmp_path: Path) -> None:
     """The spool and a scan give the same fingerprint, so nothing is read again; its size is counted."""
-    with household(tmp_path) as house:
-        path = house.write(CLAUDE, claude(SESSION, 1))
-        house.settle()
+    with daemon_harness(tmp_path) as harness:
+        path = harness.write(CLAUDE, claude(SESSION, 1))
+        harness.settle()
         found = os.stat(path)
-        (made,) = load_inventory(house.spool).values()
+        (made,) = load_inventory(harness.spool).values()
         assert made == make_fingerprint(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         assert fingerprint_size(made) == found.st_size
 
@@ -79,11 +79,11 @@ def test_the_backlog_rests_after_each_part_that_was_read(tmp_path: Path) -> None
         write(tmp_path, number, age=number * DAY)
     clock = iter(range(1_000_000))
     made = Throttle(READING, Backlog(max_cpu=1.0), clock=lambda: 1000.0, cpu=lambda: float(next(clock)))
-    with lab(tmp_path, reading=made) as house:
+    with lab(tmp_path, reading=made) as harness:
         assert made.pause_left() == 0
-        house.scan()
-        house.turn()
-        assert house.captured()
+        harness.scan()
+        harness.turn()
+        assert harness.captured()
         assert made.pause_left() >= 99
 
 

@@ -44,28 +44,28 @@ def test_a_scan_on_request_delays_no_other(tmp_path: Path) -> None:
     registry.parent.mkdir(parents=True)
     config = tmp_path / "config" / "config.toml"
     config.parent.mkdir()
-    with lab(tmp_path) as house:
-        house.capture_loop.config_files = ConfigWatch(Loaded(config=Config()), {}, str(config))
-        roots = house.capture_loop.config_files.roots()
+    with lab(tmp_path) as harness:
+        harness.capture_loop.config_files = ConfigWatch(Loaded(config=Config()), {}, str(config))
+        roots = harness.capture_loop.config_files.roots()
         due = next(watched for watched in roots if "config.d" not in watched.root.path)
-        house.engine.inboxes.capture.put(ScanNow())
-        house.capture_loop.add_batch(Batch(rescan=(due,)))
-        main = house.engine.inboxes.main
+        harness.engine.inboxes.capture.put(ScanNow())
+        harness.capture_loop.add_batch(Batch(rescan=(due,)))
+        main = harness.engine.inboxes.main
         assert {main.get_nowait() for _ in range(main.qsize())} == {Message.EDITED, Message.MOVED}
-        assert house.turn().looked_ms is not None
+        assert harness.turn().looked_ms is not None
 
 
 def test_a_change_outside_of_sessions_queues_nothing(tmp_path: Path) -> None:
     """Our own spool may be in a watched directory: our writes must not make us write again."""
     project = tmp_path / "home/.claude/projects/-home-dev"
-    with lab(tmp_path) as house:
-        house.look()
-        own = house.resources.directory
-        house.report(f"{own}/spool.db-wal", f"{own}/lock", f"{project}/notes.txt")
-        assert not house.queue.has_live
+    with lab(tmp_path) as harness:
+        harness.look()
+        own = harness.resources.directory
+        harness.report(f"{own}/spool.db-wal", f"{own}/lock", f"{project}/notes.txt")
+        assert not harness.queue.has_live
         session = f"{project}/5f1d7c1e-0000-4000-8000-000000000001.jsonl"
-        house.report(f"{own}/lock", session)
-        assert session in house.queue
+        harness.report(f"{own}/lock", session)
+        assert session in harness.queue
 
 
 @pytest.mark.parametrize(("started", "whole", "pushes"), [(True, True, 1), (True, False, 0), (False, True, 0)])
@@ -74,18 +74,18 @@ def test_only_an_engine_that_worked_and_ends_well_pushes_once_more(
 ) -> None:
     """After an error the spool may be damaged, so nothing more is sent from it."""
     pushed: list[int] = []
-    with lab(tmp_path) as house:
-        monkeypatch.setattr(house.engine.upload_loop, "last_push", lambda: pushed.append(1))
+    with lab(tmp_path) as harness:
+        monkeypatch.setattr(harness.engine.upload_loop, "last_push", lambda: pushed.append(1))
         if started:
-            house.engine.start()
-        house.engine.stop(whole=whole)
+            harness.engine.start()
+        harness.engine.stop(whole=whole)
         assert len(pushed) == pushes
 
 
 def test_an_engine_with_one_thread_is_alive_but_not_intact(tmp_path: Path) -> None:
     """`demo` would wait forever for the work of the other thread."""
-    with lab(tmp_path) as house:
-        engine = house.engine
+    with lab(tmp_path) as harness:
+        engine = harness.engine
         assert (engine.alive, engine.intact) == (False, False)
         engine.start()
         assert (engine.alive, engine.intact) == (True, True)
@@ -99,11 +99,11 @@ def test_an_engine_with_one_thread_is_alive_but_not_intact(tmp_path: Path) -> No
 
 def test_status_knows_the_daemon_before_its_first_scan(tmp_path: Path) -> None:
     """A long scan would otherwise leave `status` with what an earlier daemon stored."""
-    with lab(tmp_path) as house:
-        house.engine.inboxes.capture.put(Stop())
-        house.capture_loop.run()
-        assert house.health().pid == os.getpid()
-        assert Captured() in house.engine.inboxes.upload.take(), "what was captured last is pushed"
+    with lab(tmp_path) as harness:
+        harness.engine.inboxes.capture.put(Stop())
+        harness.capture_loop.run()
+        assert harness.health().pid == os.getpid()
+        assert Captured() in harness.engine.inboxes.upload.take(), "what was captured last is pushed"
 
 
 def test_the_next_start_checks_the_spool_only_after_an_error(tmp_path: Path) -> None:
@@ -113,11 +113,11 @@ def test_the_next_start_checks_the_spool_only_after_an_error(tmp_path: Path) -> 
         with closing(Spool(str(tmp_path / "state"))) as spool:
             return spool.meta(CLEAN) is not None
 
-    with lab(tmp_path) as house:
+    with lab(tmp_path) as harness:
         assert not clean()
     assert clean()
     with pytest.raises(ProgrammingError):
-        house.resources.spool.connection.execute("SELECT 1")
+        harness.resources.spool.connection.execute("SELECT 1")
     with pytest.raises(ZeroDivisionError), lab(tmp_path):
         raise ZeroDivisionError
     assert not clean()
@@ -128,24 +128,24 @@ def test_only_a_change_of_its_file_asks_for_a_tools_list_of_roots(tmp_path: Path
     registry = tmp_path / "home/.local/share/crush/projects.json"
     registry.parent.mkdir(parents=True)
     path = write(tmp_path, 1, age=0)
-    with lab(tmp_path) as house:
-        main = house.engine.inboxes.main
-        house.report(path)
+    with lab(tmp_path) as harness:
+        main = harness.engine.inboxes.main
+        harness.report(path)
         assert main.empty()
-        house.report(str(registry))
+        harness.report(str(registry))
         assert main.get_nowait() is Message.MOVED
         assert main.empty()
 
 
 def test_a_disk_that_has_room_again_stops_nothing(tmp_path: Path) -> None:
     """Only the report did not fit, and nothing is left to read: the next iteration reports that all is well."""
-    with lab(tmp_path) as house:
-        house.look()
-        house.lock.note(stopped="the disk is full")
-        house.queue.restart()
-        house.engine.inboxes.capture.put(Ping())  # otherwise the iteration would wait for an event
-        house.capture_loop.step()
-        holder = state.running(house.resources.directory)
+    with lab(tmp_path) as harness:
+        harness.look()
+        harness.lock.note(stopped="the disk is full")
+        harness.queue.restart()
+        harness.engine.inboxes.capture.put(Ping())  # otherwise the iteration would wait for an event
+        harness.capture_loop.step()
+        holder = state.running(harness.resources.directory)
         assert holder is not None
         assert holder.stopped is None
 
@@ -155,21 +155,21 @@ def test_what_a_failed_commit_had_is_read_again(tmp_path: Path) -> None:
     paths = [write(tmp_path, number, age=0) for number in (1, 2, 3)]
     with open(paths[-1], "ab") as file:
         file.write(encode(claude(session(3), 9, text=os.urandom(200_000).hex())))
-    with lab(tmp_path) as house:
-        spool = house.resources.spool
-        house.report(*paths)
+    with lab(tmp_path) as harness:
+        spool = harness.resources.spool
+        harness.report(*paths)
         (pages,) = spool.connection.execute("PRAGMA page_count").fetchone()
         spool.connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StateFull):
-            house.turn()
-        captured = house.captured()
+            harness.turn()
+        captured = harness.captured()
         assert session(3) not in captured
-        assert all(path in house.queue for number, path in enumerate(paths, 1) if session(number) not in captured)
+        assert all(path in harness.queue for number, path in enumerate(paths, 1) if session(number) not in captured)
         spool.connection.execute("PRAGMA max_page_count = 1000000")
-        house.queue.restart()
-        house.turn()
-        assert house.captured() == {session(1), session(2), session(3)}
-        assert not house.queue.has_live
+        harness.queue.restart()
+        harness.turn()
+        assert harness.captured() == {session(1), session(2), session(3)}
+        assert not harness.queue.has_live
         sizes = spool.connection.execute("SELECT sum(length) FROM segment").fetchone()
         assert sizes == (sum(os.path.getsize(path) for path in paths),)
 
@@ -180,23 +180,23 @@ def test_a_live_line_comes_first_after_a_file_that_did_not_fit(tmp_path: Path, m
     with open(write(tmp_path, 1, age=0), "ab") as file:
         file.write(encode(claude(session(1), 9, text=os.urandom(200_000).hex())))
     captured: list[set[str]] = []
-    with lab(tmp_path) as house:
-        spool = house.resources.spool
+    with lab(tmp_path) as harness:
+        spool = harness.resources.spool
 
         def note(*, stopped: str | None) -> None:
             if stopped is None:
-                captured.append(house.captured())
-                house.engine.inboxes.capture.put(Stop())
+                captured.append(harness.captured())
+                harness.engine.inboxes.capture.put(Stop())
             else:
                 spool.connection.execute("PRAGMA max_page_count = 1000000")
-                house.report(write(tmp_path, 2, age=0))
+                harness.report(write(tmp_path, 2, age=0))
 
-        monkeypatch.setattr(house.lock, "note", note)
-        house.watcher.wait(0.0)
-        house.scan()
+        monkeypatch.setattr(harness.lock, "note", note)
+        harness.watcher.wait(0.0)
+        harness.scan()
         (pages,) = spool.connection.execute("PRAGMA page_count").fetchone()
         spool.connection.execute(f"PRAGMA max_page_count = {pages}")
-        house.capture_loop.run()
+        harness.capture_loop.run()
         assert session(2) in captured[0]
 
 
@@ -220,12 +220,12 @@ class CountingInventory(dict[str, int]):
 
 def test_files_that_vanish_cost_no_search_through_all_others(tmp_path: Path) -> None:
     """A clean-up deletes thousands of files at once. Only the path of a deleted directory covers others."""
-    with lab(tmp_path) as house:
+    with lab(tmp_path) as harness:
         inventory = CountingInventory({f"/nowhere/a/{number}": 1 for number in range(1000)} | {"/nowhere/b/1": 2})
-        house.capture_loop.scanner.inventory = inventory
-        house.report(*(f"/nowhere/a/{number}" for number in range(1000)))
+        harness.capture_loop.scanner.inventory = inventory
+        harness.report(*(f"/nowhere/a/{number}" for number in range(1000)))
         assert (inventory.searches, set(inventory)) == (0, {"/nowhere/b/1"})
         inventory.searches = 0
-        house.report("/nowhere/b")
+        harness.report("/nowhere/b")
         assert (inventory.searches, len(inventory)) == (1, 0)
-        assert "/nowhere/b/1" in house.queue
+        assert "/nowhere/b/1" in harness.queue

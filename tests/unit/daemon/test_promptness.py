@@ -53,19 +53,19 @@ def test_a_directory_that_was_renamed_away_and_back_is_not_gone(tmp_path: Path) 
     """Its files have not changed: only their return shows it."""
     path = write(tmp_path, 1, age=0)
     project = os.path.dirname(path)
-    with lab(tmp_path) as house:
-        house.look()
+    with lab(tmp_path) as harness:
+        harness.look()
         os.rename(project, f"{tmp_path}/elsewhere")
-        house.look()
-        file = house.resources.spool.catalog.file(path)
+        harness.look()
+        file = harness.resources.spool.catalog.file(path)
         assert file is not None
         assert file.gone_ms is not None
         os.rename(f"{tmp_path}/elsewhere", project)
-        house.look()
-        file = house.resources.spool.catalog.file(path)
+        harness.look()
+        file = harness.resources.spool.catalog.file(path)
         assert file is not None
         assert file.gone_ms is None
-        (found,) = house.resources.spool.catalog.sessions()
+        (found,) = harness.resources.spool.catalog.sessions()
         assert found.gone_ms is None
         assert found.record is not None, "the endpoint hears of it"
 
@@ -73,16 +73,16 @@ def test_a_directory_that_was_renamed_away_and_back_is_not_gone(tmp_path: Path) 
 def test_deleted_files_are_not_counted(tmp_path: Path) -> None:
     """The deletions are the only changes since the last scan. `status` counts the files that exist."""
     kept, deleted = write(tmp_path, 1, age=0), write(tmp_path, 2, age=0)
-    with lab(tmp_path) as house:
-        found = house.look()
+    with lab(tmp_path) as harness:
+        found = harness.look()
         assert found.discovered == {"claude-code": 2}
         size = found.found_bytes
         os.unlink(deleted)
-        found = house.look()
+        found = harness.look()
         assert found.discovered == {"claude-code": 1}
         assert found.found_bytes == os.path.getsize(kept) < size
         os.unlink(kept)
-        assert not (house.look().discovered or {}).get("claude-code")
+        assert not (harness.look().discovered or {}).get("claude-code")
 
 
 def test_files_that_look_like_sessions_are_counted_only_when_a_file_changed(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ def test_files_that_look_like_sessions_are_counted_only_when_a_file_changed(tmp_
     path = write(tmp_path, 1, age=0)
     copy = Path(f"{path[: -len('.jsonl')]} (2).jsonl")
     copy.write_bytes(Path(path).read_bytes())
-    with lab(tmp_path) as house:
-        found = house.look()
+    with lab(tmp_path) as harness:
+        found = harness.look()
         assert (found.discovered, found.unrecognized, found.backlog) == ({"claude-code": 1}, {"claude-code": 1}, 0)
-        counted = house.capture_loop.scanner.counts
-        assert house.look().unrecognized == {"claude-code": 1}
-        assert house.capture_loop.scanner.counts is counted, "counted once"
+        counted = harness.capture_loop.scanner.counts
+        assert harness.look().unrecognized == {"claude-code": 1}
+        assert harness.capture_loop.scanner.counts is counted, "counted once"
         copy.unlink()
-        assert house.look().unrecognized == {}
+        assert harness.look().unrecognized == {}
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.device import identify
 from sessiond.spool import health
-from support.harness import CLAUDE, SESSION, TOKEN, Household, claude, household
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
     """Make a home with an endpoint."""
-    with household(tmp_path) as made:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
@@ -36,70 +36,70 @@ def pushers() -> Iterator[list[Pusher]]:
         pusher.close()
 
 
-def pusher(house: Household, pushers: list[Pusher], url: str = "") -> Pusher:
+def pusher(harness: DaemonHarness, pushers: list[Pusher], url: str = "") -> Pusher:
     """Return a pusher to an endpoint, by default the harness's, as a daemon makes one at its start."""
-    address = url or house.endpoint.url
+    address = url or harness.endpoint.url
     resources = Resources(
         config=msgspec.convert({"endpoint": {"url": address, "timeout": 1}}, type=Config),
-        directory=house.state,
-        device=identify(house.state),
+        directory=harness.state,
+        device=identify(harness.state),
         machine_id="testbox",
-        spool=house.spool,
+        spool=harness.spool,
         roots=[],
         listed_roots=[],
-        ingest=house.ingesting,
+        ingest=harness.ingesting,
         environ={},
     )
     pushers.append(Pusher(resources, Target(address, Token(TOKEN)), Throttle(PUSHING), sleep=lambda _: None))
     return pushers[-1]
 
 
-def acknowledged(house: Household, url: str) -> int:
+def acknowledged(harness: DaemonHarness, url: str) -> int:
     """Return how many sessions `status` calls safe at an endpoint."""
-    (tool,) = house.spool.stats.tools(url)
+    (tool,) = harness.spool.stats.tools(url)
     return tool.counts.acknowledged
 
 
-def push_all(house: Household, made: Pusher) -> None:
+def push_all(harness: DaemonHarness, made: Pusher) -> None:
     """Push and read until nothing is left."""
     for _ in range(20):
         more = made.push().more
-        house.scan()
-        if not more and not made.makes_room() and not house.spool.stats.waiting().segments:
+        harness.scan()
+        if not more and not made.makes_room() and not harness.spool.stats.waiting().segments:
             return
     pytest.fail("it never ends")
 
 
-def test_another_address_discards_what_the_old_one_acknowledged(house: Household, pushers: list[Pusher]) -> None:
+def test_another_address_discards_what_the_old_one_acknowledged(harness: DaemonHarness, pushers: list[Pusher]) -> None:
     """This happens before the new endpoint has answered, as nothing shows that it has any of it. It gets everything."""
-    path = house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    push_all(house, pusher(house, pushers))
-    assert acknowledged(house, house.endpoint.url) == 1
-    pusher(house, pushers)
-    assert acknowledged(house, house.endpoint.url) == 1, "a restart changes nothing"
-    pusher(house, pushers, NOWHERE).push()
-    assert acknowledged(house, NOWHERE) == 0
-    assert acknowledged(house, house.endpoint.url) == 0
-    push_all(house, pusher(house, pushers))
-    assert acknowledged(house, house.endpoint.url) == 1
-    assert house.held(SESSION) == Path(path).read_bytes()
+    path = harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    push_all(harness, pusher(harness, pushers))
+    assert acknowledged(harness, harness.endpoint.url) == 1
+    pusher(harness, pushers)
+    assert acknowledged(harness, harness.endpoint.url) == 1, "a restart changes nothing"
+    pusher(harness, pushers, NOWHERE).push()
+    assert acknowledged(harness, NOWHERE) == 0
+    assert acknowledged(harness, harness.endpoint.url) == 0
+    push_all(harness, pusher(harness, pushers))
+    assert acknowledged(harness, harness.endpoint.url) == 1
+    assert harness.held(SESSION) == Path(path).read_bytes()
 
 
-def test_an_acknowledgement_is_stored_for_status(house: Household, pushers: list[Pusher]) -> None:
+def test_an_acknowledgement_is_stored_for_status(harness: DaemonHarness, pushers: list[Pusher]) -> None:
     """Its time and latency are stored in the transaction that removes the batch from the outbox."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.scan()
-    push_all(house, pusher(house, pushers))
-    found = health.read_endpoint(house.spool)
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    push_all(harness, pusher(harness, pushers))
+    found = health.read_endpoint(harness.spool)
     assert found.last_ack_ms is not None
     assert found.latency_ms is not None
     assert found.pace_ms == found.last_ack_ms
 
 
-def test_a_failed_push_says_when_it_is_tried_again(house: Household, pushers: list[Pusher]) -> None:
+def test_a_failed_push_says_when_it_is_tried_again(harness: DaemonHarness, pushers: list[Pusher]) -> None:
     """The loop waits as long; a request of the user ends the wait, and the endpoint is identified again."""
-    made = pusher(house, pushers, NOWHERE)
+    made = pusher(harness, pushers, NOWHERE)
     assert not made.push().more
     waits = made.idle_seconds()
     assert waits is not None
@@ -110,10 +110,10 @@ def test_a_failed_push_says_when_it_is_tried_again(house: Household, pushers: li
     assert made.retrying.must_identify()
 
 
-def test_an_idle_pusher_asks_who_the_endpoint_is_once_in_a_while(house: Household, pushers: list[Pusher]) -> None:
+def test_an_idle_pusher_asks_who_the_endpoint_is_once_in_a_while(harness: DaemonHarness, pushers: list[Pusher]) -> None:
     """An endpoint that was restored from a backup would go unnoticed until the next push."""
-    made = pusher(house, pushers)
-    push_all(house, made)
+    made = pusher(harness, pushers)
+    push_all(harness, made)
     seconds = made.idle_seconds()
     assert seconds is not None
     assert 60 < seconds <= 3600

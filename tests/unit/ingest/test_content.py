@@ -14,12 +14,12 @@ from sessiond.ingest.content import Lines, Records
 from sessiond.ingest.endings import Endings
 from sessiond.ingest.line_reader import CONTEXT, LONG_RECORD, MAX_RECORD
 from sessiond.reader import CHUNK, Chunk, Digest, Extent
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
@@ -154,16 +154,16 @@ def test_only_a_part_of_the_records_is_asked_for(both: Both) -> None:
         assert b"".join(chunk.data for chunk in content.records(14)) == b""
 
 
-def test_an_emptied_file_changes_nothing_until_it_has_a_record_again(house: Household) -> None:
+def test_an_emptied_file_changes_nothing_until_it_has_a_record_again(harness: DaemonHarness) -> None:
     """Rule 8: half a rewrite is normal, however long the other half takes."""
-    path = house.write(CLAUDE, claude(SESSION, 1))
-    house.settle()
+    path = harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
     content = Path(path).read_bytes()
     os.truncate(path, 0)
-    assert [outcome.retry for outcome in house.ingest(path)] == [True]
-    house.push()
-    assert house.held(SESSION) == content
-    assert house.held_sessions()[SESSION]["record"]["message_count"] == 1
+    assert [outcome.retry for outcome in harness.ingest(path)] == [True]
+    harness.push()
+    assert harness.held(SESSION) == content
+    assert harness.held_sessions()[SESSION]["record"]["message_count"] == 1
 
 
 def test_each_byte_of_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,37 +16,37 @@ from hypothesis import strategies as st
 from sessiond.session import Entry, Fold, Role
 from sessiond.spool import NAME, Spool
 from sessiond.spool.folds import MAX_CACHED, MAX_CACHED_BYTES, PAGE
-from support.harness import CLAUDE, SESSION, Household, claude, household
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 
 NOW_MS = 1_790_000_000_000
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
-def written(house: Household, number: int) -> int:
+def written(harness: DaemonHarness, number: int) -> int:
     """Append a line and count the bytes that its capture writes."""
-    house.spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    path = house.write(CLAUDE, claude(SESSION, number))
-    house.ingest(path)
-    return os.path.getsize(os.path.join(house.state, NAME + "-wal"))
+    harness.spool.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    path = harness.write(CLAUDE, claude(SESSION, number))
+    harness.ingest(path)
+    return os.path.getsize(os.path.join(harness.state, NAME + "-wal"))
 
 
-def test_the_cost_of_a_line_does_not_depend_on_the_length_of_its_session(house: Household) -> None:
+def test_the_cost_of_a_line_does_not_depend_on_the_length_of_its_session(harness: DaemonHarness) -> None:
     """For one line, only the end of a fold with 20,000 messages is written."""
-    house.ingest(house.write(CLAUDE, claude(SESSION, 1)))
-    short = [written(house, number) for number in range(2, 10)]
-    house.ingest(house.write(CLAUDE, *(claude(SESSION, number) for number in range(10, 20_010))))
-    long = [written(house, number) for number in range(20_010, 20_018)]
+    harness.ingest(harness.write(CLAUDE, claude(SESSION, 1)))
+    short = [written(harness, number) for number in range(2, 10)]
+    harness.ingest(harness.write(CLAUDE, *(claude(SESSION, number) for number in range(10, 20_010))))
+    long = [written(harness, number) for number in range(20_010, 20_018)]
     assert max(long) <= max(short) + 4 * 4096
-    house.close()
-    house.open()  # none of it is in memory any more
-    assert written(house, 20_018) <= max(short) + 4 * 4096
-    house.push()
-    assert house.held_sessions()[SESSION]["record"]["message_count"] == 20_018
+    harness.close()
+    harness.open()  # none of it is in memory any more
+    assert written(harness, 20_018) <= max(short) + 4 * 4096
+    harness.push()
+    assert harness.held_sessions()[SESSION]["record"]["message_count"] == 20_018
 
 
 KEYS = st.integers(0, 400)

@@ -14,25 +14,25 @@ from sessiond import zstd
 from sessiond.errors import EndpointError, SpoolDamaged
 from sessiond.upload import BATCH_ITEMS, LAST_BATCH, BatchResult, begin_run, bind, upload
 from sessiond.upload.context import KEPT_RUNS
-from support.harness import CLAUDE, SESSION, Household, claude, household, pushed
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, pushed
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 OTHER_FILE = f".claude/projects/-home-dev-project/{OTHER}.jsonl"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with household(tmp_path) as made:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path) as made:
         yield made
 
 
-def test_a_push_counts_what_it_parked(house: Household) -> None:
+def test_a_push_counts_what_it_parked(harness: DaemonHarness) -> None:
     """An item that is refused alone while others are accepted counts like those that an answer parked."""
     for number in (1, 2):
-        house.settle()
-        house.write(CLAUDE, claude(SESSION, number))
-        house.write(OTHER_FILE, claude(OTHER, number))
-    house.scan()
+        harness.settle()
+        harness.write(CLAUDE, claude(SESSION, number))
+        harness.write(OTHER_FILE, claude(OTHER, number))
+    harness.scan()
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         if request.url.path == "/v1/push":
@@ -41,43 +41,43 @@ def test_a_push_counts_what_it_parked(house: Household) -> None:
                 return httpx.Response(400, stream=httpx.ByteStream(b"{}"))
         return send()
 
-    house.transport.fate = fate
-    result = house.push()
+    harness.transport.fate = fate
+    result = harness.push()
     assert (result.parked, result.sessions, result.segments) == (1, 2, 1)
-    assert house.spool.stats.waiting().parked == 1
+    assert harness.spool.stats.waiting().parked == 1
 
 
-def test_a_segment_that_is_damaged_on_disk_is_not_parked(house: Household) -> None:
+def test_a_segment_that_is_damaged_on_disk_is_not_parked(harness: DaemonHarness) -> None:
     """The tool's file still has these bytes, and they are read again."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.settle()
-    house.write(CLAUDE, claude(SESSION, 2, text=os.urandom(60_000).hex()))
-    house.scan()
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    harness.write(CLAUDE, claude(SESSION, 2, text=os.urandom(60_000).hex()))
+    harness.scan()
     spoiled = "substr(data, 1, 20000) || zeroblob(100) || substr(data, 20101)"
-    house.spool.connection.execute(f"UPDATE segment SET data = CAST({spoiled} AS BLOB)")
+    harness.spool.connection.execute(f"UPDATE segment SET data = CAST({spoiled} AS BLOB)")
     with pytest.raises(SpoolDamaged):
-        house.push()
-    assert house.spool.stats.waiting().parked == 0
+        harness.push()
+    assert harness.spool.stats.waiting().parked == 0
 
 
-def test_an_endpoint_that_was_restored_is_asked_everything_once(house: Household) -> None:
+def test_an_endpoint_that_was_restored_is_asked_everything_once(harness: DaemonHarness) -> None:
     """Both sides remember the same push afterwards, also before there is anything to push."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.settle()
-    with house.spool.transaction():
-        house.spool.set_meta(LAST_BATCH, "a push that the endpoint does not remember")
-    assert not bind(house.uploading)
-    assert bind(house.uploading)
-    upload(house.uploading)
-    assert bind(house.uploading)
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    with harness.spool.transaction():
+        harness.spool.set_meta(LAST_BATCH, "a push that the endpoint does not remember")
+    assert not bind(harness.uploading)
+    assert bind(harness.uploading)
+    upload(harness.uploading)
+    assert bind(harness.uploading)
 
 
-def test_a_push_whose_answer_was_lost_does_not_make_another_endpoint(house: Household) -> None:
+def test_a_push_whose_answer_was_lost_does_not_make_another_endpoint(harness: DaemonHarness) -> None:
     """The endpoint stored it under a name that follows from the last one: nothing is asked for or sent again."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.settle()
-    house.write(CLAUDE, claude(SESSION, 2))
-    house.scan()
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    harness.write(CLAUDE, claude(SESSION, 2))
+    harness.scan()
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         answer = send()
@@ -85,17 +85,17 @@ def test_a_push_whose_answer_was_lost_does_not_make_another_endpoint(house: Hous
             raise httpx.ReadError("the line broke")
         return answer
 
-    house.transport.fate = fate
+    harness.transport.fate = fate
     with pytest.raises(EndpointError):
-        house.push()
-    house.transport.fate = None
-    assert bind(house.uploading)
+        harness.push()
+    harness.transport.fate = None
+    assert bind(harness.uploading)
 
 
-def test_a_push_after_a_lost_answer_has_a_name_of_its_own(house: Household) -> None:
+def test_a_push_after_a_lost_answer_has_a_name_of_its_own(harness: DaemonHarness) -> None:
     """An endpoint that is restored to the state between the two pushes must not pass for one that has both."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.settle()
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
     names: list[str] = []
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
@@ -106,48 +106,48 @@ def test_a_push_after_a_lost_answer_has_a_name_of_its_own(house: Household) -> N
                 raise httpx.ReadError("the line broke")
         return answer
 
-    house.transport.fate = fate
-    house.write(CLAUDE, claude(SESSION, 2))
-    house.scan()
+    harness.transport.fate = fate
+    harness.write(CLAUDE, claude(SESSION, 2))
+    harness.scan()
     with pytest.raises(EndpointError):
-        house.push()
+        harness.push()
     assert len(set(names)) == 1
-    house.write(CLAUDE, claude(SESSION, 3))
-    house.scan()
-    assert house.push().segments > 0
+    harness.write(CLAUDE, claude(SESSION, 3))
+    harness.scan()
+    assert harness.push().segments > 0
     assert len(set(names)) == 2
 
 
-def test_records_leave_half_of_a_batch_to_transcripts(house: Household) -> None:
+def test_records_leave_half_of_a_batch_to_transcripts(harness: DaemonHarness) -> None:
     """More records than a batch has items don't keep the transcripts back, and the batch stays within its bound."""
-    house.write(CLAUDE, claude(SESSION, 1))
-    house.settle()
-    with house.spool.transaction():
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    with harness.spool.transaction():
         for number in range(1, BATCH_ITEMS + 50):
-            house.spool.connection.execute(
+            harness.spool.connection.execute(
                 "INSERT INTO session (uuid, tool, native_id, record, revision)"
                 " SELECT ?, tool, ?, record, 7 FROM session WHERE id = 1",
                 (str(uuid.UUID(int=number)), str(number)),
             )
-            house.spool.outbox.add(1, 0, 1_000_000 + number, 1, zstd.compress(b"x", 1), house.now_ms)
+            harness.spool.outbox.add(1, 0, 1_000_000 + number, 1, zstd.compress(b"x", 1), harness.now_ms)
     lines: list[bytes] = []
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         lines.extend(pushed(request.headers["content-encoding"], request.content).splitlines())
         raise httpx.ReadError("the line broke")
 
-    house.transport.fate = fate
+    harness.transport.fate = fate
     with pytest.raises(EndpointError):
-        upload(house.uploading)
+        upload(harness.uploading)
     sent = lines[:BATCH_ITEMS]
     assert sum(b'"op":"session"' in line for line in sent) == BATCH_ITEMS // 2
     assert sum(b'"op":"append"' in line for line in sent) == BATCH_ITEMS // 2
     assert set(lines[BATCH_ITEMS:]) <= set(sent)
 
 
-def test_the_names_of_the_last_runs_are_kept_and_no_more(house: Household) -> None:
+def test_the_names_of_the_last_runs_are_kept_and_no_more(harness: DaemonHarness) -> None:
     """A batch is recognized although the daemon was restarted since, and each restart costs the same."""
-    runs = [begin_run(house.spool) for _ in range(KEPT_RUNS + 3)]
+    runs = [begin_run(harness.spool) for _ in range(KEPT_RUNS + 3)]
     newest_first = tuple(run[0] for run in reversed(runs))
     assert runs[-1] == newest_first[:KEPT_RUNS]
 
