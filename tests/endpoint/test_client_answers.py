@@ -115,6 +115,7 @@ REACTIONS: dict[tuple[str, str], type[EndpointError]] = {
     ("401", "unauthorized"): Refused,
     ("403", "forbidden"): Refused,
     ("403", "wrong-device"): Refused,
+    ("403", "invitation"): Refused,
     ("404", "not-found"): WrongEndpoint,
     ("405", "method-not-allowed"): WrongEndpoint,
     ("408", "too-slow"): Unreachable,

@@ -136,7 +136,7 @@ def test_it_says_what_is_dangerous_or_missing(tmp_path: Path) -> None:
     process = serve(*data, "--host", "0.0.0.0", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, errors = process.communicate(timeout=20)
     assert b"warning: 0.0.0.0 without TLS" in errors
-    assert b"sessiond serve token add NAME" in errors
+    assert b"sessiond serve invite" in errors
     assert command(*data, "--tls-cert", "nowhere.pem").returncode == 78
     with serving(tmp_path) as (_, url, _):
         taken = command("--data", str(tmp_path / "other"), "--port", url.rsplit(":", 1)[1])

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from sessiond.daemon.messages import MoreRoom
 from sessiond.ingest import Index, IngestContext, Location, Outcome, Turn, backlog, context, ingest
+from sessiond.ingest import location as locating
 from sessiond.ingest.backlog import can_catch_up, catch_up
 from sessiond.sources.base import Root, Source, Unit
 from sessiond.spool.rows import StreamState
@@ -121,13 +122,13 @@ def streams(harness: Lab) -> list[StreamState]:
 def test_a_flat_root_is_not_asked_about_files_in_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claude Code's history is above its transcripts, and a start looks up each of thousands of them."""
     asked: list[str] = []
-    real = context.find_unit
+    real = locating.find_unit
 
     def count(source: Source, root: Root, relative: str) -> Unit | None:
         asked.append(root.path)
         return real(source, root, relative)
 
-    monkeypatch.setattr(context, "find_unit", count)
+    monkeypatch.setattr(locating, "find_unit", count)
     with daemon_harness(tmp_path) as harness:
         (found,) = harness.places(f"{harness.home}/{CLAUDE}")
         (history,) = harness.places(f"{harness.home}/.claude/history.jsonl")

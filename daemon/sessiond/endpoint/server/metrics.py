@@ -25,7 +25,7 @@ Samples = Iterable[tuple[Labels, float]]
 
 
 class Requests:
-    """Counts answered requests by address and status, and the seconds until the end of the answer."""
+    """Counts answered requests by address and status, and the seconds until the last part of the answer."""
 
     def __init__(self) -> None:
         self._answers: Counter[tuple[str, int]] = Counter()
@@ -45,7 +45,7 @@ class Requests:
         answers = [({"request": name, "status": str(status)}, n) for (name, status), n in self._answers.items()]
         yield from metric("sessiond_requests_total", "counter", "Answered requests.", answers)
         name = "sessiond_request_seconds"
-        yield f"# HELP {name} Seconds from a request's headers to the end of its answer."
+        yield f"# HELP {name} Seconds from a request's headers to the last part of its answer."
         yield f"# TYPE {name} histogram"
         for address in sorted(self._seconds):
             count = sum(n for (each, _), n in self._answers.items() if each == address)
@@ -63,28 +63,38 @@ class Observed:
         self._app, self._requests, self._access_log = app, requests, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun, status = time.monotonic(), 0
+        begun, status, noted = time.monotonic(), 0, False
 
-        async def note_status(message: Message) -> None:
+        def note() -> None:
+            nonlocal noted
+            if not noted:
+                noted = True
+                self._note(scope, status, time.monotonic() - begun)
+
+        async def send_noted(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                note()  # before the client has the answer: its next request must not find this one missing
             await send(message)
 
         try:
-            await self._app(scope, receive, note_status)
+            await self._app(scope, receive, send_noted)
         finally:
-            seconds = time.monotonic() - begun
-            self._requests.add(getattr(scope.get("endpoint"), "__name__", "unknown"), status, seconds)
-            if self._access_log:
-                log.info(
-                    "endpoint.answered",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=status,
-                    seconds=round(seconds, 4),
-                    token_name=scope.get(ACCESS_NAME),
-                    client=(scope.get("client") or ("",))[0],
-                )
+            note()
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        self._requests.add(getattr(scope.get("endpoint"), "__name__", "unknown"), status, seconds)
+        if self._access_log:
+            log.info(
+                "endpoint.answered",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=round(seconds, 4),
+                token_name=scope.get(ACCESS_NAME),
+                client=(scope.get("client") or ("",))[0],
+            )
 
 
 def metric(name: str, kind: str, about: str, samples: Samples) -> Iterator[str]:
