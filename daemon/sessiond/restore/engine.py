@@ -36,7 +36,7 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def complete(self) -> bool:
         """Whether everything is here already."""
-        return not (self.new or self.behind or self.plan.imports)
+        return not (self.new or self.behind or self.plan.edits or self.plan.imports)
 
 
 class Restorer:
