@@ -39,7 +39,10 @@ class ConfigWatch:
         # The files may be links into a directory of dotfiles. The change happens there.
         self._real = {os.path.realpath(path) for path in self._files}
         self._directories = {self._folder, *(os.path.dirname(path) for path in self._files | self._real)}
-        self._full = {path for path in self._files if _size(path)}
+        # As they were read, which may differ from how they are now: a file that was emptied or removed since then must
+        # not count as one that never had content. Its removal would be applied, and switch to the built-in archive.
+        self._read = {path for path in loaded.files if loaded.sums.get(path)}
+        self._full = self._read | {path for path in self._files - set(loaded.files) if _size(path)}
         self._seen = self._pending = self._stamps_since(before)
         self._first: float | None = None
         self._last = 0.0
@@ -91,6 +94,13 @@ class ConfigWatch:
         """Return a file that was emptied or removed, None if there is none. Files in config.d may be removed."""
         for path in sorted(self._full):
             if not _size(path) and (os.path.dirname(path) != self._folder or os.path.exists(path)):
+                return path
+        return None
+
+    def emptied_in(self, loaded: Loaded) -> str | None:
+        """Return a file of the configuration that had content and was empty or missing when `loaded` was read."""
+        for path in sorted(self._read):
+            if not loaded.sums.get(path) and (os.path.dirname(path) != self._folder or path in loaded.sums):
                 return path
         return None
 

@@ -168,12 +168,11 @@ class DaemonRun:
     def _take_over(self, *, asked: bool) -> bool:
         """Reload the settings; return whether the threads have to restart. Invalid ones are only logged."""
         try:
-            if not asked and (path := self.config_watch.emptied()):
-                hint = (
-                    "the last good configuration stays in force; run `sessiond reload` if the file is meant to be empty"
-                )
-                raise ConfigError("is empty or was removed", file=path, hint=hint)
+            if not asked:
+                _refuse_emptied(self.config_watch.emptied())
             fresh = reload_settings(self.host.file, self.host.environ, self.engine.resources.directory)
+            if not asked:
+                _refuse_emptied(self.config_watch.emptied_in(fresh.loaded))  # it may have changed before it was read
         except ConfigError as error:
             self._refuse(error)
             return self._repause()
@@ -224,3 +223,10 @@ def soonest(beat: float | None, edit: float | None, pause_end: float | None) -> 
     """
     dues = [beat, edit, None if pause_end is None else min(pause_end, CLOCK_CHECK)]
     return min((max(0.0, due) for due in dues if due is not None), default=None)
+
+
+def _refuse_emptied(path: str | None) -> None:
+    """Raise ConfigError if a file was emptied or removed. Only the user can say that it is meant."""
+    if path is not None:
+        hint = "the last good configuration stays in force; run `sessiond reload` if the file is meant to be empty"
+        raise ConfigError("is empty or was removed", file=path, hint=hint)

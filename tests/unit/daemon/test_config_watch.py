@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,31 @@ def test_a_removed_file_counts_as_emptied(files: Files, clock: Clock) -> None:
     watch.note_change()
     assert not finish(watch, clock)
     assert watch.emptied() == str(files.main)
+
+
+@pytest.mark.parametrize("remove", [True, False])
+def test_a_file_that_goes_right_after_it_was_read_counts_as_emptied(files: Files, clock: Clock, remove: bool) -> None:
+    """Else its absence would be applied as an edit: without its endpoint, the daemon would use the built-in archive."""
+    before, loaded = files.settled(), files.load()
+    files.main.unlink() if remove else files.main.write_text("")
+    watch = ConfigWatch(loaded, {}, str(files.main), before)
+    watch.note_change()
+    assert not finish(watch, clock)
+    assert watch.emptied() == str(files.main)
+
+
+def test_a_file_that_goes_right_before_it_is_read_is_not_applied(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default file need not exist, so without it the defaults would be loaded without an error."""
+    watch, hidden = files.settled(), files.main.with_name("hidden")
+    monkeypatch.setattr(sys.modules["sessiond.config.load"], "config_file", lambda: str(files.main))
+    files.main.rename(hidden)
+    gone = load(None, {})
+    assert gone.config.endpoint.url == ""
+    assert watch.emptied_in(gone) == str(files.main)
+    hidden.rename(files.main)
+    assert watch.emptied_in(load(None, {})) is None
+    files.part.unlink()
+    assert watch.emptied_in(load(None, {})) is None, "a part may be removed"
 
 
 def test_an_empty_file_that_was_never_full_is_no_trouble(files: Files) -> None:
