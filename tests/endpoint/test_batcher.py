@@ -17,7 +17,7 @@ from endpoint_lines import DEVICE, append, record, sender
 from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.batcher import TOGETHER, Batcher
 from sessiond.endpoint.server.push import SECONDS, PushOutcome, PushRequest, Sender
-from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.store import Store, StoreBusy
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import StateFull
 
@@ -126,6 +126,20 @@ def test_a_push_that_cannot_be_stored_fails_alone(store: CountingStore) -> None:
     with store.read() as db:
         held = {row[0] for row in db.execute("SELECT session FROM streams")}
     assert held == {str(uuid.UUID(int=number + 1)) for number in (0, 2, 3)}
+
+
+def test_a_locked_store_fails_all_pushes_at_once(store: CountingStore) -> None:
+    """Each attempt may wait ten seconds for the lock, so a hundred pushes must not try it one after another."""
+    attempts: list[int] = []
+
+    def busy(rows: int) -> bool:
+        attempts.append(rows)
+        raise StoreBusy("the store is busy")
+
+    store.too_large = busy  # type: ignore[method-assign]
+    pushes = [(prepared(store, number), True) for number in range(5)]
+    assert statuses(store_all(store, pushes)) == ["StoreBusy"] * 5
+    assert len(attempts) == 1
 
 
 def test_a_transaction_ends_when_its_time_is_used_up(store: CountingStore) -> None:

@@ -17,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from sessiond.endpoint.server.push import SECONDS, PushOutcome, PushRequest
-from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.store import Store, StoreBusy, StoreLost
 from sessiond.endpoint.server.tokens import LastUses, Revoked, WrongDevice
 
 TOGETHER = 128
@@ -94,12 +94,15 @@ class Batcher:
         """Store pushes in one transaction; return what became of them, at least of the first one.
 
         If it fails, each push has a transaction of its own: one that is too large for the disk must not fail others.
+        A store that is locked or gone fails all of them at once; each would wait ten seconds for the same lock.
         """
         try:
             with self._store.write() as db:
                 stored = self._apply(db, pushes)
                 self._uses.write(db)
             return stored
+        except (StoreBusy, StoreLost) as error:
+            return [error for _ in pushes]
         except Exception as error:  # noqa: BLE001 - the request that waits for this push raises it
             if len(pushes) == 1:
                 return [error]
