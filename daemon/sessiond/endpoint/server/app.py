@@ -9,6 +9,8 @@ from functools import partial
 from itertools import chain
 from uuid import UUID
 
+import anyio
+import anyio.to_thread
 import msgspec
 from msgspec import UNSET
 from starlette.applications import Starlette
@@ -51,6 +53,9 @@ JSON_LINES = frozenset({"application/x-ndjson", "application/ndjson", "applicati
 JSON = frozenset({"application/json"})
 ENROL_BYTES = 8 << 10
 """Bytes of a request to enrol, which needs no token."""
+ENROLMENTS_WAITING = 16
+ENROLMENTS_OF_ONE = 4
+"""Requests to enrol at the same time: in total, and from one address. They never wait for a thread of pushes."""
 READS_WAITING = 64
 READS_OF_ONE = 16
 """Reads whose answer is being made or sent: in total, and from one token."""
@@ -82,6 +87,8 @@ class Endpoint:
         self._reader = Reader(store)
         self._pushes = Pushes(store, self.limits, self._guard.uses)
         self._read_admission = Admission(READS_WAITING, READS_OF_ONE)
+        self._enrolments = Admission(ENROLMENTS_WAITING, ENROLMENTS_OF_ONE)
+        self._enrolment_thread = anyio.CapacityLimiter(1)
         self._bodies = bodies or body.Bodies()
         self._digester = Digester(store)
         self.requests = metrics.Requests()
@@ -186,7 +193,9 @@ class Endpoint:
                 asked = json_decoder(EnrolRequest).decode(b"".join(body.decode(sent, encoding, ENROL_BYTES)))
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise HttpError(400, "invalid", f"the request is not valid: {error}") from error
-            return json_response(await self._pushes.run(partial(invites.enrol, self.store, asked), client))
+            with self._enrolments.admitted(client):
+                enrol = partial(invites.enrol, self.store, asked)
+                return json_response(await anyio.to_thread.run_sync(enrol, limiter=self._enrolment_thread))
 
     async def offsets(self, request: Request, access: Access) -> Response:
         """Return the positions of streams of the user's machines.

@@ -1,4 +1,4 @@
-"""Erases sessions. What was erased is never stored again, whoever pushes it.
+"""Erases sessions. No later push stores an erased session again, whichever device sends it.
 
 The rows of a session and its tombstone change in one transaction, and each push looks for the tombstone in its own
 transaction. So a push that is under way is either erased as well or refused.

@@ -7,9 +7,8 @@ a few. A bulk push is a part of a backlog, and may take a hundred megabytes of m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -29,7 +28,6 @@ from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import LastUses
 from sessiond.endpoint.wire import Limits
 
-T = TypeVar("T")
 LIVE_SENT = 64 << 10
 LIVE_DECODED = 512 << 10
 """Bytes of the largest live push, as sent and decoded. A larger one is a bulk push."""
@@ -106,14 +104,10 @@ class Pushes:
 
     async def erase(self, order: Order, client: str) -> Receipt:
         """Erase a session, and the dictionaries that may have bytes of it. Raises: see `erase.erase`."""
-        receipt = await self.run(partial(erase, self._store, order), client)
+        with self._bulk.admission.admitted(client):
+            receipt = await anyio.to_thread.run_sync(partial(erase, self._store, order), limiter=self._bulk.threads)
         self._dictionaries.clear(order.user or order.access.user)  # they have the last bytes that were pushed
         return receipt
-
-    async def run(self, write: Callable[[], T], client: str) -> T:
-        """Return the result of another request that writes. It has the same limits as a bulk push."""
-        with self._bulk.admission.admitted(client):
-            return await anyio.to_thread.run_sync(write, limiter=self._bulk.threads)
 
     async def _store_as(self, kind: _PushClass, received: ReceivedPush) -> PushOutcome:
         push = PushRequest(self._store, self._limits, received.sender)
