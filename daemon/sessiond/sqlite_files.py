@@ -9,10 +9,15 @@ commit goes into a deleted file. Therefore a database is created before SQLite o
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
 _CREATING = threading.Lock()
+RETRY = 0.01
+"""Seconds between two attempts to use the write-ahead log."""
 
 
 def create_private(path: str) -> os.stat_result:
@@ -35,3 +40,22 @@ def create_private(path: str) -> os.stat_result:
     if found.st_mode & 0o077 and found.st_uid == os.geteuid():
         os.chmod(path, 0o600)  # for example, after a restore from a backup
     return found
+
+
+def use_write_ahead_log(db: sqlite3.Connection, patience: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Switch a database to the write-ahead log, and wait up to `patience` seconds for other connections.
+
+    SQLite's own timeout does not apply here: while another connection switches it too, or is the last one to close it,
+    the statement fails at once with SQLITE_BUSY.
+
+    Raises: sqlite3.Error.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                raise
+        sleep(RETRY)

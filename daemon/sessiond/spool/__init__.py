@@ -59,7 +59,7 @@ class Spool:
                 if readonly:
                     self._check_version()
                 else:
-                    self._prepare()
+                    self._prepare(patience)
             except UnicodeDecodeError as error:
                 # Python decodes SQLite's message before it raises it: of a damaged file it may quote arbitrary bytes.
                 self.connection.close()
@@ -110,13 +110,15 @@ class Spool:
         create_private(self.path)
         return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
 
-    def _prepare(self) -> None:
+    def _prepare(self, patience: float) -> None:
         """Migrate the file to this version's tables. Raises: SpoolTooNew, SpoolDamaged."""
+        from sessiond.sqlite_files import use_write_ahead_log  # late: `status` only reads
+
         connection = self.connection
         version = self._check_version()  # before anything is written: a newer spool is left unchanged
         if version == 0:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_write_ahead_log(connection, patience)
         pragmas = "synchronous = FULL", "fullfsync = 1", "journal_size_limit = 16777216", "cache_size = -4096"
         # FAST: zeros replace what is deleted within a page that is written anyway. Free pages are left to `scrub`.
         # MEMORY: the rollback data of nested transactions. In files below /var/tmp it doubled the bytes written.

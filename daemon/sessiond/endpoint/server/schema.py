@@ -7,7 +7,7 @@ import sqlite3
 import uuid
 
 from sessiond.errors import StateError, StateFull
-from sessiond.sqlite_files import create_private
+from sessiond.sqlite_files import create_private, use_write_ahead_log
 
 VERSION = 7
 FILE = "endpoint.db"
@@ -203,7 +203,7 @@ def connect(directory: str) -> sqlite3.Connection:
                 f"the store {path} has {found.st_nlink} names (hard links)",
                 hint="remove the other names; to copy the store, use sqlite3 and .backup",
             )
-        db.execute("PRAGMA journal_mode = WAL")
+        use_write_ahead_log(db, BUSY_MS / 1000)
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA journal_size_limit = {64 << 20}")
         db.execute("PRAGMA cache_size = -8192")
