@@ -36,6 +36,8 @@ DEADLINE = "sessiond.deadline"
 """Extension of a request: the seconds that all of it may take."""
 ON_SENT = "sessiond.on_sent"
 """Extension of a request: called with the length of each part of the body before it is sent."""
+CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""Errors of httpx when the other side has closed the connection before its answer."""
 PART = 64 << 10
 """Bytes of a body that are sent between two looks at the clock."""
 
@@ -81,7 +83,11 @@ class DeadlineTransport(httpx.BaseTransport):
     """Sends each request with one deadline for all of it, and returns a response whose body was read completely.
 
     A timeout of httpx is for a single read: headers that arrive one byte at a time would never time out. So a timer in
-    another thread shuts the connection down at the deadline. Not thread-safe.
+    another thread shuts the connection down at the deadline.
+
+    An endpoint may close a kept connection at the moment when a request is sent. If no part of an answer came back, the
+    request is sent once more over a new connection: each request of the protocol has the same effect when it is
+    repeated. A new connection that fails is an error. Not thread-safe.
     """
 
     def __init__(self, network: httpx.BaseTransport) -> None:
@@ -114,15 +120,19 @@ class DeadlineTransport(httpx.BaseTransport):
 
     def _exchange(self, request: httpx.Request, seconds: float, deadline: float) -> httpx.Response:
         timeouts = httpx.Timeout(min(seconds, 10.0), connect=min(seconds, 5.0))
-        response = self._network.handle_request(
-            httpx.Request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                stream=_Body(request.read(), deadline, request.extensions.get(ON_SENT)),
-                extensions={"timeout": timeouts.as_dict(), "trace": self._connection.trace},
-            )
+        sent = httpx.Request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            stream=_Body(request.read(), deadline, request.extensions.get(ON_SENT)),
+            extensions={"timeout": timeouts.as_dict(), "trace": self._connection.trace},
         )
+        try:
+            response = self._network.handle_request(sent)
+        except CLOSED:
+            if self._connection.is_new or time.monotonic() >= deadline:
+                raise
+            response = self._network.handle_request(sent)
         try:
             content = _read(response, deadline)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import uuid
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from sessiond.endpoint.transport import (
     make_transport,
 )
 from sessiond.endpoint.wire import PROTOCOL, SERVICE
-from sessiond.errors import ConfigError, WrongEndpoint
+from sessiond.errors import ConfigError, Unreachable, WrongEndpoint
 
 ABOUT = {
     "service": SERVICE,
@@ -214,3 +215,72 @@ def test_a_proxy_that_can_not_be_used_is_a_configuration_error(
 def test_a_proxy_is_described_without_its_password(password: str) -> None:
     """The special characters of the password need not be percent-encoded."""
     assert describe_proxy(f"http://ada:{password}@proxy.test:3128/") == "http://proxy.test:3128"
+
+
+class ClosingServer:
+    """Answers the first request of each connection, and closes the connection when the second one has arrived."""
+
+    def __init__(self, answers: int) -> None:
+        """`answers`: requests that are answered at all; later connections are closed without an answer."""
+        self.answers, self.connections, self.requests = answers, 0, 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        body = json.dumps(ABOUT).encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        while True:
+            connection, _ = self._listener.accept()
+            with connection:
+                if not self._receive(connection):
+                    return
+                self.connections += 1
+                if self.answers:
+                    self.answers -= 1
+                    connection.sendall(head + body)
+                    self._receive(connection)
+
+    def _receive(self, connection: socket.socket) -> bool:
+        """Read until the end of a request's headers; return whether one came."""
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            part = connection.recv(4096)
+            if not part:
+                return False
+            received += part
+        self.requests += 1
+        return True
+
+    def close(self) -> None:
+        """End the thread: a connection without a request."""
+        socket.create_connection(self._listener.getsockname()).close()
+        self._thread.join()
+        self._listener.close()
+
+
+def test_a_request_on_a_connection_that_closes_meanwhile_is_sent_once_more() -> None:
+    """The endpoint may close an idle connection in the moment when the next request is under way."""
+    server = ClosingServer(answers=3)
+    client = Client(server.url, None, device_id=uuid.UUID(int=1))
+    for _ in range(3):
+        assert client.about().endpoint_id == uuid.UUID(int=7)
+    assert (server.connections, server.requests) == (3, 5)
+    client.close()
+    server.close()
+
+
+def test_a_new_connection_that_closes_is_an_error() -> None:
+    """It is not repeated here, so that a broken endpoint costs no more than one further attempt."""
+    server = ClosingServer(answers=1)
+    client = Client(server.url, None, device_id=uuid.UUID(int=1))
+    client.about()
+    with pytest.raises(Unreachable):
+        client.about()
+    assert (server.connections, server.requests) == (2, 3)
+    with pytest.raises(Unreachable):
+        client.about()
+    assert (server.connections, server.requests) == (3, 4)
+    client.close()
+    server.close()
