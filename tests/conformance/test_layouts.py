@@ -112,6 +112,7 @@ LAYOUTS = {
     "qwen-code: projects": ("qwen-code/0.24-session", ".qwen/projects/"),
     "qwen-code: archived": ("qwen-code/0.24-session", "/chats/archive/"),
     "roo-code: history_item.json": ("roo-code/3.52", "/history_item.json"),
+    "shelley: a database": ("shelley/2026-08", "forked_from_message_id"),
     "traex: Codex's rollouts": ("traex/2026", ".trae/cli/sessions/"),
     "warp: queries": ("warp/2026", "ai_queries"),
     "zed: 0.1, tools answer in the user's name": ("zed/0.1", '"version":"0.1.0"'),

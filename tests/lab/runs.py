@@ -302,6 +302,7 @@ UNRUN = {
     "openclaude": f"{_ABSENT}; it writes Claude Code's lines",
     "pearai": _DESKTOP,
     "roo-code": _DESKTOP,
+    "shelley": _ABSENT,
     "traex": _ABSENT,
     "warp": _DESKTOP,
     "zed": _DESKTOP,
