@@ -11,7 +11,7 @@ from sessiond.text import escape, escape_json
 TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`, without the import: `status` has a budget of 100 ms
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import IO, Any
 
     from sessiond.config import Loaded
@@ -164,7 +164,7 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexibl
 
 
 def wrapped(text: str, width: int, most: int | None = None) -> list[str]:
-    """Wrap text at white space into lines of at most `width` characters. A longer word is cut.
+    """Wrap text at white space into lines of at most `width` characters. A longer word is cut, a path at a slash.
 
     If there are more than `most` lines, the last one is shortened, but not the name of a file at its end.
     """
@@ -175,12 +175,20 @@ def wrapped(text: str, width: int, most: int | None = None) -> list[str]:
         if lines[-1] and len(lines[-1]) + 1 + len(word) <= width:
             lines[-1] += f" {word}"
             continue
-        lines += [word[start : start + width] for start in range(0, len(word), width)]
+        lines += _split(word, width)
     if most is None or len(lines) - 1 <= most:
         return lines[1:] or [""]
     kept = lines[1:most]
     rest = " ".join(words).removeprefix(" ".join(kept)).lstrip()
     return [*kept, shorten_path(rest, width)]
+
+
+def _split(word: str, width: int) -> Iterator[str]:
+    while len(word) > width:
+        end = word.rfind("/", 1, width) + 1 or width
+        yield word[:end]
+        word = word[end:]
+    yield word
 
 
 def tilde(path: str, home: str) -> str:

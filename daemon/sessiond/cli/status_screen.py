@@ -30,9 +30,14 @@ RULES = 3
 SHOWN = 3
 """Pieces of advice on the screen; `--json` has all."""
 LINES = 2
-"""Most lines of one piece of advice."""
+"""Most lines of a hint. A problem is shown whole: half of an error does not help."""
+ROOM = 9
+"""Lines of advice after which no further piece is shown, so that the screen fits a terminal of 24 lines."""
 BACKLOG = 1_000_000
 """Bytes below which a backlog is not shown: it is done before the line can be read."""
+NUMBERS = {"sessions", "acked", "ongoing", "idle", "skipped"}
+NARROW, DIRECTORY = ("watch", "idle", "ongoing"), 12
+"""Columns of the tools that a narrow terminal leaves out, in this order, until the directory has this width."""
 BEST_FIRST = ("watched", "polled", "scan only", "not watched", "unreadable", "missing")
 
 
@@ -204,7 +209,8 @@ def _tools(status: Status, width: int, home: str) -> str:
     here.sort(key=lambda tool: (-(tool.count.active_ms or 0), tool.count.tool))
     absent = len(status.tools) - len(here)
     if not here:
-        return f"none of the {absent} supported tools was found here: sessiond sources" if absent else ""
+        none = f"none of the {absent} supported tools was found here: sessiond sources"
+        return "\n".join(wrapped(none, width)) if absent else ""
     known = "tool" if absent == 1 else "tools"
     others = f"{absent} more supported {known}, not found here: sessiond sources" if absent else ""
     rows: list[list[str]] = [["tool", "sessions", "acked", "ongoing", "idle", "skipped", "watch", "directory"]]
@@ -224,13 +230,20 @@ def _tools(status: Status, width: int, home: str) -> str:
                 "-" if root is None else tilde(root.path, home) + more,
             ]
         )
-    numbers = {1, 2, 3, 4, 5}
     skipped = rows[0].index("skipped")
     if all(row[skipped] == "0" for row in rows[1:]):  # leaves more width for the directory
-        rows = [[*row[:skipped], *row[skipped + 1 :]] for row in rows]
-        numbers.remove(skipped)
-    drawn = table(rows, right=numbers, width=width)
-    return f"{drawn}\n{others}" if others else drawn
+        _drop(rows, "skipped")
+    for name in NARROW:
+        if sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[:-1]) + DIRECTORY > width:
+            _drop(rows, name)
+    drawn = table(rows, right={at for at, name in enumerate(rows[0]) if name in NUMBERS}, width=width)
+    return "\n".join([drawn, *wrapped(others, width)]) if others else drawn
+
+
+def _drop(rows: list[list[str]], name: str) -> None:
+    at = rows[0].index(name)
+    for row in rows:
+        del row[at]
 
 
 def _best(tool: ToolStatus) -> RootHealth | None:
@@ -241,15 +254,24 @@ def _best(tool: ToolStatus) -> RootHealth | None:
 
 
 def _advice(advice: list[Advice], width: int, home: str, color: bool) -> Iterator[str]:
-    for each in advice[:SHOWN]:
-        mark, paint = ("!", "31") if each.degraded else ("-", "2")
-        first = _paint(mark, paint) if color else mark
-        for number, line in enumerate(wrapped(escape(abbreviate_home(each.what, home)), width - 2, LINES)):
-            yield f"{' ' if number else first} {line}"
-        for line in wrapped(escape(abbreviate_home(each.do or "", home)), width - 4, LINES) if each.do else ():
-            yield f"    {line}"
-    if len(advice) > SHOWN:
-        yield f"  {len(advice) - SHOWN} more: sessiond status --json"
+    """Iterate the lines of the first pieces of advice. The first one is shown however long it is."""
+    left = ROOM
+    for shown, each in enumerate(advice):
+        lines = list(_piece(each, width, home, color))
+        left -= len(lines)
+        if shown == SHOWN or (shown and left < 0):
+            yield f"  {len(advice) - shown} more: sessiond status --json"
+            return
+        yield from lines
+
+
+def _piece(each: Advice, width: int, home: str, color: bool) -> Iterator[str]:
+    mark, paint, most = ("!", "31", None) if each.degraded else ("-", "2", LINES)
+    first = _paint(mark, paint) if color else mark
+    for number, line in enumerate(wrapped(escape(abbreviate_home(each.what, home)), width - 2, most)):
+        yield f"{' ' if number else first} {line}"
+    for line in wrapped(escape(abbreviate_home(each.do or "", home)), width - 4, most) if each.do else ():
+        yield f"    {line}"
 
 
 def _stopped(status: Status) -> bool:

@@ -596,6 +596,22 @@ def test_an_invalid_config_is_shown_and_the_rest_as_well(
     assert made.advice[0].do == 'did you mean "url"?'
 
 
+@pytest.mark.parametrize("width", [50, 80])
+def test_a_long_error_of_the_configuration_is_shown_whole(
+    width: int, harness: DaemonHarness, daemon: state.Lock, tmp_path: Path
+) -> None:
+    """With half of it the user can't find the mistake."""
+    file = tmp_path / "a directory with a long name" / "config.toml"
+    file.parent.mkdir()
+    file.write_text(f'exclude = ["{"~/src/" * 20}*"]\nredact = "{"a" * 30} {"b" * 60}"\n')
+    environ = {"HOME": harness.home, "SESSIOND_RESCAN": "never", "SESSIOND_STATE_DIR": harness.state}
+    made = read_status(str(file), environ)
+    text = screen(made, width=width, home=harness.home)
+    assert made.config.error is not None and len(made.config.error) > 2 * width
+    assert "".join(made.config.error.split()) in "".join(text.split())
+    assert max(map(len, text.splitlines())) <= width
+
+
 def test_an_invalid_config_still_names_its_state_directory(
     harness: DaemonHarness, daemon: state.Lock, tmp_path: Path
 ) -> None:
