@@ -45,13 +45,16 @@ def listing(rows: Sequence[Row], short: Mapping[str, str], *, now_ms: int, width
         return "\n".join(line for each in cells for line in _card(each, width))
     several = len({row.machine for row in rows}) > 1 or any(row.number is None for row in rows)
     names = [name for name in HEADER if several or name != "machine"]
+    widths = {name: _width(cells, name) for name in names}
     for column, most, room in STEPS:
-        if _total(cells, names, room) <= width:
+        if _total([widths[name] for name in names], room) <= width or column not in names:
             continue
-        if column in names and not most:
+        if not most:
             names.remove(column)
+            continue
         for each in cells:
             each[column] = (_tail if column == "directory" else _head)(each[column], most)
+        widths[column] = _width(cells, column)
     lines = [names, *([each[name] for name in names] for each in cells)]
     return table(lines, right={names.index(name) for name in RIGHT if name in names}, width=width)
 
@@ -72,11 +75,13 @@ def _cells(row: Row, short: Mapping[str, str], now_ms: int, home: str) -> dict[s
     }
 
 
-def _total(cells: Sequence[Mapping[str, str]], names: Sequence[str], room: int) -> int:
-    """Return the width of a table in which the name has at most `room` columns."""
-    widths = [max(len(name), *(len(escape(each[name])) for each in cells)) for name in names]
-    widths[-1] = min(widths[-1], room)
-    return sum(widths) + 2 * (len(names) - 1)
+def _width(cells: Sequence[Mapping[str, str]], name: str) -> int:
+    return max(len(name), *(len(escape(each[name])) for each in cells))
+
+
+def _total(widths: Sequence[int], room: int) -> int:
+    """Return the width of a table in which the last column, the name, has at most `room` columns."""
+    return sum(widths[:-1]) + min(widths[-1], room) + 2 * (len(widths) - 1)
 
 
 def _card(cells: Mapping[str, str], width: int) -> Iterator[str]:

@@ -147,9 +147,9 @@ def _in_spool(spool: Spool | None, stored: StoredSession) -> bool:
 
 def _local(spool: Spool, selection: Selection, url: str) -> Iterator[Row]:
     """Iterate the sessions in the spool, most recently active first; of a list by activity no more than its limit."""
-    states = spool.safety.states(url)
+    states, others = spool.safety.states(url)
     limit = selection.limit if selection.sort is Sort.ACTIVE else None
-    found = (make_row(session, states.get(str(session.uuid), State.SAFE)) for session in spool.catalog.sessions())
+    found = (make_row(session, states.get(str(session.uuid), others)) for session in spool.catalog.sessions())
     return islice(filter(selection.matches, found), limit)
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 from sessiond.cli.selection import Directory, Row, Selection, Sort
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.device import reader_id
-from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.session_list import SessionList, Unsuitable
 from sessiond.endpoint.wire import StoredSession
 from sessiond.errors import NotFound, Rejected, SessiondError, Unreachable, WrongEndpoint
 from sessiond.spool.safety import State, StreamSafety
+
+if TYPE_CHECKING:
+    from sessiond.endpoint.read_client import ReadClient
 
 FORGOTTEN_MS = 86_400_000
 """Milliseconds after its last record from which on an ongoing session counts as ended: its machine may be gone."""
@@ -31,6 +36,8 @@ def open_client(config: Config, environ: Mapping[str, str], *, timeout: float | 
 
     Raises: ConfigError.
     """
+    from sessiond.endpoint.read_client import ReadClient  # late: importing httpx takes as long as all else of `ls`
+
     token = read_token(config, environ)
     endpoint = config.endpoint
     return ReadClient(
@@ -54,7 +61,7 @@ class Question:
         self._config, self._environ, self._selection = config, environ, selection
         self._stored: list[StoredSession] = []
         self._problem: SessiondError | None = None
-        self._first, self._done = threading.Event(), threading.Event()
+        self._news, self._pages, self._done = threading.Condition(), 0, False
         threading.Thread(target=self._run, name="question", daemon=True).start()
 
     def answer(self, wait: float) -> list[StoredSession]:
@@ -62,29 +69,62 @@ class Question:
 
         Raises: EndpointError, ConfigError.
         """
-        if not self._first.wait(wait):
-            raise Unreachable(f"{self.url} did not answer within {wait:g} s")
-        self._done.wait()
+        pages, seconds = 0, wait
+        with self._news:
+            while not self._done:
+                if not self._news.wait_for(partial(self._has_more, pages), seconds):
+                    raise Unreachable(f"{self.url} did not answer within {seconds:g} s")
+                pages, seconds = self._pages, self._config.endpoint.timeout
         if self._problem is not None:
             raise self._problem
         return self._stored
 
     def _run(self) -> None:
         try:
-            client = open_client(self._config, self._environ)
-            try:
-                self._stored = fetch(client, self._selection, self._first)
-            finally:
-                client.close()
+            self._stored = self._ask()
         except SessiondError as error:
             self._problem = error
         finally:
-            self._done.set()
-            self._first.set()
+            with self._news:
+                self._done = True
+                self._news.notify()
+
+    def _ask(self) -> list[StoredSession]:
+        try:
+            return self._fetch(_open_list(self._config, self._environ))
+        except Unsuitable:
+            return self._fetch(open_client(self._config, self._environ))
+
+    def _fetch(self, client: ReadClient | SessionList) -> list[StoredSession]:
+        try:
+            return fetch(client, self._selection, self._count)
+        finally:
+            client.close()
+
+    def _has_more(self, pages: int) -> bool:
+        return self._done or self._pages > pages
+
+    def _count(self) -> None:
+        with self._news:
+            self._pages += 1
+            self._news.notify()
 
 
-def fetch(client: ReadClient, selection: Selection, first: threading.Event) -> list[StoredSession]:
-    """Return the matching sessions; of a list by activity no more than its limit."""
+def _open_list(config: Config, environ: Mapping[str, str]) -> SessionList:
+    """Return a connection that only reads the list of sessions. Raises: Unsuitable, ConfigError."""
+    token = read_token(config, environ)
+    endpoint = config.endpoint
+    return SessionList(
+        endpoint.url,
+        None if token is None else token.reveal(),
+        device_id=reader_id(state_dir(config)),
+        timeout=endpoint.timeout,
+        ca_file=endpoint.ca_file,
+    )
+
+
+def fetch(client: ReadClient | SessionList, selection: Selection, counted: Callable[[], None]) -> list[StoredSession]:
+    """Return the matching sessions; of a list by activity no more than its limit. `counted` is called after a page."""
     query = _query(selection)
     sorted_here = selection.sort is Sort.ACTIVE
     found: list[StoredSession] = []
@@ -100,7 +140,7 @@ def fetch(client: ReadClient, selection: Selection, first: threading.Event) -> l
             query = {name: value for name, value in query.items() if name in _OLD}
             sorted_here = False
             continue
-        first.set()
+        counted()
         read += len(answer.sessions)
         found += [each for each in answer.sessions if selection.matches(make_row(each))]
         if sorted_here and selection.limit and len(found) >= selection.limit:

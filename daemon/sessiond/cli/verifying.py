@@ -110,7 +110,7 @@ class _Verifier:
 
     def _check_sessions(self, result: Comparison) -> None:
         with self._spool.snapshot():
-            states = self._spool.safety.states(self._url)
+            states, others = self._spool.safety.states(self._url)
             sessions = [(str(each.uuid), each.tool) for each in self._spool.catalog.sessions()]
         lacking: dict[str, list[Claim]] = {}
         for claim in result.wrong:
@@ -119,7 +119,7 @@ class _Verifier:
             if not self._is_chosen(session, tool):
                 continue
             self._count(tool, "sessions")
-            state = states.get(session, State.SAFE)
+            state = states.get(session, others)
             if session in lacking:
                 names = ", ".join(
                     f"stream {claim.name}" if claim.stream else "its record" for claim in lacking[session]

@@ -213,13 +213,10 @@ class Safety:
         for session, tool, state, unsent, missing in rows:
             yield Unsafe(session=session, tool=tool, state=State(state), unsent_bytes=unsent, lost_bytes=missing)
 
-    def states(self, url: str | None = None) -> dict[str, State]:
-        """Return the state of each session that is not safe, by session id."""
-        if self.bound(url):
-            return {each.session: each.state for each in self.unsafe()}
-        rows = self._db.execute("SELECT uuid FROM session WHERE record IS NOT NULL")
-        waiting = {row[0]: State.WAITING for row in rows}
-        return waiting | {each.session: max(each.state, State.WAITING) for each in self.unsafe()}
+    def states(self, url: str | None = None) -> tuple[dict[str, State], State]:
+        """Return the state of sessions by id, and the state of all others: safe, or waiting if nothing is safe."""
+        others = State.SAFE if self.bound(url) else State.WAITING
+        return {each.session: max(each.state, others) for each in self.unsafe()}, others
 
     def session(self, number: int, url: str | None = None) -> State:
         """Return the state of one session, by its row number."""

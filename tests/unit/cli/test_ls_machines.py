@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -219,8 +220,24 @@ def test_a_list_without_an_end_is_given_up(same: bool) -> None:
 
     client = Client("http://127.0.0.1:1", None, device_id=uuid.UUID(int=1), transport=httpx.MockTransport(answer))
     with pytest.raises(WrongEndpoint, match="without an end"):
-        fetch(client, Selection(), threading.Event())
+        fetch(client, Selection(), lambda: None)
     assert len(asked) < 4
+
+
+def test_listing_imports_no_http_client(harness: DaemonHarness) -> None:
+    """Importing httpx would take half of the time that `ls` may take."""
+    code = (
+        f"import sys; from sessiond.cli import main; main({['ls', *PATIENT]}); print(sys.modules.keys() & {{'httpx'}})"
+    )
+    environ = {
+        "HOME": harness.home,
+        "SESSIOND_STATE_DIR": harness.state,
+        "SESSIOND_CONFIG": os.devnull,
+        "SESSIOND_ENDPOINT__URL": harness.endpoint.url,
+        "SESSIOND_TOKEN": TOKEN,
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert "Spin a yarn" in done.stdout and done.stdout.splitlines()[-1] == "set()"
 
 
 def test_a_bare_machine_lists_what_the_endpoint_has(
