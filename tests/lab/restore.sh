@@ -39,7 +39,7 @@ copilot-cli) VER=1.0.102; npm_install $LAB/copilot-$VER @github/copilot@$VER cop
   begin() { on m1 copilot --allow-all-tools -p "LABPROMPT please $WORD now"; }; resume() { on m2 copilot --allow-all-tools "$1" -p 'LABSECOND'; };;
 *) [ -f "$DRV/restorable/$TOOL.sh" ] || { echo "no recipe: $TOOL"; exit 2; }; . "$DRV/restorable/$TOOL.sh";;
 esac
-case $SCENARIO-$TOOL in subagent-claude-code|subagent-codex|subagent-opencode|tool-*) ;; *) declare -F fork >/dev/null && [ $SCENARIO = fork ] || { echo "no scenario $SCENARIO of $TOOL"; stop_stub; exit 0; };; esac
+case $SCENARIO-$TOOL in subagent-claude-code|subagent-codex|subagent-opencode|subagent-cline|tool-*) ;; *) declare -F fork >/dev/null && [ $SCENARIO = fork ] || { echo "no scenario $SCENARIO of $TOOL"; stop_stub; exit 0; };; esac
 mkdir -p "$W/endpoint"; mkfifo "$W/alive"; sleep 600 >"$W/alive" & HOLD=$!
 "$SD" serve --data "$W/endpoint" --port 0 --token-file "$W/token" --announce "$W/announced" --until-eof <"$W/alive" & SERVE=$!
 for _ in $(seq 100); do [ -s "$W/announced" ] && break; sleep 0.1; done

@@ -100,7 +100,7 @@ SHELLISH = [
     r"^execute_command$",
     r"^run_terminal_cmd$",
     r"^run_terminal_command$",
-    r"^run_command$",
+    r"^run_commands?$",
     r"^execute$",
     r"^execute_bash$",
     r"(^|[_.])(bash|shell|terminal|exec)([_.]|$)",
@@ -142,7 +142,8 @@ def args_for(tool, kind, cmd="echo hi"):
         t = v.get("type") if isinstance(v, dict) else None
         if kind == "shell":
             if lk in ("command", "cmd", "script", "code", "commands", "cli"):
-                out[k] = ["bash", "-lc", cmd] if (str(t).lower() == "array") else cmd
+                several = [cmd] if lk == "commands" else ["bash", "-lc", cmd]
+                out[k] = several if (str(t).lower() == "array") else cmd
             elif lk == "requires_approval":
                 out[k] = False if str(t).lower() == "boolean" else "false"
         elif kind in ("read", "write"):

@@ -29,6 +29,7 @@ from sessiond.restore import (
     Here,
     Restoration,
     Restorer,
+    identity_here,
     keep_from_cleanup,
     marked,
     missing,
@@ -82,9 +83,14 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
             dirs = UserDirs.current(self.args.environ)
         return Target(dirs=dirs, directory=directory, exists=os.path.lexists, read=read_small, names=_names)
 
-    def elsewhere(self, recipe: Recipe, session: ArchivedSession, plan: Plan, target: Target) -> str | None:
-        """Return the transcript that this machine has of the session for another directory; None if there is none."""
-        known = self._known_directory_of(session.record.id, session.record.machine_id, session.record.working_directory)
+    def elsewhere(
+        self, recipe: Recipe, session: ArchivedSession, plan: Plan, target: Target, identity: UUID
+    ) -> str | None:
+        """Return the transcript that this machine has of the session for another directory; None if there is none.
+
+        `identity` is the id of the session on this machine.
+        """
+        known = self._known_directory_of(identity, session.record.machine_id, session.record.working_directory)
         if known is None or known == target.directory:
             return None
         planned = {file.path for file in plan.files}
@@ -151,8 +157,7 @@ def bring_back(context: RestoreContext, copies: list[wire.StoredSession]) -> Com
     """
     args, stored = context.args, copies[0]
     tool, identity = stored.record.tool, stored.record.id
-    if context.is_erased(identity):
-        raise SessiondError(f"session {identity} was erased on this machine: it is not restored")
+    _require_not_erased(context, identity)
     recipe = find_recipe(tool)
     handoff = f"to continue it in any tool: sessiond export --format handoff {str(identity)[:8]}"
     if recipe is None or stored.prompts_only:
@@ -161,7 +166,7 @@ def bring_back(context: RestoreContext, copies: list[wire.StoredSession]) -> Com
         raise SessiondError(f"a session of {tool} can't be restored: {why}", hint=handoff)
     target = context.target(context.directory(stored))
     try:
-        restoration, marks = _prepare(context, recipe, copies, target)
+        restoration, marks = _prepare(context, recipe, stored, target)
     except Unrestorable as error:
         raise SessiondError(f"the session can't be restored: {error}", hint=handoff) from error
     command = restoration.plan.fork if args.fork else restoration.plan.resume
@@ -192,24 +197,24 @@ def _require(command: Command, environ: Mapping[str, str]) -> None:
 
 
 def _prepare(
-    context: RestoreContext, recipe: Recipe, copies: list[wire.StoredSession], target: Target
+    context: RestoreContext, recipe: Recipe, stored: wire.StoredSession, target: Target
 ) -> tuple[Restoration, dict[UUID, Mark]]:
     """Fetch a session with those that come along, and check the plan for all of them."""
-    stored, archive = copies[0], context.archive
+    archive, marks = context.archive, dict[UUID, Mark]()
     here = Here(machine_id=context.machine_id, directory=target.directory, endpoint=archive.endpoint())
     session = archive.fetch(stored)
-    plan, marks = recipe.plan(session, target), dict[UUID, Mark]()
-    elsewhere = context.elsewhere(recipe, session, plan, target)
+    plan = recipe.plan(session, target)
+    identity = identity_here(stored.record, plan, here.machine_id)
+    _require_not_erased(context, identity)
+    elsewhere = context.elsewhere(recipe, session, plan, target, identity)
     if elsewhere is not None:
         # Two files of one session would each be continued, and become different sessions with one id.
         raise Conflict(f"the session is here already, for another directory: {elsewhere}", hint="leave out --directory")
-    own = next((each for each in copies if each.record.machine_id == here.machine_id), None)
-    marked(marks, session, None if own is None or own is stored else archive.fetch(own), here)
+    _mark(archive, session, here, identity, marks)
     for each in archive.relatives(stored, parents=recipe.parents, children=recipe.children):
         relative = archive.fetch(each)
         further = recipe.plan(relative, target)
-        earlier = None if each.record.machine_id == here.machine_id else archive.copy(here.machine_id, each.record.id)
-        marked(marks, relative, None if earlier is None else archive.fetch(earlier), here)
+        _mark(archive, relative, here, identity_here(each.record, further, here.machine_id), marks)
         plan = msgspec.structs.replace(
             plan,
             files=(*further.files, *plan.files),
@@ -217,6 +222,21 @@ def _prepare(
             imports=(*plan.imports, *further.imports),
         )
     return context.restorer.check(keep_from_cleanup(plan, stored.record.tool, target.dirs, now_ms())), marks
+
+
+def _mark(archive: Archive, session: ArchivedSession, here: Here, identity: UUID, marks: dict[UUID, Mark]) -> None:
+    """Add the mark of a session, given its id here. What this machine has pushed of it stays counted."""
+    own = None
+    if session.record.machine_id != here.machine_id:
+        copy = archive.copy(here.machine_id, identity)
+        own = None if copy is None else archive.fetch(copy)
+    marked(marks, session, own, here, identity)
+
+
+def _require_not_erased(context: RestoreContext, identity: UUID) -> None:
+    """Check that the user has not erased a session. Raises: SessiondError."""
+    if context.is_erased(identity):
+        raise SessiondError(f"session {identity} was erased on this machine: it is not restored")
 
 
 def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, args: argparse.Namespace) -> None:
@@ -228,12 +248,13 @@ def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, 
         ("project", f"{record.working_directory or '(unknown)'} -> {target.directory}"),
     ]
     will = "would be " if args.dry_run else ""
-    for what, files in (
-        (f"{will}created", restoration.new),
-        (f"{will}continued", tuple(file for file, _ in restoration.behind)),
-        ("already here", restoration.kept),
+    documents = [each.path for each in restoration.plan.edits if each.transcript]
+    for what, found in (
+        (f"{will}created", [each.path for each in restoration.new]),
+        (f"{will}continued", [*(each.path for each, _ in restoration.behind), *documents]),
+        ("already here", [each.path for each in restoration.kept]),
     ):
-        paths = [tilde(each.path, home) for each in files]
+        paths = [tilde(each, home) for each in found]
         rows += [("file", f"{what}: {text}") for text in (paths if args.dry_run else _shortened(paths))]
     rows += [("import", f"{will}run: {_shell(each.command)}") for each in restoration.plan.imports]
     left = missing(stored)

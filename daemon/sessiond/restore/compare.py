@@ -8,9 +8,7 @@ from enum import Enum
 
 import msgspec
 
-MASK = 0x2A
-"""The asterisk. Masking keeps the length, so a masked secret and the secret are at the same position."""
-STEP = 4096
+from sessiond.sources.documents import agrees
 
 
 class Relation(Enum):
@@ -53,14 +51,3 @@ def compare(path: str, content: Callable[[], Iterator[bytes]]) -> Comparison:
         return Comparison(Relation.DIFFERENT)
     finally:
         os.close(descriptor)
-
-
-def agrees(found: bytes, archived: bytes) -> bool:
-    """Return whether bytes differ only where the archived ones are masked."""
-    if found == archived:
-        return True
-    for start in range(0, len(archived), STEP):
-        ours, theirs = found[start : start + STEP], archived[start : start + STEP]
-        if ours != theirs and any(b not in (a, MASK) for a, b in zip(ours, theirs, strict=True)):
-            return False
-    return True

@@ -16,7 +16,7 @@ from sessiond.restore.compare import Comparison, Relation, compare
 from sessiond.restore.journal import IMPORT, Conflict, Journal, JournalFile, Staged, place, undo
 from sessiond.restore.processes import running_programs
 from sessiond.restored import Mark, RestoredSessions
-from sessiond.sources.plan import IMPORT_FILE, Plan, PlannedEdit, PlannedFile, PlannedImport
+from sessiond.sources.plan import IMPORT_FILE, Plan, PlannedEdit, PlannedFile, PlannedImport, Unrestorable
 
 IMPORT_SECONDS = 300
 SMALL_FILE = 16 << 20
@@ -246,7 +246,10 @@ def _stage_edit(staged: Staged, edit: PlannedEdit) -> Staged:
         before = os.lstat(edit.path)
     except FileNotFoundError:
         before = None
-    content = edit.change(read_small(edit.path))
+    try:
+        content = edit.change(read_small(edit.path))
+    except Unrestorable as error:  # the tool has changed it since the plan was made
+        raise Conflict(str(error), hint="try again") from error
     mode = edit.mode if before is None else before.st_mode & 0o777
     written = _write(staged, iter([content]), mode, 0)
     if before is None:

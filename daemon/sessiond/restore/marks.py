@@ -9,9 +9,10 @@ import msgspec
 from sessiond.clock import now_ms
 from sessiond.ingest.pipeline import decode
 from sessiond.restored import Mark, Origin
-from sessiond.session import Fold
+from sessiond.session import Fold, Session, session_id
 from sessiond.sources import find_sources
-from sessiond.sources.plan import ArchivedSession
+from sessiond.sources.base import Source
+from sessiond.sources.plan import ArchivedSession, Plan
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,8 +23,18 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
 
 
-def marked(marks: dict[UUID, Mark], session: ArchivedSession, own: ArchivedSession | None, here: Here) -> None:
-    """Add the mark of a session, unless all of it was written on this machine.
+def identity_here(session: Session, plan: Plan, machine_id: str) -> UUID:
+    """Return the id that a restored session gets on this machine: another one if its tool has local ids."""
+    source = _source(session.tool)
+    if source is None or not source.local_ids or plan.native_id is None:
+        return session.id
+    return session_id(session.tool, plan.native_id, machine_id)
+
+
+def marked(
+    marks: dict[UUID, Mark], session: ArchivedSession, own: ArchivedSession | None, here: Here, identity: UUID
+) -> None:
+    """Add the mark of a session with its id on this machine, unless all of it was written here.
 
     `own` is what the endpoint has of the session from this machine. Its messages count here and stay counted.
     """
@@ -32,9 +43,8 @@ def marked(marks: dict[UUID, Mark], session: ArchivedSession, own: ArchivedSessi
         return
     mine = message_keys(own) if own is not None else {}
     keys = b"".join(key.to_bytes(8, "little") for key in message_keys(session) if key not in mine)
-    identity = session.record.id
     marks[identity] = Mark(
-        continues=Origin(machine_id=origin, id=identity),
+        continues=Origin(machine_id=origin, id=session.record.id),
         directory=here.directory,
         endpoint=here.endpoint,
         restored_ms=now_ms(),
@@ -44,7 +54,7 @@ def marked(marks: dict[UUID, Mark], session: ArchivedSession, own: ArchivedSessi
 
 def message_keys(session: ArchivedSession) -> dict[int, None]:
     """Return the keys of the messages in the main thread, in order."""
-    source = next((each for each in find_sources() if each.tool == session.record.tool), None)
+    source = _source(session.record.tool)
     streams = [stream for stream in session.streams if stream.has_records]
     main = [stream for stream in streams if stream.name == "main"] or streams
     found: dict[int, None] = {}
@@ -54,3 +64,7 @@ def message_keys(session: ArchivedSession) -> dict[int, None]:
             decode(source, line, fold, now_ms())  # type: ignore[arg-type]  # not None here
         found |= dict.fromkeys(fold.messages)
     return found
+
+
+def _source(tool: str) -> Source | None:
+    return next((each for each in find_sources() if each.tool == tool), None)

@@ -34,6 +34,16 @@ class _Start(msgspec.Struct):
     started: str
 
 
+class SessionText(msgspec.Struct, frozen=True, kw_only=True):
+    """A session in a history: its bytes from `start` to `end`. `body` is what follows the header."""
+
+    native_id: str
+    start: int
+    end: int
+    started: str
+    body: bytes
+
+
 RECORD = msgspec.json.Decoder(_Start | str)
 
 
@@ -66,18 +76,10 @@ class Aider(BaseSource):
         """
         for content in files.values():
             whole = content[: content.rfind(b"\n") + 1]
-            headers = list(HEADER.finditer(whole))
-            ends = [header.start() for header in headers[1:]] + [len(whole)]
-            starts: dict[bytes, int] = {}
-            for header, end in zip(headers, ends, strict=True):
-                number = starts[header[1]] = starts.get(header[1], 0) + 1
-                body = whole[header.end() + 1 : end]
-                if first := PROMPTS.search(body):
-                    name = f"{header[1].decode()}.{number}.{digest(first[0])}"
-                    start = _Start(header[1].decode())
-                    lines = body.decode(errors="replace").split("\n")[:-1]
-                    records = [encode(record) for record in (start, *lines)]
-                    yield Projection(native_id=name, timeless=end == len(whole), records=records)
+            for found in find_sessions(whole):
+                lines = found.body.decode(errors="replace").split("\n")[:-1]
+                records = [encode(record) for record in (_Start(found.started), *lines)]
+                yield Projection(native_id=found.native_id, timeless=found.end == len(whole), records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a line. Adjacent prompt lines are one prompt; lines not written by Aider are the model's answer."""
@@ -118,6 +120,20 @@ class Aider(BaseSource):
             yield from usage(counts, base, cost=float(tokens[3]) if tokens[3] else None)
         elif line.startswith(("> ", "#### /")):
             yield note(line.removeprefix("> ").removeprefix("#### "), base)
+
+
+def find_sessions(history: bytes) -> Iterator[SessionText]:
+    """Iterate the sessions of a history. A start without a prompt is no session."""
+    headers = list(HEADER.finditer(history))
+    ends = [header.start() for header in headers[1:]] + [len(history)]
+    starts: dict[bytes, int] = {}
+    for header, end in zip(headers, ends, strict=True):
+        number = starts[header[1]] = starts.get(header[1], 0) + 1
+        body = history[header.end() + 1 : end]
+        if first := PROMPTS.search(body):
+            started = header[1].decode()
+            native_id = f"{started}.{number}.{digest(first[0])}"
+            yield SessionText(native_id=native_id, start=header.start(), end=end, started=started, body=body)
 
 
 def _tokens(text: str) -> int:

@@ -103,11 +103,13 @@ class PlannedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedEdit(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of an index that the tool shares among sessions. `change` gets b"" if there is no file yet."""
+    """A change of a file that is here. `change` gets b"" if there is no file yet, and may raise Unrestorable."""
 
     path: str
     change: Callable[[bytes], bytes]
     mode: int = PRIVATE
+    transcript: bool = False
+    """Whether it is a document with the messages of the session. Otherwise, sessions share it, as an index."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +142,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Continues in a copy with a new id; None if the tool can't."""
     notes: tuple[str, ...] = ()
     """Notes for the user, such as missing files."""
+    native_id: str | None = None
+    """The id that the tool has for the session here, of a tool whose ids are unique on one machine only."""
     programs: tuple[str, ...] = ()
     """Names of the tool's processes, which must not run while a file that exists is changed."""
 

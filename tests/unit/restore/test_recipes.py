@@ -14,12 +14,13 @@ import pytest
 
 from sessiond.cleanup import DAY_MS
 from sessiond.restore.cleanup import keep_from_cleanup
-from sessiond.restore.compare import Relation, agrees, compare
+from sessiond.restore.compare import Relation, compare
 from sessiond.restore.engine import Restorer
 from sessiond.restore.journal import Conflict, Journal, JournalFile, Staged, place, undo
 from sessiond.session import Session
 from sessiond.sources import find_sources
 from sessiond.sources.base import UserDirs
+from sessiond.sources.documents import agrees
 from sessiond.sources.plan import (
     RECORDS,
     ArchivedSession,

@@ -147,3 +147,53 @@ def test_a_session_of_kimi_cli_is_refused() -> None:
     """Kimi Code does not read it."""
     with pytest.raises(Unrestorable, match="Kimi CLI"):
         plan("kimi", session("kimi", ("main", b'{"type":"metadata"}\n{"timestamp":1}\n')))
+
+
+CLINE = "/home/bob/.cline/data/sessions/1795358998818_v4hp2"
+MANIFEST = b'{"type":"session","manifest":{"session_id":"1795358998818_v4hp2","status":"failed","cwd":"/home/ada"}}\n'
+
+
+def test_cline_gets_a_document_for_each_agent() -> None:
+    """The manifest is the last file, has the directories of this machine, and its other values."""
+    said = b'{"id":"m1","role":"user"}\n{"id":"m2","role":"assistant"}\n'
+    archived = session("cline", ("main", said), ("agent_7", said), ("session", MANIFEST))
+    agent, main, about = plan("cline", archived).files
+    assert (agent.path, main.path, about.path) == (
+        f"{CLINE}/agent_7.messages.json",
+        f"{CLINE}/1795358998818_v4hp2.messages.json",
+        f"{CLINE}/1795358998818_v4hp2.json",
+    )
+    document = json.loads(b"".join(main.content()))
+    assert (document["sessionId"], document["agent"]) == ("1795358998818_v4hp2", "lead")
+    assert document["messages"] == [{"id": "m1", "role": "user"}, {"id": "m2", "role": "assistant"}]
+    manifest = json.loads(b"".join(about.content()))
+    assert (manifest["cwd"], manifest["workspace_root"], manifest["status"]) == (PROJECT, PROJECT, "failed")
+    assert manifest["messages_path"] == main.path
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [
+        (("main", b"{}\n"),),
+        (("main", b"{}\n"), ("session", b'{"manif\n')),
+        (("main", b"{}\n"), ("session", MANIFEST.replace(b"1795358998818_v4hp2", b"../../etc"))),
+        (("session", MANIFEST),),
+    ],
+    ids=["a task of the extension", "a damaged manifest", "an id that is a path", "no messages"],
+)
+def test_cline_refuses_what_its_command_line_does_not_read(streams: tuple[tuple[str, bytes], ...]) -> None:
+    with pytest.raises(Unrestorable):
+        plan("cline", session("cline", *streams))
+
+
+def test_a_document_that_changed_since_the_plan_is_kept() -> None:
+    recipe = find_recipe("cline")
+    assert recipe is not None
+    archived = session("cline", ("main", b'{"id":"m1"}\n{"id":"m2"}\n'), ("session", MANIFEST))
+    here = msgspec.structs.replace(target(), read=lambda _: b'{"messages":[{"id":"m1"}],"version":1}')
+    (edit,) = recipe.plan(archived, here).edits
+    continued = json.loads(edit.change(b'{"messages": [ {"id": "m1"} ], "version": 2}'))
+    assert continued == {"messages": [{"id": "m1"}, {"id": "m2"}], "version": 2}
+    for changed in (b'{"messages":[{"id":"m9"}]}', b"", b'{"messages":7}'):
+        with pytest.raises(Unrestorable, match="changed by another program"):
+            edit.change(changed)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sessiond.sources.aider import HISTORY
+from sessiond.sources.aider import HISTORY, find_sessions
+from sessiond.sources.documents import agrees
 from sessiond.sources.plan import ArchivedSession, Command, Plan, PlannedFile, Recipe, Target, Unrestorable
 
 
@@ -19,13 +20,14 @@ class AiderRecipe(Recipe):
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""
         path = target.dirs.from_variable("AIDER_CHAT_HISTORY_FILE") or f"{_project(target)}/{HISTORY}"
-        content = _with_session(target.read(path), b"".join(_lines(session)), path)
+        content, start = _with_session(target.read(path), b"".join(_lines(session)), path)
         file = PlannedFile(path=path, content=lambda: iter([content]), mtime_ms=session.active_ms, mode=0o644)
         return Plan(
             base=path.rpartition("/")[0],
             files=(file,),
             resume=Command(argv=("aider", "--restore-chat-history"), directory=target.directory),
             notes=("Aider continues with all of the project's history, the latest sessions first",),
+            native_id=next((each.native_id for each in find_sessions(content) if each.start == start), None),
             programs=("aider",),
         )
 
@@ -53,17 +55,23 @@ def _lines(session: ArchivedSession) -> Iterator[bytes]:
             raise Unrestorable("one of its records is damaged") from error
 
 
-def _with_session(before: bytes, session: bytes, path: str) -> bytes:
-    """Return the history with the session, of which it may have the first lines or all. Raises: Unrestorable."""
-    if session in before:
-        return before
+def _with_session(before: bytes, session: bytes, path: str) -> tuple[bytes, int]:
+    """Return the history with the session, of which it may have the first lines or all, and where the session begins.
+
+    Raises: Unrestorable.
+    """
     header = session[: session.index(b"\n") + 1]
-    at = before.rfind(header)
-    if at < 0:
-        return before + (b"" if before.endswith(b"\n\n") else b"\n") + session
-    if not session.startswith(before[at:]):
+    at = before.find(header)
+    while at >= 0:
+        shared = min(len(before) - at, len(session))
+        # On the machine that wrote it, the history has secrets that are masked in the archive.
+        if agrees(before[at : at + shared], session[:shared]):
+            return before + session[shared:], at
+        at = before.find(header, at + 1)
+    if header in before:
         raise Unrestorable(f"{path} has a session with the same start and other content")
-    return before[:at] + session
+    before += b"" if before.endswith(b"\n\n") else b"\n"
+    return before + session, len(before)
 
 
 RECIPE = AiderRecipe()

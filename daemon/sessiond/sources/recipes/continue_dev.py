@@ -6,17 +6,16 @@ newest file. See docs/formats/continue.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from sessiond.sources.documents import Document, planned
 from sessiond.sources.plan import (
     ArchivedSession,
     Command,
     Plan,
     PlannedEdit,
-    PlannedFile,
     Recipe,
     Target,
     Unrestorable,
@@ -33,7 +32,6 @@ class ContinueRecipe(Recipe):
         home = dirs.from_variable("CONTINUE_GLOBAL_DIR") or f"{dirs.home}/.continue"
         folder = f"{home}/sessions"
         index = f"{folder}/sessions.json"
-        session.stream()
         fields = {"sessionId": native_id, "title": session.title or "Untitled Session", **_fields(session)}
         fields |= {"sessionId": native_id, "workspaceDirectory": target.directory}
         entry = {
@@ -43,15 +41,22 @@ class ContinueRecipe(Recipe):
             "workspaceDirectory": target.directory,
             "messageCount": session.record.message_count,
         }
-        path = f"{folder}/{native_id}.json"
+        history = Document(
+            path=f"{folder}/{native_id}.json",
+            field="history",
+            messages=session.stream(),
+            others=fields,
+            mtime_ms=session.active_ms,
+        )
+        files, continued = planned([history], target)
         before = target.read(index)
         known = any(each.get("sessionId") == native_id for each in _index(before))
         edit = PlannedEdit(path=index, change=lambda content: _with_entry(content, entry))
         command = Command(argv=("cn", "--fork", native_id), directory=target.directory)
         return Plan(
             base=home,
-            files=(PlannedFile(path=path, content=lambda: _document(fields, session), mtime_ms=session.active_ms),),
-            edits=() if known else (edit,),
+            files=tuple(files),
+            edits=continued if known else (*continued, edit),
             resume=command,
             fork=command,
             notes=("this continues it in a copy with a new id; `cn ls` lists it to continue it without a copy",),
@@ -65,13 +70,6 @@ def _fields(session: ArchivedSession) -> dict[str, Any]:
     if stream is None or not stream.length:
         return {}
     return {name: value for name, value in last_record(stream).items() if name != "history"}
-
-
-def _document(fields: dict[str, Any], session: ArchivedSession) -> Iterator[bytes]:
-    yield msgspec.json.encode(fields).removesuffix(b"}") + b',"history":['
-    for number, line in enumerate(session.stream().lines()):
-        yield (b",\n" if number else b"\n") + line
-    yield b"\n]}"
 
 
 def _index(content: bytes) -> list[dict[str, Any]]:
