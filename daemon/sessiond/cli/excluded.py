@@ -1,4 +1,4 @@
-"""Tells what the endpoint keeps of projects that are being excluded."""
+"""Warns of what the endpoint keeps of projects that are being excluded."""
 
 from __future__ import annotations
 

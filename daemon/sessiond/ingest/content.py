@@ -183,7 +183,7 @@ class Lines:
     def grew(self, checkpoint: Checkpoint, now: os.stat_result) -> bool:
         """Return whether the file is unchanged up to the checkpoint, judged by a few kilobytes.
 
-        A file that changed without growing was edited in location. Then the answer is False, and all of it is compared.
+        A file that changed without growing was edited in place. Then the answer is False, and all of it is compared.
         """
         if self.size < checkpoint.offset or checkpoint.edited(now):
             return False

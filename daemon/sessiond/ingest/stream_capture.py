@@ -116,7 +116,7 @@ class StreamCapture:
             emptied = kept == 0 and next(iter(content.chunks(0)), None) is None
             recent = 0 <= self._now_ms - snapshot.mtime_ms < snapshot.context.settle_ms
             if emptied or (recent and not self._is_complete()):
-                # Rule 8: tools rewrite files in location, so half of a rewrite is normal. Capturing it would start a
+                # Rule 8: tools rewrite files in place, so half of a rewrite is normal. Capturing it would start a
                 # generation with content that the tool never meant; an emptied file is left until it has a record
                 # again.
                 raise Torn("the file lost bytes a moment ago")

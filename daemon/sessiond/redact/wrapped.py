@@ -16,7 +16,7 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False):
-    """A part of the base64 form of a prefix that is the same whatever stands around it.
+    """A part of the base64 form of a prefix that is the same whatever is around it.
 
     It begins `skip` characters into a group of four.
     """
