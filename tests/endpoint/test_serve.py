@@ -130,6 +130,13 @@ def test_tokens_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
     assert command("token").returncode == 2
 
 
+def test_it_asks_devices_for_an_interval_between_pushes(tmp_path: Path) -> None:
+    """`--push-interval` is part of what it says about itself."""
+    with serving(tmp_path, "--push-interval", "1.5s") as (_, url, _):
+        assert httpx.get(f"{url}/v1", verify=False).json()["pace"] == {"push_interval_ms": 1500}
+    assert command("--data", str(tmp_path), "--push-interval", "1h").returncode == 2
+
+
 def test_it_says_what_is_dangerous_or_missing(tmp_path: Path) -> None:
     """It refuses to serve other machines without TLS, and to start without a valid token."""
     data = ["--data", str(tmp_path), "--port", "0", "--until-eof"]

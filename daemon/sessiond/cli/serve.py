@@ -36,9 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-bytes", type=_bytes, metavar="N", help="maximum size of the store (500M, 20G)")
     parser.add_argument("--token-file", metavar="FILE", help="also accept the token in this file; created if missing")
     parser.add_argument("--access-log", action="store_true", help="log each request to stderr, or to the journal")
+    parser.add_argument(
+        "--push-interval",
+        metavar="TIME",
+        type=_interval,
+        default=0.0,
+        help="ask each device to wait so long between two pushes (1s, 2m), for thousands of devices",
+    )
     parser.add_argument("--announce", metavar="TO", help="write the URL as JSON to a file, a descriptor or -")
     parser.add_argument("--until-eof", action="store_true", help="end when stdin ends (for a parent process)")
+    _add_commands(parser)
 
+
+def _add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="serve_command", metavar="[COMMAND]")
     token = commands.add_parser("token", help="add, list and revoke tokens")
     actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -113,6 +123,7 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
             until_eof=args.until_eof,
             quota=args.max_bytes,
             access_log=args.access_log,
+            push_interval=args.push_interval,
         ),
         listening=None if args.announce else lambda url: _warn(f"serving {directory} at {url}"),
     )
@@ -218,6 +229,17 @@ def _duration(text: str) -> float:
         if 0 < seconds < MAX_LIFETIME:
             return seconds
     raise argparse.ArgumentTypeError(f"{text} is not a time such as 90d or 12h")
+
+
+def _interval(text: str) -> float:
+    from sessiond.config.units import parse_duration
+    from sessiond.endpoint.pace import LONGEST
+
+    with suppress(ValueError):
+        seconds = parse_duration(text)
+        if 0 <= seconds <= LONGEST:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text} is not a time of at most 5 minutes, such as 1s or 2m")
 
 
 def _minute(milliseconds: int) -> str:

@@ -161,6 +161,7 @@ def _push(engine: Engine) -> None:
     engine.upload_loop.apply_messages()
     stuck: set[int] = set()
     for _ in range(ROUNDS):
+        engine.inboxes.upload.sleep(engine.upload_loop.pusher.pace_left())
         if engine.upload_loop.push_all():
             continue
         if read_endpoint(engine.resources.spool).next_attempt_ms is not None or not catch_up(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 
@@ -77,6 +78,7 @@ class Pusher:
             if endpoint.url
             else Erasure(spool, None, forget)  # the built-in archive is the endpoint
         )
+        self._earliest = 0.0
         self.check = PeriodicCheck(spool, self.client, resources.machine_id, endpoint.url)
         self.state = EndpointState(resources, target.url, target.token)
 
@@ -90,7 +92,7 @@ class Pusher:
 
     def push(self) -> BatchResult:
         """Push one batch. A failure is stored in the spool with the time of the next attempt, and is not raised."""
-        before = self.state.health
+        before, began = self.state.health, time.monotonic()
         self.state.start_push()
         learned = 0
         try:
@@ -116,6 +118,8 @@ class Pusher:
             return BatchResult()
         if result.healed:
             log.info("upload.healed", streams=result.healed)
+        # Varied, so that devices that began together, as after an outage, do not push together each time.
+        self._earliest = began + self.retrying.push_interval * random.uniform(0.9, 1.1)  # noqa: S311
         self.state.succeeded(result, before)
         return result
 
@@ -135,6 +139,10 @@ class Pusher:
     def makes_room(self) -> bool:
         """Return whether waiting streams can be read on. A push that failed may have been stored in part."""
         return can_catch_up(self._resources.ingest)
+
+    def pace_left(self) -> float:
+        """Return the seconds until the endpoint wants the next push; 0 if at once."""
+        return max(self._earliest - time.monotonic(), 0.0) if self.retrying.push_interval else 0.0
 
     def idle_seconds(self) -> float | None:
         """Return the seconds until the next push is due; None if only another thread can give a reason for one."""

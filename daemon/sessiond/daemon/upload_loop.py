@@ -33,8 +33,13 @@ class UploadLoop:
         """Push one batch if one is due, or wait for a message or the time of the next attempt."""
         self.iterations += 1
         self.apply_messages()
-        if not self._paused and self.pusher.state.wait_ms() <= 0 and self.push_all():
-            return
+        if not self._paused and self.pusher.state.wait_ms() <= 0:
+            pace_left = self.pusher.pace_left()
+            if pace_left:
+                self._inboxes.upload.wait(pace_left)
+                return
+            if self.push_all():
+                return
         self._inboxes.upload.wait(self.idle_seconds())
 
     def idle_seconds(self) -> float | None:

@@ -58,6 +58,8 @@ class RetryingClient:
         self._size = PushSize()
         self.features: frozenset[str] = frozenset()
         """What the endpoint supported when it was identified last."""
+        self.push_interval = 0.0
+        """Seconds that the endpoint asked for between two pushes when it was identified last."""
 
     @property
     def url(self) -> str:
@@ -70,6 +72,7 @@ class RetryingClient:
         about = self._client.about()
         self._identified_at = self._monotonic()
         self.features = frozenset(about.features)
+        self.push_interval = about.pace.seconds if about.pace else 0.0
         if about.endpoint_id != self._endpoint:
             self._endpoint, self._size = about.endpoint_id, PushSize()
         return about

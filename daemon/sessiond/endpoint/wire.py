@@ -9,6 +9,7 @@ import msgspec
 
 from sessiond.endpoint.erasure import ForgottenSession
 from sessiond.endpoint.origin import Origin
+from sessiond.endpoint.pace import Pace
 from sessiond.session import Session
 
 PROTOCOL = 1
@@ -73,6 +74,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     last_batch: str | None = None
     """The id of the last stored push of the requesting device, shown to the device's own token only. If the device
     remembers another id, one of the two was restored from a backup; it requests the offsets of all its streams."""
+    pace: Pace | None = None
 
 
 class StreamLength(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ PIECE = 1 << 20
 
 
 class Archive:
-    """Sessions at an endpoint. Streams are copied into unnamed files, so that they need no memory and leave nothing behind."""
+    """Sessions at an endpoint. Streams are copied into unnamed files, which need no memory and leave nothing behind."""
 
     def __init__(self, client: ReadClient, scratch: str, local: Callable[[], ReadClient] | None = None) -> None:
         """`scratch` is the directory of the unnamed files.

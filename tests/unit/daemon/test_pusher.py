@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import msgspec
 import pytest
 
 from sessiond.config import Config, Token
-from sessiond.daemon.messages import Cause
+from sessiond.daemon.messages import Cause, Inbox, Inboxes
 from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import PUSHING, Throttle
+from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.device import identify
 from sessiond.spool import health
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
@@ -118,3 +120,38 @@ def test_an_idle_pusher_asks_who_the_endpoint_is_once_in_a_while(harness: Daemon
     assert seconds is not None
     assert 60 < seconds <= 3600
     assert not made.retrying.must_identify()
+
+
+def test_the_endpoint_sets_the_time_between_two_pushes(harness: DaemonHarness, pushers: list[Pusher]) -> None:
+    """It is counted from the beginning of a push, and varied by a tenth. An endpoint may ask for none."""
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    made = pusher(harness, pushers)
+    push_all(harness, made)
+    assert made.pace_left() == 0
+    made.retrying.push_interval = 10_000.0
+    made.push()
+    assert 8_000 < made.pace_left() <= 11_000
+
+
+def test_the_upload_loop_waits_for_that_time(harness: DaemonHarness, pushers: list[Pusher]) -> None:
+    """What is captured meanwhile is not pushed before; a message ends the wait, and the rest of it follows."""
+    made = pusher(harness, pushers)
+    inboxes = Inboxes(main=queue.SimpleQueue(), capture=Inbox(), upload=Inbox())
+    loop = UploadLoop(made, inboxes)
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.scan()
+    push_all(harness, made)
+    made.retrying.push_interval = 10_000.0
+    made.push()
+    harness.write(CLAUDE, claude(SESSION, 2))
+    harness.scan()
+    waits: list[float | None] = []
+    inboxes.upload.wait = waits.append  # type: ignore[method-assign]
+    for _ in range(3):
+        loop.step()
+    assert acknowledged(harness, harness.endpoint.url) == 0
+    assert all(wait is not None and wait > 8_000 for wait in waits)
+    made.retrying.push_interval = 0.0
+    loop.step()
+    assert acknowledged(harness, harness.endpoint.url) == 1

@@ -10,6 +10,7 @@ import pytest
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.pace import LONGEST, Pace
 from sessiond.endpoint.push_size import PROBE_AFTER
 from sessiond.endpoint.retry import IDENTIFY_AGAIN, TRIES, Part, RetryingClient
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
@@ -24,9 +25,10 @@ class ScriptedClient(Client):
         super().__init__("http://127.0.0.1:9", None, device_id=UUID(int=1))
         self.script = script
         self.pushes: list[tuple[list[object], str]] = []
+        self.answer = ABOUT
 
     def about(self) -> wire.About:
-        return ABOUT
+        return self.answer
 
     def push(self, pushed: Sequence[object], batch: str) -> wire.PushAnswer:
         self.pushes.append((list(pushed), batch))
@@ -256,3 +258,18 @@ def test_items_are_weighed() -> None:
 
     parts(5, 5, 5, 5)
     assert parts(1, 2, 3, 4, 5, 5, 9, 1) == [[1, 2, 3, 4], [5, 5], [9, 1]]
+
+
+@pytest.mark.parametrize(
+    ("pace", "seconds"),
+    [(None, 0.0), (Pace(push_interval_ms=1500), 1.5), (Pace(push_interval_ms=2**53 - 1), LONGEST)],
+)
+def test_the_interval_that_the_endpoint_asks_for_is_known(pace: Pace | None, seconds: float) -> None:
+    """A wrong answer must not stop the pushing for years."""
+    client, scripted, _ = retrying(lambda _: None)
+    scripted.answer = msgspec.structs.replace(ABOUT, pace=pace)
+    client.about()
+    assert client.push_interval == seconds
+    scripted.answer = ABOUT
+    client.about()
+    assert client.push_interval == 0, "the endpoint no longer asks for one"

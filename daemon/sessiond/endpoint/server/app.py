@@ -24,6 +24,7 @@ from sessiond.decoding import json_decoder
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.enrolment import ENROL, EnrolRequest
 from sessiond.endpoint.erasure import FORGET
+from sessiond.endpoint.pace import Pace
 from sessiond.endpoint.server import body, invites, machines, metrics, problems, streams
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
 from sessiond.endpoint.server.digester import Digester
@@ -80,8 +81,10 @@ class Endpoint:
         secrets: tuple[str, ...] = (),
         limits: Limits | None = None,
         bodies: body.Bodies | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.store = store
+        self._pace = pace
         self.limits = limits or Limits()
         self._guard = Guard(store, secrets)
         self._reader = Reader(store)
@@ -146,6 +149,7 @@ class Endpoint:
                 encodings=list(body.ENCODINGS),
                 features=list(FEATURES),
                 last_batch=last,
+                pace=self._pace,
             )
         )
 
@@ -253,9 +257,10 @@ def build(
     limits: Limits | None = None,
     bodies: body.Bodies | None = None,
     access_log: bool = False,
+    pace: Pace | None = None,
 ) -> Starlette:
     """Return the ASGI application over a store."""
-    endpoint = Endpoint(store, secrets=secrets, limits=limits, bodies=bodies)
+    endpoint = Endpoint(store, secrets=secrets, limits=limits, bodies=bodies, pace=pace)
     observed = Middleware(metrics.Observed, endpoint.requests, access_log=access_log)
     return Starlette(
         routes=endpoint.routes(),

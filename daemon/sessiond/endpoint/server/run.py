@@ -17,6 +17,7 @@ import msgspec
 from sessiond import exit_codes
 from sessiond.atomic import atomic_write
 from sessiond.endpoint.announcement import Announcement
+from sessiond.endpoint.pace import Pace
 from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.app import build
 from sessiond.endpoint.server.listener import raise_limit
@@ -44,6 +45,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     until_eof: bool = False
     quota: int | None = None
     access_log: bool = False
+    push_interval: float = 0.0
+    """Seconds that a device is asked to leave between two pushes; 0: it pushes at once."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -112,7 +115,9 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         listener = closing.enter_context(_listening(options.host, options.port))
         url = _url("https" if options.tls_cert else "http", listener)
         raise_limit()
-        app = build(store, secrets=(token,) if token else (), access_log=options.access_log)
+        interval = round(options.push_interval * 1000)
+        pace = Pace(push_interval_ms=interval) if interval else None
+        app = build(store, secrets=(token,) if token else (), access_log=options.access_log, pace=pace)
         server = Server(app, tls_cert=options.tls_cert, tls_key=options.tls_key)
         _end_at_signals(server)
         if options.until_eof:
