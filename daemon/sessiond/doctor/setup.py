@@ -139,7 +139,9 @@ def _safety(installation: Installation) -> Iterator[Finding]:
         what = f"{open_ones} of {totals.captured} sessions are not yet safe at {where}"
         yield Finding(check="safety", severity=Severity.INFO, what=what, fix="sessiond sync")
     else:
-        yield Finding(check="safety", severity=Severity.OK, what=f"{where} has all {totals.captured} sessions")
+        dropped = f", without what you dropped of {totals.dropped}" if totals.dropped else ""
+        what = f"{where} has every captured session ({totals.captured}){dropped}"
+        yield Finding(check="safety", severity=Severity.OK, what=what)
     if url and has_archive(installation.directory):
         yield _archive(installation, totals)
 
@@ -165,7 +167,7 @@ def _archive(installation: Installation, totals: Totals) -> Finding:
         # Another process wrote to it, or the daemon has not closed it yet.
         what = f"it changed after its sessions were copied: keep {path}"
         return Finding(check="archive", severity=Severity.INFO, what=what, fix="restart the daemon, which copies it")
-    what = f"the endpoint has all {archive.sessions} sessions of the built-in archive: it can be removed"
+    what = f"the endpoint has every session of the built-in archive ({archive.sessions}): it can be removed"
     return Finding(check="archive", severity=Severity.INFO, what=what, fix=f"rm -r {path}")
 
 
