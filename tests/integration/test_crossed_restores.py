@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from test_safety import World, content, lines
+from test_safety import SECRET, World, content, lines
 
+from sessiond.privacy import Masking, Terms
+from sessiond.redact.policy import Policy
 from sessiond.spool import health
 from sessiond.spool.safety import State
 from sessiond.upload import bind
@@ -114,3 +116,46 @@ def test_an_endpoint_with_an_older_state_of_ours_is_no_foreign_one(world: World)
     harness.settle()
     assert generations(world) == [ours]
     assert health.read_copies(harness.spool).diverged_ms == []
+
+
+def secret_lines(count: int, start: int) -> list[dict]:
+    return lines(count, start, text=f"the token is {SECRET}")
+
+
+def unwatched(world: World) -> None:
+    """Delete the tool's file and configure the endpoint, which answers as far as it has the session's bytes."""
+    os.unlink(os.path.join(world.harness.home, CLAUDE))
+    world.configure("first")
+
+
+def test_equal_numbers_without_the_file_are_compared_with_what_was_queued(world: World) -> None:
+    """The endpoint's bytes are as many as ours, but others: they count as lost, and nothing is called safe."""
+    first, ours, theirs = diverge(world, queued=False)
+    assert len(ours) == len(theirs)
+    unwatched(world)
+    world.harness.settle()
+    assert generations(world) == [first, theirs]
+    assert world.state() is State.LOST
+    assert world.counts().lost_bytes == len(ours)
+
+
+@pytest.mark.parametrize("written", [lines, secret_lines])
+def test_bytes_that_were_queued_are_recognized_without_the_file(
+    world: World, written: Callable[[int, int], list[dict]]
+) -> None:
+    """An endpoint that may have other bytes has ours, also if secrets were masked: the session is safe."""
+    harness = world.harness
+    harness.masking = Masking(Terms(policy=Policy(), version="with rules"))
+    world.settle_at("first", written(3, 1))
+    unwatched(world)
+    with harness.spool.transaction():
+        harness.spool.catalog.change_endpoint(None, None)
+        harness.spool.catalog.distrust_positions()
+    harness.scan()
+    assert harness.push().asked
+    harness.scan()
+    assert world.state() is State.WAITING  # the endpoint's bytes were not read yet
+    harness.settle()
+    assert world.state() is State.SAFE
+    (stream,) = harness.spool.catalog.streams(1)
+    assert not stream.unproven

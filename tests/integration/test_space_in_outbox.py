@@ -134,3 +134,22 @@ def test_a_flat_root_is_not_asked_about_files_in_directories(tmp_path: Path, mon
         (history,) = harness.places(f"{harness.home}/.claude/history.jsonl")
     assert (found.source.tool, history.source.tool) == ("claude-code", "claude-code")
     assert asked == [f"{harness.home}/.claude/projects", f"{harness.home}/.claude"]
+
+
+def test_a_file_that_comes_back_after_it_was_given_up_is_pushed(tmp_path: Path) -> None:
+    """It was gone only while its stream was read again, so no scan has found it missing."""
+    with daemon_harness(tmp_path, budget=0) as harness:
+        path = Path(harness.write(CLAUDE, claude(SESSION, 1)))
+        harness.push()
+        harness.ingest(str(path))
+        content = path.read_bytes()
+        path.unlink()
+        for pin in Path(harness.state, "pins").iterdir():
+            pin.unlink()
+        catch_up(harness.ingesting, limit=1)
+        assert harness.spool.safety.total().lost == 1
+        harness.ingesting = replace(harness.ingesting, budget=SPACE)
+        path.write_bytes(content)
+        harness.settle()
+        assert harness.held(SESSION) == content
+        assert harness.spool.safety.total().acknowledged == 1

@@ -47,7 +47,7 @@ SUITES = {
     ),
     "ingest": ("tests/unit/ingest/test_*.py", "tests/integration/test_*.py"),
     "spool": ("tests/unit/spool/test_*.py", "tests/integration/test_*.py"),
-    "upload": ("tests/unit/upload/test_*.py", "tests/integration/test_*.py"),
+    "upload": ("tests/unit/upload/test_*.py", "tests/integration/test_*.py", "tests/unit/cli/test_verify_command.py"),
     "redact": ("tests/unit/redact/test_*.py", "tests/integration/test_privacy.py"),
     "watch": (
         "tests/unit/watch/test_*.py",

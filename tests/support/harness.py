@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from sessiond import state, zstd
 from sessiond.config import Config
+from sessiond.daemon.confirmation import Confirmation
 from sessiond.daemon.erasure import Erasure
 from sessiond.daemon.resources import Resources
 from sessiond.device import identify
@@ -170,6 +171,7 @@ class DaemonHarness:
             address=self.address,
             runs=begin_run(self.spool),
         )
+        self.confirmation = Confirmation(self.spool, self.client, self.machine_id, self.ingesting.digest)
         unbind_changed_endpoint(self.spool, self.address)
         self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)
         forget, beside = self.client.forget, self.archive is not None and self.address
@@ -253,6 +255,9 @@ class DaemonHarness:
             result = self._push_next()
             self.erasure.try_again()
             more = self.erasure.step()
+            if not result.more:
+                self.confirmation.try_again()
+                more |= self.confirmation.step()
             if result.forgotten:
                 erase_forgotten(self.ingesting)
             return replace(result, more=result.more or more)

@@ -13,6 +13,7 @@ from sessiond.clock import now_ms
 from sessiond.config import Token
 from sessiond.daemon.archive_copy import ArchiveCopy
 from sessiond.daemon.backlog import RECENT_MS
+from sessiond.daemon.confirmation import Confirmation
 from sessiond.daemon.endpoint_state import EndpointState
 from sessiond.daemon.erasure import Erasure
 from sessiond.daemon.messages import Cause
@@ -80,6 +81,7 @@ class Pusher:
         )
         self._earliest = 0.0
         self.check = PeriodicCheck(spool, self.client, resources.machine_id, endpoint.url)
+        self.confirmation = Confirmation(spool, self.client, resources.machine_id, resources.ingest.digest)
         self.state = EndpointState(resources, target.url, target.token)
 
     def try_sooner(self, causes: set[Cause]) -> None:
@@ -89,6 +91,7 @@ class Pusher:
             # `queue retry` may concern the archive, which is prepared after the endpoint was identified.
             self.retrying.identify_again()
             self.erasure.try_again()
+            self.confirmation.try_again()
 
     def push(self) -> BatchResult:
         """Push one batch. A failure is stored in the spool with the time of the next attempt, and is not raised."""
@@ -107,7 +110,7 @@ class Pusher:
                 result = replace(result, more=True)
             elif not self.archive.pending():
                 self.archive.close()  # an erasure may have opened it
-                if not result.more and not self.throttled and self.check.step():
+                if not result.more and (self.confirmation.step() or (not self.throttled and self.check.step())):
                     result = replace(result, more=True)
             self._resources.spool.shrink()
         except EndpointError as error:
@@ -151,7 +154,11 @@ class Pusher:
         if self.throttled:
             return self.throttle.seconds_until_open()
         # Otherwise a quiet machine would trust an endpoint that was restored from a backup until its next push.
-        due = (self.retrying.seconds_until_identification(), self.erasure.idle_seconds())
+        due = (
+            self.retrying.seconds_until_identification(),
+            self.erasure.idle_seconds(),
+            self.confirmation.idle_seconds(),
+        )
         return min((seconds for seconds in due if seconds is not None), default=None)
 
     def fail(self, error: EndpointError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from sessiond.ingest.content import Content, Lines
 from sessiond.ingest.file_bytes import FileBytes
 from sessiond.ingest.inner_paths import outer_path
 from sessiond.ingest.pipeline import StreamPipeline
-from sessiond.ingest.presence import release_pins
+from sessiond.ingest.presence import note_gone, release_pins
 from sessiond.ingest.reconcile import give_up, reconcile
 from sessiond.ingest.units import open_unit
 from sessiond.sources.base import Source
@@ -81,8 +82,20 @@ def _catch_up_one(context: IngestContext, turn: Turn, number: int) -> Outcome:
         if file.pin is not None:
             return _from_pin(context, turn, stream, file)
     if not unwatched:  # a file that no root contains any more still exists: its stream waits, and is not lost
+        _note_files_gone(context, turn, files)
         give_up(context, stream)
     return Outcome()
+
+
+def _note_files_gone(context: IngestContext, turn: Turn, files: Iterable[FileState]) -> None:
+    """Note that files are gone, before their stream is given up.
+
+    Otherwise one that comes back before the next scan would not be compared with the endpoint, and what the endpoint
+    lacks would stay lost although the file has it.
+    """
+    for file in files:
+        if not os.path.lexists(outer_path(file.path)[0]):
+            note_gone(context, file, turn.live)
 
 
 class _Copy(NamedTuple):
@@ -121,6 +134,7 @@ def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: Fil
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
+        _note_files_gone(context, turn, context.spool.catalog.files(stream.id))
         give_up(context, stream)
         return Outcome()
     try:

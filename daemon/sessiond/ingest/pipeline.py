@@ -45,6 +45,8 @@ class Step(msgspec.Struct, kw_only=True):
     """What one transaction stores."""
 
     extents: list[Extent] = []
+    masked: dict[int, bytes | None] = {}
+    """By the start of an extent: the digest of what was queued, where it differs from the file. None: it does not."""
     segments: list[Segment] = []
     run: list[bytes] = []
     """Consecutive masked bytes that are not yet compressed: small records share a segment."""
@@ -133,6 +135,8 @@ class StreamPipeline:
             elif stream.queued == chunk.offset and self._has_space(step):
                 masked = self.mask(chunk)
                 stream.queued = self._queue_masked(step, chunk.offset, masked)
+                if masked.data != chunk.data:
+                    step.masked[chunk.offset] = self._digest(masked.data)
             stream.folded = chunk.end
             step.read += len(chunk.data)
             # Also inside a long record: the next read, or the next start of the daemon, goes on from here.
@@ -165,6 +169,8 @@ class StreamPipeline:
                 break
             masked = self.mask(chunk)
             position = self._queue_masked(step, chunk.offset, masked, position, end)
+            # In any case: the rules may have changed since these bytes were queued first.
+            step.masked[chunk.offset] = self._digest(masked.data) if masked.data != chunk.data else None
             step.read += len(chunk.data)
             if gap:
                 step.redactions.clear()  # counted when these bytes were first queued
@@ -224,6 +230,7 @@ class StreamPipeline:
         """Write a step. Runs inside the transaction that also moves the checkpoint (rule 1)."""
         catalog, outbox = self._spool.catalog, self._spool.outbox
         catalog.put_extents(self.stream.id, step.extents)
+        catalog.put_masked(self.stream.id, step.masked)
         for segment in step.segments:
             outbox.add(self.stream.id, segment.generation, segment.offset, segment.length, segment.data, now_ms)
         catalog.add_redactions(step.redactions)

@@ -169,10 +169,28 @@ def _settle(context: IngestContext, waiting: list[tuple[Frame, bytes]], masked: 
             start += len(data)
             if replacement != data:
                 context.spool.catalog.replace_frame(frame.id, zstd.compress(replacement, LEVEL))
+                _digest_again(context, frame, replacement)
                 changed += 1
         context.spool.outbox.invalidate_size()
     waiting.clear()
     return changed
+
+
+def _digest_again(context: IngestContext, frame: Frame, data: bytes) -> None:
+    """Store the digests of what is queued now of each extent in a frame.
+
+    Of an extent that is not wholly in it, no digest is known any more: nothing that the endpoint has will equal it.
+    """
+    catalog, digest, end = context.spool.catalog, context.digest, frame.offset + frame.length
+    if catalog.stream(frame.stream).generation != frame.generation:
+        return  # extents are those of the current generation
+    masked: dict[int, bytes | None] = {}
+    for extent in catalog.extents(frame.stream, frame.offset):
+        if extent.start >= end:
+            break
+        whole = extent.start >= frame.offset and extent.end <= end
+        masked[extent.start] = digest(data[extent.start - frame.offset : extent.end - frame.offset]) if whole else b""
+    catalog.put_masked(frame.stream, masked)
 
 
 def _mask_records(context: IngestContext) -> None:

@@ -118,6 +118,8 @@ def _apply(spool: Spool, stream: StreamState, actions: Iterable[Action], now_ms:
                 outbox.fill(stream.id, generation, start, end, now_ms)
             case plan.CountLost(generation, start, end):
                 catalog.add_lost(stream.id, generation, start, end)
+            case plan.Confirm(length):
+                catalog.set_unconfirmed(stream.id, length)
             case plan.ClearLosses():
                 catalog.clear_losses(stream.id)
                 stream.lost = 0

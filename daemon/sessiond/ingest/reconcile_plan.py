@@ -11,6 +11,7 @@ endpoint is asked what it holds, or reports it in a result. `plan_reconcile` and
 | it has the same bytes under another number | the number is adopted, and what it has leaves the outbox |
 | it has other bytes, or an earlier generation that we lack | a new generation above all of its own begins; segments of earlier ones are pushed first |
 | the file is gone, and the endpoint holds what it acknowledged | nothing: that is trusted without the file |
+| the file is gone, and the endpoint may hold what it never acknowledged | its bytes are read and compared with the digests of what was queued |
 | the file is gone, and bytes before those in the outbox are missing | a placeholder of the same length is pushed, and the bytes count as lost |
 | the file is gone, and bytes at the end are missing | they count as lost until a file that has them comes back |
 """  # noqa: E501 - the table of docs/design.md, word for word
@@ -79,11 +80,17 @@ class CountLost(NamedTuple):
     end: int
 
 
+class Confirm(NamedTuple):
+    """Have the endpoint's first `length` bytes of the generation compared with what was queued, before they count."""
+
+    length: int
+
+
 class ClearLosses(NamedTuple):
     """Clear the count of lost bytes: the file has all of them, and they are pushed again."""
 
 
-Action = MoveTo | Drop | DropStart | Renumber | Begin | Fill | CountLost | ClearLosses
+Action = MoveTo | Drop | DropStart | Renumber | Begin | Fill | CountLost | Confirm | ClearLosses
 
 
 class Evidence(NamedTuple):
@@ -195,6 +202,9 @@ def plan_without_source(position: Position, queue: Queue, remote: RemotePosition
     # count, the bytes at the end that it lacks would be reported as safe.
     common = 0 if trust.unproven and queue.runs else _still_acknowledged(position, queue, remote)
     given_up = position.given_up(common)
+    unconfirmed = _unconfirmed(position, queue, remote, trust)
+    if unconfirmed:
+        return [MoveTo(position.given_up(0)), Confirm(unconfirmed)]
     if _leads(position, queue, remote, trust) and (theirs != generation or remote.length <= common):
         return [MoveTo(given_up)]  # the queued bytes follow directly
     if not queue.runs:
@@ -215,6 +225,19 @@ def plan_without_source(position: Position, queue: Queue, remote: RemotePosition
     # The endpoint has acknowledged nothing of the new generation but what it keeps of the old one.
     kept = start if first is not None and common >= start else 0
     return [*actions, MoveTo(replace(given_up, generation=number - 1, acked=kept))]
+
+
+def _unconfirmed(position: Position, queue: Queue, remote: RemotePosition, trust: Trust) -> int:
+    """Return how many bytes of the current generation the endpoint may have, if only these bytes can show it.
+
+    Their number proves nothing then. A stream that has placeholders is incomplete in any case, and queued bytes get a
+    generation of their own.
+    """
+    if not trust.unproven or trust.lost or queue.runs or remote.generation is None:
+        return 0
+    if remote.generation > position.generation:
+        return position.folded  # it keeps earlier generations
+    return min(position.folded, remote.length) if remote.generation == position.generation else 0
 
 
 def _still_acknowledged(position: Position, queue: Queue, remote: RemotePosition) -> int:

@@ -11,7 +11,7 @@ from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.ingest.endings import REPORTED
 from sessiond.ingest.file_bytes import FileBytes
 from sessiond.ingest.pipeline import Step, StreamPipeline
-from sessiond.ingest.presence import release_pins
+from sessiond.ingest.presence import ask_again, release_pins
 from sessiond.ingest.reconcile import reconcile
 from sessiond.ingest.record import RecordBuilder
 from sessiond.ingest.stream_names import stream_name
@@ -53,6 +53,10 @@ class StreamCapture:
         """
         context, stream, content, pipeline = self._snapshot.context, self._stream, self._source.content, self._pipeline
         damaged = stream.fold.damaged
+        if stream.unproven:
+            # The file was gone while the endpoint's copy was compared, and is back. To append to a copy that differs,
+            # or to begin a generation with it, would mix bytes: the file is compared with it first.
+            ask_again(context, stream)
         self._apply_rewrite(only_grew=only_grew)
         self._add_working_directory()
         stream.rank = max(stream.rank, self._snapshot.mtime_ms)

@@ -32,6 +32,8 @@ EVENTS: dict[str, frozenset[str]] = {
         "upload.resumed": "endpoint seconds",
         "upload.parked": "reason",
         "upload.healed": "streams",
+        "upload.compared": "bytes missing",
+        "upload.uncompared": "reason",
         "erasure.acked": "sessions bytes",
         "erasure.failed": "reason",
         "verification.ended": "sessions incomplete",

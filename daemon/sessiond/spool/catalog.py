@@ -160,7 +160,8 @@ class Catalog(Streams, Files, PrivacyOps):
         never acknowledged a stream, nothing that it has of it is trusted before the bytes are compared.
         """
         self._db.execute(
-            "UPDATE stream SET known = 0, held = NULL, gap_from = NULL, gap_to = NULL WHERE skipped IS NULL"
+            "UPDATE stream SET known = 0, held = NULL, gap_from = NULL, gap_to = NULL, unconfirmed = 0"
+            " WHERE skipped IS NULL"
         )
         self._db.execute("UPDATE session SET pushed = 0, parked = NULL, dropped = NULL")
         # The archive is listed again for the new endpoint: it may hold more now, or be the endpoint itself.

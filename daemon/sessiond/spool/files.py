@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -153,8 +153,15 @@ class Files:
     def put_extents(self, stream: int, extents: Iterable[Extent]) -> None:
         """Store what was captured."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO extent VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO extent (stream, start, length, digest) VALUES (?, ?, ?, ?)",
             [(stream, extent.start, extent.length, extent.digest) for extent in extents],
+        )
+
+    def put_masked(self, stream: int, masked: Mapping[int, bytes | None]) -> None:
+        """Store the digests of what was queued of some extents, by their start; None if nothing in it was masked."""
+        self._db.executemany(
+            "UPDATE extent SET masked = ? WHERE stream = ? AND start = ? AND masked IS NOT ?",
+            [(digest, stream, start, digest) for start, digest in masked.items()],
         )
 
     def cut_extents(self, stream: int, keep: int) -> None:

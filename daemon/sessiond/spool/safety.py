@@ -34,7 +34,9 @@ UNSAFE = (
     " OR held IS NOT NULL OR NOT known OR lost > 0)"
 )
 """The condition of the index `stream_unsafe`, literally: otherwise SQLite does not use the index."""
-_MOVING = "(waiting > 0 OR queued != folded OR gap_from IS NOT NULL OR held IS NOT NULL OR NOT known)"
+_MOVING = (
+    "(waiting > 0 OR queued != folded OR gap_from IS NOT NULL OR held IS NOT NULL OR NOT known OR unconfirmed > 0)"
+)
 _PARKED = "stream.id IN (SELECT segment.stream FROM segment WHERE segment.parked IS NOT NULL)"
 MISSING = f"lost + iif({_MOVING} OR {_PARKED}, 0, folded - acked)"
 """Bytes that exist nowhere any more: placeholders, and bytes that are neither acknowledged nor on their way."""

@@ -229,6 +229,18 @@ MIGRATIONS = (
     -- The names of the last acknowledged batches, in their order.
     CREATE TABLE batch (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
     """,
+    """
+    -- Digest of the bytes that were queued, if they are not those of the file because secrets were masked.
+    ALTER TABLE extent ADD COLUMN masked BLOB;
+    -- Bytes of the current generation that the endpoint may have: to be compared with the extents, as the file is gone.
+    ALTER TABLE stream ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX stream_unconfirmed ON stream (rank DESC) WHERE unconfirmed > 0;
+    DROP INDEX stream_unsafe;
+    CREATE INDEX stream_unsafe ON stream
+        (session, folded, queued, acked, waiting, known, gap_from, gap_to, held, lost, accepted, skipped, unconfirmed)
+        WHERE skipped IS NULL AND (waiting > 0 OR queued != folded OR acked != folded OR gap_from IS NOT NULL
+            OR held IS NOT NULL OR NOT known OR lost > 0);
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

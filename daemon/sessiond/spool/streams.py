@@ -152,7 +152,8 @@ class Streams(Folds):
     def restart(self, stream: int, acked: int) -> None:
         """Begin a new generation whose first `acked` bytes the endpoint will have."""
         self._db.execute(
-            "UPDATE stream SET acked = min(acked, ?), gap_from = NULL, gap_to = NULL WHERE id = ?", (acked, stream)
+            "UPDATE stream SET acked = min(acked, ?), gap_from = NULL, gap_to = NULL, unconfirmed = 0 WHERE id = ?",
+            (acked, stream),
         )
 
     def clear_losses(self, stream: int) -> None:
@@ -167,10 +168,12 @@ class Streams(Folds):
         If it is exactly what this endpoint acknowledged, and everything that was captured, nothing is to reconcile.
         """
         if held is None:
-            self._db.execute("UPDATE stream SET held = NULL, known = 1, unproven = 0 WHERE id = ?", (stream,))
+            self._db.execute(
+                "UPDATE stream SET held = NULL, known = 1, unproven = 0, unconfirmed = 0 WHERE id = ?", (stream,)
+            )
             return
         self._db.execute(
-            "UPDATE stream SET known = 1, held ="
+            "UPDATE stream SET known = 1, unconfirmed = 0, held ="
             " iif((generation, acked, folded, queued, waiting, lost) = (?, ?, ?, ?, 0, 0) AND NOT unproven, NULL, ?)"
             " WHERE id = ?",
             (held.generation, held.length, held.length, held.length, _pack(held), stream),
@@ -217,9 +220,14 @@ class Streams(Folds):
         Bytes that the endpoint does not acknowledge afterwards count as lost; see safety.py.
         """
         self._db.execute(
-            "UPDATE stream SET queued = folded, gap_from = NULL, gap_to = NULL, held = NULL, unproven = 0 WHERE id = ?",
+            "UPDATE stream SET queued = folded, gap_from = NULL, gap_to = NULL, held = NULL, unproven = 0,"
+            " unconfirmed = 0 WHERE id = ?",
             (stream,),
         )
+
+    def set_unconfirmed(self, stream: int, length: int) -> None:
+        """Store how many bytes the endpoint may have, which the upload thread compares with the digests of extents."""
+        self._db.execute("UPDATE stream SET unproven = 1, unconfirmed = ? WHERE id = ?", (length, stream))
 
     def add_lost(self, stream: int, generation: int, start: int, end: int) -> None:
         """Add to the bytes of a generation for which the endpoint gets a placeholder: neither file nor outbox has them.

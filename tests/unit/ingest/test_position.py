@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import uuid
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,7 @@ from sessiond.ingest.reconcile_plan import (
     Action,
     Begin,
     ClearLosses,
+    Confirm,
     CountLost,
     Drop,
     DropStart,
@@ -52,6 +54,8 @@ class Endpoint:
     def __init__(self) -> None:
         self.generations: dict[int, bytes] = {}
         self.begun: dict[int, tuple[int | None, int]] = {}
+        self.last: int | None = None
+        """The last batch that was stored."""
 
     def position(self) -> RemotePosition:
         current = max(self.generations, default=None)
@@ -87,23 +91,31 @@ class Spool:
         """By generation, offset and length: the bytes, or (previous, keep) of a start."""
         self.remote: RemotePosition | None = None
         self.known, self.lost, self.unproven = known, 0, False
+        self.unconfirmed = 0
+        """Bytes that the endpoint may have; its copy is compared with what was captured."""
         self.bound: int | None = None
         """The endpoint that answered last."""
+        self.batches: set[int] = set()
+        """The batches that were acknowledged."""
         self.acknowledged: dict[int, tuple[int, int]] = {}
         """By endpoint: the generation and length that it acknowledged before another one was used."""
 
-    def change_endpoint(self, new: int) -> None:
-        """Model Catalog.change_endpoint: what another endpoint acknowledged does not count here."""
+    def change_endpoint(self, new: int, last: int | None) -> None:
+        """Model Catalog.change_endpoint: what another endpoint acknowledged does not count here.
+
+        `last` is the last batch that the endpoint stored. If this spool never pushed it, its numbers prove nothing.
+        """
         here, old = self.position, self.bound
-        self.known, self.remote, self.bound = False, None, new
+        self.known, self.remote, self.bound, self.unconfirmed = False, None, new, 0
         self.position = here = replace(here, gap=None)
+        self.unproven |= last is not None and last not in self.batches
         if old == new:
             return
         if old is not None and here.acked and not self.lost:
             self.acknowledged[old] = (here.generation, here.acked)
         generation, acked = self.acknowledged.get(new, (-1, 0))
         self.position = replace(here, acked=min(here.folded, acked) if generation == here.generation else 0)
-        self.unproven = new not in self.acknowledged
+        self.unproven |= new not in self.acknowledged
 
     def runs(self) -> Queue:
         return Queue(sorted(self.queue))
@@ -135,6 +147,8 @@ class Spool:
                     self.add(generation, start, PLACEHOLDER * (end - start))
                 case CountLost(_, start, end):
                     self.lost += end - start
+                case Confirm(length):
+                    self.unproven, self.unconfirmed = True, length
                 case ClearLosses():
                     self.lost = 0
 
@@ -142,7 +156,7 @@ class Spool:
         """Model Streams.set_remote_position: what both sides know already needs no reconciling."""
         here, length = self.position, remote.length
         same = (here.generation, here.acked, here.folded, here.queued) == (remote.generation, length, length, length)
-        self.known = True
+        self.known, self.unconfirmed = True, 0
         self.remote = None if same and not self.queue and not self.lost and not self.unproven else remote
 
 
@@ -164,6 +178,9 @@ class BothSides(RuleBasedStateMachine):
         self.enabled = True
         """Whether the source is enabled. If not, captured bytes are read again and nothing else."""
         self.copies: list[Endpoint] = []
+        self.gone = False
+        """Whether a scan found the file missing since it was captured."""
+        self.numbers = itertools.count()
         self.doubtful = True
         """Whether the next push finds that the two sides don't remember the same last batch."""
 
@@ -191,19 +208,19 @@ class BothSides(RuleBasedStateMachine):
         self.spools.append(copy.deepcopy(self.spool))
         self.copies.append(copy.deepcopy(self.endpoints[self.current]))
 
-    @rule()
-    def restore_the_spool(self) -> None:
+    @rule(which=st.integers(0, 2))
+    def restore_the_spool(self, which: int) -> None:
         assume(self.spools)
-        self.spool, self.doubtful = copy.deepcopy(self.spools[-1]), True
+        self.spool, self.doubtful = copy.deepcopy(self.spools[-1 - which % len(self.spools)]), True
 
     @rule()
     def lose_the_spool(self) -> None:
         self.spool, self.doubtful = Spool(), True
 
-    @rule()
-    def restore_the_endpoint(self) -> None:
+    @rule(which=st.integers(0, 2))
+    def restore_the_endpoint(self, which: int) -> None:
         assume(self.copies)
-        self.endpoints[self.current] = copy.deepcopy(self.copies[-1])
+        self.endpoints[self.current] = copy.deepcopy(self.copies[-1 - which % len(self.copies)])
         self.doubtful = True
 
     @rule()
@@ -217,16 +234,23 @@ class BothSides(RuleBasedStateMachine):
 
     # Actions of the daemon
 
-    @rule(space=st.booleans())
-    def capture(self, space: bool) -> None:
+    @rule(space=st.booleans(), noticed=st.booleans())
+    def capture(self, space: bool, noticed: bool = True) -> None:
+        """Scan. A file may be gone and come back without being `noticed`, although its stream was read again."""
         spool = self.spool
         behind = spool.remote is not None or spool.position.queued < spool.position.folded or spool.position.gap
         if self.file is None or not self.enabled:
+            self.gone |= self.file is None and (noticed or bool(behind))
             if self.file is None and behind:
                 self.give_up()
             elif behind and space:
                 self.read_again(self.file or b"")
             return
+        here = spool.position
+        given_up = spool.remote is None and not behind and (spool.lost > 0 or here.acked < here.folded)
+        if given_up and (self.gone or spool.unproven):
+            spool.known = False  # presence.ask_again
+        self.gone = False
         kept = common_prefix(self.file, spool.captured)
         if kept == 0 and not self.file and spool.captured:
             return  # emptied: half of a rewrite
@@ -235,7 +259,7 @@ class BothSides(RuleBasedStateMachine):
         if kept < spool.position.folded:
             moved, shared, _ = spool.position.rewritten(kept)
             spool.queue.setdefault((moved.generation, shared, 0), (spool.position.generation, shared))
-            spool.position, spool.captured = moved, spool.captured[:kept]
+            spool.position, spool.captured, spool.unconfirmed = moved, spool.captured[:kept], 0
         spool.captured = self.file
         here = replace(spool.position, folded=len(self.file))
         if space:
@@ -270,23 +294,23 @@ class BothSides(RuleBasedStateMachine):
             unchanged=lambda: file.startswith(spool.captured),
         )
         trust = Trust(lost=spool.lost > 0, unproven=spool.unproven)
+        spool.remote, spool.unproven, spool.unconfirmed = None, False, 0
         spool.apply(plan_reconcile(spool.position, spool.runs(), remote, trust, evidence))
-        spool.remote, spool.unproven = None, False
 
     def give_up(self) -> None:
         spool = self.spool
-        if spool.remote is None:
+        remote, trust = spool.remote, Trust(lost=spool.lost > 0, unproven=spool.unproven)
+        spool.remote, spool.unproven, spool.unconfirmed = None, False, 0
+        if remote is None:
             spool.apply(plan_lost_gap(spool.position, spool.runs()))
         else:
-            trust = Trust(lost=spool.lost > 0, unproven=spool.unproven)
-            spool.apply(plan_without_source(spool.position, spool.runs(), spool.remote, trust))
-        spool.remote, spool.unproven = None, False
+            spool.apply(plan_without_source(spool.position, spool.runs(), remote, trust))
 
     @rule(items=st.integers(1, 3))
     def push(self, items: int) -> None:
         spool, endpoint = self.spool, self.endpoints[self.current]
         if self.doubtful:
-            spool.change_endpoint(self.current)
+            spool.change_endpoint(self.current, endpoint.last)
             self.doubtful = False
         if not spool.known:
             spool.answered(endpoint.position())
@@ -301,9 +325,21 @@ class BothSides(RuleBasedStateMachine):
             if not stored:
                 spool.answered(endpoint.position())
                 return
+            endpoint.last = next(self.numbers)
+            spool.batches.add(endpoint.last)
             del spool.queue[key]
             if generation == here.generation:
                 spool.position = replace(here, acked=max(here.acked, offset + length))
+        if spool.unconfirmed and spool.remote is None:
+            self.confirm()
+
+    def confirm(self) -> None:
+        """Read the endpoint's bytes, as upload/confirm.py does."""
+        spool = self.spool
+        held = self.endpoints[self.current].generations.get(spool.position.generation, b"")
+        equal = common_prefix(held, spool.captured[: spool.unconfirmed])
+        spool.position = replace(spool.position, acked=equal)
+        spool.unproven, spool.unconfirmed = equal < spool.unconfirmed, 0
 
     # Invariants
 
@@ -342,7 +378,7 @@ def test_the_table_is_the_one_of_the_design() -> None:
     """The docstring's table and the one in docs/design.md must change together."""
     design = (Path(__file__).parents[3] / "docs/design.md").read_text(encoding="utf-8")
     rows = [line for line in (reconcile_plan.__doc__ or "").splitlines() if line.startswith("|")]
-    assert len(rows) == 8
+    assert len(rows) == 9
     assert "\n".join(rows) in design
 
 

@@ -1,0 +1,75 @@
+"""Compares the endpoint's bytes of a stream with the digests of what was queued, where the tool's file is gone.
+
+Elsewhere the file is compared with the endpoint's digest. Without the file, only its bytes show what the endpoint has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from sessiond.endpoint import wire
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.errors import NotFound, Refused
+from sessiond.logs import log
+from sessiond.reader import Extent
+from sessiond.spool import Spool
+from sessiond.spool.confirmation import Confirmations, Unconfirmed
+
+ATTEMPTS = 2
+"""Comparisons that have to find a difference before bytes count as lost: a proxy may have answered once."""
+
+
+def confirm(spool: Spool, client: ReadClient, machine_id: str, digest: Callable[..., bytes]) -> Iterator[None]:
+    """Compare unconfirmed streams one after another; yield after each request.
+
+    `digest` is that of the extents. What is equal counts as acknowledged. What differs, or can't be read with a token
+    that only pushes, counts as lost.
+
+    Raises: EndpointError.
+    """
+    confirmations = Confirmations(spool.connection)
+    while True:
+        with spool.reading():
+            found = confirmations.next()
+            extents = [] if found is None else confirmations.queued(found.stream)
+        if found is None:
+            return
+        most = 0
+        for _ in range(ATTEMPTS):
+            try:
+                for equal in _compare(client, machine_id, found, extents, digest):
+                    most = max(most, equal)
+                    yield
+            except (NotFound, Refused):
+                pass  # it does not have the generation, or the token lacks the scope `read`
+            if most >= found.length:
+                break
+            # A login page, a stray 404 or a token that is refused for a minute are no answer about bytes: they fail
+            # here too, and the comparison is repeated later.
+            client.offsets(machine_id, [wire.StreamKey(session=found.session, stream=found.name)])
+        with spool.transaction():
+            confirmations.settle(found, min(most, found.length))
+        log.info("upload.compared", bytes=most, missing=max(found.length - most, 0))
+        yield
+
+
+def _compare(
+    client: ReadClient, machine_id: str, found: Unconfirmed, extents: list[Extent], digest: Callable[..., bytes]
+) -> Iterator[int]:
+    """Read the endpoint's bytes; yield after each request how many at the start are equal, to the end of an extent."""
+    held, equal = bytearray(), 0
+    parts = client.stream(machine_id, found.session, found.name, generation=found.generation, end=found.length)
+    for extent in extents:
+        if extent.start != equal:
+            break
+        while len(held) < extent.length:
+            part = next(parts, b"")
+            held += part
+            yield equal
+            if not part:
+                return
+        if digest(bytes(held[: extent.length])) != extent.digest:
+            break
+        del held[: extent.length]
+        equal = extent.end
+    yield equal

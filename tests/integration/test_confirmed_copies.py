@@ -1,0 +1,171 @@
+"""The endpoint's copy of a session whose file is gone is read, and compared with what was queued."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from test_crossed_restores import diverge, generations
+from test_safety import SECRET, World, content, lines
+
+from sessiond.daemon.confirmation import RETRY_SECONDS
+from sessiond.endpoint.server import tokens
+from sessiond.privacy import Masking, Terms
+from sessiond.redact.policy import Policy
+from sessiond.spool.confirmation import Confirmations
+from sessiond.spool.safety import State
+from support.harness import CLAUDE, SESSION
+
+Send = Callable[[], httpx.Response]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(tmp_path, stack)
+
+
+def doubt(world: World) -> None:
+    """Delete the tool's file, and doubt that the endpoint has what was pushed; its position is known then."""
+    harness = world.harness
+    os.unlink(os.path.join(harness.home, CLAUDE))
+    with harness.spool.transaction():
+        harness.spool.catalog.change_endpoint(None, None)
+        harness.spool.catalog.distrust_positions()
+    harness.scan()
+    while Confirmations(harness.spool.connection).next() is None:
+        harness.push()
+        harness.scan()
+
+
+def page(status: int, content: bytes = b"<html>Log in</html>") -> httpx.Response:
+    return httpx.Response(status, headers={"content-type": "text/html"}, stream=httpx.ByteStream(content))
+
+
+def reads(answer: Callable[[httpx.Request, Send], httpx.Response]) -> Callable[[httpx.Request, Send], httpx.Response]:
+    """Return a fate that concerns only the bytes of streams."""
+    return lambda request, send: answer(request, send) if "/streams/" in request.url.path else send()
+
+
+def test_a_page_of_a_proxy_is_no_other_content(world: World) -> None:
+    """A login page in place of the bytes, and then of all else: nothing counts as lost, and it is tried again."""
+    world.settle_at("first", lines(3))
+    doubt(world)
+    harness = world.harness
+    harness.transport.fate = lambda *_: page(200)
+    assert not all(harness.confirmation.step() for _ in range(9))
+    assert world.state() is State.WAITING
+    assert 0 < (harness.confirmation.idle_seconds() or 0) <= RETRY_SECONDS
+    assert not harness.confirmation.step()
+    harness.transport.fate = None
+    harness.settle()
+    assert world.state() is State.SAFE
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_one_wrong_answer_is_not_believed(world: World, status: int) -> None:
+    world.settle_at("first", lines(3))
+    doubt(world)
+    answers = [page(status)]
+    world.harness.transport.fate = reads(lambda _, send: answers.pop() if answers else send())
+    while world.harness.confirmation.step():
+        pass
+    assert not answers
+    assert world.state() is State.SAFE
+
+
+def test_bytes_that_differ_at_the_end_cost_only_the_end(world: World) -> None:
+    """What is equal before the first difference is safe, counted in whole extents."""
+    harness = world.harness
+    world.settle_at("first", lines(2))
+    start = len(content(world))
+    harness.write(CLAUDE, *lines(2, 10))
+    harness.settle()
+    size = len(content(world))
+    doubt(world)
+
+    def cut(_: httpx.Request, send: Send) -> httpx.Response:
+        answer = send()
+        return page(answer.status_code, answer.read()[:-1] + b"!")
+
+    harness.transport.fate = reads(cut)
+    while harness.confirmation.step():
+        pass
+    assert world.state() is State.LOST
+    assert world.counts().lost_bytes == size - start
+
+
+def test_a_token_that_only_pushes_proves_nothing(world: World) -> None:
+    """It can't read the bytes, so nothing is called safe; the endpoint is not asked again and again."""
+    world.settle_at("first", lines(3))
+    size = len(content(world))
+    harness = world.harness
+    world.close()
+    server = world.servers["first"]
+    token = tokens.add(server.store, "pusher", scopes=["push"])
+    world.servers["first"] = msgspec.structs.replace(server, token=token)
+    world.configure("first")
+    doubt(world)
+    harness.settle()
+    assert world.counts().lost_bytes == size
+    assert harness.confirmation.idle_seconds() is None
+
+
+def test_queued_bytes_that_are_masked_again_are_recognized(world: World) -> None:
+    """New rules changed what was queued: the endpoint has the bytes as they were masked last."""
+    harness = world.harness
+    world.settle_at("first", [])
+    harness.write(CLAUDE, *lines(3, text=f"a token {SECRET}"))
+    harness.scan()
+    world.close()
+    harness.masking = Masking(Terms(policy=Policy(), version="with rules"))
+    harness.open()
+    harness.settle()
+    assert SECRET.encode() not in harness.held(SESSION)
+    doubt(world)
+    harness.settle()
+    assert world.state() is State.SAFE
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_nothing_is_added_to_a_copy_that_differs(world: World, rewritten: bool) -> None:
+    """The file comes back with a line more, or with another end: all of it goes into a generation of its own."""
+    first, ours, theirs = diverge(world, queued=False)
+    path = Path(world.harness.home, CLAUDE)
+    path.unlink()
+    world.configure("first")
+    world.harness.settle()
+    assert world.state() is State.LOST
+    path.write_bytes(ours[: len(ours) // 3 * 2] if rewritten else ours)
+    world.harness.write(CLAUDE, *lines(1, 50))
+    now = path.read_bytes()
+    world.harness.ingest(str(path))  # before a scan notes that it was gone
+    world.harness.settle()
+    held = generations(world)
+    assert held[:2] == [first, theirs]
+    assert held[-1] == now
+    assert not any(each.startswith(theirs[:-1]) for each in held[2:])
+    assert world.state() is State.SAFE
+
+
+def test_a_file_that_comes_back_meanwhile_is_compared_instead(world: World) -> None:
+    """What the comparison of the endpoint's bytes finds is no longer stored then."""
+    world.settle_at("first", lines(3))
+    kept = content(world)
+    doubt(world)
+    harness = world.harness
+    harness.transport.fate = reads(lambda *_: page(404))
+    assert harness.confirmation.step()
+    harness.transport.fate = None
+    Path(harness.home, CLAUDE).write_bytes(kept)
+    harness.scan()
+    while harness.confirmation.step():
+        pass
+    harness.settle()
+    assert generations(world) == [kept]
+    assert world.state() is State.SAFE
