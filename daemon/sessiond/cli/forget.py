@@ -5,23 +5,30 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sessiond import exit_codes, state
-from sessiond.cli.erasable import Plan, make_plan
+from sessiond.cli.erasable import Plan, list_stored, make_plan
 from sessiond.cli.lookup import notify_daemon, opened, short_ids
 from sessiond.cli.output import age, columns, count, escape, load_config, print_json, size, table, tilde
 from sessiond.cli.selection import parse_moment
 from sessiond.clock import now_ms
 from sessiond.config import Config, state_dir
-from sessiond.errors import AlreadyRunning, NotFound, SessiondError
+from sessiond.errors import AlreadyRunning, ConfigError, EndpointError, NotFound, SessiondError
 from sessiond.spool import Spool
 from sessiond.spool.forgotten import count_erasures
 from sessiond.spool.health import read_endpoint
 
+if TYPE_CHECKING:
+    from sessiond.endpoint.wire import StoredSession
+
 SHOWN = 20
 """Sessions, and files, that are listed by name."""
+MACHINES = 3
+"""Machines that are named."""
 WAIT_SECONDS, POLL = 20.0, 0.1
 """How long to wait for a running daemon, and between two looks at what it has done."""
 
@@ -46,6 +53,8 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     files: list[str]
     """The tools' own files, which still have the sessions."""
+    unlisted: str | None
+    """Why sessions of other machines could not be included, if the sessions were chosen by filters."""
     copies: list[str]
     """Damaged spools that were set aside; they may have parts of the sessions."""
 
@@ -57,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " them. They are not captured again. The tools' own files are not changed."
     )
     parser.add_argument("id", metavar="ID", nargs="*", help="the id of a session, or a unique prefix of it")
-    parser.add_argument("--directory", metavar="DIR", help="sessions that worked in this directory or below it")
+    parser.add_argument("--directory", metavar="DIR", help="sessions that worked in DIR or below it")
     parser.add_argument(
         "--before", type=parse_moment, metavar="TIME", help='sessions last active before TIME: "90d", 2026-01-31'
     )
@@ -81,11 +90,12 @@ def run(args: argparse.Namespace) -> int:
     """
     _check(args)
     with opened(args, readonly=False) as (spool, config):
-        plan = make_plan(spool, args)
+        stored, unlisted = _ask(config, args)
+        plan = make_plan(spool, args, stored)
         if not plan.ids:
-            raise NotFound("no session matches", hint="`sessiond ls` lists them")
+            raise NotFound("no session matches", hint=unlisted or "`sessiond ls` lists them")
         if not args.json:
-            print(_listing(plan, spool, config, args), file=sys.stderr)
+            print(_listing(plan, spool, config, args), *([unlisted] if unlisted else []), sep="\n", file=sys.stderr)
         if not args.yes and not _confirmed(plan):
             return exit_codes.FAILED
         with spool.transaction():
@@ -93,12 +103,23 @@ def run(args: argparse.Namespace) -> int:
             spool.forgotten.order(plan.ids, now_ms(), everywhere=plan.everywhere)
         directory = state_dir(config)
     _carry_out(directory, args)
-    result = _result(plan, directory, config)
+    # With an id, the endpoint erases the copies of all machines without being asked for a list of them.
+    result = _result(plan, directory, config, None if args.id else unlisted)
     if args.json:
         print_json(result)
     else:
         print(_summary(result, config))
-    return exit_codes.OK if result.here and not result.waiting else exit_codes.DEGRADED
+    return exit_codes.OK if result.here and not result.waiting and not result.unlisted else exit_codes.DEGRADED
+
+
+def _ask(config: Config, args: argparse.Namespace) -> tuple[list[StoredSession], str | None]:
+    """Return the sessions of all machines at the endpoint, or why there is no list."""
+    if args.here or not config.endpoint.url:
+        return [], None
+    try:
+        return list_stored(config, args.environ), None
+    except (EndpointError, ConfigError) as error:
+        return [], f"Not included: sessions of other machines, because {escape(str(error))}"
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -121,17 +142,25 @@ def _listing(plan: Plan, spool: Spool, config: Config, args: argparse.Namespace)
     short, width = short_ids(spool, plan.ids), columns(sys.stderr)
     home = args.environ.get("HOME", "")
     lines: list[str] = []
+    if plan.sessions or plan.copies:
+        rows = _rows(plan, short)
+        several = len({row[1] for row in rows}) > 1 or bool(plan.copies)
+        shown = [["session", "machine", "tool", "size", "active", "name"], *rows[:SHOWN]]
+        shown = shown if several else [[row[0], *row[2:]] for row in shown]
+        lines += [table(shown, right={3 if several else 2}, width=width), *_more(len(rows))]
     if plan.sessions:
-        rows = [["session", "tool", "size", "active", "name"]]
-        for each in plan.sessions[:SHOWN]:
-            active = age((now_ms() - each.active_ms) / 1000)
-            rows.append([short[str(each.uuid)], each.tool, size(plan.sizes[each.id]), active, each.title or ""])
-        lines += [table(rows, right={2}, width=width), *_more(len(plan.sessions))]
         lines.append(f"{count(len(plan.sessions), 'session')}, {size(sum(plan.sizes.values()))} captured here")
-    if plan.elsewhere:
+    if plan.copies:
+        copies = len({each.session for each in plan.copies})
+        held = size(sum(each.size for each in plan.copies))
+        what = " of excluded projects" if args.excluded else ""
+        lines.append(f"{count(copies, 'session')}{what}, {held} at the endpoint, sent by {_machines(plan)}")
+    listed = {each.session for each in plan.copies}
+    others = [each for each in plan.elsewhere if each not in listed]
+    if others:
         what = "of excluded projects" if args.excluded else "not captured on this machine"
-        lines += [f"{count(len(plan.elsewhere), 'session')} {what}:", *(f"  {each}" for each in plan.elsewhere[:SHOWN])]
-        lines += _more(len(plan.elsewhere))
+        lines += [f"{count(len(others), 'session')} {what}:", *(f"  {each}" for each in others[:SHOWN])]
+        lines += _more(len(others))
     url = config.endpoint.url
     if plan.everywhere and url:
         lines.append(f"Also erased: every copy of them at {escape(url)}, whichever machine sent it.")
@@ -142,6 +171,25 @@ def _listing(plan: Plan, spool: Spool, config: Config, args: argparse.Namespace)
         lines += [f"  {escape(tilde(path, home))}" for path in plan.files[:SHOWN]]
         lines += _more(len(plan.files))
     return "\n".join(lines)
+
+
+def _rows(plan: Plan, short: Mapping[str, str]) -> list[list[str]]:
+    """Return a row for each copy: session, machine, tool, size, activity and name."""
+    rows: list[list[Any]] = [
+        [str(each.uuid), each.record.machine_id if each.record else "", each.tool, plan.sizes[each.id], each.active_ms]
+        for each in plan.sessions
+    ]
+    rows += [[each.session, each.machine, each.tool, each.size, each.active_ms] for each in plan.copies]
+    names = [*(each.title for each in plan.sessions), *(each.name for each in plan.copies)]
+    return [
+        [short[session], machine or "-", tool, size(held), age((now_ms() - active_ms) / 1000), name or ""]
+        for (session, machine, tool, held, active_ms), name in zip(rows, names, strict=True)
+    ]
+
+
+def _machines(plan: Plan) -> str:
+    names = sorted({escape(each.machine) for each in plan.copies})
+    return ", ".join(names[:MACHINES]) + (f" and {len(names) - MACHINES} more" if len(names) > MACHINES else "")
 
 
 def _more(number: int) -> list[str]:
@@ -190,7 +238,7 @@ def _is_done(directory: str) -> bool:
         spool.close()
 
 
-def _result(plan: Plan, directory: str, config: Config) -> Erased:
+def _result(plan: Plan, directory: str, config: Config, unlisted: str | None) -> Erased:
     from sessiond.spool.damaged import damaged_spools
 
     spool = Spool(directory, readonly=True)
@@ -210,6 +258,7 @@ def _result(plan: Plan, directory: str, config: Config) -> Erased:
         waiting=waits,
         problem=(left.problem or endpoint.reason) if waits else None,
         files=plan.files,
+        unlisted=unlisted,
         copies=damaged_spools(directory),
     )
 
@@ -224,5 +273,7 @@ def _summary(result: Erased, config: Config) -> str:
         lines.append("sessiond keeps trying; `sessiond queue` shows what is left")
     elif result.everywhere and config.endpoint.url:
         lines.append(f"and at {escape(config.endpoint.url)}")
+    if result.unlisted:
+        lines += [result.unlisted, "run the same command again once the endpoint answers"]
     lines += [f"A damaged spool may have parts of them; delete it: {escape(path)}" for path in result.copies]
     return "\n".join(lines)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from sessiond.cli import main
+from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.transport import make_transport
+from sessiond.endpoint.wire import PushSession
+from sessiond.session import Session
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 OTHER = "6" + SESSION[1:]
@@ -200,3 +206,102 @@ def test_what_is_excluded_later_can_be_erased_at_the_endpoint(
     assert set(harness.held_sessions()) == {OTHER}
     run(harness, "status", **config)
     assert "--excluded" not in capsys.readouterr().out
+
+
+def push(harness: DaemonHarness, session: str, machine: str, *, days: int = 400, **fields: object) -> None:
+    """Push a record as another machine of the user does; it was last active some days ago."""
+    device = uuid.uuid5(uuid.NAMESPACE_DNS, machine)
+    ended = datetime.now(UTC) - timedelta(days=days)
+    given = {
+        "tool_version": None, "started_at": ended, "ended_at": ended, "model": None, "git_branch": None,
+        "working_directory": "/Users/dev/project/below", "source_path": None, "message_count": 3,
+    }  # fmt: skip
+    parent = fields.pop("parent", None)
+    line = PushSession(
+        record=Session(id=uuid.UUID(session), tool="codex", machine_id=machine, **given | fields),
+        revision=int(ended.timestamp() * 1000),
+        device_id=device,
+        title="Weave a scarf",
+        parent=None if parent is None else uuid.UUID(parent),
+    )
+    transport = make_transport(harness.endpoint.url)
+    client = ReadClient(harness.endpoint.url, TOKEN, device_id=device, transport=transport)
+    assert [each.status for each in client.push([line], str(uuid.uuid4())).results] == ["stored"]
+    client.close()
+
+
+def held(harness: DaemonHarness) -> set[tuple[str, str]]:
+    """Return the machine and id of each session at the endpoint."""
+    client = ReadClient(harness.endpoint.url, TOKEN, device_id=uuid.UUID(int=1))
+    try:
+        return {
+            (each.record.machine_id or "", str(each.record.id)[:1]) for each in client.sessions(None, 1000).sessions
+        }
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (["--directory", "/home/dev/project"], {"8"}),
+        (["--directory", "/home/dev/project", "--here"], {"5", "6", "7", "8"}),
+        (["--directory", "/home/dev/project", "--before", "300d"], {"5", "7", "8"}),
+        (["--before", "50d"], {"7"}),
+        (["6" + SESSION[1:4]], {"5", "7", "8"}),
+    ],
+)
+def test_it_chooses_among_the_sessions_of_all_machines(
+    words: list[str], left: set[str], harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It lists each copy before it asks. Home directories of all machines are equal."""
+    capture(harness)
+    harness.ingesting.spool.connection.execute("UPDATE session SET ongoing = 0, active_ms = 1000")
+    push(harness, OTHER, "desktop")
+    push(harness, FORK, "desktop", days=10)
+    push(harness, "8" + SESSION[1:], "desktop", working_directory="/Users/dev/projects")
+    assert run(harness, "forget", *words, "--yes") == 0
+    assert {session for _, session in held(harness)} == left
+    assert known(harness) == ({SESSION} if "5" in left and "--here" not in words else set())
+    shown = capsys.readouterr().err
+    gone = {"5"} if "--here" in words else {"5", "6", "7", "8"} - left
+    assert {row[0] for row in shown.splitlines() if row[1:].startswith(SESSION[1:8])} == gone
+    assert ("sent by desktop" in shown) == ("Weave a scarf" in shown) == bool(gone - {"5"})
+
+
+def test_a_session_that_another_machine_goes_on_with_is_not_old(harness: DaemonHarness) -> None:
+    """Erasing would take every copy of it, so a single recent one keeps them all."""
+    capture(harness)
+    harness.ingesting.spool.connection.execute("UPDATE session SET ongoing = 0, active_ms = 1000")
+    push(harness, SESSION, "desktop", days=0)
+    push(harness, OTHER, "desktop")
+    push(harness, OTHER, "tower", days=0)
+    assert run(harness, "forget", "--before", "90d", "--yes") == 1
+    assert held(harness) == {("testbox", "5"), ("desktop", "5"), ("desktop", "6"), ("tower", "6")}
+    assert run(harness, "forget", "--before", "90d", "--here", "--yes") == 0
+    assert known(harness) == set()
+
+
+def test_forks_on_other_machines_go_too(harness: DaemonHarness) -> None:
+    """A fork of a fork as well: each has a copy of the same messages."""
+    capture(harness)
+    for parent, child in ((SESSION, OTHER), (OTHER, FORK)):
+        push(harness, child, "desktop", parent=parent)
+    assert run(harness, "forget", SESSION, "--yes", "--keep-children") == 0
+    assert {session for _, session in held(harness)} == {"6", "7"}
+    assert run(harness, "forget", OTHER, "--yes") == 0
+    assert held(harness) == set()
+
+
+def test_without_a_list_of_the_endpoint_the_command_says_what_is_missing(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sessions of other machines that match may be left, so the command does not end with 0."""
+    capture(harness)
+    harness.ingesting.spool.connection.execute("UPDATE session SET ongoing = 0, active_ms = 1000")
+    away = {"SESSIOND_ENDPOINT__URL": "http://127.0.0.1:1"}
+    assert run(harness, "forget", "--before", "1d", "--yes", "--json", **away) == 4
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["sessions"] == [SESSION] and "of other machines, because http://127.0.0.1:1" in answer["unlisted"]
+    assert run(harness, "forget", "--before", "1d", "--yes", **away) == 1
+    assert "Not included: sessions of other machines" in capsys.readouterr().err
