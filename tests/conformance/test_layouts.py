@@ -111,6 +111,8 @@ LAYOUTS = {
     "qwen-code: Gemini's documents": ("qwen-code/0.0-gemini-style", ".qwen/tmp/"),
     "qwen-code: projects": ("qwen-code/0.24-session", ".qwen/projects/"),
     "qwen-code: archived": ("qwen-code/0.24-session", "/chats/archive/"),
+    "qoder: Claude Code's layout": ("qoder/cli-1.1", "/subagents/agent-"),
+    "qoder: transcripts beside the projects": ("qoder/editor-1.0", "SharedClientCache/cli/projects/00000903-"),
     "roo-code: history_item.json": ("roo-code/3.52", "/history_item.json"),
     "shelley: a database": ("shelley/2026-08", "forked_from_message_id"),
     "traex: Codex's rollouts": ("traex/2026", ".trae/cli/sessions/"),

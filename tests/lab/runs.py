@@ -301,6 +301,7 @@ UNRUN = {
     "open-interpreter": "not on npm; on PyPI is its predecessor, which keeps no such files (0.4.3)",
     "openclaude": f"{_ABSENT}; it writes Claude Code's lines",
     "pearai": _DESKTOP,
+    "qoder": "it needs an account (1.1.52)",
     "roo-code": _DESKTOP,
     "shelley": _ABSENT,
     "traex": _ABSENT,
