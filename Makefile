@@ -6,7 +6,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 BIN = $(VENV)/bin
 SPELLED = daemon docs tests bench systemd launchd .github *.md *.toml Makefile
-RESTORABLE = $(subst _,-,$(basename $(notdir $(wildcard daemon/sessiond/sources/recipes/[a-z]*.py))))
+RESTORABLE = kimi-cli $(subst _,-,$(basename $(notdir $(wildcard daemon/sessiond/sources/recipes/[a-z]*.py))))
 RIVALS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessiond-bench/rivals
 
 .PHONY: help run test check coverage lab lab-drift lab-restore bench bench-quick bench-rivals soak mutants pythons clean

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.restored import restored
+from lab.restored import PROGRAMS, restored
 from lab.results import results
 from lab.runs import RUNS, UNRUN
 from sessiond.sources import UNREADABLE, find_sources
@@ -131,10 +131,11 @@ def rows() -> Iterator[str]:
 
 def restores(tool: str) -> str:
     """Return what `make lab-restore` has shown of a tool."""
-    shown = restored().get(tool)
-    if shown is None:
+    shown = {name: each for name, each in restored().items() if PROGRAMS.get(name, name) == tool}
+    if not shown:
         return "untested" if tool in restorable_tools() else "no"
-    return f"{shown.version}, {shown.date}: {', '.join(shown.scenarios)}"
+    names = {name: "" if name == tool else f"{name} " for name in shown}
+    return "; ".join(f"{names[name]}{it.version}, {it.date}: {', '.join(it.scenarios)}" for name, it in shown.items())
 
 
 def side_files() -> Iterator[str]:

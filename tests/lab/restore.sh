@@ -6,6 +6,7 @@
 TOOL=${1:?TOOL}; SD=$(realpath "${2:?SESSIOND}"); SCENARIO=${3:-tool}; WORD=USE_TOOL; [ $SCENARIO = subagent ] && WORD=USE_SUBAGENT
 node22
 W=$(mktemp -d "$LAB/restore-$TOOL.XXXXXX"); P1=$W/m1/work/proj; P2=$W/m2/src/my_other.proj
+case $TOOL in kimi*) export STUB_AGENT=coder;; esac # an agent that it has
 mkrepo "$P1"; mkrepo "$P2"; STUB_CWD=$P1 start_stub "$W"
 on() { local m=$1 p; shift; p=$P1; [ "$m" = m1 ] || p=$P2; (cd "$p" && timeout 120 env -i HOME="$W/$m" PATH="$BIN:$PATH22" LANG=C.UTF-8 TERM=xterm-256color HTTPS_PROXY=http://127.0.0.1:$PORT NO_PROXY=127.0.0.1,localhost $ENVS "$@" </dev/null); }
 case $TOOL in
@@ -39,7 +40,7 @@ copilot-cli) VER=1.0.102; npm_install $LAB/copilot-$VER @github/copilot@$VER cop
   begin() { on m1 copilot --allow-all-tools -p "LABPROMPT please $WORD now"; }; resume() { on m2 copilot --allow-all-tools "$1" -p 'LABSECOND'; };;
 *) [ -f "$DRV/restorable/$TOOL.sh" ] || { echo "no recipe: $TOOL"; exit 2; }; . "$DRV/restorable/$TOOL.sh";;
 esac
-case $SCENARIO-$TOOL in subagent-claude-code|subagent-codex|subagent-opencode|subagent-cline|tool-*) ;; *) declare -F fork >/dev/null && [ $SCENARIO = fork ] || { echo "no scenario $SCENARIO of $TOOL"; stop_stub; exit 0; };; esac
+case $SCENARIO-$TOOL in subagent-claude-code|subagent-codex|subagent-opencode|tool-*) ;; *) { declare -F fork >/dev/null && [ $SCENARIO = fork ]; } || [ "$SCENARIO-${SUBAGENTS:-}" = subagent-yes ] || { echo "no scenario $SCENARIO of $TOOL"; stop_stub; exit 0; };; esac
 mkdir -p "$W/endpoint"; mkfifo "$W/alive"; sleep 600 >"$W/alive" & HOLD=$!
 "$SD" serve --data "$W/endpoint" --port 0 --token-file "$W/token" --announce "$W/announced" --until-eof <"$W/alive" & SERVE=$!
 for _ in $(seq 100); do [ -s "$W/announced" ] && break; sleep 0.1; done
@@ -47,18 +48,22 @@ URL=$(python3 -c "import json;print(json.load(open('$W/announced'))['url'])")
 sd() { local m=$1; shift; on "$m" env SESSIOND_STATE_DIR="$W/$m/state" SESSIOND_MACHINE_ID="$m" SESSIOND_ENDPOINT__URL="$URL" SESSIOND_TOKEN="$(cat "$W/token")" "$SD" "$@"; }
 # the session without a parent; of a fork, the other one
 pick() { sd m1 ls --json --long | python3 -c "import json,sys;every=[json.loads(x) for x in sys.stdin];print(next(e['record']['id'] for e in every if (e['parent'] is not None) == ('$1' == 'fork')))"; }
+# how many transcripts of a machine have the prompt of the subagent
+agents() { grep -rl --include='*.json' --include='*.jsonl' --exclude-dir=state 'hello from subagent' "$W/$1" | wc -l; }
 begin >"$W/begin.out" 2>&1; sd m1 sync; ID=$(pick tool)
 [ $SCENARIO = fork ] && { fork "$ID" >>"$W/begin.out" 2>&1; sd m1 sync; ID=$(pick fork); }
-sd m1 ls
+sd m1 ls; AGENTS=$(agents m1)
 mv "$W/m1" "$W/hidden"; mkdir "$W/m1" # machine 1 is not there any more
 sd m2 restore "$ID" --directory "$P2" | tee "$W/restore.out"; CODE=${PIPESTATUS[0]}
 NATIVE=$(grep '^resume' "$W/restore.out" | grep -oE '[^ ]+$'); SINCE=$(ls "$W/stub/bodies" | wc -l)
+RESTORED=$(agents m2); [ $SCENARIO = subagent ] && echo "files with the subagent's prompt: $AGENTS, restored: $RESTORED"
 resume "$NATIVE" >"$W/resume.out" 2>&1
 RESULTS='"type": ?"(tool_result|function_call_output)"|"functionResponse"|"role": ?"tool"' # how protocols name the result of a call
 FOUND=; for f in $(cd "$W/stub/bodies"; grep -l LABSECOND -- * 2>/dev/null); do grep -q LABPROMPT "$W/stub/bodies/$f" && grep -qE "${RESULT:-$RESULTS}" "$W/stub/bodies/$f" && FOUND=$f; done
 sd m2 sync; sd m2 ls --json
 kill $HOLD $SERVE 2>/dev/null; end_under "$W"; stop_stub
 [ $SCENARIO = fork ] && ! grep -q LABFORK "$W/stub/bodies/$FOUND" && FOUND=
+[ $SCENARIO = subagent ] && [ "$RESTORED" -lt "$AGENTS" ] && { echo "a subagent is missing"; FOUND=; }
 [ -n "${RESULT:-}" ] && SCENARIO=text # the tool calls no tools
 [ "$CODE" = 0 ] && [ -n "$FOUND" ] && { echo "PASSED $TOOL $VER $SCENARIO: $FOUND of $SINCE"; cd "$DRV/../.." && PYTHONPATH=daemon:tests "$(dirname "$SD")/python" -m lab.restored "$TOOL" "$VER" $SCENARIO; exit; }
 echo "FAILED $TOOL $VER $SCENARIO: see $W"; tail -5 "$W/resume.out"; exit 1

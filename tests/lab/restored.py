@@ -16,6 +16,9 @@ import tomli_w
 FILE = Path(__file__).with_name("restored.toml")
 HEAD = "# Written by `make lab-restore`: a scenario is added when it has passed. docs/sources.md shows it.\n\n"
 
+PROGRAMS = {"kimi-cli": "kimi"}
+"""Programs that store sessions of a tool, besides the one that is named as the tool is."""
+
 
 class Restored(msgspec.Struct, frozen=True):
     """The scenarios that passed with one version of a tool, and when the last one did."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from lab.restored import Restored, add, restored
+from lab.restored import PROGRAMS, Restored, add, restored
 from sessiond.sources.recipes import restorable_tools
 
 
@@ -21,4 +21,4 @@ def test_scenarios_of_one_version_are_collected(tmp_path: Path) -> None:
 
 
 def test_only_tools_with_a_recipe_have_passed() -> None:
-    assert restored().keys() <= set(restorable_tools())
+    assert {PROGRAMS.get(name, name) for name in restored()} <= set(restorable_tools())

@@ -1,5 +1,5 @@
 # Cline CLI (npm cline), which continues a session only in a terminal. It leaves a hub daemon behind, which restore.sh ends.
-. "$DRV/lib.sh"; VER=3.0.65; npm_inst $LAB/cline-$VER/pkg cline@$VER; BIN=$LAB/cline-$VER/pkg/node_modules/.bin; ENVS="CLINE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1"
+. "$DRV/lib.sh"; SUBAGENTS=yes; VER=3.0.65; npm_inst $LAB/cline-$VER/pkg cline@$VER; BIN=$LAB/cline-$VER/pkg/node_modules/.bin; ENVS="CLINE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1"
 auth() { on $1 cline auth -p openai-compatible -k stub -m stub-model -b http://127.0.0.1:$PORT/v1; }
 hub() { local p; for p in $(ps -eo pid,args | grep -F -- "--cline-hub-daemon --cwd $W/" | grep -v grep | awk '{print $1}'); do kill $p; done; }
 begin() { auth m1; on m1 cline --auto-approve true "LABPROMPT $WORD please run echo"; hub; }

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from test_recipes import IDENTITY, plan, session, target
 
-from sessiond.sources.plan import Unrestorable
+from sessiond.sources.plan import ArchivedStream, Unrestorable
 from sessiond.sources.recipes import find_recipe
 
 PROJECT = "/home/bob/src/my_other.proj"
@@ -143,10 +143,58 @@ def test_kimi_code_gets_the_workspace_of_this_machine() -> None:
     assert json.loads(made.edits[0].change(b"{}\n").splitlines()[1]) == entry
 
 
-def test_a_session_of_kimi_cli_is_refused() -> None:
-    """Kimi Code does not read it."""
-    with pytest.raises(Unrestorable, match="Kimi CLI"):
-        plan("kimi", session("kimi", ("main", b'{"type":"metadata"}\n{"timestamp":1}\n')))
+WIRE = (
+    b'{"type":"metadata","protocol_version":"1.3"}\n'
+    b'{"timestamp":1.0,"message":{"type":"TurnBegin","payload":{"user_input":"hi"}}}\n'
+    b'{"timestamp":2.0,"message":{"type":"StepBegin","payload":{"n":1}}}\n'
+    b'{"timestamp":3.0,"message":{"type":"ContentPart","payload":{"type":"think","think":"hm"}}}\n'
+    b'{"timestamp":3.1,"message":{"type":"ContentPart","payload":{"type":"text","text":"I look."}}}\n'
+    b'{"timestamp":3.2,"message":{"type":"ToolCall","payload":{"id":"c1","function":{"name":"Shell"}}}}\n'
+    b'{"timestamp":4.0,"message":{"type":"ToolResult","payload":{"tool_call_id":"c1",'
+    b'"return_value":{"output":"out"}}}}\n'
+    b'{"timestamp":5.0,"message":{"type":"StepBegin","payload":{"n":2}}}\n'
+    b'{"timestamp":5.1,"message":{"type":"ContentPart","payload":{"type":"text","text":"Done."}}}\n'
+)
+KIMI_CLI = f"/home/bob/.kimi/sessions/{hashlib.md5(PROJECT.encode(), usedforsecurity=False).hexdigest()}/{IDENTITY}"
+
+
+def test_kimi_cli_gets_its_files_and_an_entry_for_the_directory() -> None:
+    """The context is what it continues from, so it is compared and continued as the log is."""
+    context = ArchivedStream(
+        name="context.jsonl", media_type="application/jsonl", length=3, read=lambda: iter([b"{}\n"])
+    )
+    archived = session("kimi", ("main", WIRE), ("a1", WIRE), ("state", b'{"type":"state","state":{"version":1}}\n'))
+    archived = msgspec.structs.replace(archived, streams=(*archived.streams, context))
+    made = plan("kimi", archived)
+    files = {file.path.removeprefix(KIMI_CLI): file for file in made.files}
+    assert list(files) == ["/subagents/a1/wire.jsonl", "/state.json", "/wire.jsonl", "/context.jsonl"]
+    assert b"".join(files["/wire.jsonl"].content()) == WIRE
+    assert b"".join(files["/context.jsonl"].content()) == b"{}\n"
+    assert files["/context.jsonl"].transcript
+    (edit,) = made.edits
+    known = json.loads(edit.change(b'{"own":1,"work_dirs":[{"path":"/x","kaos":"local"}]}'))
+    added = {"path": PROJECT, "kaos": "local", "last_session_id": str(IDENTITY)}
+    assert known == {"own": 1, "work_dirs": [{"path": "/x", "kaos": "local"}, added]}
+    recipe = find_recipe("kimi")
+    assert recipe is not None
+    assert not recipe.plan(archived, msgspec.structs.replace(target(), read=lambda _: edit.change(b""))).edits
+    with pytest.raises(Unrestorable, match=r"kimi\.json is damaged"):
+        recipe.plan(archived, msgspec.structs.replace(target(), read=lambda _: b'{"work'))
+
+
+def test_the_context_of_kimi_cli_is_made_from_its_log_without_side_files() -> None:
+    made = plan("kimi", session("kimi", ("main", WIRE)))
+    lines = [json.loads(line) for line in b"".join(made.files[-1].content()).splitlines()]
+    assert lines == [
+        {"role": "user", "content": "hi"},
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "tool_calls": [{"type": "function", "id": "c1", "function": {"name": "Shell"}}],
+        },
+        {"role": "tool", "content": [{"type": "text", "text": "out"}], "tool_call_id": "c1"},
+        {"role": "assistant", "content": "Done."},
+    ]
 
 
 CLINE = "/home/bob/.cline/data/sessions/1795358998818_v4hp2"

@@ -1,14 +1,17 @@
-"""Restores sessions of Kimi Code: the logs as they were, with the name of the workspace here.
+"""Restores sessions of Kimi Code and of Kimi CLI, its predecessor. See docs/formats/kimi.md.
 
-Kimi Code refuses a log that binds the session to another workspace, and finds a session by its line in
-`session_index.jsonl`. See docs/formats/kimi.md.
+Kimi Code gets the logs as they were, with the name of the workspace here: it refuses a log that binds the session to
+another one. It finds a session by its line in `session_index.jsonl`.
+
+Kimi CLI continues from `context.jsonl`, which repeats the log. Without an entry for the directory in `kimi.json` it
+would begin a new session and empty that file.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from hashlib import sha256
+from hashlib import md5, sha256
 from itertools import islice
 from typing import Any
 
@@ -26,6 +29,7 @@ from sessiond.sources.plan import (
     Unrestorable,
     below,
     document,
+    joined,
     last_record,
     verbatim,
 )
@@ -34,16 +38,31 @@ AGENT = re.compile(r"[\w-]+", re.ASCII)
 WORKSPACE = re.compile(rb'"wd_[a-z0-9._-]{1,40}_[0-9a-f]{12}"')
 NOT_IN_A_NAME = re.compile(r"[^a-z0-9._-]+")
 INDEX = "session_index.jsonl"
+CONTEXT = "context.jsonl"
+
+
+class _Message(msgspec.Struct, gc=False):
+    type: str
+    payload: dict[str, Any] = {}
+
+
+class _Wire(msgspec.Struct, gc=False):
+    """A line of Kimi CLI's log."""
+
+    message: _Message | None = None
+
+
+WIRE = msgspec.json.Decoder(_Wire)
 
 
 class KimiRecipe(Recipe):
-    """Writes the logs of the agents, the state and the side files. Kimi CLI, its predecessor, is another program."""
+    """Writes the logs of the agents, the state and the side files."""
 
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""
         second = b"".join(list(islice(session.stream().lines(), 2))[1:])
         if b'"timestamp"' in second:
-            raise Unrestorable("Kimi CLI wrote it; only sessions of its successor, Kimi Code, can be restored")
+            return _cli(session, target)
         return _code(session, target)
 
 
@@ -81,6 +100,105 @@ def _code(session: ArchivedSession, target: Target) -> Plan:
         resume=Command(argv=("kimi", "--session", native_id), directory=target.directory),
         programs=("kimi",),
     )
+
+
+def _cli(session: ArchivedSession, target: Target) -> Plan:
+    """Return the plan for a session of Kimi CLI. Raises: Unrestorable."""
+    native_id, main, when = str(session.record.id), session.stream(), session.active_ms
+    home = target.dirs.from_variable("KIMI_SHARE_DIR") or f"{target.dirs.home}/.kimi"
+    folder = md5(target.directory.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+    folder, index = f"{home}/sessions/{folder}/{native_id}", f"{home}/kimi.json"
+    sides = [each for each in session.streams if not each.has_records]
+    context = next((each for each in sides if each.name == CONTEXT), None)
+    content = joined(lambda: context_lines(main)) if context is None else context.read
+    agents = [each for each in session.streams if _is_agent(each)]
+    entry = {"path": target.directory, "kaos": "local", "last_session_id": native_id}
+    edit = PlannedEdit(path=index, change=lambda before: _with_work_dir(before, entry))
+    return Plan(
+        base=home,
+        files=(
+            *(verbatim(each, below(folder, each.name), when) for each in sides if each is not context),
+            *(verbatim(each, f"{folder}/subagents/{each.name}/wire.jsonl", when) for each in agents),
+            *_cli_state(session, folder),
+            verbatim(main, f"{folder}/wire.jsonl", when),
+            # A transcript too: what another machine has added must be in both.
+            PlannedFile(path=f"{folder}/{CONTEXT}", content=content, mtime_ms=when),
+        ),
+        edits=() if _has_work_dir(target.read(index), target.directory) else (edit,),
+        resume=Command(argv=("kimi", "--session", native_id), directory=target.directory),
+        notes=("Kimi CLI (before 1.50) wrote it; Kimi Code reads it after `kimi migrate`",),
+        programs=("kimi",),
+    )
+
+
+def _cli_state(session: ArchivedSession, folder: str) -> Iterator[PlannedFile]:
+    """Iterate the one file with the title and the approvals of a session of Kimi CLI; nothing if it has none."""
+    stream = next((each for each in session.streams if each.name == "state" and each.has_records), None)
+    state = None if stream is None or not stream.length else last_record(stream).get("state")
+    if isinstance(state, dict):
+        path = f"{folder}/state.json"
+        yield PlannedFile(path=path, content=document(state), mtime_ms=session.active_ms, transcript=False)
+
+
+def context_lines(log: ArchivedStream) -> Iterator[bytes]:
+    """Iterate the lines of a context, made from a log of Kimi CLI: prompts, texts, calls and their results.
+
+    Raises: Unrestorable, a line is damaged.
+    """
+    step: dict[str, Any] | None = None
+    for line in log.lines():
+        try:
+            message = WIRE.decode(line).message
+        except msgspec.MsgspecError as error:
+            raise Unrestorable("a line of its log is damaged") from error
+        if message is None:
+            continue
+        payload = message.payload
+        if message.type in ("TurnBegin", "SteerInput", "StepBegin", "ToolResult") and step is not None:
+            yield msgspec.json.encode(step)
+            step = None
+        if message.type in ("TurnBegin", "SteerInput"):
+            yield msgspec.json.encode({"role": "user", "content": payload.get("user_input")})
+        elif message.type == "StepBegin":
+            step = {"role": "assistant", "content": ""}
+        elif message.type == "ContentPart" and step is not None and payload.get("type") == "text":
+            step["content"] += str(payload.get("text"))
+        elif message.type == "ToolCall" and step is not None:
+            call = {"type": "function", "id": payload.get("id"), "function": payload.get("function")}
+            step.setdefault("tool_calls", []).append(call)
+        elif message.type == "ToolResult":
+            returned = payload.get("return_value")
+            output = returned.get("output") if isinstance(returned, dict) else returned
+            text = output if isinstance(output, str) else msgspec.json.encode(output).decode()
+            content = [{"type": "text", "text": text}]
+            yield msgspec.json.encode({"role": "tool", "content": content, "tool_call_id": payload.get("tool_call_id")})
+    if step is not None:
+        yield msgspec.json.encode(step)
+
+
+def _work_dirs(content: bytes) -> tuple[dict[str, Any], list[Any]]:
+    """Return `kimi.json` and its list of directories. Raises: Unrestorable."""
+    try:
+        known = msgspec.json.decode(content or b"{}", type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise Unrestorable("Kimi CLI's kimi.json is damaged, so the directory can't be added to it") from error
+    listed = known.get("work_dirs", [])
+    if not isinstance(listed, list):
+        raise Unrestorable("Kimi CLI's kimi.json has no list of directories")
+    return known, listed
+
+
+def _has_work_dir(content: bytes, directory: str) -> bool:
+    """Return whether `kimi.json` lists a directory of this machine."""
+    listed = _work_dirs(content)[1]
+    return any(
+        isinstance(each, dict) and (each.get("path"), each.get("kaos")) == (directory, "local") for each in listed
+    )
+
+
+def _with_work_dir(content: bytes, entry: dict[str, Any]) -> bytes:
+    known, listed = _work_dirs(content)
+    return msgspec.json.format(msgspec.json.encode(known | {"work_dirs": [*listed, entry]}), indent=2)
 
 
 def _is_agent(stream: ArchivedStream) -> bool:
