@@ -90,6 +90,7 @@ LAYOUTS = {
     "mistral-vibe: meta and lines": ("mistral-vibe/2.26-lines", "/messages.jsonl"),
     "mistral-vibe: the unified store": ("mistral-vibe/3.0-unified", "unified/"),
     "openclaude: Claude Code's lines": ("openclaude/session", ".openclaude/projects/"),
+    "nanocoder: a session a file": ("nanocoder/1.30", "nanocoder/sessions/00000951-"),
     "oh-my-pi: Pi's lines behind a title": ("oh-my-pi/18.2-fork", ".omp/agent/sessions/"),
     "openclaw: a database an agent": ("openclaw/2026.9-database", "openclaw-agent.sqlite"),
     "openclaw: Pi's lines": ("openclaw/2026-04", ".openclaw/agents/main/sessions/"),
