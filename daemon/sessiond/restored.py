@@ -56,6 +56,10 @@ class RestoredSessions:
         self._listed: tuple[int, frozenset[str]] = -1, frozenset()
         self._read: dict[UUID, tuple[tuple[int, int], Mark]] = {}
 
+    def __bool__(self) -> bool:
+        """Return whether any session was restored."""
+        return bool(self._directory) and bool(self._names())
+
     def find(self, identity: UUID) -> Mark | None:
         """Return the mark of a session by its id on this machine; None if it was not restored.
 

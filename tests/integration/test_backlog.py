@@ -331,7 +331,7 @@ def test_segments_behind_a_parked_one_are_no_backlog(harness: DaemonHarness) -> 
             harness.spool.outbox.park_segment(first, "no")
             assert behind
             for due in harness.spool.outbox.sessions(9):
-                harness.spool.outbox.acknowledge_session(due.id, due.revision)
+                harness.spool.outbox.acknowledge(due)
         push(made)
         assert (machine.asked, made.throttled, health.read_endpoint(harness.spool).waits) == (0, False, None)
         override.start()

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from sessiond import zstd
@@ -138,7 +139,8 @@ def in_the_spool(harness: DaemonHarness, case: Case, session: str) -> None:
     stream.generation, stream.queued = 1, len(whole) if case.queued else acked
     catalog.save_stream(stream)
     catalog.set_position(stream.id, 1, stream.queued, acked, None)
-    harness.spool.outbox.acknowledge_session(stream.session, 1 << 60)
+    state = catalog.session_by_row(stream.session)
+    assert outbox.acknowledge(msgspec.structs.replace(state, revision=1 << 60))
 
 
 def at_the_tool(harness: DaemonHarness, case: Case, session: str) -> None:

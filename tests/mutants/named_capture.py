@@ -26,16 +26,14 @@ CAPTURE: list[Named] = [
     Named(
         "an ack takes all segments of its stream",
         "spool/outbox.py",
-        'self._delete("id = ?", segment.id)',
-        'self._delete("stream = ?", segment.stream_id)',
+        'self._remove("id = ?", item.id)',
+        'self._remove("stream = ?", item.stream_id)',
     ),
     Named(
         "bytes of an old generation count as acknowledged of the new one",
         "spool/outbox.py",
-        '"UPDATE stream SET acked = max(acked, ?) WHERE id = ? AND generation = ?",\n'
-        "            (segment.offset + segment.length, segment.stream_id, segment.generation),",
-        '"UPDATE stream SET acked = max(acked, ?) WHERE id = ?",\n'
-        "            (segment.offset + segment.length, segment.stream_id),",
+        "acked = iif(generation = ?, max(acked, ?), acked)",
+        "acked = iif(generation >= ?, max(acked, ?), acked)",
     ),
     Named(
         "identity without the inode",

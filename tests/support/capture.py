@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class Lab:
         self.home, self.engine, self.resources = os.path.join(base, "home"), engine, engine.resources
         self.lock = lock
         self.watcher, self.capture_loop, self.queue = engine.watcher, engine.capture_loop, engine.capture_loop.queue
+        self.capture_loop.slice_seconds = math.inf
 
     def look(self) -> CaptureHealth:
         """Scan everything and read what is new, as `sync` does; return what status would show."""
@@ -88,7 +90,9 @@ def settings_of(config: Config, token: str | None = None) -> Settings:
 
 
 @contextmanager
-def lab(base: object, settings: dict[str, Any] | None = None, reading: Throttle | None = None) -> Iterator[Lab]:
+def lab(
+    base: object, settings: dict[str, Any] | None = None, reading: Throttle | None = None, token: str | None = None
+) -> Iterator[Lab]:
     """Yield an engine with these settings; another one in the same directory continues from there."""
     directory = os.path.join(str(base), "state")
     state.prepare(directory)
@@ -98,7 +102,7 @@ def lab(base: object, settings: dict[str, Any] | None = None, reading: Throttle 
     throttles = None if reading is None else Throttles(reading, Throttle(PUSHING))
     environ = {"HOME": os.path.join(str(base), "home")}
     try:
-        with Engine(settings_of(config), environ, lock, EngineOptions(throttles=throttles)) as engine:
+        with Engine(settings_of(config, token), environ, lock, EngineOptions(throttles=throttles)) as engine:
             yield Lab(str(base), engine, lock)
     finally:
         lock.release()

@@ -14,7 +14,11 @@ from sessiond.text import escape, escape_json, visible
 
 HIDDEN = [*map(chr, range(0x80, 0xA0)), *"\x7f\u200b\u200e\u202a\u202e\u2066\u2069\u2028\u2029\ufeff\u061c\u00ad"]
 HIDDEN += ["\u3164", "\u115f", "\u034f", "\U000e0020", "\U000e0101"]
-EVERY = [chr(point) for point in range(sys.maxunicode + 1) if not 0xD800 <= point < 0xE000]
+
+
+def every_character() -> list[str]:
+    """Return all characters but surrogates."""
+    return [chr(point) for point in range(sys.maxunicode + 1) if not 0xD800 <= point < 0xE000]
 
 
 @pytest.mark.parametrize("character", HIDDEN, ids=lambda c: f"{ord(c):04x}")
@@ -29,7 +33,7 @@ def test_an_invisible_character_reaches_neither_text_nor_json(character: str) ->
 
 def test_json_of_every_character_means_the_same() -> None:
     """Characters beyond the first plane, which JSON escapes as pairs, are included."""
-    document = json.dumps("".join(EVERY), ensure_ascii=False)
+    document = json.dumps("".join(every_character()), ensure_ascii=False)
     made = escape_json(document)
     assert json.loads(made) == json.loads(document)
     assert all(visible(character) for character in made)
@@ -37,5 +41,5 @@ def test_json_of_every_character_means_the_same() -> None:
 
 
 def test_no_control_or_format_character_counts_as_visible() -> None:
-    kinds = {unicodedata.category(character) for character in EVERY if visible(character)}
+    kinds = {unicodedata.category(character) for character in every_character() if visible(character)}
     assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}

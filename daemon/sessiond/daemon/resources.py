@@ -63,6 +63,10 @@ class Resources(msgspec.Struct, kw_only=True):
         """Return the tools' files that list further roots."""
         return {f"{root.path}/{root.registry}" for _, root in self.roots if root.registry}
 
+    def is_registry(self, path: str) -> bool:
+        """Return whether a path is one of `registries`, without listing them: this is asked for each change."""
+        return any(root.registry and path == f"{root.path}/{root.registry}" for _, root in self.roots)
+
     def roots_changed(self) -> bool:
         """Return whether the tools name other roots now than when the resources were opened."""
         return find_roots(self.config, self.environ) != self.listed_roots

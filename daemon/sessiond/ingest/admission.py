@@ -72,7 +72,9 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
     if not stream.thread:
         return False  # a subagent may work elsewhere; its session decides
     context, directory = snapshot.context, stream.fold.cwd
-    mark = context.restored.find(context.spool.catalog.session_by_row(stream.session).uuid)
+    mark = None
+    if context.restored:
+        mark = context.restored.find(context.spool.catalog.session_by_row(stream.session).uuid)
     directory = directory if mark is None else mark.directory
     if directory is None and not stream.fold.messages:
         location, until = snapshot.location, _end_of_slice(snapshot, stream.folded)

@@ -19,7 +19,7 @@ from sessiond.spool.safety import Safety
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
 from sessiond.spool.scrub import DUE as SCRUB_DUE
 from sessiond.spool.stats import Stats
-from sessiond.spool.translation import translated
+from sessiond.spool.translation import LockedReads, translated
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Spool:
         """
         self.path = os.path.join(directory, NAME)
         self._lock = FairLock()
+        self._reads = LockedReads(self._lock)
         self._depth = 0
         self._group: ExitStack | None = None
         """The open group, which holds its transaction."""
@@ -233,11 +234,9 @@ class Spool:
             finally:
                 self.connection.execute("PRAGMA secure_delete = FAST").fetchall()
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Lock the connection during some SELECTs."""
-        with self._lock, translated():
-            yield
+    def reading(self) -> LockedReads:
+        """Return a context that locks the connection during some SELECTs. Raises: SpoolDamaged, StateError."""
+        return self._reads
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -198,9 +198,10 @@ class Catalog(Streams, Files, PrivacyOps):
     # Acknowledged batches
 
     def add_batch(self, name: str) -> None:
-        """Store the name of an acknowledged batch. Of many, the oldest are removed."""
-        number = self._db.execute("INSERT INTO batch (name) VALUES (?)", (name,)).lastrowid
-        self._db.execute("DELETE FROM batch WHERE number <= ?", ((number or 0) - KEPT_BATCHES,))
+        """Store the name of an acknowledged batch. Of many, the oldest are removed, some at once."""
+        number = self._db.execute("INSERT INTO batch (name) VALUES (?)", (name,)).lastrowid or 0
+        if number % 100 == 0:
+            self._db.execute("DELETE FROM batch WHERE number <= ?", (number - KEPT_BATCHES,))
 
     def has_batch(self, name: str) -> bool:
         """Return whether a batch of this name is among the last ones that were acknowledged."""

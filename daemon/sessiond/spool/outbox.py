@@ -86,8 +86,12 @@ class Outbox(DeadLetters):
             self.add(stream, generation, start, length, zstd.compress(record, 1), now_ms)
             start += length
 
-    def _count(self, stream: int, segments: int, size: int) -> None:
-        self._db.execute("UPDATE stream SET waiting = waiting + ? WHERE id = ?", (segments, stream))
+    def _count(self, stream: int, segments: int, size: int, acked: tuple[int, int] = (-1, 0)) -> None:
+        """Add to a stream's count of segments, and to the size of all. `acked` is a generation and its length."""
+        self._db.execute(
+            "UPDATE stream SET waiting = waiting + ?, acked = iif(generation = ?, max(acked, ?), acked) WHERE id = ?",
+            (segments, *acked, stream),
+        )
         if self._size is not None:
             self._size += size
 
@@ -186,25 +190,31 @@ class Outbox(DeadLetters):
             return self._db.execute(query, values).fetchone() is not None
         return self._db.execute("SELECT 1 FROM segment WHERE id = ?", (item.id,)).fetchone() is not None
 
-    def acknowledge_session(self, number: int, revision: int) -> None:
-        """Store that the endpoint has this revision. Rule 2: a newer one stays due."""
-        self._db.execute("UPDATE session SET pushed = max(pushed, ?) WHERE id = ?", (revision, number))
+    def acknowledge(self, item: SessionState | Segment) -> bool:
+        """Store that the endpoint has an item; return whether it is still in the spool (see `has`).
 
-    def acknowledge_segment(self, segment: Segment) -> None:
-        """Remove this segment. Rule 2: exactly this one, since others may have been queued meanwhile."""
-        self._db.execute(
-            "UPDATE stream SET acked = max(acked, ?) WHERE id = ? AND generation = ?",
-            (segment.offset + segment.length, segment.stream_id, segment.generation),
-        )
-        self._delete("id = ?", segment.id)
+        Rule 2: a newer revision of a session stays due, and only this segment is removed, since others may have been
+        queued meanwhile.
+        """
+        if isinstance(item, SessionState):
+            query = "UPDATE session SET pushed = max(pushed, ?) WHERE id = ? AND uuid = ?"
+            return self._db.execute(query, (item.revision, item.id, str(item.uuid))).rowcount > 0
+        removed = self._remove("id = ?", item.id)
+        for stream, size, unparked in removed:
+            self._count(stream, -unparked, -size, acked=(item.generation, item.offset + item.length))
+        return bool(removed)
 
     def _delete(self, condition: str, *parameters: object) -> int:
-        rows = self._db.execute(
+        removed = self._remove(condition, *parameters)
+        for stream, size, unparked in removed:
+            self._count(stream, -unparked, -size)
+        return len(removed)
+
+    def _remove(self, condition: str, *parameters: object) -> list[tuple[int, int, int]]:
+        """Remove segments; return the stream and size of each, and whether it was not parked."""
+        return self._db.execute(
             f"DELETE FROM segment WHERE {condition} RETURNING stream, size, parked IS NULL", parameters
         ).fetchall()
-        for stream, size, unparked in rows:
-            self._count(stream, -unparked, -size)
-        return len(rows)
 
     def drop_session(self, session: str) -> None:
         """Remove everything queued of a session that is to be erased; it is not pushed again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from sessiond.errors import SpoolDamaged, StateError, StateFull
+from sessiond.spool.fair_lock import FairLock
 
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -29,6 +30,22 @@ class _ErrorTranslation:
 
 
 _ERROR_TRANSLATION = _ErrorTranslation()
+
+
+class LockedReads(_ErrorTranslation):
+    """Holds a lock, and turns SQLite's errors into sessiond's. It may be entered again inside."""
+
+    def __init__(self, lock: FairLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        """Wait for the lock."""
+        self._lock.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Release the lock, and translate an error of SQLite. Raises: SpoolDamaged, StateFull, StateError."""
+        self._lock.__exit__()
+        super().__exit__(kind, error, trace)
 
 
 def translated() -> _ErrorTranslation:

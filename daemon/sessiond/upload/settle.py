@@ -47,7 +47,8 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
     with context.spool.transaction():
         broken: set[int] = set()
         for item, result in zip(items, answer.results, strict=True):
-            if not context.spool.outbox.has(item):
+            stored = result.problem is None and context.spool.outbox.acknowledge(item)
+            if not (stored or context.spool.outbox.has(item)):
                 continue  # its session was purged while the push was under way
             healed += _forget_positions(context, item, result.ahead)
             if result.problem is not None and result.problem.type == FORGOTTEN:
@@ -56,10 +57,8 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
             elif result.problem is not None:
                 outcomes[_solve(context, item, result.problem, broken)] += 1
             elif isinstance(item, SessionState):
-                context.spool.outbox.acknowledge_session(item.id, item.revision)
                 sessions += 1
             else:
-                context.spool.outbox.acknowledge_segment(item)
                 segments += 1
                 size += item.length
         healed += outcomes[Outcome.HEALED]

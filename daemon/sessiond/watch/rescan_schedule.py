@@ -25,6 +25,8 @@ class RescanSchedule:
         self._costs: dict[WatchedRoot, float] = {}
         self._scanned: dict[WatchedRoot, float] = {}
         self._full = -math.inf
+        self._pause = rescan
+        """The seconds between two scans of everything. Each change of a file asks for it."""
 
     @property
     def complete(self) -> bool:
@@ -65,11 +67,11 @@ class RescanSchedule:
     def record_scan(self, watched: WatchedRoot, cost: float) -> None:
         """Record the end of a scan, and the CPU time it took."""
         self._costs[watched] = cost
+        self._pause = max(self._rescan, min(_SCAN_SHARE * sum(self._costs.values()), _LONGEST))
         self._scanned[watched] = time.monotonic()
 
     def _next_full(self) -> float:
-        pause = max(self._rescan, min(_SCAN_SHARE * sum(self._costs.values()), _LONGEST))
-        return self._full + pause
+        return self._full + self._pause
 
     def _next_poll(self, watched: WatchedRoot) -> float:
         pause = max(self._poll, min(_POLL_SHARE * self._costs.get(watched, 0.0), _LONGEST))

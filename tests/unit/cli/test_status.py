@@ -467,7 +467,7 @@ def test_a_session_counts_as_acknowledged_with_its_last_byte(harness: DaemonHarn
     harness.scan()
     (session,) = harness.spool.outbox.sessions(9)
     with harness.spool.transaction():
-        harness.spool.outbox.acknowledge_session(session.id, session.revision)
+        harness.spool.outbox.acknowledge(session)
     totals = look().totals
     assert totals is not None
     assert (totals.captured, totals.acknowledged) == (1, 0)

@@ -60,7 +60,10 @@ def extent(chunk: Chunk) -> Extent:
 
 
 SHORT = [b"a" * 10, b"b" * 20]
-LONG_RECORDS = [bytes(index % 251 for index in range(LONG_RECORD + CHUNK // 2)), b"\t" * (LONG_RECORD + 2 * CHUNK)]
+LONG_RECORDS = [
+    (bytes(range(251)) * (1 + LONG_RECORD // 200))[: LONG_RECORD + CHUNK // 2],
+    b"\t" * (LONG_RECORD + 2 * CHUNK),
+]
 """One that ends in the middle of a piece, and one with its last byte and newline in a piece of their own."""
 
 

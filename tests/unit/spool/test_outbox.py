@@ -63,7 +63,7 @@ def test_a_generation_without_new_bytes_is_in_the_queue(harness: DaemonHarness) 
     harness.scan()
     for item in harness.spool.outbox.sessions(10):
         with harness.spool.transaction():
-            harness.spool.outbox.acknowledge_session(item.id, item.revision)
+            harness.spool.outbox.acknowledge(item)
     assert [(item.segments, item.bytes) for item in harness.spool.stats.queue()] == [(1, 0)]
 
 
@@ -155,7 +155,7 @@ def test_an_item_is_either_live_or_backlog(harness: DaemonHarness) -> None:
     outbox = harness.spool.outbox
     with harness.spool.transaction():
         for segment in outbox.segments(10, 1 << 20):
-            outbox.acknowledge_segment(segment)
+            outbox.acknowledge(segment)
     oldest = min(item.active_ms for item in outbox.sessions(10))
     for since_ms, live in ((oldest, 2), (oldest + 1, 1)):
         assert (len(outbox.sessions(10, since_ms)), outbox.has_backlog(since_ms)) == (live, live == 1)
@@ -198,6 +198,6 @@ def test_the_queue_shows_since_when_the_oldest_item_waits(harness: DaemonHarness
     record, segments = harness.spool.outbox.sessions(10)[0], harness.spool.outbox.segments(10, 1 << 20)
     with harness.spool.transaction():
         for segment in segments:
-            harness.spool.outbox.acknowledge_segment(segment)
+            harness.spool.outbox.acknowledge(segment)
     (item,) = harness.spool.stats.queue()
     assert (item.record, item.segments, item.oldest_ms) == (True, 0, record.revision)

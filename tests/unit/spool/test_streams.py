@@ -263,7 +263,7 @@ def test_dropped_bytes_are_lost_and_accepted(spool: Spool) -> None:
     spool.outbox.park_segment(segment, "invalid")
     assert spool.outbox.drop(SESSION, 6) == 1
     for placeholder in spool.outbox.segments(9, 999):
-        spool.outbox.acknowledge_segment(placeholder)
+        spool.outbox.acknowledge(placeholder)
     spool.connection.execute("UPDATE stream SET queued = folded")
     (unsafe,) = spool.safety.unsafe()
     assert (unsafe.state, unsafe.lost_bytes) == (State.DROPPED, 100)

@@ -1,0 +1,70 @@
+"""What one more line of a session costs, counted in statements of SQLite: time depends on the machine."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sessiond.endpoint.server import running
+from support.capture import Lab, lab, write
+from support.harness import TOKEN
+
+
+@contextmanager
+def counted(made: Lab) -> Iterator[Counter[str]]:
+    """Yield the first words of the statements that are executed meanwhile, without those of triggers."""
+    found = Counter[str]()
+    connection = made.resources.spool.connection
+    before: list[str] = []
+
+    def trace(statement: str) -> None:
+        if before != [statement]:  # SQLite reports a statement again after each of its triggers
+            found[statement.partition(" ")[0]] += 1
+        before[:] = [statement]
+
+    connection.set_trace_callback(trace)
+    try:
+        yield found
+    finally:
+        connection.set_trace_callback(None)
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """Return an engine with an endpoint that has the first line of a session."""
+    with running(os.path.join(tmp_path, "endpoint"), token=TOKEN) as endpoint:
+        settings = {"endpoint": {"url": endpoint.url}}
+        with lab(tmp_path, settings, token=TOKEN) as made:
+            path = write(tmp_path, 1, age=0.0)
+            made.look()
+            while made.engine.upload_loop.push_all():
+                pass
+            write(tmp_path, 1, age=0.0)
+            made.touch(path)
+            made.engine.upload_loop.push_all()
+            write(tmp_path, 1, age=0.0, lines=2)
+            made.report(path)
+            yield made
+
+
+def test_capturing_a_line_takes_few_statements(made: Lab) -> None:
+    """The line, its checkpoint and the session's record are one transaction, and each row is read once."""
+    with counted(made) as found:
+        made.turn()
+    assert found["COMMIT"] == 1
+    assert found.total() <= 21, found
+
+
+def test_pushing_a_line_takes_few_statements(made: Lab) -> None:
+    """The acknowledgement is one transaction; that an item is still in the spool is not asked apart from it."""
+    made.turn()
+    with counted(made) as found:
+        made.engine.upload_loop.push_all()
+    assert made.resources.spool.stats.waiting().segments == 0
+    assert found["COMMIT"] == 1
+    assert found.total() <= 21, found
