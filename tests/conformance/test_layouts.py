@@ -114,6 +114,8 @@ LAYOUTS = {
     "qwen-code: archived": ("qwen-code/0.24-session", "/chats/archive/"),
     "qoder: Claude Code's layout": ("qoder/cli-1.1", "/subagents/agent-"),
     "qoder: transcripts beside the projects": ("qoder/editor-1.0", "SharedClientCache/cli/projects/00000903-"),
+    "reasonix: a log of events": ("reasonix/1.38", "/events.frames"),
+    "reasonix: lines of messages": ("reasonix/2026-05-lines", ".reasonix/sessions/code-loom-"),
     "roo-code: history_item.json": ("roo-code/3.52", "/history_item.json"),
     "shelley: a database": ("shelley/2026-08", "forked_from_message_id"),
     "traex: Codex's rollouts": ("traex/2026", ".trae/cli/sessions/"),
