@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from sessiond.session import Entry, parse_time
+from sessiond.session import Entry, Item, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.objects import encode, without_nulls
 from sessiond.sources.records import ABSENT, ROLES, UUID, compact, has_content, parse, unknown_type
@@ -22,6 +23,7 @@ UNIFIED = re.compile(rf"(unified/({UUID}))(?:/.*)?", re.ASCII | re.DOTALL)
 DIRECTORY = re.compile(rf"({NAME})(?:/.*)?", re.ASCII | re.DOTALL)
 DOCUMENT_FILE = re.compile(rf"{NAME}\.json", re.ASCII)
 AGENT = re.compile(r"agents/([\w-]+)/messages\.jsonl", re.ASCII)
+IMPORTED = re.compile(r"imported-\d+", re.ASCII)
 KNOWN = frozenset(["message", "effect", "meta"])
 
 
@@ -75,6 +77,20 @@ class _Meta(msgspec.Struct):
     import_provenance: Any = None
 
 
+class _Imported(msgspec.Struct):
+    session_id: str | None = None
+
+
+class _Provenance(msgspec.Struct):
+    source: _Imported | None = None
+
+
+class _Runtime(msgspec.Struct):
+    """runtime-state.json of a generation. Its other fields include instructions and settings."""
+
+    import_provenance: _Provenance | None = None
+
+
 class _Document(msgspec.Struct):
     """A session of 1.x."""
 
@@ -122,6 +138,7 @@ RECORD, META = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Meta)
 DOCUMENT = msgspec.json.Decoder(_Document)
 IDENTIFIED, LIST = msgspec.json.Decoder(_Identified), msgspec.json.Decoder(list[msgspec.Raw])
 CURRENT, MANIFEST = msgspec.json.Decoder(_Current), msgspec.json.Decoder(_Manifest)
+RUNTIME = msgspec.json.Decoder(_Runtime)
 JOURNAL_LINE, CHANGES = msgspec.json.Decoder(_JournalLine), msgspec.json.Decoder(_Changes)
 
 
@@ -133,7 +150,7 @@ class MistralVibe(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("1.3", "2.26.1", "3.0.2")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or title is stored, and since 3.0 no branch",
-        "a session that another major version took over may appear twice",
+        "a session of 1.x that 2.x took over may appear twice",
         "a parent is stored since 2.0, for forks and compaction only",
         "the user's name, the system prompt, the tools and the configuration, which holds keys",
         "blobs of plugins are shared by sessions and left out",
@@ -173,6 +190,7 @@ class MistralVibe(BaseSource):
         meta = parse(META, files["meta.json"])
         if "CURRENT" in files:
             yield Projection(native_id=meta.session_id, records=map(compact, _unified_entries(files).values()))
+            meta = replace(meta, parent_session_id=meta.parent_session_id or _imported_from(files))
         else:
             if files.get("messages.jsonl") == b"":
                 raise ValueError("the messages are being written")
@@ -185,13 +203,16 @@ class MistralVibe(BaseSource):
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a message. In 2.x it has no time: the description has the first and the last."""
         item = parse(RECORD, record)
-        role = None if item.injected or item.type != "message" else ROLES.get(item.role or "")
+        key = item.message_id or item.id
+        # An imported message is counted in the session of 2.x that it was imported from, under another key.
+        counts = item.type == "message" and not item.injected and not IMPORTED.fullmatch(key or "")
+        role = ROLES.get(item.role or "") if counts else None
         if role and not item.tool_calls and not has_content(item.content, silent=("thinking", "reasoning")):
             role = None
         return Entry(
             time_ms=parse_time(item.time or item.created),
             role=role,
-            key=item.message_id or item.id,
+            key=key,
             model=item.model,
             cwd=item.cwd,
             branch=None if item.branch == "HEAD" else item.branch,  # "HEAD" if no branch is checked out
@@ -199,6 +220,12 @@ class MistralVibe(BaseSource):
             title=item.title if item.type == "meta" else None,
             unknown=unknown_type(item.type, KNOWN),
         )
+
+    def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
+        """Iterate the items of a message. The tool added none of the imported ones."""
+        imported = IMPORTED.fullmatch(entry.key or "") is not None
+        for item in super().items(record, entry, memory):
+            yield replace(item, injected=item.injected and not imported)
 
 
 def _description(meta: _Meta) -> Projection:
@@ -249,6 +276,13 @@ def _unified_entries(files: Mapping[str, bytes]) -> dict[str, msgspec.Raw]:
         if bytes(change.entry):
             entries[parse(IDENTIFIED, bytes(change.entry)).id or change.id or str(len(entries))] = change.entry
     return entries
+
+
+def _imported_from(files: Mapping[str, bytes]) -> str | None:
+    """Return the id of the session of 2.x that was imported into this one."""
+    name = f"generations/{parse(CURRENT, files['CURRENT']).generation}/runtime-state.json"
+    provenance = parse(RUNTIME, files[name]).import_provenance if name in files else None
+    return provenance.source.session_id if provenance and provenance.source else None
 
 
 def _journal_changes(lines: Iterable[bytes]) -> Iterator[_Change]:

@@ -245,3 +245,60 @@ def test_a_document_that_changed_since_the_plan_is_kept() -> None:
     for changed in (b'{"messages":[{"id":"m9"}]}', b"", b'{"messages":7}'):
         with pytest.raises(Unrestorable, match="changed by another program"):
             edit.change(changed)
+
+
+def test_mistral_vibe_gets_the_layout_of_2_x() -> None:
+    """Of 3.x, an effect becomes a call in the answer before it, and a result."""
+    entries = [
+        {"type": "message", "role": "user", "id": "u1", "content": [{"type": "text", "text": "hi"}]},
+        {
+            "type": "message",
+            "role": "assistant",
+            "id": "a1",
+            "content": [{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "I look."}],
+        },
+        {
+            "type": "effect",
+            "id": "e1",
+            "detail": {"toolName": "file_system.bash", "input": {"command": "ls"}},
+            "state": {"output": {"structured_content": {"stdout": "out"}}},
+        },
+        {"type": "effect", "id": "e2", "detail": {"toolName": "todo"}, "state": {"outputText": "done"}},
+        {"type": "message", "role": "assistant", "id": "a2", "content": "Done."},
+    ]
+    archived = session("mistral-vibe", ("main", b"".join(msgspec.json.encode(each) + b"\n" for each in entries)))
+    messages, about = plan("mistral-vibe", archived).files
+    folder = f"/home/bob/.vibe/logs/session/session_20260901_100000_{str(IDENTITY)[:8]}"
+    assert (messages.path, about.path) == (f"{folder}/messages.jsonl", f"{folder}/meta.json")
+    said = [json.loads(line) for line in b"".join(messages.content()).splitlines()]
+    assert [each["role"] for each in said] == ["user", "assistant", "tool", "tool", "assistant"]
+    assert (said[1]["content"], said[1]["reasoning_content"], said[1]["message_id"]) == ("I look.", "hm", "a1")
+    assert [(each["id"], each["function"]) for each in said[1]["tool_calls"]] == [
+        ("e1", {"name": "bash", "arguments": '{"command":"ls"}'}),
+        ("e2", {"name": "todo", "arguments": "{}"}),
+    ]
+    assert [(each["tool_call_id"], each["content"]) for each in said[2:4]] == [
+        ("e1", '{"stdout":"out"}'),
+        ("e2", "done"),
+    ]
+    known = json.loads(b"".join(about.content()))
+    assert (known["session_id"], known["environment"]["working_directory"]) == (str(IDENTITY), PROJECT)
+    assert known["total_messages"] == 5
+
+
+def test_messages_of_mistral_vibe_2_x_stay_as_they_were() -> None:
+    line = b'{"role":"user","content":"hi","n":1.50}\n'
+    archived = session("mistral-vibe", ("main", line), ("explore_1", line), ("meta", b'{"type":"meta"}\n'))
+    agent, messages, _ = plan("mistral-vibe", archived).files
+    assert agent.path.endswith("/agents/explore_1/messages.jsonl")
+    assert b"".join(agent.content()) == b"".join(messages.content()) == line
+
+
+def test_a_session_that_mistral_vibe_3_has_is_not_written_beside_it() -> None:
+    """It would be there twice."""
+    recipe = find_recipe("mistral-vibe")
+    assert recipe is not None
+    there = f"/home/bob/.vibe/logs/session/unified/{IDENTITY}"
+    here = msgspec.structs.replace(target(), exists=lambda path: path == there)
+    made = recipe.plan(session("mistral-vibe", ("main", b'{"role":"user"}\n')), here)
+    assert (made.files, made.resume.argv) == ((), ("vibe", "--resume", str(IDENTITY)))
