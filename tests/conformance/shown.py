@@ -17,8 +17,8 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 import engine
 
-from sessiond.cli.conversation import threads
 from sessiond.cli.session_view import facts
+from sessiond.cli.threads import threads
 from sessiond.session import Session
 from sessiond.transcript import Thread, converse
 from sessiond.transcript.text import Style, render

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import engine
 import pytest
 
+import sessiond
 from sessiond.session import Entry, Fold, ItemKind, Role
 from sessiond.sources import find_sources
 from sessiond.sources.base import Source
 from sessiond.sources.damaged import DAMAGED
-from sessiond.transcript import Placed, merge, read_items
+from sessiond.transcript import Merger, Placed, Texts, merge, read_items
 from support.sample_tree import NAMES, built
+from support.syntax import parse
 
 sample = pytest.mark.parametrize("name", NAMES)
 
@@ -32,7 +36,7 @@ def streams(name: str) -> Iterator[tuple[Source, list[bytes]]]:
 def counted(placed: list[Placed]) -> Fold:
     """Fold the messages that the counted items belong to. Items of a record without a key are one message."""
     fold, last = Fold(), None
-    for place, item in placed:
+    for place, item, *_ in placed:
         if item.counts and (item.key is not None or (place, item.speaker) != last):
             fold.add([Entry(role=Role(item.speaker.value), key=item.key)], engine.NOW_MS)
             last = place, item.speaker
@@ -47,6 +51,18 @@ def test_every_message_that_counts_has_an_item_and_no_other_does(name: str) -> N
             engine.fold_lines(source, fold, record + b"\n")
         shown = merge(read_items(source, records))
         assert list(counted(shown).messages) == list(fold.messages), [placed.item for placed in shown]
+
+
+@sample
+def test_texts_that_are_kept_outside_of_memory_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is retracted, replaced or continued: each item has the text that it has without that."""
+    monkeypatch.setattr("sessiond.transcript.items.LONG", 1)
+    for source, records in streams(name):
+        merger = Merger(Texts(in_memory=100))
+        for placed in read_items(source, records):
+            merger.add(placed)
+        assert [each.whole for each in merger.items] == [each.item for each in merge(read_items(source, records))]
+        assert not [each for each in merger.items if len(each.item.text) > 1]
 
 
 @sample
@@ -67,7 +83,7 @@ def test_items_are_of_the_record_alone_and_its_past(name: str) -> None:
     for source, records in streams(name):
         first, second = list(read_items(source, records)), list(read_items(source, records))
         assert first == second
-        for _, item in first:
+        for _, item, *_ in first:
             item.text.encode()
             assert item.text or item.kind is not ItemKind.MESSAGE or item.media
             if item.counts:
@@ -112,5 +128,20 @@ def test_every_source_reads_items() -> None:
     shown: dict[str, set[ItemKind]] = {source.tool: set() for source in find_sources()}
     for name in NAMES:
         for source, records in streams(name):
-            shown[source.tool] |= {item.kind for _, item in read_items(source, records)}
+            shown[source.tool] |= {placed.item.kind for placed in read_items(source, records)}
     assert not [tool for tool, kinds in shown.items() if ItemKind.MESSAGE not in kinds]
+
+
+def test_what_shows_items_knows_no_tool() -> None:
+    """Everything that is shown loops over items; a tool's peculiarities belong into its source."""
+    package = Path(sessiond.__file__).parent
+    commands = ("show", "export", "follow", "threads", "conversation", "session_view", "streams", "resume")
+    files = [*package.glob("transcript/*.py"), *(package / "cli" / f"{name}.py" for name in commands)]
+    tools = {source.tool for source in find_sources()}
+    named = {
+        (file.name, node.value)
+        for file in files
+        for node in ast.walk(parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in tools
+    }
+    assert not named

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 from sessiond.cli.lookup import endpoint_url, find_session
 from sessiond.cli.masked import mask_pieces
 from sessiond.cli.session_view import SessionView, local_view, remote_view
-from sessiond.cli.streams import lines, open_client, pieces, tool_bytes
+from sessiond.cli.streams import LocalSession, open_client, pieces, tool_bytes
 from sessiond.config import Config, state_dir
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.wire import RECORDS, StoredSession, StoredStream
 from sessiond.errors import EndpointError, NotFound
-from sessiond.session import ItemKind, Session
-from sessiond.sources import find_sources
+from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState, StreamState
 from sessiond.state import has_archive
-from sessiond.transcript import Placed, Thread, merge, read_items
 
 if TYPE_CHECKING:
     from sessiond.redact import Redactor
 
 
 WITHOUT_TOOL = "leave out `--from tool` to get what was captured of it"
+
+
+class Position(NamedTuple):
+    """How long a stream is: the number of its generation, and its bytes."""
+
+    generation: int
+    length: int
 
 
 class StreamRef(msgspec.Struct, frozen=True):
@@ -45,6 +50,8 @@ class Reader(Protocol):
 
     record: Session
     title: str | None
+    scratch: str | None
+    """The directory for an unnamed file of its long texts; None: where temporary files are."""
 
     def view(self) -> SessionView:
         """Return the record, further metadata and the streams. Raises: EndpointError."""
@@ -52,11 +59,17 @@ class Reader(Protocol):
     def streams(self) -> list[StreamRef]:
         """Return the streams, those of records first. Raises: EndpointError."""
 
-    def state(self) -> object:
-        """Return something that differs once the session has changed. Raises: EndpointError."""
+    def state(self) -> dict[str, Position]:
+        """Return how long each stream is now. Raises: EndpointError."""
 
-    def content(self, name: str) -> Iterator[bytes]:
-        """Iterate the bytes of a stream, masked. Raises: EndpointError, NotFound."""
+    def is_verbatim(self, name: str) -> bool:
+        """Return whether a generation of a stream only grows, so that its content can be read from a position."""
+
+    def content(self, name: str, start: int = 0) -> Iterator[bytes]:
+        """Iterate the bytes of a stream, masked. `start` may be the end of a line of a verbatim stream.
+
+        Raises: EndpointError, NotFound.
+        """
 
     def tool_file(self, name: str) -> Iterator[bytes]:
         """Iterate the bytes of the tool's own file of a stream, masked. Raises: NotFound, ReadError."""
@@ -71,8 +84,10 @@ class LocalReader:
         """`redactor` None: nothing is masked, as the user asked for."""
         assert session.record is not None
         self.record, self.title = session.record, session.title
+        self.scratch: str | None = state_dir(config)
         self._spool, self._config, self._environ = spool, config, environ
         self._redactor, self._session = redactor, session
+        self._local = LocalSession(spool, config, environ, session)
 
     def view(self) -> SessionView:
         """Return the record, further metadata and the streams."""
@@ -84,18 +99,20 @@ class LocalReader:
         records = sorted((each for each in found if each.media_type is None), key=_main_first)
         return [*records, *(each for each in found if each.media_type is not None)]
 
-    def state(self) -> object:
-        """Return the lengths of the streams."""
-        return [
-            (stream.name, stream.generation, stream.folded) for stream in self._spool.catalog.streams(self._session.id)
-        ]
+    def state(self) -> dict[str, Position]:
+        """Return how much of each stream was captured."""
+        streams = self._spool.catalog.streams(self._session.id)
+        return {stream.name: Position(stream.generation, stream.folded) for stream in streams}
 
-    def content(self, name: str) -> Iterator[bytes]:
+    def is_verbatim(self, name: str) -> bool:
+        """Return whether the stream is the tool's file as it is, and not a projection of a document or database."""
+        return self._local.is_verbatim(self._stream(name))
+
+    def content(self, name: str, start: int = 0) -> Iterator[bytes]:
         """Iterate the bytes of a stream, masked. Raises: EndpointError, NotFound."""
         stream = self._stream(name)
         path = next((file.path for file in self._spool.catalog.files(stream.id)), "")
-        found = pieces(self._spool, self._config, self._environ, self._session, stream)
-        return mask_pieces(self._redactor, found, path)
+        return mask_pieces(self._redactor, pieces(self._local, stream, start), path)
 
     def tool_file(self, name: str) -> Iterator[bytes]:
         """Iterate the bytes of the tool's own file of a stream, masked. Raises: NotFound, ReadError."""
@@ -119,6 +136,7 @@ class RemoteReader:
     def __init__(self, client: ReadClient, redactor: Redactor | None, stored: StoredSession) -> None:
         """`redactor` None: what the endpoint has is shown as it is."""
         self.record, self.title = stored.record, stored.title
+        self.scratch: str | None = None
         self._client, self._redactor, self._stored = client, redactor, stored
         self._machine = stored.record.machine_id or ""
 
@@ -134,17 +152,21 @@ class RemoteReader:
         found = sorted((StreamRef(name, name in main, None) for name in records), key=_main_first)
         return [*found, *(StreamRef(name, False, kind) for name, kind in kinds.items() if kind is not None)]
 
-    def state(self) -> object:
-        """Return the generations and lengths of the streams at the endpoint. Raises: EndpointError."""
+    def state(self) -> dict[str, Position]:
+        """Return how much of each stream the endpoint has. Raises: EndpointError."""
         self._stored = self._client.session(self._machine, self.record.id)
-        return [(each.name, each.generation, each.length) for each in self._stored.held]
+        return {each.name: Position(each.generation, each.length) for each in self._stored.held}
 
-    def content(self, name: str) -> Iterator[bytes]:
+    def is_verbatim(self, name: str) -> bool:
+        """Return True: at the endpoint, bytes of a generation are only appended."""
+        return True
+
+    def content(self, name: str, start: int = 0) -> Iterator[bytes]:
         """Iterate the bytes of a stream's current generation, masked. Raises: EndpointError, NotFound."""
         current = next(each.generations[-1] for each in self._every() if each.name == name)
         # Up to the length that the list has: more may be appended while the bytes are read.
         found = self._client.stream(
-            self._machine, self.record.id, name, generation=current.generation, end=current.length
+            self._machine, self.record.id, name, generation=current.generation, start=start, end=current.length
         )
         return mask_pieces(self._redactor, found, self.record.source_path or "")
 
@@ -206,32 +228,8 @@ class Library:
 def main_streams(names: list[str]) -> set[str]:
     """Return which streams of records may be the main thread. The endpoint has only their names.
 
-    Subagents are in a folder or named as such. Others are found by their calls; see `threads`.
+    Subagents are in a folder or named as such. Others are found by their calls; see `cli/threads.py`.
     """
     if "main" not in names and "prompts" in names:
         return {"prompts"}
     return {name for name in names if name == "main" or not ("/" in name or "agent" in name or name == "prompts")}
-
-
-def threads(reader: Reader) -> Iterator[Thread]:
-    """Iterate the streams of a session that have records, each with its items in their last state.
-
-    Raises: EndpointError, NotFound.
-    """
-    called: set[str] = set()
-    for stream in reader.streams():
-        if stream.media_type is None:
-            items = merge(_items(reader, stream.name))
-            called |= {placed.item.stream for placed in items if placed.item.stream and stream.main}
-            yield Thread(stream.name, stream.main and stream.name not in called, items)
-
-
-def _items(reader: Reader, name: str) -> list[Placed]:
-    """Return the items of a stream. A tool may have a source for each of its formats: the one that fits is used."""
-    found: list[Placed] = []
-    for source in find_sources():
-        if source.tool == reader.record.tool:
-            found = list(read_items(source, lines(reader.content(name))))
-            if any(placed.item.kind is ItemKind.MESSAGE for placed in found):
-                break
-    return found

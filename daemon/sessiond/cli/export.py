@@ -71,7 +71,7 @@ def _write(reader: Reader, format: str, output: str | None, directory: str | Non
     # The whole id: those of some tools begin with the time, so sessions of one minute share a prefix.
     name = f"{reader.record.tool}-{reader.record.id}{FORMATS[format]}"
     path = os.path.join(directory, name) if directory else output
-    content = "".join(f"{mask_text(line)}\n" for line in lines).encode("utf-8", "replace")
+    content = (f"{mask_text(line)}\n".encode("utf-8", "replace") for line in lines)
     try:
         atomic_write(path, content)
     except OSError as error:
@@ -81,7 +81,7 @@ def _write(reader: Reader, format: str, output: str | None, directory: str | Non
 
 def _lines(reader: Reader, format: str) -> Iterator[str]:
     """Iterate the lines of a session in a format."""
-    from sessiond.cli.conversation import threads
+    from sessiond.cli.threads import threads
     from sessiond.transcript import atif, converse, markdown, page
 
     if format == "atif":

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
-from sessiond.cli.conversation import Reader, threads
+from sessiond.cli.conversation import Reader
+from sessiond.cli.threads import Threads
 from sessiond.errors import EndpointError, NotFound
 from sessiond.transcript import Placed, Step, converse
 from sessiond.transcript.text import Style, render
@@ -21,7 +22,7 @@ class Growth:
     """Finds what was added to a conversation since the last time."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, int, int], str] = {}
+        self._seen: dict[tuple[str, int, int], Placed] = {}
 
     def added(self, steps: Iterable[Step]) -> Iterator[Step]:
         """Iterate the items that are new, and of an item that became longer only its new text."""
@@ -29,14 +30,15 @@ class Growth:
         for step in steps:
             name, offset = step.thread.name, step.placed.place.offset
             number = counts[name, offset] = counts.get((name, offset), -1) + 1
-            text = step.placed.item.text
             before = self._seen.get((name, offset, number))
-            self._seen[name, offset, number] = text
+            self._seen[name, offset, number] = step.placed
             if before is None:
                 yield step
-            elif text != before and text.startswith(before):
-                longer = replace(step.placed.item, text=text[len(before) :])
-                yield step._replace(placed=Placed(step.placed.place, longer))
+            elif step.placed != before:
+                old, new = before.whole.text, step.placed.whole
+                if new.text != old and new.text.startswith(old):
+                    longer = replace(new, text=new.text[len(old) :])
+                    yield step._replace(placed=Placed(step.placed.place, longer))
 
 
 def follow(reader: Reader, style: Style, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -44,12 +46,12 @@ def follow(reader: Reader, style: Style, sleep: Callable[[float], None] = time.s
 
     An endpoint that can't be reached is asked again. Raises: NotFound if the session was erased.
     """
-    growth, state, problem = Growth(), None, ""
+    growth, threads, state, problem = Growth(), Threads(reader), None, ""
     while True:
         try:
             found = reader.state()
             if found != state:
-                for line in render(growth.added(converse(list(threads(reader)))), style):
+                for line in render(growth.added(converse(list(threads.read(found)))), style):
                     print(line)
                 sys.stdout.flush()
                 state = found

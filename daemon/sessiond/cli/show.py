@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show a session. Raises: NotFound, EndpointError, StateError, UsageError."""
     from sessiond.cli import UsageError
-    from sessiond.cli.conversation import Library, threads
+    from sessiond.cli.conversation import Library
     from sessiond.cli.masked import open_redactor
     from sessiond.cli.pager import page
 
@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
                 for piece in raw:
                     sys.stdout.buffer.write(piece)
             elif args.items:
+                from sessiond.cli.threads import threads
+
                 for thread in threads(reader):
                     _print_items(thread)
             elif args.json:
@@ -108,8 +110,8 @@ def _find_stream(reader: Reader, name: str) -> str:
 
 def _lines(reader: Reader, args: argparse.Namespace) -> Iterator[str]:
     """Iterate the lines of the facts and the conversation."""
-    from sessiond.cli.conversation import threads
     from sessiond.cli.session_view import facts
+    from sessiond.cli.threads import threads
     from sessiond.transcript import converse
     from sessiond.transcript.text import render
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from uuid import UUID
 
+import msgspec
+
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.daemon.archive import open_archive
@@ -30,22 +32,36 @@ PIECE = 1 << 20
 """Bytes that are read at once."""
 
 
-def pieces(
-    spool: Spool, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
-) -> Iterator[bytes]:
-    """Iterate the captured bytes of a stream.
+class LocalSession(msgspec.Struct, frozen=True):
+    """A session of this machine, with what its bytes are read from."""
+
+    spool: Spool
+    config: Config
+    environ: Mapping[str, str]
+    session: SessionState
+
+    def is_verbatim(self, stream: StreamState) -> bool:
+        """Return whether the stream is the tool's file as it is, so that what was appended can be read alone."""
+        roots = find_roots(self.config, self.environ)
+        files = self.spool.catalog.files(stream.id)
+        found = [place for file in files for place in locate(roots, file.path.partition("::")[0])]
+        return bool(found) and all(place.unit.kind.verbatim for place in found)
+
+
+def pieces(local: LocalSession, stream: StreamState, start: int = 0) -> Iterator[bytes]:
+    """Iterate the captured bytes of a stream. `start` may be the end of a line of a verbatim stream.
 
     Raises: EndpointError, NotFound if neither the tool nor the endpoint has the stream.
     """
-    for file in spool.catalog.files(stream.id):
+    for file in local.spool.catalog.files(stream.id):
         try:
-            found = _from_tool(file, config, environ, session, stream)
+            found = _from_tool(local, file, stream, start)
         except (ReadError, FileNotFoundError, *DAMAGED):
             continue
         if found is not None:
             yield from found
             return
-    yield from _from_endpoint(spool, config, environ, session, stream)
+    yield from _from_endpoint(local, stream, start)
 
 
 def tool_bytes(config: Config, environ: Mapping[str, str], path: str) -> Iterator[bytes]:
@@ -66,22 +82,11 @@ def tool_bytes(config: Config, environ: Mapping[str, str], path: str) -> Iterato
         raise ReadError(f"{path}: {(error.strerror or 'unreadable').lower()}") from error
 
 
-def lines(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Iterate the lines in a sequence of bytes."""
-    rest = b""
-    for part in parts:
-        *whole, rest = (rest + part).split(b"\n")
-        yield from whole
-    if rest:
-        yield rest
-
-
-def _from_tool(
-    file: FileState, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
-) -> Iterator[bytes] | None:
+def _from_tool(local: LocalSession, file: FileState, stream: StreamState, start: int) -> Iterator[bytes] | None:
+    config, session = local.config, local.session
     path = file.path.partition("::")[0]
     context = ReadContext(digest=Digest(0), now_ms=now_ms(), scratch=state_dir(config))
-    for place in locate(find_roots(config, environ), path):
+    for place in locate(find_roots(config, local.environ), path):
         # A folder has many small files that change one by one. The endpoint has a consistent state of them.
         if place.source.tool != session.tool or place.unit.kind is Kind.FOLDER:
             continue
@@ -90,23 +95,24 @@ def _from_tool(
             unit = stack.enter_context(open_unit(place, context))
             for source in unit.streams(session.native_id):
                 if lines or source.name == stream.name:
-                    return _read(source.content, stream.folded if lines else source.content.size, stack.pop_all())
+                    end = stream.folded if lines else source.content.size
+                    return _read(source.content, start, end, stack.pop_all())
     return None
 
 
-def _read(content: Content, length: int, opened: ExitStack) -> Iterator[bytes]:
-    """Iterate over the first bytes of a stream, and close its unit at the end."""
+def _read(content: Content, start: int, end: int, opened: ExitStack) -> Iterator[bytes]:
+    """Iterate over bytes of a stream, and close its unit at the end."""
     with opened:
-        for chunk in content.chunks(0):
-            yield chunk.data[:length]
-            length -= len(chunk.data)
-            if length <= 0:
+        left = end - start
+        for chunk in content.chunks(start) if left > 0 else ():
+            yield chunk.data[:left]
+            left -= len(chunk.data)
+            if left <= 0:
                 return
 
 
-def _from_endpoint(
-    spool: Spool, config: Config, environ: Mapping[str, str], session: SessionState, stream: StreamState
-) -> Iterator[bytes]:
+def _from_endpoint(local: LocalSession, stream: StreamState, start: int) -> Iterator[bytes]:
+    spool, config, environ, session = local.spool, local.config, local.environ, local.session
     record = session.record
     assert record is not None
     machine = record.machine_id or ""
@@ -120,7 +126,7 @@ def _from_endpoint(
             if not stream.acked:
                 raise nowhere
             with open_client(spool, config, environ) as client:
-                yield from client.stream(machine, session.uuid, stream.name)
+                yield from client.stream(machine, session.uuid, stream.name, start=start)
             return
         except (NotFound, EndpointError):
             if not also_archive:
@@ -128,7 +134,7 @@ def _from_endpoint(
     # The endpoint was configured before the archive was copied there completely, so the archive may still have it.
     try:
         with closing(open_archive(state_dir(config), identify(state_dir(config)).device_id)) as archive:
-            yield from archive.stream(machine, session.uuid, stream.name)
+            yield from archive.stream(machine, session.uuid, stream.name, start=start)
     except NotFound as error:
         raise nowhere from error
 

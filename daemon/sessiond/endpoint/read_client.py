@@ -82,9 +82,10 @@ class ReadClient(Client):
         name: str,
         *,
         generation: int | None = None,
+        start: int = 0,
         end: int | None = None,
     ) -> Iterator[bytes]:
-        """Iterate over the bytes of a stream up to `end`, in pieces.
+        """Iterate over the bytes of a stream from `start` up to `end`, in pieces.
 
         Without `generation`, they are of the current one. With it, they never change: bytes are only appended.
 
@@ -92,7 +93,7 @@ class ReadClient(Client):
         """
         chosen = "" if generation is None else f"?generation={generation}"
         path = f"/v1/sessions/{quote(machine_id)}/{session}/streams/{quote(name)}{chosen}"
-        at, whole = 0, False
+        at, whole = start, False
         while not whole and (end is None or at < end):
             last = at + PIECE - 1 if end is None else min(at + PIECE, end) - 1
             response, content = self._fetch(path, {"Range": f"bytes={at}-{last}"})
@@ -102,9 +103,11 @@ class ReadClient(Client):
                 return
             if response.status_code != 206:
                 self._raise_for_status(response, content)
+            if response.status_code == 200:
+                content = content[at:]  # an endpoint without ranges sends all of it
             whole = response.status_code == 200 or len(content) < last + 1 - at
             if end is not None:
-                content = content[: end - at]  # an endpoint without ranges sends all of it
+                content = content[: end - at]
             at += len(content)
             yield content
 

@@ -1,6 +1,7 @@
 """Transcripts as items: what `show`, exports and search loop over. Nothing here knows a tool.
 
 items.py          the items of a stream, each with the position of its record
+texts.py          keeps long texts outside of memory
 conversation.py   the streams of a session as one conversation
 labels.py         short labels of an item, for every rendering
 text.py           a conversation for a terminal or a pipe
@@ -12,6 +13,7 @@ atif.py           a session as a trajectory in ATIF, of the parts in trajectory.
 from __future__ import annotations
 
 from sessiond.transcript.conversation import Step, Thread, converse
-from sessiond.transcript.items import Place, Placed, fields, merge, read_items
+from sessiond.transcript.items import Merger, Place, Placed, fields, merge, read_items
+from sessiond.transcript.texts import Texts
 
-__all__ = ["Place", "Placed", "Step", "Thread", "converse", "fields", "merge", "read_items"]
+__all__ = ["Merger", "Place", "Placed", "Step", "Texts", "Thread", "converse", "fields", "merge", "read_items"]

@@ -56,7 +56,7 @@ def _trajectory(
     builder = _Builder(embedded)
     for thread in threads:
         for placed in thread.items:
-            builder.add(placed.item)
+            builder.add(placed.whole)
     steps = builder.finish()
     return Trajectory(
         schema_version=VERSION,

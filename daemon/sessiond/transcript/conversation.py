@@ -71,7 +71,7 @@ def _named(thread: Thread) -> Thread:
         if item.speaker is Speaker.USER:
             model = None
         elif item.speaker is Speaker.ASSISTANT and item.model is None and model is not None:
-            items[index] = Placed(items[index].place, replace(item, model=model))
+            items[index] = items[index]._replace(item=replace(item, model=model))
         elif item.speaker is Speaker.ASSISTANT:
             model = item.model
     return Thread(thread.name, thread.main, items)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sessiond.session import Item, ItemKind, Speaker
 from sessiond.sources.base import Memory, Source
 from sessiond.sources.damaged import DAMAGED, split_records
+from sessiond.transcript.texts import LONG, Span, Texts
 
 LARGEST = 64 << 20
 """Size in bytes of the largest record that is decoded; of a larger one only the size is shown."""
@@ -25,20 +26,48 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class Placed(NamedTuple):
-    """An item and its position."""
+    """An item and its position. If its long texts are kept elsewhere, `item` lacks them, and `whole` has them."""
 
     place: Place
     item: Item
+    kept: tuple[Span, ...] = ()
+    """The parts of its text."""
+    arguments: Span | None = None
+    texts: Texts | None = None
+
+    @property
+    def whole(self) -> Item:
+        """The item with all its text. Raises: OSError."""
+        if self.texts is None:
+            return self.item
+        item = self.item
+        if self.kept:
+            item = replace(item, text="".join(self.texts.get_text(span) for span in self.kept))
+        if self.arguments is not None:
+            item = replace(item, arguments=msgspec.Raw(self.texts.get(self.arguments)))
+        return item
+
+    def keep(self, texts: Texts) -> Placed:
+        """Return the item with its long texts in `texts`. Raises: OSError."""
+        item, arguments = self.item, self.item.arguments
+        kept = (texts.put_text(item.text),) if len(item.text) > LONG else ()
+        span = texts.put(bytes(arguments)) if arguments is not None and len(bytes(arguments)) > LONG else None
+        if not kept and span is None:
+            return self
+        item = replace(item, text="" if kept else item.text, arguments=None if span else arguments)
+        return Placed(self.place, item, kept, span, texts)
 
 
-def read_items(source: Source, records: Iterable[bytes]) -> Iterator[Placed]:
+def read_items(
+    source: Source, records: Iterable[bytes], memory: Memory | None = None, offset: int = 0
+) -> Iterator[Placed]:
     """Iterate the items of a stream, as its records have them.
 
-    `records` are the stream's lines from its beginning, without newlines. Items that a later one retracts, replaces or
+    `records` are the stream's lines without newlines: from its beginning, or from `offset` on with the `memory` of what
+    was read before. Items that a later one retracts, replaces or
     continues are among them: see `merge`. A record that can't be decoded gives a note with its size.
     """
-    memory: Memory = {}
-    offset = 0
+    memory = {} if memory is None else memory
     for record in records:
         place = Place(offset, len(record))
         offset += len(record) + 1
@@ -52,28 +81,66 @@ def fields(stream: str, placed: Placed) -> dict[str, object]:
 
     The stream of the subagent that a call began is `subagent` here.
     """
-    item = {name: value for name, value in msgspec.structs.asdict(placed.item).items() if value}
+    item = {name: value for name, value in msgspec.structs.asdict(placed.whole).items() if value}
     if "stream" in item:
         item["subagent"] = item.pop("stream")
     return {"stream": stream, "offset": placed.place.offset, "length": placed.place.length} | item
 
 
-def merge(placed: Iterable[Placed]) -> list[Placed]:
-    """Return the items of a stream in their last state: retracted ones are gone, texts that continue are joined."""
-    found: list[Placed] = []
-    for each in placed:
+class Merger:
+    """Brings the items of a stream into their last state, one after the other."""
+
+    def __init__(self, texts: Texts | None = None) -> None:
+        """`texts` keeps the long texts; None: the items have them."""
+        self._texts = texts
+        self._found: list[Placed | None] = []
+        self._by_key: dict[str, list[int]] = {}
+
+    @property
+    def items(self) -> list[Placed]:
+        """The items so far: retracted ones are gone, texts that continue are joined."""
+        return [placed for placed in self._found if placed is not None]
+
+    def add(self, each: Placed) -> None:
+        """Add the next item. Raises: OSError."""
         item = each.item
         if item.rewind is not None:
-            del found[_first(found, item.rewind) :]
-            continue
+            self._rewind(item.rewind)
+            return
         if item.replaces and item.key is not None:
-            found = [old for old in found if old.item.key != item.key]
-        last = found[-1].item if found else None
-        if item.continues and last and (last.kind, last.speaker) == (item.kind, item.speaker):
-            found[-1] = Placed(found[-1].place, replace(last, text=_join(last, item)))
-        else:
-            found.append(each)
-    return found
+            for index in self._by_key.pop(item.key, ()):
+                self._found[index] = None
+        while self._found and self._found[-1] is None:
+            self._found.pop()
+        last = self._found[-1] if self._found else None
+        if item.continues and last and (last.item.kind, last.item.speaker) == (item.kind, item.speaker):
+            self._found[-1] = self._join(last, item)
+            return
+        if item.key is not None:
+            self._by_key.setdefault(item.key, []).append(len(self._found))
+        self._found.append(each if self._texts is None else each.keep(self._texts))
+
+    def _rewind(self, key: str) -> None:
+        first = min(self._by_key.get(key, ()), default=0)
+        del self._found[first:]
+        kept = ((key, [index for index in numbers if index < first]) for key, numbers in self._by_key.items())
+        self._by_key = {key: numbers for key, numbers in kept if numbers}
+
+    def _join(self, last: Placed, item: Item) -> Placed:
+        """Return an item with the text of another one behind its own."""
+        if self._texts is None:
+            return last._replace(item=replace(last.item, text=last.item.text + item.text))
+        kept = last.kept or (self._texts.put_text(last.item.text),)
+        more = self._texts.put_text(item.text)
+        return last._replace(item=replace(last.item, text=""), kept=(*kept, more), texts=self._texts)
+
+
+def merge(placed: Iterable[Placed]) -> list[Placed]:
+    """Return the items of a stream in their last state: retracted ones are gone, texts that continue are joined."""
+    merger = Merger()
+    for each in placed:
+        merger.add(each)
+    return merger.items
 
 
 def _items(source: Source, record: bytes, memory: Memory) -> list[Item]:
@@ -94,13 +161,3 @@ def _items(source: Source, record: bytes, memory: Memory) -> list[Item]:
 
 def _note(text: str) -> Item:
     return Item(kind=ItemKind.NOTE, speaker=Speaker.SYSTEM, text=text)
-
-
-def _first(found: list[Placed], key: str) -> int:
-    """Return the index of the first item with a key; 0 if there is none."""
-    return next((index for index, each in enumerate(found) if each.item.key == key), 0)
-
-
-def _join(last: Item, item: Item) -> str:
-    """Return the texts of two items that belong together."""
-    return last.text + item.text

@@ -28,7 +28,7 @@ def render(steps: Iterable[Step], *, shorten: int | None = None) -> Iterator[str
     """
     headings = labels.Headings()
     for step in steps:
-        item = step.placed.item
+        item = step.placed.whole
         if not labels.is_shown(item) or item.injected:
             continue
         if headings.heading(step.thread.name, item) is not None:

@@ -33,7 +33,7 @@ def render(steps: Iterable[Step], title: str, facts: Iterable[tuple[str, str]]) 
     yield f"<dl>{''.join(f'<dt>{_text(name)}</dt><dd>{_text(value)}</dd>' for name, value in facts)}</dl>"
     headings = labels.Headings()
     for step in steps:
-        item = step.placed.item
+        item = step.placed.whole
         if not labels.is_shown(item):
             continue
         new = headings.heading(step.thread.name, item) is not None

@@ -35,7 +35,7 @@ def render(steps: Iterable[Step], style: Style) -> Iterator[str]:
     headings = labels.Headings(after_calls=True)
     day: date | None = None
     for step in steps:
-        item = step.placed.item
+        item = step.placed.whole
         if not labels.is_shown(item):
             continue
         at = labels.moment(item)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import types
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from sessiond.cli import follow as following
 from sessiond.cli import main
-from sessiond.cli.conversation import Library, main_streams
+from sessiond.cli.conversation import Library, Position, Reader, StreamRef, main_streams
 from sessiond.cli.streams import tool_bytes
+from sessiond.cli.threads import Threads, threads
 from sessiond.config import Config, load
 from sessiond.errors import ReadError
 from sessiond.redact.examples import expand
@@ -181,6 +184,75 @@ def test_follow_prints_what_is_added_and_nothing_twice(
     texts = ("Weave with", "Seven threads", "Tie a knot", "Cut the yarn")
     assert [shown.count(text) for text in texts] == [1, 1, 1, 1]
     assert [shown.index(text) for text in texts] == sorted(shown.index(text) for text in texts)
+
+
+class Counting:
+    """Passes everything on to a reader, and notes from where its main stream was read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.starts: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._reader, name)
+
+    def content(self, name: str, start: int = 0) -> Iterator[bytes]:
+        self.starts += [start] if name == "main" else []
+        return self._reader.content(name, start)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_following_reads_only_what_was_added(harness: DaemonHarness, tmp_path: Path, here: bool) -> None:
+    """And all of it again once the tool has rewritten the file; what is shown is the same."""
+    path = Path(harness.home, CLAUDE)
+    config = load(None, environ(harness, state="" if here else str(tmp_path / "other"))).config
+    with ExitStack() as stack:
+        spool = stack.enter_context(closing(Spool(harness.state, readonly=True))) if here else None
+        library = stack.enter_context(closing(Library(spool, config, environ(harness), None)))
+        reader = Counting(library.find(SESSION))
+        followed, length = Threads(reader), path.stat().st_size
+        list(followed.read(reader.state()))
+        harness.write(CLAUDE, claude(SESSION, 30, text="Tie a knot"))
+        harness.settle()
+        list(followed.read(reader.state()))
+        list(followed.read(reader.state()))
+        assert reader.starts == [0, length]
+        path.write_bytes(path.read_bytes().replace(b"Weave with", b"Woven with"))
+        harness.settle()
+        found = list(followed.read(reader.state()))
+        assert reader.starts == [0, length, 0]
+        texts = [[placed.whole.text for placed in each.items] for each in found]
+        assert texts == [[placed.whole.text for placed in each.items] for each in threads(reader)]
+        assert "Woven with" in texts[0][0] and texts[0][-1] == "Tie a knot"
+
+
+def test_a_line_that_is_not_complete_is_read_again() -> None:
+    """It is shown as soon as it is there, and whole once it is."""
+    lines = [claude(SESSION, number, text=text) for number, text in enumerate(("Weave", "Tie a knot"))]
+    whole = "".join(f"{json.dumps(each)}\n" for each in lines).encode()
+    parts = [whole[:-40], whole, whole]
+
+    class Growing:
+        record = types.SimpleNamespace(tool="claude-code")
+        scratch = None
+
+        def streams(self) -> list[StreamRef]:
+            return [StreamRef("main", True, None)]
+
+        def is_verbatim(self, name: str) -> bool:
+            return True
+
+        def content(self, name: str, start: int = 0) -> Iterator[bytes]:
+            yield parts.pop(0)[start:]
+
+    followed = Threads(Growing())  # type: ignore[arg-type]
+    shown = [
+        [placed.whole.text for placed in thread.items]
+        for length in (len(whole) - 40, len(whole))
+        for thread in followed.read({"main": Position(0, length)})
+    ]
+    assert len(shown[0]) == 2 and "damaged" in shown[0][1]
+    assert shown[1] == ["Weave", "Tie a knot"]
 
 
 def test_subagents_are_told_from_the_main_thread_by_their_names() -> None:
