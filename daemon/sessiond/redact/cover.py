@@ -1,8 +1,8 @@
 """Covers a secret: the length stays, valid JSON stays valid, and covering twice changes nothing.
 
-Escapes, quotes and control characters inside a secret are kept, so a key of many lines keeps its lines. A masked value
-consists of `*`. A hashed one is `*` and then hex digits of a keyed hash: only who has the key can see where the same
-secret appears again.
+Escapes, quotes and control characters inside a secret are kept, so a key of many lines keeps its lines; an escaped
+letter becomes an escaped star. A masked value consists of `*`. A hashed one is `*` and then hex digits of a keyed hash:
+only who has the key can see where the same secret appears again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 _KEPT = re.compile(rb"\\+(?:u[0-9a-fA-F]{4}|[\"'/bfnrtu])?|[\"\x00-\x1f\x7f]+")
+_ESCAPED_LETTER = re.compile(rb"(\\+)u00(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])")
+"""A letter or digit that JSON need not have escaped. It becomes the escape of a star; what else is escaped stays."""
 _FIRST = b'*\\"\x7f' + bytes(range(0x20))
 _COVERED = re.compile(rb"\*+")
 _HASHED = re.compile(rb"\*[0-9a-f]*")
@@ -78,7 +80,7 @@ def _cover_part(part: bytes, filler: Iterator[int] | None) -> bytes:
     out: list[bytes] = []
     position = 0
     for kept in _KEPT.finditer(part):
-        out += (_take(kept.start() - position, filler), kept[0])
+        out += (_take(kept.start() - position, filler), _ESCAPED_LETTER.sub(rb"\1u002a", kept[0]))
         position = kept.end()
     out.append(_take(len(part) - position, filler))
     return b"".join(out)

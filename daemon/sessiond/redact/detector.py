@@ -13,6 +13,7 @@ from sessiond.redact.arguments import ARGUMENT_TRIGGER, without_separators
 from sessiond.redact.budget import OVERLAP_OF_WINDOWS, Budget, OverBudgetError, windows
 from sessiond.redact.confirm import Case, Judge, Span, confirm, entropy
 from sessiond.redact.cover import fit
+from sessiond.redact.encoded import ENCODED_TRIGGER, without_encoding
 from sessiond.redact.flood import region
 from sessiond.redact.keys import KEY_TRIGGER, KeyLines
 from sessiond.redact.known import Known
@@ -27,9 +28,8 @@ from sessiond.redact.wrapped import Fragment, rewrap, unwrap
 PRIVATE_KEY = "private-key"
 FLOOD = -2
 """The rank of a span that is a window with too many places, before all others."""
-COLOURS, KEYS, NAMED, BEGUN, ARGUMENTS = range(
-    5
-)  # what divides a secret: the triggers behind those of the rules and of Base64
+COLOURS, KEYS, NAMED, BEGUN, ARGUMENTS, ENCODED = range(6)
+"""What divides or hides a secret: the triggers behind those of the rules and of Base64."""
 UNCOLOURED, UNWRAPPED, WRAPPED = 1, 2, 3  # how far a text was derived; WRAPPED is decoded Base64
 
 
@@ -64,7 +64,8 @@ class Detector:
         self._refused = [set[bytes]() for _ in rules]
         self._wraps = Wraps(rules)
         self._key_rule = next((number for number, rule in enumerate(rules) if rule.id == PRIVATE_KEY), None)
-        self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, self._wraps.named, self._wraps.begun, ARGUMENT_TRIGGER)
+        wraps = (self._wraps.named, self._wraps.begun)
+        self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, *wraps, ARGUMENT_TRIGGER, ENCODED_TRIGGER)
         self.scanner = make(self._triggers())
 
     def find(self, data: bytes, path: str, budget: Budget) -> list[Span]:
@@ -179,6 +180,8 @@ class Detector:
             views += without_wraps(data, ends, self._wraps.begins, named, spend)
         if ARGUMENTS in marks and depth < WRAPPED:
             views += without_separators(data, marks[ARGUMENTS], spend)
+        if ENCODED in marks and depth < UNWRAPPED:
+            views += without_encoding(data, marks[ENCODED], spend)
         if not views:
             return
         starts = {(span.start, span.rank) for span in whole}

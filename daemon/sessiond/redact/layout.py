@@ -31,13 +31,8 @@ from sessiond.redact.rules import Rule
 
 _RECORD = re.compile(rb"\n\{")
 _ESCAPE = rb"(?:\x1b|\\{1,8}u001[bB])"  # with `+` a run of backslashes would cost its square
-COLOUR = re.compile(
-    rb"(?:"
-    + _ESCAPE
-    + rb"(?:\[[0-9;:?]{0,24}[A-Za-z]|\]8;[^\x07\x1b\\\s]{0,300}(?:\x07|\\+u0007|"
-    + _ESCAPE
-    + rb"\\+)))+"
-)
+_LINK = rb"\]8;[^\x07\x1b\\\s]{0,300}(?:\x07|\\+u0007|" + _ESCAPE + rb"\\+)"
+COLOUR = re.compile(rb"(?:" + _ESCAPE + rb"(?:\[[0-9;:?]{0,24}[A-Za-z]|" + _LINK + rb"))+")
 _DIVIDED = re.compile(rb"(" + COLOUR.pattern + rb")")
 COLOUR_TRIGGER = r"(?:\x1b|u001[bB])(?:\[|\])"
 _AROUND = 8192  # bytes on each side of a colour code that a view holds
@@ -77,9 +72,14 @@ class View(msgspec.Struct, frozen=True):
     """For wrapped lines the columns of the first one with its prefix."""
     commands: bool = False
     """Whether the text was made of lists of arguments, in which only rules for commands are applied."""
+    decoded: bool = False
+    """Whether each second piece is one encoded character, which is masked with the text around it."""
 
     def ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Iterate over the parts of the data that a part of the text comes from."""
+        if self.decoded:
+            yield self._origin(start), self._origin(end)
+            return
         index = bisect.bisect_right(self.starts, start) - 1
         while start < end:
             stop = self.starts[index + 1] if index + 1 < len(self.starts) else len(self.text)
@@ -88,6 +88,10 @@ class View(msgspec.Struct, frozen=True):
             if part > 0:
                 yield origin, origin + part
             start, index = start + part, index + 1
+
+    def _origin(self, place: int) -> int:
+        index = bisect.bisect_right(self.starts, place) - 1
+        return self.origins[index] + place - self.starts[index]
 
     def trim(self, start: int, end: int, complete: Callable[[int, int], bool], *, contextual: bool) -> int:
         """Return where a value on several lines ends.
