@@ -7,6 +7,8 @@ PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 BIN = $(VENV)/bin
 SPELLED = daemon docs tests bench systemd launchd .github *.md *.toml Makefile
 RESTORABLE = kimi-cli $(subst _,-,$(basename $(notdir $(wildcard daemon/sessiond/sources/recipes/[a-z]*.py))))
+# The tests that it compiles are kept, even where PYTHONDONTWRITEBYTECODE is set.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 RIVALS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessiond-bench/rivals
 
 .PHONY: help run test check coverage lab lab-drift lab-restore bench bench-quick bench-rivals soak mutants pythons clean
@@ -18,10 +20,10 @@ help:  ## list the targets
 run: $(VENV)/.installed  ## install into .venv and run the daemon here; stop it with Ctrl-C
 	$(BIN)/sessiond run
 
-test: $(VENV)/.installed-dev  ## run the tests (PYTEST_ARGS="..." adds arguments)
-	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+test: $(VENV)/.compiled-tests  ## run the tests (PYTEST_ARGS="..." adds arguments)
+	$(PYTEST) -n auto --dist worksteal $(PYTEST_ARGS)
 
-coverage: $(VENV)/.installed-dev  ## run the tests and report the lines and branches that no test reaches
+coverage: $(VENV)/.compiled-tests  ## run the tests and report the lines and branches that no test reaches
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
@@ -92,4 +94,9 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --group dev
+	touch $@
+
+# pytest takes longer to rewrite the assertions of all tests than to import them. Each of its workers would do it.
+$(VENV)/.compiled-tests: $(VENV)/.installed-dev $(shell find tests -name '*.py')
+	$(PYTEST) -qq --collect-only tests/unit > /dev/null & $(PYTEST) -qq --collect-only --ignore=tests/unit tests > /dev/null & wait
 	touch $@
