@@ -268,7 +268,7 @@ class Soak:
         spool = Spool(self.daemon.state, readonly=True)
         try:
             with spool.snapshot():
-                states = spool.safety.states(self.endpoints.url)
+                states, others = spool.safety.states(self.endpoints.url)
         finally:
             spool.close()
         for session in self.sessions:
@@ -282,7 +282,7 @@ class Soak:
             except OSError as error:
                 held = str(error)
             same = held == hashlib.sha256(self.redactor.mask(session.content).data).hexdigest()
-            state = states.get(session.writer.session, State.SAFE)
+            state = states.get(session.writer.session, others)
             if state is State.LOST and (session.rewritten if same else not session.alive):
                 continue  # only an endpoint that is not configured any more has the rest, and that is reported
             if not same or state is not State.SAFE:

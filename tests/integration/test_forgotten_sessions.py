@@ -9,14 +9,17 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
 
 from sessiond.endpoint.server import running
+from sessiond.ingest.forget import erase_forgotten
 from sessiond.spool import Spool
 from sessiond.spool.damaged import read_tombstones
-from sessiond.spool.forgotten import count_erasures
+from sessiond.spool.forgotten import KEPT_MS, count_erasures
+from sessiond.spool.safety import State
 from sessiond.state import archive_files
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 from support.power import CrashingSpool, Killed
@@ -131,9 +134,10 @@ def test_an_old_spool_does_not_bring_it_back(harness: DaemonHarness, tmp_path: P
     harness.open()
     harness.write(CLAUDE, claude(SESSION, 7, text="after the backup"))
     harness.settle()
+    assert gone(harness)
+    after_a_month(harness)
     assert captured(harness) == {OTHER}
     assert harness.spool.forgotten.has(SESSION)
-    assert gone(harness)
     harness.write(CLAUDE, claude(SESSION, 8, text="once more"))
     before = len(harness.transport.requests)
     harness.settle()
@@ -287,9 +291,12 @@ def test_an_erased_session_is_not_copied_from_an_archive(harness: DaemonHarness,
         harness.open()
         harness.settle()
         assert gone(harness)
-        harness.endpoint = archive
+        after_a_month(harness)
+        harness.settle()
         assert gone(harness)
         assert captured(harness) == {OTHER}
+        harness.endpoint = archive
+        assert gone(harness)
 
 
 def test_here_only_leaves_the_endpoint_alone(harness: DaemonHarness) -> None:
@@ -347,3 +354,133 @@ def test_another_process_that_reads_the_spool_delays_the_end(harness: DaemonHarn
     reader.close()
     harness.forget()
     assert frame[8:24] not in state_bytes(harness)
+
+
+def after_a_month(harness: DaemonHarness, passed_ms: int = KEPT_MS) -> None:
+    """Erase what was kept of sessions that were erased at the endpoint, as the daemon does when the time is over."""
+    harness.now_ms += passed_ms
+    with harness.spool.transaction():
+        harness.spool.forgotten.expire(harness.now_ms)
+    erase_forgotten(harness.ingesting)
+
+
+def queued_here(harness: DaemonHarness) -> int:
+    """Return how many bytes of the session are in the outbox."""
+    stream = harness.spool.catalog.find_stream(UUID(SESSION), "main")
+    return 0 if stream is None else sum(run[2] for run in harness.spool.outbox.runs(stream.id))
+
+
+def erase_elsewhere(harness: DaemonHarness) -> None:
+    """Erase the session at the endpoint, as another machine of the user does."""
+    harness.client.forget(UUID(SESSION))
+
+
+def erased_with_bytes_left(harness: DaemonHarness) -> int:
+    """Push a session, capture a line more of it, and erase it at the endpoint; return the bytes that only we have.
+
+    The tool has deleted its file.
+    """
+    write_all(harness)
+    harness.settle()
+    path = harness.write(CLAUDE, claude(SESSION, 4, text="only here"))
+    harness.scan()
+    os.unlink(path)
+    erase_elsewhere(harness)
+    size = queued_here(harness)
+    assert size
+    harness.push()
+    harness.scan()
+    return size
+
+
+def test_an_endpoint_that_lists_a_session_as_erased_destroys_nothing_here(harness: DaemonHarness) -> None:
+    """Nobody ordered that here: what only the spool has is kept, named by `status`, and pushed nowhere."""
+    size = erased_with_bytes_left(harness)
+    assert queued_here(harness) == size
+    erasures = count_erasures(harness.spool.connection, archive=False)
+    assert (erasures.learned, erasures.kept) == (1, 1)
+    before = len(harness.transport.requests)
+    harness.settle()
+    assert "/v1/push" not in [path for path, _ in harness.transport.requests[before:]]
+    assert gone(harness)
+    found = harness.spool.catalog.session(UUID(SESSION))
+    assert found is not None
+    assert harness.spool.safety.session(found.id, harness.address) is State.PARKED
+
+
+def test_what_was_kept_of_an_erased_session_is_erased_after_a_month(harness: DaemonHarness) -> None:
+    """The user may have meant it: it does not stay for ever, and is not pushed again in between."""
+    erased_with_bytes_left(harness)
+    for passed, left in ((KEPT_MS - 60_000, True), (120_000, False)):
+        after_a_month(harness, passed)
+        harness.settle()
+        assert (queued_here(harness) > 0) is left
+        assert gone(harness)
+    assert captured(harness) == {OTHER}
+    assert harness.spool.forgotten.has(SESSION)
+
+
+def test_the_user_erases_at_once_what_was_kept(harness: DaemonHarness) -> None:
+    erased_with_bytes_left(harness)
+    harness.forget(SESSION, everywhere=False)
+    assert captured(harness) == {OTHER}
+    assert count_erasures(harness.spool.connection, archive=True).learned == 0
+
+
+def test_the_user_pushes_a_session_again_that_the_endpoint_lists_as_erased(
+    harness: DaemonHarness, tmp_path: Path
+) -> None:
+    """The endpoint was at fault, and is replaced by one that has an older copy: all bytes get there."""
+    size = erased_with_bytes_left(harness)
+    with running(str(tmp_path / "repaired"), token=TOKEN) as repaired:
+        harness.close()
+        harness.endpoint, harness.address = repaired, repaired.url
+        harness.open()
+        harness.settle()
+        assert SESSION not in harness.held_sessions()
+        assert harness.spool.forgotten.release(SESSION)
+        assert harness.spool.outbox.retry(UUID(SESSION))
+        harness.settle()
+        assert SESSION in harness.held_sessions()
+        assert harness.held(SESSION).endswith(b'"only here"}\n') or b"only here" in harness.held(SESSION)[-size:]
+
+
+def test_no_other_endpoint_is_told_to_erase_what_one_lists_as_erased(harness: DaemonHarness, tmp_path: Path) -> None:
+    """Another endpoint may have the only copy, and the first one may be at fault."""
+    erased_with_bytes_left(harness)
+    with running(str(tmp_path / "other"), token=TOKEN) as other:
+        harness.close()
+        harness.endpoint, harness.address = other, other.url
+        harness.open()
+        before = len(harness.transport.requests)
+        harness.settle()
+        assert harness.transport.requests[before:]
+        assert not [path for path, _ in harness.transport.requests[before:] if SESSION in path]
+        assert SESSION not in harness.held_sessions()
+
+
+def test_nothing_puts_an_erased_session_back_into_the_queue(harness: DaemonHarness, tmp_path: Path) -> None:
+    """A new machine id, new rules, or `queue retry` of all items: no endpoint gets it."""
+    size = erased_with_bytes_left(harness)
+    with running(str(tmp_path / "other"), token=TOKEN) as other:
+        harness.close()
+        harness.endpoint, harness.address, harness.machine_id = other, other.url, "renamed"
+        harness.open()
+        with harness.spool.transaction():
+            harness.spool.outbox.retry()
+        harness.now_ms += 86_400_000  # it becomes idle
+        harness.settle()
+        assert OTHER in harness.held_sessions()
+        assert SESSION not in harness.held_sessions()
+        assert harness.get("/v1/unlisted").json()["sessions"] == []
+        assert queued_here(harness) == size
+
+
+def test_a_session_of_which_the_endpoint_had_everything_is_erased_here_too(harness: DaemonHarness) -> None:
+    """This machine has nothing that is worth keeping."""
+    write_all(harness)
+    harness.settle()
+    erase_elsewhere(harness)
+    harness.retrying.identify_again()
+    harness.settle()
+    assert captured(harness) == {OTHER}

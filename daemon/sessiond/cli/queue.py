@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -106,7 +107,7 @@ def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms:
     """
     waiting, parked, lost = items.waiting, items.parked, items.lost
     erasing = items.erasures.endpoint or items.erasures.archive
-    if not waiting and not parked and not lost and not erasing:
+    if not (waiting or parked or lost or erasing or items.erasures.kept):
         return "the queue is empty" if totals.complete else _elsewhere(totals)
     parts: list[str] = []
     if waiting:
@@ -135,16 +136,26 @@ def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms:
         parts.append(table(rows, right={2}, width=width))
         reason = "Neither the tool's file nor the endpoint has these bytes. Restore the file, or configure the endpoint"
         parts.append("\n".join(wrapped(f"{reason} that had them. Accept the loss: sessiond queue drop ID", width)))
-    if erasing:
-        requested_ms = items.erasures.oldest_ms
-        since = "" if requested_ms is None else f", requested {age((now_ms - requested_ms) / 1000)}"
-
-        reason = "" if items.erasures.problem is None else f": {items.erasures.problem}"
-        text = f"{count(erasing, 'session')} still to be erased at the endpoint{since}{reason}"
-        parts.append("\n".join(wrapped(escape(text), width)))
+    parts += ["\n".join(wrapped(escape(text), width)) for text in _erased(items.erasures, now_ms)]
     if not totals.complete and (totals.waiting > len(waiting) or totals.archive.pending):
         parts.append(_elsewhere(totals))
     return "\n\n".join(parts)
+
+
+def _erased(erasures: Erasures, now_ms: int) -> Iterator[str]:
+    """Iterate over what is said of erased sessions: those that are still to be erased, and those that are kept."""
+    erasing = erasures.endpoint or erasures.archive
+    if erasing:
+        since = "" if erasures.oldest_ms is None else f", requested {age((now_ms - erasures.oldest_ms) / 1000)}"
+        reason = "" if erasures.problem is None else f": {erasures.problem}"
+        yield f"{count(erasing, 'session')} still to be erased at the endpoint{since}{reason}"
+    if erasures.kept:
+        days = max(0, (erasures.kept_until_ms or now_ms) - now_ms) // 86_400_000 + 1
+        yield (
+            f"{count(erasures.kept, 'session')} erased at the endpoint, but not from this machine. What only this"
+            f" machine has is kept for {count(days, 'more day')}. Erase it now: sessiond forget ID. Push it again:"
+            " sessiond queue retry ID"
+        )
 
 
 def _elsewhere(totals: Totals) -> str:
@@ -205,6 +216,9 @@ def _retry(args: argparse.Namespace) -> int:
     with opened(args, readonly=False) as (spool, config):
         session = find_session(spool, args.id) if args.id else None
         with spool.transaction():
+            if session is not None:
+                # The user decides against the endpoint, which says that the session was erased there.
+                spool.forgotten.release(str(session.uuid))
             taken = spool.outbox.retry(None if session is None else session.uuid)
             taken += spool.archived.retry() if session is None else 0
         if not taken:

@@ -103,6 +103,8 @@ class Pusher:
                 bind(self._context)
                 if FORGET in self.retrying.features:
                     learned = learn_forgotten(self._context.spool, self.client.forgotten, now_ms())
+                with self._resources.spool.transaction():
+                    learned += self._resources.spool.forgotten.expire(now_ms())
                 self.archive.prepare()
             result = self._push_next()
             result = replace(result, forgotten=result.forgotten + learned)

@@ -112,6 +112,10 @@ def _erasures(erasures: Erasures, where: str) -> Iterator[Finding]:
         severity = Severity.ERROR if erasures.problem else Severity.INFO
         fix = "sessiond keeps trying while it runs; `sessiond queue` shows them"
         yield Finding(check="erasure", severity=severity, what=what + reason, fix=fix)
+    if erasures.kept:
+        what = f"sessions erased at {where}, but not from this machine, and kept here for 30 days: {erasures.kept}"
+        fix = "`sessiond queue` lists them; erase one: sessiond forget ID; push it again: sessiond queue retry ID"
+        yield Finding(check="erasure", severity=Severity.ERROR, what=what, fix=fix)
     if erasures.excluded:
         what = f"{where} still has {erasures.excluded} sessions of excluded projects"
         fix = "erase them there: sessiond forget --excluded"

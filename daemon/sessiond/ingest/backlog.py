@@ -65,6 +65,9 @@ def _catch_up_one(context: IngestContext, turn: Turn, number: int) -> Outcome:
     with context.spool.reading():
         stream = context.spool.catalog.stream(number)
         files = context.spool.catalog.files(number)
+        identity = context.spool.catalog.session_by_row(stream.session).uuid
+        if context.spool.forgotten.has(str(identity)):
+            return Outcome()  # erased: nothing more of it is queued
     unwatched = False
     for file in files:
         path, native_id = outer_path(file.path)

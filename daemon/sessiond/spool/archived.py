@@ -98,7 +98,7 @@ class Archived:
                 continue
             number, generation, length = row[:3]
             self._db.execute(
-                "UPDATE stream SET unproven = 0, acked = max(acked, ?), generation = ? WHERE id = ?",
+                "UPDATE stream SET unproven = 0, unconfirmed = 0, acked = max(acked, ?), generation = ? WHERE id = ?",
                 (min(length, copied.lengths[generation]), generation + copied.shift, number),
             )
 

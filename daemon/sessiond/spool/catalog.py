@@ -167,8 +167,12 @@ class Catalog(Streams, Files, PrivacyOps):
         # The archive is listed again for the new endpoint: it may hold more now, or be the endpoint itself.
         self._db.execute("DELETE FROM archived")
         self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))
-        # It may have erased sessions: another one has them, or a backup brought them back.
-        self._db.execute("UPDATE forgotten SET acknowledged_ms = NULL, archive_ms = NULL")
+        # It may have erased sessions: another one has them, or a backup brought them back. What only an endpoint says
+        # was erased is ordered at no other one: it must not be able to destroy what those have.
+        self._db.execute(
+            "UPDATE forgotten SET archive_ms = NULL, acknowledged_ms = iif(learned AND ?, acknowledged_ms, NULL)",
+            (old != new,),
+        )
         if old == new:
             return
         if old is not None:

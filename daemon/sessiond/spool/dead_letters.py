@@ -46,6 +46,16 @@ class DeadLetters(ABC):
         if parked.rowcount:
             self._count(segment.stream_id, -1, 0)
 
+    def park_all(self, session: str, reason: str) -> None:
+        """Park everything of a session that is queued or may be: it was erased at the endpoint."""
+        self._db.execute("UPDATE session SET parked = ? WHERE uuid = ?", (reason, session))
+        rows = self._db.execute(
+            f"SELECT segment.id, segment.stream {JOINED} WHERE segment.parked IS NULL AND uuid = ?", (session,)
+        ).fetchall()
+        for number, stream in rows:
+            self._db.execute("UPDATE segment SET parked = ? WHERE id = ?", (reason, number))
+            self._count(stream, -1, 0)
+
     def parked(self) -> tuple[list[SessionState], list[Segment]]:
         """Return the parked revisions and segments."""
         sessions = self._db.execute(f"SELECT {SESSION} FROM session WHERE parked IS NOT NULL ORDER BY active_ms DESC")

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _AT_ENDPOINT = "everywhere AND acknowledged_ms IS NULL"
-_IN_ARCHIVE = "archive_ms IS NULL"
+_IN_ARCHIVE = "archive_ms IS NULL AND kept_until_ms IS NULL"
+_ONLY_HERE = (
+    "(EXISTS (SELECT 1 FROM stream JOIN segment ON segment.stream = stream.id WHERE stream.session = session.id)"
+    " OR EXISTS (SELECT 1 FROM stream JOIN file ON file.stream = stream.id"
+    " WHERE stream.session = session.id AND pin IS NOT NULL))"
+)
+"""Whether the spool or a pin has bytes of a session that the endpoint never acknowledged."""
+KEPT_MS = 30 * 86_400_000
+"""Milliseconds for which such bytes are kept if the endpoint says that the session was erased."""
+REASON = "the session was erased at the endpoint, but not from this machine"
+"""Why its items are not pushed."""
 _LEFT = (
     "FROM left_at_endpoint WHERE endpoint = (SELECT value FROM meta WHERE key = 'endpoint')"
     " AND session NOT IN (SELECT session FROM forgotten) AND session NOT IN (SELECT uuid FROM session)"
@@ -33,6 +43,12 @@ class Erasures(FrozenRecord):
     """Why the last attempt failed."""
     oldest_ms: int | None = None
     """When the oldest of these erasures was requested."""
+    learned: int = 0
+    """Sessions that were erased at the endpoint, but not from this machine, in the last days."""
+    kept: int = 0
+    """Those of them of which something is kept that only this machine has."""
+    kept_until_ms: int | None = None
+    """When the first of them is erased here too."""
     excluded: int = 0
     """Sessions of excluded projects that the endpoint still has."""
     excluded_bytes: int = 0
@@ -52,17 +68,48 @@ class Forgotten:
         self._db.executemany(
             "INSERT INTO forgotten (session, everywhere, ordered_ms) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
             " everywhere = max(everywhere, excluded.everywhere), acknowledged_ms = iif(excluded.everywhere, NULL,"
-            " acknowledged_ms), archive_ms = NULL, problem = NULL",
+            " acknowledged_ms), archive_ms = NULL, problem = NULL, learned = 0, kept_until_ms = NULL",
             [(session, everywhere, now_ms) for session in sessions],
         )
 
     def learn(self, session: str, now_ms: int) -> None:
-        """Store that the endpoint has erased a session: another machine of the user asked for it."""
+        """Store that the endpoint says that it has erased a session: another machine of the user may have asked for it.
+
+        Nothing more of it is captured or pushed. What only this machine has of it is kept for KEPT_MS: an endpoint
+        that is at fault must not be able to destroy it.
+        """
         self._db.execute(
-            "INSERT INTO forgotten (session, everywhere, ordered_ms, acknowledged_ms) VALUES (?, 1, ?, ?)"
-            " ON CONFLICT DO NOTHING",
-            (session, now_ms, now_ms),
+            "INSERT INTO forgotten (session, everywhere, ordered_ms, acknowledged_ms, learned, kept_until_ms)"
+            " VALUES (?, 1, ?, ?, 1, ?) ON CONFLICT DO NOTHING",
+            (session, now_ms, now_ms, now_ms + KEPT_MS),
         )
+
+    def is_kept(self, session: str) -> bool:
+        """Return whether what this machine has of a session that was erased at the endpoint is kept for now."""
+        row = self._db.execute("SELECT kept_until_ms IS NOT NULL FROM forgotten WHERE session = ?", (session,))
+        return (row.fetchone() or (0,))[0] == 1
+
+    def release(self, session: str) -> bool:
+        """Remove the tombstone of a session that was erased at the endpoint only; return whether it had one.
+
+        The user wants it to be captured and pushed again. The endpoint is asked what it has of its streams.
+        """
+        removed = self._db.execute(
+            "DELETE FROM forgotten WHERE session = ? AND kept_until_ms IS NOT NULL", (session,)
+        ).rowcount
+        if removed:
+            self._db.execute(
+                "UPDATE stream SET known = 0 WHERE skipped IS NULL"
+                " AND session = (SELECT id FROM session WHERE uuid = ?)",
+                (session,),
+            )
+        return removed > 0
+
+    def expire(self, now_ms: int) -> int:
+        """Have what was kept for long enough erased; return the number of sessions."""
+        return self._db.execute(
+            "UPDATE forgotten SET kept_until_ms = NULL WHERE kept_until_ms <= ?", (now_ms,)
+        ).rowcount
 
     def has(self, session: str) -> bool:
         """Return whether a session was erased and must not be captured."""
@@ -73,8 +120,14 @@ class Forgotten:
         return self._db.execute("SELECT 1 FROM session WHERE uuid = ?", (session,)).fetchone() is not None
 
     def captured(self) -> list[int]:
-        """Return the rows of sessions that have a tombstone and are still in the spool."""
-        rows = self._db.execute("SELECT session.id FROM forgotten JOIN session ON session.uuid = forgotten.session")
+        """Return the rows of sessions in the spool that are to be erased: those that have a tombstone and are not kept.
+
+        Of one that was erased at the endpoint, only bytes are kept that the endpoint never acknowledged.
+        """
+        rows = self._db.execute(
+            "SELECT session.id FROM forgotten JOIN session ON session.uuid = forgotten.session"
+            f" WHERE kept_until_ms IS NULL OR NOT {_ONLY_HERE}"
+        )
         return [row[0] for row in rows]
 
     def due(self, limit: int, *, archive: bool) -> list[str]:
@@ -114,15 +167,19 @@ class Forgotten:
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return all tombstones, for `put_rows` of another spool."""
-        return list(
-            self._db.execute("SELECT session, everywhere, ordered_ms, acknowledged_ms, archive_ms FROM forgotten")
-        )
+        import sqlite3  # late: `status` needs no more of it than the connection
+
+        columns = "session, everywhere, ordered_ms, acknowledged_ms, archive_ms"
+        try:
+            return list(self._db.execute(f"SELECT {columns}, learned, kept_until_ms FROM forgotten"))
+        except sqlite3.OperationalError:  # that of an earlier version
+            return list(self._db.execute(f"SELECT {columns}, 0, NULL FROM forgotten"))
 
     def put_rows(self, rows: Iterable[tuple[object, ...]]) -> None:
         """Store the tombstones of an earlier spool."""
         self._db.executemany(
-            "INSERT OR IGNORE INTO forgotten (session, everywhere, ordered_ms, acknowledged_ms, archive_ms)"
-            " VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO forgotten (session, everywhere, ordered_ms, acknowledged_ms, archive_ms, learned,"
+            " kept_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
             list(rows),
         )
 
@@ -131,13 +188,18 @@ def count_erasures(db: sqlite3.Connection, *, archive: bool) -> Erasures:
     """Return the counts. `archive`: whether there is a built-in archive that may have these sessions."""
     row = db.execute(
         f"SELECT count(*), total({_AT_ENDPOINT}), total({_IN_ARCHIVE}), max(problem),"
-        f" min(iif({_AT_ENDPOINT} OR {_IN_ARCHIVE}, ordered_ms, NULL)) FROM forgotten"
+        f" min(iif({_AT_ENDPOINT} OR {_IN_ARCHIVE}, ordered_ms, NULL)), count(kept_until_ms), min(kept_until_ms),"
+        f" total(kept_until_ms IS NOT NULL AND (? OR session IN (SELECT uuid FROM session))) FROM forgotten",
+        (archive,),
     ).fetchone()
     waits = int(row[1]), int(row[2]) if archive else 0
     excluded, size = db.execute(f"SELECT count(*), coalesce(sum(bytes), 0) {_LEFT}").fetchone()
     return Erasures(
         excluded=excluded,
         excluded_bytes=size,
+        learned=row[5],
+        kept_until_ms=row[6],
+        kept=int(row[7]),
         sessions=row[0],
         endpoint=waits[0],
         archive=waits[1],

@@ -24,8 +24,13 @@ _WAITS = (
 _UNKNOWN = (
     "NOT known AND held IS NULL AND skipped IS NULL AND NOT EXISTS (SELECT 1 FROM archived JOIN session AS owner"
     " ON owner.uuid = archived.session WHERE owner.id = stream.session AND NOT copied AND problem IS NULL)"
+    " AND NOT EXISTS (SELECT 1 FROM forgotten JOIN session AS owner ON owner.uuid = forgotten.session"
+    " WHERE owner.id = stream.session)"
 )
-"""Streams that the endpoint has to be asked about. A session in the built-in archive is copied first."""
+"""Streams that the endpoint has to be asked about. A session in the built-in archive is copied first.
+
+Of an erased one, nothing is asked: the answer could have something of it queued again.
+"""
 FILLER = 1 << 20
 """Bytes of one placeholder record."""
 _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
@@ -215,14 +220,6 @@ class Outbox(DeadLetters):
         return self._db.execute(
             f"DELETE FROM segment WHERE {condition} RETURNING stream, size, parked IS NULL", parameters
         ).fetchall()
-
-    def drop_session(self, session: str) -> None:
-        """Remove everything queued of a session that is to be erased; it is not pushed again."""
-        self._delete(
-            "stream IN (SELECT stream.id FROM stream JOIN session ON session.id = stream.session WHERE uuid = ?)",
-            session,
-        )
-        self._db.execute("UPDATE session SET pushed = revision, parked = NULL WHERE uuid = ?", (session,))
 
     # When the two sides differ
 

@@ -241,6 +241,12 @@ MIGRATIONS = (
         WHERE skipped IS NULL AND (waiting > 0 OR queued != folded OR acked != folded OR gap_from IS NOT NULL
             OR held IS NOT NULL OR NOT known OR lost > 0);
     """,
+    """
+    -- 1: the endpoint says that the session was erased; no order was given on this machine.
+    ALTER TABLE forgotten ADD COLUMN learned INTEGER NOT NULL DEFAULT 0;
+    -- Until then, what only this machine has of such a session is kept; NULL: it is erased.
+    ALTER TABLE forgotten ADD COLUMN kept_until_ms INTEGER;
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

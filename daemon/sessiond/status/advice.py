@@ -183,6 +183,12 @@ def _erasures(status: Status) -> Iterator[Advice]:
             f" endpoint yet: {erasures.problem}",
             do="sessiond keeps trying; `sessiond queue` shows them",
         )
+    if erasures.kept:
+        yield Advice(
+            what=f"{_count(erasures.kept, 'session')} erased at the endpoint, but not from this machine; what only this"
+            " machine has is kept for 30 days",
+            do="erase it now: sessiond forget ID; push it again: sessiond queue retry ID; `sessiond queue` lists them",
+        )
     if erasures.excluded:
         yield Advice(
             what=f"the endpoint still has {_count(erasures.excluded, 'session')} of excluded projects",

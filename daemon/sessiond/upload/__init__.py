@@ -18,6 +18,7 @@ import msgspec
 
 from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, WrongEndpoint
+from sessiond.spool.forgotten import REASON
 from sessiond.spool.rows import Segment
 from sessiond.spool.safety import LAST_BATCH
 from sessiond.upload.binding import bind, store_batch, unbind_changed_endpoint
@@ -27,6 +28,7 @@ from sessiond.upload.context import (
     UploadContext,
     begin_run,
     next_batch_name,
+    session_of,
 )
 from sessiond.upload.items import to_push
 from sessiond.upload.settle import park, settle
@@ -71,6 +73,14 @@ def upload(
         sessions: list[Item] = list(context.spool.outbox.sessions(BATCH_ITEMS // 2, since_ms))
         segments = list(context.spool.outbox.segments(BATCH_ITEMS - len(sessions), size, since_ms, live_ms))
         items = sessions + _limit_unpacked(segments, UNPACKED)
+        erased = {session for item in items if context.spool.forgotten.has(session := session_of(item))}
+    if erased:
+        # They came back into the queue: a machine id changed, or another endpoint was configured. No endpoint gets
+        # them, whichever said that they were erased.
+        with context.spool.transaction():
+            for session in erased:
+                context.spool.outbox.park_all(session, REASON)
+        items = [item for item in items if session_of(item) not in erased]
     if not items and undecoded and not asked:
         raise WrongEndpoint("the endpoint's answer about offsets can't be decoded", hint="upgrade whichever is older")
     if not items:

@@ -24,6 +24,11 @@ LOST_ANSWERS = 256
 Item = SessionState | Segment
 
 
+def session_of(item: Item) -> str:
+    """Return the id of an item's session."""
+    return str(item.uuid if isinstance(item, SessionState) else item.session)
+
+
 class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one batch. `bytes` counts acknowledged bytes of transcripts before compression."""
 

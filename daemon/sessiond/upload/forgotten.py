@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sessiond.endpoint.erasure import ForgottenAnswer
 from sessiond.errors import NotFound
 from sessiond.spool import Spool
+from sessiond.spool.forgotten import REASON
 from sessiond.spool.safety import BOUND_ENDPOINT
 
 POSITION = "forgotten.position"
@@ -39,7 +40,7 @@ def learn_forgotten(spool: Spool, list_forgotten: Callable[[str | None], Forgott
                 # Others need no tombstone here. If one is found later, the answer to its first push says so.
                 if spool.forgotten.is_captured(str(each.id)) and not spool.forgotten.has(str(each.id)):
                     spool.forgotten.learn(str(each.id), now_ms)
-                    spool.outbox.drop_session(str(each.id))
+                    spool.outbox.park_all(str(each.id), REASON)
                     learned += 1
             spool.set_meta(POSITION, f"{endpoint} {answer.next}")
         if not answer.more or answer.next == at:

@@ -8,9 +8,10 @@ from enum import Enum, auto
 
 from sessiond.endpoint import wire
 from sessiond.errors import Unreachable
+from sessiond.spool.forgotten import REASON
 from sessiond.spool.rows import Segment, SessionState
 from sessiond.upload.binding import store_batch
-from sessiond.upload.context import BatchResult, Item, UploadContext
+from sessiond.upload.context import BatchResult, Item, UploadContext, session_of
 from sessiond.upload.items import decode_text
 
 
@@ -115,13 +116,14 @@ def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.S
 
 
 def _forget(context: UploadContext, item: Item) -> None:
-    """Store a tombstone, and remove from the outbox what is queued of the session.
+    """Store a tombstone, and push nothing more of the session.
 
-    The rest is erased by the capture thread, which may be reading a file of the session now.
+    The capture thread, which may be reading a file of the session now, erases it, or keeps for a while what only this
+    machine has.
     """
-    session = str(item.uuid if isinstance(item, SessionState) else item.session)
+    session = session_of(item)
     context.spool.forgotten.learn(session, context.now_ms())
-    context.spool.outbox.drop_session(session)
+    context.spool.outbox.park_all(session, REASON)
 
 
 def _solve(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:

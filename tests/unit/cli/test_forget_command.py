@@ -305,3 +305,31 @@ def test_without_a_list_of_the_endpoint_the_command_says_what_is_missing(
     assert answer["sessions"] == [SESSION] and "of other machines, because http://127.0.0.1:1" in answer["unlisted"]
     assert run(harness, "forget", "--before", "1d", "--yes", **away) == 1
     assert "Not included: sessions of other machines" in capsys.readouterr().err
+
+
+def test_what_the_endpoint_lists_as_erased_is_named_and_left_to_the_user(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`status`, `queue` and `doctor` name it; `queue retry` pushes it again, and `forget` erases it here."""
+    capture(harness)
+    harness.write(CLAUDE, claude(SESSION, 3, text="only here"))
+    harness.scan()
+    harness.client.forget(uuid.UUID(SESSION))
+    harness.settle()
+    assert run(harness, "queue") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "1 session erased at the endpoint, but not from this machine. What only this machine has is kept for" in text
+    assert "Erase it now: sessiond forget ID. Push it again: sessiond queue retry ID" in text
+    assert run(harness, "status") != 0
+    assert "1 session erased at the endpoint, but not from this machine" in " ".join(capsys.readouterr().out.split())
+    assert run(harness, "doctor") != 0
+    assert "but not from this machine, and kept here for 30 days: 1" in " ".join(capsys.readouterr().out.split())
+    assert run(harness, "queue", "retry") == 0  # of all items: those of the session stay parked
+    harness.settle()
+    assert harness.spool.forgotten.has(SESSION)
+    assert run(harness, "queue", "retry", SESSION) == 0
+    assert not harness.spool.forgotten.has(SESSION)
+    harness.settle()  # the endpoint answers the same
+    assert harness.spool.forgotten.is_kept(SESSION)
+    assert run(harness, "forget", SESSION, "--here", "--yes") == 0
+    assert known(harness) == set()
