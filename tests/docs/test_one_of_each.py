@@ -33,6 +33,7 @@ WRITERS: dict[str, str] = {
     "spool/damaged.py:set_aside": "moves a damaged database",
     "sqlite_files.py:create_private": "an empty file for SQLite",
     "state.py:Lock.__init__": "the lock file: it must be writable on a full disk, so it is overwritten in place",
+    "transcript/texts.py:Texts._write": "an unnamed file",
 }
 """Functions that write, create or rename a file without atomic_write, with the reason."""
 
