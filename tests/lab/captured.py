@@ -57,7 +57,8 @@ def check_files(
             if _is_captured(path, root, unit, by_length, lines, read):
                 fate = "captured"
             else:
-                lost = unit is not None and unit.kind is Kind.HISTORY and _lines_lost(path, source, lines, sessions)
+                kept = unit is not None and unit.kind is Kind.HISTORY
+                lost = unit is not None and kept and _lines_lost(path, source, unit, lines, sessions)
                 fate = "named" if is_named(relative, source.gaps) and not lost else "missing"
             fates.setdefault(os.path.relpath(path, home), set()).add(fate)
     kinds = ("captured", "named", "missing")
@@ -126,9 +127,13 @@ def _has_line(line: bytes, lines: Collection[bytes]) -> bool:
     return line in lines or any(is_same(line, each) for each in lines)
 
 
-def _lines_lost(path: str, source: Source, lines: Collection[bytes], sessions: Collection[str]) -> bool:
+def _lines_lost(path: str, source: Source, unit: Unit, lines: Collection[bytes], sessions: Collection[str]) -> bool:
     """Return whether a line of a history is in no stream, and its session is not captured either."""
     content = Path(path).read_bytes()
-    left_out = (line for line in content.splitlines() if not _has_line(line, lines))
+    history: Iterable[bytes] = content.splitlines()
+    if unit.projected:  # a document of prompts
+        projections = source.project({unit.path: content}, unit)  # type: ignore[attr-defined]
+        history = (record for projection in projections for record in projection.records)
+    left_out = (line for line in history if not _has_line(line, lines))
     entries = (source.decode(line, {}) for line in left_out)
     return any(entry is None or entry.native_id not in sessions for entry in entries)

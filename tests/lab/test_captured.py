@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 from lab.captured import check_files, is_named, is_same
 from sessiond.session import Entry
-from sessiond.sources.base import BaseSource, Kind, Memory, Root, Source, Unit
+from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Source, Unit
 
 LINES = b'{"a":1}\n{"b":2}\n'
 
@@ -18,12 +19,16 @@ class Invented(BaseSource):
     """Lines, documents, packed lines and a history, by extension."""
 
     tool = "invented"
-    gaps = ("the cache is left out: kept/, *.cache, named.history and 2.0.49",)
+    gaps = ("the cache is left out: kept/, *.cache, named.history, named.list and 2.0.49",)
 
     def unit(self, relative: str) -> Unit | None:
-        kinds = {"jsonl": Kind.LINES, "json": Kind.DOCUMENT, "history": Kind.HISTORY}
+        kinds = {"jsonl": Kind.LINES, "json": Kind.DOCUMENT, "history": Kind.HISTORY, "list": Kind.HISTORY}
         kind = kinds.get(relative.rpartition(".")[2])
-        return Unit(kind=kind) if kind else None
+        return Unit(kind=kind, projected=relative.endswith(".list")) if kind else None
+
+    def project(self, files: Mapping[str, bytes], unit: Unit) -> Iterable[Projection]:
+        for content in files.values():
+            yield Projection(native_id="", records=[json.dumps(each).encode() for each in json.loads(content)])
 
     def decode(self, record: bytes, memory: Memory) -> Entry:
         return Entry(native_id=json.loads(record)["session"])
@@ -68,6 +73,14 @@ def test_a_history_may_leave_out_the_lines_of_captured_sessions(tmp_path: Path) 
     assert check(tmp_path, sessions=("known", "other")) == ((), ("named.history",), ())
     assert check(tmp_path, b'{"session":"other"}\n', sessions=("known",)) == ((), ("named.history",), ())
     assert check(tmp_path, sessions=("known",)) == ((), (), ("named.history",))
+
+
+def test_a_history_may_be_a_document(tmp_path: Path) -> None:
+    """Its prompts are compared as the lines that are made of them, however the document is laid out."""
+    (tmp_path / "named.list").write_bytes(b'[\n {"session": "known"}\n]\n')
+    assert check(tmp_path, sessions=("known",)) == ((), ("named.list",), ())
+    assert check(tmp_path, b'{"session": "known"}\n') == ((), ("named.list",), ())
+    assert check(tmp_path) == ((), (), ("named.list",))
 
 
 def test_a_document_has_to_be_read(tmp_path: Path) -> None:
