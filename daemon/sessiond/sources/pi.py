@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from sessiond.session import Entry, parse_time
+from sessiond.session import Entry, Role, parse_time
 from sessiond.sources.base import BaseSource, Memory, Root, UserDirs
 from sessiond.sources.records import ABSENT, ROLES, UUID, message_role, parse, unknown_type
 from sessiond.sources.user_dirs import unique_paths
@@ -71,6 +71,10 @@ class Pi(BaseSource):
         for path in unique_paths(own, agent, f"{dirs.home}/.pi/agent/sessions"):
             yield Root(path=path, depth=1)
 
+    def role(self, name: str, content: msgspec.Raw, record: bytes) -> Role | None:
+        """Return the role of a message; None if it does not count. Forks of Pi have further signs in the record."""
+        return message_role(name, content, silent=("thinking",))
+
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an entry. One whose parent is not the last entry begins a branch and takes back the old one."""
         line = parse(LINE, record)
@@ -83,7 +87,7 @@ class Pi(BaseSource):
             return Entry(time_ms=time_ms, cwd=line.cwd, parent=parent[1] if parent else None, copied=copied)
         message, role, unknown = line.message, None, unknown_type(line.type, self.known)
         if message and line.type == "message":
-            role = message_role(message.role, message.content, silent=("thinking",))
+            role = self.role(message.role, message.content, record)
         if message and message.role not in ROLES and message.role not in OTHER_ROLES:
             unknown = f"message/{message.role}"
         # Ids have 8 hex digits and are unique in one file only; id and time together are equal in a fork only.

@@ -1,0 +1,12 @@
+CREATE TABLE chat ( started_at DATETIME DEFAULT (CURRENT_TIMESTAMP), id INTEGER NOT NULL, model VARCHAR NOT NULL, title VARCHAR, archived BOOLEAN NOT NULL, PRIMARY KEY (id) );
+CREATE TABLE system_prompt ( created_at DATETIME DEFAULT (CURRENT_TIMESTAMP), id INTEGER NOT NULL, title VARCHAR NOT NULL, prompt VARCHAR NOT NULL, PRIMARY KEY (id) );
+CREATE TABLE message ( timestamp DATETIME DEFAULT (CURRENT_TIMESTAMP), meta JSON, id INTEGER NOT NULL, chat_id INTEGER, role VARCHAR NOT NULL, content VARCHAR NOT NULL, parent_id INTEGER, model VARCHAR, PRIMARY KEY (id), FOREIGN KEY(chat_id) REFERENCES chat (id), FOREIGN KEY(parent_id) REFERENCES message (id) );
+INSERT INTO chat (started_at, id, model, title, archived) VALUES ('2026-08-22 10:00:00.123456', 1, 'gpt-5.5', '', 0);
+INSERT INTO message (timestamp, meta, id, chat_id, role, content, parent_id, model) VALUES ('2026-08-22 10:00:00.120000', '{}', 1, 1, 'system', 'You sit in a shed.', NULL, 'gpt-5.5');
+INSERT INTO message (timestamp, meta, id, chat_id, role, content, parent_id, model) VALUES ('2026-08-22 10:00:00.130000', '{}', 2, 1, 'user', 'Weave a scarf', NULL, 'gpt-5.5');
+INSERT INTO message (timestamp, meta, id, chat_id, role, content, parent_id, model) VALUES ('2026-08-22 10:00:05.000000', '{}', 3, 1, 'assistant', 'The scarf is red.', NULL, 'gpt-5.5');
+INSERT INTO message (timestamp, meta, id, chat_id, role, content, parent_id, model) VALUES ('2026-08-22 10:01:00.000000', '{}', 4, 1, 'user', 'And a hat', NULL, 'gpt-5.5');
+INSERT INTO message (timestamp, meta, id, chat_id, role, content, parent_id, model) VALUES ('2026-08-22 10:01:04.000000', '{}', 5, 1, 'assistant', 'The hat fits.', NULL, 'gpt-5.5');
+UPDATE chat SET title = 'Scarf and hat' WHERE id = 1;
+INSERT INTO chat (started_at, id, model, title, archived) VALUES ('2026-08-22 11:00:00', 2, 'claude-opus-4.8', 'A cap', 1);
+INSERT INTO message (timestamp, meta, id, chat_id, role, content, parent_id, model) VALUES ('2026-08-22 11:00:00', '{}', 6, 2, 'user', 'Weave a cap', NULL, 'claude-opus-4.8');

@@ -1,0 +1,11 @@
+CREATE TABLE IF NOT EXISTS "chat" ( "id" INTEGER, "name" TEXT, "model" TEXT NOT NULL, "system" TEXT, "provider" TEXT DEFAULT "ollama", "parameters" TEXT DEFAULT "{}", "tools" TEXT DEFAULT "[]", "thinking" BOOLEAN DEFAULT 0, PRIMARY KEY("id" AUTOINCREMENT) );
+CREATE TABLE IF NOT EXISTS "message" ( "id" INTEGER, "chat_id" INTEGER NOT NULL, "author" TEXT NOT NULL, "text" TEXT NOT NULL, "images" TEXT DEFAULT "[]", PRIMARY KEY("id" AUTOINCREMENT), FOREIGN KEY("chat_id") REFERENCES "chat"("id") ON DELETE CASCADE );
+PRAGMA user_version = 1704192;
+INSERT INTO chat VALUES (1, 'chat #1 - llama', 'llama3.3', 'You sit in a shed.', 'ollama', '{"temperature": 0.5}', '["shell"]', 0);
+INSERT OR REPLACE INTO message(id, chat_id, author, text, images) VALUES(1, 1, 'user', 'Weave a scarf', '["iVBORw0KGgo="]');
+INSERT OR REPLACE INTO message(id, chat_id, author, text, images) VALUES(2, 1, 'assistant', 'The scarf is red.', '[]');
+INSERT OR REPLACE INTO message(id, chat_id, author, text, images) VALUES(3, 1, 'user', 'And a hat', '[]');
+INSERT OR REPLACE INTO message(id, chat_id, author, text, images) VALUES(4, 1, 'assistant', 'The hat fits.', '[]');
+INSERT OR REPLACE INTO message(id, chat_id, author, text, images) VALUES(4, 1, 'assistant', 'The hat pinches.', '[]');
+UPDATE chat SET name = 'Scarf and hat' WHERE id = 1;
+INSERT INTO chat VALUES (2, 'empty', 'llama3.3', NULL, 'ollama', '{}', '[]', 0);
