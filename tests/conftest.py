@@ -1,5 +1,6 @@
 """Settings for all tests: UTC, Hypothesis without a clock, default signals, files in memory, rules compiled once."""
 
+import gc
 import os
 import signal
 import time
@@ -23,6 +24,12 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 use_memory()
 compile_once()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of garbage collections, which took a tenth of the time of all tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)  # the tests run without pytest-xdist too
