@@ -112,14 +112,16 @@ class CapturedReader(LocalReader):
         super().__init__(spool, config, {"HOME": tree}, None, session)
         self._segments = spool.connection
 
-    def content(self, name: str) -> Iterator[bytes]:
+    def content(self, name: str, start: int = 0) -> Iterator[bytes]:
         rows = self._segments.execute(
             "SELECT data FROM segment JOIN stream ON stream.id = segment.stream JOIN session ON session.id = session"
             " WHERE uuid = ? AND name = ? AND data IS NOT NULL ORDER BY segment.generation, offset",
             (str(self.record.id), name),
         )
         for (data,) in rows:
-            yield b"".join(zstd.decompress_stream((data,), 1 << 30))
+            part = b"".join(zstd.decompress_stream((data,), 1 << 30))
+            yield part[start:]
+            start = max(0, start - len(part))
 
 
 @contextmanager
